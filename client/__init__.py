@@ -1,0 +1,1 @@
+"""One hospital: its data, its training, its last word on what leaves."""

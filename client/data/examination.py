@@ -1,0 +1,44 @@
+"""One row of a manifest: an examination of a patient, and where its files lie."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """Where an image lies: a file, a folder of one DICOM series, or a member of an array file.
+
+    ``images.npy#17`` is item 17 of an array; ``set.npz#train_images#17`` that of a named array.
+    """
+
+    path: Path
+    array: str | None = None
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """One examination, still unread.
+
+    Attributes:
+        row: Line of the manifest as a spreadsheet counts it (the header is row 1); the only name
+            of an examination that may stand in a message.
+        patient: The site's own identifier; never leaves the site, never enters a message or log.
+        images: One location a channel of the study, in the study's order; empty for a table study.
+        label: Class indices: one number, or for multi-label one 0/1 a class; None if absent.
+        mask: The segmentation; None if absent.
+        split: Where the manifest puts it; None leaves it to the hash of the patient.
+        covariates: Raw text of the study's covariates, in the study's order; "" if missing.
+    """
+
+    row: int
+    patient: str
+    images: tuple[Location, ...]
+    label: tuple[int, ...] | None = None
+    mask: Location | None = None
+    split: SplitName | None = None
+    covariates: tuple[str, ...] = ()

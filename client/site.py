@@ -1,0 +1,91 @@
+"""The site folder: who the hospital is, where its data lies, on what it trains.
+
+A folder holds ``site.toml``, ``manifest.csv`` and what the site keeps for itself in ``state/``.
+A simulated site is such a folder too.
+"""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wardround.common.errors import DataError
+from wardround.common.study_problems import explain_problems
+from wardround.common.study_sections import Name, Shift
+
+
+class SiteFile(BaseModel):
+    """The content of ``site.toml``.
+
+    Attributes:
+        data_root: Folder that relative paths of the manifest start from; the site folder if absent.
+        device: "auto" takes a GPU where there is one.
+        cache_gigabytes: Memory for prepared images; beyond it they are kept on disk.
+        shift: How a simulated scanner differs; never set for a real hospital.
+        shift_seed: Seed of that difference.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Name
+    manifest: str = "manifest.csv"
+    data_root: str | None = None
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    cache_gigabytes: Annotated[float, Field(gt=0)] = 4.0
+    cache_place: Literal["memory", "disk"] = "memory"
+    skip_unreadable: bool = False
+    shift: tuple[Shift, ...] = ()
+    shift_seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An opened site folder."""
+
+    folder: Path
+    settings: SiteFile
+
+    @property
+    def name(self) -> str:
+        """The site's name, as the server knows it."""
+        return self.settings.name
+
+    @property
+    def manifest_path(self) -> Path:
+        """Where the manifest lies."""
+        return self.folder / self.settings.manifest
+
+    @property
+    def data_root(self) -> Path:
+        """Folder that relative paths of the manifest start from."""
+        return (self.folder / (self.settings.data_root or ".")).resolve()
+
+    @property
+    def state_folder(self) -> Path:
+        """What the site keeps for itself."""
+        return self.folder / "state"
+
+
+def open_site(folder: Path) -> Site:
+    """Open a site folder.
+
+    Raises:
+        DataError: There is no ``site.toml``, or it says something unknown.
+    """
+    path = folder / "site.toml"
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return Site(folder.resolve(), SiteFile.model_validate(content))
+    except FileNotFoundError:
+        msg = (
+            f"{folder} is not a site folder: it has no site.toml. "
+            "Give a folder that 'wardround split' wrote, or write a site.toml with a name."
+        )
+        raise DataError(msg) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path} is not a TOML file: {error}. Mend that line."
+        raise DataError(msg) from None
+    except ValidationError as error:
+        raise DataError(explain_problems(error, SiteFile, str(path))) from None

@@ -1,0 +1,1 @@
+"""The local step: losses, optimisers, training and evaluation."""

@@ -1,0 +1,48 @@
+"""Errors a person can act on: the fact with its value, then the remedy.
+
+Exit codes of the command line: 0 done, 1 a defect of ours, 2 the input was refused,
+3 the run could not go on, 130 stopped by the user.
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class WardroundError(Exception):
+    """A refusal with a reason; its text is safe to show and to log.
+
+    The text never holds a patient identifier, a file name of a patient's data, or pixel values:
+    an examination is named by the row of its manifest.
+    """
+
+    exit_code = 2
+
+
+class InputError(WardroundError):
+    """What the user gave cannot be used as it is."""
+
+
+class StudyError(InputError):
+    """The study file says something that cannot be done."""
+
+
+class DataError(InputError):
+    """A site's manifest or images are not what the study needs."""
+
+
+class RunError(WardroundError):
+    """A run that had started could not go on."""
+
+    exit_code = 3
+
+
+def known_names(kind: str, name: str, known: Iterable[str]) -> str:
+    """Return the sentence for an unknown name: what is close to it, and all that is known.
+
+    Args:
+        kind: What is being chosen, e.g. "network".
+    """
+    names = sorted(known)
+    close = get_close_matches(name, names, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}."

@@ -1,0 +1,1 @@
+"""The only place that may import Flower's internals; contract-tested."""

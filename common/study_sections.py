@@ -1,0 +1,163 @@
+"""The sections of a study file, each a frozen model that refuses unknown keys."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+
+Task = Literal["classification", "segmentation"]
+Intensity = Literal["none", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"]
+Loss = Literal[
+    "cross-entropy", "focal", "bce", "dice", "dice-ce", "generalised-dice", "mse"
+]  # the builders stand in wardround.client.training.losses
+
+
+class Section(BaseModel):
+    """A frozen table of the study file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class Covariate(Section):
+    """One clinical value of a patient: a number, or a category with its known values.
+
+    A number enters the network as ``(value - mean) / scale``; a missing one as 0.
+    A category enters as one column a value; a missing or unlisted one as all zeros.
+    """
+
+    name: Name
+    values: tuple[str, ...] = ()
+    mean: float = 0.0
+    scale: Positive = 1.0
+
+    @property
+    def width(self) -> int:
+        """Number of input columns."""
+        return len(self.values) or 1
+
+
+class StudySection(Section):
+    """``[study]``: what the study is called and what it learns."""
+
+    name: Name
+    task: Task
+    description: str = ""
+
+
+class DataSection(Section):
+    """``[data]``: the contract between a site's images and the network."""
+
+    kind: Literal["image", "table"] = "image"
+    channels: tuple[Name, ...] = ("image",)
+    dimensions: Literal[2, 3] = 2
+    colour: bool = False
+    classes: tuple[Name, ...]
+    multi_label: bool = False
+    size: tuple[PositiveInt, ...] | None = None
+    fit: Literal["resize", "pad"] = "resize"
+    spacing: tuple[Positive, ...] | None = None
+    orientation: Annotated[str, StringConstraints(pattern=r"^[LR][AP][SI]$")] | None = None
+    intensity: Intensity = "none"
+    window: tuple[float, float] | None = None
+    denoise: bool = False
+    augmentation: Literal[
+        "none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"
+    ] = "none"
+    covariates: tuple[Covariate, ...] = ()
+    covariate_scaling: Literal["study", "site"] = "study"
+
+    @property
+    def planes(self) -> int:
+        """Number of input planes of the network: channels times colours."""
+        return len(self.channels) * (3 if self.colour else 1)
+
+    @property
+    def covariate_width(self) -> int:
+        """Number of covariate columns that enter the network."""
+        return sum(covariate.width for covariate in self.covariates)
+
+
+class ModelSection(Section):
+    """``[model]``: a network by name, and its free choices."""
+
+    network: str
+    features: tuple[PositiveInt, ...] | None = None
+    normalisation: Literal["default", "batch", "instance", "group", "layer", "none"] = "default"
+    activation: Literal["default", "relu", "leakyrelu", "prelu", "gelu", "elu", "swish"] = "default"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class TrainingSection(Section):
+    """``[training]``: one site's work between two messages."""
+
+    loss: Loss | None = None
+    class_weights: Literal["none", "balanced"] | tuple[Positive, ...] = "none"
+    optimiser: Literal["sgd", "adam", "adamw"] = "adam"
+    learning_rate: Positive = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["constant", "cosine", "polynomial", "step"] = "constant"
+    warmup: Fraction = 0.0
+    batch_size: PositiveInt = 32
+    local_epochs: PositiveInt | None = None
+    local_steps: PositiveInt | None = None
+    sampling: Literal["shuffle", "balanced"] = "shuffle"
+    gradient_clip: Positive | None = None
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    patch_size: tuple[PositiveInt, ...] | None = None
+    patches_per_image: PositiveInt = 1
+    foreground_fraction: Fraction = 0.5
+    keep_optimiser: bool = False
+
+
+class FederationSection(Section):
+    """``[federation]``: the rounds."""
+
+    strategy: str = "fedavg"
+    rounds: PositiveInt = 10
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    minimum_sites: PositiveInt = 1
+    patience_rounds: PositiveInt | None = None
+
+
+class PrivacySection(Section):
+    """``[privacy]``: what is promised to the patients."""
+
+    mode: Literal["none", "patient"] = "none"
+
+
+class EvaluationSection(Section):
+    """``[evaluation]``: what is measured, and on whom."""
+
+    metric: str | None = None
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    surface_tolerance_mm: Positive = 1.0
+    score_bins: Annotated[int, Field(ge=10, le=100_000)] = 1000
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+class Shift(Section):
+    """One change that makes a site's scanner differ from the others'."""
+
+    kind: Literal["contrast", "bias-field", "noise", "blur", "scaling"]
+    strength: Annotated[float, Field(ge=0)] = 1.0
+    sites: tuple[str, ...] = ()
+
+
+class SimulationSection(Section):
+    """``[simulation]``: the stand-in for hospitals; a hospital ignores it, and so does the digest."""
+
+    data: str = "folder"
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    split: Literal["natural", "iid", "dirichlet", "quantity", "classes"] = "iid"
+    sites: PositiveInt = 4
+    alpha: Positive = 0.5
+    classes_per_site: PositiveInt = 2
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    shift: tuple[Shift, ...] = ()
+    compare: bool = True

@@ -1,0 +1,1 @@
+"""The aggregation server: rounds, strategies, checkpoints."""

@@ -1,0 +1,1 @@
+"""Experiments on one machine: public data split into sites, compared and reported."""

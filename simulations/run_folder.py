@@ -1,0 +1,171 @@
+"""The run folder: what a simulation leaves behind, as typed rows in plain files.
+
+======================= ==================================================================
+``study.toml``          the resolved study
+``run.json``            :class:`RunFacts`: command, environment, status, seconds
+``sites/NAME/``         a site folder each (``site.toml``, ``manifest.csv``)
+``split.csv``           :class:`SplitRow`: who holds what
+``metrics.csv``         :class:`MetricRow`: every measured number
+``traffic.csv``         :class:`TrafficRow`: bytes and seconds, a row a site and round
+``checkpoints/``        one folder a committed round
+``models/NAME.safetensors``  the final models: ``federated``, ``pooled``, ``local-SITE``
+``samples.npz``         test images with what the models made of them (public data only)
+``log.jsonl``           one line an event
+``report.html``         the report
+======================= ==================================================================
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Literal, TypeVar, get_type_hints
+
+Status = Literal["running", "finished", "interrupted", "failed"]
+ALL_SITES = "all sites"
+FEDERATED = "federated"
+POOLED = "pooled"
+
+
+def local_model(site: str) -> str:
+    """Return the name of the model that one site trained alone."""
+    return f"local-{site}"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One measured number.
+
+    Attributes:
+        model: ``federated``, ``pooled`` or ``local-SITE``.
+        round: The round after which the model was measured: 0 is the initial model;
+            -1 the model that is kept (the best one), on the test patients.
+        site: Whose patients, or ``all sites`` for the sites' sums merged.
+        split: ``validation`` or ``test``.
+        metric: A key of the catalogue's METRICS.
+        class_name: One class, or "" for the metric over all classes.
+        value: NaN where it is not defined (a class without cases).
+        support: Examinations (or cases) behind the value.
+        error_bound: Largest possible error from binning scores; 0 where exact.
+    """
+
+    model: str
+    round: int
+    site: str
+    split: str
+    metric: str
+    class_name: str
+    value: float
+    support: int
+    error_bound: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficRow:
+    """What one site sent and received in one round, and how long it took."""
+
+    model: str
+    round: int
+    site: str
+    bytes_down: int
+    bytes_up: int
+    seconds: float
+    updates: int
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRow:
+    """How many examinations and patients of a class a site holds in a split.
+
+    Attributes:
+        class_name: A class, or "" for the whole split.
+    """
+
+    site: str
+    split: str
+    class_name: str
+    examinations: int
+    patients: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFacts:
+    """How a run came about.
+
+    Attributes:
+        environment: E.g. ``{"python": "3.11.7", "torch": "2.13.0", "cores": "2", ...}``.
+        seconds: Wall time of each part, e.g. ``{"data": 1.2, "federated": 60.1}``.
+        notes: Sentences the report must show, e.g. a class that a site does not hold.
+        data: Name, licence, citation and home page of the data set.
+        best_round: The round whose model is kept; -1 before there is one.
+    """
+
+    wardround: str
+    command: tuple[str, ...]
+    digest: str
+    seed: int
+    started: str
+    status: Status = "running"
+    finished: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    data: dict[str, str] = field(default_factory=dict)
+    best_round: int = -1
+    parameters: int = 0
+
+
+Row = TypeVar("Row", MetricRow, TrafficRow, SplitRow)
+
+
+def write_rows(path: Path, rows: Iterable[Row], kind: type[Row]) -> None:
+    """Write rows as CSV with a header, replacing the file at once."""
+    temporary = path.with_suffix(".csv.part")
+    with temporary.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [f.name for f in fields(kind)])
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+    temporary.replace(path)
+
+
+def read_rows(path: Path, kind: type[Row]) -> list[Row]:
+    """Read what :func:`write_rows` wrote; an absent file holds no rows."""
+    if not path.exists():
+        return []
+    types = get_type_hints(kind)
+    with path.open(newline="", encoding="utf-8") as stream:
+        return [
+            kind(**{name: types[name](text) for name, text in line.items()})
+            for line in csv.DictReader(stream)
+        ]
+
+
+def write_facts(folder: Path, facts: RunFacts) -> None:
+    """Write ``run.json``, replacing it at once."""
+    temporary = folder / "run.json.part"
+    temporary.write_text(json.dumps(asdict(facts), indent=2) + "\n", encoding="utf-8")
+    temporary.replace(folder / "run.json")
+
+
+def read_facts(folder: Path) -> RunFacts:
+    """Read ``run.json``."""
+    content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    return RunFacts(
+        **{
+            **content,
+            "command": tuple(content["command"]),
+            "notes": tuple(content["notes"]),
+        }
+    )
+
+
+def value_of(
+    rows: Sequence[MetricRow], model: str, site: str, metric: str, class_name: str = ""
+) -> float:
+    """Return the kept model's test value, NaN if it was not measured."""
+    for row in rows:
+        if (row.model, row.site, row.metric, row.class_name) == (model, site, metric, class_name):
+            if row.round == -1 and row.split == "test":
+                return row.value
+    return float("nan")
