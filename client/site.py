@@ -16,6 +16,20 @@ from wardround.common.study_problems import explain_problems
 from wardround.common.study_sections import Name, Shift
 
 
+class Scanner(BaseModel):
+    """A simulated scanner: how its images differ from those that the data set holds.
+
+    Attributes:
+        shift: The changes, in the order they are applied.
+        seed: Seed of what is drawn in them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shift: tuple[Shift, ...] = ()
+    seed: int = 0
+
+
 class SiteFile(BaseModel):
     """The content of ``site.toml``.
 
@@ -25,6 +39,8 @@ class SiteFile(BaseModel):
         cache_gigabytes: Memory for prepared images; beyond it they are kept on disk.
         shift: How a simulated scanner differs; never set for a real hospital.
         shift_seed: Seed of that difference.
+        scanners: Scanners by name, for a site with more than one: the manifest's column ``scanner``
+            picks one a row; a row that names none has ``shift`` and ``shift_seed``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +54,7 @@ class SiteFile(BaseModel):
     skip_unreadable: bool = False
     shift: tuple[Shift, ...] = ()
     shift_seed: int = 0
+    scanners: dict[Name, Scanner] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,8 @@ def _unknown_key(place: tuple[str | int, ...], name: str, model: type[BaseModel]
 
 def _keys_at(place: tuple[str | int, ...], model: type[BaseModel]) -> set[str]:
     for part in place:
-        if isinstance(part, int):
-            continue
+        if isinstance(part, int) or part not in model.model_fields:
+            continue  # a place in a list, or a free name in a table
         annotation = model.model_fields[part].annotation
         candidates = (annotation, *get_args(annotation))
         models = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]

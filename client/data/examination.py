@@ -33,6 +33,7 @@ class Examination:
         mask: The segmentation; None if absent.
         split: Where the manifest puts it; None leaves it to the hash of the patient.
         covariates: Raw text of the study's covariates, in the study's order; "" if missing.
+        scanner: The simulated scanner of ``site.toml`` it came from; "" for the site's own.
     """
 
     row: int
@@ -42,3 +43,4 @@ class Examination:
     mask: Location | None = None
     split: SplitName | None = None
     covariates: tuple[str, ...] = ()
+    scanner: str = ""
