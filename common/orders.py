@@ -1,0 +1,77 @@
+"""What a server asks of a site, and how it travels in a Flower message.
+
+A message holds typed records: ``order`` (a ConfigRecord that says which round of which study) and
+``model`` (the named arrays). It holds no code.
+"""
+
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord, RecordDict
+
+from wardround.common.errors import RunError
+from wardround.common.parameters import Parameters, from_array_record, to_array_record
+
+INTRODUCE = "query.introduce"
+TRAIN = "train"
+EVALUATE = "evaluate"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A request to train on, or to evaluate, a model.
+
+    Attributes:
+        digest: The study, which the site must have approved.
+        round: The round that is being trained, from 1; for an evaluation the model's own round.
+        attempt: Counts the tries at this round; a site asked the same twice answers the same.
+        split: Whose patients an evaluation is about.
+        surfaces: Whether an evaluation computes surface distances.
+        parameters: The model; empty for an introduction.
+    """
+
+    digest: str
+    round: int
+    parameters: Parameters
+    attempt: int = 0
+    split: str = "validation"
+    surfaces: bool = False
+
+
+def pack_order(order: Order) -> RecordDict:
+    """Return the content of the message that carries an order."""
+    return RecordDict(
+        {
+            "order": ConfigRecord(
+                {
+                    "digest": order.digest,
+                    "round": order.round,
+                    "attempt": order.attempt,
+                    "split": order.split,
+                    "surfaces": order.surfaces,
+                }
+            ),
+            "model": to_array_record(order.parameters),
+        }
+    )
+
+
+def unpack_order(content: RecordDict) -> Order:
+    """Return the order in a message.
+
+    Raises:
+        RunError: The message is not an order of this version.
+    """
+    try:
+        header = content.config_records["order"]
+        model = content.array_records["model"]
+        return Order(
+            digest=str(header["digest"]),
+            round=int(header["round"]),  # type: ignore[arg-type] # a bad value is caught below
+            attempt=int(header["attempt"]),  # type: ignore[arg-type]
+            split=str(header["split"]),
+            surfaces=bool(header["surfaces"]),
+            parameters=from_array_record(model),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        msg = f"the server's order cannot be read ({type(error).__name__}): update wardround."
+        raise RunError(msg) from None

@@ -1,0 +1,220 @@
+"""What leaves a site: its schema, its encoding, its checks."""
+
+from dataclasses import dataclass
+
+from flwr.app import ConfigRecord, MetricRecord, RecordDict
+
+from wardround.common.errors import RunError
+from wardround.common.metrics import MetricSums, sums_from_record, sums_to_record
+from wardround.common.parameters import Parameters, from_array_record, to_array_record
+from wardround.common.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Introduction:
+    """What a site says of itself before the first round."""
+
+    site: str
+    wardround: str
+    digest: str
+    examinations: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SiteUpdate:
+    """A site's answer to one round.
+
+    Attributes:
+        examinations: Training examinations: the weight of the update.
+        updates: Optimiser steps made.
+        metrics: How the model that was *received* did on the site's validation patients.
+        bytes_up: Size of the arrays as they travelled.
+    """
+
+    site: str
+    digest: str
+    round: int
+    attempt: int
+    parameters: Parameters
+    examinations: int
+    updates: int
+    seconds: float
+    training_loss: float
+    metrics: MetricSums | None = None
+    bytes_up: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SiteEvaluation:
+    """A site's answer to an evaluation."""
+
+    site: str
+    digest: str
+    round: int
+    metrics: MetricSums | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A site's word that it will not, or cannot, answer.
+
+    Attributes:
+        code: ``data``, ``study``, ``device``, ``training`` or ``internal``.
+        reason: A sentence, in a simulation only; a hospital's stays in the hospital.
+    """
+
+    site: str
+    code: str
+    reason: str = ""
+
+
+def pack_introduction(introduction: Introduction) -> RecordDict:
+    """Return the content of the message that carries an introduction."""
+    return RecordDict(
+        {
+            "header": ConfigRecord(
+                {
+                    "site": introduction.site,
+                    "wardround": introduction.wardround,
+                    "digest": introduction.digest,
+                    "examinations": introduction.examinations,
+                    "notes": list(introduction.notes),
+                }
+            )
+        }
+    )
+
+
+def pack_update(update: SiteUpdate) -> RecordDict:
+    """Return the content of the message that carries an update."""
+    content = _answer(update.site, update.digest, update.round, update.attempt, update.metrics)
+    content["model"] = to_array_record(update.parameters)
+    content["facts"] = MetricRecord(
+        {
+            "examinations": update.examinations,
+            "updates": update.updates,
+            "seconds": update.seconds,
+            "training-loss": update.training_loss,
+        }
+    )
+    return content
+
+
+def pack_evaluation(evaluation: SiteEvaluation) -> RecordDict:
+    """Return the content of the message that carries an evaluation."""
+    content = _answer(evaluation.site, evaluation.digest, evaluation.round, 0, evaluation.metrics)
+    content["facts"] = MetricRecord({"seconds": evaluation.seconds})
+    return content
+
+
+def pack_refusal(refusal: Refusal) -> RecordDict:
+    """Return the content of the message that carries a refusal."""
+    return RecordDict(
+        {
+            "refusal": ConfigRecord(
+                {"site": refusal.site, "code": refusal.code, "reason": refusal.reason}
+            )
+        }
+    )
+
+
+def unpack_refusal(content: RecordDict) -> Refusal | None:
+    """Return the refusal in a message, None if it is an answer."""
+    record = content.config_records.get("refusal")
+    if record is None:
+        return None
+    return Refusal(str(record["site"]), str(record["code"]), str(record["reason"]))
+
+
+def unpack_introduction(content: RecordDict) -> Introduction:
+    """Return the introduction in a message.
+
+    Raises:
+        RunError: The message is not one.
+    """
+    try:
+        header = content.config_records["header"]
+        notes = header["notes"]
+        return Introduction(
+            site=str(header["site"]),
+            wardround=str(header["wardround"]),
+            digest=str(header["digest"]),
+            examinations=int(header["examinations"]),  # type: ignore[arg-type] # caught below
+            notes=tuple(str(note) for note in notes) if isinstance(notes, list) else (),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(_unreadable("introduction", error)) from None
+
+
+def unpack_update(content: RecordDict, study: Study) -> SiteUpdate:
+    """Return the update in a message.
+
+    Raises:
+        RunError: The message is not one.
+    """
+    try:
+        header, facts = content.config_records["header"], content.metric_records["facts"]
+        model = content.array_records["model"]
+        return SiteUpdate(
+            site=str(header["site"]),
+            digest=str(header["digest"]),
+            round=int(header["round"]),  # type: ignore[arg-type] # a bad value is caught below
+            attempt=int(header["attempt"]),  # type: ignore[arg-type]
+            parameters=from_array_record(model),
+            examinations=int(facts["examinations"]),  # type: ignore[arg-type]
+            updates=int(facts["updates"]),  # type: ignore[arg-type]
+            seconds=float(facts["seconds"]),  # type: ignore[arg-type]
+            training_loss=float(facts["training-loss"]),  # type: ignore[arg-type]
+            metrics=_metrics(content, study),
+            bytes_up=model.count_bytes(),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(_unreadable("update", error)) from None
+
+
+def unpack_evaluation(content: RecordDict, study: Study) -> SiteEvaluation:
+    """Return the evaluation in a message.
+
+    Raises:
+        RunError: The message is not one.
+    """
+    try:
+        header, facts = content.config_records["header"], content.metric_records["facts"]
+        return SiteEvaluation(
+            site=str(header["site"]),
+            digest=str(header["digest"]),
+            round=int(header["round"]),  # type: ignore[arg-type] # a bad value is caught below
+            metrics=_metrics(content, study),
+            seconds=float(facts["seconds"]),  # type: ignore[arg-type]
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(_unreadable("evaluation", error)) from None
+
+
+def _answer(
+    site: str, digest: str, number: int, attempt: int, metrics: MetricSums | None
+) -> RecordDict:
+    content = RecordDict(
+        {
+            "header": ConfigRecord(
+                {"site": site, "digest": digest, "round": number, "attempt": attempt}
+            )
+        }
+    )
+    if metrics is not None:
+        content["metrics"] = sums_to_record(metrics)
+    return content
+
+
+def _metrics(content: RecordDict, study: Study) -> MetricSums | None:
+    record = content.array_records.get("metrics")
+    return None if record is None else sums_from_record(record, study)
+
+
+def _unreadable(kind: str, error: Exception) -> str:
+    return (
+        f"the {kind} cannot be read ({type(error).__name__}): "
+        "server and site must run the same version of wardround."
+    )
