@@ -48,6 +48,7 @@ class MetricRow:
         value: NaN where it is not defined (a class without cases).
         support: Examinations (or cases) behind the value.
         error_bound: Largest possible error from binning scores; 0 where exact.
+        standard_error: Of the value as a mean over patients; 0 where it was not computed.
     """
 
     model: str
@@ -59,6 +60,7 @@ class MetricRow:
     value: float
     support: int
     error_bound: float = 0.0
+    standard_error: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

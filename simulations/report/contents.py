@@ -1,0 +1,148 @@
+"""What a run folder holds, read once; parts that an unfinished run lacks are empty."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from wardround.common.catalogue import METRICS
+from wardround.common.errors import InputError, StudyError
+from wardround.common.study import Study, load_study
+from wardround.simulations.report.samples import Samples, read_samples
+from wardround.simulations.run_folder import (
+    ALL_SITES,
+    FEDERATED,
+    MetricRow,
+    RunFacts,
+    SplitRow,
+    TrafficRow,
+    read_facts,
+    read_rows,
+)
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class RunContents:
+    """A run folder in memory.
+
+    Attributes:
+        study: None if the study file is absent or refused; ``study_text`` then still shows it.
+        samples: None if the run left none.
+    """
+
+    folder: Path
+    facts: RunFacts
+    study: Study | None
+    study_text: str
+    metrics: tuple[MetricRow, ...]
+    traffic: tuple[TrafficRow, ...]
+    split: tuple[SplitRow, ...]
+    samples: Samples | None
+
+    @property
+    def title(self) -> str:
+        """The study's name, or the folder's."""
+        return self.study.name if self.study else self.folder.resolve().name
+
+    @property
+    def metric(self) -> str:
+        """The metric that the verdict is about."""
+        if self.study:
+            return self.study.metric
+        measured = {row.metric for row in self.metrics}
+        preferred = ("auroc", "dice", *METRICS)
+        return next((name for name in preferred if name in measured), "loss")
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites in their order."""
+        names = dict.fromkeys(
+            [row.site for row in self.split]
+            + [row.site for row in self.metrics]
+            + [row.site for row in self.traffic]
+        )
+        names.pop(ALL_SITES, None)
+        return tuple(names)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names in the study's order."""
+        if self.study:
+            return self.study.data.classes
+        return tuple(dict.fromkeys(row.class_name for row in self.split if row.class_name))
+
+    @property
+    def exclusive_classes(self) -> bool:
+        """Whether an examination has exactly one class, so that counts of classes add up."""
+        if self.study is None:
+            return False
+        return self.study.study.task == "classification" and not self.study.data.multi_label
+
+    @property
+    def rounds_done(self) -> int:
+        """The last federated round that left a number; 0 if none did."""
+        measured = [row.round for row in self.metrics if row.model == FEDERATED]
+        sent = [row.round for row in self.traffic if row.model == FEDERATED]
+        return max([0, *measured, *sent])
+
+    @property
+    def rounds_planned(self) -> int | None:
+        """The rounds that the study asks for."""
+        return self.study.federation.rounds if self.study else None
+
+
+def read_contents(folder: Path) -> RunContents:
+    """Read a run folder.
+
+    Raises:
+        InputError: It is not a run folder, or a file of it is damaged.
+    """
+    if not (folder / "run.json").is_file():
+        msg = (
+            f"{folder} is not a run folder: it has no run.json. "
+            "Give the folder that a simulation printed when it started."
+        )
+        raise InputError(msg)
+    study, study_text = _read_study(folder / "study.toml")
+    return RunContents(
+        folder=folder,
+        facts=_checked(folder / "run.json", lambda: read_facts(folder)),
+        study=study,
+        study_text=study_text,
+        metrics=_read_table(folder / "metrics.csv", MetricRow),
+        traffic=_read_table(folder / "traffic.csv", TrafficRow),
+        split=_read_table(folder / "split.csv", SplitRow),
+        samples=read_samples(folder / "samples.npz"),
+    )
+
+
+Row = TypeVar("Row", MetricRow, TrafficRow, SplitRow)
+
+
+def _read_table(path: Path, kind: type[Row]) -> tuple[Row, ...]:
+    return _checked(path, lambda: tuple(read_rows(path, kind)))
+
+
+def _read_study(path: Path) -> tuple[Study | None, str]:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+        return load_study(path), text
+    except OSError:
+        return None, ""
+    except StudyError:  # a study of another version is still worth showing
+        return None, text
+
+
+def _checked(path: Path, read: Callable[[], Result]) -> Result:
+    try:
+        return read()
+    except (KeyError, TypeError, ValueError, OSError, csv.Error, json.JSONDecodeError):
+        msg = (
+            f"{path} is damaged or was written by another version of wardround: "
+            "repeat the run, or make the report with the version that run.json names."
+        )
+        raise InputError(msg) from None

@@ -1,0 +1,95 @@
+"""``samples.npz``: some test images of a public data set with what the federated model made of them."""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Test images, one slice of a volume each; every array has the same length N.
+
+    Attributes:
+        images: ``(N, H, W)`` grey or ``(N, H, W, 3)`` colour, float in [0, 1].
+        truth: ``(N, H, W)`` class indices of a segmentation, ``(N,)`` of a classification, or
+            ``(N, K)`` 0/1 where a patient may have several classes.
+        prediction: Like truth.
+        site: ``(N,)`` names of the sites.
+        score: ``(N,)`` probability of the predicted class, or Dice of the image; NaN if not known.
+    """
+
+    images: NDArray[np.float32]
+    truth: NDArray[np.integer]
+    prediction: NDArray[np.integer]
+    site: NDArray[np.str_]
+    score: NDArray[np.floating]
+
+    def __post_init__(self) -> None:
+        count = len(self.images)
+        if self.images.ndim not in (3, 4) or (self.images.ndim == 4 and self.images.shape[3] != 3):
+            msg = f"images has shape {self.images.shape}: give (N, H, W) or (N, H, W, 3)."
+            raise InputError(msg)
+        if self.truth.shape != self.prediction.shape or self.truth.ndim not in (1, 2, 3):
+            msg = (
+                f"truth has shape {self.truth.shape} and prediction {self.prediction.shape}: "
+                "give both as (N,), (N, K) or (N, H, W)."
+            )
+            raise InputError(msg)
+        if self.is_segmentation and self.truth.shape != self.images.shape[:3]:
+            msg = f"truth has shape {self.truth.shape}: give {self.images.shape[:3]} as the images."
+            raise InputError(msg)
+        if any(len(part) != count for part in (self.truth, self.site, self.score)):
+            msg = f"truth, prediction, site and score must hold {count} items, one an image."
+            raise InputError(msg)
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether truth and prediction are masks."""
+        return self.truth.ndim == 3
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+
+_ARRAYS = ("images", "truth", "prediction", "site", "score")
+
+
+def write_samples(path: Path, samples: Samples) -> None:
+    """Write ``samples.npz``, replacing it at once."""
+    temporary = path.with_name(path.name + ".part")
+    with temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            images=samples.images.astype(np.float16),  # finer than a screen shows
+            truth=samples.truth,
+            prediction=samples.prediction,
+            site=samples.site.astype(np.str_),
+            score=samples.score.astype(np.float32),
+        )
+    temporary.replace(path)
+
+
+def read_samples(path: Path) -> Samples | None:
+    """Read what :func:`write_samples` wrote; None if there is no file or no image in it.
+
+    Raises:
+        InputError: The file is damaged or holds other arrays.
+    """
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            images, truth, prediction, site, score = (arrays[name] for name in _ARRAYS)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        msg = (
+            f"{path} cannot be read as samples: it needs the arrays {', '.join(_ARRAYS)}. "
+            "Delete it to have the report without pictures."
+        )
+        raise InputError(msg) from None
+    samples = Samples(images.astype(np.float32), truth, prediction, site, score)
+    return samples if len(samples) else None

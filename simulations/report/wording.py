@@ -1,0 +1,217 @@
+"""The verdict in words: sentences computed from numbers, also where there is nothing to be proud of."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from wardround.common.catalogue import METRICS
+from wardround.simulations.report.contents import RunContents
+from wardround.simulations.report.verdict import (
+    TOLERANCE,
+    SiteVerdict,
+    Verdict,
+    higher_is_better,
+    judge_gain,
+)
+from wardround.simulations.run_folder import ALL_SITES, FEDERATED
+
+Tone = Literal["good", "bad", "neutral"]
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The top of the report.
+
+    Attributes:
+        sentence: The one sentence to remember.
+        details: Sentences that back it with numbers.
+        tone: Whether it is good news.
+    """
+
+    sentence: str
+    details: tuple[str, ...]
+    tone: Tone
+
+
+def metric_title(metric: str) -> str:
+    """Return what a sentence calls a metric, e.g. ``AUROC``, ``Dice``."""
+    entry = METRICS.get(metric)
+    return entry.title.split(" (")[0] if entry else metric
+
+
+def number(value: float, metric: str = "") -> str:
+    """Return a value as printed: three decimals, millimetres two, an en dash for NaN."""
+    if math.isnan(value):
+        return "–"
+    return f"{value:.{2 if metric == 'hd95' else 3}f}".replace("-", "−")
+
+
+def signed(value: float, metric: str = "") -> str:
+    """Return a difference with its sign."""
+    text = number(value, metric)
+    return text if text.startswith(("–", "−")) else f"+{text}"
+
+
+def compose_headline(contents: RunContents, verdict: Verdict) -> Headline:
+    """Return the headline of a run, whatever became of it."""
+    status = contents.facts.status
+    if not verdict.compared:
+        return _without_comparison(contents, verdict)
+    sentence, tone = _who_gained(verdict)
+    details = [_means(verdict), _mean_gain(verdict), *_besides(verdict)]
+    if status != "finished":
+        details.insert(0, f"{_ending(contents)} The numbers below are what was measured by then.")
+    return Headline(sentence, tuple(part for part in details if part), tone)
+
+
+def _who_gained(verdict: Verdict) -> tuple[str, Tone]:
+    gained, lost = verdict.with_outcome("gained"), verdict.with_outcome("lost")
+    unclear, total = verdict.with_outcome("no clear difference"), len(verdict.compared)
+    losses = _listed([_loss(site, verdict.metric) for site in lost])
+    if total == 1:
+        return _only_one(verdict)
+    if len(gained) == total:
+        return f"All {total} hospitals gained from training together.", "good"
+    if len(unclear) == total:
+        return (
+            f"None of the {total} hospitals clearly gained or lost from training together: "
+            "every difference is within the sampling error."
+        ), "neutral"
+    if gained:
+        parts = [f"{len(gained)} of {total} hospitals gained from training together", losses]
+        parts.append(_unclear(unclear))
+        return "; ".join(part for part in parts if part) + ".", "bad" if lost else "good"
+    parts = [f"No hospital clearly gained from training together: {losses}", _unclear(unclear)]
+    return "; ".join(part for part in parts if part) + ".", "bad"
+
+
+def _only_one(verdict: Verdict) -> tuple[str, Tone]:
+    (site,) = verdict.compared
+    if site.outcome == "gained":
+        return f"{site.site} gained from training together.", "good"
+    if site.outcome == "lost":
+        return f"Training together did not help: {_loss(site, verdict.metric)}.", "bad"
+    return f"{site.site} shows no clear difference from training together.", "neutral"
+
+
+def _loss(site: SiteVerdict, metric: str) -> str:
+    by = f"{number(-site.gain, metric)} {metric_title(metric)}"
+    return f"{site.site} lost {by}" if higher_is_better(metric) else f"{site.site} is worse by {by}"
+
+
+def _unclear(sites: Sequence[SiteVerdict]) -> str:
+    if not sites:
+        return ""
+    if len(sites) > 3:
+        return f"{len(sites)} show no clear difference"
+    verb = "shows" if len(sites) == 1 else "show"
+    return f"{_listed([site.site for site in sites])} {verb} no clear difference"
+
+
+def _means(verdict: Verdict) -> str:
+    mean, metric = verdict.mean, verdict.metric
+    direction = "" if higher_is_better(metric) else ", lower is better"
+    pooled = ""
+    if not math.isnan(mean.pooled):
+        pooled = f" beside pooled {number(mean.pooled, metric)}"
+    return (
+        f"{metric_title(metric)} on test patients (mean over hospitals{direction}): "
+        f"federated {number(mean.federated, metric)}{pooled}"
+        f"{' and' if pooled else ' beside'} own data alone {number(mean.own, metric)}."
+    )
+
+
+def _mean_gain(verdict: Verdict) -> str:
+    mean, metric = verdict.mean, verdict.metric
+    if math.isnan(mean.margin):
+        return f"The mean gain is {signed(mean.gain, metric)}; its sampling error is not known."
+    word = {
+        "gained": "which is more than chance explains",
+        "lost": "a loss that is more than chance explains",
+    }.get(judge_gain(mean.gain, mean.margin), "which chance alone could explain")
+    return (
+        f"The mean gain is {signed(mean.gain, metric)} ± {number(mean.margin, metric)} "
+        f"(95% interval), {word}."
+    )
+
+
+def _besides(verdict: Verdict) -> list[str]:
+    left_out = verdict.with_outcome("not compared")
+    if not left_out:
+        return []
+    names = _listed([site.site for site in left_out])
+    return [f"Not compared, for want of a value to compare: {names}."]
+
+
+def _without_comparison(contents: RunContents, verdict: Verdict) -> Headline:
+    tested = [site.federated for site in verdict.sites if not math.isnan(site.federated)]
+    if contents.facts.status != "finished":
+        details = (_last_validation(contents), "Whether a hospital gained cannot be said yet.")
+        return Headline(_ending(contents), tuple(part for part in details if part), "neutral")
+    sentence = "This run cannot say whether a hospital gained: it trained no comparison models."
+    details = (
+        (
+            f"{metric_title(verdict.metric)} of the federated model on test patients (mean over "
+            f"{len(tested)} hospitals): {number(sum(tested) / len(tested), verdict.metric)}."
+            if tested
+            else _last_validation(contents)
+        ),
+        "With compare = true under [simulation], each hospital's own model and a pooled model "
+        "are trained at the same budget.",
+    )
+    return Headline(sentence, tuple(part for part in details if part), "neutral")
+
+
+def _ending(contents: RunContents) -> str:
+    planned = contents.rounds_planned
+    rounds = f"round {contents.rounds_done}" + (f" of {planned}" if planned else "")
+    return {
+        "running": f"This run has not finished: the last number is from {rounds}.",
+        "interrupted": f"This run was interrupted after {rounds}.",
+        "failed": f"This run failed after {rounds}.",
+        "finished": "This run is finished.",
+    }[contents.facts.status]
+
+
+def _last_validation(contents: RunContents) -> str:
+    rows = [
+        row
+        for row in contents.metrics
+        if (row.model, row.site, row.split, row.metric, row.class_name)
+        == (FEDERATED, ALL_SITES, "validation", contents.metric, "")
+        and not math.isnan(row.value)
+    ]
+    if not rows:
+        return "Nothing was measured yet."
+    last = max(rows, key=lambda row: row.round)
+    return (
+        f"The federated model's {metric_title(last.metric)} on validation patients was "
+        f"{number(last.value, last.metric)} after round {last.round}."
+    )
+
+
+def explain_margin(verdict: Verdict) -> str:
+    """Return how the report tells a difference from chance."""
+    if verdict.compared and any(math.isnan(site.margin) for site in verdict.compared):
+        return (
+            f"The run did not record how {metric_title(verdict.metric)} varies from patient to "
+            f"patient, so differences of up to {TOLERANCE} are called no clear difference."
+        )
+    how = {
+        "auroc": "Hanley and McNeil's formula",
+        "accuracy": "the binomial formula",
+        "balanced-accuracy": "the binomial formula",
+        "f1": "the binomial formula, an approximation for F1",
+    }.get(verdict.metric, "the spread over patients")
+    return (
+        "± is half a 95% interval of the gain, from the number of test patients by "
+        f"{how}. Both models saw the same patients, which this leaves out of account: "
+        "the true interval is narrower, so a difference that is called clear is clear."
+    )
+
+
+def _listed(words: Sequence[str]) -> str:
+    if len(words) < 2:
+        return "".join(words)
+    return f"{', '.join(words[:-1])} and {words[-1]}"
