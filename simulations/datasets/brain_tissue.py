@@ -1,0 +1,212 @@
+"""Brain tissue: virtual patients from the MNI template that nilearn's wheel ships. No download."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.errors import InputError
+from wardround.simulations.datasets.examinations import (
+    DataRequest,
+    DatasetEntry,
+    DatasetOption,
+    Examinations,
+    PublicExamination,
+)
+from wardround.simulations.datasets.places import EXTRA, cache_folder
+from wardround.simulations.datasets.virtual_patients import Anatomy, Points, draw_deformation
+
+CLASSES = ("background", "grey matter", "white matter")
+_GENERATION = 1  # count up when the same options give other pixels: an old cache is then left alone
+_MAPS = ("t1", "gm", "wm")
+_CENTRE_MM = np.array([0.0, -18.0, 10.0])  # middle of the brain in MNI space
+_FIELD_MM = np.array([168.0, 196.0, 168.0])  # what the smallest image still shows
+_SLICES_MM = (0.0, 40.0)  # from the basal ganglia to the roof of the ventricles
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What is drawn; every field enters the name of the cache."""
+
+    patients: int
+    slices: int
+    size: tuple[int, ...]
+    displacement_mm: float
+    seed: int
+
+
+def _load(request: DataRequest) -> Examinations:
+    plan = _plan(request)
+    folder = _generated(plan, _template_files())
+    per_patient = plan.slices if len(plan.size) == 2 else 1
+    rows = tuple(
+        PublicExamination(
+            patient=f"patient-{item // per_patient:04d}",
+            images={"t1": f"{folder / 'images.npy'}#{item}"},
+            mask=f"{folder / 'masks.npy'}#{item}",
+        )
+        for item in range(plan.patients * per_patient)
+    )
+    note = (
+        f"The {plan.patients} patients are virtual: one real brain (the MNI template), "
+        "deformed smoothly and at random."
+    )
+    return Examinations(rows, ENTRY.facts("brain-tissue"), (note,))
+
+
+def _plan(request: DataRequest) -> _Plan:
+    data, count = request.study.data, len(request.study.data.classes)
+    if count != len(CLASSES):
+        msg = f"brain-tissue has {len(CLASSES)} classes, data.classes {count}: set {list(CLASSES)}."
+        raise InputError(msg)
+    plan = _Plan(
+        patients=request.number("patients"),
+        slices=request.number("slices") if data.dimensions == 2 else 1,
+        size=data.size or ((96, 96) if data.dimensions == 2 else (48, 56, 48)),
+        displacement_mm=float(request.options["displacement_mm"]),
+        seed=request.study.simulation.seed,
+    )
+    if plan.patients < 1 or plan.slices < 1 or min(plan.size) < 8 or plan.displacement_mm < 0:
+        msg = (
+            f"brain-tissue cannot draw {plan.patients} patients with {plan.slices} slices of size "
+            f"{list(plan.size)}: give at least 1 patient, 1 slice, 8 pixels and 0 mm."
+        )
+        raise InputError(msg)
+    return plan
+
+
+def _template_files() -> tuple[Path, ...]:
+    """Return the T1, grey and white matter files, without importing nilearn (2 s)."""
+    spec = importlib.util.find_spec("nilearn")
+    if spec is None or not spec.submodule_search_locations:
+        msg = f"brain-tissue needs the MNI template of nilearn, which is not installed: {EXTRA}"
+        raise InputError(msg)
+    data = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
+    files = [sorted(data.glob(f"mni_icbm152_{kind}_*.nii*")) for kind in _MAPS]
+    if not all(files):
+        msg = f"nilearn is installed without the MNI template: {EXTRA} --force-reinstall"
+        raise InputError(msg)
+    return tuple(found[0] for found in files)
+
+
+def _generated(plan: _Plan, files: tuple[Path, ...]) -> Path:
+    """Return the folder with ``images.npy`` and ``masks.npy``, drawn unless it is there."""
+    identity = hashlib.sha256(json.dumps([_GENERATION, repr(plan)]).encode())
+    for file in files:
+        identity.update(file.read_bytes())
+    folder = cache_folder() / "brain-tissue" / identity.hexdigest()[:16]
+    if (folder / "masks.npy").exists():
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent))
+        try:
+            images, masks = _draw(plan, _read_anatomy(files, plan))
+            np.save(temporary / "images.npy", images)
+            np.save(temporary / "masks.npy", masks)
+            temporary.chmod(0o755)
+            _publish(temporary, folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        msg = (
+            f"cannot write the virtual patients to {folder.parent} ({error.strerror}): "
+            "set WARDROUND_CACHE to a folder with room."
+        )
+        raise InputError(msg) from error
+    return folder
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    """Give the finished folder its name; another process may have been quicker, with the same."""
+    try:
+        os.rename(temporary, folder)
+    except OSError:
+        if not (folder / "masks.npy").exists():
+            raise
+
+
+def _pixel_mm(plan: _Plan) -> float:
+    field = _FIELD_MM if len(plan.size) == 3 else _FIELD_MM[[1, 0]]
+    return float(np.max(field / np.array(plan.size)))
+
+
+def _read_anatomy(files: tuple[Path, ...], plan: _Plan) -> Anatomy:
+    """Read the maps, averaged over blocks so that coarse pixels do not alias."""
+    import nibabel
+
+    block = max(1, round(_pixel_mm(plan)))
+    volumes, affine = [], np.eye(4)
+    for file in files:
+        image = nibabel.as_closest_canonical(nibabel.load(file))
+        affine = np.asarray(image.affine, dtype=np.float64)
+        volume = np.asarray(image.dataobj, dtype=np.float32)
+        shape = [size // block for size in volume.shape]
+        cropped = volume[tuple(slice(0, size * block) for size in shape)]
+        blocks = cropped.reshape(shape[0], block, shape[1], block, shape[2], block)
+        volumes.append(blocks.mean(axis=(1, 3, 5)))
+    voxel = float(affine[0, 0])
+    origin = affine[:3, 3] + voxel * (block - 1) / 2
+    return Anatomy(np.stack(volumes), origin, voxel * block)
+
+
+def _draw(plan: _Plan, anatomy: Anatomy) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Draw images ``(N, *size)`` of 0-255 and masks ``(N, *size)`` of class indices."""
+    points = _points(plan)
+    lower, upper = _CENTRE_MM - _FIELD_MM / 2, _CENTRE_MM + _FIELD_MM / 2
+    images, masks = [], []
+    for patient in range(plan.patients):
+        generator = np.random.default_rng([plan.seed, patient])
+        deformation = draw_deformation(generator, lower, upper, plan.displacement_mm)
+        t1, grey, white = anatomy.sample(deformation.template_points(points))
+        background = np.float32(255.0) - grey - white  # the maps are probabilities times 255
+        images.append(np.clip(np.rint(t1), 0, 255).astype(np.uint8).reshape(-1, *plan.size))
+        mask = np.argmax(np.stack([background, grey, white]), axis=0).astype(np.uint8)
+        masks.append(mask.reshape(-1, *plan.size))
+    return np.concatenate(images), np.concatenate(masks)
+
+
+def _points(plan: _Plan) -> Points:
+    """Return the world positions of a patient's pixels, ``(3, slices * pixels)``.
+
+    A slice is shown the radiologist's way: rows from front to back, columns from the patient's
+    right to left. A volume has its axes to the right, to the front, and up.
+    """
+    step = _pixel_mm(plan)
+    axes = [(np.arange(size) - (size - 1) / 2) * step for size in plan.size]
+    if len(plan.size) == 3:
+        x, y, z = np.meshgrid(*axes, indexing="ij")
+        offsets = np.stack([x.ravel(), y.ravel(), z.ravel()])
+        return np.asarray(offsets + _CENTRE_MM[:, None])
+    heights = np.linspace(*_SLICES_MM, plan.slices) if plan.slices > 1 else np.array([20.0])
+    z, rows, columns = np.meshgrid(heights, *axes, indexing="ij")
+    return np.stack([_CENTRE_MM[0] - columns.ravel(), _CENTRE_MM[1] - rows.ravel(), z.ravel()])
+
+
+ENTRY = DatasetEntry(
+    title="Virtual brains from the MNI ICBM152 template (2009a, nonlinear, symmetric)",
+    licence="MNI ICBM152: free use, modification and distribution with its copyright notice",
+    citation=(
+        "Fonov V, Evans AC, Botteron K, et al. Unbiased average age-appropriate atlases for "
+        "pediatric studies. NeuroImage 2011; 54:313-327. "
+        "Copyright (C) 1993-2004 Louis Collins, McConnell Brain Imaging Centre, Montreal "
+        "Neurological Institute, McGill University. Shipped with nilearn."
+    ),
+    homepage="https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009",
+    modality="MR (T1)",
+    task="segmentation of grey and white matter, 2D slices or 3D volumes",
+    tasks=("segmentation",),
+    load=_load,
+    options={
+        "patients": DatasetOption(56, "how many virtual patients are drawn."),
+        "slices": DatasetOption(6, "axial slices a patient, in 2D."),
+        "displacement_mm": DatasetOption(8.0, "largest displacement of a control point, in mm."),
+    },
+)

@@ -1,0 +1,169 @@
+"""What every public data set offers: examinations that point at files, and where they came from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wardround.common.errors import InputError, known_names
+from wardround.common.study import Study
+from wardround.common.study_sections import Task
+
+OptionValue = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class PublicExamination:
+    """One examination of a public data set; no pixel is copied.
+
+    Attributes:
+        patient: Unit that must stay in one site and one split.
+        images: Channel to its location as a manifest writes it: an absolute path, ``x.npy#17``
+            or ``x.npz#train_images#17``.
+        label: Class name; for multi-label the names joined with ``;``.
+        mask: Location of the segmentation, or "".
+        natural_site: The hospital it really came from, or "" where that is unknown.
+        split: "train", "validation", "test", or "" where the data set does not say.
+        covariates: Clinical values as text, by name; "" where missing.
+        box: ``top left bottom right`` in pixels, or "".
+    """
+
+    patient: str
+    images: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""
+    mask: str = ""
+    natural_site: str = ""
+    split: str = ""
+    covariates: Mapping[str, str] = field(default_factory=dict)
+    box: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFacts:
+    """What a report must say about the data.
+
+    Attributes:
+        md5: Digest of the file, where the data set is one file.
+    """
+
+    name: str
+    title: str
+    licence: str
+    citation: str
+    homepage: str
+    md5: str = ""
+
+    def as_text(self) -> dict[str, str]:
+        """Return the facts that are known, by name."""
+        pairs = {
+            "name": self.name,
+            "title": self.title,
+            "licence": self.licence,
+            "citation": self.citation,
+            "homepage": self.homepage,
+            "md5": self.md5,
+        }
+        return {key: value for key, value in pairs.items() if value}
+
+
+@dataclass(frozen=True, slots=True)
+class Examinations:
+    """A data set as a study sees it.
+
+    Attributes:
+        notes: Sentences the report must show.
+    """
+
+    rows: tuple[PublicExamination, ...]
+    facts: DatasetFacts
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetOption:
+    """A key of ``[simulation.options]``.
+
+    Attributes:
+        default: Also says the type; an int is accepted for a float.
+    """
+
+    default: OptionValue
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataRequest:
+    """What a loader is asked for.
+
+    Attributes:
+        options: Every option of the data set, defaults filled in.
+        data_root: Folder that data sets are looked for in, or None.
+    """
+
+    options: Mapping[str, OptionValue]
+    data_root: Path | None
+    study: Study
+
+    def text(self, name: str) -> str:
+        """Return an option as text."""
+        return str(self.options[name])
+
+    def number(self, name: str) -> int:
+        """Return an option as a whole number."""
+        return int(self.options[name])
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetEntry:
+    """One line of the catalogue.
+
+    Attributes:
+        task: What can be learned from it, for people.
+        tasks: The tasks of a study it serves.
+        options: The keys of ``[simulation.options]`` it knows.
+    """
+
+    title: str
+    licence: str
+    citation: str
+    homepage: str
+    modality: str
+    task: str
+    tasks: tuple[Task, ...]
+    load: Callable[[DataRequest], Examinations]
+    options: Mapping[str, DatasetOption] = field(default_factory=dict)
+
+    def facts(self, name: str) -> DatasetFacts:
+        """Return the facts for a report, under the catalogue's name."""
+        return DatasetFacts(name, self.title, self.licence, self.citation, self.homepage)
+
+
+def resolve_options(
+    known: Mapping[str, DatasetOption], given: Mapping[str, OptionValue]
+) -> dict[str, OptionValue]:
+    """Fill defaults in and refuse what is unknown or of another type.
+
+    Raises:
+        InputError: An option is unknown or has another type than its default.
+    """
+    resolved = {name: option.default for name, option in known.items()}
+    for name, value in given.items():
+        if name not in known:
+            raise InputError(known_names("option of [simulation.options]", name, known))
+        wanted = type(known[name].default)
+        fits = type(value) is wanted or (wanted is float and type(value) is int)
+        if not fits:
+            msg = (
+                f"simulation.options.{name} = {value!r} is not {_TYPE_NAMES[wanted]}: "
+                f"{known[name].meaning}"
+            )
+            raise InputError(msg)
+        resolved[name] = value
+    return resolved
+
+
+_TYPE_NAMES: dict[type, str] = {
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}

@@ -1,0 +1,101 @@
+"""Your own data: a manifest, as a site has one, with an optional column ``site``."""
+
+import csv
+from pathlib import Path
+
+from wardround.common.errors import InputError
+from wardround.common.study import Study
+from wardround.simulations.datasets.examinations import (
+    DataRequest,
+    DatasetEntry,
+    DatasetOption,
+    Examinations,
+    PublicExamination,
+)
+from wardround.simulations.datasets.places import given_path
+
+_SPLITS = ("", "train", "validation", "test")
+
+
+def _load(request: DataRequest) -> Examinations:
+    if not request.text("manifest"):
+        msg = (
+            "simulation.data = 'folder' needs a manifest: set simulation.options.manifest to a CSV "
+            "file with a row an examination."
+        )
+        raise InputError(msg)
+    path = given_path(request.text("manifest"), request.data_root)
+    lines = _read(path)
+    study = request.study
+    _check_columns(path, set(lines[0]), study)
+    rows = tuple(_examination(path, row, line, study) for row, line in enumerate(lines, start=2))
+    return Examinations(rows, ENTRY.facts("folder"))
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            lines = [
+                {key: (value or "").strip() for key, value in line.items() if key}
+                for line in csv.DictReader(stream)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        msg = f"{path} is not a readable CSV table in UTF-8: save it again as CSV."
+        raise InputError(msg) from None
+    if not lines:
+        msg = f"{path} has no rows: list an examination a row, below a header."
+        raise InputError(msg)
+    return lines
+
+
+def _check_columns(path: Path, held: set[str], study: Study) -> None:
+    wanted = {"patient", *(covariate.name for covariate in study.data.covariates)}
+    if study.data.kind == "image":
+        wanted |= set(study.data.channels)
+    wanted.add("label" if study.study.task == "classification" else "mask")
+    missing = sorted(wanted - held)
+    if missing:
+        msg = f"{path} lacks the columns {', '.join(missing)}: add them to its header."
+        raise InputError(msg)
+
+
+def _examination(path: Path, row: int, line: dict[str, str], study: Study) -> PublicExamination:
+    if not line["patient"]:
+        msg = f"{path}, row {row}: patient is empty. Give each patient a text of its own."
+        raise InputError(msg)
+    split = line.get("split", "")
+    if split not in _SPLITS:
+        msg = f"{path}, row {row}: split = {split!r} is none of train, validation, test, or empty."
+        raise InputError(msg)
+    channels = study.data.channels if study.data.kind == "image" else ()
+    return PublicExamination(
+        patient=line["patient"],
+        images={channel: _absolute(line[channel], path.parent) for channel in channels},
+        label=line.get("label", ""),
+        mask=_absolute(line.get("mask", ""), path.parent),
+        natural_site=line.get("site", ""),
+        split=split,
+        covariates={c.name: line[c.name] for c in study.data.covariates},
+        box=line.get("box", ""),
+    )
+
+
+def _absolute(location: str, folder: Path) -> str:
+    """Return a location that holds from any folder; what follows ``#`` stays as it is."""
+    if not location:
+        return ""
+    file, sign, item = location.partition("#")
+    return str((folder / file).resolve()) + sign + item
+
+
+ENTRY = DatasetEntry(
+    title="your own manifest",
+    licence="yours to state",
+    citation="",
+    homepage="",
+    modality="any that a site can read",
+    task="any; sites from the column 'site', or from a split",
+    tasks=("classification", "segmentation"),
+    load=_load,
+    options={"manifest": DatasetOption("", "a CSV file laid out as a site's manifest.csv.")},
+)
