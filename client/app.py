@@ -42,8 +42,9 @@ def introduce(message: Message, context: Context) -> Message:
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Evaluate the received model, train it, answer with both."""
+    alone = bool(context.node_config.get("alone", False))
     return _answer(
-        message, context, lambda site: pack_update(site.train(unpack_order(message.content)))
+        message, context, lambda site: pack_update(site.train(unpack_order(message.content), alone))
     )
 
 

@@ -3,11 +3,13 @@
 import time
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import wardround
+from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.device import choose_device
 from wardround.client.site import Site
@@ -17,6 +19,7 @@ from wardround.client.training.local import LocalWork, Loss, Span, train_locally
 from wardround.client.training.losses import build_loss
 from wardround.client.training.optimisers import build_optimiser
 from wardround.common.errors import RunError
+from wardround.common.metrics import MetricSums
 from wardround.common.networks import build_network
 from wardround.common.orders import Order
 from wardround.common.parameters import read_parameters, write_parameters
@@ -48,14 +51,12 @@ class SiteSession:
         self.site = site
         self.bench = bench
         self.cohorts = open_cohorts(site, bench.study)
-        self._optimiser_state: dict[str, object] | None = None
+        self._optimiser_state: dict[str, Any] | None = None
 
     @cached_property
     def loss(self) -> Loss:
         """The study's loss, with this site's class weights."""
-        return build_loss(
-            self.bench.study, self.cohorts.train.class_counts(), self.bench.device
-        )
+        return build_loss(self.bench.study, self.cohorts.train.class_counts(), self.bench.device)
 
     def introduce(self) -> Introduction:
         """Load the data, so that what is wrong with it is said before the first round."""
@@ -69,14 +70,19 @@ class SiteSession:
             tuple(self.cohorts.notes),
         )
 
-    def train(self, order: Order) -> SiteUpdate:
-        """Evaluate the received model on the validation patients, then train it."""
+    def train(self, order: Order, alone: bool = False) -> SiteUpdate:
+        """Evaluate the received model on the validation patients, then train it.
+
+        Args:
+            alone: Whether the site trains without others (a baseline): its optimiser then keeps
+                its momentum from round to round, as it would in an ordinary training.
+        """
         started = time.perf_counter()
         self._check(order)
         write_parameters(self.bench.network, order.parameters)
         validation = self.cohorts.validation
         metrics = self._evaluate(validation, surfaces=False) if len(validation) else None
-        work = self._train(order.round)
+        work = self._train(order.round, alone)
         return SiteUpdate(
             site=self.site.name,
             digest=order.digest,
@@ -108,20 +114,20 @@ class SiteSession:
             )
             raise RunError(msg)
 
-    def _evaluate(self, cohort: Cohort, surfaces: bool) -> object:
+    def _evaluate(self, cohort: Cohort, surfaces: bool) -> MetricSums:
         return evaluate(
             self.bench.network, cohort, self.bench.study, self.bench.device, self.loss, surfaces
         )
 
-    def _train(self, number: int) -> LocalWork:
+    def _train(self, number: int, alone: bool) -> LocalWork:
         study, device, cohort = self.bench.study, self.bench.device, self.cohorts.train
         key = (study.federation.seed, self.site.name, number)
         drawing, augmenting = generator_for(*key, "batches"), generator_for(*key, "augmentation")
         optimiser = build_optimiser(self.bench.network, study.training)
-        if study.training.keep_optimiser and self._optimiser_state is not None:
+        if alone and number > 1 and self._optimiser_state is not None:
             optimiser.load_state_dict(self._optimiser_state)
 
-        def to_batch(indices: Tensor) -> object:
+        def to_batch(indices: Tensor) -> Batch:
             return cohort.batch(indices, augmenting).to(device)
 
         batches = map(to_batch, draw_batches(cohort.targets, study.training, drawing))
@@ -136,6 +142,6 @@ class SiteSession:
                 Span.of_round(number, study.federation.rounds),
                 steps_a_round(len(cohort), study.training),
             )
-        if study.training.keep_optimiser:
+        if alone:
             self._optimiser_state = optimiser.state_dict()
         return work

@@ -14,12 +14,15 @@ class NetworkEntry:
     Attributes:
         tasks: Tasks it has an output for.
         dimensions: Spatial dimensions it accepts; 0 stands for a table.
-        divisor: Each spatial size must be a multiple of it.
+        divisor: Each spatial size must be a multiple of it, at the default widths.
         normalisations: Choices beside "default"; empty where the network has a fixed one.
         activations: Whether the activation can be chosen.
         dropout: Whether dropout can be chosen.
         features: Whether the widths can be chosen.
         extra: The optional extra to install, if it needs one.
+        minimum: Each spatial size must be at least this, at the default widths.
+        widths: Fewest and most widths that ``model.features`` may list.
+        halves: Whether each further width halves the image once more.
     """
 
     tasks: tuple[Task, ...]
@@ -30,29 +33,57 @@ class NetworkEntry:
     dropout: bool = False
     features: bool = False
     extra: str | None = None
+    minimum: int = 1
+    widths: tuple[int, int] = (1, 8)
+    halves: bool = False
+
+    def divisor_for(self, features: tuple[int, ...] | None) -> int:
+        """Return what each spatial size must be a multiple of, with these widths."""
+        if features is None or not self.halves or self.divisor == 1:
+            return self.divisor
+        return int(2 ** (len(features) - 1))
+
+    def minimum_for(self, features: tuple[int, ...] | None) -> int:
+        """Return the least spatial size with these widths.
+
+        A normalisation cannot train on a single pixel, so a U-shaped network keeps 2 at its bottom.
+        """
+        if features is None or not self.halves:
+            return self.minimum
+        return int(2 ** len(features))
 
 
 _CHOICES = ("batch", "instance", "group")
+_U: tuple[Task, ...] = ("segmentation",)
+_IMAGE: tuple[Task, ...] = ("classification",)
 NETWORKS: dict[str, NetworkEntry] = {
     "small-cnn": NetworkEntry(
-        ("classification",), (2, 3), 1, ("batch", "instance", "group", "none"), True, True, True
+        _IMAGE, (2, 3), 1, (*_CHOICES, "none"), True, True, True, minimum=4, halves=True
     ),
     "mlp": NetworkEntry(
-        ("classification",), (0, 2, 3), 1, ("batch", "layer", "none"), True, True, True
+        _IMAGE, (0, 2, 3), 1, ("batch", "layer", "none"), True, True, True, widths=(0, 8)
     ),
-    "unet": NetworkEntry(("segmentation",), (2, 3), 8, _CHOICES, True, True, True),
-    "basic-unet": NetworkEntry(("segmentation",), (2, 3), 16, _CHOICES, True, True, True),
-    "attention-unet": NetworkEntry(("segmentation",), (2, 3), 8, (), False, True, True),
-    "segresnet": NetworkEntry(("segmentation",), (2, 3), 8, _CHOICES, True, True, False),
-    "dynunet": NetworkEntry(("segmentation",), (2, 3), 8, _CHOICES, True, True, True),
+    "unet": NetworkEntry(
+        _U, (2, 3), 8, _CHOICES, True, True, True, minimum=16, widths=(2, 6), halves=True
+    ),
+    "basic-unet": NetworkEntry(
+        _U, (2, 3), 16, _CHOICES, True, True, True, minimum=32, widths=(6, 6)
+    ),
+    "attention-unet": NetworkEntry(
+        _U, (2, 3), 8, _CHOICES, False, True, True, minimum=16, widths=(2, 6), halves=True
+    ),
+    "segresnet": NetworkEntry(_U, (2, 3), 8, _CHOICES, True, True, False, minimum=16),
+    "dynunet": NetworkEntry(
+        _U, (2, 3), 8, _CHOICES, True, True, True, minimum=16, widths=(3, 6), halves=True
+    ),
     "swin-unetr": NetworkEntry(
-        ("segmentation",), (2, 3), 32, ("batch", "instance"), False, True, False, "transformers"
+        _U, (2, 3), 32, _CHOICES, False, True, False, "transformers", minimum=64
     ),
-    "densenet121": NetworkEntry(("classification",), (2, 3), 1, _CHOICES, True, True, False),
-    "resnet18": NetworkEntry(("classification",), (2, 3), 1, _CHOICES, False, False, False),
-    "resnet50": NetworkEntry(("classification",), (2, 3), 1, _CHOICES, False, False, False),
-    "efficientnet-b0": NetworkEntry(("classification",), (2, 3), 1, _CHOICES, False, False, False),
-    "vit": NetworkEntry(("classification",), (2, 3), 1, (), False, True, False, "transformers"),
+    "densenet121": NetworkEntry(_IMAGE, (2, 3), 1, _CHOICES, True, True, False, minimum=64),
+    "resnet18": NetworkEntry(_IMAGE, (2, 3), 1, _CHOICES, True, False, False, minimum=16),
+    "resnet50": NetworkEntry(_IMAGE, (2, 3), 1, _CHOICES, True, False, False, minimum=16),
+    "efficientnet-b0": NetworkEntry(_IMAGE, (2, 3), 1, _CHOICES, False, False, False, minimum=64),
+    "vit": NetworkEntry(_IMAGE, (2, 3), 1, (), False, True, False, "transformers", minimum=16),
 }
 
 LOSSES: dict[str, tuple[Task, ...]] = {

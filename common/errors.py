@@ -30,6 +30,10 @@ class DataError(InputError):
     """A site's manifest or images are not what the study needs."""
 
 
+class ModelError(InputError):
+    """A model's parameters are not those of the study's network, or cannot be read."""
+
+
 class RunError(WardroundError):
     """A run that had started could not go on."""
 

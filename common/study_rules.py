@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from wardround.common.catalogue import LOSSES, METRICS, NETWORKS, STRATEGIES
+from wardround.common.catalogue import LOSSES, METRICS, NETWORKS, STRATEGIES, NetworkEntry
 from wardround.common.errors import known_names
 
 if TYPE_CHECKING:
@@ -72,6 +72,30 @@ def _network_fits(study: "Study") -> Iterator[str]:
             yield f"model.{key} cannot be chosen for {study.model.network}: remove it."
 
 
+def _widths_fit(study: "Study") -> Iterator[str]:
+    entry, features = NETWORKS.get(study.model.network), study.model.features
+    if entry is None or features is None or not entry.features:
+        return
+    fewest, most = entry.widths
+    if not fewest <= len(features) <= most:
+        count = str(fewest) if fewest == most else f"{fewest} to {most}"
+        yield (
+            f"model.features has {len(features)} widths: {study.model.network} takes {count} of them."
+        )
+
+
+def _size_fits_network(study: "Study", entry: NetworkEntry, seen: tuple[int, ...]) -> Iterator[str]:
+    key = "training.patch_size" if study.training.patch_size else "data.size"
+    divisor = entry.divisor_for(study.model.features)
+    minimum = entry.minimum_for(study.model.features)
+    if any(size % divisor or size < minimum for size in seen):
+        multiple = f" and a multiple of {divisor}" if divisor > 1 else ""
+        yield (
+            f"{key} = {list(seen)} does not fit {study.model.network}: "
+            f"each must be at least {minimum}{multiple}."
+        )
+
+
 def _sizes_fit(study: "Study") -> Iterator[str]:
     data, entry = study.data, NETWORKS.get(study.model.network)
     if data.kind == "table":
@@ -88,12 +112,8 @@ def _sizes_fit(study: "Study") -> Iterator[str]:
                 f"give {data.dimensions}."
             )
     seen = study.training.patch_size or data.size
-    if entry and seen and any(size % entry.divisor for size in seen):
-        key = "training.patch_size" if study.training.patch_size else "data.size"
-        yield (
-            f"{key} = {list(seen)} does not fit {study.model.network}: "
-            f"each must be a multiple of {entry.divisor}."
-        )
+    if entry and seen:
+        yield from _size_fits_network(study, entry, seen)
     if seen is None and study.study.task == "classification":
         yield "data.size is missing: give the size, in pixels, that every image is brought to."
     if study.training.patch_size and study.study.task == "classification":
@@ -166,6 +186,7 @@ _RULES: tuple[Callable[["Study"], Iterator[str]], ...] = (
     _known_choices,
     _task_fits,
     _network_fits,
+    _widths_fit,
     _sizes_fit,
     _classes_fit,
     _data_fit,

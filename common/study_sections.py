@@ -111,7 +111,6 @@ class TrainingSection(Section):
     patch_size: tuple[PositiveInt, ...] | None = None
     patches_per_image: PositiveInt = 1
     foreground_fraction: Fraction = 0.5
-    keep_optimiser: bool = False
 
 
 class FederationSection(Section):
@@ -138,6 +137,7 @@ class EvaluationSection(Section):
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
     surface_tolerance_mm: Positive = 1.0
     score_bins: Annotated[int, Field(ge=10, le=100_000)] = 1000
+    keep: Literal["best", "last"] = "best"
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 

@@ -41,6 +41,4 @@ def _order(targets: Tensor, training: TrainingSection, generator: torch.Generato
     if training.sampling == "shuffle":
         return torch.randperm(count, generator=generator)
     frequency = torch.bincount(targets).double()
-    return torch.multinomial(
-        1.0 / frequency[targets], count, replacement=True, generator=generator
-    )
+    return torch.multinomial(1.0 / frequency[targets], count, replacement=True, generator=generator)

@@ -1,4 +1,4 @@
-"""``samples.npz``: some test images of a public data set with what the federated model made of them."""
+"""``samples.npz``: some public test images with what the federated model made of them."""
 
 import zipfile
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The verdict in words: sentences computed from numbers, also where there is nothing to be proud of."""
+"""The verdict in words: sentences computed from numbers, flattering or not."""
 
 import math
 from collections.abc import Sequence
@@ -207,7 +207,7 @@ def explain_margin(verdict: Verdict) -> str:
     return (
         "± is half a 95% interval of the gain, from the number of test patients by "
         f"{how}. Both models saw the same patients, which this leaves out of account: "
-        "the true interval is narrower, so a difference that is called clear is clear."
+        "the true interval is usually narrower, and the words err on the side of caution."
     )
 
 

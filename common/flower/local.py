@@ -1,0 +1,30 @@
+"""What a Grid needs that runs without a SuperLink: identities that Flower's messages ask for.
+
+Written against Flower 1.41; each function has a contract test in ``tests/unit/test_flower.py``.
+"""
+
+from flwr.app import Message
+from flwr.common.constant import SUPERLINK_NODE_ID as _SUPERLINK
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+SUPERLINK_NODE_ID: int = _SUPERLINK
+
+__all__ = ["SUPERLINK_NODE_ID", "Run", "claim_identity", "empty_run", "stamp"]
+
+
+def claim_identity(run_id: int) -> None:
+    """Let this process make messages as the server of a run; without it ``Message()`` raises."""
+    TaskIdentity.task_id = 1
+    TaskIdentity.run_id = run_id
+    TaskIdentity.node_id = SUPERLINK_NODE_ID
+
+
+def empty_run(run_id: int) -> Run:
+    """Return the Run object of a run that no SuperLink knows."""
+    return Run.create_empty(run_id)
+
+
+def stamp(message: Message, message_id: str) -> None:
+    """Give a message its id, which a SuperLink would."""
+    message.metadata.__dict__["_message_id"] = message_id

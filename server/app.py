@@ -1,0 +1,45 @@
+"""The server's Flower ServerApp: unpack, call, keep."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from wardround.common.networks import build_network
+from wardround.common.parameters import read_parameters
+from wardround.common.study import study_from_json
+from wardround.server.checkpoints import CheckpointStore, Commit
+from wardround.server.introduction import introduce_sites
+from wardround.server.rounds import Listener, RoundLoop
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Where a finished run leaves its kept model; Flower's apps return nothing."""
+
+    commit: Commit | None = None
+
+
+def make_server_app(listener: Listener | None = None, outcome: Outcome | None = None) -> ServerApp:
+    """Return a ServerApp that runs the study of its context.
+
+    The context's run configuration names ``study`` (the study as JSON) and ``checkpoints`` (the
+    folder of the commits, from the last of which it goes on).
+    """
+    server_app = ServerApp()
+
+    @server_app.main()
+    def main(grid: Grid, context: Context) -> None:
+        study = study_from_json(str(context.run_config["study"]))
+        store = CheckpointStore(Path(str(context.run_config["checkpoints"])))
+        nodes, _ = introduce_sites(grid, study)
+        initial = read_parameters(build_network(study, study.federation.seed))
+        commit = RoundLoop(grid, study, nodes, store, listener).run(initial)
+        if outcome is not None:
+            outcome.commit = commit
+
+    return server_app
+
+
+app = make_server_app()

@@ -1,0 +1,138 @@
+"""The last good model and all that is needed to go on, committed atomically, verified on load.
+
+A commit is a folder ``round-00007`` with the model, the state, and ``commit.json``, which holds the
+SHA-256 of each file. It is written beside its place, flushed to disk, and moved in with one rename:
+a crash leaves the commit before it or the commit after it, never a mixture.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from wardround.common.errors import RunError
+from wardround.common.parameters import Parameters, load_model, save_model
+
+_MODEL, _STATE, _SEAL = "model.safetensors", "state.json", "commit.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands, beside the model itself.
+
+    Attributes:
+        round: Rounds committed.
+        best_round: The model with the best validation metric so far; -1 before one is measured.
+        best_value: Its metric; NaN before one is measured.
+        history_bytes: Length of the history file that belongs to this commit.
+        stopped: Whether the run ended before its last round (early stopping).
+    """
+
+    digest: str
+    round: int
+    best_round: int = -1
+    best_value: float = float("nan")
+    history_bytes: int = 0
+    stopped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A model and where the run stood with it."""
+
+    progress: Progress
+    parameters: Parameters = field(repr=False)
+
+
+class CheckpointStore:
+    """The commits of one run, in one folder."""
+
+    def __init__(self, folder: Path, keep: int = 2) -> None:
+        self.folder = folder
+        self._keep = keep
+
+    @property
+    def history_path(self) -> Path:
+        """The history that the commits vouch for."""
+        return self.folder / "history.jsonl"
+
+    def commit(self, commit: Commit) -> None:
+        """Write a commit durably, then remove old ones (the best one stays)."""
+        place = self._place(commit.progress.round)
+        temporary = place.with_suffix(".part")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_model(temporary / _MODEL, commit.parameters, {"round": str(commit.progress.round)})
+        _write(temporary / _STATE, json.dumps(asdict(commit.progress)))
+        seal = {name: _sha256(temporary / name) for name in (_MODEL, _STATE)}
+        _write(temporary / _SEAL, json.dumps(seal))
+        _flush_folder(temporary)
+        shutil.rmtree(place, ignore_errors=True)
+        temporary.rename(place)
+        _flush_folder(self.folder)
+        self._prune(commit.progress)
+
+    def latest(self) -> Commit | None:
+        """Return the newest commit whose hashes agree, None if there is none."""
+        for number in sorted(self._rounds(), reverse=True):
+            try:
+                return self.load(number)
+            except RunError:
+                continue
+        return None
+
+    def load(self, number: int) -> Commit:
+        """Return the commit of a round.
+
+        Raises:
+            RunError: It is absent or damaged.
+        """
+        place = self._place(number)
+        try:
+            seal = json.loads((place / _SEAL).read_text(encoding="utf-8"))
+            damaged = [name for name in (_MODEL, _STATE) if seal[name] != _sha256(place / name)]
+            state = json.loads((place / _STATE).read_text(encoding="utf-8"))
+        except (OSError, ValueError, KeyError) as error:
+            msg = f"the checkpoint of round {number} is incomplete ({type(error).__name__})."
+            raise RunError(msg) from None
+        if damaged:
+            msg = f"the checkpoint of round {number} is damaged: {', '.join(damaged)} changed."
+            raise RunError(msg)
+        return Commit(Progress(**state), load_model(place / _MODEL))
+
+    def _place(self, number: int) -> Path:
+        return self.folder / f"round-{number:05d}"
+
+    def _rounds(self) -> list[int]:
+        return [
+            int(path.name.removeprefix("round-"))
+            for path in self.folder.glob("round-*")
+            if path.name.removeprefix("round-").isdigit()
+        ]
+
+    def _prune(self, progress: Progress) -> None:
+        for number in sorted(self._rounds())[: -self._keep]:
+            if number != progress.best_round:
+                shutil.rmtree(self._place(number), ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,64 @@
+"""Learning who the sites are, before the first round."""
+
+from flwr.app import ConfigRecord, RecordDict
+from flwr.serverapp import Grid
+
+import wardround
+from wardround.common.errors import DataError, RunError
+from wardround.common.orders import INTRODUCE
+from wardround.common.study import Study
+from wardround.common.update import Introduction, unpack_introduction
+from wardround.server.collection import Node, ask
+
+
+def introduce_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[Introduction, ...]]:
+    """Ask every connected site to load its data and to say who it is.
+
+    Returns:
+        The nodes in the order of their names, and what each said.
+
+    Raises:
+        DataError: A site cannot read its data.
+        RunError: A site runs another study or version, or two have one name.
+    """
+    unnamed = [Node(node_id, f"node {node_id}", 0) for node_id in grid.get_node_ids()]
+    nodes, introductions = [], []
+    for answer in ask(grid, unnamed, INTRODUCE, lambda _: _question(study), "introduction"):
+        if answer.content is None:
+            refusal = answer.refusal
+            msg = (
+                f"{refusal.site} cannot take part: {refusal.reason or refusal.code}"
+                if refusal
+                else ""
+            )
+            raise DataError(msg)
+        introduction = unpack_introduction(answer.content)
+        _check(introduction, study)
+        nodes.append(Node(answer.node.node_id, introduction.site, introduction.examinations))
+        introductions.append(introduction)
+    names = [node.site for node in nodes]
+    if len(set(names)) != len(names):
+        msg = f"two sites have the same name: {', '.join(sorted(names))}. Rename one in its site.toml."
+        raise RunError(msg)
+    nodes.sort(key=lambda node: node.site)
+    introductions.sort(key=lambda introduction: introduction.site)
+    return tuple(nodes), tuple(introductions)
+
+
+def _question(study: Study) -> RecordDict:
+    return RecordDict({"order": ConfigRecord({"digest": study.digest})})
+
+
+def _check(introduction: Introduction, study: Study) -> None:
+    if introduction.digest != study.digest:
+        msg = (
+            f"{introduction.site} works on study {introduction.digest[:12]}, not on "
+            f"{study.digest[:12]}: give both the same study file."
+        )
+        raise RunError(msg)
+    if introduction.wardround != wardround.__version__:
+        msg = (
+            f"{introduction.site} runs wardround {introduction.wardround}, the server "
+            f"{wardround.__version__}: install the same version."
+        )
+        raise RunError(msg)

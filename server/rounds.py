@@ -1,0 +1,203 @@
+"""The round loop: send, collect, decide, aggregate, commit."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from flwr.serverapp import Grid
+
+from wardround.common.errors import RunError
+from wardround.common.metrics import MetricSums
+from wardround.common.orders import TRAIN, Order, pack_order
+from wardround.common.parameters import ArraySpec, Parameters, array_bytes, check_schema, schema
+from wardround.common.study import Study
+from wardround.common.update import SiteUpdate, unpack_update
+from wardround.server.checkpoints import CheckpointStore, Commit, Progress
+from wardround.server.collection import Answer, Node, ask
+from wardround.server.history import (
+    Measurement,
+    RefusalRecord,
+    RoundRecord,
+    SiteRecord,
+    append_record,
+    truncate,
+)
+from wardround.server.measurement import as_measurements, is_better, measure_model, overall
+from wardround.server.strategies.combination import Combination, WeightedMean
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFinished:
+    """Told to the listener after each commit.
+
+    Attributes:
+        value: The study's metric, of the model that the round started from.
+    """
+
+    record: RoundRecord
+    rounds: int
+    metric: str
+    value: float
+
+
+Listener = Callable[[RoundFinished], None]
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one round has taken in so far."""
+
+    number: int
+    expected: tuple[ArraySpec, ...]
+    bytes_down: int
+    combination: Combination = field(default_factory=WeightedMean)
+    sites: list[SiteRecord] = field(default_factory=list)
+    refusals: list[RefusalRecord] = field(default_factory=list)
+    sums: dict[str, MetricSums] = field(default_factory=dict)
+
+
+class RoundLoop:
+    """Runs one study over a grid of sites, from its last commit to its end."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        study: Study,
+        nodes: Sequence[Node],
+        store: CheckpointStore,
+        listener: Listener | None = None,
+    ) -> None:
+        self._grid = grid
+        self._study = study
+        self._nodes = nodes
+        self._store = store
+        self._listener = listener
+
+    def run(self, initial: Parameters) -> Commit:
+        """Train until the last round, or until the metric stops improving.
+
+        Args:
+            initial: The model of round 0, used when the store holds no commit.
+
+        Returns:
+            The kept model: the best on the validation patients, or the last if there are none.
+
+        Raises:
+            RunError: A round had fewer answers than ``federation.minimum_sites``.
+        """
+        commit = self._begin(initial)
+        while commit.progress.round < self._study.federation.rounds and not commit.progress.stopped:
+            commit = self._round(commit)
+        return self._close(commit)
+
+    def _begin(self, initial: Parameters) -> Commit:
+        commit = self._store.latest()
+        if commit is None:
+            commit = Commit(Progress(self._study.digest, 0), initial)
+            self._store.commit(commit)
+        if commit.progress.digest != self._study.digest:
+            msg = "the checkpoints belong to another study: choose another folder."
+            raise RunError(msg)
+        truncate(self._store.history_path, commit.progress.history_bytes)
+        return commit
+
+    def _round(self, commit: Commit) -> Commit:
+        started = time.perf_counter()
+        number = commit.progress.round + 1
+        tally = _Tally(number, schema(commit.parameters), array_bytes(commit.parameters))
+        order = pack_order(Order(self._study.digest, number, commit.parameters))
+        for answer in ask(self._grid, self._nodes, TRAIN, lambda _: order, f"round-{number}"):
+            try:
+                self._fold(tally, answer)
+            except RunError as error:
+                tally.refusals.append(RefusalRecord(answer.node.site, str(error)))
+        self._require_quorum(tally)
+        record = RoundRecord(
+            round=number,
+            measured_round=number - 1,
+            seconds=time.perf_counter() - started,
+            sites=tuple(tally.sites),
+            refusals=tuple(tally.refusals),
+            measurements=as_measurements(tally.sums, "validation", self._study),
+        )
+        return self._commit(commit.progress, tally.combination.finish(), record)
+
+    def _fold(self, tally: _Tally, answer: Answer) -> None:
+        if answer.content is None:
+            raise RunError(_reason(answer))
+        update = unpack_update(answer.content, self._study)
+        if (update.digest, update.round) != (self._study.digest, tally.number):
+            msg = f"an update for round {update.round} came in round {tally.number}: not counted."
+            raise RunError(msg)
+        check_schema(update.parameters, tally.expected)
+        tally.combination.fold(update)
+        tally.sites.append(_site_record(update, answer.node.site, tally.bytes_down))
+        if update.metrics is not None:
+            tally.sums[answer.node.site] = update.metrics
+
+    def _commit(self, before: Progress, parameters: Parameters, record: RoundRecord) -> Commit:
+        progress = self._with_best(before, record)
+        patience = self._study.federation.patience_rounds
+        stale = record.measured_round - progress.best_round if progress.best_round >= 0 else 0
+        commit = Commit(
+            replace(
+                progress,
+                round=record.round,
+                history_bytes=append_record(self._store.history_path, record),
+                stopped=patience is not None and stale >= patience,
+            ),
+            parameters,
+        )
+        self._store.commit(commit)
+        if self._listener is not None:
+            metric = self._study.metric
+            value = overall(record.measurements, metric)
+            self._listener(RoundFinished(record, self._study.federation.rounds, metric, value))
+        return commit
+
+    def _close(self, commit: Commit) -> Commit:
+        """Measure the last model too, then return the one that is kept."""
+        number = commit.progress.round
+        measurements = measure_model(
+            self._grid, self._study, self._nodes, commit.parameters, "validation"
+        )
+        closing = RoundRecord(number + 1, number, 0.0, measurements=measurements)
+        append_record(self._store.history_path, closing)
+        best = self._with_best(commit.progress, closing).best_round
+        if self._study.evaluation.keep == "last" or best in (-1, number):
+            return commit
+        return self._store.load(best)
+
+    def _with_best(self, before: Progress, record: RoundRecord) -> Progress:
+        value = overall(record.measurements, self._study.metric)
+        if not is_better(value, before.best_value, self._study.metric):
+            return before
+        return replace(before, best_round=record.measured_round, best_value=value)
+
+    def _require_quorum(self, tally: _Tally) -> None:
+        needed = min(self._study.federation.minimum_sites, len(self._nodes))
+        if len(tally.sites) >= needed:
+            return
+        reasons = "; ".join(f"{refusal.site}: {refusal.reason}" for refusal in tally.refusals)
+        msg = (
+            f"round {tally.number} has {len(tally.sites)} updates and needs {needed} ({reasons}). "
+            "Mend the sites, or lower federation.minimum_sites, and resume the run."
+        )
+        raise RunError(msg)
+
+
+def _reason(answer: Answer) -> str:
+    refusal = answer.refusal
+    return (refusal.reason or refusal.code) if refusal else "no content"
+
+
+def _site_record(update: SiteUpdate, site: str, bytes_down: int) -> SiteRecord:
+    return SiteRecord(
+        site=site,
+        examinations=update.examinations,
+        updates=update.updates,
+        seconds=update.seconds,
+        bytes_down=bytes_down,
+        bytes_up=update.bytes_up,
+        training_loss=update.training_loss,
+    )

@@ -1,0 +1,73 @@
+"""How the sites' models become one."""
+
+from typing import Protocol
+
+import torch
+
+from wardround.common.errors import RunError
+from wardround.common.parameters import Parameters
+from wardround.common.update import SiteUpdate
+
+
+class Combination(Protocol):
+    """A rule that takes updates one at a time and gives one model."""
+
+    def fold(self, update: SiteUpdate) -> None:
+        """Take one update in."""
+
+    def finish(self) -> Parameters:
+        """Return the combined model, with the dtypes of the updates."""
+
+
+class WeightedMean:
+    """The mean weighted by training examinations (FedAvg: McMahan et al. 2017, algorithm 1).
+
+    Streams: holds one sum, whatever the number of sites. Integers (such as BatchNorm's count of
+    batches) are averaged too and rounded back to their dtype.
+    """
+
+    def __init__(self) -> None:
+        self._sum: Parameters = {}
+        self._dtypes: dict[str, torch.dtype] = {}
+        self._weight = 0
+
+    def fold(self, update: SiteUpdate) -> None:
+        """Add one site's model, times its examinations, to the sum."""
+        weight = update.examinations
+        if not self._sum:
+            self._dtypes = {name: tensor.dtype for name, tensor in update.parameters.items()}
+            self._sum = {
+                name: tensor.to(_accumulator(tensor.dtype)) * weight
+                for name, tensor in update.parameters.items()
+            }
+        else:
+            for name, tensor in update.parameters.items():
+                total = self._sum[name]
+                total.add_(tensor.to(total.dtype), alpha=weight)
+        self._weight += weight
+
+    def finish(self) -> Parameters:
+        """Return the mean and forget the sum.
+
+        Raises:
+            RunError: No update was taken in.
+        """
+        if self._weight == 0:
+            msg = "no update to combine: every site refused or is empty."
+            raise RunError(msg)
+        mean: Parameters = {}
+        for name in list(self._sum):
+            total = self._sum.pop(name).div_(self._weight)
+            dtype = self._dtypes[name]
+            mean[name] = (
+                total.round_().to(dtype) if not dtype.is_floating_point else total.to(dtype)
+            )
+        self._weight = 0
+        return mean
+
+
+def _accumulator(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype sums are kept in: wide for integers and half precision."""
+    return (
+        torch.float32 if dtype in (torch.float32, torch.float16, torch.bfloat16) else torch.float64
+    )
