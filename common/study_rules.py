@@ -79,9 +79,7 @@ def _widths_fit(study: "Study") -> Iterator[str]:
     fewest, most = entry.widths
     if not fewest <= len(features) <= most:
         count = str(fewest) if fewest == most else f"{fewest} to {most}"
-        yield (
-            f"model.features has {len(features)} widths: {study.model.network} takes {count} of them."
-        )
+        yield (f"model.features lists {len(features)} widths: {study.model.network} takes {count}.")
 
 
 def _size_fits_network(study: "Study", entry: NetworkEntry, seen: tuple[int, ...]) -> Iterator[str]:
