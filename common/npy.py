@@ -1,0 +1,95 @@
+"""Bytes of an array in NumPy's ``.npy`` format, read without trusting its header.
+
+``numpy.load`` allocates what a header claims, and a hundred bytes can claim 8 GB. Here the header
+must agree with what is expected *and* with the number of bytes that are really there before
+anything is allocated. No pickle is ever read.
+"""
+
+import struct
+from functools import lru_cache
+from io import BytesIO
+from math import prod
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from wardround.common.errors import ModelError
+
+_MAGIC = b"\x93NUMPY\x01\x00"
+_LENGTH_END = len(_MAGIC) + 2
+_LARGEST_HEADER = 1024
+
+
+def encode_npy(array: NDArray[np.generic]) -> bytes:
+    """Return the bytes that ``numpy.save`` would write, with a single copy of the data."""
+    flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    return b"".join((_header(array.dtype.str, array.shape), flat.data))
+
+
+def decode_npy(data: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[np.generic]:
+    """Return the array in the bytes, a writable copy.
+
+    Args:
+        data: What :func:`encode_npy` or ``numpy.save`` wrote.
+        dtype: The expected type, e.g. "<f4".
+        shape: The expected shape.
+
+    Raises:
+        ModelError: The bytes are not such an array.
+    """
+    start = _data_start(data)
+    found = _read_header(data[:start])
+    if found != (dtype, shape) or any(length < 0 for length in shape):
+        msg = (
+            f"an array's header says {found[0]} {list(found[1])}, not {dtype} {list(shape)}: "
+            "the sender must run the same version of wardround."
+        )
+        raise ModelError(msg)
+    needed = prod(shape) * np.dtype(dtype).itemsize
+    if len(data) - start != needed:
+        msg = (
+            f"an array has {len(data) - start} bytes of data where its shape needs {needed}: "
+            "send it again."
+        )
+        raise ModelError(msg)
+    return np.frombuffer(data, dtype, offset=start).reshape(shape).copy()
+
+
+@lru_cache(maxsize=1024)
+def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
+    stream = BytesIO()
+    npy_format.write_array_header_1_0(
+        stream, {"descr": dtype, "fortran_order": False, "shape": shape}
+    )
+    return stream.getvalue()
+
+
+def _data_start(data: bytes) -> int:
+    if len(data) < _LENGTH_END or not data.startswith(_MAGIC):
+        msg = (
+            "an array is not in .npy format 1.0: the sender must run the same version of wardround."
+        )
+        raise ModelError(msg)
+    (length,) = struct.unpack_from("<H", data, len(_MAGIC))
+    start = _LENGTH_END + int(length)
+    if length > _LARGEST_HEADER or start > len(data):
+        msg = f"an array claims a header of {length} bytes: at most {_LARGEST_HEADER} are read."
+        raise ModelError(msg)
+    return start
+
+
+@lru_cache(maxsize=1024)
+def _read_header(header: bytes) -> tuple[str, tuple[int, ...]]:
+    """Return the type and shape; cached, since the same few headers come back every round."""
+    stream = BytesIO(header)
+    try:
+        npy_format.read_magic(stream)
+        shape, fortran_order, dtype = npy_format.read_array_header_1_0(stream, _LARGEST_HEADER)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, OverflowError):
+        msg = "an array's header cannot be read: the sender must run the same version of wardround."
+        raise ModelError(msg) from None
+    if fortran_order and len(shape) > 1:
+        msg = "an array is stored column by column: send it row by row."
+        raise ModelError(msg)
+    return dtype.str, shape
