@@ -1,0 +1,39 @@
+"""Why a value is missing: the small print under a dash."""
+
+from wardround.simulations.report.contents import RunContents
+from wardround.simulations.run_folder import ALL_SITES, MetricRow, SplitRow
+
+
+def why_missing(contents: RunContents, row: MetricRow | None, site: str, class_name: str) -> str:
+    """Return the reason for a dash.
+
+    Args:
+        contents: The run.
+        row: The row with NaN; None if there is no such row.
+        site: Whose patients.
+        class_name: One class, or "" for the metric over all classes.
+    """
+    if class_name:
+        held = [
+            r
+            for r in contents.split
+            if r.class_name == class_name and (r.site == site or site == ALL_SITES)
+        ]
+        if (held and not any(r.examinations for r in held)) or _known_absent(contents, site, held):
+            return "no such class here"
+        if held and not any(r.examinations for r in held if r.split == "test"):
+            return "no such test patient"
+    if row is None:
+        return "not measured"
+    if row.support == 0:
+        return "no such test case" if class_name else "no test patients"
+    if row.metric == "auroc":
+        return "needs two classes"
+    return "not defined here"
+
+
+def _known_absent(contents: RunContents, site: str, held: list[SplitRow]) -> bool:
+    """Return whether the split counts classes at this site but not this one."""
+    if held:
+        return False
+    return any(r.class_name and (r.site == site or site == ALL_SITES) for r in contents.split)

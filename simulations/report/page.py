@@ -1,0 +1,196 @@
+"""One self-contained page from a run folder."""
+
+import base64
+import hashlib
+import math
+import shlex
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wardround.common.errors import InputError
+from wardround.simulations.report import figures, gain_bar, tables, wording
+from wardround.simulations.report.contents import RunContents, read_contents
+from wardround.simulations.report.palette import colour_of
+from wardround.simulations.report.pictures import Picture, draw_samples
+from wardround.simulations.report.verdict import Outcome, Verdict, judge
+from wardround.simulations.run_folder import FEDERATED
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_FOLDER = Path(__file__).parent
+_MARKS: dict[Outcome, str] = {"gained": "▲", "lost": "▼", "no clear difference": "≈"}
+
+
+@dataclass(frozen=True, slots=True)
+class SiteLine:
+    """A row of the verdict's table, as printed."""
+
+    site: str
+    is_mean: bool
+    patients: str
+    own: str
+    federated: str
+    pooled: str
+    gain: str
+    bar: gain_bar.GainBar | None
+    outcome: Outcome
+    mark: str
+
+
+def write_report(run_folder: Path) -> Path:
+    """Write ``report.html`` into a run folder.
+
+    An unfinished run has a report too: it says what is missing.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: The folder is no run folder, a file of it is damaged, or the packages that
+            the report needs are not installed.
+    """
+    contents = read_contents(run_folder)
+    template, library = _load_template(), _load_plotly()
+    path = run_folder / "report.html"
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(_render(template, library, contents), encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
+def _render(template: "Template", library: str, contents: RunContents) -> str:
+    verdict = judge(contents.metrics, contents.split, contents.metric)
+    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    return template.render(
+        contents=contents,
+        facts=contents.facts,
+        headline=wording.compose_headline(contents, verdict),
+        metric_title=wording.metric_title(contents.metric),
+        margin_note=wording.explain_margin(verdict),
+        site_lines=_site_lines(contents, verdict),
+        gain_bar=gain_bar,
+        error_bound=max((row.error_bound for row in contents.metrics), default=0.0),
+        samples=_pictures(contents),
+        legend=_legend(contents),
+        command=shlex.join(contents.facts.command),
+        total_traffic=_total_traffic(contents),
+        charts=_charts(contents),
+        tables=_tables(contents),
+        style=style,
+        script=script,
+        library=library,
+        script_hashes=[_content_hash(library), _content_hash(script)],
+    )
+
+
+def _charts(contents: RunContents) -> dict[str, figures.Chart | None]:
+    metric = contents.metric
+    return {
+        "metric": figures.draw_curves(contents, metric) if metric != "loss" else None,
+        "loss": figures.draw_curves(contents, "loss"),
+        "uses": figures.draw_uses(contents),
+        "classes": figures.draw_classes(contents),
+        "traffic": figures.draw_traffic(contents),
+        "seconds": figures.draw_seconds(contents),
+    }
+
+
+def _tables(contents: RunContents) -> dict[str, tuple[tables.Table, ...]]:
+    single = {
+        "measures": tables.tabulate_measures(contents),
+        "matrix": tables.tabulate_models_by_site(contents),
+        "split": tables.tabulate_split(contents),
+        "rounds": tables.tabulate_rounds(contents),
+        "traffic": tables.tabulate_traffic(contents),
+    }
+    drawn = {name: (table,) if table else () for name, table in single.items()}
+    return {**drawn, "classes": tables.tabulate_classes(contents)}
+
+
+def _site_lines(contents: RunContents, verdict: Verdict) -> list[SiteLine]:
+    """Return a line a site and, from two compared sites on, the line of their mean."""
+    metric = verdict.metric
+    patients = {(r.site, r.split): r.patients for r in contents.split if not r.class_name}
+    shown = list(verdict.sites)
+    if len(verdict.compared) > 1:
+        shown.append(verdict.mean)
+    lines = []
+    for index, (site, bar) in enumerate(zip(shown, gain_bar.draw_gain_bars(shown), strict=True)):
+        is_mean = index == len(verdict.sites)
+        counts = [patients.get((site.site, split)) for split in ("train", "test")]
+        printed = " / ".join("–" if count is None else str(count) for count in counts)
+        gain = wording.signed(site.gain, metric)
+        if not math.isnan(site.margin):
+            gain += f" ± {wording.number(site.margin, metric)}"
+        lines.append(
+            SiteLine(
+                site=site.site,
+                is_mean=is_mean,
+                patients="" if is_mean else printed,
+                own=wording.number(site.own, metric),
+                federated=wording.number(site.federated, metric),
+                pooled=wording.number(site.pooled, metric),
+                gain=gain,
+                bar=bar,
+                outcome=site.outcome,
+                mark=_MARKS.get(site.outcome, ""),
+            )
+        )
+    return lines
+
+
+def _pictures(contents: RunContents) -> tuple[Picture, ...]:
+    if contents.samples is None:
+        return ()
+    return draw_samples(contents.samples, contents.classes)
+
+
+def _legend(contents: RunContents) -> list[tuple[str, str]]:
+    """Return (class, colour) of the foreground classes of a segmentation."""
+    if contents.samples is None or not contents.samples.is_segmentation:
+        return []
+    return [(name, colour_of(k)) for k, name in enumerate(contents.classes) if k > 0]
+
+
+def _total_traffic(contents: RunContents) -> str:
+    rows = [row for row in contents.traffic if row.model == FEDERATED]
+    return tables.megabytes(sum(row.bytes_down + row.bytes_up for row in rows)) if rows else ""
+
+
+def _content_hash(script: str) -> str:
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+
+
+def _load_template() -> "Template":
+    try:
+        import jinja2
+    except ImportError:
+        raise InputError(_missing_extra("jinja2")) from None
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja")
+
+
+def _load_plotly() -> str:
+    try:
+        file = resources.files("plotly") / "package_data" / "plotly.min.js"
+    except ImportError:
+        raise InputError(_missing_extra("plotly")) from None
+    return file.read_text(encoding="utf-8")
+
+
+def _missing_extra(package: str) -> str:
+    return (
+        f"the report needs the package {package}, which is not installed: "
+        "run  pip install 'wardround[simulation]'  and ask for the report again."
+    )
