@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import InputError
+from wardround.common.study import Study
 from wardround.simulations.datasets.examinations import (
     DataRequest,
     DatasetEntry,
@@ -45,14 +46,15 @@ class _Plan:
 def _load(request: DataRequest) -> Examinations:
     plan = _plan(request)
     folder = _generated(plan, _template_files())
-    per_patient = plan.slices if len(plan.size) == 2 else 1
+    splits = _splits(plan, request.study)
     rows = tuple(
         PublicExamination(
-            patient=f"patient-{item // per_patient:04d}",
+            patient=f"patient-{item // plan.slices:04d}",
             images={"t1": f"{folder / 'images.npy'}#{item}"},
             mask=f"{folder / 'masks.npy'}#{item}",
+            split=splits[item // plan.slices],
         )
-        for item in range(plan.patients * per_patient)
+        for item in range(plan.patients * plan.slices)
     )
     note = (
         f"The {plan.patients} patients are virtual: one real brain (the MNI template), "
@@ -80,6 +82,16 @@ def _plan(request: DataRequest) -> _Plan:
         )
         raise InputError(msg)
     return plan
+
+
+def _splits(plan: _Plan, study: Study) -> list[str]:
+    """Return each patient's split; drawn in the study's shares, so that few patients suffice."""
+    test = round(study.evaluation.test_fraction * plan.patients)
+    validation = round(study.evaluation.validation_fraction * plan.patients)
+    train = plan.patients - test - validation
+    names = ["test"] * test + ["validation"] * validation + ["train"] * train
+    order = np.random.default_rng([plan.seed, plan.patients]).permutation(plan.patients)
+    return [names[place] for place in order]
 
 
 def _template_files() -> tuple[Path, ...]:

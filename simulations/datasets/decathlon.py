@@ -48,17 +48,17 @@ class _Description:
     """What ``dataset.json`` says; empty where there is none."""
 
     labels: int = 0
-    modalities: tuple[str, ...] = ("image",)
+    modalities: int = 1
 
 
 def _load(request: DataRequest) -> Examinations:
     folder = _find(request)
     description = _read_description(folder)
-    _check_classes(description, request.study)
+    _check(description, request.study)
     rows = tuple(
         PublicExamination(
             patient=_stem(image),
-            images=_channels(image, description.modalities),
+            images={"image": str(image)},
             mask=str(label),
         )
         for image, label in _pairs(folder)
@@ -117,15 +117,19 @@ def _read_description(folder: Path) -> _Description:
         return _Description()
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        modality = content.get("modality", {})
-        names = tuple(str(modality[key]) for key in sorted(modality, key=int))
-        return _Description(len(content.get("labels", {})), names or ("image",))
-    except (OSError, ValueError, TypeError, AttributeError, KeyError):
+        return _Description(len(content.get("labels", {})), len(content.get("modality", {"0": ""})))
+    except (OSError, ValueError, TypeError, AttributeError):
         msg = f"{path} is not a Decathlon description: fetch it again, or remove it."
         raise InputError(msg) from None
 
 
-def _check_classes(description: _Description, study: Study) -> None:
+def _check(description: _Description, study: Study) -> None:
+    if description.modalities > 1:
+        msg = (
+            f"the images hold {description.modalities} modalities in one file, which a site does "
+            "not read: save one file a modality and give them as simulation.data = 'folder'."
+        )
+        raise InputError(msg)
     if description.labels and description.labels != study.class_count:
         msg = (
             f"the masks have {description.labels} classes (background included), "
@@ -172,13 +176,6 @@ def _volumes(folder: Path) -> dict[str, Path]:
 
 def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
-
-
-def _channels(image: Path, modalities: tuple[str, ...]) -> dict[str, str]:
-    """Return the location of each modality; several lie in one file, on its last axis."""
-    if len(modalities) == 1:
-        return {"image": str(image)}
-    return {name: f"{image}#{index}" for index, name in enumerate(modalities)}
 
 
 ENTRY = DatasetEntry(

@@ -1,8 +1,10 @@
 """Your own data: a manifest, as a site has one, with an optional column ``site``."""
 
 import csv
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
+from wardround.client.data.cells import ARRAY_FILES
 from wardround.common.errors import InputError
 from wardround.common.study import Study
 from wardround.simulations.datasets.examinations import (
@@ -50,13 +52,27 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 def _check_columns(path: Path, held: set[str], study: Study) -> None:
     wanted = {"patient", *(covariate.name for covariate in study.data.covariates)}
-    if study.data.kind == "image":
-        wanted |= set(study.data.channels)
+    wanted |= set(image_columns(study, held).values())
     wanted.add("label" if study.study.task == "classification" else "mask")
     missing = sorted(wanted - held)
     if missing:
         msg = f"{path} lacks the columns {', '.join(missing)}: add them to its header."
         raise InputError(msg)
+
+
+def image_columns(study: Study, held: AbstractSet[str] = frozenset()) -> dict[str, str]:
+    """Return the manifest's column of each channel, as a site reads it.
+
+    Args:
+        study: Names the channels.
+        held: The columns there are; a study of one channel also finds it under ``image``.
+    """
+    if study.data.kind == "table":
+        return {}
+    columns = {name: name if name == "image" else f"image.{name}" for name in study.data.channels}
+    if len(columns) == 1 and "image" in held and held.isdisjoint(columns.values()):
+        return dict.fromkeys(columns, "image")
+    return columns
 
 
 def _examination(path: Path, row: int, line: dict[str, str], study: Study) -> PublicExamination:
@@ -67,10 +83,12 @@ def _examination(path: Path, row: int, line: dict[str, str], study: Study) -> Pu
     if split not in _SPLITS:
         msg = f"{path}, row {row}: split = {split!r} is none of train, validation, test, or empty."
         raise InputError(msg)
-    channels = study.data.channels if study.data.kind == "image" else ()
     return PublicExamination(
         patient=line["patient"],
-        images={channel: _absolute(line[channel], path.parent) for channel in channels},
+        images={
+            channel: _absolute(line[column], path.parent)
+            for channel, column in image_columns(study, line.keys()).items()
+        },
         label=line.get("label", ""),
         mask=_absolute(line.get("mask", ""), path.parent),
         natural_site=line.get("site", ""),
@@ -81,10 +99,12 @@ def _examination(path: Path, row: int, line: dict[str, str], study: Study) -> Pu
 
 
 def _absolute(location: str, folder: Path) -> str:
-    """Return a location that holds from any folder; what follows ``#`` stays as it is."""
+    """Return a location that holds from any folder; an array's item stays as it is."""
     if not location:
         return ""
     file, sign, item = location.partition("#")
+    if not file.lower().endswith(ARRAY_FILES):
+        return str((folder / location).resolve())
     return str((folder / file).resolve()) + sign + item
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.client.data.cells import NO_CLASS
 from wardround.common.errors import InputError, known_names
 from wardround.common.study import Study
 from wardround.simulations.datasets.examinations import (
@@ -178,7 +179,8 @@ def _shape_in_archive(path: Path, name: str) -> tuple[int, ...]:
 def _label_text(label: NDArray[np.int64], classes: tuple[str, ...], *, multi_label: bool) -> str:
     if not multi_label:
         return classes[int(label)]
-    return ";".join(name for name, present in zip(classes, label, strict=True) if present)
+    present = [name for name, value in zip(classes, label, strict=True) if value]
+    return ";".join(present) or NO_CLASS
 
 
 def _md5(path: Path) -> str:
