@@ -2,7 +2,9 @@
 
 Applied to the image as it was read, before intensities are normalised. Strength 0 changes nothing
 and 1 is a difference as between two vendors' scanners. Contrast, blur and scaling are the scanner's
-own and the same for all its images; bias field and noise also differ by image.
+own and the same for all its images; bias field and noise also differ by image. Where an image
+without negative values is exactly 0 it stays so: that is what skull stripping, a collimator or a
+lens has cut away, and no scanner measured it.
 """
 
 from collections.abc import Callable, Sequence

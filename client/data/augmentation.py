@@ -1,0 +1,216 @@
+"""Random changes of a whole training batch: drawn first, then applied, on any device.
+
+A preset only makes what could have been acquired: no flips where a body has a left and a right.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AugmentationPreset:
+    """The ranges that a preset draws from, each even around its middle.
+
+    Attributes:
+        flips: Whether an image may be mirrored and turned by 90 degrees.
+        rotation: Largest angle in degrees, about each axis.
+        translation: Largest shift as a part of the image's size.
+        zoom: Largest change of size: factors from ``1 - zoom`` to ``1 + zoom``.
+        gamma: Largest ``|log|`` of the exponent of the grey curve.
+        gain: Largest change of contrast: factors from ``1 - gain`` to ``1 + gain``.
+        offset: Largest change of brightness, in standard deviations of the image.
+        noise: Largest standard deviation of added noise, in those of the image.
+    """
+
+    flips: bool = False
+    rotation: float = 0.0
+    translation: float = 0.0
+    zoom: float = 0.0
+    gamma: float = 0.0
+    gain: float = 0.0
+    offset: float = 0.0
+    noise: float = 0.0
+
+    @property
+    def moves(self) -> bool:
+        """Whether pixels are interpolated."""
+        return bool(self.rotation or self.translation or self.zoom)
+
+
+PRESETS: dict[str, AugmentationPreset] = {
+    "none": AugmentationPreset(),
+    "light": AugmentationPreset(translation=0.05, gain=0.1, offset=0.1),
+    "xray": AugmentationPreset(rotation=7, translation=0.05, zoom=0.1, gain=0.1, offset=0.1),
+    # Hounsfield units mean something: CT keeps its grey values.
+    "ct": AugmentationPreset(rotation=10, translation=0.05, zoom=0.1, noise=0.05),
+    "mr": AugmentationPreset(
+        rotation=10, translation=0.05, zoom=0.1, gamma=0.3, gain=0.1, noise=0.1
+    ),
+    "dermoscopy": AugmentationPreset(
+        flips=True, rotation=15, translation=0.05, zoom=0.15, gain=0.15, offset=0.15
+    ),
+    "ultrasound": AugmentationPreset(
+        rotation=10, translation=0.05, zoom=0.1, gamma=0.3, gain=0.1, noise=0.1
+    ),
+    "histology": AugmentationPreset(flips=True, gain=0.15, offset=0.15, noise=0.05),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentationParameters:
+    """What happens to each image of a batch; a part that a preset does not use is None.
+
+    Attributes:
+        flips: ``(B, dimensions)`` bool, one an axis.
+        transposes: ``(B,)`` bool: whether the last two axes are swapped, where they are as long.
+        affine: ``(B, dimensions, dimensions + 1)`` from the new image to the old one, x before y
+            before z: turn and zoom in pixels, then the shift in halves of the image's size.
+        gamma: ``(B,)`` exponents over the image's own range.
+        gain: ``(B,)`` factors.
+        offset: ``(B,)`` in standard deviations of the image.
+        noise: ``(B,)`` in standard deviations of the image.
+        noise_seed: Seed of the noise, drawn on the batch's own device.
+    """
+
+    flips: Tensor | None = None
+    transposes: Tensor | None = None
+    affine: Tensor | None = None
+    gamma: Tensor | None = None
+    gain: Tensor | None = None
+    offset: Tensor | None = None
+    noise: Tensor | None = None
+    noise_seed: int = 0
+
+
+def draw(
+    preset: AugmentationPreset, batch_size: int, dimensions: int, generator: Generator
+) -> AugmentationParameters:
+    """Draw what happens to a batch.
+
+    Args:
+        preset: One of :data:`PRESETS`.
+        batch_size: Number of images.
+        dimensions: 2 or 3.
+        generator: Of the CPU; the only source of randomness.
+    """
+
+    def even(largest: float, *shape: int) -> Tensor:
+        return (torch.rand(batch_size, *shape, generator=generator) * 2 - 1) * largest
+
+    def some(largest: float, of: Callable[[Tensor], Tensor]) -> Tensor | None:
+        return of(even(largest)) if largest else None
+
+    flips = transposes = affine = None
+    if preset.flips:
+        coins = torch.rand(batch_size, dimensions + 1, generator=generator) < 0.5
+        flips, transposes = coins[:, :dimensions], coins[:, dimensions]
+    if preset.moves:
+        turn = _rotations(even(math.radians(preset.rotation), 1 if dimensions == 2 else 3))
+        shift = even(2 * preset.translation, dimensions, 1)
+        affine = torch.cat([turn / (1 + even(preset.zoom, 1, 1)), shift], dim=2)
+    noise = some(preset.noise, torch.abs)
+    return AugmentationParameters(
+        flips,
+        transposes,
+        affine,
+        some(preset.gamma, torch.exp),
+        some(preset.gain, lambda change: 1 + change),
+        some(preset.offset, torch.clone),
+        noise,
+        0 if noise is None else int(torch.randint(2**31, (), generator=generator)),
+    )
+
+
+def apply(
+    images: Tensor, masks: Tensor | None, parameters: AugmentationParameters
+) -> tuple[Tensor, Tensor | None]:
+    """Return the changed batch; nothing is drawn here but the noise of the drawn seed.
+
+    Args:
+        images: ``(B, C, *spatial)`` float on any device.
+        masks: ``(B, *spatial)`` labels, moved as the images but never mixed, or None.
+        parameters: From :func:`draw`, for as many images.
+    """
+    if parameters.flips is not None and parameters.transposes is not None:
+        flips = parameters.flips.to(images.device)
+        transposes = parameters.transposes.to(images.device)
+        images = _flipped(images, flips, transposes)
+        masks = None if masks is None else _flipped(masks, flips, transposes)
+    if parameters.affine is not None:
+        images, masks = _moved(images, masks, parameters.affine.to(images.device))
+    return _recoloured(images, parameters), masks
+
+
+def _rotations(angles: Tensor) -> Tensor:
+    """Return ``(B, d, d)`` rotations: one angle about the axis of the plane, or three."""
+    batch, count = angles.shape
+    dimensions = 2 if count == 1 else 3
+    total = torch.eye(dimensions).repeat(batch, 1, 1)
+    for place, (first, second) in enumerate(((0, 1), (0, 2), (1, 2))[:count]):
+        cosine, sine = angles[:, place].cos(), angles[:, place].sin()
+        turn = torch.eye(dimensions).repeat(batch, 1, 1)
+        turn[:, first, first] = turn[:, second, second] = cosine
+        turn[:, first, second], turn[:, second, first] = -sine, sine
+        total = total @ turn
+    return total
+
+
+def _flipped(array: Tensor, flips: Tensor, transposes: Tensor) -> Tensor:
+    """Return the array mirrored; with the swap of two axes these are all turns by 90 degrees."""
+    shape = (-1, *(1,) * (array.ndim - 1))
+    dimensions = flips.shape[1]
+    for axis in range(dimensions):
+        chosen = flips[:, axis].reshape(shape)
+        array = torch.where(chosen, array.flip(axis - dimensions), array)
+    if array.shape[-1] == array.shape[-2]:
+        array = torch.where(transposes.reshape(shape), array.transpose(-1, -2), array)
+    return array
+
+
+def _moved(images: Tensor, masks: Tensor | None, affine: Tensor) -> tuple[Tensor, Tensor | None]:
+    # affine_grid counts each axis from -1 to 1: without this, turning would shear an oblong image.
+    sizes = torch.tensor(images.shape[:1:-1], dtype=images.dtype, device=images.device)
+    linear = affine[:, :, :-1] * (sizes[None, None, :] / sizes[None, :, None])
+    theta = torch.cat([linear, affine[:, :, -1:]], dim=2).to(images.dtype)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    if masks is None:
+        return moved, None
+    labels = F.grid_sample(
+        masks[:, None].to(images.dtype),
+        grid,
+        mode="nearest",
+        padding_mode="border",
+        align_corners=False,
+    )
+    return moved, labels[:, 0].to(masks.dtype)
+
+
+def _recoloured(images: Tensor, parameters: AugmentationParameters) -> Tensor:
+    axes = tuple(range(1, images.ndim))
+    shape = (-1, *(1,) * (images.ndim - 1))
+
+    def column(values: Tensor) -> Tensor:
+        return values.reshape(shape).to(images)
+
+    if parameters.gamma is not None:
+        low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
+        span = (high - low).clamp(min=1e-6)
+        images = ((images - low) / span) ** column(parameters.gamma) * span + low
+    if parameters.gain is not None:
+        images = images * column(parameters.gain)
+    if parameters.offset is None and parameters.noise is None:
+        return images
+    deviation = images.std(axes, keepdim=True, correction=0)
+    if parameters.offset is not None:
+        images = images + column(parameters.offset) * deviation
+    if parameters.noise is not None:
+        source = Generator(images.device).manual_seed(parameters.noise_seed)
+        noise = torch.randn(images.shape, generator=source, device=images.device)
+        images = images + noise.to(images) * column(parameters.noise) * deviation
+    return images

@@ -1,0 +1,271 @@
+"""The patients of one site in one split, and the batches a network sees of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Generator, Tensor
+
+from wardround.client.data import augmentation, patches
+from wardround.client.data.batch import Batch
+from wardround.client.data.covariates import Scale, covariate_scales, encode_covariates
+from wardround.client.data.examination import SPLITS, Examination, SplitName
+from wardround.client.data.manifest import read_manifest
+from wardround.client.data.partition import partition_patients
+from wardround.client.data.prepared import MemoryBudget, PreparedSplit, prepare_split
+from wardround.client.data.prepared_folder import PreparedFolder
+from wardround.client.data.preprocessing import Case
+from wardround.client.site import Site
+from wardround.common.errors import DataError
+from wardround.common.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class CohortSource:
+    """What the cohorts of a site have in common."""
+
+    site: Site
+    study: Study
+    scales: tuple[Scale, ...]
+    budget: MemoryBudget
+
+
+class Cohort:
+    """The examinations of one split; images are read when first needed, and then kept."""
+
+    def __init__(
+        self, split: SplitName, examinations: Sequence[Examination], source: CohortSource
+    ) -> None:
+        self.split = split
+        self._listed = tuple(examinations)
+        self._source = source
+        self._study = source.study
+        self._foreground: dict[int, Tensor] = {}
+
+    @cached_property
+    def _prepared(self) -> PreparedSplit:
+        return prepare_split(self._listed, self._source.site, self._study, self._source.budget)
+
+    @property
+    def _has_images(self) -> bool:
+        return self._study.data.kind == "image"
+
+    @property
+    def _has_masks(self) -> bool:
+        return self._study.study.task == "segmentation"
+
+    @cached_property
+    def examinations(self) -> tuple[Examination, ...]:
+        """Those that are used; with ``skip_unreadable`` the images must be read to know them."""
+        if self._has_images and self._source.site.settings.skip_unreadable:
+            return self._prepared.examinations
+        return self._listed
+
+    def __len__(self) -> int:
+        return len(self.examinations)
+
+    @cached_property
+    def patients(self) -> Tensor:
+        """``(N,)`` int64: which patient each examination is of, counted from 0 as they appear."""
+        number: dict[str, int] = {}
+        places = [number.setdefault(e.patient, len(number)) for e in self.examinations]
+        return torch.tensor(places, dtype=torch.int64)
+
+    @property
+    def patient_count(self) -> int:
+        """Number of patients."""
+        return len({examination.patient for examination in self.examinations})
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """What is to be found in each examination.
+
+        ``(N,)`` int64 class indices, or ``(N, K)`` float 0/1 for multi-label. For a segmentation,
+        whose masks come with the batches, ``(N, K)`` float: which labels its mask holds.
+        """
+        if self._has_masks:
+            return (self._voxels > 0).float()
+        labels = [examination.label or () for examination in self.examinations]
+        if self._study.data.multi_label:
+            width = self._study.class_count
+            return torch.tensor(labels, dtype=torch.float32).reshape(len(labels), width)
+        return torch.tensor([label[0] for label in labels], dtype=torch.int64)
+
+    @cached_property
+    def _voxels(self) -> Tensor:
+        """``(N, K)`` int64: voxels of each label in each mask."""
+        counts = [
+            torch.bincount(mask.flatten().int(), minlength=self._study.class_count)
+            for index in range(len(self))
+            if (mask := self._prepared.case(index).mask) is not None
+        ]
+        empty = torch.zeros((0, self._study.class_count), dtype=torch.int64)
+        return torch.stack(counts) if counts else empty
+
+    @cached_property
+    def covariates(self) -> Tensor | None:
+        """``(N, F)`` float32, scaled; None where the study has none."""
+        return encode_covariates(
+            self.examinations, self._study.data.covariates, self._source.scales
+        )
+
+    def class_counts(self) -> Tensor:
+        """Return ``(K,)`` int64: examinations of each class, or voxels for a segmentation."""
+        return self._voxels.sum(0) if self._has_masks else self.case_counts()
+
+    def case_counts(self) -> Tensor:
+        """Return ``(K,)`` int64: examinations that are of a class, or whose mask holds it."""
+        if self.targets.ndim == 1:
+            return torch.bincount(self.targets, minlength=self._study.class_count)
+        return self.targets.sum(0).long()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report must say; of images, only once they have been read."""
+        notes: list[str] = []
+        was_read = "_prepared" in self.__dict__
+        if was_read:
+            notes += self._prepared.notes
+        if self._listed and (was_read or not self._has_masks):
+            counts = self.case_counts().tolist()
+            classes = zip(self._study.data.classes, counts, strict=True)
+            notes += [f"no patient of class {c} in {self.split}" for c, n in classes if not n]
+        return tuple(notes)
+
+    def spacing(self, index: int) -> tuple[float, ...]:
+        """Return the millimetres a voxel of a prepared examination, 1 where unknown."""
+        return self._prepared.case(index).spacing
+
+    def case(self, index: int) -> Batch:
+        """Return one whole examination as a batch of one, without randomness."""
+        return self._whole(torch.tensor([index]))
+
+    def batch(
+        self,
+        indices: Tensor,
+        generator: Generator | None = None,
+        device: torch.device | None = None,
+    ) -> Batch:
+        """Return a batch.
+
+        Args:
+            indices: ``(B,)`` int64 into the cohort.
+            generator: Of the CPU, for patches and augmentation; None gives whole images as they
+                are. With ``training.patch_size`` a drawn batch has ``patches_per_image`` examples
+                an index, one index after the other.
+            device: Where the batch goes, before it is augmented; it stays where it is if None.
+
+        Raises:
+            DataError: Whole images of different sizes cannot form one batch.
+        """
+        training = self._study.training
+        patched = generator is not None and training.patch_size is not None and self._has_images
+        if generator is not None and patched:
+            batch = self._patched(indices, generator)
+        else:
+            batch = self._whole(indices)
+        if device is not None:
+            batch = batch.to(device)
+        return batch if generator is None else self._augmented(batch, generator)
+
+    def _augmented(self, batch: Batch, generator: Generator) -> Batch:
+        name = self._study.data.augmentation
+        if batch.images is None or name == "none":
+            return batch
+        preset = augmentation.PRESETS[name]
+        dimensions = self._study.data.dimensions
+        drawn = augmentation.draw(preset, len(batch.images), dimensions, generator)
+        masks = batch.targets if self._has_masks else None
+        images, masks = augmentation.apply(batch.images, masks, drawn)
+        return Batch(images, batch.covariates, batch.targets if masks is None else masks)
+
+    def _whole(self, indices: Tensor) -> Batch:
+        covariates = None if self.covariates is None else self.covariates[indices]
+        if not self._has_images:
+            return Batch(None, covariates, self.targets[indices])
+        images, masks = self._images_and_masks(indices)
+        return Batch(images, covariates, self.targets[indices] if masks is None else masks.long())
+
+    def _images_and_masks(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+        stack = self._prepared.stack
+        if stack is not None:
+            masks = None if stack.masks is None else stack.masks.index_select(0, indices)
+            return stack.images.index_select(0, indices), masks
+        cases = [self._prepared.case(index) for index in indices.tolist()]
+        if len({case.image.shape for case in cases}) > 1:
+            msg = (
+                f"{len(cases)} images of different sizes cannot form one batch: set "
+                "training.patch_size or data.size in the study, or training.batch_size = 1."
+            )
+            raise DataError(msg)
+        labels = [case.mask for case in cases if case.mask is not None]
+        return torch.stack([c.image for c in cases]), torch.stack(labels) if labels else None
+
+    def _patched(self, indices: Tensor, generator: Generator) -> Batch:
+        examples = [
+            example
+            for index in indices.tolist()
+            for example in self._patches_of(index, self._prepared.case(index), generator)
+        ]
+        repeats = self._study.training.patches_per_image
+        covariates = None
+        if self.covariates is not None:
+            covariates = self.covariates[indices].repeat_interleave(repeats, dim=0)
+        images = torch.stack([image for image, _ in examples])
+        return Batch(images, covariates, torch.stack([mask for _, mask in examples]).long())
+
+    def _patches_of(
+        self, index: int, case: Case, generator: Generator
+    ) -> list[tuple[Tensor, Tensor]]:
+        training = self._study.training
+        size = training.patch_size
+        if size is None or case.mask is None:
+            msg = "patches need a size and a mask"
+            raise TypeError(msg)
+        image = patches.pad_to(case.image, size, float(case.image.min()))
+        mask = patches.pad_to(case.mask, size, 0)
+        if index not in self._foreground:
+            self._foreground[index] = patches.foreground_positions(mask)
+        starts = patches.draw_starts(
+            mask.shape,
+            size,
+            self._foreground[index],
+            (training.patches_per_image, training.foreground_fraction),
+            generator,
+        )
+        return [(patches.crop(image, s, size), patches.crop(mask, s, size)) for s in starts]
+
+
+@dataclass(frozen=True, slots=True)
+class Cohorts:
+    """A site's patients: those it trains on, chooses the model by, and tests on."""
+
+    train: Cohort
+    validation: Cohort
+    test: Cohort
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report must say; grows as images are read."""
+        return (*self.train.notes, *self.validation.notes, *self.test.notes)
+
+
+def open_cohorts(site: Site, study: Study) -> Cohorts:
+    """Read the manifest and part the patients; images are read when first needed.
+
+    Raises:
+        DataError: The manifest cannot be used, or a split that the study asks for has no patient.
+    """
+    examinations = read_manifest(site, study)
+    parts = partition_patients(examinations, study)
+    if study.data.kind == "image":
+        PreparedFolder(site, study).remove_stale(examinations)
+    source = CohortSource(
+        site,
+        study,
+        covariate_scales(study, parts["train"]),
+        MemoryBudget(round(site.settings.cache_gigabytes * 1e9)),
+    )
+    train, validation, test = (Cohort(split, parts[split], source) for split in SPLITS)
+    return Cohorts(train, validation, test)
