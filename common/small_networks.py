@@ -5,13 +5,20 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import gcd, prod
 
-import torch
 from torch import Tensor, nn
 
 _CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _POOLING: dict[int, type[nn.MaxPool2d] | type[nn.MaxPool3d]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _BATCH: dict[int, type[nn.Module]] = {0: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _INSTANCE: dict[int, type[nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+_PER_CHANNEL = (
+    nn.BatchNorm1d,
+    nn.BatchNorm2d,
+    nn.BatchNorm3d,
+    nn.InstanceNorm1d,
+    nn.InstanceNorm2d,
+    nn.InstanceNorm3d,
+)
 _MOST_GROUPS = 8
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -143,21 +150,16 @@ class FirstOutput(nn.Module):
 
 def replace_normalisation(network: nn.Module, kind: str, dimensions: int) -> None:
     """Put another normalisation in the place of every batch, instance or group normalisation."""
-    replaceable = (
-        nn.modules.batchnorm._BatchNorm,
-        nn.modules.instancenorm._InstanceNorm,
-        nn.GroupNorm,
-    )
     for name, layer in list(network.named_modules()):
-        if isinstance(layer, replaceable):
-            is_group = isinstance(layer, nn.GroupNorm)
-            width = layer.num_channels if is_group else layer.num_features
-            parent, _, child = name.rpartition(".")
-            setattr(
-                network.get_submodule(parent),
-                child,
-                normalisation_layer(kind, int(width), dimensions, layer.eps),
-            )
+        if isinstance(layer, nn.GroupNorm):
+            width = layer.num_channels
+        elif isinstance(layer, _PER_CHANNEL):
+            width = layer.num_features
+        else:
+            continue
+        parent, _, child = name.rpartition(".")
+        replacement = normalisation_layer(kind, width, dimensions, layer.eps)
+        setattr(network.get_submodule(parent), child, replacement)
 
 
 def _without_idle(layers: list[nn.Module]) -> list[nn.Module]:

@@ -100,7 +100,7 @@ class CheckpointStore:
         if damaged:
             msg = f"the checkpoint of round {number} is damaged: {', '.join(damaged)} changed."
             raise RunError(msg)
-        return Commit(Progress(**state), load_model(place / _MODEL))
+        return Commit(Progress(**state), load_model(place / _MODEL).parameters)
 
     def _place(self, number: int) -> Path:
         return self.folder / f"round-{number:05d}"

@@ -9,13 +9,12 @@ from flwr.serverapp import Grid
 from wardround.common.errors import RunError
 from wardround.common.metrics import MetricSums
 from wardround.common.orders import TRAIN, Order, pack_order
-from wardround.common.parameters import ArraySpec, Parameters, array_bytes, check_schema, schema
+from wardround.common.parameters import Parameters, Schema, check_schema, schema
 from wardround.common.study import Study
 from wardround.common.update import SiteUpdate, unpack_update
 from wardround.server.checkpoints import CheckpointStore, Commit, Progress
 from wardround.server.collection import Answer, Node, ask
 from wardround.server.history import (
-    Measurement,
     RefusalRecord,
     RoundRecord,
     SiteRecord,
@@ -48,7 +47,7 @@ class _Tally:
     """What one round has taken in so far."""
 
     number: int
-    expected: tuple[ArraySpec, ...]
+    expected: Schema
     bytes_down: int
     combination: Combination = field(default_factory=WeightedMean)
     sites: list[SiteRecord] = field(default_factory=list)
@@ -104,8 +103,9 @@ class RoundLoop:
     def _round(self, commit: Commit) -> Commit:
         started = time.perf_counter()
         number = commit.progress.round + 1
-        tally = _Tally(number, schema(commit.parameters), array_bytes(commit.parameters))
         order = pack_order(Order(self._study.digest, number, commit.parameters))
+        bytes_down = order.array_records["model"].count_bytes()
+        tally = _Tally(number, schema(commit.parameters), bytes_down)
         for answer in ask(self._grid, self._nodes, TRAIN, lambda _: order, f"round-{number}"):
             try:
                 self._fold(tally, answer)

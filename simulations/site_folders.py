@@ -23,7 +23,7 @@ def write_sites(
     assignment: Assignment,
     study: Study,
     folder: Path,
-    device: str = "auto",
+    skip_unreadable: bool = False,
 ) -> tuple[Path, ...]:
     """Write a site folder for each site and return them, in the assignment's order.
 
@@ -35,7 +35,7 @@ def write_sites(
         assignment: Who is where.
         study: Says which columns a site needs, and how scanners differ.
         folder: The folders are written below it, each under its site's name.
-        device: Where each site trains: "auto", "cpu" or "cuda:N".
+        skip_unreadable: Whether an unreadable image is left out, and noted, or stops the run.
 
     Raises:
         InputError: A folder holds another site, or cannot be written.
@@ -46,7 +46,12 @@ def write_sites(
     for site in assignment.sites:
         rows = assignment.rows_of(site, examinations)
         scanner = scanners[site]
-        settings = SiteFile(name=site, device=device, shift=scanner.shift, shift_seed=scanner.seed)
+        settings = SiteFile(
+            name=site,
+            skip_unreadable=skip_unreadable,
+            shift=scanner.shift,
+            shift_seed=scanner.seed,
+        )
         written.append(_write_site(folder / site, settings, _manifest(rows, study)))
     return tuple(written)
 
@@ -56,7 +61,7 @@ def write_pooled_site(
     assignment: Assignment,
     study: Study,
     folder: Path,
-    device: str = "auto",
+    skip_unreadable: bool = False,
 ) -> Path:
     """Write one site folder with all sites' examinations, for the pooled comparison.
 
@@ -67,7 +72,7 @@ def write_pooled_site(
         assignment: Who is where.
         study: As for :func:`write_sites`.
         folder: The site folder itself.
-        device: Where it trains.
+        skip_unreadable: As for :func:`write_sites`.
 
     Raises:
         InputError: The folder holds another site, or cannot be written.
@@ -77,7 +82,7 @@ def write_pooled_site(
     shifted = {site: scanner for site, scanner in scanners.items() if scanner.shift}
     rows = [row for site in assignment.sites for row in assignment.rows_of(site, examinations)]
     names = [assignment.site_of[row.patient] for row in rows] if shifted else []
-    settings = SiteFile(name=POOLED_SITE, device=device, scanners=shifted)
+    settings = SiteFile(name=POOLED_SITE, skip_unreadable=skip_unreadable, scanners=shifted)
     return _write_site(folder, settings, _manifest(rows, study, _known_scanners(names, shifted)))
 
 

@@ -1,0 +1,117 @@
+"""``wardround study``: make, check and explain a study file."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+study_app = typer.Typer(help="Make, check and explain a study file.", no_args_is_help=True)
+StudyFile = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
+
+_TEMPLATE = """\
+# What server and hospitals agree on. 'wardround study explain' says it in words,
+# 'wardround study schema' lists every key.
+
+[study]
+name = "my-study"
+task = "classification"          # or "segmentation"
+description = "One sentence a hospital's data-protection officer understands."
+
+[data]
+channels = ["image"]             # one column of the manifest each
+dimensions = 2                   # 2 or 3
+classes = ["normal", "abnormal"] # for a segmentation the background comes first
+size = [64, 64]                  # every image is brought to this size
+intensity = "xray"               # xray, ct, mr, dermoscopy, ultrasound, histology, none
+augmentation = "light"
+
+[model]
+network = "small-cnn"
+normalisation = "group"
+
+[training]
+optimiser = "adam"
+learning_rate = 1e-3
+batch_size = 32
+local_epochs = 1
+
+[federation]
+strategy = "fedavg"
+rounds = 10
+seed = 0
+
+[evaluation]
+metric = "auroc"
+
+[simulation]                     # a hospital ignores this part, and so does the digest
+data = "folder"
+split = "iid"
+sites = 4
+
+[simulation.options]
+manifest = "manifest.csv"
+"""
+
+
+@study_app.command()
+def new(
+    path: Annotated[Path, typer.Argument(help="Where to write it.", show_default=False)],
+) -> None:
+    """Write a study file to start from.
+
+    Example: wardround study new study.toml
+    """
+    from wardround.common.errors import InputError
+
+    if path.exists():
+        msg = f"{path} exists already: choose another name."
+        raise InputError(msg)
+    try:
+        path.write_text(_TEMPLATE, encoding="utf-8")
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}. Choose another place."
+        raise InputError(msg) from None
+    sys.stdout.write(f"Wrote {path}. Edit it, then: wardround study check {path}\n")
+
+
+@study_app.command()
+def check(
+    path: StudyFile,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check a study file and print its digest, which is what a hospital approves.
+
+    Example: wardround study check study.toml
+    """
+    from wardround.common.study import load_study
+
+    study = load_study(path)
+    if as_json:
+        sys.stdout.write(json.dumps({"name": study.name, "digest": study.digest}) + "\n")
+    else:
+        sys.stdout.write(f"{study.name} is a valid study.\ndigest {study.digest}\n")
+
+
+@study_app.command()
+def explain(path: StudyFile) -> None:
+    """Say in plain language what a hospital would be agreeing to.
+
+    Example: wardround study explain study.toml
+    """
+    from wardround.common.study import load_study
+    from wardround.common.study_words import explain_study
+
+    sys.stdout.write(explain_study(load_study(path)))
+
+
+@study_app.command()
+def schema() -> None:
+    """Print the JSON Schema of a study file: every key, its type and its limits.
+
+    Example: wardround study schema > study.schema.json
+    """
+    from wardround.common.study import Study
+
+    sys.stdout.write(json.dumps(Study.model_json_schema(), indent=2) + "\n")

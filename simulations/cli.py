@@ -1,0 +1,197 @@
+"""``wardround simulate | split | data | report``: the researcher's commands."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data_app = typer.Typer(help="Public data sets, ready to be split into sites.", no_args_is_help=True)
+
+StudyName = Annotated[
+    str,
+    typer.Argument(metavar="[STUDY|NAME]", help="A study file, or the name of a built-in study."),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder that holds the data sets (else WARDROUND_DATA).", show_default=False),
+]
+Sites = Annotated[int | None, typer.Option(help="How many hospitals.", show_default=False)]
+SplitRule = Annotated[
+    str | None,
+    typer.Option("--split", help="natural, iid, dirichlet, quantity or classes."),
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of weights, split and order.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. training.batch_size=16."),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder to write; must be new.")]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave unreadable images out, and say so.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the researcher's commands to the front door."""
+    app.command()(simulate)
+    app.command()(split)
+    app.command()(report)
+    app.add_typer(data_app, name="data")
+
+
+def simulate(
+    study: StudyName = "brain-tissue",
+    sites: Sites = None,
+    split: SplitRule = None,
+    rounds: Annotated[int | None, typer.Option(help="How many rounds.")] = None,
+    seed: Seed = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
+    data_root: DataRoot = None,
+    assignment: Annotated[
+        Path | None, typer.Option(help="A saved split (assignment.csv) to use again.")
+    ] = None,
+    changes: Changes = None,
+    out: Out = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option(help="Train each site alone, and pooled, beside the federation.")
+    ] = True,
+    skip_unreadable: SkipUnreadable = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Try a study out: split public data into hospitals, train, compare, report.
+
+    Example: wardround simulate pneumonia-xray --data-root ~/data --sites 4 --out runs/xray
+    """
+    from wardround.simulations.command import Options, run_simulation
+
+    options = Options(
+        study=study,
+        sites=sites,
+        split=split,
+        rounds=rounds,
+        seed=seed,
+        device=device,
+        threads=threads,
+        data_root=data_root,
+        assignment=assignment,
+        changes=tuple(changes or ()),
+        out=out,
+        resume=resume,
+        compare=compare,
+        skip_unreadable=skip_unreadable,
+        quiet=quiet,
+        as_json=as_json,
+    )
+    raise typer.Exit(run_simulation(options))
+
+
+def split(
+    study: StudyName = "brain-tissue",
+    sites: Sites = None,
+    rule: SplitRule = None,
+    seed: Seed = None,
+    data_root: DataRoot = None,
+    changes: Changes = None,
+    out: Out = None,
+    skip_unreadable: SkipUnreadable = False,
+    as_json: AsJson = False,
+) -> None:
+    """Split a data set into site folders, and show who holds what, without training.
+
+    Example: wardround split pneumonia-xray --split dirichlet --sites 8 --out runs/split
+    """
+    from wardround.simulations.command import Options, run_split
+
+    options = Options(
+        study=study,
+        sites=sites,
+        split=rule,
+        seed=seed,
+        data_root=data_root,
+        changes=tuple(changes or ()),
+        out=out,
+        skip_unreadable=skip_unreadable,
+        as_json=as_json,
+    )
+    run_split(options)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+) -> None:
+    """Write the report of a run anew.
+
+    Example: wardround report runs/first
+    """
+    from wardround.common.errors import InputError
+    from wardround.simulations.report import write_report
+
+    if not (run / "run.json").exists():
+        msg = f"{run} holds no run: give the folder that 'wardround simulate --out' wrote."
+        raise InputError(msg)
+    sys.stdout.write(f"{write_report(run)}\n")
+
+
+@data_app.command("list")
+def list_data(as_json: AsJson = False) -> None:
+    """List the data sets, with task and licence.
+
+    Example: wardround data list
+    """
+    from dataclasses import asdict
+
+    from wardround.simulations.datasets.catalogue import describe_datasets
+
+    summaries = describe_datasets()
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(s) for s in summaries], indent=2) + "\n")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "what it is", "task", "licence")
+    for summary in summaries:
+        table.add_row(summary.name, summary.title, summary.task, summary.licence)
+    Console().print(table)
+
+
+@data_app.command("show")
+def show_data(
+    name: Annotated[str, typer.Argument(help="A data set.", show_default=False)],
+) -> None:
+    """Show everything known about a data set: licence, citation, options.
+
+    Example: wardround data show ham10000
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from wardround.simulations.datasets.catalogue import dataset_facts
+
+    table = Table(show_header=False, box=None)
+    for key, value in dataset_facts(name).items():
+        table.add_row(key, value)
+    Console().print(table)
+
+
+@data_app.command("get")
+def get_data(
+    study: Annotated[str, typer.Argument(help="A study file or built-in study.")],
+    data_root: DataRoot = None,
+    changes: Changes = None,
+) -> None:
+    """Fetch (or find) the data set of a study and check that it serves it.
+
+    Example: wardround data get pneumonia-xray
+    """
+    from wardround.simulations.command import Options, run_get
+
+    run_get(Options(study=study, data_root=data_root, changes=tuple(changes or ())))

@@ -1,0 +1,160 @@
+"""What the researcher's commands do once their words are read."""
+
+import json
+import shlex
+import sys
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from wardround.common.errors import InputError
+from wardround.common.study import Study
+from wardround.simulations.studies import find_study
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The words of a command line; None leaves it to the study."""
+
+    study: str
+    sites: int | None = None
+    split: str | None = None
+    rounds: int | None = None
+    seed: int | None = None
+    device: str = "auto"
+    threads: int = 0
+    data_root: Path | None = None
+    assignment: Path | None = None
+    changes: tuple[str, ...] = ()
+    out: Path | None = None
+    resume: Path | None = None
+    compare: bool = True
+    skip_unreadable: bool = False
+    quiet: bool = False
+    as_json: bool = False
+
+
+def run_simulation(options: Options) -> int:
+    """Simulate, show the progress, print the verdict, and return the exit code."""
+    from wardround.simulations.federation import Machine
+    from wardround.simulations.progress import watching
+    from wardround.simulations.simulate import SimulationRequest, resume, simulate
+    from wardround.simulations.summary import print_summary
+
+    machine = Machine(options.device, options.threads or _cores())
+    if options.resume is not None:
+        out, request = options.resume, None
+    else:
+        study = resolve_study(options)
+        out = options.out or _new_folder(study)
+        request = SimulationRequest(
+            study=study,
+            out=out,
+            machine=machine,
+            data_root=options.data_root,
+            assignment=options.assignment,
+            skip_unreadable=options.skip_unreadable,
+            command=("wardround", *sys.argv[1:]),
+        )
+    _check_device(options.device)
+    with watching(quiet=options.quiet or options.as_json) as watch:
+        try:
+            if request is None:
+                resume(out, machine, watch)
+            else:
+                simulate(request, watch)
+        except KeyboardInterrupt:
+            again = f"wardround simulate --resume {shlex.quote(str(out))}"
+            sys.stderr.write(f"\nStopped. What is done is kept in {out}; go on with: {again}\n")
+            return 130
+    print_summary(out, as_json=options.as_json)
+    return 0
+
+
+def run_split(options: Options) -> None:
+    """Write site folders and show who holds what."""
+    from wardround.simulations.preparation import prepare_sites
+    from wardround.simulations.summary import print_split
+
+    study = resolve_study(options)
+    out = options.out or _new_folder(study)
+    if out.exists() and any(out.iterdir()):
+        msg = f"{out} is not empty: choose another --out."
+        raise InputError(msg)
+    out.mkdir(parents=True, exist_ok=True)
+    prepared = prepare_sites(study, out, options.data_root, None, options.skip_unreadable)
+    (out / "study.toml").write_text(study.to_toml(), encoding="utf-8")
+    if options.as_json:
+        sys.stdout.write(json.dumps([asdict(row) for row in prepared.table], indent=2) + "\n")
+    else:
+        print_split(prepared, out)
+
+
+def run_get(options: Options) -> None:
+    """Fetch or find a study's data and say what is there."""
+    from wardround.simulations.datasets.catalogue import load_dataset
+
+    study = resolve_study(options)
+    simulation = study.simulation
+    found = load_dataset(simulation.data, simulation.options, options.data_root, study)
+    patients = len({row.patient for row in found.rows})
+    sys.stdout.write(
+        f"{found.facts.title}: {len(found.rows)} examinations of {patients} patients.\n"
+    )
+    sys.stdout.write(f"Licence: {found.facts.licence}\n")
+
+
+def resolve_study(options: Options) -> Study:
+    """Return the study with the command line's changes made and checked.
+
+    Raises:
+        InputError: The study or a change is refused.
+    """
+    changes = dict(parse_change(text) for text in options.changes)
+    shorthands: dict[str, Any] = {
+        "simulation.sites": options.sites,
+        "simulation.split": options.split,
+        "federation.rounds": options.rounds,
+        "federation.seed": options.seed,
+        "simulation.seed": options.seed,
+        "simulation.compare": None if options.compare else False,
+    }
+    changes.update({key: value for key, value in shorthands.items() if value is not None})
+    study = find_study(options.study)
+    return study.with_changes(changes) if changes else study
+
+
+def parse_change(text: str) -> tuple[str, Any]:
+    """Return key and value of ``section.key=value``; the value is read as TOML, else as text.
+
+    Raises:
+        InputError: There is no ``=``.
+    """
+    import tomllib
+
+    key, sign, value = text.partition("=")
+    if not sign:
+        msg = f"--set {text} has no value: write --set section.key=value."
+        raise InputError(msg)
+    try:
+        return key.strip(), tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def _new_folder(study: Study) -> Path:
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{study.name.replace(' ', '-')}-{stamp}"
+
+
+def _check_device(name: str) -> None:
+    from wardround.client.device import choose_device
+
+    choose_device(name)
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,24 @@
+"""Every model on every site's test patients: who gained from training together?"""
+
+from collections.abc import Iterator, Sequence
+
+from flwr.serverapp import Grid
+
+from wardround.common.catalogue import METRICS
+from wardround.common.study import Study
+from wardround.server.introduction import introduce_sites
+from wardround.server.measurement import measure_model
+from wardround.simulations.measurements import KEPT, metric_rows
+from wardround.simulations.run_folder import MetricRow
+from wardround.simulations.training import TrainedModel
+
+
+def cross_site_rows(
+    grid: Grid, study: Study, models: Sequence[TrainedModel]
+) -> Iterator[MetricRow]:
+    """Yield the test values of every model on every site, surface distances included."""
+    nodes, _ = introduce_sites(grid, study)
+    surfaces = any(m.surface and study.study.task in m.tasks for m in METRICS.values())
+    for model in models:
+        measurements = measure_model(grid, study, nodes, model.parameters, "test", surfaces)
+        yield from metric_rows(model.name, KEPT, measurements)

@@ -1,0 +1,48 @@
+"""From the server's history and measurements to the rows of a run folder."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from wardround.server.history import Measurement, RoundRecord
+from wardround.simulations.run_folder import MetricRow, TrafficRow
+
+KEPT = -1
+
+
+def metric_rows(
+    model: str, number: int, measurements: Iterable[Measurement]
+) -> Iterator[MetricRow]:
+    """Yield a row a measured value."""
+    for measurement in measurements:
+        for value in measurement.values:
+            yield MetricRow(
+                model=model,
+                round=number,
+                site=measurement.site,
+                split=measurement.split,
+                metric=value.metric,
+                class_name=value.class_name,
+                value=value.value,
+                support=value.support,
+                error_bound=value.error_bound,
+            )
+
+
+def history_rows(model: str, records: Sequence[RoundRecord]) -> Iterator[MetricRow]:
+    """Yield the validation values of every round."""
+    for record in records:
+        yield from metric_rows(model, record.measured_round, record.measurements)
+
+
+def traffic_rows(model: str, records: Sequence[RoundRecord]) -> Iterator[TrafficRow]:
+    """Yield what each site sent, received and took in every round."""
+    for record in records:
+        for site in record.sites:
+            yield TrafficRow(
+                model=model,
+                round=record.round,
+                site=site.site,
+                bytes_down=site.bytes_down,
+                bytes_up=site.bytes_up,
+                seconds=site.seconds,
+                updates=site.updates,
+            )

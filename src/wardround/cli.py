@@ -1,0 +1,72 @@
+"""The command line: one front door, each room opened only when it is entered."""
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+import wardround
+from wardround.common.cli import study_app
+from wardround.common.errors import WardroundError
+from wardround.simulations.cli import add_commands
+
+app = typer.Typer(
+    name="wardround",
+    help="Federated learning for medical imaging across hospitals: no image leaves its ward.",
+    epilog="Begin with: wardround simulate brain-tissue --out runs/first",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.add_typer(study_app, name="study")
+add_commands(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"wardround {wardround.__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _front_door(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Federated learning for medical imaging across hospitals: no image leaves its ward."""
+
+
+def main() -> None:
+    """Run the command line; a refusal is one paragraph and an exit code, never a traceback."""
+    try:
+        app()
+    except WardroundError as error:
+        _say(str(error))
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        _say("stopped.")
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:
+        if os.environ.get("WARDROUND_TRACEBACK"):
+            raise
+        _say(
+            f"a defect of wardround ({type(error).__name__}: {error}). "
+            "Run it again with WARDROUND_TRACEBACK=1 and report what it prints."
+        )
+        sys.exit(1)
+
+
+def _say(text: str) -> None:
+    from rich.console import Console
+
+    Console(stderr=True, soft_wrap=False).print(f"wardround: {text}", markup=False, highlight=False)
+
+
+if __name__ == "__main__":
+    main()
