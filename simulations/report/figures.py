@@ -63,8 +63,8 @@ def draw_curves(contents: RunContents, metric: str) -> Chart | None:
     figure = go.Figure([trace for trace in traces if trace is not None])
     title = metric_title(metric)
     _lay_out(figure, across="round", up=f"{title} (validation)")
-    figure.update_xaxes(dtick=1 if contents.rounds_done <= 12 else None, rangemode="tozero")
-    caption = f"{title} on validation patients by round; bold: the federated model, all sites."
+    figure.update_xaxes(dtick=1 if contents.rounds_done <= 12 else None)
+    caption = f"{title[0].upper()}{title[1:]} on validation patients by round; bold: all sites."
     if (best := contents.facts.best_round) >= 0:
         figure.add_vline(x=best, line={"color": GREY, "width": 1, "dash": "dot"})
         caption += f" The dotted upright marks round {best}, whose model is kept."

@@ -14,7 +14,8 @@ from wardround.simulations.report.samples import Samples
 
 Mask = NDArray[np.bool_]
 Pixels = NDArray[np.uint8]
-SHOWN = 12
+SHOWN_LABELS = 12
+SHOWN_MASKS = 8  # three panels each
 _SIDE_PIXELS = 240
 _FILL = 0.35
 
@@ -43,18 +44,21 @@ class Picture:
 
 
 def draw_samples(samples: Samples, classes: Sequence[str]) -> tuple[Picture, ...]:
-    """Return at most SHOWN pictures, taken from the sites in turn."""
-    draw = _segmentation if samples.is_segmentation else _classification
-    return tuple(draw(samples, index, classes) for index in _in_turn(samples.site))
+    """Return some of the pictures, taken from the sites in turn."""
+    if samples.is_segmentation:
+        draw, count = _segmentation, SHOWN_MASKS
+    else:
+        draw, count = _classification, SHOWN_LABELS
+    return tuple(draw(samples, index, classes) for index in _in_turn(samples.site, count))
 
 
-def _in_turn(sites: NDArray[np.str_]) -> list[int]:
+def _in_turn(sites: NDArray[np.str_], count: int) -> list[int]:
     seen: dict[str, int] = {}
     turns = []
     for index, site in enumerate(sites):
         seen[str(site)] = seen.get(str(site), -1) + 1
         turns.append((seen[str(site)], index))
-    chosen = [index for _, index in sorted(turns)[:SHOWN]]
+    chosen = [index for _, index in sorted(turns)[:count]]
     names = list(seen)
     return sorted(chosen, key=lambda index: (names.index(str(sites[index])), index))
 

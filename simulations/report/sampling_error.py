@@ -68,8 +68,8 @@ def value_error(row: MetricRow, counts: PatientCounts) -> float:
     """Return the standard error of a metric over all classes, NaN where it cannot be told.
 
     An error that was measured with the value goes first. The unit is the patient: several images
-    of one patient are not independent. A mean over classes is given the mean of the classes'
-    errors, which is exact if these move together and else too large.
+    of one patient are not independent. The classes of a mean AUROC are taken as independent,
+    because each one's error comes from its own few patients.
     """
     if row.standard_error > 0:
         return row.standard_error
@@ -81,10 +81,11 @@ def value_error(row: MetricRow, counts: PatientCounts) -> float:
 
 
 def _macro_auroc_error(auroc: float, counts: PatientCounts) -> float:
+    # The two areas of a binary task are one and the same, so the second one is enough.
     classes = counts.by_class[1:] if len(counts.by_class) == 2 else counts.by_class
     errors = [
         auroc_error(auroc, count, counts.total - count)
         for count in classes
         if 0 < count < counts.total
     ]
-    return sum(errors) / len(errors) if errors else math.nan
+    return math.hypot(*errors) / len(errors) if errors else math.nan

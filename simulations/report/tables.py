@@ -109,7 +109,7 @@ def tabulate_models_by_site(contents: RunContents) -> Table | None:
     )
     caption = (
         f"{metric_title(metric)} of every model (rows) on every hospital's test patients "
-        "(columns). Darker is better; outlined: a hospital's own model on its own patients."
+        "(columns). The stronger the colour, the better; outlined: a hospital's own model at home."
     )
     return Table(caption, "model", sites, rows)
 

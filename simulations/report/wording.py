@@ -74,16 +74,27 @@ def _who_gained(verdict: Verdict) -> tuple[str, Tone]:
     if len(gained) == total:
         return f"All {total} hospitals gained from training together.", "good"
     if len(unclear) == total:
-        return (
-            f"None of the {total} hospitals clearly gained or lost from training together: "
-            "every difference is within the sampling error."
-        ), "neutral"
+        return _all_unclear(verdict)
     if gained:
         parts = [f"{len(gained)} of {total} hospitals gained from training together", losses]
         parts.append(_unclear(unclear))
-        return "; ".join(part for part in parts if part) + ".", "bad" if lost else "good"
+        return "; ".join(part for part in parts if part) + ".", "neutral" if lost else "good"
     parts = [f"No hospital clearly gained from training together: {losses}", _unclear(unclear)]
     return "; ".join(part for part in parts if part) + ".", "bad"
+
+
+def _all_unclear(verdict: Verdict) -> tuple[str, Tone]:
+    total = len(verdict.compared)
+    outcome = verdict.mean.outcome
+    if outcome in ("gained", "lost"):
+        return (
+            f"On average the {total} hospitals {outcome} from training together, but no single "
+            "hospital's difference is larger than its sampling error."
+        ), "good" if outcome == "gained" else "bad"
+    return (
+        f"None of the {total} hospitals clearly gained or lost from training together: "
+        "every difference is within the sampling error."
+    ), "neutral"
 
 
 def _only_one(verdict: Verdict) -> tuple[str, Tone]:
