@@ -144,8 +144,8 @@ def _rescaled(values: NDArray[Any], dataset: Any, rescale: Any) -> NDArray[Any]:
     slope = float(rescale.get("RescaleSlope", 1) or 1)
     intercept = float(rescale.get("RescaleIntercept", 0) or 0)
     if dataset.get("PhotometricInterpretation") == "MONOCHROME1":
-        top = -1 if dataset.PixelRepresentation else 2 ** int(dataset.BitsStored) - 1
-        values = top - values.astype(np.float32)
+        top = 2 ** int(dataset.BitsStored) - 1
+        values = -1 - values if dataset.PixelRepresentation else top - (values & top)
     if (slope, intercept) == (1.0, 0.0):
         return values
     return values.astype(np.float32) * np.float32(slope) + np.float32(intercept)

@@ -115,13 +115,14 @@ def dermoscopy(block: Block, eight_bit: bool, data: DataSection) -> Block:
 def ultrasound(block: Block, eight_bit: bool, data: DataSection) -> Block:
     """Median of 3, logarithm, then z-score.
 
-    Speckle multiplies, so the logarithm makes it additive; the median takes out its grains.
+    Speckle multiplies, so the logarithm makes it additive; the median takes out its grains. The
+    logarithm is the gentle ``log(1 + 10 x)`` over the image's own range, for display has mostly
+    taken one already.
     """
     from scipy.ndimage import median_filter
 
     smooth = median_filter(block, size=(1, 1, *(3,) * (block.ndim - 2)))
-    smooth = smooth - smooth.min(axis=_per_image(block), keepdims=True)
-    return _standardised(np.log1p(smooth), _per_image(block))
+    return _standardised(np.log1p(10 * _rescaled(smooth)), _per_image(block))
 
 
 def histology(block: Block, eight_bit: bool, data: DataSection) -> Block:
