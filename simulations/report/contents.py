@@ -11,8 +11,8 @@ from wardround.common.catalogue import METRICS
 from wardround.common.errors import InputError, StudyError
 from wardround.common.study import Study, load_study
 from wardround.simulations.report.samples import Samples, read_samples
+from wardround.simulations.report.verdict import sites_of
 from wardround.simulations.run_folder import (
-    ALL_SITES,
     FEDERATED,
     MetricRow,
     RunFacts,
@@ -60,13 +60,7 @@ class RunContents:
     @property
     def sites(self) -> tuple[str, ...]:
         """The sites in their order."""
-        names = dict.fromkeys(
-            [row.site for row in self.split]
-            + [row.site for row in self.metrics]
-            + [row.site for row in self.traffic]
-        )
-        names.pop(ALL_SITES, None)
-        return tuple(names)
+        return sites_of(self.metrics, self.split)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wardround.simulations.report.verdict import SiteVerdict
 
-WIDTH = 132
+WIDTH = 120
 HEIGHT = 18
 _EDGE = 3
 

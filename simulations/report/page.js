@@ -9,7 +9,7 @@ for (const holder of document.querySelectorAll("figure.chart")) {
     responsive: true,
   });
 }
-// A fold-out is of no use on paper.
+// A fold-out is of no use on paper; the study file is too long for it.
 window.addEventListener("beforeprint", () => {
-  for (const fold of document.querySelectorAll("details")) fold.open = true;
+  for (const fold of document.querySelectorAll("details:not(.file)")) fold.open = true;
 });

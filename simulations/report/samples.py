@@ -59,23 +59,8 @@ class Samples:
 _ARRAYS = ("images", "truth", "prediction", "site", "score")
 
 
-def write_samples(path: Path, samples: Samples) -> None:
-    """Write ``samples.npz``, replacing it at once."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as stream:
-        np.savez_compressed(
-            stream,
-            images=samples.images.astype(np.float16),  # finer than a screen shows
-            truth=samples.truth,
-            prediction=samples.prediction,
-            site=samples.site.astype(np.str_),
-            score=samples.score.astype(np.float32),
-        )
-    temporary.replace(path)
-
-
 def read_samples(path: Path) -> Samples | None:
-    """Read what :func:`write_samples` wrote; None if there is no file or no image in it.
+    """Read the arrays of :class:`Samples`; None if there is no file or no image in it.
 
     Raises:
         InputError: The file is damaged or holds other arrays.

@@ -139,8 +139,9 @@ def _tabulate_metric_by_class(contents: RunContents, kept: Kept, metric: str) ->
             else:
                 cells.append(Cell(number(row.value, metric), f"n = {row.support}"))
         rows.append((name, tuple(cells)))
-    title = METRICS[metric].title.split(" (")[0]
-    caption = f"{title} of the federated model by class; n: test cases behind the value."
+    caption = (
+        f"{metric_title(metric)} of the federated model by class; n: test cases behind the value."
+    )
     return Table(caption, "class", sites, tuple(rows))
 
 

@@ -129,8 +129,6 @@ def judge(rows: Sequence[MetricRow], split: Sequence[SplitRow], metric: str) -> 
         for row in rows
         if (row.round, row.split, row.metric, row.class_name) == (-1, "test", metric, "")
     }
-    names = dict.fromkeys([row.site for row in split] + [row.site for row in rows])
-    names.pop(ALL_SITES, None)
     return Verdict(
         metric,
         tuple(
@@ -141,9 +139,17 @@ def judge(rows: Sequence[MetricRow], split: Sequence[SplitRow], metric: str) -> 
                 kept.get((POOLED, site)),
                 count_test_patients(split, site),
             )
-            for site in names
+            for site in sites_of(rows, split)
         ),
     )
+
+
+def sites_of(rows: Sequence[MetricRow], split: Sequence[SplitRow]) -> tuple[str, ...]:
+    """Return the hospitals in their order; the place where all data was pooled is none."""
+    federated = [row.site for row in rows if row.model == FEDERATED]
+    names = dict.fromkeys([row.site for row in split] + federated)
+    names.pop(ALL_SITES, None)
+    return tuple(names)
 
 
 def count_test_patients(split: Sequence[SplitRow], site: str) -> PatientCounts:

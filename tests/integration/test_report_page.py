@@ -4,7 +4,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 from wardround.common.errors import InputError
 from wardround.common.study import Study, parse_study
 from wardround.simulations.report import write_report
-from wardround.simulations.report.samples import Samples, write_samples
+from wardround.simulations.report.samples import Samples
 from wardround.simulations.run_folder import (
     ALL_SITES,
     FEDERATED,
@@ -51,7 +51,7 @@ def make_run(
     write_rows(folder / "traffic.csv", _traffic_rows(rounds_done), TrafficRow)
     write_facts(folder, _facts(study, status, finished))
     if finished:
-        write_samples(folder / "samples.npz", _samples(study))
+        np.savez_compressed(folder / "samples.npz", **asdict(_samples(study)))
     return folder
 
 

@@ -1,5 +1,5 @@
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from wardround.common.errors import InputError
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.gain_bar import WIDTH, draw_gain_bars
 from wardround.simulations.report.pictures import draw_samples
-from wardround.simulations.report.samples import Samples, read_samples, write_samples
+from wardround.simulations.report.samples import Samples, read_samples
 from wardround.simulations.report.sampling_error import (
     PatientCounts,
     auroc_error,
@@ -277,7 +277,7 @@ def _labelled(count: int, sites: list[str]) -> Samples:
 
 def test_samples_come_back_as_written(tmp_path: Path) -> None:
     samples = _labelled(2, ["a", "b"])
-    write_samples(tmp_path / "samples.npz", samples)
+    np.savez_compressed(tmp_path / "samples.npz", **asdict(samples))
     back = read_samples(tmp_path / "samples.npz")
     assert back is not None
     assert list(back.site) == ["a", "b"]
@@ -319,3 +319,8 @@ def test_several_classes_of_one_patient_are_all_named() -> None:
     captions = [picture.caption for picture in draw_samples(samples, ("x", "y", "z"))]
     assert captions[0].startswith("truth: x, z; model: x, z")
     assert captions[1].startswith("truth: none; model: none")
+
+
+def test_the_place_where_all_data_was_pooled_is_no_hospital() -> None:
+    rows = [kept(FEDERATED, "a", 0.9), kept(POOLED, "everybody", 0.9), kept(FEDERATED, "b", 0.9)]
+    assert [site.site for site in judge(rows, (), "auroc").sites] == ["a", "b"]
