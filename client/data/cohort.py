@@ -47,6 +47,22 @@ class Cohort:
     def _prepared(self) -> PreparedSplit:
         return prepare_split(self._listed, self._source.site, self._study, self._source.budget)
 
+    def prepare(self) -> None:
+        """Read and prepare the images now, and not when they are first needed.
+
+        Raises:
+            DataError: An examination cannot be used; says its row.
+        """
+        if self._has_images:
+            _ = self._prepared
+
+    @property
+    def stacked(self) -> bool:
+        """Whether any examinations form one batch: those of a table, or images of one shape."""
+        if not self._has_images or self._study.data.size is not None or not self._listed:
+            return True
+        return self._prepared.stack is not None
+
     @property
     def _has_images(self) -> bool:
         return self._study.data.kind == "image"

@@ -112,6 +112,7 @@ class _Columns:
     label: int | None
     mask: int | None
     split: int | None
+    scanner: int | None
     covariates: tuple[int, ...]
 
 
@@ -146,6 +147,7 @@ def _find_columns(header: list[str], study: Study, manifest: Path) -> _Columns:
         place.get("label"),
         place.get("mask"),
         place.get("split"),
+        place.get("scanner"),
         tuple(place[name] for name in covariates),
     )
 
@@ -175,6 +177,7 @@ class _RowReader:
             self._mask(row, cells),
             self._split(row, cells),
             self._covariates(row, cells),
+            self._scanner(row, cells),
         )
 
     def _location(self, row: int, column: str, text: str) -> Location:
@@ -218,6 +221,17 @@ class _RowReader:
             remedy = "write train, validation or test"
             self.problems.add(row, "the column split names no split", remedy)
             return None
+
+    def _scanner(self, row: int, cells: list[str]) -> str:
+        # Only a simulated site has scanners by name; a hospital's column of that name is its own.
+        if self.columns.scanner is None or not self.site.settings.scanners:
+            return ""
+        name = cells[self.columns.scanner]
+        if name and name not in self.site.settings.scanners:
+            self.problems.add(
+                row, "the column scanner names none of site.toml", "add it there, or leave it empty"
+            )
+        return name
 
     def _covariates(self, row: int, cells: list[str]) -> tuple[str, ...]:
         texts = tuple(cells[place] for place in self.columns.covariates)

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 
 import torch
 from torch import Tensor
@@ -13,7 +12,13 @@ from torch import Tensor
 from wardround.client.data.examination import Examination
 from wardround.client.data.images import UnreadableError
 from wardround.client.data.prepared_folder import DiskCase, PreparedFolder
-from wardround.client.data.preprocessing import Case, prepare_block, prepare_case, share_arrays
+from wardround.client.data.preprocessing import (
+    ArrayNames,
+    Case,
+    prepare_block,
+    prepare_case,
+    shared_arrays,
+)
 from wardround.client.site import Site
 from wardround.common.errors import DataError
 from wardround.common.study import Study
@@ -116,16 +121,22 @@ class _Preparer:
     def notes(self) -> tuple[str, ...]:
         return tuple(f"row {row} could not be read and was skipped" for row in sorted(self.skipped))
 
-    def run(self, examinations: Sequence[Examination]) -> Iterator[Case | DiskCase | None]:
-        if not examinations:
-            return
-        if share_arrays(examinations, self.study.data):
-            for block in _batched(examinations, _BLOCK):
-                yield from self._block(block)
-            return
+    def run(self, examinations: Sequence[Examination]) -> list[Case | DiskCase | None]:
+        results: list[Case | DiskCase | None] = [None] * len(examinations)
+        groups: dict[ArrayNames | None, list[int]] = {}
+        for place, examination in enumerate(examinations):
+            arrays = shared_arrays(examination, self.study.data)
+            groups.setdefault(arrays, []).append(place)
         with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
-            for chunk in _batched(examinations, _CHUNK):
-                yield from threads.map(self._one, chunk)
+            for arrays, places in groups.items():
+                for some in _batched(places, _CHUNK if arrays is None else _BLOCK):
+                    chunk = [examinations[place] for place in some]
+                    prepared = (
+                        threads.map(self._one, chunk) if arrays is None else self._block(chunk)
+                    )
+                    for place, case in zip(some, prepared, strict=True):
+                        results[place] = case
+        return results
 
     def _block(self, examinations: Sequence[Examination]) -> list[Case | DiskCase | None]:
         if self._on_disk_first:
@@ -161,10 +172,9 @@ class _Preparer:
         return self.folder.save(self.folder.key(examination), case)
 
 
-def _batched(examinations: Sequence[Examination], size: int) -> Iterator[tuple[Examination, ...]]:
-    rest = iter(examinations)
-    while block := tuple(islice(rest, size)):
-        yield block
+def _batched(places: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(places), size):
+        yield places[start : start + size]
 
 
 def _stacked(

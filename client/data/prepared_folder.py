@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from wardround.client.data.examination import Examination, Location
-from wardround.client.data.preprocessing import Case, shifts_of
+from wardround.client.data.preprocessing import Case
+from wardround.client.data.scanner_shift import scanner_of
 from wardround.client.site import Site
 from wardround.common.study import Study
 
@@ -67,17 +68,17 @@ class PreparedFolder:
         settings = study.data.model_dump(mode="json", include=set(_SETTINGS))
         settings["version"] = PREPARATION_VERSION
         settings["task"] = study.study.task
-        settings["shift"] = [shift.model_dump(mode="json") for shift in shifts_of(site)]
-        settings["shift_seed"] = site.settings.shift_seed if settings["shift"] else 0
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         self._root = site.state_folder / "prepared"
-        self._shifted = bool(settings["shift"])
+        self._site = site
         self.folder = self._root / digest[:16]
 
     def key(self, examination: Examination) -> str:
         """Return the name under which an examination is kept."""
-        # The noise of a simulated scanner is drawn by row.
-        facts: list[Any] = [examination.row if self._shifted else 0]
+        scanner = scanner_of(examination, self._site)
+        facts: list[Any] = []
+        if scanner.shift:
+            facts = [scanner.model_dump(mode="json"), examination.patient]
         masks = () if examination.mask is None else (examination.mask,)
         for location in (*examination.images, *masks):
             facts.append([location.array, location.index, *_source_facts(location)])

@@ -6,11 +6,11 @@ size (pad). Padding comes last, so that its border does not take part in the int
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.random import default_rng
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,10 +19,12 @@ from wardround.client.data.array_files import open_array
 from wardround.client.data.examination import Examination, Location
 from wardround.client.data.images import Image, UnreadableError
 from wardround.client.data.intensity import INTENSITIES
-from wardround.client.data.scanner_shift import shift_image
+from wardround.client.data.scanner_shift import generator_of, scanner_of, shift_image
 from wardround.client.site import Site
 from wardround.common.study import Study
-from wardround.common.study_sections import DataSection, Shift
+from wardround.common.study_sections import DataSection
+
+ArrayNames = tuple[tuple[Path, str | None], ...]
 
 _GENTLE_SIGMA = 0.5  # voxels
 
@@ -56,11 +58,12 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
     data = study.data
     channels: list[Image] = []
     finished: list[NDArray[np.float32]] = []
-    generator = default_rng((site.settings.shift_seed, examination.row))
+    scanner = scanner_of(examination, site)
+    generator = generator_of(examination, scanner)
     for column, location in zip(image_columns(study), examination.images, strict=True):
         try:
             image = readers.read_image(location, data.dimensions, data.colour)
-            shifted = shift_image(image.array, shifts_of(site), generator)
+            shifted = shift_image(image.array, scanner.shift, generator)
             image = Image(shifted, image.spacing, image.affine, image.eight_bit)
             image = _oriented(image, data)
             _check_same_grid(image, channels, data)
@@ -91,7 +94,7 @@ def _prepare_mask(
 
 
 def prepare_block(examinations: Sequence[Examination], site: Site, study: Study) -> list[Case]:
-    """Prepare examinations that :func:`share_arrays` says can be done in one sweep.
+    """Prepare examinations that :func:`shared_arrays` says are items of the same arrays.
 
     Raises:
         UnreadableError: One of them cannot be used; :func:`prepare_case` says which.
@@ -99,7 +102,12 @@ def prepare_block(examinations: Sequence[Examination], site: Site, study: Study)
     data = study.data
     planes: list[NDArray[np.float32]] = []
     spatial: tuple[int, ...] = ()
-    generators = [default_rng((site.settings.shift_seed, e.row)) for e in examinations]
+    scanners = [scanner_of(e, site) for e in examinations]
+    shifted = [
+        (place, scanner, generator_of(examinations[place], scanner))
+        for place, scanner in enumerate(scanners)
+        if scanner.shift
+    ]
     for channel in range(len(data.channels)):
         stored = _items([e.images[channel] for e in examinations])
         block = readers.sort_planes(stored, data.dimensions, data.colour)
@@ -107,9 +115,8 @@ def prepare_block(examinations: Sequence[Examination], site: Site, study: Study)
         if spatial and block.shape[2:] != spatial:
             raise _mismatch(block.shape[2:], spatial)
         spatial = block.shape[2:]
-        shifts = shifts_of(site)
-        for place in range(len(block)) if shifts else ():
-            block[place] = shift_image(block[place], shifts, generators[place])
+        for place, scanner, generator in shifted:
+            block[place] = shift_image(block[place], scanner.shift, generator)
         planes.append(finish_images(block, stored.dtype == np.uint8, data))
     images = _tensor(np.concatenate(planes, axis=1) if len(planes) > 1 else planes[0])
     masks: Sequence[Tensor | None] = [None] * len(examinations)
@@ -124,20 +131,19 @@ def prepare_block(examinations: Sequence[Examination], site: Site, study: Study)
     return [Case(i, m, spacing) for i, m in zip(images.unbind(), masks, strict=True)]
 
 
-def share_arrays(examinations: Sequence[Examination], data: DataSection) -> bool:
-    """Say whether each column points into one array file only, with nothing to be placed."""
+def shared_arrays(examination: Examination, data: DataSection) -> ArrayNames | None:
+    """Return the arrays that an examination's images and mask are items of.
+
+    Examinations of the same arrays can be prepared in one sweep. None where a file has to be
+    opened for this examination alone, or where it has to be placed in space.
+    """
     if data.orientation or data.spacing:
-        return False
-    channels = range(len(data.channels))
-    columns = [[e.images[channel] for e in examinations] for channel in channels]
-    masks = [e.mask for e in examinations if e.mask is not None]
-    if masks:
-        columns.append(masks)
-    return all(
-        len({(place.path, place.array) for place in column}) == 1
-        and all(place.index is not None for place in column)
-        for column in columns
-    )
+        return None
+    masks = () if examination.mask is None else (examination.mask,)
+    locations = (*examination.images, *masks)
+    if any(location.index is None for location in locations):
+        return None
+    return tuple((location.path, location.array) for location in locations)
 
 
 def image_columns(study: Study) -> tuple[str, ...]:
@@ -146,11 +152,6 @@ def image_columns(study: Study) -> tuple[str, ...]:
     if len(names) == 1:
         return ("image",)
     return tuple(name if name == "image" else f"image.{name}" for name in names)
-
-
-def shifts_of(site: Site) -> tuple[Shift, ...]:
-    """Return what makes this site's simulated scanner differ."""
-    return tuple(s for s in site.settings.shift if not s.sites or site.name in s.sites)
 
 
 def finish_images(

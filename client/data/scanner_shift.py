@@ -7,6 +7,7 @@ without negative values is exactly 0 it stays so: that is what skull stripping, 
 lens has cut away, and no scanner measured it.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from itertools import product
 
@@ -14,11 +15,31 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from wardround.client.data.examination import Examination
+from wardround.client.site import Scanner, Site
 from wardround.common.study_sections import Shift
 
 Array = NDArray[np.float32]
 
 _FIELD_ORDER = 2  # coil sensitivity is smooth: quadratic terms are enough
+
+
+def scanner_of(examination: Examination, site: Site) -> Scanner:
+    """Return the simulated scanner of an examination; a real hospital's changes nothing."""
+    if examination.scanner:
+        return site.settings.scanners[examination.scanner]
+    return Scanner(shift=site.settings.shift, seed=site.settings.shift_seed)
+
+
+def generator_of(examination: Examination, scanner: Scanner) -> Generator:
+    """Return the generator of one examination under one scanner.
+
+    It depends on the patient and the names of the files, not on the row or the folder, so that an
+    examination looks the same in its site, in the pooled data, and on another machine.
+    """
+    names = [(place.path.name, place.array, place.index) for place in examination.images]
+    digest = hashlib.sha256(repr((examination.patient, names)).encode()).digest()
+    return np.random.default_rng((scanner.seed, int.from_bytes(digest[:8], "big")))
 
 
 def shift_image(array: Array, shifts: Sequence[Shift], generator: Generator) -> Array:
