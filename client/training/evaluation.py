@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from wardround.client.data.batch import Batch
 from wardround.client.training.classification_counts import count_classification
 from wardround.client.training.inference import evaluating, predict
-from wardround.client.training.segmentation_counts import count_segmentation
+from wardround.client.training.segmentation_counts import count_segmentation, most_likely_classes
 from wardround.common.errors import RunError
 from wardround.common.metric_sums import MetricSums, empty_sums, merge
 from wardround.common.study import Study
@@ -83,7 +83,8 @@ def _evaluate_segmentation(
         total = float(loss(logits, batch.targets)) * len(batch)
         _check_numbers(total, logits)
         spacings = [cohort.spacing(index) for index in indices] if surfaces else None
-        measured = count_segmentation(logits.argmax(dim=1), batch.targets, study, spacings)
+        found = most_likely_classes(logits)
+        measured = count_segmentation(found, batch.targets, study, spacings)
         sums = merge(sums, MetricSums(len(batch), total, segmentation=measured))
     return sums
 
@@ -91,7 +92,8 @@ def _evaluate_segmentation(
 def _batches(cohort: "Cohort", study: Study) -> Iterator[tuple[range, Batch]]:
     """Yield the examinations in order, one at a time where they differ in size or take windows."""
     count = len(cohort)
-    if not cohort.stacked or study.training.patch_size is not None:
+    one_size = study.data.size is not None or study.data.kind == "table"
+    if not one_size or study.training.patch_size is not None:
         for index in range(count):
             yield range(index, index + 1), cohort.case(index)
         return

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from itertools import product
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
@@ -54,9 +53,7 @@ def predict(network: nn.Module, batch: Batch, study: Study) -> Tensor:
         patch, overlap = study.training.patch_size, study.evaluation.overlap
         if patch is not None:
             return slide_windows(forward, images, patch, overlap, study.training.batch_size)
-        divisor = NETWORKS[study.model.network].divisor
-        sizes = [math.ceil(size / divisor) * divisor for size in images.shape[2:]]
-        padded, inside = _pad(images, sizes)
+        padded, inside = _pad(images, _accepted_sizes(images.shape[2:], study))
         every_case = torch.arange(len(images), device=images.device)
         return forward(padded, every_case)[inside]
 
@@ -119,20 +116,32 @@ def _window_boxes(sizes: Sequence[int], patch: tuple[int, ...], overlap: float) 
     return list(product(*axes))
 
 
+def _accepted_sizes(sizes: Sequence[int], study: Study) -> list[int]:
+    """Return the least sizes that hold the image and that the study's network accepts."""
+    network, features = NETWORKS[study.model.network], study.model.features
+    divisor, minimum = network.divisor_for(features), network.minimum_for(features)
+    return [max(math.ceil(size / divisor) * divisor, minimum) for size in sizes]
+
+
 def _of_case(case: int, box: Box) -> Box:
     return (slice(case, case + 1), slice(None), *box)
 
 
 def _pad(images: Tensor, sizes: Sequence[int]) -> tuple[Tensor, Box]:
-    """Return images padded evenly to the sizes, and where the originals lie in them."""
+    """Return images padded around their centres, and where the originals lie in them.
+
+    The border takes each image's darkest value, as patches are padded for training.
+    """
     given = images.shape[2:]
-    missing = [size - had for size, had in zip(sizes, given, strict=True)]
-    inside = [slice(gap // 2, gap // 2 + had) for gap, had in zip(missing, given, strict=True)]
-    if any(missing):
-        # F.pad counts axes from the last one.
-        margins = [side for gap in reversed(missing) for side in (gap // 2, gap - gap // 2)]
-        images = F.pad(images, margins)
-    return images, (slice(None), slice(None), *inside)
+    before = [(size - had) // 2 for size, had in zip(sizes, given, strict=True)]
+    inside = [slice(start, start + had) for start, had in zip(before, given, strict=True)]
+    box: Box = (slice(None), slice(None), *inside)
+    if list(sizes) == list(given):
+        return images, box
+    darkest = images.amin(dim=tuple(range(1, images.ndim)), keepdim=True)
+    padded = darkest.expand(*images.shape[:2], *sizes).clone()
+    padded[box] = images
+    return padded, box
 
 
 def _first_output(outputs: Tensor | Sequence[Tensor]) -> Tensor:
