@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from wardround.client.data.examination import SPLITS
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.palette import COLOURS, GREY, SYMBOLS, colour_of, site_colour
-from wardround.simulations.report.wording import metric_title
+from wardround.simulations.report.wording import metric_title, sentence_title
 from wardround.simulations.run_folder import (
     ALL_SITES,
     FEDERATED,
@@ -64,7 +64,7 @@ def draw_curves(contents: RunContents, metric: str) -> Chart | None:
     title = metric_title(metric)
     _lay_out(figure, across="round", up=f"{title} (validation)")
     figure.update_xaxes(dtick=1 if contents.rounds_done <= 12 else None)
-    caption = f"{title[0].upper()}{title[1:]} on validation patients by round; bold: all sites."
+    caption = f"{sentence_title(metric)} on validation patients by round; bold: all sites."
     if (best := contents.facts.best_round) >= 0:
         figure.add_vline(x=best, line={"color": GREY, "width": 1, "dash": "dot"})
         caption += f" The dotted upright marks round {best}, whose model is kept."
@@ -180,15 +180,17 @@ def draw_seconds(contents: RunContents) -> Chart | None:
 
 
 def draw_traffic(contents: RunContents) -> Chart | None:
-    """Return the megabytes of all sites together by round."""
+    """Return the traffic of all sites together by round."""
     import plotly.graph_objects as go
 
     rows = [row for row in contents.traffic if row.model == FEDERATED]
     rounds = sorted({row.round for row in rows})
     if not rounds:
         return None
-    down = [sum(r.bytes_down for r in rows if r.round == n) / 1e6 for n in rounds]
-    up = [sum(r.bytes_up for r in rows if r.round == n) / 1e6 for n in rounds]
+    small = max(row.bytes_down + row.bytes_up for row in rows) < 1e5
+    unit, size = ("kilobytes", 1e3) if small else ("megabytes", 1e6)
+    down = [sum(r.bytes_down for r in rows if r.round == n) / size for n in rounds]
+    up = [sum(r.bytes_up for r in rows if r.round == n) / size for n in rounds]
     figure = go.Figure(
         [
             go.Bar(x=rounds, y=down, name="to the hospitals", marker={"color": COLOURS[0]}),
@@ -196,9 +198,9 @@ def draw_traffic(contents: RunContents) -> Chart | None:
         ]
     )
     figure.update_layout(barmode="stack", bargap=0.35)
-    _lay_out(figure, across="round", up="megabytes", height=280)
+    _lay_out(figure, across="round", up=unit, height=280)
     figure.update_xaxes(dtick=1 if contents.rounds_done <= 12 else None)
-    return Chart("Megabytes of all hospitals together by round.", _to_json(figure))
+    return Chart(f"{unit.capitalize()} of all hospitals together by round.", _to_json(figure))
 
 
 def _lay_out(figure: "Figure", across: str, up: str, height: int = 380) -> None:

@@ -70,7 +70,7 @@ def _render(template: "Template", library: str, contents: RunContents) -> str:
         facts=contents.facts,
         headline=wording.compose_headline(contents, verdict),
         compared=bool(verdict.compared),
-        metric_title=wording.metric_title(contents.metric),
+        metric_title=wording.sentence_title(contents.metric),
         margin_note=wording.explain_margin(verdict),
         site_lines=_site_lines(contents, verdict),
         gain_bar=gain_bar,

@@ -9,7 +9,7 @@ from wardround.common.catalogue import METRICS
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.missing import why_missing
 from wardround.simulations.report.verdict import higher_is_better, judge
-from wardround.simulations.report.wording import metric_title, number
+from wardround.simulations.report.wording import metric_title, number, sentence_title
 from wardround.simulations.run_folder import (
     ALL_SITES,
     FEDERATED,
@@ -82,7 +82,7 @@ def tabulate_measures(contents: RunContents) -> Table | None:
     if not any(cell.text != "–" for _, cells in rows for cell in cells):
         return None
     columns = ("own data alone", "federated", "pooled data")
-    caption = "Every measure on the test patients, as the mean over the compared hospitals."
+    caption = "Every measure on the test patients, as the mean over the hospitals that have it."
     return Table(caption, "measure", columns, tuple(rows))
 
 
@@ -108,7 +108,7 @@ def tabulate_models_by_site(contents: RunContents) -> Table | None:
         for model in models
     )
     caption = (
-        f"{metric_title(metric)} of every model (rows) on every hospital's test patients "
+        f"{sentence_title(metric)} of every model (rows) on every hospital's test patients "
         "(columns). The stronger the colour, the better; outlined: a hospital's own model at home."
     )
     return Table(caption, "model", sites, rows)
@@ -140,7 +140,7 @@ def _tabulate_metric_by_class(contents: RunContents, kept: Kept, metric: str) ->
                 cells.append(Cell(number(row.value, metric), f"n = {row.support}"))
         rows.append((name, tuple(cells)))
     caption = (
-        f"{metric_title(metric)} of the federated model by class; n: test cases behind the value."
+        f"{sentence_title(metric)} of the federated model by class; n: test cases behind the value."
     )
     return Table(caption, "class", sites, tuple(rows))
 

@@ -40,6 +40,12 @@ def metric_title(metric: str) -> str:
     return entry.title.split(" (")[0] if entry else metric
 
 
+def sentence_title(metric: str) -> str:
+    """Return the title of a metric as the first word of a sentence."""
+    title = metric_title(metric)
+    return title[0].upper() + title[1:]
+
+
 def number(value: float, metric: str = "") -> str:
     """Return a value as printed: three decimals, millimetres two, an en dash for NaN."""
     if math.isnan(value):
@@ -60,6 +66,7 @@ def compose_headline(contents: RunContents, verdict: Verdict) -> Headline:
         return _without_comparison(contents, verdict)
     sentence, tone = _who_gained(verdict)
     details = [_means(verdict), _mean_gain(verdict), *_besides(verdict)]
+    details += _one_class_only(contents, verdict)
     if status != "finished":
         details.insert(0, f"{_ending(contents)} The numbers below are what was measured by then.")
     return Headline(sentence, tuple(part for part in details if part), tone)
@@ -127,7 +134,7 @@ def _means(verdict: Verdict) -> str:
     if not math.isnan(mean.pooled):
         pooled = f" beside pooled {number(mean.pooled, metric)}"
     return (
-        f"{metric_title(metric)} on test patients (mean over hospitals{direction}): "
+        f"{sentence_title(metric)} on test patients (mean over hospitals{direction}): "
         f"federated {number(mean.federated, metric)}{pooled}"
         f"{' and' if pooled else ' beside'} own data alone {number(mean.own, metric)}."
     )
@@ -155,6 +162,25 @@ def _besides(verdict: Verdict) -> list[str]:
     return [f"Not compared, for want of a value to compare: {names}."]
 
 
+def _one_class_only(contents: RunContents, verdict: Verdict) -> list[str]:
+    """Warn where every test patient has the same class: a constant answer is right there."""
+    if not contents.exclusive_classes:
+        return []
+    sentences = []
+    for site in verdict.compared:
+        held = {
+            row.class_name
+            for row in contents.split
+            if row.site == site.site and row.split == "test" and row.class_name and row.patients
+        }
+        if len(held) == 1:
+            sentences.append(
+                f"Read {site.site} with care: all its test patients are of class "
+                f"{held.pop()}, so a model that always answers that is always right there."
+            )
+    return sentences
+
+
 def _without_comparison(contents: RunContents, verdict: Verdict) -> Headline:
     tested = [site.federated for site in verdict.sites if not math.isnan(site.federated)]
     if contents.facts.status != "finished":
@@ -163,7 +189,7 @@ def _without_comparison(contents: RunContents, verdict: Verdict) -> Headline:
     sentence = "This run cannot say whether a hospital gained: it trained no comparison models."
     details = (
         (
-            f"{metric_title(verdict.metric)} of the federated model on test patients (mean over "
+            f"{sentence_title(verdict.metric)} of the federated model on test patients (mean over "
             f"{len(tested)} hospitals): {number(sum(tested) / len(tested), verdict.metric)}."
             if tested
             else _last_validation(contents)

@@ -328,6 +328,19 @@ def test_a_run_without_comparison_says_that_it_has_no_verdict(tmp_path: Path) ->
     assert "mean over 4 hospitals): 0.896" in text
 
 
+def test_a_hospital_that_tests_one_class_only_is_read_with_care(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    rows = [
+        row
+        for row in _split_rows(_study("classification"))
+        if row.site != "hospital-4" or row.split != "test" or row.class_name in ("", "nv")
+    ]
+    write_rows(run / "split.csv", rows, SplitRow)
+    text = Page(write_report(run)).text
+    assert text.count("with care") == 1
+    assert "Read hospital-4 with care: all its test patients are of class nv" in text
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [("run.json", "{"), ("metrics.csv", "model,round\nfederated,x\n"), ("samples.npz", "no")],
