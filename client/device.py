@@ -21,6 +21,9 @@ def choose_device(name: str) -> torch.device:
         raise InputError(msg)
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if int(number or 0) >= count:
-        msg = f"device {name!r} is not there: this machine offers {count} GPU(s). Use --device cpu or auto."
+        msg = (
+            f"device {name!r} is not there: this machine offers {count} GPU(s). "
+            "Use --device cpu or auto."
+        )
         raise InputError(msg)
     return torch.device(kind, int(number or 0))

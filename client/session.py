@@ -139,8 +139,11 @@ class SiteSession:
                 self.loss,
                 optimiser,
                 study.training,
-                Span.of_round(number, study.federation.rounds),
-                steps_a_round(len(cohort), study.training),
+                Span.of_round(
+                    number,
+                    study.federation.rounds,
+                    steps_a_round(len(cohort), study.training),
+                ),
             )
         if alone:
             self._optimiser_state = optimiser.state_dict()

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import prod
@@ -207,6 +208,7 @@ def save_model(path: Path, parameters: Mapping[str, Tensor], metadata: dict[str,
     Raises:
         ModelError: The file cannot be written.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     temporary = path.with_name(path.name + ".part")
@@ -217,9 +219,10 @@ def save_model(path: Path, parameters: Mapping[str, Tensor], metadata: dict[str,
         temporary.replace(path)
         if os.name == "posix":  # elsewhere a folder cannot be opened, and needs no flush
             _flush(path.parent, os.O_RDONLY)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        msg = f"cannot write the model {path}: {error.strerror}. Choose another folder."
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            temporary.unlink()
+        msg = f"cannot write the model {path} ({error}): choose a folder with free space."
         raise ModelError(msg) from None
 
 

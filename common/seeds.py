@@ -1,4 +1,7 @@
-"""Seeds for everything that may be reproduced. Noise that protects patients never comes from here."""
+"""Seeds for everything that may be reproduced.
+
+Noise that protects patients never comes from here.
+"""
 
 import hashlib
 

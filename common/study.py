@@ -146,7 +146,10 @@ def load_study(path: Path) -> Study:
         )
         raise StudyError(msg) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path} is not a TOML file: {error}. Mend that line; 'wardround study schema' lists the keys."
+        msg = (
+            f"{path} is not a TOML file: {error}. "
+            "Mend that line; 'wardround study schema' lists the keys."
+        )
         raise StudyError(msg) from None
     except OSError as error:
         msg = f"cannot read {path}: {error.strerror}. Give the path of a readable file."

@@ -54,7 +54,7 @@ def _network_fits(study: "Study") -> Iterator[str]:
     dimensions = 0 if study.data.kind == "table" else study.data.dimensions
     if dimensions not in entry.dimensions:
         what = "a table" if dimensions == 0 else f"{dimensions}D images"
-        yield f"model.network = {study.model.network!r} does not take {what}: choose another network."
+        yield f"model.network = {study.model.network!r} does not take {what}: choose another."
     chosen = study.model.normalisation
     if chosen != "default" and chosen not in entry.normalisations:
         options = ", ".join(("default", *entry.normalisations))
@@ -140,7 +140,7 @@ def _classes_fit(study: "Study") -> Iterator[str]:
         yield f"training.class_weights has no effect on {study.training.loss}: remove it."
 
 
-def _data_fit(study: "Study") -> Iterator[str]:
+def _table_fits(study: "Study") -> Iterator[str]:
     data = study.data
     if data.kind == "table":
         if not data.covariates:
@@ -149,6 +149,11 @@ def _data_fit(study: "Study") -> Iterator[str]:
             yield "data.kind = 'table' can only be classified: set study.task = 'classification'."
         if data.augmentation != "none" or data.intensity != "none":
             yield "data.augmentation and data.intensity are for images: remove them."
+
+
+def _images_fit(study: "Study") -> Iterator[str]:
+    data = study.data
+    if data.kind == "table":
         return
     if not data.channels:
         yield "data.channels is empty: name at least one image column."
@@ -187,6 +192,7 @@ _RULES: tuple[Callable[["Study"], Iterator[str]], ...] = (
     _widths_fit,
     _sizes_fit,
     _classes_fit,
-    _data_fit,
+    _table_fits,
+    _images_fit,
     _budget_fits,
 )

@@ -150,7 +150,7 @@ class Shift(Section):
 
 
 class SimulationSection(Section):
-    """``[simulation]``: the stand-in for hospitals; a hospital ignores it, and so does the digest."""
+    """``[simulation]``: a stand-in for hospitals, which they and the digest ignore."""
 
     data: str = "folder"
     options: dict[str, str | int | float | bool] = Field(default_factory=dict)

@@ -77,6 +77,6 @@ def _answer(node: Node, reply: Message | None) -> Answer:
     if reply is None:
         return Answer(node, None, Refusal(node.site, "late", "no answer before the deadline"))
     if reply.has_error():
-        return Answer(node, None, Refusal(node.site, "internal", reply.error.reason))
+        return Answer(node, None, Refusal(node.site, "internal", reply.error.reason or ""))
     refusal = unpack_refusal(reply.content)
     return Answer(node, None if refusal else reply.content, refusal)

@@ -38,7 +38,8 @@ def introduce_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[I
         introductions.append(introduction)
     names = [node.site for node in nodes]
     if len(set(names)) != len(names):
-        msg = f"two sites have the same name: {', '.join(sorted(names))}. Rename one in its site.toml."
+        twice = sorted({name for name in names if names.count(name) > 1})
+        msg = f"two sites have the same name ({', '.join(twice)}): rename one in its site.toml."
         raise RunError(msg)
     nodes.sort(key=lambda node: node.site)
     introductions.sort(key=lambda introduction: introduction.site)

@@ -42,7 +42,7 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(data_app, name="data")
 
 
-def simulate(
+def simulate(  # noqa: PLR0913 # one argument an option of the command line
     study: StudyName = "brain-tissue",
     sites: Sites = None,
     split: SplitRule = None,
@@ -93,7 +93,7 @@ def simulate(
     raise typer.Exit(run_simulation(options))
 
 
-def split(
+def split(  # noqa: PLR0913 # one argument an option of the command line
     study: StudyName = "brain-tissue",
     sites: Sites = None,
     rule: SplitRule = None,

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from wardround.server.history import Measurement, RoundRecord
-from wardround.simulations.run_folder import MetricRow, TrafficRow
+from wardround.simulations.run_folder import POOLED, MetricRow, TrafficRow
 
 KEPT = -1
 
@@ -30,7 +30,9 @@ def metric_rows(
 def history_rows(model: str, records: Sequence[RoundRecord]) -> Iterator[MetricRow]:
     """Yield the validation values of every round."""
     for record in records:
-        yield from metric_rows(model, record.measured_round, record.measurements)
+        # The pooled site is no hospital: only its merged values are rows.
+        parts = [m for m in record.measurements if m.site != POOLED]
+        yield from metric_rows(model, record.measured_round, parts)
 
 
 def traffic_rows(model: str, records: Sequence[RoundRecord]) -> Iterator[TrafficRow]:

@@ -1,9 +1,13 @@
-"""What a terminal shows while a simulation runs: the stage, the round, the metric, the time left."""
+"""What a terminal shows while a simulation runs: stage, round, metric, time left."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from wardround.simulations.watch import Event, RoundDone, SiteFailed, StageStarted, Watch, nobody
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 _TITLES = {
     "data": "reading and splitting the data",
@@ -31,29 +35,31 @@ def watching(quiet: bool) -> Iterator[Watch]:
 
     console = Console(stderr=True)
     columns = (
-        TextColumn("{task.description:<34}"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[note]:<28}"),
+        TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        yield _Bars(progress).take
+        bars = _Bars(progress)
+        yield bars.take
+        bars.finish()
 
 
 class _Bars:
-    def __init__(self, progress: "Progress") -> None:  # noqa: F821 # imported when it is needed
+    def __init__(self, progress: "Progress") -> None:
         self._progress = progress
-        self._current = None
+        self._current: TaskID | None = None
 
     def take(self, event: Event) -> None:
         """Draw one event."""
         if isinstance(event, StageStarted):
-            self._finish()
+            self.finish()
             self._current = self._progress.add_task(
                 title_of(event.stage), total=event.rounds or 1, note=""
             )
-        elif isinstance(event, RoundDone):
+        elif isinstance(event, RoundDone) and self._current is not None:
             note = "" if event.value != event.value else f"{event.metric} {event.value:.3f}"
             self._progress.update(self._current, completed=event.round, note=note)
         elif isinstance(event, SiteFailed):
@@ -61,7 +67,8 @@ class _Bars:
                 f"round {event.round}: {event.site} is left out: {event.reason}", markup=False
             )
 
-    def _finish(self) -> None:
+    def finish(self) -> None:
+        """Fill the bar of the stage that just ended."""
         if self._current is not None:
             task = next(t for t in self._progress.tasks if t.id == self._current)
             self._progress.update(self._current, completed=task.total)

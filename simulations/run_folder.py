@@ -167,7 +167,7 @@ def value_of(
 ) -> float:
     """Return the kept model's test value, NaN if it was not measured."""
     for row in rows:
-        if (row.model, row.site, row.metric, row.class_name) == (model, site, metric, class_name):
-            if row.round == -1 and row.split == "test":
-                return row.value
+        found = (row.model, row.site, row.metric, row.class_name, row.round, row.split)
+        if found == (model, site, metric, class_name, -1, "test"):
+            return row.value
     return float("nan")

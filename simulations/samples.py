@@ -55,7 +55,7 @@ def write_samples(
         "site": np.array([s.site for s in samples]),
         "score": np.array([s.score for s in samples], dtype=np.float32),
     }
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
 def _of_site(folder: Path, study: Study, network: torch.nn.Module, count: int) -> Iterator[_Sample]:

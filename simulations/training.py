@@ -45,6 +45,7 @@ def train_together(
 
     commit = run_federation(grid, study, checkpoints, listen)
     number = commit.progress.round
+    (run_folder / "models").mkdir(exist_ok=True)
     save_model(_model(run_folder, name), commit.parameters, {"round": str(number), "model": name})
     records = tuple(read_records(CheckpointStore(checkpoints).history_path))
     return TrainedModel(name, number, commit.parameters, records)

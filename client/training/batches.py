@@ -31,9 +31,9 @@ def draw_batches(
     remaining = steps_a_round(len(targets), training)
     while remaining > 0:
         order = _order(targets, training, generator)
-        for batch in order.split(training.batch_size)[:remaining]:
+        for start in range(0, len(order), training.batch_size)[:remaining]:
             remaining -= 1
-            yield batch
+            yield order[start : start + training.batch_size]
 
 
 def _order(targets: Tensor, training: TrainingSection, generator: torch.Generator) -> Tensor:

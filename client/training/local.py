@@ -35,11 +35,16 @@ class Span:
 
     begin: float
     end: float
+    steps: int
 
     @classmethod
-    def of_round(cls, number: int, rounds: int) -> "Span":
-        """Return the span of round ``number`` (the first is 1)."""
-        return cls((number - 1) / rounds, number / rounds)
+    def of_round(cls, number: int, rounds: int, steps: int) -> "Span":
+        """Return the span of round ``number`` (the first is 1), which has ``steps`` steps."""
+        return cls((number - 1) / rounds, number / rounds, steps)
+
+    def at(self, step: int) -> float:
+        """Return the progress of the study before a step (the first is 0)."""
+        return self.begin + (self.end - self.begin) * step / self.steps
 
 
 def mixed_precision(
@@ -58,12 +63,8 @@ def train_locally(
     optimiser: torch.optim.Optimizer,
     training: TrainingSection,
     span: Span,
-    steps: int,
 ) -> LocalWork:
-    """Train in place over the batches.
-
-    Args:
-        batches: Batches on the network's device; exactly ``steps`` of them.
+    """Train in place over the batches, which lie on the network's device.
 
     Raises:
         RunError: The loss is no longer a number.
@@ -74,13 +75,13 @@ def train_locally(
     total = torch.zeros((), device=device)
     done = 0
     for batch in batches:
-        rate = learning_rate_at(training, span.begin + (span.end - span.begin) * done / steps)
+        rate = learning_rate_at(training, span.at(done))
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)
         with mixed_precision(training, device):
             value = loss(network(*batch.inputs), batch.targets)
-        scaler.scale(value).backward()
+        scaler.scale(value).backward()  # type: ignore[no-untyped-call] # torch's own
         if training.gradient_clip is not None:
             scaler.unscale_(optimiser)
             nn.utils.clip_grad_norm_(network.parameters(), training.gradient_clip)

@@ -1,0 +1,206 @@
+"""What training makes small: one number a sample first, their mean after.
+
+The numbers of a batch never depend on each other, so that the gradient of one patient is defined
+(clipping patients for privacy needs it) and a small last batch weighs no more than its size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from wardround.common.errors import StudyError, known_names
+from wardround.common.study import Study
+
+SampleLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+_FOCUS = 2.0  # gamma; the best value of Lin et al. 2017, table 1b
+_SMOOTH = 1e-5  # keeps the ratio defined where a class is absent from both; MONAI's value
+
+
+@dataclass(frozen=True, slots=True)
+class MeanLoss:
+    """A study's loss.
+
+    Attributes:
+        of_samples: One of :data:`LOSS_BUILDERS`.
+        class_weights: ``(K,)``, or None.
+    """
+
+    of_samples: SampleLoss
+    class_weights: Tensor | None = None
+
+    def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the loss of each sample, ``(B,)`` in float32 whatever the precision of logits.
+
+        Args:
+            logits: ``(B, K)`` or ``(B, K, *spatial)``.
+            targets: ``(B,)`` or ``(B, *spatial)`` class indices, or ``(B, K)`` 0/1 for multi-label.
+        """
+        return self.of_samples(logits.float(), targets, self.class_weights)
+
+    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean loss of the batch, a scalar."""
+        return self.per_sample(logits, targets).mean()
+
+
+def build_loss(study: Study, class_counts: Tensor | None, device: torch.device) -> MeanLoss:
+    """Return the study's loss.
+
+    Args:
+        study: Says the loss and its class weights.
+        class_counts: ``(K,)`` training examinations (or pixels) of each class; only needed for
+            ``class_weights = "balanced"``.
+        device: Where logits and targets will be.
+
+    Raises:
+        StudyError: The loss is unknown, or balanced weights lack the counts.
+    """
+    if study.loss not in LOSS_BUILDERS:
+        raise StudyError(known_names("loss", study.loss, LOSS_BUILDERS))
+    weights: Tensor | None = None
+    chosen = study.training.class_weights
+    if chosen == "balanced":
+        if class_counts is None:
+            msg = (
+                "training.class_weights = 'balanced' needs the number of cases a class, "
+                "and this site does not know it: give the weights as numbers."
+            )
+            raise StudyError(msg)
+        weights = balanced_weights(class_counts)
+    elif chosen != "none":
+        weights = torch.tensor(chosen)
+    return MeanLoss(LOSS_BUILDERS[study.loss], None if weights is None else weights.to(device))
+
+
+def balanced_weights(class_counts: Tensor) -> Tensor:
+    """Return ``n / (K n_c)``, so that every class has the same total weight (King and Zeng 2001).
+
+    K counts the classes that are present and an absent class gets 0: the mean weight of the
+    examinations is then 1 at every site, whatever classes it holds.
+    """
+    counts = class_counts.to("cpu", torch.float64)
+    present = counts > 0
+    weights = counts.sum() / (present.sum() * counts)
+    return torch.where(present, weights, 0.0).float()
+
+
+def cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Return the (weighted) cross-entropy of each sample, over pixels the mean.
+
+    Unlike ``torch.nn.CrossEntropyLoss`` the sum of the weights in a batch does not divide it.
+    """
+    return _over_pixels(F.cross_entropy(logits, targets, weight=class_weights, reduction="none"))
+
+
+def focal(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Return ``-alpha (1 - p)^gamma log p`` with gamma 2 (Lin et al. 2017, eq. 5).
+
+    p is the probability of the true class; for multi-label, of the true answer for each class,
+    and the classes are averaged. The class weights are alpha.
+    """
+    if _is_multi_label(logits, targets):
+        negative = F.binary_cross_entropy_with_logits(
+            logits, targets.to(logits.dtype), reduction="none"
+        )
+        return _over_pixels(_weighted(_focused(negative), class_weights))
+    negative = F.cross_entropy(logits, targets, reduction="none")
+    losses = _focused(negative)
+    return _over_pixels(losses if class_weights is None else class_weights[targets] * losses)
+
+
+def bce(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Return the binary cross-entropy, the mean over classes and pixels."""
+    truth = _one_hot(logits, targets)
+    losses = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return _over_pixels(_weighted(losses, class_weights))
+
+
+def dice(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Return 1 minus the soft Dice of each sample, the mean over the foreground classes.
+
+    The denominator is ``sum p + sum g`` (Drozdzal 2016), where Milletari et al. 2016 square both;
+    a class that is absent from truth and prediction counts as a perfect 1.
+    """
+    overlap, total = _overlap(logits, targets)
+    return 1 - ((2 * overlap + _SMOOTH) / (total + _SMOOTH))[:, 1:].mean(1)
+
+
+def dice_ce(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Return Dice plus (weighted) cross-entropy (Isensee et al. 2021)."""
+    return dice(logits, targets) + cross_entropy(logits, targets, class_weights)
+
+
+def generalised_dice(
+    logits: Tensor, targets: Tensor, class_weights: Tensor | None = None
+) -> Tensor:
+    """Return the generalised Dice loss of each sample (Sudre et al. 2017, section 2.1).
+
+    Each class, the background included, weighs 1 / volume²; an absent class weighs as much as the
+    smallest present one. Volumes are fractions of the image: counted in voxels, the smoothing
+    outweighs the classes of a large image.
+    """
+    overlap, total = (part / targets[0].numel() for part in _overlap(logits, targets))
+    volume = _one_hot(logits, targets).flatten(2).mean(2)
+    smallest = volume.masked_fill(volume == 0, torch.inf).amin(1, keepdim=True)
+    weights = torch.where(volume == 0, smallest, volume) ** -2
+    above = 2 * (weights * overlap).sum(1) + _SMOOTH
+    return 1 - above / ((weights * total).sum(1) + _SMOOTH)
+
+
+def mse(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Return the Brier score: the squared error of the probabilities, the mean over classes."""
+    probabilities = logits.sigmoid() if _is_multi_label(logits, targets) else logits.softmax(1)
+    return _over_pixels((probabilities - _one_hot(logits, targets)) ** 2)
+
+
+LOSS_BUILDERS: dict[str, SampleLoss] = {
+    "cross-entropy": cross_entropy,
+    "focal": focal,
+    "bce": bce,
+    "dice": dice,
+    "dice-ce": dice_ce,
+    "generalised-dice": generalised_dice,
+    "mse": mse,
+}
+
+
+def _is_multi_label(logits: Tensor, targets: Tensor) -> bool:
+    return targets.ndim == logits.ndim
+
+
+def _one_hot(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return 0/1 targets in the shape of the logits.
+
+    ``F.one_hot`` looks at the values, which ``torch.func.vmap`` does not allow.
+    """
+    if _is_multi_label(logits, targets):
+        return targets.to(logits.dtype)
+    classes = torch.arange(logits.shape[1], device=logits.device)
+    classes = classes.reshape(-1, *(1 for _ in logits.shape[2:]))
+    return (targets.unsqueeze(1) == classes).to(logits.dtype)
+
+
+def _overlap(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Return for each sample and class ``sum p g`` and ``sum p + sum g``, both ``(B, K)``."""
+    probabilities, truth = logits.softmax(1), _one_hot(logits, targets)
+    overlap = (probabilities * truth).flatten(2).sum(2)
+    return overlap, (probabilities + truth).flatten(2).sum(2)
+
+
+def _focused(negative_log: Tensor) -> Tensor:
+    missed = -torch.expm1(-negative_log)  # 1 - p, exact for p near 1 too
+    return missed**_FOCUS * negative_log
+
+
+def _weighted(losses: Tensor, class_weights: Tensor | None) -> Tensor:
+    if class_weights is None:
+        return losses
+    return losses * class_weights.reshape(-1, *(1 for _ in losses.shape[2:]))
+
+
+def _over_pixels(losses: Tensor) -> Tensor:
+    """Return the mean over everything but the batch, ``(B,)``."""
+    return losses if losses.ndim == 1 else losses.flatten(1).mean(1)
