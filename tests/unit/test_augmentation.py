@@ -1,0 +1,155 @@
+import pytest
+import torch
+from torch import Tensor
+
+from wardround.client.data.augmentation import (
+    PRESETS,
+    AugmentationParameters,
+    AugmentationPreset,
+    apply,
+    draw,
+)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def batch_of(dimensions: int, count: int = 6) -> tuple[Tensor, Tensor]:
+    size = (20, 28) if dimensions == 2 else (10, 12, 14)
+    images = torch.rand(count, 2, *size, generator=seeded(1))
+    return images, (images[:, 0] > 0.7).long() * 3
+
+
+def turned(angle: Tensor) -> Tensor:
+    """Return the affine that turns a flat image."""
+    cosine, sine = float(angle.cos()), float(angle.sin())
+    return torch.tensor([[[cosine, -sine, 0.0], [sine, cosine, 0.0]]])
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_same_generator_state_gives_the_same_batch(name: str, dimensions: int) -> None:
+    images, masks = batch_of(dimensions)
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    results = [
+        apply(images, masks, draw(PRESETS[name], len(images), dimensions, seeded(3)))
+        for _ in range(2)
+    ]
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
+    other, _ = apply(images, masks, draw(PRESETS[name], len(images), dimensions, seeded(4)))
+    assert torch.equal(other, results[0][0]) == (name == "none")
+    assert other.shape == images.shape
+    assert other.isfinite().all()
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("name", PRESETS)
+def test_masks_move_with_their_images_and_keep_their_labels(name: str, dimensions: int) -> None:
+    _, masks = batch_of(dimensions)
+    shapes = torch.zeros_like(masks)
+    shapes[:, 3:8, 5:11] = 3
+    preset = PRESETS[name]
+    drawn = draw(preset, len(masks), dimensions, seeded())
+    geometric = AugmentationParameters(drawn.flips, drawn.transposes, drawn.affine)
+    images, moved = apply(shapes[:, None].float() / 3, shapes, geometric)
+    assert moved is not None
+    assert moved.dtype == masks.dtype
+    assert set(moved.unique().tolist()) <= {0, 3}
+    sure = (images[:, 0] - 0.5).abs() > 0.49  # away from the rim, where images are interpolated
+    assert torch.equal((images[:, 0] > 0.5)[sure], (moved == 3)[sure])
+    assert sure.float().mean() > 0.7
+
+
+@pytest.mark.parametrize("name", ["none", "light", "xray", "ct", "mr", "ultrasound"])
+def test_bodies_with_a_left_and_a_right_are_never_mirrored(name: str) -> None:
+    assert draw(PRESETS[name], 4, 2, seeded()).flips is None
+
+
+def test_flips_and_quarter_turns_reach_all_eight_views_and_nothing_else() -> None:
+    image = torch.rand(1, 1, 6, 6, generator=seeded())
+    views = [torch.rot90(base, k, (-2, -1)) for base in (image, image.flip(-1)) for k in range(4)]
+    preset = AugmentationPreset(flips=True)
+    batch = image.expand(200, -1, -1, -1)
+    changed, _ = apply(batch, None, draw(preset, 200, 2, seeded()))
+    seen = [
+        next(number for number, view in enumerate(views) if torch.equal(one, view[0]))
+        for one in changed
+    ]
+    assert sorted(set(seen)) == list(range(8))
+
+
+def test_an_oblong_image_is_turned_and_not_sheared() -> None:
+    # A square drawn in an oblong image keeps its area and stays a square.
+    image = torch.zeros(1, 1, 60, 120)
+    image[..., 20:40, 50:70] = 1
+    angle = torch.tensor(torch.pi / 4)
+    changed, _ = apply(image, None, AugmentationParameters(affine=turned(angle)))
+    inside = changed[0, 0] > 0.5
+    rows, columns = inside.any(1).sum(), inside.any(0).sum()
+    assert int(inside.sum()) == pytest.approx(400, rel=0.05)
+    diagonal = 20 * 2**0.5
+    assert float(rows) == pytest.approx(diagonal, abs=2)
+    assert float(columns) == pytest.approx(diagonal, abs=2)
+
+
+def test_a_turn_by_ninety_degrees_is_exact() -> None:
+    image = torch.rand(1, 3, 9, 9, generator=seeded())
+    angle = torch.tensor(torch.pi / 2)
+    changed, _ = apply(image, None, AugmentationParameters(affine=turned(angle)))
+    torch.testing.assert_close(changed, torch.rot90(image, 1, (-2, -1)), rtol=0, atol=1e-4)
+
+
+def test_a_translation_is_a_part_of_the_size() -> None:
+    image = torch.rand(1, 1, 10, 20, generator=seeded())
+    affine = torch.tensor([[[1.0, 0.0, 2 * 0.1], [0.0, 1.0, 0.0]]])  # a tenth of 20 columns
+    changed, _ = apply(image, None, AugmentationParameters(affine=affine))
+    torch.testing.assert_close(changed[..., :-2], image[..., 2:], rtol=0, atol=1e-5)
+
+
+def test_drawn_turns_are_rotations_within_their_range() -> None:
+    preset = AugmentationPreset(rotation=10)
+    affine = draw(preset, 500, 3, seeded()).affine
+    assert affine is not None
+    turn = affine[:, :, :3]
+    identity = torch.eye(3).expand(500, -1, -1)
+    torch.testing.assert_close(turn @ turn.mT, identity, rtol=0, atol=1e-5)
+    # Three turns of at most 10 degrees make one of at most 30.
+    angles = ((turn.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2).clamp(-1, 1).acos().rad2deg()
+    assert 5 < float(angles.max()) <= 30
+
+
+def test_grey_values_change_by_what_was_drawn() -> None:
+    image = torch.tensor([0.0, 0.5, 1.0]).reshape(1, 1, 1, 3)
+    deviation = (1 / 6) ** 0.5
+    curve, _ = apply(image, None, AugmentationParameters(gamma=torch.tensor([2.0])))
+    torch.testing.assert_close(curve.flatten(), torch.tensor([0.0, 0.25, 1.0]))
+    gain, _ = apply(image, None, AugmentationParameters(gain=torch.tensor([1.5])))
+    torch.testing.assert_close(gain.flatten(), torch.tensor([0.0, 0.75, 1.5]))
+    offset, _ = apply(image, None, AugmentationParameters(offset=torch.tensor([-0.5])))
+    torch.testing.assert_close(offset, image - 0.5 * deviation)
+
+
+def test_noise_has_the_drawn_deviation() -> None:
+    images = torch.randn(2, 1, 100, 100, generator=seeded()) * 7
+    drawn = AugmentationParameters(noise=torch.tensor([0.0, 0.1]), noise_seed=3)
+    changed, _ = apply(images, None, drawn)
+    assert torch.equal(changed[0], images[0])
+    assert float((changed - images)[1].std()) == pytest.approx(0.7, rel=0.03)
+
+
+@pytest.mark.gpu
+def test_the_geometry_is_the_same_on_a_gpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    for dimensions in (2, 3):
+        images, masks = batch_of(dimensions)
+        drawn = draw(PRESETS["dermoscopy"], len(images), dimensions, seeded())
+        here, here_masks = apply(images, masks, drawn)
+        there, there_masks = apply(images.cuda(), masks.cuda(), drawn)
+        torch.testing.assert_close(there.cpu(), here, rtol=0, atol=1e-3)
+        assert here_masks is not None
+        assert there_masks is not None
+        assert (there_masks.cpu() == here_masks).float().mean() > 0.999
