@@ -15,7 +15,9 @@ from pathlib import Path
 from wardround.common.errors import RunError
 from wardround.common.parameters import Parameters, load_model, save_model
 
-_MODEL, _STATE, _SEAL = "model.safetensors", "state.json", "commit.json"
+_MODEL, _STRATEGY = "model.safetensors", "strategy.safetensors"
+_STATE, _SEAL = "state.json", "commit.json"
+_FILES = (_MODEL, _STRATEGY, _STATE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +42,15 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A model and where the run stood with it."""
+    """A model and where the run stood with it.
+
+    Attributes:
+        strategy: What the server's strategy remembers: momentum, control variates.
+    """
 
     progress: Progress
     parameters: Parameters = field(repr=False)
+    strategy: Parameters = field(default_factory=dict, repr=False)
 
 
 class CheckpointStore:
@@ -65,8 +72,9 @@ class CheckpointStore:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save_model(temporary / _MODEL, commit.parameters, {"round": str(commit.progress.round)})
+        save_model(temporary / _STRATEGY, commit.strategy, {})
         _write(temporary / _STATE, json.dumps(asdict(commit.progress)))
-        seal = {name: _sha256(temporary / name) for name in (_MODEL, _STATE)}
+        seal = {name: _sha256(temporary / name) for name in _FILES}
         _write(temporary / _SEAL, json.dumps(seal))
         _flush_folder(temporary)
         shutil.rmtree(place, ignore_errors=True)
@@ -92,7 +100,7 @@ class CheckpointStore:
         place = self._place(number)
         try:
             seal = json.loads((place / _SEAL).read_text(encoding="utf-8"))
-            damaged = [name for name in (_MODEL, _STATE) if seal[name] != _sha256(place / name)]
+            damaged = [name for name in _FILES if seal[name] != _sha256(place / name)]
             state = json.loads((place / _STATE).read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError) as error:
             msg = f"the checkpoint of round {number} is incomplete ({type(error).__name__})."
@@ -100,7 +108,8 @@ class CheckpointStore:
         if damaged:
             msg = f"the checkpoint of round {number} is damaged: {', '.join(damaged)} changed."
             raise RunError(msg)
-        return Commit(Progress(**state), load_model(place / _MODEL).parameters)
+        model, strategy = (load_model(place / name).parameters for name in (_MODEL, _STRATEGY))
+        return Commit(Progress(**state), model, strategy)
 
     def _place(self, number: int) -> Path:
         return self.folder / f"round-{number:05d}"

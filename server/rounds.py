@@ -22,7 +22,7 @@ from wardround.server.history import (
     truncate,
 )
 from wardround.server.measurement import as_measurements, is_better, measure_model, overall
-from wardround.server.strategies.combination import Combination, WeightedMean
+from wardround.server.strategies.strategy import make_strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,6 @@ class _Tally:
     number: int
     expected: Schema
     bytes_down: int
-    combination: Combination = field(default_factory=WeightedMean)
     sites: list[SiteRecord] = field(default_factory=list)
     refusals: list[RefusalRecord] = field(default_factory=list)
     sums: dict[str, MetricSums] = field(default_factory=dict)
@@ -71,6 +70,7 @@ class RoundLoop:
         self._nodes = nodes
         self._store = store
         self._listener = listener
+        self._strategy = make_strategy(study)
 
     def run(self, initial: Parameters) -> Commit:
         """Train until the last round, or until the metric stops improving.
@@ -98,6 +98,7 @@ class RoundLoop:
             msg = "the checkpoints belong to another study: choose another folder."
             raise RunError(msg)
         truncate(self._store.history_path, commit.progress.history_bytes)
+        self._strategy.restore(commit.strategy)
         return commit
 
     def _round(self, commit: Commit) -> Commit:
@@ -106,6 +107,7 @@ class RoundLoop:
         order = pack_order(Order(self._study.digest, number, commit.parameters))
         bytes_down = order.array_records["model"].count_bytes()
         tally = _Tally(number, schema(commit.parameters), bytes_down)
+        self._strategy.begin(number, commit.parameters)
         for answer in ask(self._grid, self._nodes, TRAIN, lambda _: order, f"round-{number}"):
             try:
                 self._fold(tally, answer)
@@ -120,7 +122,7 @@ class RoundLoop:
             refusals=tuple(tally.refusals),
             measurements=as_measurements(tally.sums, "validation", self._study),
         )
-        return self._commit(commit.progress, tally.combination.finish(), record)
+        return self._commit(commit.progress, self._strategy.finish(), record)
 
     def _fold(self, tally: _Tally, answer: Answer) -> None:
         if answer.content is None:
@@ -130,7 +132,7 @@ class RoundLoop:
             msg = f"an update for round {update.round} came in round {tally.number}: not counted."
             raise RunError(msg)
         check_schema(update.parameters, tally.expected)
-        tally.combination.fold(update)
+        self._strategy.fold(update)
         tally.sites.append(_site_record(update, answer.node.site, tally.bytes_down))
         if update.metrics is not None:
             tally.sums[answer.node.site] = update.metrics
@@ -147,6 +149,7 @@ class RoundLoop:
                 stopped=patience is not None and stale >= patience,
             ),
             parameters,
+            self._strategy.state(),
         )
         self._store.commit(commit)
         if self._listener is not None:

@@ -49,7 +49,13 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
     rounds: Annotated[int | None, typer.Option(help="How many rounds.")] = None,
     seed: Seed = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
-    threads: Annotated[int, typer.Option(help="CPU threads; 0 takes all cores.", min=0)] = 0,
+    engine: Annotated[str, typer.Option(help="auto, in-process or pool.")] = "auto",
+    workers: Annotated[
+        int, typer.Option(help="Worker processes; 0 takes as many as cores or GPUs.", min=0)
+    ] = 0,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads of each process; 0 shares the cores.", min=0)
+    ] = 0,
     data_root: DataRoot = None,
     assignment: Annotated[
         Path | None, typer.Option(help="A saved split (assignment.csv) to use again.")
@@ -79,6 +85,8 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
         rounds=rounds,
         seed=seed,
         device=device,
+        engine=engine,
+        workers=workers,
         threads=threads,
         data_root=data_root,
         assignment=assignment,

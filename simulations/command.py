@@ -23,6 +23,8 @@ class Options:
     rounds: int | None = None
     seed: int | None = None
     device: str = "auto"
+    engine: str = "auto"
+    workers: int = 0
     threads: int = 0
     data_root: Path | None = None
     assignment: Path | None = None
@@ -42,7 +44,8 @@ def run_simulation(options: Options) -> int:
     from wardround.simulations.simulate import SimulationRequest, resume, simulate
     from wardround.simulations.summary import print_summary
 
-    machine = Machine(options.device, options.threads or _cores())
+    machine = Machine(options.device, options.engine, options.workers, options.threads)
+    machine.check()
     if options.resume is not None:
         out, request = options.resume, None
     else:
@@ -57,7 +60,6 @@ def run_simulation(options: Options) -> int:
             skip_unreadable=options.skip_unreadable,
             command=("wardround", *sys.argv[1:]),
         )
-    _check_device(options.device)
     with watching(quiet=options.quiet or options.as_json) as watch:
         try:
             if request is None:
@@ -146,15 +148,3 @@ def parse_change(text: str) -> tuple[str, Any]:
 def _new_folder(study: Study) -> Path:
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     return Path("runs") / f"{study.name.replace(' ', '-')}-{stamp}"
-
-
-def _check_device(name: str) -> None:
-    from wardround.client.device import choose_device
-
-    choose_device(name)
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -37,17 +37,12 @@ def site_contexts(
     return contexts
 
 
-class InProcessGrid(Grid):
-    """Runs each site's work in this process, when its answer is pulled.
+class LocalGrid(Grid):
+    """What the grids of one machine share: the sites' contexts and the numbering of messages."""
 
-    Working at the pull rather than at the push keeps one answer in memory at a time.
-    """
-
-    def __init__(self, app: ClientApp, contexts: Mapping[int, Context], run_id: int) -> None:
-        self._app = app
+    def __init__(self, contexts: Mapping[int, Context], run_id: int) -> None:
         self._contexts = dict(contexts)
         self._run = empty_run(run_id)
-        self._waiting: dict[str, Message] = {}
         self._sent = 0
         claim_identity(run_id)
 
@@ -75,13 +70,39 @@ class InProcessGrid(Grid):
         """Return the sites' node ids."""
         return list(self._contexts)
 
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Push, then pull each; nothing is late on one machine, so ``timeout`` is not needed."""
+        ids = self.push_messages(messages)
+        return [reply for message_id in ids for reply in self.pull_messages([message_id])]
+
+    def close(self) -> None:
+        """Free what the grid holds."""
+
+    def _number(self, message: Message) -> str:
+        self._sent += 1
+        message_id = f"message-{self._sent}"
+        stamp(message, message_id)
+        return message_id
+
+
+class InProcessGrid(LocalGrid):
+    """Runs each site's work in this process, when its answer is pulled.
+
+    Working at the pull rather than at the push keeps one answer in memory at a time.
+    """
+
+    def __init__(self, app: ClientApp, contexts: Mapping[int, Context], run_id: int) -> None:
+        super().__init__(contexts, run_id)
+        self._app = app
+        self._waiting: dict[str, Message] = {}
+
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Accept messages for the sites."""
         ids = []
         for message in messages:
-            self._sent += 1
-            message_id = f"message-{self._sent}"
-            stamp(message, message_id)
+            message_id = self._number(message)
             self._waiting[message_id] = message
             ids.append(message_id)
         return ids
@@ -89,12 +110,6 @@ class InProcessGrid(Grid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Do the work of these messages and return the answers."""
         return [self._work(self._waiting.pop(i)) for i in message_ids if i in self._waiting]
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Push, then pull; nothing is late in one process, so ``timeout`` is not needed."""
-        return self.pull_messages(self.push_messages(messages))
 
     def _work(self, message: Message) -> Message:
         return run_client(self._app, message, self._contexts[message.metadata.dst_node_id])

@@ -1,20 +1,23 @@
 """Machine and versions behind a run, so that a number can be judged and a run repeated."""
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+
+from wardround.simulations.federation import Machine, cores
 
 _PACKAGES = ("torch", "flwr", "monai", "numpy", "nibabel", "pydicom", "pydantic")
 
 
-def describe_environment(device: str, threads: int) -> dict[str, str]:
+def describe_environment(machine: Machine) -> dict[str, str]:
     """Return what a report states about the machine."""
     facts = {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        "cores": str(os.cpu_count() or 1),
-        "device": _device_name(device),
-        "threads": str(threads),
+        "cores": str(cores()),
+        "device": _device_name(machine.device),
+        "engine": machine.engine,
+        "workers": str(machine.workers or "as many as cores or GPUs"),
+        "threads": str(machine.threads or "cores shared among the workers"),
     }
     for package in _PACKAGES:
         try:

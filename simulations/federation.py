@@ -1,20 +1,33 @@
 """One federated training over site folders of this machine: the two Flower apps and a grid."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from flwr.app import Context, RecordDict
 from flwr.serverapp import Grid
 
 from wardround.client.app import app as client_app
+from wardround.client.app import close_sessions
+from wardround.client.device import choose_device
+from wardround.common.errors import InputError, known_names
 from wardround.common.flower.local import SUPERLINK_NODE_ID
 from wardround.common.seeds import derive_seed
 from wardround.common.study import Study
 from wardround.server.app import Outcome, make_server_app
 from wardround.server.checkpoints import Commit
 from wardround.server.rounds import Listener
-from wardround.simulations.engine import InProcessGrid, site_contexts
+from wardround.simulations.engine import InProcessGrid, LocalGrid, site_contexts
+from wardround.simulations.pool import PoolGrid, WorkerPlan
+
+ENGINES = {
+    "auto": "a worker a core (or GPU) where there are several, else one process",
+    "in-process": "everything in one process",
+    "pool": "persistent worker processes",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +36,80 @@ class Machine:
 
     Attributes:
         device: "auto", "cpu", "cuda" or "cuda:1".
-        threads: Threads of torch in each process; results repeat bit for bit at equal threads.
+        engine: A key of ENGINES.
+        workers: Worker processes; 0 takes as many as cores or GPUs.
+        threads: Threads of torch in each process; 0 shares the cores among the workers. Results
+            repeat bit for bit at equal threads, whatever the engine.
     """
 
     device: str = "auto"
-    threads: int = 1
+    engine: str = "auto"
+    workers: int = 0
+    threads: int = 0
+
+    def check(self) -> None:
+        """Refuse what this computer does not have.
+
+        Raises:
+            InputError: The engine is unknown, or the device is not there.
+        """
+        if self.engine not in ENGINES:
+            raise InputError(known_names("engine", self.engine, ENGINES))
+        choose_device(self.device)
+
+    def devices_for(self, sites: int) -> tuple[str, ...]:
+        """Return one device a worker, for this many sites; one means no worker is needed."""
+        chosen = choose_device(self.device)
+        if chosen.type == "cuda":
+            gpus = torch.cuda.device_count() if self.device in ("auto", "cuda") else 1
+            names = tuple(f"cuda:{n}" for n in range(gpus)) if gpus > 1 else (str(chosen),)
+        else:
+            names = ("cpu",) * (self.workers or cores())
+        if self.workers:
+            names = tuple(names[i % len(names)] for i in range(self.workers))
+        return names[: max(1, sites)]
+
+    def threads_for(self, workers: int) -> int:
+        """Return the threads of each worker."""
+        return self.threads or max(1, cores() // workers)
 
 
-def open_grid(folders: Sequence[Path], study: Study, machine: Machine, alone: bool = False) -> Grid:
-    """Return a grid whose sites are these folders.
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def open_grid(
+    folders: Sequence[Path], study: Study, machine: Machine, alone: bool = False
+) -> Iterator[LocalGrid]:
+    """Give a grid whose sites are these folders, and stop its workers afterwards.
 
     Args:
         alone: Whether this is a baseline of one site, whose optimiser keeps its momentum.
     """
     run_id = derive_seed("run", study.digest)
-    contexts = site_contexts(folders, study.to_json(), machine.device, run_id)
+    devices = machine.devices_for(len(folders))
+    contexts = site_contexts(folders, study.to_json(), devices[0], run_id)
     for context in contexts.values():
         context.node_config["alone"] = alone
-    return InProcessGrid(client_app, contexts, run_id)
+    grid: LocalGrid
+    if machine.engine == "in-process" or (machine.engine == "auto" and len(devices) == 1):
+        torch.set_num_threads(machine.threads_for(1))
+        grid = InProcessGrid(client_app, contexts, run_id)
+    else:
+        # Before a fork no thread may run: a child that needs the parent's threads would hang.
+        torch.set_num_threads(1)
+        load = {node: _size(Path(str(c.node_config["site"]))) for node, c in contexts.items()}
+        plan = WorkerPlan(devices, machine.threads_for(len(devices)), load)
+        grid = PoolGrid(client_app, contexts, run_id, plan)
+    try:
+        yield grid
+    finally:
+        grid.close()
+        close_sessions()
 
 
 def run_federation(
@@ -60,3 +129,9 @@ def run_federation(
         msg = "the server app ended without a model"
         raise RuntimeError(msg)
     return outcome.commit
+
+
+def _size(folder: Path) -> int:
+    """Return a site's rows: how much work it is likely to have."""
+    with (folder / "manifest.csv").open("rb") as stream:
+        return sum(1 for _ in stream)

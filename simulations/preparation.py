@@ -13,7 +13,7 @@ from wardround.simulations.assignment import (
 )
 from wardround.simulations.datasets.catalogue import load_dataset
 from wardround.simulations.datasets.examinations import Examinations
-from wardround.simulations.run_folder import SplitRow, write_rows
+from wardround.simulations.run_folder import SplitRow, read_rows, write_rows
 from wardround.simulations.site_folders import POOLED_SITE, write_pooled_site, write_sites
 from wardround.simulations.split import split_examinations
 
@@ -66,8 +66,8 @@ def prepare_sites(
 
 def reopen_sites(out: Path) -> PreparedSites:
     """Return the sites of a run folder that :func:`prepare_sites` wrote."""
-    folders = sorted(path.parent for path in (out / "sites").glob("*/site.toml"))
-    return PreparedSites(tuple(folders), out / POOLED_SITE)
+    names = dict.fromkeys(row.site for row in read_rows(out / "split.csv", SplitRow))
+    return PreparedSites(tuple(out / "sites" / name for name in names), out / POOLED_SITE)
 
 
 def _place(examinations: Examinations, study: Study, assignment: Path | None) -> Assignment:

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from wardround.simulations.watch import Event, RoundDone, SiteFailed, StageStarted, Watch, nobody
+from wardround.simulations.watch import (
+    Event,
+    RoundDone,
+    StageFinished,
+    StageStarted,
+    Watch,
+    nobody,
+)
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -42,36 +49,31 @@ def watching(quiet: bool) -> Iterator[Watch]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        bars = _Bars(progress)
-        yield bars.take
-        bars.finish()
+        yield _Bars(progress).take
 
 
 class _Bars:
+    """One bar a stage; baselines run side by side."""
+
     def __init__(self, progress: "Progress") -> None:
         self._progress = progress
-        self._current: TaskID | None = None
+        self._tasks: dict[str, TaskID] = {}
 
     def take(self, event: Event) -> None:
         """Draw one event."""
         if isinstance(event, StageStarted):
-            self.finish()
-            self._current = self._progress.add_task(
-                title_of(event.stage), total=event.rounds or 1, note=""
-            )
-        elif isinstance(event, RoundDone) and self._current is not None:
+            title, total = title_of(event.stage), event.rounds or 1
+            self._tasks[event.stage] = self._progress.add_task(title, total=total, note="")
+        elif isinstance(event, StageFinished):
+            task = self._tasks[event.stage]
+            self._progress.update(task, completed=self._progress.tasks[task].total)
+        elif isinstance(event, RoundDone):
             note = "" if event.value != event.value else f"{event.metric} {event.value:.3f}"
-            self._progress.update(self._current, completed=event.round, note=note)
-        elif isinstance(event, SiteFailed):
+            self._progress.update(self._tasks[event.stage], completed=event.round, note=note)
+        else:
             self._progress.console.print(
                 f"round {event.round}: {event.site} is left out: {event.reason}", markup=False
             )
-
-    def finish(self) -> None:
-        """Fill the bar of the stage that just ended."""
-        if self._current is not None:
-            task = next(t for t in self._progress.tasks if t.id == self._current)
-            self._progress.update(self._current, completed=task.total)
 
 
 def title_of(stage: str) -> str:

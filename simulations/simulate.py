@@ -8,15 +8,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
-
 import wardround
-from wardround.client.app import close_sessions
 from wardround.common.errors import InputError
-from wardround.common.networks import build_network
-from wardround.common.parameters import parameter_count
+from wardround.common.parameters import Parameters
 from wardround.common.study import Study, load_study
 from wardround.server.introduction import introduce_sites
+from wardround.simulations.baselines import Baseline, train_baselines
 from wardround.simulations.compare import cross_site_rows
 from wardround.simulations.environment import describe_environment
 from wardround.simulations.federation import Machine, open_grid
@@ -35,8 +32,13 @@ from wardround.simulations.run_folder import (
     write_rows,
 )
 from wardround.simulations.samples import write_samples
-from wardround.simulations.training import TrainedModel, history_of, train_baseline, train_together
-from wardround.simulations.watch import StageStarted, Watch, nobody
+from wardround.simulations.training import (
+    TrainedModel,
+    history_of,
+    load_trained,
+    train_together,
+)
+from wardround.simulations.watch import StageFinished, StageStarted, Watch, nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +76,14 @@ def simulate(request: SimulationRequest, watch: Watch = nobody) -> Path:
     if out.exists() and any(out.iterdir()):
         msg = f"{out} is not empty: choose another --out, or go on with --resume {out}."
         raise InputError(msg)
-    existed = out.exists()
     out.mkdir(parents=True, exist_ok=True)
     try:
         facts, sites = _begin(request, watch)
-    except BaseException:
+        return _Run(out, request.study, request.machine, watch).go(facts, sites)
+    finally:
         # Nothing half-written: what was refused before the first round leaves no folder.
-        shutil.rmtree(out, ignore_errors=True)
-        if existed:
-            out.mkdir()
-        raise
-    return _run(out, request.study, request.machine, facts, sites, watch)
+        if not (out / "run.json").exists():
+            shutil.rmtree(out, ignore_errors=True)
 
 
 def resume(out: Path, machine: Machine, watch: Watch = nobody) -> Path:
@@ -100,97 +99,120 @@ def resume(out: Path, machine: Machine, watch: Watch = nobody) -> Path:
     if study.digest != facts.digest:
         msg = f"{out}/study.toml was changed after the run began: start a new run instead."
         raise InputError(msg)
-    return _run(out, study, machine, facts, reopen_sites(out), watch)
+    return _Run(out, study, machine, watch).go(facts, reopen_sites(out))
 
 
 def _begin(request: SimulationRequest, watch: Watch) -> tuple[RunFacts, PreparedSites]:
-    started, study = time.perf_counter(), request.study
+    """Split the data and write down what the run is about."""
+    started, study, out = time.perf_counter(), request.study, request.out
     watch(StageStarted("data"))
-    torch.set_num_threads(request.machine.threads)
+    request.machine.check()
     sites = prepare_sites(
-        study, request.out, request.data_root, request.assignment, request.skip_unreadable
+        study, out, request.data_root, request.assignment, request.skip_unreadable
     )
-    grid = open_grid(sites.folders, study, request.machine)
-    _, introductions = introduce_sites(grid, study)
-    notes = [f"{i.site}: {note}" for i in introductions for note in i.notes]
     facts = RunFacts(
         wardround=wardround.__version__,
         command=request.command,
         digest=study.digest,
         seed=study.federation.seed,
         started=_now(),
-        environment=describe_environment(request.machine.device, request.machine.threads),
+        environment=describe_environment(request.machine),
         seconds={"data": time.perf_counter() - started},
-        notes=(*sites.notes, *notes),
+        notes=sites.notes,
         data=sites.facts,
-        parameters=parameter_count(build_network(study, study.federation.seed)),
     )
-    (request.out / "study.toml").write_text(study.to_toml(), encoding="utf-8")
-    write_facts(request.out, facts)
+    (out / "study.toml").write_text(study.to_toml(), encoding="utf-8")
     return facts, sites
 
 
-def _run(
-    out: Path, study: Study, machine: Machine, facts: RunFacts, sites: PreparedSites, watch: Watch
-) -> Path:
-    torch.set_num_threads(machine.threads)
-    clock = _Clock(dict(facts.seconds))
-    status: Status = "failed"
-    best_round = facts.best_round
-    models: list[TrainedModel] = []
-    tested: list[MetricRow] = []
-    try:
-        for model in _train_all(out, study, machine, sites, watch, clock):
-            models.append(model)
-        best_round = models[0].round
-        with clock.measuring("test"):
-            watch(StageStarted("test"))
-            grid = open_grid(sites.folders, study, machine)
-            tested.extend(cross_site_rows(grid, study, models))
-            write_samples(out / "samples.npz", sites.folders, study, models[0].parameters)
-        status = "finished"
-    except KeyboardInterrupt:
-        status = "interrupted"
-        raise
-    finally:
-        close_sessions()
-        _write_rows(out, sites, tested, study)
+class _Run:
+    """One try at a run: what it has done so far, and how it ended."""
+
+    def __init__(self, out: Path, study: Study, machine: Machine, watch: Watch) -> None:
+        self._out = out
+        self._study = study
+        self._machine = machine
+        self._watch = watch
+        self._status: Status = "failed"
+        self._seconds: dict[str, float] = {}
+        self._tested: list[MetricRow] = []
+        self._notes: tuple[str, ...] = ()
+        self._federated: TrainedModel | None = None
+
+    def go(self, facts: RunFacts, sites: PreparedSites) -> Path:
+        """Train and test everything; whatever happens, leave a folder that can be read."""
+        self._seconds = dict(facts.seconds)
+        try:
+            self._work(facts, sites)
+            self._status = "finished"
+        except KeyboardInterrupt:
+            self._status = "interrupted"
+            raise
+        finally:
+            report = self._leave(facts, sites)
+        return report
+
+    def _work(self, facts: RunFacts, sites: PreparedSites) -> None:
+        with open_grid(sites.folders, self._study, self._machine) as grid:
+            with self._measuring("data"):
+                _, introductions = introduce_sites(grid, self._study)
+            self._notes = tuple(f"{i.site}: {note}" for i in introductions for note in i.notes)
+            # From here on the folder is a run, which can be resumed.
+            write_facts(self._out, replace(facts, seconds=self._seconds))
+            self._watch(StageFinished("data"))
+            with self._measuring(FEDERATED):
+                self._federated = train_together(
+                    self._out, grid, self._study, FEDERATED, self._watch
+                )
+            baselines = self._baselines(sites)
+            with self._measuring("baselines"):
+                train_baselines(self._out, self._study, baselines, self._machine, self._watch)
+            with self._measuring("test"):
+                self._watch(StageStarted("test"))
+                others = [load_trained(self._out, baseline.name) for baseline in baselines]
+                models = [self._federated, *(model for model in others if model is not None)]
+                self._tested.extend(cross_site_rows(grid, self._study, models))
+                samples = self._out / "samples.npz"
+                write_samples(samples, sites.folders, self._study, self._federated.parameters)
+                self._watch(StageFinished("test"))
+
+    def _baselines(self, sites: PreparedSites) -> list[Baseline]:
+        if not self._study.simulation.compare:
+            return []
+        alone = [Baseline(local_model(folder.name), folder) for folder in sites.folders]
+        return [Baseline(POOLED, sites.pooled), *alone]
+
+    def _leave(self, facts: RunFacts, sites: PreparedSites) -> Path:
+        _write_rows(self._out, sites, self._tested)
+        model = self._federated
         write_facts(
-            out,
+            self._out,
             replace(
                 facts,
-                status=status,
+                status=self._status,
                 finished=_now(),
-                seconds=clock.seconds,
-                best_round=best_round,
+                seconds=self._seconds,
+                notes=tuple(dict.fromkeys((*facts.notes, *self._notes))),
+                best_round=-1 if model is None else model.round,
+                parameters=0 if model is None else _count(model.parameters),
             ),
         )
-        report = _report(out, watch)
-    return report
+        self._watch(StageStarted("report"))
+        report = _report(self._out)
+        self._watch(StageFinished("report"))
+        return report
+
+    @contextmanager
+    def _measuring(self, part: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            self._seconds[part] = self._seconds.get(part, 0.0) + spent
 
 
-def _train_all(
-    out: Path,
-    study: Study,
-    machine: Machine,
-    sites: PreparedSites,
-    watch: Watch,
-    clock: "_Clock",
-) -> Iterator[TrainedModel]:
-    with clock.measuring(FEDERATED):
-        grid = open_grid(sites.folders, study, machine)
-        yield train_together(out, grid, study, FEDERATED, watch)
-    if not study.simulation.compare:
-        return
-    for folder in sites.folders:
-        name = local_model(folder.name)
-        with clock.measuring("local"):
-            yield train_baseline(out, folder, study, name, machine, watch)
-    with clock.measuring(POOLED):
-        yield train_baseline(out, sites.pooled, study, POOLED, machine, watch)
-
-
-def _write_rows(out: Path, sites: PreparedSites, tested: list[MetricRow], study: Study) -> None:
+def _write_rows(out: Path, sites: PreparedSites, tested: list[MetricRow]) -> None:
     names = [FEDERATED, *(local_model(folder.name) for folder in sites.folders), POOLED]
     metrics: list[MetricRow] = []
     traffic: list[TrafficRow] = []
@@ -202,28 +224,15 @@ def _write_rows(out: Path, sites: PreparedSites, tested: list[MetricRow], study:
     write_rows(out / "traffic.csv", traffic, TrafficRow)
 
 
-def _report(out: Path, watch: Watch) -> Path:
+def _report(out: Path) -> Path:
     from wardround.simulations.report import write_report
 
-    watch(StageStarted("report"))
     return write_report(out)
-
-
-class _Clock:
-    """Wall seconds by part, added up over the tries of a run."""
-
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self.seconds = seconds
-
-    @contextmanager
-    def measuring(self, part: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            spent = time.perf_counter() - started
-            self.seconds[part] = self.seconds.get(part, 0.0) + spent
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _count(parameters: Parameters) -> int:
+    return sum(tensor.numel() for tensor in parameters.values())

@@ -12,7 +12,7 @@ from wardround.server.checkpoints import CheckpointStore
 from wardround.server.history import RoundRecord, read_records
 from wardround.server.rounds import RoundFinished
 from wardround.simulations.federation import Machine, open_grid, run_federation
-from wardround.simulations.watch import RoundDone, SiteFailed, StageStarted, Watch
+from wardround.simulations.watch import RoundDone, SiteFailed, StageFinished, StageStarted, Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,55 +27,54 @@ class TrainedModel:
     name: str
     round: int
     parameters: Parameters
-    records: tuple[RoundRecord, ...]
 
 
 def train_together(
     run_folder: Path, grid: Grid, study: Study, name: str, watch: Watch
 ) -> TrainedModel:
     """Run the study over the grid, from the last commit of an earlier try if there is one."""
-    watch(StageStarted(name, study.federation.rounds))
-    finished = _finished(run_folder, name)
+    finished = load_trained(run_folder, name)
     if finished is not None:
         return finished
-    checkpoints = _checkpoints(run_folder, name)
+    watch(StageStarted(name, study.federation.rounds))
 
     def listen(event: RoundFinished) -> None:
         _tell(watch, name, event)
 
-    commit = run_federation(grid, study, checkpoints, listen)
+    commit = run_federation(grid, study, _checkpoints(run_folder, name), listen)
     number = commit.progress.round
     (run_folder / "models").mkdir(exist_ok=True)
     save_model(_model(run_folder, name), commit.parameters, {"round": str(number), "model": name})
-    records = tuple(read_records(CheckpointStore(checkpoints).history_path))
-    return TrainedModel(name, number, commit.parameters, records)
+    watch(StageFinished(name))
+    return TrainedModel(name, number, commit.parameters)
 
 
 def train_baseline(
     run_folder: Path, folder: Path, study: Study, name: str, machine: Machine, watch: Watch
-) -> TrainedModel:
-    """Train one site folder alone with the study's own budget.
+) -> None:
+    """Train one site folder alone with the study's own budget; the model is left in a file.
 
     A baseline that was cut short starts anew: its optimiser's momentum is in no checkpoint.
     """
-    if _finished(run_folder, name) is None:
-        shutil.rmtree(_checkpoints(run_folder, name), ignore_errors=True)
-    grid = open_grid([folder], study, machine, alone=True)
-    return train_together(run_folder, grid, study, name, watch)
+    if load_trained(run_folder, name) is not None:
+        return
+    shutil.rmtree(_checkpoints(run_folder, name), ignore_errors=True)
+    with open_grid([folder], study, machine, alone=True) as grid:
+        train_together(run_folder, grid, study, name, watch)
+
+
+def load_trained(run_folder: Path, name: str) -> TrainedModel | None:
+    """Return a finished model, None if it is not finished."""
+    path = _model(run_folder, name)
+    if not path.exists():
+        return None
+    saved = load_model(path)
+    return TrainedModel(name, int(saved.metadata.get("round", "0")), saved.parameters)
 
 
 def history_of(run_folder: Path, name: str) -> tuple[RoundRecord, ...]:
     """Return what is recorded of a model's training, finished or not."""
     return tuple(read_records(CheckpointStore(_checkpoints(run_folder, name)).history_path))
-
-
-def _finished(run_folder: Path, name: str) -> TrainedModel | None:
-    path = _model(run_folder, name)
-    if not path.exists():
-        return None
-    saved = load_model(path)
-    number = int(saved.metadata.get("round", "0"))
-    return TrainedModel(name, number, saved.parameters, history_of(run_folder, name))
 
 
 def _tell(watch: Watch, stage: str, event: RoundFinished) -> None:

@@ -18,6 +18,13 @@ class StageStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class StageFinished:
+    """A part of the work is done."""
+
+    stage: str
+
+
+@dataclass(frozen=True, slots=True)
 class RoundDone:
     """A round was committed.
 
@@ -44,7 +51,7 @@ class SiteFailed:
     reason: str
 
 
-Event = StageStarted | RoundDone | SiteFailed
+Event = StageStarted | StageFinished | RoundDone | SiteFailed
 Watch = Callable[[Event], None]
 
 

@@ -3,14 +3,14 @@
 Written against Flower 1.41; each function has a contract test in ``tests/unit/test_flower.py``.
 """
 
-from flwr.app import Message
+from flwr.app import Error, Message, Metadata, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID as _SUPERLINK
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 SUPERLINK_NODE_ID: int = _SUPERLINK
 
-__all__ = ["SUPERLINK_NODE_ID", "Run", "claim_identity", "empty_run", "stamp"]
+__all__ = ["SUPERLINK_NODE_ID", "Run", "claim_identity", "empty_run", "rebuild", "stamp"]
 
 
 def claim_identity(run_id: int) -> None:
@@ -28,3 +28,8 @@ def empty_run(run_id: int) -> Run:
 def stamp(message: Message, message_id: str) -> None:
     """Give a message its id, which a SuperLink would."""
     message.metadata.__dict__["_message_id"] = message_id
+
+
+def rebuild(metadata: Metadata, content: RecordDict | None, error: Error | None) -> Message:
+    """Return the message that had this metadata, on the other side of a pipe."""
+    return Message(content=content, error=error, metadata=metadata)  # type: ignore[call-overload,no-any-return] # Flower's own, undeclared way

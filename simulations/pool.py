@@ -1,0 +1,253 @@
+"""A Grid of persistent workers: as many as cores or GPUs, never one a site.
+
+Workers are forked after the imports (CPU) or spawned (CUDA). A site stays with its worker, so that
+its data, transforms and state stay warm. The model travels through one shared-memory buffer, and
+nobody sleeps: workers wait at a pipe, the server waits at all of them.
+"""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkContext, SpawnContext
+from multiprocessing.process import BaseProcess
+from typing import TypeAlias
+
+import torch
+from flwr.app import Context, Error, Message, Metadata
+from flwr.clientapp import ClientApp
+
+from wardround.common.flower.local import rebuild
+from wardround.simulations.engine import CLIENT_APP_RAISED, LocalGrid, run_client
+from wardround.simulations.shared_arrays import Inbox, Outbox, Shell
+
+AHEAD = 2  # messages a worker holds, so that it never waits for the next one
+_Pipe: TypeAlias = "Connection[object, object]"
+HELD_BYTES = 512 * 2**20  # answers that may wait in the server's memory for their turn
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    metadata: Metadata
+    shell: Shell
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    message_id: str
+    metadata: Metadata
+    shell: Shell | None
+    error: Error | None
+
+
+@dataclass(slots=True)
+class _Worker:
+    process: BaseProcess
+    pipe: _Pipe
+    contexts: dict[int, Context]
+    inbox: Inbox = field(default_factory=Inbox)
+    waiting: deque[tuple[Message, Shell]] = field(default_factory=deque)
+    sent: dict[str, Message] = field(default_factory=dict)
+
+
+class PoolGrid(LocalGrid):
+    """Runs each site's work in the worker it is pinned to."""
+
+    def __init__(
+        self, app: ClientApp, contexts: Mapping[int, Context], run_id: int, plan: "WorkerPlan"
+    ) -> None:
+        super().__init__(contexts, run_id)
+        self._app = app
+        self._plan = plan
+        # One tracker for all processes: it frees the shared memory, whoever is killed.
+        resource_tracker.ensure_running()
+        self._outbox = Outbox()
+        self._held: dict[str, Message] = {}
+        self._workers = [self._start(share) for share in plan.divide(contexts) if share]
+        self._worker_of = {node: w for w in self._workers for node in w.contexts}
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Queue messages for the workers of their sites."""
+        ids = []
+        for message in messages:
+            ids.append(self._number(message))
+            worker = self._worker_of[message.metadata.dst_node_id]
+            worker.waiting.append((message, self._outbox.put(message.content)))
+        for worker in self._workers:
+            self._feed(worker)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Wait until one of these is answered, and return the answers that are there."""
+        wanted = list(message_ids)
+        while not any(i in self._held for i in wanted) and self._is_expected(wanted):
+            self._receive(wanted)
+        return [self._held.pop(i) for i in wanted if i in self._held]
+
+    def close(self) -> None:
+        """Stop the workers and free the shared memory."""
+        for worker in self._workers:
+            try:
+                worker.pipe.send(None)
+            except OSError:
+                worker.process.kill()
+        for worker in self._workers:
+            worker.process.join(timeout=10)
+            if worker.process.is_alive():
+                worker.process.kill()
+            worker.pipe.close()
+            worker.inbox.close()
+        self._workers.clear()
+        self._outbox.close()
+
+    def _is_expected(self, wanted: Sequence[str]) -> bool:
+        queued = {m.metadata.message_id for w in self._workers for m, _ in w.waiting}
+        sent = {message_id for w in self._workers for message_id in w.sent}
+        return any(i in queued or i in sent for i in wanted)
+
+    def _receive(self, wanted: Sequence[str]) -> None:
+        """Wait for answers and take them in, in memory's bounds."""
+        held = sum(_size(message) for message in self._held.values())
+        full = held > HELD_BYTES
+        listened = [
+            w for w in self._workers if w.sent and not (full and not w.sent.keys() & wanted)
+        ]
+        ready = wait([worker.pipe for worker in listened])
+        for worker in listened:
+            if worker.pipe in ready:
+                self._take(worker)
+
+    def _take(self, worker: _Worker) -> None:
+        try:
+            reply = worker.pipe.recv()
+        except (EOFError, OSError):
+            reply = None
+        if not isinstance(reply, _Reply):
+            self._replace(worker)
+            return
+        content = worker.inbox.take(reply.shell) if reply.shell is not None else None
+        worker.pipe.send("free")
+        worker.sent.pop(reply.message_id, None)
+        self._held[reply.message_id] = rebuild(reply.metadata, content, reply.error)
+        self._feed(worker)
+
+    def _feed(self, worker: _Worker) -> None:
+        while worker.waiting and len(worker.sent) < AHEAD:
+            message, shell = worker.waiting.popleft()
+            worker.sent[message.metadata.message_id] = message
+            worker.pipe.send(_Request(message.metadata, shell))
+
+    def _replace(self, worker: _Worker) -> None:
+        """A worker died: its work in hand is lost, its sites get a new one."""
+        for message_id, message in worker.sent.items():
+            error = Error(CLIENT_APP_RAISED, "the worker process ended (out of memory?)")
+            self._held[message_id] = Message(error, reply_to=message)
+        worker.process.join(timeout=1)
+        fresh = self._start(worker.contexts)
+        worker.process, worker.pipe, worker.inbox = fresh.process, fresh.pipe, fresh.inbox
+        worker.sent.clear()
+        self._feed(worker)
+
+    def _start(self, contexts: dict[int, Context]) -> _Worker:
+        context = self._plan.context
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=_work,
+            args=(theirs, self._app, contexts, self._plan.threads),
+            daemon=True,
+        )
+        process.start()
+        theirs.close()
+        return _Worker(process, ours, contexts)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerPlan:
+    """How many workers, of which kind.
+
+    Attributes:
+        devices: One entry a worker, e.g. ``("cpu", "cpu")`` or ``("cuda:0", "cuda:1")``.
+        threads: Threads of torch in each.
+        load: Relative work of a node, by node id; heavy ones are spread first.
+    """
+
+    devices: tuple[str, ...]
+    threads: int = 1
+    load: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def context(self) -> ForkContext | SpawnContext:
+        """How workers start: forking shares the imports; a CUDA context does not survive it."""
+        if any(device.startswith("cuda") for device in self.devices):
+            return multiprocessing.get_context("spawn")
+        return multiprocessing.get_context("fork")
+
+    def divide(self, contexts: Mapping[int, Context]) -> list[dict[int, Context]]:
+        """Return each worker's sites: longest first to the least loaded (Graham 1969)."""
+        shares: list[dict[int, Context]] = [{} for _ in self.devices]
+        loads = [0] * len(self.devices)
+        for node in sorted(contexts, key=lambda n: (-self.load.get(n, 1), n)):
+            lightest = loads.index(min(loads))
+            loads[lightest] += self.load.get(node, 1)
+            context = contexts[node]
+            context.node_config["device"] = self.devices[lightest]
+            shares[lightest][node] = context
+        return shares
+
+
+def _work(
+    pipe: _Pipe,
+    app: ClientApp,
+    contexts: Mapping[int, Context],
+    threads: int,
+) -> None:
+    """Answer requests until told to stop or until the server is gone."""
+    torch.set_num_threads(threads)
+    inbox, outbox, requests = Inbox(), Outbox(), deque[_Request]()
+    is_free = True
+    try:
+        while True:
+            while not requests:
+                is_free |= _hear(pipe, requests)
+            request = requests.popleft()
+            reply = _answer(app, contexts, inbox, request)
+            while not is_free:
+                is_free |= _hear(pipe, requests)
+            shell = outbox.put(reply.content) if reply.has_content() else None
+            error = reply.error if reply.has_error() else None
+            pipe.send(_Reply(request.metadata.message_id, reply.metadata, shell, error))
+            is_free = False
+    except (EOFError, OSError, KeyboardInterrupt, StopIteration):
+        pass
+    finally:
+        inbox.close()
+        outbox.close()
+
+
+def _hear(pipe: _Pipe, requests: deque[_Request]) -> bool:
+    """Take one word from the server; return whether it freed the outbox."""
+    word = pipe.recv()
+    if word is None:
+        raise StopIteration
+    if isinstance(word, _Request):
+        requests.append(word)
+        return False
+    return True
+
+
+def _answer(
+    app: ClientApp, contexts: Mapping[int, Context], inbox: Inbox, request: _Request
+) -> Message:
+    content = inbox.take(request.shell, keep=True)
+    message = rebuild(request.metadata, content, None)
+    if content is None:
+        return Message(Error(CLIENT_APP_RAISED, "the order was withdrawn"), reply_to=message)
+    return run_client(app, message, contexts[request.metadata.dst_node_id])
+
+
+def _size(message: Message) -> int:
+    if not message.has_content():
+        return 0
+    return sum(record.count_bytes() for record in message.content.array_records.values())
