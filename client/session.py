@@ -60,13 +60,13 @@ class SiteSession:
 
     def introduce(self) -> Introduction:
         """Load the data, so that what is wrong with it is said before the first round."""
-        train = len(self.cohorts.train)
-        len(self.cohorts.validation)
+        self.cohorts.train.prepare()
+        self.cohorts.validation.prepare()
         return Introduction(
             self.site.name,
             wardround.__version__,
             self.bench.study.digest,
-            train,
+            len(self.cohorts.train),
             tuple(self.cohorts.notes),
         )
 
@@ -128,7 +128,7 @@ class SiteSession:
             optimiser.load_state_dict(self._optimiser_state)
 
         def to_batch(indices: Tensor) -> Batch:
-            return cohort.batch(indices, augmenting).to(device)
+            return cohort.batch(indices, augmenting, device)
 
         batches = map(to_batch, draw_batches(cohort.targets, study.training, drawing))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
