@@ -72,9 +72,10 @@ class CheckpointStore:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         save_model(temporary / _MODEL, commit.parameters, {"round": str(commit.progress.round)})
-        save_model(temporary / _STRATEGY, commit.strategy, {})
+        if commit.strategy:
+            save_model(temporary / _STRATEGY, commit.strategy, {})
         _write(temporary / _STATE, json.dumps(asdict(commit.progress)))
-        seal = {name: _sha256(temporary / name) for name in _FILES}
+        seal = {name: _sha256(temporary / name) for name in _FILES if (temporary / name).exists()}
         _write(temporary / _SEAL, json.dumps(seal))
         _flush_folder(temporary)
         shutil.rmtree(place, ignore_errors=True)
@@ -100,7 +101,7 @@ class CheckpointStore:
         place = self._place(number)
         try:
             seal = json.loads((place / _SEAL).read_text(encoding="utf-8"))
-            damaged = [name for name in _FILES if seal[name] != _sha256(place / name)]
+            damaged = [name for name in seal if seal[name] != _sha256(place / name)]
             state = json.loads((place / _STATE).read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError) as error:
             msg = f"the checkpoint of round {number} is incomplete ({type(error).__name__})."
@@ -108,7 +109,8 @@ class CheckpointStore:
         if damaged:
             msg = f"the checkpoint of round {number} is damaged: {', '.join(damaged)} changed."
             raise RunError(msg)
-        model, strategy = (load_model(place / name).parameters for name in (_MODEL, _STRATEGY))
+        model = load_model(place / _MODEL).parameters
+        strategy = load_model(place / _STRATEGY).parameters if _STRATEGY in seal else {}
         return Commit(Progress(**state), model, strategy)
 
     def _place(self, number: int) -> Path:
