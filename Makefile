@@ -1,0 +1,62 @@
+# make demo   one simulated study from start to report, on data that comes with the packages
+# make test   every check: lint, types, layers, tests with branch coverage
+# Both make .venv and install by themselves; a second call reuses it.
+PYTHON ?= python3
+VENV ?= .venv
+PIP_FLAGS ?=
+DEMO_FLAGS ?=
+PYTEST_FLAGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help install demo test lint format bench clean
+
+help:
+	@echo "make demo    a simulated study on embedded data, ending in a report"
+	@echo "make test    lint, types, import layers, tests with branch coverage"
+	@echo "make lint    the first three of them"
+	@echo "make format  rewrite the files as 'make lint' wants them"
+	@echo "make bench   the benchmarks, beside a bare torch loop"
+	@echo "make clean   remove caches and build products; .venv and runs stay"
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "Wardround needs Python 3.11 or newer; '$(PYTHON)' is" \
+	    "$$($(PYTHON) --version 2>/dev/null || echo not there)." \
+	    "Name another one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "'$(PYTHON)' cannot make a virtual environment." \
+	    "Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[test]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/wardround simulate brain-tissue --out runs/demo/$$(date +%Y%m%d-%H%M%S) $(DEMO_FLAGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest -m "not gpu" --cov --cov-report=term $(PYTEST_FLAGS)
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)
+	@set -e; for file in benchmarks/bench_*.py; do \
+	  test -f "$$file" || { echo "benchmarks/ holds no bench_*.py yet." >&2; exit 2; }; \
+	  echo "$$file"; $(BIN)/python "$$file"; done
+
+clean:
+	rm -rf build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache \
+	  .import_linter_cache .hypothesis
+	find client common server simulations src tests benchmarks -name __pycache__ -prune \
+	  -exec rm -rf {} +
