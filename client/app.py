@@ -36,7 +36,8 @@ _CODES = {DataError: "data", StudyError: "study", InputError: "device", RunError
 @app.query("introduce")
 def introduce(message: Message, context: Context) -> Message:
     """Load the site's data and say that it is ready."""
-    return _answer(message, context, lambda site: pack_introduction(site.introduce()))
+    alone = bool(context.node_config.get("alone", False))
+    return _answer(message, context, lambda site: pack_introduction(site.introduce(alone)))
 
 
 @app.train()

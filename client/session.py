@@ -58,10 +58,16 @@ class SiteSession:
         """The study's loss, with this site's class weights."""
         return build_loss(self.bench.study, self.cohorts.train.class_counts(), self.bench.device)
 
-    def introduce(self) -> Introduction:
-        """Load the data, so that what is wrong with it is said before the first round."""
+    def introduce(self, alone: bool = False) -> Introduction:
+        """Load the data, so that what is wrong with it is said before the first round.
+
+        Args:
+            alone: Whether this is a baseline, whose test patients nobody asks it for.
+        """
         self.cohorts.train.prepare()
         self.cohorts.validation.prepare()
+        if not alone:
+            self.cohorts.test.prepare()
         return Introduction(
             self.site.name,
             wardround.__version__,

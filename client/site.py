@@ -24,7 +24,7 @@ class Scanner(BaseModel):
         seed: Seed of what is drawn in them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     shift: tuple[Shift, ...] = ()
     seed: int = 0
@@ -43,7 +43,7 @@ class SiteFile(BaseModel):
             picks one a row; a row that names none has ``shift`` and ``shift_seed``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     name: Name
     manifest: str = "manifest.csv"

@@ -92,11 +92,7 @@ class Study(Section):
         """
         content = self.model_dump(mode="python", exclude_unset=True)
         for key, value in changes.items():
-            section, _, name = key.partition(".")
-            if not name:
-                msg = f"cannot set {key!r}: name the section too, e.g. training.learning_rate."
-                raise StudyError(msg)
-            content.setdefault(section, {})[name] = value
+            _set(content, key, value)
         return parse_study(content, origin="the study with these changes")
 
     def to_toml(self) -> str:
@@ -108,6 +104,20 @@ class Study(Section):
     def to_json(self) -> str:
         """Return the study as one line that travels in a message."""
         return self.model_dump_json(exclude_none=True)
+
+
+def _set(content: dict[str, Any], key: str, value: object) -> None:
+    *path, name = key.split(".")
+    if not path:
+        msg = f"cannot set {key!r}: name the section too, e.g. training.learning_rate."
+        raise StudyError(msg)
+    table: object = content
+    for part in path:
+        table = table.setdefault(part, {}) if isinstance(table, dict) else None
+    if not isinstance(table, dict):
+        msg = f"cannot set {key!r}: {'.'.join(path)} is not a table. Set it as a whole."
+        raise StudyError(msg)
+    table[name] = value
 
 
 def parse_study(content: dict[str, Any], origin: str = "the study") -> Study:
@@ -127,8 +137,17 @@ def parse_study(content: dict[str, Any], origin: str = "the study") -> Study:
 
 
 def study_from_json(text: str) -> Study:
-    """Return the study that :meth:`Study.to_json` wrote."""
-    return parse_study(json.loads(text))
+    """Return the study that :meth:`Study.to_json` wrote.
+
+    Raises:
+        StudyError: It is not JSON, or not a study.
+    """
+    try:
+        content = json.loads(text)
+    except ValueError as error:
+        msg = f"the study is not JSON ({error}): both sides must run the same version."
+        raise StudyError(msg) from None
+    return parse_study(content)
 
 
 def load_study(path: Path) -> Study:

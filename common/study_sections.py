@@ -19,7 +19,9 @@ Loss = Literal[
 class Section(BaseModel):
     """A frozen table of the study file."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False
+    )
 
 
 class Covariate(Section):

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import sys
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -47,6 +48,7 @@ def run_simulation(options: Options) -> int:
     machine = Machine(options.device, options.engine, options.workers, options.threads)
     machine.check()
     if options.resume is not None:
+        _check_alone(options)
         out, request = options.resume, None
     else:
         study = resolve_study(options)
@@ -67,26 +69,61 @@ def run_simulation(options: Options) -> int:
             else:
                 simulate(request, watch)
         except KeyboardInterrupt:
-            again = f"wardround simulate --resume {shlex.quote(str(out))}"
-            sys.stderr.write(f"\nStopped. What is done is kept in {out}; go on with: {again}\n")
+            sys.stderr.write(f"\n{_farewell(out)}\n")
             return 130
     print_summary(out, as_json=options.as_json)
     return 0
 
 
+def _farewell(out: Path) -> str:
+    if not (out / "run.json").exists():
+        return "Stopped before the first round; nothing was written."
+    again = f"wardround simulate --resume {shlex.quote(str(out))}"
+    return f"Stopped. What is done is kept in {out}; go on with: {again}"
+
+
+def _check_alone(options: Options) -> None:
+    """Refuse what a resumed run would silently ignore.
+
+    Raises:
+        InputError: Something else is asked for beside ``--resume``.
+    """
+    beside = {
+        "--sites": options.sites,
+        "--split": options.split,
+        "--rounds": options.rounds,
+        "--seed": options.seed,
+        "--data-root": options.data_root,
+        "--assignment": options.assignment,
+        "--set": options.changes or None,
+        "--out": options.out,
+        "--no-compare": None if options.compare else True,
+        "--skip-unreadable": options.skip_unreadable or None,
+    }
+    given = [name for name, value in beside.items() if value is not None]
+    if given:
+        msg = (
+            f"--resume goes on with the run as it began, so {', '.join(given)} cannot be changed: "
+            "leave it out, or start a new run."
+        )
+        raise InputError(msg)
+
+
 def run_split(options: Options) -> None:
     """Write site folders and show who holds what."""
     from wardround.simulations.preparation import prepare_sites
+    from wardround.simulations.run_folder import new_folder
     from wardround.simulations.summary import print_split
 
     study = resolve_study(options)
     out = options.out or _new_folder(study)
-    if out.exists() and any(out.iterdir()):
-        msg = f"{out} is not empty: choose another --out."
-        raise InputError(msg)
-    out.mkdir(parents=True, exist_ok=True)
-    prepared = prepare_sites(study, out, options.data_root, None, options.skip_unreadable)
-    (out / "study.toml").write_text(study.to_toml(), encoding="utf-8")
+    new_folder(out, "choose another --out")
+    try:
+        prepared = prepare_sites(study, out, options.data_root, None, options.skip_unreadable)
+        (out / "study.toml").write_text(study.to_toml(), encoding="utf-8")
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
     if options.as_json:
         sys.stdout.write(json.dumps([asdict(row) for row in prepared.table], indent=2) + "\n")
     else:

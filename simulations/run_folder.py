@@ -17,10 +17,13 @@
 
 import csv
 import json
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal, TypeVar, get_type_hints
+
+from wardround.common.errors import InputError
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 ALL_SITES = "all sites"
@@ -151,15 +154,48 @@ def write_facts(folder: Path, facts: RunFacts) -> None:
 
 
 def read_facts(folder: Path) -> RunFacts:
-    """Read ``run.json``."""
-    content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    return RunFacts(
-        **{
-            **content,
-            "command": tuple(content["command"]),
-            "notes": tuple(content["notes"]),
-        }
-    )
+    """Read ``run.json``.
+
+    Raises:
+        InputError: The folder holds no run, or one that this version cannot read.
+    """
+    try:
+        content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return RunFacts(
+            **{
+                **content,
+                "command": tuple(content["command"]),
+                "notes": tuple(content["notes"]),
+            }
+        )
+    except OSError:
+        msg = f"{folder} holds no run: give the folder that 'wardround simulate --out' wrote."
+        raise InputError(msg) from None
+    except (ValueError, KeyError, TypeError) as error:
+        msg = (
+            f"{folder / 'run.json'} cannot be read ({type(error).__name__}): it was changed, or "
+            "another version of wardround wrote it. Start a new run."
+        )
+        raise InputError(msg) from None
+
+
+def new_folder(folder: Path, remedy: str) -> None:
+    """Make a folder that must be new or empty.
+
+    Raises:
+        InputError: It holds something, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        is_empty = not any(folder.iterdir())
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        msg = f"cannot write to {folder} ({error.strerror}): choose another --out."
+        raise InputError(msg) from None
+    if not is_empty:
+        msg = f"{folder} is not empty: {remedy}."
+        raise InputError(msg)
 
 
 def value_of(

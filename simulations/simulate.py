@@ -3,13 +3,13 @@
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import wardround
-from wardround.common.errors import InputError
+from wardround.common.errors import DataError, InputError
 from wardround.common.parameters import Parameters
 from wardround.common.study import Study, load_study
 from wardround.server.introduction import introduce_sites
@@ -27,10 +27,12 @@ from wardround.simulations.run_folder import (
     Status,
     TrafficRow,
     local_model,
+    new_folder,
     read_facts,
     write_facts,
     write_rows,
 )
+from wardround.simulations.run_log import recording
 from wardround.simulations.samples import write_samples
 from wardround.simulations.training import (
     TrainedModel,
@@ -73,13 +75,17 @@ def simulate(request: SimulationRequest, watch: Watch = nobody) -> Path:
         KeyboardInterrupt: The user stopped it; its folder can be resumed and has a report.
     """
     out = request.out
-    if out.exists() and any(out.iterdir()):
-        msg = f"{out} is not empty: choose another --out, or go on with --resume {out}."
-        raise InputError(msg)
-    out.mkdir(parents=True, exist_ok=True)
+    new_folder(out, f"choose another --out, or go on with --resume {out}")
     try:
-        facts, sites = _begin(request, watch)
-        return _Run(out, request.study, request.machine, watch).go(facts, sites)
+        with recording(out, watch) as told:
+            facts, sites = _begin(request, told)
+            return _Run(out, request.study, request.machine, told).go(facts, sites)
+    except DataError as error:
+        msg = (
+            f"{error} (Rows are those of the site's manifest; 'wardround split' with the same "
+            "options writes it for you to see.)"
+        )
+        raise DataError(msg) from None
     finally:
         # Nothing half-written: what was refused before the first round leaves no folder.
         if not (out / "run.json").exists():
@@ -92,14 +98,12 @@ def resume(out: Path, machine: Machine, watch: Watch = nobody) -> Path:
     Raises:
         InputError: The folder holds no run.
     """
-    if not (out / "run.json").exists():
-        msg = f"{out} holds no run: give the folder that 'wardround simulate --out' wrote."
-        raise InputError(msg)
     facts, study = read_facts(out), load_study(out / "study.toml")
     if study.digest != facts.digest:
         msg = f"{out}/study.toml was changed after the run began: start a new run instead."
         raise InputError(msg)
-    return _Run(out, study, machine, watch).go(facts, reopen_sites(out))
+    with recording(out, watch) as told:
+        return _Run(out, study, machine, told).go(facts, reopen_sites(out))
 
 
 def _begin(request: SimulationRequest, watch: Watch) -> tuple[RunFacts, PreparedSites]:
@@ -144,13 +148,15 @@ class _Run:
         self._seconds = dict(facts.seconds)
         try:
             self._work(facts, sites)
-            self._status = "finished"
-        except KeyboardInterrupt:
-            self._status = "interrupted"
+        except BaseException as reason:
+            self._status = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
+            # What was refused before the first round is no run.
+            if (self._out / "run.json").exists():
+                with suppress(Exception):  # why the run ended must be heard, not why this did
+                    self._leave(facts, sites)
             raise
-        finally:
-            report = self._leave(facts, sites)
-        return report
+        self._status = "finished"
+        return self._leave(facts, sites)
 
     def _work(self, facts: RunFacts, sites: PreparedSites) -> None:
         with open_grid(sites.folders, self._study, self._machine) as grid:

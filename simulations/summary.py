@@ -1,6 +1,7 @@
 """The end of a simulation on the terminal: the verdict in words, a row a hospital, the report."""
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ def print_summary(run_folder: Path, as_json: bool = False) -> None:
     """Print what a finished run says."""
     contents = read_contents(run_folder)
     if as_json:
-        sys.stdout.write(json.dumps(_as_json(contents), indent=2, allow_nan=True) + "\n")
+        sys.stdout.write(json.dumps(_finite(_as_json(contents)), indent=2) + "\n")
     else:
         _print(contents)
 
@@ -63,6 +64,15 @@ def _print(contents: RunContents) -> None:
     for note in contents.facts.notes:
         console.print(note, markup=False)
     console.print(f"Report: {contents.folder / 'report.html'}", markup=False)
+
+
+def _finite(content: object) -> object:
+    """Return the content with null for what is not a number, as JSON has no NaN."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _as_json(contents: RunContents) -> dict[str, object]:

@@ -1,7 +1,10 @@
 """The command line: one front door, each room opened only when it is entered."""
 
+import errno
 import os
 import sys
+import traceback
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +25,8 @@ app = typer.Typer(
 )
 app.add_typer(study_app, name="study")
 add_commands(app)
+
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def _show_version(wanted: bool) -> None:
@@ -55,11 +60,25 @@ def main() -> None:
     except Exception as error:
         if os.environ.get("WARDROUND_TRACEBACK"):
             raise
+        sys.exit(_explain(error))
+
+
+def _explain(error: Exception) -> int:
+    """Say what went wrong without the error's own text, which may name a patient's file."""
+    code = getattr(error, "errno", None)
+    if code in _FULL_DISK:
         _say(
-            f"a defect of wardround ({type(error).__name__}: {error}). "
-            "Run it again with WARDROUND_TRACEBACK=1 and report what it prints."
+            f"cannot write ({os.strerror(code)}). Make room or choose another folder; "
+            "a run that had begun goes on with 'wardround simulate --resume RUN'."
         )
-        sys.exit(1)
+        return 3
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    _say(
+        f"a defect of wardround ({type(error).__name__}{place}). "
+        "Run it again with WARDROUND_TRACEBACK=1 and report what it prints."
+    )
+    return 1
 
 
 def _say(text: str) -> None:
