@@ -1,6 +1,7 @@
 """What happened in each round, as one line of JSON a round, appended and never rewritten."""
 
 import json
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,8 +58,9 @@ class RoundRecord:
 
 def append_record(path: Path, record: RoundRecord) -> int:
     """Append a record and return the file's length in bytes after it."""
+    line = {**asdict(record), "written_at": time.time()}  # for people; nothing depends on it
     with path.open("ab") as stream:
-        stream.write(json.dumps(asdict(record)).encode() + b"\n")
+        stream.write(json.dumps(line).encode() + b"\n")
         stream.flush()
         return stream.tell()
 

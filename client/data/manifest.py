@@ -67,7 +67,7 @@ def read_manifest(site: Site, study: Study) -> tuple[Examination, ...]:
     lines = _read_lines(site.manifest_path)
     header = [name.strip() for name in lines[0][1]]
     columns = _find_columns(header, study, site.manifest_path)
-    reader = _RowReader(site, study, columns)
+    reader = _RowReader(site, study, columns, site.data_root)
     examinations = tuple(
         reader.examination(row, cells + [""] * (len(header) - len(cells)), len(header))
         for row, cells in lines[1:]
@@ -159,6 +159,7 @@ class _RowReader:
     site: Site
     study: Study
     columns: _Columns
+    root: Path
     problems: RowProblems = field(default_factory=RowProblems)
 
     def examination(self, row: int, cells: list[str], width: int) -> Examination:
@@ -184,11 +185,11 @@ class _RowReader:
         if not text:
             self.problems.add(row, f"the column {column} is empty", "name a file, or drop the row")
         try:
-            return parse_location(text, self.site.data_root)
+            return parse_location(text, self.root)
         except ValueError:
             remedy = "write file.npy#17 or file.npz#array#17"
             self.problems.add(row, f"the column {column} does not name an item", remedy)
-            return Location(self.site.data_root)
+            return Location(self.root)
 
     def _label(self, row: int, cells: list[str]) -> tuple[int, ...] | None:
         if self.columns.label is None or self.study.study.task != "classification":

@@ -130,6 +130,17 @@ def _limited(
     return tuple(row for row in rows if row.patient in chosen)
 
 
+def _with_class_names(
+    rows: tuple[PublicExamination, ...], study: Study
+) -> tuple[PublicExamination, ...]:
+    """Give labels that are written as an index the name of their class."""
+    classes = study.data.classes
+    names = {str(index): name for index, name in enumerate(classes) if str(index) not in classes}
+    if study.data.multi_label or not any(row.label in names for row in rows):
+        return rows
+    return tuple(replace(row, label=names.get(row.label, row.label)) for row in rows)
+
+
 def _as_the_study_calls_them(
     rows: tuple[PublicExamination, ...], study: Study
 ) -> tuple[PublicExamination, ...]:
@@ -137,6 +148,7 @@ def _as_the_study_calls_them(
     if not rows:
         msg = "the data set holds no examinations: give another folder or file."
         raise InputError(msg)
+    rows = _with_class_names(rows, study)
     held = set(rows[0].covariates)
     for covariate in study.data.covariates:
         if covariate.name not in held:

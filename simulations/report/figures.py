@@ -1,10 +1,14 @@
-"""The report's charts, as Plotly figures in JSON."""
+"""The report's charts, as Plotly figures in JSON.
+
+Written as Plotly's JSON directly: importing its Python classes costs most of a second, and they
+would only be turned into this JSON again.
+"""
 
 import html
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from wardround.client.data.examination import SPLITS
 from wardround.simulations.report.contents import RunContents
@@ -18,8 +22,7 @@ from wardround.simulations.run_folder import (
     local_model,
 )
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure, Scatter
+_Json = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +53,6 @@ class _Line:
 
 def draw_curves(contents: RunContents, metric: str) -> Chart | None:
     """Return a metric on validation patients by round; None if it was not measured."""
-    import plotly.graph_objects as go
-
     rows = [
         row
         for row in contents.metrics
@@ -60,15 +61,22 @@ def draw_curves(contents: RunContents, metric: str) -> Chart | None:
     if not any(row.model == FEDERATED and not math.isnan(row.value) for row in rows):
         return None
     traces = [_trace(line, rows) for line in _lines(contents)]
-    figure = go.Figure([trace for trace in traces if trace is not None])
-    title = metric_title(metric)
-    _lay_out(figure, across="round", up=f"{title} (validation)")
-    figure.update_xaxes(dtick=1 if contents.rounds_done <= 12 else None)
+    layout = _layout("round", f"{metric_title(metric)} (validation)", x=_round_axis(contents))
     caption = f"{sentence_title(metric)} on validation patients by round; bold: all sites."
     if (best := contents.facts.best_round) >= 0:
-        figure.add_vline(x=best, line={"color": GREY, "width": 1, "dash": "dot"})
+        layout["shapes"] = [_upright(best)]
         caption += f" The dotted upright marks round {best}, whose model is kept."
-    return Chart(caption, _to_json(figure))
+    return Chart(caption, _to_json([trace for trace in traces if trace is not None], layout))
+
+
+def _upright(x: float) -> _Json:
+    line = {"color": GREY, "width": 1, "dash": "dot"}
+    return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}
+
+
+def _round_axis(contents: RunContents) -> _Json:
+    """Return the x axis of a chart by round: every round has its tick where there is room."""
+    return {"dtick": 1} if contents.rounds_done <= 12 else {}
 
 
 def _lines(contents: RunContents) -> list[_Line]:
@@ -80,23 +88,22 @@ def _lines(contents: RunContents) -> list[_Line]:
     return [*lines, _Line(FEDERATED, ALL_SITES, "federated, all sites", COLOURS[0], 4)]
 
 
-def _trace(line: _Line, rows: Sequence[MetricRow]) -> "Scatter | None":
-    import plotly.graph_objects as go
-
+def _trace(line: _Line, rows: Sequence[MetricRow]) -> _Json | None:
     points = sorted(
         (r.round, r.value) for r in rows if (r.model, r.site) == (line.model, line.site)
     )
     if not points:
         return None
-    return go.Scatter(
-        x=[round_ for round_, _ in points],
-        y=[value for _, value in points],
-        name=html.escape(line.name),  # Plotly reads its labels as a small HTML
-        mode="lines+markers" if line.dash == "solid" else "lines",
-        line={"color": line.colour, "width": line.width, "dash": line.dash},
-        marker={"symbol": line.symbol, "size": 6},
-        opacity=1 if line.width > 2 else 0.85,
-    )
+    return {
+        "type": "scatter",
+        "x": [round_ for round_, _ in points],
+        "y": [None if math.isnan(value) else value for _, value in points],
+        "name": html.escape(line.name),  # Plotly reads its labels as a small HTML
+        "mode": "lines+markers" if line.dash == "solid" else "lines",
+        "line": {"color": line.colour, "width": line.width, "dash": line.dash},
+        "marker": {"symbol": line.symbol, "size": 6},
+        "opacity": 1 if line.width > 2 else 0.85,
+    }
 
 
 def draw_uses(contents: RunContents) -> Chart | None:
@@ -127,62 +134,51 @@ def draw_classes(contents: RunContents) -> Chart | None:
 def _draw_bars(
     sites: Sequence[str], parts: Mapping[str, list[int]], unit: str, caption: str
 ) -> Chart | None:
-    import plotly.graph_objects as go
-
     if not any(count for counts in parts.values() for count in counts):
         return None
     names = [html.escape(site) for site in sites]
-    figure = go.Figure(
-        [
-            go.Bar(
-                x=counts,
-                y=names,
-                orientation="h",
-                name=html.escape(part),
-                marker={"color": colour_of(index), "line": {"color": "white", "width": 0.5}},
-            )
-            for index, (part, counts) in enumerate(parts.items())
-        ]
-    )
-    figure.update_layout(barmode="stack", bargap=0.35)
-    _lay_out(figure, across=unit, up="", height=130 + 34 * len(sites) + 12 * len(parts))
-    figure.update_yaxes(autorange="reversed", type="category", ticks="")
-    figure.update_layout(legend={"traceorder": "normal"})
-    return Chart(caption, _to_json(figure))
+    traces: list[_Json] = [
+        {
+            "type": "bar",
+            "x": counts,
+            "y": names,
+            "orientation": "h",
+            "name": html.escape(part),
+            "marker": {"color": colour_of(index), "line": {"color": "white", "width": 0.5}},
+        }
+        for index, (part, counts) in enumerate(parts.items())
+    ]
+    height = 130 + 34 * len(sites) + 12 * len(parts)
+    layout = _layout(unit, "", height, y={"autorange": "reversed", "type": "category", "ticks": ""})
+    return Chart(caption, _to_json(traces, layout | _STACKED))
 
 
 def draw_seconds(contents: RunContents) -> Chart | None:
     """Return each site's seconds by round."""
-    import plotly.graph_objects as go
-
-    traces = []
+    traces: list[_Json] = []
     for index, site in enumerate(contents.sites):
         rows = sorted(
             (r.round, r.seconds) for r in contents.traffic if (r.model, r.site) == (FEDERATED, site)
         )
         traces.append(
-            go.Scatter(
-                x=[round_ for round_, _ in rows],
-                y=[seconds for _, seconds in rows],
-                name=html.escape(site),
-                mode="lines+markers",
-                line={"color": site_colour(index), "width": 1.6},
-                marker={"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 6},
-            )
+            {
+                "type": "scatter",
+                "x": [round_ for round_, _ in rows],
+                "y": [seconds for _, seconds in rows],
+                "name": html.escape(site),
+                "mode": "lines+markers",
+                "line": {"color": site_colour(index), "width": 1.6},
+                "marker": {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 6},
+            }
         )
-    if not any(trace.x for trace in traces):
+    if not any(trace["x"] for trace in traces):
         return None
-    figure = go.Figure(traces)
-    _lay_out(figure, across="round", up="seconds", height=280)
-    figure.update_xaxes(dtick=1 if contents.rounds_done <= 12 else None)
-    figure.update_yaxes(rangemode="tozero")
-    return Chart("Seconds of each hospital's work by round.", _to_json(figure))
+    layout = _layout("round", "seconds", 280, y={"rangemode": "tozero"}, x=_round_axis(contents))
+    return Chart("Seconds of each hospital's work by round.", _to_json(traces, layout))
 
 
 def draw_traffic(contents: RunContents) -> Chart | None:
     """Return the traffic of all sites together by round."""
-    import plotly.graph_objects as go
-
     rows = [row for row in contents.traffic if row.model == FEDERATED]
     rounds = sorted({row.round for row in rows})
     if not rounds:
@@ -191,36 +187,48 @@ def draw_traffic(contents: RunContents) -> Chart | None:
     unit, size = ("kilobytes", 1e3) if small else ("megabytes", 1e6)
     down = [sum(r.bytes_down for r in rows if r.round == n) / size for n in rounds]
     up = [sum(r.bytes_up for r in rows if r.round == n) / size for n in rounds]
-    figure = go.Figure(
-        [
-            go.Bar(x=rounds, y=down, name="to the hospitals", marker={"color": COLOURS[0]}),
-            go.Bar(x=rounds, y=up, name="from the hospitals", marker={"color": COLOURS[1]}),
-        ]
-    )
-    figure.update_layout(barmode="stack", bargap=0.35)
-    _lay_out(figure, across="round", up=unit, height=280)
-    figure.update_xaxes(dtick=1 if contents.rounds_done <= 12 else None)
-    return Chart(f"{unit.capitalize()} of all hospitals together by round.", _to_json(figure))
+    traces: list[_Json] = [
+        {"type": "bar", "x": rounds, "y": down, "name": "to the hospitals"},
+        {"type": "bar", "x": rounds, "y": up, "name": "from the hospitals"},
+    ]
+    for trace, colour in zip(traces, COLOURS, strict=False):
+        trace["marker"] = {"color": colour}
+    layout = _layout("round", unit, 280, x=_round_axis(contents)) | _STACKED
+    title = f"{unit.capitalize()} of all hospitals together by round."
+    return Chart(title, _to_json(traces, layout))
 
 
-def _lay_out(figure: "Figure", across: str, up: str, height: int = 380) -> None:
-    """Give a figure the look of the page; the colours of text and rules come from its CSS."""
-    figure.update_layout(
-        template="none",
-        height=height,
-        margin={"l": 8, "r": 8, "t": 8, "b": 8},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        font={"family": "system-ui, sans-serif", "size": 12},
-        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0},
-        hovermode="closest",
-    )
-    figure.update_xaxes(
-        title=across, automargin=True, zeroline=False, showgrid=False, ticks="outside"
-    )
-    figure.update_yaxes(title=up, automargin=True, zeroline=False)
+_STACKED: _Json = {"barmode": "stack", "bargap": 0.35}
 
 
-def _to_json(figure: "Figure") -> str:
+def _layout(
+    across: str, up: str, height: int = 380, x: _Json | None = None, y: _Json | None = None
+) -> _Json:
+    """Return the look of the page; the colours of text and rules come from its CSS."""
+    return {
+        "height": height,
+        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "font": {"family": "system-ui, sans-serif", "size": 12},
+        "legend": {
+            "orientation": "h",
+            "yanchor": "bottom",
+            "y": 1.02,
+            "x": 0,
+            "traceorder": "normal",
+        },
+        "hovermode": "closest",
+        "xaxis": _axis(across) | {"showgrid": False, "ticks": "outside"} | (x or {}),
+        "yaxis": _axis(up) | (y or {}),
+    }
+
+
+def _axis(title: str) -> _Json:
+    return {"title": {"text": title}, "automargin": True, "zeroline": False}
+
+
+def _to_json(traces: Sequence[_Json], layout: _Json) -> str:
+    text = json.dumps({"data": traces, "layout": layout}, allow_nan=False)
     # "<" may not stand in a script element: "</script>" would end it.
-    return str(figure.to_json()).replace("<", "\\u003c").replace("&", "\\u0026")
+    return text.replace("<", "\\u003c").replace("&", "\\u0026")

@@ -1,0 +1,122 @@
+"""The reference job beside a bare torch loop that does the same work, in turn, in one run.
+
+4 sites x 1,000 images of 28 x 28, two convolutions (16, 32) and a linear layer, SGD 0.01 with
+momentum 0.9, batch 32, one local epoch, 5 rounds, every site evaluated every round, one thread.
+
+    python benchmarks/reference_job.py [--repeats 3] [--many-sites] [--pool]
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+from benchmarks.processes import Timed, machine, run_timed
+from benchmarks.reference_data import write_sites, write_study
+from safetensors.torch import save_file
+
+from wardround.common.networks import build_network
+from wardround.common.study import load_study
+
+ROUNDS = 5
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Print the comparison as a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--many-sites", action="store_true", help="64 x 62 beside 4 x 1,000")
+    arguments = parser.parse_args()
+    print(machine())
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if arguments.many_sites:
+            _compare_site_counts(folder, arguments.repeats)
+        else:
+            _compare_with_floor(folder, arguments.repeats)
+
+
+def _compare_with_floor(folder: Path, repeats: int) -> None:
+    study, initial = _prepare(folder, 4, 1000)
+    floor, ours, ours_rounds, floor_rounds, accuracies = [], [], [], [], []
+    for number in range(repeats):
+        bare = run_timed(
+            [
+                sys.executable,
+                str(HERE / "bare_loop.py"),
+                str(folder / "manifest.csv"),
+                str(ROUNDS),
+                str(initial),
+            ],
+            {"OMP_NUM_THREADS": "1"},
+        )
+        out = folder / f"run-{number}"
+        mine = run_timed(_command(study, out))
+        result = json.loads(bare.output)
+        floor.append(bare)
+        ours.append(mine)
+        floor_rounds += result["rounds"][1:]
+        ours_rounds += _round_seconds(out)
+        accuracies.append((result["accuracy"], _accuracy(mine)))
+    _print_row("seconds a round", floor_rounds, ours_rounds)
+    _print_row("whole process, wall s", [r.wall_seconds for r in floor], [r.wall_seconds for r in ours])
+    _print_row("whole process, CPU s", [r.cpu_seconds for r in floor], [r.cpu_seconds for r in ours])
+    fixed = [r.wall_seconds - ROUNDS * statistics.median(ours_rounds) for r in ours]
+    bare_fixed = [r.wall_seconds - ROUNDS * statistics.median(floor_rounds) for r in floor]
+    _print_row("fixed cost, wall s", bare_fixed, fixed)
+    _print_row("peak memory, MB", [r.memory_mb for r in floor], [r.memory_mb for r in ours])
+    print("final accuracy (bare, wardround):", accuracies)
+
+
+def _compare_site_counts(folder: Path, repeats: int) -> None:
+    few, _ = _prepare(folder / "few", 4, 1000)
+    many, _ = _prepare(folder / "many", 64, 62)
+    runs: dict[str, list[Timed]] = {"4 x 1,000": [], "64 x 62": []}
+    for number in range(repeats):
+        runs["4 x 1,000"].append(run_timed(_command(few, folder / f"few-{number}")))
+        runs["64 x 62"].append(run_timed(_command(many, folder / f"many-{number}")))
+    first, second = runs.values()
+    print("columns: 4 x 1,000, then 64 x 62")
+    _print_row("whole process, wall s", [r.wall_seconds for r in first], [r.wall_seconds for r in second])
+    _print_row("peak memory, MB", [r.memory_mb for r in first], [r.memory_mb for r in second])
+
+
+def _prepare(folder: Path, sites: int, images_each: int) -> tuple[Path, Path]:
+    manifest = write_sites(folder, sites, images_each)
+    path = folder / "study.toml"
+    write_study(path, manifest, ROUNDS)
+    study = load_study(path)
+    weights = build_network(study, study.federation.seed).state_dict()
+    initial = folder / "initial.safetensors"
+    save_file({f"{n:02d}": tensor for n, tensor in enumerate(weights.values())}, initial)
+    return path, initial
+
+
+def _command(study: Path, out: Path) -> list[str]:
+    flags = ["--no-compare", "--engine", "in-process", "--threads", "1", "--json"]
+    return [sys.executable, "-m", "wardround.cli", "simulate", str(study), "--out", str(out), *flags]
+
+
+def _round_seconds(out: Path) -> list[float]:
+    """Return the wall time between commits: rounds 2 to 5, everything included."""
+    lines = (out / "checkpoints" / "federated" / "history.jsonl").read_text().splitlines()
+    stamps = [json.loads(line)["written_at"] for line in lines[:ROUNDS]]
+    return [later - earlier for earlier, later in pairwise(stamps)]
+
+
+def _accuracy(run: Timed) -> float:
+    return float(json.loads(run.output)["all sites"]["federated"])
+
+
+def _print_row(title: str, floor: list[float], ours: list[float]) -> None:
+    a, b = statistics.median(floor), statistics.median(ours)
+    spread = f"{min(ours):.2f}-{max(ours):.2f}"
+    print(f"{title:<24} {a:8.3f} {b:8.3f}  ratio {b / a:5.2f}   (ours {spread})")
+
+
+if __name__ == "__main__":
+    main()
