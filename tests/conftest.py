@@ -1,9 +1,14 @@
 """Shared fixtures."""
 
+import csv
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
@@ -17,3 +22,119 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data sets are absent: set WARDROUND_DATA to their folder")
     return folder
+
+
+_STUDY = """
+[study]
+name = "tiny"
+task = "classification"
+
+[data]
+classes = ["normal", "abnormal"]
+size = [16, 16]
+
+[model]
+network = "small-cnn"
+features = [4, 8]
+normalisation = "group"
+
+[training]
+batch_size = 4
+
+[federation]
+rounds = 2
+
+[simulation]
+data = "folder"
+split = "natural"
+
+[simulation.options]
+manifest = "{manifest}"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TinyStudy:
+    """Twenty small pictures of two hospitals, and a study over them.
+
+    Patients are called CANARYPATIENT000 and so on, files CANARYFILE000.png: neither may ever be
+    heard of outside a manifest.
+    """
+
+    folder: Path
+
+    @property
+    def study(self) -> Path:
+        return self.folder / "study.toml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "manifest.csv"
+
+    def picture(self, number: int) -> Path:
+        return self.folder / "images" / f"CANARYFILE{number:03d}.png"
+
+    def change_study(self, old: str, new: str) -> None:
+        _replace(self.study, old, new)
+
+    def change_manifest(self, old: str, new: str) -> None:
+        _replace(self.manifest, old, new)
+
+
+def _replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+@pytest.fixture
+def tiny_study(tmp_path: Path) -> TinyStudy:
+    """Ten patients a hospital: 6 train, 2 validate, 2 test; a bright square is abnormal."""
+    tiny = TinyStudy(tmp_path / "data")
+    (tiny.folder / "images").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    rows = [("patient", "image", "label", "site", "split")]
+    for number in range(20):
+        pixels = generator.integers(0, 80, (16, 16)).astype(np.uint8)
+        if number % 2:
+            pixels[4:12, 4:12] += 120
+        picture = tiny.picture(number)
+        Image.fromarray(pixels).save(picture)
+        label, site = ("normal", "abnormal")[number % 2], ("north", "south")[number // 10]
+        split = ("train",) * 6 + ("validation",) * 2 + ("test",) * 2
+        row = (f"CANARYPATIENT{number:03d}", f"images/{picture.name}", label, site)
+        rows.append((*row, split[number % 10]))
+    with tiny.manifest.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream, lineterminator="\n").writerows(rows)
+    tiny.study.write_text(_STUDY.format(manifest=tiny.manifest), encoding="utf-8")
+    return tiny
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a command line said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def wardround(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Said]:
+    """The command line, run in this process through its own front door."""
+    from wardround.cli import main
+
+    monkeypatch.delenv("WARDROUND_TRACEBACK", raising=False)
+
+    def run(*words: object) -> Said:
+        capfd.readouterr()
+        monkeypatch.setattr("sys.argv", ["wardround", *(str(word) for word in words)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capfd.readouterr()
+        code = end.value.code
+        return Said(code if isinstance(code, int) else int(bool(code)), said.out, said.err)
+
+    return run

@@ -82,9 +82,8 @@ def _explain(error: Exception) -> int:
 
 
 def _say(text: str) -> None:
-    from rich.console import Console
-
-    Console(stderr=True, soft_wrap=False).print(f"wardround: {text}", markup=False, highlight=False)
+    # One line, however long: a terminal folds it, and a path in it can be copied whole.
+    sys.stderr.write(f"wardround: {text}\n")
 
 
 if __name__ == "__main__":
