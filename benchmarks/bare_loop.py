@@ -38,8 +38,8 @@ def main(manifest: Path, rounds: int, initial: Path) -> None:
         nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
         nn.Flatten(), nn.Linear(32 * 7 * 7, 10),
     )  # fmt: skip
-    weights = load_file(initial)
-    network.load_state_dict(dict(zip(network.state_dict(), (weights[k] for k in sorted(weights)), strict=True)))
+    weights = [tensor for _, tensor in sorted(load_file(initial).items())]
+    network.load_state_dict(dict(zip(network.state_dict(), weights, strict=True)))
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     seconds = []
     for _ in range(rounds):
@@ -54,7 +54,7 @@ def main(manifest: Path, rounds: int, initial: Path) -> None:
     print(json.dumps({"rounds": seconds, "accuracy": right / total}))
 
 
-def one_round(network, state, sites):  # noqa: ANN001, ANN201 # a plain loop is the point here
+def one_round(network, state, sites):
     """Evaluate, then train, each site from the global state; return the weighted mean."""
     mean = {name: torch.zeros_like(tensor) for name, tensor in state.items()}
     total = sum(len(site["train"][1]) for site in sites)
@@ -73,11 +73,12 @@ def one_round(network, state, sites):  # noqa: ANN001, ANN201 # a plain loop is 
     return mean
 
 
-def correct(network, x, y):  # noqa: ANN001, ANN201
+def correct(network, x, y):
     """Count the right answers."""
     network.eval()
     with torch.inference_mode():
-        return sum((network(a).argmax(1) == b).sum() for a, b in zip(x.split(256), y.split(256)))
+        pairs = zip(x.split(256), y.split(256), strict=True)
+        return sum((network(a).argmax(1) == b).sum() for a, b in pairs)
 
 
 if __name__ == "__main__":

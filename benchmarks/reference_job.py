@@ -14,10 +14,10 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks.processes import Timed, machine, run_timed
-from benchmarks.reference_data import write_sites, write_study
 from safetensors.torch import save_file
 
+from benchmarks.processes import Timed, machine, run_timed
+from benchmarks.reference_data import write_sites, write_study
 from wardround.common.networks import build_network
 from wardround.common.study import load_study
 
@@ -63,12 +63,10 @@ def _compare_with_floor(folder: Path, repeats: int) -> None:
         ours_rounds += _round_seconds(out)
         accuracies.append((result["accuracy"], _accuracy(mine)))
     _print_row("seconds a round", floor_rounds, ours_rounds)
-    _print_row("whole process, wall s", [r.wall_seconds for r in floor], [r.wall_seconds for r in ours])
-    _print_row("whole process, CPU s", [r.cpu_seconds for r in floor], [r.cpu_seconds for r in ours])
+    _print_processes(floor, ours)
     fixed = [r.wall_seconds - ROUNDS * statistics.median(ours_rounds) for r in ours]
     bare_fixed = [r.wall_seconds - ROUNDS * statistics.median(floor_rounds) for r in floor]
     _print_row("fixed cost, wall s", bare_fixed, fixed)
-    _print_row("peak memory, MB", [r.memory_mb for r in floor], [r.memory_mb for r in ours])
     print("final accuracy (bare, wardround):", accuracies)
 
 
@@ -81,8 +79,13 @@ def _compare_site_counts(folder: Path, repeats: int) -> None:
         runs["64 x 62"].append(run_timed(_command(many, folder / f"many-{number}")))
     first, second = runs.values()
     print("columns: 4 x 1,000, then 64 x 62")
-    _print_row("whole process, wall s", [r.wall_seconds for r in first], [r.wall_seconds for r in second])
-    _print_row("peak memory, MB", [r.memory_mb for r in first], [r.memory_mb for r in second])
+    _print_processes(first, second)
+
+
+def _print_processes(first: list[Timed], second: list[Timed]) -> None:
+    _print_row("whole process, wall s", *([r.wall_seconds for r in rs] for rs in (first, second)))
+    _print_row("whole process, CPU s", *([r.cpu_seconds for r in rs] for rs in (first, second)))
+    _print_row("peak memory, MB", *([r.memory_mb for r in rs] for rs in (first, second)))
 
 
 def _prepare(folder: Path, sites: int, images_each: int) -> tuple[Path, Path]:
@@ -98,7 +101,8 @@ def _prepare(folder: Path, sites: int, images_each: int) -> tuple[Path, Path]:
 
 def _command(study: Path, out: Path) -> list[str]:
     flags = ["--no-compare", "--engine", "in-process", "--threads", "1", "--json"]
-    return [sys.executable, "-m", "wardround.cli", "simulate", str(study), "--out", str(out), *flags]
+    command = [sys.executable, "-m", "wardround.cli", "simulate", str(study), "--out", str(out)]
+    return [*command, *flags]
 
 
 def _round_seconds(out: Path) -> list[float]:
