@@ -1,8 +1,10 @@
 """How the sites' models become one."""
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from wardround.common.errors import RunError
 from wardround.common.parameters import Parameters
@@ -11,6 +13,10 @@ from wardround.common.update import SiteUpdate
 
 class Combination(Protocol):
     """A rule that takes updates one at a time and gives one model."""
+
+    @property
+    def streams(self) -> bool:
+        """Whether memory stays the same however many updates are taken in."""
 
     def fold(self, update: SiteUpdate) -> None:
         """Take one update in."""
@@ -26,6 +32,8 @@ class WeightedMean:
     batches) are averaged too and rounded back to their dtype.
     """
 
+    streams = True
+
     def __init__(self) -> None:
         self._sum: Parameters = {}
         self._dtypes: dict[str, torch.dtype] = {}
@@ -33,15 +41,15 @@ class WeightedMean:
 
     def fold(self, update: SiteUpdate) -> None:
         """Add one site's model, times its examinations, to the sum."""
-        weight = update.examinations
-        if not self._sum:
-            self._dtypes = {name: tensor.dtype for name, tensor in update.parameters.items()}
-            self._sum = {
-                name: tensor.to(_accumulator(tensor.dtype)) * weight
-                for name, tensor in update.parameters.items()
-            }
-        else:
-            for name, tensor in update.parameters.items():
+        self.fold_tensors(update.parameters.items(), update.examinations)
+
+    def fold_tensors(self, tensors: Iterable[tuple[str, Tensor]], weight: int) -> None:
+        """Add named tensors, one at a time, times a weight to the sum."""
+        for name, tensor in tensors:
+            if name not in self._sum:
+                self._dtypes[name] = tensor.dtype
+                self._sum[name] = tensor.to(_accumulator(tensor.dtype)) * weight
+            else:
                 total = self._sum[name]
                 total.add_(tensor.to(total.dtype), alpha=weight)
         self._weight += weight
