@@ -48,8 +48,12 @@ def watching(quiet: bool) -> Iterator[Watch]:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as progress:
+    progress = Progress(*columns, console=console)
+    try:
         yield _Bars(progress).take
+    finally:
+        if progress.live.is_started:
+            progress.stop()
 
 
 class _Bars:
@@ -61,6 +65,7 @@ class _Bars:
 
     def take(self, event: Event) -> None:
         """Draw one event."""
+        self._progress.start()  # not before: what is refused at once draws nothing
         if isinstance(event, StageStarted):
             title, total = title_of(event.stage), event.rounds or 1
             self._tasks[event.stage] = self._progress.add_task(title, total=total, note="")
