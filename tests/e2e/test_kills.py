@@ -1,0 +1,149 @@
+"""A run is killed with -9, again and again, and ends in the model it would have had."""
+
+import csv
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wardround.common.parameters import digest, load_model
+from wardround.common.study import Study, parse_study
+from wardround.server import checkpoints, rounds
+from wardround.server.history import read_records
+from wardround.simulations.federation import Machine
+from wardround.simulations.simulate import SimulationRequest, resume, simulate
+
+ROUNDS = 6
+SITES = 3
+POINTS = ("before sending", "while collecting", "while aggregating", "before the commit", "any time")
+
+
+def write_manifest(folder: Path) -> Path:
+    generator = np.random.default_rng(0)
+    manifest = folder / "manifest.csv"
+    with manifest.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["patient", "label", "split", "site", "a", "b"])
+        for number in range(90):
+            label = number % 2
+            a, b = generator.normal(loc=label, size=2)
+            split = ("train", "train", "train", "validation", "test")[number // 2 % 5]
+            writer.writerow([f"p{number}", label, split, f"site-{number % SITES}", a, b])
+    return manifest
+
+
+def make_study(manifest: Path, strategy: str) -> Study:
+    return parse_study(
+        {
+            "study": {"name": "kills", "task": "classification"},
+            "data": {
+                "kind": "table",
+                "classes": ["no", "yes"],
+                "covariates": [{"name": "a"}, {"name": "b"}],
+            },
+            "model": {"network": "mlp", "features": [8]},
+            "training": {"optimiser": "sgd", "learning_rate": 0.1, "local_steps": 4},
+            "federation": {"rounds": ROUNDS, "strategy": strategy},
+            "evaluation": {"keep": "last"},
+            "simulation": {
+                "data": "folder",
+                "split": "natural",
+                "compare": False,
+                "options": {"manifest": str(manifest)},
+            },
+        }
+    )
+
+
+def run_in_child(study: Study, out: Path, prepare: Callable[[], None]) -> int:
+    """Simulate or resume in a forked process; return its exit code, -9 if it was killed."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            prepare()
+            machine = Machine(engine="in-process", threads=1)
+            if (out / "run.json").exists():
+                resume(out, machine)
+            else:
+                simulate(SimulationRequest(study, out, machine))
+            code = 0
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at_call(module: object, name: str, number: int) -> None:
+    """Replace a function by one that kills the process when it is called the n-th time."""
+    original, calls = getattr(module, name), []
+
+    def deadly(*args: object, **named: object) -> object:
+        calls.append(None)
+        if len(calls) == number:
+            die()
+        return original(*args, **named)
+
+    setattr(module, name, deadly)
+
+
+def plant(seed: float) -> None:
+    """Arrange for this process to be killed at a point drawn from a seed."""
+    generator = random.Random(seed)
+    point = generator.choice(POINTS)
+    if point == "before sending":
+        die_at_call(rounds, "pack_order", generator.randint(1, ROUNDS))
+    elif point == "while collecting":
+        die_at_call(rounds, "unpack_update", generator.randint(1, ROUNDS * SITES))
+    elif point == "while aggregating":
+        die_at_call(rounds, "as_measurements", generator.randint(1, ROUNDS))
+    elif point == "before the commit":
+        # Each commit flushes the new folder before its rename, and the parent after it.
+        die_at_call(checkpoints, "_flush_folder", generator.randint(1, 2 * ROUNDS + 2))
+    else:
+        signal.signal(signal.SIGALRM, lambda *_: die())
+        signal.setitimer(signal.ITIMER_REAL, generator.uniform(0.05, 1.2))
+
+
+def final_model(out: Path) -> str:
+    """Return the hash of every name, shape, type and bit of the model."""
+    return digest(load_model(out / "models" / "federated.safetensors").parameters)
+
+
+@pytest.mark.parametrize(("strategy", "kills"), [("fedavg", 40), ("scaffold", 10)])
+def test_a_run_killed_anywhere_resumes_to_the_bit_identical_model(
+    tmp_path: Path, strategy: str, kills: int
+) -> None:
+    study = make_study(write_manifest(tmp_path), strategy)
+    assert run_in_child(study, tmp_path / "whole", lambda: None) == 0
+    expected = final_model(tmp_path / "whole")
+    generator = random.Random(f"{strategy} 1")
+    killed = attempt = 0
+    deadline = time.monotonic() + 240
+    while killed < kills:
+        assert time.monotonic() < deadline, f"only {killed} kills in time"
+        out = tmp_path / f"run-{attempt}"
+        attempt += 1
+        codes = []
+        # One to three kills in the same run, at points drawn anew, then to the end.
+        for _ in range(generator.randint(1, 3)):
+            seed = generator.random()
+            codes.append(run_in_child(study, out, partial(plant, seed)))
+            assert codes[-1] in (0, -signal.SIGKILL)
+        assert run_in_child(study, out, lambda: None) == 0
+        killed += codes.count(-signal.SIGKILL)
+        assert final_model(out) == expected
+        history = read_records(out / "checkpoints" / "federated" / "history.jsonl")
+        trained = [record.round for record in history if record.sites]
+        assert trained == list(range(1, ROUNDS + 1)), "a round is missing or counted twice"
+        assert all(len(record.sites) == SITES for record in history if record.sites)
