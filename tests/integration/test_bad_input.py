@@ -6,7 +6,6 @@ Every case goes through the real front door of the command line.
 import errno
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,9 +166,7 @@ def as_segmentation(tiny_study) -> None:
     tiny_study.change_manifest(",label,", ",mask,")
 
 
-def test_a_mask_of_another_shape_than_its_image_is_refused(
-    tiny_study, wardround, tmp_path
-) -> None:
+def test_a_mask_of_another_shape_than_its_image_is_refused(tiny_study, wardround, tmp_path) -> None:
     as_segmentation(tiny_study)
     np.save(tiny_study.folder / "mask3.npy", np.zeros((12, 16), np.uint8))
     said = wardround("simulate", tiny_study.study, "--out", tmp_path / "run", *FAST)
@@ -195,9 +192,7 @@ def test_pixels_that_are_not_numbers_are_refused(tiny_study, wardround, tmp_path
 
 
 # --- Going on all the same -----------------------------------------------------
-def test_unreadable_images_can_be_skipped_and_are_reported(
-    tiny_study, wardround, tmp_path
-) -> None:
+def test_unreadable_images_can_be_skipped_and_are_reported(tiny_study, wardround, tmp_path) -> None:
     truncated_file(tiny_study)
     run = tmp_path / "run"
     said = wardround("simulate", tiny_study.study, "--out", run, *FAST, "--skip-unreadable")
@@ -256,9 +251,7 @@ def test_a_read_only_folder_is_refused(tiny_study, wardround, tmp_path) -> None:
     refuse(said, "Permission denied", "choose another --out")
 
 
-def test_a_full_disk_is_said_in_plain_words(
-    tiny_study, wardround, tmp_path, monkeypatch
-) -> None:
+def test_a_full_disk_is_said_in_plain_words(tiny_study, wardround, tmp_path, monkeypatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "CANARYFILE003.png")
 
@@ -278,7 +271,7 @@ def test_a_defect_of_ours_does_not_quote_what_it_failed_on(
     tiny_study, wardround, tmp_path, monkeypatch
 ) -> None:
     def broken(*_: object) -> None:
-        raise KeyError("CANARYPATIENT003")
+        raise KeyError(*["CANARYPATIENT003"])
 
     monkeypatch.setattr("wardround.simulations.preparation.split_examinations", broken)
     said = wardround("simulate", tiny_study.study, "--out", tmp_path / "run", *FAST)
