@@ -149,6 +149,7 @@ def _segmentation(arrays: Mapping[str, NDArray[np.generic]]) -> SegmentationSums
         _counts(arrays, "true_positives"),
         _counts(arrays, "false_positives"),
         _counts(arrays, "false_negatives"),
+        _sums(arrays, "case_moments"),
         surface,
     )
 
@@ -185,6 +186,9 @@ def _check_segmentation(sums: SegmentationSums, examinations: int) -> None:
             _refuse("hd95", "is a sum over no case")
     if any((counts > examinations).any() for counts in cases):
         _refuse("a number of cases", f"is more than the {examinations} examinations")
+    number, first, second = sums.case_moments
+    if number > examinations or first > number * (1 + 1e-9) or second > first * (1 + 1e-9):
+        _refuse("case_moments", f"cannot be those of {examinations} examinations")
     for name, total, counts in means:
         if (total > counts * (1 + 1e-9)).any():
             _refuse(name, "has a mean above 1")

@@ -66,6 +66,9 @@ class SegmentationSums:
         true_positives: ``(K,)`` voxels.
         false_positives: ``(K,)`` voxels.
         false_negatives: ``(K,)`` voxels.
+        case_moments: ``(3,)`` over cases with any foreground: their number, and the sum and the
+            sum of squares of each case's Dice (mean over its foreground classes); the sampling
+            error of a mean Dice follows from it.
         surface: None where surface distances were not measured.
     """
 
@@ -74,6 +77,7 @@ class SegmentationSums:
     true_positives: Counts
     false_positives: Counts
     false_negatives: Counts
+    case_moments: Sums
     surface: SurfaceSums | None
 
 
@@ -111,6 +115,7 @@ def empty_sums(study: Study, surfaces: bool = False) -> MetricSums:
         _counts(classes),
         _counts(classes),
         _counts(classes),
+        np.zeros(3),
         surface if surfaces else None,
     )
     return MetricSums(0, 0.0, segmentation=measured)
@@ -168,6 +173,7 @@ def _merge_segmentation(
         x.true_positives + y.true_positives,
         x.false_positives + y.false_positives,
         x.false_negatives + y.false_negatives,
+        x.case_moments + y.case_moments,
         _merge_surfaces(a, b, x.surface, y.surface),
     )
 
@@ -182,6 +188,8 @@ def _merge_surfaces(
             x.surface_dice + y.surface_dice,
             x.surface_dice_cases + y.surface_dice_cases,
         )
+    if a.examinations == 0 and b.examinations == 0:
+        return y if x is None else x
     if a.examinations == 0 or b.examinations == 0:
         return y if a.examinations == 0 else x
     return None

@@ -5,7 +5,7 @@ The value over all classes has class name ""; a value that is not defined is NaN
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -47,6 +47,7 @@ class MetricValue:
         support: Examinations (for a segmentation: cases) behind the value. Of one class: those
             of the class; over all classes of a segmentation: those of the most frequent class.
         error_bound: Largest possible error from binning scores; 0 where exact.
+        standard_error: Sampling error of a mean over cases; 0 where it is not computed.
     """
 
     metric: str
@@ -54,6 +55,7 @@ class MetricValue:
     value: float
     support: int
     error_bound: float = 0.0
+    standard_error: float = 0.0
 
 
 def summarise(sums: MetricSums, study: Study) -> tuple[MetricValue, ...]:
@@ -146,7 +148,9 @@ def auroc_from_sums(sums: ClassificationSums) -> tuple[Sums, Sums]:
 
 def _dice(sums: MetricSums, study: Study) -> Iterator[MetricValue]:
     measured = _segmentation(sums)
-    yield from _foreground("dice", study, measured.dice, measured.dice_cases)
+    overall, *per_class = _foreground("dice", study, measured.dice, measured.dice_cases)
+    yield replace(overall, standard_error=_standard_error(measured.case_moments))
+    yield from per_class
 
 
 def _hd95(sums: MetricSums, study: Study) -> Iterator[MetricValue]:
@@ -166,6 +170,15 @@ def _foreground(metric: str, study: Study, totals: Sums, cases: Counts) -> Itera
     values, cases = _divide(totals, cases)[1:], cases[1:]
     yield _mean_over(metric, values, int(cases.max(initial=0)))
     yield from _per_class(metric, study.data.classes[1:], values, cases)
+
+
+def _standard_error(moments: Sums) -> float:
+    """Return the standard error of a mean from number, sum and sum of squares; 0 if unknown."""
+    number, first, second = moments
+    if number < 2:
+        return 0.0
+    variance = max(0.0, second - first**2 / number) / (number - 1)
+    return math.sqrt(variance / number)
 
 
 def _mean_over(metric: str, values: Sums, support: int) -> MetricValue:

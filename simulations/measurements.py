@@ -24,6 +24,7 @@ def metric_rows(
                 value=value.value,
                 support=value.support,
                 error_bound=value.error_bound,
+                standard_error=value.standard_error,
             )
 
 

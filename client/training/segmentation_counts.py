@@ -50,8 +50,17 @@ def count_segmentation(
         right.sum(axis=0),
         (found - right).sum(axis=0),
         (truth - right).sum(axis=0),
+        _case_moments(dice[:, 1:], present[:, 1:]),
         surface,
     )
+
+
+def _case_moments(dice: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return number, sum and sum of squares of the cases' mean Dice over classes they hold."""
+    classes = present.sum(axis=1)
+    held = classes > 0
+    means = dice.sum(axis=1)[held] / classes[held]
+    return np.array([held.sum(), means.sum(), (means**2).sum()], dtype=np.float64)
 
 
 def _confusion(predicted: Tensor, targets: Tensor, classes: int) -> Tensor:

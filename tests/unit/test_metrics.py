@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -324,3 +325,21 @@ def test_a_missing_or_unknown_array_is_refused():
     del arrays["confusion"]
     with pytest.raises(WardroundError, match="confusion"):
         from_arrays(arrays, BINARY)
+
+
+def test_the_standard_error_of_a_mean_dice_is_that_of_the_cases() -> None:
+    generator = torch.Generator().manual_seed(3)
+    truth = torch.randint(3, (9, 8, 8), generator=generator)
+    found = torch.where(torch.rand(truth.shape, generator=generator) < 0.3, 0, truth)
+    halves = [count_segmentation(found[p], truth[p], ORGANS, None) for p in (slice(4), slice(4, 9))]
+    merged = merge(
+        *(MetricSums(n, 0.0, segmentation=h) for n, h in zip((4, 5), halves, strict=True))
+    )
+    dice = next(v for v in summarise(merged, ORGANS) if (v.metric, v.class_name) == ("dice", ""))
+    cases = [
+        np.mean(
+            [2 * ((f == k) & (t == k)).sum() / ((f == k).sum() + (t == k).sum()) for k in (1, 2)]
+        )
+        for f, t in zip(found.numpy(), truth.numpy(), strict=True)
+    ]
+    assert dice.standard_error == pytest.approx(scipy.stats.sem(cases))
