@@ -8,6 +8,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,
 Positive = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveInt = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
 
 Task = Literal["classification", "segmentation"]
 Intensity = Literal["none", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"]
@@ -115,10 +117,48 @@ class TrainingSection(Section):
     foreground_fraction: Fraction = 0.5
 
 
+class StrategyOptions(Section):
+    """``[federation.options]``: the numbers of a strategy.
+
+    A number that the chosen strategy does not read is refused. Each line says who reads it.
+    """
+
+    # The local objective.
+    proximal_weight: NonNegative = 0.01  # proximal: mu of FedProx
+    dynamic_weight: Positive = 0.01  # dynamic: alpha of FedDyn
+    contrastive_weight: NonNegative = 1.0  # contrastive: mu of MOON
+    contrastive_temperature: Positive = 0.5  # contrastive: tau of MOON
+    head_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # head-then-body: steps on the head
+    twin_weight: NonNegative = 0.1  # personal-twin: lambda of Ditto
+    mixture: Fraction = 0.5  # mixture: alpha of APFL, the personal model's part
+    finetune_steps: PositiveInt | None = None  # fine-tune: steps; those of a round if absent
+    # The combination.
+    fairness: NonNegative = 1.0  # fair-mean: q of q-FedAvg; 0 makes all sites equal
+    assumed_hostile: Annotated[int, Field(ge=0)] = 1  # robust rules: sites that may lie
+    norm_bound: Positive | None = None  # norm-bounded-mean, centred-clipping; None: their median
+    weight_cap: Annotated[float, Field(ge=1)] | None = 2.0  # robust rules: times the median site
+    trim_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.2  # flower:FedTrimmedAvg: beta
+    # The server's step.
+    server_learning_rate: Positive | None = None  # all but replace
+    server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # momentum
+    server_betas: tuple[Decay, Decay] = (0.9, 0.99)  # adam, yogi
+    server_epsilon: Positive = 1e-3  # adam, yogi, adagrad: tau of Reddi et al. 2021
+
+
 class FederationSection(Section):
-    """``[federation]``: the rounds."""
+    """``[federation]``: the rounds, and a strategy by name or by its four choices.
+
+    ``share``, ``objective``, ``combination`` and ``server_step`` override what the strategy says;
+    ``personal`` lists patterns of parameters that stay at the site whatever is shared.
+    """
 
     strategy: str = "fedavg"
+    share: str | None = None
+    personal: tuple[str, ...] = ()
+    objective: str | None = None
+    combination: str | None = None
+    server_step: str | None = None
+    options: StrategyOptions = StrategyOptions()
     rounds: PositiveInt = 10
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     minimum_sites: PositiveInt = 1
@@ -151,6 +191,27 @@ class Shift(Section):
     sites: tuple[str, ...] = ()
 
 
+class Adversary(Section):
+    """Sites that attack the federated training: named, or as many as ``count`` drawn by the seed.
+
+    ``strength`` is the attack's own: a factor, or a standard deviation; its default where absent.
+    """
+
+    kind: Literal[
+        "label-flip",
+        "sign-flip",
+        "gaussian",
+        "scaling",
+        "alie",
+        "inner-product",
+        "backdoor",
+    ]  # explained in wardround.simulations.attacks
+    sites: tuple[str, ...] = ()
+    count: PositiveInt | None = None
+    strength: Positive | None = None
+    target: str | None = None  # backdoor: the class that the trigger stands for; else the first
+
+
 class SimulationSection(Section):
     """``[simulation]``: a stand-in for hospitals, which they and the digest ignore."""
 
@@ -162,4 +223,5 @@ class SimulationSection(Section):
     classes_per_site: PositiveInt = 2
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     shift: tuple[Shift, ...] = ()
+    adversary: tuple[Adversary, ...] = ()
     compare: bool = True

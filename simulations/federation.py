@@ -1,7 +1,7 @@
 """One federated training over site folders of this machine: the two Flower apps and a grid."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,18 @@ from wardround.common.study import Study
 from wardround.server.app import Outcome, make_server_app
 from wardround.server.checkpoints import Commit
 from wardround.server.rounds import Listener
+from wardround.simulations.adversarial_grid import AdversarialGrid
+from wardround.simulations.adversaries import Role, cast_roles
 from wardround.simulations.engine import InProcessGrid, LocalGrid, site_contexts
+from wardround.simulations.poisoning import give_role, poisonable_app
 from wardround.simulations.pool import PoolGrid, WorkerPlan
+from wardround.simulations.ray import RayOptions, open_ray_grid
 
 ENGINES = {
     "auto": "a worker a core (or GPU) where there are several, else one process",
     "in-process": "everything in one process",
     "pool": "persistent worker processes",
+    "ray": "Flower's own simulation engine, on Ray: this machine or a cluster",
 }
 
 
@@ -39,23 +44,27 @@ class Machine:
         engine: A key of ENGINES.
         workers: Worker processes; 0 takes as many as cores or GPUs.
         threads: Threads of torch in each process; 0 shares the cores among the workers. Results
-            repeat bit for bit at equal threads, whatever the engine.
+            repeat bit for bit at equal threads, whether in-process or in a pool.
+        ray: What the engine "ray" gives each site.
     """
 
     device: str = "auto"
     engine: str = "auto"
     workers: int = 0
     threads: int = 0
+    ray: RayOptions = RayOptions()
 
     def check(self) -> None:
         """Refuse what this computer does not have.
 
         Raises:
-            InputError: The engine is unknown, or the device is not there.
+            InputError: The engine is unknown or not installed, or the device is not there.
         """
         if self.engine not in ENGINES:
             raise InputError(known_names("engine", self.engine, ENGINES))
         choose_device(self.device)
+        if self.engine == "ray":
+            self.ray.check(self.device, cores())
 
     def devices_for(self, sites: int) -> tuple[str, ...]:
         """Return one device a worker, for this many sites; one means no worker is needed."""
@@ -84,27 +93,39 @@ def cores() -> int:
 @contextmanager
 def open_grid(
     folders: Sequence[Path], study: Study, machine: Machine, alone: bool = False
-) -> Iterator[LocalGrid]:
+) -> Iterator[Grid]:
     """Give a grid whose sites are these folders, and stop its workers afterwards.
 
     Args:
-        alone: Whether this is a baseline of one site, whose optimiser keeps its momentum.
+        alone: Whether this is a baseline of one site, whose optimiser keeps its momentum; nobody
+            attacks it.
+
+    Raises:
+        StudyError: An adversary of the study does not fit it.
     """
     run_id = derive_seed("run", study.digest)
     devices = machine.devices_for(len(folders))
     contexts = site_contexts(folders, study.to_json(), devices[0], run_id)
     for context in contexts.values():
         context.node_config["alone"] = alone
+    roles = {} if alone else _hand_out_roles(study, contexts)
+    app = poisonable_app() if roles else client_app
+    if machine.engine == "ray":
+        with open_ray_grid(list(contexts.values()), machine.ray, *_shares(machine, folders)) as ray:
+            yield ray
+        return
     grid: LocalGrid
     if machine.engine == "in-process" or (machine.engine == "auto" and len(devices) == 1):
         torch.set_num_threads(machine.threads_for(1))
-        grid = InProcessGrid(client_app, contexts, run_id)
+        grid = InProcessGrid(app, contexts, run_id)
     else:
         # Before a fork no thread may run: a child that needs the parent's threads would hang.
         torch.set_num_threads(1)
         load = {node: _size(Path(str(c.node_config["site"]))) for node, c in contexts.items()}
         plan = WorkerPlan(devices, machine.threads_for(len(devices)), load)
-        grid = PoolGrid(client_app, contexts, run_id, plan)
+        grid = PoolGrid(app, contexts, run_id, plan)
+    if roles:
+        grid = AdversarialGrid(grid, roles, run_id)
     try:
         yield grid
     finally:
@@ -129,6 +150,23 @@ def run_federation(
         msg = "the server app ended without a model"
         raise RuntimeError(msg)
     return outcome.commit
+
+
+def _hand_out_roles(study: Study, contexts: Mapping[int, Context]) -> dict[int, Role]:
+    """Tell the hostile sites what they play; return it by node."""
+    names = {node: Path(str(c.node_config["site"])).name for node, c in contexts.items()}
+    roles = cast_roles(study, list(names.values()))
+    hostile = {node: roles[name] for node, name in names.items() if name in roles}
+    for node, role in hostile.items():
+        give_role(contexts[node], role)
+    return hostile
+
+
+def _shares(machine: Machine, folders: Sequence[Path]) -> tuple[int, int]:
+    """Return how many actors of Ray work at a time on this machine, and the threads of each."""
+    each = machine.ray.cpus_per_site
+    actors = min(len(folders), machine.workers or max(1, int(cores() / each)))
+    return actors, machine.threads or max(1, int(each))
 
 
 def _size(folder: Path) -> int:

@@ -13,6 +13,7 @@ from wardround.common.errors import DataError, InputError
 from wardround.common.parameters import Parameters
 from wardround.common.study import Study, load_study
 from wardround.server.introduction import introduce_sites
+from wardround.simulations.backdoor import backdoor_rows
 from wardround.simulations.baselines import Baseline, train_baselines
 from wardround.simulations.compare import cross_site_rows
 from wardround.simulations.environment import describe_environment
@@ -178,6 +179,8 @@ class _Run:
                 others = [load_trained(self._out, baseline.name) for baseline in baselines]
                 models = [self._federated, *(model for model in others if model is not None)]
                 self._tested.extend(cross_site_rows(grid, self._study, models))
+                attacked = backdoor_rows(sites.folders, self._study, self._federated.parameters)
+                self._tested.extend(attacked)
                 samples = self._out / "samples.npz"
                 write_samples(samples, sites.folders, self._study, self._federated.parameters)
                 self._watch(StageFinished("test"))
