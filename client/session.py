@@ -1,7 +1,7 @@
 """A site at work on one study: its cohorts stay loaded between the messages of a run."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,35 +13,53 @@ from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.device import choose_device
 from wardround.client.site import Site
+from wardround.client.site_state import SiteState
 from wardround.client.training.batches import draw_batches, steps_a_round
 from wardround.client.training.evaluation import evaluate
-from wardround.client.training.local import LocalWork, Loss, Span, train_locally
+from wardround.client.training.local import LocalWork, train_locally
 from wardround.client.training.losses import build_loss
+from wardround.client.training.objective import LocalStart, Loss, Objective, prefixed, under
+from wardround.client.training.objectives import build_objective, personal_model
 from wardround.client.training.optimisers import build_optimiser
+from wardround.client.training.span import Span
 from wardround.common.errors import RunError
 from wardround.common.metrics import MetricSums
 from wardround.common.networks import build_network
 from wardround.common.orders import Order
-from wardround.common.parameters import read_parameters, write_parameters
+from wardround.common.parameters import Parameters, read_parameters, write_parameters
 from wardround.common.seeds import derive_seed, generator_for
+from wardround.common.sharing import RECEIVED_LOSS, Layout, layout_of
+from wardround.common.strategy import StrategyPlan, plan_of
 from wardround.common.study import Study
 from wardround.common.update import Introduction, SiteEvaluation, SiteUpdate
+
+_PERSONAL = "personal/"  # before a parameter's name, in what a site keeps
 
 
 @dataclass(frozen=True, slots=True)
 class Workbench:
-    """What all sites of one process share: a network of the study, on a device."""
+    """What all sites of one process share: a network of the study, on a device.
+
+    Attributes:
+        layout: What of the network is shared.
+        initial: The untrained numbers of what is not.
+    """
 
     study: Study
     device: torch.device
     network: nn.Module
+    plan: StrategyPlan
+    layout: Layout
+    initial: Parameters
 
     @classmethod
     def build(cls, study: Study, device_name: str) -> "Workbench":
         """Build the study's network on a device."""
-        device = choose_device(device_name)
+        device, plan = choose_device(device_name), plan_of(study)
         network = build_network(study, study.federation.seed).to(device)
-        return cls(study, device, network)
+        layout = layout_of(network, plan)
+        initial = layout.personal_part(read_parameters(network)) if layout.personal else {}
+        return cls(study, device, network, plan, layout, initial)
 
 
 class SiteSession:
@@ -51,6 +69,7 @@ class SiteSession:
         self.site = site
         self.bench = bench
         self.cohorts = open_cohorts(site, bench.study)
+        self.state = SiteState(site.state_folder, bench.study.digest)
         self._optimiser_state: dict[str, Any] | None = None
 
     @cached_property
@@ -85,32 +104,114 @@ class SiteSession:
         """
         started = time.perf_counter()
         self._check(order)
-        write_parameters(self.bench.network, order.parameters)
-        validation = self.cohorts.validation
-        metrics = self._evaluate(validation, surfaces=False) if len(validation) else None
-        work = self._train(order.round, alone)
+        start = self._start(order)
+        metrics = self._validate(start) if order.validate else None
+        write_parameters(self.bench.network, start.parameters)
+        extras = self._received_loss()
+        objective = build_objective(start)
+        work = self._work(start, objective, order.round, alone)
+        trained = read_parameters(self.bench.network)
+        if objective is not None:
+            extras.update(objective.extras())
+        self._remember(order, trained, objective)
+        shared = self.bench.layout.shared_part(trained) if self.bench.layout.personal else trained
         return SiteUpdate(
             site=self.site.name,
             digest=order.digest,
             round=order.round,
             attempt=order.attempt,
-            parameters=read_parameters(self.bench.network),
+            parameters=shared,
             examinations=len(self.cohorts.train),
             updates=work.updates,
             seconds=time.perf_counter() - started,
             training_loss=work.mean_loss,
             metrics=metrics,
+            extras=extras,
         )
 
     def evaluate(self, order: Order) -> SiteEvaluation:
-        """Evaluate the received model on the patients of a split."""
+        """Evaluate the received model on the patients of a split.
+
+        Where the strategy gives each site a model of its own, it is that model, as it was after
+        the order's round; a strategy that fine-tunes does so before the test.
+        """
         started = time.perf_counter()
         self._check(order)
-        write_parameters(self.bench.network, order.parameters)
+        if order.personal:
+            write_parameters(self.bench.network, self.own_model(order.round, order.parameters))
+        else:
+            write_parameters(self.bench.network, order.parameters)
+        if order.personal and order.split == "test" and self.bench.plan.objective == "fine-tune":
+            self._fine_tune(order)
         cohort = self.cohorts.test if order.split == "test" else self.cohorts.validation
         metrics = self._evaluate(cohort, order.surfaces) if len(cohort) else None
         seconds = time.perf_counter() - started
         return SiteEvaluation(self.site.name, order.digest, order.round, metrics, seconds)
+
+    def own_model(self, number: int, received: Parameters) -> Parameters:
+        """Return the whole model that this site uses after a round, from what all share."""
+        memory = self._memory(number)
+        return personal_model(self._completed(received, memory), memory, self.bench.plan)
+
+    def _start(self, order: Order) -> LocalStart:
+        study, bench = self.bench.study, self.bench
+        memory = self._memory(order.round - 1)
+        steps = steps_a_round(len(self.cohorts.train), study.training)
+        return LocalStart(
+            network=bench.network,
+            parameters=self._completed(order.parameters, memory),
+            extras=order.extras,
+            memory=memory,
+            plan=bench.plan,
+            layout=bench.layout,
+            training=study.training,
+            span=Span.of_round(order.round, study.federation.rounds, steps),
+            loss=self.loss,
+        )
+
+    def _memory(self, number: int) -> Parameters:
+        """Return what the site kept after a round."""
+        return self.state.after(number) if self.bench.plan.remembering else {}
+
+    def _remember(self, order: Order, trained: Parameters, objective: Objective | None) -> None:
+        if not self.bench.plan.remembering:
+            return
+        memory = prefixed(_PERSONAL, self.bench.layout.personal_part(trained))
+        if objective is not None:
+            memory.update(objective.memory())
+        self.state.keep(order.round, memory, order.kept_round)
+
+    def _completed(self, received: Parameters, memory: Parameters) -> Parameters:
+        """Return a received model with the site's own part, where it has one."""
+        if not self.bench.layout.personal:
+            return received
+        return {**self.bench.initial, **under(_PERSONAL, memory), **received}
+
+    def _validate(self, start: LocalStart) -> MetricSums | None:
+        if not len(self.cohorts.validation):
+            return None
+        model = personal_model(start.parameters, start.memory, start.plan)
+        write_parameters(start.network, model)
+        return self._evaluate(self.cohorts.validation, surfaces=False)
+
+    def _received_loss(self) -> Parameters:
+        """Return the received model's loss on the training patients, where it is asked for."""
+        if self.bench.plan.combination != "fair-mean":
+            return {}
+        sums = self._evaluate(self.cohorts.train, surfaces=False)
+        mean = sums.loss / max(sums.examinations, 1)
+        return {RECEIVED_LOSS: torch.tensor(mean, dtype=torch.float64)}
+
+    def _fine_tune(self, order: Order) -> None:
+        """Train the received model on for this site alone, at the full learning rate."""
+        training, start = self.bench.study.training, self._start(order)
+        chosen = self.bench.plan.options.finetune_steps
+        if chosen is not None:
+            training = training.model_copy(update={"local_steps": chosen, "local_epochs": None})
+        steps = steps_a_round(len(self.cohorts.train), training)
+        span = Span(training.warmup, training.warmup, steps)
+        start = replace(start, training=training, span=span)
+        self._work(start, None, order.round + 1, alone=False)
 
     def _check(self, order: Order) -> None:
         if order.digest != self.bench.study.digest:
@@ -125,32 +226,23 @@ class SiteSession:
             self.bench.network, cohort, self.bench.study, self.bench.device, self.loss, surfaces
         )
 
-    def _train(self, number: int, alone: bool) -> LocalWork:
-        study, device, cohort = self.bench.study, self.bench.device, self.cohorts.train
-        key = (study.federation.seed, self.site.name, number)
+    def _work(
+        self, start: LocalStart, objective: Objective | None, number: int, alone: bool
+    ) -> LocalWork:
+        device, cohort = self.bench.device, self.cohorts.train
+        key = (self.bench.study.federation.seed, self.site.name, number)
         drawing, augmenting = generator_for(*key, "batches"), generator_for(*key, "augmentation")
-        optimiser = build_optimiser(self.bench.network, study.training)
+        optimiser = build_optimiser(start.network, start.training)
         if alone and number > 1 and self._optimiser_state is not None:
             optimiser.load_state_dict(self._optimiser_state)
 
         def to_batch(indices: Tensor) -> Batch:
             return cohort.batch(indices, augmenting, device)
 
-        batches = map(to_batch, draw_batches(cohort.targets, study.training, drawing))
+        batches = map(to_batch, draw_batches(cohort.targets, start.training, drawing))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(derive_seed(*key, "dropout"))
-            work = train_locally(
-                self.bench.network,
-                batches,
-                self.loss,
-                optimiser,
-                study.training,
-                Span.of_round(
-                    number,
-                    study.federation.rounds,
-                    steps_a_round(len(cohort), study.training),
-                ),
-            )
+            work = train_locally(start, batches, optimiser, objective)
         if alone:
             self._optimiser_state = optimiser.state_dict()
         return work

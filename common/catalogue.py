@@ -127,7 +127,3 @@ METRICS: dict[str, MetricEntry] = {
 
 DEFAULT_LOSS: dict[Task, str] = {"classification": "cross-entropy", "segmentation": "dice-ce"}
 DEFAULT_METRIC: dict[Task, str] = {"classification": "auroc", "segmentation": "dice"}
-
-STRATEGIES: dict[str, str] = {
-    "fedavg": "the mean of the sites' models, weighted by their training examinations",
-}

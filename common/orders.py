@@ -4,7 +4,7 @@ A message holds typed records: ``order`` (a ConfigRecord that says which round o
 ``model`` (the named arrays). It holds no code.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, RecordDict
 
@@ -26,7 +26,12 @@ class Order:
         attempt: Counts the tries at this round; a site asked the same twice answers the same.
         split: Whose patients an evaluation is about.
         surfaces: Whether an evaluation computes surface distances.
-        parameters: The model; empty for an introduction.
+        parameters: What is shared of the model; empty for an introduction.
+        extras: What a strategy sends beside the model, e.g. a control variate.
+        kept_round: The round whose model is the best so far, -1 if none: a site with a part of its
+            own keeps that round's too.
+        validate: Whether a site evaluates the model before it trains.
+        personal: Whether an evaluation is of the site's personal model, where it has one.
     """
 
     digest: str
@@ -35,11 +40,15 @@ class Order:
     attempt: int = 0
     split: str = "validation"
     surfaces: bool = False
+    extras: Parameters = field(default_factory=dict)
+    kept_round: int = -1
+    validate: bool = True
+    personal: bool = True
 
 
 def pack_order(order: Order) -> RecordDict:
     """Return the content of the message that carries an order."""
-    return RecordDict(
+    content = RecordDict(
         {
             "order": ConfigRecord(
                 {
@@ -48,11 +57,17 @@ def pack_order(order: Order) -> RecordDict:
                     "attempt": order.attempt,
                     "split": order.split,
                     "surfaces": order.surfaces,
+                    "kept-round": order.kept_round,
+                    "validate": order.validate,
+                    "personal": order.personal,
                 }
             ),
             "model": to_array_record(order.parameters),
         }
     )
+    if order.extras:
+        content["extras"] = to_array_record(order.extras)
+    return content
 
 
 def unpack_order(content: RecordDict) -> Order:
@@ -64,6 +79,7 @@ def unpack_order(content: RecordDict) -> Order:
     try:
         header = content.config_records["order"]
         model = content.array_records["model"]
+        extras = content.array_records.get("extras")
         return Order(
             digest=str(header["digest"]),
             round=int(header["round"]),  # type: ignore[arg-type] # a bad value is caught below
@@ -71,6 +87,10 @@ def unpack_order(content: RecordDict) -> Order:
             split=str(header["split"]),
             surfaces=bool(header["surfaces"]),
             parameters=from_array_record(model),
+            extras={} if extras is None else from_array_record(extras),
+            kept_round=int(header["kept-round"]),  # type: ignore[arg-type]
+            validate=bool(header["validate"]),
+            personal=bool(header["personal"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         msg = f"the server's order cannot be read ({type(error).__name__}): update wardround."

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from wardround.common.catalogue import LOSSES, METRICS, NETWORKS, STRATEGIES, NetworkEntry
+from wardround.common.catalogue import LOSSES, METRICS, NETWORKS, NetworkEntry
 from wardround.common.errors import known_names
+from wardround.common.strategy_rules import strategy_rules
 
 if TYPE_CHECKING:
     from wardround.common.study import Study
@@ -18,8 +19,6 @@ def broken_rules(study: "Study") -> list[str]:
 def _known_choices(study: "Study") -> Iterator[str]:
     if study.model.network not in NETWORKS:
         yield known_names("network", study.model.network, NETWORKS)
-    if study.federation.strategy not in STRATEGIES:
-        yield known_names("strategy", study.federation.strategy, STRATEGIES)
     metric = study.evaluation.metric
     if metric is not None and metric not in METRICS:
         yield known_names("metric", metric, METRICS)
@@ -195,4 +194,5 @@ _RULES: tuple[Callable[["Study"], Iterator[str]], ...] = (
     _table_fits,
     _images_fit,
     _budget_fits,
+    strategy_rules,
 )

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from wardround.common.catalogue import METRICS, STRATEGIES
+from wardround.common.catalogue import METRICS
+from wardround.common.strategy import SHARING, describe_combination, plan_of
 from wardround.common.study import Study
 
 
@@ -14,6 +15,9 @@ def explain_study(study: Study) -> str:
         "",
         "Your hospital would be asked",
         *_listed(_asked(study)),
+        "",
+        "Before the first round this leaves the hospital",
+        *_listed(_said_before()),
         "",
         f"In each of {study.federation.rounds} rounds this leaves the hospital",
         *_listed(_leaving(study)),
@@ -59,18 +63,35 @@ def _asked(study: Study) -> Iterator[str]:
     )
 
 
+def _said_before() -> Iterator[str]:
+    yield "its name, its version of wardround and the digest of this study;"
+    yield "how many training examinations it holds;"
+    yield "which classes no patient of it has, and which rows of its manifest cannot be read."
+
+
 def _leaving(study: Study) -> Iterator[str]:
-    yield "the network's numbers after training on its patients;"
+    plan = plan_of(study)
+    yield f"{SHARING[plan.share]}, after training on its patients;"
+    if plan.objective == "control-variates":
+        yield "its mean gradient over the round, one number a number of the network;"
+    if plan.combination == "fair-mean":
+        yield "the mean loss of the received network on its training patients;"
     yield "how many training examinations it holds, and how many steps it made;"
     metrics = [m.title for m in METRICS.values() if study.study.task in m.tasks and not m.surface]
     yield f"sums over its validation patients, from which these follow: {', '.join(metrics)};"
+    yield "the same sums over its test patients, once, for the models that are kept;"
     yield "its mean training loss and the seconds it took."
-    yield f"The server combines the hospitals' networks by {STRATEGIES[study.federation.strategy]}."
+    yield f"The server combines the hospitals' networks by this: {describe_combination(plan)}."
 
 
 def _staying(study: Study) -> Iterator[str]:
     yield "images, masks and labels of single patients;"
     yield "names, identifiers, file names and the manifest;"
+    plan = plan_of(study)
+    if plan.personal:
+        yield f"the network's numbers whose names match {', '.join(plan.personal)};"
+    if plan.objective in ("personal-twin", "mixture", "fine-tune"):
+        yield "the hospital's own personal network;"
     yield "predictions for single patients."
 
 

@@ -1,6 +1,6 @@
 """What leaves a site: its schema, its encoding, its checks."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
@@ -30,6 +30,7 @@ class SiteUpdate:
         updates: Optimiser steps made.
         metrics: How the model that was *received* did on the site's validation patients.
         bytes_up: Size of the arrays as they travelled.
+        extras: What the strategy asks for beside the model, e.g. the change of a control variate.
     """
 
     site: str
@@ -43,6 +44,7 @@ class SiteUpdate:
     training_loss: float
     metrics: MetricSums | None = None
     bytes_up: int = 0
+    extras: Parameters = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,8 @@ def pack_update(update: SiteUpdate) -> RecordDict:
             "training-loss": update.training_loss,
         }
     )
+    if update.extras:
+        content["extras"] = to_array_record(update.extras)
     return content
 
 
@@ -157,6 +161,7 @@ def unpack_update(content: RecordDict, study: Study) -> SiteUpdate:
     try:
         header, facts = content.config_records["header"], content.metric_records["facts"]
         model = content.array_records["model"]
+        extras = content.array_records.get("extras")
         return SiteUpdate(
             site=str(header["site"]),
             digest=str(header["digest"]),
@@ -168,7 +173,8 @@ def unpack_update(content: RecordDict, study: Study) -> SiteUpdate:
             seconds=float(facts["seconds"]),  # type: ignore[arg-type]
             training_loss=float(facts["training-loss"]),  # type: ignore[arg-type]
             metrics=_metrics(content, study),
-            bytes_up=model.count_bytes(),
+            bytes_up=model.count_bytes() + (0 if extras is None else extras.count_bytes()),
+            extras={} if extras is None else from_array_record(extras),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(_unreadable("update", error)) from None

@@ -8,10 +8,13 @@ from flwr.serverapp import Grid, ServerApp
 
 from wardround.common.networks import build_network
 from wardround.common.parameters import read_parameters
+from wardround.common.sharing import layout_of
+from wardround.common.strategy import plan_of
 from wardround.common.study import study_from_json
 from wardround.server.checkpoints import CheckpointStore, Commit
 from wardround.server.introduction import introduce_sites
 from wardround.server.rounds import Listener, RoundLoop
+from wardround.server.strategies.composed import make_strategy
 
 
 @dataclass(slots=True)
@@ -34,8 +37,11 @@ def make_server_app(listener: Listener | None = None, outcome: Outcome | None = 
         study = study_from_json(str(context.run_config["study"]))
         store = CheckpointStore(Path(str(context.run_config["checkpoints"])))
         nodes, _ = introduce_sites(grid, study)
-        initial = read_parameters(build_network(study, study.federation.seed))
-        commit = RoundLoop(grid, study, nodes, store, listener).run(initial)
+        network = build_network(study, study.federation.seed)
+        layout = layout_of(network, plan_of(study))
+        strategy = make_strategy(study, layout, [node.examinations for node in nodes])
+        initial = layout.shared_part(read_parameters(network))
+        commit = RoundLoop(grid, study, nodes, store, strategy, listener).run(initial)
         if outcome is not None:
             outcome.commit = commit
 

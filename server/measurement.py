@@ -8,7 +8,6 @@ from flwr.serverapp import Grid
 from wardround.common.catalogue import METRICS
 from wardround.common.metrics import MetricSums, merge, summarise
 from wardround.common.orders import EVALUATE, Order, pack_order
-from wardround.common.parameters import Parameters
 from wardround.common.study import Study
 from wardround.common.update import unpack_evaluation
 from wardround.server.collection import Node, ask
@@ -18,27 +17,18 @@ ALL_SITES = "all sites"
 
 
 def measure_model(
-    grid: Grid,
-    study: Study,
-    nodes: Sequence[Node],
-    parameters: Parameters,
-    split: str,
-    surfaces: bool = False,
+    grid: Grid, study: Study, nodes: Sequence[Node], order: Order
 ) -> tuple[Measurement, ...]:
-    """Have every site evaluate a model on its own patients of a split.
-
-    Args:
-        surfaces: Whether surface distances are computed, which is slow.
-    """
-    order = pack_order(Order(study.digest, 0, parameters, split=split, surfaces=surfaces))
+    """Have every site evaluate the order's model on its own patients of the order's split."""
+    content = pack_order(order)
     sums = {}
-    for answer in ask(grid, nodes, EVALUATE, lambda _: order, split):
+    for answer in ask(grid, nodes, EVALUATE, lambda _: content, order.split):
         if answer.content is None:
             continue
         evaluation = unpack_evaluation(answer.content, study)
         if evaluation.metrics is not None:
             sums[answer.node.site] = evaluation.metrics
-    return as_measurements(sums, split, study)
+    return as_measurements(sums, order.split, study)
 
 
 def as_measurements(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from flwr.serverapp import Grid
 
-from wardround.common.errors import RunError
+from wardround.common.errors import RunError, WardroundError
 from wardround.common.metrics import MetricSums
 from wardround.common.orders import TRAIN, Order, pack_order
 from wardround.common.parameters import Parameters, Schema, check_schema, schema
@@ -15,6 +15,7 @@ from wardround.common.update import SiteUpdate, unpack_update
 from wardround.server.checkpoints import CheckpointStore, Commit, Progress
 from wardround.server.collection import Answer, Node, ask
 from wardround.server.history import (
+    Measurement,
     RefusalRecord,
     RoundRecord,
     SiteRecord,
@@ -22,7 +23,7 @@ from wardround.server.history import (
     truncate,
 )
 from wardround.server.measurement import as_measurements, is_better, measure_model, overall
-from wardround.server.strategies.strategy import make_strategy
+from wardround.server.strategies.strategy import Strategy
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class _Tally:
 
     number: int
     expected: Schema
-    bytes_down: int
+    bytes_down: int = 0
     sites: list[SiteRecord] = field(default_factory=list)
     refusals: list[RefusalRecord] = field(default_factory=list)
     sums: dict[str, MetricSums] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class RoundLoop:
         study: Study,
         nodes: Sequence[Node],
         store: CheckpointStore,
+        strategy: Strategy,
         listener: Listener | None = None,
     ) -> None:
         self._grid = grid
@@ -70,7 +72,7 @@ class RoundLoop:
         self._nodes = nodes
         self._store = store
         self._listener = listener
-        self._strategy = make_strategy(study)
+        self._strategy = strategy
 
     def run(self, initial: Parameters) -> Commit:
         """Train until the last round, or until the metric stops improving.
@@ -104,15 +106,14 @@ class RoundLoop:
     def _round(self, commit: Commit) -> Commit:
         started = time.perf_counter()
         number = commit.progress.round + 1
-        order = pack_order(Order(self._study.digest, number, commit.parameters))
-        bytes_down = order.array_records["model"].count_bytes()
-        tally = _Tally(number, schema(commit.parameters), bytes_down)
+        tally = _Tally(number, schema(commit.parameters))
         self._strategy.begin(number, commit.parameters)
-        for answer in ask(self._grid, self._nodes, TRAIN, lambda _: order, f"round-{number}"):
-            try:
-                self._fold(tally, answer)
-            except RunError as error:
-                tally.refusals.append(RefusalRecord(answer.node.site, str(error)))
+        waves = self._strategy.waves(self._nodes)
+        # A site evaluates what it is sent. Only in a single wave is that the round's own model.
+        alone = len(waves) == 1
+        measurements = () if alone else self._measure(number - 1, commit.parameters)
+        for wave in waves:
+            self._train(tally, wave, commit.progress.best_round, validate=alone)
         self._require_quorum(tally)
         record = RoundRecord(
             round=number,
@@ -120,9 +121,32 @@ class RoundLoop:
             seconds=time.perf_counter() - started,
             sites=tuple(tally.sites),
             refusals=tuple(tally.refusals),
-            measurements=as_measurements(tally.sums, "validation", self._study),
+            measurements=measurements or as_measurements(tally.sums, "validation", self._study),
         )
         return self._commit(commit.progress, self._strategy.finish(), record)
+
+    def _train(self, tally: _Tally, wave: Sequence[Node], kept: int, validate: bool) -> None:
+        """Have some sites train the strategy's model, and take their answers in."""
+        order = pack_order(
+            Order(
+                self._study.digest,
+                tally.number,
+                self._strategy.model(),
+                extras=self._strategy.extras(),
+                kept_round=kept,
+                validate=validate,
+            )
+        )
+        tally.bytes_down = sum(r.count_bytes() for r in order.array_records.values())
+        for answer in ask(self._grid, wave, TRAIN, lambda _: order, f"round-{tally.number}"):
+            try:
+                self._fold(tally, answer)
+            except WardroundError as error:
+                tally.refusals.append(RefusalRecord(answer.node.site, str(error)))
+
+    def _measure(self, number: int, parameters: Parameters) -> tuple[Measurement, ...]:
+        order = Order(self._study.digest, number, parameters, split="validation")
+        return measure_model(self._grid, self._study, self._nodes, order)
 
     def _fold(self, tally: _Tally, answer: Answer) -> None:
         if answer.content is None:
@@ -161,9 +185,7 @@ class RoundLoop:
     def _close(self, commit: Commit) -> Commit:
         """Measure the last model too, then return the one that is kept."""
         number = commit.progress.round
-        measurements = measure_model(
-            self._grid, self._study, self._nodes, commit.parameters, "validation"
-        )
+        measurements = self._measure(number, commit.parameters)
         closing = RoundRecord(number + 1, number, 0.0, measurements=measurements)
         append_record(self._store.history_path, closing)
         best = self._with_best(commit.progress, closing).best_round

@@ -5,11 +5,12 @@ from collections.abc import Iterator, Sequence
 from flwr.serverapp import Grid
 
 from wardround.common.catalogue import METRICS
+from wardround.common.orders import Order
 from wardround.common.study import Study
 from wardround.server.introduction import introduce_sites
 from wardround.server.measurement import measure_model
 from wardround.simulations.measurements import KEPT, metric_rows
-from wardround.simulations.run_folder import MetricRow
+from wardround.simulations.run_folder import FEDERATED, MetricRow
 from wardround.simulations.training import TrainedModel
 
 
@@ -20,5 +21,13 @@ def cross_site_rows(
     nodes, _ = introduce_sites(grid, study)
     surfaces = any(m.surface and study.study.task in m.tasks for m in METRICS.values())
     for model in models:
-        measurements = measure_model(grid, study, nodes, model.parameters, "test", surfaces)
+        order = Order(
+            study.digest,
+            model.round,
+            model.parameters,
+            split="test",
+            surfaces=surfaces,
+            personal=model.name == FEDERATED,
+        )
+        measurements = measure_model(grid, study, nodes, order)
         yield from metric_rows(model.name, KEPT, measurements)

@@ -7,6 +7,7 @@ from pathlib import Path
 from flwr.serverapp import Grid
 
 from wardround.common.parameters import Parameters, load_model, save_model
+from wardround.common.strategy import plain
 from wardround.common.study import Study
 from wardround.server.checkpoints import CheckpointStore
 from wardround.server.history import RoundRecord, read_records
@@ -54,13 +55,16 @@ def train_baseline(
 ) -> None:
     """Train one site folder alone with the study's own budget; the model is left in a file.
 
+    A strategy is about several sites: alone, the study is followed without it.
+
     A baseline that was cut short starts anew: its optimiser's momentum is in no checkpoint.
     """
     if load_trained(run_folder, name) is not None:
         return
     shutil.rmtree(_checkpoints(run_folder, name), ignore_errors=True)
-    with open_grid([folder], study, machine, alone=True) as grid:
-        train_together(run_folder, grid, study, name, watch)
+    alone = plain(study)
+    with open_grid([folder], alone, machine, alone=True) as grid:
+        train_together(run_folder, grid, alone, name, watch)
 
 
 def load_trained(run_folder: Path, name: str) -> TrainedModel | None:

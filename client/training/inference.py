@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
-from wardround.client.training.local import mixed_precision
+from wardround.client.training.span import mixed_precision
 from wardround.common.catalogue import NETWORKS
 from wardround.common.study import Study
 

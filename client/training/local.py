@@ -1,19 +1,16 @@
 """The local step: one hospital, one round."""
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from wardround.client.data.batch import Batch
+from wardround.client.training.objective import LocalStart, Objective
 from wardround.client.training.optimisers import learning_rate_at
+from wardround.client.training.span import mixed_precision
 from wardround.common.errors import RunError
-from wardround.common.study_sections import TrainingSection
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,48 +26,24 @@ class LocalWork:
     mean_loss: float
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Where a round lies in the study, as fractions in [0, 1]: schedules depend on nothing else."""
-
-    begin: float
-    end: float
-    steps: int
-
-    @classmethod
-    def of_round(cls, number: int, rounds: int, steps: int) -> "Span":
-        """Return the span of round ``number`` (the first is 1), which has ``steps`` steps."""
-        return cls((number - 1) / rounds, number / rounds, steps)
-
-    def at(self, step: int) -> float:
-        """Return the progress of the study before a step (the first is 0)."""
-        return self.begin + (self.end - self.begin) * step / self.steps
-
-
-def mixed_precision(
-    training: TrainingSection, device: torch.device
-) -> AbstractContextManager[object]:
-    """Return the autocast region that the study asks for."""
-    if training.precision == "float32":
-        return nullcontext()
-    return torch.autocast(device.type, dtype=_DTYPES[training.precision])
-
-
 def train_locally(
-    network: nn.Module,
+    start: LocalStart,
     batches: Iterable[Batch],
-    loss: Loss,
     optimiser: torch.optim.Optimizer,
-    training: TrainingSection,
-    span: Span,
+    objective: Objective | None = None,
 ) -> LocalWork:
-    """Train in place over the batches, which lie on the network's device.
+    """Train the start's network in place over the batches, which lie on its device.
+
+    Args:
+        objective: What is asked for beside the loss; None costs nothing a step.
 
     Raises:
         RunError: The loss is no longer a number.
     """
+    network, loss, training, span = start.network, start.loss, start.training, start.span
     device = next(network.parameters()).device
     scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
+    unscaled = objective is not None or training.gradient_clip is not None
     network.train()
     total = torch.zeros((), device=device)
     done = 0
@@ -81,9 +54,13 @@ def train_locally(
         optimiser.zero_grad(set_to_none=True)
         with mixed_precision(training, device):
             value = loss(network(*batch.inputs), batch.targets)
-        scaler.scale(value).backward()  # type: ignore[no-untyped-call] # torch's own
-        if training.gradient_clip is not None:
+            whole = value if objective is None else objective.adjust(value, batch)
+        scaler.scale(whole).backward()  # type: ignore[no-untyped-call] # torch's own
+        if unscaled:
             scaler.unscale_(optimiser)
+        if objective is not None:
+            objective.correct()
+        if training.gradient_clip is not None:
             nn.utils.clip_grad_norm_(network.parameters(), training.gradient_clip)
         scaler.step(optimiser)
         scaler.update()

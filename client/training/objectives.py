@@ -1,0 +1,43 @@
+"""The objectives, by name."""
+
+from collections.abc import Callable
+
+from wardround.client.training.contrastive import Contrastive
+from wardround.client.training.corrections import ControlVariates, Dynamic, Proximal
+from wardround.client.training.head_then_body import HeadThenBody
+from wardround.client.training.objective import LocalStart, Objective, under
+from wardround.client.training.twins import TWIN, Mixture, PersonalTwin, mix
+from wardround.common.parameters import Parameters
+from wardround.common.strategy import StrategyPlan
+
+# None: the study's loss is all there is.
+OBJECTIVES: dict[str, Callable[[LocalStart], Objective] | None] = {
+    "plain": None,
+    "proximal": Proximal,
+    "control-variates": ControlVariates,
+    "dynamic": Dynamic,
+    "contrastive": Contrastive,
+    "head-then-body": HeadThenBody,
+    "personal-twin": PersonalTwin,
+    "mixture": Mixture,
+    "fine-tune": None,
+}
+
+
+def build_objective(start: LocalStart) -> Objective | None:
+    """Return the plan's objective for one round, None where the study's loss is all."""
+    build = OBJECTIVES[start.plan.objective]
+    return None if build is None else build(start)
+
+
+def personal_model(received: Parameters, memory: Parameters, plan: StrategyPlan) -> Parameters:
+    """Return the model that a site uses for its own patients.
+
+    Args:
+        received: The whole model: what all share, with the site's own part.
+        memory: What the site kept from its last round.
+    """
+    own = under(TWIN, memory)
+    if not own:
+        return received
+    return own if plan.objective == "personal-twin" else mix(own, received, plan.options.mixture)

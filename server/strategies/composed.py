@@ -1,0 +1,154 @@
+"""A strategy from the study's four choices."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from wardround.common.parameters import Parameters, check_schema
+from wardround.common.sharing import Layout, extras_schema
+from wardround.common.strategy import FLOWER, StrategyPlan, plan_of
+from wardround.common.study import Study
+from wardround.common.study_sections import TrainingSection
+from wardround.common.update import SiteUpdate
+from wardround.server.strategies.combination import Combination
+from wardround.server.strategies.combinations import CombinationOptions, make_combination
+from wardround.server.strategies.control_variates import ControlVariates
+from wardround.server.strategies.means import FairMean, InTurn, Mean, NormalisedMean
+from wardround.server.strategies.server_step import make_server_step
+from wardround.server.strategies.strategy import Site, Strategy
+from wardround.server.strategies.weights import site_weight
+
+_STEP, _CONTROL = "step/", "control/"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a strategy is told of its study.
+
+    Attributes:
+        population: The sum of all sites' weights.
+    """
+
+    plan: StrategyPlan
+    training: TrainingSection
+    layout: Layout
+    population: int
+
+
+class ComposedStrategy:
+    """A combination, a server step, and SCAFFOLD's control variate where the objective needs it."""
+
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+        self._plan = setting.plan
+        self._learnt = setting.layout.learnt
+        self._step = make_server_step(setting.plan, self._learnt)
+        wanted = setting.plan.objective == "control-variates"
+        self._control = ControlVariates(self._learnt) if wanted else None
+        self._start: Parameters = {}
+        self._latest: Parameters = {}
+        self._weight = 0
+
+    def waves(self, sites: Sequence[Site]) -> Sequence[Sequence[Site]]:
+        """Return all sites at once, or one after the other where the model visits them in turn."""
+        return [[site] for site in sites] if self._in_turn else [sites]
+
+    def begin(self, number: int, parameters: Parameters) -> None:
+        """Forget the updates of a round that did not end."""
+        self._start = self._latest = parameters
+        self._weight = 0
+        self._extras = extras_schema(self._plan, self._setting.layout, parameters)
+        self._combination = _combination(self._setting, parameters)
+        if self._control is not None:
+            self._control.begin(parameters)
+
+    def model(self) -> Parameters:
+        """Return the round's model; where it visits the sites in turn, the last one's."""
+        return self._latest
+
+    def extras(self) -> Parameters:
+        """Return the shared control variate, if there is one."""
+        return {} if self._control is None else self._control.extras()
+
+    def fold(self, update: SiteUpdate) -> None:
+        """Take one site's update in."""
+        check_schema(update.extras, self._extras)
+        weight = site_weight(update.examinations, self._plan)
+        self._combination.fold(update)
+        if self._control is not None:
+            self._control.fold(update, weight / self._setting.population)
+        self._weight += weight
+        if self._in_turn:
+            self._latest = update.parameters
+
+    def finish(self) -> Parameters:
+        """Return the next model."""
+        combined = self._combination.finish()
+        if self._control is not None:
+            self._control.finish()
+        answered = min(1.0, self._weight / self._setting.population)
+        following = self._step.apply(self._start, combined, answered)
+        self._start = self._latest = {}
+        return following
+
+    def state(self) -> Parameters:
+        """Return what the server step and the control variate remember."""
+        control = {} if self._control is None else self._control.state()
+        return {
+            **{_STEP + name: tensor for name, tensor in self._step.state().items()},
+            **{_CONTROL + name: tensor for name, tensor in control.items()},
+        }
+
+    def restore(self, state: Parameters) -> None:
+        """Go on from a state."""
+        self._step.restore(_under(state, _STEP))
+        if self._control is not None:
+            self._control.restore(_under(state, _CONTROL))
+
+    @property
+    def _in_turn(self) -> bool:
+        return self._plan.combination == "in-turn"
+
+
+def make_strategy(study: Study, layout: Layout, examinations: Sequence[int]) -> Strategy:
+    """Return the server's half of the study's strategy.
+
+    Args:
+        layout: Of the study's network.
+        examinations: How many training examinations each site has.
+    """
+    plan = plan_of(study)
+    if plan.combination.startswith(FLOWER):
+        from wardround.server.strategies.stock import StockStrategy
+
+        return StockStrategy(plan, len(examinations))
+    population = max(1, sum(site_weight(count, plan) for count in examinations))
+    return ComposedStrategy(Setting(plan, study.training, layout, population))
+
+
+def _combination(setting: Setting, model: Parameters) -> Combination:
+    plan, learnt = setting.plan, setting.layout.learnt
+    own: dict[str, Callable[[], Combination]] = {
+        "mean": Mean,
+        "normalised-mean": partial(NormalisedMean, model, learnt, setting.training),
+        "fair-mean": partial(
+            FairMean, model, learnt, setting.training.learning_rate, plan.options.fairness
+        ),
+        "in-turn": InTurn,
+    }
+    if plan.combination in own:
+        return own[plan.combination]()
+    options = CombinationOptions(
+        assumed_hostile=plan.options.assumed_hostile,
+        norm_bound=plan.options.norm_bound,
+        weight_cap=plan.options.weight_cap,
+    )
+    return make_combination(plan.combination, options, model)
+
+
+def _under(state: Parameters, prefix: str) -> Parameters:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in state.items()
+        if name.startswith(prefix)
+    }

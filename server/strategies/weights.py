@@ -1,0 +1,8 @@
+"""How much a site counts in the means of the choices that remember something."""
+
+from wardround.common.strategy import StrategyPlan
+
+
+def site_weight(examinations: int, plan: StrategyPlan) -> int:
+    """Return a site's weight: its training examinations, or 1 where all count the same."""
+    return 1 if plan.combination == "mean" else examinations
