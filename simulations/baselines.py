@@ -34,12 +34,15 @@ def train_baselines(
     """Train all baselines, the first ones first.
 
     On the CPU each runs in a forked process with one thread, a core each; they share nothing. On a
-    GPU they run one after the other in this process.
+    GPU they run one after the other in this process; and beside Ray, whose threads in this process
+    a fork would not survive.
 
     Raises:
         RunError: A baseline failed.
     """
     devices = machine.devices_for(len(baselines))
+    if machine.engine == "ray":
+        machine = replace(machine, engine="in-process")
     if machine.engine == "in-process" or len(devices) == 1 or devices[0] != "cpu":
         for baseline in baselines:
             train_baseline(run_folder, baseline.folder, study, baseline.name, machine, watch)

@@ -31,6 +31,15 @@ Out = Annotated[Path | None, typer.Option(help="Folder to write; must be new.")]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave unreadable images out, and say so.")
 ]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(help="Engine ray: a running cluster, else one is started.", show_default=False),
+]
+RayCpus = Annotated[float, typer.Option(help="Engine ray: CPUs of one site's work.")]
+RayGpus = Annotated[
+    float | None,
+    typer.Option(help="Engine ray: GPUs of one site's work, e.g. 0.25.", show_default=False),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -49,13 +58,16 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
     rounds: Annotated[int | None, typer.Option(help="How many rounds.")] = None,
     seed: Seed = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
-    engine: Annotated[str, typer.Option(help="auto, in-process or pool.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, in-process, pool or ray.")] = "auto",
     workers: Annotated[
         int, typer.Option(help="Worker processes; 0 takes as many as cores or GPUs.", min=0)
     ] = 0,
     threads: Annotated[
         int, typer.Option(help="CPU threads of each process; 0 shares the cores.", min=0)
     ] = 0,
+    ray_address: RayAddress = None,
+    ray_cpus_per_site: RayCpus = 1.0,
+    ray_gpus_per_site: RayGpus = None,
     data_root: DataRoot = None,
     assignment: Annotated[
         Path | None, typer.Option(help="A saved split (assignment.csv) to use again.")
@@ -88,6 +100,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
         engine=engine,
         workers=workers,
         threads=threads,
+        ray=(ray_address, ray_cpus_per_site, ray_gpus_per_site),
         data_root=data_root,
         assignment=assignment,
         changes=tuple(changes or ()),

@@ -16,7 +16,11 @@ from wardround.simulations.studies import find_study
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The words of a command line; None leaves it to the study."""
+    """The words of a command line; None leaves it to the study.
+
+    Attributes:
+        ray: Address, CPUs and GPUs a site of the engine "ray".
+    """
 
     study: str
     sites: int | None = None
@@ -27,6 +31,7 @@ class Options:
     engine: str = "auto"
     workers: int = 0
     threads: int = 0
+    ray: tuple[str | None, float, float | None] = (None, 1.0, None)
     data_root: Path | None = None
     assignment: Path | None = None
     changes: tuple[str, ...] = ()
@@ -42,10 +47,13 @@ def run_simulation(options: Options) -> int:
     """Simulate, show the progress, print the verdict, and return the exit code."""
     from wardround.simulations.federation import Machine
     from wardround.simulations.progress import watching
+    from wardround.simulations.ray import RayOptions
     from wardround.simulations.simulate import SimulationRequest, resume, simulate
     from wardround.simulations.summary import print_summary
 
-    machine = Machine(options.device, options.engine, options.workers, options.threads)
+    machine = Machine(
+        options.device, options.engine, options.workers, options.threads, RayOptions(*options.ray)
+    )
     machine.check()
     if options.resume is not None:
         _check_alone(options)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -52,7 +52,7 @@ class Machine:
     engine: str = "auto"
     workers: int = 0
     threads: int = 0
-    ray: RayOptions = RayOptions()
+    ray: RayOptions = field(default_factory=RayOptions)
 
     def check(self) -> None:
         """Refuse what this computer does not have.
