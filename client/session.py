@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import wardround
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort, open_cohorts
-from wardround.client.device import choose_device
+from wardround.client.device import arranged_for, choose_device
 from wardround.client.site import Site
 from wardround.client.site_state import SiteState
 from wardround.client.training.batches import draw_batches, steps_a_round
@@ -57,9 +57,21 @@ class Workbench:
         """Build the study's network on a device."""
         device, plan = choose_device(device_name), plan_of(study)
         network = build_network(study, study.federation.seed).to(device)
+        network = arranged_for(network, device, study.training.precision)
         layout = layout_of(network, plan)
         initial = layout.personal_part(read_parameters(network)) if layout.personal else {}
         return cls(study, device, network, plan, layout, initial)
+
+    def completed(self, received: Parameters, memory: Parameters) -> Parameters:
+        """Return a received model with a site's own part, where the strategy gives it one."""
+        if not self.layout.personal:
+            return received
+        return {**self.initial, **under(_PERSONAL, memory), **received}
+
+    def own_model(self, state: SiteState, number: int, received: Parameters) -> Parameters:
+        """Return the whole model that a site uses after a round, from what all share."""
+        memory = state.after(number) if self.plan.remembering else {}
+        return personal_model(self.completed(received, memory), memory, self.plan)
 
 
 class SiteSession:
@@ -137,10 +149,10 @@ class SiteSession:
         """
         started = time.perf_counter()
         self._check(order)
+        bench, model = self.bench, order.parameters
         if order.personal:
-            write_parameters(self.bench.network, self.own_model(order.round, order.parameters))
-        else:
-            write_parameters(self.bench.network, order.parameters)
+            model = bench.own_model(self.state, order.round, model)
+        write_parameters(bench.network, model)
         if order.personal and order.split == "test" and self.bench.plan.objective == "fine-tune":
             self._fine_tune(order)
         cohort = self.cohorts.test if order.split == "test" else self.cohorts.validation
@@ -148,18 +160,13 @@ class SiteSession:
         seconds = time.perf_counter() - started
         return SiteEvaluation(self.site.name, order.digest, order.round, metrics, seconds)
 
-    def own_model(self, number: int, received: Parameters) -> Parameters:
-        """Return the whole model that this site uses after a round, from what all share."""
-        memory = self._memory(number)
-        return personal_model(self._completed(received, memory), memory, self.bench.plan)
-
     def _start(self, order: Order) -> LocalStart:
         study, bench = self.bench.study, self.bench
-        memory = self._memory(order.round - 1)
+        memory = self.state.after(order.round - 1) if bench.plan.remembering else {}
         steps = steps_a_round(len(self.cohorts.train), study.training)
         return LocalStart(
             network=bench.network,
-            parameters=self._completed(order.parameters, memory),
+            parameters=bench.completed(order.parameters, memory),
             extras=order.extras,
             memory=memory,
             plan=bench.plan,
@@ -169,10 +176,6 @@ class SiteSession:
             loss=self.loss,
         )
 
-    def _memory(self, number: int) -> Parameters:
-        """Return what the site kept after a round."""
-        return self.state.after(number) if self.bench.plan.remembering else {}
-
     def _remember(self, order: Order, trained: Parameters, objective: Objective | None) -> None:
         if not self.bench.plan.remembering:
             return
@@ -180,12 +183,6 @@ class SiteSession:
         if objective is not None:
             memory.update(objective.memory())
         self.state.keep(order.round, memory, order.kept_round)
-
-    def _completed(self, received: Parameters, memory: Parameters) -> Parameters:
-        """Return a received model with the site's own part, where it has one."""
-        if not self.bench.layout.personal:
-            return received
-        return {**self.bench.initial, **under(_PERSONAL, memory), **received}
 
     def _validate(self, start: LocalStart) -> MetricSums | None:
         if not len(self.cohorts.validation):
