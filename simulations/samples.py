@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import open_cohorts
+from wardround.client.session import Workbench
 from wardround.client.site import open_site
+from wardround.client.site_state import SiteState
 from wardround.client.training.inference import predict
-from wardround.common.networks import build_network
-from wardround.common.parameters import Parameters, write_parameters
+from wardround.common.parameters import write_parameters
 from wardround.common.study import Study
+from wardround.simulations.training import TrainedModel
 
 PICTURES = 8
 
@@ -30,20 +32,20 @@ class _Sample:
     score: float
 
 
-def write_samples(
-    path: Path, folders: Sequence[Path], study: Study, parameters: Parameters
-) -> None:
+def write_samples(path: Path, folders: Sequence[Path], study: Study, model: TrainedModel) -> None:
     """Write the first test examinations of every site, with truth and prediction.
 
     A table study or a multi-label one has no such pictures, and no file is written.
+
+    Args:
+        model: The federated one, which each site completes where it has a part of its own.
     """
     if study.data.kind == "table" or study.data.multi_label:
         return
-    network = build_network(study, study.federation.seed)
-    write_parameters(network, parameters)
-    network.eval()
+    bench = Workbench.build(study, "cpu")
+    bench.network.eval()
     each = max(1, PICTURES // len(folders))
-    samples = [s for folder in folders[:PICTURES] for s in _of_site(folder, study, network, each)]
+    samples = [s for folder in folders[:PICTURES] for s in _of_site(folder, bench, model, each)]
     if not samples:
         return
     height = max(sample.image.shape[0] for sample in samples)
@@ -58,14 +60,16 @@ def write_samples(
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
-def _of_site(folder: Path, study: Study, network: torch.nn.Module, count: int) -> Iterator[_Sample]:
-    site = open_site(folder)
+def _of_site(folder: Path, bench: Workbench, model: TrainedModel, count: int) -> Iterator[_Sample]:
+    site, study = open_site(folder), bench.study
+    state = SiteState(site.state_folder, study.digest)
+    write_parameters(bench.network, bench.own_model(state, model.round, model.parameters))
     cohort = open_cohorts(site, study).test
     # Spread over the cohort, so that not all are of the class that happens to come first.
     for index in np.linspace(0, len(cohort) - 1, min(count, len(cohort)), dtype=int).tolist():
         batch = cohort.case(index)
         with torch.inference_mode():
-            logits = predict(network, batch, study)
+            logits = predict(bench.network, batch, study)
         yield _sample(batch, logits, site.name, study)
 
 

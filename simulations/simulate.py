@@ -182,7 +182,7 @@ class _Run:
                 attacked = backdoor_rows(sites.folders, self._study, self._federated.parameters)
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"
-                write_samples(samples, sites.folders, self._study, self._federated.parameters)
+                write_samples(samples, sites.folders, self._study, self._federated)
                 self._watch(StageFinished("test"))
 
     def _baselines(self, sites: PreparedSites) -> list[Baseline]:
