@@ -8,6 +8,7 @@ nobody sleeps: workers wait at a pipe, the server waits at all of them.
 import multiprocessing
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -128,7 +129,8 @@ class PoolGrid(LocalGrid):
             self._replace(worker)
             return
         content = worker.inbox.take(reply.shell) if reply.shell is not None else None
-        worker.pipe.send("free")
+        with suppress(OSError):
+            worker.pipe.send("free")
         worker.sent.pop(reply.message_id, None)
         self._held[reply.message_id] = rebuild(reply.metadata, content, reply.error)
         self._feed(worker)
@@ -137,7 +139,8 @@ class PoolGrid(LocalGrid):
         while worker.waiting and len(worker.sent) < AHEAD:
             message, shell = worker.waiting.popleft()
             worker.sent[message.metadata.message_id] = message
-            worker.pipe.send(_Request(message.metadata, shell))
+            with suppress(OSError):  # that a worker is dead is noticed when its answer is awaited
+                worker.pipe.send(_Request(message.metadata, shell))
 
     def _replace(self, worker: _Worker) -> None:
         """A worker died: its work in hand is lost, its sites get a new one."""
