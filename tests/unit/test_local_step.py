@@ -83,8 +83,7 @@ def test_a_seed_depends_on_every_part_and_on_no_process() -> None:
     assert len(others) == 4
     assert derive_seed("a", "b") != derive_seed("ab")
     code = (
-        "from wardround.common.parameters import read_parameters
-from wardround.common.seeds import derive_seed; print(derive_seed(0,'north',3,'batches'))"
+        "from wardround.common.seeds import derive_seed; print(derive_seed(0,'north',3,'batches'))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) == seed
