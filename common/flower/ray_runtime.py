@@ -40,7 +40,7 @@ STOP_SECONDS = 10.0
 # this machine get a proxy that nobody answers at. Their own talk is gRPC on the loopback.
 _NOBODY = "http://127.0.0.1:9"
 _QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}  # else Ray warns of its own future
-_NO_LOOKUPS = {"http_proxy": _NOBODY, "no_proxy": "localhost,127.0.0.1"}
+NO_LOOKUPS = {"http_proxy": _NOBODY, "no_proxy": "localhost,127.0.0.1"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def open_ray(client_app: ClientApp, plan: RayPlan) -> Iterator[Grid]:
     Raises:
         RunError: Ray does not start, or ends early.
     """
-    with _environment(_QUIET if plan.address else _QUIET | _NO_LOOKUPS), _silence():
+    with _environment(_QUIET if plan.address else _QUIET | NO_LOOKUPS), _silence():
         engine = _Engine(client_app, plan)
         try:
             yield RayGrid(engine, plan.sites)
