@@ -121,7 +121,7 @@ def make_strategy(study: Study, layout: Layout, examinations: Sequence[int]) -> 
     if plan.combination.startswith(FLOWER):
         from wardround.server.strategies.stock import StockStrategy
 
-        return StockStrategy(plan, len(examinations))
+        return StockStrategy(plan, layout.learnt, len(examinations))
     population = max(1, sum(site_weight(count, plan) for count in examinations))
     return ComposedStrategy(Setting(plan, study.training, layout, population))
 

@@ -2,21 +2,25 @@
 
 import inspect
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid, strategy
+from numpy.typing import NDArray
 
 from wardround.common.errors import RunError
 from wardround.common.flower.local import Run, empty_run
 from wardround.common.parameters import Parameters, from_array_record, to_array_record
 from wardround.common.strategy import FLOWER, StrategyPlan
 from wardround.common.update import SiteUpdate
+from wardround.server.strategies.combination import WeightedMean
 from wardround.server.strategies.strategy import Site
 
 logger = logging.getLogger(__name__)
+_STEPPING = ("FedAdagrad", "FedAdam", "FedAvgM", "FedYogi")  # those with a server optimiser
+_LIST = "[]"
 
 
 class StockStrategy:
@@ -24,11 +28,15 @@ class StockStrategy:
 
     Only its public ``configure_train`` (which tells it the model) and ``aggregate_train`` are
     called. It needs all updates at once, so memory grows with the number of sites. Integers are
-    averaged by it as floats and rounded back; running means and variances are treated as it does.
+    averaged by it as floats and rounded back. A class with a server optimiser is given only what a
+    gradient changes, since it would step a running variance below zero; the rest is averaged.
     """
 
-    def __init__(self, plan: StrategyPlan, sites: int) -> None:
-        stock = getattr(strategy, plan.combination.removeprefix(FLOWER))
+    def __init__(self, plan: StrategyPlan, learnt: frozenset[str], sites: int) -> None:
+        name = plan.combination.removeprefix(FLOWER)
+        stock = getattr(strategy, name)
+        self._given = learnt if name in _STEPPING else None
+        self._others = WeightedMean()
         self._strategy = stock(**_accepted(stock, plan))
         self._grid = _Nodes(sites)
         self._number = 0
@@ -42,11 +50,9 @@ class StockStrategy:
     def begin(self, number: int, parameters: Parameters) -> None:
         """Tell it the round and the model."""
         self._number, self._model, self._replies = number, parameters, []
-        list(
-            self._strategy.configure_train(
-                number, to_array_record(parameters), ConfigRecord(), self._grid
-            )
-        )
+        self._others = WeightedMean()
+        arrays = to_array_record(self._for_it(parameters))
+        list(self._strategy.configure_train(number, arrays, ConfigRecord(), self._grid))
 
     def model(self) -> Parameters:
         """Return the round's model."""
@@ -59,7 +65,10 @@ class StockStrategy:
     def fold(self, update: SiteUpdate) -> None:
         """Keep one site's update for the end of the round."""
         metrics = MetricRecord({"num-examples": update.examinations})
-        content = RecordDict({"arrays": to_array_record(update.parameters), "metrics": metrics})
+        arrays = to_array_record(self._for_it(update.parameters))
+        content = RecordDict({"arrays": arrays, "metrics": metrics})
+        others = (item for item in update.parameters.items() if not self._is_given(item[0]))
+        self._others.fold_tensors(others, update.examinations)
         self._replies.append(Message(content, len(self._replies) + 1, "train"))
 
     def finish(self) -> Parameters:
@@ -79,7 +88,7 @@ class StockStrategy:
             msg = f"Flower's {name} made no model of {len(self._replies)} updates."
             raise RunError(msg)
         self._replies = []
-        combined = from_array_record(record)
+        combined = {**self._others.finish(), **from_array_record(record)}
         return {
             name: _as(combined[name].reshape(before.shape), before.dtype)
             for name, before in self._model.items()
@@ -89,19 +98,41 @@ class StockStrategy:
         """Return every array it remembers, as ``attribute/parameter``."""
         return {
             f"{attribute}/{name}": torch.from_numpy(np.array(array))
-            for attribute, arrays in vars(self._strategy).items()
-            if isinstance(arrays, Mapping)
-            for name, array in arrays.items()
-            if isinstance(array, np.ndarray) and attribute != "current_arrays"
+            for attribute, arrays in _remembered(vars(self._strategy))
+            for name, array in arrays
+            if isinstance(array, np.ndarray | np.generic)
         }
 
     def restore(self, state: Parameters) -> None:
         """Give its arrays back."""
+        found: dict[str, dict[str, NDArray[np.generic]]] = {}
         for path, tensor in state.items():
             attribute, _, name = path.partition("/")
-            if not isinstance(getattr(self._strategy, attribute), dict):
-                setattr(self._strategy, attribute, {})
-            getattr(self._strategy, attribute)[name] = tensor.numpy()
+            found.setdefault(attribute, {})[name] = tensor.numpy()
+        for attribute, arrays in found.items():
+            if attribute.endswith(_LIST):
+                ordered = [arrays[str(place)] for place in range(len(arrays))]
+                setattr(self._strategy, attribute.removesuffix(_LIST), ordered)
+            else:
+                setattr(self._strategy, attribute, arrays)
+
+    def _is_given(self, name: str) -> bool:
+        return self._given is None or name in self._given
+
+    def _for_it(self, parameters: Parameters) -> Parameters:
+        return {name: tensor for name, tensor in parameters.items() if self._is_given(name)}
+
+
+def _remembered(
+    attributes: Mapping[str, object],
+) -> Iterator[tuple[str, Iterable[tuple[str, object]]]]:
+    for attribute, arrays in attributes.items():
+        if attribute == "current_arrays":
+            continue  # the model itself, which each round tells it anew
+        if isinstance(arrays, Mapping):
+            yield attribute, arrays.items()
+        elif isinstance(arrays, list):
+            yield attribute + _LIST, ((str(place), array) for place, array in enumerate(arrays))
 
 
 class _Nodes(Grid):
