@@ -6,6 +6,7 @@ VENV ?= .venv
 PIP_FLAGS ?=
 DEMO_FLAGS ?=
 PYTEST_FLAGS ?=
+BENCHMARKS ?= reference_job
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -43,17 +44,16 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# One thread a process: with small tensors more only wait for each other.
 test: lint
-	$(BIN)/pytest -m "not gpu" --cov --cov-report=term $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu" --cov --cov-report=term $(PYTEST_FLAGS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 bench: $(STAMP)
-	@set -e; for file in benchmarks/bench_*.py; do \
-	  test -f "$$file" || { echo "benchmarks/ holds no bench_*.py yet." >&2; exit 2; }; \
-	  echo "$$file"; $(BIN)/python "$$file"; done
+	@set -e; for name in $(BENCHMARKS); do echo "$$name"; $(BIN)/python -m benchmarks.$$name; done
 
 clean:
 	rm -rf build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache \
