@@ -23,6 +23,7 @@ SplitRule = Annotated[
     typer.Option("--split", help="natural, iid, dirichlet, quantity or classes."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of weights, split and order.")]
+Assigned = Annotated[Path | None, typer.Option(help="A saved split (assignment.csv) to use again.")]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. training.batch_size=16."),
@@ -69,9 +70,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
     ray_cpus_per_site: RayCpus = 1.0,
     ray_gpus_per_site: RayGpus = None,
     data_root: DataRoot = None,
-    assignment: Annotated[
-        Path | None, typer.Option(help="A saved split (assignment.csv) to use again.")
-    ] = None,
+    assignment: Assigned = None,
     changes: Changes = None,
     out: Out = None,
     resume: Annotated[
@@ -120,6 +119,7 @@ def split(  # noqa: PLR0913 # one argument an option of the command line
     rule: SplitRule = None,
     seed: Seed = None,
     data_root: DataRoot = None,
+    assignment: Assigned = None,
     changes: Changes = None,
     out: Out = None,
     skip_unreadable: SkipUnreadable = False,
@@ -137,6 +137,7 @@ def split(  # noqa: PLR0913 # one argument an option of the command line
         split=rule,
         seed=seed,
         data_root=data_root,
+        assignment=assignment,
         changes=tuple(changes or ()),
         out=out,
         skip_unreadable=skip_unreadable,

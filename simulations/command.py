@@ -121,14 +121,18 @@ def run_split(options: Options) -> None:
     """Write site folders and show who holds what."""
     from wardround.simulations.preparation import prepare_sites
     from wardround.simulations.run_folder import new_folder
+    from wardround.simulations.split_picture import draw_split
     from wardround.simulations.summary import print_split
 
     study = resolve_study(options)
     out = options.out or _new_folder(study)
     new_folder(out, "choose another --out")
     try:
-        prepared = prepare_sites(study, out, options.data_root, None, options.skip_unreadable)
+        prepared = prepare_sites(
+            study, out, options.data_root, options.assignment, options.skip_unreadable
+        )
         (out / "study.toml").write_text(study.to_toml(), encoding="utf-8")
+        draw_split(out / "split.html", prepared.table, prepared.notes)
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise

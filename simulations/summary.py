@@ -39,8 +39,8 @@ def print_split(sites: PreparedSites, out: Path) -> None:
     for note in sites.notes:
         console.print(note, markup=False)
     console.print(
-        f"Site folders in {out / 'sites'}; use the split again with --assignment "
-        f"{out / 'assignment.csv'}",
+        f"Site folders in {out / 'sites'}, a picture in {out / 'split.html'}; use the split again "
+        f"with --assignment {out / 'assignment.csv'}",
         markup=False,
     )
 
