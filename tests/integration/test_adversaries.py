@@ -9,6 +9,8 @@ import torch
 from flwr.app import Message, RecordDict
 from sklearn.datasets import load_digits
 
+from wardround.client.app import close_sessions, open_session
+from wardround.common.errors import RunError
 from wardround.common.orders import Order, pack_order
 from wardround.common.parameters import Parameters, from_array_record, load_model
 from wardround.common.study import Study, parse_study
@@ -16,8 +18,10 @@ from wardround.common.update import Refusal, SiteUpdate, pack_refusal, pack_upda
 from wardround.simulations.adversarial_grid import AdversarialGrid
 from wardround.simulations.adversaries import Role
 from wardround.simulations.backdoor import BACKDOOR_SUCCESS
-from wardround.simulations.engine import LocalGrid
+from wardround.simulations.engine import InProcessGrid, LocalGrid, site_contexts
 from wardround.simulations.federation import Machine
+from wardround.simulations.poisoning import give_role, poisonable_app
+from wardround.simulations.preparation import prepare_sites
 from wardround.simulations.run_folder import ALL_SITES, MetricRow, read_rows, value_of
 from wardround.simulations.simulate import SimulationRequest, simulate
 
@@ -211,6 +215,30 @@ def test_a_backdoor_is_measured_and_repeats_in_worker_processes(
         for name in ("one", "two")
     ]
     assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_a_hostile_site_has_its_true_patients_back_after_training(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_of(digits, rounds=1)
+    folder = prepare_sites(study, tmp_path).folders[0]
+    ((node, context),) = site_contexts([folder], study.to_json(), "cpu", 1).items()
+    give_role(context, Role("label-flip", 0.0, 0, 0))
+    session = open_session(context)
+    honest, seen = session.cohorts, []
+
+    def train(order: Order, alone: bool = False) -> SiteUpdate:
+        seen.append(session.cohorts.train.batch(torch.arange(3)).targets.tolist())
+        raise RunError
+
+    monkeypatch.setattr(session, "train", train)
+    grid = InProcessGrid(poisonable_app(), {node: context}, 1)
+    ids = grid.push_messages([order(grid, node, {"w": torch.zeros(1)})])
+    list(grid.pull_messages(ids))
+    close_sessions()
+    assert session.cohorts is honest
+    truth = honest.train.batch(torch.arange(3)).targets.tolist()
+    assert seen == [[9 - label for label in truth]]
 
 
 def test_without_a_backdoor_none_is_measured(digits: Path, tmp_path: Path) -> None:
