@@ -26,6 +26,9 @@ _LAYERS = (
     nn.ConvTranspose2d,
     nn.ConvTranspose3d,
 )
+# Networks whose head is more than their last layer: MONAI's U-Net brings its features to the number
+# of classes with a transposed convolution, and adds what a last convolution makes of that.
+_DEEP_HEADS = {"UNet": "model.2"}
 CONTROL = "control/"  # before a parameter's name, in an order's and an update's extras
 RECEIVED_LOSS = "received-loss"
 
@@ -86,18 +89,20 @@ def normalisation_names(network: nn.Module) -> tuple[str, ...]:
 
 def head_names(network: nn.Module) -> tuple[str, ...]:
     """Return the names of the numbers of the head, in a late fusion of both its heads."""
-    layers = (
-        layer
-        for _, layer in network.named_modules()
-        if layer is head_layer(network) or layer is getattr(network, "covariate_layer", None)
-    )
-    places = {id(layer) for layer in layers}
+    heads = {id(_head(network)), id(getattr(network, "covariate_layer", None))}
     return tuple(
         name
         for prefix, layer in network.named_modules(remove_duplicate=False)
-        if id(layer) in places
+        if id(layer) in heads
         for name in layer.state_dict(prefix=f"{prefix}.")
     )
+
+
+def _head(network: nn.Module) -> nn.Module:
+    """Return what has one output a class: more than one layer in some networks."""
+    inner: nn.Module = getattr(network, "image_network", network)
+    part = _DEEP_HEADS.get(type(inner).__name__)
+    return head_layer(network) if part is None else inner.get_submodule(part)
 
 
 def head_layer(network: nn.Module) -> nn.Module:
