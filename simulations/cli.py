@@ -49,6 +49,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(simulate)
     app.command()(split)
     app.command()(report)
+    app.command()(sweep)
     app.add_typer(data_app, name="data")
 
 
@@ -144,6 +145,71 @@ def split(  # noqa: PLR0913 # one argument an option of the command line
         as_json=as_json,
     )
     run_split(options)
+
+
+def sweep(  # noqa: PLR0913 # one argument an option of the command line
+    study: Annotated[
+        str,
+        typer.Argument(
+            metavar="[STUDY|NAME]",
+            help="A study file, or the name of a built-in study.",
+            show_default=False,
+        ),
+    ] = "",
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param",
+            metavar="KEY=VALUES",
+            help="What to vary: training.learning_rate=1e-4..1e-1:log, training.batch_size=8,16.",
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="How many trials; 20 if not given.", min=1)
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What scores a trial; the study's metric if not given.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the search; the study keeps its own.", min=0)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, in-process, pool or ray.")] = "auto",
+    data_root: DataRoot = None,
+    changes: Changes = None,
+    out: Out = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with a sweep that was stopped.")
+    ] = None,
+    skip_unreadable: SkipUnreadable = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search for good values: short federations, scored on all sites' validation patients.
+
+    No trial sees the test patients. Tuning on hospitals' own patients would cost privacy of its
+    own in a private study: tune on public data, then keep the values fixed.
+
+    Example: wardround sweep pneumonia-xray --param training.learning_rate=1e-4..1e-1:log
+    --param training.batch_size=16,32,64 --trials 20 --out runs/sweep
+    """
+    from wardround.simulations.command import Options
+    from wardround.simulations.sweep_command import SweepOptions, run_sweep
+
+    run = Options(
+        study=study,
+        device=device,
+        engine=engine,
+        data_root=data_root,
+        changes=tuple(changes or ()),
+        out=out,
+        resume=resume,
+        skip_unreadable=skip_unreadable,
+        quiet=quiet,
+        as_json=as_json,
+    )
+    options = SweepOptions(run, tuple(parameters or ()), trials, metric, seed)
+    raise typer.Exit(run_sweep(options))
 
 
 def report(

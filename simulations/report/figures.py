@@ -22,7 +22,7 @@ from wardround.simulations.run_folder import (
     local_model,
 )
 
-_Json = dict[str, object]
+Json = dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +61,20 @@ def draw_curves(contents: RunContents, metric: str) -> Chart | None:
     if not any(row.model == FEDERATED and not math.isnan(row.value) for row in rows):
         return None
     traces = [_trace(line, rows) for line in _lines(contents)]
-    layout = _layout("round", f"{metric_title(metric)} (validation)", x=_round_axis(contents))
+    layout = page_layout("round", f"{metric_title(metric)} (validation)", x=_round_axis(contents))
     caption = f"{sentence_title(metric)} on validation patients by round; bold: all sites."
     if (best := contents.facts.best_round) >= 0:
         layout["shapes"] = [_upright(best)]
         caption += f" The dotted upright marks round {best}, whose model is kept."
-    return Chart(caption, _to_json([trace for trace in traces if trace is not None], layout))
+    return Chart(caption, page_json([trace for trace in traces if trace is not None], layout))
 
 
-def _upright(x: float) -> _Json:
+def _upright(x: float) -> Json:
     line = {"color": GREY, "width": 1, "dash": "dot"}
     return {"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "yref": "paper", "line": line}
 
 
-def _round_axis(contents: RunContents) -> _Json:
+def _round_axis(contents: RunContents) -> Json:
     """Return the x axis of a chart by round: every round has its tick where there is room."""
     return {"dtick": 1} if contents.rounds_done <= 12 else {}
 
@@ -88,7 +88,7 @@ def _lines(contents: RunContents) -> list[_Line]:
     return [*lines, _Line(FEDERATED, ALL_SITES, "federated, all sites", COLOURS[0], 4)]
 
 
-def _trace(line: _Line, rows: Sequence[MetricRow]) -> _Json | None:
+def _trace(line: _Line, rows: Sequence[MetricRow]) -> Json | None:
     points = sorted(
         (r.round, r.value) for r in rows if (r.model, r.site) == (line.model, line.site)
     )
@@ -137,7 +137,7 @@ def _draw_bars(
     if not any(count for counts in parts.values() for count in counts):
         return None
     names = [html.escape(site) for site in sites]
-    traces: list[_Json] = [
+    traces: list[Json] = [
         {
             "type": "bar",
             "x": counts,
@@ -149,13 +149,15 @@ def _draw_bars(
         for index, (part, counts) in enumerate(parts.items())
     ]
     height = 130 + 34 * len(sites) + 12 * len(parts)
-    layout = _layout(unit, "", height, y={"autorange": "reversed", "type": "category", "ticks": ""})
-    return Chart(caption, _to_json(traces, layout | _STACKED))
+    layout = page_layout(
+        unit, "", height, y={"autorange": "reversed", "type": "category", "ticks": ""}
+    )
+    return Chart(caption, page_json(traces, layout | _STACKED))
 
 
 def draw_seconds(contents: RunContents) -> Chart | None:
     """Return each site's seconds by round."""
-    traces: list[_Json] = []
+    traces: list[Json] = []
     for index, site in enumerate(contents.sites):
         rows = sorted(
             (r.round, r.seconds) for r in contents.traffic if (r.model, r.site) == (FEDERATED, site)
@@ -173,8 +175,10 @@ def draw_seconds(contents: RunContents) -> Chart | None:
         )
     if not any(trace["x"] for trace in traces):
         return None
-    layout = _layout("round", "seconds", 280, y={"rangemode": "tozero"}, x=_round_axis(contents))
-    return Chart("Seconds of each hospital's work by round.", _to_json(traces, layout))
+    layout = page_layout(
+        "round", "seconds", 280, y={"rangemode": "tozero"}, x=_round_axis(contents)
+    )
+    return Chart("Seconds of each hospital's work by round.", page_json(traces, layout))
 
 
 def draw_traffic(contents: RunContents) -> Chart | None:
@@ -187,23 +191,23 @@ def draw_traffic(contents: RunContents) -> Chart | None:
     unit, size = ("kilobytes", 1e3) if small else ("megabytes", 1e6)
     down = [sum(r.bytes_down for r in rows if r.round == n) / size for n in rounds]
     up = [sum(r.bytes_up for r in rows if r.round == n) / size for n in rounds]
-    traces: list[_Json] = [
+    traces: list[Json] = [
         {"type": "bar", "x": rounds, "y": down, "name": "to the hospitals"},
         {"type": "bar", "x": rounds, "y": up, "name": "from the hospitals"},
     ]
     for trace, colour in zip(traces, COLOURS, strict=False):
         trace["marker"] = {"color": colour}
-    layout = _layout("round", unit, 280, x=_round_axis(contents)) | _STACKED
+    layout = page_layout("round", unit, 280, x=_round_axis(contents)) | _STACKED
     title = f"{unit.capitalize()} of all hospitals together by round."
-    return Chart(title, _to_json(traces, layout))
+    return Chart(title, page_json(traces, layout))
 
 
-_STACKED: _Json = {"barmode": "stack", "bargap": 0.35}
+_STACKED: Json = {"barmode": "stack", "bargap": 0.35}
 
 
-def _layout(
-    across: str, up: str, height: int = 380, x: _Json | None = None, y: _Json | None = None
-) -> _Json:
+def page_layout(
+    across: str, up: str, height: int = 380, x: Json | None = None, y: Json | None = None
+) -> Json:
     """Return the look of the page; the colours of text and rules come from its CSS."""
     return {
         "height": height,
@@ -224,11 +228,12 @@ def _layout(
     }
 
 
-def _axis(title: str) -> _Json:
+def _axis(title: str) -> Json:
     return {"title": {"text": title}, "automargin": True, "zeroline": False}
 
 
-def _to_json(traces: Sequence[_Json], layout: _Json) -> str:
+def page_json(traces: Sequence[Json], layout: Json) -> str:
+    """Return a figure as JSON that may stand in a script element."""
     text = json.dumps({"data": traces, "layout": layout}, allow_nan=False)
     # "<" may not stand in a script element: "</script>" would end it.
     return text.replace("<", "\\u003c").replace("&", "\\u0026")

@@ -20,7 +20,7 @@ from wardround.simulations.run_folder import FEDERATED
 if TYPE_CHECKING:
     from jinja2 import Template
 
-_FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent
 _MARKS: dict[Outcome, str] = {"gained": "▲", "lost": "▼", "no clear difference": "≈"}
 
 
@@ -53,7 +53,7 @@ def write_report(run_folder: Path) -> Path:
             the report needs are not installed.
     """
     contents = read_contents(run_folder)
-    template, library = _load_template(), _load_plotly()
+    template, library = load_template("page.html.jinja"), load_plotly()
     path = run_folder / "report.html"
     temporary = path.with_name(path.name + ".part")
     temporary.write_text(_render(template, library, contents), encoding="utf-8")
@@ -63,8 +63,8 @@ def write_report(run_folder: Path) -> Path:
 
 def _render(template: "Template", library: str, contents: RunContents) -> str:
     verdict = judge(contents.metrics, contents.split, contents.metric)
-    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
-    style = (_FOLDER / "page.css").read_text(encoding="utf-8")
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    style = (FOLDER / "page.css").read_text(encoding="utf-8")
     return template.render(
         contents=contents,
         facts=contents.facts,
@@ -84,7 +84,7 @@ def _render(template: "Template", library: str, contents: RunContents) -> str:
         style=style,
         script=script,
         library=library,
-        script_hashes=[_content_hash(library), _content_hash(script)],
+        script_hashes=[content_hash(library), content_hash(script)],
     )
 
 
@@ -162,27 +162,38 @@ def _total_traffic(contents: RunContents) -> str:
     return tables.megabytes(sum(row.bytes_down + row.bytes_up for row in rows)) if rows else ""
 
 
-def _content_hash(script: str) -> str:
+def content_hash(script: str) -> str:
+    """Return what the page's content policy calls a script that may run."""
     digest = hashlib.sha256(script.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
-def _load_template() -> "Template":
+def load_template(name: str) -> "Template":
+    """Return a page of this folder.
+
+    Raises:
+        InputError: jinja2 is not installed.
+    """
     try:
         import jinja2
     except ImportError:
         raise InputError(_missing_extra("jinja2")) from None
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_FOLDER),
+        loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.jinja")
+    return environment.get_template(name)
 
 
-def _load_plotly() -> str:
+def load_plotly() -> str:
+    """Return the charts' library.
+
+    Raises:
+        InputError: plotly is not installed.
+    """
     try:
         file = resources.files("plotly") / "package_data" / "plotly.min.js"
     except ImportError:
