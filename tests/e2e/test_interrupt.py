@@ -48,7 +48,7 @@ def test_ctrl_c_leaves_a_report_and_a_run_that_goes_on(tiny_study, tmp_path: Pat
     assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
     assert "tiny" in (run / "report.html").read_text(encoding="utf-8")
     again = subprocess.run(
-        (*WARDROUND, "simulate", "--resume", str(run), "--engine", engine, "--threads", "1", "--json"),
+        (*WARDROUND, "simulate", "--resume", str(run), "--json", *rest[2:4], *words[4:]),
         capture_output=True,
         text=True,
         check=False,

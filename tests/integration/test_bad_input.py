@@ -56,7 +56,7 @@ def test_a_mistake_in_the_study_file_is_named_with_its_remedy(
     [
         (("--device", "cuda:7"), ("'cuda:7' is not there", "--device cpu")),
         (("--device", "gpu"), ("'gpu'", "auto, cpu, cuda")),
-        (("--engine", "ray"), ("'ray'", "in-process, pool")),
+        (("--engine", "spark"), ("'spark'", "in-process, pool")),
         (("--set", "training.batch_size"), ("training.batch_size has no value",)),
         (("--set", "batch_size=3"), ("'batch_size'", "name the section too")),
         (("--set", "training.bach_size=3"), ("training.bach_size", "did you mean 'batch_size'?")),
