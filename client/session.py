@@ -22,6 +22,7 @@ from wardround.client.training.objective import LocalStart, Loss, Objective, pre
 from wardround.client.training.objectives import build_objective, personal_model
 from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.span import Span
+from wardround.common.compression import CompressionOptions, compress, update_of
 from wardround.common.errors import RunError
 from wardround.common.metrics import MetricSums
 from wardround.common.networks import build_network
@@ -33,7 +34,9 @@ from wardround.common.strategy import StrategyPlan, plan_of
 from wardround.common.study import Study
 from wardround.common.update import Introduction, SiteEvaluation, SiteUpdate
 
-_PERSONAL = "personal/"  # before a parameter's name, in what a site keeps
+# Before a parameter's name, in what a site keeps: its own part of the model, and what a compressed
+# update left out, which it adds to its next one.
+_PERSONAL, _RESIDUAL = "personal/", "residual/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,11 @@ class Workbench:
         initial = layout.personal_part(read_parameters(network)) if layout.personal else {}
         return cls(study, device, network, plan, layout, initial)
 
+    @property
+    def remembering(self) -> bool:
+        """Whether a site keeps something from round to round."""
+        return self.plan.remembering or self.study.federation.compression != "none"
+
     def completed(self, received: Parameters, memory: Parameters) -> Parameters:
         """Return a received model with a site's own part, where the strategy gives it one."""
         if not self.layout.personal:
@@ -70,7 +78,7 @@ class Workbench:
 
     def own_model(self, state: SiteState, number: int, received: Parameters) -> Parameters:
         """Return the whole model that a site uses after a round, from what all share."""
-        memory = state.after(number) if self.plan.remembering else {}
+        memory = state.after(number) if self.remembering else {}
         return personal_model(self.completed(received, memory), memory, self.plan)
 
 
@@ -125,14 +133,15 @@ class SiteSession:
         trained = read_parameters(self.bench.network)
         if objective is not None:
             extras.update(objective.extras())
-        self._remember(order, trained, objective)
         shared = self.bench.layout.shared_part(trained) if self.bench.layout.personal else trained
+        sent, residual = self._compressed(shared, order.parameters, start.memory)
+        self._remember(order, trained, objective, residual)
         return SiteUpdate(
             site=self.site.name,
             digest=order.digest,
             round=order.round,
             attempt=order.attempt,
-            parameters=shared,
+            parameters=sent,
             examinations=len(self.cohorts.train),
             updates=work.updates,
             seconds=time.perf_counter() - started,
@@ -162,7 +171,7 @@ class SiteSession:
 
     def _start(self, order: Order) -> LocalStart:
         study, bench = self.bench.study, self.bench
-        memory = self.state.after(order.round - 1) if bench.plan.remembering else {}
+        memory = self.state.after(order.round - 1) if bench.remembering else {}
         steps = steps_a_round(len(self.cohorts.train), study.training)
         return LocalStart(
             network=bench.network,
@@ -176,10 +185,28 @@ class SiteSession:
             loss=self.loss,
         )
 
-    def _remember(self, order: Order, trained: Parameters, objective: Objective | None) -> None:
-        if not self.bench.plan.remembering:
+    def _compressed(
+        self, shared: Parameters, received: Parameters, memory: Parameters
+    ) -> tuple[Parameters, Parameters]:
+        """Return what travels, and what it leaves out; the model itself if nothing is saved."""
+        federation = self.bench.study.federation
+        if federation.compression == "none":
+            return shared, {}
+        options = CompressionOptions(kept_fraction=federation.kept_fraction)
+        change, before = update_of(shared, received), under(_RESIDUAL, memory)
+        return compress(change, federation.compression, options, before or None)
+
+    def _remember(
+        self,
+        order: Order,
+        trained: Parameters,
+        objective: Objective | None,
+        residual: Parameters,
+    ) -> None:
+        if not self.bench.remembering:
             return
         memory = prefixed(_PERSONAL, self.bench.layout.personal_part(trained))
+        memory.update(prefixed(_RESIDUAL, residual))
         if objective is not None:
             memory.update(objective.memory())
         self.state.keep(order.round, memory, order.kept_round)

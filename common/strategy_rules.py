@@ -164,6 +164,21 @@ def _steps_fit(study: "Study", plan: StrategyPlan) -> Iterator[str]:
         )
 
 
+def _buffer_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
+    federation = study.federation
+    if federation.buffer_size is None:
+        return
+    if plan.remembering or plan.combination not in MEANS:
+        yield (
+            f"federation.buffer_size does not fit strategy {federation.strategy!r}, which compares "
+            "or remembers sites round by round: use fedavg, fedprox or a server optimiser."
+        )
+    if federation.fraction < 1 or federation.deadline_seconds is not None:
+        yield (
+            "federation.buffer_size takes whoever is ready: remove fraction and deadline_seconds."
+        )
+
+
 def _only_a_head(study: "Study") -> bool:
     return study.model.network == "mlp" and study.model.features == ()
 
@@ -173,4 +188,5 @@ _RULES: tuple[Callable[["Study", StrategyPlan], Iterator[str]], ...] = (
     _sharing_fits,
     _objective_fits,
     _steps_fit,
+    _buffer_fits,
 )

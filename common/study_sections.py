@@ -150,6 +150,16 @@ class FederationSection(Section):
 
     ``share``, ``objective``, ``combination`` and ``server_step`` override what the strategy says;
     ``personal`` lists patterns of parameters that stay at the site whatever is shared.
+
+    Attributes:
+        minimum_sites: The quorum: a round with fewer updates fails.
+        fraction: Share of the sites that take part in a round.
+        deadline_seconds: How long a round waits for its sites; None waits for all.
+        norm_limit: An update that goes more than this many times as far as the median of the round
+            before is refused.
+        compression: How a site's change is written in fewer bytes; what is lost is sent later.
+        kept_fraction: For "top-k", the share of the numbers that is sent.
+        buffer_size: Asynchronous: the model moves on after this many updates, whoever sent them.
     """
 
     strategy: str = "fedavg"
@@ -162,7 +172,13 @@ class FederationSection(Section):
     rounds: PositiveInt = 10
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     minimum_sites: PositiveInt = 1
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    deadline_seconds: Positive | None = None
+    norm_limit: Annotated[float, Field(gt=1)] | None = None
     patience_rounds: PositiveInt | None = None
+    compression: Literal["none", "float16", "bfloat16", "int8", "int4", "top-k"] = "none"
+    kept_fraction: Annotated[float, Field(gt=0, le=1)] = 0.05
+    buffer_size: PositiveInt | None = None
 
 
 class PrivacySection(Section):

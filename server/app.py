@@ -11,6 +11,7 @@ from wardround.common.parameters import read_parameters
 from wardround.common.sharing import layout_of
 from wardround.common.strategy import plan_of
 from wardround.common.study import study_from_json
+from wardround.server.buffered import BufferedLoop
 from wardround.server.checkpoints import CheckpointStore, Commit
 from wardround.server.introduction import introduce_sites
 from wardround.server.rounds import Listener, RoundLoop
@@ -41,7 +42,8 @@ def make_server_app(listener: Listener | None = None, outcome: Outcome | None = 
         layout = layout_of(network, plan_of(study))
         strategy = make_strategy(study, layout, [node.examinations for node in nodes])
         initial = layout.shared_part(read_parameters(network))
-        commit = RoundLoop(grid, study, nodes, store, strategy, listener).run(initial)
+        loop = RoundLoop if study.federation.buffer_size is None else BufferedLoop
+        commit = loop(grid, study, nodes, store, strategy, listener).run(initial)
         if outcome is not None:
             outcome.commit = commit
 

@@ -30,6 +30,7 @@ class Progress:
         best_value: Its metric; NaN before one is measured.
         history_bytes: Length of the history file that belongs to this commit.
         stopped: Whether the run ended before its last round (early stopping).
+        usual_norm: Median distance that the last round's updates went; NaN if not measured.
     """
 
     digest: str
@@ -38,6 +39,7 @@ class Progress:
     best_value: float = float("nan")
     history_bytes: int = 0
     stopped: bool = False
+    usual_norm: float = float("nan")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,21 @@
-"""Sending a round's orders and taking the answers in, each once, in a fixed order.
+"""Sending orders and taking the answers in, each once, in a fixed order.
 
 Answers are pulled in the order of the sites' names. Sums of floats then do not depend on who was
 faster, and at most one answer is in memory at a time: the others wait with the transport.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from wardround.common.flower.errors import is_transient
 from wardround.common.update import Refusal, unpack_refusal
 
 IDLE_SECONDS = 0.05
+PATIENCE_SECONDS = 600.0  # how long a site may stay away where the study sets no deadline
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,49 +36,104 @@ class Answer:
     refusal: Refusal | None
 
 
-def ask(
-    grid: Grid,
-    nodes: Sequence[Node],
-    message_type: str,
-    content: Callable[[Node], RecordDict],
-    group: str,
-    deadline_seconds: float | None = None,
-) -> Iterator[Answer]:
-    """Send one message to each node and yield an answer for each, in the nodes' order.
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A message that is under way."""
 
-    Args:
-        content: Makes the message for a node; nodes may share arrays, never records.
-        group: A name for these messages, e.g. the round.
-        deadline_seconds: After this long a node that has not answered is given up.
-    """
-    messages = [
-        grid.create_message(content(node), message_type, node.node_id, group) for node in nodes
-    ]
-    message_ids = list(grid.push_messages(messages))
-    del messages
-    started = time.monotonic()
-    for node, message_id in zip(nodes, message_ids, strict=True):
-        left = None if deadline_seconds is None else started + deadline_seconds - time.monotonic()
-        reply = _wait(grid, message_id, left) if message_id else None
-        yield _answer(node, reply)
+    node: Node
+    group: str
+    message_id: str
 
 
-def _wait(grid: Grid, message_id: str, seconds: float | None) -> Message | None:
-    """Pull one reply; asks at least once, also when no time is left."""
-    until = None if seconds is None else time.monotonic() + seconds
-    while True:
-        for reply in grid.pull_messages([message_id]):
-            return reply
-        if until is not None and time.monotonic() >= until:
-            return None
-        # Grids of ours block in pull_messages; only a remote one comes here.
-        time.sleep(IDLE_SECONDS)
+class Mailbox:
+    """The server's post: it remembers what was asked and never answered in time."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._overdue: list[_Sent] = []
+
+    def ask(
+        self,
+        nodes: Sequence[Node],
+        message_type: str,
+        content: RecordDict,
+        group: str,
+        deadline_seconds: float | None = None,
+    ) -> Iterator[Answer]:
+        """Send one message to each node and yield an answer for each, in the nodes' order.
+
+        A site that went away and came back is sent the message again.
+
+        Args:
+            content: What all nodes are sent; its records are shared, not copied.
+            group: A name for these messages, e.g. the round.
+            deadline_seconds: After this long a node that has not answered is given up.
+        """
+        sent = self._send(nodes, message_type, content, group)
+        until = None if deadline_seconds is None else time.monotonic() + deadline_seconds
+        for letter in sent:
+            yield self._await(letter, message_type, content, until)
+
+    def late_answers(self) -> list[Refusal]:
+        """Return a refusal for every answer that has come since its deadline; none is counted."""
+        late = [letter for letter in self._overdue if self._pull(letter) is not None]
+        self._overdue = [letter for letter in self._overdue if letter not in late]
+        return [
+            Refusal(letter.node.site, "late", f"its answer to {letter.group} came too late")
+            for letter in late
+        ]
+
+    def _send(
+        self, nodes: Sequence[Node], message_type: str, content: RecordDict, group: str
+    ) -> list[_Sent]:
+        messages = [
+            self._grid.create_message(content, message_type, node.node_id, group) for node in nodes
+        ]
+        ids = list(self._grid.push_messages(messages))
+        return [_Sent(node, group, i or "") for node, i in zip(nodes, ids, strict=True)]
+
+    def _await(
+        self, letter: _Sent, message_type: str, content: RecordDict, until: float | None
+    ) -> Answer:
+        away_since: float | None = None
+        while True:
+            reply = self._wait(letter, until) if letter.message_id else None
+            if reply is None:
+                self._overdue.append(letter)
+                return _refused(letter.node, "late", "no answer before the deadline")
+            if not (reply.has_error() and is_transient(reply.error.code)):
+                return _answer(letter.node, reply)
+            away_since = away_since or time.monotonic()
+            if not self._comes_back(letter.node, until or away_since + PATIENCE_SECONDS):
+                return _refused(letter.node, "away", "the site is not connected")
+            (letter,) = self._send([letter.node], message_type, content, letter.group)
+
+    def _wait(self, letter: _Sent, until: float | None) -> Message | None:
+        """Pull one reply; asks at least once, also when no time is left."""
+        while True:
+            reply = self._pull(letter)
+            if reply is not None or (until is not None and time.monotonic() >= until):
+                return reply
+            # Grids of ours block in pull_messages; only a remote one comes here at once.
+            time.sleep(IDLE_SECONDS)
+
+    def _pull(self, letter: _Sent) -> Message | None:
+        return next(iter(self._grid.pull_messages([letter.message_id])), None)
+
+    def _comes_back(self, node: Node, until: float) -> bool:
+        while node.node_id not in set(self._grid.get_node_ids()):
+            if time.monotonic() >= until:
+                return False
+            time.sleep(IDLE_SECONDS)
+        return True
 
 
-def _answer(node: Node, reply: Message | None) -> Answer:
-    if reply is None:
-        return Answer(node, None, Refusal(node.site, "late", "no answer before the deadline"))
+def _refused(node: Node, code: str, reason: str) -> Answer:
+    return Answer(node, None, Refusal(node.site, code, reason))
+
+
+def _answer(node: Node, reply: Message) -> Answer:
     if reply.has_error():
-        return Answer(node, None, Refusal(node.site, "internal", reply.error.reason or ""))
+        return _refused(node, "internal", reply.error.reason or "")
     refusal = unpack_refusal(reply.content)
     return Answer(node, None if refusal else reply.content, refusal)

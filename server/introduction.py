@@ -8,7 +8,7 @@ from wardround.common.errors import DataError, RunError
 from wardround.common.orders import INTRODUCE
 from wardround.common.study import Study
 from wardround.common.update import Introduction, unpack_introduction
-from wardround.server.collection import Node, ask
+from wardround.server.collection import Mailbox, Node
 
 
 def introduce_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[Introduction, ...]]:
@@ -23,7 +23,7 @@ def introduce_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[I
     """
     unnamed = [Node(node_id, f"node {node_id}", 0) for node_id in grid.get_node_ids()]
     nodes, introductions = [], []
-    for answer in ask(grid, unnamed, INTRODUCE, lambda _: _question(study), "introduction"):
+    for answer in Mailbox(grid).ask(unnamed, INTRODUCE, _question(study), "introduction"):
         if answer.content is None:
             refusal = answer.refusal
             msg = (

@@ -10,7 +10,7 @@ from wardround.common.metrics import MetricSums, merge, summarise
 from wardround.common.orders import EVALUATE, Order, pack_order
 from wardround.common.study import Study
 from wardround.common.update import unpack_evaluation
-from wardround.server.collection import Node, ask
+from wardround.server.collection import Mailbox, Node
 from wardround.server.history import Measurement
 
 ALL_SITES = "all sites"
@@ -22,7 +22,7 @@ def measure_model(
     """Have every site evaluate the order's model on its own patients of the order's split."""
     content = pack_order(order)
     sums = {}
-    for answer in ask(grid, nodes, EVALUATE, lambda _: content, order.split):
+    for answer in Mailbox(grid).ask(nodes, EVALUATE, content, order.split):
         if answer.content is None:
             continue
         evaluation = unpack_evaluation(answer.content, study)

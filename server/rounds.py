@@ -1,5 +1,7 @@
 """The round loop: send, collect, decide, aggregate, commit."""
 
+import math
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,11 +11,12 @@ from flwr.serverapp import Grid
 from wardround.common.errors import RunError, WardroundError
 from wardround.common.metrics import MetricSums
 from wardround.common.orders import TRAIN, Order, pack_order
-from wardround.common.parameters import Parameters, Schema, check_schema, schema
+from wardround.common.parameters import Parameters
 from wardround.common.study import Study
 from wardround.common.update import SiteUpdate, unpack_update
+from wardround.server.admission import Admission
 from wardround.server.checkpoints import CheckpointStore, Commit, Progress
-from wardround.server.collection import Answer, Node, ask
+from wardround.server.collection import Answer, Mailbox, Node
 from wardround.server.history import (
     Measurement,
     RefusalRecord,
@@ -23,6 +26,7 @@ from wardround.server.history import (
     truncate,
 )
 from wardround.server.measurement import as_measurements, is_better, measure_model, overall
+from wardround.server.selection import select_sites
 from wardround.server.strategies.strategy import Strategy
 
 
@@ -44,12 +48,12 @@ Listener = Callable[[RoundFinished], None]
 
 
 @dataclass(slots=True)
-class _Tally:
+class Tally:
     """What one round has taken in so far."""
 
     number: int
-    expected: Schema
     bytes_down: int = 0
+    norms: list[float] = field(default_factory=list)
     sites: list[SiteRecord] = field(default_factory=list)
     refusals: list[RefusalRecord] = field(default_factory=list)
     sums: dict[str, MetricSums] = field(default_factory=dict)
@@ -73,6 +77,7 @@ class RoundLoop:
         self._store = store
         self._listener = listener
         self._strategy = strategy
+        self._mailbox = Mailbox(grid)
 
     def run(self, initial: Parameters) -> Commit:
         """Train until the last round, or until the metric stops improving.
@@ -106,14 +111,16 @@ class RoundLoop:
     def _round(self, commit: Commit) -> Commit:
         started = time.perf_counter()
         number = commit.progress.round + 1
-        tally = _Tally(number, schema(commit.parameters))
+        tally = Tally(number)
+        for late in self._mailbox.late_answers():
+            tally.refusals.append(RefusalRecord(late.site, f"{late.reason}: not counted."))
         self._strategy.begin(number, commit.parameters)
-        waves = self._strategy.waves(self._nodes)
+        waves = self._strategy.waves(select_sites(self._nodes, self._study, number))
         # A site evaluates what it is sent. Only in a single wave is that the round's own model.
         alone = len(waves) == 1
         measurements = () if alone else self._measure(number - 1, commit.parameters)
         for wave in waves:
-            self._train(tally, wave, commit.progress.best_round, validate=alone)
+            self._train(tally, wave, commit.progress, validate=alone)
         self._require_quorum(tally)
         record = RoundRecord(
             round=number,
@@ -123,24 +130,30 @@ class RoundLoop:
             refusals=tuple(tally.refusals),
             measurements=measurements or as_measurements(tally.sums, "validation", self._study),
         )
-        return self._commit(commit.progress, self._strategy.finish(), record)
+        norms = [norm for norm in tally.norms if not math.isnan(norm)]
+        usual = statistics.median(norms) if norms else math.nan
+        before = replace(commit.progress, usual_norm=usual)
+        return self._commit(before, self._strategy.finish(), record)
 
-    def _train(self, tally: _Tally, wave: Sequence[Node], kept: int, validate: bool) -> None:
+    def _train(self, tally: Tally, wave: Sequence[Node], before: Progress, validate: bool) -> None:
         """Have some sites train the strategy's model, and take their answers in."""
+        model = self._strategy.model()
         order = pack_order(
             Order(
                 self._study.digest,
                 tally.number,
-                self._strategy.model(),
+                model,
                 extras=self._strategy.extras(),
-                kept_round=kept,
+                kept_round=before.best_round,
                 validate=validate,
             )
         )
+        admission = Admission(self._study, tally.number, model, before.usual_norm)
         tally.bytes_down = sum(r.count_bytes() for r in order.array_records.values())
-        for answer in ask(self._grid, wave, TRAIN, lambda _: order, f"round-{tally.number}"):
+        deadline = self._study.federation.deadline_seconds
+        for answer in self._mailbox.ask(wave, TRAIN, order, f"round {tally.number}", deadline):
             try:
-                self._fold(tally, answer)
+                self._fold(tally, answer, admission)
             except WardroundError as error:
                 tally.refusals.append(RefusalRecord(answer.node.site, str(error)))
 
@@ -148,16 +161,14 @@ class RoundLoop:
         order = Order(self._study.digest, number, parameters, split="validation")
         return measure_model(self._grid, self._study, self._nodes, order)
 
-    def _fold(self, tally: _Tally, answer: Answer) -> None:
+    def _fold(self, tally: Tally, answer: Answer, admission: Admission) -> None:
         if answer.content is None:
             raise RunError(_reason(answer))
         update = unpack_update(answer.content, self._study)
-        if (update.digest, update.round) != (self._study.digest, tally.number):
-            msg = f"an update for round {update.round} came in round {tally.number}: not counted."
-            raise RunError(msg)
-        check_schema(update.parameters, tally.expected)
-        self._strategy.fold(update)
-        tally.sites.append(_site_record(update, answer.node.site, tally.bytes_down))
+        model, norm = admission.admit(update)
+        self._strategy.fold(replace(update, parameters=model))
+        tally.norms.append(norm)
+        tally.sites.append(site_record(update, answer.node.site, tally.bytes_down))
         if update.metrics is not None:
             tally.sums[answer.node.site] = update.metrics
 
@@ -199,7 +210,7 @@ class RoundLoop:
             return before
         return replace(before, best_round=record.measured_round, best_value=value)
 
-    def _require_quorum(self, tally: _Tally) -> None:
+    def _require_quorum(self, tally: Tally) -> None:
         needed = min(self._study.federation.minimum_sites, len(self._nodes))
         if len(tally.sites) >= needed:
             return
@@ -216,7 +227,8 @@ def _reason(answer: Answer) -> str:
     return (refusal.reason or refusal.code) if refusal else "no content"
 
 
-def _site_record(update: SiteUpdate, site: str, bytes_down: int) -> SiteRecord:
+def site_record(update: SiteUpdate, site: str, bytes_down: int) -> SiteRecord:
+    """Return what the history keeps of an update."""
     return SiteRecord(
         site=site,
         examinations=update.examinations,

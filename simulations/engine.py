@@ -108,8 +108,11 @@ class InProcessGrid(LocalGrid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Do the work of these messages and return the answers."""
-        return [self._work(self._waiting.pop(i)) for i in message_ids if i in self._waiting]
+        """Do the work of the first of these messages that waits, and return its answer."""
+        for message_id in message_ids:
+            if message_id in self._waiting:
+                return [self._work(self._waiting.pop(message_id))]
+        return []
 
     def _work(self, message: Message) -> Message:
         return run_client(self._app, message, self._contexts[message.metadata.dst_node_id])

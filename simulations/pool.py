@@ -6,6 +6,7 @@ nobody sleeps: workers wait at a pipe, the server waits at all of them.
 """
 
 import multiprocessing
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ from wardround.common.flower.local import rebuild
 from wardround.simulations.engine import CLIENT_APP_RAISED, LocalGrid, run_client
 from wardround.simulations.shared_arrays import Inbox, Outbox, Shell
 
+POLL_SECONDS = 1.0  # how often a caller may look at its deadline
 AHEAD = 2  # messages a worker holds, so that it never waits for the next one
 _Pipe: TypeAlias = "Connection[object, object]"
 HELD_BYTES = 512 * 2**20  # answers that may wait in the server's memory for their turn
@@ -81,10 +83,12 @@ class PoolGrid(LocalGrid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Wait until one of these is answered, and return the answers that are there."""
-        wanted = list(message_ids)
+        """Wait until one of these is answered, a second at most; return what is there."""
+        wanted, until = list(message_ids), time.monotonic() + POLL_SECONDS
         while not any(i in self._held for i in wanted) and self._is_expected(wanted):
             self._receive(wanted)
+            if time.monotonic() >= until:
+                break
         return [self._held.pop(i) for i in wanted if i in self._held]
 
     def close(self) -> None:
@@ -115,7 +119,7 @@ class PoolGrid(LocalGrid):
         listened = [
             w for w in self._workers if w.sent and not (full and not w.sent.keys() & wanted)
         ]
-        ready = wait([worker.pipe for worker in listened])
+        ready = wait([worker.pipe for worker in listened], timeout=POLL_SECONDS)
         for worker in listened:
             if worker.pipe in ready:
                 self._take(worker)

@@ -1,0 +1,83 @@
+"""The checks that an update passes before it counts; one that fails is refused by name."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from wardround.common.compression import CompressionOptions, apply_update, decompress
+from wardround.common.errors import RunError
+from wardround.common.parameters import Parameters, check_schema, schema
+from wardround.common.study import Study
+from wardround.common.update import SiteUpdate
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What an update of one wave must be.
+
+    Attributes:
+        sent: The model that the sites were sent.
+        usual_norm: Median distance that the updates of the round before went; NaN if unknown.
+    """
+
+    study: Study
+    round: int
+    sent: Parameters
+    usual_norm: float
+
+    def admit(self, update: SiteUpdate) -> tuple[Parameters, float]:
+        """Return the site's model, decompressed, and how far it went from the one it was sent.
+
+        Returns:
+            The model and the norm, which is NaN where the study sets no ``norm_limit``.
+
+        Raises:
+            WardroundError: The update is stale, malformed, not finite, or goes too far.
+        """
+        if (update.digest, update.round) != (self.study.digest, self.round):
+            msg = f"an update for round {update.round} came in round {self.round}: not counted."
+            raise RunError(msg)
+        model = self._model(update.parameters)
+        infinite = [name for name, tensor in model.items() if not _is_finite(tensor)]
+        if infinite:
+            msg = f"{len(infinite)} arrays ({infinite[0]}, ...) hold NaN or infinity: not counted."
+            raise RunError(msg)
+        return model, self._checked_norm(model)
+
+    def _model(self, arrays: Parameters) -> Parameters:
+        federation, expected = self.study.federation, schema(self.sent)
+        if federation.compression == "none":
+            check_schema(arrays, expected)
+            return arrays
+        options = CompressionOptions(kept_fraction=federation.kept_fraction)
+        return apply_update(
+            self.sent, decompress(arrays, federation.compression, options, expected)
+        )
+
+    def _checked_norm(self, model: Parameters) -> float:
+        limit = self.study.federation.norm_limit
+        if limit is None:
+            return math.nan
+        norm = distance(model, self.sent)
+        if norm > limit * self.usual_norm:
+            msg = (
+                f"it went {norm:.3g} from the model, {norm / self.usual_norm:.1f} times as far as "
+                f"usual; federation.norm_limit allows {limit:g}: not counted."
+            )
+            raise RunError(msg)
+        return norm
+
+
+def distance(a: Parameters, b: Parameters) -> float:
+    """Return the Euclidean distance of two models over their floating tensors."""
+    squares = [
+        float((a[name] - b[name]).double().square().sum())
+        for name in a
+        if a[name].is_floating_point()
+    ]
+    return math.sqrt(sum(squares))
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())

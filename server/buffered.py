@@ -1,0 +1,127 @@
+"""Asynchronous rounds: the model moves on after K updates, whoever sent them (FedBuff).
+
+Nguyen et al. 2022, algorithm 1: nobody waits for the slowest site. An update that started from an
+older model counts less, by 1 / sqrt(1 + staleness) (section 5). A site contributes to a model at
+most once, so that a fast one does not outvote the others. What arrives when depends on the sites'
+speed, so two runs differ; within a run every update counts once.
+"""
+
+import math
+import time
+from dataclasses import dataclass, replace
+
+from flwr.app import Message
+
+from wardround.common.errors import RunError, WardroundError
+from wardround.common.orders import TRAIN, Order, pack_order
+from wardround.common.parameters import Parameters
+from wardround.common.update import unpack_refusal, unpack_update
+from wardround.server.admission import Admission
+from wardround.server.checkpoints import Commit
+from wardround.server.collection import IDLE_SECONDS, Node
+from wardround.server.history import RefusalRecord, RoundRecord
+from wardround.server.measurement import as_measurements
+from wardround.server.rounds import RoundLoop, Tally, site_record
+
+
+@dataclass(frozen=True, slots=True)
+class _Underway:
+    """An order that is not answered yet, and what its answer will be held against."""
+
+    node: Node
+    admission: Admission
+    bytes_down: int
+
+
+class BufferedLoop(RoundLoop):
+    """The round loop, where a round is a buffer of updates and not a set of sites."""
+
+    def _begin(self, initial: Parameters) -> Commit:
+        self._underway: dict[str, _Underway] = {}
+        return super()._begin(initial)
+
+    def _round(self, commit: Commit) -> Commit:
+        started = time.perf_counter()
+        number = commit.progress.round + 1
+        tally = Tally(number)
+        self._strategy.begin(number, commit.parameters)
+        self._dispatch(commit, number)
+        wanted = min(self._study.federation.buffer_size or 1, len(self._nodes))
+        while len(tally.sites) < wanted:
+            if not self._underway:
+                reasons = "; ".join(f"{r.site}: {r.reason}" for r in tally.refusals)
+                msg = f"model {number} has {len(tally.sites)} of {wanted} updates ({reasons})."
+                raise RunError(msg)
+            self._collect(tally, commit)
+        record = RoundRecord(
+            round=number,
+            measured_round=number - 1,
+            seconds=time.perf_counter() - started,
+            sites=tuple(tally.sites),
+            refusals=tuple(tally.refusals),
+            measurements=as_measurements(tally.sums, "validation", self._study),
+        )
+        return self._commit(commit.progress, self._strategy.finish(), record)
+
+    def _dispatch(self, commit: Commit, number: int) -> None:
+        """Send the newest model to every site that has nothing to do."""
+        busy = {order.node.node_id for order in self._underway.values()}
+        idle = [node for node in self._nodes if node.node_id not in busy]
+        order = Order(
+            self._study.digest,
+            number,
+            commit.parameters,
+            extras=self._strategy.extras(),
+            kept_round=commit.progress.best_round,
+        )
+        content = pack_order(order)
+        size = sum(record.count_bytes() for record in content.array_records.values())
+        admission = Admission(self._study, number, commit.parameters, commit.progress.usual_norm)
+        messages = [
+            self._grid.create_message(content, TRAIN, node.node_id, f"model {number}")
+            for node in idle
+        ]
+        for node, message_id in zip(idle, self._grid.push_messages(messages), strict=True):
+            self._underway[message_id] = _Underway(node, admission, size)
+
+    def _collect(self, tally: Tally, commit: Commit) -> None:
+        """Take in what has been answered; more than the buffer holds waits for the next model."""
+        replies = list(self._grid.pull_messages(list(self._underway)))
+        for reply in replies:
+            order = self._underway.pop(reply.metadata.reply_to_message_id)
+            try:
+                self._take(tally, commit, order, reply)
+            except WardroundError as error:
+                tally.refusals.append(RefusalRecord(order.node.site, str(error)))
+        if not replies:
+            time.sleep(IDLE_SECONDS)
+
+    def _take(self, tally: Tally, commit: Commit, order: _Underway, reply: Message) -> None:
+        if reply.has_error():
+            raise RunError(reply.error.reason or "the site failed")
+        refusal = unpack_refusal(reply.content)
+        if refusal is not None:
+            raise RunError(refusal.reason or refusal.code)
+        update = unpack_update(reply.content, self._study)
+        model, norm = order.admission.admit(update)
+        staleness = tally.number - order.admission.round
+        self._strategy.fold(
+            replace(update, parameters=_moved(model, order.admission.sent, commit, staleness))
+        )
+        tally.norms.append(norm)
+        tally.sites.append(site_record(update, order.node.site, order.bytes_down))
+        if update.metrics is not None and staleness == 0:
+            tally.sums[order.node.site] = update.metrics
+
+
+def _moved(model: Parameters, sent: Parameters, commit: Commit, staleness: int) -> Parameters:
+    """Return the newest model moved as the site moved an older one, less far if it was older."""
+    if staleness == 0:
+        return model
+    share = 1 / math.sqrt(1 + staleness)
+    return {
+        name: (
+            newest + share * (model[name] - sent[name]) if newest.is_floating_point() else newest
+        )
+        for name, newest in commit.parameters.items()
+    }
