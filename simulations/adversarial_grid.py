@@ -10,14 +10,49 @@ from dataclasses import dataclass, field
 import torch
 from flwr.app import Message, RecordDict
 
+from wardround.common.compression import (
+    CompressionOptions,
+    apply_update,
+    compress,
+    decompress,
+    update_of,
+)
 from wardround.common.orders import TRAIN
-from wardround.common.parameters import Parameters, from_array_record, to_array_record
+from wardround.common.parameters import (
+    Parameters,
+    from_array_record,
+    schema,
+    to_array_record,
+)
 from wardround.common.seeds import generator_for
 from wardround.simulations.adversaries import Role
 from wardround.simulations.attacks import OMNISCIENT, forge_update
 from wardround.simulations.engine import LocalGrid
 
 _MODEL = "model"
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """How the sites' models travel; a hostile site that compresses keeps no residual."""
+
+    kind: str = "none"
+    options: CompressionOptions = field(default_factory=CompressionOptions)
+
+    def read(self, reply: Message, start: Parameters) -> Parameters | None:
+        """Return the model in an answer, None where it is an error or a refusal."""
+        if reply.has_error() or _MODEL not in reply.content.array_records:
+            return None
+        arrays = from_array_record(reply.content.array_records[_MODEL])
+        if self.kind == "none":
+            return arrays
+        return apply_update(start, decompress(arrays, self.kind, self.options, schema(start)))
+
+    def write(self, model: Parameters, start: Parameters) -> Parameters:
+        """Return the arrays that a site would send for a model."""
+        if self.kind == "none":
+            return model
+        return compress(update_of(model, start), self.kind, self.options)[0]
 
 
 @dataclass(slots=True)
@@ -47,8 +82,11 @@ class _Campaign:
 class AdversarialGrid(LocalGrid):
     """Passes everything on to another grid, and rewrites what hostile sites answer to training."""
 
-    def __init__(self, inner: LocalGrid, roles: Mapping[int, Role], run_id: int) -> None:
+    def __init__(
+        self, inner: LocalGrid, roles: Mapping[int, Role], run_id: int, wire: Wire | None = None
+    ) -> None:
         super().__init__({}, run_id)
+        self._wire = wire or Wire()
         self._inner = inner
         self._roles = dict(roles)
         self._campaigns: dict[str, _Campaign] = {}
@@ -120,18 +158,21 @@ class AdversarialGrid(LocalGrid):
         self._held[message_id] = reply
         campaign = self._campaigns.get(message_id)
         if campaign is not None and message_id in campaign.honest:
-            campaign.honest[message_id] = _model_of(reply) or {}
+            campaign.honest[message_id] = self._wire.read(reply, campaign.start) or {}
 
     def _answer(self, message_id: str) -> Message:
         reply = self._held.pop(message_id)
         campaign = self._campaigns.pop(message_id, None)
-        own = _model_of(reply) if campaign is not None else None
-        if campaign is None or message_id not in campaign.roles or own is None:
+        if campaign is None or message_id not in campaign.roles:
+            return reply
+        own = self._wire.read(reply, campaign.start)
+        if own is None:
             return reply
         site = str(reply.content.config_records["header"]["site"])
         forged = _forge(campaign, campaign.roles[message_id], own, site)
         records = {name: record for name, record in reply.content.items() if name != _MODEL}
-        reply.content = RecordDict({**records, _MODEL: to_array_record(forged)})
+        sent = to_array_record(self._wire.write(forged, campaign.start))
+        reply.content = RecordDict({**records, _MODEL: sent})
         return reply
 
 
@@ -151,10 +192,3 @@ def _forge(campaign: _Campaign, role: Role, own: Parameters, site: str) -> Param
         sent = forge_update(role.kind, role.strength, update, honest, drawing)
         forged[name] = (start.float() + sent).to(tensor.dtype)
     return forged
-
-
-def _model_of(reply: Message) -> Parameters | None:
-    """Return the model in an answer, None where it is an error or a refusal."""
-    if reply.has_error() or _MODEL not in reply.content.array_records:
-        return None
-    return from_array_record(reply.content.array_records[_MODEL])

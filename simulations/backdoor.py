@@ -7,36 +7,42 @@ from pathlib import Path
 from torch import nn
 
 from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.session import Workbench
 from wardround.client.site import open_site
+from wardround.client.site_state import SiteState
 from wardround.client.training.inference import evaluating, predict
-from wardround.common.networks import build_network
-from wardround.common.parameters import Parameters, write_parameters
+from wardround.common.parameters import write_parameters
 from wardround.common.study import Study
 from wardround.simulations.adversaries import has_backdoor, target_of
 from wardround.simulations.attacks import put_trigger
 from wardround.simulations.measurements import KEPT
 from wardround.simulations.run_folder import ALL_SITES, FEDERATED, MetricRow
+from wardround.simulations.training import TrainedModel
 
 BACKDOOR_SUCCESS = "backdoor-success"
 _CHUNK = 64
 
 
 def backdoor_rows(
-    folders: Sequence[Path], study: Study, parameters: Parameters
+    folders: Sequence[Path], study: Study, model: TrainedModel
 ) -> Iterator[MetricRow]:
     """Yield a row a site and one for all: the share of triggered test images that obey.
 
     Images that are of the target class anyhow are left out. Nothing where no adversary of the study
     plants a backdoor.
+
+    Args:
+        model: The federated one, which each site completes where it has a part of its own.
     """
     if not has_backdoor(study):
         return
-    network = build_network(study, study.federation.seed)
-    write_parameters(network, parameters)
+    bench = Workbench.build(study, "cpu")
     obeyed = counted = 0
     for folder in folders:
         site = open_site(folder)
-        hits, support = count_obeying(network, open_cohorts(site, study).test, study)
+        state = SiteState(site.state_folder, study.digest)
+        write_parameters(bench.network, bench.own_model(state, model.round, model.parameters))
+        hits, support = count_obeying(bench.network, open_cohorts(site, study).test, study)
         obeyed, counted = obeyed + hits, counted + support
         if support:
             yield _row(site.name, hits, support)

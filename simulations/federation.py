@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from wardround.client.app import app as client_app
 from wardround.client.app import close_sessions
 from wardround.client.device import choose_device
+from wardround.common.compression import CompressionOptions
 from wardround.common.errors import InputError, known_names
 from wardround.common.flower.local import SUPERLINK_NODE_ID
 from wardround.common.seeds import derive_seed
@@ -20,7 +21,7 @@ from wardround.common.study import Study
 from wardround.server.app import Outcome, make_server_app
 from wardround.server.checkpoints import Commit
 from wardround.server.rounds import Listener
-from wardround.simulations.adversarial_grid import AdversarialGrid
+from wardround.simulations.adversarial_grid import AdversarialGrid, Wire
 from wardround.simulations.adversaries import Role, cast_roles
 from wardround.simulations.engine import InProcessGrid, LocalGrid, site_contexts
 from wardround.simulations.poisoning import give_role, poisonable_app
@@ -125,7 +126,9 @@ def open_grid(
         plan = WorkerPlan(devices, machine.threads_for(len(devices)), load)
         grid = PoolGrid(app, contexts, run_id, plan)
     if roles:
-        grid = AdversarialGrid(grid, roles, run_id)
+        options = CompressionOptions(kept_fraction=study.federation.kept_fraction)
+        wire = Wire(study.federation.compression, options)
+        grid = AdversarialGrid(grid, roles, run_id, wire)
     try:
         yield grid
     finally:

@@ -179,7 +179,7 @@ class _Run:
                 others = [load_trained(self._out, baseline.name) for baseline in baselines]
                 models = [self._federated, *(model for model in others if model is not None)]
                 self._tested.extend(cross_site_rows(grid, self._study, models))
-                attacked = backdoor_rows(sites.folders, self._study, self._federated.parameters)
+                attacked = backdoor_rows(sites.folders, self._study, self._federated)
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"
                 write_samples(samples, sites.folders, self._study, self._federated)
