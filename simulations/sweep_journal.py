@@ -144,7 +144,7 @@ class Draw:
         from optuna.trial import TrialState
 
         self._trial.set_user_attr(_SECONDS, seconds)
-        self._trial.set_user_attr(_REASON, reason)
+        self._trial.set_user_attr(_REASON, reason or "no reason was given.")
         self._study.tell(self._trial, state=TrialState.FAIL)
 
     def forget(self) -> None:

@@ -1,4 +1,4 @@
-"""The charts of a sweep: its course, each parameter by itself, all parameters together."""
+"""The charts of a sweep: its course, and the score by each parameter."""
 
 import html
 import json
@@ -53,34 +53,11 @@ def draw_slices(contents: SweepContents) -> list[Chart]:
             html.escape(parameter.key),
             f"{metric_title(metric)} (validation)",
             320,
-            x={"type": _axis_type(parameter)},
+            x=_axis(parameter),
         )
         caption = f"{sentence_title(metric)} on validation patients by {parameter.key}."
         charts.append(Chart(caption, page_json(traces, layout)))
     return charts
-
-
-def draw_together(contents: SweepContents) -> Chart | None:
-    """Return parallel coordinates of the finished trials; None for one parameter or one trial."""
-    trials = [trial for trial in _scored(contents) if trial.status == "finished"]
-    if len(contents.parameters) < 2 or len(trials) < 2:
-        return None
-    metric = contents.facts.metric
-    values = [trial.value for trial in trials]
-    dimensions = [_dimension(parameter, trials) for parameter in contents.parameters]
-    dimensions.append({"label": metric_title(metric), "values": values})
-    trace: Json = {
-        "type": "parcoords",
-        "dimensions": dimensions,
-        "line": {
-            "color": values,
-            "colorscale": "Cividis",
-            "reversescale": not higher_is_better(metric),
-        },
-    }
-    layout = page_layout("", "", 420) | {"margin": {"l": 90, "r": 60, "t": 60, "b": 30}}
-    caption = "Every finished trial as a line through its values; drag along an axis to pick."
-    return Chart(caption, page_json([trace], layout))
 
 
 def _scored(contents: SweepContents) -> list[Trial]:
@@ -112,33 +89,8 @@ def _place(parameter: Parameter, trial: Trial) -> object:
     return html.escape(print_value(value)) if isinstance(parameter, Choice) else value
 
 
-def _axis_type(parameter: Parameter) -> str:
+def _axis(parameter: Parameter) -> Json:
     if isinstance(parameter, Choice):
-        return "category"
-    return "log" if parameter.is_log else "linear"
-
-
-def _dimension(parameter: Parameter, trials: Sequence[Trial]) -> Json:
-    """Return one axis of the parallel coordinates; it has no logarithms and no names of its own."""
-    label = html.escape(parameter.key.rpartition(".")[2])
-    drawn = [trial.changes[parameter.key] for trial in trials]
-    if isinstance(parameter, Choice):
-        known = [json.loads(line) for line in parameter.values]
-        return {
-            "label": label,
-            "values": [known.index(value) for value in drawn],
-            "range": [0, len(known) - 1],
-            "tickvals": list(range(len(known))),
-            "ticktext": [html.escape(print_value(value)) for value in known],
-        }
-    if not parameter.is_log:
-        return {"label": label, "values": drawn, "range": [parameter.low, parameter.high]}
-    low, high = math.log10(parameter.low), math.log10(parameter.high)
-    ticks = [low + (high - low) * step / 4 for step in range(5)]
-    return {
-        "label": label,
-        "values": [math.log10(value) for value in drawn],
-        "range": [low, high],
-        "tickvals": ticks,
-        "ticktext": [f"{10**tick:.2g}" for tick in ticks],
-    }
+        known = [html.escape(print_value(json.loads(line))) for line in parameter.values]
+        return {"type": "category", "categoryorder": "array", "categoryarray": known}
+    return {"type": "log" if parameter.is_log else "linear", "exponentformat": "power"}

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from wardround.simulations.report.page import FOLDER, content_hash, load_plotly, load_template
-from wardround.simulations.report.sweep_figures import draw_course, draw_slices, draw_together
+from wardround.simulations.report.sweep_figures import draw_course, draw_slices
 from wardround.simulations.report.wording import metric_title, number, sentence_title
 from wardround.simulations.sweep_folder import SweepContents, Trial, print_value
 
@@ -25,7 +25,7 @@ def write_sweep_report(folder: Path, contents: SweepContents) -> Path:
         details=explain(contents),
         score_title=sentence_title(contents.facts.metric),
         rows=[(trial, table_row(trial, contents)) for trial in contents.trials],
-        charts=[draw_course(contents), *draw_slices(contents), draw_together(contents)],
+        charts=[draw_course(contents), *draw_slices(contents)],
         command=shlex.join(contents.facts.command),
         next_command=next_command(folder, contents),
         style=(FOLDER / "page.css").read_text(encoding="utf-8"),

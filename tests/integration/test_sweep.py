@@ -14,8 +14,10 @@ from wardround.common.errors import RunError
 from wardround.common.study import load_study
 from wardround.simulations import sweep as sweeping
 from wardround.simulations.federation import Machine
+from wardround.simulations.search_space import parse_parameters
 from wardround.simulations.sweep import SweepRequest, resume_sweep, sweep
 from wardround.simulations.sweep_folder import Trial
+from wardround.simulations.sweep_journal import Journal
 
 LEARNING_RATE = "training.learning_rate=1e-4..1e-1:log"
 BATCH_SIZE = "training.batch_size=2,4"
@@ -121,6 +123,17 @@ def test_an_interrupted_trial_is_trained_again_with_its_values(
     assert [row["trial"] for row in rows(out)] == ["1", "2", "3"]
     assert tried[1] == tried[2]
     assert len(tried) == 4
+
+
+def test_a_trial_whose_process_was_killed_is_drawn_again(tiny_study, tmp_path: Path) -> None:
+    space = parse_parameters([LEARNING_RATE], load_study(tiny_study.study))
+    at_work = Journal(tmp_path / "journal", space, 0, higher_is_better=True).draw()
+    journal = Journal(tmp_path / "journal", space, 0, higher_is_better=True)
+    journal.forget_unfinished()
+    again = journal.draw()
+    assert (again.number, again.changes) == (at_work.number, at_work.changes) == (1, again.changes)
+    again.finish(0.5, seconds=1.0)
+    assert [trial.value for trial in journal.trials()] == [0.5]
 
 
 def test_the_search_finds_the_good_end_of_a_range(
