@@ -3,6 +3,7 @@
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -52,7 +53,8 @@ class StockStrategy:
         self._number, self._model, self._replies = number, parameters, []
         self._others = WeightedMean()
         arrays = to_array_record(self._for_it(parameters))
-        list(self._strategy.configure_train(number, arrays, ConfigRecord(), self._grid))
+        with _quiet():
+            list(self._strategy.configure_train(number, arrays, ConfigRecord(), self._grid))
 
     def model(self) -> Parameters:
         """Return the round's model."""
@@ -79,7 +81,8 @@ class StockStrategy:
         """
         name = type(self._strategy).__name__
         try:
-            record, _ = self._strategy.aggregate_train(self._number, self._replies)
+            with _quiet():
+                record, _ = self._strategy.aggregate_train(self._number, self._replies)
         except Exception as error:  # a stock class refuses in many ways
             logger.exception("stock strategy %s failed", name)
             msg = f"Flower's {name} could not combine {len(self._replies)} updates: {error}"
@@ -177,6 +180,18 @@ class _Nodes(Grid):
     ) -> Iterable[Message]:
         """Return nothing."""
         return []
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Flower's account of each round, which ours holds too, from the screen."""
+    theirs = logging.getLogger("flwr")
+    before = theirs.level
+    theirs.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        theirs.setLevel(before)
 
 
 def _accepted(stock: type, plan: StrategyPlan) -> dict[str, float | int]:
