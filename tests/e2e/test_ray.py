@@ -1,6 +1,8 @@
 """Whole runs through Flower's own engine on Ray, with real processes."""
 
+import os
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,31 +15,40 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'wardround[
 psutil = pytest.importorskip("psutil", reason="psutil is not installed; Ray brings it")
 pytestmark = pytest.mark.slow
 
-RAY_WORDS = ("raylet", "gcs_server", "ray::", "ray/dashboard", "ray/_private")
+MARK = "WARDROUND_TEST_RAY"
 
 
-def ray_processes() -> set[int]:
-    found = set()
-    for process in psutil.process_iter(["cmdline", "status"]):
-        words = " ".join(process.info["cmdline"] or ())
-        is_dead = process.info["status"] == psutil.STATUS_ZOMBIE
-        if any(word in words for word in RAY_WORDS) and not is_dead:
-            found.add(process.pid)
-    return found
+@pytest.fixture
+def left_over(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Tell which processes started by this test are still there, by a variable they inherit."""
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv(MARK, mark)
 
+    def find() -> list[str]:
+        found = []
+        for process in psutil.process_iter(["pid", "status", "name", "environ"]):
+            facts = process.info
+            is_dead = facts["status"] == psutil.STATUS_ZOMBIE or facts["pid"] == os.getpid()
+            if not is_dead and (facts["environ"] or {}).get(MARK) == mark:
+                found.append(facts["name"])
+        return found
 
-def left_over(before: set[int], seconds: float = 20.0) -> set[int]:
-    """A worker whose raylet is gone needs a moment to leave a busy machine."""
-    until = time.monotonic() + seconds
-    while (left := ray_processes() - before) and time.monotonic() < until:
-        time.sleep(0.2)
-    return left
+    def wait(seconds: float = 20.0) -> list[str]:
+        # A worker whose raylet is gone needs a moment to leave a busy machine.
+        until = time.monotonic() + seconds
+        while (left := find()) and time.monotonic() < until:
+            time.sleep(0.2)
+        return left
+
+    return wait
 
 
 def test_ray_trains_the_model_that_one_process_trains(
-    tiny_study, wardround: Callable[..., object], tmp_path: Path
+    tiny_study,
+    wardround: Callable[..., object],
+    tmp_path: Path,
+    left_over: Callable[..., list[str]],
 ) -> None:
-    before = ray_processes()
     models = {}
     for engine in ("in-process", "ray"):
         out = tmp_path / engine
@@ -47,13 +58,15 @@ def test_ray_trains_the_model_that_one_process_trains(
         )
         assert said.code == 0, said.err
         models[engine] = load_file(out / "models" / "federated.safetensors")
-    assert not left_over(before)
+    assert not left_over()
     assert models["ray"].keys() == models["in-process"].keys()
     for name, expected in models["in-process"].items():
         assert abs(models["ray"][name] - expected).max() <= 1e-5, name
 
 
-def test_a_site_that_raises_answers_with_an_error_and_the_others_go_on() -> None:
+def test_a_site_that_raises_answers_with_an_error_and_the_others_go_on(
+    left_over: Callable[..., list[str]],
+) -> None:
     from wardround.common.flower.ray_runtime import PARTITION_ID, RayPlan, open_ray
 
     class Sites(ClientApp):  # defined here, so that it travels to the actors by value
@@ -63,7 +76,6 @@ def test_a_site_that_raises_answers_with_an_error_and_the_others_go_on() -> None
                 raise ValueError
             return Message(RecordDict({"n": ConfigRecord({"n": number})}), reply_to=message)
 
-    before = ray_processes()
     with open_ray(Sites(), RayPlan(sites=3, cpus=2)) as grid:
         nodes = list(grid.get_node_ids())
         assert len(nodes) == 3
@@ -73,4 +85,5 @@ def test_a_site_that_raises_answers_with_an_error_and_the_others_go_on() -> None
             numbers = [reply.content["n"]["n"] for reply in replies if not reply.has_error()]
             assert sorted(numbers) == [0, 2]
             assert sum(reply.has_error() for reply in replies) == 1
-    assert not left_over(before)
+        assert left_over(0)  # else the count below would count nothing
+    assert not left_over()
