@@ -9,7 +9,6 @@ first strategy's run trains the comparison models, the others only the federatio
 
 import argparse
 import json
-import math
 import statistics
 import subprocess
 import sys
@@ -104,8 +103,7 @@ def _print_table(jobs: list[Job], results: list[dict[str, object] | None]) -> No
 
 def _mean_and_worst(result: dict[str, object], model: str) -> tuple[float, float]:
     sites = result["sites"]
-    values = [site[model] for site in sites]  # type: ignore[union-attr] # JSON of our own
-    values = [value for value in values if not math.isnan(value)]
+    values = [site[model] for site in sites if site[model] is not None]  # type: ignore[union-attr]
     return statistics.mean(values), min(values)
 
 

@@ -2,12 +2,13 @@
 
 import json
 import math
+import statistics
 import sys
 from pathlib import Path
 
 from wardround.simulations.preparation import PreparedSites
 from wardround.simulations.report.contents import RunContents, read_contents
-from wardround.simulations.report.verdict import SiteVerdict, judge
+from wardround.simulations.report.verdict import SiteVerdict, Verdict, judge
 from wardround.simulations.report.wording import compose_headline, metric_title, number, signed
 from wardround.simulations.run_folder import ALL_SITES, FEDERATED, POOLED, value_of
 
@@ -89,7 +90,7 @@ def _as_json(contents: RunContents) -> dict[str, object]:
         "details": list(headline.details),
         "metric": verdict.metric,
         "sites": [_site(site) for site in verdict.sites],
-        "mean": _site(verdict.mean),
+        "mean": _mean(verdict),
         ALL_SITES: merged,
         "best_round": contents.facts.best_round,
         "seconds": contents.facts.seconds,
@@ -106,3 +107,12 @@ def _site(site: SiteVerdict) -> dict[str, object]:
         "gain": site.gain,
         "outcome": site.outcome,
     }
+
+
+def _mean(verdict: Verdict) -> dict[str, object]:
+    """Return the mean over the hospitals; of a run without comparison the federated one alone."""
+    if verdict.compared:
+        return _site(verdict.mean)
+    values = [site.federated for site in verdict.sites if not math.isnan(site.federated)]
+    mean = statistics.mean(values) if values else math.nan
+    return {**_site(verdict.mean), "federated": mean}
