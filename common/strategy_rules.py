@@ -124,6 +124,12 @@ def _objective_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
             "read a mean gradient off the distance walked (Karimireddy et al. 2020, option II), "
             "and only sgd walks along gradients: set training.optimiser = 'sgd'."
         )
+    if plan.combination == "fair-mean" and training.optimiser != "sgd":
+        yield (
+            f"training.optimiser = {training.optimiser!r} does not fit 'fair-mean', which weighs "
+            "each change by 1 / learning rate (Li et al. 2020, algorithm 2), and only sgd's "
+            "changes are that long: set training.optimiser = 'sgd'."
+        )
     if plan.objective == "contrastive":
         if study.study.task != "classification":
             yield (

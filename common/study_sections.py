@@ -133,7 +133,7 @@ class StrategyOptions(Section):
     mixture: Fraction = 0.5  # mixture: alpha of APFL, the personal model's part
     finetune_steps: PositiveInt | None = None  # fine-tune: steps; those of a round if absent
     # The combination.
-    fairness: NonNegative = 1.0  # fair-mean: q of q-FedAvg; 0 makes all sites equal
+    fairness: NonNegative = 0.1  # fair-mean: q of q-FedAvg; 0 makes all sites equal
     assumed_hostile: Annotated[int, Field(ge=0)] = 1  # robust rules: sites that may lie
     norm_bound: Positive | None = None  # norm-bounded-mean, centred-clipping; None: their median
     weight_cap: Annotated[float, Field(ge=1)] | None = 2.0  # robust rules: times the median site

@@ -108,6 +108,7 @@ def test_choices_that_do_not_fit_are_refused_with_the_reason(
     ("strategy", "changes", "words"),
     [
         ("scaffold", {"training.optimiser": "adam"}, "set training.optimiser = 'sgd'"),
+        ("qfedavg", {"training.optimiser": "adamw"}, "set training.optimiser = 'sgd'"),
         ("fedbn", {"model.normalisation": "none"}, "set model.normalisation"),
         ("fedbn", {"model.normalisation": "default"}, "set model.normalisation"),
         ("ditto", {"training.precision": "float16"}, "'bfloat16' or 'float32'"),
