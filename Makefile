@@ -44,9 +44,13 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One thread a process: with small tensors more only wait for each other.
+# One thread a process: with small tensors more only wait for each other. The end-to-end tests count
+# and kill processes, so they run alone.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu" --cov --cov-report=term $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu" --cov --cov-report= --cov-fail-under=0 \
+	  $(PYTEST_FLAGS) tests/unit tests/integration
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu" --cov --cov-append --cov-report=term \
+	  $(PYTEST_FLAGS) tests/e2e
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
