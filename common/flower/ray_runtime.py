@@ -11,6 +11,8 @@ way that takes both apps as objects and runs in this process. Each assumption ha
 
 import logging
 import os
+import socket
+import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -26,6 +28,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from wardround.common.errors import RunError
 from wardround.common.flower.local import Run, claim_identity
+from wardround.common.flower.ray_seclusion import surroundings_of_ray
 
 if TYPE_CHECKING:
     from flwr.app import ConfigRecordValues
@@ -34,13 +37,7 @@ if TYPE_CHECKING:
 PARTITION_ID: str = _PARTITION_ID  # the key of a node's configuration that tells the nodes apart
 POLL_SECONDS = 0.05
 STOP_SECONDS = 10.0
-
-# Ray's dashboard process, started even with include_dashboard=False, asks the clouds' metadata
-# addresses over plain HTTP where it runs, and has no setting against it: Ray's own processes on
-# this machine get a proxy that nobody answers at. Their own talk is gRPC on the loopback.
-_NOBODY = "http://127.0.0.1:9"
-_QUIET = {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}  # else Ray warns of its own future
-NO_LOOKUPS = {"http_proxy": _NOBODY, "no_proxy": "localhost,127.0.0.1"}
+_TMP = "/tmp" if os.name == "posix" else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +60,12 @@ class RayPlan:
     cpus: int = 1
     gpus: int = 0
 
-    def backend(self) -> "BackendConfig":
-        """Return it as Flower's backend configuration."""
+    def backend(self, folder: str) -> "BackendConfig":
+        """Return it as Flower's backend configuration.
+
+        Args:
+            folder: For the logs, sockets and overflowing memory of a Ray on this machine.
+        """
         start: dict[str, ConfigRecordValues] = {
             "include_dashboard": False,
             "logging_level": logging.ERROR,
@@ -73,8 +74,7 @@ class RayPlan:
         if self.address is not None:
             start["address"] = self.address
         else:
-            # On the loopback address Ray listens to this machine only, and does not try 8.8.8.8.
-            start["address"], start["_node_ip_address"] = "local", "127.0.0.1"
+            start["address"], start["_temp_dir"] = "local", folder
             start["num_cpus"], start["num_gpus"] = self.cpus, self.gpus
         each: dict[str, ConfigRecordValues] = {
             "num_cpus": self.cpus_per_site,
@@ -93,8 +93,14 @@ def open_ray(client_app: ClientApp, plan: RayPlan) -> Iterator[Grid]:
     Raises:
         RunError: Ray does not start, or ends early.
     """
-    with _environment(_QUIET if plan.address else _QUIET | NO_LOOKUPS), _silence():
-        engine = _Engine(client_app, plan)
+    _require_answer(plan.address)
+    with (
+        surroundings_of_ray(is_local=plan.address is None),
+        _silence(),
+        # Short, as a socket's path may have 107 letters; Ray itself would leave its logs behind.
+        tempfile.TemporaryDirectory(prefix="ray-", dir=_TMP, ignore_cleanup_errors=True) as folder,
+    ):
+        engine = _Engine(client_app, plan, folder)
         try:
             yield RayGrid(engine, plan.sites)
         finally:
@@ -104,11 +110,12 @@ def open_ray(client_app: ClientApp, plan: RayPlan) -> Iterator[Grid]:
 class _Engine:
     """Flower's engine in a thread of its own."""
 
-    def __init__(self, client_app: ClientApp, plan: RayPlan) -> None:
+    def __init__(self, client_app: ClientApp, plan: RayPlan, folder: str) -> None:
         self._handover: Queue[Grid] = Queue()
         self._done = threading.Event()
         self._failure: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(client_app, plan), daemon=True)
+        arguments = (client_app, plan.sites, plan.backend(folder))
+        self._thread = threading.Thread(target=self._run, args=arguments, daemon=True)
         self._thread.start()
 
     def grid(self) -> Grid:
@@ -140,7 +147,7 @@ class _Engine:
             ray.shutdown()
             self._thread.join(STOP_SECONDS)
 
-    def _run(self, client_app: ClientApp, plan: RayPlan) -> None:
+    def _run(self, client_app: ClientApp, sites: int, backend: "BackendConfig") -> None:
         from flwr.simulation import run_simulation
 
         server_app = ServerApp()
@@ -151,7 +158,7 @@ class _Engine:
             self._done.wait()
 
         try:
-            run_simulation(server_app, client_app, plan.sites, "ray", plan.backend())
+            run_simulation(server_app, client_app, sites, "ray", backend)
         except BaseException as error:  # told to whoever works with the grid, by check()
             self._failure = error
 
@@ -209,22 +216,32 @@ class RayGrid(Grid):
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
         """Push, then pull until all have answered or the time is over."""
-        self._engine.check()
-        return self._inner.send_and_receive(messages, timeout=timeout)
+        until = None if timeout is None else time.monotonic() + timeout
+        waiting, replies = set(self.push_messages(messages)), list[Message]()
+        while waiting and (until is None or time.monotonic() < until):
+            for reply in self.pull_messages(waiting):
+                replies.append(reply)
+                waiting.discard(reply.metadata.reply_to_message_id)
+            time.sleep(POLL_SECONDS)
+        return replies
 
 
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set variables for the processes that Ray starts, and leave none of them behind."""
-    before = dict(os.environ)
-    os.environ.update(values)
+def _require_answer(address: str | None) -> None:
+    """Refuse at once an address that Ray would try for minutes.
+
+    Raises:
+        RunError: Nobody listens there.
+    """
+    host, _, port = (address or "").rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        return  # "auto", or a form that Ray itself must judge
     try:
-        yield
-    finally:
-        for name in (*values, "PYTHONPATH"):  # Flower writes the latter
-            os.environ.pop(name, None)
-            if name in before:
-                os.environ[name] = before[name]
+        socket.create_connection((host.strip("[]"), int(port)), timeout=STOP_SECONDS).close()
+    except (OSError, OverflowError):
+        msg = (
+            f"no Ray answers at {address}: check --ray-address, or leave it out to start one here."
+        )
+        raise RunError(msg) from None
 
 
 @contextmanager

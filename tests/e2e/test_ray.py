@@ -43,6 +43,17 @@ def left_over(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     return wait
 
 
+def listening() -> set[str]:
+    """Return the addresses at which this process and its children can be reached."""
+    this = psutil.Process()
+    return {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in (this, *this.children(recursive=True))
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
 def test_ray_trains_the_model_that_one_process_trains(
     tiny_study,
     wardround: Callable[..., object],
@@ -86,4 +97,5 @@ def test_a_site_that_raises_answers_with_an_error_and_the_others_go_on(
             assert sorted(numbers) == [0, 2]
             assert sum(reply.has_error() for reply in replies) == 1
         assert left_over(0)  # else the count below would count nothing
+        assert listening() == {"127.0.0.1"}
     assert not left_over()

@@ -14,8 +14,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
 from wardround.common.errors import InputError, RunError
-from wardround.common.flower import ray_runtime
 from wardround.common.flower.ray_runtime import PARTITION_ID, RayPlan, open_ray
+from wardround.common.flower.ray_seclusion import SECLUDED, surroundings_of_ray
 from wardround.simulations.ray import PlacedClientApp, RayOptions
 
 needs_ray = pytest.mark.skipif(
@@ -49,16 +49,16 @@ def test_flower_numbers_its_nodes_under_the_key_we_read() -> None:
 def test_ray_knows_every_word_of_the_plan(address: str | None) -> None:
     import ray
 
-    backend = RayPlan(sites=2, address=address).backend()
-    known = set(inspect.signature(ray.init).parameters) | {"_node_ip_address"}
+    backend = RayPlan(sites=2, address=address).backend("/tmp/folder")
+    known = set(inspect.signature(ray.init).parameters) | {"_temp_dir"}
     assert set(backend["init_args"]) <= known
     assert set(backend["client_resources"]) == {"num_cpus", "num_gpus"}
 
 
 def test_a_clusters_size_is_not_told_to_it() -> None:
     # ray.init refuses num_cpus and num_gpus beside the address of a running cluster.
-    start = RayPlan(sites=2, address="10.0.0.1:6379").backend()["init_args"]
-    assert not {"num_cpus", "num_gpus", "_node_ip_address"} & set(start)
+    start = RayPlan(sites=2, address="10.0.0.1:6379").backend("/tmp/folder")["init_args"]
+    assert not {"num_cpus", "num_gpus", "_temp_dir"} & set(start)
 
 
 @needs_ray
@@ -81,12 +81,25 @@ def test_rays_look_ups_for_a_cloud_do_not_leave_the_machine(
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    for name, value in ray_runtime.NO_LOOKUPS.items():
+    for name, value in SECLUDED.items():
         monkeypatch.setenv(name, value)
     assert usage_lib.get_cloud_from_metadata_requests() == "unknown"
     assert set(asked) == {"127.0.0.1"}
 
 
+@needs_ray
+def test_a_ray_of_this_machine_has_the_loopback_address_and_a_cluster_its_own() -> None:
+    from ray._private import ray_constants, services
+
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with surroundings_of_ray(is_local=True):
+        assert services.get_node_ip_address() == "127.0.0.1"
+    assert before == ray_constants.ENABLE_RAY_CLUSTER
+    with surroundings_of_ray(is_local=False):
+        assert before == ray_constants.ENABLE_RAY_CLUSTER
+
+
+@needs_ray
 def test_an_engine_that_does_not_start_is_an_error_and_no_endless_wait(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -102,6 +115,7 @@ def test_an_engine_that_does_not_start_is_an_error_and_no_endless_wait(
         pass
 
 
+@needs_ray
 def test_the_environment_is_afterwards_what_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, str] = {}
 
@@ -119,6 +133,7 @@ def test_the_environment_is_afterwards_what_it_was(monkeypatch: pytest.MonkeyPat
     assert dict(os.environ) == before
 
 
+@needs_ray
 def test_leaving_the_grid_ends_the_server_app(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = threading.Event()
 
@@ -184,3 +199,10 @@ def test_without_ray_the_remedy_is_a_line_to_copy(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("wardround.simulations.ray.find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"pip install 'wardround\[ray\]'"):
         RayOptions().check("cpu", cores=2)
+
+
+@pytest.mark.parametrize("port", [1, 99999])
+def test_a_cluster_that_is_not_there_is_said_at_once(port: int) -> None:
+    plan = RayPlan(sites=1, address=f"127.0.0.1:{port}")
+    with pytest.raises(RunError, match="check --ray-address"), open_ray(ClientApp(), plan):
+        pass
