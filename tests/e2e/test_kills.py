@@ -3,6 +3,7 @@
 import csv
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -21,7 +22,13 @@ from wardround.simulations.simulate import SimulationRequest, resume, simulate
 
 ROUNDS = 6
 SITES = 3
-POINTS = ("before sending", "while collecting", "while aggregating", "before the commit", "any time")
+POINTS = (
+    "before sending",
+    "while collecting",
+    "while aggregating",
+    "before the commit",
+    "any time",
+)
 
 
 def write_manifest(folder: Path) -> Path:
@@ -72,6 +79,8 @@ def run_in_child(study: Study, out: Path, prepare: Callable[[], None]) -> int:
             if (out / "run.json").exists():
                 resume(out, machine)
             else:
+                # Killed before the first round: what lies there is no run, and is removed.
+                shutil.rmtree(out, ignore_errors=True)
                 simulate(SimulationRequest(study, out, machine))
             code = 0
         finally:
