@@ -22,6 +22,7 @@ from wardround.client.training.objective import LocalStart, Loss, Objective, pre
 from wardround.client.training.objectives import build_objective, personal_model
 from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.span import Span
+from wardround.common.adapters import fingerprint
 from wardround.common.compression import CompressionOptions, compress, update_of
 from wardround.common.errors import RunError
 from wardround.common.metrics import MetricSums
@@ -46,6 +47,8 @@ class Workbench:
     Attributes:
         layout: What of the network is shared.
         initial: The untrained numbers of what is not.
+        base: The numbers that never change, beneath adapters.
+        fingerprint: Tells that base from another.
     """
 
     study: Study
@@ -54,6 +57,8 @@ class Workbench:
     plan: StrategyPlan
     layout: Layout
     initial: Parameters
+    base: Parameters
+    fingerprint: float
 
     @classmethod
     def build(cls, study: Study, device_name: str) -> "Workbench":
@@ -62,8 +67,9 @@ class Workbench:
         network = build_network(study, study.federation.seed).to(device)
         network = arranged_for(network, device, study.training.precision)
         layout = layout_of(network, plan)
-        initial = layout.personal_part(read_parameters(network)) if layout.personal else {}
-        return cls(study, device, network, plan, layout, initial)
+        whole = read_parameters(network) if layout.personal or layout.frozen else {}
+        initial, base = layout.personal_part(whole), layout.frozen_part(whole)
+        return cls(study, device, network, plan, layout, initial, base, fingerprint(network))
 
     @property
     def remembering(self) -> bool:
@@ -73,8 +79,12 @@ class Workbench:
     def completed(self, received: Parameters, memory: Parameters) -> Parameters:
         """Return a received model with a site's own part, where the strategy gives it one."""
         if not self.layout.personal:
-            return received
-        return {**self.initial, **under(_PERSONAL, memory), **received}
+            return self.on_base(received)
+        return self.on_base({**self.initial, **under(_PERSONAL, memory), **received})
+
+    def on_base(self, parameters: Parameters) -> Parameters:
+        """Return parameters with the numbers that never change, where there are some."""
+        return {**self.base, **parameters} if self.base else parameters
 
     def own_model(self, state: SiteState, number: int, received: Parameters) -> Parameters:
         """Return the whole model that a site uses after a round, from what all share."""
@@ -113,6 +123,7 @@ class SiteSession:
             self.bench.study.digest,
             len(self.cohorts.train),
             tuple(self.cohorts.notes),
+            self.bench.fingerprint,
         )
 
     def train(self, order: Order, alone: bool = False) -> SiteUpdate:
@@ -133,7 +144,7 @@ class SiteSession:
         trained = read_parameters(self.bench.network)
         if objective is not None:
             extras.update(objective.extras())
-        shared = self.bench.layout.shared_part(trained) if self.bench.layout.personal else trained
+        shared = self.bench.layout.shared_part(trained)
         sent, residual = self._compressed(shared, order.parameters, start.memory)
         self._remember(order, trained, objective, residual)
         return SiteUpdate(
@@ -158,7 +169,7 @@ class SiteSession:
         """
         started = time.perf_counter()
         self._check(order)
-        bench, model = self.bench, order.parameters
+        bench, model = self.bench, self.bench.on_base(order.parameters)
         if order.personal:
             model = bench.own_model(self.state, order.round, model)
         write_parameters(bench.network, model)

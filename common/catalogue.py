@@ -23,6 +23,7 @@ class NetworkEntry:
         minimum: Each spatial size must be at least this, at the default widths.
         widths: Fewest and most widths that ``model.features`` may list.
         halves: Whether each further width halves the image once more.
+        adapters: Whether it is a transformer, which LoRA adapters fit.
     """
 
     tasks: tuple[Task, ...]
@@ -36,6 +37,7 @@ class NetworkEntry:
     minimum: int = 1
     widths: tuple[int, int] = (1, 8)
     halves: bool = False
+    adapters: bool = False
 
     def divisor_for(self, features: tuple[int, ...] | None) -> int:
         """Return what each spatial size must be a multiple of, with these widths."""
@@ -77,13 +79,15 @@ NETWORKS: dict[str, NetworkEntry] = {
         _U, (2, 3), 8, _CHOICES, True, True, True, minimum=16, widths=(3, 6), halves=True
     ),
     "swin-unetr": NetworkEntry(
-        _U, (2, 3), 32, _CHOICES, False, True, False, "transformers", minimum=64
+        _U, (2, 3), 32, _CHOICES, False, True, False, "transformers", minimum=64, adapters=True
     ),
     "densenet121": NetworkEntry(_IMAGE, (2, 3), 1, _CHOICES, True, True, False, minimum=64),
     "resnet18": NetworkEntry(_IMAGE, (2, 3), 1, _CHOICES, True, False, False, minimum=16),
     "resnet50": NetworkEntry(_IMAGE, (2, 3), 1, _CHOICES, True, False, False, minimum=16),
     "efficientnet-b0": NetworkEntry(_IMAGE, (2, 3), 1, _CHOICES, False, False, False, minimum=64),
-    "vit": NetworkEntry(_IMAGE, (2, 3), 1, (), False, True, False, "transformers", minimum=16),
+    "vit": NetworkEntry(
+        _IMAGE, (2, 3), 1, (), False, True, False, "transformers", minimum=16, adapters=True
+    ),
 }
 
 LOSSES: dict[str, tuple[Task, ...]] = {

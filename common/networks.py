@@ -11,8 +11,10 @@ from math import prod
 import torch
 from torch import nn
 
+from wardround.common.adapters import add_adapters
 from wardround.common.catalogue import NETWORKS
 from wardround.common.errors import StudyError, known_names
+from wardround.common.sharing import head_names
 from wardround.common.small_networks import (
     MLP,
     FirstOutput,
@@ -52,6 +54,10 @@ def build_network(study: Study, seed: int) -> nn.Module:
             replace_normalisation(network, chosen, study.data.dimensions)
         if study.data.kind == "image" and study.data.covariates:
             network = WithCovariates(network, study.data.covariate_width, study.class_count)
+        # Last, so that the frozen base is the network that the seed makes without adapters.
+        if study.model.adapter_rank is not None:
+            rank, scale = study.model.adapter_rank, study.model.adapter_scale
+            add_adapters(network, rank, scale, head_names(network))
     return network
 
 

@@ -1,10 +1,11 @@
 """Which numbers of a network travel and which stay at the site."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from wardround.common.adapters import frozen_names
 from wardround.common.errors import StudyError
 from wardround.common.parameters import ArraySpec, Parameters, Schema, schema, select
 from wardround.common.strategy import StrategyPlan
@@ -41,11 +42,14 @@ class Layout:
         learnt: Those that a gradient changes; the others are counters and running means.
         shared: Those that travel, in the network's order.
         personal: Those that stay.
+        frozen: Those that never change, beneath adapters: every site makes the same ones from the
+            study, so they are not kept, and only travel where a study shares "all".
     """
 
     learnt: frozenset[str]
     shared: tuple[str, ...]
     personal: tuple[str, ...]
+    frozen: tuple[str, ...] = ()
 
     def shared_part(self, parameters: Mapping[str, Tensor]) -> Parameters:
         """Return what travels of a whole model."""
@@ -55,6 +59,15 @@ class Layout:
         """Return what stays of a whole model."""
         return {name: parameters[name] for name in self.personal}
 
+    def frozen_part(self, parameters: Mapping[str, Tensor]) -> Parameters:
+        """Return what never changes of a whole model."""
+        return {name: parameters[name] for name in self.frozen}
+
+    def changing_part(self, parameters: Mapping[str, Tensor]) -> Parameters:
+        """Return all but what never changes of a whole model."""
+        frozen = frozenset(self.frozen)
+        return {name: tensor for name, tensor in parameters.items() if name not in frozen}
+
 
 def layout_of(network: nn.Module, plan: StrategyPlan) -> Layout:
     """Return what a plan shares of a network.
@@ -63,18 +76,22 @@ def layout_of(network: nn.Module, plan: StrategyPlan) -> Layout:
         StudyError: Nothing would be shared, or nothing would stay though the plan says so.
         ModelError: A pattern of ``federation.personal`` matches no name.
     """
-    names = tuple(network.state_dict())
+    whole, frozen = tuple(network.state_dict()), frozen_names(network)
+    names = tuple(name for name in whole if name not in set(frozen))
     staying = set(select(names, plan.personal)) if plan.personal else set()
     if plan.share == "all-but-normalisation":
-        staying.update(_required(normalisation_names(network), "normalisation with numbers"))
+        found = set(normalisation_names(network)).intersection(names)
+        staying.update(_required(found, "normalisation with numbers"))
     elif plan.share == "all-but-head":
         staying.update(_required(head_names(network), "last layer"))
-    shared = tuple(name for name in names if name not in staying)
+    shareable = whole if plan.share == "all" else names
+    shared = tuple(name for name in shareable if name not in staying)
     if not shared:
         msg = "nothing of this network is shared: choose another federation.share or personal."
         raise StudyError(msg)
-    learnt = frozenset(name for name, _ in network.named_parameters(remove_duplicate=False))
-    return Layout(learnt, shared, tuple(name for name in names if name in staying))
+    weights = network.named_parameters(remove_duplicate=False)
+    learnt = frozenset(name for name, weight in weights if weight.requires_grad)
+    return Layout(learnt, shared, tuple(name for name in names if name in staying), frozen)
 
 
 def normalisation_names(network: nn.Module) -> tuple[str, ...]:
@@ -136,7 +153,7 @@ def _extras(plan: StrategyPlan, layout: Layout, specs: Schema) -> Iterator[Array
         yield ArraySpec(RECEIVED_LOSS, (), "float64")
 
 
-def _required(names: tuple[str, ...], what: str) -> tuple[str, ...]:
+def _required(names: Collection[str], what: str) -> Collection[str]:
     if not names:
         msg = f"this network has no {what} that could stay at a site: set federation.share = 'all'."
         raise StudyError(msg)

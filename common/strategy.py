@@ -17,6 +17,7 @@ SHARING: dict[str, str] = {
     "all": "every number of the network",
     "all-but-normalisation": "all but the normalisations, which stay at each site",
     "all-but-head": "all but the last layer, which stays at each site",
+    "adapters": "the network's adapters and its last layer",
 }
 
 OBJECTIVES: dict[str, str] = {
@@ -73,6 +74,8 @@ SERVER_STEPS: dict[str, float] = {
     "dynamic": 1.0,
 }
 
+# What leaves a site with numbers of its own.
+_KEEPING = ("all-but-normalisation", "all-but-head")
 # Objectives whose sites evaluate a model that no other site has.
 _TWINS = ("personal-twin", "mixture")
 # Objectives for which a site remembers something from round to round.
@@ -151,14 +154,14 @@ class StrategyPlan:
     @property
     def personalised(self) -> bool:
         """Whether each site ends with a model of its own."""
-        return (
-            self.share != "all" or bool(self.personal) or self.objective in (*_TWINS, "fine-tune")
-        )
+        own = self.share in _KEEPING or bool(self.personal)
+        return own or self.objective in (*_TWINS, "fine-tune")
 
     @property
     def remembering(self) -> bool:
         """Whether a site keeps something from round to round."""
-        return self.share != "all" or bool(self.personal) or self.objective in _REMEMBERING
+        own = self.share in _KEEPING or bool(self.personal)
+        return own or self.objective in _REMEMBERING
 
     @property
     def server_learning_rate(self) -> float:
@@ -169,19 +172,24 @@ class StrategyPlan:
 
 def plan_of(study: "Study") -> StrategyPlan:
     """Return the four choices of a checked study."""
-    return plan_from(study.federation)
+    return plan_from(study.federation, adapted=study.model.adapter_rank is not None)
 
 
-def plan_from(federation: FederationSection) -> StrategyPlan:
+def plan_from(federation: FederationSection, adapted: bool = False) -> StrategyPlan:
     """Return the four choices of a section: its strategy's row, with what it overrides.
+
+    Args:
+        adapted: Whether the network has adapters: a strategy that shares all then shares only them
+            and the last layer, unless the study itself says "all".
 
     Raises:
         KeyError: The strategy is unknown.
     """
     name = federation.strategy
     row = Preset("", combination=name) if name.startswith(FLOWER) else PRESETS[name]
+    share = "adapters" if adapted and row.share == "all" else row.share
     return StrategyPlan(
-        share=federation.share or row.share,
+        share=federation.share or share,
         personal=federation.personal,
         objective=federation.objective or row.objective,
         combination=federation.combination or row.combination,

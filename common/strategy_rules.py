@@ -14,7 +14,7 @@ from wardround.common.strategy import (
     SERVER_STEPS,
     SHARING,
     StrategyPlan,
-    plan_from,
+    plan_of,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def strategy_rules(study: "Study") -> Iterator[str]:
     yield from unknown
     if unknown:
         return
-    plan = plan_from(study.federation)
+    plan = plan_of(study)
     for rule in _RULES:
         yield from rule(study, plan)
 
@@ -113,6 +113,14 @@ def _sharing_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
         yield (
             f"federation.share = {plan.share!r} leaves nothing to share, since this network is "
             "one layer: list hidden layers in model.features."
+        )
+    adapted = model.adapter_rank is not None
+    if plan.share == "adapters" and not adapted:
+        yield "federation.share = 'adapters' needs adapters: set model.adapter_rank."
+    if plan.share == "all-but-normalisation" and adapted:
+        yield (
+            f"federation.share = {plan.share!r} keeps nothing at a site, since model.adapter_rank "
+            "freezes the normalisations: choose another strategy, or remove adapter_rank."
         )
 
 

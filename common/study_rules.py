@@ -81,6 +81,25 @@ def _widths_fit(study: "Study") -> Iterator[str]:
         yield (f"model.features lists {len(features)} widths: {study.model.network} takes {count}.")
 
 
+def _adapters_fit(study: "Study") -> Iterator[str]:
+    model, entry = study.model, NETWORKS.get(study.model.network)
+    if model.adapter_rank is None:
+        if model.adapter_scale != 1:
+            yield "model.adapter_scale has no effect without model.adapter_rank: set both."
+        return
+    if entry is not None and not entry.adapters:
+        fitting = ", ".join(name for name, entry in NETWORKS.items() if entry.adapters)
+        yield (
+            f"model.adapter_rank = {model.adapter_rank} is for transformers ({fitting}), not for "
+            f"{model.network}: remove it."
+        )
+    if model.normalisation == "batch":
+        yield (
+            "model.normalisation = 'batch' does not fit model.adapter_rank, whose frozen network "
+            "must not gather running means: use 'instance' or 'group'."
+        )
+
+
 def _size_fits_network(study: "Study", entry: NetworkEntry, seen: tuple[int, ...]) -> Iterator[str]:
     key = "training.patch_size" if study.training.patch_size else "data.size"
     divisor = entry.divisor_for(study.model.features)
@@ -189,6 +208,7 @@ _RULES: tuple[Callable[["Study"], Iterator[str]], ...] = (
     _task_fits,
     _network_fits,
     _widths_fit,
+    _adapters_fit,
     _sizes_fit,
     _classes_fit,
     _table_fits,

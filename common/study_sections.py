@@ -86,13 +86,20 @@ class DataSection(Section):
 
 
 class ModelSection(Section):
-    """``[model]``: a network by name, and its free choices."""
+    """``[model]``: a network by name, and its free choices.
+
+    Attributes:
+        adapter_rank: Rank of LoRA adapters; the network is then frozen but for them and its head.
+        adapter_scale: What their output is multiplied by, alpha / r in the paper.
+    """
 
     network: str
     features: tuple[PositiveInt, ...] | None = None
     normalisation: Literal["default", "batch", "instance", "group", "layer", "none"] = "default"
     activation: Literal["default", "relu", "leakyrelu", "prelu", "gelu", "elu", "swish"] = "default"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    adapter_rank: Annotated[int, Field(ge=1, le=256)] | None = None
+    adapter_scale: Positive = 1.0
 
 
 class TrainingSection(Section):

@@ -17,7 +17,7 @@ def explain_study(study: Study) -> str:
         *_listed(_asked(study)),
         "",
         "Before the first round this leaves the hospital",
-        *_listed(_said_before()),
+        *_listed(_said_before(study)),
         "",
         f"In each of {study.federation.rounds} rounds this leaves the hospital",
         *_listed(_leaving(study)),
@@ -49,7 +49,7 @@ def _asked(study: Study) -> Iterator[str]:
             yield f"to read these clinical values beside them: {columns};"
     what = "one of" if not data.multi_label else "any of"
     verb = "classify each as" if study.study.task == "classification" else "mark every voxel as"
-    yield f"to train a {study.model.network} network that can {verb} {what}: {_classes(study)};"
+    yield f"to train {_network(study)} that can {verb} {what}: {_classes(study)};"
     effort = (
         f"{training.local_steps} steps"
         if training.local_steps
@@ -63,9 +63,11 @@ def _asked(study: Study) -> Iterator[str]:
     )
 
 
-def _said_before() -> Iterator[str]:
+def _said_before(study: Study) -> Iterator[str]:
     yield "its name, its version of wardround and the digest of this study;"
     yield "how many training examinations it holds;"
+    if study.model.adapter_rank is not None:
+        yield "a check sum of the frozen numbers of the network;"
     yield "which classes no patient of it has, and which rows of its manifest cannot be read."
 
 
@@ -90,6 +92,8 @@ def _staying(study: Study) -> Iterator[str]:
     plan = plan_of(study)
     if plan.personal:
         yield f"the network's numbers whose names match {', '.join(plan.personal)};"
+    if study.model.adapter_rank is not None and plan.share != "all":
+        yield "the network's frozen numbers, which are no one's: the study's seed makes them;"
     if plan.objective in ("personal-twin", "mixture", "fine-tune"):
         yield "the hospital's own personal network;"
     yield "predictions for single patients."
@@ -102,6 +106,15 @@ def _not_promised(study: Study) -> Iterator[str]:
             "after a round may be able to infer something about its patients."
         )
     yield "The digest covers all of the above, but not how a simulation was set up."
+
+
+def _network(study: Study) -> str:
+    network, rank = study.model.network, study.model.adapter_rank
+    if rank is None:
+        return f"a {network} network"
+    return (
+        f"adapters (LoRA, rank {rank}) and the last layer of an otherwise frozen {network} network"
+    )
 
 
 def _classes(study: Study) -> str:

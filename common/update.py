@@ -12,13 +12,18 @@ from wardround.common.study import Study
 
 @dataclass(frozen=True, slots=True)
 class Introduction:
-    """What a site says of itself before the first round."""
+    """What a site says of itself before the first round.
+
+    Attributes:
+        base: Fingerprint of the numbers beneath adapters; 0 where there are none.
+    """
 
     site: str
     wardround: str
     digest: str
     examinations: int
     notes: tuple[str, ...] = ()
+    base: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,19 +79,18 @@ class Refusal:
 
 def pack_introduction(introduction: Introduction) -> RecordDict:
     """Return the content of the message that carries an introduction."""
-    return RecordDict(
+    header = ConfigRecord(
         {
-            "header": ConfigRecord(
-                {
-                    "site": introduction.site,
-                    "wardround": introduction.wardround,
-                    "digest": introduction.digest,
-                    "examinations": introduction.examinations,
-                    "notes": list(introduction.notes),
-                }
-            )
+            "site": introduction.site,
+            "wardround": introduction.wardround,
+            "digest": introduction.digest,
+            "examinations": introduction.examinations,
+            "notes": list(introduction.notes),
         }
     )
+    if introduction.base:
+        header["base"] = introduction.base
+    return RecordDict({"header": header})
 
 
 def pack_update(update: SiteUpdate) -> RecordDict:
@@ -147,6 +151,7 @@ def unpack_introduction(content: RecordDict) -> Introduction:
             digest=str(header["digest"]),
             examinations=int(header["examinations"]),  # type: ignore[arg-type] # caught below
             notes=tuple(str(note) for note in notes) if isinstance(notes, list) else (),
+            base=float(header.get("base", 0.0)),  # type: ignore[arg-type]
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(_unreadable("introduction", error)) from None

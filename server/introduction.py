@@ -1,5 +1,7 @@
 """Learning who the sites are, before the first round."""
 
+from collections.abc import Sequence
+
 from flwr.app import ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 
@@ -10,6 +12,8 @@ from wardround.common.study import Study
 from wardround.common.update import Introduction, unpack_introduction
 from wardround.server.collection import Mailbox, Node
 
+_SAME_BASE = 1e-3  # rounding differs by 1e-5, another draw of a single layer by 1
+
 
 def introduce_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[Introduction, ...]]:
     """Ask every connected site to load its data and to say who it is.
@@ -19,7 +23,8 @@ def introduce_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[I
 
     Raises:
         DataError: A site cannot read its data.
-        RunError: A site runs another study or version, or two have one name.
+        RunError: A site runs another study or version, two have one name, or adapters would be
+            trained on different bases.
     """
     unnamed = [Node(node_id, f"node {node_id}", 0) for node_id in grid.get_node_ids()]
     nodes, introductions = [], []
@@ -41,6 +46,7 @@ def introduce_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[I
         twice = sorted({name for name in names if names.count(name) > 1})
         msg = f"two sites have the same name ({', '.join(twice)}): rename one in its site.toml."
         raise RunError(msg)
+    check_bases(introductions)
     nodes.sort(key=lambda node: node.site)
     introductions.sort(key=lambda introduction: introduction.site)
     return tuple(nodes), tuple(introductions)
@@ -63,3 +69,19 @@ def _check(introduction: Introduction, study: Study) -> None:
             f"{wardround.__version__}: install the same version."
         )
         raise RunError(msg)
+
+
+def check_bases(introductions: Sequence[Introduction]) -> None:
+    """Check that all sites would add their adapters to the same frozen network.
+
+    Raises:
+        RunError: Two sites made different ones of the same seed.
+    """
+    for introduction in introductions[1:]:
+        first = introductions[0]
+        if not abs(introduction.base - first.base) <= _SAME_BASE:
+            msg = (
+                f"{first.site} and {introduction.site} do not hold the same frozen network, so "
+                "their adapters cannot be combined: install the same torch and monai."
+            )
+            raise RunError(msg)

@@ -25,13 +25,15 @@ class Contrastive:
 
     def __init__(self, start: LocalStart) -> None:
         self._network = start.network
+        self._layout = start.layout
         self._options = start.plan.options
         self._features: _Features | None = None
         previous = under(_PREVIOUS, start.memory)
         if previous:
             self._features = _Features(start.network)
             self._global = _Features(_frozen(start.network, start.parameters))
-            self._previous = _Features(_frozen(start.network, previous))
+            before = {**start.parameters, **previous}
+            self._previous = _Features(_frozen(start.network, before))
 
     def adjust(self, loss: Tensor, batch: Batch) -> Tensor:
         """Return the loss plus the contrastive term."""
@@ -53,7 +55,7 @@ class Contrastive:
         """Return the trained model, the next round's previous one."""
         if self._features is not None:
             self._features.close()
-        return prefixed(_PREVIOUS, read_parameters(self._network))
+        return prefixed(_PREVIOUS, self._layout.changing_part(read_parameters(self._network)))
 
     def extras(self) -> Parameters:
         """Return nothing."""

@@ -40,4 +40,6 @@ def personal_model(received: Parameters, memory: Parameters, plan: StrategyPlan)
     own = under(TWIN, memory)
     if not own:
         return received
-    return own if plan.objective == "personal-twin" else mix(own, received, plan.options.mixture)
+    if plan.objective == "mixture":
+        own = mix(own, received, plan.options.mixture)
+    return {**received, **own}

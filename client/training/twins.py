@@ -25,7 +25,7 @@ class _Twin:
     def __init__(self, start: LocalStart) -> None:
         self._start = start
         self.network = copy.deepcopy(start.network)
-        write_parameters(self.network, under(TWIN, start.memory) or start.parameters)
+        write_parameters(self.network, {**start.parameters, **under(TWIN, start.memory)})
         self.network.train()
         self._optimiser = build_optimiser(self.network, start.training)
         self._done = 0
@@ -43,8 +43,9 @@ class _Twin:
         self._done += 1
 
     def memory(self) -> Parameters:
-        """Return the twin's numbers."""
-        return prefixed(TWIN, read_parameters(self.network))
+        """Return the twin's numbers, without those that never change."""
+        changing = self._start.layout.changing_part(read_parameters(self.network))
+        return prefixed(TWIN, changing)
 
 
 class PersonalTwin:
@@ -115,6 +116,7 @@ class Mixture:
             for (name, own), weight in zip(
                 self._twin.network.named_parameters(), shared.parameters(), strict=True
             )
+            if own.requires_grad
         }
         with mixed_precision(self._start.training, self._batch.targets.device):
             logits = functional_call(self._twin.network, mixed, self._batch.inputs)
