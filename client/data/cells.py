@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from wardround.client.data.examination import Location, SplitName
@@ -43,7 +44,13 @@ def parse_location(text: str, root: Path) -> Location:
     if len(parts) > 1 or not all(part.isdecimal() for part in parts):
         msg = "not ARRAY#ITEM"
         raise ValueError(msg)
-    return Location(root / name, array, int(parts[0]) if parts else None)
+    return Location(_array_file(root, name), array, int(parts[0]) if parts else None)
+
+
+@lru_cache(maxsize=64)
+def _array_file(root: Path, name: str) -> Path:
+    """Return an array file's path; thousands of rows name the same few files."""
+    return root / name
 
 
 def parse_label(text: str, classes: Sequence[str], multi_label: bool) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Set as AbstractSet
+from functools import lru_cache
 from pathlib import Path
 
 from wardround.client.data.cells import ARRAY_FILES
@@ -105,7 +106,13 @@ def _absolute(location: str, folder: Path) -> str:
     file, sign, item = location.partition("#")
     if not file.lower().endswith(ARRAY_FILES):
         return str((folder / location).resolve())
-    return str((folder / file).resolve()) + sign + item
+    return _resolved(folder, file) + sign + item
+
+
+@lru_cache(maxsize=64)
+def _resolved(folder: Path, file: str) -> str:
+    """Return an array file's whole path; thousands of rows name the same few files."""
+    return str((folder / file).resolve())
 
 
 ENTRY = DatasetEntry(
