@@ -29,6 +29,7 @@ from wardround.common.metrics import MetricSums
 from wardround.common.networks import build_network
 from wardround.common.orders import Order
 from wardround.common.parameters import Parameters, read_parameters, write_parameters
+from wardround.common.pretrained import load_base
 from wardround.common.seeds import derive_seed, generator_for
 from wardround.common.sharing import RECEIVED_LOSS, Layout, layout_of
 from wardround.common.strategy import StrategyPlan, plan_of
@@ -62,9 +63,16 @@ class Workbench:
 
     @classmethod
     def build(cls, study: Study, device_name: str) -> "Workbench":
-        """Build the study's network on a device."""
+        """Build the study's network on a device.
+
+        Raises:
+            ModelError: The study's pretrained weights are not on this machine.
+        """
         device, plan = choose_device(device_name), plan_of(study)
-        network = build_network(study, study.federation.seed).to(device)
+        network = build_network(study, study.federation.seed)
+        if study.model.weights_sha256 is not None:
+            load_base(network, study.model.weights_sha256)
+        network = network.to(device)
         network = arranged_for(network, device, study.training.precision)
         layout = layout_of(network, plan)
         whole = read_parameters(network) if layout.personal or layout.frozen else {}

@@ -86,6 +86,8 @@ def _adapters_fit(study: "Study") -> Iterator[str]:
     if model.adapter_rank is None:
         if model.adapter_scale != 1:
             yield "model.adapter_scale has no effect without model.adapter_rank: set both."
+        if model.weights_sha256 is not None:
+            yield "model.weights_sha256 is for what lies beneath adapters: set model.adapter_rank."
         return
     if entry is not None and not entry.adapters:
         fitting = ", ".join(name for name, entry in NETWORKS.items() if entry.adapters)

@@ -91,6 +91,7 @@ class ModelSection(Section):
     Attributes:
         adapter_rank: Rank of LoRA adapters; the network is then frozen but for them and its head.
         adapter_scale: What their output is multiplied by, alpha / r in the paper.
+        weights_sha256: Hash of a file of pretrained weights beneath the adapters; drawn if absent.
     """
 
     network: str
@@ -100,6 +101,7 @@ class ModelSection(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     adapter_rank: Annotated[int, Field(ge=1, le=256)] | None = None
     adapter_scale: Positive = 1.0
+    weights_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
 class TrainingSection(Section):

@@ -50,6 +50,8 @@ def _asked(study: Study) -> Iterator[str]:
     what = "one of" if not data.multi_label else "any of"
     verb = "classify each as" if study.study.task == "classification" else "mark every voxel as"
     yield f"to train {_network(study)} that can {verb} {what}: {_classes(study)};"
+    if study.model.weights_sha256 is not None:
+        yield f"to hold the pretrained weights with the SHA-256 {study.model.weights_sha256};"
     effort = (
         f"{training.local_steps} steps"
         if training.local_steps
@@ -93,7 +95,8 @@ def _staying(study: Study) -> Iterator[str]:
     if plan.personal:
         yield f"the network's numbers whose names match {', '.join(plan.personal)};"
     if study.model.adapter_rank is not None and plan.share != "all":
-        yield "the network's frozen numbers, which are no one's: the study's seed makes them;"
+        origin = "seed makes" if study.model.weights_sha256 is None else "weight file holds"
+        yield f"the network's frozen numbers, which the study's {origin};"
     if plan.objective in ("personal-twin", "mixture", "fine-tune"):
         yield "the hospital's own personal network;"
     yield "predictions for single patients."

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from wardround.common.cache import cache_folder as cache_folder  # data sets find it here
 from wardround.common.errors import InputError
 
 EXTRA = "pip install 'wardround[simulation]'"
@@ -22,15 +23,6 @@ class Download:
     url: str
     md5: str
     file_name: str
-
-
-def cache_folder() -> Path:
-    """Return the user's cache: ``WARDROUND_CACHE``, else ``XDG_CACHE_HOME`` or ``~/.cache``."""
-    chosen = os.environ.get("WARDROUND_CACHE")
-    if chosen:
-        return Path(chosen).expanduser()
-    general = os.environ.get("XDG_CACHE_HOME")
-    return (Path(general) if general else Path.home() / ".cache") / "wardround"
 
 
 def data_root_or_environment(data_root: Path | None) -> Path | None:

@@ -1,16 +1,25 @@
 """LoRA: what is added, what learns, what travels, and which studies may ask for it."""
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from wardround.client.session import Workbench
 from wardround.client.training.optimisers import build_optimiser
 from wardround.common.adapters import AdaptedLinear, add_adapters, fingerprint, frozen_names
 from wardround.common.errors import ModelError, RunError, StudyError
 from wardround.common.networks import build_network
-from wardround.common.parameters import parameter_count, read_parameters, schema
+from wardround.common.parameters import (
+    Parameters,
+    parameter_count,
+    read_parameters,
+    save_model,
+    schema,
+)
 from wardround.common.sharing import CONTROL, Layout, extras_schema, head_names, layout_of
 from wardround.common.strategy import plan_of
 from wardround.common.study import Study, parse_study
@@ -156,6 +165,7 @@ def test_control_variates_are_of_the_numbers_that_learn() -> None:
         ({"network": "swin-unetr", "model": {"normalisation": "batch"}}, "running means"),
         ({"rank": None, "federation": {"share": "adapters"}}, "set model.adapter_rank"),
         ({"rank": None, "model": {"adapter_scale": 2.0}}, "no effect without"),
+        ({"rank": None, "model": {"weights_sha256": "0" * 64}}, "for what lies beneath adapters"),
     ],
 )
 def test_what_does_not_fit_adapters_is_refused_when_the_study_is_read(
@@ -170,6 +180,65 @@ def test_a_rank_that_saves_nothing_is_refused() -> None:
         build_network(study_for("swin-unetr", rank=25), 0)
     with pytest.raises(StudyError, match="no attention or MLP layer"):
         add_adapters(nn.Sequential(nn.Linear(4, 4)), 2, 1.0, ())
+
+
+# --- Pretrained weights --------------------------------------------------------
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("WARDROUND_CACHE", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    return tmp_path / "weights"
+
+
+def put(folder: Path, parameters: Parameters) -> str:
+    """Put a weight file where a study's hash finds it, and return the hash."""
+    written = folder / "new.safetensors"
+    save_model(written, parameters, {})
+    sha256 = hashlib.sha256(written.read_bytes()).hexdigest()
+    written.rename(folder / f"{sha256}.safetensors")
+    return sha256
+
+
+@pytest.mark.parametrize("wrapper", ["", "network."], ids=["MONAI's names", "our names"])
+def test_pretrained_weights_lie_beneath_the_adapters_and_not_in_the_head(
+    wrapper: str, cache: Path
+) -> None:
+    other = study_for(rank=None, data={"classes": ["a", "b", "c"]})  # another head
+    pretrained = read_parameters(build_network(other, 7))
+    named = {wrapper + n.removeprefix("network."): w for n, w in pretrained.items()}
+    study = study_for(model={"weights_sha256": put(cache, named)})
+    bench = Workbench.build(study, "cpu")
+    drawn = build_network(study, study.federation.seed).state_dict()
+    for name, tensor in bench.network.state_dict().items():
+        expected = pretrained[name] if name in bench.layout.frozen else drawn[name]
+        assert torch.equal(tensor, expected), name
+    assert bench.base.keys() == set(bench.layout.frozen)
+    assert "to hold the pretrained weights with the SHA-256" in explain_study(study)
+
+
+def test_pretrained_weights_of_swin_may_leave_its_constants_out(cache: Path) -> None:
+    plain = build_network(study_for("swin-unetr", rank=None), 7)
+    sha256 = put(cache, {name: weight.detach() for name, weight in plain.named_parameters()})
+    study = study_for("swin-unetr", model={"weights_sha256": sha256})
+    network = Workbench.build(study, "cpu").network
+    name = "swinViT.layers1.0.blocks.0.attn.qkv.weight"
+    assert torch.equal(network.state_dict()[name], plain.state_dict()[name])
+
+
+def test_pretrained_weights_that_are_absent_changed_or_of_another_network_are_refused(
+    cache: Path,
+) -> None:
+    absent = study_for(model={"weights_sha256": "0" * 64})
+    with pytest.raises(ModelError, match=r"000000000000 are not on this machine: put the file at"):
+        Workbench.build(absent, "cpu")
+    sha256 = put(cache, {"cls_token": torch.zeros(1, 1, 192)})
+    study = study_for(model={"weights_sha256": sha256})
+    with pytest.raises(ModelError, match="do not fit the network"):
+        Workbench.build(study, "cpu")
+    with (cache / f"{sha256}.safetensors").open("ab") as stream:
+        stream.write(b"more")
+    with pytest.raises(ModelError, match="copy it again"):
+        Workbench.build(study, "cpu")
 
 
 def test_a_network_without_adapters_has_nothing_frozen() -> None:
