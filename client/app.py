@@ -11,8 +11,9 @@ from pathlib import Path
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from wardround.client.session import SiteSession, Workbench
+from wardround.client.session import SiteSession
 from wardround.client.site import open_site
+from wardround.client.workbench import Workbench
 from wardround.common.errors import DataError, InputError, RunError, StudyError, WardroundError
 from wardround.common.orders import unpack_order
 from wardround.common.study import study_from_json

@@ -7,10 +7,10 @@ from pathlib import Path
 from torch import nn
 
 from wardround.client.data.cohort import Cohort, open_cohorts
-from wardround.client.session import Workbench
 from wardround.client.site import open_site
 from wardround.client.site_state import SiteState
 from wardround.client.training.inference import evaluating, predict
+from wardround.client.workbench import Workbench
 from wardround.common.parameters import write_parameters
 from wardround.common.study import Study
 from wardround.simulations.adversaries import has_backdoor, target_of

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import open_cohorts
-from wardround.client.session import Workbench
 from wardround.client.site import open_site
 from wardround.client.site_state import SiteState
 from wardround.client.training.inference import predict
+from wardround.client.workbench import Workbench
 from wardround.common.parameters import write_parameters
 from wardround.common.study import Study
 from wardround.simulations.training import TrainedModel

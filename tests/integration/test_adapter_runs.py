@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from wardround.client.session import Workbench
 from wardround.client.site import open_site
 from wardround.client.site_state import SiteState
+from wardround.client.workbench import Workbench
 from wardround.common.parameters import Parameters, digest, load_model, schema
 from wardround.common.study import Study, load_study
 from wardround.simulations.federation import Machine, open_grid, run_federation

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from wardround.client.session import Workbench
 from wardround.client.site import open_site
 from wardround.client.site_state import SiteState
+from wardround.client.workbench import Workbench
 from wardround.common.orders import Order
 from wardround.common.parameters import digest, load_model
 from wardround.common.study import Study, parse_study

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from wardround.client.session import Workbench
 from wardround.client.training.optimisers import build_optimiser
+from wardround.client.workbench import Workbench
 from wardround.common.adapters import AdaptedLinear, add_adapters, fingerprint, frozen_names
 from wardround.common.errors import ModelError, RunError, StudyError
 from wardround.common.networks import build_network
