@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, RecordDict
 
 from wardround.common.errors import RunError
+from wardround.common.flower.records import arrays_of, configs_of
 from wardround.common.parameters import Parameters, from_array_record, to_array_record
 
 INTRODUCE = "query.introduce"
@@ -77,9 +78,9 @@ def unpack_order(content: RecordDict) -> Order:
         RunError: The message is not an order of this version.
     """
     try:
-        header = content.config_records["order"]
-        model = content.array_records["model"]
-        extras = content.array_records.get("extras")
+        header = configs_of(content)["order"]
+        model = arrays_of(content)["model"]
+        extras = arrays_of(content).get("extras")
         return Order(
             digest=str(header["digest"]),
             round=int(header["round"]),  # type: ignore[arg-type] # a bad value is caught below

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from math import prod
+from math import hypot, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -125,6 +125,16 @@ def difference(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
     return float(torch.stack(largest).max()) if largest else 0.0
 
 
+def distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
+    """Return the Euclidean distance of two models over their floating tensors."""
+    lengths = [
+        float(torch.linalg.vector_norm(tensor - b[name], dtype=torch.float64))
+        for name, tensor in a.items()
+        if tensor.is_floating_point()
+    ]
+    return hypot(*lengths)
+
+
 def parameter_count(network: nn.Module) -> int:
     """Return how many numbers a network learns; the counters and means it keeps are not counted."""
     return sum(parameter.numel() for parameter in network.parameters())
@@ -197,6 +207,20 @@ def from_array_record(record: "ArrayRecord", expected: Schema | None = None) -> 
         values = decode_npy(array.data, _written_as(array.dtype), tuple(array.shape))
         tensor = torch.from_numpy(values)
         parameters[name] = tensor.view(torch.bfloat16) if array.dtype == "bfloat16" else tensor
+    return parameters
+
+
+def take_array_record(record: "ArrayRecord") -> Parameters:
+    """Return the parameters in a record and empty it, so that no value is held twice.
+
+    Raises:
+        ModelError: An array is malformed.
+    """
+    from flwr.app import ArrayRecord
+
+    parameters: Parameters = {}
+    for name in list(record):
+        parameters |= from_array_record(ArrayRecord({name: record.pop(name)}))
     return parameters
 
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.errors import RunError
+from wardround.common.flower.records import arrays_of, configs_of, metrics_of
 from wardround.common.metrics import MetricSums, sums_from_record, sums_to_record
-from wardround.common.parameters import Parameters, from_array_record, to_array_record
+from wardround.common.parameters import Parameters, take_array_record, to_array_record
 from wardround.common.study import Study
 
 
@@ -130,7 +131,7 @@ def pack_refusal(refusal: Refusal) -> RecordDict:
 
 def unpack_refusal(content: RecordDict) -> Refusal | None:
     """Return the refusal in a message, None if it is an answer."""
-    record = content.config_records.get("refusal")
+    record = configs_of(content).get("refusal")
     if record is None:
         return None
     return Refusal(str(record["site"]), str(record["code"]), str(record["reason"]))
@@ -143,7 +144,7 @@ def unpack_introduction(content: RecordDict) -> Introduction:
         RunError: The message is not one.
     """
     try:
-        header = content.config_records["header"]
+        header = configs_of(content)["header"]
         notes = header["notes"]
         return Introduction(
             site=str(header["site"]),
@@ -158,28 +159,29 @@ def unpack_introduction(content: RecordDict) -> Introduction:
 
 
 def unpack_update(content: RecordDict, study: Study) -> SiteUpdate:
-    """Return the update in a message.
+    """Return the update in a message, whose arrays are taken out of it.
 
     Raises:
         RunError: The message is not one.
     """
     try:
-        header, facts = content.config_records["header"], content.metric_records["facts"]
-        model = content.array_records["model"]
-        extras = content.array_records.get("extras")
+        header, facts = configs_of(content)["header"], metrics_of(content)["facts"]
+        model = arrays_of(content)["model"]
+        extras = arrays_of(content).get("extras")
+        size = model.count_bytes() + (0 if extras is None else extras.count_bytes())
         return SiteUpdate(
             site=str(header["site"]),
             digest=str(header["digest"]),
             round=int(header["round"]),  # type: ignore[arg-type] # a bad value is caught below
             attempt=int(header["attempt"]),  # type: ignore[arg-type]
-            parameters=from_array_record(model),
+            parameters=take_array_record(model),
             examinations=int(facts["examinations"]),  # type: ignore[arg-type]
             updates=int(facts["updates"]),  # type: ignore[arg-type]
             seconds=float(facts["seconds"]),  # type: ignore[arg-type]
             training_loss=float(facts["training-loss"]),  # type: ignore[arg-type]
             metrics=_metrics(content, study),
-            bytes_up=model.count_bytes() + (0 if extras is None else extras.count_bytes()),
-            extras={} if extras is None else from_array_record(extras),
+            bytes_up=size,
+            extras={} if extras is None else take_array_record(extras),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(_unreadable("update", error)) from None
@@ -192,7 +194,7 @@ def unpack_evaluation(content: RecordDict, study: Study) -> SiteEvaluation:
         RunError: The message is not one.
     """
     try:
-        header, facts = content.config_records["header"], content.metric_records["facts"]
+        header, facts = configs_of(content)["header"], metrics_of(content)["facts"]
         return SiteEvaluation(
             site=str(header["site"]),
             digest=str(header["digest"]),
@@ -220,7 +222,7 @@ def _answer(
 
 
 def _metrics(content: RecordDict, study: Study) -> MetricSums | None:
-    record = content.array_records.get("metrics")
+    record = arrays_of(content).get("metrics")
     return None if record is None else sums_from_record(record, study)
 
 

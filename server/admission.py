@@ -7,7 +7,7 @@ import torch
 
 from wardround.common.compression import CompressionOptions, apply_update, decompress
 from wardround.common.errors import RunError
-from wardround.common.parameters import Parameters, check_schema, schema
+from wardround.common.parameters import Parameters, check_schema, distance, schema
 from wardround.common.study import Study
 from wardround.common.update import SiteUpdate
 
@@ -69,15 +69,9 @@ class Admission:
         return norm
 
 
-def distance(a: Parameters, b: Parameters) -> float:
-    """Return the Euclidean distance of two models over their floating tensors."""
-    squares = [
-        float((a[name] - b[name]).double().square().sum())
-        for name in a
-        if a[name].is_floating_point()
-    ]
-    return math.sqrt(sum(squares))
-
-
 def _is_finite(tensor: torch.Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(torch.isfinite(tensor).all())
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    # NaN goes through both; unlike isfinite it makes no copy of the tensor.
+    lowest, highest = torch.aminmax(tensor)
+    return math.isfinite(lowest) and math.isfinite(highest)

@@ -1,5 +1,6 @@
 """The server's Flower ServerApp: unpack, call, keep."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,12 +11,13 @@ from wardround.common.networks import build_network
 from wardround.common.parameters import read_parameters
 from wardround.common.sharing import layout_of
 from wardround.common.strategy import plan_of
-from wardround.common.study import study_from_json
+from wardround.common.study import Study, study_from_json
 from wardround.server.buffered import BufferedLoop
-from wardround.server.checkpoints import CheckpointStore, Commit
+from wardround.server.checkpoints import CheckpointStore, Commit, Progress
 from wardround.server.introduction import introduce_sites
 from wardround.server.rounds import Listener, RoundLoop
 from wardround.server.strategies.composed import make_strategy
+from wardround.server.strategies.strategy import Strategy
 
 
 @dataclass(slots=True)
@@ -38,16 +40,26 @@ def make_server_app(listener: Listener | None = None, outcome: Outcome | None = 
         study = study_from_json(str(context.run_config["study"]))
         store = CheckpointStore(Path(str(context.run_config["checkpoints"])))
         nodes, _ = introduce_sites(grid, study)
-        network = build_network(study, study.federation.seed)
-        layout = layout_of(network, plan_of(study))
-        strategy = make_strategy(study, layout, [node.examinations for node in nodes])
-        initial = layout.shared_part(read_parameters(network))
+        strategy = _prepare(study, store, [node.examinations for node in nodes])
         loop = RoundLoop if study.federation.buffer_size is None else BufferedLoop
-        commit = loop(grid, study, nodes, store, strategy, listener).run(initial)
+        commit = loop(grid, study, nodes, store, strategy, listener).run()
         if outcome is not None:
             outcome.commit = commit
 
     return server_app
+
+
+def _prepare(study: Study, store: CheckpointStore, examinations: Sequence[int]) -> Strategy:
+    """Return the study's strategy; a new run's store is given the model of round 0.
+
+    The network itself is let go: from here on the model is in the store.
+    """
+    network = build_network(study, study.federation.seed)
+    layout = layout_of(network, plan_of(study))
+    if store.latest() is None:
+        initial = layout.shared_part(read_parameters(network))
+        store.commit(Commit(Progress(study.digest, 0), initial))
+    return make_strategy(study, layout, examinations)
 
 
 app = make_server_app()

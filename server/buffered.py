@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from flwr.app import Message
 
 from wardround.common.errors import RunError, WardroundError
+from wardround.common.flower.records import array_bytes
 from wardround.common.orders import TRAIN, Order, pack_order
 from wardround.common.parameters import Parameters
 from wardround.common.update import unpack_refusal, unpack_update
 from wardround.server.admission import Admission
-from wardround.server.checkpoints import Commit
+from wardround.server.checkpoints import Commit, Progress
 from wardround.server.collection import IDLE_SECONDS, Node
 from wardround.server.history import RefusalRecord, RoundRecord
 from wardround.server.measurement import as_measurements
@@ -36,14 +37,15 @@ class _Underway:
 class BufferedLoop(RoundLoop):
     """The round loop, where a round is a buffer of updates and not a set of sites."""
 
-    def _begin(self, initial: Parameters) -> Commit:
+    def _begin(self) -> Progress:
         self._underway: dict[str, _Underway] = {}
-        return super()._begin(initial)
+        return super()._begin()
 
-    def _round(self, commit: Commit) -> Commit:
+    def _round(self, before: Progress) -> Progress:
         started = time.perf_counter()
-        number = commit.progress.round + 1
+        number = before.round + 1
         tally = Tally(number)
+        commit = Commit(before, self._store.model(before.round))
         self._strategy.begin(number, commit.parameters)
         self._dispatch(commit, number)
         wanted = min(self._study.federation.buffer_size or 1, len(self._nodes))
@@ -61,7 +63,7 @@ class BufferedLoop(RoundLoop):
             refusals=tuple(tally.refusals),
             measurements=as_measurements(tally.sums, "validation", self._study),
         )
-        return self._commit(commit.progress, self._strategy.finish(), record)
+        return self._commit(before, self._strategy.finish(), record)
 
     def _dispatch(self, commit: Commit, number: int) -> None:
         """Send the newest model to every site that has nothing to do."""
@@ -75,7 +77,7 @@ class BufferedLoop(RoundLoop):
             kept_round=commit.progress.best_round,
         )
         content = pack_order(order)
-        size = sum(record.count_bytes() for record in content.array_records.values())
+        size = array_bytes(content)
         admission = Admission(self._study, number, commit.parameters, commit.progress.usual_norm)
         messages = [
             self._grid.create_message(content, TRAIN, node.node_id, f"model {number}")

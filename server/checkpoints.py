@@ -111,9 +111,16 @@ class CheckpointStore:
         if damaged:
             msg = f"the checkpoint of round {number} is damaged: {', '.join(damaged)} changed."
             raise RunError(msg)
-        model = load_model(place / _MODEL).parameters
+        model = self.model(number)
         strategy = load_model(place / _STRATEGY).parameters if _STRATEGY in seal else {}
         return Commit(Progress(**state), model, strategy)
+
+    def model(self, number: int) -> Parameters:
+        """Return the model of a commit that was loaded, or written, before.
+
+        It is mapped from its file: a tensor takes memory when its values are read.
+        """
+        return load_model(self._place(number) / _MODEL).parameters
 
     def _place(self, number: int) -> Path:
         return self.folder / f"round-{number:05d}"

@@ -5,7 +5,7 @@ faster, and at most one answer is in memory at a time: the others wait with the 
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Message, RecordDict
@@ -56,7 +56,7 @@ class Mailbox:
         self,
         nodes: Sequence[Node],
         message_type: str,
-        content: RecordDict,
+        content: Callable[[], RecordDict],
         group: str,
         deadline_seconds: float | None = None,
     ) -> Iterator[Answer]:
@@ -65,11 +65,12 @@ class Mailbox:
         A site that went away and came back is sent the message again.
 
         Args:
-            content: What all nodes are sent; its records are shared, not copied.
+            content: Makes what all nodes are sent. It is called again for a site that came back:
+                to keep it until then would be a model more in memory.
             group: A name for these messages, e.g. the round.
             deadline_seconds: After this long a node that has not answered is given up.
         """
-        sent = self._send(nodes, message_type, content, group)
+        sent = self._send(nodes, message_type, content(), group)
         until = None if deadline_seconds is None else time.monotonic() + deadline_seconds
         for letter in sent:
             yield self._await(letter, message_type, content, until)
@@ -93,7 +94,11 @@ class Mailbox:
         return [_Sent(node, group, i or "") for node, i in zip(nodes, ids, strict=True)]
 
     def _await(
-        self, letter: _Sent, message_type: str, content: RecordDict, until: float | None
+        self,
+        letter: _Sent,
+        message_type: str,
+        content: Callable[[], RecordDict],
+        until: float | None,
     ) -> Answer:
         away_since: float | None = None
         while True:
@@ -106,7 +111,7 @@ class Mailbox:
             away_since = away_since or time.monotonic()
             if not self._comes_back(letter.node, until or away_since + PATIENCE_SECONDS):
                 return _refused(letter.node, "away", "the site is not connected")
-            (letter,) = self._send([letter.node], message_type, content, letter.group)
+            (letter,) = self._send([letter.node], message_type, content(), letter.group)
 
     def _wait(self, letter: _Sent, until: float | None) -> Message | None:
         """Pull one reply; asks at least once, also when no time is left."""

@@ -28,7 +28,7 @@ def introduce_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[I
     """
     unnamed = [Node(node_id, f"node {node_id}", 0) for node_id in grid.get_node_ids()]
     nodes, introductions = [], []
-    for answer in Mailbox(grid).ask(unnamed, INTRODUCE, _question(study), "introduction"):
+    for answer in Mailbox(grid).ask(unnamed, INTRODUCE, lambda: _question(study), "introduction"):
         if answer.content is None:
             refusal = answer.refusal
             msg = (

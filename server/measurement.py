@@ -20,9 +20,8 @@ def measure_model(
     grid: Grid, study: Study, nodes: Sequence[Node], order: Order
 ) -> tuple[Measurement, ...]:
     """Have every site evaluate the order's model on its own patients of the order's split."""
-    content = pack_order(order)
     sums = {}
-    for answer in Mailbox(grid).ask(nodes, EVALUATE, content, order.split):
+    for answer in Mailbox(grid).ask(nodes, EVALUATE, lambda: pack_order(order), order.split):
         if answer.content is None:
             continue
         evaluation = unpack_evaluation(answer.content, study)

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from wardround.common.errors import RunError, WardroundError
+from wardround.common.flower.records import array_bytes
 from wardround.common.metrics import MetricSums
 from wardround.common.orders import TRAIN, Order, pack_order
 from wardround.common.parameters import Parameters
@@ -60,7 +62,11 @@ class Tally:
 
 
 class RoundLoop:
-    """Runs one study over a grid of sites, from its last commit to its end."""
+    """Runs one study over a grid of sites, from its last commit to its end.
+
+    Every round starts from the commit on disk, as it would after a crash. The loop itself holds no
+    model, so that memory is what the strategy needs: for a mean, its sum and one site's answer.
+    """
 
     def __init__(
         self,
@@ -79,48 +85,46 @@ class RoundLoop:
         self._strategy = strategy
         self._mailbox = Mailbox(grid)
 
-    def run(self, initial: Parameters) -> Commit:
+    def run(self) -> Commit:
         """Train until the last round, or until the metric stops improving.
-
-        Args:
-            initial: The model of round 0, used when the store holds no commit.
 
         Returns:
             The kept model: the best on the validation patients, or the last if there are none.
 
         Raises:
-            RunError: A round had fewer answers than ``federation.minimum_sites``.
+            RunError: A round had fewer answers than ``federation.minimum_sites``, or the store
+                holds no commit of this study, at least that of round 0.
         """
-        commit = self._begin(initial)
-        while commit.progress.round < self._study.federation.rounds and not commit.progress.stopped:
-            commit = self._round(commit)
-        return self._close(commit)
+        progress = self._begin()
+        while progress.round < self._study.federation.rounds and not progress.stopped:
+            progress = self._round(progress)
+        return self._close(progress)
 
-    def _begin(self, initial: Parameters) -> Commit:
+    def _begin(self) -> Progress:
         commit = self._store.latest()
         if commit is None:
-            commit = Commit(Progress(self._study.digest, 0), initial)
-            self._store.commit(commit)
+            msg = f"{self._store.folder} holds no whole commit: start a new run."
+            raise RunError(msg)
         if commit.progress.digest != self._study.digest:
             msg = "the checkpoints belong to another study: choose another folder."
             raise RunError(msg)
         truncate(self._store.history_path, commit.progress.history_bytes)
         self._strategy.restore(commit.strategy)
-        return commit
+        return commit.progress
 
-    def _round(self, commit: Commit) -> Commit:
+    def _round(self, before: Progress) -> Progress:
         started = time.perf_counter()
-        number = commit.progress.round + 1
+        number = before.round + 1
         tally = Tally(number)
         for late in self._mailbox.late_answers():
             tally.refusals.append(RefusalRecord(late.site, f"{late.reason}: not counted."))
-        self._strategy.begin(number, commit.parameters)
+        self._strategy.begin(number, self._store.model(before.round))
         waves = self._strategy.waves(select_sites(self._nodes, self._study, number))
         # A site evaluates what it is sent. Only in a single wave is that the round's own model.
         alone = len(waves) == 1
-        measurements = () if alone else self._measure(number - 1, commit.parameters)
+        measurements = () if alone else self._measure(number - 1)
         for wave in waves:
-            self._train(tally, wave, commit.progress, validate=alone)
+            self._train(tally, wave, before, alone)
         self._require_quorum(tally)
         record = RoundRecord(
             round=number,
@@ -132,33 +136,45 @@ class RoundLoop:
         )
         norms = [norm for norm in tally.norms if not math.isnan(norm)]
         usual = statistics.median(norms) if norms else math.nan
-        before = replace(commit.progress, usual_norm=usual)
-        return self._commit(before, self._strategy.finish(), record)
+        return self._commit(replace(before, usual_norm=usual), self._strategy.finish(), record)
 
-    def _train(self, tally: Tally, wave: Sequence[Node], before: Progress, validate: bool) -> None:
-        """Have some sites train the strategy's model, and take their answers in."""
-        model = self._strategy.model()
-        order = pack_order(
-            Order(
-                self._study.digest,
-                tally.number,
-                model,
-                extras=self._strategy.extras(),
-                kept_round=before.best_round,
-                validate=validate,
+    def _train(self, tally: Tally, wave: Sequence[Node], before: Progress, alone: bool) -> None:
+        """Have some sites train the round's model, and take their answers in.
+
+        Args:
+            alone: Whether this is the round's only wave, which starts from the commit.
+        """
+        number, admitted = tally.number, self._strategy.model()
+        admission = Admission(self._study, number, admitted, before.usual_norm)
+
+        def order() -> RecordDict:
+            # Not the strategy's own tensors: these are let go as soon as they are written.
+            model = self._store.model(before.round) if alone else self._strategy.model()
+            extras, kept = self._strategy.extras(), before.best_round
+            content = pack_order(
+                Order(
+                    self._study.digest,
+                    number,
+                    model,
+                    extras=extras,
+                    kept_round=kept,
+                    validate=alone,
+                )
             )
-        )
-        admission = Admission(self._study, tally.number, model, before.usual_norm)
-        tally.bytes_down = sum(r.count_bytes() for r in order.array_records.values())
+            tally.bytes_down = array_bytes(content)
+            return content
+
         deadline = self._study.federation.deadline_seconds
-        for answer in self._mailbox.ask(wave, TRAIN, order, f"round {tally.number}", deadline):
+        for answer in self._mailbox.ask(wave, TRAIN, order, f"round {number}", deadline):
             try:
                 self._fold(tally, answer, admission)
             except WardroundError as error:
                 tally.refusals.append(RefusalRecord(answer.node.site, str(error)))
+            del answer  # or it is still there while the next one arrives
 
-    def _measure(self, number: int, parameters: Parameters) -> tuple[Measurement, ...]:
-        order = Order(self._study.digest, number, parameters, split="validation")
+    def _measure(self, number: int) -> tuple[Measurement, ...]:
+        """Have the sites evaluate the model of a commit."""
+        order = Order(self._study.digest, number, self._store.model(number), split="validation")
         return measure_model(self._grid, self._study, self._nodes, order)
 
     def _fold(self, tally: Tally, answer: Answer, admission: Admission) -> None:
@@ -172,37 +188,32 @@ class RoundLoop:
         if update.metrics is not None:
             tally.sums[answer.node.site] = update.metrics
 
-    def _commit(self, before: Progress, parameters: Parameters, record: RoundRecord) -> Commit:
+    def _commit(self, before: Progress, parameters: Parameters, record: RoundRecord) -> Progress:
         progress = self._with_best(before, record)
         patience = self._study.federation.patience_rounds
         stale = record.measured_round - progress.best_round if progress.best_round >= 0 else 0
-        commit = Commit(
-            replace(
-                progress,
-                round=record.round,
-                history_bytes=append_record(self._store.history_path, record),
-                stopped=patience is not None and stale >= patience,
-            ),
-            parameters,
-            self._strategy.state(),
+        progress = replace(
+            progress,
+            round=record.round,
+            history_bytes=append_record(self._store.history_path, record),
+            stopped=patience is not None and stale >= patience,
         )
-        self._store.commit(commit)
+        self._store.commit(Commit(progress, parameters, self._strategy.state()))
         if self._listener is not None:
             metric = self._study.metric
             value = overall(record.measurements, metric)
             self._listener(RoundFinished(record, self._study.federation.rounds, metric, value))
-        return commit
+        return progress
 
-    def _close(self, commit: Commit) -> Commit:
+    def _close(self, progress: Progress) -> Commit:
         """Measure the last model too, then return the one that is kept."""
-        number = commit.progress.round
-        measurements = self._measure(number, commit.parameters)
+        number = progress.round
+        measurements = self._measure(number)
         closing = RoundRecord(number + 1, number, 0.0, measurements=measurements)
         append_record(self._store.history_path, closing)
-        best = self._with_best(commit.progress, closing).best_round
-        if self._study.evaluation.keep == "last" or best in (-1, number):
-            return commit
-        return self._store.load(best)
+        best = self._with_best(progress, closing).best_round
+        is_last = self._study.evaluation.keep == "last" or best == -1
+        return self._store.load(number if is_last else best)
 
     def _with_best(self, before: Progress, record: RoundRecord) -> Progress:
         value = overall(record.measurements, self._study.metric)

@@ -17,6 +17,7 @@ from wardround.common.compression import (
     decompress,
     update_of,
 )
+from wardround.common.flower.records import arrays_of, configs_of
 from wardround.common.orders import TRAIN
 from wardround.common.parameters import (
     Parameters,
@@ -41,9 +42,9 @@ class Wire:
 
     def read(self, reply: Message, start: Parameters) -> Parameters | None:
         """Return the model in an answer, None where it is an error or a refusal."""
-        if reply.has_error() or _MODEL not in reply.content.array_records:
+        if reply.has_error() or _MODEL not in arrays_of(reply.content):
             return None
-        arrays = from_array_record(reply.content.array_records[_MODEL])
+        arrays = from_array_record(arrays_of(reply.content)[_MODEL])
         if self.kind == "none":
             return arrays
         return apply_update(start, decompress(arrays, self.kind, self.options, schema(start)))
@@ -132,10 +133,10 @@ class AdversarialGrid(LocalGrid):
 
     def _begin(self, training: Mapping[str, Message], roles: dict[str, Role]) -> None:
         content = next(iter(training.values())).content
-        number = int(content.config_records["order"]["round"])  # type: ignore[arg-type] # our own
+        number = int(configs_of(content)["order"]["round"])  # type: ignore[arg-type] # our own
         # Answers to an older round are late; nobody will ask what they should have been.
         self._campaigns = {i: c for i, c in self._campaigns.items() if c.round == number}
-        campaign = _Campaign(number, from_array_record(content.array_records[_MODEL]), roles)
+        campaign = _Campaign(number, from_array_record(arrays_of(content)[_MODEL]), roles)
         if any(role.kind in OMNISCIENT for role in roles.values()):
             campaign.honest = {i: None for i in training if i not in roles}
         self._campaigns.update(dict.fromkeys(training, campaign))
@@ -168,7 +169,7 @@ class AdversarialGrid(LocalGrid):
         own = self._wire.read(reply, campaign.start)
         if own is None:
             return reply
-        site = str(reply.content.config_records["header"]["site"])
+        site = str(configs_of(reply.content)["header"]["site"])
         forged = _forge(campaign, campaign.roles[message_id], own, site)
         records = {name: record for name, record in reply.content.items() if name != _MODEL}
         sent = to_array_record(self._wire.write(forged, campaign.start))

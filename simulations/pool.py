@@ -22,6 +22,7 @@ from flwr.app import Context, Error, Message, Metadata
 from flwr.clientapp import ClientApp
 
 from wardround.common.flower.local import rebuild
+from wardround.common.flower.records import array_bytes
 from wardround.simulations.engine import CLIENT_APP_RAISED, LocalGrid, run_client
 from wardround.simulations.shared_arrays import Inbox, Outbox, Shell
 
@@ -257,4 +258,4 @@ def _answer(
 def _size(message: Message) -> int:
     if not message.has_content():
         return 0
-    return sum(record.count_bytes() for record in message.content.array_records.values())
+    return array_bytes(message.content)

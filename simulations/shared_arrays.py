@@ -12,6 +12,8 @@ from multiprocessing.shared_memory import SharedMemory
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from wardround.common.flower.records import arrays_of
+
 _HEADER = struct.Struct("<Q")
 
 
@@ -158,6 +160,6 @@ def _record(buffer: memoryview, places: Mapping[str, Place]) -> ArrayRecord:
 
 
 def _arrays(content: RecordDict) -> Iterator[tuple[str, str, Array]]:
-    for name, record in content.array_records.items():
+    for name, record in arrays_of(content).items():
         for key, array in record.items():
             yield name, key, array

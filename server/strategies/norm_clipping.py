@@ -1,13 +1,13 @@
 """Bounding how far one site can move the model: centred clipping and the norm-bounded mean."""
 
-from dataclasses import replace
+from collections.abc import Iterator
 from math import isfinite
 
 import torch
 from torch import Tensor
 
 from wardround.common.errors import RunError
-from wardround.common.parameters import Parameters
+from wardround.common.parameters import Parameters, distance
 from wardround.common.update import SiteUpdate
 from wardround.server.strategies.combination import WeightedMean
 from wardround.server.strategies.site_weights import weighted_mean
@@ -75,20 +75,24 @@ class NormBoundedMean:
         Raises:
             RunError: It holds a value that is not finite, which no clipping mends.
         """
-        floating = {n: t for n, t in update.parameters.items() if t.is_floating_point()}
-        changes = {name: tensor - self._previous[name] for name, tensor in floating.items()}
-        squares = [float(change.double().square().sum()) for change in changes.values()]
-        norm = sum(squares) ** 0.5
+        norm = distance(update.parameters, self._previous)
         if not isfinite(norm):
             msg = "the update holds values that are not finite: lower training.learning_rate."
             raise RunError(msg)
         if norm <= self._bound:
             self._mean.fold(update)
             return
-        factor = self._bound / norm
-        clipped = {name: self._previous[name] + change * factor for name, change in changes.items()}
-        self._mean.fold(replace(update, parameters={**update.parameters, **clipped}))
+        clipped = self._clipped(update.parameters, self._bound / norm)
+        self._mean.fold_tensors(clipped, update.examinations)
 
     def finish(self) -> Parameters:
         """Return the mean and forget the sum."""
         return self._mean.finish()
+
+    def _clipped(self, parameters: Parameters, factor: float) -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in parameters.items():
+            if tensor.is_floating_point():
+                start = self._previous[name]
+                yield name, start + (tensor - start) * factor
+            else:
+                yield name, tensor

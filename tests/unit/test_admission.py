@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from wardround.common.compression import CompressionOptions, compress, update_of
 from wardround.common.errors import WardroundError
 from wardround.common.flower.errors import is_transient
-from wardround.common.parameters import Parameters
+from wardround.common.parameters import Parameters, distance
 from wardround.common.study import Study, parse_study
 from wardround.common.update import SiteUpdate
-from wardround.server.admission import Admission, distance
+from wardround.server.admission import Admission
 from wardround.server.collection import Mailbox, Node
 from wardround.server.selection import select_sites
 from wardround.simulations.engine import LocalGrid
@@ -162,7 +162,7 @@ def test_a_site_past_the_deadline_is_given_up_and_its_late_answer_refused_by_nam
     grid = SlowGrid({0: 0.0, 1: 0.6, 2: 0.0})
     mailbox = Mailbox(grid)
     started = time.monotonic()
-    answers = list(mailbox.ask(NODES[:3], "train", RecordDict(), "round 1", deadline_seconds=0.2))
+    answers = list(mailbox.ask(NODES[:3], "train", RecordDict, "round 1", deadline_seconds=0.2))
     assert time.monotonic() - started < 0.5
     assert [answer.content is not None for answer in answers] == [True, False, True]
     assert answers[1].refusal is not None
@@ -176,7 +176,7 @@ def test_a_site_past_the_deadline_is_given_up_and_its_late_answer_refused_by_nam
 
 def test_a_site_that_went_away_and_came_back_is_asked_again() -> None:
     grid = SlowGrid({0: 0.0, 1: 0.0}, away={1: 2})
-    answers = list(Mailbox(grid).ask(NODES[:2], "train", RecordDict(), "round 1"))
+    answers = list(Mailbox(grid).ask(NODES[:2], "train", RecordDict, "round 1"))
     assert all(answer.content is not None for answer in answers)
     assert grid.pushed == [0, 1, 1, 1]
 

@@ -22,7 +22,7 @@ from wardround.server.history import (
 
 def commit_of(number: int, best: int = -1) -> Commit:
     return Commit(
-        Progress("digest", number, best_round=best, best_value=0.5, history_bytes=10 * number),
+        Progress("digest", number, best, 0.5, history_bytes=10 * number, usual_norm=1.5),
         {"weight": torch.full((3,), float(number)), "count": torch.tensor(number)},
         {"momentum": torch.full((2,), -float(number))},
     )
