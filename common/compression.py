@@ -19,7 +19,14 @@ from wardround.common.compression_kinds import (
     size_of,
 )
 from wardround.common.errors import ModelError
-from wardround.common.parameters import ArraySpec, Parameters, Schema, check_schema, schema
+from wardround.common.parameters import (
+    ArraySpec,
+    Parameters,
+    Schema,
+    check_schema,
+    is_finite,
+    schema,
+)
 
 __all__ = [
     "COMPRESSIONS",
@@ -48,10 +55,12 @@ def update_of(model: Parameters, received: Parameters) -> Parameters:
 
 
 def apply_update(received: Parameters, update: Parameters) -> Parameters:
-    """Return the model that an update leads to, with the types of the received one."""
-    return {
-        name: torch.add(update[name], tensor).to(tensor.dtype) for name, tensor in received.items()
-    }
+    """Return the model that an update leads to, with the types of the received one.
+
+    Args:
+        update: Its tensors become those of the model where the types agree.
+    """
+    return {name: _added(update[name], tensor) for name, tensor in received.items()}
 
 
 def compressed_schema(expected: Schema, kind: str, options: CompressionOptions) -> Schema:
@@ -95,7 +104,7 @@ def compress(
     vector = _flatten(update, layout)
     if residual:
         vector = vector + _flatten(residual, layout)
-    if not bool(torch.isfinite(vector).all()):
+    if not is_finite(vector):
         msg = "the update holds values that are not finite: lower training.learning_rate."
         raise ModelError(msg)
     chosen = kind_of(kind)
@@ -105,7 +114,8 @@ def compress(
     if layout.integers:
         whole = [update[spec.name].reshape(-1).long() for spec in layout.integers]
         arrays["integers"] = torch.cat(whole)
-    return arrays, _unflatten(lost, layout)
+    # Tensors of their own, since a file of them takes no shared memory.
+    return arrays, {name: part.clone() for name, part in _unflatten(lost, layout).items()}
 
 
 def decompress(
@@ -125,7 +135,7 @@ def decompress(
         return dict(arrays)
     layout = layout_of(expected)
     vector = kind_of(kind).read(arrays, layout) if layout.count else torch.zeros(0)
-    if not bool(torch.isfinite(vector).all()):
+    if not is_finite(vector):
         msg = "the compressed update holds values that are not finite: the site must send it anew."
         raise ModelError(msg)
     update = _unflatten(vector, layout)
@@ -146,9 +156,15 @@ def _unflatten(vector: Tensor, layout: Layout) -> Parameters:
     update, offset = {}, 0
     for spec in layout.floating:
         part = vector[offset : offset + size_of(spec)].reshape(spec.shape)
-        update[spec.name] = part.clone()
+        update[spec.name] = part
         offset += size_of(spec)
     return update
+
+
+def _added(change: Tensor, start: Tensor) -> Tensor:
+    if change.dtype == start.dtype:
+        return change.add_(start)
+    return torch.add(change, start).to(start.dtype)
 
 
 def _update_type(spec: ArraySpec) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from math import hypot, prod
+from math import hypot, isfinite, prod
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -133,6 +133,14 @@ def distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
         if tensor.is_floating_point()
     ]
     return hypot(*lengths)
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Return whether a tensor holds neither NaN nor infinity, without a copy of it."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    lowest, highest = torch.aminmax(tensor)  # both are NaN where one value is
+    return isfinite(lowest) and isfinite(highest)
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -3,11 +3,9 @@
 import math
 from dataclasses import dataclass
 
-import torch
-
 from wardround.common.compression import CompressionOptions, apply_update, decompress
 from wardround.common.errors import RunError
-from wardround.common.parameters import Parameters, check_schema, distance, schema
+from wardround.common.parameters import Parameters, check_schema, distance, is_finite, schema
 from wardround.common.study import Study
 from wardround.common.update import SiteUpdate
 
@@ -39,7 +37,7 @@ class Admission:
             msg = f"an update for round {update.round} came in round {self.round}: not counted."
             raise RunError(msg)
         model = self._model(update.parameters)
-        infinite = [name for name, tensor in model.items() if not _is_finite(tensor)]
+        infinite = [name for name, tensor in model.items() if not is_finite(tensor)]
         if infinite:
             msg = f"{len(infinite)} arrays ({infinite[0]}, ...) hold NaN or infinity: not counted."
             raise RunError(msg)
@@ -67,11 +65,3 @@ class Admission:
             )
             raise RunError(msg)
         return norm
-
-
-def _is_finite(tensor: torch.Tensor) -> bool:
-    if not tensor.is_floating_point() or tensor.numel() == 0:
-        return True
-    # NaN goes through both; unlike isfinite it makes no copy of the tensor.
-    lowest, highest = torch.aminmax(tensor)
-    return math.isfinite(lowest) and math.isfinite(highest)
