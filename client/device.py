@@ -33,17 +33,13 @@ def choose_device(name: str) -> torch.device:
 def arranged_for(network: nn.Module, device: torch.device, precision: str) -> nn.Module:
     """Lay a network's weights out in memory for speed; its numbers stay the same.
 
-    On the CPU in float32 channels come last: 1.6 times as fast for a 3D U-Net, 1.9 times for a 2D
-    CNN on colour images, never slower where measured. In bfloat16 that order is slower.
+    On the CPU in float32 the channels of 3D convolutions come last: 1.6 times as fast for a 3D
+    U-Net. In 2D that order gained nothing, and in bfloat16 it is slower.
     """
     if device.type != "cpu" or precision != "float32":
         return network
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            layout = torch.channels_last
-        elif isinstance(module, nn.Conv3d):
-            layout = torch.channels_last_3d
-        else:
-            continue
-        module.weight.data = module.weight.data.contiguous(memory_format=layout)
+        if isinstance(module, nn.Conv3d):
+            weight = module.weight.data.contiguous(memory_format=torch.channels_last_3d)
+            module.weight.data = weight
     return network

@@ -232,10 +232,17 @@ def take_array_record(record: "ArrayRecord") -> Parameters:
     return parameters
 
 
-def save_model(path: Path, parameters: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
+def save_model(
+    path: Path,
+    parameters: Mapping[str, Tensor],
+    metadata: dict[str, str],
+    durable: bool = True,
+) -> None:
     """Write a safetensors file that is either whole or absent, even through a power cut.
 
-    The metadata go into the file's header, e.g. the study digest and the round.
+    Args:
+        metadata: Goes into the file's header, e.g. the study digest and the round.
+        durable: Whether to wait until the disk has it; a killed process needs no such wait.
 
     Raises:
         ModelError: The file cannot be written.
@@ -247,9 +254,12 @@ def save_model(path: Path, parameters: Mapping[str, Tensor], metadata: dict[str,
     try:
         tensors = {name: tensor.detach().contiguous() for name, tensor in parameters.items()}
         save_file(tensors, temporary, metadata)
-        _flush(temporary, os.O_RDWR)
+        if durable:
+            _flush(temporary, os.O_RDWR)
         temporary.replace(path)
-        if os.name == "posix":  # elsewhere a folder cannot be opened, and needs no flush
+        if (
+            durable and os.name == "posix"
+        ):  # elsewhere a folder cannot be opened, and needs no flush
             _flush(path.parent, os.O_RDONLY)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):

@@ -31,14 +31,16 @@ def make_server_app(listener: Listener | None = None, outcome: Outcome | None = 
     """Return a ServerApp that runs the study of its context.
 
     The context's run configuration names ``study`` (the study as JSON) and ``checkpoints`` (the
-    folder of the commits, from the last of which it goes on).
+    folder of the commits, from the last of which it goes on), and may say that they need not be
+    ``durable``.
     """
     server_app = ServerApp()
 
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
         study = study_from_json(str(context.run_config["study"]))
-        store = CheckpointStore(Path(str(context.run_config["checkpoints"])))
+        durable = bool(context.run_config.get("durable", True))
+        store = CheckpointStore(Path(str(context.run_config["checkpoints"])), durable=durable)
         nodes, _ = introduce_sites(grid, study)
         strategy = _prepare(study, store, [node.examinations for node in nodes])
         loop = RoundLoop if study.federation.buffer_size is None else BufferedLoop

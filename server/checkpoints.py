@@ -58,9 +58,18 @@ class Commit:
 class CheckpointStore:
     """The commits of one run, in one folder."""
 
-    def __init__(self, folder: Path, keep: int = 2) -> None:
+    def __init__(self, folder: Path, keep: int = 2, durable: bool = True) -> None:
+        """Open the commits in a folder.
+
+        Args:
+            keep: How many of the newest commits stay.
+            durable: Whether a commit waits for the disk, to survive a power cut. A simulation does
+                without: what a killed process wrote is safe with the kernel, and a commit torn by a
+                power cut is found by its hashes, so that the one before it is used.
+        """
         self.folder = folder
         self._keep = keep
+        self._durable = durable
 
     @property
     def history_path(self) -> Path:
@@ -68,21 +77,26 @@ class CheckpointStore:
         return self.folder / "history.jsonl"
 
     def commit(self, commit: Commit) -> None:
-        """Write a commit durably, then remove old ones (the best one stays)."""
+        """Write a commit, whole or not at all, then remove old ones (the best one stays)."""
         place = self._place(commit.progress.round)
         temporary = place.with_suffix(".part")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-        save_model(temporary / _MODEL, commit.parameters, {"round": str(commit.progress.round)})
+        save_model(
+            temporary / _MODEL,
+            commit.parameters,
+            {"round": str(commit.progress.round)},
+            self._durable,
+        )
         if commit.strategy:
-            save_model(temporary / _STRATEGY, commit.strategy, {})
-        _write(temporary / _STATE, json.dumps(asdict(commit.progress)))
+            save_model(temporary / _STRATEGY, commit.strategy, {}, self._durable)
+        self._write(temporary / _STATE, json.dumps(asdict(commit.progress)))
         seal = {name: _sha256(temporary / name) for name in _FILES if (temporary / name).exists()}
-        _write(temporary / _SEAL, json.dumps(seal))
-        _flush_folder(temporary)
+        self._write(temporary / _SEAL, json.dumps(seal))
+        self._flush(temporary)
         shutil.rmtree(place, ignore_errors=True)
         temporary.rename(place)
-        _flush_folder(self.folder)
+        self._flush(self.folder)
         self._prune(commit.progress)
 
     def latest(self) -> Commit | None:
@@ -132,6 +146,20 @@ class CheckpointStore:
             if path.name.removeprefix("round-").isdigit()
         ]
 
+    def _write(self, path: Path, text: str) -> None:
+        path.write_text(text, encoding="utf-8")
+        self._flush(path)
+
+    def _flush(self, path: Path) -> None:
+        """Wait until the disk has a file, or a folder's entries."""
+        if not self._durable:
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
     def _prune(self, progress: Progress) -> None:
         for number in sorted(self._rounds())[: -self._keep]:
             if number != progress.best_round:
@@ -141,18 +169,3 @@ class CheckpointStore:
 def _sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -146,7 +146,11 @@ def run_federation(
         node_id=SUPERLINK_NODE_ID,
         node_config={},
         state=RecordDict(),
-        run_config={"study": study.to_json(), "checkpoints": str(checkpoints)},
+        run_config={
+            "study": study.to_json(),
+            "checkpoints": str(checkpoints),
+            "durable": False,
+        },
     )
     make_server_app(listener, outcome)(grid, context)
     if outcome.commit is None:

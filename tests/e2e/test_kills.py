@@ -117,8 +117,8 @@ def plant(seed: float) -> None:
     elif point == "while aggregating":
         die_at_call(rounds, "as_measurements", generator.randint(1, ROUNDS))
     elif point == "before the commit":
-        # Each commit flushes the new folder before its rename, and the parent after it.
-        die_at_call(checkpoints, "_flush_folder", generator.randint(1, 2 * ROUNDS + 2))
+        # Each commit hashes its files when they are written and not yet in their place.
+        die_at_call(checkpoints, "_sha256", generator.randint(1, 2 * ROUNDS + 2))
     else:
         signal.signal(signal.SIGALRM, lambda *_: die())
         signal.setitimer(signal.ITIMER_REAL, generator.uniform(0.05, 1.2))
