@@ -20,27 +20,9 @@ BATCH = 32
 
 def main(manifest: Path, rounds: int, initial: Path) -> None:
     """Run FedAvg over the manifest's sites, as the reference study does."""
-    from safetensors.torch import load_file
-
     torch.set_num_threads(1)
-    images = torch.from_numpy(np.load(manifest.parent / "images.npy"))[:, None]
-    labels = torch.from_numpy(np.load(manifest.parent / "labels.npy"))
-    rows: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-    with manifest.open() as stream:
-        for number, line in enumerate(csv.DictReader(stream)):
-            rows[line["site"]][line["split"]].append(number)
-    sites = [
-        {split: (images[index], labels[index]) for split, index in parts.items()}
-        for parts in rows.values()
-    ]
-    network = nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(32 * 7 * 7, 10),
-    )  # fmt: skip
-    weights = [tensor for _, tensor in sorted(load_file(initial).items())]
-    network.load_state_dict(dict(zip(network.state_dict(), weights, strict=True)))
-    state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    sites = load_sites(manifest)
+    network, state = load_network(initial)
     seconds = []
     for _ in range(rounds):
         started = time.perf_counter()
@@ -52,6 +34,34 @@ def main(manifest: Path, rounds: int, initial: Path) -> None:
     for site in sites:
         correct(network, *site["validation"])
     print(json.dumps({"rounds": seconds, "accuracy": right / total}))
+
+
+def load_sites(manifest: Path):
+    """Return each site's images and labels, by split."""
+    images = torch.from_numpy(np.load(manifest.parent / "images.npy"))[:, None]
+    labels = torch.from_numpy(np.load(manifest.parent / "labels.npy"))
+    rows: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    with manifest.open() as stream:
+        for number, line in enumerate(csv.DictReader(stream)):
+            rows[line["site"]][line["split"]].append(number)
+    return [
+        {split: (images[index], labels[index]) for split, index in parts.items()}
+        for parts in rows.values()
+    ]
+
+
+def load_network(initial: Path):
+    """Return the network and a copy of its numbers, which are the file's."""
+    from safetensors.torch import load_file
+
+    network = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(32 * 7 * 7, 10),
+    )  # fmt: skip
+    weights = [tensor for _, tensor in sorted(load_file(initial).items())]
+    network.load_state_dict(dict(zip(network.state_dict(), weights, strict=True)))
+    return network, {name: tensor.clone() for name, tensor in network.state_dict().items()}
 
 
 def one_round(network, state, sites):

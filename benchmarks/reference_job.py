@@ -3,7 +3,7 @@
 4 sites x 1,000 images of 28 x 28, two convolutions (16, 32) and a linear layer, SGD 0.01 with
 momentum 0.9, batch 32, one local epoch, 5 rounds, every site evaluated every round, one thread.
 
-    python benchmarks/reference_job.py [--repeats 3] [--many-sites] [--pool]
+    python -m benchmarks.reference_job [--repeats 3] [--many-sites]
 """
 
 import argparse
@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def _compare_with_floor(folder: Path, repeats: int) -> None:
-    study, initial = _prepare(folder, 4, 1000)
+    study, initial = prepare(folder, 4, 1000)
     floor, ours, ours_rounds, floor_rounds, accuracies = [], [], [], [], []
     for number in range(repeats):
         bare = run_timed(
@@ -71,8 +71,8 @@ def _compare_with_floor(folder: Path, repeats: int) -> None:
 
 
 def _compare_site_counts(folder: Path, repeats: int) -> None:
-    few, _ = _prepare(folder / "few", 4, 1000)
-    many, _ = _prepare(folder / "many", 64, 62)
+    few, _ = prepare(folder / "few", 4, 1000)
+    many, _ = prepare(folder / "many", 64, 62)
     runs: dict[str, list[Timed]] = {"4 x 1,000": [], "64 x 62": []}
     for number in range(repeats):
         runs["4 x 1,000"].append(run_timed(_command(few, folder / f"few-{number}")))
@@ -88,7 +88,8 @@ def _print_processes(first: list[Timed], second: list[Timed]) -> None:
     _print_row("peak memory, MB", *([r.memory_mb for r in rs] for rs in (first, second)))
 
 
-def _prepare(folder: Path, sites: int, images_each: int) -> tuple[Path, Path]:
+def prepare(folder: Path, sites: int, images_each: int) -> tuple[Path, Path]:
+    """Write the data, the study and the initial weights; return the latter two."""
     manifest = write_sites(folder, sites, images_each)
     path = folder / "study.toml"
     write_study(path, manifest, ROUNDS)
