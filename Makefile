@@ -6,20 +6,21 @@ VENV ?= .venv
 PIP_FLAGS ?=
 DEMO_FLAGS ?=
 PYTEST_FLAGS ?=
-BENCHMARKS ?= reference_job
+BENCHMARKS ?= reference_job engines server_memory
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test lint format bench clean
+.PHONY: help install demo test lint format bench bench-compression clean
 
 help:
 	@echo "make demo    a simulated study on embedded data, ending in a report"
 	@echo "make test    lint, types, import layers, tests with branch coverage"
 	@echo "make lint    the first three of them"
 	@echo "make format  rewrite the files as 'make lint' wants them"
-	@echo "make bench   the benchmarks, beside a bare torch loop"
+	@echo "make bench   time, memory and engines, beside bare torch loops; BENCHMARKS= picks some"
+	@echo "make bench-compression DATA_ROOT=...   what compression saves, on chest X-rays"
 	@echo "make clean   remove caches and build products; .venv and runs stay"
 
 install: $(STAMP)
@@ -56,8 +57,13 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Those that need no data; benchmarks.compression and others that do: docs/benchmarks.md.
 bench: $(STAMP)
 	@set -e; for name in $(BENCHMARKS); do echo "$$name"; $(BIN)/python -m benchmarks.$$name; done
+
+bench-compression: $(STAMP)
+	@test -n "$(DATA_ROOT)" || { echo "give DATA_ROOT=FOLDER, where the data sets lie" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.compression --data-root "$(DATA_ROOT)" --out runs/compression
 
 clean:
 	rm -rf build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache \
