@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from wardround.client.device import arranged_for, choose_device
+from wardround.client.heap import keep_freed_memory
 from wardround.client.site_state import SiteState
 from wardround.client.training.objective import under
 from wardround.client.training.objectives import personal_model
@@ -47,6 +48,7 @@ class Workbench:
         Raises:
             ModelError: The study's pretrained weights are not on this machine.
         """
+        keep_freed_memory()
         device, plan = choose_device(device_name), plan_of(study)
         network = build_network(study, study.federation.seed)
         if study.model.weights_sha256 is not None:

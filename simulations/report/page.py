@@ -74,7 +74,7 @@ def _render(template: "Template", library: str, contents: RunContents) -> str:
         margin_note=wording.explain_margin(verdict),
         site_lines=_site_lines(contents, verdict),
         gain_bar=gain_bar,
-        error_bound=max((row.error_bound for row in contents.metrics), default=0.0),
+        error_bound=max(_shown_bounds(contents), default=0.0),
         samples=_pictures(contents),
         legend=_legend(contents),
         command=shlex.join(contents.facts.command),
@@ -206,3 +206,10 @@ def _missing_extra(package: str) -> str:
         f"the report needs the package {package}, which is not installed: "
         "run  pip install 'wardround[simulation]'  and ask for the report again."
     )
+
+
+def _shown_bounds(contents: RunContents) -> Iterator[float]:
+    """Yield the binning errors of the test values that the page's tables hold."""
+    for row in contents.metrics:
+        if (row.metric, row.class_name, row.round) == (contents.metric, "", -1):
+            yield row.error_bound
