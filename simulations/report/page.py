@@ -4,6 +4,7 @@ import base64
 import hashlib
 import math
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
