@@ -27,7 +27,7 @@ from wardround.common.errors import RunError
 from wardround.common.metrics import MetricSums
 from wardround.common.orders import Order
 from wardround.common.parameters import Parameters, read_parameters, write_parameters
-from wardround.common.seeds import derive_seed, generator_for
+from wardround.common.seeds import derive_seed, generator_for, seed_dropout
 from wardround.common.sharing import RECEIVED_LOSS
 from wardround.common.update import Introduction, SiteEvaluation, SiteUpdate
 
@@ -220,7 +220,7 @@ class SiteSession:
 
         batches = map(to_batch, draw_batches(cohort.targets, start.training, drawing))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(derive_seed(*key, "dropout"))
+            seed_dropout(derive_seed(*key, "dropout"), device)
             work = train_locally(start, batches, optimiser, objective)
         if alone:
             self._optimiser_state = optimiser.state_dict()

@@ -2,7 +2,7 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from wardround.common.metrics import MetricValue
@@ -58,9 +58,9 @@ class RoundRecord:
 
 def append_record(path: Path, record: RoundRecord) -> int:
     """Append a record and return the file's length in bytes after it."""
-    line = {**asdict(record), "written_at": time.time()}  # for people; nothing depends on it
+    line = {**_as_json(record), "written_at": time.time()}  # for people; nothing depends on it
     with path.open("ab") as stream:
-        stream.write(json.dumps(line).encode() + b"\n")
+        stream.write(json.dumps(line, default=_as_json).encode() + b"\n")
         stream.flush()
         return stream.tell()
 
@@ -78,6 +78,11 @@ def truncate(path: Path, length: int) -> None:
     if path.exists() and path.stat().st_size > length:
         with path.open("r+b") as stream:
             stream.truncate(length)
+
+
+def _as_json(row: object) -> dict[str, object]:
+    # Not dataclasses.asdict, which copies every value on the way.
+    return {f.name: getattr(row, f.name) for f in fields(row)}  # type: ignore[arg-type] # our rows
 
 
 def _record(content: dict) -> RoundRecord:  # type: ignore[type-arg] # JSON, typed just below

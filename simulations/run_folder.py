@@ -128,9 +128,9 @@ def write_rows(path: Path, rows: Iterable[Row], kind: type[Row]) -> None:
     """Write rows as CSV with a header, replacing the file at once."""
     temporary = path.with_suffix(".csv.part")
     with temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, [f.name for f in fields(kind)])
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
+        writer, names = csv.writer(stream), [f.name for f in fields(kind)]
+        writer.writerow(names)
+        writer.writerows([getattr(row, name) for name in names] for row in rows)
     temporary.replace(path)
 
 
