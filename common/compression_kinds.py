@@ -83,9 +83,14 @@ class Kind:
 
 
 def layout_of(expected: Schema) -> Layout:
-    """Return how a network's values lie in one vector."""
-    floating = tuple(spec for spec in expected if "float" in spec.dtype)
-    integers = tuple(spec for spec in expected if "float" not in spec.dtype)
+    """Return how a network's values lie in one vector: by name, whatever order they are given in.
+
+    A site lists its network's tensors in the network's order, a server those of a file in the
+    file's; both must write and read the same vector.
+    """
+    ordered = sorted(expected, key=lambda spec: spec.name)
+    floating = tuple(spec for spec in ordered if "float" in spec.dtype)
+    integers = tuple(spec for spec in ordered if "float" not in spec.dtype)
     thin = sum(size_of(spec) for spec in floating if len(spec.shape) < 2)
     keeps_thin = thin <= _EXACT_SHARE * sum(size_of(spec) for spec in floating)
     blocks, exact, offset = [], [], 0
