@@ -1,5 +1,6 @@
 """How good a model is: the sites' sums, merged, and the number that picks the best model."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 
@@ -13,6 +14,7 @@ from wardround.common.update import unpack_evaluation
 from wardround.server.collection import Mailbox, Node
 from wardround.server.history import Measurement
 
+logger = logging.getLogger(__name__)
 ALL_SITES = "all sites"
 
 
@@ -23,6 +25,10 @@ def measure_model(
     sums = {}
     for answer in Mailbox(grid).ask(nodes, EVALUATE, lambda: pack_order(order), order.split):
         if answer.content is None:
+            reason = answer.refusal.code if answer.refusal else "no content"
+            logger.warning(
+                "evaluation without site=%s split=%s: %s", answer.node.site, order.split, reason
+            )
             continue
         evaluation = unpack_evaluation(answer.content, study)
         if evaluation.metrics is not None:

@@ -28,6 +28,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from wardround.common.errors import RunError
 from wardround.common.flower.local import Run, claim_identity
+from wardround.common.flower.logs import quieten_flower
 from wardround.common.flower.ray_seclusion import surroundings_of_ray
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def open_ray(client_app: ClientApp, plan: RayPlan) -> Iterator[Grid]:
     _require_answer(plan.address)
     with (
         surroundings_of_ray(is_local=plan.address is None),
-        _silence(),
+        quieten_flower(logging.ERROR),
         # Short, as a socket's path may have 107 letters; Ray itself would leave its logs behind.
         tempfile.TemporaryDirectory(prefix="ray-", dir=_TMP, ignore_cleanup_errors=True) as folder,
     ):
@@ -242,18 +243,6 @@ def _require_answer(address: str | None) -> None:
             f"no Ray answers at {address}: check --ray-address, or leave it out to start one here."
         )
         raise RunError(msg) from None
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Let Flower say nothing but errors: its progress is told by our own events."""
-    logger = logging.getLogger("flwr")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _root(error: BaseException | None) -> str:

@@ -3,7 +3,6 @@
 import inspect
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from wardround.common.errors import RunError
 from wardround.common.flower.local import Run, empty_run
+from wardround.common.flower.logs import quieten_flower
 from wardround.common.parameters import Parameters, from_array_record, to_array_record
 from wardround.common.strategy import FLOWER, StrategyPlan
 from wardround.common.update import SiteUpdate
@@ -53,7 +53,7 @@ class StockStrategy:
         self._number, self._model, self._replies = number, parameters, []
         self._others = WeightedMean()
         arrays = to_array_record(self._for_it(parameters))
-        with _quiet():
+        with quieten_flower(logging.WARNING):
             list(self._strategy.configure_train(number, arrays, ConfigRecord(), self._grid))
 
     def model(self) -> Parameters:
@@ -81,7 +81,7 @@ class StockStrategy:
         """
         name = type(self._strategy).__name__
         try:
-            with _quiet():
+            with quieten_flower(logging.WARNING):
                 record, _ = self._strategy.aggregate_train(self._number, self._replies)
         except Exception as error:  # a stock class refuses in many ways
             logger.exception("stock strategy %s failed", name)
@@ -180,18 +180,6 @@ class _Nodes(Grid):
     ) -> Iterable[Message]:
         """Return nothing."""
         return []
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep Flower's account of each round, which ours holds too, from the screen."""
-    theirs = logging.getLogger("flwr")
-    before = theirs.level
-    theirs.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        theirs.setLevel(before)
 
 
 def _accepted(stock: type, plan: StrategyPlan) -> dict[str, float | int]:
