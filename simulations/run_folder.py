@@ -51,7 +51,8 @@ class MetricRow:
         value: NaN where it is not defined (a class without cases).
         support: Examinations (or cases) behind the value.
         error_bound: Largest possible error from binning scores; 0 where exact.
-        standard_error: Of the value as a mean over patients; 0 where it was not computed.
+        standard_error: Of the value as a mean over cases, each slice of a patient a case of its
+            own; 0 where it was not computed.
     """
 
     model: str

@@ -240,7 +240,13 @@ def explain_margin(verdict: Verdict) -> str:
         "accuracy": "the binomial formula",
         "balanced-accuracy": "the binomial formula",
         "f1": "the binomial formula, an approximation for F1",
-    }.get(verdict.metric, "the spread over patients")
+    }.get(verdict.metric)
+    if how is None:
+        return (
+            "± is half a 95% interval of the gain, from the spread over test cases. Slices of one "
+            "patient count as cases of their own, though they are alike: where a hospital tests "
+            "few patients with many slices, the interval is too narrow."
+        )
     return (
         "± is half a 95% interval of the gain, from the number of test patients by "
         f"{how}. Both models saw the same patients, which this leaves out of account: "
