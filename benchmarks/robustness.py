@@ -23,7 +23,9 @@ from wardround.common.parameters import Parameters
 from wardround.common.seeds import generator_for
 from wardround.common.update import SiteUpdate
 from wardround.server.strategies.combinations import CombinationOptions, make_combination
-from wardround.simulations.attacks import (
+from wardround.simulations.environment import describe_environment
+from wardround.simulations.federation import Machine
+from wardround.simulations.manipulations import (
     FLIPPED_LABELS,
     STRENGTHS,
     flip_targets,
@@ -31,8 +33,6 @@ from wardround.simulations.attacks import (
     put_trigger,
     triggered_examples,
 )
-from wardround.simulations.environment import describe_environment
-from wardround.simulations.federation import Machine
 
 SITES, HOSTILE, ROUNDS, SEEDS = 11, 2, 30, 5
 EPOCHS, BATCH, RATE, HIDDEN, CLASSES, TARGET = 3, 16, 0.2, 32, 10, 0

@@ -230,7 +230,7 @@ class Adversary(Section):
         "alie",
         "inner-product",
         "backdoor",
-    ]  # explained in wardround.simulations.attacks
+    ]  # explained in wardround.simulations.manipulations
     sites: tuple[str, ...] = ()
     count: PositiveInt | None = None
     strength: Positive | None = None

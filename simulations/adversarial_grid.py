@@ -27,8 +27,8 @@ from wardround.common.parameters import (
 )
 from wardround.common.seeds import generator_for
 from wardround.simulations.adversaries import Role
-from wardround.simulations.attacks import OMNISCIENT, forge_update
 from wardround.simulations.engine import LocalGrid
+from wardround.simulations.manipulations import OMNISCIENT, forge_update
 
 _MODEL = "model"
 

@@ -9,7 +9,7 @@ from wardround.common.errors import StudyError
 from wardround.common.seeds import generator_for
 from wardround.common.study import Study
 from wardround.common.study_sections import Adversary
-from wardround.simulations.attacks import STRENGTHS, alie_strength
+from wardround.simulations.manipulations import STRENGTHS, alie_strength
 
 
 @dataclass(frozen=True, slots=True)

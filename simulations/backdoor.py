@@ -14,7 +14,7 @@ from wardround.client.workbench import Workbench
 from wardround.common.parameters import write_parameters
 from wardround.common.study import Study
 from wardround.simulations.adversaries import has_backdoor, target_of
-from wardround.simulations.attacks import put_trigger
+from wardround.simulations.manipulations import put_trigger
 from wardround.simulations.measurements import KEPT
 from wardround.simulations.run_folder import ALL_SITES, FEDERATED, MetricRow
 from wardround.simulations.training import TrainedModel

@@ -16,7 +16,7 @@ from wardround.common.errors import WardroundError
 from wardround.common.orders import TRAIN
 from wardround.common.seeds import generator_for
 from wardround.simulations.adversaries import Role
-from wardround.simulations.attacks import (
+from wardround.simulations.manipulations import (
     FLIPPED_LABELS,
     flip_targets,
     put_trigger,

@@ -1,4 +1,4 @@
-"""Attacks: what they do to data and updates, by hand; who plays what."""
+"""Manipulations by hostile sites: what they do to data and updates, by hand; who plays what."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from wardround.common.errors import StudyError
 from wardround.common.seeds import generator_for
 from wardround.common.study import Study, parse_study
 from wardround.simulations.adversaries import cast_roles
-from wardround.simulations.attacks import (
+from wardround.simulations.manipulations import (
     alie_strength,
     flip_targets,
     forge_update,
