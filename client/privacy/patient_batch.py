@@ -1,0 +1,81 @@
+"""A batch of whole patients: the examples of one patient follow each other."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wardround.client.data.batch import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class PatientBatch:
+    """The examples that patients give one step; the patient is what is clipped.
+
+    Attributes:
+        examples: ``(M, ...)``, patient after patient.
+        counts: The examples of each patient, each at least 1; their sum is M.
+
+    Raises:
+        ValueError: The counts do not describe the examples.
+    """
+
+    examples: Batch
+    counts: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if min(self.counts, default=1) < 1 or sum(self.counts) != len(self.examples):
+            msg = (
+                f"{len(self.counts)} counts that sum to {sum(self.counts)} do not describe "
+                f"{len(self.examples)} examples: give each patient its count, at least 1."
+            )
+            raise ValueError(msg)
+
+    @property
+    def patients(self) -> int:
+        """Number of patients; 0 for the empty draw."""
+        return len(self.counts)
+
+    @property
+    def owners(self) -> Tensor:
+        """``(M,)`` int64: the patient, counted from 0, of each example; on the CPU."""
+        counts = torch.tensor(self.counts, dtype=torch.int64)
+        return torch.arange(self.patients).repeat_interleave(counts)
+
+    def to(self, device: torch.device) -> "PatientBatch":
+        """Return the batch on a device."""
+        return PatientBatch(self.examples.to(device), self.counts)
+
+    def slice(self, first: int, last: int) -> "PatientBatch":
+        """Return patients ``first`` to ``last - 1``; nothing is copied."""
+        begin = sum(self.counts[:first])
+        counts = self.counts[first:last]
+        return PatientBatch(_rows(self.examples, begin, begin + sum(counts)), counts)
+
+    def pieces(self, microbatch: int) -> Iterator["PatientBatch"]:
+        """Yield pieces of whole patients, in order, of at most ``microbatch`` examples each.
+
+        A patient with more examples is a piece alone; a piece is never empty.
+
+        Raises:
+            ValueError: ``microbatch`` is below 1.
+        """
+        if microbatch < 1:
+            msg = f"a micro-batch of {microbatch} examples holds nobody: give at least 1."
+            raise ValueError(msg)
+        first = held = 0
+        for patient, count in enumerate(self.counts):
+            if held and held + count > microbatch:
+                yield self.slice(first, patient)
+                first, held = patient, 0
+            held += count
+        if held:
+            yield self.slice(first, self.patients)
+
+
+def _rows(batch: Batch, begin: int, end: int) -> Batch:
+    def part(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor[begin:end]
+
+    return Batch(part(batch.images), part(batch.covariates), batch.targets[begin:end])
