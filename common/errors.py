@@ -34,6 +34,14 @@ class ModelError(InputError):
     """A model's parameters are not those of the study's network, or cannot be read."""
 
 
+class PolicyError(InputError):
+    """A site's policy does not allow what is asked."""
+
+
+class GuardError(WardroundError):
+    """What was about to leave a site is not what may leave it."""
+
+
 class RunError(WardroundError):
     """A run that had started could not go on."""
 

@@ -1,0 +1,31 @@
+"""The cautious ``policy.toml`` that a hospital starts from."""
+
+TEMPLATE = """\
+# What this hospital allows. Nothing else is done, and nothing else leaves.
+# 'wardround site explain STUDY --site FOLDER' holds a study against it, rule by rule.
+
+# Differential privacy of each patient. Epsilon says how much any answer can depend on one patient:
+# 8 is the most that is usual, 3 or less is advised.
+privacy_required = true
+lifetime_epsilon = 8.0            # all studies together, for ever
+lifetime_delta = 1e-5             # less than 1 / (10 x patients of this site)
+study_epsilon = 8.0               # one study
+
+# What may be trained.
+tasks = ["classification", "segmentation"]
+# networks = ["small-cnn", "unet"]  # all known ones if absent
+
+# What may leave.
+smallest_cohort = 20              # training patients; with fewer the site does not take part
+smallest_cell = 10                # no count below it leaves; counts are rounded to multiples of it
+metrics = "values"                # "values" (three decimals), "none", or "sums" (exact tables)
+largest_message_megabytes = 1000
+
+# When.
+# training_hours = ["22:00", "06:00"]  # local time; may cross midnight; always if absent
+# largest_training_minutes = 60        # a round; the result of a longer one stays here
+
+# The studies that were read and approved, by digest ('wardround study check STUDY').
+# Nothing is approved until it stands here.
+approved = []
+"""
