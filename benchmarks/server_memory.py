@@ -23,6 +23,7 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 import wardround
 from wardround.common.compression import CompressionOptions, compressed_schema
 from wardround.common.flower.local import rebuild
+from wardround.common.flower.records import configs_of
 from wardround.common.networks import build_network
 from wardround.common.npy import encode_npy
 from wardround.common.orders import INTRODUCE, TRAIN
@@ -83,6 +84,7 @@ class AnsweringGrid(LocalGrid):
         self._names = {node: f"site-{n:03d}" for n, node in enumerate(self._contexts)}
         self._templates = _templates(study)
         self._waiting: dict[str, Message] = {}
+        self._run_name = ""
         self.memory_before = 0
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -91,6 +93,7 @@ class AnsweringGrid(LocalGrid):
         for message in messages:
             message_id = self._number(message)
             ids.append(message_id)
+            self._run_name = str(configs_of(message.content)["order"].get("run", ""))
             self._waiting[message_id] = rebuild(message.metadata, RecordDict(), None)
         return ids
 
@@ -108,8 +111,10 @@ class AnsweringGrid(LocalGrid):
             return content
         number = int(message.metadata.group_id.removeprefix("round ")) if kind == TRAIN else 0
         if kind != TRAIN:
-            return pack_evaluation(SiteEvaluation(site, digest, number, None, 0.0))
-        content = pack_update(SiteUpdate(site, digest, number, 0, {}, 10, 1, 0.1, 0.2))
+            evaluation = SiteEvaluation(site, digest, number, None, 0.0, self._run_name)
+            return pack_evaluation(evaluation)
+        run = self._run_name
+        content = pack_update(SiteUpdate(site, digest, number, 0, {}, 10, 1, 0.1, 0.2, run=run))
         content["model"] = ArrayRecord(
             {
                 spec.name: Array(spec.dtype, spec.shape, "numpy.ndarray", bytes(template))

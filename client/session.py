@@ -43,8 +43,7 @@ class SiteSession:
         self.site = site
         self.bench = bench
         self.cohorts = open_cohorts(site, bench.study)
-        self.state = SiteState(site.state_folder, bench.study.digest)
-        self._optimiser_state: dict[str, Any] | None = None
+        self._optimiser_state: dict[str, dict[str, Any]] = {}  # of a baseline, by its run
 
     @cached_property
     def loss(self) -> Loss:
@@ -84,7 +83,7 @@ class SiteSession:
         write_parameters(self.bench.network, start.parameters)
         extras = self._received_loss()
         objective = build_objective(start)
-        work = self._work(start, objective, order.round, alone)
+        work = self._work(start, objective, order, alone)
         trained = read_parameters(self.bench.network)
         if objective is not None:
             extras.update(objective.extras())
@@ -103,6 +102,7 @@ class SiteSession:
             training_loss=work.mean_loss,
             metrics=metrics,
             extras=extras,
+            run=order.run,
         )
 
     def evaluate(self, order: Order) -> SiteEvaluation:
@@ -115,18 +115,23 @@ class SiteSession:
         self._check(order)
         bench, model = self.bench, self.bench.on_base(order.parameters)
         if order.personal:
-            model = bench.own_model(self.state, order.round, model)
+            model = bench.own_model(self._state(order), order.round, model)
         write_parameters(bench.network, model)
         if order.personal and order.split == "test" and self.bench.plan.objective == "fine-tune":
             self._fine_tune(order)
         cohort = self.cohorts.test if order.split == "test" else self.cohorts.validation
         metrics = self._evaluate(cohort, order.surfaces) if len(cohort) else None
         seconds = time.perf_counter() - started
-        return SiteEvaluation(self.site.name, order.digest, order.round, metrics, seconds)
+        return SiteEvaluation(
+            self.site.name, order.digest, order.round, metrics, seconds, order.run
+        )
+
+    def _state(self, order: Order) -> SiteState:
+        return SiteState(self.site.state_folder, order.digest, order.run)
 
     def _start(self, order: Order) -> LocalStart:
         study, bench = self.bench.study, self.bench
-        memory = self.state.after(order.round - 1) if bench.remembering else {}
+        memory = self._state(order).after(order.round - 1) if bench.remembering else {}
         steps = steps_a_round(len(self.cohorts.train), study.training)
         return LocalStart(
             network=bench.network,
@@ -164,7 +169,7 @@ class SiteSession:
         memory.update(prefixed(_RESIDUAL, residual))
         if objective is not None:
             memory.update(objective.memory())
-        self.state.keep(order.round, memory, order.kept_round)
+        self._state(order).keep(order.round, memory, order.kept_round)
 
     def _validate(self, start: LocalStart) -> MetricSums | None:
         if not len(self.cohorts.validation):
@@ -190,7 +195,7 @@ class SiteSession:
         steps = steps_a_round(len(self.cohorts.train), training)
         span = Span(training.warmup, training.warmup, steps)
         start = replace(start, training=training, span=span)
-        self._work(start, None, order.round + 1, alone=False)
+        self._work(start, None, replace(order, round=order.round + 1), alone=False)
 
     def _check(self, order: Order) -> None:
         if order.digest != self.bench.study.digest:
@@ -206,14 +211,14 @@ class SiteSession:
         )
 
     def _work(
-        self, start: LocalStart, objective: Objective | None, number: int, alone: bool
+        self, start: LocalStart, objective: Objective | None, order: Order, alone: bool
     ) -> LocalWork:
         device, cohort = self.bench.device, self.cohorts.train
-        key = (self.bench.study.federation.seed, self.site.name, number)
+        key = (self.bench.study.federation.seed, self.site.name, order.round)
         drawing, augmenting = generator_for(*key, "batches"), generator_for(*key, "augmentation")
         optimiser = build_optimiser(start.network, start.training)
-        if alone and number > 1 and self._optimiser_state is not None:
-            optimiser.load_state_dict(self._optimiser_state)
+        if alone and order.run in self._optimiser_state:
+            optimiser.load_state_dict(self._optimiser_state[order.run])
 
         def to_batch(indices: Tensor) -> Batch:
             return cohort.batch(indices, augmenting, device)
@@ -223,5 +228,5 @@ class SiteSession:
             seed_dropout(derive_seed(*key, "dropout"), device)
             work = train_locally(start, batches, optimiser, objective)
         if alone:
-            self._optimiser_state = optimiser.state_dict()
+            self._optimiser_state = {order.run: optimiser.state_dict()}
         return work

@@ -4,6 +4,8 @@ A message holds typed records: ``order`` (a ConfigRecord that says which round o
 ``model`` (the named arrays). It holds no code.
 """
 
+import re
+import secrets
 from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, RecordDict
@@ -16,6 +18,8 @@ INTRODUCE = "query.introduce"
 TRAIN = "train"
 EVALUATE = "evaluate"
 
+_RUN = re.compile(r"[0-9a-f]{32}")  # a site names a folder by it
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -23,6 +27,7 @@ class Order:
 
     Attributes:
         digest: The study, which the site must have approved.
+        run: The run of the study, from :func:`new_run`; two runs of one study share nothing.
         round: The round that is being trained, from 1; for an evaluation the model's own round.
         attempt: Counts the tries at this round; a site asked the same twice answers the same.
         split: Whose patients an evaluation is about.
@@ -36,6 +41,7 @@ class Order:
     """
 
     digest: str
+    run: str
     round: int
     parameters: Parameters
     attempt: int = 0
@@ -47,6 +53,11 @@ class Order:
     personal: bool = True
 
 
+def new_run() -> str:
+    """Return the name of a new run, 128 random bits as 32 hexadecimal digits."""
+    return secrets.token_hex(16)
+
+
 def pack_order(order: Order) -> RecordDict:
     """Return the content of the message that carries an order."""
     content = RecordDict(
@@ -54,6 +65,7 @@ def pack_order(order: Order) -> RecordDict:
             "order": ConfigRecord(
                 {
                     "digest": order.digest,
+                    "run": order.run,
                     "round": order.round,
                     "attempt": order.attempt,
                     "split": order.split,
@@ -83,6 +95,7 @@ def unpack_order(content: RecordDict) -> Order:
         extras = arrays_of(content).get("extras")
         return Order(
             digest=str(header["digest"]),
+            run=_checked_run(str(header["run"])),
             round=int(header["round"]),  # type: ignore[arg-type] # a bad value is caught below
             attempt=int(header["attempt"]),  # type: ignore[arg-type]
             split=str(header["split"]),
@@ -96,3 +109,10 @@ def unpack_order(content: RecordDict) -> Order:
     except (KeyError, TypeError, ValueError) as error:
         msg = f"the server's order cannot be read ({type(error).__name__}): update wardround."
         raise RunError(msg) from None
+
+
+def _checked_run(name: str) -> str:
+    if not _RUN.fullmatch(name):
+        msg = "a run is named by 32 hexadecimal digits"
+        raise ValueError(msg)
+    return name

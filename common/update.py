@@ -37,6 +37,7 @@ class SiteUpdate:
         metrics: How the model that was *received* did on the site's validation patients.
         bytes_up: Size of the arrays as they travelled.
         extras: What the strategy asks for beside the model, e.g. the change of a control variate.
+        run: The run of the order that this answers.
     """
 
     site: str
@@ -51,17 +52,23 @@ class SiteUpdate:
     metrics: MetricSums | None = None
     bytes_up: int = 0
     extras: Parameters = field(default_factory=dict)
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class SiteEvaluation:
-    """A site's answer to an evaluation."""
+    """A site's answer to an evaluation.
+
+    Attributes:
+        run: The run of the order that this answers.
+    """
 
     site: str
     digest: str
     round: int
     metrics: MetricSums | None
     seconds: float
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +103,7 @@ def pack_introduction(introduction: Introduction) -> RecordDict:
 
 def pack_update(update: SiteUpdate) -> RecordDict:
     """Return the content of the message that carries an update."""
-    content = _answer(update.site, update.digest, update.round, update.attempt, update.metrics)
+    content = _answer(update, update.attempt)
     content["model"] = to_array_record(update.parameters)
     content["facts"] = MetricRecord(
         {
@@ -113,7 +120,7 @@ def pack_update(update: SiteUpdate) -> RecordDict:
 
 def pack_evaluation(evaluation: SiteEvaluation) -> RecordDict:
     """Return the content of the message that carries an evaluation."""
-    content = _answer(evaluation.site, evaluation.digest, evaluation.round, 0, evaluation.metrics)
+    content = _answer(evaluation, 0)
     content["facts"] = MetricRecord({"seconds": evaluation.seconds})
     return content
 
@@ -182,6 +189,7 @@ def unpack_update(content: RecordDict, study: Study) -> SiteUpdate:
             metrics=_metrics(content, study),
             bytes_up=size,
             extras={} if extras is None else take_array_record(extras),
+            run=str(header["run"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(_unreadable("update", error)) from None
@@ -201,23 +209,25 @@ def unpack_evaluation(content: RecordDict, study: Study) -> SiteEvaluation:
             round=int(header["round"]),  # type: ignore[arg-type] # a bad value is caught below
             metrics=_metrics(content, study),
             seconds=float(facts["seconds"]),  # type: ignore[arg-type]
+            run=str(header["run"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(_unreadable("evaluation", error)) from None
 
 
-def _answer(
-    site: str, digest: str, number: int, attempt: int, metrics: MetricSums | None
-) -> RecordDict:
-    content = RecordDict(
+def _answer(answer: SiteUpdate | SiteEvaluation, attempt: int) -> RecordDict:
+    header = ConfigRecord(
         {
-            "header": ConfigRecord(
-                {"site": site, "digest": digest, "round": number, "attempt": attempt}
-            )
+            "site": answer.site,
+            "digest": answer.digest,
+            "run": answer.run,
+            "round": answer.round,
+            "attempt": attempt,
         }
     )
-    if metrics is not None:
-        content["metrics"] = sums_to_record(metrics)
+    content = RecordDict({"header": header})
+    if answer.metrics is not None:
+        content["metrics"] = sums_to_record(answer.metrics)
     return content
 
 

@@ -15,11 +15,13 @@ class Admission:
     """What an update of one wave must be.
 
     Attributes:
+        run: The run that the sites were asked in.
         sent: The model that the sites were sent.
         usual_norm: Median distance that the updates of the round before went; NaN if unknown.
     """
 
     study: Study
+    run: str
     round: int
     sent: Parameters
     usual_norm: float
@@ -35,6 +37,9 @@ class Admission:
         """
         if (update.digest, update.round) != (self.study.digest, self.round):
             msg = f"an update for round {update.round} came in round {self.round}: not counted."
+            raise RunError(msg)
+        if update.run != self.run:
+            msg = f"an update of another run came in round {self.round}: not counted."
             raise RunError(msg)
         model = self._model(update.parameters)
         infinite = [name for name, tensor in model.items() if not is_finite(tensor)]

@@ -8,6 +8,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from wardround.common.networks import build_network
+from wardround.common.orders import new_run
 from wardround.common.parameters import read_parameters
 from wardround.common.sharing import layout_of
 from wardround.common.strategy import plan_of
@@ -60,7 +61,7 @@ def _prepare(study: Study, store: CheckpointStore, examinations: Sequence[int]) 
     layout = layout_of(network, plan_of(study))
     if store.latest() is None:
         initial = layout.shared_part(read_parameters(network))
-        store.commit(Commit(Progress(study.digest, 0), initial))
+        store.commit(Commit(Progress(study.digest, new_run(), 0), initial))
     return make_strategy(study, layout, examinations)
 
 

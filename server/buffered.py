@@ -70,7 +70,8 @@ class BufferedLoop(RoundLoop):
         busy = {order.node.node_id for order in self._underway.values()}
         idle = [node for node in self._nodes if node.node_id not in busy]
         order = Order(
-            self._study.digest,
+            commit.progress.digest,
+            commit.progress.run,
             number,
             commit.parameters,
             extras=self._strategy.extras(),
@@ -78,7 +79,10 @@ class BufferedLoop(RoundLoop):
         )
         content = pack_order(order)
         size = array_bytes(content)
-        admission = Admission(self._study, number, commit.parameters, commit.progress.usual_norm)
+        progress = commit.progress
+        admission = Admission(
+            self._study, progress.run, number, commit.parameters, progress.usual_norm
+        )
         messages = [
             self._grid.create_message(content, TRAIN, node.node_id, f"model {number}")
             for node in idle

@@ -9,10 +9,10 @@ import hashlib
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from wardround.common.errors import RunError
+from wardround.common.errors import InputError, RunError
 from wardround.common.parameters import Parameters, load_model, save_model
 
 _MODEL, _STRATEGY = "model.safetensors", "strategy.safetensors"
@@ -25,6 +25,7 @@ class Progress:
     """Where a run stands, beside the model itself.
 
     Attributes:
+        run: Tells this run from others of the same study; a run that is resumed keeps it.
         round: Rounds committed.
         best_round: The model with the best validation metric so far; -1 before one is measured.
         best_value: Its metric; NaN before one is measured.
@@ -34,6 +35,7 @@ class Progress:
     """
 
     digest: str
+    run: str
     round: int
     best_round: int = -1
     best_value: float = float("nan")
@@ -113,6 +115,7 @@ class CheckpointStore:
 
         Raises:
             RunError: It is absent or damaged.
+            InputError: Another version of wardround wrote it.
         """
         place = self._place(number)
         try:
@@ -125,6 +128,9 @@ class CheckpointStore:
         if damaged:
             msg = f"the checkpoint of round {number} is damaged: {', '.join(damaged)} changed."
             raise RunError(msg)
+        if set(state) != {f.name for f in fields(Progress)}:
+            msg = f"{self.folder} is of another version of wardround: start a new run elsewhere."
+            raise InputError(msg)
         model = self.model(number)
         strategy = load_model(place / _STRATEGY).parameters if _STRATEGY in seal else {}
         return Commit(Progress(**state), model, strategy)

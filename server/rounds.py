@@ -122,7 +122,7 @@ class RoundLoop:
         waves = self._strategy.waves(select_sites(self._nodes, self._study, number))
         # A site evaluates what it is sent. Only in a single wave is that the round's own model.
         alone = len(waves) == 1
-        measurements = () if alone else self._measure(number - 1)
+        measurements = () if alone else self._measure(before)
         for wave in waves:
             self._train(tally, wave, before, alone)
         self._require_quorum(tally)
@@ -145,7 +145,7 @@ class RoundLoop:
             alone: Whether this is the round's only wave, which starts from the commit.
         """
         number, admitted = tally.number, self._strategy.model()
-        admission = Admission(self._study, number, admitted, before.usual_norm)
+        admission = Admission(self._study, before.run, number, admitted, before.usual_norm)
 
         def order() -> RecordDict:
             # Not the strategy's own tensors: these are let go as soon as they are written.
@@ -153,7 +153,8 @@ class RoundLoop:
             extras, kept = self._strategy.extras(), before.best_round
             content = pack_order(
                 Order(
-                    self._study.digest,
+                    before.digest,
+                    before.run,
                     number,
                     model,
                     extras=extras,
@@ -172,9 +173,10 @@ class RoundLoop:
                 tally.refusals.append(RefusalRecord(answer.node.site, str(error)))
             del answer  # or it is still there while the next one arrives
 
-    def _measure(self, number: int) -> tuple[Measurement, ...]:
+    def _measure(self, progress: Progress) -> tuple[Measurement, ...]:
         """Have the sites evaluate the model of a commit."""
-        order = Order(self._study.digest, number, self._store.model(number), split="validation")
+        number = progress.round
+        order = Order(progress.digest, progress.run, number, self._store.model(number))
         return measure_model(self._grid, self._study, self._nodes, order)
 
     def _fold(self, tally: Tally, answer: Answer, admission: Admission) -> None:
@@ -208,7 +210,7 @@ class RoundLoop:
     def _close(self, progress: Progress) -> Commit:
         """Measure the last model too, then return the one that is kept."""
         number = progress.round
-        measurements = self._measure(number)
+        measurements = self._measure(progress)
         closing = RoundRecord(number + 1, number, 0.0, measurements=measurements)
         append_record(self._store.history_path, closing)
         best = self._with_best(progress, closing).best_round

@@ -40,7 +40,7 @@ def backdoor_rows(
     obeyed = counted = 0
     for folder in folders:
         site = open_site(folder)
-        state = SiteState(site.state_folder, study.digest)
+        state = SiteState(site.state_folder, study.digest, model.run)
         write_parameters(bench.network, bench.own_model(state, model.round, model.parameters))
         hits, support = count_obeying(bench.network, open_cohorts(site, study).test, study)
         obeyed, counted = obeyed + hits, counted + support

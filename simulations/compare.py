@@ -23,6 +23,7 @@ def cross_site_rows(
     for model in models:
         order = Order(
             study.digest,
+            model.run,
             model.round,
             model.parameters,
             split="test",

@@ -62,7 +62,7 @@ def write_samples(path: Path, folders: Sequence[Path], study: Study, model: Trai
 
 def _of_site(folder: Path, bench: Workbench, model: TrainedModel, count: int) -> Iterator[_Sample]:
     site, study = open_site(folder), bench.study
-    state = SiteState(site.state_folder, study.digest)
+    state = SiteState(site.state_folder, study.digest, model.run)
     write_parameters(bench.network, bench.own_model(state, model.round, model.parameters))
     cohort = open_cohorts(site, study).test
     # Spread over the cohort, so that not all are of the class that happens to come first.

@@ -22,10 +22,12 @@ class TrainedModel:
 
     Attributes:
         name: ``federated``, ``pooled`` or ``local-SITE``.
+        run: The run it is from, whose memory a site completes it with.
         round: The round it is from.
     """
 
     name: str
+    run: str
     round: int
     parameters: Parameters
 
@@ -43,11 +45,12 @@ def train_together(
         _tell(watch, name, event)
 
     commit = run_federation(grid, study, _checkpoints(run_folder, name), listen)
-    number = commit.progress.round
+    run, number = commit.progress.run, commit.progress.round
     (run_folder / "models").mkdir(exist_ok=True)
-    save_model(_model(run_folder, name), commit.parameters, {"round": str(number), "model": name})
+    facts = {"round": str(number), "model": name, "run": run}
+    save_model(_model(run_folder, name), commit.parameters, facts)
     watch(StageFinished(name))
-    return TrainedModel(name, number, commit.parameters)
+    return TrainedModel(name, run, number, commit.parameters)
 
 
 def train_baseline(
@@ -73,7 +76,8 @@ def load_trained(run_folder: Path, name: str) -> TrainedModel | None:
     if not path.exists():
         return None
     saved = load_model(path)
-    return TrainedModel(name, int(saved.metadata.get("round", "0")), saved.parameters)
+    facts = saved.metadata
+    return TrainedModel(name, facts.get("run", ""), int(facts.get("round", "0")), saved.parameters)
 
 
 def history_of(run_folder: Path, name: str) -> tuple[RoundRecord, ...]:

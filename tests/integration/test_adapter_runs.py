@@ -11,8 +11,9 @@ from wardround.client.workbench import Workbench
 from wardround.common.parameters import Parameters, digest, load_model, schema
 from wardround.common.study import Study, load_study
 from wardround.simulations.federation import Machine, open_grid, run_federation
-from wardround.simulations.run_folder import MetricRow, TrafficRow, read_rows
+from wardround.simulations.run_folder import FEDERATED, MetricRow, TrafficRow, read_rows
 from wardround.simulations.simulate import SimulationRequest, resume, simulate
+from wardround.simulations.training import load_trained
 from wardround.simulations.watch import Event, RoundDone
 
 ALONE = Machine(device="cpu", engine="in-process", threads=1)
@@ -87,8 +88,11 @@ def test_what_a_site_keeps_for_itself_holds_nothing_frozen(
     simulate(SimulationRequest(study, tmp_path / "run", ALONE))
     layout = Workbench.build(study, "cpu").layout
     learnt = layout.personal if strategy == "fedper" else (*layout.personal, *layout.shared)
+    model = load_trained(tmp_path / "run", FEDERATED)
+    assert model is not None
     for name in ("north", "south"):
-        state = SiteState(open_site(tmp_path / "run" / "sites" / name).state_folder, study.digest)
+        site = open_site(tmp_path / "run" / "sites" / name)
+        state = SiteState(site.state_folder, study.digest, model.run)
         memory = state.after(study.federation.rounds)
         assert set(memory) == {kept + name for name in learnt}
 

@@ -62,7 +62,7 @@ class ScriptedGrid(LocalGrid):
 
 
 def order(grid: LocalGrid, node: int, model: Parameters, kind: str = "train") -> Message:
-    return grid.create_message(pack_order(Order("d", 1, model)), kind, node, "round-1")
+    return grid.create_message(pack_order(Order("d", "0" * 32, 1, model)), kind, node, "round-1")
 
 
 def received(content: RecordDict) -> list[float]:

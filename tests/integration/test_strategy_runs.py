@@ -77,7 +77,9 @@ def run(root: Path, study: Study, machine: Machine = ALONE, cut_after: int = 0) 
         commit = run_federation(grid, study, root / "checkpoints", listen)
     last = load_model(root / "checkpoints" / "round-00004" / "model.safetensors").parameters
     kept = [
-        digest(SiteState(open_site(folder).state_folder, study.digest).after(4))
+        digest(
+            SiteState(open_site(folder).state_folder, study.digest, commit.progress.run).after(4)
+        )
         for folder in folders
     ]
     return "\n".join((digest(commit.parameters), digest(last), *kept))
@@ -121,6 +123,7 @@ def losses_on_test(root: Path, study: Study, personal: bool = True) -> list[floa
         nodes, _ = introduce_sites(grid, study)
         order = Order(
             study.digest,
+            commit.progress.run,
             commit.progress.round,
             commit.parameters,
             split="test",

@@ -21,6 +21,7 @@ from wardround.server.collection import Mailbox, Node
 from wardround.server.selection import select_sites
 from wardround.simulations.engine import LocalGrid
 
+RUN = "0" * 32
 SENT: Parameters = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)}
 
 
@@ -36,7 +37,7 @@ def study_with(**federation: object) -> Study:
 
 
 def update(study: Study, parameters: Parameters, number: int = 2) -> SiteUpdate:
-    return SiteUpdate("site", study.digest, number, 0, parameters, 10, 1, 0.1, 0.2)
+    return SiteUpdate("site", study.digest, number, 0, parameters, 10, 1, 0.1, 0.2, run=RUN)
 
 
 def moved(by: float) -> Parameters:
@@ -45,7 +46,7 @@ def moved(by: float) -> Parameters:
 
 def test_a_good_update_is_admitted_as_it_is() -> None:
     study = study_with()
-    model, norm = Admission(study, 2, SENT, math.nan).admit(update(study, moved(1.0)))
+    model, norm = Admission(study, RUN, 2, SENT, math.nan).admit(update(study, moved(1.0)))
     assert torch.equal(model["w"], SENT["w"] + 1)
     assert model["n"].dtype == torch.int64
     assert math.isnan(norm)
@@ -67,14 +68,14 @@ def test_a_bad_update_is_refused_with_its_reason(
 ) -> None:
     study = study_with()
     with pytest.raises(WardroundError, match=reason):
-        Admission(study, 2, SENT, math.nan).admit(update(study, parameters, number))
+        Admission(study, RUN, 2, SENT, math.nan).admit(update(study, parameters, number))
 
 
 def test_an_update_that_goes_ten_times_as_far_as_usual_is_refused() -> None:
     study = study_with(norm_limit=10)
     usual = distance(moved(1.0), SENT)
     assert usual == pytest.approx(math.sqrt(6))
-    admission = Admission(study, 2, SENT, usual)
+    admission = Admission(study, RUN, 2, SENT, usual)
     assert admission.admit(update(study, moved(9.9)))[1] == pytest.approx(9.9 * usual)
     with pytest.raises(WardroundError, match=r"10\.1 times as far"):
         admission.admit(update(study, moved(10.1)))
@@ -82,7 +83,7 @@ def test_an_update_that_goes_ten_times_as_far_as_usual_is_refused() -> None:
 
 def test_the_first_round_knows_no_usual_distance_and_refuses_nobody_for_it() -> None:
     study = study_with(norm_limit=10)
-    assert Admission(study, 2, SENT, math.nan).admit(update(study, moved(1e6)))[1] > 1e6
+    assert Admission(study, RUN, 2, SENT, math.nan).admit(update(study, moved(1e6)))[1] > 1e6
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "int8", "int4", "top-k"])
@@ -90,7 +91,7 @@ def test_a_compressed_update_is_admitted_as_the_model_it_stands_for(kind: str) -
     study = study_with(compression=kind, kept_fraction=1.0)
     change = update_of(moved(1.0), SENT)
     arrays, _ = compress(change, kind, CompressionOptions(kept_fraction=1.0))
-    model, _ = Admission(study, 2, SENT, math.nan).admit(update(study, arrays))
+    model, _ = Admission(study, RUN, 2, SENT, math.nan).admit(update(study, arrays))
     assert torch.allclose(model["w"], SENT["w"] + 1, atol=0.08)
     assert int(model["n"]) == 4
 
@@ -98,7 +99,7 @@ def test_a_compressed_update_is_admitted_as_the_model_it_stands_for(kind: str) -
 def test_an_uncompressed_update_is_refused_where_the_study_compresses() -> None:
     study = study_with(compression="int8")
     with pytest.raises(WardroundError):
-        Admission(study, 2, SENT, math.nan).admit(update(study, moved(1.0)))
+        Admission(study, RUN, 2, SENT, math.nan).admit(update(study, moved(1.0)))
 
 
 NODES = tuple(Node(number, f"site-{number:02d}", 10) for number in range(10))

@@ -1,12 +1,14 @@
 """Commits survive what happens to disks; the history survives a torn line."""
 
+import hashlib
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from wardround.common.errors import RunError
+from wardround.common.errors import InputError, RunError
 from wardround.common.metrics import MetricValue
 from wardround.server.checkpoints import CheckpointStore, Commit, Progress
 from wardround.server.history import (
@@ -19,10 +21,12 @@ from wardround.server.history import (
     truncate,
 )
 
+RUN = "0" * 32
+
 
 def commit_of(number: int, best: int = -1) -> Commit:
     return Commit(
-        Progress("digest", number, best, 0.5, history_bytes=10 * number, usual_norm=1.5),
+        Progress("digest", RUN, number, best, 0.5, history_bytes=10 * number, usual_norm=1.5),
         {"weight": torch.full((3,), float(number)), "count": torch.tensor(number)},
         {"momentum": torch.full((2,), -float(number))},
     )
@@ -38,6 +42,18 @@ def store(tmp_path: Path) -> CheckpointStore:
 
 def test_a_store_without_commits_has_none(tmp_path: Path) -> None:
     assert CheckpointStore(tmp_path / "nothing").latest() is None
+
+
+def test_commits_of_another_version_are_refused_not_passed_over(store: CheckpointStore) -> None:
+    place = store.folder / "round-00002"
+    state = json.loads((place / "state.json").read_text())
+    del state["run"]
+    (place / "state.json").write_text(json.dumps(state))
+    seal = json.loads((place / "commit.json").read_text())
+    seal["state.json"] = hashlib.sha256((place / "state.json").read_bytes()).hexdigest()
+    (place / "commit.json").write_text(json.dumps(seal))
+    with pytest.raises(InputError, match="another version of wardround: start a new run"):
+        store.latest()
 
 
 def test_the_latest_commit_comes_back_as_it_was(store: CheckpointStore) -> None:

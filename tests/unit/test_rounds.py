@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from wardround.client.training.classification_counts import count_classification
 from wardround.common.errors import DataError, RunError
 from wardround.common.metrics import MetricSums
 from wardround.common.networks import build_network
-from wardround.common.orders import Order, unpack_order
+from wardround.common.orders import Order, new_run, unpack_order
 from wardround.common.parameters import Parameters, read_parameters
 from wardround.common.study import Study, parse_study
 from wardround.common.update import (
@@ -88,11 +89,21 @@ class ScriptedSite:
         metrics = measured(self._study, 4, next(self._losses))
         if kind == "evaluate":
             return pack_evaluation(
-                SiteEvaluation(self.name, order.digest, order.round, metrics, 0.0)
+                SiteEvaluation(self.name, order.digest, order.round, metrics, 0.0, order.run)
             )
         trained = {name: value + self._step for name, value in order.parameters.items()}
         update = SiteUpdate(
-            self.name, order.digest, order.round, order.attempt, trained, 10, 1, 0.1, 0.2, metrics
+            self.name,
+            order.digest,
+            order.round,
+            order.attempt,
+            trained,
+            10,
+            1,
+            0.1,
+            0.2,
+            metrics,
+            run=order.run,
         )
         changed = self._disturb(order, update) if self._disturb else update
         return pack_update(changed) if isinstance(changed, SiteUpdate) else changed
@@ -181,6 +192,10 @@ def other_study(order: Order, update: SiteUpdate) -> Answer:
     return pack_update(SiteUpdate("c", "f" * 64, order.round, 0, update.parameters, 10, 1, 0, 0))
 
 
+def other_run(order: Order, update: SiteUpdate) -> SiteUpdate:
+    return replace(update, run=new_run())
+
+
 def no_update(order: Order, update: SiteUpdate) -> Answer:
     return RecordDict()
 
@@ -193,6 +208,7 @@ DISTURBANCES = [
     (missing_tensor, "missing"),
     (stale_round, "round 0"),
     (other_study, ""),
+    (other_run, "an update of another run came in round 1"),
     (no_update, "cannot be read"),
 ]
 

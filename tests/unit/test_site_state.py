@@ -8,6 +8,8 @@ import torch
 from wardround.client.site_state import SiteState
 from wardround.common.errors import ModelError
 
+RUN = "0" * 32
+
 
 def kept(state: SiteState, number: int) -> float | None:
     memory = state.after(number)
@@ -15,7 +17,7 @@ def kept(state: SiteState, number: int) -> float | None:
 
 
 def fill(folder: Path, rounds: int, best: int = -1) -> SiteState:
-    state = SiteState(folder, "digest")
+    state = SiteState(folder, "digest", RUN)
     for number in range(1, rounds + 1):
         state.keep(number, {"a": torch.tensor(float(number))}, best)
     return state
@@ -39,7 +41,33 @@ def test_a_run_that_goes_back_forgets_what_came_after(tmp_path: Path) -> None:
 
 def test_two_studies_do_not_see_each_other(tmp_path: Path) -> None:
     fill(tmp_path, 2)
-    assert SiteState(tmp_path, "other").after(9) == {}
+    assert SiteState(tmp_path, "other", RUN).after(9) == {}
+
+
+def test_two_runs_of_one_study_do_not_see_each_other(tmp_path: Path) -> None:
+    fill(tmp_path, 2)
+    other = SiteState(tmp_path, "digest", "1" * 32)
+    assert other.after(9) == {}
+    other.keep(1, {"a": torch.tensor(7.0)}, -1)
+    assert kept(SiteState(tmp_path, "digest", RUN), 9) == 2
+    assert kept(other, 9) == 7
+
+
+def test_the_last_two_runs_of_a_study_are_kept(tmp_path: Path) -> None:
+    runs = [f"{number:032x}" for number in range(4)]
+    for number, run in enumerate(runs):
+        SiteState(tmp_path, "digest", run).keep(1, {"a": torch.tensor(float(number))}, -1)
+    states = [SiteState(tmp_path, "digest", run) for run in runs]
+    assert [kept(state, 1) for state in states] == [None, None, 2, 3]
+    states[2].keep(2, {"a": torch.tensor(22.0)}, -1)
+    assert [kept(state, 2) for state in states] == [None, None, 22, 3]
+
+
+def test_a_site_that_is_in_few_rounds_keeps_the_last_of_its_own(tmp_path: Path) -> None:
+    state = SiteState(tmp_path, "digest", RUN)
+    for number in (2, 5, 9, 14):
+        state.keep(number, {"a": torch.tensor(float(number))}, best_round=4)
+    assert [kept(state, number) for number in (1, 4, 8, 13, 20)] == [None, 2, 5, 9, 14]
 
 
 def test_a_damaged_memory_is_refused(tmp_path: Path) -> None:
