@@ -191,9 +191,41 @@ class FederationSection(Section):
 
 
 class PrivacySection(Section):
-    """``[privacy]``: what is promised to the patients."""
+    """``[privacy]``: what is promised to the patients.
 
-    mode: Literal["none", "patient"] = "none"
+    Every number is public: it comes from the study and never from what a site holds. Each key has a
+    mode that reads it, and a key that the mode does not read is refused.
+
+    Attributes:
+        mode: "patient" hides each patient of a site from everybody outside it. "site" hides each
+            site from whoever sees the model, but not from the server.
+        epsilon: What may be spent in all rounds; the noise is solved for it. 8 where neither this
+            nor ``noise_multiplier`` is given.
+        delta: The chance beside epsilon; less than 1 / (10 x patients of the smallest site).
+        noise_multiplier: Standard deviation of the noise over ``clip_norm``, instead of epsilon.
+        clip_norm: Largest norm of what one unit (patient or site) adds to a sum.
+        sampling_rate: Patient: probability that a patient takes part in a step.
+        expected_patients: Patient: what the sum of a step is divided by; the batch size if absent.
+        examples_per_patient: Patient: most examples (slices, patches) of a patient in a step.
+        microbatch: Patient: examples in memory at once. It changes no result.
+        adaptive_clipping: Site: whether the clip norm follows a quantile of the updates' norms.
+        clip_quantile: Site: that quantile.
+        count_noise: Site: standard deviation of the noise on the count that the quantile is read
+            from; a twentieth of the expected sites if absent.
+    """
+
+    mode: Literal["none", "patient", "site"] = "none"
+    epsilon: Positive | None = None
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    noise_multiplier: Positive | None = None
+    clip_norm: Positive = 1.0
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    expected_patients: PositiveInt | None = None
+    examples_per_patient: PositiveInt = 8
+    microbatch: PositiveInt = 32
+    adaptive_clipping: bool = False
+    clip_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    count_noise: Positive | None = None
 
 
 class EvaluationSection(Section):

@@ -1,0 +1,195 @@
+"""What private steps cost: epsilon of any mixture of steps, and the noise that a budget needs.
+
+The numbers are those of dp-accounting's privacy loss distributions (Koskela et al. 2020; Doroshenko
+et al. 2022, "Connect the dots"), for neighbours that differ by one unit added or removed. Each
+distribution is rounded so that epsilon is never too small. Rényi DP bounds it from above and picks
+how fine it is; Gaussian DP, which reports too little for few or rare steps, is not used.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
+from typing import Protocol
+
+from wardround.common.errors import InputError
+
+LARGEST_EPSILON = 10_000.0  # beyond it the answer is infinity: nothing is promised
+_LARGEST_NOISE = 1e6
+_INTERVAL = 1e-4  # of the privacy loss; dp-accounting's own
+_COARSE = 10.0  # times that, for a first look
+_PRECISION = 1e-3  # relative, of a solved noise multiplier
+_ORDERS = (*range(2, 65), 80, 96, 128, 192, 256, 384, 512, 1024)  # whole ones are exact and quick
+
+
+@dataclass(frozen=True, slots=True)
+class Spend:
+    """Steps that each add Gaussian noise to a sum over sampled units (patients, or sites).
+
+    Attributes:
+        sampling_rate: Probability in (0, 1] that a unit takes part in a step; 1 is no sampling.
+        noise_multiplier: Standard deviation of the noise over the clip norm, at least 0.
+        steps: How many such steps, at least 0.
+
+    Raises:
+        InputError: A number is out of its range.
+    """
+
+    sampling_rate: float
+    noise_multiplier: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.sampling_rate <= 1:
+            msg = f"a sampling rate of {self.sampling_rate} is no probability: use one in (0, 1]."
+            raise InputError(msg)
+        if not 0 <= self.noise_multiplier < math.inf:
+            msg = f"a noise multiplier of {self.noise_multiplier} is no noise: use a number >= 0."
+            raise InputError(msg)
+        if self.steps < 0:
+            msg = f"{self.steps} steps cannot be made: use a number >= 0."
+            raise InputError(msg)
+
+
+def epsilon_of(spends: Iterable[Spend], delta: float) -> float:
+    """Return the epsilon of all spends together; 0 for none, infinity where nothing is promised.
+
+    Args:
+        spends: In any order; those with equal noise and sampling count as one with all their steps.
+        delta: In (0, 1).
+
+    Raises:
+        InputError: Delta is out of its range, or dp-accounting is not installed.
+    """
+    _check_delta(delta)
+    steps: Counter[tuple[float, float]] = Counter()
+    for spend in spends:
+        steps[spend.sampling_rate, spend.noise_multiplier] += spend.steps
+    merged = tuple(sorted((*key, count) for key, count in steps.items() if count))
+    return _epsilon(merged, delta, 1.0)
+
+
+def noise_for(epsilon: float, delta: float, sampling_rate: float, steps: int) -> float:
+    """Return the least noise multiplier, within 0.1 %, with which the steps cost at most epsilon.
+
+    Args:
+        epsilon: More than 0; ``epsilon_of`` the result is not above it.
+        delta: In (0, 1).
+        sampling_rate: In (0, 1].
+        steps: At least 1.
+
+    Raises:
+        InputError: A number is out of its range, no noise is large enough, or dp-accounting is not
+            installed.
+    """
+    if not 0 < epsilon < LARGEST_EPSILON:
+        msg = f"epsilon = {epsilon} is no budget: use a number in (0, {LARGEST_EPSILON:g})."
+        raise InputError(msg)
+    if steps < 1:
+        msg = f"{steps} steps need no noise: plan at least one."
+        raise InputError(msg)
+    _check_delta(delta)
+    Spend(sampling_rate, 0.0, steps)
+    return _noise(epsilon, delta, sampling_rate, steps)
+
+
+_Steps = tuple[tuple[float, float, int], ...]  # sampling rate, noise multiplier, steps
+
+
+@lru_cache(maxsize=1024)
+def _noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
+    """Bracket and bisect on a coarse grid, whose epsilon is too large; then on the fine one."""
+
+    def fits(sigma: float, coarseness: float) -> bool:
+        return _epsilon(((rate, sigma, steps),), delta, coarseness) <= epsilon
+
+    enough = 1.0
+    while not fits(enough, _COARSE):
+        enough *= 2
+        if enough > _LARGEST_NOISE:
+            msg = (
+                f"epsilon = {epsilon:g} at delta = {delta:g} cannot be kept by {steps} steps with "
+                "any noise: ask for a larger epsilon or for fewer steps."
+            )
+            raise InputError(msg)
+    short = enough / 2
+    while fits(short, _COARSE):
+        enough, short = short, short / 2
+    enough = _bisect(short, enough, lambda sigma: fits(sigma, _COARSE))
+    # The fine grid's answer is a little smaller: step down until it is passed.
+    step = 1 - _PRECISION / 2
+    while fits(enough * step, 1.0):
+        enough, step = enough * step, step**2
+    return _bisect(enough * step, enough, lambda sigma: fits(sigma, 1.0))
+
+
+def _bisect(short: float, enough: float, fits: Callable[[float], bool]) -> float:
+    """Return a number that fits, at most 0.1 % above one that does not."""
+    while enough / short > 1 + _PRECISION:
+        middle = math.sqrt(short * enough)
+        short, enough = (short, middle) if fits(middle) else (middle, enough)
+    return enough
+
+
+@lru_cache(maxsize=1024)
+def _epsilon(merged: _Steps, delta: float, coarseness: float) -> float:
+    """Return epsilon on a grid so many times coarser than the usual one."""
+    if not merged:
+        return 0.0
+    if any(sigma == 0 for _, sigma, _ in merged):
+        return math.inf
+    dp = _dp_accounting()
+    bound = _compose(dp, dp.rdp.RdpAccountant(_ORDERS), merged).get_epsilon(delta)
+    if not bound < 100 * LARGEST_EPSILON:
+        return math.inf
+    interval = _interval(bound) * coarseness
+    accountant = dp.pld.PLDAccountant(value_discretization_interval=interval)
+    # Both are true bounds: on a coarse grid either can be the looser one.
+    epsilon = float(min(_compose(dp, accountant, merged).get_epsilon(delta), bound))
+    return epsilon if epsilon < LARGEST_EPSILON else math.inf
+
+
+def _interval(bound: float) -> float:
+    """Return a grid that is fine for a small epsilon and fits into memory for a large one."""
+    return _INTERVAL * min(max(bound / 0.1, 1e-3), 1.0) * max(bound / 100, 1.0)
+
+
+class _Accountant(Protocol):
+    """What we use of dp-accounting's accountants."""
+
+    def compose(self, event: object, count: int) -> object:
+        """Add an event, so many times."""
+
+    def get_epsilon(self, delta: float) -> float:
+        """Return what all events cost."""
+
+
+def _compose(dp: ModuleType, accountant: _Accountant, merged: _Steps) -> _Accountant:
+    for rate, sigma, count in merged:
+        event = dp.GaussianDpEvent(sigma)
+        if rate < 1:
+            event = dp.PoissonSampledDpEvent(rate, event)
+        accountant.compose(event, count)
+    return accountant
+
+
+def _check_delta(delta: float) -> None:
+    if not 0 < delta < 1:
+        msg = f"delta = {delta} is out of range: use a number in (0, 1), e.g. 1e-5."
+        raise InputError(msg)
+
+
+def _dp_accounting() -> ModuleType:
+    try:
+        for name in ("pld", "rdp"):
+            import_module(f"dp_accounting.{name}")
+        return import_module("dp_accounting")
+    except ImportError:
+        msg = (
+            "differential privacy needs the package dp-accounting, which is not installed: "
+            "pip install 'wardround[privacy]'."
+        )
+        raise InputError(msg) from None
