@@ -1,14 +1,30 @@
 """What leaves a site: its schema, its encoding, its checks."""
 
+import math
 from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.errors import RunError
 from wardround.common.flower.records import arrays_of, configs_of, metrics_of
+from wardround.common.metric_values import SiteValues, values_from_record, values_to_record
 from wardround.common.metrics import MetricSums, sums_from_record, sums_to_record
 from wardround.common.parameters import Parameters, take_array_record, to_array_record
 from wardround.common.study import Study
+
+# Why a site refuses, in a word; nothing else of the reason leaves a hospital.
+REFUSAL_CODES = (
+    "data",
+    "study",
+    "device",
+    "training",
+    "input",
+    "policy",
+    "budget",
+    "guard",
+    "audit",
+    "internal",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +50,10 @@ class SiteUpdate:
     Attributes:
         examinations: Training examinations: the weight of the update.
         updates: Optimiser steps made.
-        metrics: How the model that was *received* did on the site's validation patients.
+        seconds: 0 where the site does not say.
+        training_loss: NaN where the site does not say.
+        metrics: How the model that was *received* did on the site's validation patients: tables,
+            or numbers where the site's policy lets no tables out.
         bytes_up: Size of the arrays as they travelled.
         extras: What the strategy asks for beside the model, e.g. the change of a control variate.
         run: The run of the order that this answers.
@@ -49,7 +68,7 @@ class SiteUpdate:
     updates: int
     seconds: float
     training_loss: float
-    metrics: MetricSums | None = None
+    metrics: MetricSums | SiteValues | None = None
     bytes_up: int = 0
     extras: Parameters = field(default_factory=dict)
     run: str = ""
@@ -66,7 +85,7 @@ class SiteEvaluation:
     site: str
     digest: str
     round: int
-    metrics: MetricSums | None
+    metrics: MetricSums | SiteValues | None
     seconds: float
     run: str = ""
 
@@ -76,7 +95,7 @@ class Refusal:
     """A site's word that it will not, or cannot, answer.
 
     Attributes:
-        code: ``data``, ``study``, ``device``, ``training`` or ``internal``.
+        code: One of REFUSAL_CODES.
         reason: A sentence, in a simulation only; a hospital's stays in the hospital.
     """
 
@@ -105,14 +124,12 @@ def pack_update(update: SiteUpdate) -> RecordDict:
     """Return the content of the message that carries an update."""
     content = _answer(update, update.attempt)
     content["model"] = to_array_record(update.parameters)
-    content["facts"] = MetricRecord(
-        {
-            "examinations": update.examinations,
-            "updates": update.updates,
-            "seconds": update.seconds,
-            "training-loss": update.training_loss,
-        }
-    )
+    facts = MetricRecord({"examinations": update.examinations, "updates": update.updates})
+    if update.seconds:
+        facts["seconds"] = update.seconds
+    if not math.isnan(update.training_loss):
+        facts["training-loss"] = update.training_loss
+    content["facts"] = facts
     if update.extras:
         content["extras"] = to_array_record(update.extras)
     return content
@@ -121,7 +138,7 @@ def pack_update(update: SiteUpdate) -> RecordDict:
 def pack_evaluation(evaluation: SiteEvaluation) -> RecordDict:
     """Return the content of the message that carries an evaluation."""
     content = _answer(evaluation, 0)
-    content["facts"] = MetricRecord({"seconds": evaluation.seconds})
+    content["facts"] = MetricRecord({"seconds": evaluation.seconds} if evaluation.seconds else {})
     return content
 
 
@@ -184,8 +201,8 @@ def unpack_update(content: RecordDict, study: Study) -> SiteUpdate:
             parameters=take_array_record(model),
             examinations=int(facts["examinations"]),  # type: ignore[arg-type]
             updates=int(facts["updates"]),  # type: ignore[arg-type]
-            seconds=float(facts["seconds"]),  # type: ignore[arg-type]
-            training_loss=float(facts["training-loss"]),  # type: ignore[arg-type]
+            seconds=float(facts.get("seconds", 0.0)),  # type: ignore[arg-type]
+            training_loss=float(facts.get("training-loss", math.nan)),  # type: ignore[arg-type]
             metrics=_metrics(content, study),
             bytes_up=size,
             extras={} if extras is None else take_array_record(extras),
@@ -208,7 +225,7 @@ def unpack_evaluation(content: RecordDict, study: Study) -> SiteEvaluation:
             digest=str(header["digest"]),
             round=int(header["round"]),  # type: ignore[arg-type] # a bad value is caught below
             metrics=_metrics(content, study),
-            seconds=float(facts["seconds"]),  # type: ignore[arg-type]
+            seconds=float(facts.get("seconds", 0.0)),  # type: ignore[arg-type]
             run=str(header["run"]),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -226,12 +243,17 @@ def _answer(answer: SiteUpdate | SiteEvaluation, attempt: int) -> RecordDict:
         }
     )
     content = RecordDict({"header": header})
-    if answer.metrics is not None:
+    if isinstance(answer.metrics, MetricSums):
         content["metrics"] = sums_to_record(answer.metrics)
+    elif answer.metrics is not None:
+        content["values"] = values_to_record(answer.metrics)
     return content
 
 
-def _metrics(content: RecordDict, study: Study) -> MetricSums | None:
+def _metrics(content: RecordDict, study: Study) -> MetricSums | SiteValues | None:
+    values = metrics_of(content).get("values")
+    if values is not None:
+        return values_from_record(values, study)
     record = arrays_of(content).get("metrics")
     return None if record is None else sums_from_record(record, study)
 

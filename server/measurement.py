@@ -1,12 +1,14 @@
-"""How good a model is: the sites' sums, merged, and the number that picks the best model."""
+"""How good a model is: what the sites measured, together, and the number that picks the best."""
 
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from functools import reduce
 
 from flwr.serverapp import Grid
 
 from wardround.common.catalogue import METRICS
+from wardround.common.metric_values import SiteValues, mean_of_sites, values_of
 from wardround.common.metrics import MetricSums, merge, summarise
 from wardround.common.orders import EVALUATE, Order, pack_order
 from wardround.common.study import Study
@@ -15,7 +17,8 @@ from wardround.server.collection import Mailbox, Node
 from wardround.server.history import Measurement
 
 logger = logging.getLogger(__name__)
-ALL_SITES = "all sites"
+ALL_SITES = "all sites"  # the sites' tables, merged: the metric of all patients
+MEAN_OF_SITES = "mean of sites"  # where a site sends numbers, which do not merge
 
 
 def measure_model(
@@ -37,22 +40,27 @@ def measure_model(
 
 
 def as_measurements(
-    sums: Mapping[str, MetricSums], split: str, study: Study
+    sums: Mapping[str, MetricSums | SiteValues], split: str, study: Study
 ) -> tuple[Measurement, ...]:
-    """Return each site's values, then those of all sites merged."""
-    parts = [Measurement(site, split, summarise(part, study)) for site, part in sums.items()]
-    merged = None
-    for part in sums.values():
-        merged = part if merged is None else merge(merged, part)
-    if merged is not None:
-        parts.append(Measurement(ALL_SITES, split, summarise(merged, study)))
-    return tuple(parts)
+    """Return each site's values, then those of all sites merged, or their mean."""
+    parts = [Measurement(site, split, values_of(part, study)) for site, part in sums.items()]
+    tables = [part for part in sums.values() if isinstance(part, MetricSums)]
+    if not sums:
+        return ()
+    if len(tables) == len(sums):
+        together = Measurement(ALL_SITES, split, summarise(reduce(merge, tables), study))
+    else:
+        together = Measurement(MEAN_OF_SITES, split, mean_of_sites([*sums.values()], study))
+    return (*parts, together)
 
 
 def overall(measurements: Sequence[Measurement], metric: str) -> float:
-    """Return a metric over all sites and classes, NaN if it was not measured."""
+    """Return a metric over all sites and classes, NaN if it was not measured.
+
+    Where a site sends numbers and no tables it is the mean of the sites.
+    """
     for measurement in measurements:
-        if measurement.site != ALL_SITES:
+        if measurement.site not in (ALL_SITES, MEAN_OF_SITES):
             continue
         for value in measurement.values:
             if value.metric == metric and not value.class_name:

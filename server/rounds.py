@@ -11,6 +11,7 @@ from flwr.serverapp import Grid
 
 from wardround.common.errors import RunError, WardroundError
 from wardround.common.flower.records import array_bytes
+from wardround.common.metric_values import SiteValues
 from wardround.common.metrics import MetricSums
 from wardround.common.orders import TRAIN, Order, pack_order
 from wardround.common.parameters import Parameters
@@ -58,7 +59,7 @@ class Tally:
     norms: list[float] = field(default_factory=list)
     sites: list[SiteRecord] = field(default_factory=list)
     refusals: list[RefusalRecord] = field(default_factory=list)
-    sums: dict[str, MetricSums] = field(default_factory=dict)
+    sums: dict[str, MetricSums | SiteValues] = field(default_factory=dict)
 
 
 class RoundLoop:
