@@ -18,6 +18,7 @@ from typing import Protocol
 from wardround.common.errors import InputError
 
 LARGEST_EPSILON = 10_000.0  # beyond it the answer is infinity: nothing is promised
+_LEAST_NOISE = 1e-4  # one step with less, unsampled, has an epsilon beyond 10^7
 _LARGEST_NOISE = 1e6
 _INTERVAL = 1e-4  # of the privacy loss; dp-accounting's own
 _COARSE = 10.0  # times that, for a first look
@@ -139,7 +140,7 @@ def _epsilon(merged: _Steps, delta: float, coarseness: float) -> float:
     """Return epsilon on a grid so many times coarser than the usual one."""
     if not merged:
         return 0.0
-    if any(sigma == 0 for _, sigma, _ in merged):
+    if any(sigma < _LEAST_NOISE for _, sigma, _ in merged):
         return math.inf
     dp = _dp_accounting()
     bound = _compose(dp, dp.rdp.RdpAccountant(_ORDERS), merged).get_epsilon(delta)

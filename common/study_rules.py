@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from wardround.common.catalogue import LOSSES, METRICS, NETWORKS, NetworkEntry
 from wardround.common.errors import known_names
+from wardround.common.privacy_rules import privacy_rules
 from wardround.common.strategy_rules import strategy_rules
 
 if TYPE_CHECKING:
@@ -198,11 +199,6 @@ def _budget_fits(study: "Study") -> Iterator[str]:
             "evaluation.validation_fraction + evaluation.test_fraction leave no training patients: "
             "make their sum less than 1."
         )
-    if study.privacy.mode != "none":
-        yield (
-            f"privacy.mode = {study.privacy.mode!r} is not available in this version, "
-            "and a promise that is not kept is worse than none: set it to 'none'."
-        )
 
 
 _RULES: tuple[Callable[["Study"], Iterator[str]], ...] = (
@@ -217,4 +213,5 @@ _RULES: tuple[Callable[["Study"], Iterator[str]], ...] = (
     _images_fit,
     _budget_fits,
     strategy_rules,
+    privacy_rules,
 )

@@ -207,6 +207,8 @@ class PrivacySection(Section):
         sampling_rate: Patient: probability that a patient takes part in a step.
         expected_patients: Patient: what the sum of a step is divided by; the batch size if absent.
         examples_per_patient: Patient: most examples (slices, patches) of a patient in a step.
+        augmentation_copies: Patient: how often an example enters a step, each time augmented anew.
+            A patient's examples are averaged, so it costs time and no privacy (De et al. 2022).
         microbatch: Patient: examples in memory at once. It changes no result.
         adaptive_clipping: Site: whether the clip norm follows a quantile of the updates' norms.
         clip_quantile: Site: that quantile.
@@ -222,6 +224,7 @@ class PrivacySection(Section):
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
     expected_patients: PositiveInt | None = None
     examples_per_patient: PositiveInt = 8
+    augmentation_copies: PositiveInt = 1
     microbatch: PositiveInt = 32
     adaptive_clipping: bool = False
     clip_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
