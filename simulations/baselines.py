@@ -1,18 +1,24 @@
-"""The comparison models: each site alone, and all data pooled; as many at a time as cores allow."""
+"""The comparison models: each site alone, all data pooled, and the federation without privacy.
+
+As many are trained at a time as cores allow.
+"""
 
 import multiprocessing
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TypeAlias
 
 from wardround.common.errors import RunError, WardroundError
+from wardround.common.privacy_plan import without_privacy
+from wardround.common.strategy import plain
 from wardround.common.study import Study
 from wardround.simulations.federation import Machine, cores
-from wardround.simulations.training import train_baseline
+from wardround.simulations.run_folder import POOLED, UNPROTECTED, local_model
+from wardround.simulations.training import Baseline, train_baseline
 from wardround.simulations.watch import Event, Watch
 
 # A baseline's process sends its events, then None; or the reason why it failed.
@@ -20,16 +26,26 @@ _Word: TypeAlias = Event | str | None
 _Pipe: TypeAlias = "Connection[_Word, _Word]"
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """A site folder that is trained alone, and the name of its model."""
+def baselines_of(study: Study, folders: Sequence[Path], pooled: Path) -> list[Baseline]:
+    """Return what a study is compared with, the longest first.
 
-    name: str
-    folder: Path
+    A strategy is about several sites, and privacy is what a hospital asks for before it gives
+    anything away: alone, the study is followed without both.
+
+    Args:
+        folders: The sites.
+        pooled: A site folder with all sites' examinations.
+    """
+    alone = without_privacy(plain(study))
+    single = [Baseline(local_model(folder.name), (folder,), alone) for folder in folders]
+    baselines = [Baseline(POOLED, (pooled,), alone), *single]
+    if study.privacy.mode == "none":
+        return baselines
+    return [Baseline(UNPROTECTED, tuple(folders), without_privacy(study)), *baselines]
 
 
 def train_baselines(
-    run_folder: Path, study: Study, baselines: Sequence[Baseline], machine: Machine, watch: Watch
+    run_folder: Path, baselines: Sequence[Baseline], machine: Machine, watch: Watch
 ) -> None:
     """Train all baselines, the first ones first.
 
@@ -45,7 +61,7 @@ def train_baselines(
         machine = replace(machine, engine="in-process")
     if machine.engine == "in-process" or len(devices) == 1 or devices[0] != "cpu":
         for baseline in baselines:
-            train_baseline(run_folder, baseline.folder, study, baseline.name, machine, watch)
+            train_baseline(run_folder, baseline, machine, watch)
         return
     alone = replace(
         machine, engine="in-process", workers=1, threads=machine.threads or cores() // len(devices)
@@ -55,7 +71,7 @@ def train_baselines(
     try:
         while waiting or running:
             while waiting and len(running) < len(devices):
-                pipe, process = _start(run_folder, waiting.popleft(), study, alone)
+                pipe, process = _start(run_folder, waiting.popleft(), alone)
                 running[pipe] = process
             for pipe in [p for p in running if p in wait(list(running))]:
                 _listen(pipe, running, watch)
@@ -86,13 +102,11 @@ def _listen(
         watch(word)
 
 
-def _start(
-    run_folder: Path, baseline: Baseline, study: Study, machine: Machine
-) -> tuple[_Pipe, BaseProcess]:
+def _start(run_folder: Path, baseline: Baseline, machine: Machine) -> tuple[_Pipe, BaseProcess]:
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(
-        target=_train, args=(theirs, run_folder, baseline, study, machine), daemon=True
+        target=_train, args=(theirs, run_folder, baseline, machine), daemon=True
     )
     process.start()
     theirs.close()
@@ -103,11 +117,10 @@ def _train(
     pipe: _Pipe,
     run_folder: Path,
     baseline: Baseline,
-    study: Study,
     machine: Machine,
 ) -> None:
     try:
-        train_baseline(run_folder, baseline.folder, study, baseline.name, machine, pipe.send)
+        train_baseline(run_folder, baseline, machine, pipe.send)
         pipe.send(None)
     except WardroundError as error:
         pipe.send(str(error))

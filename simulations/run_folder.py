@@ -8,7 +8,8 @@
 ``metrics.csv``         :class:`MetricRow`: every measured number
 ``traffic.csv``         :class:`TrafficRow`: bytes and seconds, a row a site and round
 ``checkpoints/``        one folder a committed round
-``models/NAME.safetensors``  the final models: ``federated``, ``pooled``, ``local-SITE``
+``models/NAME.safetensors``  the final models: ``federated``, ``pooled``, ``local-SITE``,
+                        ``without-privacy``
 ``samples.npz``         test images with what the models made of them (public data only)
 ``log.jsonl``           one line an event
 ``report.html``         the report
@@ -29,6 +30,7 @@ Status = Literal["running", "finished", "interrupted", "failed"]
 ALL_SITES = "all sites"
 FEDERATED = "federated"
 POOLED = "pooled"
+UNPROTECTED = "without-privacy"  # the same federation, in a study that promises privacy
 
 
 def local_model(site: str) -> str:
@@ -41,7 +43,7 @@ class MetricRow:
     """One measured number.
 
     Attributes:
-        model: ``federated``, ``pooled`` or ``local-SITE``.
+        model: ``federated``, ``pooled``, ``local-SITE`` or ``without-privacy``.
         round: The round after which the model was measured: 0 is the initial model;
             -1 the model that is kept (the best one), on the test patients.
         site: Whose patients, or ``all sites`` for the sites' sums merged.

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from wardround.common.parameters import Parameters
 from wardround.common.study import Study, load_study
 from wardround.server.introduction import introduce_sites
 from wardround.simulations.backdoor import backdoor_rows
-from wardround.simulations.baselines import Baseline, train_baselines
+from wardround.simulations.baselines import baselines_of, train_baselines
 from wardround.simulations.compare import cross_site_rows
 from wardround.simulations.environment import describe_environment
 from wardround.simulations.federation import Machine, open_grid
@@ -23,6 +23,7 @@ from wardround.simulations.preparation import PreparedSites, prepare_sites, reop
 from wardround.simulations.run_folder import (
     FEDERATED,
     POOLED,
+    UNPROTECTED,
     MetricRow,
     RunFacts,
     Status,
@@ -36,6 +37,7 @@ from wardround.simulations.run_folder import (
 from wardround.simulations.run_log import recording
 from wardround.simulations.samples import write_samples
 from wardround.simulations.training import (
+    Baseline,
     TrainedModel,
     history_of,
     load_trained,
@@ -173,7 +175,7 @@ class _Run:
                 )
             baselines = self._baselines(sites)
             with self._measuring("baselines"):
-                train_baselines(self._out, self._study, baselines, self._machine, self._watch)
+                train_baselines(self._out, baselines, self._machine, self._watch)
             with self._measuring("test"):
                 self._watch(StageStarted("test"))
                 others = [load_trained(self._out, baseline.name) for baseline in baselines]
@@ -185,11 +187,10 @@ class _Run:
                 write_samples(samples, sites.folders, self._study, self._federated)
                 self._watch(StageFinished("test"))
 
-    def _baselines(self, sites: PreparedSites) -> list[Baseline]:
+    def _baselines(self, sites: PreparedSites) -> Sequence[Baseline]:
         if not self._study.simulation.compare:
             return []
-        alone = [Baseline(local_model(folder.name), folder) for folder in sites.folders]
-        return [Baseline(POOLED, sites.pooled), *alone]
+        return baselines_of(self._study, sites.folders, sites.pooled)
 
     def _leave(self, facts: RunFacts, sites: PreparedSites) -> Path:
         _write_rows(self._out, sites, self._tested)
@@ -222,7 +223,8 @@ class _Run:
 
 
 def _write_rows(out: Path, sites: PreparedSites, tested: list[MetricRow]) -> None:
-    names = [FEDERATED, *(local_model(folder.name) for folder in sites.folders), POOLED]
+    alone = (local_model(folder.name) for folder in sites.folders)
+    names = [FEDERATED, *alone, POOLED, UNPROTECTED]
     metrics: list[MetricRow] = []
     traffic: list[TrafficRow] = []
     for name in names:

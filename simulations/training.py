@@ -7,7 +7,6 @@ from pathlib import Path
 from flwr.serverapp import Grid
 
 from wardround.common.parameters import Parameters, load_model, save_model
-from wardround.common.strategy import plain
 from wardround.common.study import Study
 from wardround.server.checkpoints import CheckpointStore
 from wardround.server.history import RoundRecord, read_records
@@ -32,6 +31,20 @@ class TrainedModel:
     parameters: Parameters
 
 
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """A model that the federated one is compared with.
+
+    Attributes:
+        folders: The sites that train it; one trains alone.
+        study: What they follow.
+    """
+
+    name: str
+    folders: tuple[Path, ...]
+    study: Study
+
+
 def train_together(
     run_folder: Path, grid: Grid, study: Study, name: str, watch: Watch
 ) -> TrainedModel:
@@ -53,21 +66,18 @@ def train_together(
     return TrainedModel(name, run, number, commit.parameters)
 
 
-def train_baseline(
-    run_folder: Path, folder: Path, study: Study, name: str, machine: Machine, watch: Watch
-) -> None:
-    """Train one site folder alone with the study's own budget; the model is left in a file.
-
-    A strategy is about several sites: alone, the study is followed without it.
+def train_baseline(run_folder: Path, baseline: Baseline, machine: Machine, watch: Watch) -> None:
+    """Train a comparison model with the study's own budget; the model is left in a file.
 
     A baseline that was cut short starts anew: its optimiser's momentum is in no checkpoint.
     """
+    name, study = baseline.name, baseline.study
     if load_trained(run_folder, name) is not None:
         return
     shutil.rmtree(_checkpoints(run_folder, name), ignore_errors=True)
-    alone = plain(study)
-    with open_grid([folder], alone, machine, alone=True) as grid:
-        train_together(run_folder, grid, alone, name, watch)
+    alone = len(baseline.folders) == 1
+    with open_grid(baseline.folders, study, machine, alone) as grid:
+        train_together(run_folder, grid, study, name, watch)
 
 
 def load_trained(run_folder: Path, name: str) -> TrainedModel | None:
