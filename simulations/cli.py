@@ -28,6 +28,14 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. training.batch_size=16."),
 ]
+Privacy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY=VALUE,...",
+        help="Protect each patient: epsilon=8, or more keys of [privacy].",
+        show_default=False,
+    ),
+]
 Out = Annotated[Path | None, typer.Option(help="Folder to write; must be new.")]
 SkipUnreadable = Annotated[
     bool, typer.Option("--skip-unreadable", help="Leave unreadable images out, and say so.")
@@ -73,6 +81,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
     data_root: DataRoot = None,
     assignment: Assigned = None,
     changes: Changes = None,
+    privacy: Privacy = None,
     out: Out = None,
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
@@ -104,6 +113,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
         data_root=data_root,
         assignment=assignment,
         changes=tuple(changes or ()),
+        privacy=privacy,
         out=out,
         resume=resume,
         compare=compare,

@@ -20,6 +20,7 @@ class Options:
 
     Attributes:
         ray: Address, CPUs and GPUs a site of the engine "ray".
+        privacy: Keys of ``[privacy]``, e.g. "epsilon=8,delta=1e-5".
     """
 
     study: str
@@ -35,6 +36,7 @@ class Options:
     data_root: Path | None = None
     assignment: Path | None = None
     changes: tuple[str, ...] = ()
+    privacy: str | None = None
     out: Path | None = None
     resume: Path | None = None
     compare: bool = True
@@ -104,6 +106,7 @@ def _check_alone(options: Options) -> None:
         "--data-root": options.data_root,
         "--assignment": options.assignment,
         "--set": options.changes or None,
+        "--privacy": options.privacy,
         "--out": options.out,
         "--no-compare": None if options.compare else True,
         "--skip-unreadable": options.skip_unreadable or None,
@@ -163,6 +166,7 @@ def resolve_study(options: Options) -> Study:
         InputError: The study or a change is refused.
     """
     changes = dict(parse_change(text) for text in options.changes)
+    changes = {**privacy_changes(options.privacy), **changes}
     shorthands: dict[str, Any] = {
         "simulation.sites": options.sites,
         "simulation.split": options.split,
@@ -192,6 +196,18 @@ def parse_change(text: str) -> tuple[str, Any]:
         return key.strip(), tomllib.loads(f"x = {value}")["x"]
     except tomllib.TOMLDecodeError:
         return key.strip(), value.strip()
+
+
+def privacy_changes(text: str | None) -> dict[str, Any]:
+    """Return the changes that ``--privacy epsilon=8,delta=1e-5`` asks for: privacy for patients.
+
+    Raises:
+        InputError: A part has no ``=``.
+    """
+    if text is None:
+        return {}
+    parts = (parse_change(f"privacy.{part.strip()}") for part in text.split(",") if part.strip())
+    return {"privacy.mode": "patient", **dict(parts)}
 
 
 def _new_folder(study: Study) -> Path:
