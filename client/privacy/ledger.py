@@ -25,6 +25,7 @@ from typing import Self
 from wardround import __version__
 from wardround.client.privacy.ledger_book import LedgerBook
 from wardround.client.privacy.ledger_budget import Accountant, Caps
+from wardround.client.privacy.ledger_chain import check_held
 from wardround.client.privacy.ledger_charges import (
     MAIN_DATASET,
     Assignment,
@@ -42,11 +43,10 @@ from wardround.client.privacy.ledger_entries import (
     Opened,
     Released,
 )
-from wardround.client.privacy.ledger_file import LedgerFile
+from wardround.client.privacy.ledger_file import LEDGER_FOLDER, LedgerFile
 from wardround.client.privacy.ledger_snapshot import open_salt, snapshot_of
 from wardround.common.accounting import Spend
 
-LEDGER_FOLDER = "ledger"
 _SHOWN = 12  # of a digest
 
 
@@ -119,20 +119,7 @@ class PrivacyLedger:
             LedgerError: The ledger is behind, or another one: it was deleted, or put back from a
                 copy, and does not hold all that was spent.
         """
-        if expected > self.counter:
-            msg = (
-                f"the privacy ledger has {self.counter} entries and the server has seen "
-                f"{expected}: it was deleted, or an old copy was put back. Put the newest copy "
-                "back. The site does not train until then."
-            )
-            raise LedgerError(msg)
-        if expected > 0 and head and self._file.entries[expected - 1].hash != head:
-            msg = (
-                f"entry {expected - 1} of the privacy ledger is not the one that the server has "
-                "seen: this is another ledger. Put the site's own back. The site does not train "
-                "until then."
-            )
-            raise LedgerError(msg)
+        check_held(self._file.entries, expected, head)
 
     def spent(self, delta: float, dataset: str = MAIN_DATASET) -> float:
         """Return the epsilon of everything charged to a data set."""
@@ -213,9 +200,9 @@ class PrivacyLedger:
             return None
         return found
 
-    def awaiting(self, study: str, run: str) -> list[Reservation]:
+    def awaiting(self, assignment: Assignment) -> list[Reservation]:
         """Return a run's reservations whose answer left and is not known to have arrived."""
-        return self._book.awaiting(study, run)
+        return self._book.awaiting(assignment)
 
     def _append(self, fact: Fact) -> int:
         entry = self._file.append(fact)

@@ -50,8 +50,8 @@ def _kept(
 
 
 def _settle(ledger: PrivacyLedger, outbox: Outbox, charge: Charge) -> None:
-    study, run = charge.assignment.study, charge.assignment.run
-    for reservation in ledger.awaiting(study, run):
+    assignment = charge.assignment
+    for reservation in ledger.awaiting(assignment):
         if reservation.charge.round < charge.round:
             ledger.commit(reservation)
-    outbox.drop_before(study, run, charge.round)
+    outbox.drop_before(assignment.study, assignment.run, charge.round)

@@ -13,12 +13,15 @@ from wardround.client.privacy.ledger_entries import (
 )
 from wardround.common.accounting import Spend
 
+Charged = list[Reservation]
+
 
 class LedgerBook:
     """The sum of a ledger's entries.
 
     Attributes:
-        admissions: The last one of each run on each data set, by study, run and data set.
+        admissions: The last one of each run on each data set, by study, run and data set; the
+            newest comes last.
         reservations: By number.
         released: The SHA-256 of what left, by the number of its reservation.
         committed: The numbers of the reservations whose answer has arrived.
@@ -40,7 +43,9 @@ class LedgerBook:
         """
         fact = entry.fact
         if isinstance(fact, Admitted):
-            self.admissions[fact.study, fact.run, fact.dataset] = fact
+            key = (fact.study, fact.run, fact.dataset)
+            self.admissions.pop(key, None)
+            self.admissions[key] = fact
         elif isinstance(fact, Reserved):
             self.reservations[entry.number] = Reservation(entry.number, to_charge(fact))
         elif isinstance(fact, Released):
@@ -55,36 +60,31 @@ class LedgerBook:
         key = (assignment.study, assignment.run, assignment.dataset)
         return self.admissions.get(key)
 
+    def charged(self, dataset: str, study: str | None = None, run: str | None = None) -> Charged:
+        """Return the reservations on a data set: all, or those of a study, or of a run of it."""
+        return [
+            reservation
+            for reservation in self.reservations.values()
+            for assignment in (reservation.charge.assignment,)
+            if assignment.dataset == dataset
+            and study in (None, assignment.study)
+            and run in (None, assignment.run)
+        ]
+
     def spends(self, dataset: str, study: str | None = None) -> list[Spend]:
         """Return all that is charged to a data set, or what one study charged to it."""
-        charges = (reservation.charge for reservation in self.reservations.values())
-        return [
-            charge.spend
-            for charge in charges
-            if charge.assignment.dataset == dataset and study in (None, charge.assignment.study)
-        ]
+        return [reservation.charge.spend for reservation in self.charged(dataset, study)]
 
     def steps_begun(self, assignment: Assignment) -> int:
         """Return the steps of a run's plan that were reserved; a repeated round counts once."""
-        steps = {
-            charge.round: charge.spend.steps
-            for charge in (reservation.charge for reservation in self.reservations.values())
-            if charge.assignment.study == assignment.study
-            and charge.assignment.run == assignment.run
-            and charge.assignment.dataset == assignment.dataset
-        }
-        return sum(steps.values())
+        charged = self.charged(assignment.dataset, assignment.study, assignment.run)
+        return sum({item.charge.round: item.charge.spend.steps for item in charged}.values())
 
-    def awaiting(self, study: str, run: str) -> list[Reservation]:
+    def awaiting(self, assignment: Assignment) -> Charged:
         """Return a run's reservations whose answer left and is not known to have arrived."""
-        return [
-            reservation
-            for number, reservation in self.reservations.items()
-            if number in self.released
-            and number not in self.committed
-            and reservation.charge.assignment.study == study
-            and reservation.charge.assignment.run == run
-        ]
+        charged = self.charged(assignment.dataset, assignment.study, assignment.run)
+        arriving = self.released.keys() - self.committed
+        return [reservation for reservation in charged if reservation.number in arriving]
 
     def datasets(self) -> list[str]:
         """Return the names of all data sets, in the order they were first used."""

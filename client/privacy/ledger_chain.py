@@ -5,6 +5,7 @@ whose end is missing. Anything else that does not fit was edited, and nothing is
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wardround.client.privacy.ledger_entries import Entry, LedgerError, Opened, read_entry
@@ -48,6 +49,31 @@ def read_chain(content: bytes) -> Chain:
     if entries and not isinstance(entries[0].fact, Opened):
         raise LedgerError(_EDITED)
     return Chain(tuple(entries), tail.removeprefix(text) if unended else tail, unended)
+
+
+def check_held(entries: Sequence[Entry], expected: int, head: str = "") -> None:
+    """Check that a ledger holds what the server was once told of it.
+
+    Args:
+        expected: The number of entries that the server remembers; 0 if it knows of none.
+        head: The hash of the last of those; empty if it remembers none.
+
+    Raises:
+        LedgerError: The ledger is behind, or another one.
+    """
+    if expected > len(entries):
+        msg = (
+            f"the privacy ledger has {len(entries)} entries and the server has seen {expected}: "
+            "it was deleted, or an old copy was put back. Put the newest copy back. "
+            "The site does not train until then."
+        )
+        raise LedgerError(msg)
+    if expected > 0 and head and entries[expected - 1].hash != head:
+        msg = (
+            f"line {expected} of the privacy ledger is not the one that the server has seen: "
+            "this is another ledger. Put the site's own back. The site does not train until then."
+        )
+        raise LedgerError(msg)
 
 
 def _is_whole(text: bytes) -> bool:

@@ -15,6 +15,7 @@ from wardround.client.privacy.ledger_entries import (
     entry_after,
 )
 
+LEDGER_FOLDER = "ledger"  # of a site's folder
 LEDGER_FILE = "ledger.jsonl"
 _LOCK_FILE = "lock"
 _OPENING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
@@ -112,6 +113,29 @@ class LedgerFile:
     def _flush(self) -> None:
         if self._durable:
             _sync(self._descriptor)
+
+
+def read_ledger(site_folder: Path) -> Chain:
+    """Return the verified ledger of a site, as it is now, without opening it for writing.
+
+    Raises:
+        LedgerError: There is none, it was edited, or it cannot be read.
+    """
+    path = site_folder / LEDGER_FOLDER / LEDGER_FILE
+    try:
+        chain = read_chain(path.read_bytes())
+    except FileNotFoundError:
+        chain = Chain(())
+    except OSError as error:
+        msg = f"cannot read {path} ({error.strerror}): use the account that the site runs under."
+        raise LedgerError(msg) from None
+    if not chain.entries:
+        msg = (
+            f"{site_folder} has no privacy ledger: give the folder of a site that has taken part "
+            "in a private study."
+        )
+        raise LedgerError(msg)
+    return chain
 
 
 def flush_folder(folder: Path) -> None:

@@ -6,9 +6,19 @@ import sys
 
 import numpy as np
 import pytest
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Context,
+    Error,
+    Message,
+    MetricRecord,
+    RecordDict,
+)
 from flwr.clientapp import ClientApp
 
+from wardround.common.flower.content import from_bytes, to_bytes
 from wardround.common.flower.local import (
     SUPERLINK_NODE_ID,
     claim_identity,
@@ -42,6 +52,17 @@ def test_a_claimed_identity_lets_a_message_be_made_as_the_server_of_a_run(messag
     assert message.metadata.src_node_id == SUPERLINK_NODE_ID
     assert message.metadata.dst_node_id == 11
     assert message.metadata.group_id == "round-3"
+
+
+def test_a_content_that_was_written_is_the_same_when_it_is_read(content: RecordDict) -> None:
+    content["facts"] = MetricRecord({"whole": 2, "real": 2.0, "several": [0.5, 1.0]})
+    content["header"] = ConfigRecord({"flag": True, "one": 1, "text": "é", "raw": b"\x00\xff"})
+    read = from_bytes(to_bytes(content))
+    assert read == content
+    assert list(read) == list(content)
+    assert type(read["facts"]["whole"]) is int
+    assert type(read["header"]["flag"]) is bool
+    assert to_bytes(read) == to_bytes(content)
 
 
 def test_without_an_identity_flower_makes_no_message() -> None:
