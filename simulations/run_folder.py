@@ -7,6 +7,7 @@
 ``split.csv``           :class:`SplitRow`: who holds what
 ``metrics.csv``         :class:`MetricRow`: every measured number
 ``traffic.csv``         :class:`TrafficRow`: bytes and seconds, a row a site and round
+``privacy.csv``         :class:`PrivacyRow`: what each site's ledger was charged
 ``checkpoints/``        one folder a committed round
 ``models/NAME.safetensors``  the final models: ``federated``, ``pooled``, ``local-SITE``,
                         ``without-privacy``
@@ -83,6 +84,27 @@ class TrafficRow:
 
 
 @dataclass(frozen=True, slots=True)
+class PrivacyRow:
+    """What one site's ledger says of a data set at the end of a run.
+
+    Attributes:
+        epsilon: Of everything charged, at ``delta``.
+        cap: The lifetime cap of the site's policy.
+        charged: Rounds that were charged.
+        released: Rounds whose answer left.
+        steps: Private steps of the rounds charged.
+    """
+
+    site: str
+    epsilon: float
+    delta: float
+    cap: float
+    charged: int
+    released: int
+    steps: int
+
+
+@dataclass(frozen=True, slots=True)
 class SplitRow:
     """How many examinations and patients of a class a site holds in a split.
 
@@ -124,7 +146,7 @@ class RunFacts:
     parameters: int = 0
 
 
-Row = TypeVar("Row", MetricRow, TrafficRow, SplitRow)
+Row = TypeVar("Row", MetricRow, TrafficRow, SplitRow, PrivacyRow)
 
 
 def write_rows(path: Path, rows: Iterable[Row], kind: type[Row]) -> None:

@@ -15,6 +15,7 @@ from wardround.simulations.report.verdict import sites_of
 from wardround.simulations.run_folder import (
     FEDERATED,
     MetricRow,
+    PrivacyRow,
     RunFacts,
     SplitRow,
     TrafficRow,
@@ -42,6 +43,7 @@ class RunContents:
     traffic: tuple[TrafficRow, ...]
     split: tuple[SplitRow, ...]
     samples: Samples | None
+    privacy: tuple[PrivacyRow, ...] = ()
 
     @property
     def title(self) -> str:
@@ -111,10 +113,11 @@ def read_contents(folder: Path) -> RunContents:
         traffic=_read_table(folder / "traffic.csv", TrafficRow),
         split=_read_table(folder / "split.csv", SplitRow),
         samples=read_samples(folder / "samples.npz"),
+        privacy=_read_table(folder / "privacy.csv", PrivacyRow),
     )
 
 
-Row = TypeVar("Row", MetricRow, TrafficRow, SplitRow)
+Row = TypeVar("Row", MetricRow, TrafficRow, SplitRow, PrivacyRow)
 
 
 def _read_table(path: Path, kind: type[Row]) -> tuple[Row, ...]:

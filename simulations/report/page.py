@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from wardround.common.errors import InputError
 from wardround.simulations.report import figures, gain_bar, tables, wording
+from wardround.simulations.report.attack_section import read_attack_section
 from wardround.simulations.report.contents import RunContents, read_contents
 from wardround.simulations.report.palette import colour_of
 from wardround.simulations.report.pictures import Picture, draw_samples
+from wardround.simulations.report.privacy import describe_privacy
 from wardround.simulations.report.verdict import Outcome, Verdict, judge
 from wardround.simulations.run_folder import FEDERATED
 
@@ -77,6 +79,8 @@ def _render(template: "Template", library: str, contents: RunContents) -> str:
         gain_bar=gain_bar,
         error_bound=max(_shown_bounds(contents), default=0.0),
         samples=_pictures(contents),
+        attack=read_attack_section(contents.folder),
+        privacy=describe_privacy(contents),
         legend=_legend(contents),
         command=shlex.join(contents.facts.command),
         total_traffic=_total_traffic(contents),

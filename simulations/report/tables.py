@@ -14,6 +14,7 @@ from wardround.simulations.run_folder import (
     ALL_SITES,
     FEDERATED,
     POOLED,
+    UNPROTECTED,
     MetricRow,
     local_model,
 )
@@ -65,7 +66,7 @@ def model_title(model: str) -> str:
     """Return what a reader calls a model."""
     if model.startswith(prefix := local_model("")):
         return f"{model.removeprefix(prefix)} alone"
-    return model
+    return "federated without privacy" if model == UNPROTECTED else model
 
 
 def tabulate_measures(contents: RunContents) -> Table | None:
@@ -90,7 +91,7 @@ def tabulate_models_by_site(contents: RunContents) -> Table | None:
     """Return the cross-site matrix: each model on each hospital's test patients."""
     kept, metric = kept_values(contents), contents.metric
     present = {model for model, _, name, class_name in kept if name == metric and not class_name}
-    order = (FEDERATED, POOLED, *(local_model(site) for site in contents.sites))
+    order = (FEDERATED, UNPROTECTED, POOLED, *(local_model(site) for site in contents.sites))
     models = [model for model in order if model in present]
     if not models:
         return None

@@ -1,0 +1,129 @@
+"""What a private run promised, what each hospital spent on it, and what it cost in accuracy."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wardround.common.errors import WardroundError
+from wardround.common.privacy_plan import plan_privacy
+from wardround.common.privacy_words import limits_words, promise_words
+from wardround.simulations.report.contents import RunContents
+from wardround.simulations.report.tables import Cell, Table, kept_values
+from wardround.simulations.report.wording import number, sentence_title, signed
+from wardround.simulations.run_folder import FEDERATED, UNPROTECTED, PrivacyRow
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyPart:
+    """The report's part on privacy.
+
+    Attributes:
+        headline: What it cost, in a sentence.
+        promise: What is promised to each training patient.
+        limits: What is not.
+        tables: Epsilon spent by hospital; the metric with and without privacy.
+    """
+
+    headline: str
+    promise: tuple[str, ...]
+    limits: tuple[str, ...]
+    tables: tuple[Table, ...]
+
+
+def describe_privacy(contents: RunContents) -> PrivacyPart | None:
+    """Return the part on privacy, None for a study that promises its patients none."""
+    study = contents.study
+    if study is None or study.privacy.mode != "patient":
+        return None
+    try:
+        promise = tuple(promise_words(plan_privacy(study)))
+    except WardroundError as error:  # the accountant is not installed here
+        promise = (str(error),)
+    tables = (_tabulate_spent(contents.privacy), _tabulate_cost(contents))
+    return PrivacyPart(
+        _cost_sentence(contents),
+        promise,
+        tuple(limits_words()),
+        tuple(table for table in tables if table is not None),
+    )
+
+
+def _tabulate_spent(rows: Sequence[PrivacyRow]) -> Table | None:
+    if not rows:
+        return None
+    columns = ("epsilon spent", "delta", "lifetime cap", "rounds charged", "answers left", "steps")
+    cells = (
+        (
+            row.site,
+            (
+                Cell(_epsilon(row.epsilon)),
+                Cell(f"{row.delta:g}"),
+                Cell(_epsilon(row.cap)),
+                Cell(str(row.charged)),
+                Cell(str(row.released)),
+                Cell(str(row.steps)),
+            ),
+        )
+        for row in rows
+    )
+    caption = (
+        "What each hospital's ledger holds: every round is charged before it is computed, "
+        "whether or not its answer left."
+    )
+    return Table(caption, "hospital", columns, tuple(cells))
+
+
+def _tabulate_cost(contents: RunContents) -> Table | None:
+    costs = _costs(contents)
+    if not costs:
+        return None
+    metric = contents.metric
+    rows = tuple(
+        (
+            site,
+            (
+                Cell(number(without, metric)),
+                Cell(number(private, metric)),
+                Cell(signed(private - without, metric)),
+            ),
+        )
+        for site, (without, private) in costs.items()
+    )
+    columns = ("without privacy", "with privacy", "difference")
+    caption = (
+        f"{sentence_title(metric)} of the federated model on each hospital's test patients, beside "
+        "the same federation without privacy."
+    )
+    return Table(caption, "hospital", columns, rows)
+
+
+def _cost_sentence(contents: RunContents) -> str:
+    costs, metric = _costs(contents), contents.metric
+    parts = []
+    if contents.privacy:
+        spent = max(row.epsilon for row in contents.privacy)
+        parts.append(f"No hospital spent more than epsilon {_epsilon(spent)} on its patients.")
+    if costs:
+        without, private = (sum(pair) / len(costs) for pair in zip(*costs.values(), strict=True))
+        parts.append(
+            f"{sentence_title(metric)} on test patients is {number(private, metric)} with privacy "
+            f"and {number(without, metric)} without it, a difference of "
+            f"{signed(private - without, metric)} (mean over {len(costs)} hospitals)."
+        )
+    return " ".join(parts) or "This run has not come far enough to say what privacy cost."
+
+
+def _costs(contents: RunContents) -> dict[str, tuple[float, float]]:
+    """Return each hospital's metric without and with privacy, where both are known."""
+    kept, metric = kept_values(contents), contents.metric
+    found = {}
+    for site in contents.sites:
+        pair = [kept.get((model, site, metric, "")) for model in (UNPROTECTED, FEDERATED)]
+        values = tuple(math.nan if row is None else row.value for row in pair)
+        if not any(math.isnan(value) for value in values):
+            found[site] = (values[0], values[1])
+    return found
+
+
+def _epsilon(value: float) -> str:
+    return "∞" if math.isinf(value) else f"{value:.3g}"
