@@ -1,0 +1,126 @@
+"""The private local step of a round: patients drawn, clipped one by one, summed, noised."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from wardround.client.data.cohort import Cohort
+from wardround.client.privacy.gradients import clipped_gradient_sum
+from wardround.client.privacy.loop_gradients import trained_parameters
+from wardround.client.privacy.noise import noised_mean
+from wardround.client.privacy.patient_batch import PatientBatch
+from wardround.client.privacy.randomness import Randomness
+from wardround.client.privacy.safe_start import checked_loss
+from wardround.client.privacy.sampling import ExampleChoice, PatientSampler
+from wardround.client.training.local import LocalWork
+from wardround.client.training.losses import MeanLoss
+from wardround.client.training.objective import LocalStart, Objective
+from wardround.client.training.optimisers import learning_rate_at
+from wardround.common.parameters import Parameters
+from wardround.common.privacy_plan import PrivacyPlan
+from wardround.common.seeds import seed_dropout
+
+# What the loss of a private step is said to be. It would tell of a few patients with no noise upon
+# it, so it is never computed; 0 would look like a measurement.
+UNTOLD_LOSS = float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class StepComputation:
+    """How a step is computed; nothing here changes what is promised.
+
+    Attributes:
+        method: How clipped gradients are computed: a name of ``client.privacy.gradients``.
+        microbatch: Examples in memory at once, unless one patient alone has more.
+        copies: Augmented copies of each example, averaged within the patient.
+    """
+
+    method: str
+    microbatch: int
+    copies: int = 1
+
+
+def train_privately(
+    start: LocalStart,
+    cohort: Cohort,
+    plan: PrivacyPlan,
+    optimiser: torch.optim.Optimizer,
+    computation: StepComputation,
+    objective: Objective | None = None,
+) -> LocalWork:
+    """Train the start's network in place by patient-level DP-SGD (Abadi et al. 2016, algorithm 1).
+
+    There are exactly ``plan.steps`` steps, each on patients drawn by themselves. Whatever follows
+    the noise (the objective's corrections, the optimiser) sees nothing else of the patients. All
+    randomness is keyed by the operating system: no seed repeats a round, and torch's global
+    generators end as they were.
+
+    Args:
+        start: Its span has ``plan.steps`` steps, its loss is a :class:`MeanLoss`.
+        cohort: The training patients; there may be none.
+        optimiser: Of the network's trained parameters.
+        objective: The one of the start's plan, or None.
+
+    Returns:
+        The steps made, and NaN for the loss, which is not computed.
+
+    Raises:
+        RunError: Something in the start would tell of the patients past the noise.
+        DataError: The images have different sizes, or one cannot be read.
+    """
+    loss = checked_loss(start, plan)
+    device, randomness = next(start.network.parameters()).device, Randomness()
+    choice = ExampleChoice.of(plan, start.training, computation.copies)
+    sampler = PatientSampler(cohort, choice, randomness)
+    start.network.train()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        seed_dropout(randomness.seed(), device)
+        for done in range(plan.steps):
+            drawn = sampler.draw(plan.sampling_rate)
+            batches = sampler.batches(drawn, computation.microbatch, device)
+            total = _sum(start.network, batches, loss, plan.clip_norm, computation)
+            _write_gradients(start.network, noised_mean(total, plan, randomness))
+            _advance(start, optimiser, objective, done)
+    return LocalWork(plan.steps, UNTOLD_LOSS)
+
+
+def _sum(
+    network: nn.Module,
+    batches: Iterable[PatientBatch],
+    loss: MeanLoss,
+    clip_norm: float,
+    computation: StepComputation,
+) -> Parameters:
+    """Return the sum of all patients' clipped gradients; zeros if nobody was drawn."""
+    weights = trained_parameters(network)
+    total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+    for batch in batches:
+        part = clipped_gradient_sum(
+            network, batch, loss.per_sample, clip_norm, computation.method, computation.microbatch
+        )
+        for name, value in part.items():
+            total[name].add_(value)
+    return total
+
+
+def _write_gradients(network: nn.Module, gradients: Parameters) -> None:
+    for name, weight in trained_parameters(network).items():
+        weight.grad = gradients[name]
+
+
+def _advance(
+    start: LocalStart,
+    optimiser: torch.optim.Optimizer,
+    objective: Objective | None,
+    done: int,
+) -> None:
+    """Make the optimiser's step number ``done``, along gradients that are noised already."""
+    rate = learning_rate_at(start.training, start.span.at(done))
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    if objective is not None:
+        objective.correct()
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
