@@ -102,13 +102,14 @@ _Steps = tuple[tuple[float, float, int], ...]  # sampling rate, noise multiplier
 
 @lru_cache(maxsize=1024)
 def _noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
-    """Bracket and bisect on a coarse grid, whose epsilon is too large; then on the fine one."""
+    """Solve on a coarse grid, whose epsilon is a little too large; then on the fine one."""
 
-    def fits(sigma: float, coarseness: float) -> bool:
-        return _epsilon(((rate, sigma, steps),), delta, coarseness) <= epsilon
+    def excess(sigma: float, coarseness: float = _COARSE) -> float:
+        spent = _epsilon(((rate, sigma, steps),), delta, coarseness)
+        return math.log(spent / epsilon) if spent else -math.inf
 
     enough = 1.0
-    while not fits(enough, _COARSE):
+    while excess(enough) > 0:
         enough *= 2
         if enough > _LARGEST_NOISE:
             msg = (
@@ -117,22 +118,48 @@ def _noise(epsilon: float, delta: float, rate: float, steps: int) -> float:
             )
             raise InputError(msg)
     short = enough / 2
-    while fits(short, _COARSE):
+    while excess(short) <= 0:
         enough, short = short, short / 2
-    enough = _bisect(short, enough, lambda sigma: fits(sigma, _COARSE))
-    # The fine grid's answer is a little smaller: step down until it is passed.
-    step = 1 - _PRECISION / 2
-    while fits(enough * step, 1.0):
-        enough, step = enough * step, step**2
-    return _bisect(enough * step, enough, lambda sigma: fits(sigma, 1.0))
+    _, enough = _narrow(short, enough, excess)
+
+    def fine_excess(sigma: float) -> float:
+        return excess(sigma, 1.0)
+
+    step = 1 + _PRECISION
+    while fine_excess(enough) > 0:  # not seen; then the coarse grid's answer was the smaller one
+        enough *= step
+    while fine_excess(enough / step) <= 0:
+        enough, step = enough / step, step**2
+    return _narrow(enough / step, enough, fine_excess)[1]
 
 
-def _bisect(short: float, enough: float, fits: Callable[[float], bool]) -> float:
-    """Return a number that fits, at most 0.1 % above one that does not."""
-    while enough / short > 1 + _PRECISION:
-        middle = math.sqrt(short * enough)
-        short, enough = (short, middle) if fits(middle) else (middle, enough)
-    return enough
+def _narrow(short: float, enough: float, excess: Callable[[float], float]) -> tuple[float, float]:
+    """Return two noise multipliers, at most 0.1 % apart, the first too small and the second not.
+
+    False position between logarithms, in which epsilon is nearly a straight line. Each guess is put
+    a little beyond the root as seen from the end that moved last; every third halves the bracket.
+
+    Args:
+        short: Where the excess is positive.
+        enough: Where it is not.
+        excess: Falls with the noise.
+    """
+    low, high = math.log(short), math.log(enough)
+    above, below = excess(short), excess(enough)
+    width = math.log1p(_PRECISION)
+    aside, turn = -0.4 * width, 1
+    while high - low > width * (1 + 1e-9):
+        guess = (low + high) / 2
+        if turn % 3 and math.isfinite(above - below):
+            root = low + (high - low) * above / (above - below)
+            guess = min(max(root + aside, low + 0.1 * width), high - 0.1 * width)
+        value = excess(math.exp(guess))
+        if value > 0:
+            low, above, aside = guess, value, 0.4 * width
+        else:
+            high, below, aside = guess, value, -0.4 * width
+        turn += 1
+    return math.exp(low), math.exp(high)
 
 
 @lru_cache(maxsize=1024)

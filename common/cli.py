@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -104,6 +105,48 @@ def explain(path: StudyFile) -> None:
     from wardround.common.study_words import explain_study
 
     sys.stdout.write(explain_study(load_study(path)))
+
+
+@study_app.command()
+def privacy(
+    path: StudyFile,
+    patients: Annotated[
+        str, typer.Option("--patients", help="Sizes of a site to show, e.g. 200,500,2000.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is promised to each patient, and what other budgets would cost.
+
+    Example: wardround study privacy study.toml --patients 200,500
+    """
+    from wardround.common.networks import build_network
+    from wardround.common.privacy_plan import USUAL_PATIENTS, plan_privacy, trade_offs
+    from wardround.common.privacy_words import promise_words, table_words
+    from wardround.common.study import load_study
+
+    study = load_study(path)
+    plan, sizes = plan_privacy(study), _sizes(patients) or USUAL_PATIENTS
+    network = build_network(study, study.federation.seed)
+    learnt = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    rows = trade_offs(plan, learnt, sizes)
+    if as_json:
+        said = {**asdict(plan), "epsilon": plan.epsilon, "parameters": learnt, "patients": sizes}
+        said["trade_offs"] = [asdict(row) for row in rows]
+        sys.stdout.write(json.dumps(said) + "\n")
+        return
+    promise = "".join(f"  - {sentence}\n" for sentence in promise_words(plan))
+    sys.stdout.write(f"{study.name}: what is promised to each training patient\n{promise}\n")
+    sys.stdout.write(table_words(rows, sizes, plan, learnt) + "\n")
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    from wardround.common.errors import InputError
+
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        msg = f"--patients {text!r} is no list of numbers: write e.g. 200,500,2000."
+        raise InputError(msg)
+    return tuple(int(part) for part in parts)
 
 
 @study_app.command()

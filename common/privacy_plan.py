@@ -5,7 +5,8 @@ noise nor the number of steps tells how many patients a site has.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wardround.common.accounting import Spend, epsilon_of, noise_for
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from wardround.common.study import Study
 
 DEFAULT_EPSILON = 8.0  # where a study gives neither epsilon nor a noise multiplier
+USUAL_EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+USUAL_PATIENTS = (100, 300, 1000, 3000, 10_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,52 @@ class PrivacyPlan:
         """
         expected = self.sampling_rate * patients
         return self.noise_multiplier * math.sqrt(parameters) / expected
+
+
+@dataclass(frozen=True, slots=True)
+class TradeOff:
+    """What one epsilon costs a study.
+
+    Attributes:
+        epsilon: Of all rounds.
+        noise_multiplier: With which they cost it.
+        relative_noise: :meth:`PrivacyPlan.relative_noise` of a step, a number for each size of
+            site that was asked for.
+    """
+
+    epsilon: float
+    noise_multiplier: float
+    relative_noise: tuple[float, ...]
+
+
+def trade_offs(
+    plan: PrivacyPlan,
+    parameters: int,
+    patients: Sequence[int] = USUAL_PATIENTS,
+    epsilons: Sequence[float] = USUAL_EPSILONS,
+) -> tuple[TradeOff, ...]:
+    """Return what other budgets would cost the same study, with the plan's own among them.
+
+    Args:
+        parameters: Trained numbers of the network.
+        patients: Training patients of a site, each its own column.
+        epsilons: In any order; one within 1 % of the plan's own gives way to it.
+    """
+    others = [e for e in epsilons if abs(e - plan.epsilon) > 0.01 * plan.epsilon]
+    steps = plan.planned.steps
+    plans = [plan] + [
+        replace(plan, noise_multiplier=noise_for(e, plan.delta, plan.sampling_rate, steps))
+        for e in others
+    ]
+    rows = (
+        TradeOff(
+            one.epsilon,
+            one.noise_multiplier,
+            tuple(one.relative_noise(count, parameters) for count in patients),
+        )
+        for one in plans
+    )
+    return tuple(sorted(rows, key=lambda row: row.epsilon))
 
 
 def plan_privacy(study: "Study") -> PrivacyPlan:

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from wardround.common.catalogue import METRICS
+from wardround.common.privacy_plan import plan_privacy
+from wardround.common.privacy_words import limits_words, promise_words, withheld_words
 from wardround.common.strategy import SHARING, describe_combination, plan_of
 from wardround.common.study import Study
 
@@ -16,6 +18,7 @@ def explain_study(study: Study) -> str:
         "Your hospital would be asked",
         *_listed(_asked(study)),
         "",
+        *_promised(study),
         "Before the first round this leaves the hospital",
         *_listed(_said_before(study)),
         "",
@@ -36,8 +39,15 @@ def _listed(sentences: Iterator[str]) -> list[str]:
     return [f"  - {sentence}" for sentence in sentences]
 
 
+def _promised(study: Study) -> list[str]:
+    if study.privacy.mode != "patient":
+        return []
+    words = promise_words(plan_privacy(study))
+    return ["What is promised to each training patient", *_listed(words), ""]
+
+
 def _asked(study: Study) -> Iterator[str]:
-    data, training = study.data, study.training
+    data = study.data
     if data.kind == "table":
         columns = ", ".join(covariate.name for covariate in data.covariates)
         yield f"to read these columns of its manifest: {columns};"
@@ -52,12 +62,7 @@ def _asked(study: Study) -> Iterator[str]:
     yield f"to train {_network(study)} that can {verb} {what}: {_classes(study)};"
     if study.model.weights_sha256 is not None:
         yield f"to hold the pretrained weights with the SHA-256 {study.model.weights_sha256};"
-    effort = (
-        f"{training.local_steps} steps"
-        if training.local_steps
-        else f"{training.local_epochs or 1} pass(es) over its training patients"
-    )
-    yield f"to spend {effort} a round, in batches of {training.batch_size};"
+    yield _effort(study)
     yield (
         f"to set {_percent(study.evaluation.validation_fraction)} of its patients aside for "
         f"validation and {_percent(study.evaluation.test_fraction)} for testing, where its "
@@ -65,32 +70,66 @@ def _asked(study: Study) -> Iterator[str]:
     )
 
 
+def _effort(study: Study) -> str:
+    training = study.training
+    if study.privacy.mode == "patient":
+        plan = plan_privacy(study)
+        drawn = f"with probability {plan.sampling_rate:g}"
+        return f"to spend {plan.steps} steps a round, each patient taking part in a step {drawn};"
+    effort = (
+        f"{training.local_steps} steps"
+        if training.local_steps
+        else f"{training.local_epochs or 1} pass(es) over its training patients"
+    )
+    return f"to spend {effort} a round, in batches of {training.batch_size};"
+
+
 def _said_before(study: Study) -> Iterator[str]:
     yield "its name, its version of wardround and the digest of this study;"
-    yield "how many training examinations it holds;"
     if study.model.adapter_rank is not None:
         yield "a check sum of the frozen numbers of the network;"
+    if study.privacy.mode == "patient":
+        yield "nothing about its training patients, not even how many there are."
+        return
+    yield "how many training examinations it holds;"
     yield "which classes no patient of it has, and which rows of its manifest cannot be read."
 
 
 def _leaving(study: Study) -> Iterator[str]:
-    plan = plan_of(study)
-    yield f"{SHARING[plan.share]}, after training on its patients;"
+    plan, private = plan_of(study), study.privacy.mode == "patient"
+    trained = "private steps on" if private else "training on"
+    yield f"{SHARING[plan.share]}, after {trained} its patients;"
     if plan.objective == "control-variates":
         yield "its mean gradient over the round, one number a number of the network;"
     if plan.combination == "fair-mean":
         yield "the mean loss of the received network on its training patients;"
+    yield from _private_measurements(study) if private else _measurements(study)
+    alike = " (each hospital says that it has one)" if private else ""
+    yield (
+        f"The server combines the hospitals' networks by this: {describe_combination(plan)}{alike}."
+    )
+
+
+def _measurements(study: Study) -> Iterator[str]:
     yield "how many training examinations it holds, and how many steps it made;"
-    metrics = [m.title for m in METRICS.values() if study.study.task in m.tasks and not m.surface]
-    yield f"sums over its validation patients, from which these follow: {', '.join(metrics)};"
+    yield f"sums over its validation patients, from which these follow: {_metrics(study)};"
     yield "the same sums over its test patients, once, for the models that are kept;"
     yield "its mean training loss and the seconds it took."
-    yield f"The server combines the hospitals' networks by this: {describe_combination(plan)}."
+
+
+def _private_measurements(study: Study) -> Iterator[str]:
+    yield "that it made its steps, and about how long it took."
+    yield (
+        "After the last round, as far as the hospital's policy lets it: what its validation and "
+        f"test patients say of the kept network, from which these follow: {_metrics(study)}."
+    )
 
 
 def _staying(study: Study) -> Iterator[str]:
     yield "images, masks and labels of single patients;"
     yield "names, identifiers, file names and the manifest;"
+    if study.privacy.mode == "patient":
+        yield from withheld_words()
     plan = plan_of(study)
     if plan.personal:
         yield f"the network's numbers whose names match {', '.join(plan.personal)};"
@@ -108,7 +147,14 @@ def _not_promised(study: Study) -> Iterator[str]:
             "This study asks for no differential privacy: whoever sees the hospital's network "
             "after a round may be able to infer something about its patients."
         )
+    if study.privacy.mode == "patient":
+        yield from limits_words()
     yield "The digest covers all of the above, but not how a simulation was set up."
+
+
+def _metrics(study: Study) -> str:
+    task = study.study.task
+    return ", ".join(m.title for m in METRICS.values() if task in m.tasks and not m.surface)
 
 
 def _network(study: Study) -> str:
