@@ -198,12 +198,15 @@ class SiteSession:
         self._work(start, None, replace(order, round=order.round + 1), alone=False)
 
     def _check(self, order: Order) -> None:
+        """Refuse what is not this site's study; let go what the server did not count."""
         if order.digest != self.bench.study.digest:
             msg = (
                 f"the order is for study {order.digest[:12]}, this site works on "
                 f"{self.bench.study.digest[:12]}: submit the study again."
             )
             raise RunError(msg)
+        if self.bench.remembering:
+            self._state(order).settle(order.counted_round)
 
     def _evaluate(self, cohort: Cohort, surfaces: bool) -> MetricSums:
         return evaluate(

@@ -5,11 +5,13 @@ belonged to it. The last rounds are kept, and what the best model so far needs. 
 study never see each other; the last runs are kept.
 """
 
+import logging
 import shutil
 from pathlib import Path
 
 from wardround.common.parameters import Parameters, load_model, save_model
 
+logger = logging.getLogger(__name__)
 KEPT_ROUNDS = 3
 KEPT_RUNS = 2
 _SUFFIX = ".safetensors"
@@ -36,6 +38,23 @@ class SiteState:
         """
         kept = _last(self._rounds(), number)
         return {} if kept is None else load_model(self._place(kept)).parameters
+
+    def settle(self, counted: int) -> None:
+        """Drop what was kept after a round: its updates were refused, lost, or taken back.
+
+        Args:
+            counted: The last round of this site that the server counted; 0 for none, -1 if it does
+                not say, which drops nothing.
+        """
+        if counted < 0:
+            return
+        kept = self._rounds()
+        for number in kept:
+            if number > counted:
+                logger.info("round=%d not counted: its memory is dropped", number)
+                self._place(number).unlink(missing_ok=True)
+        if counted and counted not in kept:
+            logger.warning("round=%d was counted, and its memory is not there", counted)
 
     def keep(self, number: int, memory: Parameters, best_round: int) -> None:
         """Keep what a round left, durably, and drop what is no longer needed.

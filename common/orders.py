@@ -22,6 +22,20 @@ _RUN = re.compile(r"[0-9a-f]{32}")  # a site names a folder by it
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """What an order says to one site alone.
+
+    Attributes:
+        counted_round: The last round whose update of this site was taken in, 0 if none was. What
+            the site kept after it belongs to an update that was refused or lost. -1: not said.
+        ledger_counter: The highest count of its privacy ledger that this site has reported.
+    """
+
+    counted_round: int = -1
+    ledger_counter: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """A request to train on, or to evaluate, a model.
 
@@ -38,6 +52,8 @@ class Order:
             own keeps that round's too.
         validate: Whether a site evaluates the model before it trains.
         personal: Whether an evaluation is of the site's personal model, where it has one.
+        counted_round: See :class:`Standing`.
+        ledger_counter: See :class:`Standing`.
     """
 
     digest: str
@@ -51,6 +67,8 @@ class Order:
     kept_round: int = -1
     validate: bool = True
     personal: bool = True
+    counted_round: int = -1
+    ledger_counter: int = 0
 
 
 def new_run() -> str:
@@ -76,11 +94,18 @@ def pack_order(order: Order) -> RecordDict:
                 }
             ),
             "model": to_array_record(order.parameters),
+            "standing": _pack_standing(order.counted_round, order.ledger_counter),
         }
     )
     if order.extras:
         content["extras"] = to_array_record(order.extras)
     return content
+
+
+def addressed(content: RecordDict, standing: Standing) -> RecordDict:
+    """Return an order with what it says to one site alone; the arrays are shared, not copied."""
+    own = _pack_standing(standing.counted_round, standing.ledger_counter)
+    return RecordDict({**content, "standing": own})
 
 
 def unpack_order(content: RecordDict) -> Order:
@@ -90,7 +115,7 @@ def unpack_order(content: RecordDict) -> Order:
         RunError: The message is not an order of this version.
     """
     try:
-        header = configs_of(content)["order"]
+        header, standing = configs_of(content)["order"], configs_of(content)["standing"]
         model = arrays_of(content)["model"]
         extras = arrays_of(content).get("extras")
         return Order(
@@ -105,10 +130,16 @@ def unpack_order(content: RecordDict) -> Order:
             kept_round=int(header["kept-round"]),  # type: ignore[arg-type]
             validate=bool(header["validate"]),
             personal=bool(header["personal"]),
+            counted_round=int(standing["counted-round"]),  # type: ignore[arg-type]
+            ledger_counter=int(standing["ledger-counter"]),  # type: ignore[arg-type]
         )
     except (KeyError, TypeError, ValueError) as error:
         msg = f"the server's order cannot be read ({type(error).__name__}): update wardround."
         raise RunError(msg) from None
+
+
+def _pack_standing(counted_round: int, ledger_counter: int) -> ConfigRecord:
+    return ConfigRecord({"counted-round": counted_round, "ledger-counter": ledger_counter})
 
 
 def _checked_run(name: str) -> str:

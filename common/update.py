@@ -57,6 +57,7 @@ class SiteUpdate:
         bytes_up: Size of the arrays as they travelled.
         extras: What the strategy asks for beside the model, e.g. the change of a control variate.
         run: The run of the order that this answers.
+        ledger: How many entries the site's privacy ledger has; 0 where it keeps none.
     """
 
     site: str
@@ -72,6 +73,7 @@ class SiteUpdate:
     bytes_up: int = 0
     extras: Parameters = field(default_factory=dict)
     run: str = ""
+    ledger: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ def pack_introduction(introduction: Introduction) -> RecordDict:
 def pack_update(update: SiteUpdate) -> RecordDict:
     """Return the content of the message that carries an update."""
     content = _answer(update, update.attempt)
+    if update.ledger:
+        configs_of(content)["header"]["ledger"] = update.ledger
     content["model"] = to_array_record(update.parameters)
     facts = MetricRecord({"examinations": update.examinations, "updates": update.updates})
     if update.seconds:
@@ -207,6 +211,7 @@ def unpack_update(content: RecordDict, study: Study) -> SiteUpdate:
             bytes_up=size,
             extras={} if extras is None else take_array_record(extras),
             run=str(header["run"]),
+            ledger=int(header.get("ledger", 0)),  # type: ignore[arg-type]
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(_unreadable("update", error)) from None

@@ -42,7 +42,8 @@ class Admission:
             msg = f"an update of another run came in round {self.round}: not counted."
             raise RunError(msg)
         model = self._model(update.parameters)
-        infinite = [name for name, tensor in model.items() if not is_finite(tensor)]
+        arrays = {**model, **update.extras}
+        infinite = [name for name, tensor in arrays.items() if not is_finite(tensor)]
         if infinite:
             msg = f"{len(infinite)} arrays ({infinite[0]}, ...) hold NaN or infinity: not counted."
             raise RunError(msg)

@@ -14,15 +14,16 @@ from flwr.app import Message
 
 from wardround.common.errors import RunError, WardroundError
 from wardround.common.flower.records import array_bytes
-from wardround.common.orders import TRAIN, Order, pack_order
+from wardround.common.orders import TRAIN, Order, addressed, pack_order
 from wardround.common.parameters import Parameters
 from wardround.common.update import unpack_refusal, unpack_update
 from wardround.server.admission import Admission
 from wardround.server.checkpoints import Commit, Progress
 from wardround.server.collection import IDLE_SECONDS, Node
-from wardround.server.history import RefusalRecord, RoundRecord
+from wardround.server.history import RoundRecord
 from wardround.server.measurement import as_measurements
-from wardround.server.rounds import RoundLoop, Tally, site_record
+from wardround.server.rounds import RoundLoop
+from wardround.server.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ class BufferedLoop(RoundLoop):
             refusals=tuple(tally.refusals),
             measurements=as_measurements(tally.sums, "validation", self._study),
         )
-        return self._commit(before, self._strategy.finish(), record)
+        return self._commit(tally.onto(before), self._strategy.finish(), record)
 
     def _dispatch(self, commit: Commit, number: int) -> None:
         """Send the newest model to every site that has nothing to do."""
@@ -84,7 +85,12 @@ class BufferedLoop(RoundLoop):
             self._study, progress.run, number, commit.parameters, progress.usual_norm
         )
         messages = [
-            self._grid.create_message(content, TRAIN, node.node_id, f"model {number}")
+            self._grid.create_message(
+                addressed(content, progress.standing(node.site)),
+                TRAIN,
+                node.node_id,
+                f"model {number}",
+            )
             for node in idle
         ]
         for node, message_id in zip(idle, self._grid.push_messages(messages), strict=True):
@@ -98,7 +104,7 @@ class BufferedLoop(RoundLoop):
             try:
                 self._take(tally, commit, order, reply)
             except WardroundError as error:
-                tally.refusals.append(RefusalRecord(order.node.site, str(error)))
+                tally.refuse(order.node.site, str(error))
         if not replies:
             time.sleep(IDLE_SECONDS)
 
@@ -108,16 +114,16 @@ class BufferedLoop(RoundLoop):
         refusal = unpack_refusal(reply.content)
         if refusal is not None:
             raise RunError(refusal.reason or refusal.code)
-        update = unpack_update(reply.content, self._study)
+        site, update = order.node.site, unpack_update(reply.content, self._study)
+        tally.hear(site, update)
         model, norm = order.admission.admit(update)
         staleness = tally.number - order.admission.round
         self._strategy.fold(
             replace(update, parameters=_moved(model, order.admission.sent, commit, staleness))
         )
-        tally.norms.append(norm)
-        tally.sites.append(site_record(update, order.node.site, order.bytes_down))
+        tally.count(site, update, norm, order.bytes_down)
         if update.metrics is not None and staleness == 0:
-            tally.sums[order.node.site] = update.metrics
+            tally.sums[site] = update.metrics
 
 
 def _moved(model: Parameters, sent: Parameters, commit: Commit, staleness: int) -> Parameters:

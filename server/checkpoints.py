@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from wardround.common.errors import InputError, RunError
+from wardround.common.orders import Standing
 from wardround.common.parameters import Parameters, load_model, save_model
 
 _MODEL, _STRATEGY = "model.safetensors", "strategy.safetensors"
@@ -32,6 +33,8 @@ class Progress:
         history_bytes: Length of the history file that belongs to this commit.
         stopped: Whether the run ended before its last round (early stopping).
         usual_norm: Median distance that the last round's updates went; NaN if not measured.
+        counted: By site, the last round whose update was taken in.
+        ledgers: By site, the highest count of its privacy ledger that it has reported.
     """
 
     digest: str
@@ -42,6 +45,12 @@ class Progress:
     history_bytes: int = 0
     stopped: bool = False
     usual_norm: float = float("nan")
+    counted: dict[str, int] = field(default_factory=dict)
+    ledgers: dict[str, int] = field(default_factory=dict)
+
+    def standing(self, site: str) -> Standing:
+        """Return what the next order says to a site alone."""
+        return Standing(self.counted.get(site, 0), self.ledgers.get(site, 0))
 
 
 @dataclass(frozen=True, slots=True)

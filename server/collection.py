@@ -35,6 +35,12 @@ class Answer:
     content: RecordDict | None
     refusal: Refusal | None
 
+    @property
+    def reason(self) -> str:
+        """Why there is no content."""
+        refusal = self.refusal
+        return (refusal.reason or refusal.code) if refusal else "no content"
+
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
@@ -43,6 +49,24 @@ class _Sent:
     node: Node
     group: str
     message_id: str
+
+
+Addressed = Callable[[RecordDict, Node], RecordDict]
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """What nodes are sent."""
+
+    message_type: str
+    group: str
+    content: Callable[[], RecordDict]
+    addressed: Addressed
+
+
+def to_all(content: RecordDict, node: Node) -> RecordDict:
+    """Return what all nodes are sent."""
+    return content
 
 
 class Mailbox:
@@ -59,6 +83,7 @@ class Mailbox:
         content: Callable[[], RecordDict],
         group: str,
         deadline_seconds: float | None = None,
+        addressed: Addressed = to_all,
     ) -> Iterator[Answer]:
         """Send one message to each node and yield an answer for each, in the nodes' order.
 
@@ -69,11 +94,13 @@ class Mailbox:
                 to keep it until then would be a model more in memory.
             group: A name for these messages, e.g. the round.
             deadline_seconds: After this long a node that has not answered is given up.
+            addressed: Adds to the content what one node alone is told.
         """
-        sent = self._send(nodes, message_type, content(), group)
+        order = _Order(message_type, group, content, addressed)
+        sent = self._send(nodes, order)
         until = None if deadline_seconds is None else time.monotonic() + deadline_seconds
         for letter in sent:
-            yield self._await(letter, message_type, content, until)
+            yield self._await(letter, order, until)
 
     def late_answers(self) -> list[Refusal]:
         """Return a refusal for every answer that has come since its deadline; none is counted."""
@@ -84,22 +111,18 @@ class Mailbox:
             for letter in late
         ]
 
-    def _send(
-        self, nodes: Sequence[Node], message_type: str, content: RecordDict, group: str
-    ) -> list[_Sent]:
+    def _send(self, nodes: Sequence[Node], order: _Order) -> list[_Sent]:
+        content = order.content()
         messages = [
-            self._grid.create_message(content, message_type, node.node_id, group) for node in nodes
+            self._grid.create_message(
+                order.addressed(content, node), order.message_type, node.node_id, order.group
+            )
+            for node in nodes
         ]
         ids = list(self._grid.push_messages(messages))
-        return [_Sent(node, group, i or "") for node, i in zip(nodes, ids, strict=True)]
+        return [_Sent(node, order.group, i or "") for node, i in zip(nodes, ids, strict=True)]
 
-    def _await(
-        self,
-        letter: _Sent,
-        message_type: str,
-        content: Callable[[], RecordDict],
-        until: float | None,
-    ) -> Answer:
+    def _await(self, letter: _Sent, order: _Order, until: float | None) -> Answer:
         away_since: float | None = None
         while True:
             reply = self._wait(letter, until) if letter.message_id else None
@@ -111,7 +134,7 @@ class Mailbox:
             away_since = away_since or time.monotonic()
             if not self._comes_back(letter.node, until or away_since + PATIENCE_SECONDS):
                 return _refused(letter.node, "away", "the site is not connected")
-            (letter,) = self._send([letter.node], message_type, content(), letter.group)
+            (letter,) = self._send([letter.node], order)
 
     def _wait(self, letter: _Sent, until: float | None) -> Message | None:
         """Pull one reply; asks at least once, also when no time is left."""

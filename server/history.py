@@ -7,6 +7,8 @@ from pathlib import Path
 
 from wardround.common.metrics import MetricValue
 
+TRAINING = "training"
+
 
 @dataclass(frozen=True, slots=True)
 class SiteRecord:
@@ -23,10 +25,15 @@ class SiteRecord:
 
 @dataclass(frozen=True, slots=True)
 class RefusalRecord:
-    """A site that did not contribute to a round, and why."""
+    """A site that did not contribute to a round, and why.
+
+    Attributes:
+        asked: What it was asked for: ``training``, or an evaluation on a split's patients.
+    """
 
     site: str
     reason: str
+    asked: str = TRAINING
 
 
 @dataclass(frozen=True, slots=True)

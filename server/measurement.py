@@ -3,40 +3,77 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import reduce
 
 from flwr.serverapp import Grid
 
 from wardround.common.catalogue import METRICS
+from wardround.common.errors import RunError, WardroundError
 from wardround.common.metric_values import SiteValues, mean_of_sites, values_of
 from wardround.common.metrics import MetricSums, merge, summarise
 from wardround.common.orders import EVALUATE, Order, pack_order
 from wardround.common.study import Study
 from wardround.common.update import unpack_evaluation
-from wardround.server.collection import Mailbox, Node
-from wardround.server.history import Measurement
+from wardround.server.collection import Addressed, Answer, Mailbox, Node, to_all
+from wardround.server.history import Measurement, RefusalRecord
 
 logger = logging.getLogger(__name__)
 ALL_SITES = "all sites"  # the sites' tables, merged: the metric of all patients
 MEAN_OF_SITES = "mean of sites"  # where a site sends numbers, which do not merge
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One model's values at the sites that evaluated it, and the sites that did not."""
+
+    values: tuple[Measurement, ...] = ()
+    refusals: tuple[RefusalRecord, ...] = ()
+
+
 def measure_model(
-    grid: Grid, study: Study, nodes: Sequence[Node], order: Order
-) -> tuple[Measurement, ...]:
-    """Have every site evaluate the order's model on its own patients of the order's split."""
-    sums = {}
-    for answer in Mailbox(grid).ask(nodes, EVALUATE, lambda: pack_order(order), order.split):
-        if answer.content is None:
-            reason = answer.refusal.code if answer.refusal else "no content"
-            logger.warning(
-                "evaluation without site=%s split=%s: %s", answer.node.site, order.split, reason
-            )
+    grid: Grid,
+    study: Study,
+    nodes: Sequence[Node],
+    order: Order,
+    addressed: Addressed = to_all,
+) -> Measured:
+    """Have every site evaluate the order's model on its own patients of the order's split.
+
+    Args:
+        addressed: Adds to the order what one site alone is told.
+    """
+    sums: dict[str, MetricSums | SiteValues] = {}
+    refusals: list[RefusalRecord] = []
+    for answer in Mailbox(grid).ask(
+        nodes, EVALUATE, lambda: pack_order(order), order.split, addressed=addressed
+    ):
+        site = answer.node.site
+        try:
+            metrics = _evaluated(answer, order, study)
+        except WardroundError as error:
+            logger.warning("evaluation without site=%s split=%s: %s", site, order.split, error)
+            refusals.append(RefusalRecord(site, str(error), order.split))
             continue
-        evaluation = unpack_evaluation(answer.content, study)
-        if evaluation.metrics is not None:
-            sums[answer.node.site] = evaluation.metrics
-    return as_measurements(sums, order.split, study)
+        if metrics is not None:
+            sums[site] = metrics
+    return Measured(as_measurements(sums, order.split, study), tuple(refusals))
+
+
+def _evaluated(answer: Answer, order: Order, study: Study) -> MetricSums | SiteValues | None:
+    """Return what a site measured, None if it has no such patients.
+
+    Raises:
+        WardroundError: It refused, or its answer is not one to this order.
+    """
+    if answer.content is None:
+        raise RunError(answer.reason)
+    evaluation = unpack_evaluation(answer.content, study)
+    about = (evaluation.digest, evaluation.run, evaluation.round)
+    if about != (order.digest, order.run, order.round):
+        msg = f"its evaluation is not of the model of round {order.round} of this run."
+        raise RunError(msg)
+    return evaluation.metrics
 
 
 def as_measurements(

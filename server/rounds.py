@@ -4,33 +4,31 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from wardround.common.errors import RunError, WardroundError
 from wardround.common.flower.records import array_bytes
-from wardround.common.metric_values import SiteValues
-from wardround.common.metrics import MetricSums
-from wardround.common.orders import TRAIN, Order, pack_order
+from wardround.common.orders import TRAIN, Order, addressed, pack_order
 from wardround.common.parameters import Parameters
 from wardround.common.study import Study
-from wardround.common.update import SiteUpdate, unpack_update
+from wardround.common.update import unpack_update
 from wardround.server.admission import Admission
 from wardround.server.checkpoints import CheckpointStore, Commit, Progress
-from wardround.server.collection import Answer, Mailbox, Node
-from wardround.server.history import (
-    Measurement,
-    RefusalRecord,
-    RoundRecord,
-    SiteRecord,
-    append_record,
-    truncate,
+from wardround.server.collection import Addressed, Answer, Mailbox, Node
+from wardround.server.history import RoundRecord, append_record, truncate
+from wardround.server.measurement import (
+    Measured,
+    as_measurements,
+    is_better,
+    measure_model,
+    overall,
 )
-from wardround.server.measurement import as_measurements, is_better, measure_model, overall
 from wardround.server.selection import select_sites
 from wardround.server.strategies.strategy import Strategy
+from wardround.server.tally import Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +46,6 @@ class RoundFinished:
 
 
 Listener = Callable[[RoundFinished], None]
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one round has taken in so far."""
-
-    number: int
-    bytes_down: int = 0
-    norms: list[float] = field(default_factory=list)
-    sites: list[SiteRecord] = field(default_factory=list)
-    refusals: list[RefusalRecord] = field(default_factory=list)
-    sums: dict[str, MetricSums | SiteValues] = field(default_factory=dict)
 
 
 class RoundLoop:
@@ -118,12 +104,12 @@ class RoundLoop:
         number = before.round + 1
         tally = Tally(number)
         for late in self._mailbox.late_answers():
-            tally.refusals.append(RefusalRecord(late.site, f"{late.reason}: not counted."))
+            tally.refuse(late.site, f"{late.reason}: not counted.")
         self._strategy.begin(number, self._store.model(before.round))
         waves = self._strategy.waves(select_sites(self._nodes, self._study, number))
         # A site evaluates what it is sent. Only in a single wave is that the round's own model.
         alone = len(waves) == 1
-        measurements = () if alone else self._measure(before)
+        apart = Measured() if alone else self._measure(before)
         for wave in waves:
             self._train(tally, wave, before, alone)
         self._require_quorum(tally)
@@ -132,12 +118,13 @@ class RoundLoop:
             measured_round=number - 1,
             seconds=time.perf_counter() - started,
             sites=tuple(tally.sites),
-            refusals=tuple(tally.refusals),
-            measurements=measurements or as_measurements(tally.sums, "validation", self._study),
+            refusals=(*apart.refusals, *tally.refusals),
+            measurements=apart.values or as_measurements(tally.sums, "validation", self._study),
         )
         norms = [norm for norm in tally.norms if not math.isnan(norm)]
         usual = statistics.median(norms) if norms else math.nan
-        return self._commit(replace(before, usual_norm=usual), self._strategy.finish(), record)
+        after = replace(tally.onto(before), usual_norm=usual)
+        return self._commit(after, self._strategy.finish(), record)
 
     def _train(self, tally: Tally, wave: Sequence[Node], before: Progress, alone: bool) -> None:
         """Have some sites train the round's model, and take their answers in.
@@ -167,29 +154,30 @@ class RoundLoop:
             return content
 
         deadline = self._study.federation.deadline_seconds
-        for answer in self._mailbox.ask(wave, TRAIN, order, f"round {number}", deadline):
+        told = _told_apart(before)
+        for answer in self._mailbox.ask(wave, TRAIN, order, f"round {number}", deadline, told):
             try:
                 self._fold(tally, answer, admission)
             except WardroundError as error:
-                tally.refusals.append(RefusalRecord(answer.node.site, str(error)))
+                tally.refuse(answer.node.site, str(error))
             del answer  # or it is still there while the next one arrives
 
-    def _measure(self, progress: Progress) -> tuple[Measurement, ...]:
+    def _measure(self, progress: Progress) -> Measured:
         """Have the sites evaluate the model of a commit."""
         number = progress.round
         order = Order(progress.digest, progress.run, number, self._store.model(number))
-        return measure_model(self._grid, self._study, self._nodes, order)
+        return measure_model(self._grid, self._study, self._nodes, order, _told_apart(progress))
 
     def _fold(self, tally: Tally, answer: Answer, admission: Admission) -> None:
         if answer.content is None:
-            raise RunError(_reason(answer))
-        update = unpack_update(answer.content, self._study)
+            raise RunError(answer.reason)
+        site, update = answer.node.site, unpack_update(answer.content, self._study)
+        tally.hear(site, update)
         model, norm = admission.admit(update)
         self._strategy.fold(replace(update, parameters=model))
-        tally.norms.append(norm)
-        tally.sites.append(site_record(update, answer.node.site, tally.bytes_down))
+        tally.count(site, update, norm, tally.bytes_down)
         if update.metrics is not None:
-            tally.sums[answer.node.site] = update.metrics
+            tally.sums[site] = update.metrics
 
     def _commit(self, before: Progress, parameters: Parameters, record: RoundRecord) -> Progress:
         progress = self._with_best(before, record)
@@ -211,8 +199,8 @@ class RoundLoop:
     def _close(self, progress: Progress) -> Commit:
         """Measure the last model too, then return the one that is kept."""
         number = progress.round
-        measurements = self._measure(progress)
-        closing = RoundRecord(number + 1, number, 0.0, measurements=measurements)
+        measured = self._measure(progress)
+        closing = RoundRecord(number + 1, number, 0.0, (), measured.refusals, measured.values)
         append_record(self._store.history_path, closing)
         best = self._with_best(progress, closing).best_round
         is_last = self._study.evaluation.keep == "last" or best == -1
@@ -236,19 +224,10 @@ class RoundLoop:
         raise RunError(msg)
 
 
-def _reason(answer: Answer) -> str:
-    refusal = answer.refusal
-    return (refusal.reason or refusal.code) if refusal else "no content"
+def _told_apart(progress: Progress) -> Addressed:
+    """Return what adds to an order how its site stands with the run."""
 
+    def told(content: RecordDict, node: Node) -> RecordDict:
+        return addressed(content, progress.standing(node.site))
 
-def site_record(update: SiteUpdate, site: str, bytes_down: int) -> SiteRecord:
-    """Return what the history keeps of an update."""
-    return SiteRecord(
-        site=site,
-        examinations=update.examinations,
-        updates=update.updates,
-        seconds=update.seconds,
-        bytes_down=bytes_down,
-        bytes_up=update.bytes_up,
-        training_loss=update.training_loss,
-    )
+    return told

@@ -7,6 +7,7 @@ from flwr.serverapp import Grid
 from wardround.common.catalogue import METRICS
 from wardround.common.orders import Order
 from wardround.common.study import Study
+from wardround.server.history import RefusalRecord
 from wardround.server.introduction import introduce_sites
 from wardround.server.measurement import measure_model
 from wardround.simulations.measurements import KEPT, metric_rows
@@ -15,9 +16,13 @@ from wardround.simulations.training import TrainedModel
 
 
 def cross_site_rows(
-    grid: Grid, study: Study, models: Sequence[TrainedModel]
+    grid: Grid, study: Study, models: Sequence[TrainedModel], refusals: list[RefusalRecord]
 ) -> Iterator[MetricRow]:
-    """Yield the test values of every model on every site, surface distances included."""
+    """Yield the test values of every model on every site, surface distances included.
+
+    Args:
+        refusals: Takes in what sites refused to evaluate.
+    """
     nodes, _ = introduce_sites(grid, study)
     surfaces = any(m.surface and study.study.task in m.tasks for m in METRICS.values())
     for model in models:
@@ -30,5 +35,6 @@ def cross_site_rows(
             surfaces=surfaces,
             personal=model.name == FEDERATED,
         )
-        measurements = measure_model(grid, study, nodes, order)
-        yield from metric_rows(model.name, KEPT, measurements)
+        measured = measure_model(grid, study, nodes, order)
+        refusals.extend(measured.refusals)
+        yield from metric_rows(model.name, KEPT, measured.values)

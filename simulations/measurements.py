@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from wardround.server.history import Measurement, RoundRecord
+from wardround.server.history import TRAINING, Measurement, RefusalRecord, RoundRecord
 from wardround.simulations.run_folder import POOLED, MetricRow, TrafficRow
 
 KEPT = -1
@@ -49,3 +49,13 @@ def traffic_rows(model: str, records: Sequence[RoundRecord]) -> Iterator[Traffic
                 seconds=site.seconds,
                 updates=site.updates,
             )
+
+
+def refusal_notes(refusals: Iterable[RefusalRecord]) -> tuple[str, ...]:
+    """Return a sentence for every site that did not evaluate what it was asked to, and why."""
+    missing = {(r.site, r.asked, r.reason.rstrip(".")) for r in refusals if r.asked != TRAINING}
+    return tuple(
+        f"{site} did not always evaluate on its {split} patients ({reason}): "
+        "those measurements are without it."
+        for site, split, reason in sorted(missing)
+    )

@@ -7,7 +7,7 @@ so that a reader which comes too late notices.
 
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.shared_memory import SharedMemory
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
@@ -51,17 +51,18 @@ class Outbox:
     def __init__(self) -> None:
         self._memory: SharedMemory | None = None
         self._edition = 0
-        self._last: tuple[RecordDict, Shell] | None = None
+        self._last: tuple[dict[str, ArrayRecord], Shell] | None = None
 
     def put(self, content: RecordDict) -> Shell:
-        """Write a content's arrays, once for all messages that share the content."""
-        if self._last is not None and self._last[0] is content:
-            return self._last[1]
+        """Write a content's arrays, once for all messages that share them one after the other."""
+        shared = arrays_of(content)
+        if self._last is not None and _are_the_same(self._last[0], shared):
+            return replace(self._last[1], records=_small(content))
         arrays = list(_arrays(content))
         self._require(_HEADER.size + sum(len(array.data) for _, _, array in arrays))
         self._edition += 1
         shell = self._write(content, arrays)
-        self._last = (content, shell)
+        self._last = (shared, shell)
         return shell
 
     def close(self) -> None:
@@ -87,9 +88,8 @@ class Outbox:
                 array.dtype, tuple(array.shape), array.stype, offset, end - offset
             )
             offset = end
-        small = {n: r for n, r in content.items() if not isinstance(r, ArrayRecord)}
         segment = self._memory.name if self._memory is not None and arrays else ""
-        return Shell(small, places, segment, self._edition)
+        return Shell(_small(content), places, segment, self._edition)
 
     def _require(self, size: int) -> None:
         if self._memory is not None and self._memory.size >= size:
@@ -157,6 +157,15 @@ def _record(buffer: memoryview, places: Mapping[str, Place]) -> ArrayRecord:
         data = bytes(buffer[place.offset : place.offset + place.length])
         record[name] = Array(place.dtype, place.shape, place.stype, data)
     return record
+
+
+def _small(content: RecordDict) -> dict[str, ConfigRecord | MetricRecord]:
+    return {n: r for n, r in content.items() if not isinstance(r, ArrayRecord)}
+
+
+def _are_the_same(one: Mapping[str, ArrayRecord], other: Mapping[str, ArrayRecord]) -> bool:
+    """Return whether two contents hold the very same records of arrays."""
+    return one.keys() == other.keys() and all(one[name] is other[name] for name in one)
 
 
 def _arrays(content: RecordDict) -> Iterator[tuple[str, str, Array]]:

@@ -12,19 +12,22 @@ import wardround
 from wardround.common.errors import DataError, InputError
 from wardround.common.parameters import Parameters
 from wardround.common.study import Study, load_study
+from wardround.server.history import RefusalRecord
 from wardround.server.introduction import introduce_sites
 from wardround.simulations.backdoor import backdoor_rows
 from wardround.simulations.baselines import baselines_of, train_baselines
 from wardround.simulations.compare import cross_site_rows
 from wardround.simulations.environment import describe_environment
 from wardround.simulations.federation import Machine, open_grid
-from wardround.simulations.measurements import history_rows, traffic_rows
+from wardround.simulations.measurements import history_rows, refusal_notes, traffic_rows
 from wardround.simulations.preparation import PreparedSites, prepare_sites, reopen_sites
+from wardround.simulations.privacy_spent import privacy_rows
 from wardround.simulations.run_folder import (
     FEDERATED,
     POOLED,
     UNPROTECTED,
     MetricRow,
+    PrivacyRow,
     RunFacts,
     Status,
     TrafficRow,
@@ -144,6 +147,7 @@ class _Run:
         self._seconds: dict[str, float] = {}
         self._tested: list[MetricRow] = []
         self._notes: tuple[str, ...] = ()
+        self._refused: list[RefusalRecord] = []
         self._federated: TrainedModel | None = None
 
     def go(self, facts: RunFacts, sites: PreparedSites) -> Path:
@@ -180,7 +184,7 @@ class _Run:
                 self._watch(StageStarted("test"))
                 others = [load_trained(self._out, baseline.name) for baseline in baselines]
                 models = [self._federated, *(model for model in others if model is not None)]
-                self._tested.extend(cross_site_rows(grid, self._study, models))
+                self._tested.extend(cross_site_rows(grid, self._study, models, self._refused))
                 attacked = backdoor_rows(sites.folders, self._study, self._federated)
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"
@@ -202,7 +206,7 @@ class _Run:
                 status=self._status,
                 finished=_now(),
                 seconds=self._seconds,
-                notes=tuple(dict.fromkeys((*facts.notes, *self._notes))),
+                notes=tuple(dict.fromkeys((*facts.notes, *self._notes, *self._unmeasured()))),
                 best_round=-1 if model is None else model.round,
                 parameters=0 if model is None else _count(model.parameters),
             ),
@@ -211,6 +215,11 @@ class _Run:
         report = _report(self._out)
         self._watch(StageFinished("report"))
         return report
+
+    def _unmeasured(self) -> tuple[str, ...]:
+        """Return who did not evaluate the federated model, or one of those tested at the end."""
+        rounds = (r for record in history_of(self._out, FEDERATED) for r in record.refusals)
+        return refusal_notes((*rounds, *self._refused))
 
     @contextmanager
     def _measuring(self, part: str) -> Iterator[None]:
@@ -233,6 +242,9 @@ def _write_rows(out: Path, sites: PreparedSites, tested: list[MetricRow]) -> Non
         traffic.extend(traffic_rows(name, records))
     write_rows(out / "metrics.csv", [*metrics, *tested], MetricRow)
     write_rows(out / "traffic.csv", traffic, TrafficRow)
+    spent = list(privacy_rows(sites.folders))
+    if spent:
+        write_rows(out / "privacy.csv", spent, PrivacyRow)
 
 
 def _report(out: Path) -> Path:

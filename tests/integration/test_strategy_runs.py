@@ -132,7 +132,7 @@ def losses_on_test(root: Path, study: Study, personal: bool = True) -> list[floa
         measured = measure_model(grid, study, nodes, order)
     return [
         value.value
-        for measurement in measured[:-1]
+        for measurement in measured.values[:-1]
         for value in measurement.values
         if value.metric == "loss"
     ]

@@ -210,11 +210,18 @@ def test_a_content_without_arrays_needs_no_memory(boxes: Boxes) -> None:
     assert taken.config_records["order"]["round"] == 4
 
 
-def test_one_content_for_many_sites_is_written_once(boxes: Boxes) -> None:
-    outbox, _ = boxes
+def test_arrays_that_many_messages_share_are_written_once(boxes: Boxes) -> None:
+    outbox, inbox = boxes
     content = order_of()
-    assert outbox.put(content) is outbox.put(content)
-    assert outbox.put(order_of()) is not outbox.put(content)
+    shells = [
+        outbox.put(RecordDict({**content, "standing": ConfigRecord({"counted-round": number})}))
+        for number in (4, 7)
+    ]
+    assert {shell.edition for shell in shells} == {1}
+    taken = [inbox.take(shell, keep=True) for shell in shells]
+    said = [t.config_records["standing"]["counted-round"] for t in taken if t is not None]
+    assert said == [4, 7], "what one site alone is told is its own"
+    assert outbox.put(order_of()).edition == 2
 
 
 def test_a_reader_that_comes_too_late_is_told(boxes: Boxes) -> None:

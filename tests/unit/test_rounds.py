@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from flwr.app import Error, Message, RecordDict
 import wardround
 from wardround.client.training.classification_counts import count_classification
 from wardround.common.errors import DataError, RunError
+from wardround.common.flower.records import configs_of
 from wardround.common.metrics import MetricSums
 from wardround.common.networks import build_network
 from wardround.common.orders import Order, new_run, unpack_order
@@ -30,11 +32,12 @@ from wardround.common.update import (
 )
 from wardround.server.app import make_server_app
 from wardround.server.checkpoints import CheckpointStore, Commit
-from wardround.server.history import RoundRecord, read_records
+from wardround.server.history import RefusalRecord, RoundRecord, read_records
 from wardround.server.measurement import as_measurements, is_better, overall
 from wardround.server.rounds import RoundFinished
 from wardround.simulations.engine import LocalGrid, site_contexts
 from wardround.simulations.federation import run_federation
+from wardround.simulations.measurements import refusal_notes
 
 BASE = {
     "study": {"name": "rounds", "task": "classification"},
@@ -269,6 +272,81 @@ def test_a_run_goes_on_where_a_lost_quorum_ended_it(tmp_path: Path) -> None:
     assert [record.round for record in records] == [1, 2, 3, 4]
 
 
+# --- What a site is told of itself -----------------------------------------------
+class HearingSite(ScriptedSite):
+    """A site that remembers how it stood in each order, and counts up its ledger."""
+
+    def __init__(self, *args: Any, ledger: Iterable[int] = (), **named: Any) -> None:
+        super().__init__(*args, **named)
+        self._ledger = itertools.chain(ledger, itertools.repeat(0))
+        self.heard: list[tuple[str, int, int, int]] = []
+        self.runs: set[str] = set()
+
+    def answer(self, message: Message) -> Answer:
+        kind = message.metadata.message_type
+        if not kind.startswith("query"):
+            order = unpack_order(message.content)
+            self.heard.append((kind, order.round, order.counted_round, order.ledger_counter))
+            self.runs.add(order.run)
+        answer = super().answer(message)
+        ledger = next(self._ledger) if kind == "train" else 0
+        if ledger and isinstance(answer, RecordDict) and "header" in answer:
+            configs_of(answer)["header"]["ledger"] = ledger
+        return answer
+
+
+def test_a_site_hears_which_of_its_updates_was_counted_last(tmp_path: Path) -> None:
+    study = study_with(rounds=4, minimum_sites=1)
+    refused = lambda order, update: (  # noqa: E731 # as short as a script can be
+        wrong_shape(order, update) if order.round in (2, 4) else update
+    )
+    fine, other = HearingSite("a", study), HearingSite("b", study, disturb=refused)
+    federate(study, tmp_path, fine, other)
+    assert [counted for _, _, counted, _ in fine.heard] == [0, 1, 2, 3, 4]
+    assert [(kind, counted) for kind, _, counted, _ in other.heard] == [
+        ("train", 0),
+        ("train", 1),
+        ("train", 1),
+        ("train", 3),
+        ("evaluate", 3),
+    ]
+
+
+def test_a_site_hears_the_highest_count_of_its_ledger_even_of_a_refused_update(
+    tmp_path: Path,
+) -> None:
+    study = study_with(rounds=4, minimum_sites=1)
+    refused = lambda order, update: (  # noqa: E731 # as short as a script can be
+        wrong_shape(order, update) if order.round == 2 else update
+    )
+    site = HearingSite("b", study, disturb=refused, ledger=(3, 5, 2, 4))
+    other = HearingSite("a", study)
+    federate(study, tmp_path, other, site)
+    assert [ledger for _, _, _, ledger in site.heard] == [0, 3, 5, 5, 5]
+    assert {ledger for _, _, _, ledger in other.heard} == {0}
+
+
+def test_a_resumed_run_keeps_its_name_and_what_was_counted_and_a_new_run_has_another(
+    tmp_path: Path,
+) -> None:
+    study = study_with(rounds=3, minimum_sites=2)
+    fails = lambda order, update: (  # noqa: E731 # as short as a script can be
+        error_reply(order, update) if order.round == 3 else update
+    )
+    first = HearingSite("b", study, disturb=fails, ledger=(1, 2))
+    with pytest.raises(RunError):
+        federate(study, tmp_path / "one", ScriptedSite("a", study), first)
+    again = HearingSite("b", study)
+    federate(study, tmp_path / "one", ScriptedSite("a", study), again)
+    assert again.heard[0] == ("train", 3, 2, 2)
+    assert again.runs == first.runs
+    assert len(first.runs) == 1
+    new = HearingSite("b", study)
+    federate(study, tmp_path / "two", ScriptedSite("a", study), new)
+    assert new.heard[0] == ("train", 1, 0, 0)
+    assert not new.runs & first.runs
+
+
 # --- Introductions -------------------------------------------------------------
 def test_two_sites_with_one_name_are_refused(tmp_path: Path) -> None:
     study = study_with()
@@ -370,6 +448,48 @@ def test_measurements_of_all_sites_weigh_every_patient_the_same() -> None:
     assert [m.site for m in found] == ["a", "b", "all sites"]
     assert overall(found, "loss") == pytest.approx((0.2 + 9 * 0.7) / 10)
     assert math.isnan(overall((), "loss"))
+
+
+def refuses_to_evaluate(site: ScriptedSite) -> ScriptedSite:
+    answer = site.answer
+    site.answer = lambda message: (  # type: ignore[method-assign] # a script
+        pack_refusal(Refusal(site.name, "policy", "AUROC may not leave"))
+        if message.metadata.message_type == "evaluate"
+        else answer(message)
+    )
+    return site
+
+
+def test_a_site_that_refuses_to_evaluate_stands_in_the_history(tmp_path: Path) -> None:
+    study = study_with(rounds=1)
+    site = refuses_to_evaluate(ScriptedSite("b", study))
+    _, _, records = federate(study, tmp_path, ScriptedSite("a", study), site)
+    closing = records[-1]
+    assert closing.refusals == (RefusalRecord("b", "AUROC may not leave", "validation"),)
+    assert [m.site for m in closing.measurements] == ["a", "all sites"]
+    (note,) = refusal_notes(closing.refusals)
+    assert note.startswith("b did not always evaluate on its validation patients (AUROC may not")
+
+
+@pytest.mark.parametrize("wrong", [{"run": "f" * 32}, {"round": 7}, {"digest": "0"}])
+def test_an_evaluation_of_another_model_is_not_taken_for_this_one(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    study = study_with(rounds=1)
+    site = ScriptedSite("b", study)
+    answer = site.answer
+
+    def about_another(message: Message) -> Answer:
+        content = answer(message)
+        if message.metadata.message_type == "evaluate" and isinstance(content, RecordDict):
+            configs_of(content)["header"].update(wrong)
+        return content
+
+    site.answer = about_another  # type: ignore[method-assign] # a script
+    _, _, records = federate(study, tmp_path, ScriptedSite("a", study), site)
+    (refused,) = records[-1].refusals
+    assert (refused.site, refused.asked) == ("b", "validation")
+    assert "not of the model of round 1 of this run" in refused.reason
 
 
 def test_a_number_beats_nan_and_the_metric_has_a_direction() -> None:

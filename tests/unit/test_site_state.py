@@ -39,6 +39,33 @@ def test_a_run_that_goes_back_forgets_what_came_after(tmp_path: Path) -> None:
     assert kept(state, 9) == 40
 
 
+def test_what_the_server_did_not_count_is_let_go(tmp_path: Path) -> None:
+    state = fill(tmp_path, 5)
+    state.settle(-1)
+    assert kept(state, 9) == 5, "the server did not say"
+    state.settle(4)
+    assert [kept(state, number) for number in (4, 5, 9)] == [4, 4, 4]
+    state.settle(0)
+    assert kept(state, 9) is None
+
+
+def test_a_round_that_was_counted_stays_while_later_ones_are_refused(tmp_path: Path) -> None:
+    state = fill(tmp_path, 2)
+    for number in range(3, 12):
+        state.settle(2)
+        state.keep(number, {"a": torch.tensor(float(number))}, best_round=0)
+    state.settle(2)
+    assert kept(state, 11) == 2
+
+
+def test_a_counted_memory_that_is_not_there_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("WARNING", "wardround"):
+        fill(tmp_path, 2).settle(7)
+    assert "round=7 was counted, and its memory is not there" in caplog.text
+
+
 def test_two_studies_do_not_see_each_other(tmp_path: Path) -> None:
     fill(tmp_path, 2)
     assert SiteState(tmp_path, "other", RUN).after(9) == {}
