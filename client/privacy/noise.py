@@ -5,14 +5,13 @@ import math
 import torch
 from torch import Tensor
 
-from wardround.client.privacy.randomness import Randomness
+from wardround.client.privacy.randomness import Randomness, blocks
 from wardround.common.parameters import Parameters
 from wardround.common.privacy_plan import PrivacyPlan
 
 # The grid is this fine: 2^-10 of the noise's standard deviation, rounded down to a power of two.
 # Rounding to it adds less than 1e-7 to the noise's variance.
 _GRID_BITS = 10
-_BLOCK = 1 << 16
 
 
 def noised_mean(sums: Parameters, plan: PrivacyPlan, randomness: Randomness) -> Parameters:
@@ -32,16 +31,14 @@ def noised_mean(sums: Parameters, plan: PrivacyPlan, randomness: Randomness) -> 
     Args:
         sums: One sum of clipped contributions a parameter, float32 on any device; not changed.
         plan: Says the noise.
-        randomness: Where the noise comes from, on the CPU.
+        randomness: Where the noise comes from.
 
     Returns:
         Float32 on the device of each sum.
     """
     deviation = plan.noise_multiplier * plan.clip_norm
     return {
-        name: _noised(value, deviation, randomness)
-        .div_(plan.expected_patients)
-        .to(value.device, torch.float32)
+        name: _noised(value, deviation, randomness).div_(plan.expected_patients).float()
         for name, value in sums.items()
     }
 
@@ -52,13 +49,13 @@ def grid_step(deviation: float) -> float:
 
 
 def _noised(value: Tensor, deviation: float, randomness: Randomness) -> Tensor:
-    """Return ``value`` plus noise on the grid, float64 on the CPU."""
-    total = value.detach().to("cpu", torch.float64, copy=True)
+    """Return ``value`` plus noise on the grid, float64."""
+    total = value.detach().to(torch.float64, copy=True).contiguous()
     if deviation == 0:
         return total
     step, flat = grid_step(deviation), total.view(-1)
-    for start in range(0, flat.numel(), _BLOCK):
-        block = flat[start : start + _BLOCK]
-        block.add_(randomness.normal((block.numel(),)), alpha=deviation)
+    for start, end in blocks(flat.numel(), flat.device):
+        block = flat[start:end]
+        block.add_(randomness.normal((end - start,), flat.device), alpha=deviation)
         block.div_(step).round_().mul_(step)
     return total

@@ -195,3 +195,17 @@ def test_what_is_let_out_lies_on_a_public_grid_whatever_it_was(
 def test_the_grid_is_too_fine_to_be_felt() -> None:
     # Even noise on [-step/2, step/2] has the variance step^2 / 12.
     assert grid_step(1.0) ** 2 / 12 < 1e-7
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_noise_is_the_same() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
+    zeros = torch.zeros(5_000_000)
+    there, here = (
+        noised_mean({"w": zeros.to(device)}, plan_of(1.3), Randomness(bytes(KEY_BYTES)))["w"].cpu()
+        for device in ("cuda", "cpu")
+    )
+    # A last bit of the inverse may fall on the other side of a line of the grid.
+    assert (there != here).float().mean() < 1e-6
+    assert (there - here).abs().max() <= grid_step(1.3)
