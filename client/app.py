@@ -1,7 +1,8 @@
 """The site's Flower ClientApp: unpack, call, pack.
 
 Where a site's folder lies and which study it works on stand in the context, which the site itself
-fills in; a message can name neither.
+fills in; a message can name neither. Whatever goes wrong, what leaves is a message that has passed
+the site's guard: Flower would send the text of an exception to the server, so none gets out.
 """
 
 import logging
@@ -11,19 +12,26 @@ from pathlib import Path
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from wardround.client.door import Door
+from wardround.client.policy_rules import Facts
+from wardround.client.privacy.ledger_entries import LedgerError
 from wardround.client.session import SiteSession
 from wardround.client.site import open_site
 from wardround.client.workbench import Workbench
-from wardround.common.errors import DataError, InputError, RunError, StudyError, WardroundError
+from wardround.common.errors import (
+    AuditError,
+    DataError,
+    GuardError,
+    InputError,
+    ModelError,
+    PolicyError,
+    RunError,
+    StudyError,
+    WardroundError,
+)
 from wardround.common.orders import unpack_order
 from wardround.common.study import study_from_json
-from wardround.common.update import (
-    Refusal,
-    pack_evaluation,
-    pack_introduction,
-    pack_refusal,
-    pack_update,
-)
+from wardround.common.update import Refusal, pack_refusal
 
 logger = logging.getLogger(__name__)
 app = ClientApp()
@@ -31,22 +39,37 @@ app = ClientApp()
 # One process keeps its sites warm: data, transforms and network stay loaded between messages.
 _BENCHES: dict[tuple[str, str], Workbench] = {}
 _SESSIONS: dict[tuple[str, str], SiteSession] = {}
-_CODES = {DataError: "data", StudyError: "study", InputError: "device", RunError: "training"}
+# Of the nearest class of an error that is named here.
+_CODES: dict[type[BaseException], str] = {
+    PolicyError: "policy",
+    LedgerError: "budget",
+    GuardError: "guard",
+    AuditError: "audit",
+    DataError: "data",
+    StudyError: "study",
+    ModelError: "input",
+    InputError: "device",
+    RunError: "training",
+    WardroundError: "input",
+    Exception: "internal",
+}
 
 
 @app.query("introduce")
 def introduce(message: Message, context: Context) -> Message:
     """Load the site's data and say that it is ready."""
-    alone = bool(context.node_config.get("alone", False))
-    return _answer(message, context, lambda site: pack_introduction(site.introduce(alone)))
+    alone = _is_alone(context)
+    return _answer(message, context, lambda door, site: door.introduce(site, alone))
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Evaluate the received model, train it, answer with both."""
-    alone = bool(context.node_config.get("alone", False))
+    alone = _is_alone(context)
     return _answer(
-        message, context, lambda site: pack_update(site.train(unpack_order(message.content), alone))
+        message,
+        context,
+        lambda door, site: door.train(site, unpack_order(message.content), alone),
     )
 
 
@@ -54,13 +77,13 @@ def train(message: Message, context: Context) -> Message:
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the received model on a split."""
     return _answer(
-        message, context, lambda site: pack_evaluation(site.evaluate(unpack_order(message.content)))
+        message, context, lambda door, site: door.evaluate(site, unpack_order(message.content))
     )
 
 
 def open_session(context: Context) -> SiteSession:
     """Return the warm session of the context's site and study, opened at the first call."""
-    folder, text = str(context.node_config["site"]), str(context.run_config["study"])
+    folder, text = _key(context)
     session = _SESSIONS.get((folder, text))
     if session is None:
         site = open_site(Path(folder))
@@ -78,15 +101,57 @@ def close_sessions() -> None:
     _BENCHES.clear()
 
 
+def _key(context: Context) -> tuple[str, str]:
+    return str(context.node_config["site"]), str(context.run_config["study"])
+
+
+def _explains(context: Context) -> bool:
+    """Return whether the site says that it is part of a simulation."""
+    return bool(context.node_config.get("explain-refusals", False))
+
+
+def _is_alone(context: Context) -> bool:
+    return bool(context.node_config.get("alone", False))
+
+
 def _answer(
-    message: Message, context: Context, work: Callable[[SiteSession], RecordDict]
+    message: Message, context: Context, work: Callable[[Door, SiteSession], RecordDict]
 ) -> Message:
+    """Return what a site answers; whatever goes wrong, a refusal and never an exception."""
+    door = None
     try:
-        content = work(open_session(context))
-    except WardroundError as error:
-        code = _CODES.get(type(error), "input")
-        logger.warning("refused type=%s code=%s", message.metadata.message_type, code)
-        reason = str(error) if context.node_config.get("explain-refusals") else ""
-        site = Path(str(context.node_config["site"])).name
-        content = pack_refusal(Refusal(site, code, reason))
+        folder, text = _key(context)
+        door = Door.open(Path(folder), _explains(context))
+        if (folder, text) not in _SESSIONS:  # before anything is read or built for it
+            door.require_allowed(study_from_json(text), Facts())
+        content = work(door, open_session(context))
+    except Exception as error:
+        content = _refusal(door, context, error)
     return Message(content, reply_to=message)
+
+
+def _refusal(door: Door | None, context: Context, error: Exception) -> RecordDict:
+    code = next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
+    reason = str(error)
+    if code == "internal":
+        reason = f"{type(error).__name__} in the site's work, see the log"
+    explains = door.speaks if door else _explains(context)
+    _log(error, code, reason, explains)
+    try:
+        if door is not None:
+            return door.refuse(code, reason, error)
+    except Exception as unwritten:  # the log is full, say: a word that holds nothing of the site
+        logger.error("refusal not written down: %s", type(unwritten).__name__)
+        code = "audit"
+    name = Path(_key(context)[0]).name if explains else ""
+    return pack_refusal(Refusal(name, code, reason if explains else ""))
+
+
+def _log(error: Exception, code: str, reason: str, explains: bool) -> None:
+    """Say at the site what happened: where the server is not told, a refusal's own sentence."""
+    if code == "internal" and explains:
+        logger.error("site failed", exc_info=error)
+    elif explains:
+        logger.warning("refused code=%s", code)
+    else:
+        logger.warning("refused code=%s: %s", code, reason)

@@ -48,6 +48,10 @@ class RunError(WardroundError):
     exit_code = 3
 
 
+class AuditError(RunError):
+    """What a site does cannot be written down, so it does nothing."""
+
+
 def known_names(kind: str, name: str, known: Iterable[str]) -> str:
     """Return the sentence for an unknown name: what is close to it, and all that is known.
 

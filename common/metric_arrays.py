@@ -17,6 +17,7 @@ from wardround.common.metric_sums import (
     SurfaceSums,
     empty_sums,
 )
+from wardround.common.parameters import ArraySpec, Schema
 from wardround.common.study import Study
 
 if TYPE_CHECKING:
@@ -66,6 +67,12 @@ def from_arrays(arrays: Mapping[str, NDArray[np.generic]], study: Study) -> Metr
     measured = _segmentation(checked)
     _check_segmentation(measured, examinations)
     return MetricSums(examinations, loss, segmentation=measured)
+
+
+def array_schema(study: Study, surfaces: bool) -> Schema:
+    """Return name, shape and type of every array that a study's sums travel as."""
+    arrays = to_arrays(empty_sums(study, surfaces))
+    return tuple(ArraySpec(name, array.shape, str(array.dtype)) for name, array in arrays.items())
 
 
 def sums_to_record(sums: MetricSums) -> "ArrayRecord":

@@ -61,6 +61,19 @@ def decode_npy(data: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[np.ge
     return np.frombuffer(data, dtype, offset=start).reshape(shape).copy()
 
 
+def values_of(data: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[np.generic] | None:
+    """Return a view of the values, where the bytes are exactly what :func:`encode_npy` writes.
+
+    Nothing else fits into such bytes: no second header, no blanks of another length, nothing after
+    the last value. None otherwise.
+    """
+    header = _header(dtype, shape)
+    needed = len(header) + prod(shape) * np.dtype(dtype).itemsize
+    if len(data) != needed or not data.startswith(header):
+        return None
+    return np.frombuffer(data, dtype, offset=len(header))
+
+
 @lru_cache(maxsize=1024)
 def _header(dtype: str, shape: tuple[int, ...]) -> bytes:
     stream = BytesIO()

@@ -41,7 +41,7 @@ _WRITTEN_AS = {
     "uint8": "|u1",
     "bool": "|b1",
 }
-_NPY = "numpy.ndarray"  # Flower's name of the serialisation
+NPY = "numpy.ndarray"  # Flower's name of the serialisation
 _SHOWN = 3
 
 
@@ -191,7 +191,7 @@ def to_array_record(parameters: Mapping[str, Tensor]) -> "ArrayRecord":
     record = ArrayRecord()
     for name, tensor in parameters.items():
         data = encode_npy(_to_numpy(tensor))
-        record[name] = Array(_type_name(tensor), tuple(tensor.shape), _NPY, data)
+        record[name] = Array(_type_name(tensor), tuple(tensor.shape), NPY, data)
     return record
 
 
@@ -209,10 +209,10 @@ def from_array_record(record: "ArrayRecord", expected: Schema | None = None) -> 
         _compare(claims, expected)
     parameters: Parameters = {}
     for name, array in record.items():
-        if array.stype != _NPY:
-            msg = f"{name!r:.80} is serialised as {array.stype!r:.40}: only {_NPY} is read."
+        if array.stype != NPY:
+            msg = f"{name!r:.80} is serialised as {array.stype!r:.40}: only {NPY} is read."
             raise ModelError(msg)
-        values = decode_npy(array.data, _written_as(array.dtype), tuple(array.shape))
+        values = decode_npy(array.data, written_as(array.dtype), tuple(array.shape))
         tensor = torch.from_numpy(values)
         parameters[name] = tensor.view(torch.bfloat16) if array.dtype == "bfloat16" else tensor
     return parameters
@@ -327,7 +327,12 @@ def _type_name(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _written_as(dtype: str) -> str:
+def written_as(dtype: str) -> str:
+    """Return how NumPy writes a type of a model.
+
+    Raises:
+        ModelError: No model may hold it.
+    """
     try:
         return _WRITTEN_AS[dtype]
     except KeyError:
@@ -336,7 +341,7 @@ def _written_as(dtype: str) -> str:
 
 
 def _to_numpy(tensor: Tensor) -> NDArray[np.generic]:
-    _written_as(_type_name(tensor))
+    written_as(_type_name(tensor))
     plain = tensor.detach().cpu().contiguous()
     if plain.dtype == torch.bfloat16:
         plain = plain.view(torch.int16)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tomli_w
 
+from wardround.client.policy import OPEN_POLICY, POLICY_FILE
 from wardround.client.site import Scanner, SiteFile
 from wardround.common.errors import InputError
 from wardround.common.study import Study
@@ -124,11 +125,19 @@ def _write_site(folder: Path, settings: SiteFile, manifest: str) -> Path:
             raise InputError(msg)
         folder.mkdir(parents=True, exist_ok=True)
         _replace(held, manifest)
+        write_open_policy(folder)
         _replace(folder / "site.toml", tomli_w.dumps(content))
     except OSError as error:
         msg = f"cannot write the site folder {folder} ({error.strerror}): give another folder."
         raise InputError(msg) from error
     return folder
+
+
+def write_open_policy(folder: Path) -> None:
+    """Let a simulated site do whatever a study asks, where no policy says otherwise yet."""
+    if not (folder / POLICY_FILE).exists():
+        said = OPEN_POLICY.model_dump(mode="json", exclude_defaults=True)
+        _replace(folder / POLICY_FILE, f"# A simulated site.\n{tomli_w.dumps(said)}")
 
 
 def _replace(path: Path, text: str) -> None:

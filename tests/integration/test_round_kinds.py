@@ -15,6 +15,7 @@ from wardround.server.checkpoints import CheckpointStore, Commit
 from wardround.server.history import RoundRecord, read_records
 from wardround.server.rounds import RoundFinished
 from wardround.simulations.federation import Machine, open_grid, run_federation
+from wardround.simulations.site_folders import write_open_policy
 
 ROUNDS, SITES = 6, 4
 ALONE, POOL = Machine(engine="in-process", threads=1), Machine(engine="pool", workers=2, threads=1)
@@ -43,6 +44,7 @@ def write_sites(root: Path) -> list[Path]:
         folder = root / "sites" / f"site-{number}"
         folder.mkdir(parents=True)
         (folder / "site.toml").write_text(f'name = "site-{number}"\n', encoding="utf-8")
+        write_open_policy(folder)
         drawn = random.Random(number)
         with (folder / "manifest.csv").open("w", newline="") as stream:
             writer = csv.writer(stream)

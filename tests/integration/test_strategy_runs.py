@@ -16,6 +16,7 @@ from wardround.server.introduction import introduce_sites
 from wardround.server.measurement import measure_model
 from wardround.server.rounds import RoundFinished
 from wardround.simulations.federation import Machine, open_grid, run_federation
+from wardround.simulations.site_folders import write_open_policy
 
 ALONE = Machine(engine="in-process", threads=1)
 REMEMBERING = ("scaffold", "fedadam", "fedbn", "fedrep", "ditto", "apfl", "feddyn", "moon")
@@ -50,6 +51,7 @@ def write_sites(root: Path, count: int = 3) -> list[Path]:
         folder = root / f"site-{number}"
         folder.mkdir(parents=True)
         (folder / "site.toml").write_text(f'name = "site-{number}"\n', encoding="utf-8")
+        write_open_policy(folder)
         drawn = random.Random(number)
         rows = ["patient,label,x,y"]
         for patient in range(40):

@@ -1,0 +1,177 @@
+"""The one way out of a site: what is said is allowed, reduced, guarded and written down."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, time
+from functools import lru_cache
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from flwr.app import RecordDict
+
+from wardround.client.disclosure import reduce_evaluation, reduce_introduction, reduce_update
+from wardround.client.guard import check_message
+from wardround.client.message_schema import MessageSchema, SiteSchemas, refusal_schema
+from wardround.client.policy import Policy, open_policy
+from wardround.client.policy_rules import DeniedError, Facts, require_allowed
+from wardround.client.session import SiteSession
+from wardround.client.site import Site, open_site
+from wardround.common.audit import AuditLog, Event
+from wardround.common.errors import PolicyError
+from wardround.common.flower.fingerprint import fingerprint_of
+from wardround.common.orders import Order
+from wardround.common.signing_key import open_key
+from wardround.common.study import Study
+from wardround.common.update import (
+    Refusal,
+    SiteUpdate,
+    pack_evaluation,
+    pack_introduction,
+    pack_refusal,
+    pack_update,
+)
+
+KEY_FOLDER, AUDIT_FOLDER = "keys", "audit"
+_SECONDS_A_MINUTE = 60
+_MOST_SITES = 4096  # of one process
+
+
+@dataclass(frozen=True, slots=True)
+class _Agreed:
+    """What follows from a session and a policy; made again where the policy has changed."""
+
+    policy: Policy
+    schemas: SiteSchemas
+    facts: Facts
+
+
+_AGREED: WeakKeyDictionary[SiteSession, _Agreed] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The way out of one site, by its policy as it is now.
+
+    Attributes:
+        policy: What the site allows, or why that is not known: then it allows nothing.
+        speaks: Whether a refusal gives its reason in a sentence; a hospital's never does.
+    """
+
+    site: Site
+    policy: Policy | PolicyError
+    log: AuditLog
+    speaks: bool
+
+    @classmethod
+    def open(cls, folder: Path, explains: bool) -> "Door":
+        """Open the door of a site folder.
+
+        Args:
+            explains: Whether this process is part of a simulation, which shows reasons.
+
+        Raises:
+            DataError: It is no site folder.
+            InputError: The site's key cannot be used.
+        """
+        site = open_site(folder)
+        policy: Policy | PolicyError
+        try:
+            policy = open_policy(site.folder)
+        except PolicyError as error:
+            policy = error
+        is_simulated = isinstance(policy, Policy) and policy.simulated
+        log = open_audit_log(site.folder, durable=not is_simulated)
+        speaks = explains and (is_simulated or isinstance(policy, PolicyError))
+        return cls(site, policy, log, speaks)
+
+    def require_allowed(self, study: Study, facts: Facts) -> Policy:
+        """Return the policy, if it allows a study.
+
+        Raises:
+            PolicyError: It does not, or there is none.
+        """
+        if isinstance(self.policy, PolicyError):
+            raise self.policy
+        require_allowed(self.policy, study, facts)
+        return self.policy
+
+    def introduce(self, session: SiteSession, alone: bool) -> RecordDict:
+        """Return the site's introduction, if the policy allows the study."""
+        study, agreed = session.bench.study, self._agree(session)
+        self.log.append(Event(kind="decision", study=study.digest))
+        said = reduce_introduction(session.introduce(alone), study, agreed.policy)
+        event = Event(kind="introduction", study=study.digest)
+        return self._leave(pack_introduction(said), agreed.schemas.introduction(), event)
+
+    def train(self, session: SiteSession, order: Order, alone: bool) -> RecordDict:
+        """Return the site's update, if the policy allows the study at this time of day."""
+        study, agreed = session.bench.study, self._agree(session, datetime.now().time())
+        update = session.train(order, alone)
+        _require_short(update, study, agreed.policy)
+        said = reduce_update(update, study, agreed.policy)
+        return self._leave(pack_update(said), agreed.schemas.update(order), _event("update", order))
+
+    def evaluate(self, session: SiteSession, order: Order) -> RecordDict:
+        """Return the site's evaluation, if the policy allows the study."""
+        study, agreed = session.bench.study, self._agree(session)
+        said = reduce_evaluation(session.evaluate(order), study, agreed.policy)
+        schema = agreed.schemas.evaluation(order)
+        return self._leave(pack_evaluation(said), schema, _event("evaluation", order))
+
+    def _agree(self, session: SiteSession, now: time | None = None) -> _Agreed:
+        """Return what may be said, if the policy allows the study.
+
+        Raises:
+            PolicyError: It does not, or there is none.
+        """
+        agreed = _AGREED.get(session)
+        if agreed is None or agreed.policy is not self.policy:
+            policy = self.require_allowed(session.bench.study, Facts())
+            schemas = SiteSchemas(session.site.name, session.bench, policy)
+            facts = Facts(session.cohorts.train.patient_count, schemas.update_bytes)
+            agreed = _AGREED[session] = _Agreed(policy, schemas, facts)
+        self.require_allowed(session.bench.study, replace(agreed.facts, now=now))
+        return agreed
+
+    def refuse(self, code: str, reason: str, error: Exception) -> RecordDict:
+        """Return a refusal: a word of a closed set, and a sentence in a simulation."""
+        refusal = Refusal(self.site.name, code, reason if self.speaks else "")
+        event = Event(kind="refusal", verdict=f"deny: {code}")
+        if isinstance(error, DeniedError):
+            event = replace(event, verdict=f"deny: {', '.join(error.rules)}", study=error.digest)
+        schema = refusal_schema(self.site.name, self.speaks)
+        return self._leave(pack_refusal(refusal), schema, event)
+
+    def _leave(self, content: RecordDict, schema: MessageSchema, event: Event) -> RecordDict:
+        """Return a content, once it has passed the guard and is written down."""
+        limit = self.policy.largest_message_bytes if isinstance(self.policy, Policy) else 0
+        check_message(content, schema, limit)
+        seen = fingerprint_of(content)
+        self.log.append(replace(event, bytes=seen.bytes, sha256=seen.sha256))
+        return content
+
+
+@lru_cache(maxsize=_MOST_SITES)
+def open_audit_log(folder: Path, durable: bool = True) -> AuditLog:
+    """Return the audit log of a site folder, signed with the key that lies there.
+
+    Raises:
+        InputError: The key cannot be used.
+    """
+    return AuditLog(folder / AUDIT_FOLDER, open_key(folder / KEY_FOLDER, durable), durable)
+
+
+def _require_short(update: SiteUpdate, study: Study, policy: Policy) -> None:
+    limit = policy.largest_training_minutes
+    minutes = update.seconds / _SECONDS_A_MINUTE
+    if limit is not None and minutes > limit:
+        msg = (
+            f"the round took {minutes:.3g} minutes and the site's policy allows {limit:g}: its "
+            "result stays here. Raise largest_training_minutes, or ask for fewer steps."
+        )
+        raise DeniedError(msg, ("training minutes",), study.digest)
+
+
+def _event(kind: str, order: Order) -> Event:
+    return Event(
+        kind=kind, study=order.digest, run=order.run, round=order.round, attempt=order.attempt
+    )

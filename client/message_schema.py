@@ -1,0 +1,191 @@
+"""Exactly what a site's message may hold, for a study and a policy; whatever is not here stays.
+
+Under ``privacy.mode = "patient"`` an update holds the noised parameters and constants that anybody
+can read off the study: no count, no loss, no metric, no time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import wardround
+from wardround.client.message_rules import (
+    Count,
+    Empty,
+    Exactly,
+    FreeText,
+    Number,
+    OneOf,
+    Rule,
+)
+from wardround.client.policy import Policy
+from wardround.client.workbench import Workbench
+from wardround.common.catalogue import METRICS
+from wardround.common.compression import CompressionOptions, compressed_schema
+from wardround.common.metric_arrays import array_schema
+from wardround.common.metric_values import EXAMINATIONS, metrics_of_task
+from wardround.common.orders import Order
+from wardround.common.parameters import Schema, schema
+from wardround.common.privacy_plan import steps_of
+from wardround.common.sharing import extras_schema
+from wardround.common.update import REFUSAL_CODES
+
+DECIMALS = 3  # of a metric and of a loss that leave a hospital
+SECONDS_DECIMALS = -1  # tens of seconds
+LARGEST_VALUE = 1e6  # of a loss or a distance
+_BOUNDED = Number(DECIMALS, 0.0, 1.0)
+_UNBOUNDED = Number(DECIMALS, -LARGEST_VALUE, LARGEST_VALUE)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSchema:
+    """The records of one kind of message, each with its exact keys.
+
+    Attributes:
+        settings: Records of settings.
+        numbers: Records of numbers.
+        arrays: Records of arrays: names, shapes and types.
+        optional: Records, or ``record/key``, that may be absent; all others must be there.
+    """
+
+    settings: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
+    numbers: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
+    arrays: Mapping[str, Schema] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
+
+
+class SiteSchemas:
+    """The schemas of all messages of one site in one study.
+
+    Args:
+        name: The site's.
+        bench: Knows the study and its network.
+        policy: What the hospital allows.
+    """
+
+    def __init__(self, name: str, bench: Workbench, policy: Policy) -> None:
+        self._name = name
+        self._study, self._policy = bench.study, policy
+        self._fingerprint = bench.fingerprint
+        self._private = bench.study.privacy.mode == "patient"
+        self._arrays = update_arrays(bench)
+        self._tables = {surfaces: array_schema(bench.study, surfaces) for surfaces in (False, True)}
+
+    @property
+    def update_bytes(self) -> int:
+        """Size of the arrays of an update."""
+        return sum(spec.byte_count for arrays in self._arrays.values() for spec in arrays)
+
+    def introduction(self) -> MessageSchema:
+        """Return what an introduction may hold."""
+        notes: Rule = FreeText() if self._policy.simulated and not self._private else Empty()
+        header: dict[str, Rule] = {
+            "site": Exactly(self._name),
+            "wardround": Exactly(wardround.__version__),
+            "digest": Exactly(self._study.digest),
+            EXAMINATIONS: self._examinations,
+            "notes": notes,
+        }
+        if self._fingerprint:
+            header["base"] = Exactly(self._fingerprint)
+        return MessageSchema(settings={"header": header})
+
+    def update(self, order: Order) -> MessageSchema:
+        """Return what the answer to an order to train may hold."""
+        facts: dict[str, Rule] = {EXAMINATIONS: self._examinations, "updates": self._updates}
+        header = self._header(order)
+        if self._private:
+            header["ledger"] = Count()
+            return MessageSchema(
+                {"header": header}, {"facts": facts}, self._arrays, frozenset({"header/ledger"})
+            )
+        facts["seconds"] = self._seconds
+        if self._policy.metrics != "none":
+            facts["training-loss"] = Number(None) if self._policy.simulated else _UNBOUNDED
+        return MessageSchema(
+            {"header": header},
+            {"facts": facts, **self._values()},
+            {**self._arrays, **self._sums(surfaces=False)},
+            _MAY_LACK,
+        )
+
+    def evaluation(self, order: Order) -> MessageSchema:
+        """Return what the answer to an order to evaluate may hold."""
+        header = {**self._header(order), "attempt": Exactly(0)}
+        facts: dict[str, Rule] = {} if self._private else {"seconds": self._seconds}
+        return MessageSchema(
+            {"header": header},
+            {"facts": facts, **self._values()},
+            self._sums(order.surfaces),
+            _MAY_LACK,
+        )
+
+    def _header(self, order: Order) -> dict[str, Rule]:
+        return {
+            "site": Exactly(self._name),
+            "digest": Exactly(self._study.digest),
+            "run": Exactly(order.run),
+            "round": Exactly(order.round),
+            "attempt": Exactly(order.attempt),
+        }
+
+    @property
+    def _examinations(self) -> Rule:
+        if self._private:
+            return Exactly(1)
+        cell = self._policy.smallest_cell
+        return Count(cell, cell)
+
+    @property
+    def _updates(self) -> Rule:
+        return Exactly(steps_of(self._study)) if self._private else Count()
+
+    @property
+    def _seconds(self) -> Rule:
+        return Number(None if self._policy.simulated else SECONDS_DECIMALS, 0.0)
+
+    def _sums(self, surfaces: bool) -> dict[str, Schema]:
+        return {"metrics": self._tables[surfaces]} if self._policy.metrics == "sums" else {}
+
+    def _values(self) -> dict[str, dict[str, Rule]]:
+        if self._policy.metrics != "values":
+            return {}
+        cell = self._policy.smallest_cell
+        rules: dict[str, Rule] = {EXAMINATIONS: Count(cell, cell)}
+        for name in metrics_of_task(self._study):
+            entry = METRICS[name]
+            rules[name] = _UNBOUNDED if name == "loss" or not entry.higher_is_better else _BOUNDED
+        return {"values": rules}
+
+
+def refusal_schema(name: str, speaks: bool) -> MessageSchema:
+    """Return what a refusal may hold.
+
+    Args:
+        speaks: Whether it may give its reason in a sentence.
+    """
+    reason: Rule = FreeText() if speaks else Exactly("")
+    fields: dict[str, Rule] = {
+        "site": Exactly(name),
+        "code": OneOf(REFUSAL_CODES),
+        "reason": reason,
+    }
+    return MessageSchema(settings={"refusal": fields})
+
+
+def update_arrays(bench: Workbench) -> dict[str, Schema]:
+    """Return the arrays of an update, as the study's network, strategy and compression imply."""
+    study = bench.study
+    whole = bench.network.state_dict()
+    shared = {name: whole[name] for name in bench.layout.shared}
+    options = CompressionOptions(kept_fraction=study.federation.kept_fraction)
+    kind, model = study.federation.compression, schema(shared)
+    arrays = {"model": model if kind == "none" else compressed_schema(model, kind, options)}
+    extras = extras_schema(bench.plan, bench.layout, shared)
+    if extras and study.privacy.mode != "patient":
+        arrays["extras"] = extras
+    return arrays
+
+
+_MAY_LACK = frozenset(
+    {"metrics", "metrics/ordered_pairs", "values", "facts/seconds", "facts/training-loss"}
+).union(f"values/{name}" for name in METRICS)
