@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wardround.common.audit import EMPTY, LOG_FILE, PURPOSE, Event, Head, canonical
-from wardround.common.errors import InputError, RunError
+from wardround.common.errors import RunError
 
 _RECEIPT = "receipt.json"
 
@@ -75,19 +75,6 @@ def verify_log(folder: Path, key: Ed25519PublicKey, countersigned: Head = EMPTY)
         )
         raise RunError(msg)
     return head
-
-
-def parse_head(text: str) -> Head:
-    """Return the head that a person typed: ``ENTRIES:HASH``.
-
-    Raises:
-        InputError: It is not one.
-    """
-    count, _, digest = text.partition(":")
-    if not count.isdecimal() or len(digest) != len(EMPTY.hash):
-        msg = f"{text!r} is not a head: give ENTRIES:HASH, as 'wardround site audit verify' prints."
-        raise InputError(msg)
-    return Head(int(count), digest)
 
 
 def keep_receipt(folder: Path, countersigned: Head) -> None:

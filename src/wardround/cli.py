@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 import wardround
+from wardround.client.cli import site_app
 from wardround.common.cli import study_app
 from wardround.common.errors import WardroundError
 from wardround.simulations.cli import add_commands
@@ -25,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.add_typer(study_app, name="study")
+app.add_typer(site_app, name="site")
 add_commands(app)
 
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
