@@ -2,7 +2,7 @@
 
 Every answer that leaves is charged before it is computed: a study is **admitted** if its planned
 spend fits, each round is **reserved** before its training, its answer **released** before its bytes
-leave, and **committed** when the server has it. Each entry is on the disk before the call returns.
+leave, and **committed** when the server has moved on. Each entry is on the disk before the call returns.
 What is reserved is charged, whether or not anything left: a crash counts at most one reservation
 too many and never one too few.
 
@@ -181,7 +181,7 @@ class PrivacyLedger:
             raise LedgerError(msg)
 
     def commit(self, reservation: Reservation) -> None:
-        """Record that the server has the answer of a reservation; once is enough.
+        """Record that the server has moved on from an answer; once is enough.
 
         Raises:
             LedgerError: The reservation is not in the ledger, or nothing left under it.
@@ -201,7 +201,7 @@ class PrivacyLedger:
         return found
 
     def awaiting(self, assignment: Assignment) -> list[Reservation]:
-        """Return a run's reservations whose answer left and is not known to have arrived."""
+        """Return a run's reservations whose answer left and may be asked for again."""
         return self._book.awaiting(assignment)
 
     def _append(self, fact: Fact) -> int:

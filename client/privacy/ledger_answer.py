@@ -17,8 +17,8 @@ def answer_once(
 ) -> bytes:
     """Return the bytes that may leave as the answer to an order.
 
-    An order for a round says that the run's earlier answers have arrived: they are committed, and
-    dropped from the outbox.
+    An order for a round says that the run's earlier answers will not be asked for again: they are
+    committed, and dropped from the outbox.
 
     Args:
         charge: The order, and what its answer spends.

@@ -80,7 +80,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The server has the answer."""
+    """The server has moved on: this answer will not be asked for again."""
 
     reservation: int
 
@@ -117,44 +117,26 @@ class Entry:
         number: Its place, from 0.
         time: Coordinated universal time to the second; nothing depends on it.
         previous: The hash of the entry before it.
+        hash: SHA-256 over everything else in the entry, 64 hexadecimal digits.
     """
 
     number: int
     time: str
     fact: Fact
     previous: str
-
-    @property
-    def kind(self) -> str:
-        """What sort of fact it is, e.g. "reserved"."""
-        return _NAMES[type(self.fact)]
-
-    @property
-    def hash(self) -> str:
-        """SHA-256 over everything in the entry, 64 hexadecimal digits."""
-        return _hash(self._content())
+    hash: str
 
     def line(self) -> bytes:
         """Return the entry as it stands in the file, without the end of the line."""
-        content = self._content()
-        return _canonical({**content, "hash": _hash(content)})
-
-    def _content(self) -> dict[str, Any]:
-        return {
-            "fact": asdict(self.fact),
-            "kind": self.kind,
-            "number": self.number,
-            "previous": self.previous,
-            "time": self.time,
-        }
+        content = _sealed(self.number, self.time, self.fact, self.previous)
+        return _canonical({**content, "hash": self.hash})
 
 
 def entry_after(last: Entry | None, fact: Fact) -> Entry:
     """Return the entry of a fact that follows another entry, or begins a ledger."""
     time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    if last is None:
-        return Entry(0, time, fact, NO_HASH)
-    return Entry(last.number + 1, time, fact, last.hash)
+    number, previous = _place_after(last)
+    return Entry(number, time, fact, previous, _hash(_sealed(number, time, fact, previous)))
 
 
 def read_entry(line: bytes, last: Entry | None) -> Entry:
@@ -167,7 +149,7 @@ def read_entry(line: bytes, last: Entry | None) -> Entry:
         LedgerError: The line was edited, is not the one that was written after the line before, or
             was written by a newer version.
     """
-    number, previous = (0, NO_HASH) if last is None else (last.number + 1, last.hash)
+    number, previous = _place_after(last)
     try:
         content = json.loads(line)
         sealed = {key: value for key, value in content.items() if key != "hash"}
@@ -181,8 +163,8 @@ def read_entry(line: bytes, last: Entry | None) -> Entry:
             "good copy of the ledger back. The site does not train until then."
         )
         raise LedgerError(msg)
-    entry = _typed(sealed)
-    if entry is None or entry.line() != line:
+    entry = _typed(content)
+    if entry is None:
         msg = (
             f"line {number + 1} of the privacy ledger says what this version does not know: "
             "update wardround."
@@ -191,15 +173,30 @@ def read_entry(line: bytes, last: Entry | None) -> Entry:
     return entry
 
 
-def _typed(sealed: dict[str, Any]) -> Entry | None:
-    """Return the entry in verified content; None if this version does not know its kind."""
+def _typed(content: dict[str, Any]) -> Entry | None:
+    """Return the entry in verified content; None if this version does not know what it says."""
     try:
-        kind, content = _KINDS[sealed["kind"]], sealed["fact"]
-        if any(type(content[field.name]) is not field.type for field in fields(kind)):
+        kind, said = _KINDS[content.pop("kind")], content.pop("fact")
+        if any(type(said[field.name]) is not field.type for field in fields(kind)):
             return None
-        return Entry(sealed["number"], sealed["time"], kind(**content), sealed["previous"])
+        return Entry(fact=kind(**said), **content)
     except (KeyError, TypeError):
         return None
+
+
+def _place_after(last: Entry | None) -> tuple[int, str]:
+    return (0, NO_HASH) if last is None else (last.number + 1, last.hash)
+
+
+def _sealed(number: int, time: str, fact: Fact, previous: str) -> dict[str, Any]:
+    """Return what the hash is over."""
+    return {
+        "fact": asdict(fact),
+        "kind": _NAMES[type(fact)],
+        "number": number,
+        "previous": previous,
+        "time": time,
+    }
 
 
 def _hash(content: dict[str, Any]) -> str:
