@@ -1,4 +1,4 @@
-"""``wardround simulate | split | data | report``: the researcher's commands."""
+"""``wardround simulate | split | data | report | attack``: the researcher's commands."""
 
 import json
 import sys
@@ -58,6 +58,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(split)
     app.command()(report)
     app.command()(sweep)
+    app.command()(attack)
     app.add_typer(data_app, name="data")
 
 
@@ -236,6 +237,30 @@ def report(
         msg = f"{run} holds no run: give the folder that 'wardround simulate --out' wrote."
         raise InputError(msg)
     sys.stdout.write(f"{write_report(run)}\n")
+
+
+def attack(  # noqa: PLR0913 # one argument an option of the command line
+    run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    site: Annotated[
+        str | None, typer.Option(help="Whose patients; the first site's if not given.")
+    ] = None,
+    patients: Annotated[int, typer.Option(help="How many patients.", min=1, max=20)] = 4,
+    seconds: Annotated[float, typer.Option(help="Of each search for an image.", min=0.1)] = 15.0,
+    canaries: Annotated[
+        int, typer.Option(help="Planted patients of the audit; 0 leaves it out.", min=0)
+    ] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the choice and the searches.", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a curious server would have seen of a run, without and with protection.
+
+    For simulated runs only; the pictures and numbers join the run's report.
+
+    Example: wardround attack runs/first
+    """
+    from wardround.simulations.attack_command import AttackOptions, run_attack
+
+    run_attack(AttackOptions(run, site, patients, seconds, canaries, seed, as_json))
 
 
 @data_app.command("list")

@@ -81,7 +81,7 @@ def _sample(batch: Batch, logits: torch.Tensor, site: str, study: Study) -> _Sam
     image = batch.images[0]
     if study.study.task == "classification":
         best = int(probabilities.argmax())
-        picture = _as_picture(image, study)
+        picture = as_picture(image, study)
         return _Sample(picture, int(batch.targets[0]), best, site, float(probabilities[best]))
     truth, prediction = batch.targets[0], probabilities.argmax(0)
     if truth.ndim == 3:
@@ -89,10 +89,11 @@ def _sample(batch: Batch, logits: torch.Tensor, site: str, study: Study) -> _Sam
         image, truth = image[..., slice_index], truth[..., slice_index]
         prediction = prediction[..., slice_index]
     score = _dice(prediction > 0, truth > 0)
-    return _Sample(_as_picture(image, study), _bytes(truth), _bytes(prediction), site, score)
+    return _Sample(as_picture(image, study), _bytes(truth), _bytes(prediction), site, score)
 
 
-def _as_picture(image: torch.Tensor, study: Study) -> NDArray[np.float32]:
+def as_picture(image: torch.Tensor, study: Study) -> NDArray[np.float32]:
+    """Return an image ``(C, *spatial)`` scaled to 0..1, of a volume the middle slice."""
     if image.ndim == 4:
         image = image[..., image.shape[-1] // 2]
     planes = image.float().movedim(0, -1).numpy() if study.data.colour else image[0].float().numpy()

@@ -109,6 +109,11 @@ def _name(label: NDArray[np.integer], classes: Sequence[str]) -> str:
     return ", ".join(names) or "none"
 
 
+def picture_uri(image: NDArray[np.float32]) -> str:
+    """Return the data URI of an image ``(H, W)`` or ``(H, W, 3)`` in [0, 1]."""
+    return _to_uri(_to_pixels(image))
+
+
 def _to_pixels(image: NDArray[np.float32]) -> Pixels:
     """Return ``(H', W', 3)`` pixels, brought to about the size they are shown in."""
     from PIL import Image
