@@ -15,9 +15,19 @@ from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.privacy.randomness import Randomness
 from wardround.client.privacy.sampling import ExampleChoice, PatientSampler
+from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.site import open_site
+from wardround.client.training.losses import build_loss
+from wardround.client.training.objective import LocalStart
+from wardround.client.training.optimisers import build_optimiser
+from wardround.client.training.span import Span
 from wardround.common.errors import DataError
+from wardround.common.networks import build_network
+from wardround.common.parameters import read_parameters
 from wardround.common.privacy_plan import PrivacyPlan
+from wardround.common.private_networks import PRIVATE_NETWORKS
+from wardround.common.sharing import layout_of
+from wardround.common.strategy import plan_of
 from wardround.common.study import parse_study
 from wardround.common.study_sections import TrainingSection
 
@@ -154,7 +164,7 @@ def volumes(folder: Path, owners: list[str], sizes: list[int], **sections: Any) 
     content: dict[str, Any] = {
         "study": {"name": "organ", "task": "segmentation"},
         "data": {"classes": ["none", "organ"], "dimensions": 3, **sections.get("data", {})},
-        "model": {"network": "unet"},
+        "model": {"network": "unet", "features": [4, 8]},
         "training": sections.get("training", {}),
         "evaluation": {"validation_fraction": 0.0, "test_fraction": 0.0},
     }
@@ -185,3 +195,33 @@ def test_whole_volumes_of_different_sizes_are_refused_without_a_name(tmp_path: P
     with pytest.raises(DataError, match=r"training\.patch_size or data\.size") as refusal:
         list(sampler.batches(sampler.draw(1.0), 100, CPU))
     assert ".nii" not in str(refusal.value)
+
+
+def test_a_private_round_trains_a_network_on_patches_of_volumes(tmp_path: Path) -> None:
+    training = {
+        "patch_size": [16, 16, 16], "patches_per_image": 2, "optimiser": "adam",
+        "learning_rate": 1e-2, "local_steps": 2,
+    }  # fmt: skip
+    content = {"training": training, "data": {"augmentation": "mr"}}
+    cohort = volumes(tmp_path, ["a", "b", "a", "c"], [16, 17, 18, 20], **content)
+    study = cohort._study
+    plan = PrivacyPlan(0.7, 2, 1.0, 0.5, 2, 1, 1e-5, 4)
+    network, strategy = build_network(study, 0), plan_of(study)
+    before = read_parameters(network)
+    start = LocalStart(
+        network=network,
+        parameters=before,
+        extras={},
+        memory={},
+        plan=strategy,
+        layout=layout_of(network, strategy),
+        training=study.training,
+        span=Span.of_round(1, 1, 2),
+        loss=build_loss(study, None, CPU),
+    )
+    optimiser = build_optimiser(network, study.training)
+    computation = StepComputation(PRIVATE_NETWORKS["unet"].method, 4, 2)
+    assert train_privately(start, cohort, plan, optimiser, computation).updates == 2
+    after = read_parameters(network)
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert all((value != before[name]).any() for name, value in after.items())
