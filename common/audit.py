@@ -108,13 +108,15 @@ class AuditLog:
 
     def _write(self, stream: FileIO, event: Event) -> Head:
         line, head = _signed_line(event, self._head, self._key)
-        stream.seek(self._length)
-        written = stream.write(line)
-        if written != len(line):
-            stream.truncate(self._length)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        if self._durable:
-            os.fsync(stream.fileno())
+        try:
+            stream.seek(self._length)
+            if stream.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if self._durable:
+                os.fsync(stream.fileno())
+        except OSError:
+            stream.truncate(self._length)  # what is not safe does not count, and nothing leaves
+            raise
         self._head, self._length = head, self._length + len(line)
         return head
 
