@@ -26,6 +26,7 @@ class PrivateNetwork:
 _OWN_IS_SAFE = ("default", "group", "instance")
 _OWN_IS_BATCH = ("group", "instance")
 _BATCH_NOTE = "its own normalisation is over the batch, so another must be chosen"
+_WHOLE_NOTE = "a whole gradient for every patient of a micro-batch is in memory at once"
 
 PRIVATE_NETWORKS: dict[str, PrivateNetwork] = {
     "small-cnn": PrivateNetwork(("default", "group", "instance", "none"), "ghost"),
@@ -39,5 +40,6 @@ PRIVATE_NETWORKS: dict[str, PrivateNetwork] = {
     "resnet18": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
     "resnet50": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
     "efficientnet-b0": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
-    "vit": PrivateNetwork(("default",), "loop"),
+    "vit": PrivateNetwork(("default",), "vmap", _WHOLE_NOTE),
+    "swin-unetr": PrivateNetwork(_OWN_IS_SAFE, "vmap", _WHOLE_NOTE),
 }

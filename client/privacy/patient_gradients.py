@@ -1,0 +1,64 @@
+"""The gradients of one layer, one a patient: kept whole, or as the product that makes their sum."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class PatientGradients(Protocol):
+    """The gradients of one layer's parameters, one a patient."""
+
+    def squared_norms(self) -> Tensor:
+        """Return ``(P,)`` float64: each patient's squared norm over these parameters."""
+        ...
+
+    def weighted_sum(self, coefficients: Tensor) -> dict[str, Tensor]:
+        """Return ``sum_p c_p g_p`` of each parameter, for ``c`` of ``(P,)`` float64."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeptGradients:
+    """Gradients that are held, one a patient.
+
+    Attributes:
+        parts: ``(P, *shape)`` of each parameter.
+    """
+
+    parts: dict[str, Tensor]
+
+    def squared_norms(self) -> Tensor:
+        """Return ``(P,)`` float64."""
+        norms = [torch.linalg.vector_norm(part.flatten(1), dim=1) for part in self.parts.values()]
+        return torch.stack(norms).double().square_().sum(0)
+
+    def weighted_sum(self, coefficients: Tensor) -> dict[str, Tensor]:
+        """Return ``sum_p c_p g_p`` of each parameter."""
+        return {
+            name: (coefficients.to(part.dtype) @ part.flatten(1)).reshape(part.shape[1:])
+            for name, part in self.parts.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DeferredGradients:
+    """Gradients of which only the norms are known; their weighted sum is made when it is asked for.
+
+    Attributes:
+        norms: ``(P,)`` float64, squared.
+        sum_of: Makes one parameter's ``sum_p c_p g_p``.
+    """
+
+    norms: Tensor
+    sum_of: dict[str, Callable[[Tensor], Tensor]]
+
+    def squared_norms(self) -> Tensor:
+        """Return ``(P,)`` float64."""
+        return self.norms
+
+    def weighted_sum(self, coefficients: Tensor) -> dict[str, Tensor]:
+        """Return ``sum_p c_p g_p`` of each parameter."""
+        return {name: make(coefficients) for name, make in self.sum_of.items()}
