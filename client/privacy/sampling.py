@@ -47,7 +47,7 @@ class PatientSampler:
         self._choice = choice
         self._randomness = randomness
         order = cohort.patients.argsort(stable=True)
-        self._examinations = order.split(torch.bincount(cohort.patients).tolist())
+        self._examinations = torch.split(order, torch.bincount(cohort.patients).tolist())
 
     def draw(self, sampling_rate: float) -> list[Tensor]:
         """Draw the patients of one step.
