@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from wardround.client.privacy.ledger import LEDGER_FOLDER
-from wardround.client.privacy.ledger_file import read_ledger
+from wardround.client.privacy.ledger_file import LEDGER_FOLDER, read_ledger
 from wardround.client.privacy.ledger_report import report_ledger
 from wardround.simulations.run_folder import PrivacyRow
 
