@@ -10,9 +10,15 @@ from flwr.app import RecordDict
 
 from wardround.client.disclosure import reduce_evaluation, reduce_introduction, reduce_update
 from wardround.client.guard import check_message
-from wardround.client.message_schema import MessageSchema, SiteSchemas, refusal_schema
+from wardround.client.message_schema import (
+    MessageSchema,
+    SiteSchemas,
+    refusal_schema,
+    update_bytes,
+)
 from wardround.client.policy import Policy, open_policy
 from wardround.client.policy_rules import DeniedError, Facts, require_allowed
+from wardround.client.private_answer import answer_privately
 from wardround.client.session import SiteSession
 from wardround.client.site import Site, open_site
 from wardround.common.audit import AuditLog, Event
@@ -104,11 +110,22 @@ class Door:
 
     def train(self, session: SiteSession, order: Order, alone: bool) -> RecordDict:
         """Return the site's update, if the policy allows the study at this time of day."""
-        study, agreed = session.bench.study, self._agree(session, datetime.now().time())
-        update = session.train(order, alone)
-        _require_short(update, study, agreed.policy)
-        said = reduce_update(update, study, agreed.policy)
-        return self._leave(pack_update(said), agreed.schemas.update(order), _event("update", order))
+        agreed = self._agree(session, datetime.now().time())
+        schema, plan = agreed.schemas.update(order), session.bench.privacy
+
+        def work(ledger_counter: int = 0) -> RecordDict:
+            update = replace(session.train(order, alone), ledger=ledger_counter)
+            _require_short(update, session.bench.study, agreed.policy)
+            content = pack_update(reduce_update(update, session.bench.study, agreed.policy))
+            if plan is not None:  # before it is kept; what is not private is checked as it leaves
+                check_message(content, schema, agreed.policy.largest_message_bytes)
+            return content
+
+        if plan is None:
+            content = work()
+        else:
+            content = answer_privately(session, plan, order, agreed.policy, work)
+        return self._leave(content, schema, _event("update", order))
 
     def evaluate(self, session: SiteSession, order: Order) -> RecordDict:
         """Return the site's evaluation, if the policy allows the study."""
@@ -126,8 +143,8 @@ class Door:
         agreed = _AGREED.get(session)
         if agreed is None or agreed.policy is not self.policy:
             policy = self.require_allowed(session.bench.study, Facts())
-            schemas = SiteSchemas(session.site.name, session.bench, policy)
-            facts = Facts(session.cohorts.train.patient_count, schemas.update_bytes)
+            schemas = SiteSchemas(session, policy)
+            facts = Facts(session.cohorts.train.patient_count, update_bytes(session.bench))
             agreed = _AGREED[session] = _Agreed(policy, schemas, facts)
         self.require_allowed(session.bench.study, replace(agreed.facts, now=now))
         return agreed

@@ -72,6 +72,9 @@ class SiteSession:
     def train(self, order: Order, alone: bool = False) -> SiteUpdate:
         """Evaluate the received model on the validation patients, then train it.
 
+        In a private study nothing is evaluated, and every training is another draw of the noise:
+        who calls this pays for it first.
+
         Args:
             alone: Whether the site trains without others (a baseline): its optimiser then keeps
                 its momentum from round to round, as it would in an ordinary training.
@@ -79,11 +82,15 @@ class SiteSession:
         started = time.perf_counter()
         self._check(order)
         start = self._start(order)
-        metrics = self._validate(start) if order.validate else None
+        private = self.bench.privacy is not None
+        metrics = self._validate(start) if order.validate and not private else None
         write_parameters(self.bench.network, start.parameters)
         extras = self._received_loss()
         objective = build_objective(start)
-        work = self._work(start, objective, order, alone)
+        if private:
+            work = self._work_privately(start, objective)
+        else:
+            work = self._work(start, objective, order, alone)
         trained = read_parameters(self.bench.network)
         if objective is not None:
             extras.update(objective.extras())
@@ -132,7 +139,8 @@ class SiteSession:
     def _start(self, order: Order) -> LocalStart:
         study, bench = self.bench.study, self.bench
         memory = self._state(order).after(order.round - 1) if bench.remembering else {}
-        steps = steps_a_round(len(self.cohorts.train), study.training)
+        plan = bench.privacy
+        steps = plan.steps if plan else steps_a_round(len(self.cohorts.train), study.training)
         return LocalStart(
             network=bench.network,
             parameters=bench.completed(order.parameters, memory),
@@ -212,6 +220,10 @@ class SiteSession:
         return evaluate(
             self.bench.network, cohort, self.bench.study, self.bench.device, self.loss, surfaces
         )
+
+    def _work_privately(self, start: LocalStart, objective: Objective | None) -> LocalWork:
+        optimiser = build_optimiser(start.network, start.training)
+        return self.bench.train_privately(start, self.cohorts.train, optimiser, objective)
 
     def _work(
         self, start: LocalStart, objective: Objective | None, order: Order, alone: bool

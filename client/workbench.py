@@ -5,15 +5,20 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from wardround.client.data.cohort import Cohort
 from wardround.client.device import arranged_for, choose_device
 from wardround.client.heap import keep_freed_memory
+from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.site_state import SiteState
-from wardround.client.training.objective import under
+from wardround.client.training.local import LocalWork
+from wardround.client.training.objective import LocalStart, Objective, under
 from wardround.client.training.objectives import personal_model
 from wardround.common.adapters import fingerprint
 from wardround.common.networks import build_network
 from wardround.common.parameters import Parameters, read_parameters
 from wardround.common.pretrained import load_base
+from wardround.common.privacy_plan import PrivacyPlan, plan_privacy
+from wardround.common.private_networks import PRIVATE_NETWORKS
 from wardround.common.sharing import Layout, layout_of
 from wardround.common.strategy import StrategyPlan, plan_of
 from wardround.common.study import Study
@@ -30,6 +35,7 @@ class Workbench:
         initial: The untrained numbers of what is not.
         base: The numbers that never change, beneath adapters.
         fingerprint: Tells that base from another.
+        privacy: What is promised to each patient; None where nothing is.
     """
 
     study: Study
@@ -40,6 +46,7 @@ class Workbench:
     initial: Parameters
     base: Parameters
     fingerprint: float
+    privacy: PrivacyPlan | None
 
     @classmethod
     def build(cls, study: Study, device_name: str) -> "Workbench":
@@ -47,6 +54,7 @@ class Workbench:
 
         Raises:
             ModelError: The study's pretrained weights are not on this machine.
+            InputError: The study is private, and the accountant is not installed.
         """
         keep_freed_memory()
         device, plan = choose_device(device_name), plan_of(study)
@@ -58,7 +66,9 @@ class Workbench:
         layout = layout_of(network, plan)
         whole = read_parameters(network) if layout.personal or layout.frozen else {}
         initial, base = layout.personal_part(whole), layout.frozen_part(whole)
-        return cls(study, device, network, plan, layout, initial, base, fingerprint(network))
+        privacy = plan_privacy(study) if study.privacy.mode == "patient" else None
+        seal = fingerprint(network)
+        return cls(study, device, network, plan, layout, initial, base, seal, privacy)
 
     @property
     def remembering(self) -> bool:
@@ -79,3 +89,26 @@ class Workbench:
         """Return the whole model that a site uses after a round, from what all share."""
         memory = state.after(number) if self.remembering else {}
         return personal_model(self.completed(received, memory), memory, self.plan)
+
+    def train_privately(
+        self,
+        start: LocalStart,
+        cohort: Cohort,
+        optimiser: torch.optim.Optimizer,
+        objective: Objective | None,
+    ) -> LocalWork:
+        """Train the network on a cohort as the privacy plan says.
+
+        Raises:
+            TypeError: The study promises its patients nothing.
+        """
+        if self.privacy is None:
+            msg = "a study without privacy has no plan"
+            raise TypeError(msg)
+        privacy = self.study.privacy
+        computation = StepComputation(
+            PRIVATE_NETWORKS[self.study.model.network].method,
+            privacy.microbatch,
+            privacy.augmentation_copies,
+        )
+        return train_privately(start, cohort, self.privacy, optimiser, computation, objective)

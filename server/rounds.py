@@ -109,7 +109,8 @@ class RoundLoop:
         waves = self._strategy.waves(select_sites(self._nodes, self._study, number))
         # A site evaluates what it is sent. Only in a single wave is that the round's own model.
         alone = len(waves) == 1
-        apart = Measured() if alone else self._measure(before)
+        silent = alone or self._study.privacy.mode == "patient"
+        apart = Measured() if silent else self._measure(before)
         for wave in waves:
             self._train(tally, wave, before, alone)
         self._require_quorum(tally)
@@ -136,19 +137,18 @@ class RoundLoop:
         admission = Admission(self._study, before.run, number, admitted, before.usual_norm)
 
         def order() -> RecordDict:
-            # Not the strategy's own tensors: these are let go as soon as they are written.
-            model = self._store.model(before.round) if alone else self._strategy.model()
             extras, kept = self._strategy.extras(), before.best_round
             content = pack_order(
                 Order(
                     before.digest,
                     before.run,
                     number,
-                    model,
+                    {},
                     extras=extras,
                     kept_round=kept,
                     validate=alone,
-                )
+                ),
+                self._strategy.model(),
             )
             tally.bytes_down = array_bytes(content)
             return content
@@ -165,7 +165,7 @@ class RoundLoop:
     def _measure(self, progress: Progress) -> Measured:
         """Have the sites evaluate the model of a commit."""
         number = progress.round
-        order = Order(progress.digest, progress.run, number, self._store.model(number))
+        order = Order(progress.digest, progress.run, number, dict(self._store.model(number)))
         return measure_model(self._grid, self._study, self._nodes, order, _told_apart(progress))
 
     def _fold(self, tally: Tally, answer: Answer, admission: Admission) -> None:
@@ -203,7 +203,7 @@ class RoundLoop:
         closing = RoundRecord(number + 1, number, 0.0, (), measured.refusals, measured.values)
         append_record(self._store.history_path, closing)
         best = self._with_best(progress, closing).best_round
-        is_last = self._study.evaluation.keep == "last" or best == -1
+        is_last = self._study.keep == "last" or best == -1
         return self._store.load(number if is_last else best)
 
     def _with_best(self, before: Progress, record: RoundRecord) -> Progress:

@@ -53,7 +53,9 @@ def write_sites(
             shift=scanner.shift,
             shift_seed=scanner.seed,
         )
-        written.append(_write_site(folder / site, settings, _manifest(rows, study)))
+        written.append(
+            _write_site(folder / site, settings, _manifest(rows, study), study.privacy.delta)
+        )
     return tuple(written)
 
 
@@ -84,7 +86,8 @@ def write_pooled_site(
     rows = [row for site in assignment.sites for row in assignment.rows_of(site, examinations)]
     names = [assignment.site_of[row.patient] for row in rows] if shifted else []
     settings = SiteFile(name=POOLED_SITE, skip_unreadable=skip_unreadable, scanners=shifted)
-    return _write_site(folder, settings, _manifest(rows, study, _known_scanners(names, shifted)))
+    manifest = _manifest(rows, study, _known_scanners(names, shifted))
+    return _write_site(folder, settings, manifest, study.privacy.delta)
 
 
 def _known_scanners(sites: Sequence[str], shifted: dict[str, Scanner]) -> list[str]:
@@ -112,7 +115,7 @@ def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequenc
     return stream.getvalue()
 
 
-def _write_site(folder: Path, settings: SiteFile, manifest: str) -> Path:
+def _write_site(folder: Path, settings: SiteFile, manifest: str, delta: float) -> Path:
     """Write the manifest, and then ``site.toml``, without which a folder is no site."""
     content = settings.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
     held = folder / settings.manifest
@@ -125,7 +128,7 @@ def _write_site(folder: Path, settings: SiteFile, manifest: str) -> Path:
             raise InputError(msg)
         folder.mkdir(parents=True, exist_ok=True)
         _replace(held, manifest)
-        write_open_policy(folder)
+        write_open_policy(folder, delta)
         _replace(folder / "site.toml", tomli_w.dumps(content))
     except OSError as error:
         msg = f"cannot write the site folder {folder} ({error.strerror}): give another folder."
@@ -133,10 +136,15 @@ def _write_site(folder: Path, settings: SiteFile, manifest: str) -> Path:
     return folder
 
 
-def write_open_policy(folder: Path) -> None:
-    """Let a simulated site do whatever a study asks, where no policy says otherwise yet."""
+def write_open_policy(folder: Path, delta: float = OPEN_POLICY.lifetime_delta) -> None:
+    """Let a simulated site do whatever a study asks, where no policy says otherwise yet.
+
+    Args:
+        delta: At which the site's ledger states epsilon: the study's own.
+    """
     if not (folder / POLICY_FILE).exists():
-        said = OPEN_POLICY.model_dump(mode="json", exclude_defaults=True)
+        policy = OPEN_POLICY.model_copy(update={"lifetime_delta": delta})
+        said = policy.model_dump(mode="json", exclude_defaults=True)
         _replace(folder / POLICY_FILE, f"# A simulated site.\n{tomli_w.dumps(said)}")
 
 
