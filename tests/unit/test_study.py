@@ -348,7 +348,8 @@ ANNOUNCED = {
     "updates": "how many steps it made",
     "seconds": "the seconds it took",
     "training-loss": "its mean training loss",
-    "round": "",  # the server's own numbers, sent back
+    "run": "",  # the server's own numbers, sent back
+    "round": "",
     "attempt": "",
 }
 
