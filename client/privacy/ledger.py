@@ -2,9 +2,9 @@
 
 Every answer that leaves is charged before it is computed: a study is **admitted** if its planned
 spend fits, each round is **reserved** before its training, its answer **released** before its bytes
-leave, and **committed** when the server has moved on. Each entry is on the disk before the call returns.
-What is reserved is charged, whether or not anything left: a crash counts at most one reservation
-too many and never one too few.
+leave, and **committed** when the server has moved on. Each entry is on the disk before the call
+returns. What is reserved is charged, whether or not anything left: a crash counts at most one
+reservation too many and never one too few.
 
 **Whose spend it is.** A charge is entered under a data set, and a snapshot that names the patients
 trained on. What counts against the lifetime cap is the composition over *all* entries of the data
@@ -36,7 +36,6 @@ from wardround.client.privacy.ledger_charges import (
 )
 from wardround.client.privacy.ledger_entries import (
     FORMAT,
-    Admitted,
     Committed,
     Fact,
     LedgerError,
@@ -125,27 +124,31 @@ class PrivacyLedger:
         """Return the epsilon of everything charged to a data set."""
         return self._accountant(delta).epsilon(self._book.spends(dataset))
 
-    def admit(self, assignment: Assignment, planned: Spend, clip_norm: float, caps: Caps) -> float:
-        """Let a run of a study begin, or go on, if all that it still plans fits under the caps.
+    def admit(self, assignment: Assignment, planned: Spend, clip_norm: float, caps: Caps) -> None:
+        """Let a run of a study begin, if all that it plans fits under the caps.
+
+        A run that was admitted with this plan and these caps goes on: should a crash have made it
+        dearer than planned, its last rounds may not fit, and are refused one by one.
 
         Args:
             planned: All rounds of the study. What this run has reserved of them is not counted
                 twice; a new run plans all of them again.
             clip_norm: For the report; it costs nothing.
 
-        Returns:
-            The data set's epsilon when the run has ended.
-
         Raises:
             BudgetError: It does not fit.
             LedgerError: The patients are charged under another data set's name.
         """
         self._check_dataset(assignment)
-        rest = replace(planned, steps=max(planned.steps - self._book.steps_begun(assignment), 0))
-        self._check_caps(assignment, rest, caps)
-        self._append_new_admission(to_admission(assignment, planned, clip_norm, caps))
-        delta = caps.lifetime_delta
-        return self._accountant(delta).epsilon([*self._book.spends(assignment.dataset), rest])
+        admission = to_admission(assignment, planned, clip_norm, caps)
+        before = self._book.admission(assignment)
+        if before == admission:
+            return
+        if before is None or replace(before, snapshot=assignment.snapshot) != admission:
+            begun = self._book.steps_begun(assignment)
+            rest = replace(planned, steps=max(planned.steps - begun, 0))
+            self._check_caps(assignment, rest, caps)
+        self._append(admission)
 
     def reserve(self, charge: Charge, caps: Caps) -> Reservation:
         """Charge one answer, before anything is computed for it.
@@ -208,11 +211,6 @@ class PrivacyLedger:
         entry = self._file.append(fact)
         self._book.add(entry)
         return entry.number
-
-    def _append_new_admission(self, admitted: Admitted) -> None:
-        key = (admitted.study, admitted.run, admitted.dataset)
-        if self._book.admissions.get(key) != admitted:
-            self._append(admitted)
 
     def _accountant(self, delta: float) -> Accountant:
         return self._accountants.setdefault(delta, Accountant(delta))

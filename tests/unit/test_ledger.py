@@ -219,12 +219,27 @@ def test_a_resumed_run_plans_only_what_is_left_and_a_new_run_all_again(
             ledger.reserve(charge(assignment, number), caps)
     with PrivacyLedger.open(tmp_path) as ledger:
         assignment = assign(ledger)
-        planned = ledger.admit(assignment, PLAN, 1.0, caps)
-        assert planned == pytest.approx(caps.lifetime_epsilon)
+        ledger.admit(assignment, PLAN, 1.0, replace(caps, study_epsilon=50.0))
         with pytest.raises(BudgetError):
             ledger.admit(assign(ledger, run="run-2"), PLAN, 1.0, caps)
         for number in (3, 4):
             ledger.reserve(charge(assignment, number), caps)
+
+
+def test_a_run_that_a_crash_made_dearer_goes_on_until_the_cap(tmp_path: Path, cheap: None) -> None:
+    caps = Caps(linear_epsilon([PLAN], 1e-5), 1e-5, 100.0)
+    numbers = iter((1, 1, 2, 3, 4))  # the first round crashed once
+    with PrivacyLedger.open(tmp_path) as ledger:
+        for number in numbers:
+            assignment = assign(ledger, patients=f"xy{number}")
+            ledger.admit(assignment, PLAN, 1.0, caps)
+            if number == ROUNDS:
+                with pytest.raises(BudgetError):
+                    ledger.reserve(charge(assignment, number), caps)
+            else:
+                ledger.reserve(charge(assignment, number), caps)
+        with pytest.raises(BudgetError):
+            ledger.admit(assignment, PLAN, 1.0, replace(caps, lifetime_epsilon=0.5))
 
 
 def test_a_cap_that_was_lowered_holds_at_the_next_round(tmp_path: Path, cheap: None) -> None:
@@ -758,8 +773,9 @@ def test_an_unbounded_spend_is_exported_as_a_word(tmp_path: Path) -> None:
     bare = Spend(0.05, 0.0, 5)
     with PrivacyLedger.open(tmp_path, durable=False) as ledger:
         assignment = assign(ledger)
-        assert ledger.admit(assignment, bare, 1.0, caps) == float("inf")
+        ledger.admit(assignment, bare, 1.0, caps)
         ledger.reserve(charge(assignment, 1, spend=bare), caps)
+        assert ledger.spent(1e-5) == float("inf")
     text = to_json(report_ledger(read_ledger(tmp_path).entries))
     assert json.loads(text)["datasets"][0]["epsilon"] == "infinite"
 
