@@ -20,7 +20,7 @@ from wardround.server.strategies.combinations import (
     make_combination,
 )
 from wardround.server.strategies.coordinate_median import weighted_median
-from wardround.server.strategies.neighbour_mixing import neighbour_mixing
+from wardround.server.strategies.neighbour_mixing import neighbour_mixing, relative_distances
 from wardround.server.strategies.site_weights import capped_weights, outvoted_weights
 
 Vectors = NDArray[np.float64]
@@ -175,12 +175,43 @@ def test_mixing_averages_the_nearest_neighbours() -> None:
     models, hostile = drawn(8), 2
     mixed = []
     for row in models:
-        near = np.argsort(np.linalg.norm(models - row, axis=1))[: SITES - hostile]
+        lengths = np.linalg.norm(models, axis=1)
+        lengths = np.maximum(lengths, np.median(lengths) / 2)
+        near = np.argsort(((models - row) ** 2).sum(axis=1) / lengths)[: SITES - hostile]
         mixed.append(models[near].mean(axis=0))
     found = neighbour_mixing(torch.from_numpy(models), torch.ones(SITES), hostile)
     assert found.numpy() @ models == pytest.approx(np.stack(mixed))
     expected = stats.trim_mean(np.stack(mixed), hostile / SITES, axis=0)
     assert combined("nnm-trimmed-mean", models) == pytest.approx(expected)
+
+
+def test_how_far_updates_are_by_hand() -> None:
+    # Lengths 1, 4, 0 and 2; their (lower) median is 1, so the third counts as 1/2 long.
+    updates = torch.tensor([[1.0, 0.0], [0.0, 4.0], [0.0, 0.0], [2.0, 0.0]])
+    assert relative_distances(updates)[0].tolist() == pytest.approx([0, 17 / 4, 1 / 0.5, 1 / 2])
+
+
+def test_a_short_step_backwards_is_nobodys_neighbour() -> None:
+    # Honest updates share a little and differ much: a step back of 0.8 times their mean is nearer
+    # to each, in plain distance, than they are to each other.
+    honest = np.eye(9) + 0.05
+    backwards = np.tile(-0.8 * honest.mean(axis=0), (2, 1))
+    models = np.concatenate([backwards, honest])
+    plain = np.linalg.norm(models[2:, None] - models, axis=2)
+    assert (plain[:, :2].max() < plain[:, 2:][plain[:, 2:] > 0]).all()
+    mixing = neighbour_mixing(torch.from_numpy(models), torch.ones(SITES), 2)
+    assert not mixing[2:, :2].any()
+    assert combined("nnm-trimmed-mean", models) == pytest.approx(honest.mean(axis=0))
+
+
+@given(seed=st.integers(0, 10_000), size=st.floats(20, 1e30))
+@settings(max_examples=20, deadline=None)
+def test_a_silent_site_leaves_no_room_for_a_huge_update(seed: int, size: float) -> None:
+    models = 1 + 0.5 * drawn(seed, columns=50)
+    models[:2] *= size
+    models[2] = 0
+    mixing = neighbour_mixing(torch.from_numpy(models), torch.ones(SITES), 2)
+    assert not mixing[2:, :2].any()
 
 
 # --- properties ----------------------------------------------------------------------------------
