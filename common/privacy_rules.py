@@ -147,6 +147,11 @@ def _nothing_is_chosen_by_patients(study: "Study") -> Iterator[str]:
 
 def _examples_fit(study: "Study") -> Iterator[str]:
     privacy, training = study.privacy, study.training
+    if study.data.kind == "image" and study.input_size is None:
+        yield (
+            "the images may differ in size, so whether a step can be made would depend on who is "
+            "drawn: set data.size or training.patch_size."
+        )
     if training.patch_size and training.patches_per_image > privacy.examples_per_patient:
         yield (
             f"training.patches_per_image = {training.patches_per_image} is more than a patient may "

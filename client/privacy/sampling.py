@@ -4,13 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort
 from wardround.client.privacy.patient_batch import PatientBatch
 from wardround.client.privacy.randomness import Randomness
-from wardround.common.errors import DataError
 from wardround.common.privacy_plan import PrivacyPlan
 from wardround.common.study_sections import TrainingSection
 
@@ -24,16 +22,18 @@ class ExampleChoice:
         copies: How often each is given, each time with patches and augmentation of its own (the
             augmentation multiplicity of De et al. 2022). It costs no privacy: the examples of a
             patient are averaged before they are clipped.
+        patches: Examples that the cohort makes of each examination.
     """
 
     examinations: int
     copies: int = 1
+    patches: int = 1
 
     @classmethod
     def of(cls, plan: PrivacyPlan, training: TrainingSection, copies: int = 1) -> "ExampleChoice":
         """Return the choice of a plan, whose cap counts patches where a study has patches."""
         each = training.patches_per_image if training.patch_size is not None else 1
-        return cls(max(1, plan.examples_per_patient // each), copies)
+        return cls(max(1, plan.examples_per_patient // each), copies, each)
 
 
 class PatientSampler:
@@ -74,40 +74,31 @@ class PatientSampler:
         Raises:
             DataError: The images have different sizes.
         """
-        held: list[Batch] = []
-        for indices in drawn:
-            examples = self._examples(indices, device)
-            if held and sum(map(len, held)) + len(examples) > microbatch:
-                yield _joined(held)
-                held = []
-            held.append(examples)
-        if held:
-            yield _joined(held)
+        generator = self._randomness.generator()
+        for patients in self._pieces(drawn, microbatch):
+            yield self._read(patients, generator, device)
 
     def _given(self, examinations: Tensor) -> Tensor:
         chosen = self._randomness.choose(len(examinations), self._choice.examinations)
         return examinations[chosen].repeat_interleave(self._choice.copies)
 
-    def _examples(self, indices: Tensor, device: torch.device) -> Batch:
-        # A generator for each patient: what others look like must not depend on who else is drawn.
-        return self._cohort.batch(indices, self._randomness.generator(), device)
+    def _pieces(self, drawn: list[Tensor], microbatch: int) -> Iterator[list[Tensor]]:
+        """Yield the patients in turn, as many at a time as have that many examples together."""
+        held: list[Tensor] = []
+        for indices in drawn:
+            examples = (sum(map(len, held)) + len(indices)) * self._choice.patches
+            if held and examples > microbatch:
+                yield held
+                held = []
+            held.append(indices)
+        if held:
+            yield held
 
-
-def _joined(parts: list[Batch]) -> PatientBatch:
-    counts = tuple(len(part) for part in parts)
-    images = [part.images for part in parts if part.images is not None]
-    if len({image.shape[1:] for image in images}) > 1:
-        msg = (
-            "images of different sizes cannot form one batch: set training.patch_size or data.size "
-            "in the study."
-        )
-        raise DataError(msg)
-    covariates = [part.covariates for part in parts if part.covariates is not None]
-    return PatientBatch(
-        Batch(
-            torch.cat(images) if images else None,
-            torch.cat(covariates) if covariates else None,
-            torch.cat([part.targets for part in parts]),
-        ),
-        counts,
-    )
+    def _read(
+        self, patients: list[Tensor], generator: Generator, device: torch.device
+    ) -> PatientBatch:
+        # One call for all: what it draws for one patient is independent of what it draws for
+        # another, so the sum is distributed as if each had a generator of its own.
+        examples = self._cohort.batch(torch.cat(patients), generator, device)
+        counts = tuple(len(indices) * self._choice.patches for indices in patients)
+        return PatientBatch(examples, counts)
