@@ -10,7 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from wardround.client.message_schema import DECIMALS, LARGEST_VALUE
+from wardround.client.message_schema import (
+    DECIMALS,
+    LARGEST_VALUE,
+    LONGEST_SECONDS,
+    rounded_down,
+)
 from wardround.client.policy import Policy
 from wardround.client.training.batches import steps_a_round
 from wardround.common.metric_sums import Counts
@@ -27,7 +32,7 @@ def reduce_introduction(introduction: Introduction, study: Study, policy: Policy
     if study.privacy.mode == "patient":
         return replace(introduction, examinations=1, notes=())
     notes = introduction.notes if policy.simulated else ()
-    count = _rounded_down(introduction.examinations, policy.smallest_cell)
+    count = rounded_down(introduction.examinations, policy.smallest_cell)
     return replace(introduction, examinations=count, notes=notes)
 
 
@@ -39,7 +44,7 @@ def reduce_update(update: SiteUpdate, study: Study, policy: Policy) -> SiteUpdat
     """
     if study.privacy.mode == "patient":
         return replace(update, examinations=1, seconds=0.0, training_loss=math.nan, metrics=None)
-    count = _rounded_down(update.examinations, policy.smallest_cell)
+    count = rounded_down(update.examinations, policy.smallest_cell)
     return replace(
         update,
         examinations=count,
@@ -65,7 +70,7 @@ def reduce_metrics(sums: MetricSums, study: Study, smallest_cell: int) -> SiteVa
     A metric is left out where it is not defined, or where a class that it is about has cases, but
     fewer than the smallest cell. The loss is about all examinations.
     """
-    examinations = _rounded_down(sums.examinations, smallest_cell)
+    examinations = rounded_down(sums.examinations, smallest_cell)
     if not examinations:
         return None
     numbers = {
@@ -124,8 +129,6 @@ def _loss(update: SiteUpdate, study: Study, policy: Policy) -> float:
 
 
 def _seconds(seconds: float, policy: Policy) -> float:
-    return seconds if policy.simulated else float(math.ceil(seconds / _SECONDS) * _SECONDS)
-
-
-def _rounded_down(count: int, multiple: int) -> int:
-    return count // multiple * multiple
+    if policy.simulated:
+        return seconds
+    return float(min(math.ceil(seconds / _SECONDS) * _SECONDS, LONGEST_SECONDS))

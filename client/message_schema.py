@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import wardround
+from wardround.client.data.cohort import Cohort
 from wardround.client.message_rules import (
     Count,
     Empty,
@@ -18,6 +19,8 @@ from wardround.client.message_rules import (
     Rule,
 )
 from wardround.client.policy import Policy
+from wardround.client.session import SiteSession
+from wardround.client.training.batches import steps_a_round
 from wardround.client.workbench import Workbench
 from wardround.common.catalogue import METRICS
 from wardround.common.compression import CompressionOptions, compressed_schema
@@ -30,8 +33,9 @@ from wardround.common.sharing import extras_schema
 from wardround.common.update import REFUSAL_CODES
 
 DECIMALS = 3  # of a metric and of a loss that leave a hospital
-SECONDS_DECIMALS = -1  # tens of seconds
-LARGEST_VALUE = 1e6  # of a loss or a distance
+LARGEST_VALUE = 1e3  # of a loss or a distance in mm; a larger one is not said
+LONGEST_SECONDS = 1e6
+MOST_ENTRIES = 10**6  # of a ledger
 _BOUNDED = Number(DECIMALS, 0.0, 1.0)
 _UNBOUNDED = Number(DECIMALS, -LARGEST_VALUE, LARGEST_VALUE)
 
@@ -57,23 +61,19 @@ class SiteSchemas:
     """The schemas of all messages of one site in one study.
 
     Args:
-        name: The site's.
-        bench: Knows the study and its network.
+        session: Knows the study, its network, and how many examinations there are.
         policy: What the hospital allows.
     """
 
-    def __init__(self, name: str, bench: Workbench, policy: Policy) -> None:
-        self._name = name
+    def __init__(self, session: SiteSession, policy: Policy) -> None:
+        bench = session.bench
+        self._name = session.site.name
         self._study, self._policy = bench.study, policy
+        self._cohorts = session.cohorts
         self._fingerprint = bench.fingerprint
         self._private = bench.study.privacy.mode == "patient"
         self._arrays = update_arrays(bench)
-        self._tables = {surfaces: array_schema(bench.study, surfaces) for surfaces in (False, True)}
-
-    @property
-    def update_bytes(self) -> int:
-        """Size of the arrays of an update."""
-        return sum(spec.byte_count for arrays in self._arrays.values() for spec in arrays)
+        self._tables = {s: array_schema(bench.study, s) for s in (False, True)}
 
     def introduction(self) -> MessageSchema:
         """Return what an introduction may hold."""
@@ -94,7 +94,7 @@ class SiteSchemas:
         facts: dict[str, Rule] = {EXAMINATIONS: self._examinations, "updates": self._updates}
         header = self._header(order)
         if self._private:
-            header["ledger"] = Count()
+            header["ledger"] = Count(most=MOST_ENTRIES)
             return MessageSchema(
                 {"header": header}, {"facts": facts}, self._arrays, frozenset({"header/ledger"})
             )
@@ -103,18 +103,19 @@ class SiteSchemas:
             facts["training-loss"] = Number(None) if self._policy.simulated else _UNBOUNDED
         return MessageSchema(
             {"header": header},
-            {"facts": facts, **self._values()},
+            {"facts": facts, **self._values(self._cohorts.validation)},
             {**self._arrays, **self._sums(surfaces=False)},
             _MAY_LACK,
         )
 
     def evaluation(self, order: Order) -> MessageSchema:
         """Return what the answer to an order to evaluate may hold."""
-        header = {**self._header(order), "attempt": Exactly(0)}
+        header: dict[str, Rule] = {**self._header(order), "attempt": Exactly(0)}
+        cohort = self._cohorts.test if order.split == "test" else self._cohorts.validation
         facts: dict[str, Rule] = {} if self._private else {"seconds": self._seconds}
         return MessageSchema(
             {"header": header},
-            {"facts": facts, **self._values()},
+            {"facts": facts, **self._values(cohort)},
             self._sums(order.surfaces),
             _MAY_LACK,
         )
@@ -132,29 +133,38 @@ class SiteSchemas:
     def _examinations(self) -> Rule:
         if self._private:
             return Exactly(1)
-        cell = self._policy.smallest_cell
-        return Count(cell, cell)
+        return Exactly(rounded_down(len(self._cohorts.train), self._policy.smallest_cell))
 
     @property
     def _updates(self) -> Rule:
-        return Exactly(steps_of(self._study)) if self._private else Count()
+        if self._private:
+            return Exactly(steps_of(self._study))
+        if self._policy.simulated:
+            return Count()
+        count = rounded_down(len(self._cohorts.train), self._policy.smallest_cell)
+        return Exactly(steps_a_round(count, self._study.training))
 
     @property
     def _seconds(self) -> Rule:
-        return Number(None if self._policy.simulated else SECONDS_DECIMALS, 0.0)
+        return Number(None) if self._policy.simulated else Number(-1, 0.0, LONGEST_SECONDS)
 
     def _sums(self, surfaces: bool) -> dict[str, Schema]:
         return {"metrics": self._tables[surfaces]} if self._policy.metrics == "sums" else {}
 
-    def _values(self) -> dict[str, dict[str, Rule]]:
+    def _values(self, cohort: Cohort) -> dict[str, dict[str, Rule]]:
         if self._policy.metrics != "values":
             return {}
-        cell = self._policy.smallest_cell
-        rules: dict[str, Rule] = {EXAMINATIONS: Count(cell, cell)}
+        count = rounded_down(len(cohort), self._policy.smallest_cell)
+        rules: dict[str, Rule] = {EXAMINATIONS: Exactly(count)}
         for name in metrics_of_task(self._study):
             entry = METRICS[name]
             rules[name] = _UNBOUNDED if name == "loss" or not entry.higher_is_better else _BOUNDED
         return {"values": rules}
+
+
+def rounded_down(count: int, multiple: int) -> int:
+    """Return the multiple that is not above a count."""
+    return count // multiple * multiple
 
 
 def refusal_schema(name: str, speaks: bool) -> MessageSchema:
@@ -184,6 +194,11 @@ def update_arrays(bench: Workbench) -> dict[str, Schema]:
     if extras and study.privacy.mode != "patient":
         arrays["extras"] = extras
     return arrays
+
+
+def update_bytes(bench: Workbench) -> int:
+    """Return the size of the arrays of an update."""
+    return sum(spec.byte_count for arrays in update_arrays(bench).values() for spec in arrays)
 
 
 _MAY_LACK = frozenset(

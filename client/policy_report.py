@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.client.data.cohort import open_cohorts
-from wardround.client.message_schema import SiteSchemas
-from wardround.client.policy import Policy, open_policy
+from wardround.client.message_schema import update_bytes
+from wardround.client.policy import open_policy
 from wardround.client.policy_rules import Facts, Verdict, judge
 from wardround.client.site import Site, open_site
 from wardround.client.workbench import Workbench
@@ -40,7 +40,7 @@ def hold_against_policy(folder: Path, study: Study) -> PolicyReport:
     """
     site, policy = open_site(folder), open_policy(folder)
     problems: list[str] = []
-    facts = Facts(_patients(site, study, problems), _update_bytes(site, study, policy, problems))
+    facts = Facts(_patients(site, study, problems), _update_bytes(study, problems))
     return PolicyReport(site.name, tuple(judge(policy, study, facts)), tuple(problems))
 
 
@@ -52,9 +52,9 @@ def _patients(site: Site, study: Study, problems: list[str]) -> int | None:
         return None
 
 
-def _update_bytes(site: Site, study: Study, policy: Policy, problems: list[str]) -> int | None:
+def _update_bytes(study: Study, problems: list[str]) -> int | None:
     try:
-        return SiteSchemas(site.name, Workbench.build(study, "cpu"), policy).update_bytes
+        return update_bytes(Workbench.build(study, "cpu"))
     except InputError as error:
         problems.append(str(error))
         return None

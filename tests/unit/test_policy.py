@@ -47,7 +47,7 @@ PLAIN, PRIVATE = study_with(), study_with(mode="patient", epsilon=2.0)
 
 
 def asking(**privacy: Any) -> Study:
-    """Return the private study with another promise, unchecked: solving for noise takes a second."""
+    """Return the private study with another promise, unchecked: to solve for noise is slow."""
     return PRIVATE.model_copy(update={"privacy": PRIVATE.privacy.model_copy(update=privacy)})
 
 
