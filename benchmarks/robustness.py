@@ -34,7 +34,7 @@ from wardround.simulations.manipulations import (
     triggered_examples,
 )
 
-SITES, HOSTILE, ROUNDS, SEEDS = 11, 2, 30, 5
+SITES, HOSTILE, ROUNDS = 11, 2, 30
 EPOCHS, BATCH, RATE, HIDDEN, CLASSES, TARGET = 3, 16, 0.2, 32, 10, 0
 ATTACKS = (
     "none", "label-flip", "sign-flip", "gaussian", "alie", "inner-product", "scaling", "backdoor",
@@ -43,6 +43,7 @@ RULES = (
     "weighted-mean", "coordinate-median", "trimmed-mean", "krum", "multi-krum", "bulyan",
     "geometric-median", "centred-clipping", "norm-bounded-mean", "nnm-trimmed-mean",
 )  # fmt: skip
+PLAIN, BEST = "weighted-mean", "nnm-trimmed-mean"  # the claims are about these two
 ALIE_STRENGTH = 0.75  # the paper's z is 0.14 for 11 sites, which harms nothing
 
 
@@ -213,10 +214,12 @@ def measure(task: Task, model: Parameters) -> Outcome:
 Cells = Mapping[tuple[str, str], Sequence[Outcome]]
 
 
-def run_split(split: str, seeds: int) -> dict[tuple[str, str], list[Outcome]]:
-    """Run every rule under every attack."""
-    cells: dict[tuple[str, str], list[Outcome]] = {(r, a): [] for r in RULES for a in ATTACKS}
-    for seed in range(seeds):
+def run_split(
+    split: str, rules: Sequence[str], seeds: Sequence[int]
+) -> dict[tuple[str, str], list[Outcome]]:
+    """Run rules under every attack."""
+    cells: dict[tuple[str, str], list[Outcome]] = {(r, a): [] for r in rules for a in ATTACKS}
+    for seed in seeds:
         task = make_task(split, seed)
         for (rule, attack), outcomes in cells.items():
             outcomes.append(run(task, rule, attack, seed))
@@ -243,7 +246,7 @@ def table(cells: Cells) -> str:
     """Return accuracies as a Markdown table, mean and standard deviation over the seeds."""
     lines = ["| rule | " + " | ".join((*ATTACKS, "backdoor success")) + " |"]
     lines.append("|---" * (len(ATTACKS) + 2) + "|")
-    for rule in RULES:
+    for rule in dict.fromkeys(rule for rule, _ in cells):
         row = []
         for attack in ATTACKS:
             spread = float(np.std([o.accuracy for o in cells[rule, attack]]))
@@ -255,33 +258,35 @@ def table(cells: Cells) -> str:
 
 def verdicts(iid: Cells, skewed: Cells) -> list[tuple[str, float, bool]]:
     """Return each claim with its measured value and whether it holds."""
-    plain, best = "weighted-mean", "nnm-trimmed-mean"
     claims = []
     for attack in ("gaussian", "scaling"):
-        value = mean(iid, plain, attack, accuracy)
+        value = mean(iid, PLAIN, attack, accuracy)
         claims.append(
             (f"iid: the plain mean collapses under {attack}: <= 20 %", value, value <= 20)
         )
-    value = mean(iid, plain, "backdoor", backdoor)
+    value = mean(iid, PLAIN, "backdoor", backdoor)
     claims.append(("iid: the plain mean takes the backdoor: >= 95 %", value, value >= 95))
     for name, cells, allowed in (("iid", iid, 2.0), ("Dirichlet 0.5", skewed, 4.0)):
-        clean = mean(cells, plain, "none", accuracy)
-        worst = min(mean(cells, best, attack, accuracy) for attack in ATTACKS)
-        text = f"{name}: {best} loses at most {allowed:.0f} points to the clean plain mean"
+        clean = mean(cells, PLAIN, "none", accuracy)
+        worst = min(mean(cells, BEST, attack, accuracy) for attack in ATTACKS)
+        text = f"{name}: {BEST} loses at most {allowed:.0f} points to the clean plain mean"
         claims.append((text, clean - worst, clean - worst <= allowed))
-        value = mean(cells, best, "backdoor", backdoor)
-        claims.append((f"{name}: {best} refuses the backdoor: <= 5 %", value, value <= 5))
+        value = mean(cells, BEST, "backdoor", backdoor)
+        claims.append((f"{name}: {BEST} refuses the backdoor: <= 5 %", value, value <= 5))
     return claims
 
 
 def main() -> None:
     """Print the tables and the verdicts; exit with 1 if a claim does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--rules", default=",".join(RULES), help="besides the two of the claims")
+    arguments = parser.parse_args()
+    seeds = [int(text) for text in arguments.seeds.split(",")]
+    rules = tuple(dict.fromkeys((PLAIN, *arguments.rules.split(","), BEST)))
     torch.set_num_threads(1)
     started = time.process_time()
-    iid, skewed = run_split("iid", seeds), run_split("Dirichlet 0.5", seeds)
+    iid, skewed = (run_split(split, rules, seeds) for split in ("iid", "Dirichlet 0.5"))
     for name, cells in (("IID", iid), ("Dirichlet 0.5", skewed)):
         print(f"### {name}\n\n{table(cells)}\n")
     claims = verdicts(iid, skewed)
@@ -289,7 +294,7 @@ def main() -> None:
     for text, value, holds in claims:
         print(f"| {text} | {value:.1f} | {'yes' if holds else 'NO'} |")
     facts = describe_environment(Machine(device="cpu", engine="in-process", threads=1))
-    print(f"\n{seeds} seeds, {time.process_time() - started:.0f} s of one core. ", end="")
+    print(f"\nSeeds {arguments.seeds}, {time.process_time() - started:.0f} s of one core. ", end="")
     print("; ".join(f"{key}: {value}" for key, value in facts.items()))
     sys.exit(0 if all(holds for *_, holds in claims) else 1)
 
