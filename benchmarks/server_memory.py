@@ -84,7 +84,7 @@ class AnsweringGrid(LocalGrid):
         self._names = {node: f"site-{n:03d}" for n, node in enumerate(self._contexts)}
         self._templates = _templates(study)
         self._waiting: dict[str, Message] = {}
-        self._run_name = ""
+        self._asked = "", 0
         self.memory_before = 0
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -93,7 +93,8 @@ class AnsweringGrid(LocalGrid):
         for message in messages:
             message_id = self._number(message)
             ids.append(message_id)
-            self._run_name = str(configs_of(message.content)["order"].get("run", ""))
+            order = configs_of(message.content)["order"]
+            self._asked = str(order.get("run", "")), int(str(order.get("round", 0)))
             self._waiting[message_id] = rebuild(message.metadata, RecordDict(), None)
         return ids
 
@@ -109,11 +110,10 @@ class AnsweringGrid(LocalGrid):
             content = pack_introduction(Introduction(site, wardround.__version__, digest, 10))
             self.memory_before = reset_peak()  # the model is built when all have answered
             return content
-        number = int(message.metadata.group_id.removeprefix("round ")) if kind == TRAIN else 0
+        run, number = self._asked
         if kind != TRAIN:
-            evaluation = SiteEvaluation(site, digest, number, None, 0.0, self._run_name)
+            evaluation = SiteEvaluation(site, digest, number, None, 0.0, run)
             return pack_evaluation(evaluation)
-        run = self._run_name
         content = pack_update(SiteUpdate(site, digest, number, 0, {}, 10, 1, 0.1, 0.2, run=run))
         content["model"] = ArrayRecord(
             {

@@ -7,13 +7,13 @@ from torch import nn
 
 from wardround.client.data.cohort import Cohort
 from wardround.client.device import arranged_for, choose_device
-from wardround.client.heap import keep_freed_memory
 from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.site_state import SiteState
 from wardround.client.training.local import LocalWork
 from wardround.client.training.objective import LocalStart, Objective, under
 from wardround.client.training.objectives import personal_model
 from wardround.common.adapters import fingerprint
+from wardround.common.heap import keep_freed_memory
 from wardround.common.networks import build_network
 from wardround.common.parameters import Parameters, read_parameters
 from wardround.common.pretrained import load_base

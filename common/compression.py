@@ -7,6 +7,8 @@ arrays whose shapes both sides derive from the network: a message is checked aga
 :func:`compressed_schema` before anything is allocated.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -54,7 +56,7 @@ def update_of(model: Parameters, received: Parameters) -> Parameters:
     }
 
 
-def apply_update(received: Parameters, update: Parameters) -> Parameters:
+def apply_update(received: Mapping[str, Tensor], update: Parameters) -> Parameters:
     """Return the model that an update leads to, with the types of the received one.
 
     Args:

@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from wardround.common.errors import RunError
 from wardround.common.flower.records import arrays_of, configs_of
-from wardround.common.parameters import Parameters, from_array_record, to_array_record
+from wardround.common.parameters import Model, Parameters, from_array_record, to_array_record
 
 INTRODUCE = "query.introduce"
 TRAIN = "train"
@@ -76,8 +76,13 @@ def new_run() -> str:
     return secrets.token_hex(16)
 
 
-def pack_order(order: Order) -> RecordDict:
-    """Return the content of the message that carries an order."""
+def pack_order(order: Order, stored: Model | None = None) -> RecordDict:
+    """Return the content of the message that carries an order.
+
+    Args:
+        stored: A model that lies on disk and is sent instead of the order's own parameters, so that
+            it need not be in memory twice.
+    """
     content = RecordDict(
         {
             "order": ConfigRecord(
@@ -93,7 +98,7 @@ def pack_order(order: Order) -> RecordDict:
                     "personal": order.personal,
                 }
             ),
-            "model": to_array_record(order.parameters),
+            "model": to_array_record(order.parameters if stored is None else stored),
             "standing": _pack_standing(order.counted_round, order.ledger_counter),
         }
     )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from flwr.app import ArrayRecord
 
 Parameters = dict[str, Tensor]
+Model = Mapping[str, Tensor]  # to read only: it may lie on disk
 
 # The types a model may hold, with how they are written. NumPy has no bfloat16, so its bits travel
 # as int16; only the array's own "dtype" says what they mean.

@@ -1,11 +1,20 @@
 """The checks that an update passes before it counts; one that fails is refused by name."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import chain
 
 from wardround.common.compression import CompressionOptions, apply_update, decompress
 from wardround.common.errors import RunError
-from wardround.common.parameters import Parameters, check_schema, distance, is_finite, schema
+from wardround.common.parameters import (
+    Model,
+    Parameters,
+    Schema,
+    check_schema,
+    distance,
+    is_finite,
+    schema,
+)
 from wardround.common.study import Study
 from wardround.common.update import SiteUpdate
 
@@ -18,13 +27,19 @@ class Admission:
         run: The run that the sites were asked in.
         sent: The model that the sites were sent.
         usual_norm: Median distance that the updates of the round before went; NaN if unknown.
+        expected: Names, shapes and types of ``sent``.
     """
 
     study: Study
     run: str
     round: int
-    sent: Parameters
+    sent: Model
     usual_norm: float
+    expected: Schema = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look at the model once: it may lie on disk."""
+        object.__setattr__(self, "expected", schema(self.sent))
 
     def admit(self, update: SiteUpdate) -> tuple[Parameters, float]:
         """Return the site's model, decompressed, and how far it went from the one it was sent.
@@ -42,22 +57,21 @@ class Admission:
             msg = f"an update of another run came in round {self.round}: not counted."
             raise RunError(msg)
         model = self._model(update.parameters)
-        arrays = {**model, **update.extras}
-        infinite = [name for name, tensor in arrays.items() if not is_finite(tensor)]
+        arrays = chain(model.items(), update.extras.items())
+        infinite = [name for name, tensor in arrays if not is_finite(tensor)]
         if infinite:
             msg = f"{len(infinite)} arrays ({infinite[0]}, ...) hold NaN or infinity: not counted."
             raise RunError(msg)
         return model, self._checked_norm(model)
 
     def _model(self, arrays: Parameters) -> Parameters:
-        federation, expected = self.study.federation, schema(self.sent)
+        federation = self.study.federation
         if federation.compression == "none":
-            check_schema(arrays, expected)
+            check_schema(arrays, self.expected)
             return arrays
         options = CompressionOptions(kept_fraction=federation.kept_fraction)
-        return apply_update(
-            self.sent, decompress(arrays, federation.compression, options, expected)
-        )
+        update = decompress(arrays, federation.compression, options, self.expected)
+        return apply_update(self.sent, update)
 
     def _checked_norm(self, model: Parameters) -> float:
         limit = self.study.federation.norm_limit

@@ -7,6 +7,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from wardround.common.heap import return_freed_memory
 from wardround.common.networks import build_network
 from wardround.common.orders import new_run
 from wardround.common.parameters import read_parameters
@@ -39,6 +40,7 @@ def make_server_app(listener: Listener | None = None, outcome: Outcome | None = 
 
     @server_app.main()
     def main(grid: Grid, context: Context) -> None:
+        return_freed_memory()
         study = study_from_json(str(context.run_config["study"]))
         durable = bool(context.run_config.get("durable", True))
         store = CheckpointStore(Path(str(context.run_config["checkpoints"])), durable=durable)

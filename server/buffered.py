@@ -15,7 +15,7 @@ from flwr.app import Message
 from wardround.common.errors import RunError, WardroundError
 from wardround.common.flower.records import array_bytes
 from wardround.common.orders import TRAIN, Order, addressed, pack_order
-from wardround.common.parameters import Parameters
+from wardround.common.parameters import Model, Parameters
 from wardround.common.update import unpack_refusal, unpack_update
 from wardround.server.admission import Admission
 from wardround.server.checkpoints import Commit, Progress
@@ -46,7 +46,8 @@ class BufferedLoop(RoundLoop):
         started = time.perf_counter()
         number = before.round + 1
         tally = Tally(number)
-        commit = Commit(before, self._store.model(before.round))
+        # In memory of its own: a late answer needs it when its file is gone.
+        commit = Commit(before, dict(self._store.model(before.round)))
         self._strategy.begin(number, commit.parameters)
         self._dispatch(commit, number)
         wanted = min(self._study.federation.buffer_size or 1, len(self._nodes))
@@ -126,7 +127,7 @@ class BufferedLoop(RoundLoop):
             tally.sums[site] = update.metrics
 
 
-def _moved(model: Parameters, sent: Parameters, commit: Commit, staleness: int) -> Parameters:
+def _moved(model: Parameters, sent: Model, commit: Commit, staleness: int) -> Parameters:
     """Return the newest model moved as the site moved an older one, less far if it was older."""
     if staleness == 0:
         return model

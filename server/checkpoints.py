@@ -15,6 +15,7 @@ from pathlib import Path
 from wardround.common.errors import InputError, RunError
 from wardround.common.orders import Standing
 from wardround.common.parameters import Parameters, load_model, save_model
+from wardround.server.stored_model import StoredModel
 
 _MODEL, _STRATEGY = "model.safetensors", "strategy.safetensors"
 _STATE, _SEAL = "state.json", "commit.json"
@@ -140,16 +141,13 @@ class CheckpointStore:
         if set(state) != {f.name for f in fields(Progress)}:
             msg = f"{self.folder} is of another version of wardround: start a new run elsewhere."
             raise InputError(msg)
-        model = self.model(number)
+        model = load_model(place / _MODEL).parameters
         strategy = load_model(place / _STRATEGY).parameters if _STRATEGY in seal else {}
         return Commit(Progress(**state), model, strategy)
 
-    def model(self, number: int) -> Parameters:
-        """Return the model of a commit that was loaded, or written, before.
-
-        It is mapped from its file: a tensor takes memory when its values are read.
-        """
-        return load_model(self._place(number) / _MODEL).parameters
+    def model(self, number: int) -> StoredModel:
+        """Return the model of a commit that was loaded, or written, before; it stays on disk."""
+        return StoredModel(self._place(number) / _MODEL)
 
     def _place(self, number: int) -> Path:
         return self.folder / f"round-{number:05d}"

@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from wardround.common.errors import StudyError, known_names
-from wardround.common.parameters import Parameters
+from wardround.common.parameters import Model
 from wardround.server.strategies.bulyan import bulyan
 from wardround.server.strategies.combination import Combination, WeightedMean
 from wardround.server.strategies.coordinate_median import coordinate_median
@@ -51,7 +51,7 @@ class CombinationOptions:
             raise StudyError(msg)
 
 
-Maker = Callable[[CombinationOptions, Parameters], Combination]
+Maker = Callable[[CombinationOptions, Model], Combination]
 
 _AT_MOST_HALF = (2, 1)  # n > 2 f
 # What each rule needs: factor and extra of n >= factor * f + extra. Those absent need one site.
@@ -71,14 +71,14 @@ MINIMUMS: dict[str, Minimum] = {
 }
 
 
-def _weighted_mean(options: CombinationOptions, previous: Parameters) -> Combination:
+def _weighted_mean(options: CombinationOptions, previous: Model) -> Combination:
     return WeightedMean()
 
 
 def _counting(name: str, rule: Callable[[Tensor, Tensor, int], Tensor]) -> Maker:
     """Return a maker of a rule that is told how many sites may be hostile."""
 
-    def make(options: CombinationOptions, previous: Parameters) -> Combination:
+    def make(options: CombinationOptions, previous: Model) -> Combination:
         def told(matrix: Tensor, weights: Tensor) -> Tensor:
             return rule(matrix, weights, options.assumed_hostile)
 
@@ -87,12 +87,12 @@ def _counting(name: str, rule: Callable[[Tensor, Tensor, int], Tensor]) -> Maker
     return make
 
 
-def _clipping(options: CombinationOptions, previous: Parameters) -> Combination:
+def _clipping(options: CombinationOptions, previous: Model) -> Combination:
     told = partial(centred_clipping, radius=options.norm_bound)
     return _stacked("centred-clipping", told, options, previous)
 
 
-def _norm_bounded(options: CombinationOptions, previous: Parameters) -> Combination:
+def _norm_bounded(options: CombinationOptions, previous: Model) -> Combination:
     if options.norm_bound is not None:
         return NormBoundedMean(previous, options.norm_bound)
     return _stacked("norm-bounded-mean", partial(clipped_mean, radius=None), options, previous)
@@ -102,7 +102,7 @@ def _stacked(
     name: str,
     rule: Callable[[Tensor, Tensor], Tensor],
     options: CombinationOptions,
-    previous: Parameters,
+    previous: Model,
 ) -> Combination:
     return StackedCombination(
         rule, previous, MINIMUMS[name], options.assumed_hostile, options.weight_cap
@@ -124,7 +124,7 @@ COMBINATIONS: dict[str, Maker] = {
 }
 
 
-def make_combination(name: str, options: CombinationOptions, previous: Parameters) -> Combination:
+def make_combination(name: str, options: CombinationOptions, previous: Model) -> Combination:
     """Return a fresh combination for one round.
 
     Raises:

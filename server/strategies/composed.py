@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from wardround.common.parameters import Parameters, check_schema
+from wardround.common.parameters import Model, Parameters, check_schema
 from wardround.common.sharing import Layout, extras_schema
 from wardround.common.strategy import FLOWER, StrategyPlan, plan_of
 from wardround.common.study import Study
@@ -45,15 +45,15 @@ class ComposedStrategy:
         self._step = make_server_step(setting.plan, self._learnt)
         wanted = setting.plan.objective == "control-variates"
         self._control = ControlVariates(self._learnt) if wanted else None
-        self._start: Parameters = {}
-        self._latest: Parameters = {}
+        self._start: Model = {}
+        self._latest: Model = {}
         self._weight = 0
 
     def waves(self, sites: Sequence[Site]) -> Sequence[Sequence[Site]]:
         """Return all sites at once, or one after the other where the model visits them in turn."""
         return [[site] for site in sites] if self._in_turn else [sites]
 
-    def begin(self, number: int, parameters: Parameters) -> None:
+    def begin(self, number: int, parameters: Model) -> None:
         """Forget the updates of a round that did not end."""
         self._start = self._latest = parameters
         self._weight = 0
@@ -62,7 +62,7 @@ class ComposedStrategy:
         if self._control is not None:
             self._control.begin(parameters)
 
-    def model(self) -> Parameters:
+    def model(self) -> Model:
         """Return the round's model; where it visits the sites in turn, the last one's."""
         return self._latest
 
@@ -126,7 +126,7 @@ def make_strategy(study: Study, layout: Layout, examinations: Sequence[int]) -> 
     return ComposedStrategy(Setting(plan, study.training, layout, population))
 
 
-def _combination(setting: Setting, model: Parameters) -> Combination:
+def _combination(setting: Setting, model: Model) -> Combination:
     plan, learnt = setting.plan, setting.layout.learnt
     own: dict[str, Callable[[], Combination]] = {
         "mean": Mean,

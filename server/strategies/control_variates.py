@@ -2,7 +2,7 @@
 
 import torch
 
-from wardround.common.parameters import Parameters
+from wardround.common.parameters import Model, Parameters
 from wardround.common.sharing import CONTROL
 from wardround.common.update import SiteUpdate
 
@@ -19,7 +19,7 @@ class ControlVariates:
         self._variate: Parameters = {}
         self._change: Parameters = {}
 
-    def begin(self, model: Parameters) -> None:
+    def begin(self, model: Model) -> None:
         """Forget the updates of a round that did not end."""
         self._change = {}
         for name in model:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from torch import Tensor
 
 from wardround.common.errors import RunError
-from wardround.common.parameters import Parameters
+from wardround.common.parameters import Model, Parameters
 from wardround.common.sharing import RECEIVED_LOSS
 from wardround.common.study_sections import TrainingSection
 from wardround.common.update import SiteUpdate
@@ -44,9 +44,7 @@ class NormalisedMean:
 
     streams = True
 
-    def __init__(
-        self, model: Parameters, learnt: frozenset[str], training: TrainingSection
-    ) -> None:
+    def __init__(self, model: Model, learnt: frozenset[str], training: TrainingSection) -> None:
         self._model = model
         self._learnt = learnt
         self._momentum = training.momentum
@@ -102,7 +100,7 @@ class FairMean:
     streams = True
 
     def __init__(
-        self, model: Parameters, learnt: frozenset[str], learning_rate: float, fairness: float
+        self, model: Model, learnt: frozenset[str], learning_rate: float, fairness: float
     ) -> None:
         self._model = model
         self._learnt = learnt

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from wardround.common.errors import RunError
-from wardround.common.parameters import Parameters, distance
+from wardround.common.parameters import Model, Parameters, distance
 from wardround.common.update import SiteUpdate
 from wardround.server.strategies.combination import WeightedMean
 from wardround.server.strategies.site_weights import weighted_mean
@@ -64,7 +64,7 @@ class NormBoundedMean:
 
     streams = True
 
-    def __init__(self, previous: Parameters, norm_bound: float) -> None:
+    def __init__(self, previous: Model, norm_bound: float) -> None:
         self._previous = previous
         self._bound = norm_bound
         self._mean = WeightedMean()
@@ -93,6 +93,6 @@ class NormBoundedMean:
         for name, tensor in parameters.items():
             if tensor.is_floating_point():
                 start = self._previous[name]
-                yield name, start + (tensor - start) * factor
+                yield name, (tensor - start).mul_(factor).add_(start)
             else:
                 yield name, tensor

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from wardround.common.parameters import Parameters
+from wardround.common.parameters import Model, Parameters
 from wardround.common.strategy import StrategyPlan
 from wardround.server.strategies.yogi import Yogi
 
@@ -21,7 +21,7 @@ _Build = Callable[[list[Tensor], StrategyPlan], torch.optim.Optimizer]
 class ServerStep(Protocol):
     """Makes the next model, and remembers what it needs to."""
 
-    def apply(self, model: Parameters, combined: Parameters, answered: float) -> Parameters:
+    def apply(self, model: Model, combined: Parameters, answered: float) -> Parameters:
         """Return the next model.
 
         Args:
@@ -40,7 +40,7 @@ class ServerStep(Protocol):
 class Replace:
     """The combined model is the next one (FedAvg)."""
 
-    def apply(self, model: Parameters, combined: Parameters, answered: float) -> Parameters:
+    def apply(self, model: Model, combined: Parameters, answered: float) -> Parameters:
         """Return the combined model."""
         return combined
 
@@ -61,22 +61,22 @@ class OptimiserStep:
         self._learnt = learnt
         self._state: dict[str, dict[str, Tensor]] = {}
 
-    def apply(self, model: Parameters, combined: Parameters, answered: float) -> Parameters:
-        """Return the model after one step along the pseudo-gradient."""
-        names = [name for name in model if name in self._learnt]
-        weights = [model[name].clone() for name in names]
-        for name, weight in zip(names, weights, strict=True):
+    def apply(self, model: Model, combined: Parameters, answered: float) -> Parameters:
+        """Return the model after one step along the pseudo-gradient.
+
+        Tensor by tensor, since these optimisers take each for itself: only one is held twice.
+        """
+        for name in [name for name in model if name in self._learnt]:
+            weight = model[name].clone()
             weight.grad = weight - combined[name]
-        optimiser = self._build(weights, self._plan)
-        for name, weight in zip(names, weights, strict=True):
+            optimiser = self._build([weight], self._plan)
             if name in self._state:
                 optimiser.state[weight] = self._state[name]
-        optimiser.step()
-        self._state = {
-            name: {key: value for key, value in optimiser.state[weight].items() if _kept(value)}
-            for name, weight in zip(names, weights, strict=True)
-        }
-        return {**combined, **{n: w.detach() for n, w in zip(names, weights, strict=True)}}
+            optimiser.step()
+            left = optimiser.state[weight].items()
+            self._state[name] = {key: value for key, value in left if _kept(value)}
+            combined[name] = weight.detach()
+        return combined
 
     def state(self) -> Parameters:
         """Return the optimiser's tensors, as ``key/parameter``."""
@@ -107,7 +107,7 @@ class DynamicStep:
         self._learnt = learnt
         self._drift: Parameters = {}
 
-    def apply(self, model: Parameters, combined: Parameters, answered: float) -> Parameters:
+    def apply(self, model: Model, combined: Parameters, answered: float) -> Parameters:
         """Return the combined model, moved against the drift of all rounds so far."""
         following = dict(combined)
         for name in model:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from wardround.common.errors import RunError
-from wardround.common.parameters import Parameters
+from wardround.common.parameters import Model, Parameters
 from wardround.common.update import SiteUpdate
 from wardround.server.strategies.site_weights import capped_weights, outvoted_weights
 
@@ -63,13 +63,13 @@ class StackedCombination:
     def __init__(
         self,
         rule: Rule,
-        previous: Parameters,
+        previous: Model,
         minimum: Minimum,
         assumed_hostile: int,
         weight_cap: float | None,
     ) -> None:
         self._rule = rule
-        self._previous = previous
+        self._previous = dict(previous)  # read through again and again
         self._minimum = minimum
         self._hostile = assumed_hostile
         self._cap = weight_cap

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wardround.common.errors import RunError
 from wardround.common.flower.local import Run, empty_run
 from wardround.common.flower.logs import quieten_flower
-from wardround.common.parameters import Parameters, from_array_record, to_array_record
+from wardround.common.parameters import Model, Parameters, from_array_record, to_array_record
 from wardround.common.strategy import FLOWER, StrategyPlan
 from wardround.common.update import SiteUpdate
 from wardround.server.strategies.combination import WeightedMean
@@ -48,11 +48,11 @@ class StockStrategy:
         """Return all sites at once."""
         return [sites]
 
-    def begin(self, number: int, parameters: Parameters) -> None:
+    def begin(self, number: int, parameters: Model) -> None:
         """Tell it the round and the model."""
-        self._number, self._model, self._replies = number, parameters, []
+        self._number, self._model, self._replies = number, dict(parameters), []
         self._others = WeightedMean()
-        arrays = to_array_record(self._for_it(parameters))
+        arrays = to_array_record(self._for_it(self._model))
         with quieten_flower(logging.WARNING):
             list(self._strategy.configure_train(number, arrays, ConfigRecord(), self._grid))
 

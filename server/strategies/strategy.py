@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from wardround.common.parameters import Parameters
+from wardround.common.parameters import Model, Parameters
 from wardround.common.update import SiteUpdate
 
 Site = TypeVar("Site")
@@ -15,10 +15,10 @@ class Strategy(Protocol):
     def waves(self, sites: Sequence[Site]) -> Sequence[Sequence[Site]]:
         """Return who works at the same time, and in which order; one wave unless in turn."""
 
-    def begin(self, number: int, parameters: Parameters) -> None:
+    def begin(self, number: int, parameters: Model) -> None:
         """Prepare for a round, which starts from this model."""
 
-    def model(self) -> Parameters:
+    def model(self) -> Model:
         """Return the model that the next wave of this round is sent."""
 
     def extras(self) -> Parameters:

@@ -1,0 +1,37 @@
+"""What becomes of freed memory: kept warm in a process that trains, given back in a server."""
+
+import ctypes
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt(3)
+_KEPT_BYTES = 2**30
+_LARGEST_IN_HEAP_BYTES = 32 * 2**20  # the most that glibc accepts
+_RETURNED_BYTES = 2**20
+
+
+def keep_freed_memory() -> None:
+    """Tell the C library to reuse memory rather than to give it back; does nothing elsewhere.
+
+    A training step allocates and frees the same few megabytes. glibc hands such blocks back to the
+    kernel and asks for zeroed ones at the next step: 200,000 to 350,000 page faults in the
+    reference job where a fresh process of plain torch has 70,000, which made its rounds a tenth to
+    a third slower.
+    """
+    _set(_TRIM_THRESHOLD, _KEPT_BYTES)
+    _set(_MMAP_THRESHOLD, _LARGEST_IN_HEAP_BYTES)
+
+
+def return_freed_memory() -> None:
+    """Tell the C library to give large blocks back at once; does nothing elsewhere.
+
+    A server frees one model after the other. glibc learns from that to keep them, in pieces that
+    the next one does not fit: the server's peak was up to twice what it used. A process that
+    trains too, as in a simulation without workers, sets the opposite afterwards.
+    """
+    _set(_MMAP_THRESHOLD, _RETURNED_BYTES)
+
+
+def _set(parameter: int, value: int) -> None:
+    try:
+        ctypes.CDLL(None).mallopt(parameter, value)
+    except (OSError, AttributeError):
+        return
