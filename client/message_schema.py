@@ -184,13 +184,15 @@ def refusal_schema(name: str, speaks: bool) -> MessageSchema:
 
 def update_arrays(bench: Workbench) -> dict[str, Schema]:
     """Return the arrays of an update, as the study's network, strategy and compression imply."""
-    study = bench.study
-    whole = bench.network.state_dict()
-    shared = {name: whole[name] for name in bench.layout.shared}
+    study, layout = bench.study, bench.layout
+    whole, names = bench.network.state_dict(), layout.shared
+    if study.privacy.mode == "patient":  # a running mean is of the patients, and has no noise
+        names = tuple(name for name in names if name in layout.learnt or name in layout.frozen)
+    shared = {name: whole[name] for name in names}
     options = CompressionOptions(kept_fraction=study.federation.kept_fraction)
     kind, model = study.federation.compression, schema(shared)
     arrays = {"model": model if kind == "none" else compressed_schema(model, kind, options)}
-    extras = extras_schema(bench.plan, bench.layout, shared)
+    extras = extras_schema(bench.plan, layout, shared)
     if extras and study.privacy.mode != "patient":
         arrays["extras"] = extras
     return arrays
