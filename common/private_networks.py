@@ -16,11 +16,17 @@ class PrivateNetwork:
             the other patients of the batch. "default" is among them where the network's own is.
         method: A name of ``client.privacy.gradients.METHODS``: the fastest exact one, measured.
         note: What a person should know; empty where there is nothing.
+        volume_method: The method for volumes, if another one is faster there.
     """
 
     normalisations: tuple[str, ...]
     method: str
     note: str = ""
+    volume_method: str | None = None
+
+    def method_for(self, dimensions: int) -> str:
+        """Return the method for images of 2 or 3 dimensions, or a table (0)."""
+        return self.volume_method or self.method if dimensions == 3 else self.method
 
 
 _OWN_IS_SAFE = ("default", "group", "instance")
@@ -40,6 +46,6 @@ PRIVATE_NETWORKS: dict[str, PrivateNetwork] = {
     "resnet18": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
     "resnet50": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
     "efficientnet-b0": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
-    "vit": PrivateNetwork(("default",), "vmap", _WHOLE_NOTE),
-    "swin-unetr": PrivateNetwork(_OWN_IS_SAFE, "vmap", _WHOLE_NOTE),
+    "vit": PrivateNetwork(("default",), "vmap", _WHOLE_NOTE, "loop"),
+    "swin-unetr": PrivateNetwork(_OWN_IS_SAFE, "vmap", _WHOLE_NOTE, "loop"),
 }

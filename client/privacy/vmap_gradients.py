@@ -27,7 +27,8 @@ def vmap_clipped_sum(
     def loss(
         weights: Mapping[str, Tensor], inputs: tuple[Tensor, ...], targets: Tensor, share: Tensor
     ) -> Tensor:
-        return (per_sample_loss(functional_call(network, dict(weights), inputs), targets)) @ share
+        losses = per_sample_loss(functional_call(network, dict(weights), inputs), targets)
+        return losses @ share.to(losses.dtype)
 
     gradients = vmap(grad(loss), in_dims=(None, 0, 0, 0), randomness="different")(
         weights,

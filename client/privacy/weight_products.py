@@ -19,7 +19,7 @@ from wardround.client.privacy.owners import Owners
 
 # Measured on one core, in multiplications of a convolution: what writing and reading one number of
 # a patient's gradient costs while those of all patients fit the cache, and beyond.
-_COST_OF_A_NUMBER, _COST_BEYOND_CACHE = 100, 200
+_COST_OF_A_NUMBER, _COST_BEYOND_CACHE = 120, 200
 _NUMBERS_IN_CACHE = 5_000_000
 # A ghost norm is in float64, because it cancels where a gradient is small beside its terms.
 _COST_OF_DOUBLE = 6
