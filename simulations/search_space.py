@@ -22,6 +22,18 @@ _FIXED = {
     "data.classes": "it decides what is measured",
 }
 
+# What people write for a key; a report says which key it was read as.
+ALIASES = {
+    "training.lr": "training.learning_rate",
+    "training.bs": "training.batch_size",
+    "training.wd": "training.weight_decay",
+    "training.epochs": "training.local_epochs",
+    "training.steps": "training.local_steps",
+    "training.optimizer": "training.optimiser",
+    "federation.server_lr": "federation.options.server_learning_rate",
+}
+_SHOWN = 3  # known keys that are named beside an unknown one
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -75,6 +87,12 @@ def parse_parameters(texts: Sequence[str], study: Study) -> tuple[Parameter, ...
     return parameters
 
 
+def read_aliases(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return a sentence for each parameter whose key was written in another way."""
+    written = [text.partition("=")[0].strip() for text in texts]
+    return tuple(f"{key} was read as {ALIASES[key]}." for key in written if key in ALIASES)
+
+
 def chosen_value(parameter: Parameter, drawn: object) -> Any:  # any TOML value
     """Return the study's value for what the sampler has drawn."""
     return json.loads(str(drawn)) if isinstance(parameter, Choice) else drawn
@@ -88,6 +106,7 @@ def _parse(text: str) -> Parameter:
             "e.g. training.batch_size=8,16,32"
         )
         raise InputError(msg)
+    key = ALIASES.get(key, key)
     annotation = _annotation_of(key)
     return _range(key, values, annotation) if ".." in values else _choice(key, values)
 
@@ -201,15 +220,23 @@ def _leaves(annotation: object) -> Iterator[object]:
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:
-    """Return the sentence for an unknown key, which may be an abbreviation (``lr``)."""
+    """Return the sentence for an unknown key, with those it may be meant for."""
     section, _, name = key.rpartition(".")
-    nearby = [k for k in known if k.rpartition(".")[0] == section] or list(known)
+    beside = sorted(k for k in known if k.rpartition(".")[0] == section)
+    nearby, cutoff = (beside, 0.5) if beside else (sorted(known), 0.75)
     meant = [k for k in nearby if _abbreviates(name, k.rpartition(".")[2])]
-    close = [*meant, *get_close_matches(key, nearby, n=1), *get_close_matches(key, known, n=1)]
-    hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(sorted(nearby))}."
+    ends = {k.rpartition(".")[2]: k for k in nearby}
+    alike = [ends[end] for end in get_close_matches(name, ends, cutoff=cutoff)]
+    alike += get_close_matches(key, known, n=1)
+    close = [repr(k) for k in dict.fromkeys([*meant, *alike])][:_SHOWN]
+    hint = f"did you mean {_either(close)}?" if close else f"known here: {', '.join(nearby)}."
     return f"--param {key} is not a key of a study: {hint}"
 
 
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
 def _abbreviates(short: str, name: str) -> bool:
-    """Return whether the letters are a name's first ones, e.g. ``lr`` of ``learning_rate``."""
+    """Return whether the letters are a name's first ones, e.g. ``md`` of ``max_depth``."""
     return short.replace("_", "") == "".join(word[:1] for word in name.split("_"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from wardround.simulations.report.page import FOLDER, content_hash, load_plotly, load_template
 from wardround.simulations.report.sweep_figures import draw_course, draw_slices
 from wardround.simulations.report.wording import metric_title, number, sentence_title
+from wardround.simulations.search_space import read_aliases
 from wardround.simulations.sweep_folder import SweepContents, Trial, print_value
 
 
@@ -57,6 +58,7 @@ def explain(contents: SweepContents) -> list[str]:
         "is somewhat flattering: differences of the size that another seed makes mean nothing, and "
         "only a run on the test patients, which no trial has seen, says what the values are worth."
     ]
+    sentences.extend(read_aliases(contents.facts.parameters))
     done, planned = len(contents.trials), contents.facts.trials
     if done < planned:
         sentences.append(f"The sweep is not finished: {done} of {planned} trials are done.")

@@ -20,6 +20,7 @@ from wardround.simulations.sweep_folder import Trial
 from wardround.simulations.sweep_journal import Journal
 
 LEARNING_RATE = "training.learning_rate=1e-4..1e-1:log"
+SHORT = "training.lr=1e-4..1e-1:log"
 BATCH_SIZE = "training.batch_size=2,4"
 ALONE = Machine(engine="in-process", threads=1)
 
@@ -56,7 +57,7 @@ def test_three_trials_leave_a_table_a_study_and_a_page(
 ) -> None:
     out = tmp_path / "sweep"
     said = wardround(
-        *("sweep", tiny_study.study, "--param", LEARNING_RATE, "--param", BATCH_SIZE),
+        *("sweep", tiny_study.study, "--param", SHORT, "--param", BATCH_SIZE),
         *("--trials", 3, "--out", out, "--engine", "in-process"),
     )
     assert said.code == 0, said.err
@@ -64,6 +65,7 @@ def test_three_trials_leave_a_table_a_study_and_a_page(
     assert [row["trial"] for row in table] == ["1", "2", "3"]
     assert {row["status"] for row in table} == {"finished"}
     assert "trial 3 of 3" in said.err
+    assert "training.lr was read as training.learning_rate." in " ".join(said.out.split())
     best = max(table, key=lambda row: float(row["value"]))
     study = load_study(out / "best-study.toml")
     assert study.training.batch_size == int(best["training.batch_size"])
@@ -76,6 +78,7 @@ def test_three_trials_leave_a_table_a_study_and_a_page(
     for part in page.split('<script type="application/json">')[1:]:
         assert json.loads(part.partition("</script>")[0])["data"]
     assert f"wardround simulate {out}/best-study.toml" in page
+    assert "training.lr was read as training.learning_rate." in page
     assert "CANARY" not in page + said.out + said.err
     # No trial has looked at the test patients, and none leaves its models behind.
     logs = [path.read_text(encoding="utf-8") for path in out.glob("trials/*/log.jsonl")]

@@ -4,7 +4,15 @@ import pytest
 
 from wardround.common.errors import InputError, StudyError
 from wardround.common.study import Study, parse_study
-from wardround.simulations.search_space import Choice, Range, chosen_value, parse_parameters
+from wardround.simulations.search_space import (
+    ALIASES,
+    Choice,
+    Range,
+    _keys,
+    chosen_value,
+    parse_parameters,
+    read_aliases,
+)
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +63,10 @@ def test_values_come_back_as_they_were_meant(study: Study, text: str, values: li
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("training.lr=1e-4..1e-1", r"did you mean 'training\.learning_rate'"),
-        ("training.bs=8,16", r"did you mean 'training\.batch_size'"),
+        ("training.learn_rate=1e-4..1e-1", r"did you mean 'training\.learning_rate'"),
+        ("training.gc=1,2", r"did you mean 'training\.gradient_clip'"),
+        ("training.local=8,16", r"'training\.local_steps'.*'training\.local_epochs'"),
+        ("weather.rain=1,2", r"known here: .*training\.batch_size"),
         ("training.batch_sise=8,16", r"did you mean 'training\.batch_size'"),
         ("batch_size=8,16", r"did you mean 'training\.batch_size'"),
         ("training.learning_rate=1..0.1", r"1 is not below .* 0\.1: write 0\.1\.\.1\."),
@@ -92,6 +102,28 @@ def test_a_value_the_study_refuses_is_refused_before_the_first_trial(
 ) -> None:
     with pytest.raises(StudyError, match="cannot be"):
         parse_parameters([text], study)
+
+
+def test_the_usual_abbreviations_are_read_and_said(study: Study) -> None:
+    texts = ["training.lr=1e-4..1e-1:log", "training.optimizer=adam,sgd", "model.dropout=0..0.5"]
+    rate, optimiser, _ = parse_parameters(texts, study)
+    assert rate == Range("training.learning_rate", 1e-4, 1e-1, is_whole=False, is_log=True)
+    assert optimiser.key == "training.optimiser"
+    assert read_aliases(texts) == (
+        "training.lr was read as training.learning_rate.",
+        "training.optimizer was read as training.optimiser.",
+    )
+
+
+def test_every_abbreviation_is_of_a_key_and_is_none_itself() -> None:
+    keys = dict(_keys(Study))
+    assert all(key in keys for key in ALIASES.values())
+    assert not any(alias in keys for alias in ALIASES)
+
+
+def test_a_key_and_its_abbreviation_are_the_same_key(study: Study) -> None:
+    with pytest.raises(InputError, match=r"training\.batch_size is given twice"):
+        parse_parameters(["training.bs=8,16", "training.batch_size=32,64"], study)
 
 
 def test_the_same_key_twice_is_refused(study: Study) -> None:
