@@ -158,7 +158,11 @@ def _print_entries(entries: "list[Entry]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("", "time", "what", "verdict", "study", "round", "bytes", "SHA-256")
+    table = Table()
+    for title in ("", "time", "what", "verdict"):
+        table.add_column(title, overflow="fold", no_wrap=title in ("what", "verdict"))
+    for title in ("study", "round", "bytes", "SHA-256"):
+        table.add_column(title)
     for entry in entries:
         event = entry.event
         round_ = f"{event.round}.{event.attempt}" if event.run else ""
