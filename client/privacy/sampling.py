@@ -8,8 +8,8 @@ from torch import Generator, Tensor
 
 from wardround.client.data.cohort import Cohort
 from wardround.client.privacy.patient_batch import PatientBatch
-from wardround.client.privacy.randomness import Randomness
 from wardround.common.privacy_plan import PrivacyPlan
+from wardround.common.private_randomness import Randomness
 from wardround.common.study_sections import TrainingSection
 
 

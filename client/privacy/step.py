@@ -11,7 +11,6 @@ from wardround.client.privacy.gradients import clipped_gradient_sum
 from wardround.client.privacy.loop_gradients import trained_parameters
 from wardround.client.privacy.noise import noised_mean
 from wardround.client.privacy.patient_batch import PatientBatch
-from wardround.client.privacy.randomness import Randomness
 from wardround.client.privacy.safe_start import checked_loss
 from wardround.client.privacy.sampling import ExampleChoice, PatientSampler
 from wardround.client.training.local import LocalWork
@@ -20,6 +19,7 @@ from wardround.client.training.objective import LocalStart, Objective
 from wardround.client.training.optimisers import learning_rate_at
 from wardround.common.parameters import Parameters
 from wardround.common.privacy_plan import PrivacyPlan
+from wardround.common.private_randomness import Randomness
 from wardround.common.seeds import seed_dropout
 
 # What the loss of a private step is said to be. It would tell of a few patients with no noise upon

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.patient_batch import PatientBatch
-from wardround.client.privacy.randomness import Randomness
+from wardround.common.private_randomness import Randomness
 from wardround.simulations.attacks import analytic
 from wardround.simulations.attacks.canary_audit import audit_plan
 from wardround.simulations.attacks.findings import (

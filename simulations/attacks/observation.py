@@ -13,8 +13,8 @@ from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients import clipped_gradient_sum
 from wardround.client.privacy.noise import noised_mean
 from wardround.client.privacy.patient_batch import PatientBatch
-from wardround.client.privacy.randomness import Randomness
 from wardround.common.privacy_plan import PrivacyPlan
+from wardround.common.private_randomness import Randomness
 
 Gradients = dict[str, Tensor]
 SampleLosses = Callable[[Tensor, Tensor], Tensor]

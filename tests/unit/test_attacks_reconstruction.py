@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.patient_batch import PatientBatch
-from wardround.client.privacy.randomness import Randomness
 from wardround.client.training.losses import MeanLoss, cross_entropy
 from wardround.common.privacy_plan import PrivacyPlan
+from wardround.common.private_randomness import Randomness
 from wardround.simulations.attacks.analytic import first_linear_layer, read_image, read_units
 from wardround.simulations.attacks.gradient_matching import (
     GEIPING,

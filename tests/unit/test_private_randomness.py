@@ -10,10 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.client.privacy.noise import grid_step, noised_mean
-from wardround.client.privacy.randomness import KEY_BYTES, Randomness
+from wardround.client.privacy.noise import noised_mean
 from wardround.common.errors import RunError
+from wardround.common.gaussian_noise import grid_step
 from wardround.common.privacy_plan import PrivacyPlan
+from wardround.common.private_randomness import KEY_BYTES, Randomness
 
 
 def plan_of(noise: float = 1.0, clip: float = 1.0, expected: int = 1) -> PrivacyPlan:

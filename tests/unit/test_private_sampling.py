@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort, open_cohorts
-from wardround.client.privacy.randomness import Randomness
 from wardround.client.privacy.sampling import ExampleChoice, PatientSampler
 from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.site import open_site
@@ -26,6 +25,7 @@ from wardround.common.networks import build_network
 from wardround.common.parameters import read_parameters
 from wardround.common.privacy_plan import PrivacyPlan
 from wardround.common.private_networks import PRIVATE_NETWORKS
+from wardround.common.private_randomness import Randomness
 from wardround.common.sharing import layout_of
 from wardround.common.strategy import plan_of
 from wardround.common.study import parse_study

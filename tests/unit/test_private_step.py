@@ -15,7 +15,6 @@ from wardround.client.data.batch import Batch
 from wardround.client.privacy import step
 from wardround.client.privacy.loop_gradients import loop_clipped_sum, trained_parameters
 from wardround.client.privacy.patient_batch import PatientBatch
-from wardround.client.privacy.randomness import KEY_BYTES, Randomness
 from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.training.local import LocalWork
 from wardround.client.training.losses import MeanLoss, cross_entropy
@@ -25,6 +24,7 @@ from wardround.client.training.span import Span
 from wardround.common.errors import RunError
 from wardround.common.parameters import read_parameters
 from wardround.common.privacy_plan import PrivacyPlan
+from wardround.common.private_randomness import KEY_BYTES, Randomness
 from wardround.common.sharing import layout_of
 from wardround.common.strategy import plan_from
 from wardround.common.study_sections import FederationSection, TrainingSection
