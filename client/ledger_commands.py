@@ -100,14 +100,17 @@ def _read_report(site: Path) -> "LedgerReport":
 def _print(report: "LedgerReport") -> None:
     from rich.console import Console
 
+    from wardround.client.policy import NO_LIMIT
+
     console = Console()
     for dataset in report.datasets:
-        console.print(
-            f"Data set {dataset.dataset}: epsilon {dataset.epsilon:.4g} of {dataset.cap:g} is "
-            f"spent at delta {dataset.delta:g}, {dataset.remaining:.4g} is left.",
-            markup=False,
-            style="bold",
+        told = f"Data set {dataset.dataset}: epsilon {dataset.epsilon:.4g} is spent at delta "
+        told += f"{dataset.delta:g}; " + (
+            "a simulated site has no cap."
+            if dataset.cap >= NO_LIMIT
+            else f"{dataset.remaining:.4g} of {dataset.cap:g} is left."
         )
+        console.print(told, markup=False, style="bold")
     if report.datasets:
         console.print(_table(report))
     console.print(

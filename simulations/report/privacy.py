@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wardround.client.policy import NO_LIMIT
 from wardround.common.errors import WardroundError
 from wardround.common.privacy_plan import plan_privacy
 from wardround.common.privacy_words import limits_words, promise_words
@@ -58,7 +59,7 @@ def _tabulate_spent(rows: Sequence[PrivacyRow]) -> Table | None:
             (
                 Cell(_epsilon(row.epsilon)),
                 Cell(f"{row.delta:g}"),
-                Cell(_epsilon(row.cap)),
+                Cell("none" if row.cap >= NO_LIMIT else _epsilon(row.cap)),
                 Cell(str(row.charged)),
                 Cell(str(row.released)),
                 Cell(str(row.steps)),
@@ -108,7 +109,8 @@ def _cost_sentence(contents: RunContents) -> str:
         parts.append(
             f"{sentence_title(metric)} on test patients is {number(private, metric)} with privacy "
             f"and {number(without, metric)} without it, a difference of "
-            f"{signed(private - without, metric)} (mean over {len(costs)} hospitals)."
+            f"{signed(private - without, metric)} (mean over {len(costs)} hospitals). The models "
+            "trained alone and on pooled data have no privacy either."
         )
     return " ".join(parts) or "This run has not come far enough to say what privacy cost."
 
