@@ -1,10 +1,12 @@
 """Every strategy beside own-data and pooled training, at the same budget, over several seeds.
 
 Runs ``wardround simulate`` once a study, strategy and seed, and goes on where it stopped. The
-first strategy's run trains the comparison models, the others only the federation.
+first strategy's run trains the comparison models, the others only the federation. A strategy may
+bring options of its own after ``@``, several with ``;`` between them.
 
     python -m benchmarks.strategies --data-root DATA --out runs/strategies \
-        --study heart-disease --strategies fedavg,fedprox,scaffold --seeds 0,1,2
+        --study heart-disease --seeds 0,1,2 \
+        --strategies 'fedavg,fedprox,fedadam@federation.options.server_learning_rate=0.1'
 """
 
 import argparse
@@ -18,6 +20,8 @@ from pathlib import Path
 
 from benchmarks.processes import machine
 
+Sites = list[dict[str, float | None]]  # of a run, each with its metric by model
+
 FLAGS = ("--engine", "in-process", "--threads", "1", "--json")
 
 
@@ -30,11 +34,17 @@ class Job:
     seed: int
     out: Path
     compare: bool
+    own: tuple[str, ...]
     changes: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """The strategy with what it sets itself, not what all of them share."""
+        return self.strategy + (f" ({'; '.join(self.own)})" if self.own else "")
 
     def command(self, data_root: str) -> list[str]:
         """Return the command line."""
-        changes = (f'federation.strategy="{self.strategy}"', *self.changes)
+        changes = (f'federation.strategy="{self.strategy}"', *self.changes, *self.own)
         return [
             *(sys.executable, "-m", "wardround.cli", "simulate", self.study),
             *("--data-root", data_root, "--seed", str(self.seed), "--out", str(self.out)),
@@ -66,15 +76,15 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
     jobs = []
     for seed in (int(text) for text in arguments.seeds.split(",")):
         for number, name in enumerate(arguments.strategies.split(",")):
-            # A strategy may bring its own options: fedadam:training.learning_rate=0.01;...
-            strategy, _, own = name.partition("@")
-            changes = (*arguments.changes, *(own.split(";") if own else ()))
+            strategy, _, text = name.partition("@")
+            own = tuple(text.split(";")) if text else ()
             folder = arguments.out / arguments.study / f"{name.replace('/', '-')[:80]}-{seed}"
-            jobs.append(Job(arguments.study, strategy, seed, folder, number == 0, changes))
+            changes = tuple(arguments.changes)
+            jobs.append(Job(arguments.study, strategy, seed, folder, number == 0, own, changes))
     return jobs
 
 
-def _run(job: Job, data_root: str) -> dict[str, object] | None:
+def _run(job: Job, data_root: str) -> Sites | None:
     summary = job.out / "summary.json"
     if not summary.exists():
         done = subprocess.run(job.command(data_root), capture_output=True, text=True, check=False)
@@ -82,29 +92,44 @@ def _run(job: Job, data_root: str) -> dict[str, object] | None:
             print(f"{job.out.name}: {done.stderr.strip()[-300:]}", file=sys.stderr)
             return None
         summary.write_text(done.stdout)
-    return dict(json.loads(summary.read_text()))
+    return list(json.loads(summary.read_text())["sites"])
 
 
-def _print_table(jobs: list[Job], results: list[dict[str, object] | None]) -> None:
-    rows: dict[str, list[tuple[float, float]]] = {}
+def _print_table(jobs: list[Job], results: list[Sites | None]) -> None:
+    rows: dict[str, dict[int, tuple[float, float]]] = {}
     for job, result in zip(jobs, results, strict=True):
         if result is None:
             continue
         if job.compare:
             for name in ("alone", "pooled"):
-                rows.setdefault(name, []).append(_mean_and_worst(result, name))
-        label = job.strategy + ("" if not job.changes else " (" + "; ".join(job.changes) + ")")
-        rows.setdefault(label, []).append(_mean_and_worst(result, "federated"))
-    print("| strategy | mean over sites | worst site | seeds |\n|---|---|---|---|")
-    for name, values in rows.items():
-        means, worst = ([pair[i] for pair in values] for i in (0, 1))
-        print(f"| {name} | {_spread(means)} | {_spread(worst)} | {len(values)} |")
+                rows.setdefault(name, {})[job.seed] = _mean_and_worst(result, name)
+        rows.setdefault(job.label, {})[job.seed] = _mean_and_worst(result, "federated")
+    first = rows.get(jobs[0].label, {})
+    print(f"| strategy | mean over sites | beside {jobs[0].label} | worst site | seeds |")
+    print("|---|---|---|---|---|")
+    for label, values in rows.items():
+        means, worst = ([pair[i] for pair in values.values()] for i in (0, 1))
+        beside = "" if values is first else _beside(values, first)
+        print(f"| {label} | {_spread(means)} | {beside} | {_spread(worst)} | {len(values)} |")
 
 
-def _mean_and_worst(result: dict[str, object], model: str) -> tuple[float, float]:
-    sites = result["sites"]
-    values = [site[model] for site in sites if site[model] is not None]  # type: ignore[union-attr]
+def _mean_and_worst(result: Sites, model: str) -> tuple[float, float]:
+    values = [value for site in result if (value := site[model]) is not None]
     return statistics.mean(values), min(values)
+
+
+def _beside(values: dict[int, tuple[float, float]], first: dict[int, tuple[float, float]]) -> str:
+    """Return the mean difference on the same seeds; a tie if chance may well have made it."""
+    differences = [values[seed][0] - first[seed][0] for seed in values if seed in first]
+    if not differences:
+        return "-"
+    mean = statistics.mean(differences)
+    if len(differences) == 1:
+        return f"{mean:+.3f}"
+    deviation = statistics.stdev(differences)
+    one_sign = min(differences) > 0 or max(differences) < 0
+    verdict = "" if one_sign and abs(mean) > deviation else ", a tie"
+    return f"{mean:+.3f} ± {deviation:.3f}{verdict}"
 
 
 def _spread(values: list[float]) -> str:
