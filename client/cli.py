@@ -101,7 +101,8 @@ def verify(
 
     Example: wardround site audit verify runs/first/sites/hospital-1 --counter 25 --head 5e3a...
     """
-    from wardround.client.door import AUDIT_FOLDER, KEY_FOLDER
+    from wardround.client.door import AUDIT_FOLDER
+    from wardround.client.site import KEY_FOLDER
     from wardround.common.audit import Head
     from wardround.common.audit_check import read_receipt, verify_log
     from wardround.common.errors import InputError

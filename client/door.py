@@ -20,7 +20,7 @@ from wardround.client.policy import Policy, open_policy
 from wardround.client.policy_rules import DeniedError, Facts, require_allowed
 from wardround.client.private_answer import answer_privately
 from wardround.client.session import SiteSession
-from wardround.client.site import Site, open_site
+from wardround.client.site import KEY_FOLDER, Site, open_site
 from wardround.common.audit import AuditLog, Event
 from wardround.common.errors import PolicyError
 from wardround.common.flower.fingerprint import fingerprint_of
@@ -36,7 +36,7 @@ from wardround.common.update import (
     pack_update,
 )
 
-KEY_FOLDER, AUDIT_FOLDER = "keys", "audit"
+AUDIT_FOLDER = "audit"
 _SECONDS_A_MINUTE = 60
 _MOST_SITES = 4096  # of one process
 

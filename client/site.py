@@ -15,6 +15,8 @@ from wardround.common.errors import DataError
 from wardround.common.study_problems import explain_problems
 from wardround.common.study_sections import Name, Shift
 
+KEY_FOLDER = "keys"
+
 
 class Scanner(BaseModel):
     """A simulated scanner: how its images differ from those that the data set holds.
@@ -30,10 +32,19 @@ class Scanner(BaseModel):
     seed: int = 0
 
 
+class ServerTable(BaseModel):
+    """Where the server is that a site has joined: "name:port"."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")]
+
+
 class SiteFile(BaseModel):
     """The content of ``site.toml``.
 
     Attributes:
+        server: The server that the site has joined; a simulated site has none.
         data_root: Folder that relative paths of the manifest start from; the site folder if absent.
         device: "auto" takes a GPU where there is one.
         cache_gigabytes: Memory for prepared images; beyond it they are kept on disk.
@@ -55,6 +66,7 @@ class SiteFile(BaseModel):
     shift: tuple[Shift, ...] = ()
     shift_seed: int = 0
     scanners: dict[Name, Scanner] = Field(default_factory=dict)
+    server: ServerTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +90,11 @@ class Site:
     def data_root(self) -> Path:
         """Folder that relative paths of the manifest start from."""
         return (self.folder / (self.settings.data_root or ".")).resolve()
+
+    @property
+    def key_folder(self) -> Path:
+        """The site's private keys, and the certificates that go with them."""
+        return self.folder / KEY_FOLDER
 
     @property
     def state_folder(self) -> Path:

@@ -1,0 +1,92 @@
+"""The server's own certificate: made, renewed without a new CA, and loaded for TLS."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from wardround.common.errors import InputError
+from wardround.common.key_pair import (
+    finish_pair,
+    is_renewal_due,
+    mend_pair,
+    next_key_path,
+    private_pem,
+)
+from wardround.common.private_files import replace_file
+from wardround.server.pki import CA_CERTIFICATE, CA_FOLDER, SERVER, open_authority
+from wardround.server.settings import open_server
+
+SERVER_KEY, SERVER_CERTIFICATE = "server.key", "server.crt"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """The files of a server's TLS: PEM, the key readable by its owner alone.
+
+    Attributes:
+        ca_path: The CA that clients' certificates must come from.
+    """
+
+    ca_path: Path
+    cert_path: Path
+    key_path: Path
+    expires: datetime
+
+
+def load_server_tls(folder: Path) -> ServerTls:
+    """Return the TLS files of a server folder, once they are whole and belong together.
+
+    Raises:
+        InputError: One is missing, damaged, readable by others, or the certificate has expired.
+    """
+    tls_folder = folder / CA_FOLDER
+    key, path = tls_folder / SERVER_KEY, tls_folder / SERVER_CERTIFICATE
+    certificate = mend_pair(key, path)
+    expires = certificate.not_valid_after_utc
+    if expires < datetime.now(UTC):
+        msg = (
+            f"the server's certificate expired on {expires:%Y-%m-%d}: "
+            f"run 'wardround server renew {folder}'."
+        )
+        raise InputError(msg)
+    return ServerTls(tls_folder / CA_CERTIFICATE, path, key, expires)
+
+
+def renew_server_certificate(folder: Path) -> x509.Certificate:
+    """Make a new key and certificate for the server; sites notice nothing.
+
+    The names are those of ``server.toml``. A server that runs takes the new certificate when it is
+    started again; the old one stays valid until it expires.
+
+    Raises:
+        InputError: The folder is no server folder, or its CA cannot be used.
+        OSError: The files cannot be written; the old ones stay.
+    """
+    settings = open_server(folder).settings
+    key = ec.generate_private_key(ec.SECP256R1())
+    life, names = timedelta(days=settings.server_certificate_days), settings.public_names
+    certificate = open_authority(folder).issue(SERVER, names[0][:64], key.public_key(), life, names)
+    path = folder / CA_FOLDER / SERVER_KEY
+    replace_file(next_key_path(path), private_pem(key))
+    content = certificate.public_bytes(Encoding.PEM)
+    finish_pair(path, folder / CA_FOLDER / SERVER_CERTIFICATE, content)
+    return certificate
+
+
+def renew_server_if_due(folder: Path) -> bool:
+    """Renew the server's certificate if less than a third of its life is left; True if it was.
+
+    Raises:
+        InputError: As :func:`renew_server_certificate`.
+        OSError: As :func:`renew_server_certificate`.
+    """
+    tls_folder = folder / CA_FOLDER
+    certificate = mend_pair(tls_folder / SERVER_KEY, tls_folder / SERVER_CERTIFICATE)
+    if not is_renewal_due(certificate, datetime.now(UTC)):
+        return False
+    renew_server_certificate(folder)
+    return True

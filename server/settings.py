@@ -1,0 +1,76 @@
+"""The server folder: ``server.toml`` and where everything else of a server lies."""
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wardround.common.errors import InputError
+from wardround.common.study_problems import explain_problems
+from wardround.common.study_sections import Name
+
+SERVER_FILE = "server.toml"
+PublicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?$")]
+Days = Annotated[float, Field(gt=0, le=3650)]
+
+
+class ServerFile(BaseModel):
+    """The content of ``server.toml``; an unknown key is refused.
+
+    Attributes:
+        name: The consortium's name; it stands in its certificates.
+        host: Address that the public listener binds, e.g. "0.0.0.0".
+        public_names: Host names or addresses under which sites reach the server; all stand in its
+            certificate, and the first in each invitation.
+        parallel_studies: How many studies run at a time.
+        site_certificate_days: How long a site's certificate is valid; it is renewed when less than
+            a third of that is left.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    name: Name
+    host: str = "0.0.0.0"
+    port: Annotated[int, Field(ge=1, le=65535)] = 8443
+    public_names: Annotated[tuple[PublicName, ...], Field(min_length=1)]
+    parallel_studies: Annotated[int, Field(ge=1, le=64)] = 1
+    site_certificate_days: Days = 90.0
+    server_certificate_days: Days = 365.0
+
+    @property
+    def address(self) -> str:
+        """Where sites find the server: "name:port"."""
+        name = self.public_names[0]
+        return f"[{name}]:{self.port}" if ":" in name else f"{name}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFolder:
+    """An opened server folder."""
+
+    folder: Path
+    settings: ServerFile
+
+
+def open_server(folder: Path) -> ServerFolder:
+    """Open a server folder.
+
+    Raises:
+        InputError: There is no ``server.toml``, or it says something unknown.
+    """
+    path = folder / SERVER_FILE
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return ServerFolder(folder.resolve(), ServerFile.model_validate(content))
+    except OSError as error:
+        msg = (
+            f"cannot read {path} ({error.strerror}): give a server folder, or make one with "
+            f"'wardround server init {folder} --name NAME --public-name HOST'."
+        )
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path} is not a TOML file: {error}. Mend that line."
+    except ValidationError as error:
+        msg = explain_problems(error, ServerFile, str(path))
+    raise InputError(msg)
