@@ -7,6 +7,7 @@ the site's guard: Flower would send the text of an exception to the server, so n
 
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from flwr.app import Context, Message, RecordDict
@@ -79,6 +80,26 @@ def evaluate(message: Message, context: Context) -> Message:
     return _answer(
         message, context, lambda door, site: door.evaluate(site, unpack_order(message.content))
     )
+
+
+def refuse(message: Message, context: Context, error: WardroundError) -> Message:
+    """Return the refusal of a message that nobody works on: it is too large, say."""
+    door = None
+    with suppress(WardroundError):
+        door = Door.open(Path(_key(context)[0]), _explains(context))
+    return Message(_refusal(door, context, error), reply_to=message)
+
+
+def answer_again(message: Message, context: Context, content: RecordDict) -> Message:
+    """Return an update that was computed before, if it may still leave."""
+    door = None
+    try:
+        folder, text = _key(context)
+        door = Door.open(Path(folder), _explains(context))
+        content = door.send_again(study_from_json(text), content)
+    except Exception as error:
+        content = _refusal(door, context, error)
+    return Message(content, reply_to=message)
 
 
 def open_session(context: Context) -> SiteSession:

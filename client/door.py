@@ -22,8 +22,9 @@ from wardround.client.private_answer import answer_privately
 from wardround.client.session import SiteSession
 from wardround.client.site import KEY_FOLDER, Site, open_site
 from wardround.common.audit import AuditLog, Event
-from wardround.common.errors import PolicyError
+from wardround.common.errors import PolicyError, RunError
 from wardround.common.flower.fingerprint import fingerprint_of
+from wardround.common.flower.records import configs_of
 from wardround.common.orders import Order
 from wardround.common.signing_key import open_key
 from wardround.common.study import Study
@@ -127,6 +128,19 @@ class Door:
             content = answer_privately(session, plan, order, agreed.policy, work)
         return self._leave(content, schema, _event("update", order))
 
+    def send_again(self, study: Study, content: RecordDict) -> RecordDict:
+        """Return an update that has passed this door before, if the policy still allows the study.
+
+        Raises:
+            PolicyError: It does not.
+            RunError: It is no update of this study.
+        """
+        self.require_allowed(study, Facts(now=datetime.now().time()))
+        seen = fingerprint_of(content)
+        event = replace(_event_again(content, study), bytes=seen.bytes, sha256=seen.sha256)
+        self.log.append(event)
+        return content
+
     def evaluate(self, session: SiteSession, order: Order) -> RecordDict:
         """Return the site's evaluation, if the policy allows the study."""
         study, agreed = session.bench.study, self._agree(session)
@@ -192,3 +206,16 @@ def _event(kind: str, order: Order) -> Event:
     return Event(
         kind=kind, study=order.digest, run=order.run, round=order.round, attempt=order.attempt
     )
+
+
+def _event_again(content: RecordDict, study: Study) -> Event:
+    header = configs_of(content).get("header")
+    if header is None or header.get("digest") != study.digest:
+        msg = "the kept answer is to another study: it is not sent."
+        raise RunError(msg)
+    number, attempt = header["round"], header["attempt"]
+    if not isinstance(number, int) or not isinstance(attempt, int):
+        msg = "the kept answer is damaged: it is not sent."
+        raise RunError(msg)
+    run = str(header["run"])
+    return Event(kind="update", study=study.digest, run=run, round=number, attempt=attempt)

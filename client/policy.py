@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from wardround.client.approvals import Decision, Digest, read_decisions
 from wardround.common.catalogue import BOTH, NETWORKS, Task
 from wardround.common.errors import PolicyError, known_names
 from wardround.common.study_problems import explain_problems
@@ -17,7 +18,6 @@ NO_LIMIT = 1e9  # of epsilon, for a simulated site
 
 Epsilon = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Policy(BaseModel):
@@ -38,7 +38,8 @@ class Policy(BaseModel):
         training_hours: From when to when it may train, in local time; it may cross midnight.
         largest_training_minutes: What one round may take; a longer one's result stays here.
         approved: Digests of the studies that a person of this hospital has read and approved, or
-            "any", which a simulated site alone may say.
+            "any", which a simulated site alone may say. ``approvals.toml`` adds to them.
+        rejected: Digests that a person of this hospital rejected; that wins over an approval.
         simulated: Whether this is no hospital: free text may then leave, numbers are not rounded,
             and nothing waits for the disk.
     """
@@ -58,6 +59,7 @@ class Policy(BaseModel):
     training_hours: tuple[time, time] | None = None
     largest_training_minutes: Annotated[float, Field(gt=0)] | None = None
     approved: tuple[Digest, ...] | Literal["any"] = ()
+    rejected: tuple[Digest, ...] = ()
     simulated: bool = False
 
     @model_validator(mode="after")
@@ -73,7 +75,7 @@ class Policy(BaseModel):
 
 
 def open_policy(folder: Path) -> Policy:
-    """Read the policy of a site folder, as it is now.
+    """Read the policy of a site folder, as it is now, with what was decided beside it.
 
     Raises:
         PolicyError: There is none, or it says something unknown: then nothing is allowed.
@@ -81,7 +83,7 @@ def open_policy(folder: Path) -> Policy:
     path = folder / POLICY_FILE
     try:
         seen = path.stat()
-        return _read(path, seen.st_mtime_ns, seen.st_size, seen.st_ino)
+        policy = _read(path, seen.st_mtime_ns, seen.st_size, seen.st_ino)
     except FileNotFoundError:
         msg = (
             f"{folder} has no {POLICY_FILE}, so nothing is allowed: "
@@ -91,6 +93,18 @@ def open_policy(folder: Path) -> Policy:
     except OSError as error:
         msg = f"cannot read {path} ({error.strerror}): make it readable for this account."
         raise PolicyError(msg) from None
+    decisions = read_decisions(folder)
+    return _with_decisions(policy, decisions) if decisions else policy
+
+
+@lru_cache(maxsize=64)
+def _with_decisions(policy: Policy, decisions: tuple[Decision, ...]) -> Policy:
+    """Return a policy with the last decision about each digest; the same for the same."""
+    last = {decision.digest: decision.verdict for decision in decisions}
+    approved = tuple(digest for digest, verdict in last.items() if verdict == "approved")
+    rejected = tuple(digest for digest, verdict in last.items() if verdict == "rejected")
+    listed = policy.approved if policy.approved == "any" else (*policy.approved, *approved)
+    return policy.model_copy(update={"approved": listed, "rejected": (*policy.rejected, *rejected)})
 
 
 @lru_cache(maxsize=4096)

@@ -87,12 +87,14 @@ _Answer = tuple[bool, str]
 
 
 def _approved(policy: Policy, study: Study, facts: Facts) -> _Answer:
+    digest = study.digest
+    if digest in policy.rejected:
+        return False, f"{digest[:12]} was rejected"
     if policy.approved == "any":
         return True, "a simulated site approves any study"
-    digest = study.digest
     if digest in policy.approved:
         return True, f"{digest[:12]} is approved"
-    return False, f'nobody approved it; who has read it adds approved = ["{digest}"]'
+    return False, f"nobody approved it; who has read it: 'wardround site approve {digest[:12]}'"
 
 
 def _task(policy: Policy, study: Study, facts: Facts) -> _Answer:
