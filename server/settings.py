@@ -25,6 +25,7 @@ class ServerFile(BaseModel):
         public_names: Host names or addresses under which sites reach the server; all stand in its
             certificate, and the first in each invitation.
         parallel_studies: How many studies run at a time.
+        approval_timeout_seconds: How long a study waits for its sites to approve it.
         site_certificate_days: How long a site's certificate is valid; it is renewed when less than
             a third of that is left.
     """
@@ -36,6 +37,7 @@ class ServerFile(BaseModel):
     port: Annotated[int, Field(ge=1, le=65535)] = 8443
     public_names: Annotated[tuple[PublicName, ...], Field(min_length=1)]
     parallel_studies: Annotated[int, Field(ge=1, le=64)] = 1
+    approval_timeout_seconds: Annotated[float, Field(gt=0)] = 86_400.0
     site_certificate_days: Days = 90.0
     server_certificate_days: Days = 365.0
 
