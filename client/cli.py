@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.client.connection_commands import add_connection_commands
 from wardround.client.ledger_commands import ledger_app
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ audit_app = typer.Typer(help="What has left this hospital.", no_args_is_help=Tru
 site_app.add_typer(policy_app, name="policy")
 site_app.add_typer(audit_app, name="audit")
 site_app.add_typer(ledger_app, name="ledger")
+add_connection_commands(site_app)
 
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
 _SHOWN = 12  # of a digest

@@ -3,6 +3,8 @@
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -32,6 +34,38 @@ class RefusedByServerError(RunError):
     """The server was reached and refused."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back.
+
+    Attributes:
+        date: The server's clock, as the header Date says; "" if it says nothing.
+        expires: When the server's certificate does; None if that is not known.
+    """
+
+    status: int
+    body: bytes
+    date: str
+    expires: datetime | None
+
+    def read(self, wanted: type[Content]) -> Content:
+        """Return the content.
+
+        Raises:
+            RefusedByServerError: The server refused, or the answer cannot be used.
+        """
+        try:
+            if self.status == httpx.codes.OK:
+                return wanted.model_validate_json(self.body)
+            msg = SENTENCES[Reason(Refused.model_validate_json(self.body).refused)]
+        except (ValidationError, ValueError):
+            msg = (
+                f"the server answered {self.status} in a way that is not understood: check that "
+                "the address is a wardround server's and that no proxy answers in its place."
+            )
+        raise RefusedByServerError(msg)
+
+
 @contextmanager
 def open_link(address: str, context: ssl.SSLContext) -> Iterator[httpx.Client]:
     """Open a connection to a server; it goes through HTTPS_PROXY where that is set."""
@@ -54,13 +88,11 @@ def ask(
         LinkError: The server was not reached, or is not the one it should be.
         RefusedByServerError: It refused, or its answer cannot be used.
     """
-    return read_answer(*exchange(client, path, body), wanted)
+    return exchange(client, path, body).read(wanted)
 
 
-def exchange(
-    client: httpx.Client, path: str, body: BaseModel | None = None
-) -> tuple[httpx.Response, bytes]:
-    """Send one request and return the answer's head and body.
+def exchange(client: httpx.Client, path: str, body: BaseModel | None = None) -> Reply:
+    """Send one request and return what comes back.
 
     Raises:
         LinkError: As :func:`ask`.
@@ -72,34 +104,17 @@ def exchange(
     received = bytearray()
     try:
         with client.stream(method, path, content=content, headers=headers) as response:
+            expires = _server_expiry(response)
             for part in response.iter_raw():
                 received += part
                 if len(received) > LARGEST_BODY:
                     msg = "the server's answer is larger than any is: is it a wardround server?"
                     raise RefusedByServerError(msg)
-            return response, bytes(received)
+            date = response.headers.get("date", "")
+            return Reply(response.status_code, bytes(received), date, expires)
     except httpx.HTTPError as error:
         address = f"{client.base_url.host}:{client.base_url.port or 443}"
         raise explain_failure(error, address) from None
-
-
-def read_answer(response: httpx.Response, body: bytes, wanted: type[Content]) -> Content:
-    """Return the content of an answer.
-
-    Raises:
-        RefusedByServerError: The server refused, or the answer cannot be used.
-    """
-    try:
-        if response.status_code == httpx.codes.OK:
-            return wanted.model_validate_json(body)
-        reason = Reason(Refused.model_validate_json(body).refused)
-        msg = SENTENCES[reason]
-    except (ValidationError, ValueError):
-        msg = (
-            f"the server answered {response.status_code} in a way that is not understood: check "
-            "that the address is a wardround server's and that no proxy answers in its place."
-        )
-    raise RefusedByServerError(msg)
 
 
 def explain_failure(error: httpx.HTTPError, address: str) -> LinkError:
@@ -160,6 +175,12 @@ def explain_alert(error: ssl.SSLError) -> str:
     if "WRONG_VERSION" in text or "PROTOCOL_VERSION" in text:
         return "it does not speak TLS 1.2 or newer there: check the address and its port."
     return "check this machine's clock and ask the server's operator for a new invitation."
+
+
+def _server_expiry(response: httpx.Response) -> datetime | None:
+    connection = response.extensions["network_stream"].get_extra_info("ssl_object")
+    text = (connection.getpeercert() or {}).get("notAfter") if connection is not None else None
+    return None if text is None else datetime.fromtimestamp(ssl.cert_time_to_seconds(text), UTC)
 
 
 def _root(error: BaseException) -> BaseException:

@@ -14,6 +14,7 @@ import wardround
 from wardround.client.cli import site_app
 from wardround.common.cli import study_app
 from wardround.common.errors import WardroundError
+from wardround.server.cli import server_app
 from wardround.simulations.cli import add_commands
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.add_typer(study_app, name="study")
 app.add_typer(site_app, name="site")
+app.add_typer(server_app, name="server")
 add_commands(app)
 
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
