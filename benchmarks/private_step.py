@@ -128,7 +128,9 @@ def private(made: Made, *, noisy: bool = True, method: str = "", microbatch: int
             total = noised_mean(total, plan, randomness)
         for name, gradient in total.items():
             parameters[name].grad = gradient
+        del total
         made.optimiser.step()
+        made.optimiser.zero_grad(set_to_none=True)
 
     return step
 

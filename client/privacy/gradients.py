@@ -55,7 +55,7 @@ def clipped_gradient_sum(
     """
     if method not in METHODS:
         raise StudyError(known_names("method", method, METHODS))
-    total = {name: torch.zeros_like(w) for name, w in trained_parameters(network).items()}
+    total: dict[str, Tensor] = {}
     for piece in patients.pieces(microbatch):
         part = METHODS[method](network, piece, per_sample_loss, clip_norm)
         if part is None:
@@ -63,5 +63,6 @@ def clipped_gradient_sum(
             # not be computed together with others.
             part = loop_clipped_sum(network, piece, per_sample_loss, clip_norm)
         for name, value in part.items():
-            total[name] += value
-    return total
+            total[name] = total[name].add_(value) if name in total else value
+    weights = trained_parameters(network)
+    return {n: total[n] if n in total else torch.zeros_like(w) for n, w in weights.items()}
