@@ -3,7 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from wardround.common.errors import RunError
@@ -47,7 +47,7 @@ def connect(folder: Path, schema: str) -> sqlite3.Connection:
     """
     path = folder / DATABASE_FILE
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, OWNER_ONLY))
+        _make_private(path)
         connection = sqlite3.connect(
             path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -61,6 +61,16 @@ def connect(folder: Path, schema: str) -> sqlite3.Connection:
         connection.close()
         raise RunError(_unusable(folder, error)) from None
     return connection
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, for its owner alone.
+
+    One that is there is not even opened: closing a file drops every lock that this process has on
+    it, those of SQLite too, and another process would take the database from under our feet.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
 
 
 def _unusable(folder: Path, error: Exception) -> str:
