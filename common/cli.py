@@ -4,9 +4,12 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from wardround.common.study import Study
 
 study_app = typer.Typer(help="Make, check and explain a study file.", no_args_is_help=True)
 StudyFile = Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)]
@@ -125,6 +128,9 @@ def privacy(
     from wardround.common.study import load_study
 
     study = load_study(path)
+    if study.privacy.mode == "site":
+        sys.stdout.write(_promise_to_sites(study, as_json))
+        return
     plan, sizes = plan_privacy(study), _sizes(patients) or USUAL_PATIENTS
     network = build_network(study, study.federation.seed)
     learnt = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
@@ -137,6 +143,21 @@ def privacy(
     promise = "".join(f"  - {sentence}\n" for sentence in promise_words(plan))
     sys.stdout.write(f"{study.name}: what is promised to each training patient\n{promise}\n")
     sys.stdout.write(table_words(rows, sizes, plan, learnt) + "\n")
+
+
+def _promise_to_sites(study: "Study", as_json: bool) -> str:
+    from wardround.common.site_privacy import plan_site_privacy
+    from wardround.common.site_privacy_words import site_limits_words, site_promise_words
+
+    plan = plan_site_privacy(study)
+    if as_json:
+        return json.dumps({**asdict(plan), "sum_noise": plan.sum_noise, "epsilon": plan.epsilon})
+    promise = "".join(f"  - {sentence}\n" for sentence in site_promise_words(plan))
+    limits = "".join(f"  - {sentence}\n" for sentence in site_limits_words())
+    return (
+        f"{study.name}: what is promised to each hospital\n{promise}\n"
+        f"What is not promised\n{limits}"
+    )
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from wardround.common.catalogue import NETWORKS
 from wardround.common.errors import InputError
 from wardround.common.privacy_plan import plan_privacy
 from wardround.common.private_networks import PRIVATE_NETWORKS
+from wardround.common.site_privacy_rules import site_privacy_rules
 from wardround.common.strategy import plan_from
 from wardround.common.study_sections import PrivacySection
 
@@ -53,6 +54,8 @@ def privacy_rules(study: "Study") -> Iterator[str]:
     The noise is solved for last, where nothing else is wrong: it takes seconds.
     """
     yield from _keys_are_read(study.privacy)
+    if study.privacy.mode == "site":
+        yield from site_privacy_rules(study)
     if study.privacy.mode != "patient":
         return
     broken = [sentence for rule in _RULES for sentence in rule(study)]

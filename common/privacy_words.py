@@ -16,14 +16,14 @@ def promise_words(plan: PrivacyPlan) -> Iterator[str]:
     )
     yield (
         f"all {plan.rounds} rounds together are differentially private with epsilon = "
-        f"{_rounded(plan.epsilon)} at delta = {plan.delta:g}, and one round alone with epsilon = "
-        f"{_rounded(epsilon_of([plan.spend()], plan.delta))}, for two sets of training patients of "
-        "which one has one patient more (added or removed);"
+        f"{rounded_up(plan.epsilon)} at delta = {plan.delta:g}, and one round alone with epsilon = "
+        f"{rounded_up(epsilon_of([plan.spend()], plan.delta))}, for two sets of training patients "
+        "of which one has one patient more (added or removed);"
     )
     yield (
         f"so whatever is concluded from all that was trained would, but for a chance of "
-        f"{plan.delta:g}, be at most {_factor(plan.epsilon)} times as likely with a given patient "
-        "as without;"
+        f"{plan.delta:g}, be at most {factor_words(plan.epsilon)} times as likely with a given "
+        "patient as without;"
     )
     yield (
         "epsilon is computed from privacy loss distributions (the accountant dp-accounting), over "
@@ -102,10 +102,10 @@ def table_words(
 def _row(row: TradeOff, width: int, own: bool) -> str:
     mark = "*" if own else " "
     noise = "".join(f"{value:>{width}.3g}" for value in row.relative_noise)
-    return f"{mark} {_rounded(row.epsilon):>7}   {row.noise_multiplier:>16.4f}{noise}"
+    return f"{mark} {rounded_up(row.epsilon):>7}   {row.noise_multiplier:>16.4f}{noise}"
 
 
-def _rounded(epsilon: float) -> str:
+def rounded_up(epsilon: float) -> str:
     """Return epsilon with three digits, rounded up: a promise is not made to look better."""
     if epsilon == 0 or math.isinf(epsilon):
         return f"{epsilon:g}"
@@ -113,5 +113,6 @@ def _rounded(epsilon: float) -> str:
     return f"{math.ceil(epsilon / unit - 1e-9) * unit:.3g}"
 
 
-def _factor(epsilon: float) -> str:
-    return f"{math.exp(epsilon):.3g}" if epsilon < 20 else f"e^{_rounded(epsilon)}"
+def factor_words(epsilon: float) -> str:
+    """Return how many times as likely an epsilon allows something to be."""
+    return f"{math.exp(epsilon):.3g}" if epsilon < 20 else f"e^{rounded_up(epsilon)}"

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from wardround.common.catalogue import METRICS
 from wardround.common.privacy_plan import plan_privacy
 from wardround.common.privacy_words import limits_words, promise_words, withheld_words
+from wardround.common.site_privacy import plan_site_privacy
+from wardround.common.site_privacy_words import site_limits_words, site_promise_words
 from wardround.common.strategy import SHARING, describe_combination, plan_of
 from wardround.common.study import Study
 
@@ -40,6 +42,9 @@ def _listed(sentences: Iterator[str]) -> list[str]:
 
 
 def _promised(study: Study) -> list[str]:
+    if study.privacy.mode == "site":
+        words = site_promise_words(plan_site_privacy(study))
+        return ["What is promised to each hospital", *_listed(words), ""]
     if study.privacy.mode != "patient":
         return []
     words = promise_words(plan_privacy(study))
@@ -105,6 +110,8 @@ def _leaving(study: Study) -> Iterator[str]:
         yield "the mean loss of the received network on its training patients;"
     yield from _private_measurements(study) if private else _measurements(study)
     alike = " (each hospital says that it has one)" if private else ""
+    if study.privacy.mode == "site":
+        alike = " (each counting the same, shortened and with noise)"
     yield (
         f"The server combines the hospitals' networks by this: {describe_combination(plan)}{alike}."
     )
@@ -149,6 +156,8 @@ def _not_promised(study: Study) -> Iterator[str]:
         )
     if study.privacy.mode == "patient":
         yield from limits_words()
+    if study.privacy.mode == "site":
+        yield from site_limits_words()
     yield "The digest covers all of the above, but not how a simulation was set up."
 
 

@@ -137,7 +137,8 @@ class RoundLoop:
         admission = Admission(self._study, before.run, number, admitted, before.usual_norm)
 
         def order() -> RecordDict:
-            extras, kept = self._strategy.extras(), before.best_round
+            extras, chosen = self._strategy.extras(), self._study.evaluation.keep == "best"
+            kept = before.best_round if chosen else -1
             content = pack_order(
                 Order(
                     before.digest,

@@ -6,6 +6,7 @@ from functools import partial
 
 from wardround.common.parameters import Model, Parameters, check_schema
 from wardround.common.sharing import Layout, extras_schema
+from wardround.common.site_privacy import SitePrivacyPlan, plan_site_privacy
 from wardround.common.strategy import FLOWER, StrategyPlan, plan_of
 from wardround.common.study import Study
 from wardround.common.study_sections import TrainingSection
@@ -15,10 +16,11 @@ from wardround.server.strategies.combinations import CombinationOptions, make_co
 from wardround.server.strategies.control_variates import ControlVariates
 from wardround.server.strategies.means import FairMean, InTurn, Mean, NormalisedMean
 from wardround.server.strategies.server_step import make_server_step
+from wardround.server.strategies.site_privacy import PrivateMean
 from wardround.server.strategies.strategy import Site, Strategy
 from wardround.server.strategies.weights import site_weight
 
-_STEP, _CONTROL = "step/", "control/"
+_STEP, _CONTROL, _PRIVACY = "step/", "control/", "privacy/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +29,16 @@ class Setting:
 
     Attributes:
         population: The sum of all sites' weights.
+        sites: How many they are.
+        privacy: Of whole sites, if they have it; each then counts the same.
     """
 
     plan: StrategyPlan
     training: TrainingSection
     layout: Layout
     population: int
+    sites: int = 1
+    privacy: SitePrivacyPlan | None = None
 
 
 class ComposedStrategy:
@@ -45,6 +51,9 @@ class ComposedStrategy:
         self._step = make_server_step(setting.plan, self._learnt)
         wanted = setting.plan.objective == "control-variates"
         self._control = ControlVariates(self._learnt) if wanted else None
+        self._private = (
+            PrivateMean(setting.privacy, setting.sites, self._learnt) if setting.privacy else None
+        )
         self._start: Model = {}
         self._latest: Model = {}
         self._weight = 0
@@ -58,7 +67,9 @@ class ComposedStrategy:
         self._start = self._latest = parameters
         self._weight = 0
         self._extras = extras_schema(self._plan, self._setting.layout, parameters)
-        self._combination = _combination(self._setting, parameters)
+        if self._private is not None:
+            self._private.begin(parameters)
+        self._combination = self._private or _combination(self._setting, parameters)
         if self._control is not None:
             self._control.begin(parameters)
 
@@ -94,9 +105,11 @@ class ComposedStrategy:
     def state(self) -> Parameters:
         """Return what the server step and the control variate remember."""
         control = {} if self._control is None else self._control.state()
+        private = {} if self._private is None else self._private.state()
         return {
             **{_STEP + name: tensor for name, tensor in self._step.state().items()},
             **{_CONTROL + name: tensor for name, tensor in control.items()},
+            **{_PRIVACY + name: tensor for name, tensor in private.items()},
         }
 
     def restore(self, state: Parameters) -> None:
@@ -104,6 +117,8 @@ class ComposedStrategy:
         self._step.restore(_under(state, _STEP))
         if self._control is not None:
             self._control.restore(_under(state, _CONTROL))
+        if self._private is not None:
+            self._private.restore(_under(state, _PRIVACY))
 
     @property
     def _in_turn(self) -> bool:
@@ -123,7 +138,9 @@ def make_strategy(study: Study, layout: Layout, examinations: Sequence[int]) -> 
 
         return StockStrategy(plan, layout.learnt, len(examinations))
     population = max(1, sum(site_weight(count, plan) for count in examinations))
-    return ComposedStrategy(Setting(plan, study.training, layout, population))
+    private = plan_site_privacy(study) if study.privacy.mode == "site" else None
+    sites = len(examinations)
+    return ComposedStrategy(Setting(plan, study.training, layout, population, sites, private))
 
 
 def _combination(setting: Setting, model: Model) -> Combination:

@@ -8,6 +8,8 @@ from wardround.client.policy import NO_LIMIT
 from wardround.common.errors import WardroundError
 from wardround.common.privacy_plan import plan_privacy
 from wardround.common.privacy_words import limits_words, promise_words
+from wardround.common.site_privacy import plan_site_privacy
+from wardround.common.site_privacy_words import site_limits_words, site_promise_words
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.tables import Cell, Table, kept_values
 from wardround.simulations.report.wording import number, sentence_title, signed
@@ -20,31 +22,39 @@ class PrivacyPart:
 
     Attributes:
         headline: What it cost, in a sentence.
-        promise: What is promised to each training patient.
+        unit: To whom it is promised.
+        promise: What is promised.
         limits: What is not.
         tables: Epsilon spent by hospital; the metric with and without privacy.
     """
 
     headline: str
+    unit: str
     promise: tuple[str, ...]
     limits: tuple[str, ...]
     tables: tuple[Table, ...]
 
 
 def describe_privacy(contents: RunContents) -> PrivacyPart | None:
-    """Return the part on privacy, None for a study that promises its patients none."""
+    """Return the part on privacy, None for a study that promises none."""
     study = contents.study
-    if study is None or study.privacy.mode != "patient":
+    if study is None or study.privacy.mode == "none":
         return None
+    of_patients = study.privacy.mode == "patient"
     try:
-        promise = tuple(promise_words(plan_privacy(study)))
+        promise = tuple(
+            promise_words(plan_privacy(study))
+            if of_patients
+            else site_promise_words(plan_site_privacy(study))
+        )
     except WardroundError as error:  # the accountant is not installed here
         promise = (str(error),)
     tables = (_tabulate_spent(contents.privacy), _tabulate_cost(contents))
     return PrivacyPart(
         _cost_sentence(contents),
+        "training patient" if of_patients else "hospital",
         promise,
-        tuple(limits_words()),
+        tuple(limits_words() if of_patients else site_limits_words()),
         tuple(table for table in tables if table is not None),
     )
 
