@@ -1,6 +1,6 @@
 """The server's Flower ServerApp: unpack, call, keep."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,10 @@ from wardround.common.parameters import read_parameters
 from wardround.common.sharing import layout_of
 from wardround.common.strategy import plan_of
 from wardround.common.study import Study, study_from_json
+from wardround.common.update import Introduction
 from wardround.server.buffered import BufferedLoop
 from wardround.server.checkpoints import CheckpointStore, Commit, Progress
+from wardround.server.collection import Node
 from wardround.server.introduction import introduce_sites
 from wardround.server.rounds import Listener, RoundLoop
 from wardround.server.strategies.composed import make_strategy
@@ -29,12 +31,22 @@ class Outcome:
     commit: Commit | None = None
 
 
-def make_server_app(listener: Listener | None = None, outcome: Outcome | None = None) -> ServerApp:
+Gather = Callable[[Grid, Study], tuple[tuple[Node, ...], tuple[Introduction, ...]]]
+
+
+def make_server_app(
+    listener: Listener | None = None,
+    outcome: Outcome | None = None,
+    gather: Gather = introduce_sites,
+) -> ServerApp:
     """Return a ServerApp that runs the study of its context.
 
     The context's run configuration names ``study`` (the study as JSON) and ``checkpoints`` (the
     folder of the commits, from the last of which it goes on), and may say that they need not be
     ``durable``.
+
+    Args:
+        gather: Finds the sites of the study; by default all that are connected, at once.
     """
     server_app = ServerApp()
 
@@ -44,7 +56,7 @@ def make_server_app(listener: Listener | None = None, outcome: Outcome | None = 
         study = study_from_json(str(context.run_config["study"]))
         durable = bool(context.run_config.get("durable", True))
         store = CheckpointStore(Path(str(context.run_config["checkpoints"])), durable=durable)
-        nodes, _ = introduce_sites(grid, study)
+        nodes, _ = gather(grid, study)
         strategy = _prepare(study, store, [node.examinations for node in nodes])
         loop = RoundLoop if study.federation.buffer_size is None else BufferedLoop
         commit = loop(grid, study, nodes, store, strategy, listener).run()

@@ -28,7 +28,7 @@ def introduce_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[I
     """
     unnamed = [Node(node_id, f"node {node_id}", 0) for node_id in grid.get_node_ids()]
     nodes, introductions = [], []
-    for answer in Mailbox(grid).ask(unnamed, INTRODUCE, lambda: _question(study), "introduction"):
+    for answer in Mailbox(grid).ask(unnamed, INTRODUCE, lambda: question(study), "introduction"):
         if answer.content is None:
             refusal = answer.refusal
             msg = (
@@ -38,7 +38,7 @@ def introduce_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[I
             )
             raise DataError(msg)
         introduction = unpack_introduction(answer.content)
-        _check(introduction, study)
+        check_introduction(introduction, study)
         nodes.append(Node(answer.node.node_id, introduction.site, introduction.examinations))
         introductions.append(introduction)
     names = [node.site for node in nodes]
@@ -52,11 +52,17 @@ def introduce_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[I
     return tuple(nodes), tuple(introductions)
 
 
-def _question(study: Study) -> RecordDict:
+def question(study: Study) -> RecordDict:
+    """Return the content of the message that asks a site who it is."""
     return RecordDict({"order": ConfigRecord({"digest": study.digest})})
 
 
-def _check(introduction: Introduction, study: Study) -> None:
+def check_introduction(introduction: Introduction, study: Study) -> None:
+    """Check that a site works on this study, with this version.
+
+    Raises:
+        RunError: It does not.
+    """
     if introduction.digest != study.digest:
         msg = (
             f"{introduction.site} works on study {introduction.digest[:12]}, not on "

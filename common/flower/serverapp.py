@@ -1,0 +1,272 @@
+"""A study's process as Flower's ServerApp process: a run, its task, and the grid to its sites.
+
+It talks to the inner listener of a link. Where Flower retries for ever, or ends the process with a
+signal, it raises :class:`LinkLostError`: the link is another one now, and knows nothing of the run.
+
+Written against Flower 1.41; ``tests/unit/test_flower_superlink.py`` holds the contract.
+"""
+
+import fcntl
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+from flwr.app import Context, Message, RecordDict
+from flwr.common.constant import SubStatus
+from flwr.common.serde import (
+    context_from_proto,
+    fab_to_proto,
+    run_from_proto,
+    user_config_to_proto,
+)
+from flwr.proto.control_pb2 import StartRunRequest
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    GetNodesRequest,
+    PullTaskInputRequest,
+    PushTaskOutputRequest,
+    SendTaskHeartbeatRequest,
+)
+from flwr.supercore.constant import TaskType
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.fab import Fab
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+)
+from flwr.supercore.protobuf.client import (
+    ProtobufCall,
+    ProtobufClientInterceptor,
+    ProtobufRequestContext,
+)
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.grid import HttpGrid
+
+from wardround.common.errors import RunError
+from wardround.common.flower.bundle import RUN_KEY, STUDY_KEY, bundle, bundle_hash
+
+Result = TypeVar("Result")
+_RETRY_SECONDS = 0.2
+_PATIENCE_SECONDS = 300.0  # with a link that is there and does not answer
+_HEARTBEAT_SECONDS = 10.0
+_AWAY = (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT)
+
+
+class LinkLostError(Exception):
+    """The link that knew this run has gone; a run must be opened with the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """How to reach a link.
+
+    Attributes:
+        host_and_port: Of its inner listener.
+        header: What that wants to see: name and value.
+        is_current: Whether this is still the link that runs.
+        lock_path: A file that only one process holds while it takes up a run.
+    """
+
+    host_and_port: str
+    header: tuple[str, str]
+    is_current: Callable[[], bool]
+    lock_path: Path
+
+
+class LinkGrid(HttpGrid):
+    """Flower's grid over HTTP, which says when the link has gone."""
+
+    def __init__(self, entrance: Entrance, token: str) -> None:
+        super().__init__(entrance.host_and_port, insecure=True, token=token)
+        self._entrance = entrance
+        self._retry_invoker = _Persistence(entrance)  # type: ignore[assignment] # its invoke() alone is used
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a message for a site."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def site_names(self) -> dict[int, str]:
+        """Return the connected sites by node, under the names that the server has for them."""
+        answer = self._runtime_client.GetNodes(GetNodesRequest())
+        return {node.node_id: node.name for node in answer.nodes}
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Push, then pull until all have answered or the time is over."""
+        until = None if timeout is None else time.monotonic() + timeout
+        waiting, replies = set(self.push_messages(list(messages))), list[Message]()
+        while waiting and (until is None or time.monotonic() < until):
+            for reply in self.pull_messages(waiting):
+                replies.append(reply)
+                waiting.discard(reply.metadata.reply_to_message_id)
+            time.sleep(_RETRY_SECONDS)
+        return replies
+
+    def beat(self) -> None:
+        """Tell the link that this process is alive; a link that is gone is noticed elsewhere."""
+        with suppress(httpx.HTTPError, LinkLostError, RunError):
+            self._runtime_client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+
+    def begin(self) -> Context:
+        """Take the run up: from here on this process is its server."""
+        given = self._runtime_client.PullTaskInput(PullTaskInputRequest())
+        context = context_from_proto(given.context)
+        TaskIdentity.task_id = given.task_id
+        TaskIdentity.run_id = given.run.run_id
+        TaskIdentity.node_id = context.node_id
+        self.set_run(run_from_proto(given.run))
+        return context
+
+    def finish(self, succeeded: bool) -> None:
+        """End the run; the link forgets all of it."""
+        status = SubStatus.COMPLETED if succeeded else SubStatus.FAILED
+        with suppress(httpx.HTTPError, LinkLostError, RunError):
+            self._runtime_client.PushTaskOutput(PushTaskOutputRequest(sub_status=status))
+        self.close()
+
+    def _connect(self) -> None:
+        self._client = _client(
+            RuntimeHttpClient, self._entrance, [RuntimeTokenHttpInterceptor(self._token)]
+        )
+
+
+@contextmanager
+def open_run(entrance: Entrance, study_json: str, name: str) -> Iterator[tuple[LinkGrid, Context]]:
+    """Open a run with a link, and close it at the end.
+
+    Args:
+        study_json: What sites read of the study.
+        name: Of the run; another run of this name that is open with the link is closed.
+
+    Raises:
+        LinkLostError: The link has gone.
+        RunError: The link is there and does not do what is asked.
+    """
+    with entrance.lock_path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run_id = _start(entrance, study_json, name)
+        grid = LinkGrid(entrance, _acquire(entrance, run_id))
+    stop = threading.Event()
+    heart = threading.Thread(target=_beat, args=(grid, stop), daemon=True)
+    succeeded = False
+    try:
+        context = grid.begin()
+        heart.start()
+        yield grid, context
+        succeeded = True
+    finally:
+        stop.set()
+        grid.finish(succeeded)
+
+
+def _start(entrance: Entrance, study_json: str, name: str) -> int:
+    request = StartRunRequest(
+        fab=fab_to_proto(Fab(bundle_hash(), bundle(), {})),
+        override_config=user_config_to_proto({STUDY_KEY: study_json, RUN_KEY: name}),
+    )
+    with _client(ControlHttpClient, entrance, []) as client:
+        run_id: int = client.StartRun(request).run_id
+    return run_id
+
+
+def _acquire(entrance: Entrance, run_id: int) -> str:
+    with _client(RuntimeHttpClient, entrance, []) as client:
+        while True:
+            request = AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP])
+            answer = client.AcquireTask(request)
+            if not answer.HasField("task"):
+                msg = "the link gives no task for a run that it has started: restart the server."
+                raise RunError(msg)
+            if answer.task.run_id == run_id:
+                token: str = answer.token
+                return token
+            # It is of a process that was killed between two calls: nobody else waits for it.
+
+
+def _beat(grid: LinkGrid, stop: threading.Event) -> None:
+    while not stop.wait(_HEARTBEAT_SECONDS):
+        grid.beat()
+
+
+Client = TypeVar("Client", ControlHttpClient, RuntimeHttpClient)
+
+
+def _client(
+    kind: type[Client], entrance: Entrance, interceptors: Sequence[ProtobufClientInterceptor]
+) -> Client:
+    return kind.from_server_address(
+        server_address=entrance.host_and_port,
+        insecure=True,
+        root_certificates=None,
+        interceptors=[
+            _Header(*entrance.header),
+            RuntimeVersionHttpInterceptor(component_name="flwr-serverapp"),
+            *interceptors,
+        ],
+        retry_invoker=_Persistence(entrance),  # type: ignore[arg-type] # its invoke() alone is used
+    )
+
+
+class _Header:
+    """Shows the link's secret with each request."""
+
+    def __init__(self, name: str, value: str) -> None:
+        self._name, self._value = name, value
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        context.request.headers[self._name] = self._value
+        return call_next(context)
+
+
+class _Persistence:
+    """Calls the link until it answers, or is another one."""
+
+    def __init__(self, entrance: Entrance) -> None:
+        self._entrance = entrance
+
+    def invoke(self, call: Callable[[], Result]) -> Result:
+        """Return what a call returns; Flower's retry takes its place.
+
+        Raises:
+            LinkLostError: The link has gone, or does not know this run.
+            RunError: It is there and refuses, or is silent for too long.
+        """
+        until = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return call()
+            except httpx.HTTPStatusError as error:
+                self._judge(error.response)
+            except httpx.TransportError:
+                if not self._entrance.is_current():
+                    raise LinkLostError from None
+            if time.monotonic() >= until:
+                msg = "the link does not answer: look at link/link.log in the server folder."
+                raise RunError(msg)
+            time.sleep(_RETRY_SECONDS)
+
+    def _judge(self, response: httpx.Response) -> None:
+        """Return if the call may be made again."""
+        if response.status_code in _AWAY:
+            return
+        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            raise LinkLostError
+        msg = (
+            f"the link refuses what the study's process asks (HTTP {response.status_code}): "
+            "look at link/link.log in the server folder."
+        )
+        raise RunError(msg)

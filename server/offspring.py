@@ -1,0 +1,113 @@
+"""Child processes that end with their parent, however it ends, and are started again with care."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+PARENT = "WARDROUND_PARENT"  # the environment's name for who started a child
+_LOOK_SECONDS = 1.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
+_SETTLED_SECONDS = 60.0
+_LOG_BYTES = 10 * 2**20
+
+
+def end_with_parent() -> None:
+    """Have this process killed when the one that started it ends; to be called first of all."""
+    parent = os.environ.get(PARENT)
+    if parent is None:
+        return
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    else:
+        threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
+    if os.getppid() != int(parent):  # it ended before this was said
+        os._exit(1)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_LOOK_SECONDS)
+    os._exit(1)
+
+
+class Child:
+    """One child process, which writes to a file of its own."""
+
+    def __init__(
+        self, command: Sequence[str], environment: Mapping[str, str], log_path: Path
+    ) -> None:
+        """Start it.
+
+        Raises:
+            OSError: It cannot be started, or its log cannot be written.
+        """
+        _rotate(log_path)
+        self.started_at = time.monotonic()
+        with log_path.open("ab", buffering=0) as log:
+            self._process = subprocess.Popen(
+                command,
+                env={**environment, PARENT: str(os.getpid())},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for the parent, which ends it
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs; negative for the signal that ended it."""
+        return self._process.poll()
+
+    def ask_to_end(self) -> None:
+        """Tell it to finish what it does and end."""
+        if self._process.poll() is None:
+            self._process.terminate()
+
+    def end(self, patience_seconds: float) -> int:
+        """Wait until it has ended, and make it if it does not; return its exit code."""
+        self.ask_to_end()
+        try:
+            return self._process.wait(patience_seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+
+class Pause:
+    """How long to wait before a child is started again: longer each time, until one lasts."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self._until = 0.0
+
+    def note_end(self, child: Child) -> None:
+        """Note that a child has ended."""
+        now = time.monotonic()
+        lasted = now - child.started_at >= _SETTLED_SECONDS
+        self.failures = 1 if lasted else self.failures + 1
+        pause = _FIRST_PAUSE_SECONDS * 2 ** min(self.failures - 1, 10)
+        self._until = now + min(pause, _LONGEST_PAUSE_SECONDS)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the next may be started."""
+        return time.monotonic() >= self._until
+
+
+def _rotate(log_path: Path) -> None:
+    """Keep a log from growing for ever: an old one is put aside, the one before that goes."""
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    if log_path.exists() and log_path.stat().st_size > _LOG_BYTES:
+        log_path.replace(log_path.with_suffix(".old.log"))
