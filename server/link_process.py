@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
         prepare_flower(folder / LINK_FOLDER)
         asyncio.run(_serve(folder))
     except WardroundError as error:
-        logger.error("%s", error)
+        sys.stderr.write(f"{error}\n")  # the log's last words, which the supervisor passes on
         return error.exit_code
     return 0
 

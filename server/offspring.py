@@ -14,7 +14,8 @@ _PR_SET_PDEATHSIG = 1
 PARENT = "WARDROUND_PARENT"  # the environment's name for who started a child
 _LOOK_SECONDS = 1.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
-_SETTLED_SECONDS = 60.0
+_SETTLED_SECONDS, _STARTED_SECONDS = 60.0, 20.0
+_LAST_BYTES = 4096
 _LOG_BYTES = 10 * 2**20
 
 
@@ -50,6 +51,7 @@ class Child:
         """
         _rotate(log_path)
         self.started_at = time.monotonic()
+        self._asked_at = 0.0
         with log_path.open("ab", buffering=0) as log:
             self._process = subprocess.Popen(
                 command,
@@ -70,10 +72,20 @@ class Child:
         """None while it runs; negative for the signal that ended it."""
         return self._process.poll()
 
+    @property
+    def has_settled(self) -> bool:
+        """Whether it has been running for some seconds, so that it did start."""
+        return time.monotonic() - self.started_at >= _STARTED_SECONDS
+
     def ask_to_end(self) -> None:
         """Tell it to finish what it does and end."""
         if self._process.poll() is None:
+            self._asked_at = self._asked_at or time.monotonic()
             self._process.terminate()
+
+    def has_been_ending(self, seconds: float) -> bool:
+        """Whether it was told to end longer ago than this."""
+        return self._asked_at > 0 and time.monotonic() - self._asked_at >= seconds
 
     def end(self, patience_seconds: float) -> int:
         """Wait until it has ended, and make it if it does not; return its exit code."""
@@ -104,6 +116,17 @@ class Pause:
     def is_over(self) -> bool:
         """Whether the next may be started."""
         return time.monotonic() >= self._until
+
+
+def last_words(log_path: Path) -> str:
+    """Return the last line of a child's log."""
+    try:
+        with log_path.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _LAST_BYTES))
+            lines = stream.read().decode(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 
 
 def _rotate(log_path: Path) -> None:

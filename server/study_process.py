@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
         _end(run, FAILED, str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        _end(run, STOPPED, "stopped by the operator.")
+        _end(run, STOPPED, "its process was told to stop.")
         return STOPPED_CODE
     return 0
 
