@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wardround.client.connection_commands import add_connection_commands
+from wardround.client.daemon_commands import add_daemon_commands
 from wardround.client.ledger_commands import ledger_app
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ audit_app = typer.Typer(help="What has left this hospital.", no_args_is_help=Tru
 site_app.add_typer(policy_app, name="policy")
 site_app.add_typer(audit_app, name="audit")
 site_app.add_typer(ledger_app, name="ledger")
+add_daemon_commands(site_app)
 add_connection_commands(site_app)
 
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
@@ -27,18 +29,25 @@ _SHOWN = 12  # of a digest
 
 @site_app.command()
 def explain(
-    study: Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)],
+    study: Annotated[
+        Path,
+        typer.Argument(
+            help="A study file (TOML), or the digest of one that waits for a decision.",
+            show_default=False,
+        ),
+    ],
     site: Annotated[Path, typer.Option(help="A site folder.", show_default=False)],
 ) -> None:
     """Say what a study asks for, and which rules of the site's policy allow it; 1 if one does not.
 
     Example: wardround site explain study.toml --site /data/wardround/north
     """
+    from wardround.client.approvals import pending_file
     from wardround.client.policy_report import hold_against_policy
     from wardround.common.study import load_study
     from wardround.common.study_words import explain_study
 
-    loaded = load_study(study)
+    loaded = load_study(pending_file(site, str(study)) or study)
     report = hold_against_policy(site, loaded)
     sys.stdout.write(explain_study(loaded) + "\n")
     _print_verdicts(report)

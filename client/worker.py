@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from wardround.client.approvals import note_pending
 from wardround.client.policy import open_policy
-from wardround.common.errors import ModelError, RunError, WardroundError
+from wardround.common.errors import ModelError, PolicyError, RunError, WardroundError
 from wardround.common.flower.parcels import Parcel, read_message, write_message
 from wardround.common.study import study_from_json
 from wardround.common.update import unpack_refusal
@@ -80,6 +80,7 @@ class Done:
 
 REFUSED: dict[str, WardroundError] = {
     "size": ModelError("the message is larger than the policy's largest_message_megabytes allow."),
+    "policy": PolicyError("the site has no policy that can be read: nothing is allowed."),
     "died": RunError(
         "the worker process ended twice over this message: it may need more memory than there is."
     ),

@@ -88,14 +88,14 @@ class FleetLink:
     def __init__(
         self, address: str, node_key: ec.EllipticCurvePrivateKey, context: ssl.SSLContext
     ) -> None:
-        self._address = address
+        self.address = address
         self._interceptors = (_Version(), NodeAuthHttpInterceptor(node_key, node_key.public_key()))
         self.node_key = node_key.public_key()
         self.open(context)
 
     def open(self, context: ssl.SSLContext) -> None:
         """Connect with this TLS from the next call on; a call under way ends as it began."""
-        self._client = _Client(f"https://{self._address}", self._interceptors, context)
+        self._client = _Client(f"https://{self.address}", self._interceptors, context)
 
     def call(self, ask: Callable[[FleetHttpClient], _Result]) -> _Result:
         """Return what the server answers.

@@ -32,6 +32,7 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 
 from wardround.common.errors import ModelError
 
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _MAGIC, _END = b"wardround parcel 1\n", b"end\n"
 _LENGTH = struct.Struct(">Q")
 _ID_BYTES = 32
@@ -88,7 +89,10 @@ class ParcelWriter:
     def __init__(self, path: Path, envelope: Envelope) -> None:
         self._path = path
         self._part = path.with_suffix(".part")
-        self._stream: BinaryIO = self._part.open("wb", opener=_open_private)
+        descriptor = os.open(
+            self._part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600
+        )
+        self._stream: BinaryIO = os.fdopen(descriptor, "wb")
         self._stream.write(_MAGIC)
         for head in (envelope.message, envelope.tree):
             data = head.SerializeToString()
@@ -239,10 +243,6 @@ def _without_content(message: Message) -> ProtoMessage:
     if message.has_error():
         return message_to_proto(message)
     return message_to_proto(Message(RecordDict(), metadata=message.metadata))  # type: ignore[call-overload,no-any-return] # Flower's own, undeclared way
-
-
-def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 class _Contents(dict[str, bytes]):

@@ -1,0 +1,340 @@
+"""The site's daemon: it dials out to one server and has a warm worker answer what is asked.
+
+It never ends by itself: whatever happens to the server or the network, it tries again. Told to stop
+it lets the work in hand finish for a while, gives it up otherwise, and takes its leave; an order
+that was given up is sent again by the server.
+"""
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import wardround
+from wardround.client.local_control import ControlSocket
+from wardround.client.policy import open_policy
+from wardround.client.post import Post, key_of
+from wardround.client.site import Site, open_site
+from wardround.client.site_keys import load_site_tls, make_client_context
+from wardround.client.status_board import StatusBoard, fresh_status, work_of
+from wardround.client.warm_worker import AbandonedError, WarmWorker
+from wardround.client.worker import Done, Job
+from wardround.common.errors import PolicyError, RunError, StudyError, WardroundError
+from wardround.common.flower.fleet import FLEET_CODES, FleetLink, RunEndedError
+from wardround.common.flower.parcels import Envelope, write_envelope
+from wardround.common.flower.supernode import (
+    LostError,
+    StoppedError,
+    SuperNode,
+    TooLargeError,
+)
+from wardround.common.key_pair import read_private_key
+from wardround.common.study import study_from_json
+
+logger = logging.getLogger(__name__)
+LOCK_FILE, FLOWER_FOLDER = "site.lock", "flower"
+FINISH_SECONDS = 20.0  # for the work in hand, once told to stop
+_LEAVE_SECONDS = 10.0  # for all else
+_LOCK_SECONDS = 3.0  # for the worker of a killed daemon to be gone
+_SHORTEST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.05, 1.0
+_CERTIFICATE_SECONDS = 60.0
+_LARGEST_STUDY = 1_000_000  # bytes of JSON
+_KEPT_STUDIES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    """Whether the daemon is to end, and until when the work in hand may go on."""
+
+    event: threading.Event
+    times: list[float]
+
+    def ask(self) -> None:
+        """Ask the daemon to end; the first time counts."""
+        self.times.append(time.monotonic())
+        self.event.set()
+
+    def is_over(self) -> bool:
+        """Whether the work in hand is to be given up."""
+        return self.event.is_set() and time.monotonic() - self.times[0] > FINISH_SECONDS
+
+
+def run_site(folder: Path, server: str | None = None) -> None:
+    """Serve a site folder until told to stop.
+
+    Args:
+        server: "host:port", instead of the one that the site has joined.
+
+    Raises:
+        DataError: It is no site folder.
+        InputError: The site has joined no server, or a file of it cannot be used.
+        RunError: Another daemon serves the folder.
+    """
+    site = open_site(folder)
+    stop = StopRequest(threading.Event(), [])
+    with _only_daemon(site.folder) as lock:
+        open_policy(site.folder)
+        tls = load_site_tls(site.folder)
+        address = server or tls.address
+        link = FleetLink(address, read_private_key(tls.node_key_path), make_client_context(tls))
+        board = StatusBoard(fresh_status(site.name, address, wardround.__version__, os.getpid()))
+        _obey_signals(stop)
+        control = ControlSocket(site.folder, {"status": board.to_json, "stop": _stopping(stop)})
+        worker = WarmWorker((lock,), stop.is_over)
+        try:
+            _notify("READY=1")
+            SiteDaemon(site, link, worker, board, stop).run()
+        finally:
+            _notify("STOPPING=1")
+            worker.stop()
+            control.close()
+
+
+class SiteDaemon:
+    """The loop of one site: ask, fetch, have it answered, send.
+
+    Args:
+        link: To the server.
+        worker: Does the work.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        link: FleetLink,
+        worker: WarmWorker,
+        board: StatusBoard,
+        stop: StopRequest,
+    ) -> None:
+        self._site = site
+        self._link = link
+        self._worker = worker
+        self._board = board
+        self._stop = stop
+        self._post = Post(site.state_folder)
+        self._node = SuperNode(link, self._post.folder, stop.event, self._hear)
+        self._certificate = _Certificate(site.folder)
+        self._studies: dict[int, str] = {}
+        self._trouble = ""
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        idle = _SHORTEST_POLL_SECONDS
+        try:
+            while not self._stop.event.is_set():
+                self._board.note_worker(self._worker.process_id, self._worker.starts)
+                envelope = self._node.pull()
+                if envelope is not None:
+                    self._take(envelope)
+                    idle = _SHORTEST_POLL_SECONDS
+                    continue
+                self._look_after()
+                self._stop.event.wait(idle)
+                idle = min(idle * 1.2, _LONGEST_POLL_SECONDS)
+        except (StoppedError, AbandonedError):
+            logger.info("stopped before the work in hand was done: the server asks again")
+        finally:
+            self._node.leave()
+
+    def _look_after(self) -> None:
+        """Do what need not be done while there is work."""
+        self._worker.revive()
+        if self._certificate.has_changed(self._board.trouble):
+            self._link.open(make_client_context(load_site_tls(self._site.folder)))
+
+    def _take(self, envelope: Envelope) -> None:
+        """Answer a message; whatever goes wrong on the way is the server's to know in a word."""
+        try:
+            self._answer(envelope)
+        except RunEndedError:
+            self._board.give_up("run-ended")
+        except LostError:
+            self._give_up(envelope, "lost", self._node.excuse)
+        except (StoppedError, AbandonedError):
+            raise
+        except Exception as error:  # a full disk, say; its text may name a file
+            logger.error("not answered: %s", type(error).__name__)
+            self._give_up(envelope, "internal", lambda one: self._node.fail(one, "internal"))
+        finally:
+            self._post.drop_order()
+
+    def _give_up(self, envelope: Envelope, code: str, tell: Callable[[Envelope], None]) -> None:
+        self._board.give_up(code)
+        try:
+            tell(envelope)
+        except (RunEndedError, LostError):
+            return
+
+    def _answer(self, envelope: Envelope) -> None:
+        study = self._study_of(envelope.run_id)
+        self._board.begin(work_of(envelope.kind, envelope.group, *_name_and_digest(study)))
+        started, key = time.monotonic(), key_of(envelope, study)
+        done = self._worker.answer(self._job(envelope, study, key))
+        if done.is_kept:
+            self._post.keep_answer(key)
+        self._node.push(self._post.answer, time.monotonic() - started)
+        self._finish(done)
+
+    def _finish(self, done: Done) -> None:
+        if not done.is_kept:
+            self._post.forget_answer()
+        if done.refused:
+            logger.warning("refused code=%s", done.refused)
+        self._board.end(done.refused)
+
+    def _job(self, envelope: Envelope, study: str, key: str) -> Job:
+        """Fetch what a message needs, and return what is to be done with it."""
+        again = self._post.has_answer(key)
+        refuse, limit = "", 0
+        try:
+            limit = open_policy(self._site.folder).largest_message_bytes
+            if not again:
+                self._post.forget_answer()
+                self._node.fetch(envelope, self._post.order, limit)
+        except PolicyError:
+            refuse = "policy"
+        except TooLargeError:
+            refuse = "size"
+        if again or refuse:
+            write_envelope(self._post.order, envelope)
+            self._node.confirm(envelope)
+        paths = str(self._post.order), str(self._post.answer), str(self._site.folder)
+        return Job(*paths, study, limit, refuse, again and not refuse)
+
+    def _study_of(self, run_id: int) -> str:
+        if run_id not in self._studies:
+            if len(self._studies) >= _KEPT_STUDIES:
+                self._studies.pop(next(iter(self._studies)))
+            study = self._node.study_of(run_id)
+            self._studies[run_id] = study if len(study) <= _LARGEST_STUDY else ""
+        return self._studies[run_id]
+
+    def _hear(self, code: str) -> None:
+        """Say once when the server is no longer reached, and when it is again."""
+        self._board.heard(code)
+        if code and code != self._trouble:
+            logger.warning("server=%s code=%s: %s", self._link.address, code, FLEET_CODES[code])
+        elif not code and self._trouble:
+            logger.info("server=%s answers again", self._link.address)
+        self._trouble = code
+
+
+class _Certificate:
+    """Looks after the site's certificate: renewed in time, and seen when it was."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = load_site_tls(folder).cert_path
+        self._seen = self._path.stat().st_mtime_ns
+        self._next = time.monotonic() + _CERTIFICATE_SECONDS
+
+    def has_changed(self, trouble: Callable[[str], None]) -> bool:
+        """Whether there is a new certificate; one that is due is asked for now and then."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _CERTIFICATE_SECONDS
+            self._renew(trouble)
+        try:
+            changed = self._path.stat().st_mtime_ns
+        except OSError:
+            return False
+        was, self._seen = self._seen, changed
+        return changed != was
+
+    def _renew(self, trouble: Callable[[str], None]) -> None:
+        from wardround.client.enrolment import renew_if_due
+
+        try:
+            renew_if_due(self._folder)
+        except WardroundError as error:
+            logger.warning("the certificate was not renewed: %s", error)
+            trouble("renewal")
+
+
+def _name_and_digest(text: str) -> tuple[str, str]:
+    try:
+        study = study_from_json(text)
+    except StudyError:
+        return "", ""
+    return study.name, study.digest
+
+
+def _stopping(stop: StopRequest) -> Callable[[], dict[str, object]]:
+    def answer() -> dict[str, object]:
+        stop.ask()
+        return {"stopping": True, "seconds": FINISH_SECONDS + _LEAVE_SECONDS}
+
+    return answer
+
+
+def _obey_signals(stop: StopRequest) -> None:
+    """End on SIGTERM and SIGINT: gently at the first, at once at the second."""
+
+    def obey(number: int, frame: FrameType | None) -> None:
+        if stop.event.is_set():
+            os._exit(128 + number)
+        stop.ask()
+
+    signal.signal(signal.SIGTERM, obey)
+    signal.signal(signal.SIGINT, obey)
+    threading.Thread(target=_end_in_time, args=(stop,), daemon=True).start()
+
+
+def _end_in_time(stop: StopRequest) -> None:
+    """End the process if it does not end by itself; nothing is lost that the server cannot ask."""
+    stop.event.wait()
+    time.sleep(FINISH_SECONDS + _LEAVE_SECONDS)
+    os._exit(0)
+
+
+@contextmanager
+def _only_daemon(folder: Path) -> Iterator[int]:
+    """Hold the lock of a site folder; give its descriptor.
+
+    Raises:
+        RunError: Another daemon holds it, or it cannot be made.
+    """
+    import fcntl
+
+    path, until = folder / LOCK_FILE, time.monotonic() + _LOCK_SECONDS
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        msg = f"cannot write {path} ({error.strerror}): start it under the folder's own account."
+        raise RunError(msg) from None
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > until:
+                    msg = (
+                        f"another daemon serves {folder}: look with 'wardround site status "
+                        f"{folder}', end it with 'wardround site stop {folder}'."
+                    )
+                    raise RunError(msg) from None
+                time.sleep(0.1)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, where it started the daemon."""
+    import socket
+
+    name = os.environ.get("NOTIFY_SOCKET", "")
+    if not name:
+        return
+    address = f"\0{name[1:]}" if name.startswith("@") else name
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        try:
+            channel.sendto(state.encode(), address)
+        except OSError:
+            return

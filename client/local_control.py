@@ -1,0 +1,138 @@
+"""The local socket of a site's daemon: its owner asks what it is doing, or tells it to stop.
+
+One line of JSON each way, over a Unix socket in the site folder that its owner alone may open.
+"""
+
+import json
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from wardround.common.errors import InputError, RunError
+
+SOCKET_FILE = "site.sock"
+_LONGEST_PATH = 100  # a socket's path may have 107 letters
+_LONGEST_LINE = 65_536
+_SECONDS = 10.0
+
+Answer = Callable[[], dict[str, object]]
+
+
+class ControlSocket:
+    """Answers what is asked over a site folder's socket, in a thread of its own.
+
+    Only whoever holds the site's lock may make one: a socket that a killed daemon left is removed.
+
+    Args:
+        folder: The site folder.
+        answers: What is done for each command.
+
+    Raises:
+        RunError: The socket cannot be made.
+    """
+
+    def __init__(self, folder: Path, answers: Mapping[str, Answer]) -> None:
+        self._path = folder / SOCKET_FILE
+        self._answers = dict(answers)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)  # from its first moment nobody else may open it
+        try:
+            self._path.unlink(missing_ok=True)
+            with _short(self._path) as name:
+                self._listener.bind(name)
+            self._listener.listen(8)
+        except OSError as error:
+            self._listener.close()
+            msg = f"cannot make the socket {self._path} ({error.strerror}): check the folder."
+            raise RunError(msg) from None
+        finally:
+            os.umask(before)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def close(self) -> None:
+        """Answer no more, and remove the socket."""
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                caller, _ = self._listener.accept()
+            except OSError:
+                return
+            with caller, suppress(OSError, ValueError):
+                caller.settimeout(_SECONDS)
+                self._answer(caller)
+
+    def _answer(self, caller: socket.socket) -> None:
+        asked = json.loads(_read_line(caller))
+        command = str(asked.get("command", "")) if isinstance(asked, dict) else ""
+        answer = self._answers.get(command)
+        said = {"error": "unknown command"} if answer is None else answer()
+        caller.sendall(json.dumps(said).encode() + b"\n")
+
+
+def ask_daemon(folder: Path, command: str) -> dict[str, object]:
+    """Return what the daemon of a site folder answers.
+
+    Raises:
+        InputError: None runs there.
+        RunError: It does not answer, or is of another version.
+    """
+    path = folder / SOCKET_FILE
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
+        channel.settimeout(_SECONDS)
+        try:
+            with _short(path) as name:
+                channel.connect(name)
+        except (FileNotFoundError, ConnectionRefusedError):
+            msg = f"no daemon runs for {folder}: start it with 'wardround site start {folder}'."
+            raise InputError(msg) from None
+        except OSError as error:
+            msg = f"cannot open {path} ({error.strerror}): use the account the daemon runs under."
+            raise InputError(msg) from None
+        try:
+            channel.sendall(json.dumps({"command": command}).encode() + b"\n")
+            said = json.loads(_read_line(channel))
+        except (OSError, ValueError):
+            said = None
+    if not isinstance(said, dict) or "error" in said:
+        msg = f"the daemon of {folder} does not answer: look at its log, or start it anew."
+        raise RunError(msg)
+    return said
+
+
+def _read_line(channel: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n") and len(line) < _LONGEST_LINE:
+        heard = channel.recv(_LONGEST_LINE)
+        if not heard:
+            break
+        line += heard
+    return line
+
+
+@contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """Give a name for a socket that is short enough, however deep its folder lies.
+
+    Raises:
+        InputError: The path is too long, and this system knows no other name for it.
+    """
+    if len(os.fsencode(path)) <= _LONGEST_PATH:
+        yield str(path)
+        return
+    if sys.platform != "linux":
+        msg = f"the path of {path} is longer than {_LONGEST_PATH} letters: move the site folder."
+        raise InputError(msg)
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{path.name}"
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,51 @@
+"""The order that a site works on and its last answer, as files in ``state/post``."""
+
+import hashlib
+from pathlib import Path
+
+from wardround.common.flower.parcels import Envelope
+from wardround.common.private_files import make_private_folder, replace_file
+
+POST_FOLDER = "post"
+
+
+class Post:
+    """The post of one site; one daemon uses it.
+
+    An answer that may be sent again stays until another order comes: asked the same once more, by
+    a server that was restarted say, the site neither fetches the model again nor trains again.
+    """
+
+    def __init__(self, state_folder: Path) -> None:
+        self.folder = state_folder / POST_FOLDER
+        make_private_folder(self.folder)
+        self.order, self.answer = self.folder / "order.parcel", self.folder / "answer.parcel"
+        self._key = self.folder / "answer.key"
+        for left in (self.order, *self.folder.glob("*.part")):
+            left.unlink(missing_ok=True)
+
+    def has_answer(self, key: str) -> bool:
+        """Whether the kept answer is to this order."""
+        try:
+            return self.answer.exists() and self._key.read_text(encoding="ascii") == key
+        except (OSError, ValueError):
+            return False
+
+    def keep_answer(self, key: str) -> None:
+        """Keep the answer that lies there, as the one to this order."""
+        replace_file(self._key, key.encode())
+
+    def forget_answer(self) -> None:
+        """Remove the kept answer."""
+        self._key.unlink(missing_ok=True)
+        self.answer.unlink(missing_ok=True)
+
+    def drop_order(self) -> None:
+        """Remove an order that is done with."""
+        self.order.unlink(missing_ok=True)
+
+
+def key_of(envelope: Envelope, study: str) -> str:
+    """Return what two messages have in common that ask for the same: each number, each word."""
+    content = [child.object_id for child in envelope.tree.children]
+    return hashlib.sha256(repr((envelope.kind, content, study)).encode()).hexdigest()
