@@ -20,6 +20,8 @@ from wardround.common.errors import InputError
 _TIMEOUT_SECONDS = 10.0
 _SKEW_SECONDS, _WORST_SKEW_SECONDS = 30, 240  # Flower refuses signatures that are 300 s off
 _SOON_DAYS = 21
+_HEADER_SECONDS = 2
+_FIRST = "mend what fails above first."
 _NAMES = ("proxy", "name", "port", "TLS", "accepted", "clock", "server's versions")
 
 
@@ -51,6 +53,7 @@ class _Way:
         self._site, self._address = site, address
         self._endpoint: Endpoint | None = None
         self._reply: Reply | None = None
+        self._status: ServerStatus | None = None
 
     def check(self) -> list[Check]:
         steps: tuple[Callable[[], str], ...] = (
@@ -65,7 +68,7 @@ class _Way:
         checks: list[Check] = []
         for name, step in zip(_NAMES, steps, strict=True):
             if any(check.status == "fail" for check in checks) and not self._reply:
-                checks.append(Check(name, "warn", "not known", "mend what fails above first."))
+                checks.append(Check(name, "warn", "not known", _FIRST))
             else:
                 checks.append(run_check(name, step))
         return checks
@@ -119,10 +122,12 @@ class _Way:
         return fact
 
     def _accepted(self) -> str:
-        return f"the server knows this site as {self._known_reply().read(ServerStatus).site}"
+        self._status = self._known_reply().read(ServerStatus)
+        return f"the server knows this site as {self._status.site}"
 
     def _clock(self) -> str:
-        skew = clock_skew_seconds(self._known_reply().date, datetime.now(UTC))
+        reply = self._known_reply()
+        skew = clock_skew_seconds(reply.date, reply.received)
         if skew is None:
             raise FaultError(
                 fact="the server does not say its time", remedy="compare the clocks.", status="warn"
@@ -136,7 +141,9 @@ class _Way:
         return fact
 
     def _versions(self) -> str:
-        theirs = self._known_reply().read(ServerStatus)
+        theirs = self._status
+        if theirs is None:
+            raise _unknown()
         ours = (wardround.__version__, version("flwr"))
         if ours != (theirs.wardround, theirs.flwr):
             fact = (
@@ -153,6 +160,10 @@ class _Way:
         if self._reply is None:
             raise FaultError(fact="not known", remedy="mend what fails above first.", status="warn")
         return self._reply
+
+
+def _unknown() -> FaultError:
+    return FaultError(fact="not known", remedy=_FIRST, status="warn")
 
 
 def find_endpoint(address: str) -> Endpoint:
@@ -172,14 +183,15 @@ def find_endpoint(address: str) -> Endpoint:
 
 
 def clock_skew_seconds(date: str, now: datetime) -> float | None:
-    """Return by how much this clock is ahead of the one that wrote a Date header, to a second.
+    """Return by how much this clock is ahead of the one that wrote a Date header.
 
     Returns:
-        Seconds; 0 within the second that the header can say; None if it says no time.
+        Seconds; 0 within the two that a header cut to the second, and kept for one, may be late;
+        None if it says no time.
     """
     try:
         then = parsedate_to_datetime(date)
     except (TypeError, ValueError):
         return None
     skew = (now - then).total_seconds()
-    return 0.0 if 0 <= skew < 1 else skew
+    return 0.0 if 0 <= skew < _HEADER_SECONDS else skew

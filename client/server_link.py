@@ -39,12 +39,14 @@ class Reply:
     """What came back.
 
     Attributes:
+        received: When, by this machine's clock.
         date: The server's clock, as the header Date says; "" if it says nothing.
         expires: When the server's certificate does; None if that is not known.
     """
 
     status: int
     body: bytes
+    received: datetime
     date: str
     expires: datetime | None
 
@@ -104,14 +106,14 @@ def exchange(client: httpx.Client, path: str, body: BaseModel | None = None) -> 
     received = bytearray()
     try:
         with client.stream(method, path, content=content, headers=headers) as response:
-            expires = _server_expiry(response)
+            received_at, expires = datetime.now(UTC), _server_expiry(response)
             for part in response.iter_raw():
                 received += part
                 if len(received) > LARGEST_BODY:
                     msg = "the server's answer is larger than any is: is it a wardround server?"
                     raise RefusedByServerError(msg)
             date = response.headers.get("date", "")
-            return Reply(response.status_code, bytes(received), date, expires)
+            return Reply(response.status_code, bytes(received), received_at, date, expires)
     except httpx.HTTPError as error:
         address = f"{client.base_url.host}:{client.base_url.port or 443}"
         raise explain_failure(error, address) from None
