@@ -14,10 +14,12 @@ from tests.integration.test_strategy_runs import study_for, write_sites
 
 from wardround.client.app import app, close_sessions
 from wardround.client.data.cohort import open_cohorts
+from wardround.client.session import SiteSession
 from wardround.client.site import open_site
 from wardround.client.site_state import SiteState
+from wardround.common.errors import RunError
 from wardround.common.flower.records import arrays_of, configs_of
-from wardround.common.orders import unpack_order
+from wardround.common.orders import Order, unpack_order
 from wardround.common.parameters import (
     Parameters,
     digest,
@@ -25,10 +27,12 @@ from wardround.common.parameters import (
     load_model,
     to_array_record,
 )
-from wardround.common.study import Study
+from wardround.common.study import Study, load_study
+from wardround.common.update import SiteEvaluation
 from wardround.server.checkpoints import CheckpointStore, Commit
 from wardround.simulations.engine import InProcessGrid, site_contexts
-from wardround.simulations.federation import run_federation
+from wardround.simulations.federation import Machine, run_federation
+from wardround.simulations.simulate import SimulationRequest, simulate
 
 SITES, ROUNDS = 3, 4
 HARMS = ("nan in the model", "nan in the extras", "other shape", "lost", "of another run")
@@ -175,3 +179,23 @@ def test_a_run_with_refused_updates_resumes_to_the_bit_identical_end(tmp_path: P
         other = tmp_path / "whole" / "sites" / folder.name
         assert digest(memory(folder, study, again)) == digest(memory(other, study, whole))
     assert load_model(store / "round-00004" / "model.safetensors").parameters
+
+
+def test_the_report_says_who_did_not_evaluate(
+    tiny_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate = SiteSession.evaluate
+
+    def refuse(self: SiteSession, order: Order) -> SiteEvaluation:
+        if self.site.name == "south":
+            msg = "no number may leave"
+            raise RunError(msg)
+        return evaluate(self, order)
+
+    monkeypatch.setattr(SiteSession, "evaluate", refuse)
+    study = load_study(tiny_study.study).with_changes({"federation.rounds": 1})
+    machine = Machine(engine="in-process", threads=1)
+    page = simulate(SimulationRequest(study, tmp_path / "run", machine)).read_text("utf-8")
+    for split in ("validation", "test"):
+        assert f"south did not always evaluate on its {split} patients (no number" in page
+    assert "north did not always" not in page
