@@ -41,19 +41,19 @@ class Owners:
         if self.most == 1:
             return rows
         if self._even:
-            return rows.unflatten(0, (self.patients, self.most)).sum(1)
+            return rows.reshape(self.patients, self.most, *rows.shape[1:]).sum(1)
         sums = rows.new_zeros(self.patients, *rows.shape[1:])
         return sums.index_add_(0, self.index(rows.device), rows)
 
     def stacked(self, rows: Tensor) -> Tensor:
         """Return ``(P, n, ...)`` of ``(M, ...)``, with zeros for the examples a patient lacks."""
-        shape = (self.patients, self.most)
+        shape = (self.patients, self.most, *rows.shape[1:])
         if self._even:
-            return rows.unflatten(0, shape)
+            return rows.reshape(shape)
         owner = self.index(rows.device)
         first = torch.tensor((0, *self.counts[:-1]), device=rows.device).cumsum(0)
         place = torch.arange(self.examples, device=rows.device) - first[owner]
-        padded = rows.new_zeros(*shape, *rows.shape[1:])
+        padded = rows.new_zeros(shape)
         padded[owner, place] = rows
         return padded
 

@@ -22,7 +22,7 @@ def vmap_clipped_sum(
     """Return ``sum_p min(1, C / ||g_p||) g_p``, or None if a patient's gradient is not finite."""
     weights = {name: value.detach() for name, value in trained_parameters(network).items()}
     owners = Owners(piece.counts)
-    filled = _filled(piece, owners)
+    filled, whole = _filled(piece, owners), Owners((owners.most,) * owners.patients)
 
     def loss(
         weights: Mapping[str, Tensor], inputs: tuple[Tensor, ...], targets: Tensor, share: Tensor
@@ -32,8 +32,8 @@ def vmap_clipped_sum(
 
     gradients = vmap(grad(loss), in_dims=(None, 0, 0, 0), randomness="different")(
         weights,
-        tuple(part.unflatten(0, (owners.patients, owners.most)) for part in filled.inputs),
-        filled.targets.unflatten(0, (owners.patients, owners.most)),
+        tuple(whole.stacked(part) for part in filled.inputs),
+        whole.stacked(filled.targets),
         _shares(owners, filled.targets.device),
     )
     norms = torch.stack(
@@ -61,6 +61,6 @@ def _filled(piece: PatientBatch, owners: Owners) -> Batch:
 
 def _shares(owners: Owners, device: torch.device) -> Tensor:
     """Return ``(P, n)``: 1 / count for a patient's examples, 0 for what fills up."""
-    counts = torch.tensor(owners.counts, device=device)[:, None]
+    counts = torch.tensor(owners.counts, device=device, dtype=torch.float64)[:, None]
     place = torch.arange(owners.most, device=device)
     return torch.where(place < counts, 1.0 / counts, 0.0)
