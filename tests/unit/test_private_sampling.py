@@ -122,7 +122,7 @@ def test_nobody_drawn_is_no_batch() -> None:
 
 @pytest.mark.parametrize(
     ("cap", "patch_size", "each", "examinations"),
-    [(8, None, 1, 8), (8, (4, 4), 2, 4), (3, (4, 4), 2, 1), (1, (4, 4), 4, 1), (8, None, 1, 8)],
+    [(8, None, 1, 8), (8, (4, 4), 2, 4), (3, (4, 4), 2, 1), (1, (4, 4), 4, 1)],
 )
 def test_the_cap_counts_patches_where_a_study_has_patches(
     cap: int, patch_size: tuple[int, int] | None, each: int, examinations: int
