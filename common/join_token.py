@@ -18,13 +18,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
+from pydantic import TypeAdapter, ValidationError
 
 from wardround.common.errors import InputError
+from wardround.common.study_sections import Name
 
 _WORD, _VERSION = "wardround-", b"\x01"
 _HASH, _SCALAR, _CHECK = 32, 32, 8  # bytes
 _LONGEST = 4096  # characters
 _CURVE = ec.SECP256R1
+_NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,22 @@ def parse_token(text: str) -> JoinToken:
         raise InputError(msg) from None
 
 
+def check_site_name(name: str) -> None:
+    """Refuse what cannot be a site's name: it becomes the name of a folder, among other things.
+
+    Raises:
+        InputError: Says what can be.
+    """
+    try:
+        _NAME.validate_python(name)
+    except ValidationError:
+        msg = (
+            f"{name!r} cannot be the name of a site: use up to 64 letters, digits, spaces, dots, "
+            "dashes and underscores, and begin with a letter or a digit."
+        )
+        raise InputError(msg) from None
+
+
 def common_name(name: x509.Name) -> str | None:
     """Return the common name of a subject, if it has exactly one that is text."""
     found = name.get_attributes_for_oid(NameOID.COMMON_NAME)
@@ -119,7 +138,8 @@ def _read(body: bytes) -> JoinToken:
         x509.load_der_x509_certificate(rest[length:]),
     )
     token = JoinToken(address, ca_sha256, certificate, ec.derive_private_key(scalar, _CURVE()))
-    if not token.site or token.key.public_key() != certificate.public_key():
+    check_site_name(token.site)
+    if token.key.public_key() != certificate.public_key():
         msg = "does not belong together"
         raise ValueError(msg)
     return token

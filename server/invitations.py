@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from wardround.common.enrolment import Reason
 from wardround.common.errors import InputError
-from wardround.common.join_token import JoinToken
+from wardround.common.join_token import JoinToken, check_site_name
 from wardround.server.database import transaction
 from wardround.server.membership import (
     MOST_CERTIFICATES,
@@ -37,9 +37,11 @@ def invite(folder: Path, site: str, life: timedelta = DEFAULT_LIFE) -> JoinToken
     """Invite a site; an earlier invitation of it that is still open is withdrawn.
 
     Raises:
-        InputError: It has a valid certificate, or the folder is no server folder.
+        InputError: No site can have that name, this one has a valid certificate, or the folder is
+            no server folder.
         RunError: The database cannot be used.
     """
+    check_site_name(site)
     settings, authority = open_server(folder).settings, open_authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = authority.issue(INVITATION, site, key.public_key(), life)

@@ -1,0 +1,84 @@
+"""The commands of joining, as an operator and a hospital's engineer type them."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def token(consortium: Any, wardround: Callable[..., Any]) -> str:
+    said = wardround("server", "invite", "north", "--server", consortium.folder)
+    assert said.code == 0
+    assert "once, until" in said.err
+    return str(said.out)
+
+
+def test_from_an_empty_folder_to_a_member(
+    consortium: Any, token: str, tmp_path: Path, wardround: Callable[..., Any]
+) -> None:
+    assert len(token.splitlines()) == 1  # nothing but the token: it can go through a pipe
+    north = tmp_path / "north"
+    said = wardround("site", "join", token.strip(), "--folder", north)
+    assert said.code == 0, said.err
+    assert "wardround site doctor" in said.out
+    assert wardround("site", "renew", north).code == 0
+    assert "Took 2" in wardround("server", "revoke", "north", "--server", consortium.folder).out
+    refused = wardround("site", "renew", north)
+    assert refused.code == 3
+    assert "ask the server's operator for an invitation" in refused.err
+
+
+def test_a_token_may_come_from_standard_input(
+    token: str, tmp_path: Path, wardround: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(token))
+    assert wardround("site", "join", "-", "--folder", tmp_path / "north").code == 0
+
+
+def test_without_a_folder_the_sites_name_is_taken(
+    token: str, tmp_path: Path, wardround: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert wardround("site", "join", token.strip()).code == 0
+    assert (tmp_path / "north" / "site.toml").exists()
+
+
+def test_a_damaged_token_is_a_sentence(tmp_path: Path, wardround: Callable[..., Any]) -> None:
+    said = wardround("site", "join", "wardround-abc", "--folder", tmp_path / "north")
+    assert said.code == 2
+    assert "copy the whole line" in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_is_made_and_renewed(tmp_path: Path, wardround: Callable[..., Any]) -> None:
+    words = ("--name", "Lung-2026", "--public-name", "fl.example.org")
+    made = wardround("server", "init", tmp_path / "server", *words)
+    assert made.code == 0
+    assert "SHA-256 of the CA certificate" in made.out
+    assert "PRIVATE" not in made.out
+    assert wardround("server", "renew", tmp_path / "server").code == 0
+    again = wardround("server", "init", tmp_path / "server", *words)
+    assert again.code == 2
+    assert "holds something" in again.err
+
+
+@pytest.mark.parametrize("command", ["invite", "revoke"])
+def test_a_folder_that_is_no_servers_is_named(
+    tmp_path: Path, wardround: Callable[..., Any], command: str
+) -> None:
+    said = wardround("server", command, "north", "--server", tmp_path)
+    assert said.code == 2
+    assert "wardround server init" in said.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["", "../north", "north\n", "-north", "n" * 65, "nörth"])
+def test_a_name_that_no_site_can_have_is_not_invited(
+    consortium: Any, wardround: Callable[..., Any], name: str
+) -> None:
+    said = wardround("server", "invite", "--server", consortium.folder, "--", name)
+    assert said.code == 2
+    assert "Traceback" not in said.err
