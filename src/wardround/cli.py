@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,9 @@ from wardround.common.cli import study_app
 from wardround.common.errors import WardroundError
 from wardround.server.cli import server_app
 from wardround.simulations.cli import add_commands
+
+if TYPE_CHECKING:
+    from wardround.common.study import Study
 
 app = typer.Typer(
     name="wardround",
@@ -40,14 +43,22 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _find_study(text: str) -> "Study":
+    from wardround.simulations.studies import find_study
+
+    return find_study(text)
+
+
 @app.callback()
 def _front_door(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     """Federated learning for medical imaging across hospitals: no image leaves its ward."""
+    context.obj = _find_study  # 'wardround study' is common ground and knows no simulation
 
 
 def main() -> None:
