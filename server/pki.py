@@ -1,9 +1,9 @@
-"""The consortium's certificate authority, and the three kinds of certificate that it issues.
+"""The consortium's certificate authority, and the four kinds of certificate that it issues.
 
 Keys are ECDSA: P-384 for the authority, P-256 for what it issues. The authority signs nothing that
 can sign further. A certificate says what it is for in its extended key usage (server or client) and
-its organisational unit (``server``, ``site``, ``invitation``), both written by the authority alone:
-of a signing request only the public key is taken over.
+its organisational unit (``server``, ``site``, ``invitation``, ``operator``), both written by the
+authority alone: of a signing request only the public key is taken over.
 """
 
 import hashlib
@@ -28,12 +28,14 @@ from wardround.common.private_files import READABLE, make_private_folder, write_
 
 CA_FOLDER = "ca"
 CA_KEY, CA_CERTIFICATE = "ca.key", "ca.crt"
-SERVER, SITE, INVITATION = "server", "site", "invitation"  # organisational units
+# Organisational units:
+SERVER, SITE, INVITATION, OPERATOR = "server", "site", "invitation", "operator"
 CA_LIFE = timedelta(days=3650)
 _USAGES = {
     SERVER: ExtendedKeyUsageOID.SERVER_AUTH,
     SITE: ExtendedKeyUsageOID.CLIENT_AUTH,
     INVITATION: ExtendedKeyUsageOID.CLIENT_AUTH,
+    OPERATOR: ExtendedKeyUsageOID.CLIENT_AUTH,
 }
 _BACKDATED = timedelta(hours=1)  # for a site whose clock is behind
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
@@ -44,7 +46,7 @@ class Identity:
     """What a certificate of this authority says of its holder.
 
     Attributes:
-        unit: ``server``, ``site`` or ``invitation``.
+        unit: ``server``, ``site``, ``invitation`` or ``operator``.
         serial: In hex.
     """
 
@@ -77,7 +79,7 @@ class Authority:
         """Issue a certificate.
 
         Args:
-            unit: ``server``, ``site`` or ``invitation``.
+            unit: ``server``, ``site``, ``invitation`` or ``operator``.
             name: Its common name.
             life: From now; it never outlives the authority.
             alternative_names: Host names and addresses, for a server.

@@ -1,0 +1,1 @@
+"""What operators and a server say to each other: ``operators.proto`` and its messages."""

@@ -1,0 +1,251 @@
+"""The messages of ``operators.proto`` as dataclasses: checked where they come in.
+
+Times are seconds since 1970. A message travels as a ``google.protobuf.Struct`` with a field for
+each attribute.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from wardround.common.errors import InputError
+
+_Message = TypeVar("_Message")
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """A question without particulars."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A study that is handed in.
+
+    Attributes:
+        text: The study file, as it is.
+        form: ``toml`` or ``json``.
+        sites: Whom the run is for; none for whoever is there.
+    """
+
+    text: str
+    form: str = "toml"
+    sites: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AboutRun:
+    """Names a run."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A run that a study was given.
+
+    Attributes:
+        digest: What hospitals approve.
+        ahead: How many runs are before it.
+    """
+
+    run: str
+    study: str
+    digest: str
+    ahead: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """How a run stands.
+
+    Attributes:
+        state: ``queued``, ``starting``, ``waiting for sites``, ``running``, ``stopping``,
+            ``stopped``, ``finished`` or ``failed``.
+        message: What it waits for, or why it ended.
+        round: Rounds committed.
+        value: The study's metric over all sites, of the model that the last round started from.
+    """
+
+    run: str
+    study: str
+    digest: str
+    state: str
+    message: str
+    round: int
+    rounds: int
+    metric: str
+    value: float | None
+    submitted: float
+    started: float | None
+    ended: float | None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing happens any more unless an operator resumes it."""
+        return self.state in ("stopped", "finished", "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A site that did not contribute, and why, in policy words; nothing of its data.
+
+    Attributes:
+        asked: What it was asked for: ``training``, or an evaluation on a split's patients.
+        times: In how many rounds.
+    """
+
+    site: str
+    reason: str
+    asked: str
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class RoundReport:
+    """One round of a run; the one after the last only measures.
+
+    Attributes:
+        measured_round: Which model ``value`` is about; 0 is the initial one.
+        value: The study's metric over all sites; None if it was not measured.
+        sites: Who contributed.
+    """
+
+    round: int
+    measured_round: int
+    seconds: float
+    value: float | None
+    sites: tuple[str, ...]
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunDetails:
+    """All that is known of a run.
+
+    Attributes:
+        sites: Who takes part, as far as that is known.
+        starts: How often its process was started.
+    """
+
+    summary: RunSummary
+    sites: tuple[str, ...]
+    starts: int
+    history: tuple[RoundReport, ...]
+    refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """All runs, the oldest first."""
+
+    runs: tuple[RunSummary, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """Something that happened in a run.
+
+    Attributes:
+        kind: ``state`` (it stands differently), ``round`` (one was committed), ``measured`` (the
+            last model was), ``refusal``, ``note`` (its process said something), ``end``.
+        state: As in RunSummary, at that moment.
+        message: In words.
+        round: Of a round, of what was measured, and of a refusal.
+        site: Of a refusal.
+    """
+
+    kind: str
+    state: str
+    message: str = ""
+    round: int = 0
+    rounds: int = 0
+    metric: str = ""
+    value: float | None = None
+    seconds: float = 0.0
+    site: str = ""
+    sites: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSummary:
+    """A site of the consortium.
+
+    Attributes:
+        expires: When its certificate does; None if it has none.
+        seen: When it was last connected, to about ten seconds; None if never.
+    """
+
+    site: str
+    joined: float
+    expires: float | None
+    revoked: bool
+    seen: float | None
+    connected: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """All sites that ever joined, by name."""
+
+    sites: tuple[SiteSummary, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSummary:
+    """How a server stands.
+
+    Attributes:
+        address: Where sites reach it.
+        link_is_up: Whether sites can reach it now.
+        runs: How many are in each state.
+        certificate_expires: The server's own.
+    """
+
+    name: str
+    version: str
+    address: str
+    started: float
+    link_is_up: bool
+    sites: int
+    connected: int
+    runs: dict[str, int]
+    certificate_expires: float | None
+
+
+def to_content(message: object) -> dict[str, Any]:
+    """Return a message as plain values."""
+    if not is_dataclass(message) or isinstance(message, type):
+        msg = f"{type(message).__name__} is no message"
+        raise TypeError(msg)
+    return asdict(message)
+
+
+def from_content(kind: type[_Message], content: Mapping[str, Any]) -> _Message:
+    """Return the message that plain values say.
+
+    Raises:
+        InputError: A field is missing, unknown, or not of its type.
+    """
+    from pydantic import ValidationError
+
+    try:
+        checked: _Message = _checker(kind).validate_python(dict(content))
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_input=False)
+        places = ", ".join(".".join(str(part) for part in one["loc"]) for one in problems)
+        msg = (
+            f"the message {kind.__name__} is not as it should be ({places}): "
+            "both sides must run the same version."
+        )
+        raise InputError(msg) from None
+    return checked
+
+
+@lru_cache(maxsize=64)
+def _checker(kind: type) -> Any:
+    from pydantic import ConfigDict, TypeAdapter, with_config
+
+    with_config(ConfigDict(extra="forbid", allow_inf_nan=False))(kind)
+    return TypeAdapter(kind)

@@ -1,0 +1,122 @@
+"""What happens in a run, as it happens, from its row and its folder's files."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wardround.server.control_api.messages import RoundReport, RunEvent, RunSummary
+from wardround.server.run_folder import LOG_FILE, RunFolder
+from wardround.server.run_report import read_history, summarise
+from wardround.server.store import FINISHED, find_run
+
+# What a run's process writes into its log that no state and no round says.
+_NOTES = {
+    "process started": "its process was started",
+    "link lost": "its connection to the sites' link was lost; it goes on from its last commit",
+    "sites ready": "its sites are ready",
+}
+_LOOK_SECONDS = 0.5
+
+
+def watch_run(folder: Path, run: str, wait: Callable[[float], bool]) -> Iterator[RunEvent]:
+    """Yield what has happened in a run, then what happens, until it is over.
+
+    A round is told once it is committed, and once only: one that a crash undid was not told.
+
+    Args:
+        wait: Waits so many seconds; False ends the watch.
+
+    Raises:
+        InputError: There is no such run.
+        RunError: The database cannot be used.
+    """
+    seen = _Seen(RunFolder(folder, run))
+    while True:
+        summary = summarise(folder, find_run(folder, run))
+        yield from seen.news(summary)
+        if summary.is_over:
+            yield _event("end", summary, summary.message, round_=summary.round)
+            return
+        if not wait(_LOOK_SECONDS):
+            return
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What was told of a run already."""
+
+    run: RunFolder
+    rounds: int = 0
+    log_bytes: int = 0
+    stands: tuple[str, str] = ("", "")
+    sites: tuple[str, ...] = field(default_factory=tuple)
+
+    def news(self, summary: RunSummary) -> Iterator[RunEvent]:
+        """Yield what is new."""
+        yield from self._notes(summary)
+        yield from self._rounds(summary)
+        stands = (summary.state, summary.message)
+        if stands != self.stands and not summary.is_over:
+            yield _event("state", summary, summary.message)
+        self.stands = stands
+
+    def _rounds(self, summary: RunSummary) -> Iterator[RunEvent]:
+        # What is beyond the committed rounds may be cut back, but for the last model's measurement.
+        last = summary.round + (summary.state == FINISHED)
+        for report in read_history(self.run, summary.metric):
+            if self.rounds < report.round <= last:
+                self.rounds = report.round
+                yield from _told(report, summary)
+
+    def _notes(self, summary: RunSummary) -> Iterator[RunEvent]:
+        for line in self._log_lines():
+            note = _NOTES.get(str(line.get("event")))
+            if note is not None:
+                named = line.get("sites")
+                sites = tuple(str(site) for site in named) if isinstance(named, list) else ()
+                yield RunEvent("note", summary.state, note, sites=sites)
+
+    def _log_lines(self) -> Iterator[dict[str, object]]:
+        try:
+            with (self.run.path / LOG_FILE).open("rb") as stream:
+                stream.seek(self.log_bytes)
+                whole, _, _ = stream.read().rpartition(b"\n")
+        except OSError:
+            return
+        self.log_bytes += len(whole) + 1 if whole else 0
+        for text in whole.split(b"\n"):
+            try:
+                line = json.loads(text)
+            except ValueError:  # torn by a crash
+                continue
+            if isinstance(line, dict):
+                yield line
+
+
+def _told(report: RoundReport, summary: RunSummary) -> Iterator[RunEvent]:
+    for one in report.refusals:
+        yield RunEvent("refusal", summary.state, one.reason, round=report.round, site=one.site)
+    closes = report.round > summary.round
+    yield RunEvent(
+        kind="measured" if closes else "round",
+        state=summary.state,
+        round=report.measured_round if closes else report.round,
+        rounds=summary.rounds,
+        metric=summary.metric,
+        value=report.value,
+        seconds=report.seconds,
+        sites=report.sites,
+    )
+
+
+def _event(kind: str, summary: RunSummary, message: str, round_: int = 0) -> RunEvent:
+    return RunEvent(
+        kind,
+        summary.state,
+        message,
+        round=round_,
+        rounds=summary.rounds,
+        metric=summary.metric,
+        value=summary.value,
+    )

@@ -1,0 +1,117 @@
+"""What a run has done so far, from the files that it leaves: no model is read for it.
+
+Nothing here imports torch, so that the process that watches over the server stays small.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+from wardround.server.control_api.messages import Refusal, RoundReport, RunDetails, RunSummary
+from wardround.server.run_folder import STARTING, RunFolder
+from wardround.server.run_folder import RUNNING as AT_WORK
+from wardround.server.run_folder import WAITING as AWAITING_SITES
+from wardround.server.store import RUNNING, STOP, RunRow
+
+HISTORY_FILE = "history.jsonl"  # in the folder of the commits, which vouch for its lines
+TOGETHER = ("all sites", "mean of sites")  # as server/measurement.py calls them
+# What a process says of itself, while the queue says that the run is running.
+_PHASES = {STARTING: "starting", AWAITING_SITES: "waiting for sites", AT_WORK: "running"}
+_Json: TypeAlias = dict[str, object]
+
+
+def summarise(folder: Path, row: RunRow) -> RunSummary:
+    """Return how a run stands, in one line."""
+    status = RunFolder(folder, row.run).status()
+    return RunSummary(
+        run=row.run,
+        study=row.study,
+        digest=row.digest,
+        state=_phase(row, "" if status is None else status.state),
+        message=_message(row, "" if status is None else status.message),
+        round=0 if status is None else status.round,
+        rounds=0 if status is None else status.rounds,
+        metric="" if status is None else status.metric,
+        value=None if status is None else status.value,
+        submitted=row.submitted,
+        started=row.started,
+        ended=row.ended,
+    )
+
+
+def describe(folder: Path, row: RunRow) -> RunDetails:
+    """Return all that is known of a run."""
+    run = RunFolder(folder, row.run)
+    status, summary = run.status(), summarise(folder, row)
+    history = read_history(run, summary.metric)
+    named = run.wanted_sites() if status is None or not status.sites else status.sites
+    return RunDetails(
+        summary=summary,
+        sites=tuple(named),
+        starts=0 if status is None else status.starts,
+        history=history,
+        refusals=count_refusals(history),
+    )
+
+
+def read_history(run: RunFolder, metric: str) -> tuple[RoundReport, ...]:
+    """Return the rounds of a run's history; a line that is being written is left out.
+
+    Args:
+        metric: The study's; its value over all sites is given.
+    """
+    try:
+        lines = (run.checkpoints / HISTORY_FILE).read_bytes().split(b"\n")[:-1]
+    except OSError:
+        return ()
+    return tuple(_round(json.loads(line), metric) for line in lines if line)
+
+
+def count_refusals(history: Iterable[RoundReport]) -> tuple[Refusal, ...]:
+    """Return who refused or was refused what, and how often, the most frequent first."""
+    told = [refusal for record in history for refusal in record.refusals]
+    counts = Counter((one.site, one.reason, one.asked) for one in told)
+    return tuple(Refusal(*about, times=times) for about, times in counts.most_common())
+
+
+def _phase(row: RunRow, said: str) -> str:
+    if row.state != RUNNING:
+        return row.state
+    return "stopping" if row.wanted == STOP else _PHASES.get(said, "starting")
+
+
+def _message(row: RunRow, said: str) -> str:
+    return said if row.state == RUNNING else row.reason
+
+
+def _round(line: _Json, metric: str) -> RoundReport:
+    return RoundReport(
+        round=int(str(line["round"])),
+        measured_round=int(str(line["measured_round"])),
+        seconds=float(str(line["seconds"])),
+        value=_overall(_rows(line, "measurements"), metric),
+        sites=tuple(str(site["site"]) for site in _rows(line, "sites")),
+        refusals=tuple(
+            Refusal(str(one["site"]), str(one["reason"]), str(one["asked"]), 1)
+            for one in _rows(line, "refusals")
+        ),
+    )
+
+
+def _overall(measurements: Iterable[_Json], metric: str) -> float | None:
+    for measurement in measurements:
+        if measurement["site"] not in TOGETHER:
+            continue
+        for value in _rows(measurement, "values"):
+            if value["metric"] == metric and not value["class_name"]:
+                number = float(str(value["value"]))
+                return number if math.isfinite(number) else None
+    return None
+
+
+def _rows(line: _Json, name: str) -> list[_Json]:
+    rows = line[name]
+    return rows if isinstance(rows, list) else []
