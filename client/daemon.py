@@ -43,6 +43,7 @@ FINISH_SECONDS = 20.0  # for the work in hand, once told to stop
 _LEAVE_SECONDS = 10.0  # for all else
 _LOCK_SECONDS = 3.0  # for the worker of a killed daemon to be gone
 _SHORTEST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.05, 1.0
+_HELD_SECONDS = 0.5  # a server that answers later than that has waited for something to say
 _CERTIFICATE_SECONDS = 60.0
 _LARGEST_STUDY = 1_000_000  # bytes of JSON
 _KEPT_STUDIES = 8
@@ -129,18 +130,20 @@ class SiteDaemon:
         try:
             while not self._stop.event.is_set():
                 self._board.note_worker(self._worker.process_id, self._worker.starts)
-                envelope = self._node.pull()
+                asked, envelope = time.monotonic(), self._node.pull()
                 if envelope is not None:
                     self._take(envelope)
                     idle = _SHORTEST_POLL_SECONDS
                     continue
                 self._look_after()
-                self._stop.event.wait(idle)
-                idle = min(idle * 1.2, _LONGEST_POLL_SECONDS)
+                if time.monotonic() - asked < _HELD_SECONDS:
+                    self._stop.event.wait(idle)
+                    idle = min(idle * 1.2, _LONGEST_POLL_SECONDS)
         except (StoppedError, AbandonedError):
             logger.info("stopped before the work in hand was done: the server asks again")
         finally:
             self._node.leave()
+            logger.info("left the server")
 
     def _look_after(self) -> None:
         """Do what need not be done while there is work."""
@@ -273,21 +276,34 @@ def _stopping(stop: StopRequest) -> Callable[[], dict[str, object]]:
 
 
 def _obey_signals(stop: StopRequest) -> None:
-    """End on SIGTERM and SIGINT: gently at the first, at once at the second."""
+    """End on SIGTERM and SIGINT: gently at the first, at once at the second.
+
+    What a signal interrupts may hold any lock, so it does no more than to wake a thread.
+    """
+    woken, wake = os.pipe()
+    numbers: list[int] = []
 
     def obey(number: int, frame: FrameType | None) -> None:
-        if stop.event.is_set():
+        if numbers:
             os._exit(128 + number)
-        stop.ask()
+        numbers.append(number)
+        os.write(wake, b"x")
 
     signal.signal(signal.SIGTERM, obey)
     signal.signal(signal.SIGINT, obey)
+
+    def wait_for_signal() -> None:
+        os.read(woken, 1)
+        stop.ask()
+
+    threading.Thread(target=wait_for_signal, daemon=True).start()
     threading.Thread(target=_end_in_time, args=(stop,), daemon=True).start()
 
 
 def _end_in_time(stop: StopRequest) -> None:
     """End the process if it does not end by itself; nothing is lost that the server cannot ask."""
     stop.event.wait()
+    logger.info("stopping")
     time.sleep(FINISH_SECONDS + _LEAVE_SECONDS)
     os._exit(0)
 
