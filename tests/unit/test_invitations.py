@@ -193,6 +193,16 @@ def test_the_gate_refuses_a_certificate_that_expires_while_it_is_in_use(folder: 
     assert gate.check(certificate) is None
 
 
+def test_the_gate_tells_a_site_from_an_invitation(folder: Path) -> None:
+    gate, site = CertificateGate(folder), join(folder)
+    invitation = invite(folder, "south").certificate.public_bytes(Encoding.DER)
+    assert gate.check_invitation(site) is None
+    assert gate.check(invitation) is None
+    found = gate.check_invitation(invitation)
+    assert found is not None
+    assert found.name == "south"
+
+
 @pytest.mark.parametrize("content", [b"", b"no certificate"])
 def test_the_gate_refuses_what_is_no_certificate(folder: Path, content: bytes) -> None:
     assert CertificateGate(folder).check(content) is None

@@ -1,9 +1,8 @@
 """Who gets past TLS: bad certificates are refused before any handler hears of them."""
 
-import socket
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from wardround.client.server_link import open_link
 from wardround.client.site_keys import bare_context, load_site_tls, make_client_context
 from wardround.common.enrolment import STATUS_PATH
 from wardround.common.key_pair import private_pem
+from wardround.server.peer import make_server_context
 from wardround.server.pki import SERVER, SITE, Authority, make_authority, open_authority
 from wardround.server.server_certificate import load_server_tls, renew_server_certificate
 
@@ -46,7 +46,8 @@ def shake_hands(*ends: tuple[ssl.SSLObject, ssl.MemoryBIO, ssl.MemoryBIO]) -> No
         for end, sent, to in ends:
             with suppress(ssl.SSLWantReadError):
                 end.do_handshake()
-            to.write(sent.read())
+            if sent is not to:
+                to.write(sent.read())
 
 
 def test_no_certificate_gets_nothing(consortium: Any) -> None:
@@ -108,16 +109,24 @@ def test_a_good_certificate_gets_an_answer(consortium: Any, tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion")
-def test_tls_older_than_1_2_is_refused(consortium: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("lowered", [False, True])
+def test_tls_older_than_1_2_is_refused(consortium: Any, tmp_path: Path, lowered: bool) -> None:
+    """For its version alone: a server that allowed 1.1 would have agreed."""
     join(consortium.invite("north"), tmp_path / "north")
-    context = make_client_context(load_site_tls(tmp_path / "north"))
-    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    with (
-        socket.create_connection(("127.0.0.1", consortium.port)) as plain,
-        pytest.raises(ssl.SSLError),
-    ):
-        context.wrap_socket(plain, server_hostname="127.0.0.1")
+    ours = make_client_context(load_site_tls(tmp_path / "north"))
+    theirs = make_server_context(load_server_tls(consortium.folder))
+    for context in (ours, theirs):
+        context.set_ciphers("ALL:@SECLEVEL=0")  # of OpenSSL, which refuses 1.1 as well
+    ours.minimum_version = ours.maximum_version = ssl.TLSVersion.TLSv1_1
+    if lowered:
+        theirs.minimum_version = ssl.TLSVersion.TLSv1_1
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = ours.wrap_bio(to_client, to_server, server_hostname="127.0.0.1")
+    server = theirs.wrap_bio(to_server, to_client, server_side=True)
+    refused = nullcontext() if lowered else pytest.raises(ssl.SSLError, match="UNSUPPORTED")
+    with refused:
+        shake_hands((client, to_server, to_server), (server, to_client, to_client))
+    assert client.version() == ("TLSv1.1" if lowered else None)
 
 
 def test_tls_1_2_is_enough(consortium: Any, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Renewal without a lost round, and revocation."""
 
+import fcntl
 import os
 import ssl
 import threading
@@ -105,6 +106,16 @@ def test_a_renewal_killed_between_its_two_files_is_finished_by_the_next_start(
     with open_link(tls.address, make_client_context(tls)) as client:
         assert client.get(STATUS_PATH).status_code == 200
     assert not next_key_path(tls.key_path).exists()
+
+
+def test_a_renewal_waits_for_no_other(consortium: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "north"
+    join(consortium.invite("north"), folder)
+    with (folder / "keys" / ".renewal.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(InputError, match="another renewal"):
+            renew(folder)
+    renew(folder)
 
 
 def test_two_renewals_at_a_time_do_not_mix_their_keys(consortium: Any, tmp_path: Path) -> None:
