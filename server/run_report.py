@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from wardround.server.control_api.messages import Refusal, RoundReport, RunDetails, RunSummary
-from wardround.server.run_folder import STARTING, RunFolder
 from wardround.server.run_folder import RUNNING as AT_WORK
+from wardround.server.run_folder import STARTING, RunFolder
 from wardround.server.run_folder import WAITING as AWAITING_SITES
 from wardround.server.store import RUNNING, STOP, RunRow
 
@@ -20,6 +20,7 @@ HISTORY_FILE = "history.jsonl"  # in the folder of the commits, which vouch for 
 TOGETHER = ("all sites", "mean of sites")  # as server/measurement.py calls them
 # What a process says of itself, while the queue says that the run is running.
 _PHASES = {STARTING: "starting", AWAITING_SITES: "waiting for sites", AT_WORK: "running"}
+_LONGEST_REASON = 500  # characters
 _Json: TypeAlias = dict[str, object]
 
 
@@ -77,6 +78,12 @@ def count_refusals(history: Iterable[RoundReport]) -> tuple[Refusal, ...]:
     return tuple(Refusal(*about, times=times) for about, times in counts.most_common())
 
 
+def _plain(text: object) -> str:
+    """Return a site's words without what would move an operator's cursor, and not endless."""
+    letters = (letter if letter.isprintable() else "?" for letter in str(text)[:_LONGEST_REASON])
+    return "".join(letters)
+
+
 def _phase(row: RunRow, said: str) -> str:
     if row.state != RUNNING:
         return row.state
@@ -84,7 +91,7 @@ def _phase(row: RunRow, said: str) -> str:
 
 
 def _message(row: RunRow, said: str) -> str:
-    return said if row.state == RUNNING else row.reason
+    return _plain(said if row.state == RUNNING else row.reason)
 
 
 def _round(line: _Json, metric: str) -> RoundReport:
@@ -95,7 +102,7 @@ def _round(line: _Json, metric: str) -> RoundReport:
         value=_overall(_rows(line, "measurements"), metric),
         sites=tuple(str(site["site"]) for site in _rows(line, "sites")),
         refusals=tuple(
-            Refusal(str(one["site"]), str(one["reason"]), str(one["asked"]), 1)
+            Refusal(str(one["site"]), _plain(one["reason"]), str(one["asked"]), 1)
             for one in _rows(line, "refusals")
         ),
     )

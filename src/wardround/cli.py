@@ -15,6 +15,8 @@ from wardround.client.cli import site_app
 from wardround.common.cli import study_app
 from wardround.common.errors import WardroundError
 from wardround.server.cli import server_app
+from wardround.server.operator_commands import runs_app, sites_app, submit
+from wardround.server.service_commands import add_service_commands
 from wardround.simulations.cli import add_commands
 
 if TYPE_CHECKING:
@@ -32,6 +34,10 @@ app = typer.Typer(
 app.add_typer(study_app, name="study")
 app.add_typer(site_app, name="site")
 app.add_typer(server_app, name="server")
+app.add_typer(runs_app, name="runs")
+app.add_typer(sites_app, name="sites")
+study_app.command()(submit)
+add_service_commands(server_app)
 add_commands(app)
 
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}

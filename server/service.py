@@ -1,0 +1,50 @@
+"""The server as one process to be started and stopped: the supervisor, and the operators' API."""
+
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+
+from wardround.server.control import operators_served
+from wardround.server.queue import StudyQueue
+from wardround.server.server_certificate import load_server_tls
+from wardround.server.settings import open_server
+from wardround.server.supervisor import Supervisor, hold_server
+
+
+def serve(folder: Path, operators: str = "", tell: Callable[[str], None] = lambda _: None) -> None:
+    """Serve a server folder until SIGTERM or SIGINT, then end all that was started.
+
+    Args:
+        operators: "host:port" on which operators with certificates are answered too.
+        tell: Is told once operators are answered, and where sites will be.
+
+    Raises:
+        InputError: Folder, certificate or address cannot be used.
+        RunError: Another server works there, the link cannot start, or the disk cannot be used.
+    """
+    server = open_server(folder)
+    load_server_tls(server.folder)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    queue = StudyQueue(server.folder, server.settings.parallel_studies)
+    with (
+        hold_server(server.folder),
+        _told_to_stop() as stopped,
+        operators_served(server.folder, operators),
+    ):
+        tell(server.settings.address)
+        Supervisor(server.folder, queue).run(stopped)
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[Callable[[], bool]]:
+    told = Event()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.signal(number, lambda *_: told.set()) for number in numbers}
+    try:
+        yield told.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
