@@ -93,7 +93,7 @@ def check(
 
     Example: wardround study check study.toml
     """
-    study = _read_study(context, path)
+    study = read_study(context, path)
     if as_json:
         sys.stdout.write(json.dumps({"name": study.name, "digest": study.digest}) + "\n")
     else:
@@ -108,7 +108,7 @@ def explain(context: typer.Context, path: StudyFile) -> None:
     """
     from wardround.common.study_words import explain_study
 
-    sys.stdout.write(explain_study(_read_study(context, path)))
+    sys.stdout.write(explain_study(read_study(context, path)))
 
 
 @study_app.command()
@@ -128,7 +128,7 @@ def privacy(
     from wardround.common.privacy_plan import USUAL_PATIENTS, plan_privacy, trade_offs
     from wardround.common.privacy_words import promise_words, table_words
 
-    study = _read_study(context, path)
+    study = read_study(context, path)
     if study.privacy.mode == "site":
         sys.stdout.write(_promise_to_sites(study, as_json))
         return
@@ -146,7 +146,7 @@ def privacy(
     sys.stdout.write(table_words(rows, sizes, plan, learnt) + "\n")
 
 
-def _read_study(context: typer.Context, path: Path) -> "Study":
+def read_study(context: typer.Context, path: Path) -> "Study":
     """Return a study; the front door knows built-in ones by name."""
     from wardround.common.study import load_study
 

@@ -203,7 +203,7 @@ def _refusals_told(context: grpc.ServicerContext) -> Iterator[None]:
         context.abort(grpc.StatusCode.INTERNAL, text)
 
 
-class _Door(grpc.ServerInterceptor):
+class _Door(grpc.ServerInterceptor):  # type: ignore[misc] # grpc publishes no types
     """Lets operators in, before anything of what they ask is read, and not too many to watch."""
 
     def __init__(self, gate: OperatorGate | None) -> None:

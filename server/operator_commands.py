@@ -39,6 +39,7 @@ _ENDED_OTHERWISE = 3
 
 
 def submit(
+    context: typer.Context,
     study: Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)],
     server: Server = _HERE,
     site: Annotated[
@@ -52,10 +53,10 @@ def submit(
 
     Example: wardround study submit study.toml --server /srv/wardround
     """
-    from wardround.common.study import load_study
+    from wardround.common.cli import read_study
     from wardround.server.control_api.messages import Submission
 
-    text = load_study(study).to_toml()
+    text = read_study(context, study).to_toml()
     with _line(server, identity) as line:
         done = line.submit(Submission(text, "toml", tuple(site or ())))
     if as_json:

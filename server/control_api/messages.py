@@ -244,7 +244,7 @@ def from_content(kind: type[_Message], content: Mapping[str, Any]) -> _Message:
 
 
 @lru_cache(maxsize=64)
-def _checker(kind: type) -> Any:
+def _checker(kind: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter, with_config
 
     with_config(ConfigDict(extra="forbid", allow_inf_nan=False))(kind)
