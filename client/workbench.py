@@ -107,7 +107,7 @@ class Workbench:
             raise TypeError(msg)
         privacy = self.study.privacy
         computation = StepComputation(
-            PRIVATE_NETWORKS[self.study.model.network].method,
+            PRIVATE_NETWORKS[self.study.model.network].method_for(self.study.data.dimensions),
             privacy.microbatch,
             privacy.augmentation_copies,
         )

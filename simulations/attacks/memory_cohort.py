@@ -73,7 +73,7 @@ def train_private_round(
         span=Span.of_round(1, 1, plan.steps),
         loss=build_loss(study, None, cpu),
     )
-    method = PRIVATE_NETWORKS[study.model.network].method
+    method = PRIVATE_NETWORKS[study.model.network].method_for(study.data.dimensions)
     computation = StepComputation(method, microbatch=max(1, len(cohort)))
     optimiser = build_optimiser(network, study.training)
     # The private step asks a cohort for ``patients`` and ``batch`` only.

@@ -47,7 +47,7 @@ class Target:
     @property
     def method(self) -> str:
         """How gradients of patients are found for this network."""
-        return PRIVATE_NETWORKS[self.study.model.network].method
+        return PRIVATE_NETWORKS[self.study.model.network].method_for(self.study.data.dimensions)
 
 
 def open_target(folder: Path, study: Study, seed: int) -> Target:
