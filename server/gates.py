@@ -1,4 +1,4 @@
-"""The gates before Flower's app: what each listener lets through, and nothing else.
+"""The gates before the link: what each listener lets through, and nothing else.
 
 The public listener passes the Fleet API and the health check to sites, and enrolment to whoever
 holds a certificate of the consortium. The inner listener, on the loopback alone, passes what the
@@ -14,15 +14,17 @@ from collections.abc import Callable
 
 from wardround.common.enrolment import PREFIX as ENROLMENT
 from wardround.common.errors import RunError
-from wardround.common.flower.link_state import CALLER, LinkState, Roll, node_id_of
+from wardround.common.flower.link_state import LinkState, Roll
 from wardround.common.flower.superlink import (
-    FLEET_PATHS,
+    FLEET,
     NODE_KEY_HEADER,
-    RUNTIME_PATHS,
+    START,
+    TASK,
     AsgiApp,
     Receive,
     Scope,
     Send,
+    SuperLink,
 )
 from wardround.server.peer import peer_der
 
@@ -41,12 +43,12 @@ class PublicGate:
 
     def __init__(
         self,
-        link: AsgiApp,
+        link: SuperLink,
         roll: Roll,
         site_of_certificate: Callable[[bytes], str | None],
         enrolment: AsgiApp,
     ) -> None:
-        """Put the gate before Flower's app.
+        """Put the gate before a link.
 
         Args:
             site_of_certificate: Whose a client certificate (DER) is, None if nothing may pass.
@@ -72,7 +74,7 @@ class PublicGate:
             await _refuse(send, _FORBIDDEN)
         elif path == _HEALTH and scope["method"] == "GET":
             await _answer(send, {"status": "ok"})
-        elif path in FLEET_PATHS and scope["method"] == "POST":
+        elif path in FLEET and scope["method"] == "POST":
             await self._pass_to_fleet(site, scope, receive, send)
         else:
             await _refuse(send, _FORBIDDEN)
@@ -92,23 +94,19 @@ class PublicGate:
         if not 0 <= _length(scope) <= LARGEST_REQUEST:
             await _refuse(send, _TOO_LARGE)
             return
-        token = CALLER.set(node_id_of(key))
-        try:
-            await self._link(scope, receive, send)
-        finally:
-            CALLER.reset(token)
+        await self._link.answer_site(scope, receive, send)
 
 
 class InnerGate:
     """What the server's own processes reach."""
 
-    def __init__(self, link: AsgiApp, state: LinkState, secret: str) -> None:
+    def __init__(self, link: SuperLink, state: LinkState, secret: str) -> None:
         self._link, self._state, self._secret = link, state, secret.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
         if scope["type"] == "lifespan":
-            await self._link(scope, receive, send)
+            await _live(receive, send)
             return
         if scope["type"] != "http":
             return
@@ -117,8 +115,8 @@ class InnerGate:
             await _refuse(send, _FORBIDDEN)
         elif scope["path"] == SITES_PATH:
             await _answer(send, _connected(self._state))
-        elif scope["path"] in RUNTIME_PATHS:
-            await self._link(scope, receive, send)
+        elif scope["path"] in START or scope["path"] in TASK:
+            await self._link.answer_study(scope, receive, send)
         else:
             await _refuse(send, _FORBIDDEN)
 
@@ -130,7 +128,7 @@ def _connected(state: LinkState) -> dict[str, list[dict[str, str]]]:
 
 def _node_key(scope: Scope) -> bytes | None:
     try:
-        return base64.b64decode(_header(scope, NODE_KEY_HEADER) or b"", validate=True)
+        return base64.b64decode(_header(scope, NODE_KEY_HEADER.encode()) or b"", validate=True)
     except binascii.Error:
         return None
 
@@ -159,7 +157,7 @@ async def _answer(send: Send, content: object, status: int = 200) -> None:
 
 
 async def _live(receive: Receive, send: Send) -> None:
-    """Follow a listener's beginning and end; Flower's own is followed at the inner gate."""
+    """Follow a listener's beginning and end; there is nothing to do at either."""
     while True:
         message = await receive()
         await send({"type": f"{message['type']}.complete"})

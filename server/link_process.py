@@ -39,8 +39,9 @@ def main(arguments: list[str]) -> int:
 
 async def _serve(folder: Path) -> None:
     # Flower is imported only now, with its switches set.
+    from wardround.common.flower.bells import Bells
     from wardround.common.flower.link_state import LinkState
-    from wardround.common.flower.superlink import make_link
+    from wardround.common.flower.superlink import SuperLink
     from wardround.server.certificate_gate import CertificateGate
     from wardround.server.enrolment import enrolment_app
     from wardround.server.gates import InnerGate, PublicGate
@@ -55,8 +56,9 @@ async def _serve(folder: Path) -> None:
 
     settings, tls = open_server(folder).settings, load_server_tls(folder)
     certificates, roll = CertificateGate(folder), MemberRoll(folder)
-    state = LinkState(roll)
-    link, enrolment = make_link(state), enrolment_app(folder, certificates)
+    bells = Bells()
+    state = LinkState(roll, bells.ring)
+    link, enrolment = SuperLink(state, bells), enrolment_app(folder, certificates)
     public = PublicGate(link, roll, certificates.check, enrolment)
     outer, inner = open_socket(settings.host, settings.port), open_socket("127.0.0.1", 0)
     address = LinkAddress(inner.getsockname()[1], secrets.token_hex(32))

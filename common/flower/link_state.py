@@ -3,17 +3,15 @@
 Flower's own in-memory state, with these differences. A node is whom the roll of members says, and
 its number follows from its key, so that a site goes on when the link was restarted. A message that
 a site took and lost (killed, or cut off before it had all) is reported lost or handed out again,
-never silently gone. An answer that has arrived is kept though its site has left since; one that is
-half there is not shown. What is done with is removed: a run of a thousand rounds needs no more
-memory than one.
+never silently gone. An answer that has arrived is kept though its site has left since; what is half
+there is not shown. What is done with is removed: a run of a thousand rounds needs no more memory
+than one.
 
 Written against Flower 1.41; ``tests/unit/test_flower_superlink.py`` holds the contract.
 """
 
 import hashlib
-import logging
-from collections.abc import Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from flwr.app import Message
@@ -36,13 +34,11 @@ from flwr.supercore.date import now
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.object_store import NoObjectInStoreError
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
+from flwr.supercore.run import RunStatus
 from flwr.superlink.federation import NoOpFederationManager
 
 from wardround.common.flower.bundle import RUN_KEY
 
-logger = logging.getLogger(__name__)
-# The node that the public listener has let in with this request; None for the server itself.
-CALLER: ContextVar[int | None] = ContextVar("caller", default=None)
 _SPARE_PARTS, _PARTS_A_PART = 256, 4  # how many an answer may have, for those of its order
 _RESERVED_IDS = 2  # 0 and 1 are Flower's own
 
@@ -61,13 +57,19 @@ def node_id_of(node_key: bytes) -> int:
 
 
 class LinkState(InMemoryLinkState):
-    """The post office of one link process."""
+    """The post office of one link process.
 
-    def __init__(self, roll: Roll) -> None:
+    Args:
+        roll: Who may connect.
+        ring: Told the number of a node or a run for which there may be post.
+    """
+
+    def __init__(self, roll: Roll, ring: Callable[[int], None] = lambda _: None) -> None:
         super().__init__(NoOpFederationManager(), InMemoryObjectStore())
-        self._roll = roll
+        self._roll, self._ring = roll, ring
         self._lost: set[str] = set()  # orders that their sites took and will not answer
         self._parts: dict[str, int] = {}  # of each order
+        self._open: dict[str, set[int]] = {}  # whom the messages of a push session are for
 
     # --- Who is there -----------------------------------------------------------------------
 
@@ -91,7 +93,19 @@ class LinkState(InMemoryLinkState):
                 taken = order.metadata.dst_node_id == node_id and order.metadata.delivered_at
                 if taken and not self._has_whole_answer(order_id):
                     self._lost.add(order_id)
+                    self._ring(order.metadata.run_id)
             return True
+
+    def note_presence(self, node_id: int) -> None:
+        """Note that a site asks for post: it is there, whatever its heartbeat says."""
+        with self.lock:
+            node = self.nodes.get(node_id)
+            if node is not None and node.status != NodeStatus.ONLINE:
+                self.acknowledge_node_heartbeat(node_id, node.heartbeat_interval)
+
+    def connected_sites(self) -> Sequence[NodeInfo]:
+        """Return what is known of every node that connected since the link began."""
+        return self.get_node_info()
 
     def _admit(self, node_id: int, public_key: bytes, site: str) -> None:
         self.nodes[node_id] = NodeInfo(
@@ -112,14 +126,22 @@ class LinkState(InMemoryLinkState):
     def get_message_ins(
         self, node_id: int, limit: int | None, *, run_id: int | None = None
     ) -> list[Message]:
-        """Hand out what waits for a site; one that asks is there, whatever its heartbeat says."""
+        """Hand out what waits for a site and is whole."""
         with self.lock:
-            node = self.nodes.get(node_id)
-            if node is not None:
-                if node.status != NodeStatus.ONLINE:
-                    self.acknowledge_node_heartbeat(node_id, node.heartbeat_interval)
-                self._take_back(node_id)
-            return super().get_message_ins(node_id, limit, run_id=run_id)
+            self._check_stored_messages(set(self.message_ins_store))
+            self._take_back(node_id)
+            waiting = [
+                order
+                for order_id, order in self.message_ins_store.items()
+                if order.metadata.dst_node_id == node_id
+                and run_id in (None, order.metadata.run_id)
+                and not order.metadata.delivered_at
+                and order_id not in self._lost
+                and self._is_whole(order_id)
+            ][:limit]
+            for order in waiting:
+                order.metadata.delivered_at = now().isoformat()
+            return waiting
 
     def _take_back(self, node_id: int) -> None:
         """Have the site be handed again what it took and never confirmed.
@@ -135,43 +157,54 @@ class LinkState(InMemoryLinkState):
             if unconfirmed and order_id not in self.message_ins_id_to_message_res_id:
                 metadata.delivered_at = ""
 
-    # --- Answers to the server --------------------------------------------------------------
-
-    def store_message_res(self, message: Message) -> str | None:
-        """Take a site's answer, if it is this site's own."""
-        caller = CALLER.get()
-        if caller is not None and message.metadata.src_node_id != caller:
-            logger.warning("an answer in another site's name was refused")
-            return None
-        return super().store_message_res(message)
+    # --- Parts of messages, either way ------------------------------------------------------
 
     def store_message_and_object_tree(
         self, message: Message, object_tree: ObjectTree, session_id: str
     ) -> tuple[bool, list[str]]:
         """Take a message's outline; an answer far larger than its order is refused."""
-        asked, parts = message.metadata.reply_to_message_id, _parts_of(object_tree)
+        metadata = message.metadata
+        asked, parts = metadata.reply_to_message_id, _parts_of(object_tree)
         if asked and parts > _SPARE_PARTS + _PARTS_A_PART * self._parts.get(asked, 0):
-            logger.warning("an answer of far more parts than its order was refused")
             return False, []
         with self.lock:
             stored, missing = super().store_message_and_object_tree(
                 message, object_tree, session_id
             )
-            if stored and not asked:
-                self._parts[message.metadata.message_id] = parts
-            return stored, missing
+            if not stored:
+                return False, []
+            if not asked:
+                self._parts[metadata.message_id] = parts
+            receiver = metadata.run_id if asked else metadata.dst_node_id
+            self._open.setdefault(session_id, set()).add(receiver)
+            if not missing:
+                self._ring(receiver)
+            return True, missing
 
     def store_object(
         self, run_id: int, session_id: str, object_id: str, object_content: bytes
     ) -> bool:
         """Store a part of a message; the locks are taken in one order everywhere."""
         with self.lock:
-            return super().store_object(run_id, session_id, object_id, object_content)
+            stored = super().store_object(run_id, session_id, object_id, object_content)
+            if session_id not in self._object_push_sessions:
+                for receiver in self._open.pop(session_id, ()):
+                    self._ring(receiver)
+            return stored
 
     def get_object(self, run_id: int, object_id: str) -> bytes | None:
         """Return a part of a message; the locks are taken in one order everywhere."""
         with self.lock:
             return super().get_object(run_id, object_id)
+
+    def _is_whole(self, message_id: str) -> bool:
+        try:
+            tree = self.object_store.get_object_tree(message_id)
+        except NoObjectInStoreError:
+            return False
+        return all(self.object_store.get(part.object_id) for part in iterate_object_tree(tree))
+
+    # --- Answers to the server --------------------------------------------------------------
 
     def get_message_res(self, message_ids: set[str], run_id: int) -> list[Message]:
         """Return the answers that are whole, and a word for each order that gets none.
@@ -210,15 +243,14 @@ class LinkState(InMemoryLinkState):
 
     def _has_whole_answer(self, order_id: str) -> bool:
         answer_id = self.message_ins_id_to_message_res_id.get(order_id)
-        if answer_id is None:
-            return False
-        try:
-            tree = self.object_store.get_object_tree(answer_id)
-        except NoObjectInStoreError:
-            return False
-        return all(self.object_store.get(part.object_id) for part in iterate_object_tree(tree))
+        return answer_id is not None and self._is_whole(answer_id)
 
-    # --- Removing what is done with ---------------------------------------------------------
+    # --- Runs, and removing what is done with -----------------------------------------------
+
+    def get_run_status(self, run_ids: set[int]) -> dict[int, RunStatus]:
+        """Return how runs stand; one that an earlier link knew has ended."""
+        gone = RunStatus(Status.FINISHED, SubStatus.FAILED, "")
+        return dict.fromkeys(run_ids, gone) | super().get_run_status(run_ids)
 
     def delete_messages(self, message_ins_ids: set[str]) -> None:
         """Remove orders and their answers, and what of the orders nobody will fetch any more."""
@@ -243,6 +275,8 @@ class LinkState(InMemoryLinkState):
         task = self.task_store.get(task_id)
         if done and task is not None and self._is_primary_task(task_id):
             self.cleanup_run(task.run_id)
+            sessions = self._object_push_sessions
+            self._open = {one: whom for one, whom in self._open.items() if one in sessions}
         return done
 
     def _end_others(self, run_id: int) -> None:
@@ -253,10 +287,6 @@ class LinkState(InMemoryLinkState):
             if other.status.status != Status.FINISHED and other.primary_task_id is not None:
                 self.finish_task(other.primary_task_id, SubStatus.STOPPED, "")
             self.cleanup_run(other.run_id)  # one whose server was killed ended by itself
-
-    def connected_sites(self) -> Sequence[NodeInfo]:
-        """Return what is known of every node that connected since the link began."""
-        return self.get_node_info()
 
 
 def _parts_of(tree: ObjectTree) -> int:

@@ -1,94 +1,320 @@
-"""Flower's SuperLink inside a process of ours: its HTTP app, over the link's state.
+"""Flower's SuperLink inside a process of ours: its handlers over HTTP, for sites and for studies.
 
-The app serves every API of Flower to whoever reaches it. It is never put on a port by itself: the
-server's gates pass the Fleet API to hospitals and the rest to the server's own processes.
+On the wire this is Flower's Fleet API, and of its Runtime and Control API what a study's process
+calls. Flower's own HTTP app serves all of its APIs to whoever reaches it and spends four to ten
+milliseconds on the way to a handler; here the handlers are called directly, and a question for post
+is held for a moment instead of being asked again and again.
 
 Written against Flower 1.41; ``tests/unit/test_flower_superlink.py`` holds the contract.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
+import asyncio
+import base64
+import binascii
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeAlias
 
-from flwr.common.constant import ISOLATION_MODE_PROCESS, TRANSPORT_TYPE_GRPC_RERE
-from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER, FLWR_IN_MEMORY_DB_NAME
-from flwr.superlink import main as superlink
-from flwr.superlink.auth_plugin import NoOpControlAuthnPlugin
-from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
-from flwr.superlink.config_loader import SuperLinkLifespanConfig
+from flwr.common.constant import (
+    NOOP_ACCOUNT_NAME,
+    NOOP_FLWR_AID,
+    SYSTEM_TIME_TOLERANCE,
+    TIMESTAMP_HEADER,
+    TIMESTAMP_TOLERANCE,
+)
+from flwr.proto.control_pb2 import StartRunRequest
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PushMessagesRequest,
+)
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    PullObjectRequest,
+    PushObjectRequest,
+)
+from flwr.proto.run_pb2 import GetRunRequest
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    GetNodesRequest,
+    PullAppMessagesRequest,
+    PullTaskInputRequest,
+    PushAppMessagesRequest,
+    PushTaskOutputRequest,
+    SendTaskHeartbeatRequest,
+)
+from flwr.supercore.auth.typing import AccountInfo
+from flwr.supercore.constant import (
+    FLEET_HTTP_PUBLIC_KEY_HEADER,
+    FLEET_HTTP_SIGNATURE_HEADER,
+    TASK_TOKEN_HEADER,
+)
+from flwr.supercore.date import now
+from flwr.supercore.error import FlowerError
+from flwr.supercore.error.catalog import API_ERROR_MAP
+from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
+from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
+from flwr.supercore.servicer.runtime import runtime_handlers as core
+from flwr.superlink.servicer.control import control_handlers as control
+from flwr.superlink.servicer.fleet import fleet_handlers as fleet
+from flwr.superlink.servicer.runtime import runtime_handlers as runtime
+from google.protobuf.message import DecodeError
 
+from wardround.common.flower.bells import Bells
 from wardround.common.flower.link_state import LinkState
 
 Scope: TypeAlias = MutableMapping[str, Any]  # as ASGI has it
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers: TypeAlias = Mapping[str, str]
 
-NODE_KEY_HEADER = FLEET_HTTP_PUBLIC_KEY_HEADER.lower().encode()
-# What a site needs; nodes are entered on the roll when they join, and never by themselves.
-FLEET_PATHS = frozenset(
-    f"/v1/fleet/{name}"
-    for name in (
-        "activate-node",
-        "deactivate-node",
-        "send-node-heartbeat",
-        "pull-messages",
-        "push-messages",
-        "get-run",
-        "get-fab",
-        "push-object",
-        "pull-object",
-        "confirm-message-received",
-    )
-)
-# What the server's own process for a study needs.
-RUNTIME_PATHS = frozenset(
-    f"/v1/{name}"
-    for name in (
-        "control/start-run",
-        "runtime/acquire-task",
-        "runtime/pull-task-input",
-        "runtime/push-task-output",
-        "runtime/send-task-heartbeat",
-        "runtime/get-nodes",
-        "runtime/push-messages",
-        "runtime/pull-messages",
-        "runtime/push-object",
-        "runtime/pull-object",
-        "runtime/confirm-message-received",
-    )
-)
+logger = logging.getLogger(__name__)
+NODE_KEY_HEADER = FLEET_HTTP_PUBLIC_KEY_HEADER.lower()
+HELD_SECONDS = 2.0  # a question for post where there is none
+_NOBODY, _FAULT = 401, 500
 
 
-def make_link(state: LinkState) -> AsgiApp:
-    """Return Flower's app over a state; nothing is started beside it, and no database made."""
-    app = superlink.create_app(_configuration(), SuperLinkLifespan)
-    app.state.linkstate_factory.state_instance = state
-    app.state.linkstate_factory.objectstore_factory.store_instance = state.object_store
-    return app
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call of an API.
+
+    Attributes:
+        request: What it is asked with.
+        answer: Answers it, for a caller's number or task.
+        is_held: Whether it waits for post.
+    """
+
+    request: type[Any]
+    answer: Callable[[Any, LinkState, Any], Any]
+    is_held: bool = False
 
 
-def _configuration() -> SuperLinkLifespanConfig:
-    return SuperLinkLifespanConfig(
-        control_address="",
-        health_server_address=None,
-        host="127.0.0.1",
-        port=0,
-        insecure=True,  # the listeners, and with them TLS, are ours
-        certificates=None,
-        superexec_auth_secret=None,
-        authn_plugin=NoOpControlAuthnPlugin(),
-        event_log_plugin=None,
-        fleet_event_log_plugin=None,
-        enable_event_log=False,
-        artifact_provider=None,
-        enable_supernode_auth=True,
-        fleet_api_type=TRANSPORT_TYPE_GRPC_RERE,
-        fleet_api_address=None,
-        simulation=False,
-        ssl_ca_certfile=None,
-        ssl_certfile=None,
-        ssl_keyfile=None,
-        database=FLWR_IN_MEMORY_DB_NAME,
-        isolation=ISOLATION_MODE_PROCESS,
-        runtime_dependency_install=False,
-    )
+def _pull(request: PullMessagesRequest, state: LinkState, _: int) -> Any:
+    return fleet.pull_messages(request, state, state.object_store)
+
+
+def _push(request: PushMessagesRequest, state: LinkState, node_id: int) -> Any:
+    """Take a site's answer, if it is in this site's own name."""
+    if any(message.metadata.src_node_id != node_id for message in request.messages_list):
+        raise _NotAllowedError
+    return fleet.push_messages(request, state)
+
+
+def _confirm(request: ConfirmMessageReceivedRequest, state: LinkState, _: int) -> Any:
+    return fleet.confirm_message_received(request, state, state.object_store)
+
+
+def _start_run(request: StartRunRequest, state: LinkState, _: None) -> Any:
+    return control.start_run(request, AccountInfo(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME), state, None)
+
+
+# What a site needs. It is entered on the roll when it joins, and never enters itself; it fetches no
+# code.
+FLEET: Mapping[str, _Call] = {
+    "/v1/fleet/activate-node": _Call(
+        ActivateNodeRequest, lambda r, state, _: fleet.activate_node(r, state)
+    ),
+    "/v1/fleet/deactivate-node": _Call(
+        DeactivateNodeRequest, lambda r, state, _: fleet.deactivate_node(r, state)
+    ),
+    "/v1/fleet/send-node-heartbeat": _Call(
+        SendNodeHeartbeatRequest, lambda r, state, _: fleet.send_node_heartbeat(r, state)
+    ),
+    "/v1/fleet/pull-messages": _Call(PullMessagesRequest, _pull, is_held=True),
+    "/v1/fleet/push-messages": _Call(PushMessagesRequest, _push),
+    "/v1/fleet/get-run": _Call(GetRunRequest, lambda r, state, _: fleet.get_run(r, state)),
+    "/v1/fleet/push-object": _Call(
+        PushObjectRequest, lambda r, state, _: fleet.push_object(r, state)
+    ),
+    "/v1/fleet/pull-object": _Call(
+        PullObjectRequest, lambda r, state, _: fleet.pull_object(r, state)
+    ),
+    "/v1/fleet/confirm-message-received": _Call(ConfirmMessageReceivedRequest, _confirm),
+}
+# What a study's process needs before it has a task, and with one.
+START: Mapping[str, _Call] = {
+    "/v1/control/start-run": _Call(StartRunRequest, _start_run),
+    "/v1/runtime/acquire-task": _Call(
+        AcquireTaskRequest, lambda r, state, _: runtime.acquire_task(r, state)
+    ),
+}
+TASK: Mapping[str, _Call] = {
+    "/v1/runtime/pull-task-input": _Call(PullTaskInputRequest, runtime.pull_task_input),
+    "/v1/runtime/push-task-output": _Call(PushTaskOutputRequest, runtime.push_task_output),
+    "/v1/runtime/send-task-heartbeat": _Call(SendTaskHeartbeatRequest, core.send_task_heartbeat),
+    "/v1/runtime/get-nodes": _Call(GetNodesRequest, runtime.get_nodes),
+    "/v1/runtime/push-messages": _Call(PushAppMessagesRequest, runtime.push_messages),
+    "/v1/runtime/pull-messages": _Call(PullAppMessagesRequest, runtime.pull_messages, is_held=True),
+    "/v1/runtime/push-object": _Call(PushObjectRequest, runtime.push_object),
+    "/v1/runtime/pull-object": _Call(PullObjectRequest, runtime.pull_object),
+    "/v1/runtime/confirm-message-received": _Call(
+        ConfirmMessageReceivedRequest, runtime.confirm_message_received
+    ),
+}
+
+
+class _NotAllowedError(Exception):
+    """The caller is not who the request speaks of."""
+
+
+class _Work:
+    """One call, done in a thread, as often as it is asked again while it is held."""
+
+    def __init__(
+        self,
+        answer: Callable[[Any, LinkState, Any], Any],
+        request: Any,
+        state: LinkState,
+        identify: Callable[[], Any],
+    ) -> None:
+        self._answer, self._request, self._state = answer, request, state
+        self._identify = identify
+        self._caller: Any = None
+
+    def key(self) -> int:
+        """Identify the caller, and return whose post it asks for."""
+        self._caller = caller = self._identify()
+        return int(caller if isinstance(caller, int) else caller.run_id)
+
+    def __call__(self) -> Any:
+        """Return the answer."""
+        caller = self._identify() if self._caller is None else self._caller
+        return self._answer(self._request, self._state, caller)
+
+
+class SuperLink:
+    """Answers sites and studies from a state; what it is asked has passed a gate."""
+
+    def __init__(self, state: LinkState, bells: Bells) -> None:
+        self._state, self._bells = state, bells
+
+    async def answer_site(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a call of the Fleet API."""
+        await self._serve(FLEET[scope["path"]], self._node, scope, receive, send)
+
+    async def answer_study(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a call of a study's process."""
+        path = scope["path"]
+        if path in START:
+            await self._serve(START[path], lambda *_: None, scope, receive, send)
+        else:
+            await self._serve(TASK[path], self._task, scope, receive, send)
+
+    async def _serve(
+        self,
+        call: _Call,
+        identify: Callable[[Headers, Any], Any],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        headers = {
+            key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]
+        }
+        try:
+            request = call.request.FromString(await _read(receive))
+            work = _Work(call.answer, request, self._state, lambda: identify(headers, request))
+            answer = await (self._hold(work, receive) if call.is_held else asyncio.to_thread(work))
+        except Exception as error:
+            await _fail(scope, send, error)
+            return
+        await _send(send, 200, PROTOBUF_MEDIA_TYPE, answer.SerializeToString())
+
+    async def _hold(self, work: "_Work", receive: Receive) -> Any:
+        """Answer a question for post when there is some, or after a moment."""
+        gone = asyncio.ensure_future(receive())
+        until = asyncio.get_running_loop().time() + HELD_SECONDS
+        try:
+            key = await asyncio.to_thread(work.key)
+            while True:
+                heard = self._bells.listen(key)
+                try:
+                    answer = await asyncio.to_thread(work)
+                    left = until - asyncio.get_running_loop().time()
+                    if answer.messages_list or left <= 0 or gone.done():
+                        return answer
+                    either: set[asyncio.Future[Any]] = {heard, gone}
+                    await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    self._bells.leave(key, heard)
+        finally:
+            gone.cancel()
+
+    def _node(self, headers: Headers, request: Any) -> int:
+        """Return the number of the node that signed a request, if the request is about it."""
+        try:
+            key = base64.b64decode(headers[NODE_KEY_HEADER], validate=True)
+            signature = base64.b64decode(headers[FLEET_HTTP_SIGNATURE_HEADER], validate=True)
+            text = headers[TIMESTAMP_HEADER]
+            age = (now() - datetime.fromisoformat(text)).total_seconds()
+            if not -SYSTEM_TIME_TOLERANCE < age < TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE:
+                raise _NotAllowedError
+            if not verify_signature(bytes_to_public_key(key), text.encode("ascii"), signature):
+                raise _NotAllowedError
+        except (KeyError, ValueError, TypeError, binascii.Error):
+            raise _NotAllowedError from None
+        node_id = self._state.get_node_id_by_public_key(key)
+        if node_id is None or not _is_about(request, node_id, key):
+            raise _NotAllowedError
+        if isinstance(request, PullMessagesRequest):
+            self._state.note_presence(node_id)
+        return node_id
+
+    def _task(self, headers: Headers, _: Any) -> Any:
+        """Return the task whose token a request shows."""
+        task = self._state.get_task_by_token(headers.get(TASK_TOKEN_HEADER, ""))
+        if task is None:
+            raise _NotAllowedError
+        return task
+
+
+def _is_about(request: Any, node_id: int, key: bytes) -> bool:
+    if isinstance(request, ActivateNodeRequest):
+        return bool(request.public_key == key)
+    named = request.node_id if isinstance(request, DeactivateNodeRequest) else request.node.node_id
+    return bool(named == node_id)
+
+
+async def _read(receive: Receive) -> bytes:
+    body = bytearray()
+    while True:
+        message = await receive()
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            return bytes(body)
+
+
+async def _fail(scope: Scope, send: Send, error: Exception) -> None:
+    """Say what is wrong as Flower says it: a number and a fixed sentence."""
+    if isinstance(error, _NotAllowedError):
+        await _send_json(send, _NOBODY, {"detail": "Invalid authentication"})
+        return
+    if isinstance(error, DecodeError):
+        await _send_json(send, 400, {"detail": "Invalid protobuf payload"})
+        return
+    known = API_ERROR_MAP.get(error.code) if isinstance(error, FlowerError) else None
+    if isinstance(error, FlowerError) and known is not None:
+        logger.info("refused path=%s code=%d", scope["path"], error.code)
+        await _send_json(send, known.http_status_code, error.to_json(known.public_message))
+        return
+    logger.error("failed path=%s: %s", scope["path"], type(error).__name__, exc_info=error)
+    await _send_json(send, _FAULT, {"detail": "Internal server error."})
+
+
+async def _send_json(send: Send, status: int, content: object) -> None:
+    await _send(send, status, "application/json", json.dumps(content).encode())
+
+
+async def _send(send: Send, status: int, media_type: str, body: bytes) -> None:
+    headers = [
+        (b"content-type", media_type.encode()),
+        (b"content-length", b"%d" % len(body)),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
