@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from threading import BoundedSemaphore, Event
+from threading import Event
 from typing import TypeVar
 
 import grpc
@@ -29,11 +29,12 @@ from wardround.server.control_api.wire import (
 )
 from wardround.server.operations import Operations
 from wardround.server.operator_access import OperatorGate
+from wardround.server.operator_door import MOST_WATCHERS, OperatorDoor
 from wardround.server.server_certificate import ServerTls, load_server_tls
 from wardround.server.sightings import Lookout
 
 logger = logging.getLogger(__name__)
-_MOST_WATCHERS, _THREADS = 16, 24  # a watcher keeps a thread; some are left for short questions
+_THREADS = MOST_WATCHERS + 8  # some are left for short questions
 _STOP_SECONDS = 2.0
 _OWNER_ONLY_MASK = 0o177
 _Question = TypeVar("_Question")
@@ -129,7 +130,7 @@ class _Renewals:
 def _listener(operations: Operations, closing: Event, gate: OperatorGate | None) -> grpc.Server:
     listener = grpc.server(
         ThreadPoolExecutor(_THREADS, thread_name_prefix="operators"),
-        interceptors=(_Door(gate),),
+        interceptors=(OperatorDoor(gate),),
         options=(
             ("grpc.so_reuseport", 0),  # an address that is taken is refused
             ("grpc.max_receive_message_length", LARGEST_MESSAGE),
@@ -201,72 +202,3 @@ def _refusals_told(context: grpc.ServicerContext) -> Iterator[None]:
         logger.exception("an operator's question could not be answered")
         text = f"a defect of wardround ({type(error).__name__}): the server's log says more."
         context.abort(grpc.StatusCode.INTERNAL, text)
-
-
-class _Door(grpc.ServerInterceptor):  # type: ignore[misc] # grpc publishes no types
-    """Lets operators in, before anything of what they ask is read, and not too many to watch."""
-
-    def __init__(self, gate: OperatorGate | None) -> None:
-        """Put a door before all services of a listener.
-
-        Args:
-            gate: Knows operators by their certificates; None where the socket's mode does.
-        """
-        self._gate, self._places = gate, BoundedSemaphore(_MOST_WATCHERS)
-
-    def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
-        details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler | None:
-        """Return the method's handler behind the door."""
-        inner = continuation(details)
-        if inner is None:
-            return None
-        kinds = {
-            "request_deserializer": inner.request_deserializer,
-            "response_serializer": inner.response_serializer,
-        }
-        if inner.response_streaming:
-            stream = partial(self._streamed, details.method, inner.unary_stream)
-            return grpc.unary_stream_rpc_method_handler(stream, **kinds)
-        once = partial(self._once, details.method, inner.unary_unary)
-        return grpc.unary_unary_rpc_method_handler(once, **kinds)
-
-    def _once(
-        self,
-        method: str,
-        answer: Callable[[object, grpc.ServicerContext], object],
-        request: object,
-        context: grpc.ServicerContext,
-    ) -> object:
-        self._require_operator(method, context)
-        return answer(request, context)
-
-    def _streamed(
-        self,
-        method: str,
-        answer: Callable[[object, grpc.ServicerContext], Iterator[object]],
-        request: object,
-        context: grpc.ServicerContext,
-    ) -> Iterator[object]:
-        self._require_operator(method, context)
-        if not self._places.acquire(blocking=False):
-            text = f"{_MOST_WATCHERS} watch already: end one of them, or ask again later."
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
-        try:
-            yield from answer(request, context)
-        finally:
-            self._places.release()
-
-    def _require_operator(self, method: str, context: grpc.ServicerContext) -> None:
-        name = "local" if self._gate is None else self._operator(self._gate, context)
-        if name is None:
-            text = "this certificate is not that of an operator, or it was taken away."
-            context.abort(grpc.StatusCode.PERMISSION_DENIED, text)
-        logger.info("operator=%s method=%s", name, method)
-
-    @staticmethod
-    def _operator(gate: OperatorGate, context: grpc.ServicerContext) -> str | None:
-        shown = context.auth_context().get("x509_pem_cert", ())
-        return gate.name_of(bytes(shown[0])) if shown else None

@@ -3,6 +3,7 @@
 As with sites, what is not in the table opens nothing, whatever the CA has signed.
 """
 
+import re
 import sqlite3
 import time
 from contextlib import closing
@@ -27,6 +28,7 @@ from wardround.server.pki import (
 )
 
 OPERATOR_KEY, OPERATOR_CERTIFICATE = "operator.key", "operator.crt"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS operators (
     serial TEXT PRIMARY KEY, name TEXT NOT NULL, issued REAL NOT NULL, expires REAL NOT NULL,
@@ -42,10 +44,13 @@ def issue_operator(folder: Path, name: str, days: float, out: Path) -> x509.Cert
         out: A new folder; it then holds ``operator.key``, ``operator.crt`` and ``ca.crt``.
 
     Raises:
-        InputError: ``out`` holds something, or the CA cannot be used.
+        InputError: ``out`` holds something, or the name or the CA cannot be used.
         OSError: ``out`` cannot be written.
         RunError: The database cannot be used.
     """
+    if not _NAME.fullmatch(name):
+        msg = f"{name!r} cannot be an operator's name: use up to 64 letters, digits and . _ -"
+        raise InputError(msg)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         msg = f"{out} is there and holds something: give a folder that is new or empty."
         raise InputError(msg)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from wardround.server.control_api.messages import (
     RunDetails,
@@ -22,7 +22,7 @@ _COLOURS = {
     "failed": "bold red",
     "stopped": "red",
 }
-_DIGEST_SHOWN = 12
+_DIGEST_SHOWN = 8
 
 
 def show(*parts: RenderableType) -> None:
@@ -36,11 +36,11 @@ def runs_table(runs: Sequence[RunSummary]) -> RenderableType:
     """Return a row a run."""
     if not runs:
         return "No study was submitted yet."
-    table = Table("run", "study", "digest", "state", "round", "metric", "submitted (UTC)")
+    table = Table(Column("run", no_wrap=True), "digest", "state", "round", "metric", "submitted")
+    table.caption = "Times in UTC"
     for run in runs:
         table.add_row(
             run.run,
-            run.study,
             run.digest[:_DIGEST_SHOWN],
             _coloured(run.state),
             _of(run.round, run.rounds),
@@ -90,7 +90,9 @@ def sites_table(sites: Sequence[SiteSummary]) -> RenderableType:
     """Return a row a site."""
     if not sites:
         return "No site has joined yet: wardround server invite SITE."
-    table = Table("site", "connected", "last seen (UTC)", "joined (UTC)", "certificate until (UTC)")
+    table = Table(
+        "site", "connected", "last seen", "joined", "certificate until", caption="Times in UTC"
+    )
     for site in sites:
         until = "[bold red]revoked[/]" if site.revoked else _time(site.expires)
         connected = "[green]yes[/]" if site.connected else "no"
@@ -102,7 +104,7 @@ def sites_table(sites: Sequence[SiteSummary]) -> RenderableType:
 def server_words(server: ServerSummary) -> str:
     """Return how a server stands."""
     runs = ", ".join(f"{count} {state}" for state, count in sorted(server.runs.items()))
-    link = "open" if server.link_is_up else "NOT open: look at link/link.log"
+    link = "open" if server.link_is_up else "not open yet, or its process fell: link/link.log"
     return (
         f"{server.name}: wardround {server.version}, started {_time(server.started)} UTC\n"
         f"sites' port: {server.address}, {link}\n"

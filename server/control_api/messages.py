@@ -4,10 +4,10 @@ Times are seconds since 1970. A message travels as a ``google.protobuf.Struct`` 
 each attribute.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from wardround.common.errors import InputError
 
@@ -231,7 +231,7 @@ def from_content(kind: type[_Message], content: Mapping[str, Any]) -> _Message:
     from pydantic import ValidationError
 
     try:
-        checked: _Message = _checker(kind).validate_python(dict(content))
+        checked: _Message = _checker(cast("Hashable", kind)).validate_python(dict(content))
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
         places = ", ".join(".".join(str(part) for part in one["loc"]) for one in problems)

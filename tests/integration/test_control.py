@@ -19,8 +19,8 @@ from google.protobuf.struct_pb2 import Struct
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from wardround.common.errors import InputError, RunError
-from wardround.common.key_pair import private_pem
-from wardround.server import control
+from wardround.common.key_pair import private_pem, read_certificate
+from wardround.server.certificate_gate import CertificateGate
 from wardround.server.control import operators_served
 from wardround.server.control_api import messages
 from wardround.server.control_api.client import server_at
@@ -28,6 +28,7 @@ from wardround.server.control_api.messages import Submission
 from wardround.server.control_api.wire import SERVICE, SOCKET_FILE
 from wardround.server.installation import init_server
 from wardround.server.operator_access import issue_operator, revoke_operator
+from wardround.server.operator_door import MOST_WATCHERS
 from wardround.server.pki import INVITATION, OPERATOR, SITE, make_authority, open_authority
 from wardround.server.queue import StudyQueue, stop_run
 
@@ -170,12 +171,10 @@ def test_what_the_proto_names_is_served_and_nothing_else(served) -> None:
             assert (code == grpc.StatusCode.UNIMPLEMENTED) == (name == "Unknown"), (name, code)
 
 
-def test_too_many_watchers_are_told_so_and_short_questions_still_answered(
-    served, monkeypatch
-) -> None:
+def test_too_many_watchers_are_told_so_and_short_questions_still_answered(served) -> None:
     with server_at(served.place) as line:
         run = line.submit(Submission(STUDY)).run
-        watches = [line.watch(run) for _ in range(control._MOST_WATCHERS)]
+        watches = [line.watch(run) for _ in range(MOST_WATCHERS)]
         for watch in watches:
             assert next(watch).kind == "state"
         with pytest.raises(RunError, match="watch already"):
@@ -235,6 +234,20 @@ def test_a_certificate_taken_away_opens_nothing_from_the_next_call_on(served) ->
         assert revoke_operator(served.folder, "ann") == 1
         with pytest.raises(RunError, match="not that of an operator, or it was taken away"):
             line.runs()
+
+
+def test_an_operators_certificate_opens_nothing_on_the_sites_port(served) -> None:
+    certificate = read_certificate(served.operator / "operator.crt")
+    gate = CertificateGate(served.folder)
+    der = certificate.public_bytes(Encoding.DER)
+    assert gate.check(der) is gate.check_invitation(der) is None
+    gate.close()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..", "x" * 65, "a\n"])
+def test_a_name_that_cannot_stand_in_a_certificate_is_refused(folder, name: str) -> None:
+    with pytest.raises(InputError, match="cannot be an operator's name"):
+        issue_operator(folder, name, 1, folder.parent / "out")
 
 
 def test_an_operators_certificate_is_asked_for_before_anything_is_sent(served) -> None:

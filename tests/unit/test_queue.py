@@ -165,9 +165,7 @@ def test_what_cannot_be_stopped_or_resumed_is_refused(tmp_path) -> None:
         resume_run(tmp_path, run)
     with pytest.raises(InputError, match="nothing to stop"):
         stop_run(tmp_path, run)
-    with pytest.raises(
-        InputError, match="there is no run 'two' on this server. Known: two-lungs-1"
-    ):
+    with pytest.raises(InputError, match=r"there is no run 'two' .* Known: two-lungs-1"):
         stop_run(tmp_path, "two")
     assert queue.wanted_state("two") == "stop"
 

@@ -177,5 +177,5 @@ def test_a_watch_ends_when_it_is_told_to(run, tmp_path) -> None:
 def test_a_torn_line_of_the_log_is_passed_over(run, tmp_path) -> None:
     with (run.path / "log.jsonl").open("wb") as stream:
         stream.write(b'{"event": "proc\n' + json.dumps({"event": "link lost"}).encode() + b"\n{")
-    notes = [event for event in watch_run(tmp_path, run.name, lambda _: False)]
+    notes = list(watch_run(tmp_path, run.name, lambda _: False))
     assert [event.kind for event in notes] == ["note", "state"]
