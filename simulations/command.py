@@ -183,6 +183,8 @@ def resolve_study(options: Options) -> Study:
 def parse_change(text: str) -> tuple[str, Any]:
     """Return key and value of ``section.key=value``; the value is read as TOML, else as text.
 
+    ``section.key=`` leaves an optional key out.
+
     Raises:
         InputError: There is no ``=``.
     """
@@ -192,6 +194,8 @@ def parse_change(text: str) -> tuple[str, Any]:
     if not sign:
         msg = f"--set {text} has no value: write --set section.key=value."
         raise InputError(msg)
+    if not value.strip():
+        return key.strip(), None
     try:
         return key.strip(), tomllib.loads(f"x = {value}")["x"]
     except tomllib.TOMLDecodeError:

@@ -199,3 +199,11 @@ def test_a_traceback_is_shown_where_it_is_asked_for(monkeypatch: pytest.MonkeyPa
         )
         assert done.returncode == 1
         assert ("Traceback" in done.stderr) == wanted
+
+
+def test_an_optional_key_can_be_left_out_on_the_command_line() -> None:
+    from wardround.simulations.command import Options, resolve_study
+
+    asked = Options("brain-tissue", changes=("training.local_epochs=", "training.local_steps=3"))
+    training = resolve_study(asked).training
+    assert (training.local_epochs, training.local_steps) == (None, 3)
