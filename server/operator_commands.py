@@ -1,6 +1,7 @@
 """``wardround study submit``, ``wardround runs``, ``wardround sites``: the operator's commands."""
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -168,6 +169,7 @@ def list_sites(server: Server = _HERE, identity: Identity = None, as_json: AsJso
 
 @contextmanager
 def _line(server: str, identity: Path | None) -> Iterator["ServerLine"]:
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what went wrong is said in a sentence
     from wardround.server.control_api.client import server_at
 
     with server_at(server, identity) as line:

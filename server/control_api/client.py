@@ -44,6 +44,7 @@ _TOLD = (
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.INTERNAL,
 )
+_TLS_WORDS = ("certificate", "handshake", "verification")  # in gRPC's own sentences
 _OPTIONS = (
     ("grpc.max_receive_message_length", 16 * LARGEST_MESSAGE),
     ("grpc.enable_http_proxy", 0),
@@ -139,7 +140,7 @@ class ServerLine:
     def _remedy(self, sentence: str) -> str:
         if _is_folder(self.place):
             return f"start it with 'wardround server start {self.place}', under your account."
-        if "certificate" in sentence.lower() or "handshake" in sentence.lower():
+        if any(word in sentence.lower() for word in _TLS_WORDS):
             return (
                 "TLS failed. The server must have been made with the CA in your operator's folder, "
                 "and the name you call it by must stand in public_names of its server.toml."

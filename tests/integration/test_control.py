@@ -2,10 +2,12 @@
 
 import re
 import socket
+import ssl
 import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.struct_pb2 import Struct
@@ -29,8 +32,16 @@ from wardround.server.control_api.wire import SERVICE, SOCKET_FILE
 from wardround.server.installation import init_server
 from wardround.server.operator_access import issue_operator, revoke_operator
 from wardround.server.operator_door import MOST_WATCHERS
-from wardround.server.pki import INVITATION, OPERATOR, SITE, make_authority, open_authority
+from wardround.server.pki import (
+    INVITATION,
+    OPERATOR,
+    SITE,
+    make_authority,
+    open_authority,
+    serial_text,
+)
 from wardround.server.queue import StudyQueue, stop_run
+from wardround.server.server_certificate import renew_server_certificate
 
 STUDY = """
 [study]
@@ -307,6 +318,35 @@ def test_without_a_certificate_or_without_tls_nothing_is_answered(served) -> Non
         with channel, pytest.raises(grpc.RpcError) as refused:
             channel.unary_unary(f"/{SERVICE}/ListRuns")(b"", timeout=5)
         assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_server_called_by_a_name_that_is_not_its_own_is_not_trusted(served) -> None:
+    with (
+        server_at(f"127.0.0.1:{served.port}", served.operator) as line,
+        pytest.raises(RunError, match="TLS failed"),
+    ):
+        line.runs()
+
+
+def test_a_renewed_certificate_is_shown_to_the_next_connection(served) -> None:
+    context = ssl.create_default_context(cafile=served.operator / "ca.crt")
+    context.load_cert_chain(served.operator / "operator.crt", served.operator / "operator.key")
+
+    def shown() -> str:
+        address = ("localhost", served.port)
+        with (
+            socket.create_connection(address, timeout=20) as plain,
+            context.wrap_socket(plain, server_hostname="localhost") as secure,
+        ):
+            content = secure.getpeercert(binary_form=True)
+            assert content is not None
+            return serial_text(x509.load_der_x509_certificate(content))
+
+    first = shown()
+    assert shown() == first
+    time.sleep(1.1)  # certificates are told apart by the second of their end
+    renewed = renew_server_certificate(served.folder)
+    assert shown() == serial_text(renewed) != first
 
 
 def test_an_address_that_cannot_be_used_is_refused(folder) -> None:

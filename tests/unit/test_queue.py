@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from wardround.common.errors import InputError, StudyError
+from wardround.common.errors import InputError, RunError, StudyError
 from wardround.common.study import Study, parse_study
 from wardround.server.database import DATABASE_FILE
 from wardround.server.queue import StudyQueue, resume_run, stop_run
@@ -61,6 +61,15 @@ def test_a_site_that_never_joined_cannot_be_named(tmp_path) -> None:
     with pytest.raises(InputError, match="unknown site 'nort'"):
         submit_study(tmp_path, _study(), ("nort",))
     assert all_runs(tmp_path) == ()
+
+
+def test_a_run_whose_folder_cannot_be_written_is_not_queued(tmp_path) -> None:
+    (tmp_path / "runs").write_text("in the way")
+    with pytest.raises(RunError, match="cannot write the run's folder"):
+        _submit(tmp_path)
+    assert all_runs(tmp_path) == ()
+    (tmp_path / "runs").unlink()
+    assert _submit(tmp_path) == "two-lungs-1"
 
 
 @pytest.mark.parametrize(
