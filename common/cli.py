@@ -151,7 +151,7 @@ def read_study(context: typer.Context, path: Path) -> "Study":
     from wardround.common.study import load_study
 
     find = context.obj
-    return find(str(path)) if callable(find) else load_study(path)  # type: ignore[no-any-return]
+    return find(str(path)) if callable(find) else load_study(path)
 
 
 def _promise_to_sites(study: "Study", as_json: bool) -> str:
