@@ -7,25 +7,28 @@ that was given up is sent again by the server.
 
 import logging
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 import wardround
+from wardround.client.certificate_watch import CertificateWatch
 from wardround.client.local_control import ControlSocket
 from wardround.client.policy import open_policy
 from wardround.client.post import Post, key_of
 from wardround.client.site import Site, open_site
 from wardround.client.site_keys import load_site_tls, make_client_context
+from wardround.client.site_lock import only_daemon
 from wardround.client.status_board import StatusBoard, fresh_status, work_of
+from wardround.client.stopping import (
+    FINISH_SECONDS,
+    LEAVE_SECONDS,
+    StopRequest,
+    obey_signals,
+)
 from wardround.client.warm_worker import AbandonedError, WarmWorker
 from wardround.client.worker import Done, Job
-from wardround.common.errors import PolicyError, RunError, StudyError, WardroundError
+from wardround.common.errors import PolicyError, StudyError
 from wardround.common.flower.fleet import FLEET_CODES, FleetLink, RunEndedError
 from wardround.common.flower.parcels import Envelope, write_envelope
 from wardround.common.flower.supernode import (
@@ -38,32 +41,10 @@ from wardround.common.key_pair import read_private_key
 from wardround.common.study import study_from_json
 
 logger = logging.getLogger(__name__)
-LOCK_FILE, FLOWER_FOLDER = "site.lock", "flower"
-FINISH_SECONDS = 20.0  # for the work in hand, once told to stop
-_LEAVE_SECONDS = 10.0  # for all else
-_LOCK_SECONDS = 3.0  # for the worker of a killed daemon to be gone
 _SHORTEST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.05, 1.0
 _HELD_SECONDS = 0.5  # a server that answers later than that has waited for something to say
-_CERTIFICATE_SECONDS = 60.0
 _LARGEST_STUDY = 1_000_000  # bytes of JSON
 _KEPT_STUDIES = 8
-
-
-@dataclass(frozen=True, slots=True)
-class StopRequest:
-    """Whether the daemon is to end, and until when the work in hand may go on."""
-
-    event: threading.Event
-    times: list[float]
-
-    def ask(self) -> None:
-        """Ask the daemon to end; the first time counts."""
-        self.times.append(time.monotonic())
-        self.event.set()
-
-    def is_over(self) -> bool:
-        """Whether the work in hand is to be given up."""
-        return self.event.is_set() and time.monotonic() - self.times[0] > FINISH_SECONDS
 
 
 def run_site(folder: Path, server: str | None = None) -> None:
@@ -78,14 +59,14 @@ def run_site(folder: Path, server: str | None = None) -> None:
         RunError: Another daemon serves the folder.
     """
     site = open_site(folder)
-    stop = StopRequest(threading.Event(), [])
-    with _only_daemon(site.folder) as lock:
+    stop = StopRequest()
+    with only_daemon(site.folder) as lock:
         open_policy(site.folder)
         tls = load_site_tls(site.folder)
         address = server or tls.address
         link = FleetLink(address, read_private_key(tls.node_key_path), make_client_context(tls))
         board = StatusBoard(fresh_status(site.name, address, wardround.__version__, os.getpid()))
-        _obey_signals(stop)
+        obey_signals(stop)
         control = ControlSocket(site.folder, {"status": board.to_json, "stop": _stopping(stop)})
         worker = WarmWorker((lock,), stop.is_over)
         try:
@@ -120,7 +101,7 @@ class SiteDaemon:
         self._stop = stop
         self._post = Post(site.state_folder)
         self._node = SuperNode(link, self._post.folder, stop.event, self._hear)
-        self._certificate = _Certificate(site.folder)
+        self._certificate = CertificateWatch(site.folder)
         self._studies: dict[int, str] = {}
         self._trouble = ""
 
@@ -228,37 +209,6 @@ class SiteDaemon:
         self._trouble = code
 
 
-class _Certificate:
-    """Looks after the site's certificate: renewed in time, and seen when it was."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._path = load_site_tls(folder).cert_path
-        self._seen = self._path.stat().st_mtime_ns
-        self._next = time.monotonic() + _CERTIFICATE_SECONDS
-
-    def has_changed(self, trouble: Callable[[str], None]) -> bool:
-        """Whether there is a new certificate; one that is due is asked for now and then."""
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _CERTIFICATE_SECONDS
-            self._renew(trouble)
-        try:
-            changed = self._path.stat().st_mtime_ns
-        except OSError:
-            return False
-        was, self._seen = self._seen, changed
-        return changed != was
-
-    def _renew(self, trouble: Callable[[str], None]) -> None:
-        from wardround.client.enrolment import renew_if_due
-
-        try:
-            renew_if_due(self._folder)
-        except WardroundError as error:
-            logger.warning("the certificate was not renewed: %s", error)
-            trouble("renewal")
-
-
 def _name_and_digest(text: str) -> tuple[str, str]:
     try:
         study = study_from_json(text)
@@ -270,75 +220,9 @@ def _name_and_digest(text: str) -> tuple[str, str]:
 def _stopping(stop: StopRequest) -> Callable[[], dict[str, object]]:
     def answer() -> dict[str, object]:
         stop.ask()
-        return {"stopping": True, "seconds": FINISH_SECONDS + _LEAVE_SECONDS}
+        return {"stopping": True, "seconds": FINISH_SECONDS + LEAVE_SECONDS}
 
     return answer
-
-
-def _obey_signals(stop: StopRequest) -> None:
-    """End on SIGTERM and SIGINT: gently at the first, at once at the second.
-
-    What a signal interrupts may hold any lock, so it does no more than to wake a thread.
-    """
-    woken, wake = os.pipe()
-    numbers: list[int] = []
-
-    def obey(number: int, frame: FrameType | None) -> None:
-        if numbers:
-            os._exit(128 + number)
-        numbers.append(number)
-        os.write(wake, b"x")
-
-    signal.signal(signal.SIGTERM, obey)
-    signal.signal(signal.SIGINT, obey)
-
-    def wait_for_signal() -> None:
-        os.read(woken, 1)
-        stop.ask()
-
-    threading.Thread(target=wait_for_signal, daemon=True).start()
-    threading.Thread(target=_end_in_time, args=(stop,), daemon=True).start()
-
-
-def _end_in_time(stop: StopRequest) -> None:
-    """End the process if it does not end by itself; nothing is lost that the server cannot ask."""
-    stop.event.wait()
-    logger.info("stopping")
-    time.sleep(FINISH_SECONDS + _LEAVE_SECONDS)
-    os._exit(0)
-
-
-@contextmanager
-def _only_daemon(folder: Path) -> Iterator[int]:
-    """Hold the lock of a site folder; give its descriptor.
-
-    Raises:
-        RunError: Another daemon holds it, or it cannot be made.
-    """
-    import fcntl
-
-    path, until = folder / LOCK_FILE, time.monotonic() + _LOCK_SECONDS
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        msg = f"cannot write {path} ({error.strerror}): start it under the folder's own account."
-        raise RunError(msg) from None
-    try:
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > until:
-                    msg = (
-                        f"another daemon serves {folder}: look with 'wardround site status "
-                        f"{folder}', end it with 'wardround site stop {folder}'."
-                    )
-                    raise RunError(msg) from None
-                time.sleep(0.1)
-        yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _notify(state: str) -> None:

@@ -1,6 +1,8 @@
 """The daemon's end of its worker: one process, started again when it dies."""
 
 import json
+import logging
+import os
 import select
 import socket
 import subprocess
@@ -13,6 +15,8 @@ from dataclasses import replace
 from wardround.client.worker import Done, Job
 from wardround.common.errors import RunError
 
+logger = logging.getLogger(__name__)
+_MODULE = "wardround.client.worker"
 _LOOK_SECONDS = 0.2  # how often a wait looks whether it is to end
 _CALM_SECONDS = 10.0  # between two starts that nobody waits for
 _TRIES = 2
@@ -66,6 +70,7 @@ class WarmWorker:
             try:
                 return self._ask(asked)
             except _DiedError:
+                logger.warning("the worker ended over a message with %s", self._ending())
                 self._begin()
         msg = "the worker process ends whatever it is asked: look at what it wrote to the log."
         raise RunError(msg)
@@ -78,6 +83,14 @@ class WarmWorker:
         self._process.kill()
         self._process.wait()
 
+    def _ending(self) -> str:
+        """Return how the process ended: the number of a signal, or its exit code."""
+        try:
+            code = self._process.wait(_CALM_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "its socket closed"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
     def _begin(self) -> None:
         if self.starts:
             self.stop()
@@ -85,7 +98,7 @@ class WarmWorker:
         with theirs:
             descriptor = theirs.fileno()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "wardround.client.worker", str(descriptor)],
+                [sys.executable, "-m", _MODULE, str(descriptor), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(descriptor, *self._kept),
             )

@@ -8,7 +8,6 @@ Nothing waits for the disk: after a power cut a torn file is thrown away, and th
 Written against Flower 1.41; ``tests/unit/test_flower_supernode.py`` holds the contract.
 """
 
-import json
 import os
 import struct
 from collections.abc import Iterator
@@ -23,12 +22,10 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
-    get_object_head_values_from_object_content,
     get_object_tree,
     iterate_object_tree,
     no_object_id_recompute,
 )
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 from wardround.common.errors import ModelError
 
@@ -36,9 +33,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
 _MAGIC, _END = b"wardround parcel 1\n", b"end\n"
 _LENGTH = struct.Struct(">Q")
 _ID_BYTES = 32
-_CHUNK_HEAD = b"ArrayChunk "
 _MOST_HEADER_BYTES = 64 * 2**20
-_MOST_NAMING_BYTES = 16 * 2**20  # of an object that only names others, or holds a few numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,33 +184,6 @@ class Parcel:
             raise ValueError(msg)
 
 
-def read_message(path: Path, limit: int) -> Message:
-    """Return the message in a file.
-
-    Args:
-        limit: The most bytes that its content may have in memory; nothing is allocated beyond it.
-
-    Raises:
-        ModelError: It is larger, or its objects do not make a message.
-    """
-    with Parcel(path) as parcel:
-        root = parcel.envelope.tree.object_id
-        try:
-            size = _Sizes(parcel).of(root)
-            if size > limit:
-                msg = f"the message holds {size / 1e6:.3g} MB, and {limit / 1e6:g} MB are allowed."
-                raise ModelError(msg)
-            found = inflate_object_from_contents(root, _Contents(parcel))
-        except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
-            msg = f"the message cannot be read ({type(error).__name__}): update wardround."
-            raise ModelError(msg) from None
-    if not isinstance(found, Message):
-        msg = "what was sent is no message: update wardround."
-        raise ModelError(msg)
-    found.metadata.__dict__["_message_id"] = root  # a message does not travel with its own id
-    return found
-
-
 def write_message(path: Path, message: Message) -> None:
     """Write a message to a file.
 
@@ -243,56 +211,3 @@ def _without_content(message: Message) -> ProtoMessage:
     if message.has_error():
         return message_to_proto(message)
     return message_to_proto(Message(RecordDict(), metadata=message.metadata))  # type: ignore[call-overload,no-any-return] # Flower's own, undeclared way
-
-
-class _Contents(dict[str, bytes]):
-    """The objects of a parcel as Flower's inflation takes them: read one by one, never kept."""
-
-    def __init__(self, parcel: Parcel) -> None:
-        super().__init__()
-        self._parcel = parcel
-
-    def __missing__(self, object_id: str) -> bytes:
-        return self._parcel.content(object_id)
-
-    def __delitem__(self, object_id: str) -> None:
-        """Nothing is kept, so nothing goes."""
-
-
-class _Sizes:
-    """How large each object is once it is in memory.
-
-    An array may name one piece a million times, and a record one array: what travels is small.
-    """
-
-    def __init__(self, parcel: Parcel) -> None:
-        self._parcel = parcel
-        self._known: dict[str, int] = {}
-
-    def of(self, object_id: str) -> int:
-        """Return the bytes of an object and of all that it names."""
-        if object_id not in self._known:
-            self._known[object_id] = 0  # an object that names itself; Flower then refuses it
-            self._known[object_id] = self._measure(object_id)
-        return self._known[object_id]
-
-    def _measure(self, object_id: str) -> int:
-        own = self._parcel.length(object_id)
-        if self._parcel.begins_with(object_id, _CHUNK_HEAD):
-            return own
-        if own > _MOST_NAMING_BYTES:
-            msg = "a list of objects is too long"
-            raise ValueError(msg)
-        content = self._parcel.content(object_id)
-        kind, children, length = get_object_head_values_from_object_content(content)
-        body = content[len(content) - length :]
-        return own + sum(self.of(child) for child in _named(kind, children, body))
-
-
-def _named(kind: str, children: list[str], body: bytes) -> list[str]:
-    """Return what an object names, as often as it does."""
-    if kind == "Array":
-        return [children[index] for index in json.loads(body)["arraychunk_ids"]]
-    if kind in ("ArrayRecord", "RecordDict"):
-        return [str(child) for child in json.loads(body).values()]
-    return children

@@ -264,8 +264,8 @@ def test_a_message_over_which_two_workers_die_is_refused_and_the_next_is_answere
 
 
 def kill_workers(deployment: Deployment, daemon: int, times: int) -> None:
-    killed = [0]
-    wait_until(lambda: times == 1 or running(deployment, "north"))
+    killed, order = [0], deployment.site("north") / "state" / "post" / "order.parcel"
+    wait_until(lambda: times == 1 or order.exists())  # it is whole, so it is being worked on
     for _ in range(times):
         wait_until(lambda: child_of(daemon) not in killed)
         time.sleep(0.5)

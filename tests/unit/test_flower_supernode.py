@@ -47,10 +47,10 @@ from wardround.common.flower.parcels import (
     Envelope,
     Parcel,
     ParcelWriter,
-    read_message,
     write_message,
 )
 from wardround.common.flower.supernode import LostError, StoppedError, SuperNode, TooLargeError
+from wardround.common.flower.unpacking import read_message
 from wardround.common.key_pair import private_pem
 
 LIMIT = 10_000_000

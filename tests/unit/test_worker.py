@@ -12,12 +12,14 @@ import pytest
 import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 
+from wardround.client.answering import answer_job
 from wardround.client.approvals import pending_studies
 from wardround.client.post import Post, key_of
 from wardround.client.warm_worker import AbandonedError, WarmWorker
-from wardround.client.worker import Done, Job, work
+from wardround.client.worker import Done, Job
 from wardround.common.flower.local import claim_identity
-from wardround.common.flower.parcels import Parcel, read_message, write_message
+from wardround.common.flower.parcels import Parcel, write_message
+from wardround.common.flower.unpacking import read_message
 from wardround.common.networks import build_network
 from wardround.common.orders import Order, new_run, pack_order
 from wardround.common.parameters import digest, read_parameters
@@ -90,7 +92,7 @@ def changed(job: Job, **values: object) -> Job:
 
 def test_an_order_in_a_file_becomes_an_update_in_a_file(job: Job, post: Post, study: Study) -> None:
     write_order(post, order_of(study, new_run()))
-    assert work(job) == Done("", is_kept=True)
+    assert answer_job(job) == Done("", is_kept=True)
     answer = read_message(post.answer, LIMIT)
     with Parcel(post.order) as order:
         assert answer.metadata.reply_to_message_id == order.envelope.message_id
@@ -103,7 +105,7 @@ def test_the_same_order_again_is_answered_with_the_same_numbers_and_no_training(
 ) -> None:
     content = order_of(study, new_run())
     write_order(post, content)
-    work(job)
+    answer_job(job)
     first = unpack_update(read_message(post.answer, LIMIT).content, study)
     with Parcel(post.order) as order:
         first_id, key = order.envelope.message_id, key_of(order.envelope, job.study)
@@ -116,7 +118,7 @@ def test_the_same_order_again_is_answered_with_the_same_numbers_and_no_training(
         assert key_of(order.envelope, job.study) == key
         second_id = order.envelope.message_id
     assert post.has_answer(key)
-    assert work(changed(job, again=True)) == Done("", is_kept=True)
+    assert answer_job(changed(job, again=True)) == Done("", is_kept=True)
     answer = read_message(post.answer, LIMIT)
     assert answer.metadata.reply_to_message_id == second_id
     second = unpack_update(answer.content, study)
@@ -129,9 +131,9 @@ def test_a_kept_answer_does_not_leave_once_its_study_is_no_longer_approved(
     job: Job, post: Post, study: Study, site: Path
 ) -> None:
     write_order(post, order_of(study, new_run()))
-    work(job)
+    answer_job(job)
     approve(site)
-    assert work(changed(job, again=True)).refused == "policy"
+    assert answer_job(changed(job, again=True)).refused == "policy"
     assert unpack_refusal(read_message(post.answer, LIMIT).content) is not None
 
 
@@ -186,7 +188,7 @@ def test_what_cannot_be_done_is_refused_with_a_word_and_no_text(
     job: Job, post: Post, study: Study, change: dict[str, object], kind: str, code: str
 ) -> None:
     write_order(post, order_of(study, new_run()), kind)
-    assert work(changed(job, **change)) == Done(code, is_kept=False)
+    assert answer_job(changed(job, **change)) == Done(code, is_kept=False)
     refusal = unpack_refusal(read_message(post.answer, LIMIT).content)
     assert refusal is not None
     assert (refusal.code, refusal.reason, refusal.site) == (code, "", "north")
@@ -198,7 +200,7 @@ def test_a_study_that_nobody_approved_waits_for_a_decision(
     approve(site)
     content = RecordDict({"order": ConfigRecord({"digest": study.digest})})
     write_order(post, content, "query.introduce")
-    assert work(job).refused == "policy"
+    assert answer_job(job).refused == "policy"
     assert [one.study.digest for one in pending_studies(site)] == [study.digest]
 
 
