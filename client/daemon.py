@@ -29,14 +29,10 @@ from wardround.client.stopping import (
 from wardround.client.warm_worker import AbandonedError, WarmWorker
 from wardround.client.worker import Done, Job
 from wardround.common.errors import PolicyError, StudyError
+from wardround.common.flower.carrier import LostError, StoppedError, TooLargeError
 from wardround.common.flower.fleet import FLEET_CODES, FleetLink, RunEndedError
 from wardround.common.flower.parcels import Envelope, write_envelope
-from wardround.common.flower.supernode import (
-    LostError,
-    StoppedError,
-    SuperNode,
-    TooLargeError,
-)
+from wardround.common.flower.supernode import SuperNode
 from wardround.common.key_pair import read_private_key
 from wardround.common.study import study_from_json
 
@@ -139,12 +135,14 @@ class SiteDaemon:
         except RunEndedError:
             self._board.give_up("run-ended")
         except LostError:
-            self._give_up(envelope, "lost", self._node.excuse)
+            self._give_up(envelope, "lost", self._node.carrier.excuse)
         except (StoppedError, AbandonedError):
             raise
         except Exception as error:  # a full disk, say; its text may name a file
             logger.error("not answered: %s", type(error).__name__)
-            self._give_up(envelope, "internal", lambda one: self._node.fail(one, "internal"))
+            self._give_up(
+                envelope, "internal", lambda one: self._node.carrier.fail(one, "internal")
+            )
         finally:
             self._post.drop_order()
 
@@ -155,6 +153,9 @@ class SiteDaemon:
         except (RunEndedError, LostError):
             return
 
+    def _fail(self, envelope: Envelope) -> None:
+        self._node.carrier.fail(envelope, "internal")
+
     def _answer(self, envelope: Envelope) -> None:
         study = self._study_of(envelope.run_id)
         self._board.begin(work_of(envelope.kind, envelope.group, *_name_and_digest(study)))
@@ -162,7 +163,7 @@ class SiteDaemon:
         done = self._worker.answer(self._job(envelope, study, key))
         if done.is_kept:
             self._post.keep_answer(key)
-        self._node.push(self._post.answer, time.monotonic() - started)
+        self._node.carrier.push(self._post.answer, time.monotonic() - started)
         self._finish(done)
 
     def _finish(self, done: Done) -> None:
@@ -180,14 +181,14 @@ class SiteDaemon:
             limit = open_policy(self._site.folder).largest_message_bytes
             if not again:
                 self._post.forget_answer()
-                self._node.fetch(envelope, self._post.order, limit)
+                self._node.carrier.fetch(envelope, self._post.order, limit)
         except PolicyError:
             refuse = "policy"
         except TooLargeError:
             refuse = "size"
         if again or refuse:
             write_envelope(self._post.order, envelope)
-            self._node.confirm(envelope)
+            self._node.carrier.confirm(envelope)
         paths = str(self._post.order), str(self._post.answer), str(self._site.folder)
         return Job(*paths, study, limit, refuse, again and not refuse)
 

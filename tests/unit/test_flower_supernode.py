@@ -34,6 +34,7 @@ from flwr.supercore.error import ApiErrorCode  # noqa: TID251
 from flwr.supercore.inflatable.inflatable_object import get_object_id  # noqa: TID251
 
 from wardround.common.errors import ModelError
+from wardround.common.flower.carrier import LostError, StoppedError, TooLargeError
 from wardround.common.flower.errors import is_transient
 from wardround.common.flower.fleet import (
     FLEET_CODES,
@@ -49,7 +50,7 @@ from wardround.common.flower.parcels import (
     ParcelWriter,
     write_message,
 )
-from wardround.common.flower.supernode import LostError, StoppedError, SuperNode, TooLargeError
+from wardround.common.flower.supernode import SuperNode
 from wardround.common.flower.unpacking import read_message
 from wardround.common.key_pair import private_pem
 
@@ -507,7 +508,7 @@ def test_an_order_is_fetched_whole_and_confirmed(
 ) -> None:
     envelope, fleet.objects = parcel_of(message, tmp_path)
     fleet.refusals = [FleetError("no-connection"), FleetError("server-busy")]
-    node.fetch(envelope, tmp_path / "order.parcel", LIMIT)
+    node.carrier.fetch(envelope, tmp_path / "order.parcel", LIMIT)
     assert fleet.called[-1] == "ConfirmMessageReceived"
     read = read_message(tmp_path / "order.parcel", LIMIT)
     assert read.content.config_records["order"]["round"] == 3
@@ -519,7 +520,7 @@ def test_an_order_that_is_too_large_is_left_with_the_server(
     large = make_message(Array(np.random.default_rng(0).random(3_000_000)))  # 24 MB, five pieces
     envelope, fleet.objects = parcel_of(large, tmp_path)
     with pytest.raises(TooLargeError):
-        node.fetch(envelope, tmp_path / "order.parcel", 6_000_000)
+        node.carrier.fetch(envelope, tmp_path / "order.parcel", 6_000_000)
     assert fleet.called.count("PullObject") <= 3  # a small one comes first
     assert not (tmp_path / "order.parcel").exists()
     assert not (tmp_path / "order.part").exists()
@@ -531,7 +532,7 @@ def test_an_object_that_the_server_has_lost_ends_the_fetching(
     envelope, fleet.objects = parcel_of(message, tmp_path)
     fleet.objects.popitem()
     with pytest.raises(LostError):
-        node.fetch(envelope, tmp_path / "order.parcel", LIMIT)
+        node.carrier.fetch(envelope, tmp_path / "order.parcel", LIMIT)
 
 
 def test_an_answer_that_was_half_sent_is_sent_on_from_there(
@@ -541,7 +542,7 @@ def test_an_answer_that_was_half_sent_is_sent_on_from_there(
     first, *others = envelope.object_ids
     fleet.wanted = [set(envelope.object_ids), set(others)]
     fleet.stored = [True, False]  # the session has ended meanwhile
-    node.push(tmp_path / "source.parcel", 1.0)
+    node.carrier.push(tmp_path / "source.parcel", 1.0)
     assert fleet.taken == contents
     assert fleet.called.count("PushMessages") == 2
     assert fleet.called.count("PushObject") == 2 + len(others)
@@ -555,15 +556,15 @@ def test_an_answer_that_the_server_never_keeps_is_given_up(
     fleet.wanted = [set(envelope.object_ids)] * 9
     fleet.stored = [False] * 9
     with pytest.raises(LostError):
-        node.push(tmp_path / "source.parcel", 1.0)
+        node.carrier.push(tmp_path / "source.parcel", 1.0)
 
 
 def test_an_excuse_is_an_error_that_means_send_it_again(
     fleet: Fleet, node: SuperNode, message: Message, tmp_path: Path
 ) -> None:
     envelope, _ = parcel_of(message, tmp_path)
-    node.excuse(envelope)
-    node.fail(envelope, "internal")
+    node.carrier.excuse(envelope)
+    node.carrier.fail(envelope, "internal")
     excuse, failure = fleet.pushed
     assert is_transient(excuse.error.code)  # type: ignore[attr-defined]
     assert not is_transient(failure.error.code)  # type: ignore[attr-defined]
