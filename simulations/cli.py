@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 data_app = typer.Typer(help="Public data sets, ready to be split into sites.", no_args_is_help=True)
+federation_app = typer.Typer(help="A server and its sites on this machine.", no_args_is_help=True)
 
 StudyName = Annotated[
     str,
@@ -60,6 +61,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(sweep)
     app.command()(attack)
     app.add_typer(data_app, name="data")
+    app.add_typer(federation_app, name="federation")
 
 
 def simulate(  # noqa: PLR0913 # one argument an option of the command line
@@ -123,6 +125,47 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
         as_json=as_json,
     )
     raise typer.Exit(run_simulation(options))
+
+
+@federation_app.command("try")
+def try_federation(  # noqa: PLR0913 # one argument an option of the command line
+    study: StudyName = "brain-tissue",
+    sites: Sites = None,
+    split: SplitRule = None,
+    rounds: Annotated[int, typer.Option(help="How many rounds; a try needs few.")] = 3,
+    seed: Seed = None,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads of each site; 0 shares the cores.", min=0)
+    ] = 0,
+    data_root: DataRoot = None,
+    changes: Changes = None,
+    out: Out = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Try a real federation: a server and sites as processes of this machine, joined over TLS.
+
+    Everything that is started is ended: at the end, at Ctrl-C, and if something fails.
+
+    Example: wardround federation try --sites 3
+    """
+    from wardround.simulations.command import Options
+    from wardround.simulations.federation_try_command import run_try
+
+    options = Options(
+        study=study,
+        sites=sites,
+        split=split,
+        rounds=rounds,
+        seed=seed,
+        threads=threads,
+        data_root=data_root,
+        changes=tuple(changes or ()),
+        out=out,
+        quiet=quiet,
+        as_json=as_json,
+    )
+    raise typer.Exit(run_try(options))
 
 
 def split(  # noqa: PLR0913 # one argument an option of the command line

@@ -22,6 +22,10 @@ _TITLES = {
     "pooled": "training on pooled data",
     "test": "testing every model on every site",
     "report": "writing the report",
+    "server": "starting the server",
+    "joining": "sites join over TLS",
+    "sites": "starting the sites",
+    "federation": "training together",
 }
 
 
