@@ -2,6 +2,8 @@
 
 import asyncio
 
+HELD_HEADER = "x-wardround-held"  # of a question that may be held
+
 
 class Bells:
     """A bell for each node and each run: threads ring, requests that are held listen."""

@@ -28,6 +28,7 @@ from flwr.proto.control_pb2 import StartRunRequest
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
     GetNodesRequest,
+    PullAppMessagesRequest,
     PullTaskInputRequest,
     PushTaskOutputRequest,
     SendTaskHeartbeatRequest,
@@ -49,6 +50,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
 from wardround.common.errors import RunError
+from wardround.common.flower.bells import HELD_HEADER
 from wardround.common.flower.bundle import RUN_KEY, STUDY_KEY, bundle, bundle_hash
 
 Result = TypeVar("Result")
@@ -85,6 +87,8 @@ class LinkGrid(HttpGrid):
     def __init__(self, entrance: Entrance, token: str) -> None:
         super().__init__(entrance.host_and_port, insecure=True, token=token)
         self._entrance = entrance
+        self._holding = _Holding()
+        self._asked: list[str] = []
         self._retry_invoker = _Persistence(entrance)  # type: ignore[assignment] # its invoke() alone is used
 
     def create_message(
@@ -97,6 +101,16 @@ class LinkGrid(HttpGrid):
     ) -> Message:
         """Return a message for a site."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the answers that are there.
+
+        Asked for the same ones again it waits a moment for them, so that who waits for an answer
+        need not ask so often, and who only looks is not kept.
+        """
+        asked = list(message_ids)
+        self._holding.is_wanted, self._asked = asked == self._asked, asked
+        return super().pull_messages(asked)
 
     def site_names(self) -> dict[int, str]:
         """Return the connected sites by node, under the names that the server has for them."""
@@ -140,7 +154,9 @@ class LinkGrid(HttpGrid):
 
     def _connect(self) -> None:
         self._client = _client(
-            RuntimeHttpClient, self._entrance, [RuntimeTokenHttpInterceptor(self._token)]
+            RuntimeHttpClient,
+            self._entrance,
+            [RuntimeTokenHttpInterceptor(self._token), self._holding],
         )
 
 
@@ -229,6 +245,18 @@ class _Header:
 
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
         context.request.headers[self._name] = self._value
+        return call_next(context)
+
+
+class _Holding:
+    """Asks the link to hold a question for answers until there is one."""
+
+    def __init__(self) -> None:
+        self.is_wanted = False
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        if self.is_wanted and isinstance(context.message, PullAppMessagesRequest):
+            context.request.headers[HELD_HEADER] = "1"
         return call_next(context)
 
 

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from flwr.common.constant import (
     NOOP_ACCOUNT_NAME,
@@ -65,7 +65,7 @@ from flwr.superlink.servicer.fleet import fleet_handlers as fleet
 from flwr.superlink.servicer.runtime import runtime_handlers as runtime
 from google.protobuf.message import DecodeError
 
-from wardround.common.flower.bells import Bells
+from wardround.common.flower.bells import HELD_HEADER, Bells
 from wardround.common.flower.link_state import LinkState
 
 Scope: TypeAlias = MutableMapping[str, Any]  # as ASGI has it
@@ -87,12 +87,12 @@ class _Call:
     Attributes:
         request: What it is asked with.
         answer: Answers it, for a caller's number or task.
-        is_held: Whether it waits for post.
+        held: Whether it waits for post: "" never, "always", or if it was "asked" to.
     """
 
     request: type[Any]
     answer: Callable[[Any, LinkState, Any], Any]
-    is_held: bool = False
+    held: Literal["", "always", "asked"] = ""
 
 
 def _pull(request: PullMessagesRequest, state: LinkState, _: int) -> Any:
@@ -126,7 +126,7 @@ FLEET: Mapping[str, _Call] = {
     "/v1/fleet/send-node-heartbeat": _Call(
         SendNodeHeartbeatRequest, lambda r, state, _: fleet.send_node_heartbeat(r, state)
     ),
-    "/v1/fleet/pull-messages": _Call(PullMessagesRequest, _pull, is_held=True),
+    "/v1/fleet/pull-messages": _Call(PullMessagesRequest, _pull, held="always"),
     "/v1/fleet/push-messages": _Call(PushMessagesRequest, _push),
     "/v1/fleet/get-run": _Call(GetRunRequest, lambda r, state, _: fleet.get_run(r, state)),
     "/v1/fleet/push-object": _Call(
@@ -150,7 +150,7 @@ TASK: Mapping[str, _Call] = {
     "/v1/runtime/send-task-heartbeat": _Call(SendTaskHeartbeatRequest, core.send_task_heartbeat),
     "/v1/runtime/get-nodes": _Call(GetNodesRequest, runtime.get_nodes),
     "/v1/runtime/push-messages": _Call(PushAppMessagesRequest, runtime.push_messages),
-    "/v1/runtime/pull-messages": _Call(PullAppMessagesRequest, runtime.pull_messages, is_held=True),
+    "/v1/runtime/pull-messages": _Call(PullAppMessagesRequest, runtime.pull_messages, held="asked"),
     "/v1/runtime/push-object": _Call(PushObjectRequest, runtime.push_object),
     "/v1/runtime/pull-object": _Call(PullObjectRequest, runtime.pull_object),
     "/v1/runtime/confirm-message-received": _Call(
@@ -220,7 +220,8 @@ class SuperLink:
         try:
             request = call.request.FromString(await _read(receive))
             work = _Work(call.answer, request, self._state, lambda: identify(headers, request))
-            answer = await (self._hold(work, receive) if call.is_held else asyncio.to_thread(work))
+            is_held = call.held == "always" or (call.held == "asked" and HELD_HEADER in headers)
+            answer = await (self._hold(work, receive) if is_held else asyncio.to_thread(work))
         except Exception as error:
             await _fail(scope, send, error)
             return

@@ -49,7 +49,7 @@ from flwr.superlink.grid import HttpGrid
 
 from wardround.common.errors import RunError
 from wardround.common.flower import superlink, surroundings
-from wardround.common.flower.bells import Bells
+from wardround.common.flower.bells import HELD_HEADER, Bells
 from wardround.common.flower.bundle import bundle, bundle_hash
 from wardround.common.flower.errors import is_transient
 from wardround.common.flower.link_state import LinkState, node_id_of
@@ -611,3 +611,12 @@ def test_flowers_grid_retries_through_an_object_with_invoke_alone() -> None:
 
 
 GOLDEN_BUNDLE = "bc8230f2b2c6ab8ac0a0c71fbed9c5f9cfa1f424b4658571f58869f89e00b7c7"
+
+
+def test_who_asks_for_the_same_answers_again_may_be_kept_waiting_and_who_looks_is_not() -> None:
+    with answering(200) as (entrance, seen):
+        grid = LinkGrid(entrance, "token")
+        grid.set_run(Run.create_empty(1))
+        for ids in (["a"], ["a"], ["b"], ["a"]):
+            assert list(grid.pull_messages(ids)) == []
+    assert [HELD_HEADER in headers for headers in seen] == [False, True, False, False]
