@@ -1,0 +1,108 @@
+"""A federation of real processes over TLS, beside the same study simulated in one process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.conftest import TinyStudy
+
+from wardround.common.parameters import digest, load_model
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
+]
+_PATIENCE_SECONDS = 300.0
+_WARDROUND = (sys.executable, "-m", "wardround.cli")
+_ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def run(*words: object) -> dict[str, object]:
+    """Run a command that prints JSON."""
+    said = subprocess.run(
+        [*_WARDROUND, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=_ENVIRONMENT,
+        timeout=_PATIENCE_SECONDS,
+        check=False,
+    )
+    assert said.returncode == 0, said.stderr
+    content = json.loads(said.stdout)
+    assert isinstance(content, dict)
+    return content
+
+
+def bits_of(model: Path) -> str:
+    """Return the hash of every name, shape, type and bit of a model."""
+    return digest(load_model(model).parameters)
+
+
+def wait_until(what: Callable[[], object]) -> None:
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while not what():
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.2)
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Return every process that was started for a folder, with what those started."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if any(str(folder) in word for word in process.cmdline()):
+                found += [process, *process.children(recursive=True)]
+        except psutil.NoSuchProcess:
+            continue
+    return list(dict.fromkeys(found))
+
+
+def test_processes_joined_over_tls_train_the_model_of_simulate_bit_for_bit(
+    tiny_study: TinyStudy, tmp_path: Path
+) -> None:
+    tried = run(
+        "federation", "try", tiny_study.study, "--threads", 1, "--out", tmp_path / "t", "--json"
+    )
+    simulated = tmp_path / "s"
+    run(
+        *("simulate", tiny_study.study, "--rounds", 3, "--threads", 1, "--engine", "in-process"),
+        *("--no-compare", "--out", simulated, "--json"),
+    )
+    assert tried["rounds"] == 3
+    assert len(tried["sites"]) == 2  # type: ignore[arg-type]
+    assert bits_of(Path(str(tried["model"]))) == bits_of(
+        simulated / "models" / "federated.safetensors"
+    )
+    assert not processes_of(tmp_path / "t"), "everything that was started has ended"
+    for text in (tmp_path / "t" / "logs").glob("*.log"):
+        assert "CANARY" not in text.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_try_that_is_stopped_or_killed_leaves_no_process(
+    tiny_study: TinyStudy, tmp_path: Path, number: signal.Signals
+) -> None:
+    out = tmp_path / "t"
+    words = ("federation", "try", str(tiny_study.study), "--rounds", "5000", "--out", str(out))
+    process = subprocess.Popen(
+        [*_WARDROUND, *words, "--quiet"], env=_ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        server = out / "server"
+        wait_until(lambda: process.poll() is not None or list(server.glob("runs/*/checkpoints/*2")))
+        assert len(processes_of(out)) >= 8, "a try, a server, its link, a study, two sites' two"
+        process.send_signal(number)
+        _, said = process.communicate(timeout=_PATIENCE_SECONDS)
+        assert process.returncode == (130 if number == signal.SIGTERM else -number)
+        assert number == signal.SIGKILL or "every process with it" in said
+        wait_until(lambda: not processes_of(out))
+    finally:
+        process.kill()
+        process.wait()
