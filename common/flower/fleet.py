@@ -187,7 +187,7 @@ def _failed_status(response: httpx.Response) -> Exception:
         return RunEndedError()
     if code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
         return FleetError(STILL_CONNECTED)
-    words = {httpx.codes.UNAUTHORIZED: "not-admitted", httpx.codes.FORBIDDEN: "refused"}
+    words = {401: "not-admitted", 403: "refused"}
     status = response.status_code
     return FleetError(words.get(status, "server-busy" if status >= 500 else "unreadable"))
 

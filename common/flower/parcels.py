@@ -210,4 +210,4 @@ def write_envelope(path: Path, envelope: Envelope) -> None:
 def _without_content(message: Message) -> ProtoMessage:
     if message.has_error():
         return message_to_proto(message)
-    return message_to_proto(Message(RecordDict(), metadata=message.metadata))  # type: ignore[call-overload,no-any-return] # Flower's own, undeclared way
+    return message_to_proto(Message(RecordDict(), metadata=message.metadata))  # type: ignore[call-overload] # Flower's own, undeclared way
