@@ -156,7 +156,9 @@ def _draw_bars(
 
 
 def draw_seconds(contents: RunContents) -> Chart | None:
-    """Return each site's seconds by round."""
+    """Return each site's seconds by round; None where no site says how long it took."""
+    if not any(row.seconds for row in contents.traffic if row.model == FEDERATED):
+        return None
     traces: list[Json] = []
     for index, site in enumerate(contents.sites):
         rows = sorted(
@@ -173,8 +175,6 @@ def draw_seconds(contents: RunContents) -> Chart | None:
                 "marker": {"symbol": SYMBOLS[index % len(SYMBOLS)], "size": 6},
             }
         )
-    if not any(trace["x"] for trace in traces):
-        return None
     layout = page_layout(
         "round", "seconds", 280, y={"rangemode": "tozero"}, x=_round_axis(contents)
     )

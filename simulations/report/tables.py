@@ -205,13 +205,18 @@ def tabulate_traffic(contents: RunContents) -> Table | None:
                 Cell(str(len(own))),
                 Cell(megabytes(sum(r.bytes_down for r in own))),
                 Cell(megabytes(sum(r.bytes_up for r in own))),
-                Cell(f"{sum(r.seconds for r in own) / len(own):.1f} s"),
+                Cell(_mean_seconds([r.seconds for r in own])),
                 Cell(str(sum(r.updates for r in own))),
             )
             rows.append((site, cells))
     columns = ("rounds", "received", "sent", "time a round", "training steps")
     caption = "Traffic and work of each hospital for the federated model."
     return Table(caption, "hospital", columns, tuple(rows)) if rows else None
+
+
+def _mean_seconds(seconds: Sequence[float]) -> str:
+    """Return the mean as printed; a private site does not say how long it took."""
+    return f"{sum(seconds) / len(seconds):.1f} s" if any(seconds) else "–"
 
 
 def megabytes(count: float) -> str:
