@@ -163,12 +163,12 @@ class SiteDaemon:
         done = self._worker.answer(self._job(envelope, study, key))
         if done.is_kept:
             self._post.keep_answer(key)
-        self._node.carrier.push(self._post.answer, time.monotonic() - started)
-        self._finish(done)
+        self._node.carrier.push(self._post.place_for(envelope.kind), time.monotonic() - started)
+        self._finish(done, envelope.kind)
 
-    def _finish(self, done: Done) -> None:
+    def _finish(self, done: Done, kind: str) -> None:
         if not done.is_kept:
-            self._post.forget_answer()
+            self._post.forget_answer(kind)
         if done.refused:
             logger.warning("refused code=%s", done.refused)
         self._board.end(done.refused)
@@ -180,7 +180,7 @@ class SiteDaemon:
         try:
             limit = open_policy(self._site.folder).largest_message_bytes
             if not again:
-                self._post.forget_answer()
+                self._post.forget_answer(envelope.kind)
                 self._node.carrier.fetch(envelope, self._post.order, limit)
         except PolicyError:
             refuse = "policy"
@@ -189,7 +189,8 @@ class SiteDaemon:
         if again or refuse:
             write_envelope(self._post.order, envelope)
             self._node.carrier.confirm(envelope)
-        paths = str(self._post.order), str(self._post.answer), str(self._site.folder)
+        answer = self._post.place_for(envelope.kind)
+        paths = str(self._post.order), str(answer), str(self._site.folder)
         return Job(*paths, study, limit, refuse, again and not refuse)
 
     def _study_of(self, run_id: int) -> str:

@@ -7,13 +7,15 @@ from wardround.common.flower.parcels import Envelope
 from wardround.common.private_files import make_private_folder, replace_file
 
 POST_FOLDER = "post"
+_KEPT_KIND = "train"
 
 
 class Post:
     """The post of one site; one daemon uses it.
 
-    An answer that may be sent again stays until another order comes: asked the same once more, by
-    a server that was restarted say, the site neither fetches the model again nor trains again.
+    The answer to a training stays until another training is asked for: asked the same once more, by
+    a server that was restarted say, the site neither fetches the model again nor trains again. Such
+    a server first asks who is there, so answers to all else have a place of their own.
     """
 
     def __init__(self, state_folder: Path) -> None:
@@ -21,7 +23,8 @@ class Post:
         make_private_folder(self.folder)
         self.order, self.answer = self.folder / "order.parcel", self.folder / "answer.parcel"
         self._key = self.folder / "answer.key"
-        for left in (self.order, *self.folder.glob("*.part")):
+        self._passing = self.folder / "passing.parcel"
+        for left in (self.order, self._passing, *self.folder.glob("*.part")):
             left.unlink(missing_ok=True)
 
     def has_answer(self, key: str) -> bool:
@@ -35,10 +38,15 @@ class Post:
         """Keep the answer that lies there, as the one to this order."""
         replace_file(self._key, key.encode())
 
-    def forget_answer(self) -> None:
-        """Remove the kept answer."""
-        self._key.unlink(missing_ok=True)
-        self.answer.unlink(missing_ok=True)
+    def place_for(self, kind: str) -> Path:
+        """Return where the answer to a kind of message goes."""
+        return self.answer if kind == _KEPT_KIND else self._passing
+
+    def forget_answer(self, kind: str = _KEPT_KIND) -> None:
+        """Remove the last answer to a kind of message."""
+        if kind == _KEPT_KIND:
+            self._key.unlink(missing_ok=True)
+        self.place_for(kind).unlink(missing_ok=True)
 
     def drop_order(self) -> None:
         """Remove an order that is done with."""
