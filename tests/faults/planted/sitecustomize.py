@@ -1,0 +1,170 @@
+"""Loaded by Python into every process of a fault run: does to named functions what a plan says.
+
+No line of wardround knows of this. The folder WARDROUND_FAULTS holds a file for each fault that is
+armed; a function of POINTS looks there at each call, and writes down that it was called.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from functools import wraps
+from importlib.abc import MetaPathFinder
+from pathlib import Path
+from typing import Any
+
+FOLDER = os.environ.get("WARDROUND_FAULTS", "")
+POINTS = {
+    "wardround.server.rounds": ("pack_order", "unpack_update", "as_measurements"),
+    "wardround.server.checkpoints": ("CheckpointStore._write",),
+    "wardround.client.privacy.ledger": ("PrivacyLedger.reserve", "PrivacyLedger.release"),
+    "wardround.client.privacy.ledger_file": ("_write",),
+    "wardround.client.door": ("Door.train",),
+    "wardround.client.session": ("SiteSession.train", "SiteSession.introduce"),
+    "wardround.common.flower.carrier": ("Carrier.push",),
+}
+_MOST_SECONDS = 300.0
+
+
+def who() -> str:
+    """Return the site whose process this is, daemon or worker; "server" for all others."""
+    for process in ("self", str(os.getppid())):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
+            sites = [Path(word).name for word in words if Path(word).parent.name == "sites"]
+            if sites:
+                return sites[0]
+    return "server"
+
+
+# --- What is done -------------------------------------------------------------------------------
+
+
+def kill(*processes: int) -> None:
+    for process in processes:
+        os.kill(process, signal.SIGKILL)
+
+
+def freeze(*processes: int) -> None:
+    for process in processes:
+        os.kill(process, signal.SIGSTOP)
+
+
+def hold(place: Path) -> None:
+    """Wait until the fault run says go."""
+    until = time.monotonic() + _MOST_SECONDS
+    while not place.with_suffix(".go").exists() and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+def fill_disk() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+ACTIONS: dict[str, Callable[[Path], None]] = {
+    "die": lambda _: kill(os.getpid()),
+    "die with parent": lambda _: kill(os.getppid(), os.getpid()),
+    "freeze with parent": lambda _: freeze(os.getppid(), os.getpid()),
+    "hold": hold,
+    "sleep 20 s": lambda _: time.sleep(20),
+    "full disk": lambda _: fill_disk(),
+}
+
+
+def spoilt(content: Any, spoil: Callable[[Any], Any]) -> Any:
+    """Return an update whose first array is another."""
+    from flwr.app import Array, ArrayRecord, RecordDict
+
+    (name,) = [name for name, record in content.items() if isinstance(record, ArrayRecord)][:1]
+    arrays = dict(content[name].items())
+    first = next(iter(arrays))
+    arrays[first] = Array(spoil(arrays[first].numpy()))
+    return RecordDict({**content, name: ArrayRecord(arrays)})
+
+
+RESULTS: dict[str, Callable[[Any, list[Any]], Any]] = {
+    "NaN": lambda content, _: spoilt(content, lambda array: array * float("nan")),
+    "wrong shape": lambda content, _: spoilt(content, lambda array: array.reshape(-1)[:-1]),
+    "huge norm": lambda content, _: spoilt(content, lambda array: array + 1e6),
+    "the answer before": lambda _, earlier: earlier[-2],
+    "another version": lambda said, _: __import__("dataclasses").replace(said, wardround="0.0.1"),
+}
+
+
+# --- When it is done ----------------------------------------------------------------------------
+
+
+def armed(point: str) -> tuple[Path, dict[str, Any]] | None:
+    """Return the plan whose turn has come at this call, and take it away."""
+    for place in sorted(Path(FOLDER).glob("*.json")):
+        try:
+            plan = json.loads(place.read_text())
+        except (OSError, ValueError):
+            continue
+        if plan["point"] != point or plan["who"] not in ("", who()):
+            continue
+        counted = place.with_suffix(".count")
+        counted.write_text(counted.read_text() + "x" if counted.exists() else "x")
+        if len(counted.read_text()) == plan["call"]:
+            place.rename(place.with_suffix(".reached"))
+            return place, plan
+    return None
+
+
+def wrapped(point: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    results: list[Any] = []
+
+    @wraps(function)
+    def call(*args: Any, **named: Any) -> Any:
+        with (Path(FOLDER) / "calls.log").open("a") as log:
+            log.write(f"{point} {who()}\n")
+        found = armed(point)
+        action = found[1]["do"] if found else ""
+        if found and action in ACTIONS and not found[1]["after"]:
+            ACTIONS[action](found[0])
+        result = function(*args, **named)
+        if found and action in ACTIONS and found[1]["after"]:
+            ACTIONS[action](found[0])
+        if action == "three times":
+            function(*args, **named)
+            function(*args, **named)
+        results[:] = [*results[-1:], result]
+        return RESULTS[action](result, results) if action in RESULTS else result
+
+    return call
+
+
+def plant(module: Any) -> None:
+    """Wrap the functions of a module that has just been imported."""
+    for name in POINTS[module.__name__]:
+        owner, _, last = name.rpartition(".")
+        place = getattr(module, owner) if owner else module
+        point = f"{module.__name__.removeprefix('wardround.')}:{name}"
+        setattr(place, last, wrapped(point, getattr(place, last)))
+
+
+class Planter(MetaPathFinder):
+    """Wraps the functions of POINTS when their module is imported."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name not in POINTS:
+            return None
+        others = [finder for finder in sys.meta_path if finder is not self]
+        specs = (finder.find_spec(name, path, target) for finder in others)
+        spec = next(spec for spec in specs if spec is not None)
+        execute = spec.loader.exec_module
+
+        def exec_module(module: Any) -> None:
+            execute(module)
+            plant(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+if FOLDER:
+    sys.meta_path.insert(0, Planter())
