@@ -22,6 +22,7 @@ from benchmarks.processes import machine
 
 Sites = list[dict[str, float | None]]  # of a run, each with its metric by model
 
+LEAST = 0.005  # a difference below half a point is a tie, however steady
 FLAGS = ("--engine", "in-process", "--threads", "1", "--json")
 
 
@@ -128,7 +129,8 @@ def _beside(values: dict[int, tuple[float, float]], first: dict[int, tuple[float
         return f"{mean:+.3f}"
     deviation = statistics.stdev(differences)
     one_sign = min(differences) > 0 or max(differences) < 0
-    verdict = "" if one_sign and abs(mean) > deviation else ", a tie"
+    clear = one_sign and abs(mean) > max(deviation, LEAST)
+    verdict = "" if clear else ", a tie"
     return f"{mean:+.3f} ± {deviation:.3f}{verdict}"
 
 
