@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test lint format bench bench-compression clean
+.PHONY: help install demo test lint format bench bench-compression faults clean
 
 help:
 	@echo "make demo    a simulated study on embedded data, ending in a report"
@@ -21,6 +21,7 @@ help:
 	@echo "make format  rewrite the files as 'make lint' wants them"
 	@echo "make bench   time, memory and engines, beside bare torch loops; BENCHMARKS= picks some"
 	@echo "make bench-compression DATA_ROOT=...   what compression saves, on chest X-rays"
+	@echo "make faults  what goes wrong between server and sites, done to real processes; FAULTS= picks some"
 	@echo "make clean   remove caches and build products; .venv and runs stay"
 
 install: $(STAMP)
@@ -64,6 +65,10 @@ bench: $(STAMP)
 bench-compression: $(STAMP)
 	@test -n "$(DATA_ROOT)" || { echo "give DATA_ROOT=FOLDER, where the data sets lie" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.compression --data-root "$(DATA_ROOT)" --out runs/compression
+
+# A quarter of an hour. All of them write the table in docs/reliability.md, some only print theirs.
+faults: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(or $(FAULTS),--write)
 
 clean:
 	rm -rf build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache \

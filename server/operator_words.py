@@ -121,11 +121,16 @@ def event_words(event: RunEvent) -> str:
         "measured": lambda: f"last model measured{_value(event)}",
         "refusal": lambda: f"round {event.round}: {event.site} did not take part: {event.message}",
         "note": lambda: event.message + (f": {', '.join(event.sites)}" if event.sites else ""),
-        "state": lambda: f"{event.state}{f': {event.message}' if event.message else ''}",
-        "end": lambda: f"{event.state}{f': {event.message}' if event.message else ''}",
+        "state": lambda: _state_words(event),
+        "end": lambda: _state_words(event),
     }
     words = said.get(event.kind)
     return event.message if words is None else words()
+
+
+def _state_words(event: RunEvent) -> str:
+    says_it = event.message.startswith(event.state)
+    return event.message if says_it else ": ".join(filter(None, (event.state, event.message)))
 
 
 def _round_words(event: RunEvent) -> str:

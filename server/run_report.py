@@ -11,15 +11,20 @@ from pathlib import Path
 from typing import TypeAlias
 
 from wardround.server.control_api.messages import Refusal, RoundReport, RunDetails, RunSummary
+from wardround.server.run_folder import FINISHED, STARTING, RunFolder
 from wardround.server.run_folder import RUNNING as AT_WORK
-from wardround.server.run_folder import STARTING, RunFolder
 from wardround.server.run_folder import WAITING as AWAITING_SITES
 from wardround.server.store import RUNNING, STOP, RunRow
 
 HISTORY_FILE = "history.jsonl"  # in the folder of the commits, which vouch for its lines
 TOGETHER = ("all sites", "mean of sites")  # as server/measurement.py calls them
 # What a process says of itself, while the queue says that the run is running.
-_PHASES = {STARTING: "starting", AWAITING_SITES: "waiting for sites", AT_WORK: "running"}
+_PHASES = {
+    STARTING: "starting",
+    AWAITING_SITES: "waiting for sites",
+    AT_WORK: "running",
+    FINISHED: "running",  # until its process has ended and the queue knows
+}
 _LONGEST_REASON = 500  # characters
 _Json: TypeAlias = dict[str, object]
 
