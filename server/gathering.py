@@ -94,6 +94,10 @@ class Gathering:
             early = time.monotonic() - self._began < _EARLY_SECONDS
             time.sleep(_LOOK_SECONDS if early else _LATER_SECONDS)
 
+    def left_out(self) -> dict[str, str]:
+        """Return the sites that were asked and cannot take part, and why."""
+        return {site: seen.problem for site, seen in sorted(self._seen.items()) if seen.is_final}
+
     def _is_candidate(self, site: str) -> bool:
         return not self.terms.wanted or site in self.terms.wanted
 
@@ -190,8 +194,7 @@ class Gathering:
         return f"waiting for sites: {len(ready)} of {wanted} are ready ({self._reasons(missing)})"
 
     def _reasons(self, missing: dict[str, str]) -> str:
-        final = {site: seen.problem for site, seen in self._seen.items() if seen.is_final}
-        reasons = {**missing, **final}
+        reasons = {**missing, **self.left_out()}
         if not reasons:
             return "no other site has joined"
         return "; ".join(f"{site} {reason}" for site, reason in sorted(reasons.items()))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wardround.server.control_api.messages import RoundReport, RunEvent, RunSummary
 from wardround.server.run_folder import LOG_FILE, RunFolder
-from wardround.server.run_report import read_history, summarise
+from wardround.server.run_report import plain, read_history, summarise
 from wardround.server.store import FINISHED, find_run
 
 # What a run's process writes into its log that no state and no round says.
@@ -15,6 +15,7 @@ _NOTES = {
     "process started": "its process was started",
     "link lost": "its connection to the sites' link was lost; it goes on from its last commit",
     "sites ready": "its sites are ready",
+    "site left out": "a site is left out",
 }
 _LOOK_SECONDS = 0.5
 
@@ -75,7 +76,9 @@ class _Seen:
             if note is not None:
                 named = line.get("sites")
                 sites = tuple(str(site) for site in named) if isinstance(named, list) else ()
-                yield RunEvent("note", summary.state, note, sites=sites)
+                reason = plain(line["reason"]) if "reason" in line else ""
+                said = f"{note} ({reason})" if reason else note
+                yield RunEvent("note", summary.state, said, sites=sites)
 
     def _log_lines(self) -> Iterator[dict[str, object]]:
         try:

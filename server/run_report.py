@@ -83,7 +83,7 @@ def count_refusals(history: Iterable[RoundReport]) -> tuple[Refusal, ...]:
     return tuple(Refusal(*about, times=times) for about, times in counts.most_common())
 
 
-def _plain(text: object) -> str:
+def plain(text: object) -> str:
     """Return a site's words without what would move an operator's cursor, and not endless."""
     letters = (letter if letter.isprintable() else "?" for letter in str(text)[:_LONGEST_REASON])
     return "".join(letters)
@@ -96,7 +96,7 @@ def _phase(row: RunRow, said: str) -> str:
 
 
 def _message(row: RunRow, said: str) -> str:
-    return _plain(said if row.state == RUNNING else row.reason)
+    return plain(said if row.state == RUNNING else row.reason)
 
 
 def _round(line: _Json, metric: str) -> RoundReport:
@@ -107,7 +107,7 @@ def _round(line: _Json, metric: str) -> RoundReport:
         value=_overall(_rows(line, "measurements"), metric),
         sites=tuple(str(site["site"]) for site in _rows(line, "sites")),
         refusals=tuple(
-            Refusal(str(one["site"]), _plain(one["reason"]), str(one["asked"]), 1)
+            Refusal(str(one["site"]), plain(one["reason"]), str(one["asked"]), 1)
             for one in _rows(line, "refusals")
         ),
     )

@@ -177,12 +177,15 @@ class StudyProcess:
         if self._status.round > 0:
             terms = replace(terms, approval_timeout_seconds=_RESUMED_SECONDS)
         members = _Members(self._folder)
-        nodes, said = Gathering(grid, names, members.active, study, terms, self._wait).gather()
+        gathering = Gathering(grid, names, members.active, study, terms, self._wait)
+        nodes, said = gathering.gather()
         sites = tuple(node.site for node in nodes)
         if not wanted:
             self._run.put_wanted_sites(sites)
         self._tell(state=RUNNING, sites=sites, message="")
         self._run.log("sites ready", sites=list(sites))
+        for site, reason in gathering.left_out().items():
+            self._run.log("site left out", sites=[site], reason=reason)
         return nodes, said
 
     def _heard(self, finished: "RoundFinished") -> None:

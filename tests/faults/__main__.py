@@ -11,14 +11,16 @@ import time
 import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from tests.faults.invariants import check_invariants
+from tests.faults.schedules import draw_schedule, run_schedule
 from tests.faults.stage import Stage
 from tests.faults.table import FAULTS, Fault
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
-BEGIN, END = "<!-- faults: begin -->", "<!-- faults: end -->"
+TABLE, SCHEDULES = "faults", "schedules"  # the places in the page
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,20 @@ def main() -> int:
     parser.add_argument("numbers", nargs="*", help="faults to run; all if none is given")
     parser.add_argument("--keep", type=Path, help="a folder for all files, which is kept")
     parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.name}")
+    parser.add_argument("--schedules", type=int, default=0, help="so many random schedules instead")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first schedule")
     options = parser.parse_args()
-    chosen = [one for one in FAULTS if not options.numbers or one.number in options.numbers]
-    seen = run_all(chosen, options.keep)
-    sys.stdout.write(table_of(seen) + "\n")
+    if options.schedules:
+        seeds = range(options.first, options.first + options.schedules)
+        seen = run_all([scheduled(seed) for seed in seeds], options.keep)
+        place, text = SCHEDULES, words_of(seen)
+    else:
+        chosen = [one for one in FAULTS if not options.numbers or one.number in options.numbers]
+        seen = run_all(chosen, options.keep)
+        place, text = TABLE, table_of(seen)
+    sys.stdout.write(text + "\n")
     if options.write:
-        write_page(seen)
+        write_page(place, text)
     return sum(bool(one.problem) for one in seen)
 
 
@@ -99,11 +109,30 @@ def table_of(seen: list[Seen]) -> str:
     return "\n".join(rows)
 
 
-def write_page(seen: list[Seen]) -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{table_of(seen)}\n{END}{after}", encoding="utf-8")
+def words_of(seen: list[Seen]) -> str:
+    """Return what came of random schedules, as it stands in the page."""
+    failed = [f"seed {one.fault.number}: {one.problem}" for one in seen if one.problem]
+    seconds = sorted(one.seconds for one in seen)
+    return (
+        f"{len(seen)} random schedules, {len(failed)} violations, {datetime.now(UTC):%Y-%m-%d}; "
+        f"{seconds[len(seconds) // 2]:.0f} s each in the median, {seconds[-1]:.0f} s at most."
+        + "".join(f"\n- {line}" for line in failed)
+    )
+
+
+def scheduled(seed: int) -> Fault:
+    """Return a random schedule as one fault."""
+    schedule = draw_schedule(seed)
+    name = "; ".join(map(str, schedule))
+    return Fault(str(seed), name, "the same model", partial(run_schedule, schedule=schedule))
+
+
+def write_page(place: str, text: str) -> None:
+    """Put a text between the page's marks of a place."""
+    begin, end = f"<!-- {place}: begin -->", f"<!-- {place}: end -->"
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(begin)
+    after = rest.partition(end)[2]
+    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":

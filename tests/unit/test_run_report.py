@@ -170,6 +170,13 @@ def test_a_round_that_was_never_committed_is_not_told(run, tmp_path) -> None:
     assert events[0].message == "round 1 has 1 updates and needs 2"
 
 
+def test_who_is_left_out_and_why_is_told_without_what_would_move_a_cursor(run, tmp_path) -> None:
+    run.log("site left out", sites=["south"], reason="cannot take part: \x1b[2J 0.0.1")
+    (note, _) = watch_run(tmp_path, run.name, lambda _: False)
+    assert note.message == "a site is left out (cannot take part: ?[2J 0.0.1)"
+    assert note.sites == ("south",)
+
+
 def test_a_watch_ends_when_it_is_told_to(run, tmp_path) -> None:
     assert [event.kind for event in watch_run(tmp_path, run.name, lambda _: False)] == ["state"]
 

@@ -1,0 +1,119 @@
+"""Random schedules of several faults in one run, from fixed seeds; the model must not differ."""
+
+import random
+import time
+from dataclasses import dataclass
+
+from tests.faults.proxy import BOTH, TO_SITE
+from tests.faults.stage import PATIENCE_SECONDS, ROUNDS, SITES, Stage
+from tests.faults.table import AGGREGATES, COMMITS, FOLDS, SENDS, SENDS_ANSWER, TRAINS
+
+from wardround.server.control_api.messages import RunDetails
+from wardround.simulations.federation_try_local import SERVER_FOLDER
+
+_FROZEN_SECONDS, _LOST_SECONDS = 5.0, 4.0
+_SERVER_POINTS = {
+    SENDS: ROUNDS,
+    FOLDS: ROUNDS * len(SITES),
+    AGGREGATES: ROUNDS,
+    COMMITS: 2 * ROUNDS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One fault of a schedule.
+
+    Attributes:
+        do: What is done: of the plan's actions, or ``lose`` for a network.
+        after_seconds: When, for a network.
+    """
+
+    do: str
+    point: str = ""
+    call: int = 0
+    who: str = ""
+    after_seconds: float = 0.0
+
+    def __str__(self) -> str:
+        """Say it in a line."""
+        place = f"{self.point.rpartition(':')[2]} {self.call}" if self.point else self.who
+        return f"{self.do} at {place} {self.who}".strip()
+
+
+def draw_schedule(seed: int) -> tuple[Planned, ...]:
+    """Return one to three faults; at most one of each kind, so that none adds up to a refusal."""
+    generator = random.Random(f"faults {seed}")
+    point = generator.choice(list(_SERVER_POINTS))
+    call = generator.randint(1, _SERVER_POINTS[point])
+    site, turn = generator.choice(SITES), generator.randint(1, ROUNDS)
+    whole = generator.choice(list(_SERVER_POINTS))
+    kinds = [
+        Planned("die", point, call),
+        Planned("die with parent", whole, generator.randint(1, _SERVER_POINTS[whole])),
+        Planned("die", TRAINS, turn, site),
+        Planned("die with parent", TRAINS, turn, generator.choice(SITES)),
+        Planned("die", SENDS_ANSWER, generator.randint(1, ROUNDS), generator.choice(SITES)),
+        Planned("freeze with parent", TRAINS, turn, generator.choice(SITES)),
+        Planned(
+            generator.choice((BOTH, TO_SITE)), who=site, after_seconds=generator.uniform(4, 12)
+        ),
+    ]
+    return tuple(generator.sample(kinds, generator.randint(1, 3)))
+
+
+def run_schedule(stage: Stage, schedule: tuple[Planned, ...]) -> RunDetails:
+    """Run the plain study under a schedule, and start again whatever dies.
+
+    Raises:
+        AssertionError: It hangs, or ends in another model.
+    """
+    networks = [one for one in schedule if not one.point]
+    for number, one in enumerate(schedule):
+        if one.point:
+            stage.arm(one.do, one.point, one.call, one.who, name=f"a{number}")
+    run, began, thawed = stage.submit(stage.plain), time.monotonic(), False
+    while not _is_over(stage, run):
+        assert time.monotonic() - began < PATIENCE_SECONDS, "hangs"
+        for one in networks:
+            _disturb(stage, one, time.monotonic() - began)
+        _revive(stage)
+        thawed = thawed or _thaw(stage, schedule)
+        time.sleep(0.2)
+    for one in networks:
+        stage.proxies[one.who].mend()
+    return stage.finish_as_simulated(run)
+
+
+def _is_over(stage: Stage, run: str) -> bool:
+    if stage.federation.child(SERVER_FOLDER).exit_code is not None:
+        return False
+    with stage.line() as line:
+        return line.show(run).summary.is_over
+
+
+def _revive(stage: Stage) -> None:
+    if stage.federation.child(SERVER_FOLDER).exit_code is not None:
+        stage.restart_server()
+    for name in SITES:
+        if stage.federation.child(name).exit_code is not None:
+            stage.start_site(name)
+
+
+def _thaw(stage: Stage, schedule: tuple[Planned, ...]) -> bool:
+    """Let go on what is frozen, once it has been for a while; True if that was done."""
+    for number, one in enumerate(schedule):
+        reached = stage.plans / f"a{number}.reached"
+        if one.do.startswith("freeze") and reached.exists():
+            time.sleep(_FROZEN_SECONDS)
+            stage.thaw()
+            return True
+    return False
+
+
+def _disturb(stage: Stage, one: Planned, seconds: float) -> None:
+    proxy = stage.proxies[one.who]
+    if one.after_seconds <= seconds < one.after_seconds + _LOST_SECONDS:
+        proxy.lose(one.do)
+    elif seconds >= one.after_seconds + _LOST_SECONDS:
+        proxy.mend()
