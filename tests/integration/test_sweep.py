@@ -253,7 +253,7 @@ def test_each_trial_is_told_once(
 @pytest.mark.parametrize(
     ("words", "said_of"),
     [
-        (["--param", "training.lr=1..2", "--out", "OUT"], "training.learning_rate"),
+        (["--param", "training.learn_rate=1..2", "--out", "OUT"], "training.learning_rate"),
         (["--out", "OUT"], "nothing to vary"),
         (["--param", BATCH_SIZE], "--out"),
         (["--param", BATCH_SIZE, "--metric", "aurok", "--out", "OUT"], "auroc"),
