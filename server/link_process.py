@@ -14,12 +14,14 @@ from pathlib import Path
 from wardround.common.errors import WardroundError
 from wardround.common.flower.logs import quieten_flower
 from wardround.common.flower.surroundings import prepare_flower
+from wardround.common.private_files import make_private_folder
 from wardround.server.link_address import LINK_FOLDER, LinkAddress, write_address
 from wardround.server.offspring import end_with_parent
 from wardround.server.server_certificate import load_server_tls
 from wardround.server.settings import open_server
 
 logger = logging.getLogger(__name__)
+SPOOL_FOLDER = "spool"
 _LOOK_SECONDS = 5.0
 
 
@@ -41,6 +43,7 @@ async def _serve(folder: Path) -> None:
     # Flower is imported only now, with its switches set.
     from wardround.common.flower.bells import Bells
     from wardround.common.flower.link_state import LinkState
+    from wardround.common.flower.object_spool import ObjectSpool
     from wardround.common.flower.superlink import SuperLink
     from wardround.server.certificate_gate import CertificateGate
     from wardround.server.enrolment import enrolment_app
@@ -54,10 +57,11 @@ async def _serve(folder: Path) -> None:
     from wardround.server.peer import make_server_context
     from wardround.server.roll import MemberRoll
 
+    make_private_folder(folder / LINK_FOLDER)
     settings, tls = open_server(folder).settings, load_server_tls(folder)
     certificates, roll = CertificateGate(folder), MemberRoll(folder)
     bells = Bells()
-    state = LinkState(roll, bells.ring)
+    state = LinkState(roll, ObjectSpool(folder / LINK_FOLDER / SPOOL_FOLDER), bells.ring)
     link, enrolment = SuperLink(state, bells), enrolment_app(folder, certificates)
     public = PublicGate(link, roll, certificates.check, enrolment)
     outer, inner = open_socket(settings.host, settings.port), open_socket("127.0.0.1", 0)

@@ -33,11 +33,11 @@ from flwr.supercore.constant import NodeStatus
 from flwr.supercore.date import now
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.object_store import NoObjectInStoreError
-from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 from flwr.supercore.run import RunStatus
 from flwr.superlink.federation import NoOpFederationManager
 
 from wardround.common.flower.bundle import RUN_KEY
+from wardround.common.flower.object_spool import ObjectSpool
 
 _SPARE_PARTS, _PARTS_A_PART = 256, 4  # how many an answer may have, for those of its order
 _RESERVED_IDS = 2  # 0 and 1 are Flower's own
@@ -61,12 +61,15 @@ class LinkState(InMemoryLinkState):
 
     Args:
         roll: Who may connect.
+        spool: Keeps the parts of messages.
         ring: Told the number of a node or a run for which there may be post.
     """
 
-    def __init__(self, roll: Roll, ring: Callable[[int], None] = lambda _: None) -> None:
-        super().__init__(NoOpFederationManager(), InMemoryObjectStore())
-        self._roll, self._ring = roll, ring
+    def __init__(
+        self, roll: Roll, spool: ObjectSpool, ring: Callable[[int], None] = lambda _: None
+    ) -> None:
+        super().__init__(NoOpFederationManager(), spool)
+        self._roll, self._spool, self._ring = roll, spool, ring
         self._lost: set[str] = set()  # orders that their sites took and will not answer
         self._parts: dict[str, int] = {}  # of each order
         self._open: dict[str, set[int]] = {}  # whom the messages of a push session are for
@@ -202,7 +205,7 @@ class LinkState(InMemoryLinkState):
             tree = self.object_store.get_object_tree(message_id)
         except NoObjectInStoreError:
             return False
-        return all(self.object_store.get(part.object_id) for part in iterate_object_tree(tree))
+        return all(self._spool.has(part.object_id) for part in iterate_object_tree(tree))
 
     # --- Answers to the server --------------------------------------------------------------
 

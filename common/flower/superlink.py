@@ -283,12 +283,12 @@ def _is_about(request: Any, node_id: int, key: bytes) -> bool:
 
 
 async def _read(receive: Receive) -> bytes:
-    body = bytearray()
+    pieces = []
     while True:
         message = await receive()
-        body += message.get("body", b"")
+        pieces.append(message.get("body", b""))
         if not message.get("more_body", False):
-            return bytes(body)
+            return b"".join(pieces)
 
 
 async def _fail(scope: Scope, send: Send, error: Exception) -> None:

@@ -54,6 +54,7 @@ from wardround.common.flower.bundle import bundle, bundle_hash
 from wardround.common.flower.errors import is_transient
 from wardround.common.flower.link_state import LinkState, node_id_of
 from wardround.common.flower.local import claim_identity
+from wardround.common.flower.object_spool import ObjectSpool
 from wardround.common.flower.serverapp import Entrance, LinkGrid, LinkLostError, _Persistence
 from wardround.common.flower.superlink import SuperLink
 
@@ -128,8 +129,13 @@ def roll() -> Roll:
 
 
 @pytest.fixture
-def state(roll: Roll) -> LinkState:
-    return LinkState(roll)
+def spool(tmp_path: Path) -> ObjectSpool:
+    return ObjectSpool(tmp_path / "spool")
+
+
+@pytest.fixture
+def state(roll: Roll, spool: ObjectSpool) -> LinkState:
+    return LinkState(roll, spool)
 
 
 @pytest.fixture
@@ -165,12 +171,12 @@ def only(found: list[Message]) -> Message:
 
 
 def test_a_node_is_who_the_roll_says_and_keeps_its_number_over_a_restart(
-    roll: Roll, state: LinkState, join: Callable[[str], Site]
+    roll: Roll, spool: ObjectSpool, state: LinkState, join: Callable[[str], Site]
 ) -> None:
     site = join("north")
     assert site.activate()
     assert [node.name for node in state.connected_sites()] == ["north"]
-    assert LinkState(roll).get_node_id_by_public_key(site.public) == site.node_id
+    assert LinkState(roll, spool).get_node_id_by_public_key(site.public) == site.node_id
     stranger = public_key_to_bytes(ec.generate_private_key(ec.SECP384R1()).public_key())
     assert state.get_node_id_by_public_key(stranger) is None
 
@@ -342,6 +348,27 @@ def test_the_end_of_a_task_removes_all_that_its_run_left(
     assert state.num_message_ins() == 0
 
 
+def test_large_parts_lie_on_disk_for_their_owner_alone_until_they_are_done_with(
+    state: LinkState, spool: ObjectSpool, join: Callable[[str], Site], run_id: int, tmp_path: Path
+) -> None:
+    site = join("north")
+    site.activate()
+    (tmp_path / "spool" / "left").write_bytes(b"by a process that was killed")
+    array = Array(np.arange(40_000, dtype=np.float32))
+    message = Message(RecordDict({"m": ArrayRecord({"w": array})}), site.node_id, "train")
+    post(state, message, run_id)
+    large = [path for path in (tmp_path / "spool").iterdir() if path.name != "left"]
+    assert len(large) == 1
+    assert large[0].stat().st_mode & 0o077 == 0
+    assert sum(len(entry.content) for entry in spool.store.values()) < 10_000
+    for object_id, item in get_all_nested_objects(message).items():
+        assert spool.get(object_id) == item.deflate()
+    state.delete_messages({message.metadata.message_id})
+    assert not large[0].exists()
+    ObjectSpool(tmp_path / "spool")
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
 # --- On the wire ----------------------------------------------------------------------------------
 
 
@@ -462,10 +489,10 @@ def test_a_body_that_is_no_message_is_refused_in_a_word(
 
 
 def test_a_question_for_post_is_answered_the_moment_there_is_some(
-    roll: Roll,
+    roll: Roll, spool: ObjectSpool
 ) -> None:
     bells = Bells()
-    state = LinkState(roll, bells.ring)
+    state = LinkState(roll, spool, bells.ring)
     site = Site(ec.generate_private_key(ec.SECP384R1()), state)
     roll.members[site.public] = "north"
     site.activate()
