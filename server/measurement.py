@@ -40,13 +40,16 @@ def measure_model(
 ) -> Measured:
     """Have every site evaluate the order's model on its own patients of the order's split.
 
+    A site that has not answered by the study's deadline is left out, as it is of a round.
+
     Args:
         addressed: Adds to the order what one site alone is told.
     """
     sums: dict[str, MetricSums | SiteValues] = {}
     refusals: list[RefusalRecord] = []
+    deadline = study.federation.deadline_seconds
     for answer in Mailbox(grid).ask(
-        nodes, EVALUATE, lambda: pack_order(order), order.split, addressed=addressed
+        nodes, EVALUATE, lambda: pack_order(order), order.split, deadline, addressed
     ):
         site = answer.node.site
         try:
