@@ -34,6 +34,7 @@ from wardround.server.membership import revoke
 from wardround.server.pki import SITE, Authority, make_authority, open_authority
 from wardround.server.queue import StudyQueue
 from wardround.server.run_folder import RunFolder, RunStatus
+from wardround.server.server_certificate import renew_server_certificate
 from wardround.server.submission import submit_study
 from wardround.simulations.federation import Machine
 from wardround.simulations.preparation import prepare_sites
@@ -308,6 +309,26 @@ def test_whoever_has_no_valid_certificate_gets_nothing(deployment: Deployment) -
     with socket.create_connection(("127.0.0.1", deployment.port), timeout=5) as plain:
         plain.sendall(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n")
         assert b"HTTP" not in plain.recv(100)
+
+
+def test_a_renewed_server_certificate_is_taken_while_the_link_runs(deployment: Deployment) -> None:
+    deployment.start_link()
+    context = ssl.create_default_context(cafile=deployment.server / "ca" / "ca.crt")
+    join(invite(deployment.server, "north"), deployment.folder / "north")
+    context.load_cert_chain(site_certificate(deployment.folder / "north"))
+
+    def shown() -> bytes | None:
+        address = ("127.0.0.1", deployment.port)
+        with (
+            socket.create_connection(address) as line,
+            context.wrap_socket(line, server_hostname="127.0.0.1") as secured,
+        ):
+            return secured.getpeercert(binary_form=True)
+
+    before = shown()
+    assert shown() == before
+    renew_server_certificate(deployment.server)
+    wait_until(lambda: shown() != before, 20)
 
 
 # --- What is left when one is killed --------------------------------------------------------------
