@@ -14,12 +14,10 @@ from collections.abc import Callable
 
 from wardround.common.enrolment import PREFIX as ENROLMENT
 from wardround.common.errors import RunError
+from wardround.common.flower.calls import FLEET, START, TASK
 from wardround.common.flower.link_state import LinkState, Roll
 from wardround.common.flower.superlink import (
-    FLEET,
     NODE_KEY_HEADER,
-    START,
-    TASK,
     AsgiApp,
     Receive,
     Scope,

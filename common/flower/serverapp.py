@@ -1,7 +1,6 @@
 """A study's process as Flower's ServerApp process: a run, its task, and the grid to its sites.
 
-It talks to the inner listener of a link. Where Flower retries for ever, or ends the process with a
-signal, it raises :class:`LinkLostError`: the link is another one now, and knows nothing of the run.
+It talks to the inner listener of a link.
 
 Written against Flower 1.41; ``tests/unit/test_flower_superlink.py`` holds the contract.
 """
@@ -9,11 +8,8 @@ Written against Flower 1.41; ``tests/unit/test_flower_superlink.py`` holds the c
 import fcntl
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
 
 import httpx
 from flwr.app import Context, Message, RecordDict
@@ -28,7 +24,6 @@ from flwr.proto.control_pb2 import StartRunRequest
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
     GetNodesRequest,
-    PullAppMessagesRequest,
     PullTaskInputRequest,
     PushTaskOutputRequest,
     SendTaskHeartbeatRequest,
@@ -36,49 +31,24 @@ from flwr.proto.runtime_pb2 import (
 from flwr.supercore.constant import TaskType
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
-from flwr.supercore.interceptors import (
-    RuntimeTokenHttpInterceptor,
-    RuntimeVersionHttpInterceptor,
-)
-from flwr.supercore.protobuf.client import (
-    ProtobufCall,
-    ProtobufClientInterceptor,
-    ProtobufRequestContext,
-)
+from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
 from wardround.common.errors import RunError
-from wardround.common.flower.bells import HELD_HEADER
 from wardround.common.flower.bundle import RUN_KEY, STUDY_KEY, bundle, bundle_hash
+from wardround.common.flower.link_client import (
+    Entrance,
+    Holding,
+    LinkLostError,
+    Persistence,
+    make_client,
+)
 
-Result = TypeVar("Result")
-_RETRY_SECONDS = 0.2
-_PATIENCE_SECONDS = 300.0  # with a link that is there and does not answer
+__all__ = ["Entrance", "LinkGrid", "LinkLostError", "open_run"]
+_LOOK_SECONDS = 0.2
 _HEARTBEAT_SECONDS = 10.0
-_AWAY = (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT)
-
-
-class LinkLostError(Exception):
-    """The link that knew this run has gone; a run must be opened with the next one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entrance:
-    """How to reach a link.
-
-    Attributes:
-        host_and_port: Of its inner listener.
-        header: What that wants to see: name and value.
-        is_current: Whether this is still the link that runs.
-        lock_path: A file that only one process holds while it takes up a run.
-    """
-
-    host_and_port: str
-    header: tuple[str, str]
-    is_current: Callable[[], bool]
-    lock_path: Path
 
 
 class LinkGrid(HttpGrid):
@@ -87,9 +57,9 @@ class LinkGrid(HttpGrid):
     def __init__(self, entrance: Entrance, token: str) -> None:
         super().__init__(entrance.host_and_port, insecure=True, token=token)
         self._entrance = entrance
-        self._holding = _Holding()
+        self._holding = Holding()
         self._asked: list[str] = []
-        self._retry_invoker = _Persistence(entrance)  # type: ignore[assignment] # its invoke() alone is used
+        self._retry_invoker = Persistence(entrance)  # type: ignore[assignment] # its invoke() alone is used
 
     def create_message(
         self,
@@ -127,7 +97,7 @@ class LinkGrid(HttpGrid):
             for reply in self.pull_messages(waiting):
                 replies.append(reply)
                 waiting.discard(reply.metadata.reply_to_message_id)
-            time.sleep(_RETRY_SECONDS)
+            time.sleep(_LOOK_SECONDS)
         return replies
 
     def beat(self) -> None:
@@ -153,7 +123,7 @@ class LinkGrid(HttpGrid):
         self.close()
 
     def _connect(self) -> None:
-        self._client = _client(
+        self._client = make_client(
             RuntimeHttpClient,
             self._entrance,
             [RuntimeTokenHttpInterceptor(self._token), self._holding],
@@ -194,13 +164,13 @@ def _start(entrance: Entrance, study_json: str, name: str) -> int:
         fab=fab_to_proto(Fab(bundle_hash(), bundle(), {})),
         override_config=user_config_to_proto({STUDY_KEY: study_json, RUN_KEY: name}),
     )
-    with _client(ControlHttpClient, entrance, []) as client:
+    with make_client(ControlHttpClient, entrance, []) as client:
         run_id: int = client.StartRun(request).run_id
     return run_id
 
 
 def _acquire(entrance: Entrance, run_id: int) -> str:
-    with _client(RuntimeHttpClient, entrance, []) as client:
+    with make_client(RuntimeHttpClient, entrance, []) as client:
         while True:
             request = AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP])
             answer = client.AcquireTask(request)
@@ -216,85 +186,3 @@ def _acquire(entrance: Entrance, run_id: int) -> str:
 def _beat(grid: LinkGrid, stop: threading.Event) -> None:
     while not stop.wait(_HEARTBEAT_SECONDS):
         grid.beat()
-
-
-Client = TypeVar("Client", ControlHttpClient, RuntimeHttpClient)
-
-
-def _client(
-    kind: type[Client], entrance: Entrance, interceptors: Sequence[ProtobufClientInterceptor]
-) -> Client:
-    return kind.from_server_address(
-        server_address=entrance.host_and_port,
-        insecure=True,
-        root_certificates=None,
-        interceptors=[
-            _Header(*entrance.header),
-            RuntimeVersionHttpInterceptor(component_name="flwr-serverapp"),
-            *interceptors,
-        ],
-        retry_invoker=_Persistence(entrance),  # type: ignore[arg-type] # its invoke() alone is used
-    )
-
-
-class _Header:
-    """Shows the link's secret with each request."""
-
-    def __init__(self, name: str, value: str) -> None:
-        self._name, self._value = name, value
-
-    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
-        context.request.headers[self._name] = self._value
-        return call_next(context)
-
-
-class _Holding:
-    """Asks the link to hold a question for answers until there is one."""
-
-    def __init__(self) -> None:
-        self.is_wanted = False
-
-    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
-        if self.is_wanted and isinstance(context.message, PullAppMessagesRequest):
-            context.request.headers[HELD_HEADER] = "1"
-        return call_next(context)
-
-
-class _Persistence:
-    """Calls the link until it answers, or is another one."""
-
-    def __init__(self, entrance: Entrance) -> None:
-        self._entrance = entrance
-
-    def invoke(self, call: Callable[[], Result]) -> Result:
-        """Return what a call returns; Flower's retry takes its place.
-
-        Raises:
-            LinkLostError: The link has gone, or does not know this run.
-            RunError: It is there and refuses, or is silent for too long.
-        """
-        until = time.monotonic() + _PATIENCE_SECONDS
-        while True:
-            try:
-                return call()
-            except httpx.HTTPStatusError as error:
-                self._judge(error.response)
-            except httpx.TransportError:
-                if not self._entrance.is_current():
-                    raise LinkLostError from None
-            if time.monotonic() >= until:
-                msg = "the link does not answer: look at link/link.log in the server folder."
-                raise RunError(msg)
-            time.sleep(_RETRY_SECONDS)
-
-    def _judge(self, response: httpx.Response) -> None:
-        """Return if the call may be made again."""
-        if response.status_code in _AWAY:
-            return
-        if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
-            raise LinkLostError
-        msg = (
-            f"the link refuses what the study's process asks (HTTP {response.status_code}): "
-            "look at link/link.log in the server folder."
-        )
-        raise RunError(msg)

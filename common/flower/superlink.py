@@ -1,9 +1,9 @@
 """Flower's SuperLink inside a process of ours: its handlers over HTTP, for sites and for studies.
 
 On the wire this is Flower's Fleet API, and of its Runtime and Control API what a study's process
-calls. Flower's own HTTP app serves all of its APIs to whoever reaches it and spends four to ten
-milliseconds on the way to a handler; here the handlers are called directly, and a question for post
-is held for a moment instead of being asked again and again.
+calls. Flower's own HTTP app serves all of its APIs to whoever reaches it and has nine layers before
+a handler; here the handlers are called directly, and a question for post is held for a moment
+instead of being asked again and again. Together that is a fifth of the CPU.
 
 Written against Flower 1.41; ``tests/unit/test_flower_superlink.py`` holds the contract.
 """
@@ -14,41 +14,15 @@ import binascii
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 from flwr.common.constant import (
-    NOOP_ACCOUNT_NAME,
-    NOOP_FLWR_AID,
     SYSTEM_TIME_TOLERANCE,
     TIMESTAMP_HEADER,
     TIMESTAMP_TOLERANCE,
 )
-from flwr.proto.control_pb2 import StartRunRequest
-from flwr.proto.fleet_pb2 import (
-    ActivateNodeRequest,
-    DeactivateNodeRequest,
-    PullMessagesRequest,
-    PushMessagesRequest,
-)
-from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import (
-    ConfirmMessageReceivedRequest,
-    PullObjectRequest,
-    PushObjectRequest,
-)
-from flwr.proto.run_pb2 import GetRunRequest
-from flwr.proto.runtime_pb2 import (
-    AcquireTaskRequest,
-    GetNodesRequest,
-    PullAppMessagesRequest,
-    PullTaskInputRequest,
-    PushAppMessagesRequest,
-    PushTaskOutputRequest,
-    SendTaskHeartbeatRequest,
-)
-from flwr.supercore.auth.typing import AccountInfo
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, DeactivateNodeRequest, PullMessagesRequest
 from flwr.supercore.constant import (
     FLEET_HTTP_PUBLIC_KEY_HEADER,
     FLEET_HTTP_SIGNATURE_HEADER,
@@ -59,13 +33,10 @@ from flwr.supercore.error import FlowerError
 from flwr.supercore.error.catalog import API_ERROR_MAP
 from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
-from flwr.supercore.servicer.runtime import runtime_handlers as core
-from flwr.superlink.servicer.control import control_handlers as control
-from flwr.superlink.servicer.fleet import fleet_handlers as fleet
-from flwr.superlink.servicer.runtime import runtime_handlers as runtime
 from google.protobuf.message import DecodeError
 
 from wardround.common.flower.bells import HELD_HEADER, Bells
+from wardround.common.flower.calls import FLEET, START, TASK, Call, NotAllowedError
 from wardround.common.flower.link_state import LinkState
 
 Scope: TypeAlias = MutableMapping[str, Any]  # as ASGI has it
@@ -78,89 +49,6 @@ logger = logging.getLogger(__name__)
 NODE_KEY_HEADER = FLEET_HTTP_PUBLIC_KEY_HEADER.lower()
 HELD_SECONDS = 2.0  # a question for post where there is none
 _NOBODY, _FAULT = 401, 500
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One call of an API.
-
-    Attributes:
-        request: What it is asked with.
-        answer: Answers it, for a caller's number or task.
-        held: Whether it waits for post: "" never, "always", or if it was "asked" to.
-    """
-
-    request: type[Any]
-    answer: Callable[[Any, LinkState, Any], Any]
-    held: Literal["", "always", "asked"] = ""
-
-
-def _pull(request: PullMessagesRequest, state: LinkState, _: int) -> Any:
-    return fleet.pull_messages(request, state, state.object_store)
-
-
-def _push(request: PushMessagesRequest, state: LinkState, node_id: int) -> Any:
-    """Take a site's answer, if it is in this site's own name."""
-    if any(message.metadata.src_node_id != node_id for message in request.messages_list):
-        raise _NotAllowedError
-    return fleet.push_messages(request, state)
-
-
-def _confirm(request: ConfirmMessageReceivedRequest, state: LinkState, _: int) -> Any:
-    return fleet.confirm_message_received(request, state, state.object_store)
-
-
-def _start_run(request: StartRunRequest, state: LinkState, _: None) -> Any:
-    return control.start_run(request, AccountInfo(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME), state, None)
-
-
-# What a site needs. It is entered on the roll when it joins, and never enters itself; it fetches no
-# code.
-FLEET: Mapping[str, _Call] = {
-    "/v1/fleet/activate-node": _Call(
-        ActivateNodeRequest, lambda r, state, _: fleet.activate_node(r, state)
-    ),
-    "/v1/fleet/deactivate-node": _Call(
-        DeactivateNodeRequest, lambda r, state, _: fleet.deactivate_node(r, state)
-    ),
-    "/v1/fleet/send-node-heartbeat": _Call(
-        SendNodeHeartbeatRequest, lambda r, state, _: fleet.send_node_heartbeat(r, state)
-    ),
-    "/v1/fleet/pull-messages": _Call(PullMessagesRequest, _pull, held="always"),
-    "/v1/fleet/push-messages": _Call(PushMessagesRequest, _push),
-    "/v1/fleet/get-run": _Call(GetRunRequest, lambda r, state, _: fleet.get_run(r, state)),
-    "/v1/fleet/push-object": _Call(
-        PushObjectRequest, lambda r, state, _: fleet.push_object(r, state)
-    ),
-    "/v1/fleet/pull-object": _Call(
-        PullObjectRequest, lambda r, state, _: fleet.pull_object(r, state)
-    ),
-    "/v1/fleet/confirm-message-received": _Call(ConfirmMessageReceivedRequest, _confirm),
-}
-# What a study's process needs before it has a task, and with one.
-START: Mapping[str, _Call] = {
-    "/v1/control/start-run": _Call(StartRunRequest, _start_run),
-    "/v1/runtime/acquire-task": _Call(
-        AcquireTaskRequest, lambda r, state, _: runtime.acquire_task(r, state)
-    ),
-}
-TASK: Mapping[str, _Call] = {
-    "/v1/runtime/pull-task-input": _Call(PullTaskInputRequest, runtime.pull_task_input),
-    "/v1/runtime/push-task-output": _Call(PushTaskOutputRequest, runtime.push_task_output),
-    "/v1/runtime/send-task-heartbeat": _Call(SendTaskHeartbeatRequest, core.send_task_heartbeat),
-    "/v1/runtime/get-nodes": _Call(GetNodesRequest, runtime.get_nodes),
-    "/v1/runtime/push-messages": _Call(PushAppMessagesRequest, runtime.push_messages),
-    "/v1/runtime/pull-messages": _Call(PullAppMessagesRequest, runtime.pull_messages, held="asked"),
-    "/v1/runtime/push-object": _Call(PushObjectRequest, runtime.push_object),
-    "/v1/runtime/pull-object": _Call(PullObjectRequest, runtime.pull_object),
-    "/v1/runtime/confirm-message-received": _Call(
-        ConfirmMessageReceivedRequest, runtime.confirm_message_received
-    ),
-}
-
-
-class _NotAllowedError(Exception):
-    """The caller is not who the request speaks of."""
 
 
 class _Work:
@@ -208,7 +96,7 @@ class SuperLink:
 
     async def _serve(
         self,
-        call: _Call,
+        call: Call,
         identify: Callable[[Headers, Any], Any],
         scope: Scope,
         receive: Receive,
@@ -255,14 +143,14 @@ class SuperLink:
             text = headers[TIMESTAMP_HEADER]
             age = (now() - datetime.fromisoformat(text)).total_seconds()
             if not -SYSTEM_TIME_TOLERANCE < age < TIMESTAMP_TOLERANCE + SYSTEM_TIME_TOLERANCE:
-                raise _NotAllowedError
+                raise NotAllowedError
             if not verify_signature(bytes_to_public_key(key), text.encode("ascii"), signature):
-                raise _NotAllowedError
+                raise NotAllowedError
         except (KeyError, ValueError, TypeError, binascii.Error):
-            raise _NotAllowedError from None
+            raise NotAllowedError from None
         node_id = self._state.get_node_id_by_public_key(key)
         if node_id is None or not _is_about(request, node_id, key):
-            raise _NotAllowedError
+            raise NotAllowedError
         if isinstance(request, PullMessagesRequest):
             self._state.note_presence(node_id)
         return node_id
@@ -271,7 +159,7 @@ class SuperLink:
         """Return the task whose token a request shows."""
         task = self._state.get_task_by_token(headers.get(TASK_TOKEN_HEADER, ""))
         if task is None:
-            raise _NotAllowedError
+            raise NotAllowedError
         return task
 
 
@@ -293,7 +181,7 @@ async def _read(receive: Receive) -> bytes:
 
 async def _fail(scope: Scope, send: Send, error: Exception) -> None:
     """Say what is wrong as Flower says it: a number and a fixed sentence."""
-    if isinstance(error, _NotAllowedError):
+    if isinstance(error, NotAllowedError):
         await _send_json(send, _NOBODY, {"detail": "Invalid authentication"})
         return
     if isinstance(error, DecodeError):

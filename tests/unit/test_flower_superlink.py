@@ -52,10 +52,11 @@ from wardround.common.flower import superlink, surroundings
 from wardround.common.flower.bells import HELD_HEADER, Bells
 from wardround.common.flower.bundle import bundle, bundle_hash
 from wardround.common.flower.errors import is_transient
+from wardround.common.flower.link_client import Entrance, LinkLostError, Persistence
 from wardround.common.flower.link_state import LinkState, node_id_of
 from wardround.common.flower.local import claim_identity
 from wardround.common.flower.object_spool import ObjectSpool
-from wardround.common.flower.serverapp import Entrance, LinkGrid, LinkLostError, _Persistence
+from wardround.common.flower.serverapp import LinkGrid
 from wardround.common.flower.superlink import SuperLink
 
 HEARTBEAT = 30.0
@@ -625,7 +626,7 @@ def test_a_link_that_is_gone_is_lost_at_once_and_one_that_stays_silent_after_a_w
     gone = Entrance(entrance.host_and_port, entrance.header, lambda: False, Path("unused"))
     with pytest.raises(LinkLostError):
         LinkGrid(gone, "token").site_names()
-    monkeypatch.setattr("wardround.common.flower.serverapp._PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("wardround.common.flower.link_client._PATIENCE_SECONDS", 0.3)
     with pytest.raises(RunError, match="does not answer"):
         LinkGrid(entrance, "token").site_names()
 
@@ -633,7 +634,7 @@ def test_a_link_that_is_gone_is_lost_at_once_and_one_that_stays_silent_after_a_w
 def test_flowers_grid_retries_through_an_object_with_invoke_alone() -> None:
     grid = HttpGrid("127.0.0.1:1", insecure=True, token="t")
     assert callable(grid._retry_invoker.invoke)
-    assert callable(_Persistence(Entrance("", ("", ""), lambda: False, Path())).invoke)
+    assert callable(Persistence(Entrance("", ("", ""), lambda: False, Path())).invoke)
     assert grid._client is None
 
 
