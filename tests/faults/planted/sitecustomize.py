@@ -23,8 +23,8 @@ POINTS = {
     "wardround.server.checkpoints": ("CheckpointStore._write",),
     "wardround.client.privacy.ledger": ("PrivacyLedger.reserve", "PrivacyLedger.release"),
     "wardround.client.privacy.ledger_file": ("_write",),
-    "wardround.client.door": ("Door.train",),
-    "wardround.client.session": ("SiteSession.train", "SiteSession.introduce"),
+    "wardround.client.door": ("Door.train", "Door.introduce"),
+    "wardround.client.session": ("SiteSession.train",),
     "wardround.common.flower.carrier": ("Carrier.push",),
 }
 _MOST_SECONDS = 300.0
@@ -86,12 +86,20 @@ def spoilt(content: Any, spoil: Callable[[Any], Any]) -> Any:
     return RecordDict({**content, name: ArrayRecord(arrays)})
 
 
+def of_another_version(content: Any) -> Any:
+    """Return an introduction of a site that runs another version."""
+    from flwr.app import ConfigRecord, RecordDict
+
+    header = ConfigRecord({**dict(content["header"].items()), "wardround": "0.0.1"})
+    return RecordDict({**content, "header": header})
+
+
 RESULTS: dict[str, Callable[[Any, list[Any]], Any]] = {
     "NaN": lambda content, _: spoilt(content, lambda array: array * float("nan")),
     "wrong shape": lambda content, _: spoilt(content, lambda array: array.reshape(-1)[:-1]),
     "huge norm": lambda content, _: spoilt(content, lambda array: array + 1e6),
     "the answer before": lambda _, earlier: earlier[-2],
-    "another version": lambda said, _: __import__("dataclasses").replace(said, wardround="0.0.1"),
+    "another version": lambda content, _: of_another_version(content),
 }
 
 
