@@ -92,7 +92,7 @@ def test_the_queue_survives_kill_9_and_studies_take_turns(folder) -> None:
         assert _say(folder, "runs", "stop", first).returncode == 0
         watched = _say(folder, "runs", "watch", first)
         assert watched.returncode == 3
-        assert watched.stdout.splitlines()[-1] == "stopped: stopped by an operator"
+        assert watched.stdout.splitlines()[-1] == "stopped by an operator"
         _until(lambda: _state(folder, second) == "waiting for sites")
         resumed = json.loads(_say(folder, "runs", "resume", first, "--json").stdout)
         assert resumed["state"] == "queued"
