@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from wardround.common.disk import flush
 from wardround.common.errors import RunError
 
 OUTBOX_FOLDER = "outbox"
@@ -121,13 +122,8 @@ class Outbox:
 
     def _flush(self, path: Path) -> None:
         """Wait until the disk has a file, or a folder's entries."""
-        if not self._durable:
-            return
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        if self._durable:
+            flush(path)
 
 
 def _run_name(study: str, run: str) -> str:

@@ -29,12 +29,12 @@ from wardround.client.site_keys import (
     make_node_key,
     make_tls_key,
 )
+from wardround.common.disk import flush
 from wardround.common.errors import InputError
 from wardround.common.join_token import JoinToken
 from wardround.common.key_pair import private_pem, read_private_key
 from wardround.common.private_files import (
     READABLE,
-    flush_folder,
     make_private_folder,
     write_new,
 )
@@ -77,7 +77,7 @@ class Skeleton:
         """
         if not self.folder.exists():
             self.staged.rename(self.folder)
-            flush_folder(self.folder.parent)
+            flush(self.folder.parent)
             return
         make_private_folder(self.folder / KEY_FOLDER)
         names = [path.relative_to(self.staged) for path in self._files()]
@@ -192,8 +192,8 @@ def _exchange(names: list[Path], source: Path, target: Path) -> None:
                 os.link(target / name, old)
             (source / name).replace(target / name)
             done.append((name, old))
-        flush_folder(target / KEY_FOLDER)
-        flush_folder(target)
+        flush(target / KEY_FOLDER)
+        flush(target)
     except OSError:
         for name, old in reversed(done):
             with suppress(OSError):

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from wardround.common.disk import flush
 from wardround.common.errors import AuditError
 
 LOG_FILE = "log.jsonl"
@@ -166,8 +167,4 @@ def _open_alone(path: Path, durable: bool) -> Iterator[FileIO]:
 def _keep_name(folder: Path) -> None:
     """Make a new file's name durable; elsewhere than on POSIX a folder needs no flush."""
     if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush(folder)

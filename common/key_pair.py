@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from wardround.common.disk import flush
 from wardround.common.errors import InputError
-from wardround.common.private_files import READABLE, check_private, flush_folder, replace_file
+from wardround.common.private_files import READABLE, check_private, replace_file
 
 Curve = type[ec.SECP256R1] | type[ec.SECP384R1]
 _RENEWED_BELOW = 1 / 3  # of a certificate's lifetime is left
@@ -38,7 +39,7 @@ def finish_pair(key_path: Path, certificate_path: Path, certificate: bytes) -> N
     """
     replace_file(certificate_path, certificate, READABLE)
     next_key_path(key_path).replace(key_path)
-    flush_folder(key_path.parent)
+    flush(key_path.parent)
 
 
 def mend_pair(key_path: Path, certificate_path: Path) -> x509.Certificate:

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wardround.common.disk import flush
 from wardround.common.errors import ModelError
 from wardround.common.npy import decode_npy, encode_npy
 
@@ -256,12 +257,12 @@ def save_model(
         tensors = {name: tensor.detach().contiguous() for name, tensor in parameters.items()}
         save_file(tensors, temporary, metadata)
         if durable:
-            _flush(temporary, os.O_RDWR)
+            flush(temporary)
         temporary.replace(path)
         if (
             durable and os.name == "posix"
         ):  # elsewhere a folder cannot be opened, and needs no flush
-            _flush(path.parent, os.O_RDONLY)
+            flush(path.parent)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
             temporary.unlink()
@@ -285,14 +286,6 @@ def load_model(path: Path) -> SavedModel:
         kind = type(error).__name__
         msg = f"cannot read the model {path} ({kind}): give a whole .safetensors file."
         raise ModelError(msg) from None
-
-
-def _flush(path: Path, flags: int) -> None:
-    descriptor = os.open(path, flags)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _compare(given: Iterable[ArraySpec], expected: Iterable[ArraySpec]) -> None:

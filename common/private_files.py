@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from wardround.common.disk import flush
 from wardround.common.errors import InputError
 
 OWNER_ONLY, READABLE = 0o600, 0o644
@@ -43,21 +44,12 @@ def replace_file(path: Path, content: bytes, mode: int = OWNER_ONLY) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    flush_folder(path.parent)
+    flush(path.parent)
 
 
 def make_private_folder(folder: Path) -> None:
     """Make a folder that only its owner may enter; one that is there stays as it is."""
     folder.mkdir(mode=_OWNER_FOLDER, parents=True, exist_ok=True)
-
-
-def flush_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def check_private(path: Path) -> None:

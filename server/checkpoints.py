@@ -7,11 +7,11 @@ a crash leaves the commit before it or the commit after it, never a mixture.
 
 import hashlib
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from wardround.common.disk import flush
 from wardround.common.errors import InputError, RunError
 from wardround.common.orders import Standing
 from wardround.common.parameters import Parameters, load_model, save_model
@@ -165,13 +165,8 @@ class CheckpointStore:
 
     def _flush(self, path: Path) -> None:
         """Wait until the disk has a file, or a folder's entries."""
-        if not self._durable:
-            return
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        if self._durable:
+            flush(path)
 
     def _prune(self, progress: Progress) -> None:
         for number in sorted(self._rounds())[: -self._keep]:

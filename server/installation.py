@@ -9,8 +9,9 @@ import tomli_w
 from cryptography import x509
 from pydantic import ValidationError
 
+from wardround.common.disk import flush
 from wardround.common.errors import InputError
-from wardround.common.private_files import READABLE, flush_folder, write_new
+from wardround.common.private_files import READABLE, write_new
 from wardround.common.study_problems import explain_problems
 from wardround.server.database import connect
 from wardround.server.membership import SCHEMA
@@ -45,7 +46,7 @@ def init_server(
     try:
         ca = _fill(staged, settings)
         staged.replace(folder)  # an empty folder may stand there
-        flush_folder(folder.parent)
+        flush(folder.parent)
     except OSError as error:
         raise InputError(_not_writable(folder, error)) from None
     finally:

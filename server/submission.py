@@ -8,8 +8,9 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from wardround.common.disk import flush
 from wardround.common.errors import InputError, RunError, StudyError, known_names
-from wardround.common.private_files import flush_folder, make_private_folder, replace_file
+from wardround.common.private_files import make_private_folder, replace_file
 from wardround.common.study import Study, parse_study
 from wardround.server.run_folder import STUDY_FILE, RunFolder
 from wardround.server.store import (
@@ -126,5 +127,5 @@ def _write(run: RunFolder, study: Study, sites: Sequence[str]) -> None:
     make_private_folder(run.path)
     replace_file(run.path / STUDY_FILE, study.to_toml().encode())
     run.put_wanted_sites(tuple(sites))
-    flush_folder(run.path.parent)
-    flush_folder(run.path.parent.parent)
+    flush(run.path.parent)
+    flush(run.path.parent.parent)
