@@ -86,7 +86,7 @@ class Stage:
         self.plans.mkdir()
         environment = {
             "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": str(_PLANTED),
+            "PYTHONPATH": os.pathsep.join([str(_PLANTED), os.environ.get("PYTHONPATH", "")]),
             "WARDROUND_FAULTS": str(self.plans),
         }
         self.federation = LocalFederation(folder, environment)
