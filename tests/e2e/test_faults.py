@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import pytest
 from tests.faults.invariants import check_invariants
 from tests.faults.stage import Stage
-from tests.faults.table import FAULTS, Fault
+from tests.faults.table import FAULTS
+from tests.faults.table.fault import Fault
 
 pytest.importorskip("psutil")
 pytestmark = pytest.mark.slow

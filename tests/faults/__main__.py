@@ -17,7 +17,8 @@ from pathlib import Path
 from tests.faults.invariants import check_invariants
 from tests.faults.schedules import draw_schedule, run_schedule
 from tests.faults.stage import Stage
-from tests.faults.table import FAULTS, Fault
+from tests.faults.table import FAULTS
+from tests.faults.table.fault import Fault
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 TABLE, SCHEDULES = "faults", "schedules"  # the places in the page

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tests.faults.proxy import BOTH, TO_SITE
 from tests.faults.stage import PATIENCE_SECONDS, ROUNDS, SITES, Stage
-from tests.faults.table import AGGREGATES, COMMITS, FOLDS, SENDS, SENDS_ANSWER, TRAINS
+from tests.faults.table.fault import AGGREGATES, COMMITS, FOLDS, SENDS, SENDS_ANSWER, TRAINS
 
 from wardround.server.control_api.messages import RunDetails
 from wardround.simulations.federation_try_local import SERVER_FOLDER
