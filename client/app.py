@@ -14,7 +14,8 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from wardround.client.door import Door
-from wardround.client.policy_rules import Facts
+from wardround.client.policy_rules import DeniedError, Facts
+from wardround.client.privacy.ledger_budget import BudgetError
 from wardround.client.privacy.ledger_entries import LedgerError
 from wardround.client.session import SiteSession
 from wardround.client.site import open_site
@@ -43,7 +44,8 @@ _SESSIONS: dict[tuple[str, str], SiteSession] = {}
 # Of the nearest class of an error that is named here.
 _CODES: dict[type[BaseException], str] = {
     PolicyError: "policy",
-    LedgerError: "budget",
+    BudgetError: "budget",
+    LedgerError: "ledger",
     GuardError: "guard",
     AuditError: "audit",
     DataError: "data",
@@ -152,8 +154,7 @@ def _answer(
 
 
 def _refusal(door: Door | None, context: Context, error: Exception) -> RecordDict:
-    code = next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
-    reason = str(error)
+    code, reason = _code(error), str(error)
     if code == "internal":
         reason = f"{type(error).__name__} in the site's work, see the log"
     explains = door.speaks if door else _explains(context)
@@ -166,6 +167,12 @@ def _refusal(door: Door | None, context: Context, error: Exception) -> RecordDic
         code = "audit"
     name = Path(_key(context)[0]).name if explains else ""
     return pack_refusal(Refusal(name, code, reason if explains else ""))
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, DeniedError):
+        return error.code
+    return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
 
 
 def _log(error: Exception, code: str, reason: str, explains: bool) -> None:

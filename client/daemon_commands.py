@@ -172,6 +172,7 @@ def _decide(site: Path, digits: str, verdict: str) -> None:
 
 def _status_lines(told: "DaemonStatus") -> list[str]:
     from wardround.common.flower.fleet import FLEET_CODES
+    from wardround.common.refusal_words import REFUSAL_WORDS
 
     reached = f"connected since {told.connected_since}" if told.connected_since else "NOT CONNECTED"
     lines = [
@@ -184,7 +185,8 @@ def _status_lines(told: "DaemonStatus") -> list[str]:
         lines.append(f"the worker process was started {told.worker_starts} times")
     for trouble in told.troubles:
         times = f" ({trouble.count} times)" if trouble.count > 1 else ""
-        sentence = FLEET_CODES.get(trouble.code, "")
+        known = REFUSAL_WORDS if trouble.what == "refusal" else FLEET_CODES
+        sentence = known.get(trouble.code, "")
         words = f"{trouble.what}: {trouble.code}{times}"
         lines.append(f"{trouble.time} {words}{': ' if sentence else ''}{sentence}")
     return lines

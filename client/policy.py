@@ -27,6 +27,9 @@ class Policy(BaseModel):
         lifetime_epsilon: What all studies together may ever spend on a patient of this site.
         lifetime_delta: The delta at which that is counted.
         study_epsilon: What one study may plan to spend.
+        refused_above_the_cap: What is refused where a study plans more than these allow: "study",
+            the whole of it before its first round, or "round", those that would pass a cap, so
+            that the site takes part until then.
         privacy_required: Whether a study must be differentially private for each patient.
         tasks: Tasks that a study may have.
         networks: Networks that a study may train.
@@ -49,6 +52,7 @@ class Policy(BaseModel):
     lifetime_epsilon: Epsilon = 8.0
     lifetime_delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
     study_epsilon: Epsilon = 8.0
+    refused_above_the_cap: Literal["study", "round"] = "study"
     privacy_required: bool = True
     tasks: tuple[Task, ...] = BOTH
     networks: tuple[str, ...] = tuple(NETWORKS)

@@ -28,6 +28,11 @@ class Facts:
     now: time | None = None
 
 
+# What a study may spend: a server is told so, for time does not change it and an approval neither.
+BUDGET_RULES = frozenset({"study epsilon", "lifetime epsilon", "delta"})
+TIME_RULE = "training minutes"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a rule says of a study.
@@ -53,6 +58,13 @@ class DeniedError(PolicyError):
         super().__init__(message)
         self.rules = rules
         self.digest = digest
+
+    @property
+    def code(self) -> str:
+        """The one word that the server is told."""
+        if set(self.rules) <= BUDGET_RULES:
+            return "budget"
+        return "time" if self.rules == (TIME_RULE,) else "policy"
 
 
 def judge(policy: Policy, study: Study, facts: Facts) -> Iterator[Verdict]:
@@ -121,11 +133,12 @@ def _privacy(policy: Policy, study: Study, facts: Facts) -> _Answer:
 
 
 def _study_epsilon(policy: Policy, study: Study, facts: Facts) -> _Answer:
-    return _epsilon_within(study, policy.study_epsilon, "one study")
+    return _epsilon_within(policy, study, policy.study_epsilon, "one study")
 
 
 def _lifetime_epsilon(policy: Policy, study: Study, facts: Facts) -> _Answer:
-    allowed, reason = _epsilon_within(study, policy.lifetime_epsilon, "all studies together")
+    cap = policy.lifetime_epsilon
+    allowed, reason = _epsilon_within(policy, study, cap, "all studies together")
     return allowed, f"{reason}; the ledger adds what was spent before"
 
 
@@ -168,11 +181,14 @@ def _minutes(policy: Policy, study: Study, facts: Facts) -> _Answer:
     return True, f"the result of a round that takes more than {limit:g} minutes stays here"
 
 
-def _epsilon_within(study: Study, cap: float, of_what: str) -> _Answer:
+def _epsilon_within(policy: Policy, study: Study, cap: float, of_what: str) -> _Answer:
     if study.privacy.mode != "patient":
         return True, "nothing is spent"
     asked = planned_epsilon(study)
-    return asked <= cap, f"epsilon {asked:.4g}; at most {cap:g} for {of_what}"
+    reason = f"epsilon {asked:.4g}; at most {cap:g} for {of_what}"
+    if asked > cap and policy.refused_above_the_cap == "round":
+        return True, f"{reason}: it takes part until a round would pass that"
+    return asked <= cap, reason
 
 
 def planned_epsilon(study: Study) -> float:
@@ -201,5 +217,5 @@ RULES: dict[str, Callable[[Policy, Study, Facts], _Answer]] = {
     "cohort": _cohort,
     "message size": _message,
     "training hours": _hours,
-    "training minutes": _minutes,
+    TIME_RULE: _minutes,
 }

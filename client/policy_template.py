@@ -10,6 +10,8 @@ privacy_required = true
 lifetime_epsilon = 8.0            # all studies together, for ever
 lifetime_delta = 1e-5             # less than 1 / (10 x patients of this site)
 study_epsilon = 8.0               # one study
+# refused_above_the_cap = "round"    # where a study plans more: the rounds that do not fit, and
+#                                    # not all of it (which is "study", as if absent)
 
 # What may be trained.
 tasks = ["classification", "segmentation"]

@@ -52,4 +52,9 @@ def answer_privately(
 
 def caps_of(policy: Policy) -> Caps:
     """Return what a policy allows to be spent."""
-    return Caps(policy.lifetime_epsilon, policy.lifetime_delta, policy.study_epsilon)
+    return Caps(
+        policy.lifetime_epsilon,
+        policy.lifetime_delta,
+        policy.study_epsilon,
+        bind_plans=policy.refused_above_the_cap == "study",
+    )

@@ -10,21 +10,11 @@ from wardround.common.flower.records import arrays_of, configs_of, metrics_of
 from wardround.common.metric_values import SiteValues, values_from_record, values_to_record
 from wardround.common.metrics import MetricSums, sums_from_record, sums_to_record
 from wardround.common.parameters import Parameters, take_array_record, to_array_record
+from wardround.common.refusal_words import REFUSAL_WORDS
 from wardround.common.study import Study
 
 # Why a site refuses, in a word; nothing else of the reason leaves a hospital.
-REFUSAL_CODES = (
-    "data",
-    "study",
-    "device",
-    "training",
-    "input",
-    "policy",
-    "budget",
-    "guard",
-    "audit",
-    "internal",
-)
+REFUSAL_CODES = tuple(REFUSAL_WORDS)
 
 
 @dataclass(frozen=True, slots=True)

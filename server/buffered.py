@@ -16,6 +16,7 @@ from wardround.common.errors import RunError, WardroundError
 from wardround.common.flower.records import array_bytes
 from wardround.common.orders import TRAIN, Order, addressed, pack_order
 from wardround.common.parameters import Model, Parameters
+from wardround.common.refusal_words import in_words
 from wardround.common.update import unpack_refusal, unpack_update
 from wardround.server.admission import Admission
 from wardround.server.checkpoints import Commit, Progress
@@ -114,7 +115,7 @@ class BufferedLoop(RoundLoop):
             raise RunError(reply.error.reason or "the site failed")
         refusal = unpack_refusal(reply.content)
         if refusal is not None:
-            raise RunError(refusal.reason or refusal.code)
+            raise RunError(refusal.reason or in_words(refusal.code))
         site, update = order.node.site, unpack_update(reply.content, self._study)
         tally.hear(site, update)
         model, norm = order.admission.admit(update)

@@ -12,6 +12,7 @@ from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from wardround.common.flower.errors import is_transient
+from wardround.common.refusal_words import in_words
 from wardround.common.update import Refusal, unpack_refusal
 
 IDLE_SECONDS = 0.05
@@ -39,7 +40,7 @@ class Answer:
     def reason(self) -> str:
         """Why there is no content."""
         refusal = self.refusal
-        return (refusal.reason or refusal.code) if refusal else "no content"
+        return (refusal.reason or in_words(refusal.code)) if refusal else "no content"
 
 
 @dataclass(frozen=True, slots=True)

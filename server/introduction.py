@@ -8,6 +8,7 @@ from flwr.serverapp import Grid
 import wardround
 from wardround.common.errors import DataError, RunError
 from wardround.common.orders import INTRODUCE
+from wardround.common.refusal_words import in_words
 from wardround.common.study import Study
 from wardround.common.update import Introduction, unpack_introduction
 from wardround.server.collection import Mailbox, Node
@@ -32,7 +33,7 @@ def introduce_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[I
         if answer.content is None:
             refusal = answer.refusal
             msg = (
-                f"{refusal.site} cannot take part: {refusal.reason or refusal.code}"
+                f"{refusal.site} cannot take part: {refusal.reason or in_words(refusal.code)}"
                 if refusal
                 else ""
             )

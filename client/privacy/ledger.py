@@ -127,6 +127,7 @@ class PrivacyLedger:
     def admit(self, assignment: Assignment, planned: Spend, clip_norm: float, caps: Caps) -> None:
         """Let a run of a study begin, if all that it plans fits under the caps.
 
+        Where the caps do not bind plans it begins in any case, and each round is held against them.
         A run that was admitted with this plan and these caps goes on: should a crash have made it
         dearer than planned, its last rounds may not fit, and are refused one by one.
 
@@ -144,7 +145,8 @@ class PrivacyLedger:
         before = self._book.admission(assignment)
         if before == admission:
             return
-        if before is None or replace(before, snapshot=assignment.snapshot) != admission:
+        known = before is not None and replace(before, snapshot=assignment.snapshot) == admission
+        if caps.bind_plans and not known:
             begun = self._book.steps_begun(assignment)
             rest = replace(planned, steps=max(planned.steps - begun, 0))
             self._check_caps(assignment, rest, caps)

@@ -21,11 +21,14 @@ class Caps:
         lifetime_epsilon: Of a data set, over all studies and for good.
         lifetime_delta: At which every epsilon of the ledger is stated.
         study_epsilon: Of one study, over all its runs.
+        bind_plans: Whether a study is refused that plans more than they allow; if not, only its
+            rounds are that would pass them.
     """
 
     lifetime_epsilon: float
     lifetime_delta: float
     study_epsilon: float
+    bind_plans: bool = True
 
     def __post_init__(self) -> None:
         """Refuse caps that are none.

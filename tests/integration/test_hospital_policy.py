@@ -164,7 +164,7 @@ def test_a_site_trains_in_its_hours_only_and_evaluates_at_any(
 
 def test_what_took_longer_than_allowed_stays_at_the_site(tmp_path: Path) -> None:
     folder = write_site(tmp_path / "north", largest_training_minutes="0.0000001")
-    assert refusal_of(ask(folder, TRAIN, order_for(folder)))[1] == "policy"
+    assert refusal_of(ask(folder, TRAIN, order_for(folder)))[1] == "time"
     assert said_by(folder) == [("refusal", "deny: training minutes")]
 
 

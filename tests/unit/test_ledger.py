@@ -251,6 +251,26 @@ def test_a_cap_that_was_lowered_holds_at_the_next_round(tmp_path: Path, cheap: N
             ledger.reserve(charge(assignment, 2), replace(CAPS, lifetime_epsilon=0.6))
 
 
+def test_where_caps_bind_rounds_alone_a_study_begins_and_ends_at_the_cap(
+    tmp_path: Path, cheap: None
+) -> None:
+    two_rounds = linear_epsilon([STEP, STEP], 1e-5)
+    caps = Caps(two_rounds, 1e-5, 100.0, bind_plans=False)
+    with PrivacyLedger.open(tmp_path) as ledger:
+        assignment = assign(ledger)
+        with pytest.raises(BudgetError):
+            ledger.admit(assignment, PLAN, 1.0, replace(caps, bind_plans=True))
+        ledger.admit(assignment, PLAN, 1.0, caps)
+        for number in (1, 2):
+            ledger.reserve(charge(assignment, number), caps)
+        with pytest.raises(BudgetError, match="above the lifetime cap"):
+            ledger.reserve(charge(assignment, 3), caps)
+        assert ledger.spent(1e-5) <= two_rounds
+        raised = replace(caps, lifetime_epsilon=100.0)
+        ledger.admit(assignment, PLAN, 1.0, raised)
+        ledger.reserve(charge(assignment, 3), raised)
+
+
 def test_a_round_with_less_noise_than_its_plan_is_refused(tmp_path: Path, cheap: None) -> None:
     with PrivacyLedger.open(tmp_path) as ledger:
         assignment = assign(ledger)

@@ -96,6 +96,33 @@ def test_a_study_may_ask_for_more_privacy_and_never_for_less() -> None:
         assert denials(policy_for(study, **caps), study) == expected
 
 
+def test_a_site_may_refuse_the_rounds_above_its_cap_and_not_the_study() -> None:
+    study = asking(epsilon=5.0)
+    policy = policy_for(study, study_epsilon=3.0, refused_above_the_cap="round")
+    assert denials(policy, study) == []
+    (said,) = (
+        verdict for verdict in judge(policy, study, FACTS) if verdict.rule == "study epsilon"
+    )
+    assert said.reason == (
+        "epsilon 5; at most 3 for one study: it takes part until a round would pass that"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"study_epsilon": 1.0}, "budget"),
+        ({"lifetime_epsilon": 1.0, "lifetime_delta": 1e-9}, "budget"),
+        ({"lifetime_epsilon": 1.0, "tasks": ("segmentation",)}, "policy"),
+        ({"tasks": ("segmentation",)}, "policy"),
+    ],
+)
+def test_a_refusal_for_the_budget_alone_is_called_that(changes: dict[str, Any], code: str) -> None:
+    with pytest.raises(DeniedError) as denied:
+        require_allowed(policy_for(PRIVATE, **changes), PRIVATE, FACTS)
+    assert denied.value.code == code
+
+
 @settings(deadline=None)
 @given(st.floats(0.01, 100), st.floats(0.01, 100))
 def test_epsilon_above_the_cap_is_always_denied(epsilon: float, cap: float) -> None:

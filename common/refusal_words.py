@@ -1,0 +1,28 @@
+"""Why a site refuses: the one word that leaves a hospital, and what it stands for.
+
+The word is all that a server is told. The sentence is not sent: server and site both know it.
+"""
+
+from collections.abc import Mapping
+
+REFUSAL_WORDS: Mapping[str, str] = {
+    "data": "the site cannot use its data for the study; its own log says why",
+    "study": "the site cannot read the study",
+    "device": "the site cannot use its device; its own log says why",
+    "training": "the training failed; the site's own log says why",
+    "input": "the site cannot use what it was sent",
+    "policy": "the hospital's policy does not allow it",
+    "budget": "it would spend more of the patients' privacy than the hospital's policy allows",
+    "ledger": "the site's record of the privacy spent is damaged, cannot be written, or is not the "
+    "one that this server has seen; nothing is trained until it is put right",
+    "time": "the training took longer than the hospital's policy allows, and was stopped",
+    "guard": "the answer was not exactly what the study implies, and stayed at the site",
+    "audit": "the site cannot write its log of what leaves",
+    "internal": "the site failed; its own log says why",
+}
+
+
+def in_words(code: str) -> str:
+    """Return a refusal's word with what it stands for; one that is not known stands alone."""
+    words = REFUSAL_WORDS.get(code)
+    return code if words is None else f"{code}: {words}"
