@@ -19,13 +19,13 @@ from multiprocessing.process import BaseProcess
 from typing import TypeAlias
 
 import torch
-from flwr.app import Context, Error, Message, Metadata
+from flwr.app import Context, Error, Message, MessageType, Metadata, RecordDict
 from flwr.clientapp import ClientApp
 
 from wardround.common.flower.local import rebuild
 from wardround.common.flower.records import array_bytes
 from wardround.simulations.engine import CLIENT_APP_RAISED, LocalGrid, run_client
-from wardround.simulations.shared_arrays import Inbox, Outbox, Shell
+from wardround.simulations.shared_arrays import Inbox, Outbox, Outboxes, Shell
 
 POLL_SECONDS = 1.0  # how often a caller may look at its deadline
 AHEAD = 2  # messages a worker holds, so that it never waits for the next one
@@ -37,6 +37,20 @@ HELD_BYTES = 512 * 2**20  # answers that may wait in the server's memory for the
 class _Request:
     metadata: Metadata
     shell: Shell
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    message: Message
+    shell: Shell
+
+    def is_replaced_by(self, other: Message) -> bool:
+        """Whether a site has no use for this order once it has the other: it trains for one."""
+        old, new = self.message.metadata, other.metadata
+        return (
+            old.dst_node_id == new.dst_node_id
+            and old.message_type == new.message_type == MessageType.TRAIN
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +67,8 @@ class _Worker:
     pipe: _Pipe
     contexts: dict[int, Context]
     inbox: Inbox = field(default_factory=Inbox)
-    waiting: deque[tuple[Message, Shell]] = field(default_factory=deque)
-    sent: dict[str, Message] = field(default_factory=dict)
+    waiting: deque[_Order] = field(default_factory=deque)
+    sent: dict[str, _Order] = field(default_factory=dict)
 
 
 class PoolGrid(LocalGrid):
@@ -68,7 +82,7 @@ class PoolGrid(LocalGrid):
         self._plan = plan
         # One tracker for all processes: it frees the shared memory, whoever is killed.
         resource_tracker.ensure_running()
-        self._outbox = Outbox()
+        self._outboxes = Outboxes()
         self._held: dict[str, Message] = {}
         with _shared_imports(plan):
             self._workers = [self._start(share) for share in plan.divide(contexts) if share]
@@ -76,11 +90,15 @@ class PoolGrid(LocalGrid):
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue messages for the workers of their sites."""
-        ids = []
-        for message in messages:
+        ids, fresh = [], list(messages)
+        for message in fresh:
+            self._withdraw_older(message)
+        unread = self._unread()
+        for message in fresh:
             ids.append(self._number(message))
-            worker = self._worker_of[message.metadata.dst_node_id]
-            worker.waiting.append((message, self._outbox.put(message.content)))
+            shell = self._outboxes.put(message.content, unread)
+            unread.add(shell.segment)
+            self._worker_of[message.metadata.dst_node_id].waiting.append(_Order(message, shell))
         for worker in self._workers:
             self._feed(worker)
         return ids
@@ -108,10 +126,21 @@ class PoolGrid(LocalGrid):
             worker.pipe.close()
             worker.inbox.close()
         self._workers.clear()
-        self._outbox.close()
+        self._outboxes.close()
+
+    def _unread(self) -> set[str]:
+        """Return the segments that a worker may still read: its queue can be rounds behind."""
+        orders = (order for w in self._workers for order in (*w.waiting, *w.sent.values()))
+        return {order.shell.segment for order in orders}
+
+    def _withdraw_older(self, message: Message) -> None:
+        worker = self._worker_of[message.metadata.dst_node_id]
+        for order in [o for o in worker.waiting if o.is_replaced_by(message)]:
+            worker.waiting.remove(order)
+            self._held[order.message.metadata.message_id] = _withdrawn(order.message)
 
     def _is_expected(self, wanted: Sequence[str]) -> bool:
-        queued = {m.metadata.message_id for w in self._workers for m, _ in w.waiting}
+        queued = {o.message.metadata.message_id for w in self._workers for o in w.waiting}
         sent = {message_id for w in self._workers for message_id in w.sent}
         return any(i in queued or i in sent for i in wanted)
 
@@ -144,16 +173,16 @@ class PoolGrid(LocalGrid):
 
     def _feed(self, worker: _Worker) -> None:
         while worker.waiting and len(worker.sent) < AHEAD:
-            message, shell = worker.waiting.popleft()
-            worker.sent[message.metadata.message_id] = message
+            order = worker.waiting.popleft()
+            worker.sent[order.message.metadata.message_id] = order
             with suppress(OSError):  # that a worker is dead is noticed when its answer is awaited
-                worker.pipe.send(_Request(message.metadata, shell))
+                worker.pipe.send(_Request(order.message.metadata, order.shell))
 
     def _replace(self, worker: _Worker) -> None:
         """A worker died: its work in hand is lost, its sites get a new one."""
-        for message_id, message in worker.sent.items():
+        for message_id, order in worker.sent.items():
             error = Error(CLIENT_APP_RAISED, "the worker process ended (out of memory?)")
-            self._held[message_id] = Message(error, reply_to=message)
+            self._held[message_id] = Message(error, reply_to=order.message)
         worker.process.join(timeout=1)
         fresh = self._start(worker.contexts)
         worker.process, worker.pipe, worker.inbox = fresh.process, fresh.pipe, fresh.inbox
@@ -276,10 +305,14 @@ def _answer(
     app: ClientApp, contexts: Mapping[int, Context], inbox: Inbox, request: _Request
 ) -> Message:
     content = inbox.take(request.shell, keep=True)
-    message = rebuild(request.metadata, content, None)
     if content is None:
-        return Message(Error(CLIENT_APP_RAISED, "the order was withdrawn"), reply_to=message)
+        return _withdrawn(rebuild(request.metadata, RecordDict(), None))
+    message = rebuild(request.metadata, content, None)
     return run_client(app, message, contexts[request.metadata.dst_node_id])
+
+
+def _withdrawn(order: Message) -> Message:
+    return Message(Error(CLIENT_APP_RAISED, "the order was withdrawn"), reply_to=order)
 
 
 def _size(message: Message) -> int:

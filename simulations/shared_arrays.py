@@ -6,7 +6,7 @@ so that a reader which comes too late notices.
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.shared_memory import SharedMemory
 
@@ -53,11 +53,23 @@ class Outbox:
         self._edition = 0
         self._last: tuple[dict[str, ArrayRecord], Shell] | None = None
 
+    @property
+    def segment(self) -> str:
+        """Name of the segment; "" where there is none yet."""
+        return self._memory.name if self._memory is not None else ""
+
+    def find(self, content: RecordDict) -> Shell | None:
+        """Return the shell of a content whose arrays were the last to be written here."""
+        if self._last is not None and _are_the_same(self._last[0], arrays_of(content)):
+            return replace(self._last[1], records=_small(content))
+        return None
+
     def put(self, content: RecordDict) -> Shell:
         """Write a content's arrays, once for all messages that share them one after the other."""
+        written = self.find(content)
+        if written is not None:
+            return written
         shared = arrays_of(content)
-        if self._last is not None and _are_the_same(self._last[0], shared):
-            return replace(self._last[1], records=_small(content))
         arrays = list(_arrays(content))
         self._require(_HEADER.size + sum(len(array.data) for _, _, array in arrays))
         self._edition += 1
@@ -96,6 +108,36 @@ class Outbox:
             return
         self.close()
         self._memory = SharedMemory(create=True, size=size)
+
+
+class Outboxes:
+    """Segments each of which is rewritten only when nobody has still to read it."""
+
+    def __init__(self) -> None:
+        self._boxes = [Outbox()]
+
+    def put(self, content: RecordDict, unread: Collection[str]) -> Shell:
+        """Write a content's arrays where no order is that a worker has not read yet.
+
+        Args:
+            content: Of the message; the arrays of the message before are not written again.
+            unread: Names of the segments that somebody may still read.
+        """
+        written = self._boxes[-1].find(content)
+        if written is not None:
+            return written
+        box = next((box for box in self._boxes if box.segment not in unread), None)
+        if box is None:
+            box = Outbox()
+        else:
+            self._boxes.remove(box)
+        self._boxes.append(box)
+        return box.put(content)
+
+    def close(self) -> None:
+        """Free the segments."""
+        for box in self._boxes:
+            box.close()
 
 
 class Inbox:

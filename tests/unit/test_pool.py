@@ -12,7 +12,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from wardround.simulations.engine import InProcessGrid, LocalGrid, site_contexts
-from wardround.simulations.pool import PoolGrid, WorkerPlan
+from wardround.simulations.pool import AHEAD, PoolGrid, WorkerPlan, _answer, _Request
 from wardround.simulations.shared_arrays import Inbox, Outbox, Shell
 
 app = ClientApp()
@@ -127,10 +127,52 @@ def test_a_worker_killed_from_outside_is_replaced(
     assert [numbers(reply) for reply in again] == [[2.0] * 4] * 5
 
 
+def test_an_order_in_the_queue_is_not_overwritten_by_the_next_model(
+    pool: PoolGrid, contexts: dict[int, Context]
+) -> None:
+    """An asynchronous server sends new models while sites that share a worker still wait."""
+    expected = {}
+    for value, node in enumerate(contexts):
+        message = pool.create_message(order_of(value=float(value)), "train", node, "g")
+        (message_id,) = pool.push_messages([message])
+        expected[message_id] = [2.0 * value] * 4
+    for message_id, doubled in expected.items():
+        (reply,) = pool.pull_messages([message_id])
+        assert numbers(reply) == doubled
+    assert len(pool._outboxes._boxes) <= len(contexts)
+
+
+def test_a_site_that_is_behind_trains_for_its_newest_order_only(
+    pool: PoolGrid, contexts: dict[int, Context]
+) -> None:
+    node = next(iter(contexts))
+    messages = [
+        pool.create_message(order_of(value=float(value)), "train", node, "g") for value in range(6)
+    ]
+    ids = [message_id for message in messages for message_id in pool.push_messages([message])]
+    replies = [reply for message_id in ids for reply in pool.pull_messages([message_id])]
+    withdrawn = [reply.has_error() for reply in replies]
+    assert withdrawn == [False] * AHEAD + [True] * (5 - AHEAD) + [False]
+    assert numbers(replies[-1]) == [10.0] * 4
+
+
+def test_an_order_that_was_overwritten_is_refused_and_its_worker_lives(
+    contexts: dict[int, Context],
+) -> None:
+    outbox, inbox = Outbox(), Inbox()
+    message = Message(order_of(), next(iter(contexts)), "train")
+    request = _Request(message.metadata, outbox.put(message.content))
+    outbox.put(order_of(value=2.0))
+    try:
+        assert "withdrawn" in _answer(app, contexts, inbox, request).error.reason
+    finally:
+        inbox.close()
+        outbox.close()
+
+
 def segments(grid: PoolGrid) -> set[str]:
-    outbox = grid._outbox._memory
     read = {name for worker in grid._workers for name in worker.inbox._attached}
-    return read | ({outbox.name} if outbox is not None else set())
+    return read | {box.segment for box in grid._outboxes._boxes if box.segment}
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="shared memory is no folder here")
