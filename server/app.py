@@ -14,11 +14,11 @@ from wardround.common.parameters import read_parameters
 from wardround.common.sharing import layout_of
 from wardround.common.strategy import plan_of
 from wardround.common.study import Study, study_from_json
-from wardround.common.update import Introduction
+from wardround.server.attendance import Attendance, SameSites
 from wardround.server.buffered import BufferedLoop
 from wardround.server.checkpoints import CheckpointStore, Commit, Progress
-from wardround.server.collection import Node
 from wardround.server.introduction import introduce_sites
+from wardround.server.patience import Patience
 from wardround.server.rounds import Listener, RoundLoop
 from wardround.server.strategies.composed import make_strategy
 from wardround.server.strategies.strategy import Strategy
@@ -31,13 +31,23 @@ class Outcome:
     commit: Commit | None = None
 
 
-Gather = Callable[[Grid, Study], tuple[tuple[Node, ...], tuple[Introduction, ...]]]
+Gather = Callable[[Grid, Study], Attendance]
+
+
+def all_connected(grid: Grid, study: Study) -> Attendance:
+    """Return all sites that are connected, for the whole run.
+
+    Raises:
+        WardroundError: One of them cannot take part.
+    """
+    nodes, _ = introduce_sites(grid, study)
+    return SameSites(nodes, Patience(study.federation.deadline_seconds))
 
 
 def make_server_app(
     listener: Listener | None = None,
     outcome: Outcome | None = None,
-    gather: Gather = introduce_sites,
+    gather: Gather = all_connected,
 ) -> ServerApp:
     """Return a ServerApp that runs the study of its context.
 
@@ -56,10 +66,11 @@ def make_server_app(
         study = study_from_json(str(context.run_config["study"]))
         durable = bool(context.run_config.get("durable", True))
         store = CheckpointStore(Path(str(context.run_config["checkpoints"])), durable=durable)
-        nodes, _ = gather(grid, study)
+        attendance = gather(grid, study)
+        nodes = attendance.of_round(1)
         strategy = _prepare(study, store, [node.examinations for node in nodes])
         loop = RoundLoop if study.federation.buffer_size is None else BufferedLoop
-        commit = loop(grid, study, nodes, store, strategy, listener).run()
+        commit = loop(grid, study, attendance, store, strategy, listener).run()
         if outcome is not None:
             outcome.commit = commit
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from flwr.app import Message
 
 from wardround.common.errors import RunError, WardroundError
+from wardround.common.flower.errors import is_transient
 from wardround.common.flower.records import array_bytes
 from wardround.common.orders import TRAIN, Order, addressed, pack_order
 from wardround.common.parameters import Model, Parameters
@@ -20,7 +21,7 @@ from wardround.common.refusal_words import in_words
 from wardround.common.update import unpack_refusal, unpack_update
 from wardround.server.admission import Admission
 from wardround.server.checkpoints import Commit, Progress
-from wardround.server.collection import IDLE_SECONDS, Node
+from wardround.server.collection import IDLE_SECONDS, NO_ANSWER, NOT_CONNECTED, Node
 from wardround.server.history import RoundRecord
 from wardround.server.measurement import as_measurements
 from wardround.server.rounds import RoundLoop
@@ -47,16 +48,17 @@ class BufferedLoop(RoundLoop):
         started = time.perf_counter()
         number = before.round + 1
         tally = Tally(number)
+        self._assemble(tally)
         # In memory of its own: a late answer needs it when its file is gone.
         commit = Commit(before, dict(self._store.model(before.round)))
         self._strategy.begin(number, commit.parameters)
         self._dispatch(commit, number)
         wanted = min(self._study.federation.buffer_size or 1, len(self._nodes))
+        deadline = self._patience.deadline_seconds
+        until = math.inf if deadline is None else time.monotonic() + deadline
         while len(tally.sites) < wanted:
-            if not self._underway:
-                reasons = "; ".join(f"{r.site}: {r.reason}" for r in tally.refusals)
-                msg = f"model {number} has {len(tally.sites)} of {wanted} updates ({reasons})."
-                raise RunError(msg)
+            if not self._underway or time.monotonic() >= until:
+                self._require_full(tally, wanted)
             self._collect(tally, commit)
         record = RoundRecord(
             round=number,
@@ -67,6 +69,16 @@ class BufferedLoop(RoundLoop):
             measurements=as_measurements(tally.sums, "validation", self._study),
         )
         return self._commit(tally.onto(before), self._strategy.finish(), record)
+
+    def _require_full(self, tally: Tally, wanted: int) -> None:
+        """Say why the model does not move on."""
+        refused = [f"{one.site}: {one.reason}" for one in tally.refusals]
+        silent = [f"{one.node.site}: {NO_ANSWER}" for one in self._underway.values()]
+        msg = (
+            f"model {tally.number} has {len(tally.sites)} of {wanted} updates "
+            f"({'; '.join([*refused, *silent])})."
+        )
+        raise RunError(msg)
 
     def _dispatch(self, commit: Commit, number: int) -> None:
         """Send the newest model to every site that has nothing to do."""
@@ -103,6 +115,10 @@ class BufferedLoop(RoundLoop):
         replies = list(self._grid.pull_messages(list(self._underway)))
         for reply in replies:
             order = self._underway.pop(reply.metadata.reply_to_message_id)
+            if reply.has_error() and is_transient(reply.error.code):
+                self._attendance.miss(order.node.site, tally.number)
+                tally.refuse(order.node.site, NOT_CONNECTED)
+                continue
             try:
                 self._take(tally, commit, order, reply)
             except WardroundError as error:

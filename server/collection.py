@@ -16,7 +16,9 @@ from wardround.common.refusal_words import in_words
 from wardround.common.update import Refusal, unpack_refusal
 
 IDLE_SECONDS = 0.05
-PATIENCE_SECONDS = 600.0  # how long a site may stay away where the study sets no deadline
+ABSENCE_SECONDS = 600.0  # how long a site may stay away where neither study nor server says
+LATE, AWAY = "late", "away"  # codes of those who did not answer
+NO_ANSWER, NOT_CONNECTED = "no answer before the deadline", "the site is not connected"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,24 @@ class Answer:
         refusal = self.refusal
         return (refusal.reason or in_words(refusal.code)) if refusal else "no content"
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether the site said nothing at all: it is stuck, too slow, or gone."""
+        return self.refusal is not None and self.refusal.code in (LATE, AWAY)
+
+
+@dataclass(frozen=True, slots=True)
+class LateAnswer:
+    """An answer that came after its deadline, and is not counted.
+
+    Attributes:
+        seconds: How long after its order it was found to be there.
+    """
+
+    site: str
+    reason: str
+    seconds: float
+
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
@@ -50,6 +70,7 @@ class _Sent:
     node: Node
     group: str
     message_id: str
+    sent_at: float
 
 
 Addressed = Callable[[RecordDict, Node], RecordDict]
@@ -73,8 +94,13 @@ def to_all(content: RecordDict, node: Node) -> RecordDict:
 class Mailbox:
     """The server's post: it remembers what was asked and never answered in time."""
 
-    def __init__(self, grid: Grid) -> None:
-        self._grid = grid
+    def __init__(self, grid: Grid, absence_seconds: float = ABSENCE_SECONDS) -> None:
+        """Open it.
+
+        Args:
+            absence_seconds: How long a site that is not connected is waited for.
+        """
+        self._grid, self._absence_seconds = grid, absence_seconds
         self._overdue: list[_Sent] = []
 
     def ask(
@@ -103,14 +129,19 @@ class Mailbox:
         for letter in sent:
             yield self._await(letter, order, until)
 
-    def late_answers(self) -> list[Refusal]:
-        """Return a refusal for every answer that has come since its deadline; none is counted."""
-        late = [letter for letter in self._overdue if self._pull(letter) is not None]
-        self._overdue = [letter for letter in self._overdue if letter not in late]
-        return [
-            Refusal(letter.node.site, "late", f"its answer to {letter.group} came too late")
-            for letter in late
-        ]
+    def late_answers(self) -> list[LateAnswer]:
+        """Return every answer that has come since its deadline; none is counted."""
+        late, still = [], []
+        for letter in self._overdue:
+            reply = self._pull(letter)
+            if reply is None:
+                still.append(letter)
+            elif not reply.has_error():  # else its site has lost the order, or was never reached
+                reason = f"its answer to {letter.group} came too late"
+                seconds = time.monotonic() - letter.sent_at
+                late.append(LateAnswer(letter.node.site, reason, seconds))
+        self._overdue = still
+        return late
 
     def _send(self, nodes: Sequence[Node], order: _Order) -> list[_Sent]:
         content = order.content()
@@ -120,8 +151,8 @@ class Mailbox:
             )
             for node in nodes
         ]
-        ids = list(self._grid.push_messages(messages))
-        return [_Sent(node, order.group, i or "") for node, i in zip(nodes, ids, strict=True)]
+        ids, now = list(self._grid.push_messages(messages)), time.monotonic()
+        return [_Sent(node, order.group, i or "", now) for node, i in zip(nodes, ids, strict=True)]
 
     def _await(self, letter: _Sent, order: _Order, until: float | None) -> Answer:
         away_since: float | None = None
@@ -129,12 +160,13 @@ class Mailbox:
             reply = self._wait(letter, until) if letter.message_id else None
             if reply is None:
                 self._overdue.append(letter)
-                return _refused(letter.node, "late", "no answer before the deadline")
+                return _refused(letter.node, LATE, NO_ANSWER)
             if not (reply.has_error() and is_transient(reply.error.code)):
                 return _answer(letter.node, reply)
             away_since = away_since or time.monotonic()
-            if not self._comes_back(letter.node, until or away_since + PATIENCE_SECONDS):
-                return _refused(letter.node, "away", "the site is not connected")
+            limit = away_since + self._absence_seconds
+            if not self._comes_back(letter.node, limit if until is None else min(limit, until)):
+                return _refused(letter.node, AWAY, NOT_CONNECTED)
             (letter,) = self._send([letter.node], order)
 
     def _wait(self, letter: _Sent, until: float | None) -> Message | None:

@@ -17,6 +17,7 @@ from wardround.common.study import Study
 from wardround.common.update import unpack_evaluation
 from wardround.server.collection import Addressed, Answer, Mailbox, Node, to_all
 from wardround.server.history import Measurement, RefusalRecord
+from wardround.server.patience import Patience
 
 logger = logging.getLogger(__name__)
 ALL_SITES = "all sites"  # the sites' tables, merged: the metric of all patients
@@ -25,10 +26,15 @@ MEAN_OF_SITES = "mean of sites"  # where a site sends numbers, which do not merg
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One model's values at the sites that evaluated it, and the sites that did not."""
+    """One model's values at the sites that evaluated it, and the sites that did not.
+
+    Attributes:
+        missing: The sites that did not answer at all.
+    """
 
     values: tuple[Measurement, ...] = ()
     refusals: tuple[RefusalRecord, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 def measure_model(
@@ -37,21 +43,27 @@ def measure_model(
     nodes: Sequence[Node],
     order: Order,
     addressed: Addressed = to_all,
+    patience: Patience | None = None,
 ) -> Measured:
     """Have every site evaluate the order's model on its own patients of the order's split.
 
-    A site that has not answered by the study's deadline is left out, as it is of a round.
+    A site that has not answered by the deadline is left out, as it is of a round.
 
     Args:
         addressed: Adds to the order what one site alone is told.
+        patience: How long an answer is waited for; by default as the study says.
     """
     sums: dict[str, MetricSums | SiteValues] = {}
     refusals: list[RefusalRecord] = []
-    deadline = study.federation.deadline_seconds
-    for answer in Mailbox(grid).ask(
+    missing: list[str] = []
+    patience = patience or Patience(study.federation.deadline_seconds)
+    deadline = patience.deadline_seconds
+    for answer in Mailbox(grid, patience.absence_seconds).ask(
         nodes, EVALUATE, lambda: pack_order(order), order.split, deadline, addressed
     ):
         site = answer.node.site
+        if answer.is_missing:
+            missing.append(site)
         try:
             metrics = _evaluated(answer, order, study)
         except WardroundError as error:
@@ -60,7 +72,7 @@ def measure_model(
             continue
         if metrics is not None:
             sums[site] = metrics
-    return Measured(as_measurements(sums, order.split, study), tuple(refusals))
+    return Measured(as_measurements(sums, order.split, study), tuple(refusals), tuple(missing))
 
 
 def _evaluated(answer: Answer, order: Order, study: Study) -> MetricSums | SiteValues | None:

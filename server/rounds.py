@@ -16,9 +16,10 @@ from wardround.common.parameters import Parameters
 from wardround.common.study import Study
 from wardround.common.update import unpack_update
 from wardround.server.admission import Admission
+from wardround.server.attendance import Attendance
 from wardround.server.checkpoints import CheckpointStore, Commit, Progress
 from wardround.server.collection import Addressed, Answer, Mailbox, Node
-from wardround.server.history import RoundRecord, append_record, truncate
+from wardround.server.history import RoundRecord, append_record, read_records, truncate
 from wardround.server.measurement import (
     Measured,
     as_measurements,
@@ -59,18 +60,21 @@ class RoundLoop:
         self,
         grid: Grid,
         study: Study,
-        nodes: Sequence[Node],
+        attendance: Attendance,
         store: CheckpointStore,
         strategy: Strategy,
         listener: Listener | None = None,
     ) -> None:
         self._grid = grid
         self._study = study
-        self._nodes = nodes
+        self._attendance = attendance
+        self._nodes: tuple[Node, ...] = ()
+        self._quorum = 0
+        self._patience = attendance.patience
         self._store = store
         self._listener = listener
         self._strategy = strategy
-        self._mailbox = Mailbox(grid)
+        self._mailbox = Mailbox(grid, self._patience.absence_seconds)
 
     def run(self) -> Commit:
         """Train until the last round, or until the metric stops improving.
@@ -96,6 +100,9 @@ class RoundLoop:
             msg = "the checkpoints belong to another study: choose another folder."
             raise RunError(msg)
         truncate(self._store.history_path, commit.progress.history_bytes)
+        self._patience.learn(read_records(self._store.history_path))
+        self._nodes = self._attendance.of_round(commit.progress.round + 1)
+        self._quorum = min(self._study.federation.minimum_sites, len(self._nodes))
         self._strategy.restore(commit.strategy)
         return commit.progress
 
@@ -103,8 +110,7 @@ class RoundLoop:
         started = time.perf_counter()
         number = before.round + 1
         tally = Tally(number)
-        for late in self._mailbox.late_answers():
-            tally.refuse(late.site, f"{late.reason}: not counted.")
+        self._assemble(tally)
         self._strategy.begin(number, self._store.model(before.round))
         waves = self._strategy.waves(select_sites(self._nodes, self._study, number))
         # A site evaluates what it is sent. Only in a single wave is that the round's own model.
@@ -112,7 +118,8 @@ class RoundLoop:
         silent = alone or self._study.privacy.mode == "patient"
         apart = Measured() if silent else self._measure(before)
         for wave in waves:
-            self._train(tally, wave, before, alone)
+            there = [node for node in wave if node.site not in apart.missing]
+            self._train(tally, there, before, alone)
         self._require_quorum(tally)
         record = RoundRecord(
             round=number,
@@ -126,6 +133,16 @@ class RoundLoop:
         usual = statistics.median(norms) if norms else math.nan
         after = replace(tally.onto(before), usual_norm=usual)
         return self._commit(after, self._strategy.finish(), record)
+
+    def _assemble(self, tally: Tally) -> None:
+        """Find out who is there for a round, and note who is not."""
+        for late in self._mailbox.late_answers():
+            tally.refuse(late.site, f"{late.reason}: not counted.")
+            self._patience.learn_late(late.seconds)
+            self._attendance.hear(late.site)
+        self._nodes = self._attendance.of_round(tally.number)
+        for site, reason in self._attendance.absent().items():
+            tally.refuse(site, reason)
 
     def _train(self, tally: Tally, wave: Sequence[Node], before: Progress, alone: bool) -> None:
         """Have some sites train the round's model, and take their answers in.
@@ -154,9 +171,11 @@ class RoundLoop:
             tally.bytes_down = array_bytes(content)
             return content
 
-        deadline = self._study.federation.deadline_seconds
+        deadline = self._patience.deadline_seconds
         told = _told_apart(before)
         for answer in self._mailbox.ask(wave, TRAIN, order, f"round {number}", deadline, told):
+            if answer.is_missing:
+                self._attendance.miss(answer.node.site, number)
             try:
                 self._fold(tally, answer, admission)
             except WardroundError as error:
@@ -167,7 +186,11 @@ class RoundLoop:
         """Have the sites evaluate the model of a commit."""
         number = progress.round
         order = Order(progress.digest, progress.run, number, dict(self._store.model(number)))
-        return measure_model(self._grid, self._study, self._nodes, order, _told_apart(progress))
+        told, patience = _told_apart(progress), self._patience
+        measured = measure_model(self._grid, self._study, self._nodes, order, told, patience)
+        for site in measured.missing:
+            self._attendance.miss(site, number)
+        return measured
 
     def _fold(self, tally: Tally, answer: Answer, admission: Admission) -> None:
         if answer.content is None:
@@ -191,6 +214,7 @@ class RoundLoop:
             stopped=patience is not None and stale >= patience,
         )
         self._store.commit(Commit(progress, parameters, self._strategy.state()))
+        self._patience.learn([record])
         if self._listener is not None:
             metric = self._study.metric
             value = overall(record.measurements, metric)
@@ -200,6 +224,7 @@ class RoundLoop:
     def _close(self, progress: Progress) -> Commit:
         """Measure the last model too, then return the one that is kept."""
         number = progress.round
+        self._nodes = self._attendance.of_round(number + 1)
         measured = self._measure(progress)
         closing = RoundRecord(number + 1, number, 0.0, (), measured.refusals, measured.values)
         append_record(self._store.history_path, closing)
@@ -214,7 +239,7 @@ class RoundLoop:
         return replace(before, best_round=record.measured_round, best_value=value)
 
     def _require_quorum(self, tally: Tally) -> None:
-        needed = min(self._study.federation.minimum_sites, len(self._nodes))
+        needed = self._quorum
         if len(tally.sites) >= needed:
             return
         reasons = "; ".join(f"{refusal.site}: {refusal.reason}" for refusal in tally.refusals)

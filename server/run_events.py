@@ -16,6 +16,10 @@ _NOTES = {
     "link lost": "its connection to the sites' link was lost; it goes on from its last commit",
     "sites ready": "its sites are ready",
     "site left out": "a site is left out",
+    "site joined": "a site has come",
+    "site missed": "a site is not waited for any more",
+    "site back": "a site is back",
+    "deadline": "how long it waits",
 }
 _LOOK_SECONDS = 0.5
 

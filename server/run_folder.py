@@ -16,7 +16,8 @@ from wardround.common.study import Study, load_study
 
 RUNS_FOLDER = "runs"
 STUDY_FILE, MODEL_FILE = "study.toml", "model.safetensors"
-STATUS_FILE, LOG_FILE, SITES_FILE = "status.json", "log.jsonl", "sites.json"
+STATUS_FILE, LOG_FILE = "status.json", "log.jsonl"
+SITES_FILE, PRESENT_FILE = "sites.json", "present.json"
 CHECKPOINTS_FOLDER = "checkpoints"
 _LOCK_FILE = "lock"
 
@@ -35,6 +36,7 @@ class RunStatus:
         value: The study's metric, of the model that the last round started from; None before.
         sites: Who takes part.
         message: What it waits for, or why it ended.
+        patience: How long its rounds wait for a site, in words.
         starts: How often its process has been started.
         updated: Seconds since 1970.
     """
@@ -49,6 +51,7 @@ class RunStatus:
     value: float | None = None
     sites: tuple[str, ...] = ()
     message: str = ""
+    patience: str = ""
     starts: int = 0
     updated: float = 0.0
 
@@ -92,16 +95,30 @@ class RunFolder:
             stream.write(line)
 
     def wanted_sites(self) -> tuple[str, ...]:
-        """Return the sites that the run is for, as far as that has been said; empty if not."""
+        """Return the sites that the run is for, as its operator named them; empty takes all."""
+        return self._sites(SITES_FILE)
+
+    def put_wanted_sites(self, sites: tuple[str, ...]) -> None:
+        """Say which sites the run is for."""
+        self._put_sites(SITES_FILE, sites)
+
+    def present_sites(self) -> tuple[str, ...]:
+        """Return the sites that took part when the run's process was last there; empty if none."""
+        return self._sites(PRESENT_FILE)
+
+    def put_present_sites(self, sites: tuple[str, ...]) -> None:
+        """Note which sites take part from now on."""
+        self._put_sites(PRESENT_FILE, sites)
+
+    def _sites(self, name: str) -> tuple[str, ...]:
         try:
-            content = json.loads((self.path / SITES_FILE).read_text(encoding="utf-8"))
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
             return tuple(str(site) for site in content["sites"])
         except (OSError, ValueError, KeyError, TypeError):
             return ()
 
-    def put_wanted_sites(self, sites: tuple[str, ...]) -> None:
-        """Say which sites the run is for, from now on."""
-        replace_file(self.path / SITES_FILE, json.dumps({"sites": list(sites)}).encode())
+    def _put_sites(self, name: str, sites: tuple[str, ...]) -> None:
+        replace_file(self.path / name, json.dumps({"sites": list(sites)}).encode())
 
     @contextmanager
     def taken(self) -> Iterator[None]:

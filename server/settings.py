@@ -26,6 +26,10 @@ class ServerFile(BaseModel):
             certificate, and the first in each invitation.
         parallel_studies: How many studies run at a time.
         approval_timeout_seconds: How long a study waits for its sites to approve it.
+        first_deadline_seconds: How long a round waits for an answer where the study sets no
+            deadline: until a round is complete, and at most.
+        least_deadline_seconds: Afterwards it is four times the longest round, and at least this.
+        absence_seconds: How long such a round waits for a site that is not connected.
         site_certificate_days: How long a site's certificate is valid; it is renewed when less than
             a third of that is left.
     """
@@ -38,6 +42,9 @@ class ServerFile(BaseModel):
     public_names: Annotated[tuple[PublicName, ...], Field(min_length=1)]
     parallel_studies: Annotated[int, Field(ge=1, le=64)] = 1
     approval_timeout_seconds: Annotated[float, Field(gt=0)] = 86_400.0
+    first_deadline_seconds: Annotated[float, Field(gt=0)] = 14_400.0
+    least_deadline_seconds: Annotated[float, Field(gt=0)] = 300.0
+    absence_seconds: Annotated[float, Field(gt=0)] = 600.0
     site_certificate_days: Days = 90.0
     server_certificate_days: Days = 365.0
 

@@ -143,6 +143,20 @@ def make_strategy(study: Study, layout: Layout, examinations: Sequence[int]) -> 
     return ComposedStrategy(Setting(plan, study.training, layout, population, sites, private))
 
 
+def needs_same_sites(study: Study) -> bool:
+    """Return whether a study's strategy reckons with the number, or the weight, of all sites.
+
+    A site that comes later would then count for more, or be promised less, than was reckoned.
+    """
+    plan = plan_of(study)
+    return (
+        plan.combination.startswith(FLOWER)
+        or plan.objective == "control-variates"
+        or plan.server_step == "dynamic"
+        or study.privacy.mode == "site"
+    )
+
+
 def _combination(setting: Setting, model: Model) -> Combination:
     plan, learnt = setting.plan, setting.layout.learnt
     own: dict[str, Callable[[], Combination]] = {

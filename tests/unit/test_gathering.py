@@ -12,7 +12,8 @@ from wardround.common.errors import RunError
 from wardround.common.flower.local import Run, claim_identity, empty_run, stamp
 from wardround.common.study import Study, parse_study
 from wardround.common.update import Introduction, Refusal, pack_introduction, pack_refusal
-from wardround.server import gathering
+from wardround.server import enquiry, gathering
+from wardround.server.enquiry import Enquiry
 from wardround.server.gathering import Gathering, Terms
 
 Answer = Callable[[Study], RecordDict | None]
@@ -105,8 +106,8 @@ class TownGrid(Grid):
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(gathering, "_FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(gathering, "_LONGEST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(enquiry, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(enquiry, "_LONGEST_PAUSE_SECONDS", 0.02)
 
 
 def make_study(minimum_sites: int = 2) -> Study:
@@ -130,9 +131,8 @@ def gather(
     members: tuple[str, ...] = (),
     hears: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
-    found = Gathering(
-        TownGrid(town), town.names, lambda: members, town.study, terms or Terms(), hears
-    ).gather()
+    enquiry = Enquiry(TownGrid(town), town.names, town.study)
+    found = Gathering(enquiry, lambda: members, town.study, terms or Terms(), hears).gather()
     return [f"{node.site}:{node.examinations}" for node in found[0]]
 
 

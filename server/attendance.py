@@ -1,0 +1,205 @@
+"""Who takes part from round to round: sites come, go, and come back."""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from wardround.common.errors import RunError
+from wardround.common.update import Introduction
+from wardround.server.collection import Node
+from wardround.server.enquiry import ABSENT, Enquiry
+from wardround.server.introduction import check_bases
+from wardround.server.patience import Patience
+
+_TOO_LATE = "was not there when the run began, and the study's strategy is for the sites of then"
+JOINED, BACK, MISSED = "site joined", "site back", "site missed"  # events of a run's log
+LEFT_OUT = "site left out"
+_ANSWER_SECONDS, _LOOK_SECONDS = 2.0, 0.05  # for the answer of a site that was asked just now
+
+
+class Attendance(Protocol):
+    """The sites of a run, as a round loop sees them."""
+
+    @property
+    def patience(self) -> Patience:
+        """How long they are waited for."""
+
+    def of_round(self, number: int) -> tuple[Node, ...]:
+        """Return the sites that may be asked in a round, in the order of their names."""
+
+    def absent(self) -> Mapping[str, str]:
+        """Return the sites that are not asked though the run is for them, and why."""
+
+    def miss(self, site: str, number: int) -> None:
+        """Note that a site did not answer in a round: it is too slow, stuck or gone."""
+
+    def hear(self, site: str) -> None:
+        """Note that a site that was missed has answered after all."""
+
+
+@dataclass(frozen=True, slots=True)
+class SameSites:
+    """The same sites in each round, whatever happens: a simulation's."""
+
+    nodes: tuple[Node, ...]
+    patience: Patience
+
+    def of_round(self, number: int) -> tuple[Node, ...]:
+        """Return all sites."""
+        return self.nodes
+
+    def absent(self) -> Mapping[str, str]:
+        """Return nobody."""
+        return {}
+
+    def miss(self, site: str, number: int) -> None:
+        """Ask it again in the next round."""
+
+    def hear(self, site: str) -> None:
+        """Nothing has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admittance:
+    """Who may take part.
+
+    Attributes:
+        named: The sites that the run is for; empty takes every member.
+        members: Gives who may connect.
+        is_open: Whether a site may come that was not there before the first round.
+    """
+
+    named: tuple[str, ...]
+    members: Callable[[], Collection[str]]
+    is_open: bool
+
+    def admits(self, site: str) -> bool:
+        """Return whether a run is for a site."""
+        return not self.named or site in self.named
+
+
+@dataclass(frozen=True, slots=True)
+class SiteChange:
+    """Something that happened to a site of a run.
+
+    Attributes:
+        sites: Who takes part after it.
+        present: Whom the run waits for, should it be interrupted.
+    """
+
+    event: str
+    site: str
+    reason: str
+    sites: tuple[str, ...]
+    present: tuple[str, ...]
+
+
+class ConnectedSites:
+    """Sites that were there before the first round, and those that came since and can take part.
+
+    A site that is missed in a round is left out until it has said again that it can take part. A
+    round never waits for the others, so that one that is stuck or gone costs a single deadline.
+    """
+
+    def __init__(
+        self,
+        enquiry: Enquiry,
+        admittance: Admittance,
+        patience: Patience,
+        gathered: tuple[Sequence[Node], Sequence[Introduction]],
+        listener: Callable[[SiteChange], None],
+    ) -> None:
+        """Begin with the sites that were gathered, and what they said."""
+        nodes, introductions = gathered
+        self._enquiry, self._admittance, self._listener = enquiry, admittance, listener
+        self.patience = patience
+        self._inside = {node.site: node for node in nodes}
+        self._first = frozenset(self._inside)
+        self._introductions = tuple(introductions)
+        self._missed: dict[str, tuple[Node, int]] = {}
+        self._told: dict[str, str] = enquiry.refused()
+        self._connected: Mapping[str, int] = {}
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The sites that take part now."""
+        return tuple(sorted(self._inside))
+
+    def of_round(self, number: int) -> tuple[Node, ...]:
+        """Return the sites of a round; whoever has come, or is back, is among them."""
+        outside = self._look()
+        if self._enquiry.ask(outside, self._connected):
+            until = time.monotonic() + _ANSWER_SECONDS
+            while self._enquiry.is_awaited(outside) and time.monotonic() < until:
+                self._enquiry.hear()
+                time.sleep(_LOOK_SECONDS)
+        self._enquiry.hear()
+        for site, seen in self._enquiry.ready(self._connected).items():
+            if site in outside and seen.introduction is not None:
+                self._take(seen.node, seen.introduction, number)
+        self._tell_refusals(outside)
+        return tuple(self._inside[site] for site in self.sites)
+
+    def absent(self) -> Mapping[str, str]:
+        """Return the sites that the run is for and that are not in this round, and why."""
+        named = self._admittance.named or {*self._admittance.members(), *self._missed}
+        return {site: self._reason(site) for site in sorted(named) if site not in self._inside}
+
+    def miss(self, site: str, number: int) -> None:
+        """Leave a site out until it says again that it can take part."""
+        node = self._inside.pop(site, None)
+        if node is None:
+            return
+        self._missed[site] = (node, number)
+        self._enquiry.forget(site)
+        self._tell(MISSED, site, f"did not answer in round {number}")
+
+    def hear(self, site: str) -> None:
+        """Take a site back whose answer came after all."""
+        if site in self._missed:
+            self._inside[site], _ = self._missed.pop(site)
+            self._tell(BACK, site, "its late answer came")
+
+    def _tell(self, event: str, site: str, reason: str) -> None:
+        # A strategy that reckons with all sites wants all of them back.
+        present = self.sites if self._admittance.is_open else tuple(sorted(self._first))
+        self._listener(SiteChange(event, site, reason, self.sites, present))
+
+    def _look(self) -> list[str]:
+        """Return the sites outside that are connected and may come in."""
+        self._connected = self._enquiry.connected()
+        return [
+            site
+            for site in sorted(self._connected)
+            if site not in self._inside and self._admittance.admits(site) and self._may_come(site)
+        ]
+
+    def _may_come(self, site: str) -> bool:
+        return self._admittance.is_open or site in self._first
+
+    def _take(self, node: Node, introduction: Introduction, number: int) -> None:
+        try:
+            check_bases([*self._introductions[:1], introduction])
+        except RunError as error:
+            self._enquiry.refuse(node.site, f"cannot take part: {error}")
+            return
+        was_here = self._missed.pop(node.site, None) is not None or node.site in self._first
+        self._inside[node.site] = node
+        self._told.pop(node.site, None)
+        self._tell(BACK if was_here else JOINED, node.site, f"from round {number} on")
+
+    def _tell_refusals(self, outside: Collection[str]) -> None:
+        for site, problem in self._enquiry.refused().items():
+            if site in outside and self._told.get(site) != problem:
+                self._told[site] = problem
+                self._tell(LEFT_OUT, site, problem)
+
+    def _reason(self, site: str) -> str:
+        if site not in self._connected:
+            return ABSENT
+        if not self._may_come(site):
+            return _TOO_LATE
+        if site in self._missed and self._enquiry.is_awaited([site]):
+            return f"has not answered since round {self._missed[site][1]}"
+        return self._enquiry.problem_of(site)
