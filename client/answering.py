@@ -16,7 +16,8 @@ from wardround.client.approvals import note_pending
 from wardround.client.policy import open_policy
 from wardround.client.worker import Done, Job
 from wardround.common.errors import ModelError, PolicyError, RunError, WardroundError
-from wardround.common.flower.parcels import Parcel, write_message
+from wardround.common.flower.parcel_writer import write_message
+from wardround.common.flower.parcels import Parcel
 from wardround.common.flower.unpacking import read_message
 from wardround.common.study import study_from_json
 from wardround.common.update import unpack_refusal

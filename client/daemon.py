@@ -30,9 +30,11 @@ from wardround.client.warm_worker import AbandonedError, WarmWorker
 from wardround.client.worker import Done, Job
 from wardround.common.errors import PolicyError, StudyError
 from wardround.common.flower.carrier import LostError, StoppedError, TooLargeError
+from wardround.common.flower.envelopes import Envelope
 from wardround.common.flower.fleet import FLEET_CODES, FleetLink, RunEndedError
-from wardround.common.flower.parcels import Envelope, write_envelope
+from wardround.common.flower.parcel_writer import write_envelope
 from wardround.common.flower.supernode import SuperNode
+from wardround.common.heap import return_freed_memory
 from wardround.common.key_pair import read_private_key
 from wardround.common.study import study_from_json
 
@@ -54,6 +56,7 @@ def run_site(folder: Path, server: str | None = None) -> None:
         InputError: The site has joined no server, or a file of it cannot be used.
         RunError: Another daemon serves the folder.
     """
+    return_freed_memory()
     site = open_site(folder)
     stop = StopRequest()
     with only_daemon(site.folder) as lock:
@@ -176,21 +179,21 @@ class SiteDaemon:
     def _job(self, envelope: Envelope, study: str, key: str) -> Job:
         """Fetch what a message needs, and return what is to be done with it."""
         again = self._post.has_answer(key)
-        refuse, limit = "", 0
+        order, refuse, limit = self._post.place_of(envelope.kind), "", 0
         try:
             limit = open_policy(self._site.folder).largest_message_bytes
             if not again:
                 self._post.forget_answer(envelope.kind)
-                self._node.carrier.fetch(envelope, self._post.order, limit)
+                self._node.carrier.fetch(envelope, order, limit)
         except PolicyError:
             refuse = "policy"
         except TooLargeError:
             refuse = "size"
         if again or refuse:
-            write_envelope(self._post.order, envelope)
+            write_envelope(order, envelope)
             self._node.carrier.confirm(envelope)
         answer = self._post.place_for(envelope.kind)
-        paths = str(self._post.order), str(answer), str(self._site.folder)
+        paths = str(order), str(answer), str(self._site.folder)
         return Job(*paths, study, limit, refuse, again and not refuse)
 
     def _study_of(self, run_id: int) -> str:

@@ -3,11 +3,12 @@
 import hashlib
 from pathlib import Path
 
-from wardround.common.flower.parcels import Envelope
+from wardround.common.flower.envelopes import Envelope
 from wardround.common.private_files import make_private_folder, replace_file
 
 POST_FOLDER = "post"
 _KEPT_KIND = "train"
+_QUESTIONS = "query"  # how kinds of messages begin that carry no model
 
 
 class Post:
@@ -15,7 +16,8 @@ class Post:
 
     The answer to a training stays until another training is asked for: asked the same once more, by
     a server that was restarted say, the site neither fetches the model again nor trains again. Such
-    a server first asks who is there, so answers to all else have a place of their own.
+    a server first asks who is there, so answers to all else have a place of their own, and so have
+    questions: what an interrupted order has brought of its model stays until the next order.
     """
 
     def __init__(self, state_folder: Path) -> None:
@@ -24,7 +26,9 @@ class Post:
         self.order, self.answer = self.folder / "order.parcel", self.folder / "answer.parcel"
         self._key = self.folder / "answer.key"
         self._passing = self.folder / "passing.parcel"
-        for left in (self.order, self._passing, *self.folder.glob("*.part")):
+        self._question = self.folder / "question.parcel"
+        begun = set(self.folder.glob("*.part")) - {self.order.with_suffix(".part")}
+        for left in (self.order, self._question, self._passing, *begun):
             left.unlink(missing_ok=True)
 
     def has_answer(self, key: str) -> bool:
@@ -38,6 +42,10 @@ class Post:
         """Keep the answer that lies there, as the one to this order."""
         replace_file(self._key, key.encode())
 
+    def place_of(self, kind: str) -> Path:
+        """Return where a message of a kind is kept while it is answered."""
+        return self._question if kind.startswith(_QUESTIONS) else self.order
+
     def place_for(self, kind: str) -> Path:
         """Return where the answer to a kind of message goes."""
         return self.answer if kind == _KEPT_KIND else self._passing
@@ -49,8 +57,9 @@ class Post:
         self.place_for(kind).unlink(missing_ok=True)
 
     def drop_order(self) -> None:
-        """Remove an order that is done with."""
-        self.order.unlink(missing_ok=True)
+        """Remove what was asked, once it is done with."""
+        for asked in (self.order, self._question):
+            asked.unlink(missing_ok=True)
 
 
 def key_of(envelope: Envelope, study: str) -> str:

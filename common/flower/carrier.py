@@ -1,10 +1,13 @@
-"""Carrying messages between a SuperLink and a site's files, object after object.
+"""Carrying messages between a SuperLink and a site's files, a few objects at a time.
+
+Memory is bounded by those few objects, of 5 MB each, whatever a message holds.
 
 Written against Flower 1.41; ``tests/unit/test_flower_supernode.py`` holds the contract.
 """
 
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -22,7 +25,10 @@ from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import is_valid_sha256_hash
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from wardround.common.flower.parcels import Envelope, Parcel, ParcelWriter
+from wardround.common.flower.envelopes import Envelope
+from wardround.common.flower.flights import several
+from wardround.common.flower.parcel_writer import ParcelWriter
+from wardround.common.flower.parcels import Parcel
 
 MOST_OBJECTS = 100_000
 _OBJECT_WAIT_SECONDS, _OBJECT_PATIENCE = 0.1, 600
@@ -72,6 +78,9 @@ class Carrier:
     def fetch(self, envelope: Envelope, path: Path, limit: int) -> None:
         """Write a message with all its objects to a file.
 
+        What was fetched of it before this was interrupted, or this process killed, is not fetched
+        again.
+
         Args:
             limit: The most bytes that it may have.
 
@@ -81,12 +90,15 @@ class Carrier:
             RunEndedError: The run is over.
             OSError: The disk is full, say.
         """
-        writer = ParcelWriter(path, envelope)
+        writer = ParcelWriter(path, envelope, goes_on=True)
         try:
             self._fetch_objects(envelope, writer, limit + _HEADS_BYTES)
             writer.finish()
-        except BaseException:
+        except (TooLargeError, OSError):
             writer.abandon()
+            raise
+        except BaseException:
+            writer.leave()
             raise
         self.confirm(envelope)
 
@@ -144,33 +156,35 @@ class Carrier:
         )
         answer = self._insist(lambda client: client.PushMessages(offer))
         wanted = set(answer.objects_to_push)
-        for object_id in envelope.object_ids:
-            if object_id in wanted and not self._send_object(
-                envelope.run_id, answer.session_id, object_id, content(object_id)
-            ):
-                return False
-        return True
 
-    def _send_object(self, run_id: int, session: str, object_id: str, content: bytes) -> bool:
-        request = PushObjectRequest(
-            node=self._node,
-            run_id=run_id,
-            session_id=session,
-            object_id=object_id,
-            object_content=content,
-        )
-        return bool(self._insist(lambda client: client.PushObject(request)).stored)
+        def send(object_id: str) -> bool:
+            request = PushObjectRequest(
+                node=self._node,
+                run_id=envelope.run_id,
+                session_id=answer.session_id,
+                object_id=object_id,
+                object_content=content(object_id),
+            )
+            return bool(self._insist(lambda client: client.PushObject(request)).stored)
+
+        with closing(several(send, (one for one in envelope.object_ids if one in wanted))) as sent:
+            return all(sent)
 
     def _fetch_objects(self, envelope: Envelope, writer: ParcelWriter, limit: int) -> None:
-        object_ids, total = envelope.object_ids, 0
-        if len(object_ids) > MOST_OBJECTS:
+        object_ids, total = envelope.object_ids, sum(writer.held.values())
+        if len(object_ids) > MOST_OBJECTS or total > limit:
             raise TooLargeError
-        for object_id in object_ids:
-            content = self._fetch_object(envelope.run_id, object_id)
-            total += len(content)
-            if total > limit:
-                raise TooLargeError
-            writer.add(object_id, content)
+        missing = [one for one in object_ids if one not in writer.held]
+
+        def fetch(object_id: str) -> tuple[str, bytes]:
+            return object_id, self._fetch_object(envelope.run_id, object_id)
+
+        with closing(several(fetch, missing)) as fetched:
+            for object_id, content in fetched:
+                total += len(content)
+                if total > limit:
+                    raise TooLargeError
+                writer.add(object_id, content)
 
     def _fetch_object(self, run_id: int, object_id: str) -> bytes:
         """Return an object; one that is still on its way to the server is waited for."""
@@ -181,7 +195,7 @@ class Carrier:
         for _ in range(_OBJECT_PATIENCE):
             answer = self._insist(lambda client: client.PullObject(request))
             if answer.object_available:
-                return bytes(answer.object_content)
+                return answer.object_content
             if not answer.object_found:
                 break
             if self._stop.wait(_OBJECT_WAIT_SECONDS):

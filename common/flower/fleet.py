@@ -24,6 +24,8 @@ from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from wardround.common.flower.releasing import Releasing
+
 STILL_CONNECTED = "still-connected"
 LARGEST_RESPONSE_BYTES = 32 * 2**20  # Flower sends an array in pieces of 5 MB
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 30.0
@@ -89,7 +91,11 @@ class FleetLink:
         self, address: str, node_key: ec.EllipticCurvePrivateKey, context: ssl.SSLContext
     ) -> None:
         self.address = address
-        self._interceptors = (_Version(), NodeAuthHttpInterceptor(node_key, node_key.public_key()))
+        self._interceptors = (
+            Releasing(),
+            _Version(),
+            NodeAuthHttpInterceptor(node_key, node_key.public_key()),
+        )
         self.node_key = node_key.public_key()
         self.open(context)
 

@@ -24,6 +24,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 
 from wardround.common.errors import RunError
 from wardround.common.flower.bells import HELD_HEADER
+from wardround.common.flower.releasing import Releasing
 
 Result = TypeVar("Result")
 _RETRY_SECONDS = 0.2
@@ -64,6 +65,7 @@ def make_client(
         insecure=True,
         root_certificates=None,
         interceptors=[
+            Releasing(),
             _Header(*entrance.header),
             RuntimeVersionHttpInterceptor(component_name="flwr-serverapp"),
             *interceptors,

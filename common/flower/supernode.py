@@ -28,19 +28,15 @@ from flwr.proto.run_pb2 import GetRunRequest
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from wardround.common.flower.carrier import Carrier, StoppedError
+from wardround.common.flower.envelopes import Envelope
 from wardround.common.flower.fleet import STILL_CONNECTED, FleetError, FleetLink, RunEndedError
-from wardround.common.flower.parcels import Envelope
 from wardround.common.key_pair import public_pem
 from wardround.common.private_files import replace_file
 
 # The server counts a site as gone after twice this; Flower's own is 30.
 HEARTBEAT_SECONDS = 15.0
 BEAT_SECONDS = 5.0
-MOST_OBJECTS = 100_000
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 10.0
-_OBJECT_WAIT_SECONDS, _OBJECT_PATIENCE = 0.1, 600
-_PUSHES = 5
-_HEADS_BYTES = 2**20  # what may travel beside the arrays
 _NODE_FILE = "node"
 
 _Result = TypeVar("_Result")
@@ -144,12 +140,14 @@ class SuperNode:
         self._link.close()
 
     def _insist(self, ask: Callable[[FleetHttpClient], _Result]) -> _Result:
-        """Ask until the server answers."""
+        """Ask until the server answers; several threads may, each at its own pace."""
+        failures = 0
         while True:
             try:
                 answer = self._link.call(ask)
             except FleetError as error:
-                self._wait(error.code)
+                self._pause(error.code, failures)
+                failures += 1
                 continue
             self._succeed()
             return answer
@@ -159,10 +157,14 @@ class SuperNode:
         self._heard("")
 
     def _wait(self, code: str) -> None:
-        """Wait before the next try: twice as long each time, and not in step with other sites."""
-        self._heard(code)
-        longest = min(_FIRST_WAIT_SECONDS * 2.0 ** min(self._failures, 10), _LONGEST_WAIT_SECONDS)
+        """Wait before the next try."""
+        self._pause(code, self._failures)
         self._failures += 1
+
+    def _pause(self, code: str, failures: int) -> None:
+        """Wait: twice as long each time, and not in step with other sites."""
+        self._heard(code)
+        longest = min(_FIRST_WAIT_SECONDS * 2.0 ** min(failures, 10), _LONGEST_WAIT_SECONDS)
         if self._stop.wait(longest * random.uniform(0.7, 1.0)):
             raise StoppedError
 

@@ -18,7 +18,8 @@ from wardround.client.post import Post, key_of
 from wardround.client.warm_worker import AbandonedError, WarmWorker
 from wardround.client.worker import Done, Job
 from wardround.common.flower.local import claim_identity
-from wardround.common.flower.parcels import Parcel, write_message
+from wardround.common.flower.parcel_writer import write_message
+from wardround.common.flower.parcels import Parcel
 from wardround.common.flower.unpacking import read_message
 from wardround.common.networks import build_network
 from wardround.common.orders import Order, new_run, pack_order
@@ -157,14 +158,15 @@ def test_another_run_round_or_study_is_another_order(job: Job, post: Post, study
     assert len(keys) == 2 * len(orders)
 
 
-def test_what_was_left_by_a_killed_daemon_is_cleared_but_a_kept_answer_stays(
+def test_what_a_killed_daemon_left_is_cleared_but_a_kept_answer_and_half_an_order_stay(
     post: Post, site: Path
 ) -> None:
     for name in ("order.parcel", "order.part", "passing.parcel", "answer.part", "answer.parcel"):
         (post.folder / name).write_bytes(b"x")
     post.keep_answer("key")
     again = Post(site / "state")
-    assert sorted(path.name for path in again.folder.iterdir()) == ["answer.key", "answer.parcel"]
+    left = sorted(path.name for path in again.folder.iterdir())
+    assert left == ["answer.key", "answer.parcel", "order.part"]
     assert again.has_answer("key")
     assert not again.has_answer("another")
     again.forget_answer("query.introduce")  # which a server that was restarted asks first
@@ -231,3 +233,8 @@ def test_work_is_given_up_when_the_daemon_is_to_end(job: Job, post: Post) -> Non
         began = time.monotonic()
         worker.stop()
         assert time.monotonic() - began < 5
+
+
+def test_a_question_leaves_alone_what_an_interrupted_order_brought(post: Post) -> None:
+    assert post.place_of("query.introduce").with_suffix(".part") != post.order.with_suffix(".part")
+    assert post.place_of("train") == post.place_of("evaluate") == post.order
