@@ -17,10 +17,11 @@ from wardround.client.message_schema import (
     update_bytes,
 )
 from wardround.client.policy import Policy, open_policy
-from wardround.client.policy_rules import DeniedError, Facts, require_allowed
+from wardround.client.policy_rules import TIME_RULE, DeniedError, Facts, require_allowed
 from wardround.client.private_answer import answer_privately
 from wardround.client.session import SiteSession
 from wardround.client.site import KEY_FOLDER, Site, open_site
+from wardround.client.training.time_limit import OvertimeError, TimeLimit
 from wardround.common.audit import AuditLog, Event
 from wardround.common.errors import PolicyError, RunError
 from wardround.common.flower.fingerprint import fingerprint_of
@@ -38,7 +39,6 @@ from wardround.common.update import (
 )
 
 AUDIT_FOLDER = "audit"
-_SECONDS_A_MINUTE = 60
 _MOST_SITES = 4096  # of one process
 
 
@@ -115,8 +115,7 @@ class Door:
         schema, plan = agreed.schemas.update(order), session.bench.privacy
 
         def work(ledger_counter: int = 0) -> RecordDict:
-            update = replace(session.train(order, alone), ledger=ledger_counter)
-            _require_short(update, session.bench.study, agreed.policy)
+            update = replace(_train(session, order, alone, agreed.policy), ledger=ledger_counter)
             content = pack_update(reduce_update(update, session.bench.study, agreed.policy))
             if plan is not None:  # before it is kept; what is not private is checked as it leaves
                 check_message(content, schema, agreed.policy.largest_message_bytes)
@@ -191,15 +190,24 @@ def open_audit_log(folder: Path, durable: bool = True) -> AuditLog:
     return AuditLog(folder / AUDIT_FOLDER, open_key(folder / KEY_FOLDER, durable), durable)
 
 
-def _require_short(update: SiteUpdate, study: Study, policy: Policy) -> None:
-    limit = policy.largest_training_minutes
-    minutes = update.seconds / _SECONDS_A_MINUTE
-    if limit is not None and minutes > limit:
+def _train(session: SiteSession, order: Order, alone: bool, policy: Policy) -> SiteUpdate:
+    """Train for as long as the policy allows.
+
+    Raises:
+        DeniedError: That was too short; nothing leaves, and what was charged stays charged.
+    """
+    minutes = policy.largest_training_minutes
+    limit = TimeLimit.of_minutes(minutes)
+    try:
+        update = session.train(order, alone, limit)
+        limit.check()  # the last batch may have passed it
+    except OvertimeError:
         msg = (
-            f"the round took {minutes:.3g} minutes and the site's policy allows {limit:g}: its "
-            "result stays here. Raise largest_training_minutes, or ask for fewer steps."
+            f"the training was stopped after the {minutes:g} minutes that the site's policy "
+            "allows: nothing of it leaves. Raise largest_training_minutes, or ask for fewer steps."
         )
-        raise DeniedError(msg, ("training minutes",), study.digest)
+        raise DeniedError(msg, (TIME_RULE,), order.digest) from None
+    return update
 
 
 def _event(kind: str, order: Order) -> Event:

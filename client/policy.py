@@ -39,7 +39,7 @@ class Policy(BaseModel):
             patients. "values": each metric as a number of three decimals. "none": not at all.
         largest_message_megabytes: What one message may hold, in 10^6 bytes.
         training_hours: From when to when it may train, in local time; it may cross midnight.
-        largest_training_minutes: What one round may take; a longer one's result stays here.
+        largest_training_minutes: What one round may take; then it is stopped, and nothing leaves.
         approved: Digests of the studies that a person of this hospital has read and approved, or
             "any", which a simulated site alone may say. ``approvals.toml`` adds to them.
         rejected: Digests that a person of this hospital rejected; that wins over an approval.

@@ -178,7 +178,7 @@ def _minutes(policy: Policy, study: Study, facts: Facts) -> _Answer:
     limit = policy.largest_training_minutes
     if limit is None:
         return True, "a round may take as long as it does"
-    return True, f"the result of a round that takes more than {limit:g} minutes stays here"
+    return True, f"a round that takes more than {limit:g} minutes is stopped, and nothing leaves"
 
 
 def _epsilon_within(policy: Policy, study: Study, cap: float, of_what: str) -> _Answer:

@@ -25,7 +25,7 @@ largest_message_megabytes = 1000
 
 # When.
 # training_hours = ["22:00", "06:00"]  # local time; may cross midnight; always if absent
-# largest_training_minutes = 60        # a round; the result of a longer one stays here
+# largest_training_minutes = 60        # a round; a longer one is stopped, and nothing leaves
 
 # The studies that were read and approved, by digest ('wardround study check STUDY').
 # Nothing is approved until it stands here.

@@ -21,6 +21,7 @@ from wardround.client.training.objective import LocalStart, Loss, Objective, pre
 from wardround.client.training.objectives import build_objective, personal_model
 from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.span import Span
+from wardround.client.training.time_limit import UNLIMITED, TimeLimit
 from wardround.client.workbench import PERSONAL, Workbench
 from wardround.common.compression import CompressionOptions, compress, update_of
 from wardround.common.errors import RunError
@@ -69,7 +70,7 @@ class SiteSession:
             self.bench.fingerprint,
         )
 
-    def train(self, order: Order, alone: bool = False) -> SiteUpdate:
+    def train(self, order: Order, alone: bool = False, limit: TimeLimit = UNLIMITED) -> SiteUpdate:
         """Evaluate the received model on the validation patients, then train it.
 
         In a private study nothing is evaluated, and every training is another draw of the noise:
@@ -78,10 +79,14 @@ class SiteSession:
         Args:
             alone: Whether the site trains without others (a baseline): its optimiser then keeps
                 its momentum from round to round, as it would in an ordinary training.
+            limit: Until when it has to be over.
+
+        Raises:
+            OvertimeError: It was not.
         """
         started = time.perf_counter()
         self._check(order)
-        start = self._start(order)
+        start = replace(self._start(order), limit=limit)
         private = self.bench.privacy is not None
         metrics = self._validate(start) if order.validate and not private else None
         write_parameters(self.bench.network, start.parameters)

@@ -69,6 +69,7 @@ def train_privately(
     Raises:
         RunError: Something in the start would tell of the patients past the noise.
         DataError: The images have different sizes, or one cannot be read.
+        OvertimeError: The start's time limit has passed.
     """
     loss = checked_loss(start, plan)
     device, randomness = next(start.network.parameters()).device, Randomness()
@@ -78,8 +79,9 @@ def train_privately(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         seed_dropout(randomness.seed(), device)
         for done in range(plan.steps):
+            start.limit.check()
             drawn = sampler.draw(plan.sampling_rate)
-            batches = sampler.batches(drawn, computation.microbatch, device)
+            batches = start.limit.each(sampler.batches(drawn, computation.microbatch, device))
             total = _sum(start.network, batches, loss, plan.clip_norm, computation)
             _write_gradients(start.network, noised_mean(total, plan, randomness))
             _advance(start, optimiser, objective, done)

@@ -39,6 +39,7 @@ def train_locally(
 
     Raises:
         RunError: The loss is no longer a number.
+        OvertimeError: The start's time limit has passed.
     """
     network, loss, training, span = start.network, start.loss, start.training, start.span
     device = next(network.parameters()).device
@@ -47,7 +48,7 @@ def train_locally(
     network.train()
     total = torch.zeros((), device=device)
     done = 0
-    for batch in batches:
+    for batch in start.limit.each(batches):
         rate = learning_rate_at(training, span.at(done))
         for group in optimiser.param_groups:
             group["lr"] = rate

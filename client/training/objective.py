@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.training.span import Span
+from wardround.client.training.time_limit import UNLIMITED, TimeLimit
 from wardround.common.parameters import Parameters
 from wardround.common.sharing import Layout
 from wardround.common.strategy import StrategyPlan
@@ -42,6 +43,7 @@ class LocalStart:
         extras: What the order carried beside the model.
         memory: What the site kept from its last round; empty in its first.
         loss: The study's loss.
+        limit: Until when it has to be over.
     """
 
     network: nn.Module
@@ -53,6 +55,7 @@ class LocalStart:
     training: TrainingSection
     span: Span
     loss: Loss
+    limit: TimeLimit = UNLIMITED
 
     def shared_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the trained parameters that all sites share, each once."""

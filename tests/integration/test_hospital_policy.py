@@ -1,10 +1,12 @@
 """Sites with a hospital's own policy in whole runs: what they refuse, say, and write down."""
 
+import itertools
 import os
 import random
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,9 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from wardround.client import door as door_module
 from wardround.client.app import app, close_sessions, open_session
 from wardround.client.policy import POLICY_FILE
+from wardround.client.privacy.ledger_entries import Admitted, Opened, Reserved
+from wardround.client.privacy.ledger_file import read_ledger
+from wardround.client.training import time_limit
 from wardround.common.audit_check import Entry, read_log, verify_log
 from wardround.common.errors import DataError
 from wardround.common.flower.local import claim_identity, stamp
@@ -72,24 +77,24 @@ def write_policy(folder: Path, **changes: str) -> None:
     os.utime(path, ns=(seen + 10**9, seen + 10**9))
 
 
-def context_of(folder: Path) -> Context:
+def context_of(folder: Path, study: Study = STUDY) -> Context:
     config: dict[str, Any] = {"site": str(folder), "device": "cpu", "explain-refusals": True}
-    return Context(1, 7, config, RecordDict(), {"study": STUDY.to_json()}, 1)
+    return Context(1, 7, config, RecordDict(), {"study": study.to_json()}, 1)
 
 
-def ask(folder: Path, kind: str, order: Order | None = None) -> RecordDict:
+def ask(folder: Path, kind: str, order: Order | None = None, study: Study = STUDY) -> RecordDict:
     claim_identity(1)
     content = RecordDict({"order": ConfigRecord()}) if order is None else pack_order(order)
     message = Message(content, 7, kind)
     stamp(message, "message-1")
-    answer = app(message, context_of(folder))
+    answer = app(message, context_of(folder, study))
     assert not answer.has_error()
     return answer.content
 
 
-def order_for(folder: Path, number: int = 1) -> Order:
-    network = open_session(context_of(folder)).bench.network
-    return Order(STUDY.digest, new_run(), number, read_parameters(network))
+def order_for(folder: Path, number: int = 1, study: Study = STUDY) -> Order:
+    network = open_session(context_of(folder, study)).bench.network
+    return Order(study.digest, new_run(), number, read_parameters(network))
 
 
 def refusal_of(content: RecordDict) -> tuple[str, str, str]:
@@ -162,10 +167,29 @@ def test_a_site_trains_in_its_hours_only_and_evaluates_at_any(
     assert unpack_refusal(ask(folder, TRAIN, order_for(folder))) is None
 
 
-def test_what_took_longer_than_allowed_stays_at_the_site(tmp_path: Path) -> None:
-    folder = write_site(tmp_path / "north", largest_training_minutes="0.0000001")
-    assert refusal_of(ask(folder, TRAIN, order_for(folder)))[1] == "time"
+@pytest.mark.parametrize("mode", ["none", "patient"])
+def test_a_training_in_flight_is_stopped_when_its_time_is_over_and_nothing_leaves(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = STUDY.model_dump(exclude_defaults=True)
+    content["training"] = {**content["training"], "local_steps": 200}
+    if mode == "patient":
+        privacy = {"mode": mode, "noise_multiplier": 9.0, "sampling_rate": 0.1}
+        content["privacy"] = {**privacy, "expected_patients": 30}
+    study = parse_study(content)
+    folder = write_site(
+        tmp_path / "north", approved=f'["{study.digest}"]', largest_training_minutes="0.1"
+    )
+    order, looks = order_for(folder, study=study), itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: float(next(looks)))  # a second between two looks
+    monkeypatch.setattr(time_limit, "time", clock)
+    assert refusal_of(ask(folder, TRAIN, order, study))[1] == "time"
+    assert next(looks) == 8, "it looks before each batch, and stops after the sixth second"
     assert said_by(folder) == [("refusal", "deny: training minutes")]
+    if mode == "patient":
+        facts = [type(entry.fact) for entry in read_ledger(folder).entries]
+        assert facts == [Opened, Admitted, Reserved], "it stays charged"
+        assert not list((folder / "outbox").glob("*"))
 
 
 def test_a_small_cohort_and_a_large_message_are_refused(tmp_path: Path) -> None:
