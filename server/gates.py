@@ -15,7 +15,8 @@ from collections.abc import Callable
 from wardround.common.enrolment import PREFIX as ENROLMENT
 from wardround.common.errors import RunError
 from wardround.common.flower.calls import FLEET, START, TASK
-from wardround.common.flower.link_state import LinkState, Roll
+from wardround.common.flower.link_state import LinkState
+from wardround.common.flower.node_ids import Roll
 from wardround.common.flower.superlink import (
     NODE_KEY_HEADER,
     AsgiApp,

@@ -4,15 +4,14 @@ Flower's own in-memory state, with these differences. A node is whom the roll of
 its number follows from its key, so that a site goes on when the link was restarted. A message that
 a site took and lost (killed, or cut off before it had all) is reported lost or handed out again,
 never silently gone. An answer that has arrived is kept though its site has left since; what is half
-there is not shown. What is done with is removed: a run of a thousand rounds needs no more memory
-than one.
+there is not shown, and kept for the site's next try. What is done with is removed: a run of a
+thousand rounds needs no more memory than one.
 
 Written against Flower 1.41; ``tests/unit/test_flower_superlink.py`` holds the contract.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from datetime import UTC, datetime
 
 from flwr.app import Message
 from flwr.common.constant import (
@@ -37,23 +36,12 @@ from flwr.supercore.run import RunStatus
 from flwr.superlink.federation import NoOpFederationManager
 
 from wardround.common.flower.bundle import RUN_KEY
+from wardround.common.flower.halves import Halves
+from wardround.common.flower.node_ids import Roll, node_id_of
 from wardround.common.flower.object_spool import ObjectSpool
 
 _SPARE_PARTS, _PARTS_A_PART = 256, 4  # how many an answer may have, for those of its order
-_RESERVED_IDS = 2  # 0 and 1 are Flower's own
-
-
-class Roll(Protocol):
-    """Who may connect."""
-
-    def site_of(self, node_key: bytes) -> str | None:
-        """Return the site that a node key (PEM) belongs to, None if it is nobody's."""
-
-
-def node_id_of(node_key: bytes) -> int:
-    """Return a node's number: it follows from the key, so that it outlives a restart."""
-    number = int.from_bytes(hashlib.sha256(b"wardround node id\n" + node_key).digest()[:8])
-    return number if number >= _RESERVED_IDS else number + _RESERVED_IDS
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class LinkState(InMemoryLinkState):
@@ -70,6 +58,7 @@ class LinkState(InMemoryLinkState):
     ) -> None:
         super().__init__(NoOpFederationManager(), spool)
         self._roll, self._spool, self._ring = roll, spool, ring
+        self._halves = Halves(spool)
         self._lost: set[str] = set()  # orders that their sites took and will not answer
         self._parts: dict[str, int] = {}  # of each order
         self._open: dict[str, set[int]] = {}  # whom the messages of a push session are for
@@ -178,11 +167,27 @@ class LinkState(InMemoryLinkState):
                 return False, []
             if not asked:
                 self._parts[metadata.message_id] = parts
+            else:
+                self._halves.replace(metadata.run_id, metadata.src_node_id, metadata.message_id)
             receiver = metadata.run_id if asked else metadata.dst_node_id
             self._open.setdefault(session_id, set()).add(receiver)
             if not missing:
                 self._ring(receiver)
             return True, missing
+
+    def start_session(self, run_id: int) -> str:
+        """Begin to take objects; it ends when they are there, or with its run.
+
+        Flower's own ends after three silent minutes, and takes what has come with it.
+        """
+        session_id: str = super().start_session(run_id)
+        self._keep_open(session_id)
+        return session_id
+
+    def _keep_open(self, session_id: str) -> None:
+        session = self._object_push_sessions.get(session_id)
+        if session is not None:
+            session.expires_at = _NEVER
 
     def store_object(
         self, run_id: int, session_id: str, object_id: str, object_content: bytes
@@ -190,6 +195,7 @@ class LinkState(InMemoryLinkState):
         """Store a part of a message; the locks are taken in one order everywhere."""
         with self.lock:
             stored = super().store_object(run_id, session_id, object_id, object_content)
+            self._keep_open(session_id)
             if session_id not in self._object_push_sessions:
                 for receiver in self._open.pop(session_id, ()):
                     self._ring(receiver)
@@ -263,7 +269,19 @@ class LinkState(InMemoryLinkState):
                 self._parts.pop(order_id, None)
                 if order_id in self.message_ins_store:
                     self.object_store.delete(order_id)
+                self._keep_half(order_id)
             super().delete_messages(message_ins_ids)
+
+    def _keep_half(self, order_id: str) -> None:
+        answer_id = self.message_ins_id_to_message_res_id.get(order_id, "")
+        answer = self.message_res_store.get(answer_id)
+        if answer is not None and not answer.metadata.delivered_at:
+            self._halves.keep(answer.metadata.run_id, answer.metadata.src_node_id, answer_id)
+
+    def cleanup_run(self, run_id: int) -> None:
+        """Remove all that a run left."""
+        super().cleanup_run(run_id)
+        self._halves.forget(run_id)
 
     def create_run(self, *arguments: object, **named: object) -> int:
         """Start a run; one of the same name that is still going ends."""

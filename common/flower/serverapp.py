@@ -24,6 +24,7 @@ from flwr.proto.control_pb2 import StartRunRequest
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
     GetNodesRequest,
+    PullAppMessagesRequest,
     PullTaskInputRequest,
     PushTaskOutputRequest,
     SendTaskHeartbeatRequest,
@@ -45,6 +46,7 @@ from wardround.common.flower.link_client import (
     Persistence,
     make_client,
 )
+from wardround.common.flower.study_post import StudyPost
 
 __all__ = ["Entrance", "LinkGrid", "LinkLostError", "open_run"]
 _LOOK_SECONDS = 0.2
@@ -80,7 +82,9 @@ class LinkGrid(HttpGrid):
         """
         asked = list(message_ids)
         self._holding.is_wanted, self._asked = asked == self._asked, asked
-        return super().pull_messages(asked)
+        answer = self._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=asked))
+        pairs = zip(answer.messages_list, answer.message_object_trees, strict=True)
+        return [self._post.pull(outline, tree) for outline, tree in pairs]
 
     def site_names(self) -> dict[int, str]:
         """Return the connected sites by node, under the names that the server has for them."""
@@ -121,6 +125,13 @@ class LinkGrid(HttpGrid):
         with suppress(httpx.HTTPError, LinkLostError, RunError):
             self._runtime_client.PushTaskOutput(PushTaskOutputRequest(sub_status=status))
         self.close()
+
+    @property
+    def _post(self) -> StudyPost:
+        return StudyPost(self._runtime_client, self.node, self.run.run_id)
+
+    def _try_push_messages(self, run_id: int, messages: Iterable[Message]) -> list[str]:
+        return self._post.push(list(messages))
 
     def _connect(self) -> None:
         self._client = make_client(

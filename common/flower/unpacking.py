@@ -8,9 +8,9 @@ from pathlib import Path
 
 from flwr.app import Message
 from flwr.supercore.inflatable.inflatable_object import get_object_head_values_from_object_content
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 from wardround.common.errors import ModelError
+from wardround.common.flower.assembly import UNREADABLE, assemble
 from wardround.common.flower.parcels import Parcel
 
 _CHUNK_HEAD = b"ArrayChunk "
@@ -33,8 +33,8 @@ def read_message(path: Path, limit: int) -> Message:
             if size > limit:
                 msg = f"the message holds {size / 1e6:.3g} MB, and {limit / 1e6:g} MB are allowed."
                 raise ModelError(msg)
-            found = inflate_object_from_contents(root, _Contents(parcel))
-        except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+            found = assemble(root, parcel.content)
+        except UNREADABLE as error:
             msg = f"the message cannot be read ({type(error).__name__}): update wardround."
             raise ModelError(msg) from None
     if not isinstance(found, Message):
@@ -42,20 +42,6 @@ def read_message(path: Path, limit: int) -> Message:
         raise ModelError(msg)
     found.metadata.__dict__["_message_id"] = root  # a message does not travel with its own id
     return found
-
-
-class _Contents(dict[str, bytes]):
-    """The objects of a parcel as Flower's inflation takes them: read one by one, never kept."""
-
-    def __init__(self, parcel: Parcel) -> None:
-        super().__init__()
-        self._parcel = parcel
-
-    def __missing__(self, object_id: str) -> bytes:
-        return self._parcel.content(object_id)
-
-    def __delitem__(self, object_id: str) -> None:
-        """Nothing is kept, so nothing goes."""
 
 
 class _Sizes:
