@@ -39,6 +39,7 @@ from wardround.common.flower.bundle import RUN_KEY
 from wardround.common.flower.halves import Halves
 from wardround.common.flower.node_ids import Roll, node_id_of
 from wardround.common.flower.object_spool import ObjectSpool
+from wardround.common.flower.size_rule import SizeRule, refused_answer
 
 _SPARE_PARTS, _PARTS_A_PART = 256, 4  # how many an answer may have, for those of its order
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -59,6 +60,7 @@ class LinkState(InMemoryLinkState):
         super().__init__(NoOpFederationManager(), spool)
         self._roll, self._spool, self._ring = roll, spool, ring
         self._halves = Halves(spool)
+        self._size_rule = SizeRule(spool)
         self._lost: set[str] = set()  # orders that their sites took and will not answer
         self._parts: dict[str, int] = {}  # of each order
         self._open: dict[str, set[int]] = {}  # whom the messages of a push session are for
@@ -133,6 +135,7 @@ class LinkState(InMemoryLinkState):
             ][:limit]
             for order in waiting:
                 order.metadata.delivered_at = now().isoformat()
+                self._size_rule.note_order(order.metadata.message_id)
             return waiting
 
     def _take_back(self, node_id: int) -> None:
@@ -236,7 +239,10 @@ class LinkState(InMemoryLinkState):
         if order is None:
             return self._generated(create_message_error_unavailable_ins_message(order_id, run_id))
         if self._has_whole_answer(order_id):
-            answer = self.message_res_store[self.message_ins_id_to_message_res_id[order_id]]
+            answer_id = self.message_ins_id_to_message_res_id[order_id]
+            if self._size_rule.refuses(order_id, answer_id):
+                return self._generated(refused_answer(order))
+            answer = self.message_res_store[answer_id]
             answer.metadata.delivered_at = now().isoformat()
             return answer
         node = self.nodes.get(order.metadata.dst_node_id)
@@ -267,6 +273,7 @@ class LinkState(InMemoryLinkState):
             for order_id in message_ins_ids:
                 self._lost.discard(order_id)
                 self._parts.pop(order_id, None)
+                self._size_rule.forget(order_id)
                 if order_id in self.message_ins_store:
                     self.object_store.delete(order_id)
                 self._keep_half(order_id)

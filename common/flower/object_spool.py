@@ -61,12 +61,51 @@ class ObjectSpool(InMemoryObjectStore):
             entry = self.store.get(object_id)
             return entry is not None and entry.is_available
 
+    def length(self, object_id: str) -> int:
+        """Return the bytes of an object that has come.
+
+        Raises:
+            LookupError: It has not.
+        """
+        with self.lock_store:
+            content = self._come(object_id)
+            return self._place(object_id).stat().st_size if content is _ON_DISK else len(content)
+
+    def begins_with(self, object_id: str, prefix: bytes) -> bool:
+        """Whether an object that has come begins with these bytes; it is not read for that.
+
+        Raises:
+            LookupError: It has not.
+        """
+        with self.lock_store:
+            content = self._come(object_id)
+            if content is not _ON_DISK:
+                return content.startswith(prefix)
+            with self._place(object_id).open("rb") as stream:
+                return stream.read(len(prefix)) == prefix
+
+    def content(self, object_id: str) -> bytes:
+        """Return an object that has come.
+
+        Raises:
+            LookupError: It has not.
+        """
+        with self.lock_store:
+            content = self._come(object_id)
+            return self._place(object_id).read_bytes() if content is _ON_DISK else content
+
     def delete(self, object_id: str) -> None:
         """Remove an object, and of its parts those that nothing else is made of."""
         with self.lock_store:
             super().delete(object_id)
             if object_id not in self.store:
                 self._place(object_id).unlink(missing_ok=True)
+
+    def _come(self, object_id: str) -> bytes:
+        entry = self.store[object_id]
+        if not entry.is_available:
+            raise KeyError(object_id)
+        return entry.content
 
     def _place(self, object_id: str) -> Path:
         return self._folder / object_id
