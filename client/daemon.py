@@ -100,13 +100,14 @@ class SiteDaemon:
         self._stop = stop
         self._post = Post(site.state_folder)
         self._node = SuperNode(link, self._post.folder, stop.event, self._hear)
-        self._certificate = CertificateWatch(site.folder)
+        self._certificate = CertificateWatch(site.folder, self._connect_anew, board.trouble)
         self._studies: dict[int, str] = {}
         self._trouble = ""
 
     def run(self) -> None:
         """Work until told to stop."""
         idle = _SHORTEST_POLL_SECONDS
+        self._certificate.start(self._stop.event)
         try:
             while not self._stop.event.is_set():
                 self._board.note_worker(self._worker.process_id, self._worker.starts)
@@ -115,7 +116,7 @@ class SiteDaemon:
                     self._take(envelope)
                     idle = _SHORTEST_POLL_SECONDS
                     continue
-                self._look_after()
+                self._worker.revive()
                 if time.monotonic() - asked < _HELD_SECONDS:
                     self._stop.event.wait(idle)
                     idle = min(idle * 1.2, _LONGEST_POLL_SECONDS)
@@ -125,11 +126,9 @@ class SiteDaemon:
             self._node.leave()
             logger.info("left the server")
 
-    def _look_after(self) -> None:
-        """Do what need not be done while there is work."""
-        self._worker.revive()
-        if self._certificate.has_changed(self._board.trouble):
-            self._link.open(make_client_context(load_site_tls(self._site.folder)))
+    def _connect_anew(self) -> None:
+        """Show the certificate that lies there now, from the next call on."""
+        self._link.open(make_client_context(load_site_tls(self._site.folder)))
 
     def _take(self, envelope: Envelope) -> None:
         """Answer a message; whatever goes wrong on the way is the server's to know in a word."""
@@ -155,9 +154,6 @@ class SiteDaemon:
             tell(envelope)
         except (RunEndedError, LostError):
             return
-
-    def _fail(self, envelope: Envelope) -> None:
-        self._node.carrier.fail(envelope, "internal")
 
     def _answer(self, envelope: Envelope) -> None:
         study = self._study_of(envelope.run_id)

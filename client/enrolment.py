@@ -1,11 +1,7 @@
 """Joining a server, and renewing the certificate: the private keys never leave the site folder."""
 
-import fcntl
 import hmac
-import os
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,11 +44,11 @@ from wardround.common.key_pair import (
     private_pem,
     public_pem,
     read_certificate,
+    renewing_alone,
 )
 from wardround.common.private_files import replace_file, write_new
 
 _ATTEMPTS = 3  # to hear the answer to a request that may have reached the server
-_LOCK_FILE = ".renewal.lock"
 
 
 def join(token: JoinToken, folder: Path, again: bool = False) -> x509.Certificate:
@@ -93,7 +89,7 @@ def renew(folder: Path) -> x509.Certificate:
     """
     tls = load_site_tls(folder)
     name = open_site(folder).name
-    with _alone(tls.key_path.parent):
+    with renewing_alone(tls.key_path.parent):
         key = make_tls_key()
         waiting = next_key_path(tls.key_path)
         try:
@@ -112,8 +108,7 @@ def renew(folder: Path) -> x509.Certificate:
 def renew_if_due(site_folder: Path) -> bool:
     """Renew the certificate if less than a third of its life is left; True if it was.
 
-    The daemon calls this every hour or so, and connects anew with :func:`load_site_tls` when it
-    returns True; a failure is to be logged and tried again, since the old certificate still works.
+    A failure is to be logged and tried again: the old certificate still works.
 
     Raises:
         InputError: As :func:`renew`.
@@ -219,17 +214,3 @@ def _install(skeleton: Skeleton, certificate: x509.Certificate, ca: x509.Certifi
             "site and gives you a new token."
         )
         raise RunError(msg) from None
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the right to renew, so that two renewals do not mix their keys."""
-    descriptor = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        msg = "another renewal of this site is under way: wait for it."
-        raise InputError(msg) from None
-    finally:
-        os.close(descriptor)

@@ -2,9 +2,14 @@
 
 The new key is written first, beside the old one, as ``tls.key.next``. Then the certificate takes
 the old one's place, and last the key. A process killed in between leaves a certificate that fits
-the key beside it: :func:`mend_pair` finishes the step.
+the key beside it: :func:`mend_pair` finishes the step. Who reads the pair meanwhile may finish it
+too; who renews it does so alone.
 """
 
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -22,13 +27,32 @@ from wardround.common.disk import flush
 from wardround.common.errors import InputError
 from wardround.common.private_files import READABLE, check_private, replace_file
 
-Curve = type[ec.SECP256R1] | type[ec.SECP384R1]
+_LOCK_FILE = ".renewal.lock"
 _RENEWED_BELOW = 1 / 3  # of a certificate's lifetime is left
 
 
 def next_key_path(key_path: Path) -> Path:
     """Return where the key of a renewal waits for its certificate."""
     return key_path.with_name(f"{key_path.name}.next")
+
+
+@contextmanager
+def renewing_alone(folder: Path) -> Iterator[None]:
+    """Hold the right to renew the pair of a folder, so that two renewals do not mix their keys.
+
+    Raises:
+        InputError: Another renewal holds it.
+        OSError: The folder cannot be written.
+    """
+    descriptor = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        msg = f"another renewal is under way in {folder}: wait for it."
+        raise InputError(msg) from None
+    finally:
+        os.close(descriptor)
 
 
 def finish_pair(key_path: Path, certificate_path: Path, certificate: bytes) -> None:
@@ -38,7 +62,8 @@ def finish_pair(key_path: Path, certificate_path: Path, certificate: bytes) -> N
         OSError: The disk is full, say; :func:`mend_pair` goes on from there.
     """
     replace_file(certificate_path, certificate, READABLE)
-    next_key_path(key_path).replace(key_path)
+    with suppress(FileNotFoundError):  # who read the pair in between has put it in its place
+        next_key_path(key_path).replace(key_path)
     flush(key_path.parent)
 
 
@@ -50,7 +75,8 @@ def mend_pair(key_path: Path, certificate_path: Path) -> x509.Certificate:
     """
     certificate, waiting = read_certificate(certificate_path), next_key_path(key_path)
     if waiting.exists() and _fits(waiting, certificate):
-        waiting.replace(key_path)
+        with suppress(FileNotFoundError):  # who renews it has put it in its place
+            waiting.replace(key_path)
     if not _fits(key_path, certificate):
         msg = (
             f"{certificate_path} is not the certificate of the key {key_path}: "

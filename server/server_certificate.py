@@ -1,5 +1,7 @@
 """The server's own certificate: made, renewed without a new CA, and loaded for TLS."""
 
+import logging
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,19 +10,22 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from wardround.common.errors import InputError
+from wardround.common.errors import InputError, WardroundError
 from wardround.common.key_pair import (
     finish_pair,
     is_renewal_due,
     mend_pair,
     next_key_path,
     private_pem,
+    renewing_alone,
 )
 from wardround.common.private_files import replace_file
 from wardround.server.pki import CA_CERTIFICATE, CA_FOLDER, SERVER, open_authority
 from wardround.server.settings import open_server
 
 SERVER_KEY, SERVER_CERTIFICATE = "server.key", "server.crt"
+logger = logging.getLogger(__name__)
+_LOOK_SECONDS, _AGAIN_SECONDS = 60.0, 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +64,21 @@ def load_server_tls(folder: Path) -> ServerTls:
 def renew_server_certificate(folder: Path) -> x509.Certificate:
     """Make a new key and certificate for the server; sites notice nothing.
 
-    The names are those of ``server.toml``. A server that runs takes the new certificate when it is
-    started again; the old one stays valid until it expires.
+    The names are those of ``server.toml``. A server that runs shows the new certificate to whoever
+    connects from a few seconds later on; connections that are open stay open.
 
     Raises:
-        InputError: The folder is no server folder, or its CA cannot be used.
+        InputError: The folder is no server folder, its CA cannot be used, or another renewal runs.
         OSError: The files cannot be written; the old ones stay.
     """
     settings = open_server(folder).settings
     key = ec.generate_private_key(ec.SECP256R1())
     life, names = timedelta(days=settings.server_certificate_days), settings.public_names
     certificate = open_authority(folder).issue(SERVER, names[0][:64], key.public_key(), life, names)
-    path = folder / CA_FOLDER / SERVER_KEY
-    replace_file(next_key_path(path), private_pem(key))
-    content = certificate.public_bytes(Encoding.PEM)
-    finish_pair(path, folder / CA_FOLDER / SERVER_CERTIFICATE, content)
+    path, content = folder / CA_FOLDER / SERVER_KEY, certificate.public_bytes(Encoding.PEM)
+    with renewing_alone(folder / CA_FOLDER):
+        replace_file(next_key_path(path), private_pem(key))
+        finish_pair(path, folder / CA_FOLDER / SERVER_CERTIFICATE, content)
     return certificate
 
 
@@ -90,3 +95,23 @@ def renew_server_if_due(folder: Path) -> bool:
         return False
     renew_server_certificate(folder)
     return True
+
+
+class CertificateWatch:
+    """Has the certificate of a server that runs renewed in time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._next = time.monotonic()
+
+    def look(self) -> None:
+        """Renew what is due; it may be called as often as one likes, and a failure is logged."""
+        if time.monotonic() < self._next:
+            return
+        try:
+            self._next = time.monotonic() + _LOOK_SECONDS
+            if renew_server_if_due(self._folder):
+                logger.info("the server's certificate was renewed")
+        except (WardroundError, OSError) as error:  # the old one still works
+            self._next = time.monotonic() + _AGAIN_SECONDS
+            logger.error("the server's certificate was not renewed: %s", error)

@@ -9,7 +9,7 @@ from threading import Event
 
 from wardround.server.control import operators_served
 from wardround.server.queue import StudyQueue
-from wardround.server.server_certificate import load_server_tls
+from wardround.server.server_certificate import CertificateWatch, load_server_tls
 from wardround.server.settings import open_server
 from wardround.server.supervisor import Supervisor, hold_server
 
@@ -18,7 +18,8 @@ def serve(folder: Path, operators: str = "", tell: Callable[[str], None] = lambd
     """Serve a server folder until SIGTERM or SIGINT, then end all that was started.
 
     Args:
-        operators: "host:port" on which operators with certificates are answered too.
+        operators: "host:port" on which operators with certificates are answered too; "" for what
+            ``server.toml`` says.
         tell: Is told once operators are answered, and where sites will be.
 
     Raises:
@@ -26,16 +27,15 @@ def serve(folder: Path, operators: str = "", tell: Callable[[str], None] = lambd
         RunError: Another server works there, the link cannot start, or the disk cannot be used.
     """
     server = open_server(folder)
-    load_server_tls(server.folder)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     queue = StudyQueue(server.folder, server.settings.parallel_studies)
-    with (
-        hold_server(server.folder),
-        _told_to_stop() as stopped,
-        operators_served(server.folder, operators),
-    ):
-        tell(server.settings.address)
-        Supervisor(server.folder, queue).run(stopped)
+    with hold_server(server.folder), _told_to_stop() as stopped:
+        certificate = CertificateWatch(server.folder)
+        certificate.look()  # it may have expired while the server did not run
+        load_server_tls(server.folder)
+        with operators_served(server.folder, operators or server.settings.operators):
+            tell(server.settings.address)
+            Supervisor(server.folder, queue, certificate.look).run(stopped)
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def start(
         str,
         typer.Option(
             metavar="HOST:PORT",
-            help="Answer operators with certificates here too; else only on this machine.",
+            help="Answer operators with certificates here too; else as server.toml says.",
             show_default=False,
         ),
     ] = "",

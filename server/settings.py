@@ -13,6 +13,7 @@ from wardround.common.study_sections import Name
 
 SERVER_FILE = "server.toml"
 PublicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?$")]
+OperatorAddress = Annotated[str, Field(pattern=r"^([^\s/]{1,253}:[0-9]{1,5})?$")]
 Days = Annotated[float, Field(gt=0, le=3650)]
 
 
@@ -25,6 +26,8 @@ class ServerFile(BaseModel):
         public_names: Host names or addresses under which sites reach the server; all stand in its
             certificate, and the first in each invitation.
         parallel_studies: How many studies run at a time.
+        operators: "host:port" on which operators with certificates are answered; "" for nowhere
+            but on the server's own machine.
         approval_timeout_seconds: How long a study waits for its sites to approve it.
         first_deadline_seconds: How long a round waits for an answer where the study sets no
             deadline: until a round is complete, and at most.
@@ -40,6 +43,7 @@ class ServerFile(BaseModel):
     host: str = "0.0.0.0"
     port: Annotated[int, Field(ge=1, le=65535)] = 8443
     public_names: Annotated[tuple[PublicName, ...], Field(min_length=1)]
+    operators: OperatorAddress = ""
     parallel_studies: Annotated[int, Field(ge=1, le=64)] = 1
     approval_timeout_seconds: Annotated[float, Field(gt=0)] = 86_400.0
     first_deadline_seconds: Annotated[float, Field(gt=0)] = 14_400.0

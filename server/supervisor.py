@@ -96,9 +96,15 @@ class _Study:
 class Supervisor:
     """Works until it is told to stop; its thread is the one that its children end with."""
 
-    def __init__(self, folder: Path, queue: Queue) -> None:
-        """Prepare to work on a server folder that :func:`hold_server` holds."""
-        self._folder, self._queue = folder, queue
+    def __init__(
+        self, folder: Path, queue: Queue, look_after: Callable[[], None] = lambda: None
+    ) -> None:
+        """Prepare to work on a server folder that :func:`hold_server` holds.
+
+        Args:
+            look_after: Is called again and again, for what is due now and then.
+        """
+        self._folder, self._queue, self._look_after = folder, queue, look_after
         self._link: Child | None = None
         self._link_pause = Pause()
         self._has_served = False
@@ -119,6 +125,7 @@ class Supervisor:
                     self._keep_study(study)
                 if time.monotonic() - self._looked_at >= _LOOK_SECONDS:
                     self._look_at_queue()
+                self._look_after()
                 time.sleep(_TICK_SECONDS)
         finally:
             self._end_all()

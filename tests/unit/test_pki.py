@@ -3,7 +3,10 @@
 import base64
 import os
 import subprocess
+import threading
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from cryptography.x509.oid import NameOID
 from wardround.client.site_keys import signing_request
 from wardround.common.errors import InputError
 from wardround.common.key_pair import mend_pair, next_key_path, private_pem, read_private_key
+from wardround.server import server_certificate
 from wardround.server.installation import init_server
 from wardround.server.pki import (
     INVITATION,
@@ -29,6 +33,7 @@ from wardround.server.pki import (
     read_request,
 )
 from wardround.server.server_certificate import (
+    CertificateWatch,
     load_server_tls,
     renew_server_certificate,
     renew_server_if_due,
@@ -65,6 +70,7 @@ def test_keys_are_their_owners_alone_even_with_an_open_umask(tmp_path: Path) -> 
         os.umask(before)
     ca = tmp_path / "server" / "ca"
     assert {path.name: path.stat().st_mode & 0o777 for path in ca.iterdir()} == {
+        ".renewal.lock": 0o600,
         "ca.key": 0o600,
         "server.key": 0o600,
         "ca.crt": 0o644,
@@ -238,15 +244,97 @@ def test_a_renewed_server_keeps_its_authority_and_gets_a_new_key(folder: Path) -
     assert read_private_key(load_server_tls(folder).key_path).public_key() != old
 
 
-def test_a_certificate_near_its_end_is_renewed(folder: Path) -> None:
+def let_it_become_due(folder: Path) -> None:
+    """Make a certificate of 20 minutes that began an hour ago: a third is not left."""
     settings = folder / "server.toml"
     text = settings.read_text()
     short = text.replace("server_certificate_days = 365.0", f"server_certificate_days = {1 / 72}")
     settings.write_text(short)
-    renew_server_certificate(folder)  # 20 minutes, of a life that began an hour ago
+    renew_server_certificate(folder)
     settings.write_text(text)
+
+
+def left(folder: Path) -> timedelta:
+    return load_server_tls(folder).expires - datetime.now(UTC)
+
+
+def test_a_certificate_near_its_end_is_renewed(folder: Path) -> None:
+    let_it_become_due(folder)
+    assert left(folder) < timedelta(minutes=21)
     assert renew_server_if_due(folder)
-    assert load_server_tls(folder).expires - datetime.now(UTC) > timedelta(days=364)
+    assert left(folder) > timedelta(days=364)
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until it is set."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_a_server_that_runs_looks_again_and_again_whether_renewal_is_due(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(server_certificate, "time", clock)
+    watch = CertificateWatch(folder)
+    watch.look()
+    let_it_become_due(folder)
+    watch.look()
+    assert left(folder) < timedelta(minutes=21)  # it has just looked
+    clock.now += 61
+    watch.look()
+    assert left(folder) > timedelta(days=364)
+
+
+def test_a_renewal_that_fails_is_logged_once_an_hour_and_the_old_certificate_stays(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(server_certificate, "time", clock)
+    let_it_become_due(folder)
+    key = folder / "ca" / "ca.key"
+    key.rename(key.with_suffix(".away"))
+    watch = CertificateWatch(folder)
+    for _ in range(120):
+        clock.now += 30
+        watch.look()
+    assert caplog.text.count("was not renewed") == 1
+    assert left(folder) < timedelta(minutes=21)
+    key.with_suffix(".away").rename(key)
+    clock.now += 3600
+    watch.look()
+    assert left(folder) > timedelta(days=364)
+
+
+def test_renewals_at_the_same_time_leave_a_key_and_its_own_certificate(folder: Path) -> None:
+    said: list[str] = []
+
+    def renew() -> None:
+        for _ in range(20):
+            try:
+                renew_server_certificate(folder)
+                said.append("renewed")
+            except InputError as error:
+                said.append(str(error).partition(" in ")[0])
+
+    def read() -> None:
+        while any(thread.is_alive() for thread in renewing):
+            with suppress(InputError):  # it looked while one file was new and the other was not
+                load_server_tls(folder)
+
+    renewing = [threading.Thread(target=renew) for _ in range(2)]
+    threads = [*renewing, threading.Thread(target=read)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(said) <= {"renewed", "another renewal is under way"}
+    assert said.count("renewed") >= 20
+    load_server_tls(folder)
 
 
 def test_an_expired_server_certificate_is_named(folder: Path) -> None:

@@ -91,8 +91,10 @@ class Stage:
     started: list[str] = field(default_factory=list)
     links: list[Puppet] = field(default_factory=list)
 
-    def play(self, until: Callable[[], bool]) -> None:
-        works = Supervisor(self.folder, self.line)
+    def play(
+        self, until: Callable[[], bool], look_after: Callable[[], None] = lambda: None
+    ) -> None:
+        works = Supervisor(self.folder, self.line, look_after)
 
         def child(module: str, arguments: list[str], log: Path) -> Puppet:
             self.started.append(" ".join([module, *arguments]))
@@ -127,6 +129,16 @@ def test_a_study_that_ends_is_finished_and_the_next_has_its_turn(stage: Stage) -
     stage.play(lambda: ("finished", "two") in stage.line.told)
     assert stage.started == ["link_process", "study_process one", "study_process two"]
     assert all(link.asked for link in stage.links)
+
+
+def test_what_is_due_now_and_then_is_looked_after_while_a_study_runs(stage: Stage) -> None:
+    stage.studies, looked = [Puppet(None)], []
+
+    def look_after() -> None:
+        if "study_process one" in stage.started:
+            looked.append(1)
+
+    stage.play(lambda: len(looked) > 3, look_after)
 
 
 def test_a_study_that_cannot_go_on_has_failed_for_the_reason_in_its_status(stage: Stage) -> None:

@@ -4,6 +4,7 @@ import fcntl
 import os
 import ssl
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from wardround.client import certificate_watch
+from wardround.client.certificate_watch import CertificateWatch
 from wardround.client.enrolment import join, renew, renew_if_due
 from wardround.client.server_link import RefusedByServerError, open_link
 from wardround.client.site_keys import (
@@ -21,10 +24,9 @@ from wardround.common.enrolment import (
     STATUS_PATH,
 )
 from wardround.common.errors import InputError
-from wardround.common.key_pair import next_key_path, read_private_key
+from wardround.common.key_pair import next_key_path, read_certificate, read_private_key
 from wardround.server.certificate_gate import CertificateGate
 from wardround.server.membership import revoke
-from wardround.server.settings import open_server
 
 
 def everything_below(folder: Path) -> dict[str, bytes]:
@@ -64,18 +66,103 @@ def test_after_a_renewal_the_old_and_the_new_certificate_both_work(
 def test_a_certificate_is_renewed_when_a_third_of_its_life_is_left(
     consortium: Any, tmp_path: Path
 ) -> None:
-    folder, settings = tmp_path / "north", consortium.folder / "server.toml"
+    folder = tmp_path / "north"
     join(consortium.invite("north"), folder)
     assert not renew_if_due(folder)
-    text = settings.read_text()
-    days = open_server(consortium.folder).settings.site_certificate_days
-    # Certificates begin an hour before they are made, so 20 minutes are less than a third.
-    settings.write_text(text.replace(f"days = {days}", f"days = {20 / 60 / 24}", 1))
-    renew(folder)
-    assert load_site_tls(folder).expires - datetime.now(UTC) < timedelta(minutes=21)
-    settings.write_text(text)
+    let_it_become_due(consortium, folder)
+    assert left(folder) < timedelta(minutes=21)
     assert renew_if_due(folder)
-    assert load_site_tls(folder).expires - datetime.now(UTC) > timedelta(days=days - 1)
+    assert left(folder) > timedelta(days=89)
+
+
+def left(folder: Path) -> timedelta:
+    return load_site_tls(folder).expires - datetime.now(UTC)
+
+
+def let_it_become_due(consortium: Any, folder: Path) -> None:
+    """Give a site a certificate of 20 minutes that began an hour ago: a third is not left."""
+    settings = consortium.folder / "server.toml"
+    text = settings.read_text()
+    settings.write_text(
+        text.replace("site_certificate_days = 90.0", f"site_certificate_days = {20 / 60 / 24}")
+    )
+    renew(folder)
+    settings.write_text(text)
+
+
+def serial(folder: Path) -> int:
+    return read_certificate(load_site_tls(folder).cert_path).serial_number
+
+
+def test_a_watch_renews_what_is_due_and_whoever_renews_the_daemon_is_told(
+    consortium: Any, tmp_path: Path
+) -> None:
+    folder, told, troubles = tmp_path / "north", [], []
+    join(consortium.invite("north"), folder)
+    watch = CertificateWatch(folder, lambda: told.append(serial(folder)), troubles.append)
+    watch.look()
+    assert told == []
+    let_it_become_due(consortium, folder)  # by another hand, as with 'wardround site renew'
+    watch.look()
+    watch.look()  # it looks at once whether the new one is due too
+    watch.look()
+    assert len(set(told)) == 2
+    assert told[-1] == serial(folder)
+    assert left(folder) > timedelta(days=89)
+    assert troubles == []
+
+
+def test_a_watch_works_in_its_own_thread_until_told_to_stop(
+    consortium: Any, tmp_path: Path
+) -> None:
+    folder, renewed, stop = tmp_path / "north", threading.Event(), threading.Event()
+    join(consortium.invite("north"), folder)
+    let_it_become_due(consortium, folder)
+    threads = threading.active_count()
+    CertificateWatch(folder, renewed.set, lambda _: None).start(stop)
+    assert renewed.wait(10)
+    assert left(folder) > timedelta(days=89)
+    stop.set()
+    until = time.monotonic() + 5
+    while threading.active_count() > threads and time.monotonic() < until:
+        time.sleep(0.01)
+    assert threading.active_count() <= threads
+
+
+def test_a_watch_that_cannot_renew_says_so_and_goes_on_with_the_old_certificate(
+    consortium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, told, troubles = tmp_path / "north", [], []
+    join(consortium.invite("north"), folder)
+    let_it_become_due(consortium, folder)
+    revoke(consortium.folder, "north")
+    monkeypatch.setattr(certificate_watch, "_RENEWAL_SECONDS", 0.0)
+    watch = CertificateWatch(folder, lambda: told.append(1), troubles.append)
+    watch.look()
+    watch.look()
+    assert troubles == ["renewal", "renewal"]
+    assert told == []
+    assert left(folder) < timedelta(minutes=21)
+
+
+def test_a_new_certificate_that_cannot_be_read_yet_is_looked_at_again(
+    consortium: Any, tmp_path: Path
+) -> None:
+    folder, told = tmp_path / "north", []
+    join(consortium.invite("north"), folder)
+
+    def use() -> None:
+        told.append(1)
+        if len(told) == 1:
+            msg = "half of it is there"
+            raise InputError(msg)
+
+    watch = CertificateWatch(folder, use, lambda _: None)
+    renew(folder)
+    watch.look()
+    watch.look()
+    watch.look()
+    assert told == [1, 1]
 
 
 def test_a_renewal_that_fails_changes_nothing(consortium: Any, tmp_path: Path) -> None:
@@ -134,7 +221,8 @@ def test_two_renewals_at_a_time_do_not_mix_their_keys(consortium: Any, tmp_path:
         thread.start()
     for thread in threads:
         thread.join()
-    assert set(results) <= {"renewed", "another renewal of this site is under way: wait for it."}
+    refusal = f"another renewal is under way in {folder / 'keys'}: wait for it."
+    assert set(results) <= {"renewed", refusal}
     assert "renewed" in results
     tls = load_site_tls(folder)
     with open_link(tls.address, make_client_context(tls)) as client:
