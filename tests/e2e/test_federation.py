@@ -4,33 +4,27 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 from tests.conftest import TinyStudy
-
-from wardround.common.parameters import digest, load_model
+from tests.e2e.stage import ENVIRONMENT, WARDROUND, bits_of, wait_until
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
 ]
 _PATIENCE_SECONDS = 300.0
-_WARDROUND = (sys.executable, "-m", "wardround.cli")
-_ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def run(*words: object) -> dict[str, object]:
     """Run a command that prints JSON."""
     said = subprocess.run(
-        [*_WARDROUND, *map(str, words)],
+        [*WARDROUND, *map(str, words)],
         capture_output=True,
         text=True,
-        env=_ENVIRONMENT,
+        env=ENVIRONMENT,
         timeout=_PATIENCE_SECONDS,
         check=False,
     )
@@ -38,18 +32,6 @@ def run(*words: object) -> dict[str, object]:
     content = json.loads(said.stdout)
     assert isinstance(content, dict)
     return content
-
-
-def bits_of(model: Path) -> str:
-    """Return the hash of every name, shape, type and bit of a model."""
-    return digest(load_model(model).parameters)
-
-
-def wait_until(what: Callable[[], object]) -> None:
-    until = time.monotonic() + _PATIENCE_SECONDS
-    while not what():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.2)
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
@@ -92,17 +74,20 @@ def test_a_try_that_is_stopped_or_killed_leaves_no_process(
     out = tmp_path / "t"
     words = ("federation", "try", str(tiny_study.study), "--rounds", "5000", "--out", str(out))
     process = subprocess.Popen(
-        [*_WARDROUND, *words, "--quiet"], env=_ENVIRONMENT, stderr=subprocess.PIPE, text=True
+        [*WARDROUND, *words, "--quiet"], env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
     )
     try:
         server = out / "server"
-        wait_until(lambda: process.poll() is not None or list(server.glob("runs/*/checkpoints/*2")))
+        wait_until(
+            lambda: process.poll() is not None or list(server.glob("runs/*/checkpoints/*2")),
+            _PATIENCE_SECONDS,
+        )
         assert len(processes_of(out)) >= 8, "a try, a server, its link, a study, two sites' two"
         process.send_signal(number)
         _, said = process.communicate(timeout=_PATIENCE_SECONDS)
         assert process.returncode == (130 if number == signal.SIGTERM else -number)
         assert number == signal.SIGKILL or "every process with it" in said
-        wait_until(lambda: not processes_of(out))
+        wait_until(lambda: not processes_of(out), _PATIENCE_SECONDS)
     finally:
         process.kill()
         process.wait()

@@ -1,6 +1,5 @@
 """A run is killed with -9, again and again, and ends in the model it would have had."""
 
-import csv
 import os
 import random
 import shutil
@@ -10,18 +9,17 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
+from tests.e2e.stage import bits_of, table_study, write_table
 
-from wardround.common.parameters import digest, load_model
-from wardround.common.study import Study, parse_study
+from wardround.common.study import Study
 from wardround.server import checkpoints, rounds
 from wardround.server.history import read_records
 from wardround.simulations.federation import Machine
 from wardround.simulations.simulate import SimulationRequest, resume, simulate
 
 ROUNDS = 6
-SITES = 3
+SITES = ("site-0", "site-1", "site-2")
 POINTS = (
     "before sending",
     "while collecting",
@@ -29,43 +27,6 @@ POINTS = (
     "before the commit",
     "any time",
 )
-
-
-def write_manifest(folder: Path) -> Path:
-    generator = np.random.default_rng(0)
-    manifest = folder / "manifest.csv"
-    with manifest.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["patient", "label", "split", "site", "a", "b"])
-        for number in range(90):
-            label = number % 2
-            a, b = generator.normal(loc=label, size=2)
-            split = ("train", "train", "train", "validation", "test")[number // 2 % 5]
-            writer.writerow([f"p{number}", label, split, f"site-{number % SITES}", a, b])
-    return manifest
-
-
-def make_study(manifest: Path, strategy: str) -> Study:
-    return parse_study(
-        {
-            "study": {"name": "kills", "task": "classification"},
-            "data": {
-                "kind": "table",
-                "classes": ["no", "yes"],
-                "covariates": [{"name": "a"}, {"name": "b"}],
-            },
-            "model": {"network": "mlp", "features": [8]},
-            "training": {"optimiser": "sgd", "learning_rate": 0.1, "local_steps": 4},
-            "federation": {"rounds": ROUNDS, "strategy": strategy},
-            "evaluation": {"keep": "last"},
-            "simulation": {
-                "data": "folder",
-                "split": "natural",
-                "compare": False,
-                "options": {"manifest": str(manifest)},
-            },
-        }
-    )
 
 
 def run_in_child(study: Study, out: Path, prepare: Callable[[], None]) -> int:
@@ -113,7 +74,7 @@ def plant(seed: float) -> None:
     if point == "before sending":
         die_at_call(rounds, "pack_order", generator.randint(1, ROUNDS))
     elif point == "while collecting":
-        die_at_call(rounds, "unpack_update", generator.randint(1, ROUNDS * SITES))
+        die_at_call(rounds, "unpack_update", generator.randint(1, ROUNDS * len(SITES)))
     elif point == "while aggregating":
         die_at_call(rounds, "as_measurements", generator.randint(1, ROUNDS))
     elif point == "before the commit":
@@ -125,15 +86,15 @@ def plant(seed: float) -> None:
 
 
 def final_model(out: Path) -> str:
-    """Return the hash of every name, shape, type and bit of the model."""
-    return digest(load_model(out / "models" / "federated.safetensors").parameters)
+    return bits_of(out / "models" / "federated.safetensors")
 
 
 @pytest.mark.parametrize(("strategy", "kills"), [("fedavg", 40), ("scaffold", 10)])
 def test_a_run_killed_anywhere_resumes_to_the_bit_identical_model(
     tmp_path: Path, strategy: str, kills: int
 ) -> None:
-    study = make_study(write_manifest(tmp_path), strategy)
+    manifest = write_table(tmp_path, 90, SITES)
+    study = table_study("kills", manifest, rounds=ROUNDS, strategy=strategy)
     assert run_in_child(study, tmp_path / "whole", lambda: None) == 0
     expected = final_model(tmp_path / "whole")
     generator = random.Random(f"{strategy} 1")
@@ -155,4 +116,4 @@ def test_a_run_killed_anywhere_resumes_to_the_bit_identical_model(
         history = read_records(out / "checkpoints" / "federated" / "history.jsonl")
         trained = [record.round for record in history if record.sites]
         assert trained == list(range(1, ROUNDS + 1)), "a round is missing or counted twice"
-        assert all(len(record.sites) == SITES for record in history if record.sites)
+        assert all(len(record.sites) == len(SITES) for record in history if record.sites)

@@ -1,48 +1,50 @@
 """A server as real processes on the loopback: who gets in, and what is left when one is killed."""
 
-import contextlib
-import csv
 import http.client
 import json
-import os
 import signal
 import socket
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from datetime import timedelta
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from tests.e2e.stage import (
+    PATIENCE_SECONDS,
+    WARDROUND,
+    Deployment,
+    bits_of,
+    deployed,
+    table_study,
+    wait_until,
+    write_table,
+)
 
 from wardround.client.enrolment import join
 from wardround.common.key_pair import private_pem, public_pem, read_private_key
-from wardround.common.parameters import digest, load_model
-from wardround.common.study import Study, parse_study
+from wardround.common.study import Study
 from wardround.server.gates import SECRET_HEADER
-from wardround.server.installation import init_server
 from wardround.server.invitations import invite
-from wardround.server.link_address import read_address, wait_for_link
+from wardround.server.link_address import read_address
 from wardround.server.membership import revoke
 from wardround.server.pki import SITE, Authority, make_authority, open_authority
 from wardround.server.queue import StudyQueue
 from wardround.server.run_folder import RunFolder, RunStatus
-from wardround.server.server_certificate import renew_server_certificate
+from wardround.server.server_certificate import load_server_tls, renew_server_certificate
 from wardround.server.submission import submit_study
 from wardround.simulations.federation import Machine
 from wardround.simulations.preparation import prepare_sites
 from wardround.simulations.simulate import SimulationRequest, simulate
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
-WAIT_SECONDS = 55.0
-ROUNDS, SITES = 8, 2
+ROUNDS, SITES = 8, ("site-0", "site-1")
 CONTROL = (
     "/v1/control/start-run",
     "/v1/control/stop-run",
@@ -68,123 +70,10 @@ CONTROL = (
 )
 
 
-def wait_until(what: Callable[[], object], seconds: float = WAIT_SECONDS) -> None:
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until, "waited in vain"
-        time.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
-
-
-def make_study(folder: Path) -> Study:
-    generator = np.random.default_rng(0)
-    manifest = folder / "manifest.csv"
-    with manifest.open("w", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["patient", "label", "split", "site", "a", "b"])
-        for number in range(60):
-            a, b = generator.normal(loc=number % 2, size=2)
-            split = ("train", "train", "train", "validation", "test")[number // 2 % 5]
-            writer.writerow([f"p{number}", number % 2, split, f"site-{number % SITES}", a, b])
-    return parse_study(
-        {
-            "study": {"name": "processes", "task": "classification"},
-            "data": {
-                "kind": "table",
-                "classes": ["no", "yes"],
-                "covariates": [{"name": "a"}, {"name": "b"}],
-            },
-            "model": {"network": "mlp", "features": [8]},
-            "training": {"optimiser": "sgd", "learning_rate": 0.1, "local_steps": 4},
-            "federation": {"rounds": ROUNDS, "minimum_sites": SITES, "strategy": "fedavgm"},
-            "evaluation": {"keep": "last"},
-            "simulation": {
-                "data": "folder",
-                "split": "natural",
-                "compare": False,
-                "options": {"manifest": str(manifest)},
-            },
-        }
-    )
-
-
-@dataclass(slots=True)
-class Deployment:
-    """A server folder, site folders, and the processes that were started."""
-
-    folder: Path
-    port: int
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
-
-    @property
-    def server(self) -> Path:
-        return self.folder / "server"
-
-    def spawn(self, name: str, *words: object) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *map(str, words)],
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-        self.processes.append(process)
-        return process
-
-    def start_link(self) -> subprocess.Popen[bytes]:
-        process = self.spawn("link", "wardround.server.link_process", self.server)
-        assert wait_for_link(self.server, None, lambda: process.poll() is not None), self.log(
-            "link"
-        )
-        return process
-
-    def start_server(self) -> subprocess.Popen[bytes]:
-        before = read_address(self.server)
-        process = self.spawn("server", "wardround.cli", "server", "start", self.server)
-        assert wait_for_link(self.server, before, lambda: process.poll() is not None)
-        return process
-
-    def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text()
-
-    def close(self) -> None:
-        for process in self.processes:
-            for child in psutil.Process(process.pid).children() if process.poll() is None else ():
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    child.kill()
-            process.kill()
-            process.wait()
-
-    def child(self, module: str) -> psutil.Process | None:
-        """Return the server's child that runs a module, if there is one."""
-        for process in self.processes:
-            if process.poll() is None:
-                for child in psutil.Process(process.pid).children():
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        if any(module in word for word in child.cmdline()):
-                            return child
-        return None
-
-    def kill(self, module: str) -> None:
-        child = self.child(module)
-        assert child is not None
-        child.kill()
-        wait_until(lambda: self.child(module) not in (None, child))
-
-
 @pytest.fixture
 def deployment(tmp_path: Path) -> Iterator[Deployment]:
-    made = Deployment(tmp_path, free_port())
-    init_server(made.server, "lab", ["127.0.0.1"], "127.0.0.1", made.port)
-    try:
+    with deployed(tmp_path, "127.0.0.1") as made:
         yield made
-    finally:
-        made.close()
 
 
 # --- Who gets in ----------------------------------------------------------------------------------
@@ -248,9 +137,7 @@ def test_the_public_port_passes_a_sites_own_calls_and_nothing_else(
     deployment: Deployment,
 ) -> None:
     link = deployment.start_link()
-    for name in ("north", "south"):
-        join(invite(deployment.server, name), deployment.folder / name)
-    north, south = deployment.folder / "north", deployment.folder / "south"
+    north, south = deployment.join("north"), deployment.join("south")
     site = Caller(deployment, site_certificate(north))
     assert site.ask("/health", "GET") == (200, b'{"status": "ok"}')
     for path in CONTROL:
@@ -291,7 +178,7 @@ def assert_the_inner_port_wants_its_secret(
 
 def test_whoever_has_no_valid_certificate_gets_nothing(deployment: Deployment) -> None:
     deployment.start_link()
-    join(invite(deployment.server, "north"), deployment.folder / "north")
+    deployment.join("north")
     ours, folder = open_authority(deployment.server), deployment.folder
     day, past = timedelta(days=1), timedelta(minutes=-5)
     refused_by_tls = {
@@ -311,24 +198,43 @@ def test_whoever_has_no_valid_certificate_gets_nothing(deployment: Deployment) -
         assert b"HTTP" not in plain.recv(100)
 
 
-def test_a_renewed_server_certificate_is_taken_while_the_link_runs(deployment: Deployment) -> None:
-    deployment.start_link()
+def test_a_server_renews_its_certificate_and_open_connections_stay(deployment: Deployment) -> None:
+    settings = deployment.server / "server.toml"
+    text = settings.read_text()
+    settings.write_text(text.replace("certificate_days = 365.0", f"certificate_days = {1 / 72}"))
+    renew_server_certificate(deployment.server)
+    due = load_server_tls(deployment.server).expires
+    settings.write_text(text)
+    deployment.start_server()
     context = ssl.create_default_context(cafile=deployment.server / "ca" / "ca.crt")
-    join(invite(deployment.server, "north"), deployment.folder / "north")
-    context.load_cert_chain(site_certificate(deployment.folder / "north"))
+    context.load_cert_chain(site_certificate(deployment.join("north")))
 
-    def shown() -> bytes | None:
+    def shown() -> datetime:
         address = ("127.0.0.1", deployment.port)
         with (
             socket.create_connection(address) as line,
             context.wrap_socket(line, server_hostname="127.0.0.1") as secured,
         ):
-            return secured.getpeercert(binary_form=True)
+            expires = (secured.getpeercert() or {})["notAfter"]
+            return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(expires)), UTC)
 
-    before = shown()
-    assert shown() == before
-    renew_server_certificate(deployment.server)
-    wait_until(lambda: shown() != before, 20)
+    wait_until(lambda: shown() > due + timedelta(days=364), 20)  # by itself, as it was due
+    line = http.client.HTTPSConnection("127.0.0.1", deployment.port, context=context)
+    assert health(line) == 200
+    used, before = line.sock, shown()
+    settings.write_text(text.replace("certificate_days = 365.0", "certificate_days = 366.0"))
+    renew_server_certificate(deployment.server)  # as 'wardround server renew' does
+    wait_until(lambda: shown() > before, 20)
+    assert health(line) == 200
+    assert line.sock is used
+    line.close()
+
+
+def health(line: http.client.HTTPSConnection) -> int:
+    line.request("GET", "/health")
+    answer = line.getresponse()
+    answer.read()
+    return answer.status
 
 
 # --- What is left when one is killed --------------------------------------------------------------
@@ -346,7 +252,9 @@ def has_done(deployment: Deployment, run: str, number: int) -> bool:
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
-    return make_study(tmp_path)
+    manifest = write_table(tmp_path, 60, SITES)
+    federation = {"rounds": ROUNDS, "minimum_sites": len(SITES), "strategy": "fedavgm"}
+    return table_study("processes", manifest, **federation)
 
 
 @pytest.fixture
@@ -367,18 +275,17 @@ def test_a_study_whose_link_and_process_are_killed_ends_in_the_model_of_the_simu
 ) -> None:
     run = submit_study(with_sites.server, study).run
     wait_until(lambda: has_done(with_sites, run, 2))
-    with_sites.kill("link_process")
+    with_sites.kill_child("link_process")
     wait_until(lambda: has_done(with_sites, run, 4))
-    with_sites.kill("study_process")
+    with_sites.kill_child("study_process")
     wait_until(lambda: has_done(with_sites, run, ROUNDS))
     wait_until(lambda: getattr(status_of(with_sites, run), "state", "") == "finished")
-    found = load_model(RunFolder(with_sites.server, run).model_path).parameters
     simulate(SimulationRequest(study, tmp_path / "whole", Machine("cpu", "in-process", threads=1)))
-    whole = load_model(tmp_path / "whole" / "models" / "federated.safetensors").parameters
-    assert digest(found) == digest(whole)
+    whole = tmp_path / "whole" / "models" / "federated.safetensors"
+    assert bits_of(RunFolder(with_sites.server, run).model_path) == bits_of(whole)
     status = status_of(with_sites, run)
     assert status is not None
-    assert (status.starts, status.round, status.sites) == (2, ROUNDS, ("site-0", "site-1"))
+    assert (status.starts, status.round, status.sites) == (2, ROUNDS, SITES)
     log = (RunFolder(with_sites.server, run).path / "log.jsonl").read_text().splitlines()
     events = [json.loads(line)["event"] for line in log]
     assert events.count("round") == ROUNDS
@@ -406,7 +313,7 @@ def test_a_server_told_to_end_ends_its_children_and_a_second_one_is_refused(
 ) -> None:
     server = deployment.start_server()
     second = subprocess.run(
-        [sys.executable, "-m", "wardround.cli", "server", "start", deployment.server],
+        [*WARDROUND, "server", "start", deployment.server],
         capture_output=True,
         text=True,
         check=False,
@@ -424,11 +331,11 @@ def test_a_server_whose_port_is_taken_says_so_and_ends(deployment: Deployment) -
         taken.bind(("127.0.0.1", deployment.port))
         taken.listen()
         ended = subprocess.run(
-            [sys.executable, "-m", "wardround.cli", "server", "start", deployment.server],
+            [*WARDROUND, "server", "start", deployment.server],
             capture_output=True,
             text=True,
             check=False,
-            timeout=WAIT_SECONDS,
+            timeout=PATIENCE_SECONDS,
         )
     assert ended.returncode == 3
     assert f"cannot listen on 127.0.0.1:{deployment.port}" in ended.stderr
