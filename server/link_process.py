@@ -14,7 +14,6 @@ from pathlib import Path
 from wardround.common.errors import WardroundError
 from wardround.common.flower.logs import quieten_flower
 from wardround.common.flower.surroundings import prepare_flower
-from wardround.common.heap import return_freed_memory
 from wardround.common.private_files import make_private_folder
 from wardround.server.link_address import LINK_FOLDER, LinkAddress, write_address
 from wardround.server.offspring import end_with_parent
@@ -31,7 +30,6 @@ def main(arguments: list[str]) -> int:
     folder = Path(arguments[0])
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     end_with_parent()
-    return_freed_memory()
     try:
         prepare_flower(folder / LINK_FOLDER)
         asyncio.run(_serve(folder))
