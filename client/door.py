@@ -18,6 +18,7 @@ from wardround.client.message_schema import (
 )
 from wardround.client.policy import Policy, open_policy
 from wardround.client.policy_rules import TIME_RULE, DeniedError, Facts, require_allowed
+from wardround.client.privacy.ledger import PrivacyLedger
 from wardround.client.private_answer import answer_privately
 from wardround.client.session import SiteSession
 from wardround.client.site import KEY_FOLDER, Site, open_site
@@ -26,7 +27,7 @@ from wardround.common.audit import AuditLog, Event
 from wardround.common.errors import PolicyError, RunError
 from wardround.common.flower.fingerprint import fingerprint_of
 from wardround.common.flower.records import configs_of
-from wardround.common.orders import Order
+from wardround.common.orders import NO_LEDGER, LedgerMark, Order
 from wardround.common.signing_key import open_key
 from wardround.common.study import Study
 from wardround.common.update import (
@@ -112,20 +113,23 @@ class Door:
     def train(self, session: SiteSession, order: Order, alone: bool) -> RecordDict:
         """Return the site's update, if the policy allows the study at this time of day."""
         agreed = self._agree(session, datetime.now().time())
-        schema, plan = agreed.schemas.update(order), session.bench.privacy
+        plan, policy, hashes = session.bench.privacy, agreed.policy, tuple[str, ...]()
 
-        def work(ledger_counter: int = 0) -> RecordDict:
-            update = replace(_train(session, order, alone, agreed.policy), ledger=ledger_counter)
-            content = pack_update(reduce_update(update, session.bench.study, agreed.policy))
-            if plan is not None:  # before it is kept; what is not private is checked as it leaves
-                check_message(content, schema, agreed.policy.largest_message_bytes)
+        def work(mark: LedgerMark = NO_LEDGER) -> RecordDict:
+            update = replace(_train(session, order, alone, policy), ledger=mark)
+            return pack_update(reduce_update(update, session.bench.study, policy))
+
+        def work_privately(ledger: PrivacyLedger) -> RecordDict:
+            content = work(LedgerMark(ledger.counter, ledger.head))
+            schema = agreed.schemas.update(order, ledger.hashes)
+            check_message(content, schema, policy.largest_message_bytes)  # before it is kept
             return content
 
         if plan is None:
             content = work()
         else:
-            content = answer_privately(session, plan, order, agreed.policy, work)
-        return self._leave(content, schema, _event("update", order))
+            content, hashes = answer_privately(session, plan, order, policy, work_privately)
+        return self._leave(content, agreed.schemas.update(order, hashes), _event("update", order))
 
     def send_again(self, study: Study, content: RecordDict) -> RecordDict:
         """Return an update that has passed this door before, if the policy still allows the study.

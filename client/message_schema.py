@@ -89,15 +89,18 @@ class SiteSchemas:
             header["base"] = Exactly(self._fingerprint)
         return MessageSchema(settings={"header": header})
 
-    def update(self, order: Order) -> MessageSchema:
-        """Return what the answer to an order to train may hold."""
+    def update(self, order: Order, ledger: tuple[str, ...] = ()) -> MessageSchema:
+        """Return what the answer to an order to train may hold.
+
+        Args:
+            ledger: The hashes of the entries of the site's privacy ledger.
+        """
         facts: dict[str, Rule] = {EXAMINATIONS: self._examinations, "updates": self._updates}
         header = self._header(order)
         if self._private:
             header["ledger"] = Count(most=MOST_ENTRIES)
-            return MessageSchema(
-                {"header": header}, {"facts": facts}, self._arrays, frozenset({"header/ledger"})
-            )
+            header["ledger-head"] = OneOf(ledger)
+            return MessageSchema({"header": header}, {"facts": facts}, self._arrays, _LEDGER)
         facts["seconds"] = self._seconds
         if self._policy.metrics != "none":
             facts["training-loss"] = Number(None) if self._policy.simulated else _UNBOUNDED
@@ -203,6 +206,7 @@ def update_bytes(bench: Workbench) -> int:
     return sum(spec.byte_count for arrays in update_arrays(bench).values() for spec in arrays)
 
 
+_LEDGER = frozenset({"header/ledger", "header/ledger-head"})
 _MAY_LACK = frozenset(
     {"metrics", "metrics/ordered_pairs", "values", "facts/seconds", "facts/training-loss"}
 ).union(f"values/{name}" for name in METRICS)

@@ -21,15 +21,15 @@ def answer_privately(
     plan: PrivacyPlan,
     order: Order,
     policy: Policy,
-    work: Callable[[int], RecordDict],
-) -> RecordDict:
-    """Return the one answer to an order of a private study.
+    work: Callable[[PrivacyLedger], RecordDict],
+) -> tuple[RecordDict, tuple[str, ...]]:
+    """Return the one answer to an order of a private study, and the hashes of the ledger's entries.
 
     The ledger is open only meanwhile, so that sites may share a process, or move between some.
 
     Args:
-        work: Trains and packs the answer, from the ledger's count of entries; it is called only if
-            no answer is kept, and after it is paid for.
+        work: Trains and packs the answer; it is called only if no answer is kept, and after it is
+            paid for.
 
     Raises:
         LedgerError: The study does not fit under the site's caps, or the ledger is not whole.
@@ -38,16 +38,17 @@ def answer_privately(
     folder, durable, caps = session.site.folder, not policy.simulated, caps_of(policy)
     outbox = Outbox(folder, durable)
     with PrivacyLedger.open(folder, durable) as ledger:
-        ledger.check_counter(order.ledger_counter)
+        ledger.check_counter(order.ledger.entries, order.ledger.head)
         patients = {examination.patient for examination in session.cohorts.train.examinations}
         assignment = Assignment(order.digest, order.run, ledger.snapshot(patients))
         ledger.admit(assignment, plan.planned, plan.clip_norm, caps)
         charge = Charge(assignment, order.round, order.attempt, plan.spend())
 
         def packed() -> bytes:
-            return to_bytes(work(ledger.counter))
+            return to_bytes(work(ledger))
 
-        return from_bytes(answer_once(ledger, outbox, charge, caps, packed))
+        answer = answer_once(ledger, outbox, charge, caps, packed)
+        return from_bytes(answer), ledger.hashes
 
 
 def caps_of(policy: Policy) -> Caps:

@@ -22,17 +22,41 @@ _RUN = re.compile(r"[0-9a-f]{32}")  # a site names a folder by it
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerMark:
+    """A place in a site's privacy ledger: who remembers it can tell that ledger from another.
+
+    Attributes:
+        entries: How many there were; 0 where nothing is known.
+        head: Hash of the last of them, which tells nothing of what it says.
+    """
+
+    entries: int = 0
+    head: str = ""
+
+    def or_later(self, other: "LedgerMark") -> "LedgerMark":
+        """Return the other mark if it is later, this one otherwise."""
+        return other if other.entries > self.entries else self
+
+    def contradicts(self, other: "LedgerMark") -> bool:
+        """Return whether both cannot be of one ledger."""
+        return self.entries == other.entries and self.head != other.head
+
+
+NO_LEDGER = LedgerMark()
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """What an order says to one site alone.
 
     Attributes:
         counted_round: The last round whose update of this site was taken in, 0 if none was. What
             the site kept after it belongs to an update that was refused or lost. -1: not said.
-        ledger_counter: The highest count of its privacy ledger that this site has reported.
+        ledger: The last entry of its privacy ledger that this site has reported.
     """
 
     counted_round: int = -1
-    ledger_counter: int = 0
+    ledger: LedgerMark = NO_LEDGER
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +77,7 @@ class Order:
         validate: Whether a site evaluates the model before it trains.
         personal: Whether an evaluation is of the site's personal model, where it has one.
         counted_round: See :class:`Standing`.
-        ledger_counter: See :class:`Standing`.
+        ledger: See :class:`Standing`.
     """
 
     digest: str
@@ -68,7 +92,7 @@ class Order:
     validate: bool = True
     personal: bool = True
     counted_round: int = -1
-    ledger_counter: int = 0
+    ledger: LedgerMark = NO_LEDGER
 
 
 def new_run() -> str:
@@ -99,7 +123,7 @@ def pack_order(order: Order, stored: Model | None = None) -> RecordDict:
                 }
             ),
             "model": to_array_record(order.parameters if stored is None else stored),
-            "standing": _pack_standing(order.counted_round, order.ledger_counter),
+            "standing": _pack_standing(order.counted_round, order.ledger),
         }
     )
     if order.extras:
@@ -109,7 +133,7 @@ def pack_order(order: Order, stored: Model | None = None) -> RecordDict:
 
 def addressed(content: RecordDict, standing: Standing) -> RecordDict:
     """Return an order with what it says to one site alone; the arrays are shared, not copied."""
-    own = _pack_standing(standing.counted_round, standing.ledger_counter)
+    own = _pack_standing(standing.counted_round, standing.ledger)
     return RecordDict({**content, "standing": own})
 
 
@@ -136,15 +160,24 @@ def unpack_order(content: RecordDict) -> Order:
             validate=bool(header["validate"]),
             personal=bool(header["personal"]),
             counted_round=int(standing["counted-round"]),  # type: ignore[arg-type]
-            ledger_counter=int(standing["ledger-counter"]),  # type: ignore[arg-type]
+            ledger=LedgerMark(
+                int(standing["ledger-counter"]),  # type: ignore[arg-type]
+                str(standing["ledger-head"]),
+            ),
         )
     except (KeyError, TypeError, ValueError) as error:
         msg = f"the server's order cannot be read ({type(error).__name__}): update wardround."
         raise RunError(msg) from None
 
 
-def _pack_standing(counted_round: int, ledger_counter: int) -> ConfigRecord:
-    return ConfigRecord({"counted-round": counted_round, "ledger-counter": ledger_counter})
+def _pack_standing(counted_round: int, ledger: LedgerMark) -> ConfigRecord:
+    return ConfigRecord(
+        {
+            "counted-round": counted_round,
+            "ledger-counter": ledger.entries,
+            "ledger-head": ledger.head,
+        }
+    )
 
 
 def _checked_run(name: str) -> str:

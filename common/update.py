@@ -9,6 +9,7 @@ from wardround.common.errors import RunError
 from wardround.common.flower.records import arrays_of, configs_of, metrics_of
 from wardround.common.metric_values import SiteValues, values_from_record, values_to_record
 from wardround.common.metrics import MetricSums, sums_from_record, sums_to_record
+from wardround.common.orders import NO_LEDGER, LedgerMark
 from wardround.common.parameters import Parameters, take_array_record, to_array_record
 from wardround.common.refusal_words import REFUSAL_WORDS
 from wardround.common.study import Study
@@ -47,7 +48,7 @@ class SiteUpdate:
         bytes_up: Size of the arrays as they travelled.
         extras: What the strategy asks for beside the model, e.g. the change of a control variate.
         run: The run of the order that this answers.
-        ledger: How many entries the site's privacy ledger has; 0 where it keeps none.
+        ledger: The last entry of the site's privacy ledger, where it keeps one.
     """
 
     site: str
@@ -63,7 +64,7 @@ class SiteUpdate:
     bytes_up: int = 0
     extras: Parameters = field(default_factory=dict)
     run: str = ""
-    ledger: int = 0
+    ledger: LedgerMark = NO_LEDGER
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +116,9 @@ def pack_introduction(introduction: Introduction) -> RecordDict:
 def pack_update(update: SiteUpdate) -> RecordDict:
     """Return the content of the message that carries an update."""
     content = _answer(update, update.attempt)
-    if update.ledger:
-        configs_of(content)["header"]["ledger"] = update.ledger
+    if update.ledger.entries:
+        header = configs_of(content)["header"]
+        header["ledger"], header["ledger-head"] = update.ledger.entries, update.ledger.head
     content["model"] = to_array_record(update.parameters)
     facts = MetricRecord({"examinations": update.examinations, "updates": update.updates})
     if update.seconds:
@@ -201,7 +203,10 @@ def unpack_update(content: RecordDict, study: Study) -> SiteUpdate:
             bytes_up=size,
             extras={} if extras is None else take_array_record(extras),
             run=str(header["run"]),
-            ledger=int(header.get("ledger", 0)),  # type: ignore[arg-type]
+            ledger=LedgerMark(
+                int(header.get("ledger", 0)),  # type: ignore[arg-type]
+                str(header.get("ledger-head", "")),
+            ),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(_unreadable("update", error)) from None

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from wardround.common.errors import RunError
@@ -10,6 +10,7 @@ from wardround.common.update import Introduction
 from wardround.server.collection import Node
 from wardround.server.enquiry import ABSENT, Enquiry
 from wardround.server.introduction import check_bases
+from wardround.server.ledger_memory import LedgerMemory, RunLedgers
 from wardround.server.patience import Patience
 
 _TOO_LATE = "was not there when the run began, and the study's strategy is for the sites of then"
@@ -24,6 +25,10 @@ class Attendance(Protocol):
     @property
     def patience(self) -> Patience:
         """How long they are waited for."""
+
+    @property
+    def ledgers(self) -> LedgerMemory:
+        """What is remembered of their privacy ledgers."""
 
     def of_round(self, number: int) -> tuple[Node, ...]:
         """Return the sites that may be asked in a round, in the order of their names."""
@@ -44,6 +49,7 @@ class SameSites:
 
     nodes: tuple[Node, ...]
     patience: Patience
+    ledgers: LedgerMemory = field(default_factory=RunLedgers)
 
     def of_round(self, number: int) -> tuple[Node, ...]:
         """Return all sites."""
@@ -109,11 +115,12 @@ class ConnectedSites:
         patience: Patience,
         gathered: tuple[Sequence[Node], Sequence[Introduction]],
         listener: Callable[[SiteChange], None],
+        ledgers: LedgerMemory | None = None,
     ) -> None:
         """Begin with the sites that were gathered, and what they said."""
         nodes, introductions = gathered
         self._enquiry, self._admittance, self._listener = enquiry, admittance, listener
-        self.patience = patience
+        self.patience, self.ledgers = patience, ledgers or RunLedgers()
         self._inside = {node.site: node for node in nodes}
         self._first = frozenset(self._inside)
         self._introductions = tuple(introductions)

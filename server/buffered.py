@@ -15,7 +15,7 @@ from flwr.app import Message
 from wardround.common.errors import RunError, WardroundError
 from wardround.common.flower.errors import is_transient
 from wardround.common.flower.records import array_bytes
-from wardround.common.orders import TRAIN, Order, addressed, pack_order
+from wardround.common.orders import TRAIN, Order, pack_order
 from wardround.common.parameters import Model, Parameters
 from wardround.common.refusal_words import in_words
 from wardround.common.update import unpack_refusal, unpack_update
@@ -93,18 +93,13 @@ class BufferedLoop(RoundLoop):
             kept_round=commit.progress.best_round,
         )
         content = pack_order(order)
-        size = array_bytes(content)
-        progress = commit.progress
+        size, progress = array_bytes(content), commit.progress
+        told = self._told_apart(progress)
         admission = Admission(
             self._study, progress.run, number, commit.parameters, progress.usual_norm
         )
         messages = [
-            self._grid.create_message(
-                addressed(content, progress.standing(node.site)),
-                TRAIN,
-                node.node_id,
-                f"model {number}",
-            )
+            self._grid.create_message(told(content, node), TRAIN, node.node_id, f"model {number}")
             for node in idle
         ]
         for node, message_id in zip(idle, self._grid.push_messages(messages), strict=True):
@@ -133,7 +128,7 @@ class BufferedLoop(RoundLoop):
         if refusal is not None:
             raise RunError(refusal.reason or in_words(refusal.code))
         site, update = order.node.site, unpack_update(reply.content, self._study)
-        tally.hear(site, update)
+        self._hear(tally, site, update)
         model, norm = order.admission.admit(update)
         staleness = tally.number - order.admission.round
         self._strategy.fold(

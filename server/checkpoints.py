@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wardround.common.disk import flush
 from wardround.common.errors import InputError, RunError
-from wardround.common.orders import Standing
+from wardround.common.orders import NO_LEDGER, LedgerMark, Standing
 from wardround.common.parameters import Parameters, load_model, save_model
 from wardround.server.stored_model import StoredModel
 
@@ -35,7 +35,7 @@ class Progress:
         stopped: Whether the run ended before its last round (early stopping).
         usual_norm: Median distance that the last round's updates went; NaN if not measured.
         counted: By site, the last round whose update was taken in.
-        ledgers: By site, the highest count of its privacy ledger that it has reported.
+        ledgers: By site, the last entry of its privacy ledger that it has reported in this run.
     """
 
     digest: str
@@ -47,11 +47,11 @@ class Progress:
     stopped: bool = False
     usual_norm: float = float("nan")
     counted: dict[str, int] = field(default_factory=dict)
-    ledgers: dict[str, int] = field(default_factory=dict)
+    ledgers: dict[str, LedgerMark] = field(default_factory=dict)
 
     def standing(self, site: str) -> Standing:
         """Return what the next order says to a site alone."""
-        return Standing(self.counted.get(site, 0), self.ledgers.get(site, 0))
+        return Standing(self.counted.get(site, 0), self.ledgers.get(site, NO_LEDGER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,7 @@ class CheckpointStore:
             raise InputError(msg)
         model = load_model(place / _MODEL).parameters
         strategy = load_model(place / _STRATEGY).parameters if _STRATEGY in seal else {}
+        state["ledgers"] = {site: LedgerMark(**mark) for site, mark in state["ledgers"].items()}
         return Commit(Progress(**state), model, strategy)
 
     def model(self, number: int) -> StoredModel:

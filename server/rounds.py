@@ -14,7 +14,7 @@ from wardround.common.flower.records import array_bytes
 from wardround.common.orders import TRAIN, Order, addressed, pack_order
 from wardround.common.parameters import Parameters
 from wardround.common.study import Study
-from wardround.common.update import unpack_update
+from wardround.common.update import SiteUpdate, unpack_update
 from wardround.server.admission import Admission
 from wardround.server.attendance import Attendance
 from wardround.server.checkpoints import CheckpointStore, Commit, Progress
@@ -172,7 +172,7 @@ class RoundLoop:
             return content
 
         deadline = self._patience.deadline_seconds
-        told = _told_apart(before)
+        told = self._told_apart(before)
         for answer in self._mailbox.ask(wave, TRAIN, order, f"round {number}", deadline, told):
             if answer.is_missing:
                 self._attendance.miss(answer.node.site, number)
@@ -186,7 +186,7 @@ class RoundLoop:
         """Have the sites evaluate the model of a commit."""
         number = progress.round
         order = Order(progress.digest, progress.run, number, dict(self._store.model(number)))
-        told, patience = _told_apart(progress), self._patience
+        told, patience = self._told_apart(progress), self._patience
         measured = measure_model(self._grid, self._study, self._nodes, order, told, patience)
         for site in measured.missing:
             self._attendance.miss(site, number)
@@ -196,7 +196,7 @@ class RoundLoop:
         if answer.content is None:
             raise RunError(answer.reason)
         site, update = answer.node.site, unpack_update(answer.content, self._study)
-        tally.hear(site, update)
+        self._hear(tally, site, update)
         model, norm = admission.admit(update)
         self._strategy.fold(replace(update, parameters=model))
         tally.count(site, update, norm, tally.bytes_down)
@@ -249,11 +249,29 @@ class RoundLoop:
         )
         raise RunError(msg)
 
+    def _told_apart(self, progress: Progress) -> Addressed:
+        """Return what adds to an order how its site stands with the run and the server."""
 
-def _told_apart(progress: Progress) -> Addressed:
-    """Return what adds to an order how its site stands with the run."""
+        def told(content: RecordDict, node: Node) -> RecordDict:
+            standing = progress.standing(node.site)
+            ledger = self._attendance.ledgers.known(node.site).or_later(standing.ledger)
+            return addressed(content, replace(standing, ledger=ledger))
 
-    def told(content: RecordDict, node: Node) -> RecordDict:
-        return addressed(content, progress.standing(node.site))
+        return told
 
-    return told
+    def _hear(self, tally: Tally, site: str, update: SiteUpdate) -> None:
+        """Remember how a site's ledger stands, before its update is looked at.
+
+        Raises:
+            RunError: It is another ledger than the one that is remembered.
+        """
+        ledgers = self._attendance.ledgers
+        if update.ledger.contradicts(ledgers.known(site)):
+            msg = (
+                f"entry {update.ledger.entries} of its privacy ledger is not the one that this "
+                "server has seen: the ledger was written anew. The hospital puts its own back. "
+                "Not counted."
+            )
+            raise RunError(msg)
+        ledgers.hear(site, update.ledger)
+        tally.hear(site, update)

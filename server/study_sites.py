@@ -12,6 +12,7 @@ from wardround.common.study import Study
 from wardround.server.attendance import Admittance, ConnectedSites
 from wardround.server.enquiry import Enquiry
 from wardround.server.gathering import Gathering, Terms
+from wardround.server.ledger_memory import ServerLedgers
 from wardround.server.membership import members
 from wardround.server.patience import Patience, limits_of
 from wardround.server.run_diary import RunDiary
@@ -41,7 +42,8 @@ def gather_sites(
     gathered = Gathering(enquiry, roll.active, study, terms, diary.wait).gather()
     admittance = Admittance(terms.wanted, roll.active, not needs_same_sites(study))
     patience = Patience(study.federation.deadline_seconds, limits_of(server.settings))
-    attendance = ConnectedSites(enquiry, admittance, patience, gathered, diary.note_site)
+    ledgers = ServerLedgers(server.folder)
+    attendance = ConnectedSites(enquiry, admittance, patience, gathered, diary.note_site, ledgers)
     diary.begin(attendance.sites, patience)
     for site, reason in enquiry.refused().items():
         diary.leave_out(site, reason)

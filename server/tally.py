@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from wardround.common.metric_values import SiteValues
 from wardround.common.metrics import MetricSums
+from wardround.common.orders import NO_LEDGER, LedgerMark
 from wardround.common.update import SiteUpdate
 from wardround.server.checkpoints import Progress
 from wardround.server.history import RefusalRecord, SiteRecord
@@ -24,14 +25,14 @@ class Tally:
     bytes_down: int = 0
     norms: list[float] = field(default_factory=list)
     counted: dict[str, int] = field(default_factory=dict)
-    ledgers: dict[str, int] = field(default_factory=dict)
+    ledgers: dict[str, LedgerMark] = field(default_factory=dict)
     sites: list[SiteRecord] = field(default_factory=list)
     refusals: list[RefusalRecord] = field(default_factory=list)
     sums: dict[str, MetricSums | SiteValues] = field(default_factory=dict)
 
     def hear(self, site: str, update: SiteUpdate) -> None:
         """Note what holds of an answer whether it will count or not."""
-        self.ledgers[site] = max(update.ledger, self.ledgers.get(site, 0))
+        self.ledgers[site] = self.ledgers.get(site, NO_LEDGER).or_later(update.ledger)
 
     def count(self, site: str, update: SiteUpdate, norm: float, bytes_down: int) -> None:
         """Note that a site's update was taken in."""
@@ -55,7 +56,10 @@ class Tally:
 
     def onto(self, before: Progress) -> Progress:
         """Return a progress with what this round has learnt of each site."""
-        ledgers = {site: max(n, before.ledgers.get(site, 0)) for site, n in self.ledgers.items()}
+        ledgers = {
+            site: before.ledgers.get(site, NO_LEDGER).or_later(mark)
+            for site, mark in self.ledgers.items()
+        }
         return replace(
             before,
             counted={**before.counted, **self.counted},

@@ -103,6 +103,11 @@ class PrivacyLedger:
         """Hash of the last entry; with the counter it names this very ledger."""
         return self._file.entries[-1].hash
 
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """The hashes of all entries, in order."""
+        return tuple(entry.hash for entry in self._file.entries)
+
     def snapshot(self, patients: Iterable[str]) -> str:
         """Return the name of a set of patients, which tells nothing about them."""
         return snapshot_of(patients, self._salt)

@@ -227,7 +227,7 @@ def test_a_hostile_site_has_its_true_patients_back_after_training(
     session = open_session(context)
     honest, seen = session.cohorts, []
 
-    def train(order: Order, alone: bool = False) -> SiteUpdate:
+    def train(*asked: object) -> SiteUpdate:
         seen.append(session.cohorts.train.batch(torch.arange(3)).targets.tolist())
         raise RunError
 

@@ -30,7 +30,15 @@ from wardround.common.errors import DataError
 from wardround.common.flower.content import to_bytes
 from wardround.common.flower.local import claim_identity, stamp
 from wardround.common.metric_values import SiteValues
-from wardround.common.orders import EVALUATE, INTRODUCE, TRAIN, Order, new_run, pack_order
+from wardround.common.orders import (
+    EVALUATE,
+    INTRODUCE,
+    TRAIN,
+    LedgerMark,
+    Order,
+    new_run,
+    pack_order,
+)
 from wardround.common.parameters import read_parameters
 from wardround.common.signing_key import open_public_key
 from wardround.common.study import Study, parse_study
@@ -259,7 +267,7 @@ UPDATES: dict[str, Callable[[SiteUpdate, Pixels], SiteUpdate]] = {
     "round": lambda u, p: replace(u, round=as_count(p)),
     "lying round": lambda u, p: replace(u, round=LyingCount(as_count(p))),
     "attempt": lambda u, p: replace(u, attempt=as_count(p)),
-    "ledger": lambda u, p: replace(u, ledger=as_count(p)),
+    "ledger": lambda u, p: replace(u, ledger=LedgerMark(as_count(p), text_of(p))),
 }
 
 
@@ -270,8 +278,8 @@ NEUTRAL = ("loss", "seconds", "ledger")
 def try_update(ward: Ward, monkeypatch: pytest.MonkeyPatch, name: str) -> list[Message]:
     honest = SiteSession.train
 
-    def train(session: SiteSession, order: Order, alone: bool = False) -> SiteUpdate:
-        return UPDATES[name](honest(session, order, alone), ward.secret)
+    def train(session: SiteSession, *asked: Any) -> SiteUpdate:
+        return UPDATES[name](honest(session, *asked), ward.secret)
 
     monkeypatch.setattr(SiteSession, "train", train)
     return ward.say_everything()
@@ -486,11 +494,11 @@ def test_what_training_code_writes_to_a_log_or_prints_stays_at_the_site(
 ) -> None:
     honest = SiteSession.train
 
-    def train(session: SiteSession, order: Order, alone: bool = False) -> SiteUpdate:
+    def train(session: SiteSession, *asked: Any) -> SiteUpdate:
         for name in ("wardround.client", "flwr", ""):
             logging.getLogger(name).error("%s", text_of(ward.secret))
         print(text_of(ward.secret))  # noqa: T201 # the point of this test
-        return honest(session, order, alone)
+        return honest(session, *asked)
 
     monkeypatch.setattr(SiteSession, "train", train)
     answers = ward.say_everything()
@@ -503,10 +511,10 @@ def test_a_site_that_renames_itself_after_an_image_says_nothing(
 ) -> None:
     honest = SiteSession.train
 
-    def train(session: SiteSession, order: Order, alone: bool = False) -> SiteUpdate:
+    def train(session: SiteSession, *asked: Any) -> SiteUpdate:
         settings = session.site.settings.model_copy(update={"name": text_of(ward.secret)})
         session.site = replace(session.site, settings=settings)
-        return honest(session, order, alone)
+        return honest(session, *asked)
 
     monkeypatch.setattr(SiteSession, "train", train)
     try:
@@ -554,8 +562,8 @@ def test_code_that_is_installed_to_betray_can_hide_an_image_in_a_parameter(
     """What no look at numbers can tell from training; the guard's docstring says so."""
     honest = SiteSession.train
 
-    def train(session: SiteSession, order: Order, alone: bool = False) -> SiteUpdate:
-        update = honest(session, order, alone)
+    def train(session: SiteSession, *asked: Any) -> SiteUpdate:
+        update = honest(session, *asked)
         image = {first_name(update): image_like(update, ward.secret, torch.float32)}
         return replace(update, parameters={**update.parameters, **image})
 

@@ -276,8 +276,11 @@ def test_a_run_goes_on_where_a_lost_quorum_ended_it(tmp_path: Path) -> None:
 class HearingSite(ScriptedSite):
     """A site that remembers how it stood in each order, and counts up its ledger."""
 
-    def __init__(self, *args: Any, ledger: Iterable[int] = (), **named: Any) -> None:
+    def __init__(
+        self, *args: Any, ledger: Iterable[int] = (), heads: Iterable[str] = (), **named: Any
+    ) -> None:
         super().__init__(*args, **named)
+        self._heads = itertools.chain(heads, itertools.repeat(""))
         self._ledger = itertools.chain(ledger, itertools.repeat(0))
         self.heard: list[tuple[str, int, int, int]] = []
         self.runs: set[str] = set()
@@ -286,12 +289,13 @@ class HearingSite(ScriptedSite):
         kind = message.metadata.message_type
         if not kind.startswith("query"):
             order = unpack_order(message.content)
-            self.heard.append((kind, order.round, order.counted_round, order.ledger_counter))
+            self.heard.append((kind, order.round, order.counted_round, order.ledger.entries))
             self.runs.add(order.run)
         answer = super().answer(message)
         ledger = next(self._ledger) if kind == "train" else 0
         if ledger and isinstance(answer, RecordDict) and "header" in answer:
-            configs_of(answer)["header"]["ledger"] = ledger
+            header = configs_of(answer)["header"]
+            header["ledger"], header["ledger-head"] = ledger, next(self._heads)
         return answer
 
 
@@ -324,6 +328,19 @@ def test_a_site_hears_the_highest_count_of_its_ledger_even_of_a_refused_update(
     federate(study, tmp_path, other, site)
     assert [ledger for _, _, _, ledger in site.heard] == [0, 3, 5, 5, 5]
     assert {ledger for _, _, _, ledger in other.heard} == {0}
+
+
+def test_an_update_of_a_ledger_that_was_written_anew_is_not_counted(tmp_path: Path) -> None:
+    study = study_with(rounds=3, minimum_sites=1)
+    site = HearingSite("b", study, ledger=(3, 5, 5), heads=("x", "y", "z"))
+    _, _, records = federate(study, tmp_path, ScriptedSite("a", study), site)
+    counted = [[one.site for one in record.sites] for record in records[:3]]
+    assert counted == [["a", "b"], ["a", "b"], ["a"]]
+    (refusal,) = records[2].refusals
+    assert refusal.site == "b"
+    assert refusal.reason.startswith(
+        "entry 5 of its privacy ledger is not the one that this server"
+    )
 
 
 def test_a_resumed_run_keeps_its_name_and_what_was_counted_and_a_new_run_has_another(
