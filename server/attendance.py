@@ -16,7 +16,7 @@ from wardround.server.patience import Patience
 _TOO_LATE = "was not there when the run began, and the study's strategy is for the sites of then"
 JOINED, BACK, MISSED = "site joined", "site back", "site missed"  # events of a run's log
 LEFT_OUT = "site left out"
-_ANSWER_SECONDS, _LOOK_SECONDS = 2.0, 0.05  # for the answer of a site that was asked just now
+_ANSWER_SECONDS, _LOOK_SECONDS = 10.0, 0.05  # for who was asked just now: a worker has to start
 
 
 class Attendance(Protocol):
@@ -125,6 +125,7 @@ class ConnectedSites:
         self._first = frozenset(self._inside)
         self._introductions = tuple(introductions)
         self._missed: dict[str, tuple[Node, int]] = {}
+        self._stuck: set[str] = set()
         self._told: dict[str, str] = enquiry.refused()
         self._connected: Mapping[str, int] = {}
 
@@ -136,12 +137,13 @@ class ConnectedSites:
     def of_round(self, number: int) -> tuple[Node, ...]:
         """Return the sites of a round; whoever has come, or is back, is among them."""
         outside = self._look()
-        if self._enquiry.ask(outside, self._connected):
-            until = time.monotonic() + _ANSWER_SECONDS
-            while self._enquiry.is_awaited(outside) and time.monotonic() < until:
-                self._enquiry.hear()
-                time.sleep(_LOOK_SECONDS)
+        asked = self._enquiry.ask(outside, self._connected)
+        prompt = [site for site in asked if site not in self._stuck]
+        until = time.monotonic() + _ANSWER_SECONDS
         self._enquiry.hear()
+        while self._enquiry.is_awaited(prompt) and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
+            self._enquiry.hear()
         for site, seen in self._enquiry.ready(self._connected).items():
             if site in outside and seen.introduction is not None:
                 self._take(seen.node, seen.introduction, number)
@@ -159,6 +161,8 @@ class ConnectedSites:
         if node is None:
             return
         self._missed[site] = (node, number)
+        if site in self._enquiry.connected():
+            self._stuck.add(site)  # or slow: it will answer nothing before it has done its work
         self._enquiry.forget(site)
         self._tell(MISSED, site, f"did not answer in round {number}")
 
@@ -166,6 +170,7 @@ class ConnectedSites:
         """Take a site back whose answer came after all."""
         if site in self._missed:
             self._inside[site], _ = self._missed.pop(site)
+            self._stuck.discard(site)
             self._tell(BACK, site, "its late answer came")
 
     def _tell(self, event: str, site: str, reason: str) -> None:
@@ -193,6 +198,7 @@ class ConnectedSites:
             return
         was_here = self._missed.pop(node.site, None) is not None or node.site in self._first
         self._inside[node.site] = node
+        self._stuck.discard(node.site)
         self._told.pop(node.site, None)
         self._tell(BACK if was_here else JOINED, node.site, f"from round {number} on")
 

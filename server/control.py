@@ -150,6 +150,7 @@ def _handlers(operations: Operations, closing: Event) -> grpc.GenericRpcHandler:
         "SubmitStudy": (Submission, operations.submit),
         "ListRuns": (Nothing, operations.runs),
         "ShowRun": (AboutRun, operations.show),
+        "RecordRun": (AboutRun, operations.record),
         "StopRun": (AboutRun, operations.stop),
         "ResumeRun": (AboutRun, operations.resume),
         "ListSites": (Nothing, operations.sites),

@@ -61,9 +61,9 @@ class Enquiry:
         """Return the nodes of the sites that are connected now."""
         return {site: node for node, site in self._names().items()}
 
-    def ask(self, sites: Collection[str], connected: Mapping[str, int]) -> bool:
-        """Ask who has not been asked, or refused a while ago; return whether any was."""
-        now, was_asked = time.monotonic(), False
+    def ask(self, sites: Collection[str], connected: Mapping[str, int]) -> list[str]:
+        """Ask who has not been asked, or refused a while ago; return who was."""
+        now, asked = time.monotonic(), list[str]()
         for site in sites:
             seen = self._seen.get(site)
             if seen is None or seen.node.node_id != connected[site]:
@@ -74,8 +74,8 @@ class Enquiry:
             message = self._grid.create_message(content, INTRODUCE, node_id, "introduction")
             seen.asked = next(iter(self._grid.push_messages([message])), "") or ""
             seen.ask_at, seen.pause = now + seen.pause, min(2 * seen.pause, _LONGEST_PAUSE_SECONDS)
-            was_asked = True
-        return was_asked
+            asked.append(site)
+        return asked
 
     def hear(self) -> None:
         """Take in what has been answered since."""

@@ -13,6 +13,7 @@ from wardround.server.control_api.messages import (
     Nothing,
     RunDetails,
     RunEvent,
+    RunRecord,
     Runs,
     RunSummary,
     ServerSummary,
@@ -24,7 +25,7 @@ from wardround.server.control_api.messages import (
 from wardround.server.pki import CA_FOLDER
 from wardround.server.queue import resume_run, stop_run
 from wardround.server.run_events import watch_run
-from wardround.server.run_report import describe, summarise
+from wardround.server.run_report import describe, record_of, summarise
 from wardround.server.server_certificate import SERVER_CERTIFICATE
 from wardround.server.settings import open_server
 from wardround.server.sightings import connected_sites
@@ -59,6 +60,10 @@ class Operations:
     def show(self, about: AboutRun) -> RunDetails:
         """Return all that is known of a run."""
         return describe(self._folder, find_run(self._folder, about.run))
+
+    def record(self, about: AboutRun) -> RunRecord:
+        """Return what a report of a run is made of."""
+        return record_of(self._folder, find_run(self._folder, about.run))
 
     def watch(self, about: AboutRun, wait: Wait) -> Iterator[RunEvent]:
         """Yield what has happened and what happens in a run, until it is over."""

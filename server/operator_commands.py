@@ -105,6 +105,29 @@ def show_run(
 
 
 @runs_app.command()
+def report(
+    run: RunName,
+    server: Server = _HERE,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page to write; RUN.html by default.", show_default=False),
+    ] = None,
+    identity: Identity = None,
+) -> None:
+    """Write a page about a run: its course, who took part and why not, cost, privacy.
+
+    Example: wardround runs report my-study-1 --server /srv/wardround --out report.html
+    """
+    from wardround.server.report import write_report
+
+    with _line(server, identity) as line:
+        found = line.record(run)
+    place = out or Path(f"{found.details.summary.run}.html")
+    write_report(found, place)
+    sys.stdout.write(f"{place}\n")
+
+
+@runs_app.command()
 def watch(
     run: RunName, server: Server = _HERE, identity: Identity = None, as_json: AsJson = False
 ) -> None:

@@ -14,6 +14,7 @@ from wardround.server.control_api.messages import (
     ServerSummary,
     SiteSummary,
 )
+from wardround.server.run_report import ranges
 
 _COLOURS = {
     "finished": "green",
@@ -59,6 +60,8 @@ def run_page(details: RunDetails) -> list[RenderableType]:
         f"submitted {_time(run.submitted)}  started {_time(run.started)}  ended {_time(run.ended)}",
         f"sites: {escape(', '.join(details.sites)) or 'not known yet'}",
     ]
+    if details.patience and not run.is_over:
+        head.append(escape(details.patience))
     if run.message:
         head.append(escape(run.message))
     parts: list[RenderableType] = ["\n".join(head)]
@@ -72,7 +75,7 @@ def run_page(details: RunDetails) -> list[RenderableType]:
 def _rounds(details: RunDetails) -> Table:
     table = Table("round", f"{details.summary.metric} before it", "seconds", "sites")
     for record in details.history:
-        name = str(record.round) if record.sites or record.refusals else "end"
+        name = str(record.round) if record.sites else "end"
         value = "-" if record.value is None else f"{record.value:.4f}"
         sites = escape(", ".join(record.sites))
         table.add_row(name, value, f"{record.seconds:.1f}", sites)
@@ -80,9 +83,16 @@ def _rounds(details: RunDetails) -> Table:
 
 
 def _refusals(details: RunDetails) -> Table:
-    table = Table("site", "asked for", "why it did not take part", "times")
+    table = Table("site", "asked for", "why it did not take part", "rounds")
     for one in details.refusals:
-        table.add_row(escape(one.site), one.asked, escape(one.reason), str(one.times))
+        about = (one.site, one.reason, one.asked)
+        rounds = [
+            record.round
+            for record in details.history
+            for told in record.refusals
+            if (told.site, told.reason, told.asked) == about
+        ]
+        table.add_row(escape(one.site), one.asked, escape(one.reason), ranges(rounds))
     return table
 
 

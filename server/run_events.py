@@ -55,7 +55,7 @@ class _Seen:
     rounds: int = 0
     log_bytes: int = 0
     stands: tuple[str, str] = ("", "")
-    sites: tuple[str, ...] = field(default_factory=tuple)
+    reasons: dict[str, str] = field(default_factory=dict)
 
     def news(self, summary: RunSummary) -> Iterator[RunEvent]:
         """Yield what is new."""
@@ -72,7 +72,19 @@ class _Seen:
         for report in read_history(self.run, summary.metric):
             if self.rounds < report.round <= last:
                 self.rounds = report.round
-                yield from _told(report, summary)
+                yield from self._refusals(report, summary)
+                yield _told(report, summary)
+
+    def _refusals(self, report: RoundReport, summary: RunSummary) -> Iterator[RunEvent]:
+        """Yield who did not take part, once for as long as the reason is the same."""
+        for site in report.sites:
+            self.reasons.pop(site, None)
+        for one in report.refusals:
+            if self.reasons.get(one.site) != one.reason:
+                self.reasons[one.site] = one.reason
+                yield RunEvent(
+                    "refusal", summary.state, one.reason, round=report.round, site=one.site
+                )
 
     def _notes(self, summary: RunSummary) -> Iterator[RunEvent]:
         for line in self._log_lines():
@@ -101,11 +113,9 @@ class _Seen:
                 yield line
 
 
-def _told(report: RoundReport, summary: RunSummary) -> Iterator[RunEvent]:
-    for one in report.refusals:
-        yield RunEvent("refusal", summary.state, one.reason, round=report.round, site=one.site)
+def _told(report: RoundReport, summary: RunSummary) -> RunEvent:
     closes = report.round > summary.round
-    yield RunEvent(
+    return RunEvent(
         kind="measured" if closes else "round",
         state=summary.state,
         round=report.measured_round if closes else report.round,

@@ -10,8 +10,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeAlias
 
-from wardround.server.control_api.messages import Refusal, RoundReport, RunDetails, RunSummary
-from wardround.server.run_folder import FINISHED, STARTING, RunFolder
+import wardround
+from wardround.common.errors import RunError
+from wardround.server.control_api.messages import (
+    Refusal,
+    RoundReport,
+    RunDetails,
+    RunRecord,
+    RunSummary,
+    SitePart,
+    SiteValue,
+)
+from wardround.server.run_folder import FINISHED, STARTING, STUDY_FILE, RunFolder
 from wardround.server.run_folder import RUNNING as AT_WORK
 from wardround.server.run_folder import WAITING as AWAITING_SITES
 from wardround.server.store import RUNNING, STOP, RunRow
@@ -58,8 +68,31 @@ def describe(folder: Path, row: RunRow) -> RunDetails:
         summary=summary,
         sites=tuple(named),
         starts=0 if status is None else status.starts,
+        patience="" if status is None else status.patience,
         history=history,
         refusals=count_refusals(history),
+    )
+
+
+def record_of(folder: Path, row: RunRow) -> RunRecord:
+    """Return what a report of a run is made of.
+
+    Raises:
+        RunError: The study cannot be read.
+    """
+    run, details = RunFolder(folder, row.run), describe(folder, row)
+    try:
+        study = (run.path / STUDY_FILE).read_text(encoding="utf-8")
+    except OSError as error:
+        msg = f"the study of run {row.run} cannot be read ({error.strerror}): check the disk."
+        raise RunError(msg) from None
+    lines = _lines(run)
+    return RunRecord(
+        details=details,
+        study=study,
+        server=wardround.__version__,
+        parts=tuple(part for line in lines for part in _parts(line)),
+        values=tuple(one for line in lines for one in _values(line, details.summary.metric)),
     )
 
 
@@ -69,11 +102,26 @@ def read_history(run: RunFolder, metric: str) -> tuple[RoundReport, ...]:
     Args:
         metric: The study's; its value over all sites is given.
     """
+    return tuple(_round(line, metric) for line in _lines(run))
+
+
+def _lines(run: RunFolder) -> list[_Json]:
     try:
         lines = (run.checkpoints / HISTORY_FILE).read_bytes().split(b"\n")[:-1]
     except OSError:
-        return ()
-    return tuple(_round(json.loads(line), metric) for line in lines if line)
+        return []
+    return [json.loads(line) for line in lines if line]
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Return rounds as people write them: "1-3, 7"."""
+    found: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in found)
 
 
 def count_refusals(history: Iterable[RoundReport]) -> tuple[Refusal, ...]:
@@ -114,14 +162,33 @@ def _round(line: _Json, metric: str) -> RoundReport:
 
 
 def _overall(measurements: Iterable[_Json], metric: str) -> float | None:
-    for measurement in measurements:
-        if measurement["site"] not in TOGETHER:
-            continue
-        for value in _rows(measurement, "values"):
-            if value["metric"] == metric and not value["class_name"]:
-                number = float(str(value["value"]))
-                return number if math.isfinite(number) else None
+    together = [one for one in measurements if one["site"] in TOGETHER]
+    return _value(together[0], metric) if together else None
+
+
+def _value(measurement: _Json, metric: str) -> float | None:
+    for value in _rows(measurement, "values"):
+        if value["metric"] == metric and not value["class_name"]:
+            number = float(str(value["value"]))
+            return number if math.isfinite(number) else None
     return None
+
+
+def _values(line: _Json, metric: str) -> Iterable[SiteValue]:
+    number = int(str(line["measured_round"]))
+    for one in _rows(line, "measurements"):
+        yield SiteValue(str(one["site"]), number, str(one["split"]), _value(one, metric))
+
+
+def _parts(line: _Json) -> Iterable[SitePart]:
+    for one in _rows(line, "sites"):
+        yield SitePart(
+            site=str(one["site"]),
+            round=int(str(line["round"])),
+            seconds=float(str(one["seconds"])),
+            bytes_down=int(str(one["bytes_down"])),
+            bytes_up=int(str(one["bytes_up"])),
+        )
 
 
 def _rows(line: _Json, name: str) -> list[_Json]:

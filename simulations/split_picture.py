@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
+from wardround.common.pages.palette import colour_of
 from wardround.simulations.assignment import SPLIT_NAMES
-from wardround.simulations.report.palette import colour_of
 from wardround.simulations.run_folder import SplitRow
 
 _LEFT, _WIDTH, _RIGHT = 220, 560, 70  # of labels, of the longest bar, of its number

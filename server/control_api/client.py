@@ -15,6 +15,7 @@ from wardround.server.control_api.messages import (
     Nothing,
     RunDetails,
     RunEvent,
+    RunRecord,
     Runs,
     RunSummary,
     ServerSummary,
@@ -92,6 +93,10 @@ class ServerLine:
     def show(self, run: str) -> RunDetails:
         """Return all that is known of a run."""
         return self._ask("ShowRun", AboutRun(run), RunDetails)
+
+    def record(self, run: str) -> RunRecord:
+        """Return what a report of a run is made of."""
+        return self._ask("RecordRun", AboutRun(run), RunRecord)
 
     def watch(self, run: str) -> Iterator[RunEvent]:
         """Yield what has happened and what happens in a run, until it is over."""

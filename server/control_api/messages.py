@@ -127,13 +127,61 @@ class RunDetails:
     Attributes:
         sites: Who takes part, as far as that is known.
         starts: How often its process was started.
+        patience: How long its rounds wait for a site, in words.
     """
 
     summary: RunSummary
     sites: tuple[str, ...]
     starts: int
+    patience: str
     history: tuple[RoundReport, ...]
     refusals: tuple[Refusal, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SitePart:
+    """What a site did in a round.
+
+    Attributes:
+        seconds: As it says itself; 0 where its policy lets that not out.
+    """
+
+    site: str
+    round: int
+    seconds: float
+    bytes_down: int
+    bytes_up: int
+
+
+@dataclass(frozen=True, slots=True)
+class SiteValue:
+    """The study's metric of one model, on one site's patients or on all sites' together.
+
+    Attributes:
+        round: After which the model was made; 0 is the initial one.
+        split: Of the patients: mostly ``validation``.
+    """
+
+    site: str
+    round: int
+    split: str
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What a report of a run is made of.
+
+    Attributes:
+        study: The study file (TOML).
+        server: The version of wardround that the server runs.
+    """
+
+    details: RunDetails
+    study: str
+    server: str
+    parts: tuple[SitePart, ...]
+    values: tuple[SiteValue, ...]
 
 
 @dataclass(frozen=True, slots=True)

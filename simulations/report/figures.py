@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wardround.client.data.examination import SPLITS
+from wardround.common.pages.palette import COLOURS, GREY, SYMBOLS, colour_of, site_colour
 from wardround.simulations.report.contents import RunContents
-from wardround.simulations.report.palette import COLOURS, GREY, SYMBOLS, colour_of, site_colour
 from wardround.simulations.report.wording import metric_title, sentence_title
 from wardround.simulations.run_folder import (
     ALL_SITES,

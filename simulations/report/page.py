@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wardround.common.errors import InputError
+from wardround.common.pages import read_style
+from wardround.common.pages.palette import colour_of
 from wardround.simulations.report import figures, gain_bar, tables, wording
 from wardround.simulations.report.attack_section import read_attack_section
 from wardround.simulations.report.contents import RunContents, read_contents
-from wardround.simulations.report.palette import colour_of
 from wardround.simulations.report.pictures import Picture, draw_samples
 from wardround.simulations.report.privacy import describe_privacy
 from wardround.simulations.report.verdict import Outcome, Verdict, judge
@@ -67,7 +68,6 @@ def write_report(run_folder: Path) -> Path:
 def _render(template: "Template", library: str, contents: RunContents) -> str:
     verdict = judge(contents.metrics, contents.split, contents.metric)
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
-    style = (FOLDER / "page.css").read_text(encoding="utf-8")
     return template.render(
         contents=contents,
         facts=contents.facts,
@@ -86,7 +86,7 @@ def _render(template: "Template", library: str, contents: RunContents) -> str:
         total_traffic=_total_traffic(contents),
         charts=_charts(contents),
         tables=_tables(contents),
-        style=style,
+        style=read_style(),
         script=script,
         library=library,
         script_hashes=[content_hash(library), content_hash(script)],

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.simulations.report.palette import colour_of, red_green_blue
+from wardround.common.pages.palette import colour_of, red_green_blue
 from wardround.simulations.report.samples import Samples
 
 Mask = NDArray[np.bool_]

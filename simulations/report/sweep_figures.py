@@ -5,8 +5,8 @@ import json
 import math
 from collections.abc import Sequence
 
+from wardround.common.pages.palette import COLOURS, GREY, SYMBOLS
 from wardround.simulations.report.figures import Chart, Json, page_json, page_layout
-from wardround.simulations.report.palette import COLOURS, GREY, SYMBOLS
 from wardround.simulations.report.verdict import higher_is_better
 from wardround.simulations.report.wording import metric_title, sentence_title
 from wardround.simulations.search_space import Choice, Parameter

@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from wardround.common.pages import read_style
 from wardround.simulations.report.page import FOLDER, content_hash, load_plotly, load_template
 from wardround.simulations.report.sweep_figures import draw_course, draw_slices
 from wardround.simulations.report.wording import metric_title, number, sentence_title
@@ -29,7 +30,7 @@ def write_sweep_report(folder: Path, contents: SweepContents) -> Path:
         charts=[draw_course(contents), *draw_slices(contents)],
         command=shlex.join(contents.facts.command),
         next_command=next_command(folder, contents),
-        style=(FOLDER / "page.css").read_text(encoding="utf-8"),
+        style=read_style(),
         script=script,
         library=library,
         script_hashes=[content_hash(library), content_hash(script)],

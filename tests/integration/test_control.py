@@ -169,7 +169,7 @@ def test_what_the_proto_names_is_served_and_nothing_else(served) -> None:
     named = re.findall(r"rpc (\w+)\(google\.protobuf\.Struct\) returns \((stream )?", PROTO)
     kinds = re.findall(r"// (\w+) -> (\w+)$", PROTO, flags=re.MULTILINE)
     assert f"package {SERVICE.rpartition('.')[0]};" in PROTO
-    assert len(named) == len(kinds) == 8
+    assert len(named) == len(kinds) == 9
     assert all(hasattr(messages, kind) for pair in kinds for kind in pair)
     with served.channel() as channel:
         for name, _ in [*named, ("Unknown", "")]:

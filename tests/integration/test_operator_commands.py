@@ -72,6 +72,36 @@ def test_a_study_is_submitted_shown_stopped_and_resumed(wardround, server, study
     assert json.loads(said.out)["state"] == "queued"
 
 
+def test_the_page_of_a_run_is_written_from_what_the_server_has(
+    wardround, server, study, tmp_path
+) -> None:
+    run = json.loads(wardround("study", "submit", study, "--server", server, "--json").out)["run"]
+    StudyQueue(server).started(run)
+    _with_a_round(server, run)
+    out = tmp_path / "page.html"
+    said = wardround("runs", "report", run, "--server", server, "--out", out)
+    assert (said.code, said.out) == (0, f"{out}\n")
+    page = out.read_text()
+    assert "its [bold]policy[/] allows nothing now" in page
+    assert "0.1 kB" in page
+    assert wardround("runs", "report", run, "--server", server, "--out", server).code == 2
+
+
+def test_a_run_is_stopped_and_resumed_only_where_that_makes_sense(wardround, server, study) -> None:
+    run = json.loads(wardround("study", "submit", study, "--server", server, "--json").out)["run"]
+    queue = StudyQueue(server)
+    queue.started(run)
+    again = wardround("runs", "resume", run, "--server", server)
+    assert (again.code, again.out) == (2, "")
+    assert f"run {run} is running already" in again.err
+    queue.finished(run)
+    for words in ("stop", "resume"):
+        said = wardround("runs", words, run, "--server", server)
+        assert (said.code, said.out) == (2, "")
+        assert "finished" in said.err
+        assert "Traceback" not in said.err
+
+
 @pytest.mark.parametrize(("end", "code"), [("finished", 0), ("stopped", 3)])
 def test_a_watch_tells_each_event_and_how_it_ended(
     wardround, server, study, end: str, code: int
@@ -152,6 +182,11 @@ def test_what_cannot_be_used_ends_with_code_2_and_a_sentence(
     empty.mkdir()
     cases = {
         ("runs", "show", "x", "--server", server): "there is no run 'x'",
+        ("runs", "watch", "x", "--server", server): "there is no run 'x'",
+        ("runs", "stop", "x", "--server", server): "there is no run 'x'",
+        ("runs", "resume", "x", "--server", server): "there is no run 'x'",
+        ("runs", "report", "x", "--server", server): "there is no run 'x'",
+        ("runs", "show", "../x", "--server", server): "there is no run '../x'",
         ("runs", "list", "--server", empty): "neither a server folder nor HOST:PORT",
         ("runs", "list", "--server", "localhost:1"): "--identity",
         ("runs", "list", "--server", "localhost:1", "--identity", empty): "private key",

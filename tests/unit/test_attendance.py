@@ -1,5 +1,7 @@
 """Who takes part from round to round, at a server whose sites come and go."""
 
+import time
+
 import pytest
 from tests.unit.test_gathering import SOUTH, Answer, Town, TownGrid, make_study, refuses, says
 
@@ -76,11 +78,16 @@ def test_a_site_that_is_mended_takes_part_and_its_reason_is_told_once() -> None:
     assert run.events() == [("site left out", "east"), ("site joined", "east")]
 
 
-def test_a_site_that_did_not_answer_is_left_out_until_it_says_that_it_is_there() -> None:
+def test_a_site_that_did_not_answer_is_left_out_until_it_says_that_it_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     run = Run([EAST])
     run.town.sites["north"] = [lambda _: None]
     run.sites.miss("north", 1)
+    monkeypatch.setattr(module, "_ANSWER_SECONDS", 30.0)
+    began = time.monotonic()
     assert run.round(2) == ["south"]
+    assert time.monotonic() - began < 5, "a stuck site is not waited for again"
     assert run.sites.absent()["north"] == "has not answered since round 1"
     run.town.sites["north"] = [says()]
     assert run.round(3) == ["north", "south"]
