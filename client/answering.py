@@ -61,9 +61,11 @@ def answer_job(job: Job) -> Done:
 def _reply(job: Job, asked: Message, context: Context) -> Message:
     if job.refuse:
         return refuse(asked, context, REFUSED[job.refuse])
-    if job.again:
-        return answer_again(asked, context, read_message(Path(job.answer), sys.maxsize).content)
     try:
+        if job.again:
+            # It passed the guard under the policy of today, or it would not have this order's key.
+            kept = read_message(Path(job.answer), sys.maxsize, must_match=True)
+            return answer_again(asked, context, kept.content)
         message = read_message(Path(job.order), job.limit)
         return app(message, context)
     except ModelError as error:

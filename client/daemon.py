@@ -14,7 +14,7 @@ from pathlib import Path
 import wardround
 from wardround.client.certificate_watch import CertificateWatch
 from wardround.client.local_control import ControlSocket
-from wardround.client.policy import open_policy
+from wardround.client.policy import POLICY_FILE, open_policy
 from wardround.client.post import Post, key_of
 from wardround.client.site import Site, open_site
 from wardround.client.site_keys import load_site_tls, make_client_context
@@ -158,7 +158,7 @@ class SiteDaemon:
     def _answer(self, envelope: Envelope) -> None:
         study = self._study_of(envelope.run_id)
         self._board.begin(work_of(envelope.kind, envelope.group, *_name_and_digest(study)))
-        started, key = time.monotonic(), key_of(envelope, study)
+        started, key = time.monotonic(), key_of(envelope, study, _policy_of(self._site.folder))
         done = self._worker.answer(self._job(envelope, study, key))
         if done.is_kept:
             self._post.keep_answer(key)
@@ -208,6 +208,14 @@ class SiteDaemon:
         elif not code and self._trouble:
             logger.info("server=%s answers again", self._link.address)
         self._trouble = code
+
+
+def _policy_of(folder: Path) -> bytes:
+    """Return the policy as it is written now; empty where there is none, and nothing is allowed."""
+    try:
+        return (folder / POLICY_FILE).read_bytes()
+    except OSError:
+        return b""
 
 
 def _name_and_digest(text: str) -> tuple[str, str]:

@@ -62,7 +62,11 @@ class Post:
             asked.unlink(missing_ok=True)
 
 
-def key_of(envelope: Envelope, study: str) -> str:
-    """Return what two messages have in common that ask for the same: each number, each word."""
+def key_of(envelope: Envelope, study: str, policy: bytes) -> str:
+    """Return what two messages have in common that ask for the same: each number, each word.
+
+    Args:
+        policy: The site's, as it is written: an answer that was checked by another one is not sent.
+    """
     content = [child.object_id for child in envelope.tree.children]
-    return hashlib.sha256(repr((envelope.kind, content, study)).encode()).hexdigest()
+    return hashlib.sha256(repr((envelope.kind, content, study, policy)).encode()).hexdigest()

@@ -6,6 +6,7 @@ Written against Flower 1.41; ``tests/unit/test_flower_supernode.py`` holds the c
 from pathlib import Path
 
 from flwr.app import Message
+from flwr.supercore.inflatable.inflatable_object import get_object_id
 
 from wardround.common.errors import ModelError
 from wardround.common.flower.assembly import UNREADABLE, assemble
@@ -13,11 +14,12 @@ from wardround.common.flower.parcels import Parcel
 from wardround.common.flower.sizes import Sizes
 
 
-def read_message(path: Path, limit: int) -> Message:
+def read_message(path: Path, limit: int, must_match: bool = False) -> Message:
     """Return the message in a file.
 
     Args:
         limit: The most bytes that its content may have in memory; nothing is allocated beyond it.
+        must_match: Whether each object has to be what its name, a hash, says.
 
     Raises:
         ModelError: It is larger, or its objects do not make a message.
@@ -29,7 +31,7 @@ def read_message(path: Path, limit: int) -> Message:
             if size > limit:
                 msg = f"the message holds {size / 1e6:.3g} MB, and {limit / 1e6:g} MB are allowed."
                 raise ModelError(msg)
-            found = assemble(root, parcel.content)
+            found = assemble(root, _Matching(parcel).content if must_match else parcel.content)
         except UNREADABLE as error:
             msg = f"the message cannot be read ({type(error).__name__}): update wardround."
             raise ModelError(msg) from None
@@ -38,3 +40,17 @@ def read_message(path: Path, limit: int) -> Message:
         raise ModelError(msg)
     found.metadata.__dict__["_message_id"] = root  # a message does not travel with its own id
     return found
+
+
+class _Matching:
+    """The objects of a parcel, each compared with its name."""
+
+    def __init__(self, parcel: Parcel) -> None:
+        self._parcel = parcel
+
+    def content(self, object_id: str) -> bytes:
+        content = self._parcel.content(object_id)
+        if get_object_id(content) != object_id:
+            msg = "an object is not what its name says"
+            raise ValueError(msg)
+        return content

@@ -109,14 +109,14 @@ def test_the_same_order_again_is_answered_with_the_same_numbers_and_no_training(
     answer_job(job)
     first = unpack_update(read_message(post.answer, LIMIT).content, study)
     with Parcel(post.order) as order:
-        first_id, key = order.envelope.message_id, key_of(order.envelope, job.study)
+        first_id, key = order.envelope.message_id, key_of(order.envelope, job.study, b"")
         post.keep_answer(key)
     (site / "manifest.csv").unlink()  # nobody reads it again
     time.sleep(0.01)
     write_order(post, content)
     with Parcel(post.order) as order:
         assert order.envelope.message_id != first_id
-        assert key_of(order.envelope, job.study) == key
+        assert key_of(order.envelope, job.study, b"") == key
         second_id = order.envelope.message_id
     assert post.has_answer(key)
     assert answer_job(changed(job, again=True)) == Done("", is_kept=True)
@@ -126,6 +126,22 @@ def test_the_same_order_again_is_answered_with_the_same_numbers_and_no_training(
     assert digest(first.parameters) == digest(second.parameters)
     assert first.seconds == second.seconds
     assert (site / "audit" / "log.jsonl").read_text().count('"kind":"update"') == 2
+
+
+def test_a_kept_answer_that_the_disk_has_changed_does_not_leave(
+    job: Job, post: Post, study: Study
+) -> None:
+    write_order(post, order_of(study, new_run()))
+    answer_job(job)
+    with Parcel(post.answer) as parcel:
+        piece = max(parcel.envelope.object_ids, key=parcel.length)
+        content = parcel.content(piece)
+    whole = post.answer.read_bytes()
+    place = whole.index(content) + len(content) - 1
+    post.answer.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    assert answer_job(changed(job, again=True)) == Done("input", is_kept=False)
+    answer = read_message(post.answer, LIMIT)
+    assert not answer.content.array_records
 
 
 def test_a_kept_answer_does_not_leave_once_its_study_is_no_longer_approved(
@@ -154,8 +170,11 @@ def test_another_run_round_or_study_is_another_order(job: Job, post: Post, study
     for order in orders:
         write_order(post, pack_order(order))
         with Parcel(post.order) as parcel:
-            keys |= {key_of(parcel.envelope, job.study), key_of(parcel.envelope, "another")}
-    assert len(keys) == 2 * len(orders)
+            keys |= {
+                key_of(parcel.envelope, *said)
+                for said in ((job.study, b""), ("another", b""), (job.study, b"stricter"))
+            }
+    assert len(keys) == 3 * len(orders)
 
 
 def test_what_a_killed_daemon_left_is_cleared_but_a_kept_answer_and_half_an_order_stay(
