@@ -19,6 +19,7 @@ from wardround.common.privacy_plan import plan_privacy
 from wardround.common.study import Study, parse_study
 from wardround.server.control_api.client import server_at
 from wardround.server.control_api.messages import RunDetails, Submission
+from wardround.server.ledger_memory import ServerLedgers
 from wardround.simulations.federation_try_local import LocalFederation
 from wardround.simulations.preparation import prepare_sites
 
@@ -144,6 +145,9 @@ def test_a_cap_below_the_plan_ends_a_study_or_leaves_its_hospital_out_and_the_op
     ends_at_the_cap(town, of_three, run, wardround)
     goes_on_once_the_cap_is_raised(town, of_three, run)
     goes_on_by_quorum(town, of_two, wardround)
+    for name in SITES:
+        mark, entries = ServerLedgers(town.server).known(name), read_ledger(town.site(name)).entries
+        assert mark.head == entries[mark.entries - 1].hash, "what the server remembers over runs"
 
 
 def refused_as_a_whole(town: Town, study: Study) -> str:
