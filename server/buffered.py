@@ -53,7 +53,8 @@ class BufferedLoop(RoundLoop):
         commit = Commit(before, dict(self._store.model(before.round)))
         self._strategy.begin(number, commit.parameters)
         self._dispatch(commit, number)
-        wanted = min(self._study.federation.buffer_size or 1, len(self._nodes))
+        there = max(len(self._nodes), self._quorum)
+        wanted = min(self._study.federation.buffer_size or 1, there)
         deadline = self._patience.deadline_seconds
         until = math.inf if deadline is None else time.monotonic() + deadline
         while len(tally.sites) < wanted:
