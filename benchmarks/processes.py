@@ -89,22 +89,24 @@ class _Peak:
 
     def _watch(self) -> None:
         while not self._done.wait(0.1):
-            total = sum(_proportional_kilobytes(pid) for pid in _tree(self._pid))
+            total = sum(proportional_kilobytes(pid) for pid in process_tree(self._pid))
             self.megabytes = max(self.megabytes, total / 1024)
 
 
-def _tree(pid: int) -> list[int]:
+def process_tree(pid: int) -> list[int]:
+    """Return a process and all that descend from it."""
     found = [pid]
     try:
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text().split():
-                found += _tree(int(child))
+                found += process_tree(int(child))
     except OSError:
         pass
     return found
 
 
-def _proportional_kilobytes(pid: int) -> int:
+def proportional_kilobytes(pid: int) -> int:
+    """Return a process's memory, what it shares counted in parts; 0 if it has ended."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
