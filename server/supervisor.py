@@ -8,6 +8,7 @@ is killed the kernel ends the children, and the next supervisor goes on from wha
 import fcntl
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ _LOCK_FILE = "server.lock"
 _STOP, _REFUSED_CODES = "stop", (InputError.exit_code, RunError.exit_code)
 _TICK_SECONDS, _LOOK_SECONDS = 0.2, 0.5
 _STUDY_ENDS_SECONDS, _LINK_ENDS_SECONDS = 10.0, 5.0
+_FULL_BYTES = 2**20
 _MOST_FALLS = 5  # of a study's process, one after the other, in one round
 
 
@@ -200,11 +202,18 @@ class Supervisor:
             study.pause.note_end(child)
             study.child = None
             return
-        reason = (
-            f"its process fell {study.falls} times after round {number}: look at "
-            f"{self._log_of(study)}, mend that and resume the run."
-        )
+        reason = self._reason(study, number)
         self._close(study, lambda: self._queue.failed(study.run.name, reason))
+
+    def _reason(self, study: _Study, number: int) -> str:
+        """Say why a run is given up; on a full disk its log says nothing."""
+        fact, log = (
+            f"its process fell {study.falls} times after round {number}",
+            self._log_of(study),
+        )
+        if shutil.disk_usage(log.parent).free < _FULL_BYTES:
+            return f"{fact}: the disk of {log.parent} is full. Make room there and resume the run."
+        return f"{fact}: look at {log}, mend that and resume the run."
 
     def _close(self, study: _Study, note: Callable[[], None]) -> None:
         del self._studies[study.run.name]

@@ -1,6 +1,7 @@
 """The supervisor over children that are no processes; children that are; a run's folder."""
 
 import os
+import shutil
 import signal
 import sys
 import time
@@ -157,6 +158,16 @@ def test_a_study_that_falls_is_started_again_until_it_falls_too_often_at_one_pla
     assert stage.started.count("study_process one") == 5
     assert stage.line.told[-1][:2] == ("failed", "one")
     assert "fell 5 times after round 0" in stage.line.told[-1][2]
+
+
+def test_a_study_that_falls_on_a_full_disk_has_failed_for_that_reason(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = shutil._ntuple_diskusage(2**30, 2**30, 0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    stage.studies = [Puppet(1) for _ in range(9)]
+    stage.play(lambda: len(stage.line.told) == 2)
+    assert "is full. Make room there and resume the run." in stage.line.told[-1][2]
 
 
 def test_a_study_that_falls_and_gets_on_is_started_as_often_as_it_needs(stage: Stage) -> None:
