@@ -12,10 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.faults.stage import SITES, Stage
 
+from wardround.client.approvals import decide
 from wardround.server.installation import init_server
 
 pytestmark = pytest.mark.slow
+TRAINS = "client.session:SiteSession.train"
 _PATIENCE_SECONDS = 90.0
 _WARDROUND = [sys.executable, "-m", "wardround.cli"]
 
@@ -109,3 +112,101 @@ def test_a_second_server_in_the_same_folder_is_refused_and_disturbs_nothing(fold
         assert again.returncode == 3
         assert "works in" in again.stderr
         assert _say(folder, "server", "status", folder).returncode == 0
+
+
+# --- Sites that come late, get stuck, and come back -----------------------------------------------
+_LIMITS = "first_deadline_seconds = 60.0\nleast_deadline_seconds = 10.0\nabsence_seconds = 5.0\n"
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory) -> Iterator[Stage]:
+    made = Stage(tmp_path_factory.mktemp("o"))
+    try:
+        made.open()
+        settings = made.federation.server / "server.toml"
+        kept = [line for line in settings.read_text().splitlines() if "_deadline_" not in line]
+        kept = [line for line in kept if "absence_seconds" not in line]
+        settings.write_text("\n".join(kept) + "\n" + _LIMITS)  # read when a study begins
+        yield made
+    finally:
+        made.close()
+
+
+def test_sites_that_are_late_stuck_or_away_are_seen_by_the_operator_and_take_part_again(
+    stage: Stage,
+) -> None:
+    folder, (first, second, third) = stage.federation.server, SITES
+    study = stage.plain.with_changes(
+        {"study.name": "patient", "federation.minimum_sites": 1, "federation.rounds": 7}
+    )
+    stage.federation.child(third).end(_PATIENCE_SECONDS)
+    decide(stage.site(first), study.digest, "approved")
+    stage.arm("freeze with parent", TRAINS, 2, second, name="stuck")
+    stage.arm("hold", "server.rounds:pack_order", 4, name="held")
+    stage.arm("hold", "server.rounds:pack_order", 5, name="last")  # counted from the other on
+    text = folder.parent / "patient.toml"
+    text.write_text(study.to_toml(), encoding="utf-8")
+    run = str(json.loads(_say(folder, "study", "submit", text, "--json").stdout)["run"])
+    with subprocess.Popen(
+        [*_WARDROUND, "runs", "watch", run, "--server", str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as watch:
+        assert watch.stdout is not None
+        waiting = f"{second} has not approved the study"
+        assert any(waiting in line for line in watch.stdout), "the watch ended before it said so"
+        decide(stage.site(second), study.digest, "approved")
+        stage.wait_reached("held")  # in round 4: the second site froze in round 2
+        stage.thaw()
+        stage.start_site(third)
+        decide(stage.site(third), study.digest, "approved")
+        stage.await_sites()
+        time.sleep(1.0)  # for the second site's late answer
+        stage.go("held")
+        stage.wait_reached("last")  # in round 6
+        _until(lambda: stage.calls("client.door:Door.introduce", third))
+        stage.go("last")
+        told = watch.communicate(timeout=_PATIENCE_SECONDS)[0]
+    assert watch.returncode == 0, told
+    found = json.loads(_say(folder, "runs", "show", run, "--json").stdout)
+    rounds = {one["round"]: one for one in found["history"] if one["sites"]}
+    assert [rounds[number]["sites"] for number in range(1, 5)] == [
+        [first, second],
+        [first],
+        [first],
+        [first],
+    ]
+    assert second in rounds[5]["sites"]
+    assert rounds[7]["sites"] == [*SITES]
+    assert rounds[2]["seconds"] < 40, "a stuck site costs the deadline that earlier rounds taught"
+    assert rounds[3]["seconds"] < rounds[2]["seconds"], "and costs it once"
+    reasons = {(one["site"], one["reason"]) for one in found["refusals"]}
+    assert (second, "no answer before the deadline") in reasons
+    assert (second, "has not answered since round 2") in reasons
+    assert (third, "is not connected") in reasons
+    for words in (
+        "the study sets no deadline",
+        f"a site is not waited for any more (did not answer in round 2): {second}",
+        f"a site is back (its late answer came): {second}",
+        "a site has come (from round",
+    ):
+        assert words in told
+
+
+def test_a_run_that_is_stopped_after_a_round_and_resumed_ends_with_the_same_model(
+    stage: Stage,
+) -> None:
+    folder = stage.federation.server
+    stage.restore()
+    stage.arm("hold", "server.rounds:pack_order", 2, name="held")
+    run = stage.submit(stage.plain)
+    stage.wait_reached("held")
+    assert _say(folder, "runs", "resume", run).returncode == 2
+    assert _say(folder, "runs", "stop", run).stdout == f"{run} is stopping.\n"
+    _until(lambda: _state(folder, run) == "stopped")
+    shown = json.loads(_say(folder, "runs", "show", run, "--json").stdout)
+    assert shown["summary"]["round"] == 1
+    assert _say(folder, "runs", "stop", run).returncode == 2
+    assert _say(folder, "runs", "resume", run).stdout == f"{run} is queued.\n"
+    stage.finish_as_simulated(run)
+    assert _say(folder, "runs", "resume", run).returncode == 2
