@@ -34,7 +34,6 @@ from wardround.common.flower.envelopes import Envelope
 from wardround.common.flower.fleet import FLEET_CODES, FleetLink, RunEndedError
 from wardround.common.flower.parcel_writer import write_envelope
 from wardround.common.flower.supernode import SuperNode
-from wardround.common.heap import return_freed_memory
 from wardround.common.key_pair import read_private_key
 from wardround.common.study import study_from_json
 
@@ -56,7 +55,6 @@ def run_site(folder: Path, server: str | None = None) -> None:
         InputError: The site has joined no server, or a file of it cannot be used.
         RunError: Another daemon serves the folder.
     """
-    return_freed_memory()
     site = open_site(folder)
     stop = StopRequest()
     with only_daemon(site.folder) as lock:

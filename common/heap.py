@@ -23,10 +23,9 @@ def keep_freed_memory() -> None:
 def return_freed_memory() -> None:
     """Tell the C library to give large blocks back at once; does nothing elsewhere.
 
-    A server frees one model after the other, and who carries models one piece after the other.
-    glibc learns from that to keep them, in pieces that the next one does not fit: the server's peak
-    was up to twice what it used. A process that trains too, as in a simulation without workers,
-    sets the opposite afterwards.
+    A server frees one model after the other. glibc learns from that to keep them, in pieces that
+    the next one does not fit: the server's peak was up to twice what it used. A process that
+    trains too, as in a simulation without workers, sets the opposite afterwards.
     """
     _set(_MMAP_THRESHOLD, _RETURNED_BYTES)
 
