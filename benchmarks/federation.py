@@ -9,6 +9,7 @@ for each message. Linux only.
 
 import argparse
 import os
+import signal
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--stock-rounds", type=int, default=4)
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is then ended
     print(machine(), flush=True)
     runs: dict[str, list[DeployedRun]] = {}
     with tempfile.TemporaryDirectory() as name:

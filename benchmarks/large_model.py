@@ -3,13 +3,14 @@
 Random float32 all of it, so that nothing can be compressed or taken for something that was sent
 before; the work on it is one step. Stock Flower keeps its post in memory, its default, and then in
 a database; it may fail, and is stopped when it takes too long. Loopback is counted for the whole
-machine: let nothing else talk on it. Linux only; 6 GB of memory, 3 GB of disk.
+machine: let nothing else talk on it. Linux only; 7 GB of memory, 3 GB of disk.
 
     python -m benchmarks.large_model [--megabytes 200] [--rounds 4] [--stock memory,database]
 """
 
 import argparse
 import os
+import signal
 import statistics
 import tempfile
 from collections.abc import Callable
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--stock-rounds", type=int, default=3)
     parser.add_argument("--stock-seconds", type=float, default=100.0, help="when it is stopped")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is then ended
     network = of_size(arguments.megabytes)
     print(machine())
     print(f"a model of {network.megabytes:.1f} MB, {len(SITES)} sites", flush=True)

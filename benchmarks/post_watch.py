@@ -56,6 +56,11 @@ class PostWatch:
         self._thread.join()
 
     @property
+    def looks(self) -> int:
+        """How often it has looked."""
+        return len(self._seen)
+
+    @property
     def most_stored(self) -> int:
         """The folder's size at its largest, in bytes."""
         return max((post.stored for post in self._seen), default=0)
