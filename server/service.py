@@ -4,6 +4,7 @@ import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
@@ -11,6 +12,7 @@ from wardround.server.control import operators_served
 from wardround.server.queue import StudyQueue
 from wardround.server.server_certificate import CertificateWatch, load_server_tls
 from wardround.server.settings import open_server
+from wardround.server.sightings import connected_sites
 from wardround.server.supervisor import Supervisor, hold_server
 
 
@@ -20,7 +22,7 @@ def serve(folder: Path, operators: str = "", tell: Callable[[str], None] = lambd
     Args:
         operators: "host:port" on which operators with certificates are answered too; "" for what
             ``server.toml`` says.
-        tell: Is told once operators are answered, and where sites will be.
+        tell: Is told once, when sites are answered: where they reach the server.
 
     Raises:
         InputError: Folder, certificate or address cannot be used.
@@ -34,8 +36,28 @@ def serve(folder: Path, operators: str = "", tell: Callable[[str], None] = lambd
         certificate.look()  # it may have expired while the server did not run
         load_server_tls(server.folder)
         with operators_served(server.folder, operators or server.settings.operators):
-            tell(server.settings.address)
-            Supervisor(server.folder, queue, certificate.look).run(stopped)
+            opening = _Opening(server.folder, lambda: tell(server.settings.address))
+
+            def look_after() -> None:
+                certificate.look()
+                opening.look()
+
+            Supervisor(server.folder, queue, look_after).run(stopped)
+
+
+@dataclass(slots=True)
+class _Opening:
+    """Tells once that sites are answered: the link needs some seconds, and may fail."""
+
+    folder: Path
+    tell: Callable[[], None]
+    _told: bool = False
+
+    def look(self) -> None:
+        """Tell it if it is so now, and was not before."""
+        if not self._told and connected_sites(self.folder) is not None:
+            self._told = True
+            self.tell()
 
 
 @contextmanager

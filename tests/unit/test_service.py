@@ -82,3 +82,23 @@ def test_a_certificate_that_expired_while_the_server_was_off_is_renewed_at_its_s
         load_server_tls(folder)
     serve(folder)
     load_server_tls(folder)
+
+
+def test_a_server_says_that_it_serves_once_its_link_answers(
+    folder: Path, addresses: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([None, frozenset[str](), frozenset[str]()])
+    monkeypatch.setattr(service, "connected_sites", lambda _: next(answers))
+    told: list[str] = []
+    seen: list[int] = []
+
+    class Looking(Idle):
+        def __init__(self, folder: Path, queue: object, look_after: Callable[[], None]) -> None:
+            for _ in range(3):
+                look_after()
+                seen.append(len(told))
+
+    monkeypatch.setattr(service, "Supervisor", Looking)
+    serve(folder, tell=told.append)
+    assert seen == [0, 1, 1]
+    assert told == ["localhost:8443"]
