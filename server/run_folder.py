@@ -136,9 +136,3 @@ class RunFolder:
             raise RunError(msg) from None
         finally:
             os.close(descriptor)
-
-
-def run_names(server_folder: Path) -> tuple[str, ...]:
-    """Return the names of all runs of a server folder."""
-    folders = (server_folder / RUNS_FOLDER).glob(f"*/{STUDY_FILE}")
-    return tuple(sorted(path.parent.name for path in folders))

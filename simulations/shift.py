@@ -8,32 +8,6 @@ from wardround.client.site import Scanner
 from wardround.common.errors import InputError, known_names
 from wardround.common.study_sections import Shift
 
-PRESETS: dict[str, tuple[Shift, ...]] = {
-    "none": (),
-    "contrast": (Shift(kind="contrast"),),
-    "bias-field": (Shift(kind="bias-field"),),
-    "noise": (Shift(kind="noise"),),
-    "blur": (Shift(kind="blur"),),
-    "scaling": (Shift(kind="scaling"),),
-    "scanners": (
-        Shift(kind="contrast"),
-        Shift(kind="bias-field"),
-        Shift(kind="blur", strength=0.5),
-        Shift(kind="noise", strength=0.5),
-    ),
-}
-
-
-def shift_preset(name: str) -> tuple[Shift, ...]:
-    """Return the shifts that a name stands for.
-
-    Raises:
-        InputError: The name is unknown.
-    """
-    if name not in PRESETS:
-        raise InputError(known_names("shift", name, PRESETS))
-    return PRESETS[name]
-
 
 def assign_shifts(
     shifts: Sequence[Shift], sites: Sequence[str], seed: int

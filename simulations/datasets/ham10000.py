@@ -15,7 +15,6 @@ from wardround.simulations.datasets.examinations import (
 from wardround.simulations.datasets.places import find_folder, given_path, not_found
 
 DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
-SITES = ("rosendahl", "vidir_modern", "vidir_molemax", "vienna_dias")
 _TABLES = ("selection.csv", "HAM10000_metadata.csv", "HAM10000_metadata")
 _COLUMNS = ("lesion_id", "image_id", "dx", "age", "sex", "localization", "dataset")
 _SIDES = ("top", "left", "bottom", "right")

@@ -2,7 +2,7 @@ import pytest
 
 from wardround.common.errors import InputError
 from wardround.common.study_sections import Shift
-from wardround.simulations.shift import assign_scanners, assign_shifts, shift_preset
+from wardround.simulations.shift import assign_scanners, assign_shifts
 
 SITES = ("a", "b", "c", "d")
 
@@ -37,14 +37,3 @@ def test_scanners_have_seeds_of_their_own_and_repeat() -> None:
     assert len({scanner.seed for scanner in scanners.values()}) == 4
     assert assign_scanners([Shift(kind="noise")], SITES, seed=1) == scanners
     assert assign_scanners([Shift(kind="noise")], SITES, seed=2) != scanners
-
-
-def test_presets_go_by_name() -> None:
-    assert [shift.kind for shift in shift_preset("scanners")] == [
-        "contrast",
-        "bias-field",
-        "blur",
-        "noise",
-    ]
-    with pytest.raises(InputError, match="unknown shift 'scaner'"):
-        shift_preset("scaner")
