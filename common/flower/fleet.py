@@ -48,7 +48,10 @@ FLEET_CODES = {
         "the server knows no such site, or the clocks differ by more than five minutes: "
         "check this machine's clock, then ask for a new invitation."
     ),
-    "refused": "the server refuses this site: it was revoked, or the server is another one.",
+    "refused": (
+        "the server refuses this site: it was revoked, its certificate has expired, or the server "
+        "is another one."
+    ),
     STILL_CONNECTED: (
         "the server still counts the last connection of this site: wait, it ends by itself."
     ),
