@@ -6,7 +6,7 @@ VENV ?= .venv
 PIP_FLAGS ?=
 DEMO_FLAGS ?=
 PYTEST_FLAGS ?=
-BENCHMARKS ?= reference_job engines server_memory private_step
+BENCHMARKS ?= reference_job engines server_memory private_step federation large_model
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed

@@ -31,7 +31,7 @@ from wardround.simulations.federation_try_local import free_port
 
 _START_SECONDS, _LOOK_SECONDS, _END_SECONDS = 120.0, 0.5, 10.0
 _GONE_SECONDS = 30.0  # without a ServerApp a run does not go on
-_SEEN = ("database is locked", "Error", "failed")
+_TELLING = ("database is locked", "Error", "failed")
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def run_flower(folder: Path, network: Perceptron, terms: StockTerms) -> Deployed
         failure = _await_end(stamps, terms)
         usage = watch.usage
     if failure:
-        failure = f"{failure}; {deployment.complaint()}"
+        failure = f"{failure}; {deployment.first_line(*_TELLING) or 'no log says why'}"
+    failure = failure or deployment.first_line(_TELLING[0])
     return DeployedRun(started, _read(stamps), usage, failure)
 
 
@@ -146,12 +147,12 @@ class _Deployment:
             message = f"flwr run failed: {(done.stdout + done.stderr)[-1000:]}"
             raise RuntimeError(message)
 
-    def complaint(self) -> str:
-        """Return the most telling line that its processes wrote."""
+    def first_line(self, *words: str) -> str:
+        """Return the first line of the logs with the first of these words that is there."""
         lines = [
             line.strip() for log in self._logs.glob("*.log") for line in log.read_text().split("\n")
         ]
-        return next((ln[-300:] for word in _SEEN for ln in lines if word in ln), "no log says why")
+        return next((ln[-300:] for word in words for ln in lines if word in ln), "")
 
     def _superlink(self) -> list[str]:
         tls = self._tls

@@ -56,11 +56,16 @@ def main() -> None:
     network = of_size(arguments.megabytes)
     print(machine())
     print(f"a model of {network.megabytes:.1f} MB, {len(SITES)} sites", flush=True)
+    heads = "s a round | from, to | CPU s a round | sent a round, models"
+    print(f"\n| | {heads} | disk MB | memory MB | rounds |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     found = {}
     for title, measure in _federations(network, arguments).items():
         with tempfile.TemporaryDirectory() as name:
             found[title] = measure(Path(name) / "job")
-    _print_rounds(found, network)
+        _print_row(title, found[title], network)
+    for title, posted in found.items():
+        print(f"{title}: {posted.run.failure or 'no failure'}")
     _print_processes(found, network)
     _print_stored(found[OURS], network)
     print(f"load {os.getloadavg()[0]:.1f} at the end")
@@ -95,22 +100,15 @@ def _federations(
     return {OURS: ours, ALONE: alone, **{f"stock Flower, {kind}": stock(kind) for kind in kinds}}
 
 
-def _print_rounds(found: dict[str, Posted], network: Perceptron) -> None:
-    size = network.megabytes * 1e6
-    heads = "s a round | from, to | CPU s a round | sent a round, models"
-    print(f"\n| | {heads} | disk MB | memory MB | rounds |")
-    print("|---|---|---|---|---|---|---|---|")
-    for title, posted in found.items():
-        run, post = posted.run, posted.post
-        seconds, first = run.round_seconds, "- | - | - | -"
-        if seconds:
-            first = f"{statistics.median(seconds):.1f} | {min(seconds):.1f}, {max(seconds):.1f}"
-            first += f" | {statistics.mean(run.cpu_seconds):.1f}"
-            first += f" | {post.passed_a_round(run.ended_rounds) / size:.2f}"
-        last = f"{post.most_stored / 1e6:.0f} | {run.usage.memory_mb:.0f} | {len(seconds)}"
-        print(f"| {title} | {first} | {last} |")
-    for title, posted in found.items():
-        print(f"{title}: {posted.run.failure or 'no failure'}")
+def _print_row(title: str, posted: Posted, network: Perceptron) -> None:
+    run, post = posted.run, posted.post
+    seconds, first = run.round_seconds, "- | - | - | -"
+    if seconds:
+        first = f"{statistics.median(seconds):.1f} | {min(seconds):.1f}, {max(seconds):.1f}"
+        first += f" | {statistics.mean(run.cpu_seconds):.1f}"
+        first += f" | {post.passed_a_round(run.ended_rounds) / network.megabytes / 1e6:.2f}"
+    last = f"{post.most_stored / 1e6:.0f} | {run.usage.memory_mb:.0f} | {len(seconds)}"
+    print(f"| {title} | {first} | {last} |", flush=True)
 
 
 def _print_processes(found: dict[str, Posted], network: Perceptron) -> None:
