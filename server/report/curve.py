@@ -93,12 +93,26 @@ def _round_mark(frame: _Frame, number: int) -> str:
 
 
 def _path(frame: _Frame, line: Line, colour: str, width: float) -> str:
-    points = " ".join(f"{frame.x(number):.1f},{frame.y(value):.1f}" for number, value in line)
+    drawn = "".join(_stroke(frame, part, colour, width) for part in _unbroken(line))
     dots = "".join(
         f'<circle cx="{frame.x(number):.1f}" cy="{frame.y(value):.1f}" r="{width + 0.8:.1f}" '
         f'fill="{colour}"><title>round {number}: {value:.4g}</title></circle>'
         for number, value in line
     )
-    return (
-        f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"/>{dots}'
-    )
+    return drawn + dots
+
+
+def _stroke(frame: _Frame, line: Line, colour: str, width: float) -> str:
+    points = " ".join(f"{frame.x(number):.1f},{frame.y(value):.1f}" for number, value in line)
+    return f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="{width}"/>'
+
+
+def _unbroken(line: Line) -> list[list[tuple[int, float]]]:
+    """Return the parts of a line between which rounds were not measured."""
+    parts: list[list[tuple[int, float]]] = []
+    for number, value in line:
+        if parts and number == parts[-1][-1][0] + 1:
+            parts[-1].append((number, value))
+        else:
+            parts.append([(number, value)])
+    return parts

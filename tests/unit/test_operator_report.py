@@ -140,6 +140,11 @@ def test_a_curve_stays_in_its_frame(low: float, high: float) -> None:
     assert all(math.isfinite(y) and 0 <= y <= 300 for y in heights)
 
 
+def test_a_line_is_broken_where_a_site_was_not_measured() -> None:
+    assert draw_curve([(0, 0.1), (1, 0.2), (4, 0.3)], {}, "AUROC").count("<polyline") == 2
+    assert draw_curve([(0, 0.1), (1, 0.2), (2, 0.3)], {}, "AUROC").count("<polyline") == 1
+
+
 def test_rounds_are_written_as_people_do() -> None:
     assert ranges([7, 3, 2, 1, 2]) == "1-3, 7"
     assert ranges([]) == ""
