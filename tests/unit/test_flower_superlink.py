@@ -522,8 +522,8 @@ def test_large_parts_lie_on_disk_for_their_owner_alone_until_they_are_done_with(
 # --- On the wire ----------------------------------------------------------------------------------
 
 
-def headers_of(site: Site, **changes: str) -> dict[str, str]:
-    moment = now().isoformat()
+def headers_of(site: Site, ahead_seconds: float = 0.0, **changes: str) -> dict[str, str]:
+    moment = (now() + timedelta(seconds=ahead_seconds)).isoformat()
     return {
         "flwr-public-key": base64.b64encode(site.public).decode(),
         "flwr-timestamp": moment,
@@ -597,6 +597,18 @@ def test_a_request_that_its_node_did_not_sign_now_is_refused(
     site, link = join("north"), SuperLink(state, Bells())
     status, _ = asyncio.run(ask(link, "/v1/fleet/activate-node", activation(site), spoil(site)))
     assert status == 401
+
+
+@pytest.mark.parametrize(
+    ("ahead_seconds", "expected"), [(290, 200), (-290, 200), (310, 401), (-310, 401)]
+)
+def test_a_site_whose_clock_differs_by_less_than_five_minutes_is_taken_either_way(
+    state: LinkState, join: Callable[[str], Site], ahead_seconds: int, expected: int
+) -> None:
+    site, link = join("north"), SuperLink(state, Bells())
+    headers = headers_of(site, ahead_seconds)
+    status, _ = asyncio.run(ask(link, "/v1/fleet/activate-node", activation(site), headers))
+    assert status == expected
 
 
 def test_a_site_can_neither_ask_nor_answer_for_another(
