@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from wardround.server.checkpoints import Commit
 
 logger = logging.getLogger(__name__)
+_LOST_SECONDS = 1.0  # before a link that did not know the run is asked again
 STOPPED_CODE = 130
 
 
@@ -93,18 +95,18 @@ class StudyProcess:
 
     def _work_over_links(self, lost: type[Exception]) -> None:
         folder = self._server.folder
-        gone: LinkAddress | None = None
         while True:
             self._diary.wait("waiting for the link")
-            address = wait_for_link(folder, gone, lambda: False)
+            address = wait_for_link(folder, None, lambda: False)
             if address is None:  # pragma: no cover
                 continue
             try:
                 self._work_over(address)
                 return
             except lost:
+                # Another link, or the same one: a clock that jumped makes it forget its studies.
                 self._diary.lose_link()
-                gone = address if read_address(folder) == address else None
+                time.sleep(_LOST_SECONDS)
 
     def _work_over(self, address: LinkAddress) -> None:
         from wardround.common.flower.serverapp import Entrance, open_run
