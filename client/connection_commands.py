@@ -49,9 +49,15 @@ def join(
     sys.stdout.write(
         f"{invitation.site} has joined {invitation.address}; its certificate is valid until "
         f"{certificate.not_valid_after_utc:%Y-%m-%d} and is renewed by the site's daemon.\n"
-        f"Next: edit {place / 'policy.toml'}; write {place / 'manifest.csv'} "
-        f"(manifest.example.csv has the columns); then: wardround site doctor {place}\n"
+        f"Next: {_what_is_missing(place)}wardround site doctor {place}\n"
     )
+
+
+def _what_is_missing(site: Path) -> str:
+    policy, manifest = site / "policy.toml", site / "manifest.csv"
+    if manifest.exists():
+        return f"look at {policy}; then: "
+    return f"edit {policy}; write {manifest} (manifest.example.csv has the columns); then: "
 
 
 def renew(site: SiteFolder) -> None:

@@ -100,7 +100,7 @@ class SiteDaemon:
         self._node = SuperNode(link, self._post.folder, stop.event, self._hear)
         self._certificate = CertificateWatch(site.folder, self._connect_anew, board.trouble)
         self._studies: dict[int, str] = {}
-        self._trouble = ""
+        self._trouble: str | None = None  # before it has been heard of
 
     def run(self) -> None:
         """Work until told to stop."""
@@ -155,13 +155,16 @@ class SiteDaemon:
 
     def _answer(self, envelope: Envelope) -> None:
         study = self._study_of(envelope.run_id)
-        self._board.begin(work_of(envelope.kind, envelope.group, *_name_and_digest(study)))
+        name, digest = _name_and_digest(study)
+        self._board.begin(work_of(envelope.kind, envelope.group, name, digest))
         started, key = time.monotonic(), key_of(envelope, study, _policy_of(self._site.folder))
         done = self._worker.answer(self._job(envelope, study, key))
         if done.is_kept:
             self._post.keep_answer(key)
         self._node.carrier.push(self._post.place_for(envelope.kind), time.monotonic() - started)
         self._finish(done, envelope.kind)
+        said = envelope.kind, envelope.group, name, time.monotonic() - started
+        logger.info("answered kind=%s group=%r study=%r seconds=%.1f", *said)
 
     def _finish(self, done: Done, kind: str) -> None:
         if not done.is_kept:
@@ -203,8 +206,9 @@ class SiteDaemon:
         self._board.heard(code)
         if code and code != self._trouble:
             logger.warning("server=%s code=%s: %s", self._link.address, code, FLEET_CODES[code])
-        elif not code and self._trouble:
-            logger.info("server=%s answers again", self._link.address)
+        elif not code and self._trouble != "":
+            again = "" if self._trouble is None else " again"
+            logger.info("server=%s answers%s", self._link.address, again)
         self._trouble = code
 
 
