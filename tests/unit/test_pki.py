@@ -3,9 +3,7 @@
 import base64
 import os
 import subprocess
-import threading
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,8 +16,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from wardround.client.site_keys import signing_request
+from wardround.common import key_pair
 from wardround.common.errors import InputError
-from wardround.common.key_pair import mend_pair, next_key_path, private_pem, read_private_key
+from wardround.common.key_pair import (
+    mend_pair,
+    next_key_path,
+    private_pem,
+    read_private_key,
+    renewing_alone,
+)
 from wardround.server import server_certificate
 from wardround.server.installation import init_server
 from wardround.server.pki import (
@@ -310,31 +315,30 @@ def test_a_renewal_that_fails_is_logged_once_an_hour_and_the_old_certificate_sta
     assert left(folder) > timedelta(days=364)
 
 
-def test_renewals_at_the_same_time_leave_a_key_and_its_own_certificate(folder: Path) -> None:
-    said: list[str] = []
+def test_a_second_renewal_at_the_same_time_is_refused_and_mixes_no_keys(folder: Path) -> None:
+    before = {path: path.read_bytes() for path in (folder / "ca").iterdir()}
+    with (
+        renewing_alone(folder / "ca"),
+        pytest.raises(InputError, match="another renewal is under way"),
+    ):
+        renew_server_certificate(folder)
+    assert {path: path.read_bytes() for path in (folder / "ca").iterdir()} == before
+    renew_server_certificate(folder)
 
-    def renew() -> None:
-        for _ in range(20):
-            try:
-                renew_server_certificate(folder)
-                said.append("renewed")
-            except InputError as error:
-                said.append(str(error).partition(" in ")[0])
 
-    def read() -> None:
-        while any(thread.is_alive() for thread in renewing):
-            with suppress(InputError):  # it looked while one file was new and the other was not
-                load_server_tls(folder)
+def test_a_renewal_whose_last_step_a_reader_has_done_is_done(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, key = key_pair.replace_file, folder / "ca" / "server.key"
 
-    renewing = [threading.Thread(target=renew) for _ in range(2)]
-    threads = [*renewing, threading.Thread(target=read)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert set(said) <= {"renewed", "another renewal is under way"}
-    assert said.count("renewed") >= 20
-    load_server_tls(folder)
+    def place_and_be_read(path: Path, content: bytes, mode: int) -> None:
+        place(path, content, mode)
+        mend_pair(key, path)  # as the link does, which looks every few seconds
+
+    monkeypatch.setattr(key_pair, "replace_file", place_and_be_read)
+    certificate = renew_server_certificate(folder)
+    assert read_private_key(key).public_key() == certificate.public_key()
+    assert not next_key_path(key).exists()
 
 
 def test_an_expired_server_certificate_is_named(folder: Path) -> None:
