@@ -68,7 +68,7 @@ bench-compression: $(STAMP)
 
 # A quarter of an hour. All of them write the table in docs/reliability.md, some only print theirs.
 faults: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(or $(FAULTS),--write)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(or $(FAULTS),--stages 2 --write)
 
 clean:
 	rm -rf build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache \

@@ -4,7 +4,9 @@
 """
 
 import argparse
+import json
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -14,13 +16,16 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from tests.faults.full_disk import own_mounts
 from tests.faults.invariants import check_invariants
+from tests.faults.not_here import NotHereError
 from tests.faults.schedules import draw_schedule, run_schedule
 from tests.faults.stage import Stage
 from tests.faults.table import FAULTS
 from tests.faults.table.fault import Fault
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+_PROGRAM = (sys.executable, "-m", "tests.faults")
 TABLE, SCHEDULES = "faults", "schedules"  # the places in the page
 
 
@@ -31,6 +36,7 @@ class Seen:
     fault: Fault
     problem: str
     seconds: float
+    lacking: str = ""  # what this machine lacks for it
 
 
 def main() -> int:
@@ -41,19 +47,45 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.name}")
     parser.add_argument("--schedules", type=int, default=0, help="so many random schedules instead")
     parser.add_argument("--first", type=int, default=0, help="seed of the first schedule")
+    parser.add_argument("--stages", type=int, default=1, help="all faults, on so many stages")
+    parser.add_argument("--seen", type=Path, help="a file for what came of them, for --stages")
     options = parser.parse_args()
+    own_mounts()
     if options.schedules:
         seeds = range(options.first, options.first + options.schedules)
         seen = run_all([scheduled(seed) for seed in seeds], options.keep)
         place, text = SCHEDULES, words_of(seen)
+    elif options.stages > 1:
+        seen = run_side_by_side(options.stages, options.keep)
+        place, text = TABLE, table_of(seen)
     else:
         chosen = [one for one in FAULTS if not options.numbers or one.number in options.numbers]
         seen = run_all(chosen, options.keep)
         place, text = TABLE, table_of(seen)
     sys.stdout.write(text + "\n")
+    if options.seen:
+        facts = [[one.fault.number, one.problem, one.seconds, one.lacking] for one in seen]
+        options.seen.write_text(json.dumps(facts), encoding="utf-8")
     if options.write:
         write_page(place, text)
     return sum(bool(one.problem) for one in seen)
+
+
+def run_side_by_side(stages: int, keep: Path | None) -> list[Seen]:
+    """Have processes of this program run some of the faults each, at the same time."""
+    folder = Path(tempfile.mkdtemp(prefix="seen"))
+    paths = [folder / str(number) for number in range(stages)]
+    keeping = ["--keep", str(keep)] if keep else []
+    shares = [[one.number for one in FAULTS[number::stages]] for number in range(stages)]
+    running = [
+        subprocess.Popen([*_PROGRAM, *share, "--seen", str(path), *keeping])
+        for share, path in zip(shares, paths, strict=True)
+    ]
+    for process in running:
+        process.wait()
+    facts = {one[0]: one[1:] for path in paths for one in json.loads(path.read_text())}
+    shutil.rmtree(folder)
+    return [Seen(fault, *facts[fault.number]) for fault in FAULTS]
 
 
 def run_all(faults: list[Fault], keep: Path | None) -> list[Seen]:
@@ -81,11 +113,14 @@ def run_all(faults: list[Fault], keep: Path | None) -> list[Seen]:
 
 
 def run_one(stage: Stage, fault: Fault) -> Seen:
-    stage.restore()
-    (stage.plans / "calls.log").touch()
     began, problem = time.monotonic(), ""
     try:
+        stage.restore()
+        (stage.plans / "calls.log").touch()
+        began = time.monotonic()
         check_invariants(stage, fault.act(stage))
+    except NotHereError as lacking:
+        return Seen(fault, "", time.monotonic() - began, str(lacking))
     except Exception as error:
         traceback.print_exc()
         lines = str(error).splitlines() or [type(error).__name__]
@@ -94,7 +129,8 @@ def run_one(stage: Stage, fault: Fault) -> Seen:
 
 
 def _line(one: Seen) -> str:
-    return f"{one.fault.number:>3} {one.fault.name}: {one.problem or 'pass'}, {one.seconds:.1f} s"
+    said = one.problem or one.lacking or "pass"
+    return f"{one.fault.number:>3} {one.fault.name}: {said}, {one.seconds:.1f} s"
 
 
 def table_of(seen: list[Seen]) -> str:
@@ -102,10 +138,11 @@ def table_of(seen: list[Seen]) -> str:
     rows = ["| | fault | what must come of it | | seconds |", "|---|---|---|---|---|"]
     for one in seen:
         fault, mark = one.fault, f"**no: {one.problem}**" if one.problem else "pass"
+        mark = f"not here: {one.lacking}" if one.lacking else mark
         rows.append(
             f"| {fault.number} | {fault.name} | {fault.expected} | {mark} | {one.seconds:.0f} |"
         )
-    passed = sum(not one.problem for one in seen)
+    passed = sum(not (one.problem or one.lacking) for one in seen)
     rows += ["", f"{passed} of {len(seen)} passed, {datetime.now(UTC):%Y-%m-%d}."]
     return "\n".join(rows)
 

@@ -27,9 +27,9 @@ from wardround.simulations.federation_try_local import SERVER_FOLDER, LocalFeder
 from wardround.simulations.preparation import prepare_sites
 from wardround.simulations.simulate import SimulationRequest, simulate
 
-ROUNDS, DEADLINE_SECONDS = 4, 12.0
+ROUNDS, ROUND_STEPS, DEADLINE_SECONDS = 4, 4, 12.0
 SITES = ("site-0", "site-1", "site-2")
-PATIENCE_SECONDS = 150.0  # for one fault, on a machine that has other work too
+PATIENCE_SECONDS = 120.0  # for one fault, on a machine that has other work too
 _PLANTED = Path(__file__).parent / "planted"
 
 
@@ -59,7 +59,7 @@ def make_study(manifest: Path, name: str, **federation: object) -> Study:
                 "covariates": [{"name": n, "mean": 0.5, "scale": 1.0} for n in ("a", "b")],
             },
             "model": {"network": "mlp", "features": [] if private else [8]},
-            "training": {"optimiser": "sgd", "learning_rate": 0.1, "local_steps": 4},
+            "training": {"optimiser": "sgd", "learning_rate": 0.1, "local_steps": ROUND_STEPS},
             "federation": {"rounds": ROUNDS, "minimum_sites": 2, **federation},
             "privacy": privacy if private else {},
             "evaluation": {"keep": "last"},
@@ -90,6 +90,7 @@ class Stage:
             "WARDROUND_FAULTS": str(self.plans),
         }
         self.federation = LocalFederation(folder, environment)
+        self.port = 0
         self.proxies: dict[str, Proxy] = {}
         self.expected = ""
 
@@ -104,10 +105,10 @@ class Stage:
             write_trial_policy(folder, self.private)
         self.federation.make_server()
         self.federation.start_server()
-        port = int(self.federation.address.rpartition(":")[2])
+        self.port = int(self.federation.address.rpartition(":")[2])
         for name in SITES:
             self.federation.join(self.site(name))
-            self.proxies[name] = Proxy(port)
+            self.proxies[name] = Proxy(self.port)
             for study in (self.plain, self.hurried, self.private):
                 decide(self.site(name), study.digest, "approved")
             self.start_site(name)
@@ -183,6 +184,27 @@ class Stage:
             for one in (process, *process.children(recursive=True)):
                 one.send_signal(signal.SIGCONT)
 
+    @contextmanager
+    def in_environment(self, more: Mapping[str, str]) -> Iterator[None]:
+        """Start processes with more in their environment."""
+        before = dict(self.federation._environment)
+        self.federation._environment.update(more)
+        try:
+            yield
+        finally:
+            self.federation._environment.clear()
+            self.federation._environment.update(before)
+
+    def kill_site(self, name: str) -> None:
+        """Kill a site's daemon; its worker ends with it."""
+        self.site_processes(name)[0].kill()
+        wait_until(lambda: self.federation.child(name).exit_code is not None)
+
+    def kill_server(self) -> None:
+        """Kill the server; its processes end with it."""
+        self.server_processes()["supervisor"].kill()
+        wait_until(lambda: self.federation.child(SERVER_FOLDER).exit_code is not None)
+
     # --- Faults -----------------------------------------------------------------------------------
 
     def arm(
@@ -196,6 +218,10 @@ class Stage:
 
     def wait_reached(self, name: str = "a") -> None:
         wait_until(lambda: (self.plans / f"{name}.reached").exists())
+
+    def disarm(self, name: str = "a") -> None:
+        """Let a plan that is always done be done no more."""
+        (self.plans / f"{name}.json").unlink(missing_ok=True)
 
     def go(self, name: str = "a") -> None:
         """Let go on what is held."""

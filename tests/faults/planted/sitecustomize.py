@@ -5,6 +5,7 @@ armed; a function of POINTS looks there at each call, and writes down that it wa
 """
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -19,15 +20,21 @@ from typing import Any
 
 FOLDER = os.environ.get("WARDROUND_FAULTS", "")
 POINTS = {
-    "wardround.server.rounds": ("pack_order", "unpack_update", "as_measurements"),
+    "wardround.server.rounds": ("pack_order", "unpack_update", "as_measurements", "addressed"),
     "wardround.server.checkpoints": ("CheckpointStore._write",),
     "wardround.client.privacy.ledger": ("PrivacyLedger.reserve", "PrivacyLedger.release"),
     "wardround.client.privacy.ledger_file": ("_write",),
     "wardround.client.door": ("Door.train", "Door.introduce"),
     "wardround.client.session": ("SiteSession.train",),
+    "wardround.client.privacy.step": ("learning_rate_at",),
+    "wardround.client.enrolment": ("renew",),
+    "wardround.client.certificate_watch": (),
     "wardround.common.flower.carrier": ("Carrier.push",),
 }
+# What would take too long to wait for: how often a daemon looks at its certificate.
+NUMBERS = {"wardround.client.certificate_watch": {"_LOOK_SECONDS": 1.0, "_RENEWAL_SECONDS": 1.0}}
 _MOST_SECONDS = 300.0
+_BULK_NUMBERS, _BULK_ZEROS = 30_000_000, 75_000_000  # 120 MB that differ, 300 MB that do not
 
 
 def who() -> str:
@@ -65,6 +72,21 @@ def fill_disk() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+def run_out_of_memory() -> None:
+    """Raise what torch raises where a GPU's memory is full."""
+    import torch
+
+    msg = "CUDA out of memory. Tried to allocate 2.00 GiB."
+    raise torch.OutOfMemoryError(msg)
+
+
+def stay_silent() -> None:
+    from wardround.common.errors import RunError
+
+    msg = "the server does not answer (planted)."
+    raise RunError(msg)
+
+
 ACTIONS: dict[str, Callable[[Path], None]] = {
     "die": lambda _: kill(os.getpid()),
     "die with parent": lambda _: kill(os.getppid(), os.getpid()),
@@ -72,6 +94,8 @@ ACTIONS: dict[str, Callable[[Path], None]] = {
     "hold": hold,
     "sleep 20 s": lambda _: time.sleep(20),
     "full disk": lambda _: fill_disk(),
+    "no memory": lambda _: run_out_of_memory(),
+    "no answer": lambda _: stay_silent(),
 }
 
 
@@ -84,6 +108,23 @@ def spoilt(content: Any, spoil: Callable[[Any], Any]) -> Any:
     first = next(iter(arrays))
     arrays[first] = Array(spoil(arrays[first].numpy()))
     return RecordDict({**content, name: ArrayRecord(arrays)})
+
+
+def swollen(content: Any, bulk: str) -> Any:
+    """Return a message whose model has one array more, a large one.
+
+    Args:
+        bulk: "numbers", which all travel, or "zeros": one piece travels, and is named many times.
+    """
+    import numpy as np
+    from flwr.app import Array, ArrayRecord, RecordDict
+
+    make = np.arange if bulk == "numbers" else np.zeros
+    count = _BULK_NUMBERS if bulk == "numbers" else _BULK_ZEROS
+    model = ArrayRecord(
+        {**dict(content["model"].items()), "bulk": Array(make(count, dtype="int32"))}
+    )
+    return RecordDict({**content, "model": model})
 
 
 def of_another_version(content: Any) -> Any:
@@ -99,6 +140,8 @@ RESULTS: dict[str, Callable[[Any, list[Any]], Any]] = {
     "wrong shape": lambda content, _: spoilt(content, lambda array: array.reshape(-1)[:-1]),
     "huge norm": lambda content, _: spoilt(content, lambda array: array + 1e6),
     "the answer before": lambda _, earlier: earlier[-2],
+    "120 MB more": lambda content, _: swollen(content, "numbers"),
+    "300 MB more in one piece": lambda content, _: swollen(content, "zeros"),
     "another version": lambda content, _: of_another_version(content),
 }
 
@@ -115,6 +158,8 @@ def armed(point: str) -> tuple[Path, dict[str, Any]] | None:
             continue
         if plan["point"] != point or plan["who"] not in ("", who()):
             continue
+        if plan["call"] == 0:  # always
+            return place, plan
         counted = place.with_suffix(".count")
         counted.write_text(counted.read_text() + "x" if counted.exists() else "x")
         if len(counted.read_text()) == plan["call"]:
@@ -148,6 +193,7 @@ def wrapped(point: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 def plant(module: Any) -> None:
     """Wrap the functions of a module that has just been imported."""
+    vars(module).update(NUMBERS.get(module.__name__, {}))
     for name in POINTS[module.__name__]:
         owner, _, last = name.rpartition(".")
         place = getattr(module, owner) if owner else module
@@ -174,5 +220,14 @@ class Planter(MetaPathFinder):
         return spec
 
 
+def follow_clock() -> None:
+    """Have this process's clock be as wrong as its file says, where the library is loaded."""
+    place = Path(os.environ["WARDROUND_FAULT_CLOCKS"]) / who()
+    if place.exists():
+        ctypes.CDLL(None).follow_clock(str(place).encode())
+
+
+if "WARDROUND_FAULT_CLOCKS" in os.environ:
+    follow_clock()
 if FOLDER:
     sys.meta_path.insert(0, Planter())

@@ -4,7 +4,16 @@ The numbers are those of the project's plan of reliability tests. Each fault is 
 it, and raises AssertionError where what comes of it is not what is expected.
 """
 
-from tests.faults.table import disks, ledgers, messages, network, server, sites
+from tests.faults.table import (
+    certificates,
+    clocks,
+    disks,
+    ledgers,
+    messages,
+    network,
+    server,
+    sites,
+)
 from tests.faults.table.fault import Fault
 
 
@@ -21,6 +30,8 @@ FAULTS: tuple[Fault, ...] = tuple(
             *disks.FAULTS,
             *ledgers.FAULTS,
             *messages.FAULTS,
+            *clocks.FAULTS,
+            *certificates.FAULTS,
         ),
         key=_place,
     )

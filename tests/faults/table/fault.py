@@ -12,8 +12,11 @@ from wardround.server.control_api.messages import RunDetails
 FIRST, SECOND, THIRD = SITES
 # Functions at whose calls something is done; see planted/sitecustomize.py.
 TRAINS, ANSWERS = "client.session:SiteSession.train", "client.door:Door.train"
+STEPS = "client.privacy.step:learning_rate_at"  # of private training
+RENEWS = "client.enrolment:renew"
 RESERVES = "client.privacy.ledger:PrivacyLedger.reserve"
 RELEASES = "client.privacy.ledger:PrivacyLedger.release"
+ADDRESSES = "server.rounds:addressed"
 SENDS, FOLDS = "server.rounds:pack_order", "server.rounds:unpack_update"
 AGGREGATES, COMMITS = "server.rounds:as_measurements", "server.checkpoints:CheckpointStore._write"
 SENDS_ANSWER = "common.flower.carrier:Carrier.push"

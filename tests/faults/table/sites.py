@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable
 
-from tests.faults.stage import DEADLINE_SECONDS, ROUNDS, Stage, refusals_of
+from tests.faults.stage import DEADLINE_SECONDS, ROUND_STEPS, ROUNDS, SITES, Stage, refusals_of
 from tests.faults.table.fault import (
     FIRST,
     QUORUM,
     RELEASES,
     RESERVES,
     SECOND,
+    STEPS,
     STOPPED_SECONDS,
     THIRD,
     TRAINS,
@@ -101,6 +102,20 @@ def second_daemon(stage: Stage) -> RunDetails:
     return stage.finish_as_simulated(run)
 
 
+def memory_of_gpu_is_full(stage: Stage) -> RunDetails:
+    """Raise torch's error of a full GPU in the second step of a private round that was paid."""
+    before = _charged(stage, SECOND)
+    stage.arm("no memory", STEPS, ROUND_STEPS + 2, SECOND)
+    details = stage.finish(stage.submit(stage.private))
+    counted = {report.round: set(report.sites) for report in details.history}
+    assert counted[2] == {FIRST, THIRD}, f"round 2 counted {counted[2]}"
+    assert counted[3] == counted[4] == set(SITES), "it should take part again"
+    assert refusals_of(details)[2, SECOND], "no reason is given"
+    charged = _charged(stage, SECOND) - before
+    assert charged == ROUNDS, f"{charged} charges; that of round 2 stays"
+    return details
+
+
 FAULTS = (
     Fault(
         "5",
@@ -133,6 +148,12 @@ FAULTS = (
         "a second daemon for a site folder",
         "refused at start; the run goes on",
         second_daemon,
+    ),
+    Fault(
+        "32",
+        "a GPU that runs out of memory in a private round (torch's error planted: no GPU here)",
+        "the site refuses that round with a word, its charge stays; it takes part in the next",
+        memory_of_gpu_is_full,
     ),
     Fault(
         "34",
