@@ -31,7 +31,7 @@ from wardround.simulations.federation_try_local import free_port
 
 _START_SECONDS, _LOOK_SECONDS, _END_SECONDS = 120.0, 0.5, 10.0
 _GONE_SECONDS = 30.0  # without a ServerApp a run does not go on
-_TELLING = ("database is locked", "Error", "failed")
+_TELLING = ("database is locked", "ERROR", "Error:")  # of a failed run, the first found
 
 
 @dataclass(frozen=True)
