@@ -16,7 +16,7 @@ from wardround.server.patience import Patience
 _TOO_LATE = "was not there when the run began, and the study's strategy is for the sites of then"
 JOINED, BACK, MISSED = "site joined", "site back", "site missed"  # events of a run's log
 LEFT_OUT = "site left out"
-_ANSWER_SECONDS, _LOOK_SECONDS = 10.0, 0.05  # for who was asked just now: a worker has to start
+_ANSWER_SECONDS, _LOOK_SECONDS = 30.0, 0.05  # for who was asked just now: a worker has to start
 
 
 class Attendance(Protocol):
@@ -36,8 +36,12 @@ class Attendance(Protocol):
     def absent(self) -> Mapping[str, str]:
         """Return the sites that are not asked though the run is for them, and why."""
 
-    def miss(self, site: str, number: int) -> None:
-        """Note that a site did not answer in a round: it is too slow, stuck or gone."""
+    def miss(self, site: str, number: int, is_stuck: bool) -> None:
+        """Note that a site did not answer in a round.
+
+        Args:
+            is_stuck: It is stuck or slow; else it was gone, or is starting again.
+        """
 
     def hear(self, site: str) -> None:
         """Note that a site that was missed has answered after all."""
@@ -59,7 +63,7 @@ class SameSites:
         """Return nobody."""
         return {}
 
-    def miss(self, site: str, number: int) -> None:
+    def miss(self, site: str, number: int, is_stuck: bool) -> None:
         """Ask it again in the next round."""
 
     def hear(self, site: str) -> None:
@@ -155,13 +159,13 @@ class ConnectedSites:
         named = self._admittance.named or {*self._admittance.members(), *self._missed}
         return {site: self._reason(site) for site in sorted(named) if site not in self._inside}
 
-    def miss(self, site: str, number: int) -> None:
+    def miss(self, site: str, number: int, is_stuck: bool) -> None:
         """Leave a site out until it says again that it can take part."""
         node = self._inside.pop(site, None)
         if node is None:
             return
         self._missed[site] = (node, number)
-        if site in self._enquiry.connected():
+        if is_stuck:
             self._stuck.add(site)  # or slow: it will answer nothing before it has done its work
         self._enquiry.forget(site)
         self._tell(MISSED, site, f"did not answer in round {number}")

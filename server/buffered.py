@@ -112,7 +112,7 @@ class BufferedLoop(RoundLoop):
         for reply in replies:
             order = self._underway.pop(reply.metadata.reply_to_message_id)
             if reply.has_error() and is_transient(reply.error.code):
-                self._attendance.miss(order.node.site, tally.number)
+                self._attendance.miss(order.node.site, tally.number, is_stuck=False)
                 tally.refuse(order.node.site, NOT_CONNECTED)
                 continue
             try:

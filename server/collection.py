@@ -17,7 +17,7 @@ from wardround.common.update import Refusal, unpack_refusal
 
 IDLE_SECONDS = 0.05
 ABSENCE_SECONDS = 600.0  # how long a site may stay away where neither study nor server says
-LATE, AWAY = "late", "away"  # codes of those who did not answer
+LATE, AWAY, RESTARTED = "late", "away", "restarted"  # codes of those who did not answer
 NO_ANSWER, NOT_CONNECTED = "no answer before the deadline", "the site is not connected"
 
 
@@ -47,7 +47,12 @@ class Answer:
     @property
     def is_missing(self) -> bool:
         """Whether the site said nothing at all: it is stuck, too slow, or gone."""
-        return self.refusal is not None and self.refusal.code in (LATE, AWAY)
+        return self.refusal is not None and self.refusal.code in (LATE, AWAY, RESTARTED)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether it said nothing though it was there all the time."""
+        return self.refusal is not None and self.refusal.code == LATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +165,8 @@ class Mailbox:
             reply = self._wait(letter, until) if letter.message_id else None
             if reply is None:
                 self._overdue.append(letter)
-                return _refused(letter.node, LATE, NO_ANSWER)
+                code = LATE if away_since is None else RESTARTED
+                return _refused(letter.node, code, NO_ANSWER)
             if not (reply.has_error() and is_transient(reply.error.code)):
                 return _answer(letter.node, reply)
             away_since = away_since or time.monotonic()

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 
 from flwr.serverapp import Grid
@@ -29,12 +29,12 @@ class Measured:
     """One model's values at the sites that evaluated it, and the sites that did not.
 
     Attributes:
-        missing: The sites that did not answer at all.
+        missing: The sites that did not answer at all, and whether each is stuck.
     """
 
     values: tuple[Measurement, ...] = ()
     refusals: tuple[RefusalRecord, ...] = ()
-    missing: tuple[str, ...] = ()
+    missing: Mapping[str, bool] = field(default_factory=dict)
 
 
 def measure_model(
@@ -55,7 +55,7 @@ def measure_model(
     """
     sums: dict[str, MetricSums | SiteValues] = {}
     refusals: list[RefusalRecord] = []
-    missing: list[str] = []
+    missing: dict[str, bool] = {}
     patience = patience or Patience(study.federation.deadline_seconds)
     deadline = patience.deadline_seconds
     for answer in Mailbox(grid, patience.absence_seconds).ask(
@@ -63,7 +63,7 @@ def measure_model(
     ):
         site = answer.node.site
         if answer.is_missing:
-            missing.append(site)
+            missing[site] = answer.is_stuck
         try:
             metrics = _evaluated(answer, order, study)
         except WardroundError as error:
@@ -72,7 +72,7 @@ def measure_model(
             continue
         if metrics is not None:
             sums[site] = metrics
-    return Measured(as_measurements(sums, order.split, study), tuple(refusals), tuple(missing))
+    return Measured(as_measurements(sums, order.split, study), tuple(refusals), missing)
 
 
 def _evaluated(answer: Answer, order: Order, study: Study) -> MetricSums | SiteValues | None:

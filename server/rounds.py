@@ -175,7 +175,7 @@ class RoundLoop:
         told = self._told_apart(before)
         for answer in self._mailbox.ask(wave, TRAIN, order, f"round {number}", deadline, told):
             if answer.is_missing:
-                self._attendance.miss(answer.node.site, number)
+                self._attendance.miss(answer.node.site, number, answer.is_stuck)
             try:
                 self._fold(tally, answer, admission)
             except WardroundError as error:
@@ -188,8 +188,8 @@ class RoundLoop:
         order = Order(progress.digest, progress.run, number, dict(self._store.model(number)))
         told, patience = self._told_apart(progress), self._patience
         measured = measure_model(self._grid, self._study, self._nodes, order, told, patience)
-        for site in measured.missing:
-            self._attendance.miss(site, number)
+        for site, is_stuck in measured.missing.items():
+            self._attendance.miss(site, number, is_stuck)
         return measured
 
     def _fold(self, tally: Tally, answer: Answer, admission: Admission) -> None:

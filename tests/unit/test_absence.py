@@ -66,7 +66,7 @@ class Register:
     def absent(self) -> Mapping[str, str]:
         return dict.fromkeys(self.out, "has not answered since")
 
-    def miss(self, site: str, number: int) -> None:
+    def miss(self, site: str, number: int, is_stuck: bool) -> None:
         self.out.add(site)
 
     def hear(self, site: str) -> None:

@@ -182,6 +182,15 @@ def test_a_site_that_went_away_and_came_back_is_asked_again() -> None:
     assert grid.pushed == [0, 1, 1, 1]
 
 
+@pytest.mark.parametrize(("seconds", "away", "is_stuck"), [(9.0, 0, True), (0.3, 1, False)])
+def test_a_site_that_is_starting_again_is_told_from_one_that_is_stuck(
+    seconds: float, away: int, is_stuck: bool
+) -> None:
+    grid = SlowGrid({0: seconds}, {0: away})
+    (answer,) = Mailbox(grid).ask(NODES[:1], "train", RecordDict, "round 1", 0.31)
+    assert (answer.is_missing, answer.is_stuck) == (True, is_stuck)
+
+
 def test_flowers_codes_for_a_site_that_is_away_are_known() -> None:
     from flwr.common.constant import ErrorCode  # noqa: TID251 # the contract under test
 

@@ -83,7 +83,7 @@ def test_a_site_that_did_not_answer_is_left_out_until_it_says_that_it_is_there(
 ) -> None:
     run = Run([EAST])
     run.town.sites["north"] = [lambda _: None]
-    run.sites.miss("north", 1)
+    run.sites.miss("north", 1, is_stuck=True)
     monkeypatch.setattr(module, "_ANSWER_SECONDS", 30.0)
     began = time.monotonic()
     assert run.round(2) == ["south"]
@@ -97,7 +97,7 @@ def test_a_site_that_did_not_answer_is_left_out_until_it_says_that_it_is_there(
 def test_a_site_whose_late_answer_came_is_back_without_being_asked() -> None:
     run = Run([EAST])
     asked = run.town.asked["north"]
-    run.sites.miss("north", 1)
+    run.sites.miss("north", 1, is_stuck=True)
     run.sites.hear("north")
     assert run.round(2) == ["north", "south"]
     assert run.town.asked["north"] == asked
@@ -110,7 +110,7 @@ def test_a_strategy_for_the_sites_of_the_beginning_takes_no_other_and_has_them_b
     run.town.connected.add("east")
     assert run.round(1) == ["north", "south"]
     assert "was not there when the run began" in run.sites.absent()["east"]
-    run.sites.miss("south", 1)
+    run.sites.miss("south", 1, is_stuck=False)
     assert run.told[-1].present == ("north", "south"), "after an interruption it is waited for"
     assert run.round(2) == ["north", "south"]
 
