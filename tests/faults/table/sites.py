@@ -158,7 +158,7 @@ FAULTS = (
     Fault(
         "34",
         "a site that leaves for good",
-        f"each round waits its {DEADLINE_SECONDS:g} s; the study ends with the others",
+        f"one round waits its {DEADLINE_SECONDS:g} s; the study ends with the others",
         site_leaves_for_good,
     ),
 )
