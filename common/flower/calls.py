@@ -1,7 +1,7 @@
 """The calls of Flower's APIs that a link answers, each with the handler of Flower's that does it.
 
 Nothing else exists: who is let through a gate and asks for another path finds none. Written against
-Flower 1.41; ``tests/unit/test_flower_superlink.py`` holds the contract.
+Flower 1.41; ``tests/unit/flower_superlink/test_wire.py`` holds the contract.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,8 +1,8 @@
 """A study's connection to a link: who it is, and how long it tries.
 
 Where Flower retries for ever, or ends the process with a signal, this raises
-:class:`LinkLostError`. Written against Flower 1.41; ``tests/unit/test_flower_superlink.py`` holds
-the contract.
+:class:`LinkLostError`. Written against Flower 1.41; ``tests/unit/flower_superlink/test_grid.py``
+holds the contract.
 """
 
 import time

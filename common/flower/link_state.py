@@ -7,7 +7,7 @@ never silently gone. An answer that has arrived is kept though its site has left
 there is not shown, and kept for the site's next try. What is done with is removed: a run of a
 thousand rounds needs no more memory than one.
 
-Written against Flower 1.41; ``tests/unit/test_flower_superlink.py`` holds the contract.
+Written against Flower 1.41; ``tests/unit/flower_superlink`` holds the contract.
 """
 
 from collections.abc import Callable, Sequence

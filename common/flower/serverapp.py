@@ -2,7 +2,7 @@
 
 It talks to the inner listener of a link.
 
-Written against Flower 1.41; ``tests/unit/test_flower_superlink.py`` holds the contract.
+Written against Flower 1.41; ``tests/unit/flower_superlink/test_grid.py`` holds the contract.
 """
 
 import fcntl

@@ -1,6 +1,6 @@
 """No answer is handed to a study that would take far more of its memory than the order did.
 
-Written against Flower 1.41; ``tests/unit/test_flower_superlink.py`` holds the contract.
+Written against Flower 1.41; ``tests/unit/flower_superlink/test_size_limits.py`` holds the contract.
 """
 
 from flwr.app import Error, Message

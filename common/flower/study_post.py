@@ -3,7 +3,7 @@
 Flower's grid writes all of a message's objects before it sends the first, and holds all of an
 answer's until it is made. Beside the model that is sent or received, this holds a few objects.
 
-Written against Flower 1.41; ``tests/unit/test_flower_superlink.py`` holds the contract.
+Written against Flower 1.41; ``tests/unit/test_study_post.py`` holds the contract.
 """
 
 from collections.abc import Callable, Iterator, Sequence

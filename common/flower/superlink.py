@@ -5,7 +5,7 @@ calls. Flower's own HTTP app serves all of its APIs to whoever reaches it and ha
 a handler; here the handlers are called directly, and a question for post is held for a moment
 instead of being asked again and again. Together that is a fifth of the CPU.
 
-Written against Flower 1.41; ``tests/unit/test_flower_superlink.py`` holds the contract.
+Written against Flower 1.41; ``tests/unit/flower_superlink/test_wire.py`` holds the contract.
 """
 
 import asyncio
