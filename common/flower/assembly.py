@@ -2,7 +2,7 @@
 
 Flower's own inflation keeps every piece until the message is done, and copies an array twice.
 
-Written against Flower 1.41; ``tests/unit/test_flower_supernode.py`` holds the contract.
+Written against Flower 1.41; ``tests/unit/flower_supernode/test_parcels.py`` holds the contract.
 """
 
 import json

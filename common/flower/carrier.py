@@ -2,7 +2,7 @@
 
 Memory is bounded by those few objects, of 5 MB each, whatever a message holds.
 
-Written against Flower 1.41; ``tests/unit/test_flower_supernode.py`` holds the contract.
+Written against Flower 1.41; ``tests/unit/flower_supernode`` holds the contract.
 """
 
 import threading

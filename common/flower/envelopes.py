@@ -1,6 +1,6 @@
 """What a Flower message says of itself, without its content.
 
-Written against Flower 1.41; ``tests/unit/test_flower_supernode.py`` holds the contract.
+Written against Flower 1.41; ``tests/unit/flower_supernode/test_parcels.py`` holds the contract.
 """
 
 from dataclasses import dataclass

@@ -4,7 +4,7 @@ Flower's own client is used for what is on the wire, and not its loop around it:
 process where the server refuses, fetches code, and presents no certificate. Here every failure is a
 :class:`FleetError` with a word of :data:`FLEET_CODES`, nothing is retried and nothing ends.
 
-Written against Flower 1.41; ``tests/unit/test_flower_supernode.py`` holds the contract.
+Written against Flower 1.41; ``tests/unit/flower_supernode/test_connection.py`` holds the contract.
 """
 
 import ssl

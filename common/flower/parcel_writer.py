@@ -3,7 +3,7 @@
 The objects come first and what the message says of itself last, so that the objects of a message
 that was not fetched to its end serve the next one that is made of the same.
 
-Written against Flower 1.41; ``tests/unit/test_flower_supernode.py`` holds the contract.
+Written against Flower 1.41; ``tests/unit/flower_supernode/test_parcels.py`` holds the contract.
 """
 
 import os

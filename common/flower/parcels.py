@@ -5,7 +5,7 @@ worker reads them from there and writes its answer to another, and the daemon se
 after object. A file is whole or absent, so that an answer outlives the daemon that was to send it.
 Nothing waits for the disk: after a power cut a torn file is thrown away, and the server asks again.
 
-Written against Flower 1.41; ``tests/unit/test_flower_supernode.py`` holds the contract.
+Written against Flower 1.41; ``tests/unit/flower_supernode/test_parcels.py`` holds the contract.
 """
 
 import os

@@ -4,8 +4,8 @@ httpx ties a response and its stream into a ring, which only Python's garbage co
 that counts objects and not bytes: a site's daemon that had carried 200 MB models for four rounds
 held 1.4 GB of requests and responses that were long done with.
 
-Written against Flower 1.41 and httpx 0.28; ``tests/unit/test_flower_supernode.py`` holds the
-contract.
+Written against Flower 1.41 and httpx 0.28; ``tests/unit/flower_supernode/test_connection.py`` holds
+the contract.
 """
 
 import httpx

@@ -1,6 +1,6 @@
 """How large a message is once it is in memory, found without making it.
 
-Written against Flower 1.41; ``tests/unit/test_flower_supernode.py`` holds the contract.
+Written against Flower 1.41; ``tests/unit/flower_supernode/test_parcels.py`` holds the contract.
 """
 
 import json

@@ -7,7 +7,7 @@ the work to whoever calls it. It asks for a run's code at no time.
 Whoever joins anew has lost what its earlier process was at: the server's link then sends that
 again, and hands out again what was not confirmed.
 
-Written against Flower 1.41; ``tests/unit/test_flower_supernode.py`` holds the contract.
+Written against Flower 1.41; ``tests/unit/flower_supernode`` holds the contract.
 """
 
 import random

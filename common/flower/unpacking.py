@@ -1,6 +1,6 @@
 """The message in a parcel, once its size is known; nothing is allocated before.
 
-Written against Flower 1.41; ``tests/unit/test_flower_supernode.py`` holds the contract.
+Written against Flower 1.41; ``tests/unit/flower_supernode/test_parcels.py`` holds the contract.
 """
 
 from pathlib import Path
