@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, Message, RecordDict
 from flwr.serverapp import Grid
-from tests.unit.test_rounds import ScriptedGrid, ScriptedSite, study_with
+from tests.unit.scripted_sites import ScriptedGrid, ScriptedSite, study_with
 
 from wardround.common.errors import RunError
 from wardround.common.study import Study
