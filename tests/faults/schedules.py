@@ -5,9 +5,10 @@ import time
 from dataclasses import dataclass
 
 from tests.faults.proxy import BOTH, TO_SITE
-from tests.faults.stage import PATIENCE_SECONDS, ROUNDS, SITES, Stage
+from tests.faults.stage import PATIENCE_SECONDS, ROUNDS, SITES, Stage, wait_until
 from tests.faults.table.fault import AGGREGATES, COMMITS, FOLDS, SENDS, SENDS_ANSWER, TRAINS
 
+from wardround.common.errors import RunError
 from wardround.server.control_api.messages import RunDetails
 from wardround.simulations.federation_try_local import SERVER_FOLDER
 
@@ -86,10 +87,16 @@ def run_schedule(stage: Stage, schedule: tuple[Planned, ...]) -> RunDetails:
 
 
 def _is_over(stage: Stage, run: str) -> bool:
-    if stage.federation.child(SERVER_FOLDER).exit_code is not None:
+    server = stage.federation.child(SERVER_FOLDER)
+    if server.exit_code is not None:
         return False
-    with stage.line() as line:
-        return line.show(run).summary.is_over
+    try:
+        with stage.line() as line:
+            return line.show(run).summary.is_over
+    except RunError:
+        # The schedule may kill the server over this very question; one that lives has to answer.
+        wait_until(lambda: server.exit_code is not None)
+        return False
 
 
 def _revive(stage: Stage) -> None:
