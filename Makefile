@@ -46,12 +46,12 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One thread a process: with small tensors more only wait for each other. The end-to-end tests count
-# and kill processes, so they run alone.
+# One thread a process: with small tensors more only wait for each other. The end-to-end tests have
+# processes, ports and folders of their own each, and go apart from those that measure memory.
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu" --cov --cov-report= --cov-fail-under=0 \
 	  $(PYTEST_FLAGS) tests/unit tests/integration
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not gpu" --cov --cov-append --cov-report=term \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu" --cov --cov-append --cov-report=term \
 	  $(PYTEST_FLAGS) tests/e2e
 
 format: $(STAMP)
