@@ -6,8 +6,6 @@ the key beside it: :func:`mend_pair` finishes the step. Who reads the pair meanw
 too; who renews it does so alone.
 """
 
-import fcntl
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -25,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from wardround.common.disk import flush
 from wardround.common.errors import InputError
+from wardround.common.file_lock import held_alone
 from wardround.common.private_files import READABLE, check_private, replace_file
 
 _LOCK_FILE = ".renewal.lock"
@@ -44,15 +43,9 @@ def renewing_alone(folder: Path) -> Iterator[None]:
         InputError: Another renewal holds it.
         OSError: The folder cannot be written.
     """
-    descriptor = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    refusal = InputError(f"another renewal is under way in {folder}: wait for it.")
+    with held_alone(folder / _LOCK_FILE, refusal):
         yield
-    except BlockingIOError:
-        msg = f"another renewal is under way in {folder}: wait for it."
-        raise InputError(msg) from None
-    finally:
-        os.close(descriptor)
 
 
 def finish_pair(key_path: Path, certificate_path: Path, certificate: bytes) -> None:

@@ -1,8 +1,6 @@
 """A run's folder on the server: its study, its commits, how it stands, and what happened."""
 
-import fcntl
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wardround.common.errors import RunError
+from wardround.common.file_lock import held_alone
 from wardround.common.private_files import replace_file
 from wardround.common.study import Study, load_study
 
@@ -127,12 +126,6 @@ class RunFolder:
         Raises:
             RunError: Another one does.
         """
-        descriptor = os.open(self.path / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        msg = f"run {self.name} is being worked on by another process: wait until that ends."
+        with held_alone(self.path / _LOCK_FILE, RunError(msg)):
             yield
-        except BlockingIOError:
-            msg = f"run {self.name} is being worked on by another process: wait until that ends."
-            raise RunError(msg) from None
-        finally:
-            os.close(descriptor)

@@ -5,7 +5,6 @@ runs, a process of its own. Whichever of them is killed is started again; if the
 is killed the kernel ends the children, and the next supervisor goes on from what is on disk.
 """
 
-import fcntl
 import logging
 import os
 import shutil
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from wardround.common.errors import InputError, RunError
+from wardround.common.file_lock import held_alone
 from wardround.server.link_address import LINK_FOLDER
 from wardround.server.offspring import Child, Pause, last_words
 from wardround.server.run_folder import RunFolder
@@ -70,17 +70,9 @@ def hold_server(folder: Path) -> Iterator[None]:
         RunError: Another one does.
         OSError: The folder cannot be written.
     """
-    descriptor = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        msg = f"a server works in {folder} already: stop that one, or wait until it has ended."
-        raise RunError(msg) from None
-    try:
+    msg = f"a server works in {folder} already: stop that one, or wait until it has ended."
+    with held_alone(folder / _LOCK_FILE, RunError(msg)):
         yield
-    finally:
-        os.close(descriptor)
 
 
 @dataclass(slots=True)
