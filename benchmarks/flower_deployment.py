@@ -23,6 +23,7 @@ from benchmarks.deployed_run import DeployedRun
 from benchmarks.federation_job import SITES, Perceptron
 from benchmarks.live_processes import UsageWatch, is_running
 from benchmarks.processes import process_tree
+from benchmarks.watching import watching
 from wardround.common.flower.surroundings import without_proxies
 from wardround.server.installation import init_server
 from wardround.server.offspring import Child, last_words
@@ -62,7 +63,7 @@ def run_flower(folder: Path, network: Perceptron, terms: StockTerms) -> Deployed
     stamps = folder / "stamps.jsonl"
     deployment = _Deployment(folder, terms)
     deployment.write_app(network, stamps)
-    with UsageWatch() as watch, deployment.running():
+    with watching(UsageWatch()) as watch, deployment.running():
         deployment.submit()
         failure = _await_end(stamps, terms)
         usage = watch.usage

@@ -23,6 +23,7 @@ from benchmarks.flower_deployment import StockTerms, run_flower
 from benchmarks.post_watch import PostWatch
 from benchmarks.processes import machine
 from benchmarks.wardround_deployment import run_simulated, run_wardround
+from benchmarks.watching import watching
 from wardround.server.link_address import LINK_FOLDER
 from wardround.simulations.federation_try_local import SERVER_FOLDER
 
@@ -76,7 +77,7 @@ def _federations(
 ) -> dict[str, Callable[[Path], Posted]]:
     def ours(folder: Path) -> Posted:
         folder.mkdir()
-        with PostWatch(folder / SERVER_FOLDER / LINK_FOLDER) as post:
+        with watching(PostWatch(folder / SERVER_FOLDER / LINK_FOLDER)) as post:
             return Posted(run_wardround(folder, network, arguments.rounds, _OURS_SECONDS), post)
 
     def stock(kind: str) -> Callable[[Path], Posted]:
@@ -85,7 +86,7 @@ def _federations(
             place.mkdir(parents=True)
             database = str(place / "state.db") if kind == _DATABASE else ""
             rounds, seconds = arguments.stock_rounds, arguments.stock_seconds
-            with PostWatch(place) as post:
+            with watching(PostWatch(place)) as post:
                 terms = StockTerms("scale", rounds, seconds, database)
                 return Posted(run_flower(folder, network, terms), post)
 
@@ -93,7 +94,7 @@ def _federations(
 
     def alone(folder: Path) -> Posted:
         folder.mkdir()
-        with PostWatch(folder / "nothing") as post:
+        with watching(PostWatch(folder / "nothing")) as post:
             return Posted(run_simulated(folder, network, arguments.rounds), post)
 
     kinds = [kind for kind in arguments.stock.split(",") if kind not in ("", "none")]

@@ -1,14 +1,12 @@
 """What the processes that this one has started use, while they run, by what they are."""
 
 import os
-import threading
 import time
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from types import TracebackType
 
 from benchmarks.processes import process_tree, proportional_kilobytes
 
@@ -54,39 +52,24 @@ class UsageWatch:
     """Looks at all descendants of this process until the context ends."""
 
     def __init__(self, every_seconds: float = 0.5) -> None:
-        self._every_seconds = every_seconds
+        self.every_seconds = every_seconds
         self._memory_mb, self._largest_mb = 0.0, dict[str, float]()
         self._cpu: list[tuple[float, float]] = []
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> "UsageWatch":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._done.set()
-        self._thread.join()
 
     @property
     def usage(self) -> Usage:
         """What was used so far."""
         return Usage(self._memory_mb, dict(self._largest_mb), tuple(self._cpu))
 
-    def _watch(self) -> None:
-        while not self._done.wait(self._every_seconds):
-            pids = process_tree(os.getpid())[1:]
-            self._cpu.append((time.time(), sum(map(_cpu_seconds, pids))))
-            self._memory_mb = max(self._memory_mb, sum(map(proportional_kilobytes, pids)) / 1024)
-            for pid in pids:
-                if role := _role(pid):
-                    largest = max(self._largest_mb.get(role, 0.0), _resident_peak_mb(pid))
-                    self._largest_mb[role] = largest
+    def look(self) -> None:
+        """Look once."""
+        pids = process_tree(os.getpid())[1:]
+        self._cpu.append((time.time(), sum(map(_cpu_seconds, pids))))
+        self._memory_mb = max(self._memory_mb, sum(map(proportional_kilobytes, pids)) / 1024)
+        for pid in pids:
+            if role := _role(pid):
+                largest = max(self._largest_mb.get(role, 0.0), _resident_peak_mb(pid))
+                self._largest_mb[role] = largest
 
 
 def is_running(role: str) -> bool:

@@ -5,7 +5,6 @@ names counts twice, so the bytes written a round tell how often a round's model 
 """
 
 import os
-import threading
 import time
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
-from types import TracebackType
 
 
 @dataclass(frozen=True)
@@ -36,24 +34,9 @@ class PostWatch:
     """Looks at loopback and a folder until the context ends."""
 
     def __init__(self, folder: Path, every_seconds: float = 0.05) -> None:
-        self._folder, self._every_seconds = folder, every_seconds
+        self._folder, self.every_seconds = folder, every_seconds
         self._files: dict[tuple[str, int], int] = {}
         self._seen: list[Post] = []
-        self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> "PostWatch":
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._done.set()
-        self._thread.join()
 
     @property
     def looks(self) -> int:
@@ -77,13 +60,13 @@ class PostWatch:
         times = [post.at for post in self._seen]
         return list(pairwise(self._seen[max(bisect_right(times, at) - 1, 0)] for at in ended))
 
-    def _watch(self) -> None:
-        while not self._done.wait(self._every_seconds):
-            now = _files(self._folder)
-            for key, size in now.items():
-                self._files[key] = max(size, self._files.get(key, 0))
-            written = sum(self._files.values())
-            self._seen.append(Post(time.time(), _loopback_bytes(), written, sum(now.values())))
+    def look(self) -> None:
+        """Look once."""
+        now = _files(self._folder)
+        for key, size in now.items():
+            self._files[key] = max(size, self._files.get(key, 0))
+        written = sum(self._files.values())
+        self._seen.append(Post(time.time(), _loopback_bytes(), written, sum(now.values())))
 
 
 def _files(folder: Path) -> dict[tuple[str, int], int]:

@@ -10,6 +10,7 @@ from benchmarks.deployed_run import DeployedRun
 from benchmarks.federation_job import Perceptron, make_study
 from benchmarks.live_processes import UsageWatch
 from benchmarks.processes import run_timed
+from benchmarks.watching import watching
 from wardround.client.approvals import decide
 from wardround.server.checkpoints import CheckpointStore
 from wardround.server.control_api.client import ServerLine, server_at
@@ -38,7 +39,10 @@ def run_wardround(
     for site in sites:
         write_trial_policy(site, study)
     started = time.time()
-    with UsageWatch() as watch, LocalFederation(folder, {"OMP_NUM_THREADS": "1"}) as federation:
+    with (
+        watching(UsageWatch()) as watch,
+        LocalFederation(folder, {"OMP_NUM_THREADS": "1"}) as federation,
+    ):
         begin(federation, sites, lambda event: None)
         for site in sites:
             decide(site, study.digest, "approved")
@@ -75,7 +79,7 @@ def run_simulated(folder: Path, network: Perceptron, rounds: int) -> DeployedRun
     command = [sys.executable, "-m", "wardround.cli", "simulate", str(path), "--out", str(out)]
     flags = ["--no-compare", "--engine", "in-process", "--threads", "1", "--json"]
     started = time.time()
-    with UsageWatch() as watch:
+    with watching(UsageWatch()) as watch:
         run_timed([*command, *flags], {"OMP_NUM_THREADS": "1"})
         usage = watch.usage
     return DeployedRun(started, _stamps(out / "checkpoints" / "federated"), usage)
