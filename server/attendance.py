@@ -16,6 +16,7 @@ from wardround.server.patience import Patience
 _TOO_LATE = "was not there when the run began, and the study's strategy is for the sites of then"
 JOINED, BACK, MISSED = "site joined", "site back", "site missed"  # events of a run's log
 LEFT_OUT = "site left out"
+AWAITED = "site awaited"
 _ANSWER_SECONDS, _LOOK_SECONDS = 30.0, 0.05  # for who was asked just now: a worker has to start
 
 
@@ -46,6 +47,9 @@ class Attendance(Protocol):
     def hear(self, site: str) -> None:
         """Note that a site that was missed has answered after all."""
 
+    def wait(self, site: str, words: str) -> None:
+        """Note that a round waits notably long for a site; no words when that is over."""
+
 
 @dataclass(frozen=True, slots=True)
 class SameSites:
@@ -68,6 +72,9 @@ class SameSites:
 
     def hear(self, site: str) -> None:
         """Nothing has changed."""
+
+    def wait(self, site: str, words: str) -> None:
+        """Nobody is looking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,11 @@ class SiteChange:
     reason: str
     sites: tuple[str, ...]
     present: tuple[str, ...]
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether it only says how the run stands, until it stands otherwise."""
+        return self.event == AWAITED
 
 
 class ConnectedSites:
@@ -176,6 +188,10 @@ class ConnectedSites:
             self._inside[site], _ = self._missed.pop(site)
             self._stuck.discard(site)
             self._tell(BACK, site, "its late answer came")
+
+    def wait(self, site: str, words: str) -> None:
+        """Tell it."""
+        self._tell(AWAITED, site, words)
 
     def _tell(self, event: str, site: str, reason: str) -> None:
         # A strategy that reckons with all sites wants all of them back.

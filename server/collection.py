@@ -4,6 +4,7 @@ Answers are pulled in the order of the sites' names. Sums of floats then do not 
 faster, and at most one answer is in memory at a time: the others wait with the transport.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -99,13 +100,21 @@ def to_all(content: RecordDict, node: Node) -> RecordDict:
 class Mailbox:
     """The server's post: it remembers what was asked and never answered in time."""
 
-    def __init__(self, grid: Grid, absence_seconds: float = ABSENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        grid: Grid,
+        absence_seconds: float = ABSENCE_SECONDS,
+        tell: Callable[[str, str], None] | None = None,
+    ) -> None:
         """Open it.
 
         Args:
             absence_seconds: How long a site that is not connected is waited for.
+            tell: Is told of a site that keeps the others waiting, and in words why; without words
+                when that is over.
         """
         self._grid, self._absence_seconds = grid, absence_seconds
+        self._tell, self._has_told = tell, False
         self._overdue: list[_Sent] = []
 
     def ask(
@@ -132,7 +141,9 @@ class Mailbox:
         sent = self._send(nodes, order)
         until = None if deadline_seconds is None else time.monotonic() + deadline_seconds
         for letter in sent:
-            yield self._await(letter, order, until)
+            answer = self._await(letter, order, until)
+            self._tell_wait(letter, "")
+            yield answer
 
     def late_answers(self) -> list[LateAnswer]:
         """Return every answer that has come since its deadline; none is counted."""
@@ -169,7 +180,9 @@ class Mailbox:
                 return _refused(letter.node, code, NO_ANSWER)
             if not (reply.has_error() and is_transient(reply.error.code)):
                 return _answer(letter.node, reply)
-            away_since = away_since or time.monotonic()
+            if away_since is None:
+                away_since = time.monotonic()
+                self._tell_wait(letter, NOT_CONNECTED)
             limit = away_since + self._absence_seconds
             if not self._comes_back(letter.node, limit if until is None else min(limit, until)):
                 return _refused(letter.node, AWAY, NOT_CONNECTED)
@@ -177,12 +190,22 @@ class Mailbox:
 
     def _wait(self, letter: _Sent, until: float | None) -> Message | None:
         """Pull one reply; asks at least once, also when no time is left."""
+        notable = math.inf if until is None else (letter.sent_at + until) / 2
         while True:
             reply = self._pull(letter)
             if reply is not None or (until is not None and time.monotonic() >= until):
                 return reply
+            if time.monotonic() >= notable:
+                notable, left = math.inf, (until or 0.0) - time.monotonic()
+                self._tell_wait(letter, f"no answer yet, for {left:.0f} s more at the most")
             # Grids of ours block in pull_messages; only a remote one comes here at once.
             time.sleep(IDLE_SECONDS)
+
+    def _tell_wait(self, letter: _Sent, why: str) -> None:
+        site = letter.node.site
+        if self._tell is not None and (why or self._has_told):
+            self._has_told = bool(why)
+            self._tell(site, f"{letter.group} waits for {site}: {why}" if why else "")
 
     def _pull(self, letter: _Sent) -> Message | None:
         return next(iter(self._grid.pull_messages([letter.message_id])), None)

@@ -74,7 +74,7 @@ class RoundLoop:
         self._store = store
         self._listener = listener
         self._strategy = strategy
-        self._mailbox = Mailbox(grid, self._patience.absence_seconds)
+        self._mailbox = Mailbox(grid, self._patience.absence_seconds, attendance.wait)
 
     def run(self) -> Commit:
         """Train until the last round, or until the metric stops improving.

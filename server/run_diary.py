@@ -62,7 +62,10 @@ class RunDiary:
         self._run.log("site left out", sites=[site], reason=reason)
 
     def note_site(self, change: "SiteChange") -> None:
-        """Note that a site has come, has gone, or is back."""
+        """Note that a site has come, has gone, or is back, or keeps a round waiting."""
+        if change.is_passing:
+            self._tell(message=change.reason)
+            return
         self._run.put_present_sites(change.present)
         self._tell(sites=change.sites)
         self._run.log(change.event, sites=[change.site], reason=change.reason)

@@ -62,7 +62,8 @@ class _Seen:
         yield from self._notes(summary)
         yield from self._rounds(summary)
         stands = (summary.state, summary.message)
-        if stands != self.stands and not summary.is_over:
+        is_said = summary.message or stands[0] != self.stands[0]
+        if stands != self.stands and is_said and not summary.is_over:
             yield _event("state", summary, summary.message)
         self.stands = stands
 

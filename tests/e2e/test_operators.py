@@ -186,6 +186,7 @@ def test_sites_that_are_late_stuck_or_away_are_seen_by_the_operator_and_take_par
     assert (third, "is not connected") in reasons
     for words in (
         "the study sets no deadline",
+        f"round 2 waits for {second}: no answer yet",
         f"a site is not waited for any more (did not answer in round 2): {second}",
         f"a site is back (its late answer came): {second}",
         "a site has come (from round",

@@ -28,6 +28,7 @@ class SilentGrid(ScriptedGrid):
     def __init__(self, sites: list[ScriptedSite], silent: Mapping[str, tuple[int, ...]]) -> None:
         super().__init__(sites)
         self.silent, self.asked = silent, list[tuple[int, str]]()
+        self.waits = list[tuple[str, str]]()
 
     def push_messages(self, messages):  # type: ignore[no-untyped-def] # as the grid below
         for message in messages:
@@ -55,6 +56,7 @@ class Register:
     nodes: tuple[Node, ...]
     back_in: int
     patience: Patience
+    waits: list[tuple[str, str]]
     ledgers: LedgerMemory = field(default_factory=RunLedgers)
     out: set[str] = field(default_factory=set)
 
@@ -72,15 +74,19 @@ class Register:
     def hear(self, site: str) -> None:
         self.out.discard(site)
 
+    def wait(self, site: str, words: str) -> None:
+        self.waits.append((site, words))
+
 
 def federate(
     study: Study, folder: Path, silent: Mapping[str, tuple[int, ...]], back_in: int = 99
 ) -> tuple[SilentGrid, list[RoundRecord]]:
     grid = SilentGrid([ScriptedSite(name, study) for name in ("a", "b", "c")], silent)
 
-    def gather(grid: Grid, study: Study) -> Register:
+    def gather(_: Grid, study: Study) -> Register:
         limits = Limits(DEADLINE_SECONDS, DEADLINE_SECONDS)
-        return Register(introduce_sites(grid, study)[0], back_in, Patience(None, limits))
+        nodes = introduce_sites(grid, study)[0]
+        return Register(nodes, back_in, Patience(None, limits), grid.waits)
 
     settings = {"study": study.to_json(), "checkpoints": str(folder), "durable": False}
     context = Context(1, 1, {}, RecordDict(), settings)
@@ -104,6 +110,14 @@ def test_a_stuck_site_is_asked_once_and_noted_in_each_round_until_it_is_back(
     reasons = [[one.reason for one in record.refusals] for record in records[:5]]
     assert reasons == [[], [NO_ANSWER], ["has not answered since"], ["has not answered since"], []]
     assert records[1].seconds >= DEADLINE_SECONDS
+
+
+def test_a_site_that_keeps_a_round_waiting_is_named_while_it_does(tmp_path: Path) -> None:
+    grid, _ = federate(study_with(rounds=3, minimum_sites=2), tmp_path, {"b": (2,)})
+    ((site, words), after) = grid.waits
+    assert site == "b"
+    assert words.startswith("round 2 waits for b: no answer yet")
+    assert after == ("b", "")
 
 
 def test_who_is_left_is_no_quorum_of_itself(tmp_path: Path) -> None:
