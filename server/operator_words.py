@@ -1,5 +1,6 @@
 """What operators are shown: tables for people."""
 
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -104,11 +105,18 @@ def sites_table(sites: Sequence[SiteSummary]) -> RenderableType:
         "site", "connected", "last seen", "joined", "certificate until", caption="Times in UTC"
     )
     for site in sites:
-        until = "[bold red]revoked[/]" if site.revoked else _time(site.expires)
         connected = "[green]yes[/]" if site.connected else "no"
         seen = "never" if site.seen is None else _time(site.seen)
-        table.add_row(escape(site.site), connected, seen, _time(site.joined), until)
+        table.add_row(escape(site.site), connected, seen, _time(site.joined), _until(site))
     return table
+
+
+def _until(site: SiteSummary) -> str:
+    if site.revoked:
+        return "[bold red]revoked[/]"
+    if site.expires is not None and site.expires < time.time():
+        return f"[bold red]expired[/] {_time(site.expires)}"
+    return _time(site.expires)
 
 
 def server_words(server: ServerSummary) -> str:

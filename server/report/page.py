@@ -54,7 +54,7 @@ def _head(record: RunRecord) -> str:
     times = f"started {_time(run.started)}, ended {_time(run.ended)} (UTC)"
     lines = [f"Run {run.run}, {run.round} of {run.rounds} rounds; {times}; status: {run.state}."]
     lines += [f"Sites of the last round: {', '.join(details.sites)}."] if details.sites else []
-    lines += [f"At the last round, {details.patience}."] if details.patience else []
+    lines += [f"{details.patience[0].upper()}{details.patience[1:]}."] if details.patience else []
     banner = f'<p class="banner" role="note">{escape(run.message)}</p>' if run.message else ""
     told = "".join(f'<p class="byline">{escape(line)}</p>\n' for line in lines)
     return (
