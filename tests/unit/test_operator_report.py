@@ -83,7 +83,7 @@ def test_the_page_says_who_took_part_in_which_round_and_why_not() -> None:
     assert f"south training 2-3 {AWAY}" in words
     assert "north 4 of 4" in words
     assert f"round 2: {AWAY}" in words
-    assert "a round waits 300 s" in words
+    assert "A round waits 300 s." in words
 
 
 def test_the_page_says_bytes_and_seconds_where_a_site_lets_them_out() -> None:
