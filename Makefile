@@ -66,7 +66,7 @@ bench-compression: $(STAMP)
 	@test -n "$(DATA_ROOT)" || { echo "give DATA_ROOT=FOLDER, where the data sets lie" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.compression --data-root "$(DATA_ROOT)" --out runs/compression
 
-# A quarter of an hour. All of them write the table in docs/reliability.md, some only print theirs.
+# Under ten minutes. All of them write the table in docs/reliability.md, some only print theirs.
 faults: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(or $(FAULTS),--stages 2 --write)
 
