@@ -1,7 +1,7 @@
 """A Grid of persistent workers: as many as cores or GPUs, never one a site.
 
 Workers are forked after the imports (CPU) or spawned (CUDA). A site stays with its worker, so that
-its data, transforms and state stay warm. The model travels through one shared-memory buffer, and
+its data, transforms and state stay warm. A model is written into shared memory once for all, and
 nobody sleeps: workers wait at a pipe, the server waits at all of them.
 """
 
@@ -13,30 +13,23 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 from multiprocessing.context import ForkContext, SpawnContext
 from multiprocessing.process import BaseProcess
-from typing import TypeAlias
 
 import torch
-from flwr.app import Context, Error, Message, MessageType, Metadata, RecordDict
+from flwr.app import Context, Error, Message, MessageType
 from flwr.clientapp import ClientApp
 
 from wardround.common.flower.local import rebuild
 from wardround.common.flower.records import array_bytes
-from wardround.simulations.engine import CLIENT_APP_RAISED, LocalGrid, run_client
-from wardround.simulations.shared_arrays import Inbox, Outbox, Outboxes, Shell
+from wardround.simulations.engine import CLIENT_APP_RAISED, LocalGrid
+from wardround.simulations.pool_worker import Pipe, Reply, Request, withdrawn, work
+from wardround.simulations.shared_arrays import Inbox, Outboxes, Shell
 
 POLL_SECONDS = 1.0  # how often a caller may look at its deadline
 AHEAD = 2  # messages a worker holds, so that it never waits for the next one
-_Pipe: TypeAlias = "Connection[object, object]"
 HELD_BYTES = 512 * 2**20  # answers that may wait in the server's memory for their turn
-
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    metadata: Metadata
-    shell: Shell
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,18 +46,10 @@ class _Order:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    message_id: str
-    metadata: Metadata
-    shell: Shell | None
-    error: Error | None
-
-
 @dataclass(slots=True)
 class _Worker:
     process: BaseProcess
-    pipe: _Pipe
+    pipe: Pipe
     contexts: dict[int, Context]
     inbox: Inbox = field(default_factory=Inbox)
     waiting: deque[_Order] = field(default_factory=deque)
@@ -137,7 +122,7 @@ class PoolGrid(LocalGrid):
         worker = self._worker_of[message.metadata.dst_node_id]
         for order in [o for o in worker.waiting if o.is_replaced_by(message)]:
             worker.waiting.remove(order)
-            self._held[order.message.metadata.message_id] = _withdrawn(order.message)
+            self._held[order.message.metadata.message_id] = withdrawn(order.message)
 
     def _is_expected(self, wanted: Sequence[str]) -> bool:
         queued = {o.message.metadata.message_id for w in self._workers for o in w.waiting}
@@ -161,7 +146,7 @@ class PoolGrid(LocalGrid):
             reply = worker.pipe.recv()
         except (EOFError, OSError):
             reply = None
-        if not isinstance(reply, _Reply):
+        if not isinstance(reply, Reply):
             self._replace(worker)
             return
         content = worker.inbox.take(reply.shell) if reply.shell is not None else None
@@ -176,7 +161,7 @@ class PoolGrid(LocalGrid):
             order = worker.waiting.popleft()
             worker.sent[order.message.metadata.message_id] = order
             with suppress(OSError):  # that a worker is dead is noticed when its answer is awaited
-                worker.pipe.send(_Request(order.message.metadata, order.shell))
+                worker.pipe.send(Request(order.message.metadata, order.shell))
 
     def _replace(self, worker: _Worker) -> None:
         """A worker died: its work in hand is lost, its sites get a new one."""
@@ -193,7 +178,7 @@ class PoolGrid(LocalGrid):
         context = self._plan.context
         ours, theirs = context.Pipe()
         process = context.Process(
-            target=_work,
+            target=work,
             args=(theirs, self._app, contexts, self._plan.threads),
             daemon=True,
         )
@@ -259,60 +244,6 @@ def _shared_imports(plan: WorkerPlan) -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()  # in this process, which goes on
-
-
-def _work(
-    pipe: _Pipe,
-    app: ClientApp,
-    contexts: Mapping[int, Context],
-    threads: int,
-) -> None:
-    """Answer requests until told to stop or until the server is gone."""
-    torch.set_num_threads(threads)
-    inbox, outbox, requests = Inbox(), Outbox(), deque[_Request]()
-    is_free = True
-    try:
-        while True:
-            while not requests:
-                is_free |= _hear(pipe, requests)
-            request = requests.popleft()
-            reply = _answer(app, contexts, inbox, request)
-            while not is_free:
-                is_free |= _hear(pipe, requests)
-            shell = outbox.put(reply.content) if reply.has_content() else None
-            error = reply.error if reply.has_error() else None
-            pipe.send(_Reply(request.metadata.message_id, reply.metadata, shell, error))
-            is_free = False
-    except (EOFError, OSError, KeyboardInterrupt, StopIteration):
-        pass
-    finally:
-        inbox.close()
-        outbox.close()
-
-
-def _hear(pipe: _Pipe, requests: deque[_Request]) -> bool:
-    """Take one word from the server; return whether it freed the outbox."""
-    word = pipe.recv()
-    if word is None:
-        raise StopIteration
-    if isinstance(word, _Request):
-        requests.append(word)
-        return False
-    return True
-
-
-def _answer(
-    app: ClientApp, contexts: Mapping[int, Context], inbox: Inbox, request: _Request
-) -> Message:
-    content = inbox.take(request.shell, keep=True)
-    if content is None:
-        return _withdrawn(rebuild(request.metadata, RecordDict(), None))
-    message = rebuild(request.metadata, content, None)
-    return run_client(app, message, contexts[request.metadata.dst_node_id])
-
-
-def _withdrawn(order: Message) -> Message:
-    return Message(Error(CLIENT_APP_RAISED, "the order was withdrawn"), reply_to=order)
 
 
 def _size(message: Message) -> int:

@@ -12,7 +12,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from wardround.simulations.engine import InProcessGrid, LocalGrid, site_contexts
-from wardround.simulations.pool import AHEAD, PoolGrid, WorkerPlan, _answer, _Request
+from wardround.simulations.pool import AHEAD, PoolGrid, WorkerPlan
+from wardround.simulations.pool_worker import Request, answer_request
 from wardround.simulations.shared_arrays import Inbox, Outbox, Shell
 
 app = ClientApp()
@@ -161,10 +162,10 @@ def test_an_order_that_was_overwritten_is_refused_and_its_worker_lives(
 ) -> None:
     outbox, inbox = Outbox(), Inbox()
     message = Message(order_of(), next(iter(contexts)), "train")
-    request = _Request(message.metadata, outbox.put(message.content))
+    request = Request(message.metadata, outbox.put(message.content))
     outbox.put(order_of(value=2.0))
     try:
-        assert "withdrawn" in _answer(app, contexts, inbox, request).error.reason
+        assert "withdrawn" in answer_request(app, contexts, inbox, request).error.reason
     finally:
         inbox.close()
         outbox.close()
