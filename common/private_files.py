@@ -10,10 +10,13 @@ OWNER_ONLY, READABLE = 0o600, 0o644
 _OWNER_FOLDER = 0o700
 
 
-def write_new(path: Path, content: bytes, mode: int = OWNER_ONLY) -> None:
-    """Write a file that is not there yet, and wait until the disk has it.
+def write_new(path: Path, content: bytes, mode: int = OWNER_ONLY, durable: bool = True) -> None:
+    """Write a file that is not there yet.
 
     The mode holds from the first moment: nobody else can open the file before it is narrowed.
+
+    Args:
+        durable: Whether to wait until the disk has it.
 
     Raises:
         FileExistsError: It is there.
@@ -23,8 +26,9 @@ def write_new(path: Path, content: bytes, mode: int = OWNER_ONLY) -> None:
     try:
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                stream.flush()
+                os.fsync(stream.fileno())
     except OSError:
         path.unlink(missing_ok=True)
         raise

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from wardround.common.errors import InputError
+from wardround.common.private_files import write_new
 
 KEY_FILE, PUBLIC_FILE = "site.key", "site.pub"
-_OWNER_ONLY = 0o600
 
 
 def open_key(folder: Path, durable: bool = True) -> Ed25519PrivateKey:
@@ -74,7 +74,7 @@ def _make_key(folder: Path, durable: bool) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f"{KEY_FILE}.{os.getpid()}.part"
     try:
-        _write_new(temporary, private, durable)
+        write_new(temporary, private, durable=durable)
         # A link, unlike a rename, fails where another process has made the key meanwhile.
         os.link(temporary, folder / KEY_FILE)
         (folder / PUBLIC_FILE).write_bytes(public)
@@ -83,15 +83,6 @@ def _make_key(folder: Path, durable: bool) -> None:
     finally:
         with suppress(OSError):
             temporary.unlink()
-
-
-def _write_new(path: Path, content: bytes, durable: bool) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        if durable:
-            os.fsync(stream.fileno())
 
 
 def _check_private(path: Path) -> None:
