@@ -31,7 +31,8 @@ def wait_for_round(run: Path, number: int, process: subprocess.Popen[str]) -> No
 def test_ctrl_c_leaves_a_report_and_a_run_that_goes_on(tiny_study, tmp_path: Path, engine: str):
     run = tmp_path / "run"
     words = ("simulate", str(tiny_study.study), "--out", str(run), "--engine", engine)
-    rest = ("--rounds", "30", "--threads", "1", "--no-compare")
+    # So many that a busy machine cannot finish before it is told to stop.
+    rest = ("--rounds", "300", "--threads", "1", "--no-compare")
     process = subprocess.Popen(
         (*WARDROUND, *words, *rest),
         stdout=subprocess.PIPE,
