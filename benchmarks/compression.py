@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.processes import machine
+from benchmarks.support.processes import machine
 
 FLAGS = ("--no-compare", "--engine", "in-process", "--threads", "1", "--json")
 MODES = ("none", "float16", "bfloat16", "int8", "int4", "top-k")

@@ -18,8 +18,8 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks.processes import Timed, machine, run_timed
 from benchmarks.reference_job import ROUNDS, prepare
+from benchmarks.support.processes import Timed, machine, run_timed
 
 ROOT = Path(__file__).parents[1]
 FLOOR, POOL, RAY, FLOWER = "two-process loop", "wardround pool", "wardround ray", "flower on ray"

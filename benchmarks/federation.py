@@ -15,11 +15,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.deployed_run import DeployedRun
-from benchmarks.federation_job import TINY
-from benchmarks.flower_deployment import StockTerms, run_flower
-from benchmarks.processes import machine
-from benchmarks.wardround_deployment import run_wardround
+from benchmarks.peers.flower_deployment import StockTerms, run_flower
+from benchmarks.support.deployed_run import DeployedRun
+from benchmarks.support.federation_job import TINY
+from benchmarks.support.processes import machine
+from benchmarks.support.wardround_deployment import run_wardround
 
 TARGET_SECONDS = 1.0
 OURS, STOCK, BARE = "wardround", "stock Flower", "stock Flower, no torch"

@@ -17,15 +17,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.deployed_run import DeployedRun
-from benchmarks.federation_job import SITES, Perceptron, of_size
-from benchmarks.flower_deployment import StockTerms, run_flower
-from benchmarks.post_watch import PostWatch
-from benchmarks.processes import machine
-from benchmarks.wardround_deployment import run_simulated, run_wardround
-from benchmarks.watching import watching
-from wardround.server.link_address import LINK_FOLDER
-from wardround.simulations.federation_try_local import SERVER_FOLDER
+from benchmarks.peers.flower_deployment import StockTerms, run_flower
+from benchmarks.support.deployed_run import DeployedRun
+from benchmarks.support.federation_job import SITES, Perceptron, of_size
+from benchmarks.support.post_watch import PostWatch
+from benchmarks.support.processes import machine
+from benchmarks.support.wardround_deployment import run_simulated, run_wardround
+from benchmarks.support.watching import watching
+from wardround.server.link.address import LINK_FOLDER
+from wardround.simulations.local_federation.processes import SERVER_FOLDER
 
 OURS, ALONE = "wardround", "wardround, one process"
 _OURS_SECONDS = 240.0

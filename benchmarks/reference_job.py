@@ -16,10 +16,10 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from benchmarks.processes import Timed, machine, run_timed
-from benchmarks.reference_data import write_sites, write_study
-from wardround.common.networks import build_network
-from wardround.common.study import load_study
+from benchmarks.support.processes import Timed, machine, run_timed
+from benchmarks.support.reference_data import write_sites, write_study
+from wardround.common.models.networks import build_network
+from wardround.common.study.study import load_study
 
 ROUNDS = 5
 HERE = Path(__file__).parent
@@ -47,7 +47,7 @@ def _compare_with_floor(folder: Path, repeats: int) -> None:
         bare = run_timed(
             [
                 sys.executable,
-                str(HERE / "bare_loop.py"),
+                str(HERE / "peers" / "bare_loop.py"),
                 str(folder / "manifest.csv"),
                 str(ROUNDS),
                 str(initial),

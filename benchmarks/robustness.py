@@ -3,7 +3,7 @@
 Run ``python -m benchmarks.robustness``; it prints the tables of ``docs/robustness.md`` and fails if
 a threshold is missed. The rules and the attacks are those of the product, each round as the server
 runs it. Only the sites' own training is done here, for all sites in one batched product: the whole
-is 800 trainings. ``tests/integration/test_adversaries.py`` runs the attacks through the grid.
+is 800 trainings. ``tests/integration/simulations/test_adversaries.py`` attacks whole runs.
 """
 
 import argparse
@@ -19,13 +19,11 @@ from sklearn.model_selection import train_test_split
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from wardround.common.parameters import Parameters
-from wardround.common.seeds import generator_for
-from wardround.common.update import SiteUpdate
-from wardround.server.strategies.combinations import CombinationOptions, make_combination
-from wardround.simulations.environment import describe_environment
-from wardround.simulations.federation import Machine
-from wardround.simulations.manipulations import (
+from wardround.common.messages.replies import SiteUpdate
+from wardround.common.parameters.parameters import Parameters
+from wardround.common.runtime.seeds import generator_for
+from wardround.server.strategies.aggregation.registry import CombinationOptions, make_combination
+from wardround.simulations.adversaries.manipulations import (
     FLIPPED_LABELS,
     STRENGTHS,
     flip_targets,
@@ -33,6 +31,8 @@ from wardround.simulations.manipulations import (
     put_trigger,
     triggered_examples,
 )
+from wardround.simulations.experiment.environment import describe_environment
+from wardround.simulations.experiment.federation import Machine
 
 SITES, HOSTILE, ROUNDS = 11, 2, 30
 EPOCHS, BATCH, RATE, HIDDEN, CLASSES, TARGET = 3, 16, 0.2, 32, 10, 0

@@ -21,15 +21,10 @@ import torch
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
 import wardround
-from wardround.common.compression import CompressionOptions, compressed_schema
 from wardround.common.flower.local import rebuild
-from wardround.common.flower.records import configs_of
-from wardround.common.networks import build_network
-from wardround.common.npy import encode_npy
-from wardround.common.orders import INTRODUCE, TRAIN
-from wardround.common.parameters import Schema, schema
-from wardround.common.study import Study, parse_study
-from wardround.common.update import (
+from wardround.common.flower.messages.records import configs_of
+from wardround.common.messages.instructions import INTRODUCE, TRAIN
+from wardround.common.messages.replies import (
     Introduction,
     SiteEvaluation,
     SiteUpdate,
@@ -37,8 +32,13 @@ from wardround.common.update import (
     pack_introduction,
     pack_update,
 )
-from wardround.simulations.engine import LocalGrid, site_contexts
-from wardround.simulations.federation import run_federation
+from wardround.common.models.networks import build_network
+from wardround.common.parameters.compression import CompressionOptions, compressed_schema
+from wardround.common.parameters.npy import encode_npy
+from wardround.common.parameters.parameters import Schema, schema
+from wardround.common.study.study import Study, parse_study
+from wardround.simulations.engines.in_process import LocalGrid, site_contexts
+from wardround.simulations.experiment.federation import run_federation
 
 LAYERS = 7
 ROUNDS = 2

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.processes import machine
+from benchmarks.support.processes import machine
 
 Sites = list[dict[str, float | None]]  # of a run, each with its metric by model
 

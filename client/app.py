@@ -13,13 +13,13 @@ from pathlib import Path
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from wardround.client.door import Door
-from wardround.client.policy_rules import DeniedError, Facts
-from wardround.client.privacy.ledger_budget import BudgetError
-from wardround.client.privacy.ledger_entries import LedgerError
+from wardround.client.egress.gateway import Door
+from wardround.client.model_context import Workbench
+from wardround.client.policy.rules import DeniedError, Facts
+from wardround.client.privacy.ledger.budget import BudgetError
+from wardround.client.privacy.ledger.entries import LedgerError
 from wardround.client.session import SiteSession
-from wardround.client.site import open_site
-from wardround.client.workbench import Workbench
+from wardround.client.site.folder import open_site
 from wardround.common.errors import (
     AuditError,
     DataError,
@@ -31,9 +31,9 @@ from wardround.common.errors import (
     StudyError,
     WardroundError,
 )
-from wardround.common.orders import unpack_order
-from wardround.common.study import study_from_json
-from wardround.common.update import Refusal, pack_refusal
+from wardround.common.messages.instructions import unpack_order
+from wardround.common.messages.replies import Refusal, pack_refusal
+from wardround.common.study.study import study_from_json
 
 logger = logging.getLogger(__name__)
 app = ClientApp()

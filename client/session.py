@@ -11,26 +11,26 @@ from torch import Tensor
 import wardround
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort, open_cohorts
-from wardround.client.site import Site
-from wardround.client.site_state import SiteState
+from wardround.client.evaluation.evaluate import evaluate
+from wardround.client.model_context import PERSONAL, Workbench
+from wardround.client.site.folder import Site
+from wardround.client.site.state import SiteState
 from wardround.client.training.batches import draw_batches, steps_a_round
-from wardround.client.training.evaluation import evaluate
 from wardround.client.training.local import LocalWork, train_locally
 from wardround.client.training.losses import build_loss
-from wardround.client.training.objective import LocalStart, Loss, Objective, prefixed, under
-from wardround.client.training.objectives import build_objective, personal_model
+from wardround.client.training.objectives.base import LocalStart, Loss, Objective, prefixed, under
+from wardround.client.training.objectives.registry import build_objective, personal_model
 from wardround.client.training.optimisers import build_optimiser
-from wardround.client.training.span import Span
+from wardround.client.training.schedule import Span
 from wardround.client.training.time_limit import UNLIMITED, TimeLimit
-from wardround.client.workbench import PERSONAL, Workbench
-from wardround.common.compression import CompressionOptions, compress, update_of
 from wardround.common.errors import RunError
-from wardround.common.metrics import MetricSums
-from wardround.common.orders import Order
-from wardround.common.parameters import Parameters, read_parameters, write_parameters
-from wardround.common.seeds import derive_seed, generator_for, seed_dropout
-from wardround.common.sharing import RECEIVED_LOSS
-from wardround.common.update import Introduction, SiteEvaluation, SiteUpdate
+from wardround.common.messages.instructions import Order
+from wardround.common.messages.replies import Introduction, SiteEvaluation, SiteUpdate
+from wardround.common.metrics.summary import MetricSums
+from wardround.common.models.sharing import RECEIVED_LOSS
+from wardround.common.parameters.compression import CompressionOptions, compress, update_of
+from wardround.common.parameters.parameters import Parameters, read_parameters, write_parameters
+from wardround.common.runtime.seeds import derive_seed, generator_for, seed_dropout
 
 # Before a parameter's name, in what a site keeps: what a compressed update left out, which it adds
 # to its next one.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from wardround.common.study import Study
+    from wardround.common.study.study import Study
 
 study_app = typer.Typer(help="Make, check and explain a study file.", no_args_is_help=True)
 StudyFile = Annotated[
@@ -106,7 +106,7 @@ def explain(context: typer.Context, path: StudyFile) -> None:
 
     Example: wardround study explain study.toml
     """
-    from wardround.common.study_words import explain_study
+    from wardround.common.study.explain.study import explain_study
 
     sys.stdout.write(explain_study(read_study(context, path)))
 
@@ -124,9 +124,13 @@ def privacy(
 
     Example: wardround study privacy study.toml --patients 200,500
     """
-    from wardround.common.networks import build_network
-    from wardround.common.privacy_plan import USUAL_PATIENTS, plan_privacy, trade_offs
-    from wardround.common.privacy_words import promise_words, table_words
+    from wardround.common.models.networks import build_network
+    from wardround.common.study.explain.patient_privacy import promise_words, table_words
+    from wardround.common.study.plans.patient_privacy import (
+        USUAL_PATIENTS,
+        plan_privacy,
+        trade_offs,
+    )
 
     study = read_study(context, path)
     if study.privacy.mode == "site":
@@ -148,15 +152,15 @@ def privacy(
 
 def read_study(context: typer.Context, path: Path) -> "Study":
     """Return a study; the front door knows built-in ones by name."""
-    from wardround.common.study import load_study
+    from wardround.common.study.study import load_study
 
     find = context.obj
     return find(str(path)) if callable(find) else load_study(path)
 
 
 def _promise_to_sites(study: "Study", as_json: bool) -> str:
-    from wardround.common.site_privacy import plan_site_privacy
-    from wardround.common.site_privacy_words import site_limits_words, site_promise_words
+    from wardround.common.study.explain.site_privacy import site_limits_words, site_promise_words
+    from wardround.common.study.plans.site_privacy import plan_site_privacy
 
     plan = plan_site_privacy(study)
     if as_json:
@@ -185,6 +189,6 @@ def schema() -> None:
 
     Example: wardround study schema > study.schema.json
     """
-    from wardround.common.study import Study
+    from wardround.common.study.study import Study
 
     sys.stdout.write(json.dumps(Study.model_json_schema(), indent=2) + "\n")

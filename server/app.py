@@ -7,19 +7,19 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from wardround.common.heap import return_freed_memory
-from wardround.common.networks import build_network
-from wardround.common.orders import new_run
-from wardround.common.parameters import read_parameters
-from wardround.common.sharing import layout_of
-from wardround.common.strategy import plan_of
-from wardround.common.study import Study, study_from_json
-from wardround.server.attendance import Attendance, SameSites
-from wardround.server.buffered import BufferedLoop
-from wardround.server.checkpoints import CheckpointStore, Commit, Progress
-from wardround.server.introduction import introduce_sites
-from wardround.server.patience import Patience
-from wardround.server.rounds import Listener, RoundLoop
+from wardround.common.messages.instructions import new_run
+from wardround.common.models.networks import build_network
+from wardround.common.models.sharing import layout_of
+from wardround.common.parameters.parameters import read_parameters
+from wardround.common.runtime.memory import return_freed_memory
+from wardround.common.study.plans.strategy import plan_of
+from wardround.common.study.study import Study, study_from_json
+from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress
+from wardround.server.rounds.asynchronous_loop import BufferedLoop
+from wardround.server.rounds.loop import Listener, RoundLoop
+from wardround.server.sites.deadlines import Patience
+from wardround.server.sites.participation import Attendance, SameSites
+from wardround.server.sites.site_info import introduce_sites
 from wardround.server.strategies.composed import make_strategy
 from wardround.server.strategies.strategy import Strategy
 

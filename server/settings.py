@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wardround.common.errors import InputError
-from wardround.common.study_problems import explain_problems
-from wardround.common.study_sections import Name
+from wardround.common.files.validated_toml import explain_problems
+from wardround.common.study.sections import Name
 
 SERVER_FILE = "server.toml"
 PublicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?$")]

@@ -9,16 +9,16 @@ from torch import Generator, Tensor
 
 from wardround.client.data import augmentation, patches
 from wardround.client.data.batch import Batch
-from wardround.client.data.covariates import Scale, covariate_scales, encode_covariates
-from wardround.client.data.examination import SPLITS, Examination, SplitName
-from wardround.client.data.manifest import read_manifest
-from wardround.client.data.partition import partition_patients
-from wardround.client.data.prepared import MemoryBudget, PreparedSplit, prepare_split
-from wardround.client.data.prepared_folder import PreparedFolder
-from wardround.client.data.preprocessing import Case
-from wardround.client.site import Site
+from wardround.client.data.manifest.covariates import Scale, covariate_scales, encode_covariates
+from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
+from wardround.client.data.manifest.manifest import read_manifest
+from wardround.client.data.manifest.partition import partition_patients
+from wardround.client.data.preprocessing.cache import MemoryBudget, PreparedSplit, prepare_split
+from wardround.client.data.preprocessing.disk_cache import PreparedFolder
+from wardround.client.data.preprocessing.preprocessing import Case
+from wardround.client.site.folder import Site
 from wardround.common.errors import DataError
-from wardround.common.study import Study
+from wardround.common.study.study import Study
 
 
 @dataclass(frozen=True, slots=True)

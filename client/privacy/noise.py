@@ -1,9 +1,9 @@
 """The Gaussian mechanism on a step's sum."""
 
-from wardround.common.gaussian_noise import noised
-from wardround.common.parameters import Parameters
-from wardround.common.privacy_plan import PrivacyPlan
-from wardround.common.private_randomness import Randomness
+from wardround.common.parameters.parameters import Parameters
+from wardround.common.privacy.gaussian_mechanism import noised
+from wardround.common.privacy.secure_random import Randomness
+from wardround.common.study.plans.patient_privacy import PrivacyPlan
 
 
 def noised_mean(sums: Parameters, plan: PrivacyPlan, randomness: Randomness) -> Parameters:
@@ -12,7 +12,7 @@ def noised_mean(sums: Parameters, plan: PrivacyPlan, randomness: Randomness) -> 
     ``sigma``, ``C`` and the expected patients ``B`` come from the plan; how many patients were
     drawn is not asked.
 
-    How the noise is drawn and rounded: :mod:`wardround.common.gaussian_noise`.
+    How the noise is drawn and rounded: :mod:`wardround.common.privacy.gaussian_mechanism`.
 
     Args:
         sums: One sum of clipped contributions a parameter, float32 on any device; not changed.

@@ -7,10 +7,10 @@ import torch
 from torch import Generator, Tensor
 
 from wardround.client.data.cohort import Cohort
-from wardround.client.privacy.patient_batch import PatientBatch
-from wardround.common.privacy_plan import PrivacyPlan
-from wardround.common.private_randomness import Randomness
-from wardround.common.study_sections import TrainingSection
+from wardround.client.privacy.gradients.patient_batch import PatientBatch
+from wardround.common.privacy.secure_random import Randomness
+from wardround.common.study.plans.patient_privacy import PrivacyPlan
+from wardround.common.study.sections import TrainingSection
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,20 +7,20 @@ import torch
 from torch import nn
 
 from wardround.client.data.cohort import Cohort
-from wardround.client.privacy.gradients import clipped_gradient_sum
-from wardround.client.privacy.loop_gradients import trained_parameters
+from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
+from wardround.client.privacy.gradients.loop import trained_parameters
+from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.noise import noised_mean
-from wardround.client.privacy.patient_batch import PatientBatch
-from wardround.client.privacy.safe_start import checked_loss
+from wardround.client.privacy.preconditions import checked_loss
 from wardround.client.privacy.sampling import ExampleChoice, PatientSampler
 from wardround.client.training.local import LocalWork
 from wardround.client.training.losses import MeanLoss
-from wardround.client.training.objective import LocalStart, Objective
+from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.optimisers import learning_rate_at
-from wardround.common.parameters import Parameters
-from wardround.common.privacy_plan import PrivacyPlan
-from wardround.common.private_randomness import Randomness
-from wardround.common.seeds import seed_dropout
+from wardround.common.parameters.parameters import Parameters
+from wardround.common.privacy.secure_random import Randomness
+from wardround.common.runtime.seeds import seed_dropout
+from wardround.common.study.plans.patient_privacy import PrivacyPlan
 
 # What the loss of a private step is said to be. It would tell of a few patients with no noise upon
 # it, so it is never computed; 0 would look like a measurement.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from wardround.common.study_sections import TrainingSection
+from wardround.common.study.sections import TrainingSection
 
 
 def steps_a_round(examinations: int, training: TrainingSection) -> int:

@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from wardround.client.data.batch import Batch
-from wardround.client.training.objective import LocalStart, Objective
+from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.optimisers import learning_rate_at
-from wardround.client.training.span import mixed_precision
+from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
 
 

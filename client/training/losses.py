@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wardround.common.errors import StudyError, known_names
-from wardround.common.study import Study
+from wardround.common.study.study import Study
 
 SampleLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from wardround.common.errors import StudyError, known_names
-from wardround.common.study_sections import TrainingSection
+from wardround.common.study.sections import TrainingSection
 
 _POWER = 0.9  # Chen et al. 2017 (DeepLab), and nnU-Net after it
 

@@ -1,6 +1,7 @@
 """What a Grid needs that runs without a SuperLink: identities that Flower's messages ask for.
 
-Written against Flower 1.41; each function has a contract test in ``tests/unit/test_flower.py``.
+Written against Flower 1.41; each function has a contract test:
+``tests/unit/common/flower/test_fence.py``.
 """
 
 from flwr.app import Error, Message, Metadata, RecordDict

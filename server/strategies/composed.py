@@ -4,19 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from wardround.common.parameters import Model, Parameters, check_schema
-from wardround.common.sharing import Layout, extras_schema
-from wardround.common.site_privacy import SitePrivacyPlan, plan_site_privacy
-from wardround.common.strategy import FLOWER, StrategyPlan, plan_of
-from wardround.common.study import Study
-from wardround.common.study_sections import TrainingSection
-from wardround.common.update import SiteUpdate
-from wardround.server.strategies.combination import Combination
-from wardround.server.strategies.combinations import CombinationOptions, make_combination
+from wardround.common.messages.replies import SiteUpdate
+from wardround.common.models.sharing import Layout, extras_schema
+from wardround.common.parameters.parameters import Model, Parameters, check_schema
+from wardround.common.study.plans.site_privacy import SitePrivacyPlan, plan_site_privacy
+from wardround.common.study.plans.strategy import FLOWER, StrategyPlan, plan_of
+from wardround.common.study.sections import TrainingSection
+from wardround.common.study.study import Study
+from wardround.server.strategies.aggregation.base import Combination
+from wardround.server.strategies.aggregation.means import FairMean, InTurn, Mean, NormalisedMean
+from wardround.server.strategies.aggregation.registry import CombinationOptions, make_combination
 from wardround.server.strategies.control_variates import ControlVariates
-from wardround.server.strategies.means import FairMean, InTurn, Mean, NormalisedMean
-from wardround.server.strategies.server_step import make_server_step
-from wardround.server.strategies.site_privacy import PrivateMean
+from wardround.server.strategies.private_mean import PrivateMean
+from wardround.server.strategies.server_optimiser import make_server_step
 from wardround.server.strategies.strategy import Site, Strategy
 from wardround.server.strategies.weights import site_weight
 
@@ -134,7 +134,7 @@ def make_strategy(study: Study, layout: Layout, examinations: Sequence[int]) -> 
     """
     plan = plan_of(study)
     if plan.combination.startswith(FLOWER):
-        from wardround.server.strategies.stock import StockStrategy
+        from wardround.server.strategies.flower_strategy import StockStrategy
 
         return StockStrategy(plan, layout.learnt, len(examinations))
     population = max(1, sum(site_weight(count, plan) for count in examinations))

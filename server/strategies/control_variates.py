@@ -2,9 +2,9 @@
 
 import torch
 
-from wardround.common.parameters import Model, Parameters
-from wardround.common.sharing import CONTROL
-from wardround.common.update import SiteUpdate
+from wardround.common.messages.replies import SiteUpdate
+from wardround.common.models.sharing import CONTROL
+from wardround.common.parameters.parameters import Model, Parameters
 
 
 class ControlVariates:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
-from wardround.common.parameters import Model, Parameters
-from wardround.common.update import SiteUpdate
+from wardround.common.messages.replies import SiteUpdate
+from wardround.common.parameters.parameters import Model, Parameters
 
 Site = TypeVar("Site")
 

@@ -1,6 +1,6 @@
 """How much a site counts in the means of the choices that remember something."""
 
-from wardround.common.strategy import StrategyPlan
+from wardround.common.study.plans.strategy import StrategyPlan
 
 
 def site_weight(examinations: int, plan: StrategyPlan) -> int:

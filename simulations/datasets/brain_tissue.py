@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import InputError
-from wardround.common.study import Study
+from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
     DataRequest,
     DatasetEntry,
@@ -21,7 +21,7 @@ from wardround.simulations.datasets.examinations import (
     Examinations,
     PublicExamination,
 )
-from wardround.simulations.datasets.places import EXTRA, cache_folder
+from wardround.simulations.datasets.locations import EXTRA, cache_folder
 from wardround.simulations.datasets.virtual_patients import Anatomy, Points, draw_deformation
 
 CLASSES = ("background", "grey matter", "white matter")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wardround.common.errors import InputError, known_names
-from wardround.common.study import Study
+from wardround.common.study.study import Study
 from wardround.simulations.datasets import (
     brain_tissue,
     decathlon,
@@ -23,7 +23,7 @@ from wardround.simulations.datasets.examinations import (
     PublicExamination,
     resolve_options,
 )
-from wardround.simulations.datasets.places import data_root_or_environment
+from wardround.simulations.datasets.locations import data_root_or_environment
 
 DATASETS: dict[str, DatasetEntry] = {
     "brain-tissue": brain_tissue.ENTRY,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wardround.common.errors import InputError, known_names
-from wardround.common.study import Study
+from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
     DataRequest,
     DatasetEntry,
@@ -17,7 +17,7 @@ from wardround.simulations.datasets.examinations import (
     Examinations,
     PublicExamination,
 )
-from wardround.simulations.datasets.places import (
+from wardround.simulations.datasets.locations import (
     Download,
     cache_folder,
     fetch,

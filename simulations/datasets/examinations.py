@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wardround.common.errors import InputError, known_names
-from wardround.common.study import Study
-from wardround.common.study_sections import Task
+from wardround.common.study.sections import Task
+from wardround.common.study.study import Study
 
 OptionValue = str | int | float | bool
 

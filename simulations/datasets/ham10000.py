@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 from wardround.common.errors import InputError
-from wardround.common.study import Study
+from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
     DataRequest,
     DatasetEntry,
@@ -12,7 +12,7 @@ from wardround.simulations.datasets.examinations import (
     Examinations,
     PublicExamination,
 )
-from wardround.simulations.datasets.places import find_folder, given_path, not_found
+from wardround.simulations.datasets.locations import find_folder, given_path, not_found
 
 DIAGNOSES = ("akiec", "bcc", "bkl", "df", "mel", "nv", "vasc")
 _TABLES = ("selection.csv", "HAM10000_metadata.csv", "HAM10000_metadata")

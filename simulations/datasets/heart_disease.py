@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from wardround.common.errors import InputError
-from wardround.common.study import Study
+from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
     DataRequest,
     DatasetEntry,
@@ -21,7 +21,7 @@ from wardround.simulations.datasets.examinations import (
     Examinations,
     PublicExamination,
 )
-from wardround.simulations.datasets.places import find_folder, given_path, not_found
+from wardround.simulations.datasets.locations import find_folder, given_path, not_found
 
 HOSPITALS = {"cleveland": 303, "hungarian": 294, "switzerland": 123, "va": 200}
 FEATURES = (

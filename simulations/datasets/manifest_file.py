@@ -5,9 +5,9 @@ from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from pathlib import Path
 
-from wardround.client.data.cells import ARRAY_FILES
+from wardround.client.data.manifest.cells import ARRAY_FILES
 from wardround.common.errors import InputError
-from wardround.common.study import Study
+from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
     DataRequest,
     DatasetEntry,
@@ -15,7 +15,7 @@ from wardround.simulations.datasets.examinations import (
     Examinations,
     PublicExamination,
 )
-from wardround.simulations.datasets.places import given_path
+from wardround.simulations.datasets.locations import given_path
 
 _SPLITS = ("", "train", "validation", "test")
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.data.cells import NO_CLASS
+from wardround.client.data.manifest.cells import NO_CLASS
 from wardround.common.errors import InputError, known_names
-from wardround.common.study import Study
+from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
     DataRequest,
     DatasetEntry,
@@ -20,7 +20,7 @@ from wardround.simulations.datasets.examinations import (
     Examinations,
     PublicExamination,
 )
-from wardround.simulations.datasets.places import Download, cache_folder, fetch, given_path
+from wardround.simulations.datasets.locations import Download, cache_folder, fetch, given_path
 
 _ZENODO = "https://zenodo.org/records/10519652/files/{file}?download=1"
 _SPLITS = {"train": "train", "val": "validation", "test": "test"}

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.simulations.attacks.findings import (
+from wardround.simulations.report.charts.pictures import Panel, Picture, picture_uri
+from wardround.simulations.report.charts.tables import Cell, Table
+from wardround.simulations.run_files.attack_findings import (
     AttackPictures,
     AuditFinding,
     Finding,
@@ -13,8 +15,6 @@ from wardround.simulations.attacks.findings import (
     read_attack_pictures,
     read_findings,
 )
-from wardround.simulations.report.pictures import Panel, Picture, picture_uri
-from wardround.simulations.report.tables import Cell, Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from wardround.common.catalogue import METRICS
 from wardround.common.errors import InputError, StudyError
-from wardround.common.study import Study, load_study
+from wardround.common.study.registry import METRICS
+from wardround.common.study.study import Study, load_study
 from wardround.simulations.report.samples import Samples, read_samples
 from wardround.simulations.report.verdict import sites_of
-from wardround.simulations.run_folder import (
+from wardround.simulations.run_files.folder import (
     FEDERATED,
     MetricRow,
     PrivacyRow,

@@ -1,7 +1,7 @@
 """Why a value is missing: the small print under a dash."""
 
 from wardround.simulations.report.contents import RunContents
-from wardround.simulations.run_folder import ALL_SITES, MetricRow, SplitRow
+from wardround.simulations.run_files.folder import ALL_SITES, MetricRow, SplitRow
 
 
 def why_missing(contents: RunContents, row: MetricRow | None, site: str, class_name: str) -> str:

@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wardround.common.errors import InputError
-from wardround.common.pages import read_style
-from wardround.common.pages.palette import colour_of
-from wardround.simulations.report import figures, gain_bar, tables, wording
+from wardround.common.html import read_style
+from wardround.common.html.palette import colour_of
+from wardround.simulations.report import wording
 from wardround.simulations.report.attack_section import read_attack_section
+from wardround.simulations.report.charts import figures, gain_bar, tables
+from wardround.simulations.report.charts.pictures import Picture, draw_samples
 from wardround.simulations.report.contents import RunContents, read_contents
-from wardround.simulations.report.pictures import Picture, draw_samples
 from wardround.simulations.report.privacy import describe_privacy
 from wardround.simulations.report.verdict import Outcome, Verdict, judge
-from wardround.simulations.run_folder import FEDERATED
+from wardround.simulations.run_files.folder import FEDERATED
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent / "templates"
 _MARKS: dict[Outcome, str] = {"gained": "▲", "lost": "▼", "no clear difference": "≈"}
 
 

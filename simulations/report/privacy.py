@@ -4,16 +4,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wardround.client.policy import NO_LIMIT
+from wardround.client.policy.policy import NO_LIMIT
 from wardround.common.errors import WardroundError
-from wardround.common.privacy_plan import plan_privacy
-from wardround.common.privacy_words import limits_words, promise_words
-from wardround.common.site_privacy import plan_site_privacy
-from wardround.common.site_privacy_words import site_limits_words, site_promise_words
+from wardround.common.study.explain.patient_privacy import limits_words, promise_words
+from wardround.common.study.explain.site_privacy import site_limits_words, site_promise_words
+from wardround.common.study.plans.patient_privacy import plan_privacy
+from wardround.common.study.plans.site_privacy import plan_site_privacy
+from wardround.simulations.report.charts.tables import Cell, Table, kept_values
 from wardround.simulations.report.contents import RunContents
-from wardround.simulations.report.tables import Cell, Table, kept_values
 from wardround.simulations.report.wording import number, sentence_title, signed
-from wardround.simulations.run_folder import FEDERATED, UNPROTECTED, PrivacyRow
+from wardround.simulations.run_files.folder import FEDERATED, UNPROTECTED, PrivacyRow
 
 
 @dataclass(frozen=True, slots=True)

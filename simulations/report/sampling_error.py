@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from wardround.simulations.run_folder import MetricRow
+from wardround.simulations.run_files.folder import MetricRow
 
 Z95 = 1.959964  # two-sided 95 % point of the normal distribution
 _PROPORTIONS = ("accuracy", "balanced-accuracy", "f1")

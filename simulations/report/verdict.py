@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from wardround.common.catalogue import METRICS
+from wardround.common.study.registry import METRICS
 from wardround.simulations.report.sampling_error import Z95, PatientCounts, value_error
-from wardround.simulations.run_folder import (
+from wardround.simulations.run_files.folder import (
     ALL_SITES,
     FEDERATED,
     POOLED,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from wardround.common.catalogue import METRICS
+from wardround.common.study.registry import METRICS
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.verdict import (
     TOLERANCE,
@@ -14,7 +14,7 @@ from wardround.simulations.report.verdict import (
     higher_is_better,
     judge_gain,
 )
-from wardround.simulations.run_folder import ALL_SITES, FEDERATED
+from wardround.simulations.run_files.folder import ALL_SITES, FEDERATED
 
 Tone = Literal["good", "bad", "neutral"]
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from wardround.common.errors import InputError, known_names
-from wardround.common.study import Study, load_study
+from wardround.common.study.study import Study, load_study
 
 FOLDER = Path(__file__).parent
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import wardround
-from wardround.client.cli import site_app
+from wardround.client.cli.site import site_app
 from wardround.common.cli import study_app
 from wardround.common.errors import WardroundError
-from wardround.server.cli import server_app
-from wardround.server.operator_commands import runs_app, sites_app, submit
-from wardround.server.service_commands import add_service_commands
-from wardround.simulations.cli import add_commands
+from wardround.server.cli.operators import runs_app, sites_app, submit
+from wardround.server.cli.server import server_app
+from wardround.server.cli.service import add_service_commands
+from wardround.simulations.cli.commands import add_commands
 
 if TYPE_CHECKING:
-    from wardround.common.study import Study
+    from wardround.common.study.study import Study
 
 app = typer.Typer(
     name="wardround",

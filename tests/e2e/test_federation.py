@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.conftest import TinyStudy
-from tests.e2e.stage import ENVIRONMENT, WARDROUND, bits_of, wait_until
+from tests.support.stage import ENVIRONMENT, WARDROUND, bits_of, wait_until
 
 pytestmark = [
     pytest.mark.slow,

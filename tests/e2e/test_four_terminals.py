@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.e2e.stage import ENVIRONMENT, wait_until
+from tests.support.stage import ENVIRONMENT, wait_until
 
-from wardround.simulations.federation_try_local import free_port
+from wardround.simulations.local_federation.processes import free_port
 
 pytestmark = [
     pytest.mark.slow,

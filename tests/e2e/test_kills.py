@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests.e2e.stage import bits_of, table_study, write_table
+from tests.support.stage import bits_of, table_study, write_table
 
-from wardround.common.study import Study
-from wardround.server import checkpoints, rounds
-from wardround.server.history import read_records
-from wardround.simulations.federation import Machine
-from wardround.simulations.simulate import SimulationRequest, resume, simulate
+from wardround.common.study.study import Study
+from wardround.server.checkpoints import store as checkpoints
+from wardround.server.checkpoints.history import read_records
+from wardround.server.rounds import loop as rounds
+from wardround.simulations.experiment.federation import Machine
+from wardround.simulations.experiment.simulate import SimulationRequest, resume, simulate
 
 ROUNDS = 6
 SITES = ("site-0", "site-1", "site-2")

@@ -11,17 +11,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.e2e.stage import Deployment, deployed, table_study, wait_until, write_table
+from tests.support.stage import Deployment, deployed, table_study, wait_until, write_table
 
-from wardround.common.flower.serverapp import Entrance, open_run
-from wardround.common.networks import build_network
-from wardround.common.orders import TRAIN, Order, new_run, pack_order
-from wardround.common.parameters import read_parameters
-from wardround.common.study import Study, parse_study
-from wardround.common.update import unpack_update
-from wardround.server.collection import Answer, Mailbox, Node
-from wardround.server.gates import SECRET_HEADER
-from wardround.server.link_address import LINK_FOLDER, read_address
+from wardround.common.flower.serverapp.grid import Entrance, open_run
+from wardround.common.messages.instructions import TRAIN, Order, new_run, pack_order
+from wardround.common.messages.replies import unpack_update
+from wardround.common.models.networks import build_network
+from wardround.common.parameters.parameters import read_parameters
+from wardround.common.study.study import Study, parse_study
+from wardround.server.link.address import LINK_FOLDER, read_address
+from wardround.server.link.gates import SECRET_HEADER
+from wardround.server.sites.exchange import Answer, Mailbox, Node
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX")
 # 28 MB in pieces of 1 MB. By hand: LARGE_WIDTH=2670 LARGE_PIECE=5242880 for 200 MB as they travel.

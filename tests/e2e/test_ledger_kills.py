@@ -18,17 +18,18 @@ from pathlib import Path
 
 import pytest
 
-from wardround.client import outbox as outbox_module
-from wardround.client.outbox import Outbox
-from wardround.client.privacy import ledger_budget, ledger_file
-from wardround.client.privacy.ledger import PrivacyLedger
-from wardround.client.privacy.ledger_answer import answer_once
-from wardround.client.privacy.ledger_budget import Caps
-from wardround.client.privacy.ledger_chain import read_chain
-from wardround.client.privacy.ledger_charges import Assignment, Charge
-from wardround.client.privacy.ledger_entries import Entry, Released, Reserved
-from wardround.client.privacy.ledger_file import read_ledger
-from wardround.common.accounting import Spend
+from wardround.client.privacy.ledger import budget as ledger_budget
+from wardround.client.privacy.ledger import file as ledger_file
+from wardround.client.privacy.ledger import outbox as outbox_module
+from wardround.client.privacy.ledger.answer_once import answer_once
+from wardround.client.privacy.ledger.budget import Caps
+from wardround.client.privacy.ledger.chain import read_chain
+from wardround.client.privacy.ledger.charges import Assignment, Charge
+from wardround.client.privacy.ledger.entries import Entry, Released, Reserved
+from wardround.client.privacy.ledger.file import read_ledger
+from wardround.client.privacy.ledger.ledger import PrivacyLedger
+from wardround.client.privacy.ledger.outbox import Outbox
+from wardround.common.privacy.accounting import Spend
 
 KILLS = 220
 SITES = 8

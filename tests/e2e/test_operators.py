@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from tests.faults.stage import SITES, Stage
 
-from wardround.client.approvals import decide
-from wardround.server.installation import init_server
+from wardround.client.policy.approvals import decide
+from wardround.server.service.installation import init_server
 
 pytestmark = pytest.mark.slow
 TRAINS = "client.session:SiteSession.train"

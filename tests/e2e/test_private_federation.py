@@ -11,17 +11,17 @@ import pytest
 from tests.conftest import Said
 from tests.faults.stage import SITES, write_manifest
 
-from wardround.client.approvals import decide
-from wardround.client.privacy.ledger_file import read_ledger
-from wardround.client.privacy.ledger_report import report_ledger
-from wardround.common.accounting import epsilon_of
-from wardround.common.privacy_plan import plan_privacy
-from wardround.common.study import Study, parse_study
-from wardround.server.control_api.client import server_at
-from wardround.server.control_api.messages import RunDetails, Submission
-from wardround.server.ledger_memory import ServerLedgers
-from wardround.simulations.federation_try_local import LocalFederation
-from wardround.simulations.preparation import prepare_sites
+from wardround.client.policy.approvals import decide
+from wardround.client.privacy.ledger.file import read_ledger
+from wardround.client.privacy.ledger.report import report_ledger
+from wardround.common.privacy.accounting import epsilon_of
+from wardround.common.study.plans.patient_privacy import plan_privacy
+from wardround.common.study.study import Study, parse_study
+from wardround.server.operators.client import server_at
+from wardround.server.operators.messages import RunDetails, Submission
+from wardround.server.scheduling.ledger_heads import ServerLedgers
+from wardround.simulations.local_federation.processes import LocalFederation
+from wardround.simulations.sites.preparation import prepare_sites
 
 pytestmark = [
     pytest.mark.slow,

@@ -78,7 +78,7 @@ def test_ray_trains_the_model_that_one_process_trains(
 def test_a_site_that_raises_answers_with_an_error_and_the_others_go_on(
     left_over: Callable[..., list[str]],
 ) -> None:
-    from wardround.common.flower.ray_runtime import PARTITION_ID, RayPlan, open_ray
+    from wardround.common.flower.ray.runtime import PARTITION_ID, RayPlan, open_ray
 
     class Sites(ClientApp):  # defined here, so that it travels to the actors by value
         def __call__(self, message: Message, context: Context) -> Message:

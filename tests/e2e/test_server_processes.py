@@ -16,7 +16,7 @@ import psutil
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from tests.e2e.stage import (
+from tests.support.stage import (
     PATIENCE_SECONDS,
     WARDROUND,
     Deployment,
@@ -27,21 +27,21 @@ from tests.e2e.stage import (
     write_table,
 )
 
-from wardround.client.enrolment import join
-from wardround.common.key_pair import private_pem, public_pem, read_private_key
-from wardround.common.study import Study
-from wardround.server.gates import SECRET_HEADER
-from wardround.server.invitations import invite
-from wardround.server.link_address import read_address
-from wardround.server.membership import revoke
-from wardround.server.pki import SITE, Authority, make_authority, open_authority
-from wardround.server.queue import StudyQueue
-from wardround.server.run_folder import RunFolder, RunStatus
-from wardround.server.server_certificate import load_server_tls, renew_server_certificate
-from wardround.server.submission import submit_study
-from wardround.simulations.federation import Machine
-from wardround.simulations.preparation import prepare_sites
-from wardround.simulations.simulate import SimulationRequest, simulate
+from wardround.client.site.enrolment import join
+from wardround.common.security.tls_key_pair import private_pem, public_pem, read_private_key
+from wardround.common.study.study import Study
+from wardround.server.identity.invitations import invite
+from wardround.server.identity.membership import revoke
+from wardround.server.identity.pki import SITE, Authority, make_authority, open_authority
+from wardround.server.identity.server_certificate import load_server_tls, renew_server_certificate
+from wardround.server.link.address import read_address
+from wardround.server.link.gates import SECRET_HEADER
+from wardround.server.scheduling.folder import RunFolder, RunStatus
+from wardround.server.scheduling.queue import StudyQueue
+from wardround.server.scheduling.submission import submit_study
+from wardround.simulations.experiment.federation import Machine
+from wardround.simulations.experiment.simulate import SimulationRequest, simulate
+from wardround.simulations.sites.preparation import prepare_sites
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc")
 ROUNDS, SITES = 8, ("site-0", "site-1")

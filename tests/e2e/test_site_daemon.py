@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 from flwr.app import ConfigRecord, RecordDict
-from tests.e2e.stage import (
+from tests.support.stage import (
     CANARY,
     PATIENCE_SECONDS,
     WARDROUND,
@@ -27,21 +27,28 @@ from tests.e2e.stage import (
     write_table,
 )
 
-from wardround.client.enrolment import renew
-from wardround.client.site_keys import load_site_tls
-from wardround.common.flower.serverapp import Entrance, LinkGrid, open_run
-from wardround.common.orders import EVALUATE, INTRODUCE, TRAIN, Order, new_run, pack_order
-from wardround.common.parameters import Parameters, digest, read_parameters
-from wardround.common.study import Study
-from wardround.common.update import (
+from wardround.client.site.credentials import load_site_tls
+from wardround.client.site.enrolment import renew
+from wardround.common.flower.serverapp.grid import Entrance, LinkGrid, open_run
+from wardround.common.messages.instructions import (
+    EVALUATE,
+    INTRODUCE,
+    TRAIN,
+    Order,
+    new_run,
+    pack_order,
+)
+from wardround.common.messages.replies import (
     SiteUpdate,
     unpack_evaluation,
     unpack_introduction,
     unpack_update,
 )
-from wardround.server.collection import Answer, Mailbox, Node
-from wardround.server.gates import SECRET_HEADER
-from wardround.server.link_address import LINK_FOLDER, read_address
+from wardround.common.parameters.parameters import Parameters, digest, read_parameters
+from wardround.common.study.study import Study
+from wardround.server.link.address import LINK_FOLDER, read_address
+from wardround.server.link.gates import SECRET_HEADER
+from wardround.server.sites.exchange import Answer, Mailbox, Node
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX")
 
@@ -103,7 +110,7 @@ def entrance(deployment: Deployment) -> Entrance:
 
 
 def initial_model(study: Study) -> Parameters:
-    from wardround.common.networks import build_network
+    from wardround.common.models.networks import build_network
 
     return read_parameters(build_network(study, 0))
 

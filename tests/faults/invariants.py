@@ -2,15 +2,15 @@
 
 from tests.faults.stage import SITES, Stage
 
-from wardround.client.door import AUDIT_FOLDER
-from wardround.client.privacy.ledger_entries import Released, Reserved
-from wardround.client.privacy.ledger_file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
-from wardround.client.site import KEY_FOLDER
-from wardround.common.audit_check import read_log, verify_log
-from wardround.common.signing_key import PUBLIC_FILE, open_public_key
-from wardround.server.checkpoints import CheckpointStore
-from wardround.server.control_api.messages import RunDetails
-from wardround.server.run_folder import RunFolder
+from wardround.client.egress.gateway import AUDIT_FOLDER
+from wardround.client.privacy.ledger.entries import Released, Reserved
+from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
+from wardround.client.site.folder import KEY_FOLDER
+from wardround.common.security.audit_verification import read_log, verify_log
+from wardround.common.security.signing_key import PUBLIC_FILE, open_public_key
+from wardround.server.checkpoints.store import CheckpointStore
+from wardround.server.operators.messages import RunDetails
+from wardround.server.scheduling.folder import RunFolder
 
 
 def check_invariants(stage: Stage, details: RunDetails) -> None:

@@ -9,8 +9,8 @@ from tests.faults.stage import PATIENCE_SECONDS, ROUNDS, SITES, Stage, wait_unti
 from tests.faults.table.fault import AGGREGATES, COMMITS, FOLDS, SENDS, SENDS_ANSWER, TRAINS
 
 from wardround.common.errors import RunError
-from wardround.server.control_api.messages import RunDetails
-from wardround.simulations.federation_try_local import SERVER_FOLDER
+from wardround.server.operators.messages import RunDetails
+from wardround.simulations.local_federation.processes import SERVER_FOLDER
 
 _FROZEN_SECONDS, _LOST_SECONDS = 5.0, 4.0
 _SERVER_POINTS = {

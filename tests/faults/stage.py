@@ -15,17 +15,17 @@ import numpy as np
 import psutil
 from tests.faults.proxy import Proxy
 
-from wardround.client.approvals import decide
-from wardround.common.parameters import digest, load_model
-from wardround.common.study import Study, parse_study
-from wardround.server.control_api.client import ServerLine, server_at
-from wardround.server.control_api.messages import RunDetails, Submission
-from wardround.server.run_folder import RunFolder
-from wardround.simulations.federation import Machine
-from wardround.simulations.federation_try import write_trial_policy
-from wardround.simulations.federation_try_local import SERVER_FOLDER, LocalFederation
-from wardround.simulations.preparation import prepare_sites
-from wardround.simulations.simulate import SimulationRequest, simulate
+from wardround.client.policy.approvals import decide
+from wardround.common.parameters.parameters import digest, load_model
+from wardround.common.study.study import Study, parse_study
+from wardround.server.operators.client import ServerLine, server_at
+from wardround.server.operators.messages import RunDetails, Submission
+from wardround.server.scheduling.folder import RunFolder
+from wardround.simulations.experiment.federation import Machine
+from wardround.simulations.experiment.simulate import SimulationRequest, simulate
+from wardround.simulations.local_federation.processes import SERVER_FOLDER, LocalFederation
+from wardround.simulations.local_federation.run import write_trial_policy
+from wardround.simulations.sites.preparation import prepare_sites
 
 ROUNDS, ROUND_STEPS, DEADLINE_SECONDS = 4, 4, 12.0
 SITES = ("site-0", "site-1", "site-2")
@@ -168,7 +168,7 @@ class Stage:
         found = {"supervisor": supervisor}
         for child in supervisor.children():
             words = " ".join(child.cmdline())
-            found["link" if "link_process" in words else "study"] = child
+            found["link" if "link.process" in words else "study"] = child
         return found
 
     def site_processes(self, name: str) -> list[psutil.Process]:

@@ -20,19 +20,21 @@ from typing import Any
 
 FOLDER = os.environ.get("WARDROUND_FAULTS", "")
 POINTS = {
-    "wardround.server.rounds": ("pack_order", "unpack_update", "as_measurements", "addressed"),
-    "wardround.server.checkpoints": ("CheckpointStore._write",),
-    "wardround.client.privacy.ledger": ("PrivacyLedger.reserve", "PrivacyLedger.release"),
-    "wardround.client.privacy.ledger_file": ("_write",),
-    "wardround.client.door": ("Door.train", "Door.introduce"),
+    "wardround.server.rounds.loop": ("pack_order", "unpack_update", "as_measurements", "addressed"),
+    "wardround.server.checkpoints.store": ("CheckpointStore._write",),
+    "wardround.client.privacy.ledger.ledger": ("PrivacyLedger.reserve", "PrivacyLedger.release"),
+    "wardround.client.privacy.ledger.file": ("_write",),
+    "wardround.client.egress.gateway": ("Door.train", "Door.introduce"),
     "wardround.client.session": ("SiteSession.train",),
     "wardround.client.privacy.step": ("learning_rate_at",),
-    "wardround.client.enrolment": ("renew",),
-    "wardround.client.certificate_watch": (),
-    "wardround.common.flower.carrier": ("Carrier.push",),
+    "wardround.client.site.enrolment": ("renew",),
+    "wardround.client.daemon.certificate_renewal": (),
+    "wardround.common.flower.supernode.transfers": ("Carrier.push",),
 }
 # What would take too long to wait for: how often a daemon looks at its certificate.
-NUMBERS = {"wardround.client.certificate_watch": {"_LOOK_SECONDS": 1.0, "_RENEWAL_SECONDS": 1.0}}
+NUMBERS = {
+    "wardround.client.daemon.certificate_renewal": {"_LOOK_SECONDS": 1.0, "_RENEWAL_SECONDS": 1.0}
+}
 _MOST_SECONDS = 300.0
 _BULK_NUMBERS, _BULK_ZEROS = 30_000_000, 75_000_000  # 120 MB that differ, 300 MB that do not
 

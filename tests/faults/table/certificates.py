@@ -17,14 +17,14 @@ from tests.faults.table.fault import (
     trained_once_a_round,
 )
 
-from wardround.client.site import KEY_FOLDER
-from wardround.client.site_keys import TLS_CERTIFICATE, TLS_KEY
-from wardround.common.key_pair import read_certificate, read_private_key
-from wardround.common.private_files import READABLE, replace_file
-from wardround.server.control_api.messages import RunDetails, SiteSummary
+from wardround.client.site.credentials import TLS_CERTIFICATE, TLS_KEY
+from wardround.client.site.folder import KEY_FOLDER
+from wardround.common.files.private_files import READABLE, replace_file
+from wardround.common.security.tls_key_pair import read_certificate, read_private_key
 from wardround.server.database import transaction
-from wardround.server.membership import SCHEMA, add_certificate
-from wardround.server.pki import SITE, open_authority
+from wardround.server.identity.membership import SCHEMA, add_certificate
+from wardround.server.identity.pki import SITE, open_authority
+from wardround.server.operators.messages import RunDetails, SiteSummary
 
 _SHORT, _LONG = timedelta(seconds=15), timedelta(days=90)
 _NOTICED_SECONDS = 4.0  # until the daemon has seen that its certificate is another

@@ -18,8 +18,8 @@ from tests.faults.table.fault import (
 )
 from tests.faults.wrong_clock import WrongClocks
 
-from wardround.client.local_control import ask_daemon
-from wardround.server.control_api.messages import RunDetails
+from wardround.client.daemon.control_socket import ask_daemon
+from wardround.server.operators.messages import RunDetails
 
 _SERVER = "server"
 _HOUR, _TOLERATED = 3600, 240  # Flower takes a site's word for up to 300 s

@@ -15,9 +15,9 @@ from tests.faults.table.fault import (
     Fault,
 )
 
-from wardround.client.privacy.ledger_file import LEDGER_FOLDER
-from wardround.server.control_api.messages import RunDetails
-from wardround.server.run_folder import RUNS_FOLDER, RunFolder
+from wardround.client.privacy.ledger.file import LEDGER_FOLDER
+from wardround.server.operators.messages import RunDetails
+from wardround.server.scheduling.folder import RUNS_FOLDER, RunFolder
 
 
 def disk_of_server_is_full(stage: Stage) -> RunDetails:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tests.faults.stage import SITES, Stage, refusals_of
 
-from wardround.server.control_api.messages import RunDetails
+from wardround.server.operators.messages import RunDetails
 
 FIRST, SECOND, THIRD = SITES
 # Functions at whose calls something is done; see planted/sitecustomize.py.

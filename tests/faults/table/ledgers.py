@@ -3,9 +3,9 @@
 from tests.faults.stage import Stage, copy_folder, flip_byte
 from tests.faults.table.fault import SECOND, SENDS, Fault
 
-from wardround.client.privacy.ledger_entries import Repaired
-from wardround.client.privacy.ledger_file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
-from wardround.server.control_api.messages import RunDetails
+from wardround.client.privacy.ledger.entries import Repaired
+from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
+from wardround.server.operators.messages import RunDetails
 
 
 def _ledger_refuses(stage: Stage, run: str) -> RunDetails:

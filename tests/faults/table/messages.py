@@ -17,8 +17,8 @@ from tests.faults.table.fault import (
     Fault,
 )
 
-from wardround.client.policy import POLICY_FILE
-from wardround.server.control_api.messages import RunDetails
+from wardround.client.policy.policy import POLICY_FILE
+from wardround.server.operators.messages import RunDetails
 
 _SITE_LIMIT_MEGABYTES, _GROWTH_MEGABYTES = 20, 100
 

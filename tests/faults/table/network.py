@@ -17,7 +17,7 @@ from tests.faults.table.fault import (
     trained_once_a_round,
 )
 
-from wardround.server.control_api.messages import RunDetails
+from wardround.server.operators.messages import RunDetails
 
 _DELAY_SECONDS, _LOST_SHARE, _FEWEST = 0.05, 0.05, 20
 _MOODY = Weather(delay_seconds=0.02, stall_share=0.03, stall_seconds=1.0, break_share=0.01)

@@ -20,7 +20,7 @@ from tests.faults.table.fault import (
     trained_once_a_round,
 )
 
-from wardround.server.control_api.messages import RunDetails
+from wardround.server.operators.messages import RunDetails
 
 
 def study_dies_at(point: str, call: int) -> Callable[[Stage], RunDetails]:

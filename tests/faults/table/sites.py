@@ -19,10 +19,10 @@ from tests.faults.table.fault import (
     refused_command,
 )
 
-from wardround.client.privacy.ledger_entries import Reserved
-from wardround.client.privacy.ledger_file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
-from wardround.server.control_api.messages import RunDetails
-from wardround.server.run_folder import RunFolder
+from wardround.client.privacy.ledger.entries import Reserved
+from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
+from wardround.server.operators.messages import RunDetails
+from wardround.server.scheduling.folder import RunFolder
 
 
 def _reserved(stage: Stage, name: str) -> int:

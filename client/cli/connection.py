@@ -1,0 +1,105 @@
+"""``wardround site join | renew | doctor``: a site's way to its server."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from wardround.client.doctor.check import Check
+
+SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def add_connection_commands(app: typer.Typer) -> None:
+    """Add the commands to ``wardround site``."""
+    app.command()(join)
+    app.command()(renew)
+    app.command()(doctor)
+
+
+def join(
+    token: Annotated[
+        str,
+        typer.Argument(help="The invitation; - reads it from standard input.", show_default=False),
+    ],
+    folder: Annotated[
+        Path | None, typer.Option(help="The site folder; made where it is missing.")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option(help="Join anew, though the folder has joined before.")
+    ] = False,
+) -> None:
+    """Join a server with the token of an invitation.
+
+    The site's keys are made here and never leave; the server signs a request. Nothing secret is
+    sent before the server has shown that the token is from it.
+
+    Example: wardround site join wardround-AQ7Gq0f4N4... --folder north
+    """
+    from wardround.client.site.enrolment import join as join_server
+    from wardround.common.security.join_token import parse_token
+
+    # A token on the command line can be seen by others of this machine: hence "-".
+    invitation = parse_token(sys.stdin.read() if token == "-" else token)
+    place = folder or Path(invitation.site)
+    certificate = join_server(invitation, place, again)
+    sys.stdout.write(
+        f"{invitation.site} has joined {invitation.address}; its certificate is valid until "
+        f"{certificate.not_valid_after_utc:%Y-%m-%d} and is renewed by the site's daemon.\n"
+        f"Next: {_what_is_missing(place)}wardround site doctor {place}\n"
+    )
+
+
+def _what_is_missing(site: Path) -> str:
+    policy, manifest = site / "policy.toml", site / "manifest.csv"
+    if manifest.exists():
+        return f"look at {policy}; then: "
+    return f"edit {policy}; write {manifest} (manifest.example.csv has the columns); then: "
+
+
+def renew(site: SiteFolder) -> None:
+    """Get a new certificate for a new key; the old one works until it expires.
+
+    Example: wardround site renew north
+    """
+    from wardround.client.site.enrolment import renew as renew_certificate
+
+    expires = renew_certificate(site).not_valid_after_utc
+    sys.stdout.write(f"The site's certificate is valid until {expires:%Y-%m-%d %H:%M} UTC.\n")
+
+
+def doctor(
+    site: SiteFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check everything that a site needs to take part, and say what to do; 1 if something fails.
+
+    Example: wardround site doctor north
+    """
+    import json
+    from dataclasses import asdict
+
+    from wardround.client.doctor.doctor import examine
+
+    checks = examine(site)
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(check) for check in checks], indent=2) + "\n")
+    else:
+        _print(checks)
+    if any(check.status == "fail" for check in checks):
+        raise typer.Exit(1)
+
+
+def _print(checks: "tuple[Check, ...]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("what", "", "found", "what to do")
+    for check in checks:
+        status = Text(check.status, style=_COLOURS[check.status])
+        table.add_row(check.name, status, Text(check.fact), Text(check.remedy))
+    Console().print(table)

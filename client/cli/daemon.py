@@ -1,0 +1,199 @@
+"""``wardround site start`` and what is asked of a running daemon; what a person approves."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from wardround.client.daemon.status import DaemonStatus, Work
+
+SiteArgument = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
+SiteOption = Annotated[Path, typer.Option("--site", help="A site folder.", show_default=False)]
+DigestArgument = Annotated[
+    str, typer.Argument(help="A study's digest, or its first 8 digits.", show_default=False)
+]
+_SHOWN = 12  # of a digest
+_STOP_SECONDS = 40.0
+
+
+def add_daemon_commands(site_app: typer.Typer) -> None:
+    """Add the commands to ``wardround site``."""
+    for command in (start, status, stop, pending, approve, reject):
+        site_app.command()(command)
+
+
+def start(
+    site: SiteArgument,
+    server: Annotated[
+        str, typer.Option(help="host:port, instead of the server that the site has joined.")
+    ] = "",
+) -> None:
+    """Serve a site folder until told to stop: dial out, train what is asked and approved, answer.
+
+    No port is opened. HTTPS_PROXY is honoured. End it with Ctrl-C, SIGTERM or 'wardround site
+    stop': the work in hand may finish for 20 seconds and is given up otherwise.
+
+    Example: wardround site start /data/wardround/north
+    """
+    import logging
+
+    from wardround.client.site.folder import open_site
+    from wardround.common.flower.environment import prepare_flower
+
+    prepare_flower(open_site(site).state_folder / "flower")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
+    )
+    for talkative in ("httpx", "httpcore", "flwr"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+    from wardround.client.daemon.daemon import run_site
+
+    run_site(site, server or None)
+
+
+def status(
+    site: SiteArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what the daemon of a site folder is doing, and what privacy is spent and left.
+
+    Example: wardround site status /data/wardround/north
+    """
+    from dataclasses import asdict
+
+    from wardround.client.daemon.control_socket import ask_daemon
+    from wardround.client.daemon.status import DaemonStatus
+    from wardround.client.policy.approvals import pending_studies
+    from wardround.client.privacy.ledger.remaining import read_privacy_left
+    from wardround.common.errors import RunError, WardroundError
+
+    try:
+        told = DaemonStatus.from_json(ask_daemon(site, "status"))
+    except (TypeError, KeyError):
+        msg = f"the daemon of {site} is of another version: start it anew."
+        raise RunError(msg) from None
+    waiting = pending_studies(site)
+    try:
+        left, unknown = read_privacy_left(site), ""
+    except WardroundError as error:
+        left, unknown = (), str(error)
+    if as_json:
+        privacy = [asdict(one) for one in left]
+        digests = [one.study.digest for one in waiting]
+        said = {**told.to_json(), "privacy": privacy, "pending": digests}
+        sys.stdout.write(json.dumps(said) + "\n")
+        return
+    lines = [*_status_lines(told), *(one.sentence for one in left), *filter(None, (unknown,))]
+    if waiting:
+        lines.append(f"{len(waiting)} studies wait for a decision: wardround site pending {site}")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def stop(site: SiteArgument) -> None:
+    """Tell the daemon of a site folder to end, and wait until it has.
+
+    Example: wardround site stop /data/wardround/north
+    """
+    import time
+
+    from wardround.client.daemon.control_socket import SOCKET_FILE, ask_daemon
+    from wardround.common.errors import RunError
+
+    ask_daemon(site, "stop")
+    until = time.monotonic() + _STOP_SECONDS
+    while (site / SOCKET_FILE).exists():
+        if time.monotonic() > until:
+            msg = f"the daemon of {site} still runs after {_STOP_SECONDS:g} s: end its process."
+            raise RunError(msg)
+        time.sleep(0.1)
+    sys.stdout.write("Stopped.\n")
+
+
+def pending(
+    site: SiteArgument,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the studies that the server asked for and nobody here has decided on.
+
+    Example: wardround site pending /data/wardround/north
+    """
+    from wardround.client.policy.approvals import pending_studies
+
+    waiting = pending_studies(site)
+    if as_json:
+        said = [
+            {"digest": one.study.digest, "name": one.study.name, "since": one.since.isoformat()}
+            for one in waiting
+        ]
+        sys.stdout.write(json.dumps(said) + "\n")
+        return
+    for one in waiting:
+        digits = one.study.digest[:_SHOWN]
+        sys.stdout.write(
+            f"{digits}  {one.study.name}, asked for since {one.since:%Y-%m-%d %H:%M} UTC\n"
+            f"  {one.study.study.description or 'no description given'}\n"
+            f"  read it:   wardround site explain {digits} --site {site}\n"
+            f"  approve:   wardround site approve {digits} --site {site}\n"
+            f"  reject:    wardround site reject {digits} --site {site}\n"
+        )
+    if not waiting:
+        sys.stdout.write("No study waits for a decision.\n")
+
+
+def approve(digest: DigestArgument, site: SiteOption) -> None:
+    """Approve a study, once you have read what it asks for; the other rules still hold.
+
+    Example: wardround site approve 5e3a91c2 --site /data/wardround/north
+    """
+    _decide(site, digest, "approved")
+
+
+def reject(digest: DigestArgument, site: SiteOption) -> None:
+    """Reject a study, also one that was approved before: from the next message on it is refused.
+
+    Example: wardround site reject 5e3a91c2 --site /data/wardround/north
+    """
+    _decide(site, digest, "rejected")
+
+
+def _decide(site: Path, digits: str, verdict: str) -> None:
+    from wardround.client.policy.approvals import decide, full_digest
+    from wardround.client.site.folder import open_site
+
+    open_site(site)
+    digest = full_digest(site, digits.strip().lower())
+    decision = decide(site, digest, "approved" if verdict == "approved" else "rejected")
+    name = f" ({decision.study})" if decision.study else ""
+    sys.stdout.write(f"{decision.account} has {verdict} {digest}{name}.\n")
+
+
+def _status_lines(told: "DaemonStatus") -> list[str]:
+    from wardround.common.flower.supernode.fleet_client import FLEET_CODES
+    from wardround.common.messages.refusals import REFUSAL_WORDS
+
+    reached = f"connected since {told.connected_since}" if told.connected_since else "NOT CONNECTED"
+    lines = [
+        f"{told.site}: server {told.server}, {reached}; process {told.process} since {told.began}",
+        f"now: {_work_words(told.work)}",
+        f"before: {_work_words(told.last)}; {told.answered} messages answered, "
+        f"{told.refused} of them refused",
+    ]
+    if told.worker_starts > 1:
+        lines.append(f"the worker process was started {told.worker_starts} times")
+    for trouble in told.troubles:
+        times = f" ({trouble.count} times)" if trouble.count > 1 else ""
+        known = REFUSAL_WORDS if trouble.what == "refusal" else FLEET_CODES
+        sentence = known.get(trouble.code, "")
+        words = f"{trouble.what}: {trouble.code}{times}"
+        lines.append(f"{trouble.time} {words}{': ' if sentence else ''}{sentence}")
+    return lines
+
+
+def _work_words(work: "Work | None") -> str:
+    if work is None:
+        return "nothing"
+    study = f" of {work.study} ({work.digest[:_SHOWN]})" if work.study else ""
+    return f"{work.kind}, {work.group}{study}, since {work.since}"

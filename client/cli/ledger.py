@@ -1,0 +1,140 @@
+"""``wardround site ledger``: what was spent on a site's patients, and is it intact?"""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from wardround.client.privacy.ledger.report import LedgerReport
+
+ledger_app = typer.Typer(
+    help="Show, verify and export what was spent on a site's patients.", no_args_is_help=True
+)
+SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
+_SHOWN = 12  # of a digest
+
+
+@ledger_app.command()
+def show(
+    site: SiteFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print epsilon spent and left, a row a run of a study.
+
+    Example: wardround site ledger show runs/first/sites/hospital-1
+    """
+    from wardround.client.privacy.ledger.report import to_json
+
+    report = _read_report(site)
+    if as_json:
+        sys.stdout.write(to_json(report))
+    else:
+        _print(report)
+
+
+@ledger_app.command()
+def verify(
+    site: SiteFolder,
+    counter: Annotated[
+        int, typer.Option(help="Entries that a server or an auditor has seen.", min=0)
+    ] = 0,
+    head: Annotated[str, typer.Option(help="Hash of the last of those entries.")] = "",
+) -> None:
+    """Check that no entry was changed, moved, added or taken away.
+
+    A ledger cannot tell that its end was cut off, or that it is an old copy: give the counter that
+    someone else remembers.
+
+    Example: wardround site ledger verify runs/first/sites/hospital-1 --counter 25
+    """
+    from wardround.client.privacy.ledger.chain import check_held
+    from wardround.client.privacy.ledger.file import read_ledger
+    from wardround.client.privacy.ledger.totals import LedgerBook
+
+    chain = read_ledger(site)
+    LedgerBook(chain.entries)
+    check_held(chain.entries, counter, head)
+    sys.stdout.write(f"The ledger of {site} is intact: {len(chain.entries)} entries.\n")
+    sys.stdout.write(f"head {chain.entries[-1].hash}\n")
+    if chain.torn or chain.unended:
+        sys.stdout.write("Its last line is unfinished; it is repaired when the site starts.\n")
+
+
+@ledger_app.command()
+def export(
+    site: SiteFolder,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Write CSV, not JSON.")] = False,
+    out: Annotated[Path | None, typer.Option(help="A file; the terminal if absent.")] = None,
+) -> None:
+    """Write the privacy report: unit, adjacency, epsilon, delta, accountant, sigma, q, T, C, cap.
+
+    Example: wardround site ledger export runs/first/sites/hospital-1 --out privacy.json
+    """
+    from wardround.client.privacy.ledger.report import to_csv, to_json
+    from wardround.common.errors import InputError
+
+    report = _read_report(site)
+    text = to_csv(report) if as_csv else to_json(report)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        msg = f"cannot write {out}: {error.strerror}. Choose another place."
+        raise InputError(msg) from None
+    sys.stdout.write(f"Wrote {out}.\n")
+
+
+def _read_report(site: Path) -> "LedgerReport":
+    from wardround.client.privacy.ledger.file import read_ledger
+    from wardround.client.privacy.ledger.report import report_ledger
+
+    return report_ledger(read_ledger(site).entries)
+
+
+def _print(report: "LedgerReport") -> None:
+    from rich.console import Console
+
+    from wardround.client.policy.policy import NO_LIMIT
+
+    console = Console()
+    for dataset in report.datasets:
+        told = f"Data set {dataset.dataset}: epsilon {dataset.epsilon:.4g} is spent at delta "
+        told += f"{dataset.delta:g}; " + (
+            "a simulated site has no cap."
+            if dataset.cap >= NO_LIMIT
+            else f"{dataset.remaining:.4g} of {dataset.cap:g} is left."
+        )
+        console.print(told, markup=False, style="bold")
+    if report.datasets:
+        console.print(_table(report))
+    console.print(
+        f"Unit: {report.unit}; neighbours: {report.adjacency}; accountant: {report.accountant}. "
+        f"{report.counter} entries until {report.until}.",
+        markup=False,
+    )
+
+
+def _table(report: "LedgerReport") -> "Table":
+    from rich.table import Table
+
+    table = Table("data set", "study", "run", "q", "sigma", "C", "T", "epsilon")
+    for title in ("reserved", "released", "committed"):
+        table.add_column(title, justify="right")
+    for dataset in report.datasets:
+        for run in dataset.runs:
+            numbers = (run.sampling_rate, run.noise_multiplier, run.clip_norm, run.steps)
+            counts = (run.reservations, run.released, run.committed)
+            table.add_row(
+                dataset.dataset,
+                run.study[:_SHOWN],
+                run.run[:_SHOWN],
+                *(f"{number:.4g}" for number in (*numbers, run.epsilon)),
+                *(str(count) for count in counts),
+            )
+    return table

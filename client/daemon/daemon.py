@@ -1,0 +1,251 @@
+"""The site's daemon: it dials out to one server and has a warm worker answer what is asked.
+
+It never ends by itself: whatever happens to the server or the network, it tries again. Told to stop
+it lets the work in hand finish for a while, gives it up otherwise, and takes its leave; an order
+that was given up is sent again by the server.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import wardround
+from wardround.client.daemon.certificate_renewal import CertificateWatch
+from wardround.client.daemon.control_socket import ControlSocket
+from wardround.client.daemon.job_files import Post, key_of
+from wardround.client.daemon.jobs import Done, Job
+from wardround.client.daemon.lock import only_daemon
+from wardround.client.daemon.shutdown import (
+    FINISH_SECONDS,
+    LEAVE_SECONDS,
+    StopRequest,
+    obey_signals,
+)
+from wardround.client.daemon.status import StatusBoard, fresh_status, work_of
+from wardround.client.daemon.worker_handle import AbandonedError, WarmWorker
+from wardround.client.policy.policy import POLICY_FILE, open_policy
+from wardround.client.site.credentials import load_site_tls, make_client_context
+from wardround.client.site.folder import Site, open_site
+from wardround.common.errors import PolicyError, StudyError
+from wardround.common.flower.messages.envelope import Envelope
+from wardround.common.flower.messages.message_file_writer import write_envelope
+from wardround.common.flower.supernode.fleet_client import FLEET_CODES, FleetLink, RunEndedError
+from wardround.common.flower.supernode.supernode import SuperNode
+from wardround.common.flower.supernode.transfers import LostError, StoppedError, TooLargeError
+from wardround.common.security.tls_key_pair import read_private_key
+from wardround.common.study.study import study_from_json
+
+logger = logging.getLogger(__name__)
+_SHORTEST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.05, 1.0
+_HELD_SECONDS = 0.5  # a server that answers later than that has waited for something to say
+_LARGEST_STUDY = 1_000_000  # bytes of JSON
+_KEPT_STUDIES = 8
+
+
+def run_site(folder: Path, server: str | None = None) -> None:
+    """Serve a site folder until told to stop.
+
+    Args:
+        server: "host:port", instead of the one that the site has joined.
+
+    Raises:
+        DataError: It is no site folder.
+        InputError: The site has joined no server, or a file of it cannot be used.
+        RunError: Another daemon serves the folder.
+    """
+    site = open_site(folder)
+    stop = StopRequest()
+    with only_daemon(site.folder) as lock:
+        open_policy(site.folder)
+        tls = load_site_tls(site.folder)
+        address = server or tls.address
+        link = FleetLink(address, read_private_key(tls.node_key_path), make_client_context(tls))
+        board = StatusBoard(fresh_status(site.name, address, wardround.__version__, os.getpid()))
+        obey_signals(stop)
+        control = ControlSocket(site.folder, {"status": board.to_json, "stop": _stopping(stop)})
+        worker = WarmWorker((lock,), stop.is_over)
+        try:
+            _notify("READY=1")
+            SiteDaemon(site, link, worker, board, stop).run()
+        finally:
+            _notify("STOPPING=1")
+            worker.stop()
+            control.close()
+
+
+class SiteDaemon:
+    """The loop of one site: ask, fetch, have it answered, send.
+
+    Args:
+        link: To the server.
+        worker: Does the work.
+    """
+
+    def __init__(
+        self,
+        site: Site,
+        link: FleetLink,
+        worker: WarmWorker,
+        board: StatusBoard,
+        stop: StopRequest,
+    ) -> None:
+        self._site = site
+        self._link = link
+        self._worker = worker
+        self._board = board
+        self._stop = stop
+        self._post = Post(site.state_folder)
+        self._node = SuperNode(link, self._post.folder, stop.event, self._hear)
+        self._certificate = CertificateWatch(site.folder, self._connect_anew, board.trouble)
+        self._studies: dict[int, str] = {}
+        self._trouble: str | None = None  # before it has been heard of
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        idle = _SHORTEST_POLL_SECONDS
+        self._certificate.start(self._stop.event)
+        try:
+            while not self._stop.event.is_set():
+                self._board.note_worker(self._worker.process_id, self._worker.starts)
+                asked, envelope = time.monotonic(), self._node.pull()
+                if envelope is not None:
+                    self._take(envelope)
+                    idle = _SHORTEST_POLL_SECONDS
+                    continue
+                self._worker.revive()
+                if time.monotonic() - asked < _HELD_SECONDS:
+                    self._stop.event.wait(idle)
+                    idle = min(idle * 1.2, _LONGEST_POLL_SECONDS)
+        except (StoppedError, AbandonedError):
+            logger.info("stopped before the work in hand was done: the server asks again")
+        finally:
+            self._node.leave()
+            logger.info("left the server")
+
+    def _connect_anew(self) -> None:
+        """Show the certificate that lies there now, from the next call on."""
+        self._link.open(make_client_context(load_site_tls(self._site.folder)))
+
+    def _take(self, envelope: Envelope) -> None:
+        """Answer a message; whatever goes wrong on the way is the server's to know in a word."""
+        try:
+            self._answer(envelope)
+        except RunEndedError:
+            self._board.give_up("run-ended")
+        except LostError:
+            self._give_up(envelope, "lost", self._node.carrier.excuse)
+        except (StoppedError, AbandonedError):
+            raise
+        except Exception as error:  # a full disk, say; its text may name a file
+            logger.error("not answered: %s", type(error).__name__)
+            self._give_up(
+                envelope, "internal", lambda one: self._node.carrier.fail(one, "internal")
+            )
+        finally:
+            self._post.drop_order()
+
+    def _give_up(self, envelope: Envelope, code: str, tell: Callable[[Envelope], None]) -> None:
+        self._board.give_up(code)
+        try:
+            tell(envelope)
+        except (RunEndedError, LostError):
+            return
+
+    def _answer(self, envelope: Envelope) -> None:
+        study = self._study_of(envelope.run_id)
+        name, digest = _name_and_digest(study)
+        self._board.begin(work_of(envelope.kind, envelope.group, name, digest))
+        started, key = time.monotonic(), key_of(envelope, study, _policy_of(self._site.folder))
+        done = self._worker.answer(self._job(envelope, study, key))
+        if done.is_kept:
+            self._post.keep_answer(key)
+        self._node.carrier.push(self._post.place_for(envelope.kind), time.monotonic() - started)
+        self._finish(done, envelope.kind)
+        said = envelope.kind, envelope.group, name, time.monotonic() - started
+        logger.info("answered kind=%s group=%r study=%r seconds=%.1f", *said)
+
+    def _finish(self, done: Done, kind: str) -> None:
+        if not done.is_kept:
+            self._post.forget_answer(kind)
+        if done.refused:
+            logger.warning("refused code=%s", done.refused)
+        self._board.end(done.refused)
+
+    def _job(self, envelope: Envelope, study: str, key: str) -> Job:
+        """Fetch what a message needs, and return what is to be done with it."""
+        again = self._post.has_answer(key)
+        order, refuse, limit = self._post.place_of(envelope.kind), "", 0
+        try:
+            limit = open_policy(self._site.folder).largest_message_bytes
+            if not again:
+                self._post.forget_answer(envelope.kind)
+                self._node.carrier.fetch(envelope, order, limit)
+        except PolicyError:
+            refuse = "policy"
+        except TooLargeError:
+            refuse = "size"
+        if again or refuse:
+            write_envelope(order, envelope)
+            self._node.carrier.confirm(envelope)
+        answer = self._post.place_for(envelope.kind)
+        paths = str(order), str(answer), str(self._site.folder)
+        return Job(*paths, study, limit, refuse, again and not refuse)
+
+    def _study_of(self, run_id: int) -> str:
+        if run_id not in self._studies:
+            if len(self._studies) >= _KEPT_STUDIES:
+                self._studies.pop(next(iter(self._studies)))
+            study = self._node.study_of(run_id)
+            self._studies[run_id] = study if len(study) <= _LARGEST_STUDY else ""
+        return self._studies[run_id]
+
+    def _hear(self, code: str) -> None:
+        """Say once when the server is no longer reached, and when it is again."""
+        self._board.heard(code)
+        if code and code != self._trouble:
+            logger.warning("server=%s code=%s: %s", self._link.address, code, FLEET_CODES[code])
+        elif not code and self._trouble != "":
+            again = "" if self._trouble is None else " again"
+            logger.info("server=%s answers%s", self._link.address, again)
+        self._trouble = code
+
+
+def _policy_of(folder: Path) -> bytes:
+    """Return the policy as it is written now; empty where there is none, and nothing is allowed."""
+    try:
+        return (folder / POLICY_FILE).read_bytes()
+    except OSError:
+        return b""
+
+
+def _name_and_digest(text: str) -> tuple[str, str]:
+    try:
+        study = study_from_json(text)
+    except StudyError:
+        return "", ""
+    return study.name, study.digest
+
+
+def _stopping(stop: StopRequest) -> Callable[[], dict[str, object]]:
+    def answer() -> dict[str, object]:
+        stop.ask()
+        return {"stopping": True, "seconds": FINISH_SECONDS + LEAVE_SECONDS}
+
+    return answer
+
+
+def _notify(state: str) -> None:
+    """Tell systemd, where it started the daemon."""
+    import socket
+
+    name = os.environ.get("NOTIFY_SOCKET", "")
+    if not name:
+        return
+    address = f"\0{name[1:]}" if name.startswith("@") else name
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        try:
+            channel.sendto(state.encode(), address)
+        except OSError:
+            return

@@ -1,0 +1,72 @@
+"""The order that a site works on and its last answer, as files in ``state/post``."""
+
+import hashlib
+from pathlib import Path
+
+from wardround.common.files.private_files import make_private_folder, replace_file
+from wardround.common.flower.messages.envelope import Envelope
+
+POST_FOLDER = "post"
+_KEPT_KIND = "train"
+_QUESTIONS = "query"  # how kinds of messages begin that carry no model
+
+
+class Post:
+    """The post of one site; one daemon uses it.
+
+    The answer to a training stays until another training is asked for: asked the same once more, by
+    a server that was restarted say, the site neither fetches the model again nor trains again. Such
+    a server first asks who is there, so answers to all else have a place of their own, and so have
+    questions: what an interrupted order has brought of its model stays until the next order.
+    """
+
+    def __init__(self, state_folder: Path) -> None:
+        self.folder = state_folder / POST_FOLDER
+        make_private_folder(self.folder)
+        self.order, self.answer = self.folder / "order.parcel", self.folder / "answer.parcel"
+        self._key = self.folder / "answer.key"
+        self._passing = self.folder / "passing.parcel"
+        self._question = self.folder / "question.parcel"
+        begun = set(self.folder.glob("*.part")) - {self.order.with_suffix(".part")}
+        for left in (self.order, self._question, self._passing, *begun):
+            left.unlink(missing_ok=True)
+
+    def has_answer(self, key: str) -> bool:
+        """Whether the kept answer is to this order."""
+        try:
+            return self.answer.exists() and self._key.read_text(encoding="ascii") == key
+        except (OSError, ValueError):
+            return False
+
+    def keep_answer(self, key: str) -> None:
+        """Keep the answer that lies there, as the one to this order."""
+        replace_file(self._key, key.encode())
+
+    def place_of(self, kind: str) -> Path:
+        """Return where a message of a kind is kept while it is answered."""
+        return self._question if kind.startswith(_QUESTIONS) else self.order
+
+    def place_for(self, kind: str) -> Path:
+        """Return where the answer to a kind of message goes."""
+        return self.answer if kind == _KEPT_KIND else self._passing
+
+    def forget_answer(self, kind: str = _KEPT_KIND) -> None:
+        """Remove the last answer to a kind of message."""
+        if kind == _KEPT_KIND:
+            self._key.unlink(missing_ok=True)
+        self.place_for(kind).unlink(missing_ok=True)
+
+    def drop_order(self) -> None:
+        """Remove what was asked, once it is done with."""
+        for asked in (self.order, self._question):
+            asked.unlink(missing_ok=True)
+
+
+def key_of(envelope: Envelope, study: str, policy: bytes) -> str:
+    """Return what two messages have in common that ask for the same: each number, each word.
+
+    Args:
+        policy: The site's, as it is written: an answer that was checked by another one is not sent.
+    """
+    content = [child.object_id for child in envelope.tree.children]
+    return hashlib.sha256(repr((envelope.kind, content, study, policy)).encode()).hexdigest()

@@ -1,0 +1,94 @@
+"""What a site's worker does with a message: from a file to a file, and never an exception.
+
+Whatever goes wrong with a message, the answer is a refusal that has passed the site's door.
+"""
+
+import logging
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from flwr.app import Context, Message, RecordDict
+
+from wardround.client.app import answer_again, app, refuse
+from wardround.client.daemon.jobs import Done, Job
+from wardround.client.policy.approvals import note_pending
+from wardround.client.policy.policy import open_policy
+from wardround.common.errors import ModelError, PolicyError, RunError, WardroundError
+from wardround.common.flower.messages.message_file import Parcel
+from wardround.common.flower.messages.message_file_writer import write_message
+from wardround.common.flower.messages.message_loading import read_message
+from wardround.common.messages.replies import unpack_refusal
+from wardround.common.study.study import study_from_json
+
+logger = logging.getLogger(__name__)
+REFUSED: dict[str, WardroundError] = {
+    "size": ModelError("the message is larger than the policy's largest_message_megabytes allow."),
+    "policy": PolicyError("the site has no policy that can be read: nothing is allowed."),
+    "died": RunError(
+        "the worker process ended twice over this message: it may need more memory than there is."
+    ),
+}
+
+
+def answer_job(job: Job) -> Done:
+    """Answer a message.
+
+    Raises:
+        OSError: The answer cannot be written.
+    """
+    with Parcel(Path(job.order)) as parcel:
+        asked = parcel.envelope.opened()
+    metadata = asked.metadata
+    context = Context(
+        run_id=metadata.run_id,
+        node_id=metadata.dst_node_id,
+        node_config={"site": job.site},
+        state=RecordDict(),
+        run_config={"study": job.study},
+    )
+    reply = _reply(job, asked, context)
+    write_message(Path(job.answer), reply)
+    refusal = unpack_refusal(reply.content)
+    if refusal is None:
+        return Done("", is_kept=_is_repeatable(job, metadata.message_type))
+    if refusal.code == "policy":
+        _note_pending(Path(job.site), job.study)
+    return Done(refusal.code, is_kept=False)
+
+
+def _reply(job: Job, asked: Message, context: Context) -> Message:
+    if job.refuse:
+        return refuse(asked, context, REFUSED[job.refuse])
+    try:
+        if job.again:
+            # It passed the guard under the policy of today, or it would not have this order's key.
+            kept = read_message(Path(job.answer), sys.maxsize, must_match=True)
+            return answer_again(asked, context, kept.content)
+        message = read_message(Path(job.order), job.limit)
+        return app(message, context)
+    except ModelError as error:
+        return refuse(asked, context, error)
+    except Exception as error:  # Flower's, of a kind of message that nobody answers
+        logger.warning("not answered: %s", type(error).__name__)
+        return refuse(asked, context, ModelError("nobody here answers this kind of message."))
+
+
+def _is_repeatable(job: Job, kind: str) -> bool:
+    """Whether an answer is kept here: a private one has its own place, others cost nothing."""
+    return kind == "train" and study_from_json(job.study).privacy.mode == "none"
+
+
+def _note_pending(folder: Path, text: str) -> None:
+    """Keep a study that nobody has decided on, for a person to read."""
+    with suppress(WardroundError):
+        study = study_from_json(text)
+        policy = open_policy(folder)
+        if policy.approved != "any" and study.digest not in (*policy.approved, *policy.rejected):
+            note_pending(folder, study)
+
+
+def warm_up() -> None:
+    """Do once what every study needs: the first optimiser makes torch import its compiler."""
+    torch.optim.SGD([torch.zeros(1)]).step()

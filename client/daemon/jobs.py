@@ -1,0 +1,48 @@
+"""What the daemon asks its worker to do, and what the worker says when it is done."""
+
+import json
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A message to answer.
+
+    Attributes:
+        order: The file with the message.
+        answer: Where the answer goes; with ``again`` it is there and is sent once more.
+        site: The site folder.
+        study: The run's study, as JSON.
+        limit: The most bytes that the message may have in memory.
+        refuse: Why the message is refused without work, a key of answering.REFUSED; "" for work.
+        again: Whether this very order was answered before.
+    """
+
+    order: str
+    answer: str
+    site: str
+    study: str
+    limit: int
+    refuse: str = ""
+    again: bool = False
+
+    def to_line(self) -> bytes:
+        """Return the job as it travels to the worker."""
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What the worker says of a message.
+
+    Attributes:
+        refused: A key of REFUSAL_CODES; "" if there is an answer.
+        is_kept: Whether the answer may be sent again if the same is asked.
+    """
+
+    refused: str
+    is_kept: bool
+
+    def to_line(self) -> bytes:
+        """Return it as it travels to the daemon."""
+        return json.dumps(asdict(self)).encode() + b"\n"

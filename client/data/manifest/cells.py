@@ -1,0 +1,113 @@
+"""The cells of a manifest: from text to a location, a label, a split, a number."""
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from wardround.client.data.manifest.examination import Location, SplitName
+
+ARRAY_FILES = (".npy", ".npz")
+NO_CLASS = "none"
+
+_SPLIT_NAMES: dict[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "test": "test",
+}
+_MISSING = frozenset({"", "?", "na", "n/a", "nan", "none", "null"})
+
+
+def parse_location(text: str, root: Path) -> Location:
+    """Return where a cell points to.
+
+    ``file.npy#17`` and ``set.npz#train_images#17`` point into an array file; any other cell is a
+    path, whatever signs it holds.
+
+    Args:
+        text: The cell; relative paths start from ``root``.
+        root: The site's data root.
+
+    Raises:
+        ValueError: What follows the file's name is not an array and an item.
+    """
+    name, *parts = text.split("#")
+    if not parts or not name.lower().endswith(ARRAY_FILES):
+        return Location(root / text)
+    if name.lower().endswith(".npz") and not parts[0].isdecimal():
+        array, *parts = parts
+    else:
+        array = None
+    if len(parts) > 1 or not all(part.isdecimal() for part in parts):
+        msg = "not ARRAY#ITEM"
+        raise ValueError(msg)
+    return Location(_array_file(root, name), array, int(parts[0]) if parts else None)
+
+
+@lru_cache(maxsize=64)
+def _array_file(root: Path, name: str) -> Path:
+    """Return an array file's path; thousands of rows name the same few files."""
+    return root / name
+
+
+def parse_label(text: str, classes: Sequence[str], multi_label: bool) -> tuple[int, ...]:
+    """Return one class index, or for multi-label one 0/1 a class.
+
+    Args:
+        text: A class name or index; for multi-label several, separated by ``;`` or ``|``, or
+            ``none`` where no class applies.
+        classes: The study's classes; a name goes before an index.
+        multi_label: Whether several classes may apply.
+
+    Raises:
+        ValueError: It is none of the classes.
+    """
+    if not multi_label:
+        return (_class_index(text, classes),)
+    if text.lower() == NO_CLASS and text not in classes:
+        return (0,) * len(classes)
+    names = [part.strip() for part in text.replace("|", ";").split(";")]
+    present = {_class_index(name, classes) for name in names if name}
+    return tuple(int(index in present) for index in range(len(classes)))
+
+
+def _class_index(text: str, classes: Sequence[str]) -> int:
+    if text in classes:
+        return classes.index(text)
+    if text.isdecimal() and int(text) < len(classes):
+        return int(text)
+    msg = "not a class"
+    raise ValueError(msg)
+
+
+def parse_split(text: str) -> SplitName | None:
+    """Return the split that a cell names, None for an empty cell.
+
+    Raises:
+        ValueError: It is no split.
+    """
+    if not text:
+        return None
+    try:
+        return _SPLIT_NAMES[text.lower()]
+    except KeyError:
+        msg = "not a split"
+        raise ValueError(msg) from None
+
+
+def parse_number(text: str) -> float | None:
+    """Return the number in a cell, None where it is missing (empty, ``?``, ``NA``, ...).
+
+    Raises:
+        ValueError: It is neither a finite number nor a sign for a missing one.
+    """
+    if text.strip().lower() in _MISSING:
+        return None
+    number = float(text)
+    if not math.isfinite(number):
+        msg = "not finite"
+        raise ValueError(msg)
+    return number

@@ -1,0 +1,145 @@
+"""Prepared images on disk, for sites with more of them than memory.
+
+They lie in ``state/prepared/SETTINGS/`` as memory-mapped .npy files that only the owner can read. A
+file's name is a hash of its sources' paths, times and sizes and of the settings: a changed
+source or setting never meets an old file. No name of a patient's file appears in it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wardround.client.data.manifest.examination import Examination, Location
+from wardround.client.data.preprocessing.preprocessing import Case
+from wardround.client.data.preprocessing.scanner_shift import scanner_of
+from wardround.client.site.folder import Site
+from wardround.common.study.study import Study
+
+PREPARATION_VERSION = 1  # raise it when the same settings give other arrays
+_UNUSED_SECONDS = 30 * 24 * 3600.0
+_UNFINISHED_SECONDS = 3600.0
+_SETTINGS = (
+    "channels",
+    "dimensions",
+    "colour",
+    "classes",
+    "size",
+    "fit",
+    "spacing",
+    "orientation",
+    "intensity",
+    "window",
+    "denoise",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DiskCase:
+    """A prepared examination that stays on disk until it is used."""
+
+    folder: Path
+    key: str
+
+    def load(self) -> Case:
+        """Return the examination, memory-mapped: only what is used is read."""
+        mask = self.folder / f"{self.key}.mask.npy"
+        return Case(
+            torch.from_numpy(_mapped(self.folder / f"{self.key}.image.npy")),
+            torch.from_numpy(_mapped(mask)) if mask.exists() else None,
+            tuple(np.load(self.folder / f"{self.key}.spacing.npy", allow_pickle=False).tolist()),
+        )
+
+
+class PreparedFolder:
+    """The prepared examinations of one site under one study's settings."""
+
+    def __init__(self, site: Site, study: Study) -> None:
+        settings = study.data.model_dump(mode="json", include=set(_SETTINGS))
+        settings["version"] = PREPARATION_VERSION
+        settings["task"] = study.study.task
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        self._root = site.state_folder / "prepared"
+        self._site = site
+        self.folder = self._root / digest[:16]
+
+    def key(self, examination: Examination) -> str:
+        """Return the name under which an examination is kept."""
+        scanner = scanner_of(examination, self._site)
+        facts: list[Any] = []
+        if scanner.shift:
+            facts = [scanner.model_dump(mode="json"), examination.patient]
+        masks = () if examination.mask is None else (examination.mask,)
+        for location in (*examination.images, *masks):
+            facts.append([location.array, location.index, *_source_facts(location)])
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+
+    def find(self, key: str) -> DiskCase | None:
+        """Return what is kept under a name; the spacing is written last, so it is complete."""
+        complete = (self.folder / f"{key}.spacing.npy").exists()
+        return DiskCase(self.folder, key) if complete else None
+
+    def save(self, key: str, case: Case) -> DiskCase:
+        """Keep an examination; each file appears at once or not at all."""
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write(self.folder / f"{key}.image.npy", case.image.numpy())
+        if case.mask is not None:
+            _write(self.folder / f"{key}.mask.npy", case.mask.numpy())
+        _write(self.folder / f"{key}.spacing.npy", np.array(case.spacing))
+        return DiskCase(self.folder, key)
+
+    def remove_stale(self, examinations: Iterable[Examination]) -> None:
+        """Remove what belongs to no examination, and settings unused for thirty days."""
+        if not self._root.is_dir():
+            return
+        now = time.time()
+        if self.folder.is_dir():
+            os.utime(self.folder)
+            wanted = {self.key(examination) for examination in examinations}
+            for path in self._files(now):
+                if path.name.partition(".")[0] not in wanted:
+                    path.unlink(missing_ok=True)
+        for folder in self._root.iterdir():
+            if folder.is_dir() and now - folder.stat().st_mtime > _UNUSED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _files(self, now: float) -> Iterator[Path]:
+        for path in self.folder.iterdir():
+            # Another process may be writing an unfinished file.
+            if path.suffix == ".npy" or now - path.stat().st_mtime > _UNFINISHED_SECONDS:
+                yield path
+
+
+def _source_facts(location: Location) -> list[Any]:
+    path = location.path
+    if not path.exists():
+        return [str(path)]
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    return [[str(p), p.stat().st_mtime_ns, p.stat().st_size] for p in files]
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    # Copy on write: PyTorch wants writable memory, and the file must stay as it is.
+    array: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
+    return array
+
+
+def _write(path: Path, array: NDArray[Any]) -> None:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".part")  # created as 0600
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            np.save(stream, array, allow_pickle=False)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,60 @@
+"""What a site's policy says of a study, and what stands in the way of asking it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from wardround.client.data.cohort import open_cohorts
+from wardround.client.egress.message_schema import update_bytes
+from wardround.client.model_context import Workbench
+from wardround.client.policy.policy import open_policy
+from wardround.client.policy.rules import Facts, Verdict, judge
+from wardround.client.site.folder import Site, open_site
+from wardround.common.errors import DataError, InputError
+from wardround.common.study.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyReport:
+    """Each rule's word on a study.
+
+    Attributes:
+        problems: Why a rule could not be asked: the site's data does not fit the study, say.
+    """
+
+    site: str
+    verdicts: tuple[Verdict, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the site would take part."""
+        return not self.problems and all(verdict.allowed for verdict in self.verdicts)
+
+
+def hold_against_policy(folder: Path, study: Study) -> PolicyReport:
+    """Hold a study against the policy of a site folder, with the data that lies there.
+
+    Raises:
+        DataError: It is no site folder.
+        PolicyError: It has no policy, or one that cannot be read.
+    """
+    site, policy = open_site(folder), open_policy(folder)
+    problems: list[str] = []
+    facts = Facts(_patients(site, study, problems), _update_bytes(study, problems))
+    return PolicyReport(site.name, tuple(judge(policy, study, facts)), tuple(problems))
+
+
+def _patients(site: Site, study: Study, problems: list[str]) -> int | None:
+    try:
+        return open_cohorts(site, study).train.patient_count
+    except DataError as error:
+        problems.append(str(error))
+        return None
+
+
+def _update_bytes(study: Study, problems: list[str]) -> int | None:
+    try:
+        return update_bytes(Workbench.build(study, "cpu"))
+    except InputError as error:
+        problems.append(str(error))
+        return None

@@ -1,0 +1,134 @@
+"""What a site says of itself, reduced to what its policy lets out: rounded, or left out.
+
+Rounding is not differential privacy. Three decimals of an accuracy, with a count to the next ten,
+may tell the exact count; several models evaluated on the same few patients tell more of them than
+one. A hospital that wants none of that sets ``metrics = "none"``.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from wardround.client.egress.message_schema import (
+    DECIMALS,
+    LARGEST_VALUE,
+    LONGEST_SECONDS,
+    rounded_down,
+)
+from wardround.client.policy.policy import Policy
+from wardround.client.training.batches import steps_a_round
+from wardround.common.messages.replies import Introduction, SiteEvaluation, SiteUpdate
+from wardround.common.metrics.summary import MetricSums, summarise
+from wardround.common.metrics.sums import Counts
+from wardround.common.metrics.values import SiteValues
+from wardround.common.study.study import Study
+
+_SECONDS = 10  # a time is rounded up to so many
+
+
+def reduce_introduction(introduction: Introduction, study: Study, policy: Policy) -> Introduction:
+    """Return the introduction that may leave: a rounded count, and notes in a simulation only."""
+    if study.privacy.mode == "patient":
+        return replace(introduction, examinations=1, notes=())
+    notes = introduction.notes if policy.simulated else ()
+    count = rounded_down(introduction.examinations, policy.smallest_cell)
+    return replace(introduction, examinations=count, notes=notes)
+
+
+def reduce_update(update: SiteUpdate, study: Study, policy: Policy) -> SiteUpdate:
+    """Return the update that may leave; its arrays are as they are.
+
+    Under patient-level privacy every site weighs the same, since its weight would tell its size,
+    and says nothing but its noised parameters.
+    """
+    if study.privacy.mode == "patient":
+        return replace(update, examinations=1, seconds=0.0, training_loss=math.nan, metrics=None)
+    count = rounded_down(update.examinations, policy.smallest_cell)
+    return replace(
+        update,
+        examinations=count,
+        updates=_updates(update, count, study, policy),
+        seconds=_seconds(update.seconds, policy),
+        training_loss=_loss(update, study, policy),
+        metrics=_metrics(update.metrics, study, policy),
+    )
+
+
+def reduce_evaluation(evaluation: SiteEvaluation, study: Study, policy: Policy) -> SiteEvaluation:
+    """Return the evaluation that may leave."""
+    seconds = _seconds(evaluation.seconds, policy)
+    if study.privacy.mode == "patient":
+        seconds = 0.0
+    metrics = _metrics(evaluation.metrics, study, policy)
+    return replace(evaluation, metrics=metrics, seconds=seconds)
+
+
+def reduce_metrics(sums: MetricSums, study: Study, smallest_cell: int) -> SiteValues | None:
+    """Return tables as a few numbers, None where there are too few examinations.
+
+    A metric is left out where it is not defined, or where a class that it is about has cases, but
+    fewer than the smallest cell. The loss is about all examinations.
+    """
+    examinations = rounded_down(sums.examinations, smallest_cell)
+    if not examinations:
+        return None
+    numbers = {
+        value.metric: round(value.value, DECIMALS)
+        for value in summarise(sums, study)
+        if not value.class_name
+        and abs(value.value) <= LARGEST_VALUE  # False for NaN
+        and _cells_are_large(value.metric, sums, smallest_cell)
+    }
+    return SiteValues(examinations, numbers)
+
+
+def _cells_are_large(metric: str, sums: MetricSums, smallest_cell: int) -> bool:
+    counts = _cells_behind(metric, sums)
+    return not bool(((counts > 0) & (counts < smallest_cell)).any())
+
+
+def _cells_behind(metric: str, sums: MetricSums) -> Counts:
+    """Return how many cases each class has, of those that a metric is about."""
+    if metric == "loss":
+        return np.array([sums.examinations])
+    if sums.classification is not None:
+        return np.asarray(sums.classification.confusion.sum(axis=-1))
+    if sums.segmentation is None:
+        return np.zeros(0, dtype=np.int64)
+    surface = sums.segmentation.surface
+    if metric == "dice" or surface is None:
+        return sums.segmentation.dice_cases[1:]
+    return surface.hd95_cases[1:] if metric == "hd95" else surface.surface_dice_cases[1:]
+
+
+def _metrics(
+    metrics: MetricSums | SiteValues | None, study: Study, policy: Policy
+) -> MetricSums | SiteValues | None:
+    if policy.metrics == "sums" or not isinstance(metrics, MetricSums):
+        return metrics
+    if policy.metrics == "none":
+        return None
+    return reduce_metrics(metrics, study, policy.smallest_cell)
+
+
+def _updates(update: SiteUpdate, count: int, study: Study, policy: Policy) -> int:
+    """Return the steps made: where they follow from the count, those of the rounded count."""
+    exact = policy.smallest_cell == 1 or study.training.local_steps is not None
+    return update.updates if exact else steps_a_round(count, study.training)
+
+
+def _loss(update: SiteUpdate, study: Study, policy: Policy) -> float:
+    """Return the mean training loss, NaN where it is about too few examinations."""
+    if policy.simulated:
+        return update.training_loss
+    seen = min(update.examinations, update.updates * study.training.batch_size)
+    too_few = policy.metrics == "none" or seen < policy.smallest_cell
+    too_large = not abs(update.training_loss) <= LARGEST_VALUE
+    return math.nan if too_few or too_large else round(update.training_loss, DECIMALS)
+
+
+def _seconds(seconds: float, policy: Policy) -> float:
+    if policy.simulated:
+        return seconds
+    return float(min(math.ceil(seconds / _SECONDS) * _SECONDS, LONGEST_SECONDS))

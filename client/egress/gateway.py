@@ -1,0 +1,233 @@
+"""The one way out of a site: what is said is allowed, reduced, guarded and written down."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, time
+from functools import lru_cache
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+from flwr.app import RecordDict
+
+from wardround.client.egress.disclosure import reduce_evaluation, reduce_introduction, reduce_update
+from wardround.client.egress.guard import check_message
+from wardround.client.egress.message_schema import (
+    MessageSchema,
+    SiteSchemas,
+    refusal_schema,
+    update_bytes,
+)
+from wardround.client.egress.private_round import answer_privately
+from wardround.client.policy.policy import Policy, open_policy
+from wardround.client.policy.rules import TIME_RULE, DeniedError, Facts, require_allowed
+from wardround.client.privacy.ledger.ledger import PrivacyLedger
+from wardround.client.session import SiteSession
+from wardround.client.site.folder import KEY_FOLDER, Site, open_site
+from wardround.client.training.time_limit import OvertimeError, TimeLimit
+from wardround.common.errors import PolicyError, RunError
+from wardround.common.flower.messages.fingerprint import fingerprint_of
+from wardround.common.flower.messages.records import configs_of
+from wardround.common.messages.instructions import NO_LEDGER, LedgerMark, Order
+from wardround.common.messages.replies import (
+    Refusal,
+    SiteUpdate,
+    pack_evaluation,
+    pack_introduction,
+    pack_refusal,
+    pack_update,
+)
+from wardround.common.security.audit_log import AuditLog, Event
+from wardround.common.security.signing_key import open_key
+from wardround.common.study.study import Study
+
+AUDIT_FOLDER = "audit"
+_MOST_SITES = 4096  # of one process
+
+
+@dataclass(frozen=True, slots=True)
+class _Agreed:
+    """What follows from a session and a policy; made again where the policy has changed."""
+
+    policy: Policy
+    schemas: SiteSchemas
+    facts: Facts
+
+
+_AGREED: WeakKeyDictionary[SiteSession, _Agreed] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """The way out of one site, by its policy as it is now.
+
+    Attributes:
+        policy: What the site allows, or why that is not known: then it allows nothing.
+        speaks: Whether a refusal gives its reason in a sentence; a hospital's never does.
+    """
+
+    site: Site
+    policy: Policy | PolicyError
+    log: AuditLog
+    speaks: bool
+
+    @classmethod
+    def open(cls, folder: Path, explains: bool) -> "Door":
+        """Open the door of a site folder.
+
+        Args:
+            explains: Whether this process is part of a simulation, which shows reasons.
+
+        Raises:
+            DataError: It is no site folder.
+            InputError: The site's key cannot be used.
+        """
+        site = open_site(folder)
+        policy: Policy | PolicyError
+        try:
+            policy = open_policy(site.folder)
+        except PolicyError as error:
+            policy = error
+        is_simulated = isinstance(policy, Policy) and policy.simulated
+        log = open_audit_log(site.folder, durable=not is_simulated)
+        speaks = explains and (is_simulated or isinstance(policy, PolicyError))
+        return cls(site, policy, log, speaks)
+
+    def require_allowed(self, study: Study, facts: Facts) -> Policy:
+        """Return the policy, if it allows a study.
+
+        Raises:
+            PolicyError: It does not, or there is none.
+        """
+        if isinstance(self.policy, PolicyError):
+            raise self.policy
+        require_allowed(self.policy, study, facts)
+        return self.policy
+
+    def introduce(self, session: SiteSession, alone: bool) -> RecordDict:
+        """Return the site's introduction, if the policy allows the study."""
+        study, agreed = session.bench.study, self._agree(session)
+        self.log.append(Event(kind="decision", study=study.digest))
+        said = reduce_introduction(session.introduce(alone), study, agreed.policy)
+        event = Event(kind="introduction", study=study.digest)
+        return self._leave(pack_introduction(said), agreed.schemas.introduction(), event)
+
+    def train(self, session: SiteSession, order: Order, alone: bool) -> RecordDict:
+        """Return the site's update, if the policy allows the study at this time of day."""
+        agreed = self._agree(session, datetime.now().time())
+        plan, policy, hashes = session.bench.privacy, agreed.policy, tuple[str, ...]()
+
+        def work(mark: LedgerMark = NO_LEDGER) -> RecordDict:
+            update = replace(_train(session, order, alone, policy), ledger=mark)
+            return pack_update(reduce_update(update, session.bench.study, policy))
+
+        def work_privately(ledger: PrivacyLedger) -> RecordDict:
+            content = work(LedgerMark(ledger.counter, ledger.head))
+            schema = agreed.schemas.update(order, ledger.hashes)
+            check_message(content, schema, policy.largest_message_bytes)  # before it is kept
+            return content
+
+        if plan is None:
+            content = work()
+        else:
+            content, hashes = answer_privately(session, plan, order, policy, work_privately)
+        return self._leave(content, agreed.schemas.update(order, hashes), _event("update", order))
+
+    def send_again(self, study: Study, content: RecordDict) -> RecordDict:
+        """Return an update that has passed this door before, if the policy still allows the study.
+
+        Raises:
+            PolicyError: It does not.
+            RunError: It is no update of this study.
+        """
+        self.require_allowed(study, Facts(now=datetime.now().time()))
+        seen = fingerprint_of(content)
+        event = replace(_event_again(content, study), bytes=seen.bytes, sha256=seen.sha256)
+        self.log.append(event)
+        return content
+
+    def evaluate(self, session: SiteSession, order: Order) -> RecordDict:
+        """Return the site's evaluation, if the policy allows the study."""
+        study, agreed = session.bench.study, self._agree(session)
+        said = reduce_evaluation(session.evaluate(order), study, agreed.policy)
+        schema = agreed.schemas.evaluation(order)
+        return self._leave(pack_evaluation(said), schema, _event("evaluation", order))
+
+    def _agree(self, session: SiteSession, now: time | None = None) -> _Agreed:
+        """Return what may be said, if the policy allows the study.
+
+        Raises:
+            PolicyError: It does not, or there is none.
+        """
+        agreed = _AGREED.get(session)
+        if agreed is None or agreed.policy is not self.policy:
+            policy = self.require_allowed(session.bench.study, Facts())
+            schemas = SiteSchemas(session, policy)
+            facts = Facts(session.cohorts.train.patient_count, update_bytes(session.bench))
+            agreed = _AGREED[session] = _Agreed(policy, schemas, facts)
+        self.require_allowed(session.bench.study, replace(agreed.facts, now=now))
+        return agreed
+
+    def refuse(self, code: str, reason: str, error: Exception) -> RecordDict:
+        """Return a refusal: a word of a closed set, and a sentence in a simulation."""
+        refusal = Refusal(self.site.name, code, reason if self.speaks else "")
+        event = Event(kind="refusal", verdict=f"deny: {code}")
+        if isinstance(error, DeniedError):
+            event = replace(event, verdict=f"deny: {', '.join(error.rules)}", study=error.digest)
+        schema = refusal_schema(self.site.name, self.speaks)
+        return self._leave(pack_refusal(refusal), schema, event)
+
+    def _leave(self, content: RecordDict, schema: MessageSchema, event: Event) -> RecordDict:
+        """Return a content, once it has passed the guard and is written down."""
+        limit = self.policy.largest_message_bytes if isinstance(self.policy, Policy) else 0
+        check_message(content, schema, limit)
+        seen = fingerprint_of(content)
+        self.log.append(replace(event, bytes=seen.bytes, sha256=seen.sha256))
+        return content
+
+
+@lru_cache(maxsize=_MOST_SITES)
+def open_audit_log(folder: Path, durable: bool = True) -> AuditLog:
+    """Return the audit log of a site folder, signed with the key that lies there.
+
+    Raises:
+        InputError: The key cannot be used.
+    """
+    return AuditLog(folder / AUDIT_FOLDER, open_key(folder / KEY_FOLDER, durable), durable)
+
+
+def _train(session: SiteSession, order: Order, alone: bool, policy: Policy) -> SiteUpdate:
+    """Train for as long as the policy allows.
+
+    Raises:
+        DeniedError: That was too short; nothing leaves, and what was charged stays charged.
+    """
+    minutes = policy.largest_training_minutes
+    limit = TimeLimit.of_minutes(minutes)
+    try:
+        update = session.train(order, alone, limit)
+        limit.check()  # the last batch may have passed it
+    except OvertimeError:
+        msg = (
+            f"the training was stopped after the {minutes:g} minutes that the site's policy "
+            "allows: nothing of it leaves. Raise largest_training_minutes, or ask for fewer steps."
+        )
+        raise DeniedError(msg, (TIME_RULE,), order.digest) from None
+    return update
+
+
+def _event(kind: str, order: Order) -> Event:
+    return Event(
+        kind=kind, study=order.digest, run=order.run, round=order.round, attempt=order.attempt
+    )
+
+
+def _event_again(content: RecordDict, study: Study) -> Event:
+    header = configs_of(content).get("header")
+    if header is None or header.get("digest") != study.digest:
+        msg = "the kept answer is to another study: it is not sent."
+        raise RunError(msg)
+    number, attempt = header["round"], header["attempt"]
+    if not isinstance(number, int) or not isinstance(attempt, int):
+        msg = "the kept answer is damaged: it is not sent."
+        raise RunError(msg)
+    run = str(header["run"])
+    return Event(kind="update", study=study.digest, run=run, round=number, attempt=attempt)

@@ -1,0 +1,212 @@
+"""Exactly what a site's message may hold, for a study and a policy; whatever is not here stays.
+
+Under ``privacy.mode = "patient"`` an update holds the noised parameters and constants that anybody
+can read off the study: no count, no loss, no metric, no time.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import wardround
+from wardround.client.data.cohort import Cohort
+from wardround.client.egress.field_rules import (
+    Count,
+    Empty,
+    Exactly,
+    FreeText,
+    Number,
+    OneOf,
+    Rule,
+)
+from wardround.client.model_context import Workbench
+from wardround.client.policy.policy import Policy
+from wardround.client.session import SiteSession
+from wardround.client.training.batches import steps_a_round
+from wardround.common.messages.instructions import Order
+from wardround.common.messages.replies import REFUSAL_CODES
+from wardround.common.metrics.arrays import array_schema
+from wardround.common.metrics.values import EXAMINATIONS, metrics_of_task
+from wardround.common.models.sharing import extras_schema
+from wardround.common.parameters.compression import CompressionOptions, compressed_schema
+from wardround.common.parameters.parameters import Schema, schema
+from wardround.common.study.plans.patient_privacy import steps_of
+from wardround.common.study.registry import METRICS
+
+DECIMALS = 3  # of a metric and of a loss that leave a hospital
+LARGEST_VALUE = 1e3  # of a loss or a distance in mm; a larger one is not said
+LONGEST_SECONDS = 1e6
+MOST_ENTRIES = 10**6  # of a ledger
+_BOUNDED = Number(DECIMALS, 0.0, 1.0)
+_UNBOUNDED = Number(DECIMALS, -LARGEST_VALUE, LARGEST_VALUE)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSchema:
+    """The records of one kind of message, each with its exact keys.
+
+    Attributes:
+        settings: Records of settings.
+        numbers: Records of numbers.
+        arrays: Records of arrays: names, shapes and types.
+        optional: Records, or ``record/key``, that may be absent; all others must be there.
+    """
+
+    settings: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
+    numbers: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
+    arrays: Mapping[str, Schema] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
+
+
+class SiteSchemas:
+    """The schemas of all messages of one site in one study.
+
+    Args:
+        session: Knows the study, its network, and how many examinations there are.
+        policy: What the hospital allows.
+    """
+
+    def __init__(self, session: SiteSession, policy: Policy) -> None:
+        bench = session.bench
+        self._name = session.site.name
+        self._study, self._policy = bench.study, policy
+        self._cohorts = session.cohorts
+        self._fingerprint = bench.fingerprint
+        self._private = bench.study.privacy.mode == "patient"
+        self._arrays = update_arrays(bench)
+        self._tables = {s: array_schema(bench.study, s) for s in (False, True)}
+
+    def introduction(self) -> MessageSchema:
+        """Return what an introduction may hold."""
+        notes: Rule = FreeText() if self._policy.simulated and not self._private else Empty()
+        header: dict[str, Rule] = {
+            "site": Exactly(self._name),
+            "wardround": Exactly(wardround.__version__),
+            "digest": Exactly(self._study.digest),
+            EXAMINATIONS: self._examinations,
+            "notes": notes,
+        }
+        if self._fingerprint:
+            header["base"] = Exactly(self._fingerprint)
+        return MessageSchema(settings={"header": header})
+
+    def update(self, order: Order, ledger: tuple[str, ...] = ()) -> MessageSchema:
+        """Return what the answer to an order to train may hold.
+
+        Args:
+            ledger: The hashes of the entries of the site's privacy ledger.
+        """
+        facts: dict[str, Rule] = {EXAMINATIONS: self._examinations, "updates": self._updates}
+        header = self._header(order)
+        if self._private:
+            header["ledger"] = Count(most=MOST_ENTRIES)
+            header["ledger-head"] = OneOf(ledger)
+            return MessageSchema({"header": header}, {"facts": facts}, self._arrays, _LEDGER)
+        facts["seconds"] = self._seconds
+        if self._policy.metrics != "none":
+            facts["training-loss"] = Number(None) if self._policy.simulated else _UNBOUNDED
+        return MessageSchema(
+            {"header": header},
+            {"facts": facts, **self._values(self._cohorts.validation)},
+            {**self._arrays, **self._sums(surfaces=False)},
+            _MAY_LACK,
+        )
+
+    def evaluation(self, order: Order) -> MessageSchema:
+        """Return what the answer to an order to evaluate may hold."""
+        header: dict[str, Rule] = {**self._header(order), "attempt": Exactly(0)}
+        cohort = self._cohorts.test if order.split == "test" else self._cohorts.validation
+        facts: dict[str, Rule] = {} if self._private else {"seconds": self._seconds}
+        return MessageSchema(
+            {"header": header},
+            {"facts": facts, **self._values(cohort)},
+            self._sums(order.surfaces),
+            _MAY_LACK,
+        )
+
+    def _header(self, order: Order) -> dict[str, Rule]:
+        return {
+            "site": Exactly(self._name),
+            "digest": Exactly(self._study.digest),
+            "run": Exactly(order.run),
+            "round": Exactly(order.round),
+            "attempt": Exactly(order.attempt),
+        }
+
+    @property
+    def _examinations(self) -> Rule:
+        if self._private:
+            return Exactly(1)
+        return Exactly(rounded_down(len(self._cohorts.train), self._policy.smallest_cell))
+
+    @property
+    def _updates(self) -> Rule:
+        if self._private:
+            return Exactly(steps_of(self._study))
+        if self._policy.simulated:
+            return Count()
+        count = rounded_down(len(self._cohorts.train), self._policy.smallest_cell)
+        return Exactly(steps_a_round(count, self._study.training))
+
+    @property
+    def _seconds(self) -> Rule:
+        return Number(None) if self._policy.simulated else Number(-1, 0.0, LONGEST_SECONDS)
+
+    def _sums(self, surfaces: bool) -> dict[str, Schema]:
+        return {"metrics": self._tables[surfaces]} if self._policy.metrics == "sums" else {}
+
+    def _values(self, cohort: Cohort) -> dict[str, dict[str, Rule]]:
+        if self._policy.metrics != "values":
+            return {}
+        count = rounded_down(len(cohort), self._policy.smallest_cell)
+        rules: dict[str, Rule] = {EXAMINATIONS: Exactly(count)}
+        for name in metrics_of_task(self._study):
+            entry = METRICS[name]
+            rules[name] = _UNBOUNDED if name == "loss" or not entry.higher_is_better else _BOUNDED
+        return {"values": rules}
+
+
+def rounded_down(count: int, multiple: int) -> int:
+    """Return the multiple that is not above a count."""
+    return count // multiple * multiple
+
+
+def refusal_schema(name: str, speaks: bool) -> MessageSchema:
+    """Return what a refusal may hold.
+
+    Args:
+        speaks: Whether it may give its reason in a sentence.
+    """
+    reason: Rule = FreeText() if speaks else Exactly("")
+    fields: dict[str, Rule] = {
+        "site": Exactly(name),
+        "code": OneOf(REFUSAL_CODES),
+        "reason": reason,
+    }
+    return MessageSchema(settings={"refusal": fields})
+
+
+def update_arrays(bench: Workbench) -> dict[str, Schema]:
+    """Return the arrays of an update, as the study's network, strategy and compression imply."""
+    study, layout = bench.study, bench.layout
+    whole, names = bench.network.state_dict(), layout.shared
+    if study.privacy.mode == "patient":  # a running mean is of the patients, and has no noise
+        names = tuple(name for name in names if name in layout.learnt or name in layout.frozen)
+    shared = {name: whole[name] for name in names}
+    options = CompressionOptions(kept_fraction=study.federation.kept_fraction)
+    kind, model = study.federation.compression, schema(shared)
+    arrays = {"model": model if kind == "none" else compressed_schema(model, kind, options)}
+    extras = extras_schema(bench.plan, layout, shared)
+    if extras and study.privacy.mode != "patient":
+        arrays["extras"] = extras
+    return arrays
+
+
+def update_bytes(bench: Workbench) -> int:
+    """Return the size of the arrays of an update."""
+    return sum(spec.byte_count for arrays in update_arrays(bench).values() for spec in arrays)
+
+
+_LEDGER = frozenset({"header/ledger", "header/ledger-head"})
+_MAY_LACK = frozenset(
+    {"metrics", "metrics/ordered_pairs", "values", "facts/seconds", "facts/training-loss"}
+).union(f"values/{name}" for name in METRICS)

@@ -1,0 +1,1 @@
+"""One model on one split of a site's patients: predict, count."""

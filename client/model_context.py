@@ -1,0 +1,114 @@
+"""What all sites of one process share: a network of the study, on a device."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from wardround.client.data.cohort import Cohort
+from wardround.client.privacy.step import StepComputation, train_privately
+from wardround.client.site.device import arranged_for, choose_device
+from wardround.client.site.state import SiteState
+from wardround.client.training.local import LocalWork
+from wardround.client.training.objectives.base import LocalStart, Objective, under
+from wardround.client.training.objectives.registry import personal_model
+from wardround.common.models.lora import fingerprint
+from wardround.common.models.networks import build_network
+from wardround.common.models.pretrained import load_base
+from wardround.common.models.sharing import Layout, layout_of
+from wardround.common.parameters.parameters import Parameters, read_parameters
+from wardround.common.runtime.memory import keep_freed_memory
+from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
+from wardround.common.study.plans.strategy import StrategyPlan, plan_of
+from wardround.common.study.private_networks import PRIVATE_NETWORKS
+from wardround.common.study.study import Study
+
+PERSONAL = "personal/"  # before the name of a parameter that a site keeps for itself
+
+
+@dataclass(frozen=True, slots=True)
+class Workbench:
+    """What all sites of one process share: a network of the study, on a device.
+
+    Attributes:
+        layout: What of the network is shared.
+        initial: The untrained numbers of what is not.
+        base: The numbers that never change, beneath adapters.
+        fingerprint: Tells that base from another.
+        privacy: What is promised to each patient; None where nothing is.
+    """
+
+    study: Study
+    device: torch.device
+    network: nn.Module
+    plan: StrategyPlan
+    layout: Layout
+    initial: Parameters
+    base: Parameters
+    fingerprint: float
+    privacy: PrivacyPlan | None
+
+    @classmethod
+    def build(cls, study: Study, device_name: str) -> "Workbench":
+        """Build the study's network on a device.
+
+        Raises:
+            ModelError: The study's pretrained weights are not on this machine.
+            InputError: The study is private, and the accountant is not installed.
+        """
+        keep_freed_memory()
+        device, plan = choose_device(device_name), plan_of(study)
+        network = build_network(study, study.federation.seed)
+        if study.model.weights_sha256 is not None:
+            load_base(network, study.model.weights_sha256)
+        network = network.to(device)
+        network = arranged_for(network, device, study.training.precision)
+        layout = layout_of(network, plan)
+        whole = read_parameters(network) if layout.personal or layout.frozen else {}
+        initial, base = layout.personal_part(whole), layout.frozen_part(whole)
+        privacy = plan_privacy(study) if study.privacy.mode == "patient" else None
+        seal = fingerprint(network)
+        return cls(study, device, network, plan, layout, initial, base, seal, privacy)
+
+    @property
+    def remembering(self) -> bool:
+        """Whether a site keeps something from round to round."""
+        return self.plan.remembering or self.study.federation.compression != "none"
+
+    def completed(self, received: Parameters, memory: Parameters) -> Parameters:
+        """Return a received model with a site's own part, where the strategy gives it one."""
+        if not self.layout.personal:
+            return self.on_base(received)
+        return self.on_base({**self.initial, **under(PERSONAL, memory), **received})
+
+    def on_base(self, parameters: Parameters) -> Parameters:
+        """Return parameters with the numbers that never change, where there are some."""
+        return {**self.base, **parameters} if self.base else parameters
+
+    def own_model(self, state: SiteState, number: int, received: Parameters) -> Parameters:
+        """Return the whole model that a site uses after a round, from what all share."""
+        memory = state.after(number) if self.remembering else {}
+        return personal_model(self.completed(received, memory), memory, self.plan)
+
+    def train_privately(
+        self,
+        start: LocalStart,
+        cohort: Cohort,
+        optimiser: torch.optim.Optimizer,
+        objective: Objective | None,
+    ) -> LocalWork:
+        """Train the network on a cohort as the privacy plan says.
+
+        Raises:
+            TypeError: The study promises its patients nothing.
+        """
+        if self.privacy is None:
+            msg = "a study without privacy has no plan"
+            raise TypeError(msg)
+        privacy = self.study.privacy
+        computation = StepComputation(
+            PRIVATE_NETWORKS[self.study.model.network].method_for(self.study.data.dimensions),
+            privacy.microbatch,
+            privacy.augmentation_copies,
+        )
+        return train_privately(start, cohort, self.privacy, optimiser, computation, objective)

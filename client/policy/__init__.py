@@ -1,0 +1,1 @@
+"""What a hospital allows, and which studies it approved."""

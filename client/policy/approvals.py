@@ -1,0 +1,223 @@
+"""What a person of this hospital decided about studies, and the studies that wait for a decision.
+
+``approvals.toml`` of the site folder holds the decisions, ``state/pending`` the studies as files.
+A decision here counts beside ``approved`` in ``policy.toml``; a rejection wins over both.
+"""
+
+import getpass
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from wardround.common.errors import InputError, PolicyError
+from wardround.common.files.private_files import make_private_folder, replace_file
+from wardround.common.files.validated_toml import explain_problems
+from wardround.common.study.study import Study, load_study
+
+APPROVALS_FILE, PENDING_FOLDER = "approvals.toml", "pending"
+MOST_PENDING = 50  # a server may name any number of studies
+_LARGEST_BYTES = 200_000  # of a study
+_SHORTEST = 8  # digits that name a digest
+_DIGITS = re.compile(r"[0-9a-f]{8,64}")
+_FULL = 64
+
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Verdict = Literal["approved", "rejected"]
+
+
+class Decision(BaseModel):
+    """One decision.
+
+    Attributes:
+        account: Who decided, as the operating system knows them.
+        study: The study's own name, where it was known.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: Digest
+    verdict: Verdict
+    date: datetime
+    account: str
+    study: str = ""
+
+
+class _Decisions(BaseModel):
+    """The content of the file; the last decision about a digest counts."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    decision: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PendingStudy:
+    """A study that waits for a decision.
+
+    Attributes:
+        path: Its file, for ``wardround site explain``.
+        since: When it was first asked for.
+    """
+
+    study: Study
+    path: Path
+    since: datetime
+
+
+def read_decisions(folder: Path) -> tuple[Decision, ...]:
+    """Return the decisions of a site folder, the oldest first.
+
+    Raises:
+        PolicyError: The file is damaged: then nothing is allowed.
+    """
+    path = folder / APPROVALS_FILE
+    try:
+        seen = path.stat()
+        return _read(path, seen.st_mtime_ns, seen.st_size, seen.st_ino)
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        msg = f"cannot read {path} ({error.strerror}): make it readable for this account."
+        raise PolicyError(msg) from None
+
+
+def verdicts(folder: Path) -> dict[str, Verdict]:
+    """Return what holds for each digest that was decided on.
+
+    Raises:
+        PolicyError: The file is damaged.
+    """
+    return {decision.digest: decision.verdict for decision in read_decisions(folder)}
+
+
+def decide(folder: Path, digest: str, verdict: Verdict) -> Decision:
+    """Write a decision down; a study that waited for it waits no longer.
+
+    Raises:
+        InputError: It cannot be written.
+        PolicyError: The file is damaged.
+    """
+    place = _pending_place(folder, digest)
+    name = load_study(place).name if place.exists() else ""
+    decision = Decision(
+        digest=digest,
+        verdict=verdict,
+        date=datetime.now(UTC).replace(microsecond=0),
+        account=_account(),
+        study=name,
+    )
+    try:
+        with _alone(folder):
+            _write(folder / APPROVALS_FILE, (*read_decisions(folder), decision))
+            place.unlink(missing_ok=True)
+    except OSError as error:
+        msg = f"cannot write {folder / APPROVALS_FILE}: {error.strerror}. Use the site's account."
+        raise InputError(msg) from None
+    return decision
+
+
+def note_pending(folder: Path, study: Study) -> None:
+    """Keep a study for a person to read; one too many or too large is not kept."""
+    place, text = _pending_place(folder, study.digest), study.to_toml().encode()
+    if place.exists() or len(text) > _LARGEST_BYTES:
+        return
+    try:
+        make_private_folder(place.parent)
+        if len(list(place.parent.iterdir())) < MOST_PENDING:
+            replace_file(place, text)
+    except OSError:  # the study is refused all the same; it can be read from its own file
+        return
+
+
+def pending_studies(folder: Path) -> tuple[PendingStudy, ...]:
+    """Return the studies that wait for a decision, the oldest first.
+
+    Raises:
+        StudyError: A file is damaged.
+    """
+    found = [
+        PendingStudy(load_study(path), path, datetime.fromtimestamp(path.stat().st_mtime, UTC))
+        for path in (folder / "state" / PENDING_FOLDER).glob("*.toml")
+    ]
+    return tuple(sorted(found, key=lambda pending: (pending.since, pending.path.name)))
+
+
+def pending_file(folder: Path, digits: str) -> Path | None:
+    """Return the file of the pending study whose digest begins so, if there is exactly one."""
+    if not _DIGITS.fullmatch(digits):
+        return None
+    found = list((folder / "state" / PENDING_FOLDER).glob(f"{digits}*.toml"))
+    return found[0] if len(found) == 1 else None
+
+
+def full_digest(folder: Path, digits: str) -> str:
+    """Return the digest that these digits begin, of a study that is known here or given in full.
+
+    Raises:
+        InputError: They name none, or several.
+    """
+    if len(digits) == _FULL and _DIGITS.fullmatch(digits):
+        return digits
+    known = {decision.digest for decision in read_decisions(folder)}
+    known |= {path.stem for path in (folder / "state" / PENDING_FOLDER).glob("*.toml")}
+    found = [digest for digest in known if _DIGITS.fullmatch(digits) and digest.startswith(digits)]
+    if len(found) == 1:
+        return found[0]
+    msg = (
+        f"{digits!r} names {len(found)} studies of this site: give at least {_SHORTEST} digits of "
+        "one that 'wardround site pending' lists, or all 64."
+    )
+    raise InputError(msg)
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, changed: int, size: int, inode: int) -> tuple[Decision, ...]:
+    """Return the decisions in a file; what changes with the file makes it be read anew."""
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        return _Decisions.model_validate(content).decision
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        msg = f"{path} is not a TOML file: {error}. Mend that line."
+        raise PolicyError(msg) from None
+    except ValidationError as error:
+        raise PolicyError(explain_problems(error, _Decisions, str(path))) from None
+
+
+def _write(path: Path, decisions: tuple[Decision, ...]) -> None:
+    import tomli_w
+
+    content = {"decision": [decision.model_dump(mode="json") for decision in decisions]}
+    replace_file(path, tomli_w.dumps(content).encode())
+
+
+def _pending_place(folder: Path, digest: str) -> Path:
+    return folder / "state" / PENDING_FOLDER / f"{digest}.toml"
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # an account without a name
+        return f"uid {os.getuid()}"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time add to the file."""
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,221 @@
+"""Whether a policy allows a study: one function a rule, each with its reason.
+
+A study may promise its patients more than the policy asks for, never less.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import time
+
+from wardround.client.policy.policy import Policy
+from wardround.common.errors import PolicyError
+from wardround.common.study.plans.patient_privacy import DEFAULT_EPSILON, plan_privacy
+from wardround.common.study.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a rule may need to know beside the study.
+
+    Attributes:
+        training_patients: Of the site, in this study; None before its manifest is read.
+        update_bytes: Size of an update's arrays; None before the network is built.
+        now: The site's local time when it is asked to train; None where it is not.
+    """
+
+    training_patients: int | None = None
+    update_bytes: int | None = None
+    now: time | None = None
+
+
+# What a study may spend: a server is told so, for time does not change it and an approval neither.
+BUDGET_RULES = frozenset({"study epsilon", "lifetime epsilon", "delta"})
+TIME_RULE = "training minutes"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a rule says of a study.
+
+    Attributes:
+        rule: A key of RULES.
+    """
+
+    rule: str
+    allowed: bool
+    reason: str
+
+
+class DeniedError(PolicyError):
+    """A policy does not allow a study.
+
+    Args:
+        rules: The rules that do not.
+        digest: The study's.
+    """
+
+    def __init__(self, message: str, rules: tuple[str, ...], digest: str) -> None:
+        super().__init__(message)
+        self.rules = rules
+        self.digest = digest
+
+    @property
+    def code(self) -> str:
+        """The one word that the server is told."""
+        if set(self.rules) <= BUDGET_RULES:
+            return "budget"
+        return "time" if self.rules == (TIME_RULE,) else "policy"
+
+
+def judge(policy: Policy, study: Study, facts: Facts) -> Iterator[Verdict]:
+    """Yield what each rule says."""
+    for name, rule in RULES.items():
+        allowed, reason = rule(policy, study, facts)
+        yield Verdict(name, allowed, reason)
+
+
+def require_allowed(policy: Policy, study: Study, facts: Facts) -> None:
+    """Check that every rule allows the study.
+
+    Raises:
+        DeniedError: Names the rules that do not, and why.
+    """
+    denied = [verdict for verdict in judge(policy, study, facts) if not verdict.allowed]
+    if denied:
+        reasons = "; ".join(f"{verdict.rule}: {verdict.reason}" for verdict in denied)
+        msg = f"the site's policy does not allow this study ({reasons}): change one of the two."
+        raise DeniedError(msg, tuple(verdict.rule for verdict in denied), study.digest)
+
+
+def is_within(hours: tuple[time, time], now: time) -> bool:
+    """Return whether a time of day lies in hours that may cross midnight; the end is outside."""
+    start, end = hours
+    if start <= end:
+        return start <= now < end
+    return now >= start or now < end
+
+
+_Answer = tuple[bool, str]
+
+
+def _approved(policy: Policy, study: Study, facts: Facts) -> _Answer:
+    digest = study.digest
+    if digest in policy.rejected:
+        return False, f"{digest[:12]} was rejected"
+    if policy.approved == "any":
+        return True, "a simulated site approves any study"
+    if digest in policy.approved:
+        return True, f"{digest[:12]} is approved"
+    return False, f"nobody approved it; who has read it: 'wardround site approve {digest[:12]}'"
+
+
+def _task(policy: Policy, study: Study, facts: Facts) -> _Answer:
+    return study.study.task in policy.tasks, f"{study.study.task}; {_among(policy.tasks)}"
+
+
+def _network(policy: Policy, study: Study, facts: Facts) -> _Answer:
+    return (
+        study.model.network in policy.networks,
+        f"{study.model.network}; {_among(policy.networks)}",
+    )
+
+
+def _privacy(policy: Policy, study: Study, facts: Facts) -> _Answer:
+    mode = study.privacy.mode
+    if mode == "patient":
+        return True, "each patient has differential privacy"
+    if not policy.privacy_required:
+        return True, "the policy does not require differential privacy"
+    return False, (
+        f"privacy.mode is {mode!r}, which hides no patient from the server, and the policy "
+        "requires 'patient'"
+    )
+
+
+def _study_epsilon(policy: Policy, study: Study, facts: Facts) -> _Answer:
+    return _epsilon_within(policy, study, policy.study_epsilon, "one study")
+
+
+def _lifetime_epsilon(policy: Policy, study: Study, facts: Facts) -> _Answer:
+    cap = policy.lifetime_epsilon
+    allowed, reason = _epsilon_within(policy, study, cap, "all studies together")
+    return allowed, f"{reason}; the ledger adds what was spent before"
+
+
+def _delta(policy: Policy, study: Study, facts: Facts) -> _Answer:
+    if study.privacy.mode != "patient":
+        return True, "nothing is spent"
+    asked, allowed = study.privacy.delta, policy.lifetime_delta
+    return asked <= allowed, f"delta {asked:g}; at most {allowed:g}"
+
+
+def _cohort(policy: Policy, study: Study, facts: Facts) -> _Answer:
+    found, needed = facts.training_patients, policy.smallest_cohort
+    if found is None:
+        return True, f"at least {needed} training patients"
+    return found >= needed, f"{found} training patients; at least {needed}"
+
+
+def _message(policy: Policy, study: Study, facts: Facts) -> _Answer:
+    size, limit = facts.update_bytes, policy.largest_message_megabytes
+    if size is None:
+        return True, f"at most {limit:g} MB"
+    reason = f"an update has {size / 1e6:.3g} MB; at most {limit:g} MB"
+    return size <= policy.largest_message_bytes, reason
+
+
+def _hours(policy: Policy, study: Study, facts: Facts) -> _Answer:
+    if policy.training_hours is None:
+        return True, "at any time"
+    start, end = policy.training_hours
+    reason = f"from {start:%H:%M} to {end:%H:%M}"
+    if facts.now is None:
+        return True, f"{reason}; it is not asked to train now"
+    return is_within(policy.training_hours, facts.now), f"{reason}; it is {facts.now:%H:%M}"
+
+
+def _minutes(policy: Policy, study: Study, facts: Facts) -> _Answer:
+    limit = policy.largest_training_minutes
+    if limit is None:
+        return True, "a round may take as long as it does"
+    return True, f"a round that takes more than {limit:g} minutes is stopped, and nothing leaves"
+
+
+def _epsilon_within(policy: Policy, study: Study, cap: float, of_what: str) -> _Answer:
+    if study.privacy.mode != "patient":
+        return True, "nothing is spent"
+    asked = planned_epsilon(study)
+    reason = f"epsilon {asked:.4g}; at most {cap:g} for {of_what}"
+    if asked > cap and policy.refused_above_the_cap == "round":
+        return True, f"{reason}: it takes part until a round would pass that"
+    return asked <= cap, reason
+
+
+def planned_epsilon(study: Study) -> float:
+    """Return what all rounds of a study whose mode is "patient" will have spent.
+
+    Where the study names epsilon, the noise is solved for it, so no accountant is asked.
+    """
+    privacy = study.privacy
+    if privacy.noise_multiplier is not None:
+        return plan_privacy(study).epsilon
+    return DEFAULT_EPSILON if privacy.epsilon is None else privacy.epsilon
+
+
+def _among(names: tuple[str, ...]) -> str:
+    return f"allowed: {', '.join(names) or 'none'}"
+
+
+RULES: dict[str, Callable[[Policy, Study, Facts], _Answer]] = {
+    "approved": _approved,
+    "task": _task,
+    "network": _network,
+    "privacy": _privacy,
+    "study epsilon": _study_epsilon,
+    "lifetime epsilon": _lifetime_epsilon,
+    "delta": _delta,
+    "cohort": _cohort,
+    "message size": _message,
+    "training hours": _hours,
+    TIME_RULE: _minutes,
+}

@@ -1,0 +1,1 @@
+"""Gradients clipped for each patient: ghost norms, vmap, or one patient at a time."""

@@ -1,0 +1,273 @@
+"""A site's privacy ledger: what was ever spent on its patients, and what may still be.
+
+Every answer that leaves is charged before it is computed: a study is **admitted** if its planned
+spend fits, each round is **reserved** before its training, its answer **released** before its bytes
+leave, and **committed** when the server has moved on. Each entry is on the disk before the call
+returns. What is reserved is charged, whether or not anything left: a crash counts at most one
+reservation too many and never one too few.
+
+**Whose spend it is.** A charge is entered under a data set, and a snapshot that names the patients
+trained on. What counts against the lifetime cap is the composition over *all* entries of the data
+set, whatever their snapshot. Patients come and go between snapshots, and the ledger knows of none
+who they are; a patient that was in every snapshot has spent exactly this, one who came later spent
+less. So the bound holds for each of them, and adding patients never buys new budget. The snapshot
+is recorded so that a report can say which charges were of the same patients, and so that a data set
+cannot be charged anew under another name.
+"""
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from wardround import __version__
+from wardround.client.privacy.ledger.budget import Accountant, Caps
+from wardround.client.privacy.ledger.chain import check_held
+from wardround.client.privacy.ledger.charges import (
+    MAIN_DATASET,
+    Assignment,
+    Charge,
+    Reservation,
+    to_admission,
+    to_fact,
+)
+from wardround.client.privacy.ledger.entries import (
+    FORMAT,
+    Committed,
+    Fact,
+    LedgerError,
+    Opened,
+    Released,
+)
+from wardround.client.privacy.ledger.file import LEDGER_FOLDER, LedgerFile
+from wardround.client.privacy.ledger.snapshot import open_salt, snapshot_of
+from wardround.client.privacy.ledger.totals import LedgerBook
+from wardround.common.privacy.accounting import Spend
+
+_SHOWN = 12  # of a digest
+
+
+class PrivacyLedger:
+    """The open ledger of a site; one process has it open at a time.
+
+    Args:
+        site_folder: The site's folder; the ledger lies in ``ledger/`` in it.
+        durable: Whether an entry waits for the disk; a simulation does without.
+
+    Raises:
+        LedgerError: Another process has it open, it was edited, or it cannot be written.
+    """
+
+    def __init__(self, site_folder: Path, durable: bool = True) -> None:
+        folder = site_folder / LEDGER_FOLDER
+        self._file = LedgerFile(folder, durable)
+        try:
+            self._salt = open_salt(folder, durable)
+            self._book = LedgerBook(self._file.entries)
+            self._accountants: dict[float, Accountant] = {}
+            if not self._file.entries:
+                self._append(Opened(secrets.token_hex(16), __version__, FORMAT))
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def open(cls, site_folder: Path, durable: bool = True) -> Self:
+        """Open the ledger of a site, or begin one."""
+        return cls(site_folder, durable)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let another process open the ledger."""
+        self._file.close()
+
+    @property
+    def counter(self) -> int:
+        """Number of entries; travels with every answer, and comes back with later orders."""
+        return len(self._file.entries)
+
+    @property
+    def head(self) -> str:
+        """Hash of the last entry; with the counter it names this very ledger."""
+        return self._file.entries[-1].hash
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """The hashes of all entries, in order."""
+        return tuple(entry.hash for entry in self._file.entries)
+
+    def snapshot(self, patients: Iterable[str]) -> str:
+        """Return the name of a set of patients, which tells nothing about them."""
+        return snapshot_of(patients, self._salt)
+
+    def check_counter(self, expected: int, head: str = "") -> None:
+        """Check that this ledger holds what the server was once told of it.
+
+        Args:
+            expected: The counter that the server remembers; 0 if it knows of none.
+            head: The hash that it remembers with it; empty if none.
+
+        Raises:
+            LedgerError: The ledger is behind, or another one: it was deleted, or put back from a
+                copy, and does not hold all that was spent.
+        """
+        check_held(self._file.entries, expected, head)
+
+    def spent(self, delta: float, dataset: str = MAIN_DATASET) -> float:
+        """Return the epsilon of everything charged to a data set."""
+        return self._accountant(delta).epsilon(self._book.spends(dataset))
+
+    def admit(self, assignment: Assignment, planned: Spend, clip_norm: float, caps: Caps) -> None:
+        """Let a run of a study begin, if all that it plans fits under the caps.
+
+        Where the caps do not bind plans it begins in any case, and each round is held against them.
+        A run that was admitted with this plan and these caps goes on: should a crash have made it
+        dearer than planned, its last rounds may not fit, and are refused one by one.
+
+        Args:
+            planned: All rounds of the study. What this run has reserved of them is not counted
+                twice; a new run plans all of them again.
+            clip_norm: For the report; it costs nothing.
+
+        Raises:
+            BudgetError: It does not fit.
+            LedgerError: The patients are charged under another data set's name.
+        """
+        self._check_dataset(assignment)
+        admission = to_admission(assignment, planned, clip_norm, caps)
+        before = self._book.admission(assignment)
+        if before == admission:
+            return
+        known = before is not None and replace(before, snapshot=assignment.snapshot) == admission
+        if caps.bind_plans and not known:
+            begun = self._book.steps_begun(assignment)
+            rest = replace(planned, steps=max(planned.steps - begun, 0))
+            self._check_caps(assignment, rest, caps)
+        self._append(admission)
+
+    def reserve(self, charge: Charge, caps: Caps) -> Reservation:
+        """Charge one answer, before anything is computed for it.
+
+        Raises:
+            BudgetError: It does not fit under the caps as they are now.
+            LedgerError: The run was not admitted, or with another sampling or noise.
+        """
+        self._check_dataset(charge.assignment)
+        self._check_admitted(charge)
+        self._check_caps(charge.assignment, charge.spend, caps)
+        number = self._append(to_fact(charge))
+        return self._book.reservations[number]
+
+    def release(self, reservation: Reservation, sha256: str) -> None:
+        """Record the one answer of a reservation, before its bytes leave.
+
+        Args:
+            sha256: Of the bytes, 64 hexadecimal digits. The same again is recorded once.
+
+        Raises:
+            LedgerError: The reservation is not in the ledger, or another answer left under it.
+        """
+        self._check_known(reservation)
+        recorded = self._book.released.get(reservation.number)
+        if recorded is None:
+            self._append(Released(reservation.number, sha256))
+        elif recorded != sha256:
+            msg = (
+                f"under reservation {reservation.number} the answer {recorded[:_SHOWN]} left, not "
+                f"{sha256[:_SHOWN]}: reserve again for a new answer."
+            )
+            raise LedgerError(msg)
+
+    def commit(self, reservation: Reservation) -> None:
+        """Record that the server has moved on from an answer; once is enough.
+
+        Raises:
+            LedgerError: The reservation is not in the ledger, or nothing left under it.
+        """
+        self._check_known(reservation)
+        if reservation.number not in self._book.released:
+            msg = f"nothing left under reservation {reservation.number}: release it first."
+            raise LedgerError(msg)
+        if reservation.number not in self._book.committed:
+            self._append(Committed(reservation.number))
+
+    def find(self, number: int, charge: Charge) -> Reservation | None:
+        """Return the reservation of a number if it is of this study, run, round and attempt."""
+        found = self._book.reservations.get(number)
+        if found is None or _answer(found.charge) != _answer(charge):
+            return None
+        return found
+
+    def awaiting(self, assignment: Assignment) -> list[Reservation]:
+        """Return a run's reservations whose answer left and may be asked for again."""
+        return self._book.awaiting(assignment)
+
+    def _append(self, fact: Fact) -> int:
+        entry = self._file.append(fact)
+        self._book.add(entry)
+        return entry.number
+
+    def _accountant(self, delta: float) -> Accountant:
+        return self._accountants.setdefault(delta, Accountant(delta))
+
+    def _check_known(self, reservation: Reservation) -> None:
+        if self._book.reservations.get(reservation.number) != reservation:
+            msg = (
+                f"reservation {reservation.number} is not in this ledger: reserve before training."
+            )
+            raise LedgerError(msg)
+
+    def _check_dataset(self, assignment: Assignment) -> None:
+        first = self._book.dataset_of(assignment.snapshot)
+        if first not in (None, assignment.dataset):
+            msg = (
+                f"the same patients are charged to the data set {first!r}: go on under that name, "
+                f"{assignment.dataset!r} has no budget for them."
+            )
+            raise LedgerError(msg)
+
+    def _check_admitted(self, charge: Charge) -> None:
+        admitted, spend = self._book.admission(charge.assignment), charge.spend
+        study = charge.assignment.study[:_SHOWN]
+        if admitted is None:
+            msg = f"study {study} was not admitted to this data set: admit its plan first."
+            raise LedgerError(msg)
+        plan = (admitted.sampling_rate, admitted.noise_multiplier)
+        if plan != (spend.sampling_rate, spend.noise_multiplier):
+            msg = (
+                f"a round of study {study} would spend at q = {spend.sampling_rate:g} and sigma = "
+                f"{spend.noise_multiplier:g}, its plan says {plan[0]:g} and {plan[1]:g}: "
+                "train as planned."
+            )
+            raise LedgerError(msg)
+
+    def _check_caps(self, assignment: Assignment, spend: Spend, caps: Caps) -> None:
+        study, dataset = assignment.study, assignment.dataset
+        accountant = self._accountant(caps.lifetime_delta)
+        of_study = [*self._book.spends(dataset, study), spend]
+        accountant.check(of_study, caps.study_epsilon, "study", f"study {study[:_SHOWN]}")
+        whole = [*self._book.spends(dataset), spend]
+        accountant.check(whole, caps.lifetime_epsilon, "lifetime", f"the data set {dataset!r}")
+
+
+def _answer(charge: Charge) -> tuple[str, str, str, int, int]:
+    assignment = charge.assignment
+    return (
+        assignment.study,
+        assignment.run,
+        assignment.dataset,
+        charge.round,
+        charge.attempt,
+    )

@@ -1,0 +1,135 @@
+"""Answers that a site has packed and not yet seen acknowledged: asked again, the same bytes.
+
+Under differential privacy a second training is a second spend, and two noisy answers to one order
+tell more than one. An answer lies in ``outbox/`` of the site's folder, whole or absent, before it
+leaves; it stays until a later round is asked for.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from wardround.common.errors import RunError
+from wardround.common.files.durable import flush
+
+OUTBOX_FOLDER = "outbox"
+_SUFFIX = ".answer"
+_UNASKED_SECONDS = 30 * 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerKey:
+    """Which order an answer is to: a study's digest, its run, the round and the attempt."""
+
+    study: str
+    run: str
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAnswer:
+    """A packed answer.
+
+    Attributes:
+        reservation: The number of the ledger's reservation that paid for it.
+    """
+
+    reservation: int
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        """Of the bytes, 64 hexadecimal digits."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+class Outbox:
+    """The packed answers of a site.
+
+    Args:
+        site_folder: The site's folder.
+        durable: Whether an answer waits for the disk; a simulation does without.
+    """
+
+    def __init__(self, site_folder: Path, durable: bool = True) -> None:
+        self._folder = site_folder / OUTBOX_FOLDER
+        self._durable = durable
+
+    def find(self, key: AnswerKey) -> StoredAnswer | None:
+        """Return the answer to an order; None if there is none, or its file is damaged."""
+        try:
+            header, _, content = self._place(key).read_bytes().partition(b"\n")
+            said = json.loads(header)
+            answer = StoredAnswer(int(said["reservation"]), content)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return answer if said == _header(key, answer) else None
+
+    def keep(self, key: AnswerKey, answer: StoredAnswer) -> None:
+        """Keep an answer, whole or not at all; it is safe when this returns.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        place = self._place(key)
+        temporary = place.with_suffix(".part")
+        try:
+            self._folder.mkdir(exist_ok=True, mode=0o700)
+            self._write(temporary, json.dumps(_header(key, answer)).encode(), answer.content)
+            temporary.replace(place)
+            self._flush(self._folder)
+            self._flush(self._folder.parent)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink()
+            msg = (
+                f"cannot keep the answer of round {key.round} ({error.strerror}), so it does not "
+                "leave: make room on the site's disk."
+            )
+            raise RunError(msg) from None
+
+    def drop_before(self, study: str, run: str, number: int) -> None:
+        """Drop the answers of a run's rounds before one, and what nobody asked for in 30 days."""
+        run_name, now = _run_name(study, run), time.time()
+        for path in self._files():
+            name, _, place = path.name.partition("-")
+            if name == run_name and int(place.partition("-")[0]) < number:
+                path.unlink(missing_ok=True)
+        for path in self._folder.glob("*"):
+            with suppress(FileNotFoundError):
+                if now - path.stat().st_mtime > _UNASKED_SECONDS:
+                    path.unlink()
+
+    def _place(self, key: AnswerKey) -> Path:
+        name = f"{_run_name(key.study, key.run)}-{key.round:05d}-{key.attempt:05d}{_SUFFIX}"
+        return self._folder / name
+
+    def _files(self) -> Iterator[Path]:
+        return self._folder.glob(f"*-*-*{_SUFFIX}")
+
+    def _write(self, path: Path, header: bytes, content: bytes) -> None:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(header + b"\n")
+            stream.write(content)
+        self._flush(path)
+
+    def _flush(self, path: Path) -> None:
+        """Wait until the disk has a file, or a folder's entries."""
+        if self._durable:
+            flush(path)
+
+
+def _run_name(study: str, run: str) -> str:
+    """Return what a run's files begin with; no word of a server stands in a file's name."""
+    return hashlib.sha256(f"{study}\x00{run}".encode()).hexdigest()[:32]
+
+
+def _header(key: AnswerKey, answer: StoredAnswer) -> dict[str, object]:
+    return {**asdict(key), "reservation": answer.reservation, "sha256": answer.sha256}

@@ -1,0 +1,1 @@
+"""The site folder: settings, credentials, device, state, and how a site joins a server."""

@@ -1,0 +1,216 @@
+"""Joining a server, and renewing the certificate: the private keys never leave the site folder."""
+
+import hmac
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from wardround.client.site.credentials import (
+    bare_context,
+    load_site_tls,
+    make_client_context,
+    make_tls_key,
+    signing_request,
+)
+from wardround.client.site.folder import open_site
+from wardround.client.site.new_folder import (
+    Skeleton,
+    check_can_join,
+    prepare_skeleton,
+)
+from wardround.client.site.server_client import LinkError, RefusedByServerError, ask, open_link
+from wardround.common.errors import InputError, RunError
+from wardround.common.files.private_files import replace_file, write_new
+from wardround.common.security.enrolment import (
+    CA_PATH,
+    JOIN_PATH,
+    RENEW_PATH,
+    Answer,
+    JoinRequest,
+    Request,
+    sign_as_node,
+)
+from wardround.common.security.join_token import JoinToken, common_name
+from wardround.common.security.tls_key_pair import (
+    finish_pair,
+    is_renewal_due,
+    next_key_path,
+    private_pem,
+    public_pem,
+    read_certificate,
+    renewing_alone,
+)
+
+_ATTEMPTS = 3  # to hear the answer to a request that may have reached the server
+
+
+def join(token: JoinToken, folder: Path, again: bool = False) -> x509.Certificate:
+    """Join the server that a token names, and return the site's certificate.
+
+    The site folder is made where it is missing. Nothing is put into it before the server has
+    answered: what fails leaves it as it was.
+
+    Args:
+        again: Whether a site that joined before joins anew, with new keys for TLS.
+
+    Raises:
+        InputError: The token has expired, or the folder is not this site's or has joined.
+        RunError: The server is not the one that the token is from, was not reached, or refused.
+    """
+    if token.expires < datetime.now(UTC):
+        msg = (
+            f"the invitation expired on {token.expires:%Y-%m-%d %H:%M} UTC: ask the server's "
+            "operator for a new token. (If that time has not come yet, set this machine's clock.)"
+        )
+        raise InputError(msg)
+    check_can_join(folder, token, again)
+    with prepare_skeleton(folder, token) as skeleton:
+        ca = _fetch_ca(token)
+        certificate = _request_certificate(token, ca, skeleton)
+        _install(skeleton, certificate, ca)
+    return certificate
+
+
+def renew(folder: Path) -> x509.Certificate:
+    """Get a new certificate for a new key; the old certificate stays valid until it expires.
+
+    Connections that are open keep the old one, so no round is lost.
+
+    Raises:
+        InputError: The site has not joined, its certificate has expired, or another renewal runs.
+        RunError: The server was not reached, or refused.
+    """
+    tls = load_site_tls(folder)
+    name = open_site(folder).name
+    with renewing_alone(tls.key_path.parent):
+        key = make_tls_key()
+        waiting = next_key_path(tls.key_path)
+        try:
+            replace_file(waiting, private_pem(key))
+            with open_link(tls.address, make_client_context(tls)) as client:
+                request = Request(request=signing_request(key, name))
+                answer = ask(client, RENEW_PATH, Answer, request)
+            certificate = _checked(answer, key, read_certificate(tls.ca_path), name)
+        except (RunError, OSError):
+            waiting.unlink(missing_ok=True)
+            raise
+        finish_pair(tls.key_path, tls.cert_path, certificate.public_bytes(Encoding.PEM))
+        return certificate
+
+
+def renew_if_due(site_folder: Path) -> bool:
+    """Renew the certificate if less than a third of its life is left; True if it was.
+
+    A failure is to be logged and tried again: the old certificate still works.
+
+    Raises:
+        InputError: As :func:`renew`.
+        RunError: As :func:`renew`.
+    """
+    certificate = read_certificate(load_site_tls(site_folder).cert_path)
+    if not is_renewal_due(certificate, datetime.now(UTC)):
+        return False
+    renew(site_folder)
+    return True
+
+
+def _fetch_ca(token: JoinToken) -> x509.Certificate:
+    """Return the consortium's CA certificate, once it is the one whose hash the token holds.
+
+    Nobody is trusted on this connection, so nothing is told: the request has no body, and TLS
+    shows that the site holds the invitation's key without showing the key.
+    """
+    context = bare_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    _present_invitation(context, token)
+    with open_link(token.address, context) as client:
+        answer = ask(client, CA_PATH, Answer)
+    try:
+        ca = x509.load_pem_x509_certificate(answer.certificate.encode())
+        if hmac.compare_digest(ca.fingerprint(hashes.SHA256()), token.ca_sha256):
+            return ca
+    except ValueError:
+        pass
+    msg = (
+        f"what answers at {token.address} is not the server that the invitation is from (its CA "
+        "has another fingerprint). Nothing secret was sent. A proxy that opens TLS does this: ask "
+        "for an exception; otherwise tell the server's operator."
+    )
+    raise RunError(msg)
+
+
+def _request_certificate(
+    token: JoinToken, ca: x509.Certificate, skeleton: Skeleton
+) -> x509.Certificate:
+    """Ask for the site's certificate; an answer that is lost on the way is asked for again."""
+    context = bare_context()
+    context.load_verify_locations(cadata=ca.public_bytes(Encoding.DER))
+    _present_invitation(context, token)
+    asked = _join_request(token, skeleton)
+    for attempt in range(_ATTEMPTS):
+        try:
+            with open_link(token.address, context) as client:
+                answer = ask(client, JOIN_PATH, Answer, asked)
+            return _checked(answer, skeleton.tls_key, ca, token.site)
+        except LinkError as error:
+            if not error.sent or attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError  # pragma: no cover
+
+
+def _join_request(token: JoinToken, skeleton: Skeleton) -> JoinRequest:
+    request = signing_request(skeleton.tls_key, token.site)
+    return JoinRequest(
+        request=request,
+        node_key=public_pem(skeleton.node_key.public_key()).decode(),
+        node_signature=sign_as_node(skeleton.node_key, request),
+    )
+
+
+def _present_invitation(context: ssl.SSLContext, token: JoinToken) -> None:
+    """Let a TLS context show the invitation; its key is on the disk only meanwhile."""
+    with TemporaryDirectory(prefix="wardround-") as folder:
+        path = Path(folder) / "invitation.pem"
+        certificate = token.certificate.public_bytes(Encoding.PEM)
+        write_new(path, private_pem(token.key) + certificate)
+        context.load_cert_chain(path)
+
+
+def _checked(
+    answer: Answer, key: ec.EllipticCurvePrivateKey, ca: x509.Certificate, site: str
+) -> x509.Certificate:
+    """Return the certificate of an answer, if it is the consortium's for this site and key."""
+    try:
+        certificate = x509.load_pem_x509_certificate(answer.certificate.encode())
+        certificate.verify_directly_issued_by(ca)
+        if (common_name(certificate.subject), certificate.public_key()) == (site, key.public_key()):
+            return certificate
+    except (ValueError, TypeError, InvalidSignature):
+        pass
+    msg = (
+        "the server's answer is not a certificate for this site's key: compare "
+        "'wardround --version' on both sides, and tell the server's operator."
+    )
+    raise RefusedByServerError(msg)
+
+
+def _install(skeleton: Skeleton, certificate: x509.Certificate, ca: x509.Certificate) -> None:
+    """Put everything in its place."""
+    try:
+        skeleton.add_certificates(certificate, ca)
+        skeleton.install()
+    except OSError as error:
+        msg = (
+            f"joined, but {skeleton.folder} cannot be written ({error.strerror}), so it is as it "
+            "was. Mend that; then the server's operator runs 'wardround server revoke' for this "
+            "site and gives you a new token."
+        )
+        raise RunError(msg) from None

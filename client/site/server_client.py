@@ -1,0 +1,195 @@
+"""One request of a site to its server, and in words what went wrong with it."""
+
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from wardround.common.errors import RunError
+from wardround.common.security.enrolment import LARGEST_BODY, SENTENCES, Reason, Refused
+
+Content = TypeVar("Content", bound=BaseModel)
+_TIMEOUT_SECONDS = 20.0
+
+
+class LinkError(RunError):
+    """The server was not reached, or not trusted.
+
+    Attributes:
+        sent: Whether a request may have reached the server.
+    """
+
+    def __init__(self, text: str, sent: bool = False) -> None:
+        super().__init__(text)
+        self.sent = sent
+
+
+class RefusedByServerError(RunError):
+    """The server was reached and refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back.
+
+    Attributes:
+        received: When, by this machine's clock.
+        date: The server's clock, as the header Date says; "" if it says nothing.
+        expires: When the server's certificate does; None if that is not known.
+    """
+
+    status: int
+    body: bytes
+    received: datetime
+    date: str
+    expires: datetime | None
+
+    def read(self, wanted: type[Content]) -> Content:
+        """Return the content.
+
+        Raises:
+            RefusedByServerError: The server refused, or the answer cannot be used.
+        """
+        try:
+            if self.status == httpx.codes.OK:
+                return wanted.model_validate_json(self.body)
+            msg = SENTENCES[Reason(Refused.model_validate_json(self.body).refused)]
+        except (ValidationError, ValueError):
+            msg = (
+                f"the server answered {self.status} in a way that is not understood: check that "
+                "the address is a wardround server's and that no proxy answers in its place."
+            )
+        raise RefusedByServerError(msg)
+
+
+@contextmanager
+def open_link(address: str, context: ssl.SSLContext) -> Iterator[httpx.Client]:
+    """Open a connection to a server; it goes through HTTPS_PROXY where that is set."""
+    with httpx.Client(
+        base_url=f"https://{address}",
+        verify=context,
+        timeout=_TIMEOUT_SECONDS,
+        headers={"accept-encoding": "identity"},
+        follow_redirects=False,
+    ) as client:
+        yield client
+
+
+def ask(
+    client: httpx.Client, path: str, wanted: type[Content], body: BaseModel | None = None
+) -> Content:
+    """Send one request and return what the server answers.
+
+    Raises:
+        LinkError: The server was not reached, or is not the one it should be.
+        RefusedByServerError: It refused, or its answer cannot be used.
+    """
+    return exchange(client, path, body).read(wanted)
+
+
+def exchange(client: httpx.Client, path: str, body: BaseModel | None = None) -> Reply:
+    """Send one request and return what comes back.
+
+    Raises:
+        LinkError: As :func:`ask`.
+        RefusedByServerError: The answer is larger than any is.
+    """
+    method = "GET" if body is None else "POST"
+    content = None if body is None else body.model_dump_json().encode()
+    headers: Mapping[str, str] = {} if body is None else {"content-type": "application/json"}
+    received = bytearray()
+    try:
+        with client.stream(method, path, content=content, headers=headers) as response:
+            received_at, expires = datetime.now(UTC), _server_expiry(response)
+            for part in response.iter_raw():
+                received += part
+                if len(received) > LARGEST_BODY:
+                    msg = "the server's answer is larger than any is: is it a wardround server?"
+                    raise RefusedByServerError(msg)
+            date = response.headers.get("date", "")
+            return Reply(response.status_code, bytes(received), received_at, date, expires)
+    except httpx.HTTPError as error:
+        address = f"{client.base_url.host}:{client.base_url.port or 443}"
+        raise explain_failure(error, address) from None
+
+
+def explain_failure(error: httpx.HTTPError, address: str) -> LinkError:
+    """Return what a failed request means, and what to do about it."""
+    cause = _root(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return LinkError(f"{address} is not trusted: {explain_untrusted(cause, address)}")
+    if isinstance(cause, ssl.SSLError):
+        return LinkError(f"{address} ended the TLS connection: {explain_alert(cause)}", sent=True)
+    if isinstance(error, httpx.ProxyError):
+        return LinkError(f"the proxy did not connect to {address}: ask who runs it to allow that.")
+    if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+        return LinkError(
+            f"{address} cannot be reached: run 'wardround site doctor', or ask whether the server "
+            "runs and the firewall lets connections out to that port."
+        )
+    return LinkError(
+        f"the connection to {address} broke off: try again; if it goes on, "
+        "ask the server's operator.",
+        sent=True,
+    )
+
+
+def explain_untrusted(error: ssl.SSLCertVerificationError, address: str) -> str:
+    """Return why a server's certificate is not trusted, and what to do."""
+    host = urlsplit(f"//{address}").hostname
+    return _UNTRUSTED.get(
+        error.verify_code,
+        f"its certificate is not of the consortium's CA, so something else answers in {host}'s "
+        "place: a proxy that opens TLS, or another server. Such a proxy must make an exception.",
+    )
+
+
+_UNTRUSTED = {
+    9: "its certificate is not valid yet: set this machine's clock.",
+    10: (
+        "its certificate has expired: check this machine's clock, or ask the server's operator to "
+        "run 'wardround server renew'."
+    ),
+    62: (
+        "its certificate is for another name: ask the server's operator under which name it is "
+        "reached, and give that in site.toml."
+    ),
+    64: (
+        "its certificate is for another address: ask the server's operator under which name it is "
+        "reached, and give that in site.toml."
+    ),
+}
+
+
+def explain_alert(error: ssl.SSLError) -> str:
+    """Return what a server's TLS refusal means, and what to do."""
+    text = str(error).upper()
+    if "CERTIFICATE_EXPIRED" in text or "CERTIFICATE EXPIRED" in text:
+        return "this certificate has expired: ask the server's operator for a new invitation."
+    if "UNKNOWN_CA" in text or "UNKNOWN CA" in text:
+        return "this certificate is of another consortium: join this server with its own token."
+    if "WRONG_VERSION" in text or "PROTOCOL_VERSION" in text:
+        return "it does not speak TLS 1.2 or newer there: check the address and its port."
+    return "check this machine's clock and ask the server's operator for a new invitation."
+
+
+def _server_expiry(response: httpx.Response) -> datetime | None:
+    connection = response.extensions["network_stream"].get_extra_info("ssl_object")
+    text = (connection.getpeercert() or {}).get("notAfter") if connection is not None else None
+    return None if text is None else datetime.fromtimestamp(ssl.cert_time_to_seconds(text), UTC)
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return the deepest TLS error behind an error, or the error itself."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLError):
+            return seen
+        seen = seen.__cause__ or seen.__context__
+    return error

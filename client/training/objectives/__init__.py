@@ -1,0 +1,1 @@
+"""What a strategy asks for beside the loss: one file a local objective."""

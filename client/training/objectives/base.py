@@ -1,0 +1,79 @@
+"""What a strategy asks of a site's training beside the study's loss."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import Tensor, nn
+
+from wardround.client.data.batch import Batch
+from wardround.client.training.schedule import Span
+from wardround.client.training.time_limit import UNLIMITED, TimeLimit
+from wardround.common.models.sharing import Layout
+from wardround.common.parameters.parameters import Parameters
+from wardround.common.study.plans.strategy import StrategyPlan
+from wardround.common.study.sections import TrainingSection
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Objective(Protocol):
+    """Takes part in each step of one round, and says at its end what is kept and what is sent."""
+
+    def adjust(self, loss: Tensor, batch: Batch) -> Tensor:
+        """Return what is differentiated, from the study's loss on a batch."""
+
+    def correct(self) -> None:
+        """Change the gradients, which are complete and unscaled, before they are clipped."""
+
+    def memory(self) -> Parameters:
+        """Return what the site keeps for its next round, after the last step."""
+
+    def extras(self) -> Parameters:
+        """Return what the update carries beside the model, after the last step."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalStart:
+    """Where a round of local training starts.
+
+    Attributes:
+        network: Holds ``parameters``, on its device.
+        parameters: The whole model that was received, with the site's own part where it has one.
+        extras: What the order carried beside the model.
+        memory: What the site kept from its last round; empty in its first.
+        loss: The study's loss.
+        limit: Until when it has to be over.
+    """
+
+    network: nn.Module
+    parameters: Parameters = field(repr=False)
+    extras: Parameters = field(repr=False)
+    memory: Parameters = field(repr=False)
+    plan: StrategyPlan
+    layout: Layout
+    training: TrainingSection
+    span: Span
+    loss: Loss
+    limit: TimeLimit = UNLIMITED
+
+    def shared_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Yield the trained parameters that all sites share, each once."""
+        shared = set(self.layout.shared)
+        for name, weight in self.network.named_parameters():
+            if name in shared and weight.requires_grad:
+                yield name, weight
+
+
+def under(prefix: str, parameters: Mapping[str, Tensor]) -> Parameters:
+    """Return the entries whose names start with a prefix, without it."""
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in parameters.items()
+        if name.startswith(prefix)
+    }
+
+
+def prefixed(prefix: str, parameters: Mapping[str, Tensor]) -> Parameters:
+    """Return the entries with a prefix before their names."""
+    return {prefix + name: tensor for name, tensor in parameters.items()}

@@ -1,0 +1,1 @@
+"""Files that survive a crash, private files, locks, and TOML that is checked when read."""

@@ -1,0 +1,55 @@
+"""What a Flower message says of itself, without its content.
+
+Written against Flower 1.41;
+``tests/unit/common/flower/supernode/test_parcels.py`` holds the contract.
+"""
+
+from dataclasses import dataclass
+
+from flwr.app import Message
+from flwr.common.serde import message_from_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a message says of itself, without its content.
+
+    Attributes:
+        message: Its metadata, and its error where it carries one.
+        tree: Which objects its content is made of.
+    """
+
+    message: ProtoMessage
+    tree: ObjectTree
+
+    @property
+    def message_id(self) -> str:
+        """The message's id."""
+        return str(self.message.metadata.message_id)
+
+    @property
+    def run_id(self) -> int:
+        """Flower's number of the run; not the run of an order."""
+        return int(self.message.metadata.run_id)
+
+    @property
+    def kind(self) -> str:
+        """What is asked, e.g. "train"."""
+        return str(self.message.metadata.message_type)
+
+    @property
+    def group(self) -> str:
+        """How the server calls the messages that belong together, e.g. "round 3"."""
+        return str(self.message.metadata.group_id)
+
+    @property
+    def object_ids(self) -> list[str]:
+        """The ids of its objects, each once, in the order in which they travel."""
+        return list(dict.fromkeys(tree.object_id for tree in iterate_object_tree(self.tree)))
+
+    def opened(self) -> Message:
+        """Return the message with no content in it, for an answer to refer to."""
+        return message_from_proto(self.message)

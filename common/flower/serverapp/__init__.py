@@ -1,0 +1,1 @@
+"""The end of the link that a study's process holds."""

@@ -1,0 +1,1 @@
+"""Sums that merge over sites, and the metrics computed from them."""

@@ -1,0 +1,102 @@
+"""Metrics as a few numbers: what a site says where the tables behind them would say too much.
+
+Tables of several sites merge into the metric of all patients. Numbers do not: a mean of sites'
+numbers is all that can be made of them.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wardround.common.errors import InputError
+from wardround.common.metrics.summary import MetricSums, MetricValue, summarise
+from wardround.common.study.registry import METRICS
+from wardround.common.study.study import Study
+
+if TYPE_CHECKING:
+    from flwr.app import MetricRecord
+
+EXAMINATIONS = "examinations"  # a key beside the metrics' names
+
+
+@dataclass(frozen=True, slots=True)
+class SiteValues:
+    """One site's metrics over all classes.
+
+    Attributes:
+        examinations: How many are behind them, as the site rounds it: the weight of the site.
+        values: By a key of METRICS; a metric whose cells are too small is absent.
+    """
+
+    examinations: int
+    values: Mapping[str, float]
+
+
+def metrics_of_task(study: Study) -> tuple[str, ...]:
+    """Return the metrics that a study measures."""
+    return tuple(name for name, entry in METRICS.items() if study.study.task in entry.tasks)
+
+
+def values_of(part: MetricSums | SiteValues, study: Study) -> tuple[MetricValue, ...]:
+    """Return what a site sent as metrics: each class's too, where it sent tables."""
+    if isinstance(part, MetricSums):
+        return summarise(part, study)
+    return tuple(
+        MetricValue(name, "", value, part.examinations) for name, value in part.values.items()
+    )
+
+
+def mean_of_sites(parts: list[MetricSums | SiteValues], study: Study) -> tuple[MetricValue, ...]:
+    """Return each metric over all classes as the mean of the sites' values.
+
+    A site weighs as many examinations as it says; one that does not say a metric has no part in it.
+    This is not the metric of all patients together: an AUROC, say, compares no two sites' patients.
+    """
+    said = [(part.examinations, values_of(part, study)) for part in parts]
+    found = []
+    for name in metrics_of_task(study):
+        pairs = [
+            (weight, value.value)
+            for weight, values in said
+            for value in values
+            if value.metric == name and not value.class_name and not math.isnan(value.value)
+        ]
+        total = sum(weight for weight, _ in pairs)
+        if total:
+            mean = sum(weight * value for weight, value in pairs) / total
+            found.append(MetricValue(name, "", mean, total))
+    return tuple(found)
+
+
+def values_to_record(values: SiteValues) -> "MetricRecord":
+    """Return the values as the part of a message that carries them."""
+    from flwr.app import MetricRecord
+
+    return MetricRecord({EXAMINATIONS: values.examinations, **values.values})
+
+
+def values_from_record(record: "MetricRecord", study: Study) -> SiteValues:
+    """Return the values that :func:`values_to_record` wrote.
+
+    Raises:
+        InputError: They are not numbers that a site running this study could have measured.
+    """
+    known = metrics_of_task(study)
+    numbers: dict[str, float] = {}
+    for name, value in record.items():
+        if name not in (EXAMINATIONS, *known) or not isinstance(value, (int, float)):
+            raise InputError(_UNREADABLE)
+        if not math.isfinite(value):
+            raise InputError(_UNREADABLE)
+        numbers[name] = value
+    examinations = numbers.pop(EXAMINATIONS, -1)
+    if examinations < 0 or examinations != int(examinations):
+        raise InputError(_UNREADABLE)
+    return SiteValues(int(examinations), {name: float(v) for name, v in numbers.items()})
+
+
+_UNREADABLE = (
+    "the site's metrics are not numbers of this study: "
+    "run the same version of wardround and the same study on both sides."
+)

@@ -1,0 +1,1 @@
+"""Networks by name, and which of their numbers are trained, shared or personal."""

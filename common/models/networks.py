@@ -1,0 +1,301 @@
+"""A network from a study: by name, from an allow-list, with the same weights for the same seed.
+
+MONAI's networks are imported when one is chosen. There is no narrower door: ``monai/__init__.py``
+loads every submodule whichever is asked for (2-4 s and 220 MB, at any import path).
+"""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from math import prod
+
+import torch
+from torch import nn
+
+from wardround.common.errors import StudyError, known_names
+from wardround.common.models.lora import add_adapters
+from wardround.common.models.sharing import head_names
+from wardround.common.models.small_networks import (
+    MLP,
+    FirstOutput,
+    Layers,
+    SmallCNN,
+    WithCovariates,
+    replace_normalisation,
+)
+from wardround.common.study.registry import NETWORKS
+from wardround.common.study.study import Study
+
+_SMALL_IMAGE = 64  # up to this size a residual network keeps its full resolution at the start
+_FEWEST_PATCHES = 7
+_LARGEST_PATCH = 16
+
+
+def build_network(study: Study, seed: int) -> nn.Module:
+    """Return the study's network on the CPU, in training mode.
+
+    It takes images ``(B, planes, *spatial)``, covariates ``(B, F)``, or both in this order, and
+    returns logits ``(B, K)``, or ``(B, K, *spatial)`` for a segmentation. The global random state
+    is left as it was.
+
+    Raises:
+        StudyError: The network is unknown, needs a package that is not installed, or cannot take
+            the study's images.
+    """
+    name = study.model.network
+    if name not in NETWORKS:
+        raise StudyError(known_names("network", name, NETWORKS))
+    _require(NETWORKS[name].extra, name)
+    with torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would reset the generators of all GPUs too.
+        torch.default_generator.manual_seed(seed)
+        network = BUILDERS[name](study)
+        chosen = study.model.normalisation
+        if chosen != "default" and name not in _OWN:
+            replace_normalisation(network, chosen, study.data.dimensions)
+        if study.data.kind == "image" and study.data.covariates:
+            network = WithCovariates(network, study.data.covariate_width, study.class_count)
+        # Last, so that the frozen base is the network that the seed makes without adapters.
+        if study.model.adapter_rank is not None:
+            rank, scale = study.model.adapter_rank, study.model.adapter_scale
+            add_adapters(network, rank, scale, head_names(network))
+    return network
+
+
+def _small_cnn(study: Study) -> nn.Module:
+    return SmallCNN(study.data.planes, study.class_count, _size(study), _layers(study, (16, 32)))
+
+
+def _mlp(study: Study) -> nn.Module:
+    if study.data.kind == "table":
+        values = study.data.covariate_width
+    else:
+        values = study.data.planes * prod(_size(study))
+    return MLP(values, study.class_count, _layers(study, (64, 32)))
+
+
+def _unet(study: Study) -> nn.Module:
+    """Residual U-Net (Ronneberger 2015; Kerfoot 2018)."""
+    from monai.networks.nets import UNet
+
+    widths = study.model.features or (16, 32, 64, 128)
+    network: nn.Module = UNet(
+        study.data.dimensions,
+        study.data.planes,
+        study.class_count,
+        channels=widths,
+        strides=(2,) * (len(widths) - 1),
+        num_res_units=2,
+        dropout=study.model.dropout,
+        **_activation(study),
+    )
+    return network
+
+
+def _basic_unet(study: Study) -> nn.Module:
+    """U-Net with five levels of two convolutions (Ronneberger 2015; Falk 2019)."""
+    from monai.networks.nets import BasicUNet
+
+    network: nn.Module = BasicUNet(
+        study.data.dimensions,
+        study.data.planes,
+        study.class_count,
+        features=study.model.features or (32, 32, 64, 128, 256, 32),
+        dropout=study.model.dropout,
+        **_activation(study),
+    )
+    return network
+
+
+def _attention_unet(study: Study) -> nn.Module:
+    """Attention U-Net (Oktay 2018)."""
+    from monai.networks.nets import AttentionUnet
+
+    widths = study.model.features or (16, 32, 64, 128)
+    network: nn.Module = AttentionUnet(
+        study.data.dimensions,
+        study.data.planes,
+        study.class_count,
+        channels=widths,
+        strides=(2,) * (len(widths) - 1),
+        dropout=study.model.dropout,
+    )
+    return network
+
+
+def _segresnet(study: Study) -> nn.Module:
+    """SegResNet without the autoencoder branch (Myronenko 2018)."""
+    from monai.networks.nets import SegResNet
+
+    network: nn.Module = SegResNet(
+        study.data.dimensions,
+        in_channels=study.data.planes,
+        out_channels=study.class_count,
+        dropout_prob=study.model.dropout or None,
+        **_activation(study),
+    )
+    return network
+
+
+def _dynunet(study: Study) -> nn.Module:
+    """The U-Net of nnU-Net (Isensee 2021), without deep supervision."""
+    from monai.networks.nets import DynUNet
+
+    widths = study.model.features or (32, 64, 128, 256)
+    strides = (1,) + (2,) * (len(widths) - 1)
+    network: nn.Module = DynUNet(
+        study.data.dimensions,
+        study.data.planes,
+        study.class_count,
+        kernel_size=(3,) * len(widths),
+        strides=strides,
+        upsample_kernel_size=strides[1:],
+        filters=widths,
+        dropout=study.model.dropout or None,
+        **_activation(study, key="act_name"),
+    )
+    return network
+
+
+def _swin_unetr(study: Study) -> nn.Module:
+    """Swin UNETR (Hatamizadeh 2022)."""
+    from monai.networks.nets import SwinUNETR
+
+    network: nn.Module = SwinUNETR(
+        in_channels=study.data.planes,
+        out_channels=study.class_count,
+        spatial_dims=study.data.dimensions,
+        drop_rate=study.model.dropout,
+    )
+    return network
+
+
+def _densenet121(study: Study) -> nn.Module:
+    """DenseNet-121 (Huang 2017)."""
+    from monai.networks.nets import DenseNet121
+
+    network: nn.Module = DenseNet121(
+        study.data.dimensions,
+        study.data.planes,
+        study.class_count,
+        dropout_prob=study.model.dropout,
+        **_activation(study),
+    )
+    return network
+
+
+def _resnet(study: Study, blocks: str) -> nn.Module:
+    """ResNet (He 2016); small images get the 3x3 stem that the paper uses for CIFAR."""
+    from monai.networks import nets
+
+    small = max(_size(study)) <= _SMALL_IMAGE
+    network: nn.Module = getattr(nets, blocks)(
+        spatial_dims=study.data.dimensions,
+        n_input_channels=study.data.planes,
+        num_classes=study.class_count,
+        conv1_t_size=3 if small else 7,
+        conv1_t_stride=1 if small else 2,
+        no_max_pool=small,
+        bias_downsample=False,  # a normalisation follows, which takes any bias away again
+        **_activation(study),
+    )
+    return network
+
+
+def _efficientnet(study: Study) -> nn.Module:
+    """EfficientNet-B0 (Tan and Le 2019)."""
+    from monai.networks.nets import EfficientNetBN
+
+    network: nn.Module = EfficientNetBN(
+        "efficientnet-b0",
+        pretrained=False,
+        spatial_dims=study.data.dimensions,
+        in_channels=study.data.planes,
+        num_classes=study.class_count,
+    )
+    return network
+
+
+def _vit(study: Study) -> nn.Module:
+    """Vision transformer (Dosovitskiy 2021) in the size DeiT-Tiny (Touvron 2021)."""
+    from monai.networks.nets import ViT
+
+    size = _size(study)
+    return FirstOutput(
+        ViT(
+            study.data.planes,
+            img_size=size,
+            patch_size=tuple(_patch(length) for length in size),
+            hidden_size=192,
+            mlp_dim=768,
+            num_layers=12,
+            num_heads=3,
+            classification=True,
+            num_classes=study.class_count,
+            dropout_rate=study.model.dropout,
+            spatial_dims=study.data.dimensions,
+            post_activation="none",  # the default squeezes the logits into (-1, 1)
+            qkv_bias=True,
+        )
+    )
+
+
+BUILDERS: dict[str, Callable[[Study], nn.Module]] = {
+    "small-cnn": _small_cnn,
+    "mlp": _mlp,
+    "unet": _unet,
+    "basic-unet": _basic_unet,
+    "attention-unet": _attention_unet,
+    "segresnet": _segresnet,
+    "dynunet": _dynunet,
+    "swin-unetr": _swin_unetr,
+    "densenet121": _densenet121,
+    "resnet18": lambda study: _resnet(study, "resnet18"),
+    "resnet50": lambda study: _resnet(study, "resnet50"),
+    "efficientnet-b0": _efficientnet,
+    "vit": _vit,
+}
+_OWN = ("small-cnn", "mlp")  # they place their normalisations themselves
+
+
+def _require(extra: str | None, network: str) -> None:
+    if extra == "transformers" and find_spec("einops") is None:
+        msg = (
+            f"model.network = {network!r} needs the package einops: "
+            "run pip install 'wardround[transformers]'."
+        )
+        raise StudyError(msg)
+
+
+def _size(study: Study) -> tuple[int, ...]:
+    if study.input_size is None:
+        msg = f"data.size is missing: {study.model.network} needs images of one size."
+        raise StudyError(msg)
+    return study.input_size
+
+
+def _patch(length: int) -> int:
+    """Return the largest patch that divides a side into enough pieces."""
+    largest = min(_LARGEST_PATCH, length // _FEWEST_PATCHES)
+    fitting = [patch for patch in range(2, largest + 1) if length % patch == 0]
+    if not fitting:
+        msg = (
+            f"data.size has a side of {length}, which vit cannot cut into equal patches: "
+            "use a multiple of 16, or 28."
+        )
+        raise StudyError(msg)
+    return fitting[-1]
+
+
+def _activation(study: Study, key: str = "act") -> dict[str, str]:
+    chosen = study.model.activation
+    return {} if chosen == "default" else {key: chosen}
+
+
+def _layers(study: Study, widths: tuple[int, ...]) -> Layers:
+    model = study.model
+    return Layers(
+        widths if model.features is None else model.features,
+        "none" if model.normalisation == "default" else model.normalisation,
+        model.activation,
+        model.dropout,
+    )

@@ -1,0 +1,65 @@
+"""Pretrained weights beneath adapters: a file that every site holds, which a study names by hash.
+
+It is looked for where its hash says, so that no site and no study has to give a path.
+"""
+
+import hashlib
+from collections.abc import Collection
+from pathlib import Path
+
+from torch import nn
+
+from wardround.common.errors import ModelError
+from wardround.common.files.cache_folder import cache_folder
+from wardround.common.models.lora import frozen_names
+from wardround.common.parameters.parameters import check_schema, load_model, schema
+
+_WRAPPERS = ("image_network.", "network.")  # our names' parts around MONAI's, outermost first
+_SHOWN = 12
+
+
+def weights_path(sha256: str) -> Path:
+    """Return where the file with this hash belongs."""
+    return cache_folder() / "weights" / f"{sha256}.safetensors"
+
+
+def load_base(network: nn.Module, sha256: str) -> None:
+    """Set the frozen weights of an adapted network to those of the file with this hash.
+
+    The file has MONAI's names or those of a model of ours without adapters; its head is not used.
+
+    Args:
+        sha256: Of the file, 64 hexadecimal digits.
+
+    Raises:
+        ModelError: The file is absent, is another one, or does not fit the network.
+    """
+    path = weights_path(sha256)
+    try:
+        with path.open("rb") as stream:
+            found = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        msg = (
+            f"the study's pretrained weights {sha256[:_SHOWN]} are not on this machine: "
+            f"put the file at {path}."
+        )
+        raise ModelError(msg) from None
+    if found != sha256:
+        msg = f"{path} has the SHA-256 {found[:_SHOWN]}..., which its name denies: copy it again."
+        raise ModelError(msg)
+    saved, frozen = load_model(path).parameters, frozenset(frozen_names(network))
+    weights = {n: w for n, w in network.named_parameters() if n in frozen}
+    # A file may leave constants out, e.g. Swin's table of relative positions: only weights count.
+    given = {n: saved[_known(n, saved)] for n in weights if _known(n, saved) in saved}
+    check_schema(given, schema(weights))
+    for name, weight in weights.items():
+        weight.data.copy_(given[name])
+
+
+def _known(name: str, saved: Collection[str]) -> str:
+    """Return a parameter's name in a file: our own, or MONAI's within."""
+    for wrapper in _WRAPPERS:
+        if name in saved:
+            break
+        name = name.removeprefix(wrapper)
+    return name

@@ -1,0 +1,1 @@
+"""Named tensors: their schema, arithmetic, files and compression."""

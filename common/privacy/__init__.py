@@ -1,0 +1,1 @@
+"""Accounting, secure randomness and the Gaussian mechanism."""

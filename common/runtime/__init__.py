@@ -1,0 +1,1 @@
+"""Seeds and memory of a process."""

@@ -1,0 +1,134 @@
+"""Reading an audit log, and finding out whether it is as it was written."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from wardround.common.errors import RunError
+from wardround.common.security.audit_log import EMPTY, LOG_FILE, PURPOSE, Event, Head, canonical
+
+_RECEIPT = "receipt.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the log: what happened, and when by the site's clock."""
+
+    number: int
+    time: str
+    event: Event
+    hash: str
+
+
+class _ChangedError(Exception):
+    """A line is not what was written."""
+
+
+def read_log(folder: Path) -> Iterator[Entry]:
+    """Yield the entries of a log as they stand, unverified; an absent log has none.
+
+    Raises:
+        RunError: A line is not an entry.
+    """
+    path = folder / LOG_FILE
+    if not path.exists():
+        return
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            content = json.loads(line)
+            said = {field.name: content[field.name] for field in fields(Event)}
+            yield Entry(content["number"], content["time"], Event(**said), content["hash"])
+        except (ValueError, KeyError, TypeError):
+            raise RunError(_broken(path, number, "is not an entry")) from None
+
+
+def verify_log(folder: Path, key: Ed25519PublicKey, countersigned: Head = EMPTY) -> Head:
+    """Check every entry, the chain and the signatures, and return the head.
+
+    Args:
+        countersigned: A head that somebody else kept: the log must hold it, and may have grown.
+            What was cut off after it cannot be found.
+
+    Raises:
+        RunError: Says the first line that is wrong, and how.
+    """
+    path = folder / LOG_FILE
+    *lines, torn = (path.read_bytes() if path.exists() else b"").split(b"\n")
+    head, held = EMPTY, countersigned == EMPTY
+    for number, line in enumerate(lines, start=1):
+        try:
+            head = _follow(line, head, key)
+        except _ChangedError as error:
+            raise RunError(_broken(path, number, str(error))) from None
+        held = held or head == countersigned
+    if torn:
+        raise RunError(_broken(path, len(lines) + 1, "is cut off"))
+    if not held:
+        msg = (
+            f"{path} has {head.entries} entries and not the one that was countersigned as number "
+            f"{countersigned.entries}: entries were removed or written anew; restore a copy of it."
+        )
+        raise RunError(msg)
+    return head
+
+
+def keep_receipt(folder: Path, countersigned: Head) -> None:
+    """Keep a head that the server has countersigned beside the log."""
+    temporary = folder / f"{_RECEIPT}.part"
+    temporary.write_bytes(canonical({"entries": countersigned.entries, "hash": countersigned.hash}))
+    temporary.replace(folder / _RECEIPT)
+
+
+def read_receipt(folder: Path) -> Head:
+    """Return the head of :func:`keep_receipt`, that of an empty log if there is none.
+
+    Raises:
+        RunError: The receipt is damaged.
+    """
+    path = folder / _RECEIPT
+    if not path.exists():
+        return EMPTY
+    try:
+        content = json.loads(path.read_bytes())
+        return Head(int(content["entries"]), str(content["hash"]))
+    except (ValueError, KeyError, TypeError):
+        msg = f"{path} cannot be read: ask the server for the head it countersigned last."
+        raise RunError(msg) from None
+
+
+def _follow(line: bytes, before: Head, key: Ed25519PublicKey) -> Head:
+    """Return the head after a line.
+
+    Raises:
+        _ChangedError: The line is not what was written after that head.
+    """
+    try:
+        content = json.loads(line)
+        if canonical(content) != line:
+            _change("is not written as an entry is")
+        stated, signature = str(content.pop("hash")), str(content.pop("signature"))
+        if (content["number"], content["previous"]) != (before.entries + 1, before.hash):
+            _change("does not follow the one before it")
+        if hashlib.sha256(canonical(content)).hexdigest() != stated:
+            _change("was changed")
+        if bytes.fromhex(signature).hex() != signature:
+            _change("is not written as an entry is")
+        key.verify(bytes.fromhex(signature), PURPOSE + stated.encode())
+    except InvalidSignature:
+        _change("is not signed by this site's key")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        _change("is not an entry")
+    return Head(before.entries + 1, stated)
+
+
+def _change(fact: str) -> None:
+    raise _ChangedError(fact) from None
+
+
+def _broken(path: Path, number: int, fact: str) -> str:
+    return f"line {number} of {path} {fact}: the log was damaged or changed; restore a copy of it."

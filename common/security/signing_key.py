@@ -1,0 +1,91 @@
+"""A site's Ed25519 key: made at first use, readable by its owner alone."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+
+from wardround.common.errors import InputError
+from wardround.common.files.private_files import write_new
+
+KEY_FILE, PUBLIC_FILE = "site.key", "site.pub"
+
+
+def open_key(folder: Path, durable: bool = True) -> Ed25519PrivateKey:
+    """Return the key in a folder; where there is none, one is made, with its public half beside it.
+
+    Args:
+        durable: Whether a new key waits until the disk has it.
+
+    Raises:
+        InputError: The key cannot be read or written, is damaged, or others may read it.
+    """
+    path = folder / KEY_FILE
+    try:
+        if not path.exists():
+            _make_key(folder, durable)
+        _check_private(path)
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except ValueError:
+        key = None
+    except OSError as error:
+        msg = f"cannot use the site's key {path} ({error.strerror}): check the folder's owner."
+        raise InputError(msg) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        msg = f"{path} is not an Ed25519 key: restore it from a backup."
+        raise InputError(msg)
+    return key
+
+
+def open_public_key(path: Path) -> Ed25519PublicKey:
+    """Read a public key, e.g. the one beside a site's key.
+
+    Raises:
+        InputError: There is none, or it is damaged.
+    """
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except ValueError:
+        key = None
+    except OSError as error:
+        msg = (
+            f"cannot read the public key {path} ({error.strerror}): give the site's {PUBLIC_FILE}."
+        )
+        raise InputError(msg) from None
+    if not isinstance(key, Ed25519PublicKey):
+        msg = f"{path} is not an Ed25519 public key: give the site's {PUBLIC_FILE}."
+        raise InputError(msg)
+    return key
+
+
+def _make_key(folder: Path, durable: bool) -> None:
+    key = Ed25519PrivateKey.generate()
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f"{KEY_FILE}.{os.getpid()}.part"
+    try:
+        write_new(temporary, private, durable=durable)
+        # A link, unlike a rename, fails where another process has made the key meanwhile.
+        os.link(temporary, folder / KEY_FILE)
+        (folder / PUBLIC_FILE).write_bytes(public)
+    except FileExistsError:
+        pass
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _check_private(path: Path) -> None:
+    if os.name == "posix" and path.stat().st_mode & 0o077:
+        msg = f"others may read the site's key {path}: chmod 600 it, or remove it to make another."
+        raise InputError(msg)

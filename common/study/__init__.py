@@ -1,0 +1,1 @@
+"""The study file: everything that server and sites agree on."""

@@ -1,0 +1,1 @@
+"""A study in plain language, for the person who approves it."""

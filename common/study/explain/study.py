@@ -1,0 +1,187 @@
+"""What a hospital would be agreeing to, in plain language."""
+
+from collections.abc import Iterator
+
+from wardround.common.study.explain.patient_privacy import (
+    limits_words,
+    promise_words,
+    withheld_words,
+)
+from wardround.common.study.explain.site_privacy import site_limits_words, site_promise_words
+from wardround.common.study.plans.patient_privacy import plan_privacy
+from wardround.common.study.plans.site_privacy import plan_site_privacy
+from wardround.common.study.plans.strategy import SHARING, describe_combination, plan_of
+from wardround.common.study.registry import METRICS
+from wardround.common.study.study import Study
+
+
+def explain_study(study: Study) -> str:
+    """Return a page of text: purpose, data read, work done, what leaves, what does not."""
+    parts = [
+        f"{study.name}: {study.study.description or 'no description given'}",
+        f"Digest {study.digest}",
+        "",
+        "Your hospital would be asked",
+        *_listed(_asked(study)),
+        "",
+        *_promised(study),
+        "Before the first round this leaves the hospital",
+        *_listed(_said_before(study)),
+        "",
+        f"In each of {study.federation.rounds} rounds this leaves the hospital",
+        *_listed(_leaving(study)),
+        "",
+        "These never leave",
+        *_listed(_staying(study)),
+        "",
+        "What is not promised",
+        *_listed(_not_promised(study)),
+        "",
+    ]
+    return "\n".join(parts)
+
+
+def _listed(sentences: Iterator[str]) -> list[str]:
+    return [f"  - {sentence}" for sentence in sentences]
+
+
+def _promised(study: Study) -> list[str]:
+    if study.privacy.mode == "site":
+        words = site_promise_words(plan_site_privacy(study))
+        return ["What is promised to each hospital", *_listed(words), ""]
+    if study.privacy.mode != "patient":
+        return []
+    words = promise_words(plan_privacy(study))
+    return ["What is promised to each training patient", *_listed(words), ""]
+
+
+def _asked(study: Study) -> Iterator[str]:
+    data = study.data
+    if data.kind == "table":
+        columns = ", ".join(covariate.name for covariate in data.covariates)
+        yield f"to read these columns of its manifest: {columns};"
+    else:
+        channels = ", ".join(data.channels)
+        yield f"to read {data.dimensions}D images ({channels}) that its manifest lists;"
+        if data.covariates:
+            columns = ", ".join(covariate.name for covariate in data.covariates)
+            yield f"to read these clinical values beside them: {columns};"
+    what = "one of" if not data.multi_label else "any of"
+    verb = "classify each as" if study.study.task == "classification" else "mark every voxel as"
+    yield f"to train {_network(study)} that can {verb} {what}: {_classes(study)};"
+    if study.model.weights_sha256 is not None:
+        yield f"to hold the pretrained weights with the SHA-256 {study.model.weights_sha256};"
+    yield _effort(study)
+    yield (
+        f"to set {_percent(study.evaluation.validation_fraction)} of its patients aside for "
+        f"validation and {_percent(study.evaluation.test_fraction)} for testing, where its "
+        "manifest does not say who is which."
+    )
+
+
+def _effort(study: Study) -> str:
+    training = study.training
+    if study.privacy.mode == "patient":
+        plan = plan_privacy(study)
+        drawn = f"with probability {plan.sampling_rate:g}"
+        return f"to spend {plan.steps} steps a round, each patient taking part in a step {drawn};"
+    effort = (
+        f"{training.local_steps} steps"
+        if training.local_steps
+        else f"{training.local_epochs or 1} pass(es) over its training patients"
+    )
+    return f"to spend {effort} a round, in batches of {training.batch_size};"
+
+
+def _said_before(study: Study) -> Iterator[str]:
+    yield "its name, its version of wardround and the digest of this study;"
+    if study.model.adapter_rank is not None:
+        yield "a check sum of the frozen numbers of the network;"
+    if study.privacy.mode == "patient":
+        yield "nothing about its training patients, not even how many there are."
+        return
+    yield "how many training examinations it holds;"
+    yield "which classes no patient of it has, and which rows of its manifest cannot be read."
+
+
+def _leaving(study: Study) -> Iterator[str]:
+    plan, private = plan_of(study), study.privacy.mode == "patient"
+    trained = "private steps on" if private else "training on"
+    yield f"{SHARING[plan.share]}, after {trained} its patients;"
+    if plan.objective == "control-variates":
+        yield "its mean gradient over the round, one number a number of the network;"
+    if plan.combination == "fair-mean":
+        yield "the mean loss of the received network on its training patients;"
+    yield from _private_measurements(study) if private else _measurements(study)
+    alike = " (each hospital says that it has one)" if private else ""
+    if study.privacy.mode == "site":
+        alike = " (each counting the same, shortened and with noise)"
+    yield (
+        f"The server combines the hospitals' networks by this: {describe_combination(plan)}{alike}."
+    )
+
+
+def _measurements(study: Study) -> Iterator[str]:
+    yield "how many training examinations it holds, and how many steps it made;"
+    yield f"sums over its validation patients, from which these follow: {_metrics(study)};"
+    yield "the same sums over its test patients, once, for the models that are kept;"
+    yield "its mean training loss and the seconds it took."
+
+
+def _private_measurements(study: Study) -> Iterator[str]:
+    yield "that it made its steps, and about how long it took."
+    yield (
+        "After the last round, as far as the hospital's policy lets it: what its validation and "
+        f"test patients say of the kept network, from which these follow: {_metrics(study)}."
+    )
+
+
+def _staying(study: Study) -> Iterator[str]:
+    yield "images, masks and labels of single patients;"
+    yield "names, identifiers, file names and the manifest;"
+    if study.privacy.mode == "patient":
+        yield from withheld_words()
+    plan = plan_of(study)
+    if plan.personal:
+        yield f"the network's numbers whose names match {', '.join(plan.personal)};"
+    if study.model.adapter_rank is not None and plan.share != "all":
+        origin = "seed makes" if study.model.weights_sha256 is None else "weight file holds"
+        yield f"the network's frozen numbers, which the study's {origin};"
+    if plan.objective in ("personal-twin", "mixture", "fine-tune"):
+        yield "the hospital's own personal network;"
+    yield "predictions for single patients."
+
+
+def _not_promised(study: Study) -> Iterator[str]:
+    if study.privacy.mode == "none":
+        yield (
+            "This study asks for no differential privacy: whoever sees the hospital's network "
+            "after a round may be able to infer something about its patients."
+        )
+    if study.privacy.mode == "patient":
+        yield from limits_words()
+    if study.privacy.mode == "site":
+        yield from site_limits_words()
+    yield "The digest covers all of the above, but not how a simulation was set up."
+
+
+def _metrics(study: Study) -> str:
+    task = study.study.task
+    return ", ".join(m.title for m in METRICS.values() if task in m.tasks and not m.surface)
+
+
+def _network(study: Study) -> str:
+    network, rank = study.model.network, study.model.adapter_rank
+    if rank is None:
+        return f"a {network} network"
+    return (
+        f"adapters (LoRA, rank {rank}) and the last layer of an otherwise frozen {network} network"
+    )
+
+
+def _classes(study: Study) -> str:
+    return ", ".join(study.data.classes)
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction * 100:g} %"

@@ -1,0 +1,1 @@
+"""What follows from a study alone: the strategy's four choices, the privacy plans."""

@@ -1,0 +1,177 @@
+"""What patient-level privacy does in every step of a study, and what it costs: one frozen object.
+
+The plan follows from the study alone. What a site holds has no part in it, so that neither the
+noise nor the number of steps tells how many patients a site has.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from wardround.common.errors import StudyError
+from wardround.common.privacy.accounting import Spend, epsilon_of, noise_for
+from wardround.common.study.sections import PrivacySection
+
+if TYPE_CHECKING:
+    from wardround.common.study.study import Study
+
+DEFAULT_EPSILON = 8.0  # where a study gives neither epsilon nor a noise multiplier
+USUAL_EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+USUAL_PATIENTS = (100, 300, 1000, 3000, 10_000)
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyPlan:
+    """Sampling, clipping, noise and accounting of patient-level DP-SGD (Abadi et al. 2016).
+
+    In each step every patient takes part with probability ``sampling_rate``. A patient's gradient,
+    over at most ``examples_per_patient`` of its examples, is clipped to ``clip_norm``; to the sum
+    over the patients comes noise of ``noise_multiplier * clip_norm`` a coordinate, and the result
+    is divided by ``expected_patients``.
+
+    Attributes:
+        sampling_rate: In (0, 1].
+        expected_patients: Patients of a step, as the study expects them.
+        clip_norm: Largest norm of what a patient adds to a step.
+        noise_multiplier: Standard deviation of the noise over ``clip_norm``.
+        steps: Steps a round.
+        rounds: Rounds of the study.
+        delta: In (0, 1).
+        examples_per_patient: Most examples of a patient in a step.
+    """
+
+    sampling_rate: float
+    expected_patients: int
+    clip_norm: float
+    noise_multiplier: float
+    steps: int
+    rounds: int
+    delta: float
+    examples_per_patient: int
+
+    def spend(self, rounds: int = 1) -> Spend:
+        """Return what so many rounds spend."""
+        return Spend(self.sampling_rate, self.noise_multiplier, self.steps * rounds)
+
+    @property
+    def planned(self) -> Spend:
+        """What all rounds of the study spend."""
+        return self.spend(self.rounds)
+
+    @property
+    def epsilon(self) -> float:
+        """Epsilon of all rounds, at the plan's delta."""
+        return epsilon_of([self.planned], self.delta)
+
+    @property
+    def noise_deviation(self) -> float:
+        """Standard deviation of the noise on each number of a step's mean gradient."""
+        return self.noise_multiplier * self.clip_norm / self.expected_patients
+
+    def relative_noise(self, patients: int, parameters: int) -> float:
+        """Return the noise of a step over the largest signal of a site: ``sigma sqrt(d) / (q n)``.
+
+        The noise has the norm ``sigma C sqrt(d)``. The clipped gradients of the ``q n`` patients
+        that a step expects have at most the norm ``q n C``, reached when all agree. Over T steps in
+        one direction the ratio falls with ``sqrt(T)``, over K equal sites with ``sqrt(K)``.
+
+        Args:
+            patients: Training patients of the site, n.
+            parameters: Trained numbers of the network, d.
+        """
+        expected = self.sampling_rate * patients
+        return self.noise_multiplier * math.sqrt(parameters) / expected
+
+
+@dataclass(frozen=True, slots=True)
+class TradeOff:
+    """What one epsilon costs a study.
+
+    Attributes:
+        epsilon: Of all rounds.
+        noise_multiplier: With which they cost it.
+        relative_noise: :meth:`PrivacyPlan.relative_noise` of a step, a number for each size of
+            site that was asked for.
+    """
+
+    epsilon: float
+    noise_multiplier: float
+    relative_noise: tuple[float, ...]
+
+
+def trade_offs(
+    plan: PrivacyPlan,
+    parameters: int,
+    patients: Sequence[int] = USUAL_PATIENTS,
+    epsilons: Sequence[float] = USUAL_EPSILONS,
+) -> tuple[TradeOff, ...]:
+    """Return what other budgets would cost the same study, with the plan's own among them.
+
+    Args:
+        parameters: Trained numbers of the network.
+        patients: Training patients of a site, each its own column.
+        epsilons: In any order; one within 1 % of the plan's own gives way to it.
+    """
+    others = [e for e in epsilons if abs(e - plan.epsilon) > 0.01 * plan.epsilon]
+    steps = plan.planned.steps
+    plans = [plan] + [
+        replace(plan, noise_multiplier=noise_for(e, plan.delta, plan.sampling_rate, steps))
+        for e in others
+    ]
+    rows = (
+        TradeOff(
+            one.epsilon,
+            one.noise_multiplier,
+            tuple(one.relative_noise(count, parameters) for count in patients),
+        )
+        for one in plans
+    )
+    return tuple(sorted(rows, key=lambda row: row.epsilon))
+
+
+def plan_privacy(study: "Study") -> PrivacyPlan:
+    """Return the plan of a study whose ``privacy.mode`` is "patient".
+
+    Solving for the noise takes seconds the first time in a process and nothing after.
+
+    Raises:
+        StudyError: The study promises its patients nothing.
+        InputError: The promise cannot be kept, or dp-accounting is not installed.
+    """
+    privacy = study.privacy
+    if privacy.mode != "patient":
+        msg = (
+            f"privacy.mode = {privacy.mode!r} has no plan for patients: "
+            "set privacy.mode = 'patient'."
+        )
+        raise StudyError(msg)
+    steps, rounds = steps_of(study), study.federation.rounds
+    noise = privacy.noise_multiplier
+    if noise is None:
+        epsilon = DEFAULT_EPSILON if privacy.epsilon is None else privacy.epsilon
+        noise = noise_for(epsilon, privacy.delta, privacy.sampling_rate, steps * rounds)
+    return PrivacyPlan(
+        sampling_rate=privacy.sampling_rate,
+        expected_patients=privacy.expected_patients or study.training.batch_size,
+        clip_norm=privacy.clip_norm,
+        noise_multiplier=noise,
+        steps=steps,
+        rounds=rounds,
+        delta=privacy.delta,
+        examples_per_patient=privacy.examples_per_patient,
+    )
+
+
+def steps_of(study: "Study") -> int:
+    """Return the private steps of a round: those of the study, or epochs of ``1 / q`` steps."""
+    training = study.training
+    if training.local_steps is not None:
+        return training.local_steps
+    return (training.local_epochs or 1) * max(1, round(1 / study.privacy.sampling_rate))
+
+
+def without_privacy(study: "Study") -> "Study":
+    """Return the study without its privacy: what a comparison beside it follows."""
+    defaults = PrivacySection().model_dump()
+    return study.with_changes({f"privacy.{key}": value for key, value in defaults.items()})

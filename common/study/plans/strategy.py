@@ -1,0 +1,219 @@
+"""A strategy is four choices; a preset is a row that fills them in; a study may override each.
+
+What is shared, how a site trains, how updates combine, and what the server does with the result.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from wardround.common.study.sections import FederationSection, StrategyOptions
+
+if TYPE_CHECKING:
+    from wardround.common.study.study import Study
+
+FLOWER = "flower:"  # before the name of a stock strategy of flwr.serverapp.strategy
+
+SHARING: dict[str, str] = {
+    "all": "every number of the network",
+    "all-but-normalisation": "all but the normalisations, which stay at each site",
+    "all-but-head": "all but the last layer, which stays at each site",
+    "adapters": "the network's adapters and its last layer",
+}
+
+OBJECTIVES: dict[str, str] = {
+    "plain": "the study's loss",
+    "proximal": "the loss, and a pull towards the received model",
+    "control-variates": "the loss, with each step corrected for how the site differs",
+    "dynamic": "the loss, with a regularisation that cancels the site's own drift",
+    "contrastive": "the loss, and features drawn to those of the received model",
+    "head-then-body": "the loss, on the last layer first and on the rest after",
+    "personal-twin": "the loss; beside it a personal model, pulled towards the shared one",
+    "mixture": "the loss; beside it a personal model, mixed with the shared one",
+    "fine-tune": "the loss; before the final test the site trains on for itself",
+}
+
+MEANS = ("weighted-mean", "mean")
+
+COMBINATIONS: dict[str, str] = {
+    "weighted-mean": "the mean of the sites' models, weighted by their training examinations",
+    "mean": "the mean of the sites' models, each counting the same",
+    "normalised-mean": "the mean of the sites' changes, each divided by the steps behind it",
+    "fair-mean": "a mean in which a site counts the more, the worse the model does there",
+    "in-turn": "no mean: the model visits the sites in turn",
+    "coordinate-median": "the median of the sites' models, number by number",
+    "trimmed-mean": "the mean of the sites' models, number by number, without the extremes",
+    "krum": "the one site's model that is nearest to the others'",
+    "multi-krum": "the mean of those sites' models that are nearest to the others'",
+    "bulyan": "a trimmed mean of those sites' models that are nearest to the others'",
+    "geometric-median": "the model with the least distance to all sites' models",
+    "centred-clipping": "the mean of the sites' changes, each clipped around their centre",
+    "norm-bounded-mean": "the mean of the sites' changes, each of bounded length",
+    "nnm-trimmed-mean": "a trimmed mean, after each model is averaged with its neighbours",
+}
+
+ROBUST = (
+    "coordinate-median",
+    "trimmed-mean",
+    "krum",
+    "multi-krum",
+    "bulyan",
+    "geometric-median",
+    "centred-clipping",
+    "norm-bounded-mean",
+    "nnm-trimmed-mean",
+)
+
+# The server's steps, each with its learning rate where the study gives none.
+SERVER_STEPS: dict[str, float] = {
+    "replace": 1.0,
+    "sgd": 1.0,
+    "momentum": 1.0,
+    "adam": 0.01,
+    "yogi": 0.01,
+    "adagrad": 0.01,
+    "dynamic": 1.0,
+}
+
+# What leaves a site with numbers of its own.
+_KEEPING = ("all-but-normalisation", "all-but-head")
+# Objectives whose sites evaluate a model that no other site has.
+_TWINS = ("personal-twin", "mixture")
+# Objectives for which a site remembers something from round to round.
+_REMEMBERING = ("control-variates", "dynamic", "contrastive", *_TWINS)
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A published strategy as four choices.
+
+    Attributes:
+        paper: Where it is described.
+    """
+
+    paper: str
+    share: str = "all"
+    objective: str = "plain"
+    combination: str = "weighted-mean"
+    server_step: str = "replace"
+
+
+PRESETS: dict[str, Preset] = {
+    "fedavg": Preset("McMahan et al. 2017, algorithm 1"),
+    "fedprox": Preset("Li et al. 2020 (MLSys), equation 2", objective="proximal"),
+    "fedavgm": Preset("Hsu et al. 2019, section 4.3", server_step="momentum"),
+    "fedadam": Preset("Reddi et al. 2021, algorithm 2", server_step="adam"),
+    "fedyogi": Preset("Reddi et al. 2021, algorithm 2", server_step="yogi"),
+    "fedadagrad": Preset("Reddi et al. 2021, algorithm 2", server_step="adagrad"),
+    "fednova": Preset("Wang et al. 2020, equation 9", combination="normalised-mean"),
+    "scaffold": Preset(
+        "Karimireddy et al. 2020, algorithm 1, option II", objective="control-variates"
+    ),
+    "feddyn": Preset("Acar et al. 2021, algorithm 1", objective="dynamic", server_step="dynamic"),
+    "moon": Preset("Li et al. 2021 (CVPR), equation 5", objective="contrastive"),
+    "fedbn": Preset("Li et al. 2021 (ICLR), algorithm 1", share="all-but-normalisation"),
+    "fedper": Preset("Arivazhagan et al. 2019, algorithms 1 and 2", share="all-but-head"),
+    "fedrep": Preset(
+        "Collins et al. 2021, algorithm 1", share="all-but-head", objective="head-then-body"
+    ),
+    "ditto": Preset("Li et al. 2021 (ICML), algorithm 1", objective="personal-twin"),
+    "apfl": Preset("Deng et al. 2020, algorithm 1", objective="mixture"),
+    "qfedavg": Preset("Li et al. 2020 (ICLR), algorithm 2", combination="fair-mean"),
+    "cyclic": Preset("Chang et al. 2018, cyclical weight transfer", combination="in-turn"),
+    "fedavg-finetune": Preset("Wang et al. 2019, section 3", objective="fine-tune"),
+    "coordinate-median": Preset("Yin et al. 2018, option I", combination="coordinate-median"),
+    "trimmed-mean": Preset("Yin et al. 2018, option II", combination="trimmed-mean"),
+    "krum": Preset("Blanchard et al. 2017, section 4", combination="krum"),
+    "multi-krum": Preset("Blanchard et al. 2017, section 4", combination="multi-krum"),
+    "bulyan": Preset("El Mhamdi et al. 2018, algorithm 2", combination="bulyan"),
+    "geometric-median": Preset("Pillutla et al. 2022, algorithm 2", combination="geometric-median"),
+    "centred-clipping": Preset("Karimireddy et al. 2021", combination="centred-clipping"),
+    "norm-bounded-mean": Preset("Sun et al. 2019, section 4", combination="norm-bounded-mean"),
+    "nnm-trimmed-mean": Preset("Allouah et al. 2023", combination="nnm-trimmed-mean"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StrategyPlan:
+    """The four choices of a study, and their numbers.
+
+    Attributes:
+        share: A key of SHARING.
+        personal: Patterns of further parameters that stay at the site.
+        objective: A key of OBJECTIVES.
+        combination: A key of COMBINATIONS, or ``flower:`` and the name of a stock strategy.
+        server_step: A key of SERVER_STEPS.
+    """
+
+    share: str
+    personal: tuple[str, ...]
+    objective: str
+    combination: str
+    server_step: str
+    options: StrategyOptions
+
+    @property
+    def personalised(self) -> bool:
+        """Whether each site ends with a model of its own."""
+        own = self.share in _KEEPING or bool(self.personal)
+        return own or self.objective in (*_TWINS, "fine-tune")
+
+    @property
+    def remembering(self) -> bool:
+        """Whether a site keeps something from round to round."""
+        own = self.share in _KEEPING or bool(self.personal)
+        return own or self.objective in _REMEMBERING
+
+    @property
+    def server_learning_rate(self) -> float:
+        """The study's, or else the server step's own."""
+        chosen = self.options.server_learning_rate
+        return SERVER_STEPS[self.server_step] if chosen is None else chosen
+
+
+def plan_of(study: "Study") -> StrategyPlan:
+    """Return the four choices of a checked study."""
+    return plan_from(study.federation, adapted=study.model.adapter_rank is not None)
+
+
+def plan_from(federation: FederationSection, adapted: bool = False) -> StrategyPlan:
+    """Return the four choices of a section: its strategy's row, with what it overrides.
+
+    Args:
+        adapted: Whether the network has adapters: a strategy that shares all then shares only them
+            and the last layer, unless the study itself says "all".
+
+    Raises:
+        KeyError: The strategy is unknown.
+    """
+    name = federation.strategy
+    row = Preset("", combination=name) if name.startswith(FLOWER) else PRESETS[name]
+    share = "adapters" if adapted and row.share == "all" else row.share
+    return StrategyPlan(
+        share=federation.share or share,
+        personal=federation.personal,
+        objective=federation.objective or row.objective,
+        combination=federation.combination or row.combination,
+        server_step=federation.server_step or row.server_step,
+        options=federation.options,
+    )
+
+
+def describe_combination(plan: StrategyPlan) -> str:
+    """Return in words how the server combines, for a hospital to read."""
+    if plan.combination.startswith(FLOWER):
+        return f"Flower's strategy {plan.combination.removeprefix(FLOWER)}"
+    return COMBINATIONS[plan.combination]
+
+
+def plain(study: "Study") -> "Study":
+    """Return the study without its strategy: what a site that trains alone follows."""
+    changes: dict[str, object] = {
+        "federation.strategy": "fedavg",
+        "federation.share": None,
+        "federation.personal": (),
+        "federation.objective": None,
+        "federation.combination": None,
+        "federation.server_step": None,
+        "federation.options": {},
+    }
+    return study.with_changes(changes)

@@ -1,0 +1,51 @@
+"""Which networks train under patient-level privacy, and how their clipped gradients are computed.
+
+Free of heavy imports: the study rules read it. Every entry is held against one backward pass a
+patient by ``tests/unit/client/privacy/gradients/test_clipped_sum.py``.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateNetwork:
+    """How a network trains under patient-level privacy.
+
+    Attributes:
+        normalisations: Choices of ``model.normalisation`` that keep a patient's gradient free of
+            the other patients of the batch. "default" is among them where the network's own is.
+        method: A name of ``client.privacy.gradients.METHODS``: the fastest exact one, measured.
+        note: What a person should know; empty where there is nothing.
+        volume_method: The method for volumes, if another one is faster there.
+    """
+
+    normalisations: tuple[str, ...]
+    method: str
+    note: str = ""
+    volume_method: str | None = None
+
+    def method_for(self, dimensions: int) -> str:
+        """Return the method for images of 2 or 3 dimensions, or a table (0)."""
+        return self.volume_method or self.method if dimensions == 3 else self.method
+
+
+_OWN_IS_SAFE = ("default", "group", "instance")
+_OWN_IS_BATCH = ("group", "instance")
+_BATCH_NOTE = "its own normalisation is over the batch, so another must be chosen"
+_WHOLE_NOTE = "a whole gradient for every patient of a micro-batch is in memory at once"
+
+PRIVATE_NETWORKS: dict[str, PrivateNetwork] = {
+    "small-cnn": PrivateNetwork(("default", "group", "instance", "none"), "ghost"),
+    "mlp": PrivateNetwork(("default", "layer", "none"), "ghost"),
+    "unet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
+    "basic-unet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
+    "attention-unet": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
+    "segresnet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
+    "dynunet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
+    "densenet121": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
+    "resnet18": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
+    "resnet50": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
+    "efficientnet-b0": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
+    "vit": PrivateNetwork(("default",), "vmap", _WHOLE_NOTE, "loop"),
+    "swin-unetr": PrivateNetwork(_OWN_IS_SAFE, "vmap", _WHOLE_NOTE, "loop"),
+}

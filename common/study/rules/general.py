@@ -1,0 +1,217 @@
+"""Rules between the keys of a study, checked when it is read and not in the middle of a run."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from wardround.common.errors import known_names
+from wardround.common.study.registry import LOSSES, METRICS, NETWORKS, NetworkEntry
+from wardround.common.study.rules.patient_privacy import privacy_rules
+from wardround.common.study.rules.strategy import strategy_rules
+
+if TYPE_CHECKING:
+    from wardround.common.study.study import Study
+
+
+def broken_rules(study: "Study") -> list[str]:
+    """Return a sentence (fact, value, remedy) for every rule that the study breaks."""
+    return [sentence for rule in _RULES for sentence in rule(study)]
+
+
+def _known_choices(study: "Study") -> Iterator[str]:
+    if study.model.network not in NETWORKS:
+        yield known_names("network", study.model.network, NETWORKS)
+    metric = study.evaluation.metric
+    if metric is not None and metric not in METRICS:
+        yield known_names("metric", metric, METRICS)
+
+
+def _task_fits(study: "Study") -> Iterator[str]:
+    task = study.study.task
+    network = NETWORKS.get(study.model.network)
+    if network is not None and task not in network.tasks:
+        fitting = [name for name, entry in NETWORKS.items() if task in entry.tasks]
+        yield (
+            f"model.network = {study.model.network!r} does not do {task}: "
+            f"choose one of {', '.join(fitting)}."
+        )
+    loss = study.training.loss
+    if loss is not None and task not in LOSSES[loss]:
+        fitting = [name for name, tasks in LOSSES.items() if task in tasks]
+        yield f"training.loss = {loss!r} is not for {task}: choose one of {', '.join(fitting)}."
+    metric = METRICS.get(study.evaluation.metric or "")
+    if metric is not None and (task not in metric.tasks or metric.surface):
+        fitting = [n for n, m in METRICS.items() if task in m.tasks and not m.surface]
+        yield (
+            f"evaluation.metric = {study.evaluation.metric!r} cannot steer {task}: "
+            f"choose one of {', '.join(fitting)}."
+        )
+
+
+def _network_fits(study: "Study") -> Iterator[str]:
+    entry = NETWORKS.get(study.model.network)
+    if entry is None:
+        return
+    dimensions = 0 if study.data.kind == "table" else study.data.dimensions
+    if dimensions not in entry.dimensions:
+        what = "a table" if dimensions == 0 else f"{dimensions}D images"
+        yield f"model.network = {study.model.network!r} does not take {what}: choose another."
+    chosen = study.model.normalisation
+    if chosen != "default" and chosen not in entry.normalisations:
+        options = ", ".join(("default", *entry.normalisations))
+        yield (
+            f"model.normalisation = {chosen!r} is not available for {study.model.network}: "
+            f"choose one of {options}."
+        )
+    fixed = {
+        "activation": study.model.activation != "default" and not entry.activations,
+        "dropout": study.model.dropout > 0 and not entry.dropout,
+        "features": study.model.features is not None and not entry.features,
+    }
+    for key, is_set in fixed.items():
+        if is_set:
+            yield f"model.{key} cannot be chosen for {study.model.network}: remove it."
+
+
+def _widths_fit(study: "Study") -> Iterator[str]:
+    entry, features = NETWORKS.get(study.model.network), study.model.features
+    if entry is None or features is None or not entry.features:
+        return
+    fewest, most = entry.widths
+    if not fewest <= len(features) <= most:
+        count = str(fewest) if fewest == most else f"{fewest} to {most}"
+        yield (f"model.features lists {len(features)} widths: {study.model.network} takes {count}.")
+
+
+def _adapters_fit(study: "Study") -> Iterator[str]:
+    model, entry = study.model, NETWORKS.get(study.model.network)
+    if model.adapter_rank is None:
+        if model.adapter_scale != 1:
+            yield "model.adapter_scale has no effect without model.adapter_rank: set both."
+        if model.weights_sha256 is not None:
+            yield "model.weights_sha256 is for what lies beneath adapters: set model.adapter_rank."
+        return
+    if entry is not None and not entry.adapters:
+        fitting = ", ".join(name for name, entry in NETWORKS.items() if entry.adapters)
+        yield (
+            f"model.adapter_rank = {model.adapter_rank} is for transformers ({fitting}), not for "
+            f"{model.network}: remove it."
+        )
+    if model.normalisation == "batch":
+        yield (
+            "model.normalisation = 'batch' does not fit model.adapter_rank, whose frozen network "
+            "must not gather running means: use 'instance' or 'group'."
+        )
+
+
+def _size_fits_network(study: "Study", entry: NetworkEntry, seen: tuple[int, ...]) -> Iterator[str]:
+    key = "training.patch_size" if study.training.patch_size else "data.size"
+    divisor = entry.divisor_for(study.model.features)
+    minimum = entry.minimum_for(study.model.features)
+    if any(size % divisor or size < minimum for size in seen):
+        multiple = f" and a multiple of {divisor}" if divisor > 1 else ""
+        yield (
+            f"{key} = {list(seen)} does not fit {study.model.network}: "
+            f"each must be at least {minimum}{multiple}."
+        )
+
+
+def _sizes_fit(study: "Study") -> Iterator[str]:
+    data, entry = study.data, NETWORKS.get(study.model.network)
+    if data.kind == "table":
+        return
+    sizes = {
+        "data.size": data.size,
+        "data.spacing": data.spacing,
+        "training.patch_size": study.training.patch_size,
+    }
+    for key, value in sizes.items():
+        if value is not None and len(value) != data.dimensions:
+            yield (
+                f"{key} has {len(value)} numbers for {data.dimensions}D images: "
+                f"give {data.dimensions}."
+            )
+    seen = study.training.patch_size or data.size
+    if entry and seen:
+        yield from _size_fits_network(study, entry, seen)
+    if seen is None and study.study.task == "classification":
+        yield "data.size is missing: give the size, in pixels, that every image is brought to."
+    if study.training.patch_size and study.study.task == "classification":
+        yield "training.patch_size is for segmentation: remove it, or set data.size."
+
+
+def _classes_fit(study: "Study") -> Iterator[str]:
+    data, task = study.data, study.study.task
+    if len(set(data.classes)) != len(data.classes):
+        yield f"data.classes = {list(data.classes)} names a class twice: use each name once."
+    if len(data.classes) < 2 and not data.multi_label:
+        yield f"data.classes has {len(data.classes)} class: give at least 2."
+    if data.multi_label and task == "segmentation":
+        yield "data.multi_label is for classification: remove it."
+    if data.multi_label and study.training.loss not in (None, "bce", "focal", "mse"):
+        yield f"training.loss = {study.training.loss!r} does not fit data.multi_label: use bce."
+    if data.multi_label and study.training.sampling == "balanced":
+        yield "training.sampling = 'balanced' needs one class a patient: use 'shuffle'."
+    weights = study.training.class_weights
+    if isinstance(weights, tuple) and len(weights) != len(data.classes):
+        yield (
+            f"training.class_weights has {len(weights)} numbers for {len(data.classes)} classes: "
+            "give one a class."
+        )
+    if weights != "none" and study.training.loss in ("dice", "generalised-dice", "mse"):
+        yield f"training.class_weights has no effect on {study.training.loss}: remove it."
+
+
+def _table_fits(study: "Study") -> Iterator[str]:
+    data = study.data
+    if data.kind == "table":
+        if not data.covariates:
+            yield "data.covariates is empty: a table study needs at least one column."
+        if study.study.task != "classification":
+            yield "data.kind = 'table' can only be classified: set study.task = 'classification'."
+        if data.augmentation != "none" or data.intensity != "none":
+            yield "data.augmentation and data.intensity are for images: remove them."
+
+
+def _images_fit(study: "Study") -> Iterator[str]:
+    data = study.data
+    if data.kind == "table":
+        return
+    if not data.channels:
+        yield "data.channels is empty: name at least one image column."
+    if len(set(data.channels)) != len(data.channels):
+        yield f"data.channels = {list(data.channels)} names a channel twice: use each name once."
+    if data.window is not None and data.intensity != "ct":
+        yield f"data.window is for data.intensity = 'ct', not {data.intensity!r}: remove it."
+    if data.colour and data.dimensions == 3:
+        yield "data.colour = true is for 2D images: remove it."
+    if data.orientation and data.dimensions == 2:
+        yield "data.orientation is for 3D images: remove it."
+
+
+def _budget_fits(study: "Study") -> Iterator[str]:
+    training, evaluation = study.training, study.evaluation
+    if training.local_epochs and training.local_steps:
+        yield "training.local_epochs and training.local_steps are both set: keep one."
+    if training.momentum and training.optimiser != "sgd":
+        yield f"training.momentum is for sgd, not {training.optimiser}: remove it."
+    if evaluation.validation_fraction + evaluation.test_fraction >= 1:
+        yield (
+            "evaluation.validation_fraction + evaluation.test_fraction leave no training patients: "
+            "make their sum less than 1."
+        )
+
+
+_RULES: tuple[Callable[["Study"], Iterator[str]], ...] = (
+    _known_choices,
+    _task_fits,
+    _network_fits,
+    _widths_fit,
+    _adapters_fit,
+    _sizes_fit,
+    _classes_fit,
+    _table_fits,
+    _images_fit,
+    _budget_fits,
+    strategy_rules,
+    privacy_rules,
+)

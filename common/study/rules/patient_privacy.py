@@ -1,0 +1,204 @@
+"""What a study may ask for beside ``[privacy]``; whatever would read a patient past the noise not.
+
+After the noise everything is allowed: what is computed from a noised gradient, and from nothing
+else of the patients, costs no more privacy (post-processing: Dwork and Roth 2014, proposition 2.1).
+That is why momentum, compression with its residual, robust combinations and parts that stay at the
+site are not refused here.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from wardround.common.errors import InputError
+from wardround.common.study.plans.patient_privacy import plan_privacy
+from wardround.common.study.plans.strategy import plan_from
+from wardround.common.study.private_networks import PRIVATE_NETWORKS
+from wardround.common.study.registry import NETWORKS
+from wardround.common.study.rules.site_privacy import site_privacy_rules
+from wardround.common.study.sections import PrivacySection
+
+if TYPE_CHECKING:
+    from wardround.common.study.study import Study
+
+LARGEST_DELTA = 1e-2
+
+# Modes that read a key of [privacy]; "mode" itself is read by all.
+_READERS: dict[str, tuple[str, ...]] = {
+    "epsilon": ("patient",),
+    "delta": ("patient", "site"),
+    "noise_multiplier": ("patient", "site"),
+    "clip_norm": ("patient", "site"),
+    "sampling_rate": ("patient",),
+    "expected_patients": ("patient",),
+    "examples_per_patient": ("patient",),
+    "augmentation_copies": ("patient",),
+    "microbatch": ("patient",),
+    "adaptive_clipping": ("site",),
+    "clip_quantile": ("site",),
+    "count_noise": ("site",),
+}
+
+# How these objectives read patients outside the noised step. The others correct a noised gradient
+# by what was noised before it (client/training/corrections.py), or rest a part of it.
+_READING_OBJECTIVES: dict[str, str] = {
+    "contrastive": "compares features of a batch in its loss",
+    "personal-twin": "trains a second model on patients without noise",
+    "mixture": "trains a second model on patients without noise",
+    "fine-tune": "trains on patients without noise before the last test",
+}
+
+
+def privacy_rules(study: "Study") -> Iterator[str]:
+    """Yield a sentence (fact, value, remedy) for every rule of privacy that the study breaks.
+
+    The noise is solved for last, where nothing else is wrong: it takes seconds.
+    """
+    yield from _keys_are_read(study.privacy)
+    if study.privacy.mode == "site":
+        yield from site_privacy_rules(study)
+    if study.privacy.mode != "patient":
+        return
+    broken = [sentence for rule in _RULES for sentence in rule(study)]
+    yield from broken or _promise_can_be_kept(study)
+
+
+def _keys_are_read(privacy: PrivacySection) -> Iterator[str]:
+    # A study that has travelled names every key, also those left as they are.
+    for key, readers in _READERS.items():
+        value, default = getattr(privacy, key), PrivacySection.model_fields[key].default
+        if value != default and privacy.mode not in readers:
+            modes = " or ".join(repr(mode) for mode in readers)
+            yield (
+                f"privacy.{key} = {value} has no effect with privacy.mode = {privacy.mode!r}: "
+                f"set the mode to {modes}, or remove it."
+            )
+
+
+def _network_is_private(study: "Study") -> Iterator[str]:
+    name, chosen = study.model.network, study.model.normalisation
+    entry = PRIVATE_NETWORKS.get(name)
+    if name not in NETWORKS:
+        return  # said elsewhere
+    if entry is None:
+        yield (
+            f"model.network = {name!r} has no verified gradient of a single patient, which "
+            f"privacy.mode = 'patient' needs: choose one of {', '.join(PRIVATE_NETWORKS)}."
+        )
+    elif chosen not in entry.normalisations:
+        allowed = ", ".join(repr(choice) for choice in entry.normalisations)
+        yield (
+            f"model.normalisation = {chosen!r} mixes the patients of a batch in {name}, so that "
+            f"none has a gradient of its own to clip: choose one of {allowed}."
+        )
+
+
+def _training_is_private(study: "Study") -> Iterator[str]:
+    training = study.training
+    if training.class_weights == "balanced":
+        yield (
+            "training.class_weights = 'balanced' counts a site's patients without noise: give a "
+            "number a class, from published figures, or remove it."
+        )
+    if training.sampling == "balanced":
+        yield (
+            "training.sampling = 'balanced' draws patients by their class, and privacy.mode = "
+            "'patient' draws each with the same probability: remove it."
+        )
+    if training.gradient_clip is not None:
+        yield (
+            f"training.gradient_clip = {training.gradient_clip:g} would clip a gradient that is "
+            "noised already: remove it; privacy.clip_norm is what clips a patient."
+        )
+    if training.precision != "float32":
+        yield (
+            f"training.precision = {training.precision!r} rounds the norm by which a patient is "
+            "clipped: set it to 'float32'."
+        )
+    if study.data.covariate_scaling == "site":
+        yield (
+            "data.covariate_scaling = 'site' reads mean and deviation of a site's patients without "
+            "noise: set it to 'study' and give each covariate its mean and scale."
+        )
+
+
+def _strategy_is_private(study: "Study") -> Iterator[str]:
+    try:
+        plan = plan_from(study.federation, adapted=study.model.adapter_rank is not None)
+    except KeyError:
+        return  # an unknown strategy, said elsewhere
+    how = _READING_OBJECTIVES.get(plan.objective)
+    if how is not None:
+        yield (
+            f"the objective {plan.objective!r} {how}, which privacy.mode = 'patient' does not "
+            "cover: choose another strategy, e.g. fedavg, fedprox, scaffold or fedrep."
+        )
+    if plan.combination == "fair-mean":
+        yield (
+            "federation.combination = 'fair-mean' needs each site's loss on its training patients, "
+            "which would leave without noise: choose 'weighted-mean' or 'mean'."
+        )
+
+
+def _nothing_is_chosen_by_patients(study: "Study") -> Iterator[str]:
+    patience = study.federation.patience_rounds
+    if patience is not None:
+        yield (
+            f"federation.patience_rounds = {patience} needs a measurement every round, which "
+            "privacy.mode = 'patient' does not let out: remove it; the last model is kept."
+        )
+
+
+def _examples_fit(study: "Study") -> Iterator[str]:
+    privacy, training = study.privacy, study.training
+    if study.data.kind == "image" and study.input_size is None:
+        yield (
+            "the images may differ in size, so whether a step can be made would depend on who is "
+            "drawn: set data.size or training.patch_size."
+        )
+    if training.patch_size and training.patches_per_image > privacy.examples_per_patient:
+        yield (
+            f"training.patches_per_image = {training.patches_per_image} is more than a patient may "
+            f"give to a step: raise privacy.examples_per_patient = {privacy.examples_per_patient}."
+        )
+    same = study.data.augmentation == "none" and not training.patch_size
+    if privacy.augmentation_copies > 1 and same:
+        yield (
+            f"privacy.augmentation_copies = {privacy.augmentation_copies} would repeat the same "
+            "image: set data.augmentation, or remove it."
+        )
+
+
+def _promise_says_something(study: "Study") -> Iterator[str]:
+    privacy = study.privacy
+    if privacy.delta >= LARGEST_DELTA:
+        yield (
+            f"privacy.delta = {privacy.delta:g} allows one patient in {round(1 / privacy.delta)} "
+            "to be told outright: set it below 1 / (10 x patients of the smallest site), e.g. 1e-5."
+        )
+    if privacy.epsilon is not None and privacy.noise_multiplier is not None:
+        yield (
+            f"privacy.epsilon = {privacy.epsilon:g} and privacy.noise_multiplier = "
+            f"{privacy.noise_multiplier:g} are both set, and each follows from the other: keep one."
+        )
+
+
+def _promise_can_be_kept(study: "Study") -> Iterator[str]:
+    try:
+        plan = plan_privacy(study)
+        if plan.epsilon == float("inf"):
+            yield (
+                f"privacy.noise_multiplier = {plan.noise_multiplier:g} promises nothing after "
+                f"{plan.planned.steps} steps: raise it, or give privacy.epsilon instead."
+            )
+    except InputError as error:
+        yield f"the promise of [privacy] cannot be planned: {error}"
+
+
+_RULES: tuple[Callable[["Study"], Iterator[str]], ...] = (
+    _network_is_private,
+    _training_is_private,
+    _strategy_is_private,
+    _nothing_is_chosen_by_patients,
+    _examples_fit,
+    _promise_says_something,
+)

@@ -1,0 +1,206 @@
+"""Which choices of a strategy fit together, and to which study; each refusal says why."""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from wardround.common.errors import known_names
+from wardround.common.study.plans.strategy import (
+    COMBINATIONS,
+    FLOWER,
+    MEANS,
+    OBJECTIVES,
+    PRESETS,
+    ROBUST,
+    SERVER_STEPS,
+    SHARING,
+    StrategyPlan,
+    plan_of,
+)
+
+if TYPE_CHECKING:
+    from wardround.common.study.study import Study
+
+# Who reads an option; a name with "flower:" stands for all that begin with it.
+_READERS: dict[str, tuple[str, ...]] = {
+    "proximal_weight": ("proximal",),
+    "dynamic_weight": ("dynamic",),
+    "contrastive_weight": ("contrastive",),
+    "contrastive_temperature": ("contrastive",),
+    "head_fraction": ("head-then-body",),
+    "twin_weight": ("personal-twin",),
+    "mixture": ("mixture",),
+    "finetune_steps": ("fine-tune",),
+    "fairness": ("fair-mean",),
+    "assumed_hostile": (*ROBUST, "flower:Krum", "flower:MultiKrum", "flower:Bulyan"),
+    "weight_cap": ROBUST,
+    "norm_bound": ("norm-bounded-mean", "centred-clipping"),
+    "trim_fraction": ("flower:FedTrimmedAvg",),
+    "server_learning_rate": ("sgd", "momentum", "adam", "yogi", "adagrad", "flower:"),
+    "server_momentum": ("momentum", "flower:FedAvgM"),
+    "server_betas": ("adam", "yogi", "flower:FedAdam", "flower:FedYogi"),
+    "server_epsilon": ("adam", "yogi", "adagrad", "flower:Fed"),
+}
+# Networks whose default normalisation has no numbers of its own.
+_BARE = ("small-cnn", "mlp", "unet")
+
+
+def strategy_rules(study: "Study") -> Iterator[str]:
+    """Yield a sentence (fact, reason, remedy) for every rule that the strategy breaks."""
+    unknown = list(_unknown(study))
+    yield from unknown
+    if unknown:
+        return
+    plan = plan_of(study)
+    for rule in _RULES:
+        yield from rule(study, plan)
+
+
+def _unknown(study: "Study") -> Iterator[str]:
+    chosen = study.federation
+    if chosen.strategy.startswith(FLOWER):
+        yield from _unknown_stock(chosen.strategy)
+    elif chosen.strategy not in PRESETS:
+        yield known_names("strategy", chosen.strategy, PRESETS)
+    if chosen.share is not None and chosen.share not in SHARING:
+        yield known_names("federation.share", chosen.share, SHARING)
+    if chosen.objective is not None and chosen.objective not in OBJECTIVES:
+        yield known_names("federation.objective", chosen.objective, OBJECTIVES)
+    if chosen.combination is not None and chosen.combination.startswith(FLOWER):
+        yield from _unknown_stock(chosen.combination)
+    elif chosen.combination is not None and chosen.combination not in COMBINATIONS:
+        yield known_names("federation.combination", chosen.combination, COMBINATIONS)
+    if chosen.server_step is not None and chosen.server_step not in SERVER_STEPS:
+        yield known_names("federation.server_step", chosen.server_step, SERVER_STEPS)
+
+
+def _unknown_stock(name: str) -> Iterator[str]:
+    from wardround.common.study.plans.flower_strategies import stock_names
+
+    known = [FLOWER + stock for stock in stock_names()]
+    if name not in known:
+        yield known_names("strategy", name, known)
+
+
+def _options_are_read(study: "Study", plan: StrategyPlan) -> Iterator[str]:
+    choices = (plan.objective, plan.combination, plan.server_step)
+    for option in sorted(plan.options.model_fields_set):
+        readers, value = _READERS.get(option), getattr(plan.options, option)
+        # A study that has travelled names every option, also those left as they are.
+        if readers is None or value in (None, type(plan.options).model_fields[option].default):
+            continue
+        if not any(_reads(reader, choice) for reader in readers for choice in choices):
+            yield (
+                f"federation.options.{option} has no effect on this strategy "
+                f"(it is for {', '.join(readers)}): remove it."
+            )
+
+
+def _reads(reader: str, choice: str) -> bool:
+    return choice.startswith(reader) if reader.startswith(FLOWER) else choice == reader
+
+
+def _sharing_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
+    model = study.model
+    bare = model.normalisation == "none" or (
+        model.normalisation == "default" and model.network in _BARE
+    )
+    if plan.share == "all-but-normalisation" and bare:
+        yield (
+            f"federation.share = {plan.share!r} keeps nothing at a site, since the "
+            f"normalisation of {model.network} has no numbers here: set model.normalisation."
+        )
+    if plan.share == "all-but-head" and _only_a_head(study):
+        yield (
+            f"federation.share = {plan.share!r} leaves nothing to share, since this network is "
+            "one layer: list hidden layers in model.features."
+        )
+    adapted = model.adapter_rank is not None
+    if plan.share == "adapters" and not adapted:
+        yield "federation.share = 'adapters' needs adapters: set model.adapter_rank."
+    if plan.share == "all-but-normalisation" and adapted:
+        yield (
+            f"federation.share = {plan.share!r} keeps nothing at a site, since model.adapter_rank "
+            "freezes the normalisations: choose another strategy, or remove adapter_rank."
+        )
+
+
+def _objective_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
+    training = study.training
+    if plan.objective == "control-variates" and training.optimiser != "sgd":
+        yield (
+            f"training.optimiser = {training.optimiser!r} does not fit control variates, which "
+            "read a mean gradient off the distance walked (Karimireddy et al. 2020, option II), "
+            "and only sgd walks along gradients: set training.optimiser = 'sgd'."
+        )
+    if plan.combination == "fair-mean" and training.optimiser != "sgd":
+        yield (
+            f"training.optimiser = {training.optimiser!r} does not fit 'fair-mean', which weighs "
+            "each change by 1 / learning rate (Li et al. 2020, algorithm 2), and only sgd's "
+            "changes are that long: set training.optimiser = 'sgd'."
+        )
+    if plan.objective == "contrastive":
+        if study.study.task != "classification":
+            yield (
+                "the contrastive objective compares one feature vector an image (Li et al. 2021), "
+                f"which {study.study.task} does not have: choose another strategy."
+            )
+        if _only_a_head(study):
+            yield (
+                "the contrastive objective needs features, and this network is one layer: "
+                "list hidden layers in model.features."
+            )
+    if plan.objective == "head-then-body" and plan.share != "all-but-head":
+        yield "the objective 'head-then-body' needs federation.share = 'all-but-head'."
+    if plan.objective in ("personal-twin", "mixture") and training.precision == "float16":
+        yield (
+            "a personal twin beside the shared model would need a second scale for float16: "
+            "set training.precision = 'bfloat16' or 'float32'."
+        )
+
+
+def _steps_fit(study: "Study", plan: StrategyPlan) -> Iterator[str]:
+    if (plan.objective == "dynamic") != (plan.server_step == "dynamic"):
+        yield (
+            "the objective 'dynamic' and the server step 'dynamic' correct the same drift at both "
+            "ends (Acar et al. 2021, algorithm 1): choose both or neither."
+        )
+    if plan.objective in ("control-variates", "dynamic") and plan.combination not in MEANS:
+        yield (
+            f"federation.combination = {plan.combination!r} does not fit the objective "
+            f"{plan.objective!r}, whose corrections cancel in a mean only: choose one of "
+            f"{', '.join(MEANS)}."
+        )
+    whole = plan.combination == "in-turn" or plan.combination.startswith(FLOWER)
+    if whole and plan.server_step != "replace":
+        yield (
+            f"federation.server_step = {plan.server_step!r} does not fit {plan.combination!r}, "
+            "which gives the next model itself: set it to 'replace'."
+        )
+
+
+def _buffer_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
+    federation = study.federation
+    if federation.buffer_size is None:
+        return
+    if plan.remembering or plan.combination not in MEANS:
+        yield (
+            f"federation.buffer_size does not fit strategy {federation.strategy!r}, which compares "
+            "or remembers sites round by round: use fedavg, fedprox or a server optimiser."
+        )
+    if federation.fraction < 1 or federation.deadline_seconds is not None:
+        yield (
+            "federation.buffer_size takes whoever is ready: remove fraction and deadline_seconds."
+        )
+
+
+def _only_a_head(study: "Study") -> bool:
+    return study.model.network == "mlp" and study.model.features == ()
+
+
+_RULES: tuple[Callable[["Study", StrategyPlan], Iterator[str]], ...] = (
+    _options_are_read,
+    _sharing_fits,
+    _objective_fits,
+    _steps_fit,
+    _buffer_fits,
+)

@@ -1,0 +1,288 @@
+"""The sections of a study file, each a frozen model that refuses unknown keys."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+Task = Literal["classification", "segmentation"]
+Intensity = Literal["none", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"]
+Loss = Literal[
+    "cross-entropy", "focal", "bce", "dice", "dice-ce", "generalised-dice", "mse"
+]  # the builders stand in wardround.client.training.losses
+
+
+class Section(BaseModel):
+    """A frozen table of the study file."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False
+    )
+
+
+class Covariate(Section):
+    """One clinical value of a patient: a number, or a category with its known values.
+
+    A number enters the network as ``(value - mean) / scale``; a missing one as 0.
+    A category enters as one column a value; a missing or unlisted one as all zeros.
+    """
+
+    name: Name
+    values: tuple[str, ...] = ()
+    mean: float = 0.0
+    scale: Positive = 1.0
+
+    @property
+    def width(self) -> int:
+        """Number of input columns."""
+        return len(self.values) or 1
+
+
+class StudySection(Section):
+    """``[study]``: what the study is called and what it learns."""
+
+    name: Name
+    task: Task
+    description: str = ""
+
+
+class DataSection(Section):
+    """``[data]``: the contract between a site's images and the network."""
+
+    kind: Literal["image", "table"] = "image"
+    channels: tuple[Name, ...] = ("image",)
+    dimensions: Literal[2, 3] = 2
+    colour: bool = False
+    classes: tuple[Name, ...]
+    multi_label: bool = False
+    size: tuple[PositiveInt, ...] | None = None
+    fit: Literal["resize", "pad"] = "resize"
+    spacing: tuple[Positive, ...] | None = None
+    orientation: Annotated[str, StringConstraints(pattern=r"^[LR][AP][SI]$")] | None = None
+    intensity: Intensity = "none"
+    window: tuple[float, float] | None = None
+    denoise: bool = False
+    augmentation: Literal[
+        "none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"
+    ] = "none"
+    covariates: tuple[Covariate, ...] = ()
+    covariate_scaling: Literal["study", "site"] = "study"
+
+    @property
+    def planes(self) -> int:
+        """Number of input planes of the network: channels times colours."""
+        return len(self.channels) * (3 if self.colour else 1)
+
+    @property
+    def covariate_width(self) -> int:
+        """Number of covariate columns that enter the network."""
+        return sum(covariate.width for covariate in self.covariates)
+
+
+class ModelSection(Section):
+    """``[model]``: a network by name, and its free choices.
+
+    Attributes:
+        adapter_rank: Rank of LoRA adapters; the network is then frozen but for them and its head.
+        adapter_scale: What their output is multiplied by, alpha / r in the paper.
+        weights_sha256: Hash of a file of pretrained weights beneath the adapters; drawn if absent.
+    """
+
+    network: str
+    features: tuple[PositiveInt, ...] | None = None
+    normalisation: Literal["default", "batch", "instance", "group", "layer", "none"] = "default"
+    activation: Literal["default", "relu", "leakyrelu", "prelu", "gelu", "elu", "swish"] = "default"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    adapter_rank: Annotated[int, Field(ge=1, le=256)] | None = None
+    adapter_scale: Positive = 1.0
+    weights_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+
+class TrainingSection(Section):
+    """``[training]``: one site's work between two messages."""
+
+    loss: Loss | None = None
+    class_weights: Literal["none", "balanced"] | tuple[Positive, ...] = "none"
+    optimiser: Literal["sgd", "adam", "adamw"] = "adam"
+    learning_rate: Positive = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["constant", "cosine", "polynomial", "step"] = "constant"
+    warmup: Fraction = 0.0
+    batch_size: PositiveInt = 32
+    local_epochs: PositiveInt | None = None
+    local_steps: PositiveInt | None = None
+    sampling: Literal["shuffle", "balanced"] = "shuffle"
+    gradient_clip: Positive | None = None
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    patch_size: tuple[PositiveInt, ...] | None = None
+    patches_per_image: PositiveInt = 1
+    foreground_fraction: Fraction = 0.5
+
+
+class StrategyOptions(Section):
+    """``[federation.options]``: the numbers of a strategy.
+
+    A number that the chosen strategy does not read is refused. Each line says who reads it.
+    """
+
+    # The local objective.
+    proximal_weight: NonNegative = 0.01  # proximal: mu of FedProx
+    dynamic_weight: Positive = 0.01  # dynamic: alpha of FedDyn
+    contrastive_weight: NonNegative = 1.0  # contrastive: mu of MOON
+    contrastive_temperature: Positive = 0.5  # contrastive: tau of MOON
+    head_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # head-then-body: steps on the head
+    twin_weight: NonNegative = 0.1  # personal-twin: lambda of Ditto
+    mixture: Fraction = 0.5  # mixture: alpha of APFL, the personal model's part
+    finetune_steps: PositiveInt | None = None  # fine-tune: steps; those of a round if absent
+    # The combination.
+    fairness: NonNegative = 0.1  # fair-mean: q of q-FedAvg; 0 makes all sites equal
+    assumed_hostile: Annotated[int, Field(ge=0)] = 1  # robust rules: sites that may lie
+    norm_bound: Positive | None = None  # norm-bounded-mean, centred-clipping; None: their median
+    weight_cap: Annotated[float, Field(ge=1)] | None = 2.0  # robust rules: times the median site
+    trim_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.2  # flower:FedTrimmedAvg: beta
+    # The server's step.
+    server_learning_rate: Positive | None = None  # all but replace
+    server_momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # momentum
+    server_betas: tuple[Decay, Decay] = (0.9, 0.99)  # adam, yogi
+    server_epsilon: Positive = 1e-3  # adam, yogi, adagrad: tau of Reddi et al. 2021
+
+
+class FederationSection(Section):
+    """``[federation]``: the rounds, and a strategy by name or by its four choices.
+
+    ``share``, ``objective``, ``combination`` and ``server_step`` override what the strategy says;
+    ``personal`` lists patterns of parameters that stay at the site whatever is shared.
+
+    Attributes:
+        minimum_sites: The quorum: a round with fewer updates fails.
+        fraction: Share of the sites that take part in a round.
+        deadline_seconds: How long a round waits for its sites; None waits for all.
+        norm_limit: An update that goes more than this many times as far as the median of the round
+            before is refused.
+        compression: How a site's change is written in fewer bytes; what is lost is sent later.
+        kept_fraction: For "top-k", the share of the numbers that is sent.
+        buffer_size: Asynchronous: the model moves on after this many updates, whoever sent them.
+    """
+
+    strategy: str = "fedavg"
+    share: str | None = None
+    personal: tuple[str, ...] = ()
+    objective: str | None = None
+    combination: str | None = None
+    server_step: str | None = None
+    options: StrategyOptions = StrategyOptions()
+    rounds: PositiveInt = 10
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    minimum_sites: PositiveInt = 1
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    deadline_seconds: Positive | None = None
+    norm_limit: Annotated[float, Field(gt=1)] | None = None
+    patience_rounds: PositiveInt | None = None
+    compression: Literal["none", "float16", "bfloat16", "int8", "int4", "top-k"] = "none"
+    kept_fraction: Annotated[float, Field(gt=0, le=1)] = 0.05
+    buffer_size: PositiveInt | None = None
+
+
+class PrivacySection(Section):
+    """``[privacy]``: what is promised to the patients.
+
+    Every number is public: it comes from the study and never from what a site holds. Each key has a
+    mode that reads it, and a key that the mode does not read is refused.
+
+    Attributes:
+        mode: "patient" hides each patient of a site from everybody outside it. "site" hides each
+            site from whoever sees the model, but not from the server.
+        epsilon: What may be spent in all rounds; the noise is solved for it. 8 where neither this
+            nor ``noise_multiplier`` is given.
+        delta: The chance beside epsilon; less than 1 / (10 x patients of the smallest site).
+        noise_multiplier: Standard deviation of the noise over ``clip_norm``, instead of epsilon.
+        clip_norm: Largest norm of what one unit (patient or site) adds to a sum.
+        sampling_rate: Patient: probability that a patient takes part in a step.
+        expected_patients: Patient: what the sum of a step is divided by; the batch size if absent.
+        examples_per_patient: Patient: most examples (slices, patches) of a patient in a step.
+        augmentation_copies: Patient: how often an example enters a step, each time augmented anew.
+            A patient's examples are averaged, so it costs time and no privacy (De et al. 2022).
+        microbatch: Patient: examples in memory at once. It changes no result.
+        adaptive_clipping: Site: whether the clip norm follows a quantile of the updates' norms.
+        clip_quantile: Site: that quantile.
+        count_noise: Site: standard deviation of the noise on the count that the quantile is read
+            from; 1.64 times the noise multiplier if absent, which raises the noise on the sum by
+            5 %.
+    """
+
+    mode: Literal["none", "patient", "site"] = "none"
+    epsilon: Positive | None = None
+    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
+    noise_multiplier: Positive | None = None
+    clip_norm: Positive = 1.0
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    expected_patients: PositiveInt | None = None
+    examples_per_patient: PositiveInt = 8
+    augmentation_copies: PositiveInt = 1
+    microbatch: PositiveInt = 32
+    adaptive_clipping: bool = False
+    clip_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    count_noise: Positive | None = None
+
+
+class EvaluationSection(Section):
+    """``[evaluation]``: what is measured, and on whom."""
+
+    metric: str | None = None
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    surface_tolerance_mm: Positive = 1.0
+    score_bins: Annotated[int, Field(ge=10, le=100_000)] = 1000
+    keep: Literal["best", "last"] = "best"
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+class Shift(Section):
+    """One change that makes a site's scanner differ from the others'."""
+
+    kind: Literal["contrast", "bias-field", "noise", "blur", "scaling"]
+    strength: Annotated[float, Field(ge=0)] = 1.0
+    sites: tuple[str, ...] = ()
+
+
+class Adversary(Section):
+    """Sites that attack the federated training: named, or as many as ``count`` drawn by the seed.
+
+    ``strength`` is the attack's own: a factor, or a standard deviation; its default where absent.
+    """
+
+    kind: Literal[
+        "label-flip",
+        "sign-flip",
+        "gaussian",
+        "scaling",
+        "alie",
+        "inner-product",
+        "backdoor",
+    ]  # explained in wardround.simulations.adversaries.manipulations
+    sites: tuple[str, ...] = ()
+    count: PositiveInt | None = None
+    strength: Positive | None = None
+    target: str | None = None  # backdoor: the class that the trigger stands for; else the first
+
+
+class SimulationSection(Section):
+    """``[simulation]``: a stand-in for hospitals, which they and the digest ignore."""
+
+    data: str = "folder"
+    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    split: Literal["natural", "iid", "dirichlet", "quantity", "classes"] = "iid"
+    sites: PositiveInt = 4
+    alpha: Positive = 0.5
+    classes_per_site: PositiveInt = 2
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    shift: tuple[Shift, ...] = ()
+    adversary: tuple[Adversary, ...] = ()
+    compare: bool = True

@@ -1,0 +1,1 @@
+"""The models of a run and its history, on disk."""

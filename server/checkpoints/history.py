@@ -1,0 +1,106 @@
+"""What happened in each round, as one line of JSON a round, appended and never rewritten."""
+
+import json
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from wardround.common.metrics.summary import MetricValue
+
+TRAINING = "training"
+
+
+@dataclass(frozen=True, slots=True)
+class SiteRecord:
+    """One site's part in a round."""
+
+    site: str
+    examinations: int
+    updates: int
+    seconds: float
+    bytes_down: int
+    bytes_up: int
+    training_loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalRecord:
+    """A site that did not contribute to a round, and why.
+
+    Attributes:
+        asked: What it was asked for: ``training``, or an evaluation on a split's patients.
+    """
+
+    site: str
+    reason: str
+    asked: str = TRAINING
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Metric values of one model on one site's patients, or on all sites' merged."""
+
+    site: str
+    split: str
+    values: tuple[MetricValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """One round.
+
+    Attributes:
+        round: The round that was trained, from 1. After the last one a closing record with no
+            sites holds the measurements of the last model.
+        measured_round: Which model the measurements are about (0 is the initial one).
+    """
+
+    round: int
+    measured_round: int
+    seconds: float
+    sites: tuple[SiteRecord, ...] = ()
+    refusals: tuple[RefusalRecord, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+
+
+def append_record(path: Path, record: RoundRecord) -> int:
+    """Append a record and return the file's length in bytes after it."""
+    line = {**_as_json(record), "written_at": time.time()}  # for people; nothing depends on it
+    with path.open("ab") as stream:
+        stream.write(json.dumps(line, default=_as_json).encode() + b"\n")
+        stream.flush()
+        return stream.tell()
+
+
+def read_records(path: Path) -> list[RoundRecord]:
+    """Read all records; an absent file holds none, a torn last line is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_bytes().split(b"\n")
+    return [_record(json.loads(line)) for line in lines[:-1] if line]
+
+
+def truncate(path: Path, length: int) -> None:
+    """Cut the file back to the length that a commit vouches for."""
+    if path.exists() and path.stat().st_size > length:
+        with path.open("r+b") as stream:
+            stream.truncate(length)
+
+
+def _as_json(row: object) -> dict[str, object]:
+    # Not dataclasses.asdict, which copies every value on the way.
+    return {f.name: getattr(row, f.name) for f in fields(row)}  # type: ignore[arg-type] # our rows
+
+
+def _record(content: dict) -> RoundRecord:  # type: ignore[type-arg] # JSON, typed just below
+    return RoundRecord(
+        round=content["round"],
+        measured_round=content["measured_round"],
+        seconds=content["seconds"],
+        sites=tuple(SiteRecord(**site) for site in content["sites"]),
+        refusals=tuple(RefusalRecord(**refusal) for refusal in content["refusals"]),
+        measurements=tuple(
+            Measurement(m["site"], m["split"], tuple(MetricValue(**v) for v in m["values"]))
+            for m in content["measurements"]
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The commands `wardround server`, `wardround runs`, `wardround sites` and `study submit`."""

@@ -1,0 +1,179 @@
+"""What operators are shown: tables for people."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich.console import Console, RenderableType
+from rich.markup import escape
+from rich.table import Column, Table
+
+from wardround.server.operators.messages import (
+    RunDetails,
+    RunEvent,
+    RunSummary,
+    ServerSummary,
+    SiteSummary,
+)
+from wardround.server.operators.run_summaries import ranges
+
+_COLOURS = {
+    "finished": "green",
+    "running": "cyan",
+    "waiting for sites": "yellow",
+    "failed": "bold red",
+    "stopped": "red",
+}
+_DIGEST_SHOWN = 8
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and lines."""
+    console = Console()
+    for part in parts:
+        console.print(part)
+
+
+def runs_table(runs: Sequence[RunSummary]) -> RenderableType:
+    """Return a row a run."""
+    if not runs:
+        return "No study was submitted yet."
+    table = Table(Column("run", no_wrap=True), "digest", "state", "round", "metric", "submitted")
+    table.caption = "Times in UTC"
+    for run in runs:
+        table.add_row(
+            run.run,
+            run.digest[:_DIGEST_SHOWN],
+            _coloured(run.state),
+            _of(run.round, run.rounds),
+            _metric(run.metric, run.value),
+            _time(run.submitted),
+        )
+    return table
+
+
+def run_page(details: RunDetails) -> list[RenderableType]:
+    """Return all that is known of a run."""
+    run = details.summary
+    head = [
+        f"[bold]{escape(run.run)}[/]  {escape(run.study)}  {_coloured(run.state)}",
+        f"digest {run.digest}",
+        f"submitted {_time(run.submitted)}  started {_time(run.started)}  ended {_time(run.ended)}",
+        f"sites: {escape(', '.join(details.sites)) or 'not known yet'}",
+    ]
+    if details.patience and not run.is_over:
+        head.append(escape(details.patience))
+    if run.message:
+        head.append(escape(run.message))
+    parts: list[RenderableType] = ["\n".join(head)]
+    if details.history:
+        parts.append(_rounds(details))
+    if details.refusals:
+        parts.append(_refusals(details))
+    return parts
+
+
+def _rounds(details: RunDetails) -> Table:
+    table = Table("round", f"{details.summary.metric} before it", "seconds", "sites")
+    for record in details.history:
+        name = str(record.round) if record.sites else "end"
+        value = "-" if record.value is None else f"{record.value:.4f}"
+        sites = escape(", ".join(record.sites))
+        table.add_row(name, value, f"{record.seconds:.1f}", sites)
+    return table
+
+
+def _refusals(details: RunDetails) -> Table:
+    table = Table("site", "asked for", "why it did not take part", "rounds")
+    for one in details.refusals:
+        about = (one.site, one.reason, one.asked)
+        rounds = [
+            record.round
+            for record in details.history
+            for told in record.refusals
+            if (told.site, told.reason, told.asked) == about
+        ]
+        table.add_row(escape(one.site), one.asked, escape(one.reason), ranges(rounds))
+    return table
+
+
+def sites_table(sites: Sequence[SiteSummary]) -> RenderableType:
+    """Return a row a site."""
+    if not sites:
+        return "No site has joined yet: wardround server invite SITE."
+    table = Table(
+        "site", "connected", "last seen", "joined", "certificate until", caption="Times in UTC"
+    )
+    for site in sites:
+        connected = "[green]yes[/]" if site.connected else "no"
+        seen = "never" if site.seen is None else _time(site.seen)
+        table.add_row(escape(site.site), connected, seen, _time(site.joined), _until(site))
+    return table
+
+
+def _until(site: SiteSummary) -> str:
+    if site.revoked:
+        return "[bold red]revoked[/]"
+    if site.expires is not None and site.expires < time.time():
+        return f"[bold red]expired[/] {_time(site.expires)}"
+    return _time(site.expires)
+
+
+def server_words(server: ServerSummary) -> str:
+    """Return how a server stands."""
+    runs = ", ".join(f"{count} {state}" for state, count in sorted(server.runs.items()))
+    link = "open" if server.link_is_up else "not open yet, or its process fell: link/link.log"
+    return (
+        f"{server.name}: wardround {server.version}, started {_time(server.started)} UTC\n"
+        f"sites' port: {server.address}, {link}\n"
+        f"sites: {server.connected} of {server.sites} connected\n"
+        f"runs: {runs or 'none'}\n"
+        f"certificate until {_time(server.certificate_expires)} UTC\n"
+    )
+
+
+def event_words(event: RunEvent) -> str:
+    """Return an event as one line."""
+    said = {
+        "round": lambda: _round_words(event),
+        "measured": lambda: f"last model measured{_value(event)}",
+        "refusal": lambda: f"round {event.round}: {event.site} did not take part: {event.message}",
+        "note": lambda: event.message + (f": {', '.join(event.sites)}" if event.sites else ""),
+        "state": lambda: _state_words(event),
+        "end": lambda: _state_words(event),
+    }
+    words = said.get(event.kind)
+    return event.message if words is None else words()
+
+
+def _state_words(event: RunEvent) -> str:
+    says_it = event.message.startswith(event.state)
+    return event.message if says_it else ": ".join(filter(None, (event.state, event.message)))
+
+
+def _round_words(event: RunEvent) -> str:
+    return (
+        f"round {_of(event.round, event.rounds)} in {event.seconds:.1f} s, "
+        f"{len(event.sites)} sites{_value(event)}"
+    )
+
+
+def _value(event: RunEvent) -> str:
+    return "" if event.value is None else f", {event.metric} {event.value:.4f}"
+
+
+def _metric(metric: str, value: float | None) -> str:
+    return "-" if value is None else f"{metric} {value:.4f}"
+
+
+def _of(number: int, whole: int) -> str:
+    return f"{number}/{whole}" if whole else "-"
+
+
+def _coloured(state: str) -> str:
+    colour = _COLOURS.get(state)
+    return f"[{colour}]{state}[/]" if colour else state
+
+
+def _time(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}"

@@ -1,0 +1,98 @@
+"""``wardround server start | status | operator``: running a server, and who may command it."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ServerFolder = Annotated[Path, typer.Argument(help="A server folder.", show_default=False)]
+_HERE = Path()
+
+
+def add_service_commands(server_app: typer.Typer) -> None:
+    """Add the commands to ``wardround server``."""
+    server_app.command()(start)
+    server_app.command()(status)
+    server_app.command()(operator)
+
+
+def start(
+    folder: ServerFolder,
+    operators: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Answer operators with certificates here too; else as server.toml says.",
+            show_default=False,
+        ),
+    ] = "",
+) -> None:
+    """Serve sites and operators until SIGTERM or Ctrl-C.
+
+    Example: wardround server start /srv/wardround
+    """
+    from wardround.server.service.service import serve
+
+    def tell(address: str) -> None:
+        sys.stdout.write(
+            f"Sites reach this server at {address}. Hand a study in with: "
+            f"wardround study submit STUDY --server {folder}\n"
+        )
+        sys.stdout.flush()
+
+    serve(folder, operators, tell)
+
+
+def status(
+    folder: ServerFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say how the server of a folder stands; 3 if none runs.
+
+    Example: wardround server status /srv/wardround
+    """
+    from wardround.server.cli.operator_tables import server_words
+    from wardround.server.operators.client import server_at
+    from wardround.server.settings import open_server
+
+    open_server(folder)
+    with server_at(str(folder)) as line:
+        found = line.server()
+    sys.stdout.write(json.dumps(asdict(found)) + "\n" if as_json else server_words(found))
+
+
+def operator(
+    name: Annotated[str, typer.Argument(help="Name of the operator.", show_default=False)],
+    server: Annotated[Path, typer.Option("--server", help="The server folder.")] = _HERE,
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder for key and certificate.", show_default=False)
+    ] = None,
+    days: Annotated[float, typer.Option(help="How long it is valid.", min=0.01, max=3650)] = 365.0,
+    revoke: Annotated[
+        bool, typer.Option("--revoke", help="Take the operator's certificates away instead.")
+    ] = False,
+) -> None:
+    """Make a certificate with which an operator commands the server over the network.
+
+    Whoever has the folder can submit and stop studies: hand it over as you would a password.
+
+    Example: wardround server operator ann --server /srv/wardround --out ann
+    """
+    from wardround.server.identity.operator_access import issue_operator, revoke_operator
+    from wardround.server.settings import open_server
+
+    server_folder = open_server(server).folder
+    if revoke:
+        taken = revoke_operator(server_folder, name)
+        sys.stdout.write(f"Took {taken} certificate(s) from operator {name}.\n")
+        return
+    place = out or Path(f"operator-{name}")
+    certificate = issue_operator(server_folder, name, days, place)
+    expires = certificate.not_valid_after_utc
+    sys.stdout.write(
+        f"Made {place}, valid until {expires:%Y-%m-%d %H:%M} UTC. Use it with: "
+        f"wardround runs list --server HOST:PORT --identity {place}\n"
+    )

@@ -1,0 +1,1 @@
+"""The process that sites reach: listeners, and the gates before the link."""

@@ -1,0 +1,164 @@
+"""The gates before the link: what each listener lets through, and nothing else.
+
+The public listener passes the Fleet API and the health check to sites, and enrolment to whoever
+holds a certificate of the consortium. The inner listener, on the loopback alone, passes what the
+process of a study needs, to those that know the secret of this start.
+"""
+
+import base64
+import binascii
+import hmac
+import json
+import logging
+from collections.abc import Callable
+
+from wardround.common.errors import RunError
+from wardround.common.flower.superlink.http_app import (
+    NODE_KEY_HEADER,
+    AsgiApp,
+    Receive,
+    Scope,
+    Send,
+    SuperLink,
+)
+from wardround.common.flower.superlink.link_state import LinkState
+from wardround.common.flower.superlink.node_ids import Roll
+from wardround.common.flower.superlink.routes import FLEET, START, TASK
+from wardround.common.security.enrolment import PREFIX as ENROLMENT
+from wardround.server.identity.peer_certificate import peer_der
+
+LARGEST_REQUEST = 16 * 2**20  # bytes; Flower cuts arrays into pieces of 5 MB
+SECRET_HEADER = "x-wardround-secret"
+SITES_PATH = "/wardround/sites"
+_HEALTH = "/health"
+_FORBIDDEN, _TOO_LARGE, _UNREADY = 403, 413, 503
+_WORDS = {_FORBIDDEN: "forbidden", _TOO_LARGE: "length", _UNREADY: "unready"}
+
+logger = logging.getLogger(__name__)
+
+
+class PublicGate:
+    """What a hospital, or anybody else on the network, reaches."""
+
+    def __init__(
+        self,
+        link: SuperLink,
+        roll: Roll,
+        site_of_certificate: Callable[[bytes], str | None],
+        enrolment: AsgiApp,
+    ) -> None:
+        """Put the gate before a link.
+
+        Args:
+            site_of_certificate: Whose a client certificate (DER) is, None if nothing may pass.
+            enrolment: What answers below ``/wardround/enrol``; it checks certificates itself.
+        """
+        self._link, self._roll = link, roll
+        self._site_of_certificate = site_of_certificate
+        self._enrolment = enrolment
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        path, peer = str(scope["path"]), peer_der(scope)
+        if path.startswith(f"{ENROLMENT}/"):
+            await self._enrolment(scope, receive, send)
+            return
+        site = None if peer is None else self._site_of_certificate(peer)
+        if site is None:
+            await _refuse(send, _FORBIDDEN)
+        elif path == _HEALTH and scope["method"] == "GET":
+            await _answer(send, {"status": "ok"})
+        elif path in FLEET and scope["method"] == "POST":
+            await self._pass_to_fleet(site, scope, receive, send)
+        else:
+            await _refuse(send, _FORBIDDEN)
+
+    async def _pass_to_fleet(self, site: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a site use its own node key, and no other's."""
+        key = _node_key(scope)
+        try:
+            is_own = key is not None and self._roll.site_of(key) == site
+        except RunError as error:
+            logger.error("%s", error)
+            await _refuse(send, _UNREADY)
+            return
+        if key is None or not is_own:
+            await _refuse(send, _FORBIDDEN)
+            return
+        if not 0 <= _length(scope) <= LARGEST_REQUEST:
+            await _refuse(send, _TOO_LARGE)
+            return
+        await self._link.answer_site(scope, receive, send)
+
+
+class InnerGate:
+    """What the server's own processes reach."""
+
+    def __init__(self, link: SuperLink, state: LinkState, secret: str) -> None:
+        self._link, self._state, self._secret = link, state, secret.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        if scope["type"] != "http":
+            return
+        given = _header(scope, SECRET_HEADER.encode()) or b""
+        if not hmac.compare_digest(given, self._secret):
+            await _refuse(send, _FORBIDDEN)
+        elif scope["path"] == SITES_PATH:
+            await _answer(send, _connected(self._state))
+        elif scope["path"] in START or scope["path"] in TASK:
+            await self._link.answer_study(scope, receive, send)
+        else:
+            await _refuse(send, _FORBIDDEN)
+
+
+def _connected(state: LinkState) -> dict[str, list[dict[str, str]]]:
+    nodes = [{"site": node.name, "status": node.status} for node in state.connected_sites()]
+    return {"sites": sorted(nodes, key=lambda node: node["site"])}
+
+
+def _node_key(scope: Scope) -> bytes | None:
+    try:
+        return base64.b64decode(_header(scope, NODE_KEY_HEADER.encode()) or b"", validate=True)
+    except binascii.Error:
+        return None
+
+
+def _length(scope: Scope) -> int:
+    """Return a request's declared length; -1 if it declares none, which no site of ours does."""
+    text = _header(scope, b"content-length") or b""
+    return int(text) if text.isdigit() else -1
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    """Return a header's value; None if it is absent or there twice."""
+    values = [bytes(value) for key, value in scope["headers"] if key == name]
+    return values[0] if len(values) == 1 else None
+
+
+async def _refuse(send: Send, status: int) -> None:
+    await _answer(send, {"refused": _WORDS[status]}, status)
+
+
+async def _answer(send: Send, content: object, status: int = 200) -> None:
+    body = json.dumps(content).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Follow a listener's beginning and end; there is nothing to do at either."""
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return

@@ -1,0 +1,108 @@
+"""The two listeners of a link process: hospitals' on the network, the server's own on loopback."""
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import uvicorn
+
+from wardround.common.errors import RunError
+from wardround.common.flower.superlink.http_app import AsgiApp
+from wardround.server.identity.peer_certificate import PeerCertificateProtocol
+
+_KEEP_ALIVE_SECONDS = 75
+_STOP_SECONDS = 3
+_MOST_CONNECTIONS = 1024
+_BACKLOG = 512
+
+
+class _Listener(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals to the process, which has two of these."""
+        yield
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Take an address, for a listener that starts later.
+
+    Raises:
+        RunError: It is in use, or not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # With no protocol named, asyncio leaves out TCP_NODELAY, and each answer waits 40 ms.
+    taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taken.bind((host, port))
+        taken.listen(_BACKLOG)
+    except OSError as error:
+        taken.close()
+        remedy = (
+            "stop what listens there"
+            if error.errno == errno.EADDRINUSE
+            else "give an address of this machine"
+        )
+        msg = f"cannot listen on {host}:{port} ({error.strerror}): {remedy}, or change server.toml."
+        raise RunError(msg) from None
+    return taken
+
+
+def public_listener(app: AsgiApp, context: ssl.SSLContext) -> uvicorn.Server:
+    """Return the listener for hospitals: TLS with certificates on both sides."""
+    return _listener(
+        app,
+        http=PeerCertificateProtocol,
+        ssl_context_factory=lambda *_: context,
+        limit_concurrency=_MOST_CONNECTIONS,
+    )
+
+
+def inner_listener(app: AsgiApp) -> uvicorn.Server:
+    """Return the listener for the server's own processes."""
+    return _listener(app)
+
+
+async def serve(
+    listeners: dict[uvicorn.Server, socket.socket], beside: Callable[[], Awaitable[None]]
+) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        listeners: Each with the socket that it takes.
+        beside: Runs as long as they do.
+    """
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        for listener in listeners:
+            listener.should_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    companion = asyncio.ensure_future(beside())
+    try:
+        await asyncio.gather(*(one.serve(sockets=[sock]) for one, sock in listeners.items()))
+    finally:
+        companion.cancel()
+
+
+def _listener(app: AsgiApp, **more: Any) -> uvicorn.Server:
+    configuration = uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=_STOP_SECONDS,
+        **more,
+    )
+    return _Listener(configuration)

@@ -1,0 +1,94 @@
+"""The link process: Flower's SuperLink behind the two gates.
+
+It holds the post between sites and studies in memory and nothing on disk. Killed, it is started
+again by the supervisor: sites go on as soon as they reach it, and a study from its last commit.
+"""
+
+import asyncio
+import logging
+import secrets
+import ssl
+import sys
+from pathlib import Path
+
+from wardround.common.errors import WardroundError
+from wardround.common.files.private_files import make_private_folder
+from wardround.common.flower.environment import prepare_flower
+from wardround.common.flower.logs import quieten_flower
+from wardround.common.runtime.processes import end_with_parent
+from wardround.server.identity.server_certificate import load_server_tls
+from wardround.server.link.address import LINK_FOLDER, LinkAddress, write_address
+from wardround.server.settings import open_server
+
+logger = logging.getLogger(__name__)
+SPOOL_FOLDER = "spool"
+_LOOK_SECONDS = 5.0
+
+
+def main(arguments: list[str]) -> int:
+    """Serve a server folder until the process is told to end; return its exit code."""
+    folder = Path(arguments[0])
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    end_with_parent()
+    try:
+        prepare_flower(folder / LINK_FOLDER)
+        asyncio.run(_serve(folder))
+    except WardroundError as error:
+        sys.stderr.write(f"{error}\n")  # the log's last words, which the supervisor passes on
+        return error.exit_code
+    return 0
+
+
+async def _serve(folder: Path) -> None:
+    # Flower is imported only now, with its switches set.
+    from wardround.common.flower.superlink.http_app import SuperLink
+    from wardround.common.flower.superlink.link_state import LinkState
+    from wardround.common.flower.superlink.long_polling import Bells
+    from wardround.common.flower.superlink.object_store import ObjectSpool
+    from wardround.server.identity.certificate_gate import CertificateGate
+    from wardround.server.identity.enrolment import enrolment_app
+    from wardround.server.identity.peer_certificate import make_server_context
+    from wardround.server.link.gates import InnerGate, PublicGate
+    from wardround.server.link.listeners import (
+        inner_listener,
+        open_socket,
+        public_listener,
+        serve,
+    )
+    from wardround.server.link.member_lookup import MemberRoll
+
+    make_private_folder(folder / LINK_FOLDER)
+    settings, tls = open_server(folder).settings, load_server_tls(folder)
+    certificates, roll = CertificateGate(folder), MemberRoll(folder)
+    bells = Bells()
+    state = LinkState(roll, ObjectSpool(folder / LINK_FOLDER / SPOOL_FOLDER), bells.ring)
+    link, enrolment = SuperLink(state, bells), enrolment_app(folder, certificates)
+    public = PublicGate(link, roll, certificates.check, enrolment)
+    outer, inner = open_socket(settings.host, settings.port), open_socket("127.0.0.1", 0)
+    address = LinkAddress(inner.getsockname()[1], secrets.token_hex(32))
+    context = make_server_context(tls)
+    write_address(folder, address)
+    listeners = {
+        inner_listener(InnerGate(link, state, address.secret)): inner,
+        public_listener(public, context): outer,
+    }
+    with quieten_flower(logging.WARNING):  # which its import has set to say everything
+        await serve(listeners, lambda: _follow_certificate(folder, context))
+
+
+async def _follow_certificate(folder: Path, context: ssl.SSLContext) -> None:
+    """Take a renewed server certificate as soon as it is there; open connections stay."""
+    seen = load_server_tls(folder)
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        try:
+            tls = load_server_tls(folder)
+            if tls.expires != seen.expires:
+                context.load_cert_chain(tls.cert_path, tls.key_path)
+                seen = tls
+        except (WardroundError, OSError, ssl.SSLError) as error:
+            logger.warning("the server's certificate cannot be read: %s", error)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,196 @@
+"""What a run has done so far, from the files that it leaves: no model is read for it.
+
+Nothing here imports torch, so that the process that watches over the server stays small.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TypeAlias
+
+import wardround
+from wardround.common.errors import RunError
+from wardround.server.operators.messages import (
+    Refusal,
+    RoundReport,
+    RunDetails,
+    RunRecord,
+    RunSummary,
+    SitePart,
+    SiteValue,
+)
+from wardround.server.scheduling.folder import FINISHED, STARTING, STUDY_FILE, RunFolder
+from wardround.server.scheduling.folder import RUNNING as AT_WORK
+from wardround.server.scheduling.folder import WAITING as AWAITING_SITES
+from wardround.server.scheduling.store import RUNNING, STOP, RunRow
+
+HISTORY_FILE = "history.jsonl"  # in the folder of the commits, which vouch for its lines
+TOGETHER = ("all sites", "mean of sites")  # as server/measurement.py calls them
+# What a process says of itself, while the queue says that the run is running.
+_PHASES = {
+    STARTING: "starting",
+    AWAITING_SITES: "waiting for sites",
+    AT_WORK: "running",
+    FINISHED: "running",  # until its process has ended and the queue knows
+}
+_LONGEST_REASON = 500  # characters
+_Json: TypeAlias = dict[str, object]
+
+
+def summarise(folder: Path, row: RunRow) -> RunSummary:
+    """Return how a run stands, in one line."""
+    status = RunFolder(folder, row.run).status()
+    return RunSummary(
+        run=row.run,
+        study=row.study,
+        digest=row.digest,
+        state=_phase(row, "" if status is None else status.state),
+        message=_message(row, "" if status is None else status.message),
+        round=0 if status is None else status.round,
+        rounds=0 if status is None else status.rounds,
+        metric="" if status is None else status.metric,
+        value=None if status is None else status.value,
+        submitted=row.submitted,
+        started=row.started,
+        ended=row.ended,
+    )
+
+
+def describe(folder: Path, row: RunRow) -> RunDetails:
+    """Return all that is known of a run."""
+    run = RunFolder(folder, row.run)
+    status, summary = run.status(), summarise(folder, row)
+    history = read_history(run, summary.metric)
+    named = run.wanted_sites() if status is None or not status.sites else status.sites
+    return RunDetails(
+        summary=summary,
+        sites=tuple(named),
+        starts=0 if status is None else status.starts,
+        patience="" if status is None else status.patience,
+        history=history,
+        refusals=count_refusals(history),
+    )
+
+
+def record_of(folder: Path, row: RunRow) -> RunRecord:
+    """Return what a report of a run is made of.
+
+    Raises:
+        RunError: The study cannot be read.
+    """
+    run, details = RunFolder(folder, row.run), describe(folder, row)
+    try:
+        study = (run.path / STUDY_FILE).read_text(encoding="utf-8")
+    except OSError as error:
+        msg = f"the study of run {row.run} cannot be read ({error.strerror}): check the disk."
+        raise RunError(msg) from None
+    lines = _lines(run)
+    return RunRecord(
+        details=details,
+        study=study,
+        server=wardround.__version__,
+        parts=tuple(part for line in lines for part in _parts(line)),
+        values=tuple(one for line in lines for one in _values(line, details.summary.metric)),
+    )
+
+
+def read_history(run: RunFolder, metric: str) -> tuple[RoundReport, ...]:
+    """Return the rounds of a run's history; a line that is being written is left out.
+
+    Args:
+        metric: The study's; its value over all sites is given.
+    """
+    return tuple(_round(line, metric) for line in _lines(run))
+
+
+def _lines(run: RunFolder) -> list[_Json]:
+    try:
+        lines = (run.checkpoints / HISTORY_FILE).read_bytes().split(b"\n")[:-1]
+    except OSError:
+        return []
+    return [json.loads(line) for line in lines if line]
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Return rounds as people write them: "1-3, 7"."""
+    found: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in found)
+
+
+def count_refusals(history: Iterable[RoundReport]) -> tuple[Refusal, ...]:
+    """Return who refused or was refused what, and how often, the most frequent first."""
+    told = [refusal for record in history for refusal in record.refusals]
+    counts = Counter((one.site, one.reason, one.asked) for one in told)
+    return tuple(Refusal(*about, times=times) for about, times in counts.most_common())
+
+
+def plain(text: object) -> str:
+    """Return a site's words without what would move an operator's cursor, and not endless."""
+    letters = (letter if letter.isprintable() else "?" for letter in str(text)[:_LONGEST_REASON])
+    return "".join(letters)
+
+
+def _phase(row: RunRow, said: str) -> str:
+    if row.state != RUNNING:
+        return row.state
+    return "stopping" if row.wanted == STOP else _PHASES.get(said, "starting")
+
+
+def _message(row: RunRow, said: str) -> str:
+    return plain(said if row.state == RUNNING else row.reason)
+
+
+def _round(line: _Json, metric: str) -> RoundReport:
+    return RoundReport(
+        round=int(str(line["round"])),
+        measured_round=int(str(line["measured_round"])),
+        seconds=float(str(line["seconds"])),
+        value=_overall(_rows(line, "measurements"), metric),
+        sites=tuple(str(site["site"]) for site in _rows(line, "sites")),
+        refusals=tuple(
+            Refusal(str(one["site"]), plain(one["reason"]), str(one["asked"]), 1)
+            for one in _rows(line, "refusals")
+        ),
+    )
+
+
+def _overall(measurements: Iterable[_Json], metric: str) -> float | None:
+    together = [one for one in measurements if one["site"] in TOGETHER]
+    return _value(together[0], metric) if together else None
+
+
+def _value(measurement: _Json, metric: str) -> float | None:
+    for value in _rows(measurement, "values"):
+        if value["metric"] == metric and not value["class_name"]:
+            number = float(str(value["value"]))
+            return number if math.isfinite(number) else None
+    return None
+
+
+def _values(line: _Json, metric: str) -> Iterable[SiteValue]:
+    number = int(str(line["measured_round"]))
+    for one in _rows(line, "measurements"):
+        yield SiteValue(str(one["site"]), number, str(one["split"]), _value(one, metric))
+
+
+def _parts(line: _Json) -> Iterable[SitePart]:
+    for one in _rows(line, "sites"):
+        yield SitePart(
+            site=str(one["site"]),
+            round=int(str(line["round"])),
+            seconds=float(str(one["seconds"])),
+            bytes_down=int(str(one["bytes_down"])),
+            bytes_up=int(str(one["bytes_up"])),
+        )
+
+
+def _rows(line: _Json, name: str) -> list[_Json]:
+    rows = line[name]
+    return rows if isinstance(rows, list) else []

@@ -1,0 +1,1 @@
+"""The round loop: ask the sites, check their replies, aggregate, commit."""

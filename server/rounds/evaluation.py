@@ -1,0 +1,129 @@
+"""How good a model is: what the sites measured, together, and the number that picks the best."""
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+
+from flwr.serverapp import Grid
+
+from wardround.common.errors import RunError, WardroundError
+from wardround.common.messages.instructions import EVALUATE, Order, pack_order
+from wardround.common.messages.replies import unpack_evaluation
+from wardround.common.metrics.summary import MetricSums, merge, summarise
+from wardround.common.metrics.values import SiteValues, mean_of_sites, values_of
+from wardround.common.study.registry import METRICS
+from wardround.common.study.study import Study
+from wardround.server.checkpoints.history import Measurement, RefusalRecord
+from wardround.server.sites.deadlines import Patience
+from wardround.server.sites.exchange import Addressed, Answer, Mailbox, Node, to_all
+
+logger = logging.getLogger(__name__)
+ALL_SITES = "all sites"  # the sites' tables, merged: the metric of all patients
+MEAN_OF_SITES = "mean of sites"  # where a site sends numbers, which do not merge
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One model's values at the sites that evaluated it, and the sites that did not.
+
+    Attributes:
+        missing: The sites that did not answer at all, and whether each is stuck.
+    """
+
+    values: tuple[Measurement, ...] = ()
+    refusals: tuple[RefusalRecord, ...] = ()
+    missing: Mapping[str, bool] = field(default_factory=dict)
+
+
+def measure_model(
+    grid: Grid,
+    study: Study,
+    nodes: Sequence[Node],
+    order: Order,
+    addressed: Addressed = to_all,
+    patience: Patience | None = None,
+) -> Measured:
+    """Have every site evaluate the order's model on its own patients of the order's split.
+
+    A site that has not answered by the deadline is left out, as it is of a round.
+
+    Args:
+        addressed: Adds to the order what one site alone is told.
+        patience: How long an answer is waited for; by default as the study says.
+    """
+    sums: dict[str, MetricSums | SiteValues] = {}
+    refusals: list[RefusalRecord] = []
+    missing: dict[str, bool] = {}
+    patience = patience or Patience(study.federation.deadline_seconds)
+    deadline = patience.deadline_seconds
+    for answer in Mailbox(grid, patience.absence_seconds).ask(
+        nodes, EVALUATE, lambda: pack_order(order), order.split, deadline, addressed
+    ):
+        site = answer.node.site
+        if answer.is_missing:
+            missing[site] = answer.is_stuck
+        try:
+            metrics = _evaluated(answer, order, study)
+        except WardroundError as error:
+            logger.warning("evaluation without site=%s split=%s: %s", site, order.split, error)
+            refusals.append(RefusalRecord(site, str(error), order.split))
+            continue
+        if metrics is not None:
+            sums[site] = metrics
+    return Measured(as_measurements(sums, order.split, study), tuple(refusals), missing)
+
+
+def _evaluated(answer: Answer, order: Order, study: Study) -> MetricSums | SiteValues | None:
+    """Return what a site measured, None if it has no such patients.
+
+    Raises:
+        WardroundError: It refused, or its answer is not one to this order.
+    """
+    if answer.content is None:
+        raise RunError(answer.reason)
+    evaluation = unpack_evaluation(answer.content, study)
+    about = (evaluation.digest, evaluation.run, evaluation.round)
+    if about != (order.digest, order.run, order.round):
+        msg = f"its evaluation is not of the model of round {order.round} of this run."
+        raise RunError(msg)
+    return evaluation.metrics
+
+
+def as_measurements(
+    sums: Mapping[str, MetricSums | SiteValues], split: str, study: Study
+) -> tuple[Measurement, ...]:
+    """Return each site's values, then those of all sites merged, or their mean."""
+    parts = [Measurement(site, split, values_of(part, study)) for site, part in sums.items()]
+    tables = [part for part in sums.values() if isinstance(part, MetricSums)]
+    if not sums:
+        return ()
+    if len(tables) == len(sums):
+        together = Measurement(ALL_SITES, split, summarise(reduce(merge, tables), study))
+    else:
+        together = Measurement(MEAN_OF_SITES, split, mean_of_sites([*sums.values()], study))
+    return (*parts, together)
+
+
+def overall(measurements: Sequence[Measurement], metric: str) -> float:
+    """Return a metric over all sites and classes, NaN if it was not measured.
+
+    Where a site sends numbers and no tables it is the mean of the sites.
+    """
+    for measurement in measurements:
+        if measurement.site not in (ALL_SITES, MEAN_OF_SITES):
+            continue
+        for value in measurement.values:
+            if value.metric == metric and not value.class_name:
+                return value.value
+    return math.nan
+
+
+def is_better(value: float, than: float, metric: str) -> bool:
+    """Return whether a value beats another; anything beats NaN, NaN beats nothing."""
+    if math.isnan(value):
+        return False
+    if math.isnan(than):
+        return True
+    return value > than if METRICS[metric].higher_is_better else value < than

@@ -1,0 +1,277 @@
+"""The round loop: send, collect, decide, aggregate, commit."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from flwr.app import RecordDict
+from flwr.serverapp import Grid
+
+from wardround.common.errors import RunError, WardroundError
+from wardround.common.flower.messages.records import array_bytes
+from wardround.common.messages.instructions import TRAIN, Order, addressed, pack_order
+from wardround.common.messages.replies import SiteUpdate, unpack_update
+from wardround.common.parameters.parameters import Parameters
+from wardround.common.study.study import Study
+from wardround.server.checkpoints.history import RoundRecord, append_record, read_records, truncate
+from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress
+from wardround.server.rounds.client_selection import select_sites
+from wardround.server.rounds.evaluation import (
+    Measured,
+    as_measurements,
+    is_better,
+    measure_model,
+    overall,
+)
+from wardround.server.rounds.results import Tally
+from wardround.server.rounds.update_checks import Admission
+from wardround.server.sites.exchange import Addressed, Answer, Mailbox, Node
+from wardround.server.sites.participation import Attendance
+from wardround.server.strategies.strategy import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class RoundFinished:
+    """Told to the listener after each commit.
+
+    Attributes:
+        value: The study's metric, of the model that the round started from.
+    """
+
+    record: RoundRecord
+    rounds: int
+    metric: str
+    value: float
+
+
+Listener = Callable[[RoundFinished], None]
+
+
+class RoundLoop:
+    """Runs one study over a grid of sites, from its last commit to its end.
+
+    Every round starts from the commit on disk, as it would after a crash. The loop itself holds no
+    model, so that memory is what the strategy needs: for a mean, its sum and one site's answer.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        study: Study,
+        attendance: Attendance,
+        store: CheckpointStore,
+        strategy: Strategy,
+        listener: Listener | None = None,
+    ) -> None:
+        self._grid = grid
+        self._study = study
+        self._attendance = attendance
+        self._nodes: tuple[Node, ...] = ()
+        self._quorum = 0
+        self._patience = attendance.patience
+        self._store = store
+        self._listener = listener
+        self._strategy = strategy
+        self._mailbox = Mailbox(grid, self._patience.absence_seconds, attendance.wait)
+
+    def run(self) -> Commit:
+        """Train until the last round, or until the metric stops improving.
+
+        Returns:
+            The kept model: the best on the validation patients, or the last if there are none.
+
+        Raises:
+            RunError: A round had fewer answers than ``federation.minimum_sites``, or the store
+                holds no commit of this study, at least that of round 0.
+        """
+        progress = self._begin()
+        while progress.round < self._study.federation.rounds and not progress.stopped:
+            progress = self._round(progress)
+        return self._close(progress)
+
+    def _begin(self) -> Progress:
+        commit = self._store.latest()
+        if commit is None:
+            msg = f"{self._store.folder} holds no whole commit: start a new run."
+            raise RunError(msg)
+        if commit.progress.digest != self._study.digest:
+            msg = "the checkpoints belong to another study: choose another folder."
+            raise RunError(msg)
+        truncate(self._store.history_path, commit.progress.history_bytes)
+        self._patience.learn(read_records(self._store.history_path))
+        self._nodes = self._attendance.of_round(commit.progress.round + 1)
+        self._quorum = min(self._study.federation.minimum_sites, len(self._nodes))
+        self._strategy.restore(commit.strategy)
+        return commit.progress
+
+    def _round(self, before: Progress) -> Progress:
+        started = time.perf_counter()
+        number = before.round + 1
+        tally = Tally(number)
+        self._assemble(tally)
+        self._strategy.begin(number, self._store.model(before.round))
+        waves = self._strategy.waves(select_sites(self._nodes, self._study, number))
+        # A site evaluates what it is sent. Only in a single wave is that the round's own model.
+        alone = len(waves) == 1
+        silent = alone or self._study.privacy.mode == "patient"
+        apart = Measured() if silent else self._measure(before)
+        for wave in waves:
+            there = [node for node in wave if node.site not in apart.missing]
+            self._train(tally, there, before, alone)
+        self._require_quorum(tally)
+        record = RoundRecord(
+            round=number,
+            measured_round=number - 1,
+            seconds=time.perf_counter() - started,
+            sites=tuple(tally.sites),
+            refusals=(*apart.refusals, *tally.refusals),
+            measurements=apart.values or as_measurements(tally.sums, "validation", self._study),
+        )
+        norms = [norm for norm in tally.norms if not math.isnan(norm)]
+        usual = statistics.median(norms) if norms else math.nan
+        after = replace(tally.onto(before), usual_norm=usual)
+        return self._commit(after, self._strategy.finish(), record)
+
+    def _assemble(self, tally: Tally) -> None:
+        """Find out who is there for a round, and note who is not."""
+        for late in self._mailbox.late_answers():
+            tally.refuse(late.site, f"{late.reason}: not counted.")
+            self._patience.learn_late(late.seconds)
+            self._attendance.hear(late.site)
+        self._nodes = self._attendance.of_round(tally.number)
+        for site, reason in self._attendance.absent().items():
+            tally.refuse(site, reason)
+
+    def _train(self, tally: Tally, wave: Sequence[Node], before: Progress, alone: bool) -> None:
+        """Have some sites train the round's model, and take their answers in.
+
+        Args:
+            alone: Whether this is the round's only wave, which starts from the commit.
+        """
+        number, admitted = tally.number, self._strategy.model()
+        admission = Admission(self._study, before.run, number, admitted, before.usual_norm)
+
+        def order() -> RecordDict:
+            extras, chosen = self._strategy.extras(), self._study.evaluation.keep == "best"
+            kept = before.best_round if chosen else -1
+            content = pack_order(
+                Order(
+                    before.digest,
+                    before.run,
+                    number,
+                    {},
+                    extras=extras,
+                    kept_round=kept,
+                    validate=alone,
+                ),
+                self._strategy.model(),
+            )
+            tally.bytes_down = array_bytes(content)
+            return content
+
+        deadline = self._patience.deadline_seconds
+        told = self._told_apart(before)
+        for answer in self._mailbox.ask(wave, TRAIN, order, f"round {number}", deadline, told):
+            if answer.is_missing:
+                self._attendance.miss(answer.node.site, number, answer.is_stuck)
+            try:
+                self._fold(tally, answer, admission)
+            except WardroundError as error:
+                tally.refuse(answer.node.site, str(error))
+            del answer  # or it is still there while the next one arrives
+
+    def _measure(self, progress: Progress) -> Measured:
+        """Have the sites evaluate the model of a commit."""
+        number = progress.round
+        order = Order(progress.digest, progress.run, number, dict(self._store.model(number)))
+        told, patience = self._told_apart(progress), self._patience
+        measured = measure_model(self._grid, self._study, self._nodes, order, told, patience)
+        for site, is_stuck in measured.missing.items():
+            self._attendance.miss(site, number, is_stuck)
+        return measured
+
+    def _fold(self, tally: Tally, answer: Answer, admission: Admission) -> None:
+        if answer.content is None:
+            raise RunError(answer.reason)
+        site, update = answer.node.site, unpack_update(answer.content, self._study)
+        self._hear(tally, site, update)
+        model, norm = admission.admit(update)
+        self._strategy.fold(replace(update, parameters=model))
+        tally.count(site, update, norm, tally.bytes_down)
+        if update.metrics is not None:
+            tally.sums[site] = update.metrics
+
+    def _commit(self, before: Progress, parameters: Parameters, record: RoundRecord) -> Progress:
+        progress = self._with_best(before, record)
+        patience = self._study.federation.patience_rounds
+        stale = record.measured_round - progress.best_round if progress.best_round >= 0 else 0
+        progress = replace(
+            progress,
+            round=record.round,
+            history_bytes=append_record(self._store.history_path, record),
+            stopped=patience is not None and stale >= patience,
+        )
+        self._store.commit(Commit(progress, parameters, self._strategy.state()))
+        self._patience.learn([record])
+        if self._listener is not None:
+            metric = self._study.metric
+            value = overall(record.measurements, metric)
+            self._listener(RoundFinished(record, self._study.federation.rounds, metric, value))
+        return progress
+
+    def _close(self, progress: Progress) -> Commit:
+        """Measure the last model too, then return the one that is kept."""
+        number = progress.round
+        self._nodes = self._attendance.of_round(number + 1)
+        measured = self._measure(progress)
+        closing = RoundRecord(number + 1, number, 0.0, (), measured.refusals, measured.values)
+        append_record(self._store.history_path, closing)
+        best = self._with_best(progress, closing).best_round
+        is_last = self._study.keep == "last" or best == -1
+        return self._store.load(number if is_last else best)
+
+    def _with_best(self, before: Progress, record: RoundRecord) -> Progress:
+        value = overall(record.measurements, self._study.metric)
+        if not is_better(value, before.best_value, self._study.metric):
+            return before
+        return replace(before, best_round=record.measured_round, best_value=value)
+
+    def _require_quorum(self, tally: Tally) -> None:
+        needed = self._quorum
+        if len(tally.sites) >= needed:
+            return
+        reasons = "; ".join(f"{refusal.site}: {refusal.reason}" for refusal in tally.refusals)
+        msg = (
+            f"round {tally.number} has {len(tally.sites)} updates and needs {needed} ({reasons}). "
+            "Mend the sites, or lower federation.minimum_sites, and resume the run."
+        )
+        raise RunError(msg)
+
+    def _told_apart(self, progress: Progress) -> Addressed:
+        """Return what adds to an order how its site stands with the run and the server."""
+
+        def told(content: RecordDict, node: Node) -> RecordDict:
+            standing = progress.standing(node.site)
+            ledger = self._attendance.ledgers.known(node.site).or_later(standing.ledger)
+            return addressed(content, replace(standing, ledger=ledger))
+
+        return told
+
+    def _hear(self, tally: Tally, site: str, update: SiteUpdate) -> None:
+        """Remember how a site's ledger stands, before its update is looked at.
+
+        Raises:
+            RunError: It is another ledger than the one that is remembered.
+        """
+        ledgers = self._attendance.ledgers
+        if update.ledger.contradicts(ledgers.known(site)):
+            msg = (
+                f"entry {update.ledger.entries} of its privacy ledger is not the one that this "
+                "server has seen: the ledger was written anew. The hospital puts its own back. "
+                "Not counted."
+            )
+            raise RunError(msg)
+        ledgers.hear(site, update.ledger)
+        tally.hear(site, update)

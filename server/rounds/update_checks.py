@@ -1,0 +1,87 @@
+"""The checks that an update passes before it counts; one that fails is refused by name."""
+
+import math
+from dataclasses import dataclass, field
+from itertools import chain
+
+from wardround.common.errors import RunError
+from wardround.common.messages.replies import SiteUpdate
+from wardround.common.parameters.compression import CompressionOptions, apply_update, decompress
+from wardround.common.parameters.parameters import (
+    Model,
+    Parameters,
+    Schema,
+    check_schema,
+    distance,
+    is_finite,
+    schema,
+)
+from wardround.common.study.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What an update of one wave must be.
+
+    Attributes:
+        run: The run that the sites were asked in.
+        sent: The model that the sites were sent.
+        usual_norm: Median distance that the updates of the round before went; NaN if unknown.
+        expected: Names, shapes and types of ``sent``.
+    """
+
+    study: Study
+    run: str
+    round: int
+    sent: Model
+    usual_norm: float
+    expected: Schema = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Look at the model once: it may lie on disk."""
+        object.__setattr__(self, "expected", schema(self.sent))
+
+    def admit(self, update: SiteUpdate) -> tuple[Parameters, float]:
+        """Return the site's model, decompressed, and how far it went from the one it was sent.
+
+        Returns:
+            The model and the norm, which is NaN where the study sets no ``norm_limit``.
+
+        Raises:
+            WardroundError: The update is stale, malformed, not finite, or goes too far.
+        """
+        if (update.digest, update.round) != (self.study.digest, self.round):
+            msg = f"an update for round {update.round} came in round {self.round}: not counted."
+            raise RunError(msg)
+        if update.run != self.run:
+            msg = f"an update of another run came in round {self.round}: not counted."
+            raise RunError(msg)
+        model = self._model(update.parameters)
+        arrays = chain(model.items(), update.extras.items())
+        infinite = [name for name, tensor in arrays if not is_finite(tensor)]
+        if infinite:
+            msg = f"{len(infinite)} arrays ({infinite[0]}, ...) hold NaN or infinity: not counted."
+            raise RunError(msg)
+        return model, self._checked_norm(model)
+
+    def _model(self, arrays: Parameters) -> Parameters:
+        federation = self.study.federation
+        if federation.compression == "none":
+            check_schema(arrays, self.expected)
+            return arrays
+        options = CompressionOptions(kept_fraction=federation.kept_fraction)
+        update = decompress(arrays, federation.compression, options, self.expected)
+        return apply_update(self.sent, update)
+
+    def _checked_norm(self, model: Parameters) -> float:
+        limit = self.study.federation.norm_limit
+        if limit is None:
+            return math.nan
+        norm = distance(model, self.sent)
+        if norm > limit * self.usual_norm:
+            msg = (
+                f"it went {norm:.3g} from the model, {norm / self.usual_norm:.1f} times as far as "
+                f"usual; federation.norm_limit allows {limit:g}: not counted."
+            )
+            raise RunError(msg)
+        return norm

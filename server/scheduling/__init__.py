@@ -1,0 +1,1 @@
+"""Which study runs when, and the process of a run."""

@@ -1,0 +1,157 @@
+"""The process of one study: waits for its sites, runs its rounds, goes on after whatever happens.
+
+It exits with 0 when the study has ended, with 2 or 3 when the study cannot go on (its status says
+why), with 130 when it was told to stop, and with anything else when it fell: then it may be started
+again, and goes on from the last commit.
+"""
+
+import functools
+import logging
+import os
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from wardround.common.errors import WardroundError
+from wardround.common.flower.environment import prepare_flower, without_proxies
+from wardround.common.flower.logs import quieten_flower
+from wardround.common.runtime.processes import end_with_parent
+from wardround.server.link.address import LINK_FOLDER, LinkAddress, read_address, wait_for_link
+from wardround.server.scheduling.folder import FAILED, STOPPED, RunFolder
+from wardround.server.scheduling.recorder import RunDiary
+from wardround.server.settings import open_server
+
+if TYPE_CHECKING:
+    from wardround.server.checkpoints.store import Commit
+
+logger = logging.getLogger(__name__)
+_LOST_SECONDS = 1.0  # before a link that did not know the run is asked again
+STOPPED_CODE = 130
+
+
+def main(arguments: list[str]) -> int:
+    """Work on a run of a server folder; return the process's exit code."""
+    folder, name = Path(arguments[0]).resolve(), arguments[1]
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    end_with_parent()
+    signal.signal(signal.SIGTERM, _stop)
+    run = RunFolder(folder, name)
+    try:
+        prepare_flower(folder / LINK_FOLDER)
+        kept = without_proxies(os.environ)
+        os.environ.clear()
+        os.environ.update(kept)
+        with run.taken():
+            StudyProcess(folder, run).work()
+    except WardroundError as error:
+        _end(run, FAILED, str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _end(run, STOPPED, "its process was told to stop.")
+        return STOPPED_CODE
+    return 0
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _end(run: RunFolder, state: str, message: str) -> None:
+    logger.warning("%s: %s", state, message)
+    status = run.status()
+    if status is not None:
+        run.put_status(replace(status, state=state, message=message))
+    run.log(state, message=message)
+
+
+class StudyProcess:
+    """The work on one run, over one link after another."""
+
+    def __init__(self, folder: Path, run: RunFolder) -> None:
+        """Open a run.
+
+        Raises:
+            StudyError: Its study cannot be read.
+            InputError: The server folder cannot be read.
+        """
+        self._server, self._run, self._study = open_server(folder), run, run.study()
+        self._diary = RunDiary(run, self._study)
+
+    def work(self) -> None:
+        """Run the study to its end.
+
+        Raises:
+            WardroundError: It cannot go on.
+        """
+        from wardround.common.flower.serverapp.grid import LinkLostError
+
+        with quieten_flower(logging.WARNING):
+            self._work_over_links(LinkLostError)
+
+    def _work_over_links(self, lost: type[Exception]) -> None:
+        folder = self._server.folder
+        while True:
+            self._diary.wait("waiting for the link")
+            address = wait_for_link(folder, None, lambda: False)
+            if address is None:  # pragma: no cover
+                continue
+            try:
+                self._work_over(address)
+                return
+            except lost:
+                # Another link, or the same one: a clock that jumped makes it forget its studies.
+                self._diary.lose_link()
+                time.sleep(_LOST_SECONDS)
+
+    def _work_over(self, address: LinkAddress) -> None:
+        from wardround.common.flower.serverapp.grid import Entrance, open_run
+        from wardround.server.app import Outcome, make_server_app
+        from wardround.server.link.gates import SECRET_HEADER
+        from wardround.server.scheduling.run_sites import gather_sites
+
+        folder, diary = self._server.folder, self._diary
+        entrance = Entrance(
+            address.host_and_port,
+            (SECRET_HEADER, address.secret),
+            lambda: read_address(folder) == address,
+            folder / LINK_FOLDER / "taking-up.lock",
+        )
+        outcome = Outcome()
+        with open_run(entrance, self._study.to_json(), self._run.name) as (grid, context):
+            context.run_config.update(
+                {
+                    "study": self._study.to_json(),
+                    "checkpoints": str(self._run.checkpoints),
+                    "durable": True,
+                }
+            )
+            gather = functools.partial(
+                gather_sites, self._server, self._run, diary, grid.site_names
+            )
+            make_server_app(diary.note_round, outcome, gather)(grid, context)
+        if outcome.commit is not None:
+            self._finish(outcome.commit)
+
+    def _finish(self, commit: "Commit") -> None:
+        """Keep the model that the study ends with."""
+        from wardround.common.parameters.parameters import digest, save_model
+
+        kept = commit.progress.round
+        facts = {"study": self._study.digest, "round": str(kept)}
+        save_model(self._run.model_path, commit.parameters, facts)
+        self._diary.finish(self._rounds_done(), kept, digest(commit.parameters))
+
+    def _rounds_done(self) -> int:
+        from wardround.server.checkpoints.store import CheckpointStore
+
+        latest = CheckpointStore(self._run.checkpoints).latest()
+        return self._diary.rounds_done if latest is None else latest.progress.round
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,209 @@
+"""The queue of studies: which one is next, and what becomes of each.
+
+What an operator wants of a run and what it is doing are two columns, changed in one transaction
+each: whatever is killed in between, the next supervisor reads a state that a rule below covers.
+The supervisor that holds the server folder's lock is the only one that runs studies.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from wardround.common.errors import InputError
+from wardround.server.scheduling.store import (
+    FAILED,
+    FINISHED,
+    NEXT_PLACE,
+    QUEUED,
+    RUN,
+    RUNNING,
+    STOP,
+    STOPPED,
+    RunRow,
+    changing,
+    get_run,
+    reading,
+    select_runs,
+)
+
+STOPPED_BY_OPERATOR = "stopped by an operator"
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedRun:
+    """A run whose turn it is.
+
+    Attributes:
+        run: Its name, which is that of its folder below ``runs``.
+        study: The study's name.
+    """
+
+    run: str
+    study: str
+    digest: str
+
+
+class StudyQueue:
+    """The queue as a supervisor sees it; one thread uses it.
+
+    A run that an earlier supervisor had started and not ended comes first, from its last commit.
+    """
+
+    def __init__(self, folder: Path, parallel_studies: int = 1) -> None:
+        """Open the queue of a server folder.
+
+        Args:
+            parallel_studies: How many studies run at a time.
+        """
+        self._folder, self._parallel = folder, parallel_studies
+        self._begun: set[str] = set()
+
+    def next_run(self) -> QueuedRun | None:
+        """Return the run whose turn it is; None if there is none, or enough are running.
+
+        It stays the next one until :meth:`started` is told of it.
+
+        Raises:
+            RunError: The database cannot be used.
+        """
+        if len(self._begun) >= self._parallel:
+            return None
+        with reading(self._folder) as connection:
+            waiting = select_runs(connection, "state IN (?, ?)", (RUNNING, QUEUED))
+        left = [row for row in waiting if row.state == RUNNING and row.run not in self._begun]
+        for row in left:
+            if row.wanted == RUN:
+                return QueuedRun(row.run, row.study, row.digest)
+            self.stopped(row.run)
+        queued = [row for row in waiting if row.state == QUEUED and row.wanted == RUN]
+        return QueuedRun(queued[0].run, queued[0].study, queued[0].digest) if queued else None
+
+    def started(self, run: str) -> None:
+        """Note that a run's process was started.
+
+        Raises:
+            InputError: There is no such run, or it is over.
+            RunError: The database cannot be used.
+        """
+        with changing(self._folder) as connection:
+            row = get_run(connection, run)
+            if row.is_over:
+                msg = f"run {run} is {row.state}: resume it before it is started."
+                raise InputError(msg)
+            connection.execute(
+                "UPDATE runs SET state = ?, started = coalesce(started, ?), reason = '' "
+                "WHERE run = ?",
+                (RUNNING, time.time(), run),
+            )
+        self._begun.add(run)
+
+    def finished(self, run: str) -> None:
+        """Note that a run has come to its end.
+
+        Raises:
+            InputError: There is no such run.
+            RunError: The database cannot be used.
+        """
+        self._end(run, FINISHED, "")
+
+    def failed(self, run: str, reason: str) -> None:
+        """Note that a run cannot go on; it is ``stopped`` if that was wanted anyway.
+
+        Args:
+            reason: Shown to operators: policy words, nothing about a patient.
+
+        Raises:
+            InputError: There is no such run.
+            RunError: The database cannot be used.
+        """
+        self._end(run, FAILED, reason)
+
+    def stopped(self, run: str) -> None:
+        """Note that a run's process was ended because :meth:`wanted_state` said so.
+
+        Where it was resumed in the meantime it is queued again.
+
+        Raises:
+            InputError: There is no such run.
+            RunError: The database cannot be used.
+        """
+        self._end(run, STOPPED, STOPPED_BY_OPERATOR)
+
+    def wanted_state(self, run: str) -> str:
+        """Return what the operator wants of a run: ``run`` or ``stop``; a run unknown has to stop.
+
+        Raises:
+            RunError: The database cannot be used.
+        """
+        with reading(self._folder) as connection:
+            found = select_runs(connection, "run = ?", (run,))
+        return found[0].wanted if found else STOP
+
+    def _end(self, run: str, state: str, reason: str) -> None:
+        with changing(self._folder) as connection:
+            row = get_run(connection, run)
+            if row.is_over:
+                self._begun.discard(run)
+                return
+            if state == STOPPED and row.wanted == RUN:
+                connection.execute(
+                    "UPDATE runs SET state = ?, reason = '' WHERE run = ?", (QUEUED, run)
+                )
+            else:
+                ends = STOPPED if state == FAILED and row.wanted == STOP else state
+                connection.execute(
+                    "UPDATE runs SET state = ?, reason = ?, ended = ? WHERE run = ?",
+                    (ends, reason, time.time(), run),
+                )
+        self._begun.discard(run)
+
+
+def stop_run(folder: Path, run: str) -> RunRow:
+    """Want a run to stop; one that is queued is stopped at once.
+
+    Raises:
+        InputError: There is no such run, or it is over.
+        RunError: The database cannot be used.
+    """
+    with changing(folder) as connection:
+        row = get_run(connection, run)
+        if row.is_over:
+            msg = f"run {run} is {row.state}: there is nothing to stop."
+            raise InputError(msg)
+        connection.execute("UPDATE runs SET wanted = ? WHERE run = ?", (STOP, run))
+        if row.state == QUEUED:
+            connection.execute(
+                "UPDATE runs SET state = ?, reason = ?, ended = ? WHERE run = ?",
+                (STOPPED, STOPPED_BY_OPERATOR, time.time(), run),
+            )
+        return get_run(connection, run)
+
+
+def resume_run(folder: Path, run: str) -> RunRow:
+    """Queue a run that was stopped or that failed, behind all others; it has kept its commits.
+
+    Raises:
+        InputError: There is no such run, or it needs no resuming.
+        RunError: The database cannot be used.
+    """
+    with changing(folder) as connection:
+        row = get_run(connection, run)
+        _refuse_to_resume(row)
+        connection.execute("UPDATE runs SET wanted = ? WHERE run = ?", (RUN, run))
+        if row.is_over:
+            connection.execute(
+                f"UPDATE runs SET state = ?, place = {NEXT_PLACE}, ended = NULL, reason = '' "
+                "WHERE run = ?",
+                (QUEUED, run),
+            )
+        return get_run(connection, run)
+
+
+def _refuse_to_resume(row: RunRow) -> None:
+    if row.state == FINISHED:
+        msg = f"run {row.run} has finished: submit its study again for another run."
+    elif not row.is_over and row.wanted == RUN:
+        msg = f"run {row.run} is {row.state} already: there is nothing to resume."
+    else:
+        return
+    raise InputError(msg)

@@ -1,0 +1,79 @@
+"""The sites of a run as its process finds them: waited for, and watched from then on."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flwr.serverapp import Grid
+
+from wardround.common.study.study import Study
+from wardround.server.identity.membership import members
+from wardround.server.scheduling.folder import RunFolder
+from wardround.server.scheduling.ledger_heads import ServerLedgers
+from wardround.server.scheduling.recorder import RunDiary
+from wardround.server.settings import ServerFolder
+from wardround.server.sites.deadlines import Patience, limits_of
+from wardround.server.sites.participation import Admittance, ConnectedSites
+from wardround.server.sites.readiness import Enquiry
+from wardround.server.sites.waiting import Gathering, Terms
+from wardround.server.strategies.composed import needs_same_sites
+
+_RESUMED_SECONDS = 600.0  # how long a run that goes on waits for a site it had
+_ROLL_SECONDS = 2.0
+
+
+def gather_sites(
+    server: ServerFolder,
+    run: RunFolder,
+    diary: RunDiary,
+    names: Callable[[], dict[int, str]],
+    grid: Grid,
+    study: Study,
+) -> ConnectedSites:
+    """Wait for a run's sites; one that goes on waits for those that it had.
+
+    Raises:
+        RunError: Too few can take part, or came in time.
+    """
+    terms = _terms(server, run, diary)
+    enquiry, roll = Enquiry(grid, names, study), _Roll(server.folder)
+    gathered = Gathering(enquiry, roll.active, study, terms, diary.wait).gather()
+    admittance = Admittance(terms.wanted, roll.active, not needs_same_sites(study))
+    patience = Patience(study.federation.deadline_seconds, limits_of(server.settings))
+    ledgers = ServerLedgers(server.folder)
+    attendance = ConnectedSites(enquiry, admittance, patience, gathered, diary.note_site, ledgers)
+    diary.begin(attendance.sites, patience)
+    for site, reason in enquiry.refused().items():
+        diary.leave_out(site, reason)
+    return attendance
+
+
+def _terms(server: ServerFolder, run: RunFolder, diary: RunDiary) -> Terms:
+    terms = Terms(
+        wanted=run.wanted_sites(),
+        expected=run.present_sites(),
+        approval_timeout_seconds=server.settings.approval_timeout_seconds,
+    )
+    if terms.expected:
+        terms = replace(terms, gathering_seconds=_RESUMED_SECONDS)
+    if diary.rounds_done > 0:
+        terms = replace(terms, approval_timeout_seconds=_RESUMED_SECONDS)
+    return terms
+
+
+class _Roll:
+    """Who may connect, read anew now and then."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read_at, self._names = -_ROLL_SECONDS, tuple[str, ...]()
+
+    def active(self) -> tuple[str, ...]:
+        """Return the names of the members that have a valid certificate."""
+        if time.monotonic() - self._read_at >= _ROLL_SECONDS:
+            now = datetime.now(UTC)
+            self._names = tuple(m.site for m in members(self._folder) if m.is_active(now))
+            self._read_at = time.monotonic()
+        return self._names

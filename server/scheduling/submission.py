@@ -1,0 +1,131 @@
+"""A study that an operator hands in: checked, given a run and its folder, put in the queue."""
+
+import json
+import re
+import sqlite3
+import time
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from wardround.common.errors import InputError, RunError, StudyError, known_names
+from wardround.common.files.durable import flush
+from wardround.common.files.private_files import make_private_folder, replace_file
+from wardround.common.study.study import Study, parse_study
+from wardround.server.scheduling.folder import STUDY_FILE, RunFolder
+from wardround.server.scheduling.store import (
+    NEXT_PLACE,
+    QUEUED,
+    RUN,
+    RUNNING,
+    RunRow,
+    changing,
+    get_run,
+    select_runs,
+)
+
+LONGEST_STUDY = 2**20  # characters
+_READERS: Mapping[str, Callable[[str], object]] = {"toml": tomllib.loads, "json": json.loads}
+
+
+def read_study(text: str, form: str) -> Study:
+    """Return the study that a text says.
+
+    Args:
+        form: ``toml`` or ``json``.
+
+    Raises:
+        StudyError: It is none.
+        InputError: The form is unknown.
+    """
+    if form not in _READERS:
+        raise InputError(known_names("form of a study", form, _READERS))
+    if len(text) > LONGEST_STUDY:
+        msg = f"the study has {len(text)} characters: at most {LONGEST_STUDY} are read."
+        raise StudyError(msg)
+    try:
+        content = _READERS[form](text)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        msg = f"the study is not {form.upper()}: {reason}. 'wardround study check' says more."
+        raise StudyError(msg) from None
+    if not isinstance(content, dict):
+        msg = f"the study is no table of sections but a {type(content).__name__}: give all of it."
+        raise StudyError(msg)
+    return parse_study(content)
+
+
+def submit_study(folder: Path, study: Study, sites: Sequence[str] = ()) -> RunRow:
+    """Put a study in the queue; a run that is queued has its folder, whatever is killed.
+
+    Args:
+        folder: The server folder.
+        sites: Whom the run is for; none for whoever is there.
+
+    Raises:
+        InputError: The same study is queued or running, or sites never joined or are few.
+        RunError: Database or folder cannot be written.
+    """
+    with changing(folder) as connection:
+        _refuse_twice(connection, study)
+        _refuse_sites(connection, study, sites)
+        row = _insert(connection, study)
+        try:
+            _write(RunFolder(folder, row.run), study, sites)
+        except OSError as error:
+            msg = f"cannot write the run's folder ({error.strerror}): make room on the server."
+            raise RunError(msg) from None
+        return row
+
+
+def _refuse_twice(connection: sqlite3.Connection, study: Study) -> None:
+    under_way = select_runs(
+        connection, "digest = ? AND state IN (?, ?)", (study.digest, QUEUED, RUNNING)
+    )
+    if under_way:
+        first = under_way[0]
+        msg = (
+            f"this study is {first.state} already, as run {first.run}: "
+            "wait for that one, or stop it first."
+        )
+        raise InputError(msg)
+
+
+def _refuse_sites(connection: sqlite3.Connection, study: Study, sites: Sequence[str]) -> None:
+    if not sites:
+        return
+    members = {str(site) for (site,) in connection.execute("SELECT site FROM members")}
+    for site in sites:
+        if site not in members:
+            raise InputError(known_names("site", site, members))
+    needed = study.federation.minimum_sites
+    if len(set(sites)) < needed:
+        msg = (
+            f"the study needs {needed} sites and is given {len(set(sites))}: "
+            "name more, or lower federation.minimum_sites."
+        )
+        raise InputError(msg)
+
+
+def _insert(connection: sqlite3.Connection, study: Study) -> RunRow:
+    cursor = connection.execute(
+        "INSERT INTO runs (run, study, digest, state, wanted, place, submitted, reason) "
+        f"VALUES ('', ?, ?, ?, ?, {NEXT_PLACE}, ?, '')",
+        (study.name, study.digest, QUEUED, RUN, time.time()),
+    )
+    run = f"{_slug(study.name)}-{cursor.lastrowid}"
+    connection.execute("UPDATE runs SET run = ? WHERE number = ?", (run, cursor.lastrowid))
+    return get_run(connection, run)
+
+
+def _slug(name: str) -> str:
+    """Return a study's name as part of a folder's: small letters, digits and hyphens."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _write(run: RunFolder, study: Study, sites: Sequence[str]) -> None:
+    make_private_folder(run.path)
+    replace_file(run.path / STUDY_FILE, study.to_toml().encode())
+    run.put_wanted_sites(tuple(sites))
+    flush(run.path.parent)
+    flush(run.path.parent.parent)

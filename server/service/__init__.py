@@ -1,0 +1,1 @@
+"""The supervisor of the server's processes, and a new server folder."""

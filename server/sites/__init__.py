@@ -1,0 +1,1 @@
+"""Which sites are there, how they are asked, and how long they are waited for."""

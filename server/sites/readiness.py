@@ -1,0 +1,159 @@
+"""Asking connected sites whether they can take part in a study, without waiting for any."""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from wardround.common.errors import RunError, WardroundError
+from wardround.common.messages.instructions import INTRODUCE
+from wardround.common.messages.replies import Introduction, unpack_introduction, unpack_refusal
+from wardround.common.study.study import Study
+from wardround.server.sites.exchange import Node
+from wardround.server.sites.site_info import check_introduction, question
+
+ABSENT = "is not connected"
+_PENDING = "policy"  # the refusal that time may change
+_PROBLEMS = {
+    _PENDING: "has not approved the study",
+    "budget": "has no privacy budget left for the study",
+    "ledger": "cannot vouch for the privacy it has spent; its own log says why",
+    "data": "cannot use its data for the study; its own log says why",
+    "device": "cannot use its device; its own log says why",
+}
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 15.0
+_MENDING_SECONDS = 300.0  # after which a site that could not take part is asked again
+
+
+@dataclass(slots=True)
+class Seen:
+    """What is known of a site so far.
+
+    Attributes:
+        asked: The message that it has not answered yet.
+        is_final: Whether it was found that it cannot take part, unless it is mended.
+    """
+
+    node: Node
+    introduction: Introduction | None = None
+    asked: str = ""
+    problem: str = "has not answered yet"
+    is_final: bool = False
+    ask_at: float = 0.0
+    pause: float = field(default_factory=lambda: _FIRST_PAUSE_SECONDS)
+
+
+class Enquiry:
+    """What the sites of a study have said of themselves so far; one thread uses it."""
+
+    def __init__(self, grid: Grid, names: Callable[[], dict[int, str]], study: Study) -> None:
+        """Begin with nothing asked.
+
+        Args:
+            names: Gives the connected sites by node.
+        """
+        self._grid, self._names, self._study = grid, names, study
+        self._seen: dict[str, Seen] = {}
+
+    def connected(self) -> dict[str, int]:
+        """Return the nodes of the sites that are connected now."""
+        return {site: node for node, site in self._names().items()}
+
+    def ask(self, sites: Collection[str], connected: Mapping[str, int]) -> list[str]:
+        """Ask who has not been asked, or refused a while ago; return who was."""
+        now, asked = time.monotonic(), list[str]()
+        for site in sites:
+            seen = self._seen.get(site)
+            if seen is None or seen.node.node_id != connected[site]:
+                seen = self._seen[site] = Seen(Node(connected[site], site, 0))
+            if seen.introduction or seen.asked or now < seen.ask_at:
+                continue
+            content, node_id = question(self._study), seen.node.node_id
+            message = self._grid.create_message(content, INTRODUCE, node_id, "introduction")
+            seen.asked = next(iter(self._grid.push_messages([message])), "") or ""
+            seen.ask_at, seen.pause = now + seen.pause, min(2 * seen.pause, _LONGEST_PAUSE_SECONDS)
+            asked.append(site)
+        return asked
+
+    def hear(self) -> None:
+        """Take in what has been answered since."""
+        for seen in self._seen.values():
+            if not seen.asked:
+                continue
+            for reply in self._grid.pull_messages([seen.asked]):
+                seen.asked = ""
+                if not reply.has_error():  # else it has gone, and is asked again when it is back
+                    self._note(seen, reply)
+
+    def ready(self, connected: Mapping[str, int]) -> dict[str, Seen]:
+        """Return the sites that can take part, by name."""
+        return {
+            site: self._seen[site]
+            for site in sorted(connected)
+            if site in self._seen and self._is_ready(self._seen[site], connected[site])
+        }
+
+    def is_awaited(self, sites: Collection[str]) -> bool:
+        """Return whether one of these sites has a question that it has not answered."""
+        return any(self._seen[site].asked for site in sites if site in self._seen)
+
+    def problem_of(self, site: str) -> str:
+        """Return why a site that is connected does not take part."""
+        seen = self._seen.get(site)
+        return "has not been asked yet" if seen is None else seen.problem
+
+    def is_out(self, site: str) -> bool:
+        """Return whether it was found that a site cannot take part."""
+        seen = self._seen.get(site)
+        return seen is not None and seen.is_final
+
+    def refused(self) -> dict[str, str]:
+        """Return the sites that were asked and cannot take part, and why."""
+        return {site: seen.problem for site, seen in sorted(self._seen.items()) if seen.is_final}
+
+    def refuse(self, site: str, problem: str) -> None:
+        """Note that a site that was asked cannot take part."""
+        _close(self._seen[site], problem)
+
+    def forget(self, site: str) -> None:
+        """Have a site asked again; what it said holds no more."""
+        self._seen.pop(site, None)
+
+    def _is_ready(self, seen: Seen, node_id: int) -> bool:
+        return seen.introduction is not None and seen.node.node_id == node_id
+
+    def _note(self, seen: Seen, reply: Message) -> None:
+        refusal = unpack_refusal(reply.content)
+        if refusal is not None:
+            problem = _PROBLEMS.get(refusal.code, f"refuses ({refusal.code})")
+            if refusal.code == _PENDING:
+                seen.problem, seen.is_final = problem, False
+            else:
+                _close(seen, problem)
+            return
+        try:
+            seen.introduction = self._checked(reply, seen.node.site)
+        except WardroundError as error:
+            _close(seen, f"cannot take part: {error}")
+            return
+        seen.node = Node(seen.node.node_id, seen.node.site, seen.introduction.examinations)
+        seen.is_final = False
+
+    def _checked(self, reply: Message, site: str) -> Introduction:
+        introduction = unpack_introduction(reply.content)
+        check_introduction(introduction, self._study)
+        if introduction.site != site:
+            msg = (
+                f"it calls itself {introduction.site!r}, and its certificate {site!r}: "
+                "set name in its site.toml to that."
+            )
+            raise RunError(msg)
+        return introduction
+
+
+def _close(seen: Seen, problem: str) -> None:
+    """Note that a site cannot take part."""
+    seen.introduction, seen.problem, seen.is_final = None, problem, True
+    seen.ask_at = time.monotonic() + _MENDING_SECONDS

@@ -1,0 +1,123 @@
+"""Waiting for a study's sites: who is connected, who has approved it, who cannot take part."""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from wardround.common.errors import RunError
+from wardround.common.messages.replies import Introduction
+from wardround.common.study.study import Study
+from wardround.server.sites.exchange import Node
+from wardround.server.sites.readiness import ABSENT, Enquiry
+from wardround.server.sites.site_info import check_bases
+
+_LOOK_SECONDS, _LATER_SECONDS, _EARLY_SECONDS = 0.2, 1.0, 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How long a study waits before its first round, and for whom.
+
+    Attributes:
+        wanted: The sites it is for; empty takes every member.
+        expected: The sites that it had before it was interrupted: it waits for these.
+        approval_timeout_seconds: For the quorum, and for connected sites to approve the study.
+        gathering_seconds: For sites that are not connected, beyond the quorum.
+    """
+
+    wanted: tuple[str, ...] = ()
+    expected: tuple[str, ...] = ()
+    approval_timeout_seconds: float = 86_400.0
+    gathering_seconds: float = 10.0
+
+    def admits(self, site: str) -> bool:
+        """Return whether a site may take part."""
+        return not self.wanted or site in self.wanted
+
+
+@dataclass(slots=True)
+class Gathering:
+    """One study waiting for its sites."""
+
+    enquiry: Enquiry
+    members: Callable[[], Collection[str]]
+    study: Study
+    terms: Terms
+    tell: Callable[[str], None]
+    _began: float = field(default_factory=time.monotonic)
+
+    def gather(self) -> tuple[tuple[Node, ...], tuple[Introduction, ...]]:
+        """Wait until the study can begin.
+
+        Returns:
+            The nodes in the order of their names, and what each said.
+
+        Raises:
+            RunError: Too few sites can take part, or too few came in time.
+        """
+        while True:
+            connected = self.enquiry.connected()
+            self.enquiry.ask([site for site in connected if self.terms.admits(site)], connected)
+            self.enquiry.hear()
+            ready = [*self.enquiry.ready(connected)]
+            missing = self._missing(connected, ready)
+            if self._may_begin(ready, missing):
+                return self._take(connected)
+            self._give_up_if_late(ready, missing)
+            self.tell(self._words(ready, missing))
+            early = time.monotonic() - self._began < _EARLY_SECONDS
+            time.sleep(_LOOK_SECONDS if early else _LATER_SECONDS)
+
+    def _missing(self, connected: Mapping[str, int], ready: Collection[str]) -> dict[str, str]:
+        """Return the sites that may still come, and why each is not there."""
+        all_there = tuple(sorted({*self.members(), *connected}))
+        expected = self.terms.expected or self.terms.wanted or all_there
+        missing = {}
+        for site in expected:
+            if site in ready:
+                continue
+            if site not in connected:
+                missing[site] = ABSENT
+            elif not self.enquiry.is_out(site):
+                missing[site] = self.enquiry.problem_of(site)
+        return missing
+
+    def _may_begin(self, ready: list[str], missing: dict[str, str]) -> bool:
+        if len(ready) < self.study.federation.minimum_sites:
+            return False
+        waited = time.monotonic() - self._began
+        if not missing or waited >= self.terms.approval_timeout_seconds:
+            return True
+        absent = all(reason == ABSENT for reason in missing.values())
+        return absent and waited >= self.terms.gathering_seconds
+
+    def _give_up_if_late(self, ready: list[str], missing: dict[str, str]) -> None:
+        needed = self.study.federation.minimum_sites
+        waited = time.monotonic() - self._began
+        hopeless = bool(self.enquiry.refused()) and len(ready) + len(missing) < needed
+        if not hopeless and waited < self.terms.approval_timeout_seconds:
+            return
+        msg = (
+            f"the study needs {needed} sites and {len(ready)} can take part "
+            f"({self._reasons(missing)}). Mend that and resume the run, or submit the study again "
+            "with fewer federation.minimum_sites."
+        )
+        raise RunError(msg)
+
+    def _words(self, ready: list[str], missing: dict[str, str]) -> str:
+        wanted = len(ready) + len(missing)
+        return f"waiting for sites: {len(ready)} of {wanted} are ready ({self._reasons(missing)})"
+
+    def _reasons(self, missing: dict[str, str]) -> str:
+        reasons = {**missing, **self.enquiry.refused()}
+        if not reasons:
+            return "no other site has joined"
+        return "; ".join(f"{site} {reason}" for site, reason in sorted(reasons.items()))
+
+    def _take(
+        self, connected: Mapping[str, int]
+    ) -> tuple[tuple[Node, ...], tuple[Introduction, ...]]:
+        found = [*self.enquiry.ready(connected).values()]
+        introductions = [seen.introduction for seen in found if seen.introduction is not None]
+        check_bases(introductions)
+        return tuple(seen.node for seen in found), tuple(introductions)

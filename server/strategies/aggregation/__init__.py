@@ -1,0 +1,1 @@
+"""How updates combine: one file a family of aggregation rules, and their registry."""

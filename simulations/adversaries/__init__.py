@@ -1,0 +1,1 @@
+"""Hostile sites, for a study of what they could do."""

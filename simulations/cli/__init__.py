@@ -1,0 +1,1 @@
+"""The commands `simulate`, `split`, `sweep`, `attack`, `data` and `federation try`."""

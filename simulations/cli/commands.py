@@ -1,0 +1,363 @@
+"""``wardround simulate | split | data | report | attack``: the researcher's commands."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data_app = typer.Typer(help="Public data sets, ready to be split into sites.", no_args_is_help=True)
+federation_app = typer.Typer(help="A server and its sites on this machine.", no_args_is_help=True)
+
+StudyName = Annotated[
+    str,
+    typer.Argument(metavar="[STUDY|NAME]", help="A study file, or the name of a built-in study."),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(help="Folder that holds the data sets (else WARDROUND_DATA).", show_default=False),
+]
+Sites = Annotated[int | None, typer.Option(help="How many hospitals.", show_default=False)]
+SplitRule = Annotated[
+    str | None,
+    typer.Option("--split", help="natural, iid, dirichlet, quantity or classes."),
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of weights, split and order.")]
+Assigned = Annotated[Path | None, typer.Option(help="A saved split (assignment.csv) to use again.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key, e.g. training.batch_size=16."),
+]
+Privacy = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY=VALUE,...",
+        help="Protect each patient: epsilon=8, or more keys of [privacy].",
+        show_default=False,
+    ),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder to write; must be new.")]
+SkipUnreadable = Annotated[
+    bool, typer.Option("--skip-unreadable", help="Leave unreadable images out, and say so.")
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(help="Engine ray: a running cluster, else one is started.", show_default=False),
+]
+RayCpus = Annotated[float, typer.Option(help="Engine ray: CPUs of one site's work.")]
+RayGpus = Annotated[
+    float | None,
+    typer.Option(help="Engine ray: GPUs of one site's work, e.g. 0.25.", show_default=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the researcher's commands to the front door."""
+    app.command()(simulate)
+    app.command()(split)
+    app.command()(report)
+    app.command()(sweep)
+    app.command()(attack)
+    app.add_typer(data_app, name="data")
+    app.add_typer(federation_app, name="federation")
+
+
+def simulate(  # noqa: PLR0913 # one argument an option of the command line
+    study: StudyName = "brain-tissue",
+    sites: Sites = None,
+    split: SplitRule = None,
+    rounds: Annotated[int | None, typer.Option(help="How many rounds.")] = None,
+    seed: Seed = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, in-process, pool or ray.")] = "auto",
+    workers: Annotated[
+        int, typer.Option(help="Worker processes; 0 takes as many as cores or GPUs.", min=0)
+    ] = 0,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads of each process; 0 shares the cores.", min=0)
+    ] = 0,
+    ray_address: RayAddress = None,
+    ray_cpus_per_site: RayCpus = 1.0,
+    ray_gpus_per_site: RayGpus = None,
+    data_root: DataRoot = None,
+    assignment: Assigned = None,
+    changes: Changes = None,
+    privacy: Privacy = None,
+    out: Out = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
+    ] = None,
+    compare: Annotated[
+        bool, typer.Option(help="Train each site alone, and pooled, beside the federation.")
+    ] = True,
+    skip_unreadable: SkipUnreadable = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Try a study out: split public data into hospitals, train, compare, report.
+
+    Example: wardround simulate pneumonia-xray --data-root ~/data --sites 4 --out runs/xray
+    """
+    from wardround.simulations.cli.simulate import Options, run_simulation
+
+    options = Options(
+        study=study,
+        sites=sites,
+        split=split,
+        rounds=rounds,
+        seed=seed,
+        device=device,
+        engine=engine,
+        workers=workers,
+        threads=threads,
+        ray=(ray_address, ray_cpus_per_site, ray_gpus_per_site),
+        data_root=data_root,
+        assignment=assignment,
+        changes=tuple(changes or ()),
+        privacy=privacy,
+        out=out,
+        resume=resume,
+        compare=compare,
+        skip_unreadable=skip_unreadable,
+        quiet=quiet,
+        as_json=as_json,
+    )
+    raise typer.Exit(run_simulation(options))
+
+
+@federation_app.command("try")
+def try_federation(  # noqa: PLR0913 # one argument an option of the command line
+    study: StudyName = "brain-tissue",
+    sites: Sites = None,
+    split: SplitRule = None,
+    rounds: Annotated[int, typer.Option(help="How many rounds; a try needs few.")] = 3,
+    seed: Seed = None,
+    threads: Annotated[
+        int, typer.Option(help="CPU threads of each site; 0 shares the cores.", min=0)
+    ] = 0,
+    data_root: DataRoot = None,
+    changes: Changes = None,
+    out: Out = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Try a real federation: a server and sites as processes of this machine, joined over TLS.
+
+    Everything that is started is ended: at the end, at Ctrl-C, and if something fails.
+
+    Example: wardround federation try --sites 3
+    """
+    from wardround.simulations.cli.federation import run_try
+    from wardround.simulations.cli.simulate import Options
+
+    options = Options(
+        study=study,
+        sites=sites,
+        split=split,
+        rounds=rounds,
+        seed=seed,
+        threads=threads,
+        data_root=data_root,
+        changes=tuple(changes or ()),
+        out=out,
+        quiet=quiet,
+        as_json=as_json,
+    )
+    raise typer.Exit(run_try(options))
+
+
+def split(  # noqa: PLR0913 # one argument an option of the command line
+    study: StudyName = "brain-tissue",
+    sites: Sites = None,
+    rule: SplitRule = None,
+    seed: Seed = None,
+    data_root: DataRoot = None,
+    assignment: Assigned = None,
+    changes: Changes = None,
+    out: Out = None,
+    skip_unreadable: SkipUnreadable = False,
+    as_json: AsJson = False,
+) -> None:
+    """Split a data set into site folders, and show who holds what, without training.
+
+    Example: wardround split pneumonia-xray --split dirichlet --sites 8 --out runs/split
+    """
+    from wardround.simulations.cli.simulate import Options, run_split
+
+    options = Options(
+        study=study,
+        sites=sites,
+        split=rule,
+        seed=seed,
+        data_root=data_root,
+        assignment=assignment,
+        changes=tuple(changes or ()),
+        out=out,
+        skip_unreadable=skip_unreadable,
+        as_json=as_json,
+    )
+    run_split(options)
+
+
+def sweep(  # noqa: PLR0913 # one argument an option of the command line
+    study: Annotated[
+        str,
+        typer.Argument(
+            metavar="[STUDY|NAME]",
+            help="A study file, or the name of a built-in study.",
+            show_default=False,
+        ),
+    ] = "",
+    parameters: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--param",
+            metavar="KEY=VALUES",
+            help="What to vary: training.learning_rate=1e-4..1e-1:log, training.batch_size=8,16.",
+        ),
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="How many trials; 20 if not given.", min=1)
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="What scores a trial; the study's metric if not given.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the search; the study keeps its own.", min=0)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, in-process, pool or ray.")] = "auto",
+    data_root: DataRoot = None,
+    changes: Changes = None,
+    out: Out = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Go on with a sweep that was stopped.")
+    ] = None,
+    skip_unreadable: SkipUnreadable = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Search for good values: short federations, scored on all sites' validation patients.
+
+    No trial sees the test patients. Tuning on hospitals' own patients would cost privacy of its
+    own in a private study: tune on public data, then keep the values fixed.
+
+    Example: wardround sweep pneumonia-xray --param training.learning_rate=1e-4..1e-1:log
+    --param training.batch_size=16,32,64 --trials 20 --out runs/sweep
+    """
+    from wardround.simulations.cli.simulate import Options
+    from wardround.simulations.cli.sweep import SweepOptions, run_sweep
+
+    run = Options(
+        study=study,
+        device=device,
+        engine=engine,
+        data_root=data_root,
+        changes=tuple(changes or ()),
+        out=out,
+        resume=resume,
+        skip_unreadable=skip_unreadable,
+        quiet=quiet,
+        as_json=as_json,
+    )
+    options = SweepOptions(run, tuple(parameters or ()), trials, metric, seed)
+    raise typer.Exit(run_sweep(options))
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+) -> None:
+    """Write the report of a run anew.
+
+    Example: wardround report runs/first
+    """
+    from wardround.common.errors import InputError
+    from wardround.simulations.report import write_report
+
+    if not (run / "run.json").exists():
+        msg = f"{run} holds no run: give the folder that 'wardround simulate --out' wrote."
+        raise InputError(msg)
+    sys.stdout.write(f"{write_report(run)}\n")
+
+
+def attack(  # noqa: PLR0913 # one argument an option of the command line
+    run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    site: Annotated[
+        str | None, typer.Option(help="Whose patients; the first site's if not given.")
+    ] = None,
+    patients: Annotated[int, typer.Option(help="How many patients.", min=1, max=20)] = 4,
+    seconds: Annotated[float, typer.Option(help="Of each search for an image.", min=0.1)] = 15.0,
+    canaries: Annotated[
+        int, typer.Option(help="Planted patients of the audit; 0 leaves it out.", min=0)
+    ] = 1000,
+    seed: Annotated[int, typer.Option(help="Seed of the choice and the searches.", min=0)] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a curious server would have seen of a run, without and with protection.
+
+    For simulated runs only; the pictures and numbers join the run's report.
+
+    Example: wardround attack runs/first
+    """
+    from wardround.simulations.cli.attack import AttackOptions, run_attack
+
+    run_attack(AttackOptions(run, site, patients, seconds, canaries, seed, as_json))
+
+
+@data_app.command("list")
+def list_data(as_json: AsJson = False) -> None:
+    """List the data sets, with task and licence.
+
+    Example: wardround data list
+    """
+    from dataclasses import asdict
+
+    from wardround.simulations.datasets.catalogue import describe_datasets
+
+    summaries = describe_datasets()
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(s) for s in summaries], indent=2) + "\n")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "what it is", "task", "licence")
+    for summary in summaries:
+        table.add_row(summary.name, summary.title, summary.task, summary.licence)
+    Console().print(table)
+
+
+@data_app.command("show")
+def show_data(
+    name: Annotated[str, typer.Argument(help="A data set.", show_default=False)],
+) -> None:
+    """Show everything known about a data set: licence, citation, options.
+
+    Example: wardround data show ham10000
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from wardround.simulations.datasets.catalogue import dataset_facts
+
+    table = Table(show_header=False, box=None)
+    for key, value in dataset_facts(name).items():
+        table.add_row(key, value)
+    Console().print(table)
+
+
+@data_app.command("get")
+def get_data(
+    study: Annotated[str, typer.Argument(help="A study file or built-in study.")],
+    data_root: DataRoot = None,
+    changes: Changes = None,
+) -> None:
+    """Fetch (or find) the data set of a study and check that it serves it.
+
+    Example: wardround data get pneumonia-xray
+    """
+    from wardround.simulations.cli.simulate import Options, run_get
+
+    run_get(Options(study=study, data_root=data_root, changes=tuple(changes or ())))

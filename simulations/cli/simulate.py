@@ -1,0 +1,219 @@
+"""What the researcher's commands do once their words are read."""
+
+import json
+import shlex
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from wardround.common.errors import InputError
+from wardround.common.study.study import Study
+from wardround.simulations.studies import find_study
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The words of a command line; None leaves it to the study.
+
+    Attributes:
+        ray: Address, CPUs and GPUs a site of the engine "ray".
+        privacy: Keys of ``[privacy]``, e.g. "epsilon=8,delta=1e-5".
+    """
+
+    study: str
+    sites: int | None = None
+    split: str | None = None
+    rounds: int | None = None
+    seed: int | None = None
+    device: str = "auto"
+    engine: str = "auto"
+    workers: int = 0
+    threads: int = 0
+    ray: tuple[str | None, float, float | None] = (None, 1.0, None)
+    data_root: Path | None = None
+    assignment: Path | None = None
+    changes: tuple[str, ...] = ()
+    privacy: str | None = None
+    out: Path | None = None
+    resume: Path | None = None
+    compare: bool = True
+    skip_unreadable: bool = False
+    quiet: bool = False
+    as_json: bool = False
+
+
+def run_simulation(options: Options) -> int:
+    """Simulate, show the progress, print the verdict, and return the exit code."""
+    from wardround.simulations.cli.progress import watching
+    from wardround.simulations.cli.summary import print_summary
+    from wardround.simulations.engines.ray_engine import RayOptions
+    from wardround.simulations.experiment.federation import Machine
+    from wardround.simulations.experiment.simulate import SimulationRequest, resume, simulate
+
+    machine = Machine(
+        options.device, options.engine, options.workers, options.threads, RayOptions(*options.ray)
+    )
+    machine.check()
+    if options.resume is not None:
+        _check_alone(options)
+        out, request = options.resume, None
+    else:
+        study = resolve_study(options)
+        out = options.out or _new_folder(study)
+        request = SimulationRequest(
+            study=study,
+            out=out,
+            machine=machine,
+            data_root=options.data_root,
+            assignment=options.assignment,
+            skip_unreadable=options.skip_unreadable,
+            command=("wardround", *sys.argv[1:]),
+        )
+    with watching(quiet=options.quiet or options.as_json) as watch:
+        try:
+            if request is None:
+                resume(out, machine, watch)
+            else:
+                simulate(request, watch)
+        except KeyboardInterrupt:
+            sys.stderr.write(f"\n{_farewell(out)}\n")
+            return 130
+    print_summary(out, as_json=options.as_json)
+    return 0
+
+
+def _farewell(out: Path) -> str:
+    if not (out / "run.json").exists():
+        return "Stopped before the first round; nothing was written."
+    again = f"wardround simulate --resume {shlex.quote(str(out))}"
+    return f"Stopped. What is done is kept in {out}; go on with: {again}"
+
+
+def _check_alone(options: Options) -> None:
+    """Refuse what a resumed run would silently ignore.
+
+    Raises:
+        InputError: Something else is asked for beside ``--resume``.
+    """
+    beside = {
+        "--sites": options.sites,
+        "--split": options.split,
+        "--rounds": options.rounds,
+        "--seed": options.seed,
+        "--data-root": options.data_root,
+        "--assignment": options.assignment,
+        "--set": options.changes or None,
+        "--privacy": options.privacy,
+        "--out": options.out,
+        "--no-compare": None if options.compare else True,
+        "--skip-unreadable": options.skip_unreadable or None,
+    }
+    given = [name for name, value in beside.items() if value is not None]
+    if given:
+        msg = (
+            f"--resume goes on with the run as it began, so {', '.join(given)} cannot be changed: "
+            "leave it out, or start a new run."
+        )
+        raise InputError(msg)
+
+
+def run_split(options: Options) -> None:
+    """Write site folders and show who holds what."""
+    from wardround.simulations.cli.summary import print_split
+    from wardround.simulations.run_files.folder import new_folder
+    from wardround.simulations.sites.preparation import prepare_sites
+    from wardround.simulations.sites.split_chart import draw_split
+
+    study = resolve_study(options)
+    out = options.out or _new_folder(study)
+    new_folder(out, "choose another --out")
+    try:
+        prepared = prepare_sites(
+            study, out, options.data_root, options.assignment, options.skip_unreadable
+        )
+        (out / "study.toml").write_text(study.to_toml(), encoding="utf-8")
+        draw_split(out / "split.html", prepared.table, prepared.notes)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+    if options.as_json:
+        sys.stdout.write(json.dumps([asdict(row) for row in prepared.table], indent=2) + "\n")
+    else:
+        print_split(prepared, out)
+
+
+def run_get(options: Options) -> None:
+    """Fetch or find a study's data and say what is there."""
+    from wardround.simulations.datasets.catalogue import load_dataset
+
+    study = resolve_study(options)
+    simulation = study.simulation
+    found = load_dataset(simulation.data, simulation.options, options.data_root, study)
+    patients = len({row.patient for row in found.rows})
+    sys.stdout.write(
+        f"{found.facts.title}: {len(found.rows)} examinations of {patients} patients.\n"
+    )
+    sys.stdout.write(f"Licence: {found.facts.licence}\n")
+
+
+def resolve_study(options: Options) -> Study:
+    """Return the study with the command line's changes made and checked.
+
+    Raises:
+        InputError: The study or a change is refused.
+    """
+    changes = dict(parse_change(text) for text in options.changes)
+    changes = {**privacy_changes(options.privacy), **changes}
+    shorthands: dict[str, Any] = {
+        "simulation.sites": options.sites,
+        "simulation.split": options.split,
+        "federation.rounds": options.rounds,
+        "federation.seed": options.seed,
+        "simulation.seed": options.seed,
+        "simulation.compare": None if options.compare else False,
+    }
+    changes.update({key: value for key, value in shorthands.items() if value is not None})
+    study = find_study(options.study)
+    return study.with_changes(changes) if changes else study
+
+
+def parse_change(text: str) -> tuple[str, Any]:
+    """Return key and value of ``section.key=value``; the value is read as TOML, else as text.
+
+    ``section.key=`` leaves an optional key out.
+
+    Raises:
+        InputError: There is no ``=``.
+    """
+    import tomllib
+
+    key, sign, value = text.partition("=")
+    if not sign:
+        msg = f"--set {text} has no value: write --set section.key=value."
+        raise InputError(msg)
+    if not value.strip():
+        return key.strip(), None
+    try:
+        return key.strip(), tomllib.loads(f"x = {value}")["x"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def privacy_changes(text: str | None) -> dict[str, Any]:
+    """Return the changes that ``--privacy epsilon=8,delta=1e-5`` asks for: privacy for patients.
+
+    Raises:
+        InputError: A part has no ``=``.
+    """
+    if text is None:
+        return {}
+    parts = (parse_change(f"privacy.{part.strip()}") for part in text.split(",") if part.strip())
+    return {"privacy.mode": "patient", **dict(parts)}
+
+
+def _new_folder(study: Study) -> Path:
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{study.name.replace(' ', '-')}-{stamp}"

@@ -1,0 +1,118 @@
+"""The end of a simulation on the terminal: the verdict in words, a row a hospital, the report."""
+
+import json
+import math
+import statistics
+import sys
+from pathlib import Path
+
+from wardround.simulations.report.contents import RunContents, read_contents
+from wardround.simulations.report.verdict import SiteVerdict, Verdict, judge
+from wardround.simulations.report.wording import compose_headline, metric_title, number, signed
+from wardround.simulations.run_files.folder import ALL_SITES, FEDERATED, POOLED, value_of
+from wardround.simulations.sites.preparation import PreparedSites
+
+
+def print_summary(run_folder: Path, as_json: bool = False) -> None:
+    """Print what a finished run says."""
+    contents = read_contents(run_folder)
+    if as_json:
+        sys.stdout.write(json.dumps(_finite(_as_json(contents)), indent=2) + "\n")
+    else:
+        _print(contents)
+
+
+def print_split(sites: PreparedSites, out: Path) -> None:
+    """Print who holds what."""
+    from rich.console import Console
+    from rich.table import Table
+
+    classes = list(dict.fromkeys(row.class_name for row in sites.table if row.class_name))
+    table = Table("site", "split", "examinations", "patients", *classes)
+    counts = {(row.site, row.split, row.class_name): row for row in sites.table}
+    for row in sites.table:
+        if not row.class_name:
+            of_class = [str(counts[row.site, row.split, name].examinations) for name in classes]
+            cells = (row.site, row.split, str(row.examinations), str(row.patients))
+            table.add_row(*cells, *of_class)
+    console = Console()
+    console.print(table)
+    for note in sites.notes:
+        console.print(note, markup=False)
+    console.print(
+        f"Site folders in {out / 'sites'}, a picture in {out / 'split.html'}; use the split again "
+        f"with --assignment {out / 'assignment.csv'}",
+        markup=False,
+    )
+
+
+def _print(contents: RunContents) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    verdict = judge(contents.metrics, contents.split, contents.metric)
+    headline = compose_headline(contents, verdict)
+    console = Console()
+    console.print(headline.sentence, markup=False, style="bold")
+    for detail in headline.details:
+        console.print(detail, markup=False)
+    table = Table("hospital", "alone", "federated", "pooled", "gain", "", title=None)
+    for site in (*verdict.sites, verdict.mean):
+        values = [number(v, verdict.metric) for v in (site.own, site.federated, site.pooled)]
+        table.add_row(site.site, *values, signed(site.gain, verdict.metric), site.outcome)
+    console.print(f"{metric_title(verdict.metric)} on each hospital's test patients", markup=False)
+    console.print(table)
+    for note in contents.facts.notes:
+        console.print(note, markup=False)
+    console.print(f"Report: {contents.folder / 'report.html'}", markup=False)
+
+
+def _finite(content: object) -> object:
+    """Return the content with null for what is not a number, as JSON has no NaN."""
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+def _as_json(contents: RunContents) -> dict[str, object]:
+    verdict = judge(contents.metrics, contents.split, contents.metric)
+    headline = compose_headline(contents, verdict)
+    merged = {
+        model: value_of(contents.metrics, model, ALL_SITES, verdict.metric)
+        for model in (FEDERATED, POOLED)
+    }
+    return {
+        "run": str(contents.folder),
+        "report": str(contents.folder / "report.html"),
+        "verdict": headline.sentence,
+        "details": list(headline.details),
+        "metric": verdict.metric,
+        "sites": [_site(site) for site in verdict.sites],
+        "mean": _mean(verdict),
+        ALL_SITES: merged,
+        "best_round": contents.facts.best_round,
+        "seconds": contents.facts.seconds,
+        "notes": list(contents.facts.notes),
+    }
+
+
+def _site(site: SiteVerdict) -> dict[str, object]:
+    return {
+        "site": site.site,
+        "alone": site.own,
+        "federated": site.federated,
+        "pooled": site.pooled,
+        "gain": site.gain,
+        "outcome": site.outcome,
+    }
+
+
+def _mean(verdict: Verdict) -> dict[str, object]:
+    """Return the mean over the hospitals; of a run without comparison the federated one alone."""
+    if verdict.compared:
+        return _site(verdict.mean)
+    values = [site.federated for site in verdict.sites if not math.isnan(site.federated)]
+    mean = statistics.mean(values) if values else math.nan
+    return {**_site(verdict.mean), "federated": mean}

@@ -1,0 +1,1 @@
+"""A whole simulated run: split, train, compare, measure."""

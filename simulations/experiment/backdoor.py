@@ -1,0 +1,79 @@
+"""Whether a backdoor works: test images with the trigger that are taken for its target."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from torch import nn
+
+from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.evaluation.inference import evaluating, predict
+from wardround.client.model_context import Workbench
+from wardround.client.site.folder import open_site
+from wardround.client.site.state import SiteState
+from wardround.common.parameters.parameters import write_parameters
+from wardround.common.study.study import Study
+from wardround.simulations.adversaries.manipulations import put_trigger
+from wardround.simulations.adversaries.roles import has_backdoor, target_of
+from wardround.simulations.experiment.rows import KEPT
+from wardround.simulations.experiment.training import TrainedModel
+from wardround.simulations.run_files.folder import ALL_SITES, FEDERATED, MetricRow
+
+BACKDOOR_SUCCESS = "backdoor-success"
+_CHUNK = 64
+
+
+def backdoor_rows(
+    folders: Sequence[Path], study: Study, model: TrainedModel
+) -> Iterator[MetricRow]:
+    """Yield a row a site and one for all: the share of triggered test images that obey.
+
+    Images that are of the target class anyhow are left out. Nothing where no adversary of the study
+    plants a backdoor.
+
+    Args:
+        model: The federated one, which each site completes where it has a part of its own.
+    """
+    if not has_backdoor(study):
+        return
+    bench = Workbench.build(study, "cpu")
+    obeyed = counted = 0
+    for folder in folders:
+        site = open_site(folder)
+        state = SiteState(site.state_folder, study.digest, model.run)
+        write_parameters(bench.network, bench.own_model(state, model.round, model.parameters))
+        hits, support = count_obeying(bench.network, open_cohorts(site, study).test, study)
+        obeyed, counted = obeyed + hits, counted + support
+        if support:
+            yield _row(site.name, hits, support)
+    if counted:
+        yield _row(ALL_SITES, obeyed, counted)
+
+
+def count_obeying(network: nn.Module, cohort: Cohort, study: Study) -> tuple[int, int]:
+    """Return how many triggered images are taken for the target, and how many were tried."""
+    target = target_of(study)
+    others = (cohort.targets != target).nonzero().squeeze(1)
+    hits = 0
+    with evaluating(network):
+        for start in range(0, len(others), _CHUNK):
+            batch = cohort.batch(others[start : start + _CHUNK])
+            if batch.images is not None:
+                triggered = replace(batch, images=put_trigger(batch.images))
+                found = predict(network, triggered, study).argmax(1)
+                hits += int((found == target).sum())
+    return hits, len(others)
+
+
+def _row(site: str, hits: int, support: int) -> MetricRow:
+    return MetricRow(
+        model=FEDERATED,
+        round=KEPT,
+        site=site,
+        split="test",
+        metric=BACKDOOR_SUCCESS,
+        class_name="",
+        value=hits / support,
+        support=support,
+        error_bound=0.0,
+    )

@@ -1,0 +1,128 @@
+"""The comparison models: each site alone, all data pooled, and the federation without privacy.
+
+As many are trained at a time as cores allow.
+"""
+
+import multiprocessing
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TypeAlias
+
+from wardround.common.errors import RunError, WardroundError
+from wardround.common.study.plans.patient_privacy import without_privacy
+from wardround.common.study.plans.strategy import plain
+from wardround.common.study.study import Study
+from wardround.simulations.experiment.federation import Machine, cores
+from wardround.simulations.experiment.training import Baseline, train_baseline
+from wardround.simulations.run_files.events import Event, Watch
+from wardround.simulations.run_files.folder import POOLED, UNPROTECTED, local_model
+
+# A baseline's process sends its events, then None; or the reason why it failed.
+_Word: TypeAlias = Event | str | None
+_Pipe: TypeAlias = "Connection[_Word, _Word]"
+
+
+def baselines_of(study: Study, folders: Sequence[Path], pooled: Path) -> list[Baseline]:
+    """Return what a study is compared with, the longest first.
+
+    A strategy is about several sites, and privacy is what a hospital asks for before it gives
+    anything away: alone, the study is followed without both.
+
+    Args:
+        folders: The sites.
+        pooled: A site folder with all sites' examinations.
+    """
+    alone = without_privacy(plain(study))
+    single = [Baseline(local_model(folder.name), (folder,), alone) for folder in folders]
+    baselines = [Baseline(POOLED, (pooled,), alone), *single]
+    if study.privacy.mode == "none":
+        return baselines
+    return [Baseline(UNPROTECTED, tuple(folders), without_privacy(study)), *baselines]
+
+
+def train_baselines(
+    run_folder: Path, baselines: Sequence[Baseline], machine: Machine, watch: Watch
+) -> None:
+    """Train all baselines, the first ones first.
+
+    On the CPU each runs in a forked process with one thread, a core each; they share nothing. On a
+    GPU they run one after the other in this process; and beside Ray, whose threads in this process
+    a fork would not survive.
+
+    Raises:
+        RunError: A baseline failed.
+    """
+    devices = machine.devices_for(len(baselines))
+    if machine.engine == "ray":
+        machine = replace(machine, engine="in-process")
+    if machine.engine == "in-process" or len(devices) == 1 or devices[0] != "cpu":
+        for baseline in baselines:
+            train_baseline(run_folder, baseline, machine, watch)
+        return
+    alone = replace(
+        machine, engine="in-process", workers=1, threads=machine.threads or cores() // len(devices)
+    )
+    waiting = deque(baselines)
+    running: dict[_Pipe, BaseProcess] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < len(devices):
+                pipe, process = _start(run_folder, waiting.popleft(), alone)
+                running[pipe] = process
+            for pipe in [p for p in running if p in wait(list(running))]:
+                _listen(pipe, running, watch)
+    finally:
+        for process in running.values():
+            process.terminate()
+            process.join()
+
+
+def _listen(
+    pipe: _Pipe,
+    running: dict[_Pipe, BaseProcess],
+    watch: Watch,
+) -> None:
+    try:
+        word = pipe.recv()
+    except EOFError:
+        word = "its process ended (out of memory?)"
+    if isinstance(word, str):
+        msg = (
+            f"a comparison model could not be trained: {word} Resume the run, or use --no-compare."
+        )
+        raise RunError(msg)
+    if word is None:
+        running.pop(pipe).join()
+        pipe.close()
+    else:
+        watch(word)
+
+
+def _start(run_folder: Path, baseline: Baseline, machine: Machine) -> tuple[_Pipe, BaseProcess]:
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(
+        target=_train, args=(theirs, run_folder, baseline, machine), daemon=True
+    )
+    process.start()
+    theirs.close()
+    return ours, process
+
+
+def _train(
+    pipe: _Pipe,
+    run_folder: Path,
+    baseline: Baseline,
+    machine: Machine,
+) -> None:
+    try:
+        train_baseline(run_folder, baseline, machine, pipe.send)
+        pipe.send(None)
+    except WardroundError as error:
+        pipe.send(str(error))
+    except KeyboardInterrupt:
+        pass

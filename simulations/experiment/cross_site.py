@@ -1,0 +1,40 @@
+"""Every model on every site's test patients: who gained from training together?"""
+
+from collections.abc import Iterator, Sequence
+
+from flwr.serverapp import Grid
+
+from wardround.common.messages.instructions import Order
+from wardround.common.study.registry import METRICS
+from wardround.common.study.study import Study
+from wardround.server.checkpoints.history import RefusalRecord
+from wardround.server.rounds.evaluation import measure_model
+from wardround.server.sites.site_info import introduce_sites
+from wardround.simulations.experiment.rows import KEPT, metric_rows
+from wardround.simulations.experiment.training import TrainedModel
+from wardround.simulations.run_files.folder import FEDERATED, MetricRow
+
+
+def cross_site_rows(
+    grid: Grid, study: Study, models: Sequence[TrainedModel], refusals: list[RefusalRecord]
+) -> Iterator[MetricRow]:
+    """Yield the test values of every model on every site, surface distances included.
+
+    Args:
+        refusals: Takes in what sites refused to evaluate.
+    """
+    nodes, _ = introduce_sites(grid, study)
+    surfaces = any(m.surface and study.study.task in m.tasks for m in METRICS.values())
+    for model in models:
+        order = Order(
+            study.digest,
+            model.run,
+            model.round,
+            model.parameters,
+            split="test",
+            surfaces=surfaces,
+            personal=model.name == FEDERATED,
+        )
+        measured = measure_model(grid, study, nodes, order)
+        refusals.extend(measured.refusals)
+        yield from metric_rows(model.name, KEPT, measured.values)

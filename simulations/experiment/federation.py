@@ -1,0 +1,182 @@
+"""One federated training over site folders of this machine: the two Flower apps and a grid."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from flwr.app import Context, RecordDict
+from flwr.serverapp import Grid
+
+from wardround.client.app import app as client_app
+from wardround.client.app import close_sessions
+from wardround.client.site.device import choose_device
+from wardround.common.errors import InputError, known_names
+from wardround.common.flower.local import SUPERLINK_NODE_ID
+from wardround.common.parameters.compression import CompressionOptions
+from wardround.common.runtime.seeds import derive_seed
+from wardround.common.study.study import Study
+from wardround.server.app import Outcome, make_server_app
+from wardround.server.checkpoints.store import Commit
+from wardround.server.rounds.loop import Listener
+from wardround.simulations.adversaries.grid import AdversarialGrid, Wire
+from wardround.simulations.adversaries.poisoning import give_role, poisonable_app
+from wardround.simulations.adversaries.roles import Role, cast_roles
+from wardround.simulations.engines.in_process import InProcessGrid, LocalGrid, site_contexts
+from wardround.simulations.engines.pool import PoolGrid, WorkerPlan
+from wardround.simulations.engines.ray_engine import RayOptions, open_ray_grid
+
+ENGINES = {
+    "auto": "a worker a core (or GPU) where there are several, else one process",
+    "in-process": "everything in one process",
+    "pool": "persistent worker processes",
+    "ray": "Flower's own simulation engine, on Ray: this machine or a cluster",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a simulation may use of this computer.
+
+    Attributes:
+        device: "auto", "cpu", "cuda" or "cuda:1".
+        engine: A key of ENGINES.
+        workers: Worker processes; 0 takes as many as cores or GPUs.
+        threads: Threads of torch in each process; 0 shares the cores among the workers. Results
+            repeat bit for bit at equal threads, whether in-process or in a pool.
+        ray: What the engine "ray" gives each site.
+    """
+
+    device: str = "auto"
+    engine: str = "auto"
+    workers: int = 0
+    threads: int = 0
+    ray: RayOptions = field(default_factory=RayOptions)
+
+    def check(self) -> None:
+        """Refuse what this computer does not have.
+
+        Raises:
+            InputError: The engine is unknown or not installed, or the device is not there.
+        """
+        if self.engine not in ENGINES:
+            raise InputError(known_names("engine", self.engine, ENGINES))
+        choose_device(self.device)
+        if self.engine == "ray":
+            self.ray.check(self.device, cores())
+
+    def devices_for(self, sites: int) -> tuple[str, ...]:
+        """Return one device a worker, for this many sites; one means no worker is needed."""
+        chosen = choose_device(self.device)
+        if chosen.type == "cuda":
+            gpus = torch.cuda.device_count() if self.device in ("auto", "cuda") else 1
+            names = tuple(f"cuda:{n}" for n in range(gpus)) if gpus > 1 else (str(chosen),)
+        else:
+            names = ("cpu",) * (self.workers or cores())
+        if self.workers:
+            names = tuple(names[i % len(names)] for i in range(self.workers))
+        return names[: max(1, sites)]
+
+    def threads_for(self, workers: int) -> int:
+        """Return the threads of each worker."""
+        return self.threads or max(1, cores() // workers)
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def open_grid(
+    folders: Sequence[Path], study: Study, machine: Machine, alone: bool = False
+) -> Iterator[Grid]:
+    """Give a grid whose sites are these folders, and stop its workers afterwards.
+
+    Args:
+        alone: Whether this is a baseline of one site, whose optimiser keeps its momentum; nobody
+            attacks it.
+
+    Raises:
+        StudyError: An adversary of the study does not fit it.
+    """
+    run_id = derive_seed("run", study.digest)
+    devices = machine.devices_for(len(folders))
+    contexts = site_contexts(folders, study.to_json(), devices[0], run_id)
+    for context in contexts.values():
+        context.node_config["alone"] = alone
+    roles = {} if alone else _hand_out_roles(study, contexts)
+    app = poisonable_app() if roles else client_app
+    if machine.engine == "ray":
+        with open_ray_grid(list(contexts.values()), machine.ray, *_shares(machine, folders)) as ray:
+            yield ray
+        return
+    grid: LocalGrid
+    if machine.engine == "in-process" or (machine.engine == "auto" and len(devices) == 1):
+        torch.set_num_threads(machine.threads_for(1))
+        grid = InProcessGrid(app, contexts, run_id)
+    else:
+        # Before a fork no thread may run: a child that needs the parent's threads would hang.
+        torch.set_num_threads(1)
+        load = {node: _size(Path(str(c.node_config["site"]))) for node, c in contexts.items()}
+        plan = WorkerPlan(devices, machine.threads_for(len(devices)), load)
+        grid = PoolGrid(app, contexts, run_id, plan)
+    if roles:
+        options = CompressionOptions(kept_fraction=study.federation.kept_fraction)
+        wire = Wire(study.federation.compression, options)
+        grid = AdversarialGrid(grid, roles, run_id, wire)
+    try:
+        yield grid
+    finally:
+        grid.close()
+        close_sessions()
+
+
+def run_federation(
+    grid: Grid, study: Study, checkpoints: Path, listener: Listener | None = None
+) -> Commit:
+    """Run a study over a grid and return its kept model."""
+    outcome = Outcome()
+    context = Context(
+        run_id=grid.run.run_id,
+        node_id=SUPERLINK_NODE_ID,
+        node_config={},
+        state=RecordDict(),
+        run_config={
+            "study": study.to_json(),
+            "checkpoints": str(checkpoints),
+            "durable": False,
+        },
+    )
+    make_server_app(listener, outcome)(grid, context)
+    if outcome.commit is None:
+        msg = "the server app ended without a model"
+        raise RuntimeError(msg)
+    return outcome.commit
+
+
+def _hand_out_roles(study: Study, contexts: Mapping[int, Context]) -> dict[int, Role]:
+    """Tell the hostile sites what they play; return it by node."""
+    names = {node: Path(str(c.node_config["site"])).name for node, c in contexts.items()}
+    roles = cast_roles(study, list(names.values()))
+    hostile = {node: roles[name] for node, name in names.items() if name in roles}
+    for node, role in hostile.items():
+        give_role(contexts[node], role)
+    return hostile
+
+
+def _shares(machine: Machine, folders: Sequence[Path]) -> tuple[int, int]:
+    """Return how many actors of Ray work at a time on this machine, and the threads of each."""
+    each = machine.ray.cpus_per_site
+    actors = min(len(folders), machine.workers or max(1, int(cores() / each)))
+    return actors, machine.threads or max(1, int(each))
+
+
+def _size(folder: Path) -> int:
+    """Return a site's rows: how much work it is likely to have."""
+    with (folder / "manifest.csv").open("rb") as stream:
+        return sum(1 for _ in stream)

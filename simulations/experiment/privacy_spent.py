@@ -1,0 +1,32 @@
+"""What a simulated run charged to each site's patients, read from the sites' own ledgers."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from wardround.client.privacy.ledger.file import LEDGER_FOLDER, read_ledger
+from wardround.client.privacy.ledger.report import report_ledger
+from wardround.simulations.run_files.folder import PrivacyRow
+
+
+def privacy_rows(folders: Sequence[Path]) -> Iterator[PrivacyRow]:
+    """Yield a row for every site that has a ledger.
+
+    Args:
+        folders: Site folders; those of a study without privacy for patients have no ledger.
+
+    Raises:
+        LedgerError: A ledger was changed.
+    """
+    for folder in folders:
+        if not (folder / LEDGER_FOLDER).is_dir():
+            continue
+        for dataset in report_ledger(read_ledger(folder).entries).datasets:
+            yield PrivacyRow(
+                site=folder.name,
+                epsilon=dataset.epsilon,
+                delta=dataset.delta,
+                cap=dataset.cap,
+                charged=sum(run.reservations for run in dataset.runs),
+                released=sum(run.released for run in dataset.runs),
+                steps=sum(run.steps for run in dataset.runs),
+            )

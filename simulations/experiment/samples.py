@@ -1,0 +1,124 @@
+"""Some test images of a run with what the federated model makes of them; public data only."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wardround.client.data.batch import Batch
+from wardround.client.data.cohort import open_cohorts
+from wardround.client.evaluation.inference import predict
+from wardround.client.model_context import Workbench
+from wardround.client.site.folder import open_site
+from wardround.client.site.state import SiteState
+from wardround.common.parameters.parameters import write_parameters
+from wardround.common.study.study import Study
+from wardround.simulations.experiment.training import TrainedModel
+
+PICTURES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """One picture: a 2D image or the fullest slice of a volume, scaled to 0..1."""
+
+    image: NDArray[np.float32]
+    truth: NDArray[np.uint8] | int
+    prediction: NDArray[np.uint8] | int
+    site: str
+    score: float
+
+
+def write_samples(path: Path, folders: Sequence[Path], study: Study, model: TrainedModel) -> None:
+    """Write the first test examinations of every site, with truth and prediction.
+
+    A table study or a multi-label one has no such pictures, and no file is written.
+
+    Args:
+        model: The federated one, which each site completes where it has a part of its own.
+    """
+    if study.data.kind == "table" or study.data.multi_label:
+        return
+    bench = Workbench.build(study, "cpu")
+    bench.network.eval()
+    each = max(1, PICTURES // len(folders))
+    samples = [s for folder in folders[:PICTURES] for s in _of_site(folder, bench, model, each)]
+    if not samples:
+        return
+    height = max(sample.image.shape[0] for sample in samples)
+    width = max(sample.image.shape[1] for sample in samples)
+    arrays = {
+        "images": np.stack([_padded(s.image, height, width) for s in samples]),
+        "truth": _stack([s.truth for s in samples], height, width),
+        "prediction": _stack([s.prediction for s in samples], height, width),
+        "site": np.array([s.site for s in samples]),
+        "score": np.array([s.score for s in samples], dtype=np.float32),
+    }
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def _of_site(folder: Path, bench: Workbench, model: TrainedModel, count: int) -> Iterator[_Sample]:
+    site, study = open_site(folder), bench.study
+    state = SiteState(site.state_folder, study.digest, model.run)
+    write_parameters(bench.network, bench.own_model(state, model.round, model.parameters))
+    cohort = open_cohorts(site, study).test
+    # Spread over the cohort, so that not all are of the class that happens to come first.
+    for index in np.linspace(0, len(cohort) - 1, min(count, len(cohort)), dtype=int).tolist():
+        batch = cohort.case(index)
+        with torch.inference_mode():
+            logits = predict(bench.network, batch, study)
+        yield _sample(batch, logits, site.name, study)
+
+
+def _sample(batch: Batch, logits: torch.Tensor, site: str, study: Study) -> _Sample:
+    if batch.images is None:
+        msg = "a sample needs an image"
+        raise ValueError(msg)
+    probabilities = logits[0].float().softmax(0)
+    image = batch.images[0]
+    if study.study.task == "classification":
+        best = int(probabilities.argmax())
+        picture = as_picture(image, study)
+        return _Sample(picture, int(batch.targets[0]), best, site, float(probabilities[best]))
+    truth, prediction = batch.targets[0], probabilities.argmax(0)
+    if truth.ndim == 3:
+        slice_index = int((truth > 0).sum(dim=(0, 1)).argmax())
+        image, truth = image[..., slice_index], truth[..., slice_index]
+        prediction = prediction[..., slice_index]
+    score = _dice(prediction > 0, truth > 0)
+    return _Sample(as_picture(image, study), _bytes(truth), _bytes(prediction), site, score)
+
+
+def as_picture(image: torch.Tensor, study: Study) -> NDArray[np.float32]:
+    """Return an image ``(C, *spatial)`` scaled to 0..1, of a volume the middle slice."""
+    if image.ndim == 4:
+        image = image[..., image.shape[-1] // 2]
+    planes = image.float().movedim(0, -1).numpy() if study.data.colour else image[0].float().numpy()
+    low, high = np.percentile(planes, (0.5, 99.5))
+    scaled = np.clip((planes - low) / max(high - low, 1e-6), 0, 1)
+    return np.asarray(scaled[..., :3] if study.data.colour else scaled, dtype=np.float32)
+
+
+def _dice(a: torch.Tensor, b: torch.Tensor) -> float:
+    total = int(a.sum() + b.sum())
+    return float(2 * (a & b).sum() / total) if total else 1.0
+
+
+def _bytes(labels: torch.Tensor) -> NDArray[np.uint8]:
+    return labels.to(torch.uint8).numpy()
+
+
+def _padded(array: NDArray[np.generic], height: int, width: int) -> NDArray[np.generic]:
+    missing = [(0, height - array.shape[0]), (0, width - array.shape[1])]
+    return np.pad(array, missing + [(0, 0)] * (array.ndim - 2))
+
+
+def _stack(
+    labels: Sequence[NDArray[np.uint8] | int], height: int, width: int
+) -> NDArray[np.generic]:
+    if isinstance(labels[0], int):
+        return np.array(labels, dtype=np.int64)
+    return np.stack([_padded(np.asarray(label), height, width) for label in labels])

@@ -1,0 +1,261 @@
+"""A study tried out on one machine: split, train together, train alone, train pooled, compare."""
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import wardround
+from wardround.common.errors import DataError, InputError
+from wardround.common.parameters.parameters import Parameters
+from wardround.common.study.study import Study, load_study
+from wardround.server.checkpoints.history import RefusalRecord
+from wardround.server.sites.site_info import introduce_sites
+from wardround.simulations.experiment.backdoor import backdoor_rows
+from wardround.simulations.experiment.baselines import baselines_of, train_baselines
+from wardround.simulations.experiment.cross_site import cross_site_rows
+from wardround.simulations.experiment.environment import describe_environment
+from wardround.simulations.experiment.federation import Machine, open_grid
+from wardround.simulations.experiment.privacy_spent import privacy_rows
+from wardround.simulations.experiment.rows import history_rows, refusal_notes, traffic_rows
+from wardround.simulations.experiment.samples import write_samples
+from wardround.simulations.experiment.training import (
+    Baseline,
+    TrainedModel,
+    history_of,
+    load_trained,
+    train_together,
+)
+from wardround.simulations.run_files.events import StageFinished, StageStarted, Watch, nobody
+from wardround.simulations.run_files.folder import (
+    FEDERATED,
+    POOLED,
+    UNPROTECTED,
+    MetricRow,
+    PrivacyRow,
+    RunFacts,
+    Status,
+    TrafficRow,
+    local_model,
+    new_folder,
+    read_facts,
+    write_facts,
+    write_rows,
+)
+from wardround.simulations.run_files.log import recording
+from wardround.simulations.sites.preparation import PreparedSites, prepare_sites, reopen_sites
+
+
+@dataclass(frozen=True, slots=True)
+class SimulationRequest:
+    """What a user asks for.
+
+    Attributes:
+        out: The run folder; must be new, unless the run is resumed.
+        data_root: Where real data sets lie; None for the environment's.
+        assignment: A saved split to use instead of drawing one.
+        command: The command line that repeats this run.
+    """
+
+    study: Study
+    out: Path
+    machine: Machine = field(default_factory=Machine)
+    data_root: Path | None = None
+    assignment: Path | None = None
+    skip_unreadable: bool = False
+    command: tuple[str, ...] = ()
+
+
+def simulate(request: SimulationRequest, watch: Watch = nobody) -> Path:
+    """Run a study in simulation and leave a run folder with its report.
+
+    Returns:
+        The report.
+
+    Raises:
+        InputError: Something asked for cannot be done; nothing is left behind.
+        RunError: The run could not go on; its folder tells how far it came.
+        KeyboardInterrupt: The user stopped it; its folder can be resumed and has a report.
+    """
+    out = request.out
+    new_folder(out, f"choose another --out, or go on with --resume {out}")
+    try:
+        with recording(out, watch) as told:
+            facts, sites = _begin(request, told)
+            return _Run(out, request.study, request.machine, told).go(facts, sites)
+    except DataError as error:
+        msg = (
+            f"{error} (Rows are those of the site's manifest; 'wardround split' with the same "
+            "options writes it for you to see.)"
+        )
+        raise DataError(msg) from None
+    finally:
+        # Nothing half-written: what was refused before the first round leaves no folder.
+        if not (out / "run.json").exists():
+            shutil.rmtree(out, ignore_errors=True)
+
+
+def resume(out: Path, machine: Machine, watch: Watch = nobody) -> Path:
+    """Go on with a run that was stopped, to the model it would have had.
+
+    Raises:
+        InputError: The folder holds no run.
+    """
+    facts, study = read_facts(out), load_study(out / "study.toml")
+    if study.digest != facts.digest:
+        msg = f"{out}/study.toml was changed after the run began: start a new run instead."
+        raise InputError(msg)
+    with recording(out, watch) as told:
+        return _Run(out, study, machine, told).go(facts, reopen_sites(out))
+
+
+def _begin(request: SimulationRequest, watch: Watch) -> tuple[RunFacts, PreparedSites]:
+    """Split the data and write down what the run is about."""
+    started, study, out = time.perf_counter(), request.study, request.out
+    watch(StageStarted("data"))
+    request.machine.check()
+    sites = prepare_sites(
+        study, out, request.data_root, request.assignment, request.skip_unreadable
+    )
+    facts = RunFacts(
+        wardround=wardround.__version__,
+        command=request.command,
+        digest=study.digest,
+        seed=study.federation.seed,
+        started=_now(),
+        environment=describe_environment(request.machine),
+        seconds={"data": time.perf_counter() - started},
+        notes=sites.notes,
+        data=sites.facts,
+    )
+    (out / "study.toml").write_text(study.to_toml(), encoding="utf-8")
+    return facts, sites
+
+
+class _Run:
+    """One try at a run: what it has done so far, and how it ended."""
+
+    def __init__(self, out: Path, study: Study, machine: Machine, watch: Watch) -> None:
+        self._out = out
+        self._study = study
+        self._machine = machine
+        self._watch = watch
+        self._status: Status = "failed"
+        self._seconds: dict[str, float] = {}
+        self._tested: list[MetricRow] = []
+        self._notes: tuple[str, ...] = ()
+        self._refused: list[RefusalRecord] = []
+        self._federated: TrainedModel | None = None
+
+    def go(self, facts: RunFacts, sites: PreparedSites) -> Path:
+        """Train and test everything; whatever happens, leave a folder that can be read."""
+        self._seconds = dict(facts.seconds)
+        try:
+            self._work(facts, sites)
+        except BaseException as reason:
+            self._status = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
+            # What was refused before the first round is no run.
+            if (self._out / "run.json").exists():
+                with suppress(Exception):  # why the run ended must be heard, not why this did
+                    self._leave(facts, sites)
+            raise
+        self._status = "finished"
+        return self._leave(facts, sites)
+
+    def _work(self, facts: RunFacts, sites: PreparedSites) -> None:
+        with open_grid(sites.folders, self._study, self._machine) as grid:
+            with self._measuring("data"):
+                _, introductions = introduce_sites(grid, self._study)
+            self._notes = tuple(f"{i.site}: {note}" for i in introductions for note in i.notes)
+            # From here on the folder is a run, which can be resumed.
+            write_facts(self._out, replace(facts, seconds=self._seconds))
+            self._watch(StageFinished("data"))
+            with self._measuring(FEDERATED):
+                self._federated = train_together(
+                    self._out, grid, self._study, FEDERATED, self._watch
+                )
+            baselines = self._baselines(sites)
+            with self._measuring("baselines"):
+                train_baselines(self._out, baselines, self._machine, self._watch)
+            with self._measuring("test"):
+                self._watch(StageStarted("test"))
+                others = [load_trained(self._out, baseline.name) for baseline in baselines]
+                models = [self._federated, *(model for model in others if model is not None)]
+                self._tested.extend(cross_site_rows(grid, self._study, models, self._refused))
+                attacked = backdoor_rows(sites.folders, self._study, self._federated)
+                self._tested.extend(attacked)
+                samples = self._out / "samples.npz"
+                write_samples(samples, sites.folders, self._study, self._federated)
+                self._watch(StageFinished("test"))
+
+    def _baselines(self, sites: PreparedSites) -> Sequence[Baseline]:
+        if not self._study.simulation.compare:
+            return []
+        return baselines_of(self._study, sites.folders, sites.pooled)
+
+    def _leave(self, facts: RunFacts, sites: PreparedSites) -> Path:
+        _write_rows(self._out, sites, self._tested)
+        model = self._federated
+        write_facts(
+            self._out,
+            replace(
+                facts,
+                status=self._status,
+                finished=_now(),
+                seconds=self._seconds,
+                notes=tuple(dict.fromkeys((*facts.notes, *self._notes, *self._unmeasured()))),
+                best_round=-1 if model is None else model.round,
+                parameters=0 if model is None else _count(model.parameters),
+            ),
+        )
+        self._watch(StageStarted("report"))
+        report = _report(self._out)
+        self._watch(StageFinished("report"))
+        return report
+
+    def _unmeasured(self) -> tuple[str, ...]:
+        """Return who did not evaluate the federated model, or one of those tested at the end."""
+        rounds = (r for record in history_of(self._out, FEDERATED) for r in record.refusals)
+        return refusal_notes((*rounds, *self._refused))
+
+    @contextmanager
+    def _measuring(self, part: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            self._seconds[part] = self._seconds.get(part, 0.0) + spent
+
+
+def _write_rows(out: Path, sites: PreparedSites, tested: list[MetricRow]) -> None:
+    alone = (local_model(folder.name) for folder in sites.folders)
+    names = [FEDERATED, *alone, POOLED, UNPROTECTED]
+    metrics: list[MetricRow] = []
+    traffic: list[TrafficRow] = []
+    for name in names:
+        records = history_of(out, name)
+        metrics.extend(history_rows(name, records))
+        traffic.extend(traffic_rows(name, records))
+    write_rows(out / "metrics.csv", [*metrics, *tested], MetricRow)
+    write_rows(out / "traffic.csv", traffic, TrafficRow)
+    spent = list(privacy_rows(sites.folders))
+    if spent:
+        write_rows(out / "privacy.csv", spent, PrivacyRow)
+
+
+def _report(out: Path) -> Path:
+    from wardround.simulations.report import write_report
+
+    return write_report(out)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _count(parameters: Parameters) -> int:
+    return sum(tensor.numel() for tensor in parameters.values())

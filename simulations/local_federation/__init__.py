@@ -1,0 +1,1 @@
+"""A real server and real sites as processes of this machine."""

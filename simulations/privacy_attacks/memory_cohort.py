@@ -1,0 +1,80 @@
+"""Patients that exist in memory alone, trained on by the site's own private step."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Generator, Tensor, nn
+
+from wardround.client.data.batch import Batch
+from wardround.client.data.cohort import Cohort
+from wardround.client.privacy.step import StepComputation, train_privately
+from wardround.client.training.losses import build_loss
+from wardround.client.training.objectives.base import LocalStart
+from wardround.client.training.optimisers import build_optimiser
+from wardround.client.training.schedule import Span
+from wardround.common.models.sharing import layout_of
+from wardround.common.parameters.parameters import read_parameters
+from wardround.common.study.plans.patient_privacy import PrivacyPlan
+from wardround.common.study.plans.strategy import plan_of
+from wardround.common.study.private_networks import PRIVATE_NETWORKS
+from wardround.common.study.study import Study
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryCohort:
+    """What a training step asks of a cohort, over tensors.
+
+    Attributes:
+        examples: All examples, one an examination.
+        patients: ``(N,)`` int64: which patient each is of, counted from 0.
+    """
+
+    examples: Batch
+    patients: Tensor
+
+    @property
+    def targets(self) -> Tensor:
+        """What is to be found in each example."""
+        return self.examples.targets
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def batch(
+        self,
+        indices: Tensor,
+        generator: Generator | None = None,  # nothing is drawn: no augmentation
+        device: torch.device | None = None,
+    ) -> Batch:
+        """Return the examples of these indices, as they are."""
+
+        def rows(part: Tensor | None) -> Tensor | None:
+            return None if part is None else part[indices]
+
+        whole = self.examples
+        batch = Batch(rows(whole.images), rows(whole.covariates), whole.targets[indices])
+        return batch if device is None else batch.to(device)
+
+
+def train_private_round(
+    network: nn.Module, cohort: MemoryCohort, study: Study, plan: PrivacyPlan
+) -> None:
+    """Train a network in place for ``plan.steps`` steps, as a site of the study would."""
+    strategy, cpu = plan_of(study), torch.device("cpu")
+    start = LocalStart(
+        network=network,
+        parameters=read_parameters(network),
+        extras={},
+        memory={},
+        plan=strategy,
+        layout=layout_of(network, strategy),
+        training=study.training,
+        span=Span.of_round(1, 1, plan.steps),
+        loss=build_loss(study, None, cpu),
+    )
+    method = PRIVATE_NETWORKS[study.model.network].method_for(study.data.dimensions)
+    computation = StepComputation(method, microbatch=max(1, len(cohort)))
+    optimiser = build_optimiser(network, study.training)
+    # The private step asks a cohort for ``patients`` and ``batch`` only.
+    train_privately(start, cast(Cohort, cohort), plan, optimiser, computation)

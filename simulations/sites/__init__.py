@@ -1,0 +1,1 @@
+"""Patients divided into the folders of simulated sites."""

@@ -1,0 +1,76 @@
+"""From a data set to site folders inside a run folder."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wardround.common.study.study import Study
+from wardround.simulations.datasets.catalogue import load_dataset
+from wardround.simulations.datasets.examinations import Examinations
+from wardround.simulations.run_files.folder import SplitRow, read_rows, write_rows
+from wardround.simulations.sites.assignment import (
+    Assignment,
+    load_assignment,
+    missing_classes,
+    save_assignment,
+    split_table,
+)
+from wardround.simulations.sites.site_folders import POOLED_SITE, write_pooled_site, write_sites
+from wardround.simulations.sites.split import split_examinations
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSites:
+    """Site folders, ready to train.
+
+    Attributes:
+        pooled: One folder with all sites' examinations, for the pooled comparison.
+        notes: Sentences the report must show.
+        facts: Name, licence and citation of the data set.
+    """
+
+    folders: tuple[Path, ...]
+    pooled: Path
+    table: tuple[SplitRow, ...] = ()
+    notes: tuple[str, ...] = ()
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def prepare_sites(
+    study: Study,
+    out: Path,
+    data_root: Path | None = None,
+    assignment: Path | None = None,
+    skip_unreadable: bool = False,
+) -> PreparedSites:
+    """Load the study's data set, split it, and write ``sites/``, ``split.csv``, ``assignment.csv``.
+
+    Args:
+        out: The run folder.
+        assignment: A saved split to use instead of drawing one.
+
+    Raises:
+        InputError: The data is absent or broken, or cannot be split as asked.
+    """
+    simulation = study.simulation
+    examinations = load_dataset(simulation.data, simulation.options, data_root, study)
+    placed = _place(examinations, study, assignment)
+    table = split_table(examinations, placed, study)
+    write_rows(out / "split.csv", table, SplitRow)
+    save_assignment(placed, out / "assignment.csv")
+    folders = write_sites(examinations, placed, study, out / "sites", skip_unreadable)
+    pooled = write_pooled_site(examinations, placed, study, out / POOLED_SITE, skip_unreadable)
+    notes = (*examinations.notes, *placed.notes, *missing_classes(table))
+    facts = examinations.facts.as_text()
+    return PreparedSites(folders, pooled, table, tuple(dict.fromkeys(notes)), facts)
+
+
+def reopen_sites(out: Path) -> PreparedSites:
+    """Return the sites of a run folder that :func:`prepare_sites` wrote."""
+    names = dict.fromkeys(row.site for row in read_rows(out / "split.csv", SplitRow))
+    return PreparedSites(tuple(out / "sites" / name for name in names), out / POOLED_SITE)
+
+
+def _place(examinations: Examinations, study: Study, assignment: Path | None) -> Assignment:
+    if assignment is None:
+        return split_examinations(examinations, study)
+    return load_assignment(assignment, examinations)

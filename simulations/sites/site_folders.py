@@ -1,0 +1,154 @@
+"""Simulated hospitals on disk: the very folders that a real one has."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import tomli_w
+
+from wardround.client.policy.policy import OPEN_POLICY, POLICY_FILE
+from wardround.client.site.folder import Scanner, SiteFile
+from wardround.common.errors import InputError
+from wardround.common.study.study import Study
+from wardround.simulations.datasets.examinations import Examinations, PublicExamination
+from wardround.simulations.datasets.manifest_file import image_columns
+from wardround.simulations.sites.assignment import Assignment
+from wardround.simulations.sites.scanner_shifts import assign_scanners
+
+POOLED_SITE = "pooled"
+
+
+def write_sites(
+    examinations: Examinations,
+    assignment: Assignment,
+    study: Study,
+    folder: Path,
+    skip_unreadable: bool = False,
+) -> tuple[Path, ...]:
+    """Write a site folder for each site and return them, in the assignment's order.
+
+    Locations are absolute, so no image is copied. A folder that is there already keeps its state,
+    and must hold the same manifest.
+
+    Args:
+        examinations: The whole data set.
+        assignment: Who is where.
+        study: Says which columns a site needs, and how scanners differ.
+        folder: The folders are written below it, each under its site's name.
+        skip_unreadable: Whether an unreadable image is left out, and noted, or stops the run.
+
+    Raises:
+        InputError: A folder holds another site, or cannot be written.
+    """
+    simulation = study.simulation
+    scanners = assign_scanners(simulation.shift, assignment.sites, simulation.seed)
+    written = []
+    for site in assignment.sites:
+        rows = assignment.rows_of(site, examinations)
+        scanner = scanners[site]
+        settings = SiteFile(
+            name=site,
+            skip_unreadable=skip_unreadable,
+            shift=scanner.shift,
+            shift_seed=scanner.seed,
+        )
+        written.append(
+            _write_site(folder / site, settings, _manifest(rows, study), study.privacy.delta)
+        )
+    return tuple(written)
+
+
+def write_pooled_site(
+    examinations: Examinations,
+    assignment: Assignment,
+    study: Study,
+    folder: Path,
+    skip_unreadable: bool = False,
+) -> Path:
+    """Write one site folder with all sites' examinations, for the pooled comparison.
+
+    Every row keeps the scanner of its own site, so that pooled training sees the same images.
+
+    Args:
+        examinations: The whole data set.
+        assignment: Who is where.
+        study: As for :func:`write_sites`.
+        folder: The site folder itself.
+        skip_unreadable: As for :func:`write_sites`.
+
+    Raises:
+        InputError: The folder holds another site, or cannot be written.
+    """
+    simulation = study.simulation
+    scanners = assign_scanners(simulation.shift, assignment.sites, simulation.seed)
+    shifted = {site: scanner for site, scanner in scanners.items() if scanner.shift}
+    rows = [row for site in assignment.sites for row in assignment.rows_of(site, examinations)]
+    names = [assignment.site_of[row.patient] for row in rows] if shifted else []
+    settings = SiteFile(name=POOLED_SITE, skip_unreadable=skip_unreadable, scanners=shifted)
+    manifest = _manifest(rows, study, _known_scanners(names, shifted))
+    return _write_site(folder, settings, manifest, study.privacy.delta)
+
+
+def _known_scanners(sites: Sequence[str], shifted: dict[str, Scanner]) -> list[str]:
+    """Return each row's scanner; "" for a site whose scanner changes nothing."""
+    return [site if site in shifted else "" for site in sites]
+
+
+def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequence[str] = ()) -> str:
+    """Return a manifest with the columns that the study needs."""
+    channels = image_columns(study)
+    target = "label" if study.study.task == "classification" else "mask"
+    covariates = [covariate.name for covariate in study.data.covariates]
+    split = any(row.split for row in rows)
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    optional = [name for name, used in (("split", split), ("scanner", scanners)) if used]
+    writer.writerow(["patient", *channels.values(), target, *covariates, *optional])
+    for number, row in enumerate(rows):
+        cells = [row.patient, *(row.images[channel] for channel in channels)]
+        cells.append(row.label if target == "label" else row.mask)
+        cells += [row.covariates[name] for name in covariates]
+        cells += [row.split] if split else []
+        cells += [scanners[number]] if scanners else []
+        writer.writerow(cells)
+    return stream.getvalue()
+
+
+def _write_site(folder: Path, settings: SiteFile, manifest: str, delta: float) -> Path:
+    """Write the manifest, and then ``site.toml``, without which a folder is no site."""
+    content = settings.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
+    held = folder / settings.manifest
+    try:
+        if held.exists() and held.read_text(encoding="utf-8") != manifest:
+            msg = (
+                f"{folder} already holds a site with other examinations: give another folder, "
+                "or remove it."
+            )
+            raise InputError(msg)
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(held, manifest)
+        write_open_policy(folder, delta)
+        _replace(folder / "site.toml", tomli_w.dumps(content))
+    except OSError as error:
+        msg = f"cannot write the site folder {folder} ({error.strerror}): give another folder."
+        raise InputError(msg) from error
+    return folder
+
+
+def write_open_policy(folder: Path, delta: float = OPEN_POLICY.lifetime_delta) -> None:
+    """Let a simulated site do whatever a study asks, where no policy says otherwise yet.
+
+    Args:
+        delta: At which the site's ledger states epsilon: the study's own.
+    """
+    if not (folder / POLICY_FILE).exists():
+        policy = OPEN_POLICY.model_copy(update={"lifetime_delta": delta})
+        said = policy.model_dump(mode="json", exclude_defaults=True)
+        _replace(folder / POLICY_FILE, f"# A simulated site.\n{tomli_w.dumps(said)}")
+
+
+def _replace(path: Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".part")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)

@@ -1,0 +1,1 @@
+"""Many short federations that search a study's settings."""

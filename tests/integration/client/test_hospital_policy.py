@@ -1,0 +1,336 @@
+"""Sites with a hospital's own policy in whole runs: what they refuse, say, and write down."""
+
+import itertools
+import os
+import random
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+
+from wardround.client.app import app, close_sessions, open_session
+from wardround.client.egress import gateway as door_module
+from wardround.client.policy.policy import POLICY_FILE
+from wardround.client.privacy.ledger.entries import Admitted, Opened, Reserved
+from wardround.client.privacy.ledger.file import read_ledger
+from wardround.client.training import time_limit
+from wardround.common.errors import DataError
+from wardround.common.flower.local import claim_identity, stamp
+from wardround.common.messages.instructions import (
+    EVALUATE,
+    INTRODUCE,
+    TRAIN,
+    Order,
+    new_run,
+    pack_order,
+)
+from wardround.common.messages.replies import unpack_introduction, unpack_refusal, unpack_update
+from wardround.common.parameters.parameters import read_parameters
+from wardround.common.security.audit_verification import Entry, read_log, verify_log
+from wardround.common.security.signing_key import open_public_key
+from wardround.common.study.study import Study, load_study, parse_study
+from wardround.server.checkpoints.history import RoundRecord, read_records
+from wardround.server.checkpoints.store import CheckpointStore
+from wardround.server.rounds.evaluation import MEAN_OF_SITES
+from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
+
+ALONE = Machine(device="cpu", engine="in-process", threads=1)
+STUDY = parse_study(
+    {
+        "study": {"name": "table", "task": "classification"},
+        "data": {
+            "kind": "table",
+            "classes": ["a", "b"],
+            "covariates": [{"name": "x"}, {"name": "y"}],
+        },
+        "model": {"network": "mlp", "features": [6], "normalisation": "layer"},
+        "training": {"optimiser": "sgd", "learning_rate": 0.2, "batch_size": 8},
+        "federation": {"rounds": 3},
+        "evaluation": {"metric": "auroc"},
+    }
+)
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    yield
+    close_sessions()
+
+
+def write_site(folder: Path, patients: int = 300, **policy: str) -> Path:
+    """Write a hospital; ``policy`` holds lines of TOML by key."""
+    folder.mkdir(parents=True)
+    (folder / "site.toml").write_text(f'name = "{folder.name}"\n')
+    drawn = random.Random(folder.name)
+    rows = ["patient,label,x,y"]
+    for patient in range(patients):
+        label = patient % 2
+        rows.append(f"p{patient},{'ab'[label]},{drawn.gauss(label, 1):.4f},{drawn.gauss(0, 1):.4f}")
+    (folder / "manifest.csv").write_text("\n".join(rows))
+    write_policy(folder, **policy)
+    return folder
+
+
+def write_policy(folder: Path, **changes: str) -> None:
+    said = {"privacy_required": "false", "approved": f'["{STUDY.digest}"]', **changes}
+    text = "\n".join(f"{key} = {value}" for key, value in said.items())
+    path = folder / POLICY_FILE
+    seen = path.stat().st_mtime_ns if path.exists() else 0
+    path.write_text(text)
+    os.utime(path, ns=(seen + 10**9, seen + 10**9))
+
+
+def context_of(folder: Path, study: Study = STUDY) -> Context:
+    config: dict[str, Any] = {"site": str(folder), "device": "cpu", "explain-refusals": True}
+    return Context(1, 7, config, RecordDict(), {"study": study.to_json()}, 1)
+
+
+def ask(folder: Path, kind: str, order: Order | None = None, study: Study = STUDY) -> RecordDict:
+    claim_identity(1)
+    content = RecordDict({"order": ConfigRecord()}) if order is None else pack_order(order)
+    message = Message(content, 7, kind)
+    stamp(message, "message-1")
+    answer = app(message, context_of(folder, study))
+    assert not answer.has_error()
+    return answer.content
+
+
+def order_for(folder: Path, number: int = 1, study: Study = STUDY) -> Order:
+    network = open_session(context_of(folder, study)).bench.network
+    return Order(study.digest, new_run(), number, read_parameters(network))
+
+
+def refusal_of(content: RecordDict) -> tuple[str, str, str]:
+    refusal = unpack_refusal(content)
+    assert refusal is not None
+    return refusal.site, refusal.code, refusal.reason
+
+
+def said_by(folder: Path) -> list[tuple[str, str]]:
+    return [(entry.event.kind, entry.event.verdict) for entry in log_of(folder)]
+
+
+def log_of(folder: Path) -> list[Entry]:
+    verify_log(folder / "audit", open_public_key(folder / "keys" / "site.pub"))
+    return list(read_log(folder / "audit"))
+
+
+def run(root: Path, folders: list[Path], study: Study = STUDY) -> list[RoundRecord]:
+    with open_grid(folders, study, ALONE) as grid:
+        run_federation(grid, study, root / "checkpoints")
+    return read_records(CheckpointStore(root / "checkpoints").history_path)
+
+
+# --- Refusals -------------------------------------------------------------------------------
+def test_a_site_without_a_policy_refuses_and_a_simulation_shows_the_remedy(tmp_path: Path) -> None:
+    folder = write_site(tmp_path / "north")
+    (folder / POLICY_FILE).unlink()
+    site, code, reason = refusal_of(ask(folder, INTRODUCE))
+    assert (site, code) == ("north", "policy")
+    assert f"wardround site policy new {folder}" in reason
+    assert said_by(folder) == [("refusal", "deny: policy")]
+
+
+def test_a_study_that_nobody_approved_is_refused_before_any_data_is_read(tmp_path: Path) -> None:
+    folder = write_site(tmp_path / "north", approved="[]")
+    (folder / "manifest.csv").write_text("not a manifest")
+    assert refusal_of(ask(folder, INTRODUCE)) == ("north", "policy", "")
+    assert said_by(folder) == [("refusal", "deny: approved")]
+    assert log_of(folder)[0].event.study == STUDY.digest
+
+
+def test_an_approval_that_is_withdrawn_ends_a_run_at_its_next_order(tmp_path: Path) -> None:
+    folder = write_site(tmp_path / "north")
+    assert unpack_introduction(ask(folder, INTRODUCE)).examinations % 10 == 0
+    unpack_update(ask(folder, TRAIN, order_for(folder)), STUDY)
+    write_policy(folder, approved="[]")
+    for kind in (TRAIN, EVALUATE):
+        assert refusal_of(ask(folder, kind, order_for(folder))) == ("north", "policy", "")
+    denied = ("refusal", "deny: approved")
+    assert said_by(folder)[2:] == [("update", "allow"), denied, denied]
+
+
+def test_a_site_trains_in_its_hours_only_and_evaluates_at_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_site(tmp_path / "north", training_hours='["22:00", "06:00"]')
+
+    class Clock(datetime):
+        hour_now = 12
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime(2026, 11, 23, cls.hour_now, 30)
+
+    monkeypatch.setattr(door_module, "datetime", Clock)
+    assert unpack_refusal(ask(folder, INTRODUCE)) is None
+    assert refusal_of(ask(folder, TRAIN, order_for(folder)))[1] == "policy"
+    assert unpack_refusal(ask(folder, EVALUATE, order_for(folder))) is None
+    Clock.hour_now = 23
+    assert unpack_refusal(ask(folder, TRAIN, order_for(folder))) is None
+
+
+@pytest.mark.parametrize("mode", ["none", "patient"])
+def test_a_training_in_flight_is_stopped_when_its_time_is_over_and_nothing_leaves(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = STUDY.model_dump(exclude_defaults=True)
+    content["training"] = {**content["training"], "local_steps": 200}
+    if mode == "patient":
+        privacy = {"mode": mode, "noise_multiplier": 9.0, "sampling_rate": 0.1}
+        content["privacy"] = {**privacy, "expected_patients": 30}
+    study = parse_study(content)
+    folder = write_site(
+        tmp_path / "north", approved=f'["{study.digest}"]', largest_training_minutes="0.1"
+    )
+    order, looks = order_for(folder, study=study), itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: float(next(looks)))  # a second between two looks
+    monkeypatch.setattr(time_limit, "time", clock)
+    assert refusal_of(ask(folder, TRAIN, order, study))[1] == "time"
+    assert next(looks) == 8, "it looks before each batch, and stops after the sixth second"
+    assert said_by(folder) == [("refusal", "deny: training minutes")]
+    if mode == "patient":
+        facts = [type(entry.fact) for entry in read_ledger(folder).entries]
+        assert facts == [Opened, Admitted, Reserved], "it stays charged"
+        assert not list((folder / "outbox").glob("*"))
+
+
+def test_a_small_cohort_and_a_large_message_are_refused(tmp_path: Path) -> None:
+    small = write_site(tmp_path / "small", smallest_cohort="290")
+    assert refusal_of(ask(small, INTRODUCE))[1] == "policy"
+    assert said_by(small) == [("refusal", "deny: cohort")]
+    narrow = write_site(tmp_path / "narrow", largest_message_megabytes="0.00001")
+    assert refusal_of(ask(narrow, INTRODUCE))[1] == "policy"
+
+
+def test_what_cannot_be_written_down_does_not_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_site(tmp_path / "north")
+    order = order_for(folder)
+    unpack_update(ask(folder, TRAIN, order), STUDY)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("wardround.common.security.audit_log.os.fsync", full)
+    assert refusal_of(ask(folder, TRAIN, order)) == ("", "audit", "")
+    monkeypatch.undo()
+    assert [kind for kind, _ in said_by(folder)] == ["update"]
+
+
+# --- Whole runs -----------------------------------------------------------------------------
+def test_hospitals_that_send_numbers_train_together_and_the_best_model_is_found(
+    tmp_path: Path,
+) -> None:
+    folders = [write_site(tmp_path / "sites" / name) for name in ("north", "south")]
+    records = run(tmp_path, folders)
+    measured = [record for record in records if record.measurements]
+    assert len(measured) == 4
+    for record in measured:
+        assert [m.site for m in record.measurements] == ["north", "south", MEAN_OF_SITES]
+        values = [v for m in record.measurements for v in m.values]
+        assert all(not value.class_name for value in values)
+    auroc = [
+        value.value
+        for record in measured
+        for value in record.measurements[-1].values
+        if value.metric == "auroc"
+    ]
+    assert auroc[-1] > auroc[0]
+    for site in (site for record in records for site in record.sites):
+        assert site.examinations % 10 == 0
+        assert site.seconds % 10 == 0
+        assert site.training_loss == round(site.training_loss, 3)
+    for folder in folders:
+        kinds = [kind for kind, _ in said_by(folder)]
+        assert kinds == ["decision", "introduction", *["update"] * 3, "evaluation"]
+
+
+def test_hospitals_that_send_no_metrics_train_together_and_the_last_model_is_kept(
+    tmp_path: Path,
+) -> None:
+    folders = [write_site(tmp_path / "sites" / n, metrics='"none"') for n in ("north", "south")]
+    records = run(tmp_path, folders)
+    assert all(not record.measurements for record in records)
+    assert len([record for record in records if record.sites]) == 3
+
+
+def test_a_run_with_a_hospital_that_refuses_ends_with_its_word(tmp_path: Path) -> None:
+    folders = [
+        write_site(tmp_path / "sites" / "north"),
+        write_site(tmp_path / "sites" / "south", approved="[]"),
+    ]
+    with pytest.raises(DataError, match="south cannot take part: policy"):
+        run(tmp_path, folders)
+
+
+# --- The commands ---------------------------------------------------------------------------
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY.to_toml())
+    assert load_study(path).digest == STUDY.digest
+    return path
+
+
+def test_explain_prints_each_rule_and_the_study_in_words(
+    wardround: Callable[..., Any], tmp_path: Path, study_file: Path
+) -> None:
+    folder = write_site(tmp_path / "north")
+    said = wardround("site", "explain", study_file, "--site", folder)
+    text = " ".join(said.out.split())
+    assert said.code == 0
+    assert "Your hospital would be asked" in text
+    assert "north would take part." in text
+    assert "deny" not in text
+    assert "training patients; at least 20" in text
+
+
+def test_explain_ends_with_1_where_a_rule_denies_or_the_data_does_not_fit(
+    wardround: Callable[..., Any], tmp_path: Path, study_file: Path
+) -> None:
+    folder = write_site(tmp_path / "north", approved="[]", smallest_cohort="500")
+    said = wardround("site", "explain", study_file, "--site", folder)
+    assert said.code == 1
+    assert said.out.count("deny") == 2
+    assert "north refuses." in said.out
+    write_policy(folder)
+    (folder / "manifest.csv").write_text("patient,label\np,a\n")
+    said = wardround("site", "explain", study_file, "--site", folder)
+    assert said.code == 1
+    assert "Not known:" in said.out
+
+
+def test_audit_verify_prints_the_head_to_keep_and_finds_a_log_cut_below_it(
+    wardround: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = write_site(tmp_path / "north")
+    ask(folder, INTRODUCE)
+    said = wardround("site", "audit", "verify", folder)
+    assert said.code == 0
+    assert "2 entries" in said.out
+    head = said.out.split("--head ")[1].split()[0]
+    ask(folder, TRAIN, order_for(folder))
+    assert wardround("site", "audit", "verify", folder, "--counter", 2, "--head", head).code == 0
+    log = folder / "audit" / "log.jsonl"
+    whole = log.read_bytes()
+    log.write_bytes(whole.splitlines(keepends=True)[0])
+    assert wardround("site", "audit", "verify", folder).code == 0
+    cut = wardround("site", "audit", "verify", folder, "--counter", 2, "--head", head)
+    assert cut.code == 3
+    assert "entries were removed" in cut.err
+    log.write_bytes(whole.replace(b"introduction", b"introductioN"))
+    assert wardround("site", "audit", "verify", folder).code == 3
+
+
+def test_audit_show_prints_what_left(wardround: Callable[..., Any], tmp_path: Path) -> None:
+    folder = write_site(tmp_path / "north")
+    ask(folder, INTRODUCE)
+    said = wardround("site", "audit", "show", folder)
+    assert said.code == 0
+    assert "introduction" in said.out

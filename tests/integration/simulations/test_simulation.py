@@ -1,0 +1,277 @@
+"""Whole simulated runs of tiny studies: what they leave, what they repeat, how they go on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from wardround.common.errors import RunError
+from wardround.common.parameters.parameters import load_model
+from wardround.common.study.study import Study, load_study, parse_study
+from wardround.simulations.experiment.federation import Machine
+from wardround.simulations.experiment.simulate import SimulationRequest, resume, simulate
+from wardround.simulations.run_files.events import (
+    Event,
+    RoundDone,
+    SiteFailed,
+    StageStarted,
+    Watch,
+    nobody,
+)
+from wardround.simulations.run_files.folder import (
+    MetricRow,
+    SplitRow,
+    TrafficRow,
+    read_facts,
+    read_rows,
+)
+
+ONE_PROCESS = Machine(device="cpu", engine="in-process", threads=1)
+POOL = Machine(device="cpu", engine="pool", workers=2, threads=1)
+SITES = ["east", "north", "west"]
+
+
+@pytest.fixture
+def table_study(tmp_path: Path) -> Study:
+    """Sixty patients of three hospitals; two numbers and a category tell who is ill."""
+    generator = np.random.default_rng(5)
+    lines = ["patient,age,pressure,sex,label,site"]
+    for number in range(60):
+        ill = number % 2
+        age, pressure = generator.normal(60 + 8 * ill, 5), generator.normal(130 + 15 * ill, 8)
+        sex = ("f", "m")[int(generator.integers(2))]
+        site = SITES[number % 3]
+        lines.append(f"p{number},{age:.1f},{pressure:.1f},{sex},{('well', 'ill')[ill]},{site}")
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return parse_study(
+        {
+            "study": {"name": "table", "task": "classification"},
+            "data": {
+                "kind": "table",
+                "classes": ["well", "ill"],
+                "covariates": [
+                    {"name": "age", "mean": 60, "scale": 10},
+                    {"name": "pressure", "mean": 130, "scale": 15},
+                    {"name": "sex", "values": ["f", "m"]},
+                ],
+            },
+            "model": {"network": "mlp", "features": [4], "normalisation": "none"},
+            "training": {"batch_size": 4, "learning_rate": 0.01},
+            "federation": {"rounds": 4},
+            "evaluation": {"validation_fraction": 0.25, "test_fraction": 0.25},
+            "simulation": {
+                "data": "folder",
+                "split": "natural",
+                "options": {"manifest": str(manifest)},
+            },
+        }
+    )
+
+
+def run(study: Study, out: Path, machine: Machine = ONE_PROCESS, watch: Watch = nobody) -> Path:
+    simulate(SimulationRequest(study, out, machine), watch)
+    return out
+
+
+def model(folder: Path, name: str = "federated") -> dict[str, torch.Tensor]:
+    return load_model(folder / "models" / f"{name}.safetensors").parameters
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_table_study_leaves_a_complete_run_folder(table_study: Study, tmp_path: Path) -> None:
+    events: list[Event] = []
+    out = run(table_study, tmp_path / "run", watch=events.append)
+    names = {path.name for path in out.iterdir()}
+    assert names == {
+        "assignment.csv",
+        "checkpoints",
+        "log.jsonl",
+        "metrics.csv",
+        "models",
+        "pooled",
+        "report.html",
+        "run.json",
+        "sites",
+        "split.csv",
+        "study.toml",
+        "traffic.csv",
+    }
+    assert not list(out.rglob("*.part"))
+    assert load_study(out / "study.toml") == table_study
+    models = ["federated", "pooled", *(f"local-{site}" for site in SITES)]
+    assert {path.stem for path in (out / "models").iterdir()} == set(models)
+    facts = read_facts(out)
+    assert (facts.status, facts.digest) == ("finished", table_study.digest)
+    assert facts.seconds.keys() == {"data", "federated", "baselines", "test"}
+    assert facts.parameters == sum(tensor.numel() for tensor in model(out).values())
+    rounds = [e.round for e in events if isinstance(e, RoundDone) and e.stage == "federated"]
+    assert rounds == [1, 2, 3, 4]
+    stages = [e.stage for e in events if isinstance(e, StageStarted)]
+    assert sorted(stages) == sorted(["data", "test", "report", *models])
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    assert sum("event=RoundDone stage=federated" in line["what"] for line in lines) == 4
+
+
+def test_every_model_is_tested_on_every_site(table_study: Study, tmp_path: Path) -> None:
+    out = run(table_study, tmp_path / "run")
+    rows = read_rows(out / "metrics.csv", MetricRow)
+    kept = {(r.model, r.site) for r in rows if r.round == -1 and r.metric == "accuracy"}
+    models = ["federated", "pooled", *(f"local-{site}" for site in SITES)]
+    assert kept == {(name, site) for name in models for site in (*SITES, "all sites")}
+    split = read_rows(out / "split.csv", SplitRow)
+    tested = {r.site: r.examinations for r in split if r.split == "test" and not r.class_name}
+    for row in rows:
+        if row.round == -1 and row.metric == "accuracy" and not row.class_name:
+            assert row.support == tested.get(row.site, sum(tested.values()))
+
+
+def test_every_round_is_measured_on_every_site(table_study: Study, tmp_path: Path) -> None:
+    out = run(table_study, tmp_path / "run")
+    rows = read_rows(out / "metrics.csv", MetricRow)
+    federated = [r for r in rows if r.model == "federated" and r.split == "validation"]
+    seen = {(r.round, r.site) for r in federated if r.metric == "auroc" and not r.class_name}
+    assert seen == {(n, site) for n in range(5) for site in (*SITES, "all sites")}
+    traffic = read_rows(out / "traffic.csv", TrafficRow)
+    sent = [r for r in traffic if r.model == "federated"]
+    assert {(r.round, r.site) for r in sent} == {(n, s) for n in range(1, 5) for s in SITES}
+    assert all(r.bytes_up > 0 and r.bytes_down > 0 and r.updates > 0 for r in sent)
+
+
+def test_accuracy_over_all_sites_is_the_sites_accuracies_weighted_by_their_patients(
+    table_study: Study, tmp_path: Path
+) -> None:
+    out = run(table_study, tmp_path / "run")
+    rows = [
+        r
+        for r in read_rows(out / "metrics.csv", MetricRow)
+        if (r.model, r.round, r.metric, r.class_name) == ("federated", -1, "accuracy", "")
+    ]
+    parts = [r for r in rows if r.site != "all sites"]
+    (merged,) = [r for r in rows if r.site == "all sites"]
+    weighted = sum(r.value * r.support for r in parts) / sum(r.support for r in parts)
+    assert merged.value == pytest.approx(weighted)
+
+
+def test_no_patient_is_at_two_sites_or_lost(table_study: Study, tmp_path: Path) -> None:
+    out = run(table_study.with_changes({"federation.rounds": 1}), tmp_path / "run")
+    held = [
+        {line.split(",")[0] for line in manifest.read_text().splitlines()[1:]}
+        for manifest in sorted((out / "sites").glob("*/manifest.csv"))
+    ]
+    assert sum(len(part) for part in held) == len(set().union(*held)) == 60
+
+
+def test_the_same_seed_gives_the_same_model_and_another_seed_another(
+    table_study: Study, tmp_path: Path
+) -> None:
+    study = table_study.with_changes({"simulation.compare": False})
+    first, second = run(study, tmp_path / "1"), run(study, tmp_path / "2")
+    assert same(model(first), model(second))
+    other = run(study.with_changes({"federation.seed": 1}), tmp_path / "3")
+    assert not same(model(first), model(other))
+
+
+def test_the_pool_reaches_the_very_model_of_a_single_process(
+    table_study: Study, tmp_path: Path
+) -> None:
+    alone, pooled = run(table_study, tmp_path / "1"), run(table_study, tmp_path / "2", POOL)
+    for name in ("federated", "pooled", "local-east"):
+        assert same(model(alone, name), model(pooled, name)), name
+    assert (alone / "metrics.csv").read_bytes() == (pooled / "metrics.csv").read_bytes()
+
+
+def test_a_saved_split_gives_the_same_sites_again(table_study: Study, tmp_path: Path) -> None:
+    drawn = table_study.with_changes(
+        {
+            "simulation.split": "dirichlet",
+            "simulation.sites": 2,
+            "simulation.seed": 3,
+            "simulation.compare": False,
+            "federation.rounds": 1,
+        }
+    )
+    first = run(drawn, tmp_path / "1")
+    other = drawn.with_changes({"simulation.seed": 4})
+    simulate(
+        SimulationRequest(other, tmp_path / "2", ONE_PROCESS, assignment=first / "assignment.csv")
+    )
+    for name in ("split.csv", "assignment.csv", "sites/hospital-1/manifest.csv"):
+        assert (first / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
+
+
+# --- Stopped runs --------------------------------------------------------------
+def stop_after(stage: str, number: int) -> Callable[[Event], None]:
+    def watch(event: Event) -> None:
+        if isinstance(event, RoundDone) and (event.stage, event.round) == (stage, number):
+            raise KeyboardInterrupt
+
+    return watch
+
+
+@pytest.mark.parametrize("stage", ["federated", "local-north"])
+@pytest.mark.parametrize("machine", [ONE_PROCESS, POOL], ids=["in-process", "pool"])
+def test_a_stopped_run_goes_on_to_the_very_models_it_would_have_had(
+    table_study: Study, tmp_path: Path, stage: str, machine: Machine
+) -> None:
+    whole = run(table_study, tmp_path / "whole")
+    out = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        run(table_study, out, machine, stop_after(stage, 2))
+    assert read_facts(out).status == "interrupted"
+    assert "table" in (out / "report.html").read_text(encoding="utf-8")
+    events: list[Event] = []
+    resume(out, machine, events.append)
+    assert read_facts(out).status == "finished"
+    if stage == "federated":
+        done = [e.round for e in events if isinstance(e, RoundDone) and e.stage == "federated"]
+        assert done == [3, 4], "rounds 1 and 2 are not trained again"
+    for path in (whole / "models").iterdir():
+        assert same(model(whole, path.stem), model(out, path.stem)), path.stem
+    assert (whole / "metrics.csv").read_bytes() == (out / "metrics.csv").read_bytes()
+
+
+def test_resuming_a_finished_run_trains_nothing_and_keeps_its_models(
+    table_study: Study, tmp_path: Path
+) -> None:
+    out = run(table_study, tmp_path / "run")
+    metrics = (out / "metrics.csv").read_bytes()
+    events: list[Event] = []
+    resume(out, ONE_PROCESS, events.append)
+    assert not [event for event in events if isinstance(event, RoundDone)]
+    assert (out / "metrics.csv").read_bytes() == metrics
+
+
+def test_a_run_that_fails_says_so_and_leaves_its_report(table_study: Study, tmp_path: Path) -> None:
+    hopeless = table_study.with_changes({"training.learning_rate": 1e35})
+    events: list[Event] = []
+    with pytest.raises(RunError, match=r"needs 1.*training loss.*training\.learning_rate"):
+        run(hopeless, tmp_path / "run", watch=events.append)
+    assert read_facts(tmp_path / "run").status == "failed"
+    assert (tmp_path / "run" / "report.html").exists()
+    assert not [event for event in events if isinstance(event, SiteFailed)], "no round was done"
+
+
+# --- Images --------------------------------------------------------------------
+def test_an_image_study_learns_to_tell_its_classes_apart(tiny_study, tmp_path: Path) -> None:  # type: ignore[no-untyped-def] # conftest's TinyStudy
+    study = load_study(tiny_study.study).with_changes(
+        {"federation.rounds": 6, "training.learning_rate": 0.01, "simulation.compare": False}
+    )
+    out = run(study, tmp_path / "run")
+    rows = read_rows(out / "metrics.csv", MetricRow)
+    (value,) = [
+        r.value
+        for r in rows
+        if (r.site, r.metric, r.round, r.class_name) == ("all sites", "auroc", -1, "")
+    ]
+    assert value == 1.0
+    with np.load(out / "samples.npz", allow_pickle=False) as samples:
+        assert samples["images"].shape[1:] == (16, 16)
+        assert set(samples["site"].tolist()) == {"north", "south"}
+    assert (out / "report.html").stat().st_size > 10_000

@@ -1,0 +1,167 @@
+"""Whole runs of strategies that remember something: stopped and resumed, alone and in a pool."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wardround.client.model_context import Workbench
+from wardround.client.site.folder import open_site
+from wardround.client.site.state import SiteState
+from wardround.common.messages.instructions import Order
+from wardround.common.parameters.parameters import digest, load_model
+from wardround.common.study.study import Study, parse_study
+from wardround.server.rounds.evaluation import measure_model
+from wardround.server.rounds.loop import RoundFinished
+from wardround.server.sites.site_info import introduce_sites
+from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
+from wardround.simulations.sites.site_folders import write_open_policy
+
+ALONE = Machine(engine="in-process", threads=1)
+REMEMBERING = ("scaffold", "fedadam", "fedbn", "fedrep", "ditto", "apfl", "feddyn", "moon")
+
+
+def study_for(strategy: str, **changes: Any) -> Study:
+    return parse_study(
+        {
+            "study": {"name": "runs", "task": "classification"},
+            "data": {
+                "kind": "table",
+                "classes": ["a", "b"],
+                "covariates": [{"name": "x"}, {"name": "y"}],
+            },
+            "model": {"network": "mlp", "features": [6], "normalisation": "batch"},
+            "training": {
+                "optimiser": "sgd",
+                "learning_rate": 0.1,
+                "batch_size": 8,
+                "local_steps": 3,
+            },
+            "federation": {"strategy": strategy, "rounds": 4},
+            "evaluation": {"metric": "loss"},
+        }
+    ).with_changes(changes)
+
+
+def write_sites(root: Path, count: int = 3) -> list[Path]:
+    """Write hospitals that draw the line between the classes each in another direction."""
+    folders = []
+    for number in range(count):
+        folder = root / f"site-{number}"
+        folder.mkdir(parents=True)
+        (folder / "site.toml").write_text(f'name = "site-{number}"\n', encoding="utf-8")
+        write_open_policy(folder)
+        drawn = random.Random(number)
+        rows = ["patient,label,x,y"]
+        for patient in range(40):
+            x, y = drawn.gauss(0, 1), drawn.gauss(0, 1)
+            label = "b" if x + (number - 1) * 2 * y > 0 else "a"
+            rows.append(f"p{patient},{label},{x:.4f},{y:.4f}")
+        (folder / "manifest.csv").write_text("\n".join(rows), encoding="utf-8")
+        folders.append(folder)
+    return folders
+
+
+class StoppedError(Exception):
+    """The run was cut here."""
+
+
+def run(root: Path, study: Study, machine: Machine = ALONE, cut_after: int = 0) -> str:
+    """Run a study to its end and return the digest of its last model and of what sites keep."""
+
+    def listen(event: RoundFinished) -> None:
+        if event.record.round == cut_after:
+            raise StoppedError
+
+    folders = sorted(root.glob("sites/*")) or write_sites(root / "sites")
+    with open_grid(folders, study, machine) as grid:
+        commit = run_federation(grid, study, root / "checkpoints", listen)
+    last = load_model(root / "checkpoints" / "round-00004" / "model.safetensors").parameters
+    kept = [
+        digest(
+            SiteState(open_site(folder).state_folder, study.digest, commit.progress.run).after(4)
+        )
+        for folder in folders
+    ]
+    return "\n".join((digest(commit.parameters), digest(last), *kept))
+
+
+@pytest.mark.parametrize("strategy", REMEMBERING)
+def test_a_resumed_run_ends_bit_for_bit_like_one_that_was_not_stopped(
+    strategy: str, tmp_path: Path
+) -> None:
+    study = study_for(strategy)
+    whole = run(tmp_path / "whole", study)
+    with pytest.raises(StoppedError):
+        run(tmp_path / "cut", study, cut_after=2)
+    assert run(tmp_path / "cut", study) == whole
+
+
+def test_what_sites_keep_of_a_round_that_is_done_again_does_not_count_twice(
+    tmp_path: Path,
+) -> None:
+    study = study_for("scaffold")
+    whole = run(tmp_path / "whole", study)
+    with pytest.raises(StoppedError):
+        run(tmp_path / "cut", study, cut_after=3)
+    # The server lost its last commit, the sites have already kept what belongs to it.
+    newest = tmp_path / "cut" / "checkpoints" / "round-00003"
+    (newest / "model.safetensors").write_bytes(b"damaged")
+    assert run(tmp_path / "cut", study) == whole
+
+
+def test_a_pool_keeps_the_same_at_each_site_as_one_process(tmp_path: Path) -> None:
+    study = study_for("ditto")
+    pool = Machine(engine="pool", workers=2, threads=1)
+    assert run(tmp_path / "pool", study, pool) == run(tmp_path / "one", study)
+
+
+def losses_on_test(root: Path, study: Study, personal: bool = True) -> list[float]:
+    """Return each site's loss on its test patients."""
+    folders = write_sites(root / "sites")
+    with open_grid(folders, study, ALONE) as grid:
+        commit = run_federation(grid, study, root / "checkpoints")
+        nodes, _ = introduce_sites(grid, study)
+        order = Order(
+            study.digest,
+            commit.progress.run,
+            commit.progress.round,
+            commit.parameters,
+            split="test",
+            personal=personal,
+        )
+        measured = measure_model(grid, study, nodes, order)
+    return [
+        value.value
+        for measurement in measured.values[:-1]
+        for value in measurement.values
+        if value.metric == "loss"
+    ]
+
+
+def test_where_hospitals_disagree_a_personal_model_is_better(tmp_path: Path) -> None:
+    losses = {
+        name: sum(losses_on_test(tmp_path / name, study_for(name, **{"federation.rounds": 12})))
+        for name in ("fedavg", "ditto", "apfl", "fedavg-finetune")
+    }
+    assert losses["ditto"] < losses["fedavg"]
+    assert losses["apfl"] < losses["fedavg"]
+    assert losses["fedavg-finetune"] < losses["fedavg"]
+
+
+def test_the_shared_model_of_ditto_and_of_fine_tuning_is_fedavgs(tmp_path: Path) -> None:
+    plain = losses_on_test(tmp_path / "plain", study_for("fedavg"))
+    for name in ("ditto", "fedavg-finetune"):
+        assert losses_on_test(tmp_path / name, study_for(name), personal=False) == plain
+
+
+def test_the_normalisations_of_fedbn_are_in_no_checkpoint(tmp_path: Path) -> None:
+    study = study_for("fedbn")
+    run(tmp_path, study)
+    bench = Workbench.build(study, "cpu")
+    files = list((tmp_path / "checkpoints").rglob("model.safetensors"))
+    assert files
+    for file in files:
+        assert set(load_model(file).parameters) == set(bench.layout.shared)
+    assert {name.partition(".")[0] for name in bench.layout.personal} == {"2"}

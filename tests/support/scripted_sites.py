@@ -1,0 +1,152 @@
+"""Sites that are scripts, the grid that they stand on, and a run over them."""
+
+import itertools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+from flwr.app import Error, Message, RecordDict
+
+import wardround
+from wardround.client.evaluation.classification import count_classification
+from wardround.common.messages.instructions import Order, unpack_order
+from wardround.common.messages.replies import (
+    Introduction,
+    SiteEvaluation,
+    SiteUpdate,
+    pack_evaluation,
+    pack_introduction,
+    pack_update,
+)
+from wardround.common.metrics.summary import MetricSums
+from wardround.common.models.networks import build_network
+from wardround.common.parameters.parameters import Parameters, read_parameters
+from wardround.common.study.study import Study, parse_study
+from wardround.server.checkpoints.history import RoundRecord, read_records
+from wardround.server.checkpoints.store import CheckpointStore, Commit
+from wardround.server.rounds.loop import RoundFinished
+from wardround.simulations.engines.in_process import LocalGrid, site_contexts
+from wardround.simulations.experiment.federation import run_federation
+
+BASE = {
+    "study": {"name": "rounds", "task": "classification"},
+    "data": {"kind": "table", "classes": ["a", "b"], "covariates": [{"name": "age"}]},
+    "model": {"network": "mlp", "features": []},
+    "federation": {"rounds": 3, "minimum_sites": 2},
+    "evaluation": {"metric": "loss"},
+}
+Answer = RecordDict | Error
+
+
+def study_with(**federation: object) -> Study:
+    changes = {f"federation.{key}": value for key, value in federation.items()}
+    return parse_study(BASE).with_changes(changes)
+
+
+def measured(study: Study, patients: int, loss: float) -> MetricSums:
+    """Return what a site measures on patients of both classes, with this mean loss."""
+    truth = torch.arange(patients) % 2
+    counted = count_classification(torch.zeros(patients, 2), truth, study)
+    return MetricSums(patients, patients * loss, classification=counted)
+
+
+class ScriptedSite:
+    """A site that adds its step to every parameter, and measures what its script says.
+
+    Attributes:
+        losses: Validation loss of the model of round 0, 1, ...
+        disturb: Changes an answer before it is sent.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        study: Study,
+        step: float = 1.0,
+        losses: Iterable[float] = (),
+        disturb: Callable[[Order, SiteUpdate], SiteUpdate | Answer] | None = None,
+    ) -> None:
+        self.name = name
+        self.introduction = Introduction(name, wardround.__version__, study.digest, 10)
+        self._study = study
+        self._step = step
+        self._losses = itertools.chain(losses, itertools.repeat(0.5))
+        self._disturb = disturb
+
+    def answer(self, message: Message) -> Answer:
+        kind = message.metadata.message_type
+        if kind.startswith("query"):
+            return pack_introduction(self.introduction)
+        order = unpack_order(message.content)
+        metrics = measured(self._study, 4, next(self._losses))
+        if kind == "evaluate":
+            return pack_evaluation(
+                SiteEvaluation(self.name, order.digest, order.round, metrics, 0.0, order.run)
+            )
+        trained = {name: value + self._step for name, value in order.parameters.items()}
+        update = SiteUpdate(
+            self.name,
+            order.digest,
+            order.round,
+            order.attempt,
+            trained,
+            10,
+            1,
+            0.1,
+            0.2,
+            metrics,
+            run=order.run,
+        )
+        changed = self._disturb(order, update) if self._disturb else update
+        return pack_update(changed) if isinstance(changed, SiteUpdate) else changed
+
+
+class ScriptedGrid(LocalGrid):
+    """A Grid whose sites are scripts."""
+
+    def __init__(self, sites: Iterable[ScriptedSite]) -> None:
+        self.sites = list(sites)
+        folders = [Path(f"site-{number}") for number in range(len(self.sites))]
+        super().__init__(site_contexts(folders, "", "cpu", 1), 1)
+        self._site_of = dict(zip(self._contexts, self.sites, strict=True))
+        self._waiting: dict[str, Message] = {}
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        for message in messages:
+            self._waiting[self._number(message)] = message
+            yield message.metadata.message_id
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        for message_id in message_ids:
+            message = self._waiting.pop(message_id)
+            answer = self._site_of[message.metadata.dst_node_id].answer(message)
+            yield Message(answer, reply_to=message)
+
+
+def federate(
+    study: Study, folder: Path, *sites: ScriptedSite
+) -> tuple[Commit, list[RoundFinished], tuple[RoundRecord, ...]]:
+    heard: list[RoundFinished] = []
+    commit = run_federation(ScriptedGrid(sites), study, folder, heard.append)
+    return commit, heard, tuple(read_records(CheckpointStore(folder).history_path))
+
+
+def initial(study: Study) -> Parameters:
+    return read_parameters(build_network(study, study.federation.seed))
+
+
+def added(commit: Commit, study: Study) -> float:
+    """Return what was added to every parameter since the start."""
+    start = initial(study)
+    gains = torch.cat([(commit.parameters[n] - start[n]).flatten() for n in start])
+    assert torch.allclose(gains, gains[0].expand_as(gains), atol=1e-5)
+    return float(gains.mean())
+
+
+def error_reply(order: Order, update: SiteUpdate) -> Answer:
+    return Error(2, "KeyError in the site's work, see the log")
+
+
+def wrong_shape(order: Order, update: SiteUpdate) -> SiteUpdate:
+    update.parameters[next(iter(update.parameters))] = torch.zeros(7)
+    return update

@@ -1,0 +1,50 @@
+"""The contract with what a site uses of Flower: how an answer is sent."""
+
+from pathlib import Path
+
+import pytest
+from flwr.app import Message
+from tests.support.fleet_in_memory import Fleet
+from tests.support.models_as_messages import parcel_of
+
+from wardround.common.flower.error_codes import is_transient
+from wardround.common.flower.messages.prefetch import AT_ONCE
+from wardround.common.flower.supernode.supernode import SuperNode
+from wardround.common.flower.supernode.transfers import LostError
+
+
+def test_an_answer_that_was_half_sent_is_sent_on_from_there(
+    fleet: Fleet, node: SuperNode, message: Message, tmp_path: Path
+) -> None:
+    envelope, contents = parcel_of(message, tmp_path)
+    first, *others = envelope.object_ids
+    fleet.wanted = [set(envelope.object_ids), set(others)]
+    fleet.room = [1]  # then the session has ended
+    node.carrier.push(tmp_path / "source.parcel", 1.0)
+    assert fleet.taken == contents
+    assert fleet.called.count("PushMessages") == 2
+    refused = fleet.called.count("PushObject") - len(contents)
+    assert 1 <= refused <= 1 + AT_ONCE  # those that were under way
+    assert first in fleet.taken
+
+
+def test_an_answer_that_the_server_never_keeps_is_given_up(
+    fleet: Fleet, node: SuperNode, message: Message, tmp_path: Path
+) -> None:
+    envelope, _ = parcel_of(message, tmp_path)
+    fleet.wanted = [set(envelope.object_ids)] * 9
+    fleet.room = [0] * 9
+    with pytest.raises(LostError):
+        node.carrier.push(tmp_path / "source.parcel", 1.0)
+
+
+def test_an_excuse_is_an_error_that_means_send_it_again(
+    fleet: Fleet, node: SuperNode, message: Message, tmp_path: Path
+) -> None:
+    envelope, _ = parcel_of(message, tmp_path)
+    node.carrier.excuse(envelope)
+    node.carrier.fail(envelope, "internal")
+    excuse, failure = fleet.pushed
+    assert is_transient(excuse.error.code)  # type: ignore[attr-defined]
+    assert not is_transient(failure.error.code)  # type: ignore[attr-defined]
+    assert excuse.metadata.reply_to_message_id == envelope.message_id  # type: ignore[attr-defined]

@@ -1,0 +1,248 @@
+"""A site's audit log: whatever is changed in it is found (G1)."""
+
+import multiprocessing
+import os
+import random
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from wardround.common.errors import AuditError, InputError, RunError
+from wardround.common.security import audit_log as audit
+from wardround.common.security.audit_log import EMPTY, LOG_FILE, AuditLog, Event, Head
+from wardround.common.security.audit_verification import (
+    keep_receipt,
+    read_log,
+    read_receipt,
+    verify_log,
+)
+from wardround.common.security.signing_key import KEY_FILE, PUBLIC_FILE, open_key, open_public_key
+
+ENTRIES = 5
+MUTATIONS = 1000
+
+
+@pytest.fixture
+def key() -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.generate()
+
+
+def event(number: int) -> Event:
+    return Event(
+        kind="update",
+        study="ab" * 32,
+        run="cd" * 16,
+        round=number,
+        bytes=1000 + number,
+        sha256=f"{number:064x}",
+    )
+
+
+def write(folder: Path, key: Ed25519PrivateKey, first: int = 1) -> Head:
+    log = AuditLog(folder, key, durable=False)
+    return [log.append(event(number)) for number in range(first, first + ENTRIES)][-1]
+
+
+def flip_a_bit(content: bytes, drawn: random.Random) -> bytes:
+    place = drawn.randrange(len(content))
+    changed = content[place] ^ (1 << drawn.randrange(8))
+    return content[:place] + bytes([changed]) + content[place + 1 :]
+
+
+def change_a_byte(content: bytes, drawn: random.Random) -> bytes:
+    place = drawn.randrange(len(content))
+    return content[:place] + bytes([drawn.randrange(256)]) + content[place + 1 :]
+
+
+def delete_a_byte(content: bytes, drawn: random.Random) -> bytes:
+    place = drawn.randrange(len(content))
+    return content[:place] + content[place + 1 :]
+
+
+def insert_a_byte(content: bytes, drawn: random.Random) -> bytes:
+    place = drawn.randrange(len(content) + 1)
+    return content[:place] + bytes([drawn.randrange(256)]) + content[place:]
+
+
+def cut_off(content: bytes, drawn: random.Random) -> bytes:
+    return content[: drawn.randrange(len(content))]
+
+
+def delete_lines(content: bytes, drawn: random.Random) -> bytes:
+    lines = content.splitlines(keepends=True)
+    first = drawn.randrange(len(lines))
+    last = drawn.randrange(first, len(lines))
+    return b"".join(lines[:first] + lines[last + 1 :])
+
+
+def swap_lines(content: bytes, drawn: random.Random) -> bytes:
+    lines = content.splitlines(keepends=True)
+    one, other = drawn.sample(range(len(lines)), 2)
+    lines[one], lines[other] = lines[other], lines[one]
+    return b"".join(lines)
+
+
+def repeat_a_line(content: bytes, drawn: random.Random) -> bytes:
+    lines = content.splitlines(keepends=True)
+    lines.insert(drawn.randrange(len(lines) + 1), drawn.choice(lines))
+    return b"".join(lines)
+
+
+KINDS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
+    flip_a_bit,
+    change_a_byte,
+    delete_a_byte,
+    insert_a_byte,
+    cut_off,
+    delete_lines,
+    swap_lines,
+    repeat_a_line,
+)
+
+
+def is_found(folder: Path, key: Ed25519PrivateKey, countersigned: Head) -> bool:
+    try:
+        verify_log(folder, key.public_key(), countersigned)
+    except RunError:
+        return True
+    return False
+
+
+def test_g1_every_one_of_1000_mutations_is_found(key: Ed25519PrivateKey, tmp_path: Path) -> None:
+    head = write(tmp_path, key)
+    path = tmp_path / LOG_FILE
+    whole, drawn = path.read_bytes(), random.Random(0)
+    assert verify_log(tmp_path, key.public_key(), head) == head
+    tried = found = 0
+    while tried < MUTATIONS:
+        changed = KINDS[tried % len(KINDS)](whole, drawn)
+        if changed == whole:
+            continue
+        path.write_bytes(changed)
+        tried += 1
+        found += is_found(tmp_path, key, head)
+    assert (found, tried) == (MUTATIONS, MUTATIONS)
+
+
+def test_a_log_may_grow_beyond_the_head_that_was_countersigned(
+    key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    kept = write(tmp_path, key)
+    grown = AuditLog(tmp_path, key, durable=False).append(event(99))
+    assert grown.entries == ENTRIES + 1
+    assert verify_log(tmp_path, key.public_key(), kept) == grown
+
+
+def test_what_is_cut_off_after_the_last_countersigned_head_is_not_found(
+    key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    kept = write(tmp_path, key)
+    path = tmp_path / LOG_FILE
+    whole = path.read_bytes()
+    AuditLog(tmp_path, key, durable=False).append(event(99))
+    path.write_bytes(whole)
+    assert not is_found(tmp_path, key, kept)
+
+
+def test_a_log_that_was_written_anew_with_another_key_is_found(
+    key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    write(tmp_path, Ed25519PrivateKey.generate())
+    assert is_found(tmp_path, key, EMPTY)
+
+
+def test_a_log_that_was_written_anew_with_the_same_key_is_found_by_the_head(
+    key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    head = write(tmp_path / "old", key)
+    write(tmp_path / "new", key, first=50)
+    assert not is_found(tmp_path / "new", key, EMPTY)
+    assert is_found(tmp_path / "new", key, head)
+
+
+def test_a_torn_last_line_is_cut_off_before_the_next_entry_and_that_is_written_down(
+    key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    write(tmp_path, key)
+    path = tmp_path / LOG_FILE
+    path.write_bytes(path.read_bytes() + b'{"attempt":0,"by')
+    AuditLog(tmp_path, key, durable=False).append(event(8))
+    verify_log(tmp_path, key.public_key())
+    kinds = [entry.event.kind for entry in read_log(tmp_path)]
+    assert kinds == ["update"] * ENTRIES + ["repair", "update"]
+
+
+def append_many(folder: Path, pem_folder: Path, count: int) -> None:
+    log = AuditLog(folder, open_key(pem_folder, durable=False), durable=False)
+    for number in range(count):
+        log.append(event(number))
+
+
+def test_two_processes_write_one_chain(tmp_path: Path) -> None:
+    key = open_key(tmp_path / "keys", durable=False)
+    spawn = multiprocessing.get_context("fork")
+    arguments = (tmp_path / "audit", tmp_path / "keys", 40)
+    writers = [spawn.Process(target=append_many, args=arguments) for _ in range(2)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(30)
+    assert verify_log(tmp_path / "audit", key.public_key()).entries == 80
+
+
+def test_an_entry_that_cannot_be_written_is_an_error_and_leaves_the_log_whole(
+    key: Ed25519PrivateKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = write(tmp_path, key)
+    log = AuditLog(tmp_path, key)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(audit.os, "fsync", fail)
+        with pytest.raises(AuditError, match="make room"):
+            log.append(event(9))
+    verify_log(tmp_path, key.public_key(), head)
+    assert log.append(event(10)).entries == head.entries + 1
+
+
+def test_a_receipt_is_read_back_and_a_damaged_one_refused(tmp_path: Path) -> None:
+    assert read_receipt(tmp_path) == EMPTY
+    keep_receipt(tmp_path, Head(7, "ab" * 32))
+    assert read_receipt(tmp_path) == Head(7, "ab" * 32)
+    (tmp_path / "receipt.json").write_text("{}")
+    with pytest.raises(RunError, match="ask the server"):
+        read_receipt(tmp_path)
+
+
+def test_a_site_s_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        key = open_key(tmp_path)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / KEY_FILE).stat().st_mode) == 0o600
+    assert open_key(tmp_path).sign(b"x") == key.sign(b"x")
+    open_public_key(tmp_path / PUBLIC_FILE).verify(key.sign(b"x"), b"x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [KEY_FILE, PUBLIC_FILE]
+
+
+def test_a_key_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    open_key(tmp_path)
+    (tmp_path / KEY_FILE).chmod(0o640)
+    with pytest.raises(InputError, match="chmod 600"):
+        open_key(tmp_path)
+
+
+def test_a_damaged_key_is_refused(tmp_path: Path) -> None:
+    open_key(tmp_path)
+    (tmp_path / KEY_FILE).write_bytes(b"-----BEGIN PRIVATE KEY-----\nAAAA\n")
+    with pytest.raises(InputError, match="not an Ed25519 key"):
+        open_key(tmp_path)
+    (tmp_path / PUBLIC_FILE).write_bytes(b"nothing")
+    with pytest.raises(InputError, match="not an Ed25519 public key"):
+        open_public_key(tmp_path / PUBLIC_FILE)

@@ -1,0 +1,135 @@
+"""The round loop over a Grid of ours: whose answers count, and which are refused."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from flwr.app import RecordDict
+from tests.support.scripted_sites import (
+    Answer,
+    ScriptedSite,
+    added,
+    error_reply,
+    federate,
+    study_with,
+    wrong_shape,
+)
+
+from wardround.common.errors import RunError
+from wardround.common.messages.instructions import Order, new_run
+from wardround.common.messages.replies import Refusal, SiteUpdate, pack_refusal, pack_update
+from wardround.server.app import make_server_app
+from wardround.server.checkpoints.store import CheckpointStore
+
+
+def test_the_next_model_is_the_mean_of_the_answers(tmp_path: Path) -> None:
+    study = study_with().with_changes({"evaluation.keep": "last"})
+    sites = [ScriptedSite("a", study, 1.0), ScriptedSite("b", study, 3.0)]
+    commit, heard, _ = federate(study, tmp_path, *sites)
+    assert added(commit, study) == pytest.approx(3 * 2.0, abs=1e-4)
+    assert [event.record.round for event in heard] == [1, 2, 3]
+
+
+def refusal(order: Order, update: SiteUpdate) -> Answer:
+    return pack_refusal(Refusal("c", "data", "row 5 is empty"))
+
+
+def silent_refusal(order: Order, update: SiteUpdate) -> Answer:
+    return pack_refusal(Refusal("c", "policy"))
+
+
+def missing_tensor(order: Order, update: SiteUpdate) -> SiteUpdate:
+    update.parameters.popitem()
+    return update
+
+
+def stale_round(order: Order, update: SiteUpdate) -> Answer:
+    return pack_update(
+        SiteUpdate("c", order.digest, order.round - 1, 0, update.parameters, 10, 1, 0.1, 0.2)
+    )
+
+
+def other_study(order: Order, update: SiteUpdate) -> Answer:
+    return pack_update(SiteUpdate("c", "f" * 64, order.round, 0, update.parameters, 10, 1, 0, 0))
+
+
+def other_run(order: Order, update: SiteUpdate) -> SiteUpdate:
+    return replace(update, run=new_run())
+
+
+def no_update(order: Order, update: SiteUpdate) -> Answer:
+    return RecordDict()
+
+
+DISTURBANCES = [
+    (error_reply, "KeyError"),
+    (refusal, "row 5 is empty"),
+    (silent_refusal, "policy"),
+    (wrong_shape, "do not fit the network"),
+    (missing_tensor, "missing"),
+    (stale_round, "round 0"),
+    (other_study, ""),
+    (other_run, "an update of another run came in round 1"),
+    (no_update, "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("disturb", "reason"), DISTURBANCES)
+def test_a_bad_answer_is_refused_by_site_name_and_the_round_goes_on(
+    tmp_path: Path, disturb: Callable[[Order, SiteUpdate], Answer], reason: str
+) -> None:
+    study = study_with(rounds=1).with_changes({"evaluation.keep": "last"})
+    commit, _, records = federate(
+        study,
+        tmp_path,
+        ScriptedSite("a", study, 1.0),
+        ScriptedSite("b", study, 3.0),
+        ScriptedSite("c", study, 100.0, disturb=disturb),
+    )
+    assert added(commit, study) == pytest.approx(2.0, abs=1e-4), "the bad answer does not count"
+    assert [site.site for site in records[0].sites] == ["a", "b"]
+    (refused,) = records[0].refusals
+    assert refused.site == "c"
+    assert reason in refused.reason
+
+
+@pytest.mark.parametrize(("disturb", "reason"), DISTURBANCES)
+def test_too_few_answers_end_the_run_with_every_reason(
+    tmp_path: Path, disturb: Callable[[Order, SiteUpdate], Answer], reason: str
+) -> None:
+    study = study_with(minimum_sites=2)
+    with pytest.raises(RunError) as end:
+        federate(
+            study, tmp_path, ScriptedSite("a", study), ScriptedSite("c", study, disturb=disturb)
+        )
+    assert "round 1 has 1 updates and needs 2" in str(end.value)
+    assert "c: " in str(end.value)
+    assert reason in str(end.value)
+    assert "federation.minimum_sites" in str(end.value)
+    last = CheckpointStore(tmp_path).latest()
+    assert last is not None
+    assert last.progress.round == 0, "a round without its quorum is not committed"
+
+
+def test_a_run_goes_on_where_a_lost_quorum_ended_it(tmp_path: Path) -> None:
+    study = study_with(minimum_sites=2)
+    fails_in_round_two = lambda order, update: (  # noqa: E731 # as short as a script can be
+        error_reply(order, update) if order.round == 2 else update
+    )
+    with pytest.raises(RunError):
+        federate(
+            study,
+            tmp_path,
+            ScriptedSite("a", study),
+            ScriptedSite("b", study, disturb=fails_in_round_two),
+        )
+    _, heard, records = federate(
+        study, tmp_path, ScriptedSite("a", study), ScriptedSite("b", study)
+    )
+    assert [event.record.round for event in heard] == [2, 3]
+    assert [record.round for record in records] == [1, 2, 3, 4]
+
+
+def test_the_server_app_can_be_made_without_a_listener() -> None:
+    assert make_server_app() is not make_server_app()
