@@ -92,13 +92,17 @@ def _federations(
 
         return measure
 
-    def alone(folder: Path) -> Posted:
+    def standalone(folder: Path) -> Posted:
         folder.mkdir()
         with watching(PostWatch(folder / "nothing")) as post:
             return Posted(run_simulated(folder, network, arguments.rounds), post)
 
     kinds = [kind for kind in arguments.stock.split(",") if kind not in ("", "none")]
-    return {OURS: ours, ALONE: alone, **{f"stock Flower, {kind}": stock(kind) for kind in kinds}}
+    return {
+        OURS: ours,
+        ALONE: standalone,
+        **{f"stock Flower, {kind}": stock(kind) for kind in kinds},
+    }
 
 
 def _print_row(title: str, posted: Posted, network: Perceptron) -> None:

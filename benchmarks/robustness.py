@@ -22,7 +22,7 @@ from torch.nn import functional as F
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.parameters import Parameters
 from wardround.common.runtime.seeds import generator_for
-from wardround.server.strategies.aggregation.registry import CombinationOptions, make_combination
+from wardround.server.strategies.aggregation.registry import AggregationOptions, make_aggregation
 from wardround.simulations.adversaries.manipulations import (
     FLIPPED_LABELS,
     STRENGTHS,
@@ -101,17 +101,17 @@ def run(task: Task, rule: str, attack: str, seed: int) -> Outcome:
     """Train together under attack; the first two sites are the hostile ones."""
     images, labels = poisoned(task, attack, seed)
     model = first_model(seed)
-    options = CombinationOptions(assumed_hostile=HOSTILE)
+    options = AggregationOptions(assumed_hostile=HOSTILE)
     for number in range(ROUNDS):
         trained = train_sites(model, images, labels, generator_for(seed, number, "batches"))
         sent = forge(model, trained, attack, generator_for(seed, number, "forgery"))
-        combination = make_combination(rule, options, model)
+        aggregation = make_aggregation(rule, options, model)
         for site, rows in enumerate(task.sites):
             parameters = {name: tensor[site] for name, tensor in sent.items()}
-            combination.fold(
+            aggregation.accumulate(
                 SiteUpdate(f"site{site}", "", number, 0, parameters, len(rows), 1, 0.0, 0.0)
             )
-        model = combination.finish()
+        model = aggregation.finish()
     return measure(task, model)
 
 
@@ -171,13 +171,13 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """Yield shuffled batches of all sites; a site that is through has weight 0."""
     for _ in range(EPOCHS):
-        orders = [torch.randperm(len(rows), generator=drawing) for rows in labels]
-        for start in range(0, max(len(order) for order in orders), BATCH):
+        instructions = [torch.randperm(len(rows), generator=drawing) for rows in labels]
+        for start in range(0, max(len(instruction) for instruction in instructions), BATCH):
             x = torch.zeros(SITES, BATCH, 64)
             y = torch.zeros(SITES, BATCH, dtype=torch.int64)
             weight = torch.zeros(SITES, BATCH)
-            for site, order in enumerate(orders):
-                taken = order[start : start + BATCH]
+            for site, instruction in enumerate(instructions):
+                taken = instruction[start : start + BATCH]
                 if count := len(taken):
                     x[site, :count], y[site, :count] = images[site][taken], labels[site][taken]
                     weight[site, :count] = 1 / count

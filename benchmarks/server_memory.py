@@ -23,13 +23,13 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 import wardround
 from wardround.common.flower.local import rebuild
 from wardround.common.flower.messages.records import configs_of
-from wardround.common.messages.instructions import INTRODUCE, TRAIN
+from wardround.common.messages.instructions import DESCRIBE, TRAIN
 from wardround.common.messages.replies import (
-    Introduction,
     SiteEvaluation,
+    SiteInfo,
     SiteUpdate,
     pack_evaluation,
-    pack_introduction,
+    pack_site_info,
     pack_update,
 )
 from wardround.common.models.networks import build_network
@@ -52,7 +52,7 @@ RULES: dict[str, dict[str, object]] = {
     },
     "int8": {"federation.compression": "int8"},
     "privacy-of-sites": {"privacy.mode": "site", "privacy.noise_multiplier": 1.0},
-    "coordinate-median": {"federation.combination": "coordinate-median"},
+    "coordinate-median": {"federation.aggregation": "coordinate-median"},
 }
 DEFAULT = "fedavg,norm-bounded-mean,int8"  # those that are to stay below the target
 
@@ -97,21 +97,21 @@ class AnsweringGrid(LocalGrid):
         for message in messages:
             message_id = self._number(message)
             ids.append(message_id)
-            order = configs_of(message.content)["order"]
-            self._asked = str(order.get("run", "")), int(str(order.get("round", 0)))
+            instruction = configs_of(message.content)["instruction"]
+            self._asked = str(instruction.get("run", "")), int(str(instruction.get("round", 0)))
             self._waiting[message_id] = rebuild(message.metadata, RecordDict(), None)
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Answer the first of these."""
         message = self._waiting.pop(next(iter(message_ids)))
-        return [Message(self._answer(message), reply_to=message)]
+        return [Message(self._reply(message), reply_to=message)]
 
-    def _answer(self, message: Message) -> RecordDict:
+    def _reply(self, message: Message) -> RecordDict:
         site, digest = self._names[message.metadata.dst_node_id], self._study.digest
         kind = message.metadata.message_type
-        if kind == INTRODUCE:
-            content = pack_introduction(Introduction(site, wardround.__version__, digest, 10))
+        if kind == DESCRIBE:
+            content = pack_site_info(SiteInfo(site, wardround.__version__, digest, 10))
             self.memory_before = reset_peak()  # the model is built when all have answered
             return content
         run, number = self._asked

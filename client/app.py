@@ -13,8 +13,8 @@ from pathlib import Path
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from wardround.client.egress.gateway import Door
-from wardround.client.model_context import Workbench
+from wardround.client.egress.gateway import Gateway
+from wardround.client.model_context import ModelContext
 from wardround.client.policy.rules import DeniedError, Facts
 from wardround.client.privacy.ledger.budget import BudgetError
 from wardround.client.privacy.ledger.entries import LedgerError
@@ -31,7 +31,7 @@ from wardround.common.errors import (
     StudyError,
     WardroundError,
 )
-from wardround.common.messages.instructions import unpack_order
+from wardround.common.messages.instructions import unpack_instruction
 from wardround.common.messages.replies import Refusal, pack_refusal
 from wardround.common.study.study import study_from_json
 
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 app = ClientApp()
 
 # One process keeps its sites warm: data, transforms and network stay loaded between messages.
-_BENCHES: dict[tuple[str, str], Workbench] = {}
+_BENCHES: dict[tuple[str, str], ModelContext] = {}
 _SESSIONS: dict[tuple[str, str], SiteSession] = {}
 # Of the nearest class of an error that is named here.
 _CODES: dict[type[BaseException], str] = {
@@ -58,49 +58,51 @@ _CODES: dict[type[BaseException], str] = {
 }
 
 
-@app.query("introduce")
-def introduce(message: Message, context: Context) -> Message:
+@app.query("describe")
+def describe(message: Message, context: Context) -> Message:
     """Load the site's data and say that it is ready."""
-    alone = _is_alone(context)
-    return _answer(message, context, lambda door, site: door.introduce(site, alone))
+    standalone = _is_standalone(context)
+    return _reply(message, context, lambda gateway, site: gateway.describe(site, standalone))
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Evaluate the received model, train it, answer with both."""
-    alone = _is_alone(context)
-    return _answer(
+    standalone = _is_standalone(context)
+    return _reply(
         message,
         context,
-        lambda door, site: door.train(site, unpack_order(message.content), alone),
+        lambda gateway, site: gateway.train(site, unpack_instruction(message.content), standalone),
     )
 
 
 @app.evaluate()
 def evaluate(message: Message, context: Context) -> Message:
     """Evaluate the received model on a split."""
-    return _answer(
-        message, context, lambda door, site: door.evaluate(site, unpack_order(message.content))
+    return _reply(
+        message,
+        context,
+        lambda gateway, site: gateway.evaluate(site, unpack_instruction(message.content)),
     )
 
 
 def refuse(message: Message, context: Context, error: WardroundError) -> Message:
     """Return the refusal of a message that nobody works on: it is too large, say."""
-    door = None
+    gateway = None
     with suppress(WardroundError):
-        door = Door.open(Path(_key(context)[0]), _explains(context))
-    return Message(_refusal(door, context, error), reply_to=message)
+        gateway = Gateway.open(Path(_key(context)[0]), _explains_refusals(context))
+    return Message(_refusal(gateway, context, error), reply_to=message)
 
 
-def answer_again(message: Message, context: Context, content: RecordDict) -> Message:
+def reply_again(message: Message, context: Context, content: RecordDict) -> Message:
     """Return an update that was computed before, if it may still leave."""
-    door = None
+    gateway = None
     try:
         folder, text = _key(context)
-        door = Door.open(Path(folder), _explains(context))
-        content = door.send_again(study_from_json(text), content)
+        gateway = Gateway.open(Path(folder), _explains_refusals(context))
+        content = gateway.send_again(study_from_json(text), content)
     except Exception as error:
-        content = _refusal(door, context, error)
+        content = _refusal(gateway, context, error)
     return Message(content, reply_to=message)
 
 
@@ -111,10 +113,12 @@ def open_session(context: Context) -> SiteSession:
     if session is None:
         site = open_site(Path(folder))
         device = str(context.node_config.get("device", site.settings.device))
-        bench = _BENCHES.get((text, device))
-        if bench is None:
-            bench = _BENCHES[text, device] = Workbench.build(study_from_json(text), device)
-        session = _SESSIONS[folder, text] = SiteSession(site, bench)
+        model_context = _BENCHES.get((text, device))
+        if model_context is None:
+            model_context = _BENCHES[text, device] = ModelContext.build(
+                study_from_json(text), device
+            )
+        session = _SESSIONS[folder, text] = SiteSession(site, model_context)
     return session
 
 
@@ -128,40 +132,40 @@ def _key(context: Context) -> tuple[str, str]:
     return str(context.node_config["site"]), str(context.run_config["study"])
 
 
-def _explains(context: Context) -> bool:
+def _explains_refusals(context: Context) -> bool:
     """Return whether the site says that it is part of a simulation."""
     return bool(context.node_config.get("explain-refusals", False))
 
 
-def _is_alone(context: Context) -> bool:
-    return bool(context.node_config.get("alone", False))
+def _is_standalone(context: Context) -> bool:
+    return bool(context.node_config.get("standalone", False))
 
 
-def _answer(
-    message: Message, context: Context, work: Callable[[Door, SiteSession], RecordDict]
+def _reply(
+    message: Message, context: Context, work: Callable[[Gateway, SiteSession], RecordDict]
 ) -> Message:
     """Return what a site answers; whatever goes wrong, a refusal and never an exception."""
-    door = None
+    gateway = None
     try:
         folder, text = _key(context)
-        door = Door.open(Path(folder), _explains(context))
+        gateway = Gateway.open(Path(folder), _explains_refusals(context))
         if (folder, text) not in _SESSIONS:  # before anything is read or built for it
-            door.require_allowed(study_from_json(text), Facts())
-        content = work(door, open_session(context))
+            gateway.require_allowed(study_from_json(text), Facts())
+        content = work(gateway, open_session(context))
     except Exception as error:
-        content = _refusal(door, context, error)
+        content = _refusal(gateway, context, error)
     return Message(content, reply_to=message)
 
 
-def _refusal(door: Door | None, context: Context, error: Exception) -> RecordDict:
+def _refusal(gateway: Gateway | None, context: Context, error: Exception) -> RecordDict:
     code, reason = _code(error), str(error)
     if code == "internal":
         reason = f"{type(error).__name__} in the site's work, see the log"
-    explains = door.speaks if door else _explains(context)
+    explains = gateway.explains_refusals if gateway else _explains_refusals(context)
     _log(error, code, reason, explains)
     try:
-        if door is not None:
-            return door.refuse(code, reason, error)
+        if gateway is not None:
+            return gateway.refuse(code, reason, error)
     except Exception as unwritten:  # the log is full, say: a word that holds nothing of the site
         logger.error("refusal not written down: %s", type(unwritten).__name__)
         code = "audit"

@@ -27,7 +27,7 @@ PERSONAL = "personal/"  # before the name of a parameter that a site keeps for i
 
 
 @dataclass(frozen=True, slots=True)
-class Workbench:
+class ModelContext:
     """What all sites of one process share: a network of the study, on a device.
 
     Attributes:
@@ -49,7 +49,7 @@ class Workbench:
     privacy: PrivacyPlan | None
 
     @classmethod
-    def build(cls, study: Study, device_name: str) -> "Workbench":
+    def build(cls, study: Study, device_name: str) -> "ModelContext":
         """Build the study's network on a device.
 
         Raises:
@@ -71,9 +71,9 @@ class Workbench:
         return cls(study, device, network, plan, layout, initial, base, seal, privacy)
 
     @property
-    def remembering(self) -> bool:
+    def keeps_state(self) -> bool:
         """Whether a site keeps something from round to round."""
-        return self.plan.remembering or self.study.federation.compression != "none"
+        return self.plan.keeps_state or self.study.federation.compression != "none"
 
     def completed(self, received: Parameters, memory: Parameters) -> Parameters:
         """Return a received model with a site's own part, where the strategy gives it one."""
@@ -87,7 +87,7 @@ class Workbench:
 
     def own_model(self, state: SiteState, number: int, received: Parameters) -> Parameters:
         """Return the whole model that a site uses after a round, from what all share."""
-        memory = state.after(number) if self.remembering else {}
+        memory = state.after(number) if self.keeps_state else {}
         return personal_model(self.completed(received, memory), memory, self.plan)
 
     def train_privately(

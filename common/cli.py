@@ -138,16 +138,16 @@ def privacy(
         return
     plan, sizes = plan_privacy(study), _sizes(patients) or USUAL_PATIENTS
     network = build_network(study, study.federation.seed)
-    learnt = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
-    rows = trade_offs(plan, learnt, sizes)
+    trainable = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
+    rows = trade_offs(plan, trainable, sizes)
     if as_json:
-        said = {**asdict(plan), "epsilon": plan.epsilon, "parameters": learnt, "patients": sizes}
+        said = {**asdict(plan), "epsilon": plan.epsilon, "parameters": trainable, "patients": sizes}
         said["trade_offs"] = [asdict(row) for row in rows]
         sys.stdout.write(json.dumps(said) + "\n")
         return
     promise = "".join(f"  - {sentence}\n" for sentence in promise_words(plan))
     sys.stdout.write(f"{study.name}: what is promised to each training patient\n{promise}\n")
-    sys.stdout.write(table_words(rows, sizes, plan, learnt) + "\n")
+    sys.stdout.write(table_words(rows, sizes, plan, trainable) + "\n")
 
 
 def read_study(context: typer.Context, path: Path) -> "Study":

@@ -17,9 +17,9 @@ from wardround.common.study.study import Study, study_from_json
 from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress
 from wardround.server.rounds.asynchronous_loop import BufferedLoop
 from wardround.server.rounds.loop import Listener, RoundLoop
-from wardround.server.sites.deadlines import Patience
-from wardround.server.sites.participation import Attendance, SameSites
-from wardround.server.sites.site_info import introduce_sites
+from wardround.server.sites.deadlines import Deadlines
+from wardround.server.sites.participation import Participation, SameSites
+from wardround.server.sites.site_info import describe_sites
 from wardround.server.strategies.composed import make_strategy
 from wardround.server.strategies.strategy import Strategy
 
@@ -31,17 +31,17 @@ class Outcome:
     commit: Commit | None = None
 
 
-Gather = Callable[[Grid, Study], Attendance]
+Gather = Callable[[Grid, Study], Participation]
 
 
-def all_connected(grid: Grid, study: Study) -> Attendance:
+def all_connected(grid: Grid, study: Study) -> Participation:
     """Return all sites that are connected, for the whole run.
 
     Raises:
         WardroundError: One of them cannot take part.
     """
-    nodes, _ = introduce_sites(grid, study)
-    return SameSites(nodes, Patience(study.federation.deadline_seconds))
+    nodes, _ = describe_sites(grid, study)
+    return SameSites(nodes, Deadlines(study.federation.deadline_seconds))
 
 
 def make_server_app(
@@ -66,11 +66,11 @@ def make_server_app(
         study = study_from_json(str(context.run_config["study"]))
         durable = bool(context.run_config.get("durable", True))
         store = CheckpointStore(Path(str(context.run_config["checkpoints"])), durable=durable)
-        attendance = gather(grid, study)
-        nodes = attendance.of_round(1)
+        participation = gather(grid, study)
+        nodes = participation.of_round(1)
         strategy = _prepare(study, store, [node.examinations for node in nodes])
         loop = RoundLoop if study.federation.buffer_size is None else BufferedLoop
-        commit = loop(grid, study, attendance, store, strategy, listener).run()
+        commit = loop(grid, study, participation, store, strategy, listener).run()
         if outcome is not None:
             outcome.commit = commit
 

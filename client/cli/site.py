@@ -42,13 +42,13 @@ def explain(
 
     Example: wardround site explain study.toml --site /data/wardround/north
     """
-    from wardround.client.doctor.policy import hold_against_policy
+    from wardround.client.doctor.policy import evaluate_policy
     from wardround.client.policy.approvals import pending_file
     from wardround.common.study.explain.study import explain_study
     from wardround.common.study.study import load_study
 
     loaded = load_study(pending_file(site, str(study)) or study)
-    report = hold_against_policy(site, loaded)
+    report = evaluate_policy(site, loaded)
     sys.stdout.write(explain_study(loaded) + "\n")
     _print_verdicts(report)
     if not report.allowed:
@@ -162,8 +162,8 @@ def _print_verdicts(report: "PolicyReport") -> None:
     console.print(table)
     for problem in report.problems:
         console.print(f"Not known: {problem}", markup=False, soft_wrap=True)
-    answer = "would take part" if report.allowed else "refuses"
-    console.print(f"{report.site} {answer}.", markup=False)
+    reply = "would take part" if report.allowed else "refuses"
+    console.print(f"{report.site} {reply}.", markup=False)
 
 
 def _print_entries(entries: "list[Entry]") -> None:

@@ -19,7 +19,7 @@ _LONGEST_PATH = 100  # a socket's path may have 107 letters
 _LONGEST_LINE = 65_536
 _SECONDS = 10.0
 
-Answer = Callable[[], dict[str, object]]
+Reply = Callable[[], dict[str, object]]
 
 
 class ControlSocket:
@@ -35,9 +35,9 @@ class ControlSocket:
         RunError: The socket cannot be made.
     """
 
-    def __init__(self, folder: Path, answers: Mapping[str, Answer]) -> None:
+    def __init__(self, folder: Path, replies: Mapping[str, Reply]) -> None:
         self._path = folder / SOCKET_FILE
-        self._answers = dict(answers)
+        self._replies = dict(replies)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)  # from its first moment nobody else may open it
         try:
@@ -68,13 +68,13 @@ class ControlSocket:
                 return
             with caller, suppress(OSError, ValueError):
                 caller.settimeout(_SECONDS)
-                self._answer(caller)
+                self._reply(caller)
 
-    def _answer(self, caller: socket.socket) -> None:
+    def _reply(self, caller: socket.socket) -> None:
         asked = json.loads(_read_line(caller))
         command = str(asked.get("command", "")) if isinstance(asked, dict) else ""
-        answer = self._answers.get(command)
-        said = {"error": "unknown command"} if answer is None else answer()
+        reply = self._replies.get(command)
+        said = {"error": "unknown command"} if reply is None else reply()
         caller.sendall(json.dumps(said).encode() + b"\n")
 
 

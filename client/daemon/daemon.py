@@ -97,7 +97,7 @@ class SiteDaemon:
         self._board = board
         self._stop = stop
         self._post = Post(site.state_folder)
-        self._node = SuperNode(link, self._post.folder, stop.event, self._hear)
+        self._node = SuperNode(link, self._post.folder, stop.event, self._note)
         self._certificate = CertificateWatch(site.folder, self._connect_anew, board.trouble)
         self._studies: dict[int, str] = {}
         self._trouble: str | None = None  # before it has been heard of
@@ -131,20 +131,20 @@ class SiteDaemon:
     def _take(self, envelope: Envelope) -> None:
         """Answer a message; whatever goes wrong on the way is the server's to know in a word."""
         try:
-            self._answer(envelope)
+            self._reply(envelope)
         except RunEndedError:
             self._board.give_up("run-ended")
         except LostError:
-            self._give_up(envelope, "lost", self._node.carrier.excuse)
+            self._give_up(envelope, "lost", self._node.transfers.excuse)
         except (StoppedError, AbandonedError):
             raise
         except Exception as error:  # a full disk, say; its text may name a file
             logger.error("not answered: %s", type(error).__name__)
             self._give_up(
-                envelope, "internal", lambda one: self._node.carrier.fail(one, "internal")
+                envelope, "internal", lambda one: self._node.transfers.fail(one, "internal")
             )
         finally:
-            self._post.drop_order()
+            self._post.drop_instruction()
 
     def _give_up(self, envelope: Envelope, code: str, tell: Callable[[Envelope], None]) -> None:
         self._board.give_up(code)
@@ -153,44 +153,44 @@ class SiteDaemon:
         except (RunEndedError, LostError):
             return
 
-    def _answer(self, envelope: Envelope) -> None:
+    def _reply(self, envelope: Envelope) -> None:
         study = self._study_of(envelope.run_id)
         name, digest = _name_and_digest(study)
         self._board.begin(work_of(envelope.kind, envelope.group, name, digest))
         started, key = time.monotonic(), key_of(envelope, study, _policy_of(self._site.folder))
-        done = self._worker.answer(self._job(envelope, study, key))
+        done = self._worker.reply(self._job(envelope, study, key))
         if done.is_kept:
-            self._post.keep_answer(key)
-        self._node.carrier.push(self._post.place_for(envelope.kind), time.monotonic() - started)
+            self._post.store_reply(key)
+        self._node.transfers.push(self._post.place_for(envelope.kind), time.monotonic() - started)
         self._finish(done, envelope.kind)
         said = envelope.kind, envelope.group, name, time.monotonic() - started
         logger.info("answered kind=%s group=%r study=%r seconds=%.1f", *said)
 
     def _finish(self, done: Done, kind: str) -> None:
         if not done.is_kept:
-            self._post.forget_answer(kind)
+            self._post.forget_reply(kind)
         if done.refused:
             logger.warning("refused code=%s", done.refused)
         self._board.end(done.refused)
 
     def _job(self, envelope: Envelope, study: str, key: str) -> Job:
         """Fetch what a message needs, and return what is to be done with it."""
-        again = self._post.has_answer(key)
-        order, refuse, limit = self._post.place_of(envelope.kind), "", 0
+        again = self._post.has_reply(key)
+        instruction, refuse, limit = self._post.place_of(envelope.kind), "", 0
         try:
             limit = open_policy(self._site.folder).largest_message_bytes
             if not again:
-                self._post.forget_answer(envelope.kind)
-                self._node.carrier.fetch(envelope, order, limit)
+                self._post.forget_reply(envelope.kind)
+                self._node.transfers.fetch(envelope, instruction, limit)
         except PolicyError:
             refuse = "policy"
         except TooLargeError:
             refuse = "size"
         if again or refuse:
-            write_envelope(order, envelope)
-            self._node.carrier.confirm(envelope)
-        answer = self._post.place_for(envelope.kind)
-        paths = str(order), str(answer), str(self._site.folder)
+            write_envelope(instruction, envelope)
+            self._node.transfers.confirm(envelope)
+        reply = self._post.place_for(envelope.kind)
+        paths = str(instruction), str(reply), str(self._site.folder)
         return Job(*paths, study, limit, refuse, again and not refuse)
 
     def _study_of(self, run_id: int) -> str:
@@ -201,7 +201,7 @@ class SiteDaemon:
             self._studies[run_id] = study if len(study) <= _LARGEST_STUDY else ""
         return self._studies[run_id]
 
-    def _hear(self, code: str) -> None:
+    def _note(self, code: str) -> None:
         """Say once when the server is no longer reached, and when it is again."""
         self._board.heard(code)
         if code and code != self._trouble:
@@ -229,11 +229,11 @@ def _name_and_digest(text: str) -> tuple[str, str]:
 
 
 def _stopping(stop: StopRequest) -> Callable[[], dict[str, object]]:
-    def answer() -> dict[str, object]:
+    def reply() -> dict[str, object]:
         stop.ask()
         return {"stopping": True, "seconds": FINISH_SECONDS + LEAVE_SECONDS}
 
-    return answer
+    return reply
 
 
 def _notify(state: str) -> None:

@@ -23,42 +23,42 @@ class Post:
     def __init__(self, state_folder: Path) -> None:
         self.folder = state_folder / POST_FOLDER
         make_private_folder(self.folder)
-        self.order, self.answer = self.folder / "order.parcel", self.folder / "answer.parcel"
+        self.instruction, self.reply = self.folder / "order.parcel", self.folder / "answer.parcel"
         self._key = self.folder / "answer.key"
         self._passing = self.folder / "passing.parcel"
         self._question = self.folder / "question.parcel"
-        begun = set(self.folder.glob("*.part")) - {self.order.with_suffix(".part")}
-        for left in (self.order, self._question, self._passing, *begun):
+        begun = set(self.folder.glob("*.part")) - {self.instruction.with_suffix(".part")}
+        for left in (self.instruction, self._question, self._passing, *begun):
             left.unlink(missing_ok=True)
 
-    def has_answer(self, key: str) -> bool:
+    def has_reply(self, key: str) -> bool:
         """Whether the kept answer is to this order."""
         try:
-            return self.answer.exists() and self._key.read_text(encoding="ascii") == key
+            return self.reply.exists() and self._key.read_text(encoding="ascii") == key
         except (OSError, ValueError):
             return False
 
-    def keep_answer(self, key: str) -> None:
+    def store_reply(self, key: str) -> None:
         """Keep the answer that lies there, as the one to this order."""
         replace_file(self._key, key.encode())
 
     def place_of(self, kind: str) -> Path:
         """Return where a message of a kind is kept while it is answered."""
-        return self._question if kind.startswith(_QUESTIONS) else self.order
+        return self._question if kind.startswith(_QUESTIONS) else self.instruction
 
     def place_for(self, kind: str) -> Path:
         """Return where the answer to a kind of message goes."""
-        return self.answer if kind == _KEPT_KIND else self._passing
+        return self.reply if kind == _KEPT_KIND else self._passing
 
-    def forget_answer(self, kind: str = _KEPT_KIND) -> None:
+    def forget_reply(self, kind: str = _KEPT_KIND) -> None:
         """Remove the last answer to a kind of message."""
         if kind == _KEPT_KIND:
             self._key.unlink(missing_ok=True)
         self.place_for(kind).unlink(missing_ok=True)
 
-    def drop_order(self) -> None:
+    def drop_instruction(self) -> None:
         """Remove what was asked, once it is done with."""
-        for asked in (self.order, self._question):
+        for asked in (self.instruction, self._question):
             asked.unlink(missing_ok=True)
 
 

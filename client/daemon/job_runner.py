@@ -11,12 +11,12 @@ from pathlib import Path
 import torch
 from flwr.app import Context, Message, RecordDict
 
-from wardround.client.app import answer_again, app, refuse
+from wardround.client.app import app, refuse, reply_again
 from wardround.client.daemon.jobs import Done, Job
 from wardround.client.policy.approvals import note_pending
 from wardround.client.policy.policy import open_policy
 from wardround.common.errors import ModelError, PolicyError, RunError, WardroundError
-from wardround.common.flower.messages.message_file import Parcel
+from wardround.common.flower.messages.message_file import MessageFile
 from wardround.common.flower.messages.message_file_writer import write_message
 from wardround.common.flower.messages.message_loading import read_message
 from wardround.common.messages.replies import unpack_refusal
@@ -38,8 +38,8 @@ def answer_job(job: Job) -> Done:
     Raises:
         OSError: The answer cannot be written.
     """
-    with Parcel(Path(job.order)) as parcel:
-        asked = parcel.envelope.opened()
+    with MessageFile(Path(job.instruction)) as message_file:
+        asked = message_file.envelope.opened()
     metadata = asked.metadata
     context = Context(
         run_id=metadata.run_id,
@@ -49,7 +49,7 @@ def answer_job(job: Job) -> Done:
         run_config={"study": job.study},
     )
     reply = _reply(job, asked, context)
-    write_message(Path(job.answer), reply)
+    write_message(Path(job.reply), reply)
     refusal = unpack_refusal(reply.content)
     if refusal is None:
         return Done("", is_kept=_is_repeatable(job, metadata.message_type))
@@ -64,9 +64,9 @@ def _reply(job: Job, asked: Message, context: Context) -> Message:
     try:
         if job.again:
             # It passed the guard under the policy of today, or it would not have this order's key.
-            kept = read_message(Path(job.answer), sys.maxsize, must_match=True)
-            return answer_again(asked, context, kept.content)
-        message = read_message(Path(job.order), job.limit)
+            kept = read_message(Path(job.reply), sys.maxsize, must_match=True)
+            return reply_again(asked, context, kept.content)
+        message = read_message(Path(job.instruction), job.limit)
         return app(message, context)
     except ModelError as error:
         return refuse(asked, context, error)

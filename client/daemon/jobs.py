@@ -18,8 +18,8 @@ class Job:
         again: Whether this very order was answered before.
     """
 
-    order: str
-    answer: str
+    instruction: str
+    reply: str
     site: str
     study: str
     limit: int

@@ -29,7 +29,7 @@ def only_daemon(folder: Path) -> Iterator[int]:
     try:
         while not _locks(descriptor):
             # Nobody answers: it is the worker of a killed daemon, which is about to end.
-            if _answers(folder) or time.monotonic() > until:
+            if _replies(folder) or time.monotonic() > until:
                 msg = (
                     f"another daemon serves {folder}: look with 'wardround site status "
                     f"{folder}', end it with 'wardround site stop {folder}'."
@@ -51,7 +51,7 @@ def _locks(descriptor: int) -> bool:
     return True
 
 
-def _answers(folder: Path) -> bool:
+def _replies(folder: Path) -> bool:
     try:
         return bool(ask_daemon(folder, "status"))
     except WardroundError:

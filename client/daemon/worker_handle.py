@@ -57,7 +57,7 @@ class WarmWorker:
         if self._process.poll() is not None and time.monotonic() - self._began > _CALM_SECONDS:
             self._begin()
 
-    def answer(self, job: Job) -> Done:
+    def reply(self, job: Job) -> Done:
         """Have a message answered; whoever dies over it twice refuses it.
 
         Raises:
@@ -111,10 +111,10 @@ class WarmWorker:
             self._channel.sendall(job.to_line())
         line = b""
         while not line.endswith(b"\n"):
-            line += self._hear()
+            line += self._note()
         return Done(**json.loads(line))
 
-    def _hear(self) -> bytes:
+    def _note(self) -> bytes:
         while not select.select([self._channel], [], [], _LOOK_SECONDS)[0]:
             if self._is_over():
                 raise AbandonedError

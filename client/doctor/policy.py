@@ -5,7 +5,7 @@ from pathlib import Path
 
 from wardround.client.data.cohort import open_cohorts
 from wardround.client.egress.message_schema import update_bytes
-from wardround.client.model_context import Workbench
+from wardround.client.model_context import ModelContext
 from wardround.client.policy.policy import open_policy
 from wardround.client.policy.rules import Facts, Verdict, judge
 from wardround.client.site.folder import Site, open_site
@@ -31,7 +31,7 @@ class PolicyReport:
         return not self.problems and all(verdict.allowed for verdict in self.verdicts)
 
 
-def hold_against_policy(folder: Path, study: Study) -> PolicyReport:
+def evaluate_policy(folder: Path, study: Study) -> PolicyReport:
     """Hold a study against the policy of a site folder, with the data that lies there.
 
     Raises:
@@ -54,7 +54,7 @@ def _patients(site: Site, study: Study, problems: list[str]) -> int | None:
 
 def _update_bytes(study: Study, problems: list[str]) -> int | None:
     try:
-        return update_bytes(Workbench.build(study, "cpu"))
+        return update_bytes(ModelContext.build(study, "cpu"))
     except InputError as error:
         problems.append(str(error))
         return None

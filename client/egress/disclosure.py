@@ -18,7 +18,7 @@ from wardround.client.egress.message_schema import (
 )
 from wardround.client.policy.policy import Policy
 from wardround.client.training.batches import steps_a_round
-from wardround.common.messages.replies import Introduction, SiteEvaluation, SiteUpdate
+from wardround.common.messages.replies import SiteEvaluation, SiteInfo, SiteUpdate
 from wardround.common.metrics.summary import MetricSums, summarise
 from wardround.common.metrics.sums import Counts
 from wardround.common.metrics.values import SiteValues
@@ -27,13 +27,13 @@ from wardround.common.study.study import Study
 _SECONDS = 10  # a time is rounded up to so many
 
 
-def reduce_introduction(introduction: Introduction, study: Study, policy: Policy) -> Introduction:
+def reduce_site_info(site_info: SiteInfo, study: Study, policy: Policy) -> SiteInfo:
     """Return the introduction that may leave: a rounded count, and notes in a simulation only."""
     if study.privacy.mode == "patient":
-        return replace(introduction, examinations=1, notes=())
-    notes = introduction.notes if policy.simulated else ()
-    count = rounded_down(introduction.examinations, policy.smallest_cell)
-    return replace(introduction, examinations=count, notes=notes)
+        return replace(site_info, examinations=1, notes=())
+    notes = site_info.notes if policy.simulated else ()
+    count = rounded_down(site_info.examinations, policy.smallest_cell)
+    return replace(site_info, examinations=count, notes=notes)
 
 
 def reduce_update(update: SiteUpdate, study: Study, policy: Policy) -> SiteUpdate:

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary
 
 from flwr.app import RecordDict
 
-from wardround.client.egress.disclosure import reduce_evaluation, reduce_introduction, reduce_update
+from wardround.client.egress.disclosure import reduce_evaluation, reduce_site_info, reduce_update
 from wardround.client.egress.guard import check_message
 from wardround.client.egress.message_schema import (
     MessageSchema,
@@ -16,7 +16,7 @@ from wardround.client.egress.message_schema import (
     refusal_schema,
     update_bytes,
 )
-from wardround.client.egress.private_round import answer_privately
+from wardround.client.egress.private_round import reply_privately
 from wardround.client.policy.policy import Policy, open_policy
 from wardround.client.policy.rules import TIME_RULE, DeniedError, Facts, require_allowed
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
@@ -26,13 +26,13 @@ from wardround.client.training.time_limit import OvertimeError, TimeLimit
 from wardround.common.errors import PolicyError, RunError
 from wardround.common.flower.messages.fingerprint import fingerprint_of
 from wardround.common.flower.messages.records import configs_of
-from wardround.common.messages.instructions import NO_LEDGER, LedgerMark, Order
+from wardround.common.messages.instructions import NO_LEDGER, ChainHead, Instruction
 from wardround.common.messages.replies import (
     Refusal,
     SiteUpdate,
     pack_evaluation,
-    pack_introduction,
     pack_refusal,
+    pack_site_info,
     pack_update,
 )
 from wardround.common.security.audit_log import AuditLog, Event
@@ -56,7 +56,7 @@ _AGREED: WeakKeyDictionary[SiteSession, _Agreed] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class Gateway:
     """The way out of one site, by its policy as it is now.
 
     Attributes:
@@ -67,10 +67,10 @@ class Door:
     site: Site
     policy: Policy | PolicyError
     log: AuditLog
-    speaks: bool
+    explains_refusals: bool
 
     @classmethod
-    def open(cls, folder: Path, explains: bool) -> "Door":
+    def open(cls, folder: Path, explains: bool) -> "Gateway":
         """Open the door of a site folder.
 
         Args:
@@ -88,8 +88,8 @@ class Door:
             policy = error
         is_simulated = isinstance(policy, Policy) and policy.simulated
         log = open_audit_log(site.folder, durable=not is_simulated)
-        speaks = explains and (is_simulated or isinstance(policy, PolicyError))
-        return cls(site, policy, log, speaks)
+        explains_refusals = explains and (is_simulated or isinstance(policy, PolicyError))
+        return cls(site, policy, log, explains_refusals)
 
     def require_allowed(self, study: Study, facts: Facts) -> Policy:
         """Return the policy, if it allows a study.
@@ -102,34 +102,36 @@ class Door:
         require_allowed(self.policy, study, facts)
         return self.policy
 
-    def introduce(self, session: SiteSession, alone: bool) -> RecordDict:
+    def describe(self, session: SiteSession, standalone: bool) -> RecordDict:
         """Return the site's introduction, if the policy allows the study."""
-        study, agreed = session.bench.study, self._agree(session)
+        study, agreed = session.context.study, self._agree(session)
         self.log.append(Event(kind="decision", study=study.digest))
-        said = reduce_introduction(session.introduce(alone), study, agreed.policy)
-        event = Event(kind="introduction", study=study.digest)
-        return self._leave(pack_introduction(said), agreed.schemas.introduction(), event)
+        said = reduce_site_info(session.describe(standalone), study, agreed.policy)
+        event = Event(kind="site-info", study=study.digest)
+        return self._leave(pack_site_info(said), agreed.schemas.site_info(), event)
 
-    def train(self, session: SiteSession, order: Order, alone: bool) -> RecordDict:
+    def train(self, session: SiteSession, instruction: Instruction, standalone: bool) -> RecordDict:
         """Return the site's update, if the policy allows the study at this time of day."""
         agreed = self._agree(session, datetime.now().time())
-        plan, policy, hashes = session.bench.privacy, agreed.policy, tuple[str, ...]()
+        plan, policy, hashes = session.context.privacy, agreed.policy, tuple[str, ...]()
 
-        def work(mark: LedgerMark = NO_LEDGER) -> RecordDict:
-            update = replace(_train(session, order, alone, policy), ledger=mark)
-            return pack_update(reduce_update(update, session.bench.study, policy))
+        def work(mark: ChainHead = NO_LEDGER) -> RecordDict:
+            update = replace(_train(session, instruction, standalone, policy), ledger=mark)
+            return pack_update(reduce_update(update, session.context.study, policy))
 
         def work_privately(ledger: PrivacyLedger) -> RecordDict:
-            content = work(LedgerMark(ledger.counter, ledger.head))
-            schema = agreed.schemas.update(order, ledger.hashes)
+            content = work(ChainHead(ledger.counter, ledger.head))
+            schema = agreed.schemas.update(instruction, ledger.hashes)
             check_message(content, schema, policy.largest_message_bytes)  # before it is kept
             return content
 
         if plan is None:
             content = work()
         else:
-            content, hashes = answer_privately(session, plan, order, policy, work_privately)
-        return self._leave(content, agreed.schemas.update(order, hashes), _event("update", order))
+            content, hashes = reply_privately(session, plan, instruction, policy, work_privately)
+        return self._leave(
+            content, agreed.schemas.update(instruction, hashes), _event("update", instruction)
+        )
 
     def send_again(self, study: Study, content: RecordDict) -> RecordDict:
         """Return an update that has passed this door before, if the policy still allows the study.
@@ -144,12 +146,12 @@ class Door:
         self.log.append(event)
         return content
 
-    def evaluate(self, session: SiteSession, order: Order) -> RecordDict:
+    def evaluate(self, session: SiteSession, instruction: Instruction) -> RecordDict:
         """Return the site's evaluation, if the policy allows the study."""
-        study, agreed = session.bench.study, self._agree(session)
-        said = reduce_evaluation(session.evaluate(order), study, agreed.policy)
-        schema = agreed.schemas.evaluation(order)
-        return self._leave(pack_evaluation(said), schema, _event("evaluation", order))
+        study, agreed = session.context.study, self._agree(session)
+        said = reduce_evaluation(session.evaluate(instruction), study, agreed.policy)
+        schema = agreed.schemas.evaluation(instruction)
+        return self._leave(pack_evaluation(said), schema, _event("evaluation", instruction))
 
     def _agree(self, session: SiteSession, now: time | None = None) -> _Agreed:
         """Return what may be said, if the policy allows the study.
@@ -159,20 +161,20 @@ class Door:
         """
         agreed = _AGREED.get(session)
         if agreed is None or agreed.policy is not self.policy:
-            policy = self.require_allowed(session.bench.study, Facts())
+            policy = self.require_allowed(session.context.study, Facts())
             schemas = SiteSchemas(session, policy)
-            facts = Facts(session.cohorts.train.patient_count, update_bytes(session.bench))
+            facts = Facts(session.cohorts.train.patient_count, update_bytes(session.context))
             agreed = _AGREED[session] = _Agreed(policy, schemas, facts)
-        self.require_allowed(session.bench.study, replace(agreed.facts, now=now))
+        self.require_allowed(session.context.study, replace(agreed.facts, now=now))
         return agreed
 
     def refuse(self, code: str, reason: str, error: Exception) -> RecordDict:
         """Return a refusal: a word of a closed set, and a sentence in a simulation."""
-        refusal = Refusal(self.site.name, code, reason if self.speaks else "")
+        refusal = Refusal(self.site.name, code, reason if self.explains_refusals else "")
         event = Event(kind="refusal", verdict=f"deny: {code}")
         if isinstance(error, DeniedError):
             event = replace(event, verdict=f"deny: {', '.join(error.rules)}", study=error.digest)
-        schema = refusal_schema(self.site.name, self.speaks)
+        schema = refusal_schema(self.site.name, self.explains_refusals)
         return self._leave(pack_refusal(refusal), schema, event)
 
     def _leave(self, content: RecordDict, schema: MessageSchema, event: Event) -> RecordDict:
@@ -194,7 +196,9 @@ def open_audit_log(folder: Path, durable: bool = True) -> AuditLog:
     return AuditLog(folder / AUDIT_FOLDER, open_key(folder / KEY_FOLDER, durable), durable)
 
 
-def _train(session: SiteSession, order: Order, alone: bool, policy: Policy) -> SiteUpdate:
+def _train(
+    session: SiteSession, instruction: Instruction, standalone: bool, policy: Policy
+) -> SiteUpdate:
     """Train for as long as the policy allows.
 
     Raises:
@@ -203,20 +207,24 @@ def _train(session: SiteSession, order: Order, alone: bool, policy: Policy) -> S
     minutes = policy.largest_training_minutes
     limit = TimeLimit.of_minutes(minutes)
     try:
-        update = session.train(order, alone, limit)
+        update = session.train(instruction, standalone, limit)
         limit.check()  # the last batch may have passed it
     except OvertimeError:
         msg = (
             f"the training was stopped after the {minutes:g} minutes that the site's policy "
             "allows: nothing of it leaves. Raise largest_training_minutes, or ask for fewer steps."
         )
-        raise DeniedError(msg, (TIME_RULE,), order.digest) from None
+        raise DeniedError(msg, (TIME_RULE,), instruction.digest) from None
     return update
 
 
-def _event(kind: str, order: Order) -> Event:
+def _event(kind: str, instruction: Instruction) -> Event:
     return Event(
-        kind=kind, study=order.digest, run=order.run, round=order.round, attempt=order.attempt
+        kind=kind,
+        study=instruction.digest,
+        run=instruction.run,
+        round=instruction.round,
+        attempt=instruction.attempt,
     )
 
 

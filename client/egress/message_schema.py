@@ -18,15 +18,15 @@ from wardround.client.egress.field_rules import (
     OneOf,
     Rule,
 )
-from wardround.client.model_context import Workbench
+from wardround.client.model_context import ModelContext
 from wardround.client.policy.policy import Policy
 from wardround.client.session import SiteSession
 from wardround.client.training.batches import steps_a_round
-from wardround.common.messages.instructions import Order
+from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.replies import REFUSAL_CODES
 from wardround.common.metrics.arrays import array_schema
 from wardround.common.metrics.values import EXAMINATIONS, metrics_of_task
-from wardround.common.models.sharing import extras_schema
+from wardround.common.models.sharing import auxiliary_schema
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
 from wardround.common.parameters.parameters import Schema, schema
 from wardround.common.study.plans.patient_privacy import steps_of
@@ -66,16 +66,16 @@ class SiteSchemas:
     """
 
     def __init__(self, session: SiteSession, policy: Policy) -> None:
-        bench = session.bench
+        context = session.context
         self._name = session.site.name
-        self._study, self._policy = bench.study, policy
+        self._study, self._policy = context.study, policy
         self._cohorts = session.cohorts
-        self._fingerprint = bench.fingerprint
-        self._private = bench.study.privacy.mode == "patient"
-        self._arrays = update_arrays(bench)
-        self._tables = {s: array_schema(bench.study, s) for s in (False, True)}
+        self._fingerprint = context.fingerprint
+        self._private = context.study.privacy.mode == "patient"
+        self._arrays = update_arrays(context)
+        self._tables = {s: array_schema(context.study, s) for s in (False, True)}
 
-    def introduction(self) -> MessageSchema:
+    def site_info(self) -> MessageSchema:
         """Return what an introduction may hold."""
         notes: Rule = FreeText() if self._policy.simulated and not self._private else Empty()
         header: dict[str, Rule] = {
@@ -89,14 +89,14 @@ class SiteSchemas:
             header["base"] = Exactly(self._fingerprint)
         return MessageSchema(settings={"header": header})
 
-    def update(self, order: Order, ledger: tuple[str, ...] = ()) -> MessageSchema:
+    def update(self, instruction: Instruction, ledger: tuple[str, ...] = ()) -> MessageSchema:
         """Return what the answer to an order to train may hold.
 
         Args:
             ledger: The hashes of the entries of the site's privacy ledger.
         """
         facts: dict[str, Rule] = {EXAMINATIONS: self._examinations, "updates": self._updates}
-        header = self._header(order)
+        header = self._header(instruction)
         if self._private:
             header["ledger"] = Count(most=MOST_ENTRIES)
             header["ledger-head"] = OneOf(ledger)
@@ -111,25 +111,25 @@ class SiteSchemas:
             _MAY_LACK,
         )
 
-    def evaluation(self, order: Order) -> MessageSchema:
+    def evaluation(self, instruction: Instruction) -> MessageSchema:
         """Return what the answer to an order to evaluate may hold."""
-        header: dict[str, Rule] = {**self._header(order), "attempt": Exactly(0)}
-        cohort = self._cohorts.test if order.split == "test" else self._cohorts.validation
+        header: dict[str, Rule] = {**self._header(instruction), "attempt": Exactly(0)}
+        cohort = self._cohorts.test if instruction.split == "test" else self._cohorts.validation
         facts: dict[str, Rule] = {} if self._private else {"seconds": self._seconds}
         return MessageSchema(
             {"header": header},
             {"facts": facts, **self._values(cohort)},
-            self._sums(order.surfaces),
+            self._sums(instruction.surfaces),
             _MAY_LACK,
         )
 
-    def _header(self, order: Order) -> dict[str, Rule]:
+    def _header(self, instruction: Instruction) -> dict[str, Rule]:
         return {
             "site": Exactly(self._name),
             "digest": Exactly(self._study.digest),
-            "run": Exactly(order.run),
-            "round": Exactly(order.round),
-            "attempt": Exactly(order.attempt),
+            "run": Exactly(instruction.run),
+            "round": Exactly(instruction.round),
+            "attempt": Exactly(instruction.attempt),
         }
 
     @property
@@ -170,13 +170,13 @@ def rounded_down(count: int, multiple: int) -> int:
     return count // multiple * multiple
 
 
-def refusal_schema(name: str, speaks: bool) -> MessageSchema:
+def refusal_schema(name: str, explains_refusals: bool) -> MessageSchema:
     """Return what a refusal may hold.
 
     Args:
         speaks: Whether it may give its reason in a sentence.
     """
-    reason: Rule = FreeText() if speaks else Exactly("")
+    reason: Rule = FreeText() if explains_refusals else Exactly("")
     fields: dict[str, Rule] = {
         "site": Exactly(name),
         "code": OneOf(REFUSAL_CODES),
@@ -185,25 +185,25 @@ def refusal_schema(name: str, speaks: bool) -> MessageSchema:
     return MessageSchema(settings={"refusal": fields})
 
 
-def update_arrays(bench: Workbench) -> dict[str, Schema]:
+def update_arrays(context: ModelContext) -> dict[str, Schema]:
     """Return the arrays of an update, as the study's network, strategy and compression imply."""
-    study, layout = bench.study, bench.layout
-    whole, names = bench.network.state_dict(), layout.shared
+    study, layout = context.study, context.layout
+    whole, names = context.network.state_dict(), layout.shared
     if study.privacy.mode == "patient":  # a running mean is of the patients, and has no noise
-        names = tuple(name for name in names if name in layout.learnt or name in layout.frozen)
+        names = tuple(name for name in names if name in layout.trainable or name in layout.frozen)
     shared = {name: whole[name] for name in names}
     options = CompressionOptions(kept_fraction=study.federation.kept_fraction)
     kind, model = study.federation.compression, schema(shared)
     arrays = {"model": model if kind == "none" else compressed_schema(model, kind, options)}
-    extras = extras_schema(bench.plan, layout, shared)
-    if extras and study.privacy.mode != "patient":
-        arrays["extras"] = extras
+    auxiliary = auxiliary_schema(context.plan, layout, shared)
+    if auxiliary and study.privacy.mode != "patient":
+        arrays["auxiliary"] = auxiliary
     return arrays
 
 
-def update_bytes(bench: Workbench) -> int:
+def update_bytes(context: ModelContext) -> int:
     """Return the size of the arrays of an update."""
-    return sum(spec.byte_count for arrays in update_arrays(bench).values() for spec in arrays)
+    return sum(spec.byte_count for arrays in update_arrays(context).values() for spec in arrays)
 
 
 _LEDGER = frozenset({"header/ledger", "header/ledger-head"})

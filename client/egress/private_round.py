@@ -5,21 +5,21 @@ from collections.abc import Callable
 from flwr.app import RecordDict
 
 from wardround.client.policy.policy import Policy
-from wardround.client.privacy.ledger.answer_once import answer_once
 from wardround.client.privacy.ledger.budget import Caps
 from wardround.client.privacy.ledger.charges import Assignment, Charge
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox
+from wardround.client.privacy.ledger.reply_once import reply_once
 from wardround.client.session import SiteSession
 from wardround.common.flower.messages.serialisation import from_bytes, to_bytes
-from wardround.common.messages.instructions import Order
+from wardround.common.messages.instructions import Instruction
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 
 
-def answer_privately(
+def reply_privately(
     session: SiteSession,
     plan: PrivacyPlan,
-    order: Order,
+    instruction: Instruction,
     policy: Policy,
     work: Callable[[PrivacyLedger], RecordDict],
 ) -> tuple[RecordDict, tuple[str, ...]]:
@@ -38,17 +38,17 @@ def answer_privately(
     folder, durable, caps = session.site.folder, not policy.simulated, caps_of(policy)
     outbox = Outbox(folder, durable)
     with PrivacyLedger.open(folder, durable) as ledger:
-        ledger.check_counter(order.ledger.entries, order.ledger.head)
+        ledger.check_counter(instruction.ledger.entries, instruction.ledger.head)
         patients = {examination.patient for examination in session.cohorts.train.examinations}
-        assignment = Assignment(order.digest, order.run, ledger.snapshot(patients))
+        assignment = Assignment(instruction.digest, instruction.run, ledger.snapshot(patients))
         ledger.admit(assignment, plan.planned, plan.clip_norm, caps)
-        charge = Charge(assignment, order.round, order.attempt, plan.spend())
+        charge = Charge(assignment, instruction.round, instruction.attempt, plan.spend())
 
         def packed() -> bytes:
             return to_bytes(work(ledger))
 
-        answer = answer_once(ledger, outbox, charge, caps, packed)
-        return from_bytes(answer), ledger.hashes
+        reply = reply_once(ledger, outbox, charge, caps, packed)
+        return from_bytes(reply), ledger.hashes
 
 
 def caps_of(policy: Policy) -> Caps:

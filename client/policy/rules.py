@@ -95,10 +95,10 @@ def is_within(hours: tuple[time, time], now: time) -> bool:
     return now >= start or now < end
 
 
-_Answer = tuple[bool, str]
+_Reply = tuple[bool, str]
 
 
-def _approved(policy: Policy, study: Study, facts: Facts) -> _Answer:
+def _approved(policy: Policy, study: Study, facts: Facts) -> _Reply:
     digest = study.digest
     if digest in policy.rejected:
         return False, f"{digest[:12]} was rejected"
@@ -109,18 +109,18 @@ def _approved(policy: Policy, study: Study, facts: Facts) -> _Answer:
     return False, f"nobody approved it; who has read it: 'wardround site approve {digest[:12]}'"
 
 
-def _task(policy: Policy, study: Study, facts: Facts) -> _Answer:
+def _task(policy: Policy, study: Study, facts: Facts) -> _Reply:
     return study.study.task in policy.tasks, f"{study.study.task}; {_among(policy.tasks)}"
 
 
-def _network(policy: Policy, study: Study, facts: Facts) -> _Answer:
+def _network(policy: Policy, study: Study, facts: Facts) -> _Reply:
     return (
         study.model.network in policy.networks,
         f"{study.model.network}; {_among(policy.networks)}",
     )
 
 
-def _privacy(policy: Policy, study: Study, facts: Facts) -> _Answer:
+def _privacy(policy: Policy, study: Study, facts: Facts) -> _Reply:
     mode = study.privacy.mode
     if mode == "patient":
         return True, "each patient has differential privacy"
@@ -132,31 +132,31 @@ def _privacy(policy: Policy, study: Study, facts: Facts) -> _Answer:
     )
 
 
-def _study_epsilon(policy: Policy, study: Study, facts: Facts) -> _Answer:
+def _study_epsilon(policy: Policy, study: Study, facts: Facts) -> _Reply:
     return _epsilon_within(policy, study, policy.study_epsilon, "one study")
 
 
-def _lifetime_epsilon(policy: Policy, study: Study, facts: Facts) -> _Answer:
+def _lifetime_epsilon(policy: Policy, study: Study, facts: Facts) -> _Reply:
     cap = policy.lifetime_epsilon
     allowed, reason = _epsilon_within(policy, study, cap, "all studies together")
     return allowed, f"{reason}; the ledger adds what was spent before"
 
 
-def _delta(policy: Policy, study: Study, facts: Facts) -> _Answer:
+def _delta(policy: Policy, study: Study, facts: Facts) -> _Reply:
     if study.privacy.mode != "patient":
         return True, "nothing is spent"
     asked, allowed = study.privacy.delta, policy.lifetime_delta
     return asked <= allowed, f"delta {asked:g}; at most {allowed:g}"
 
 
-def _cohort(policy: Policy, study: Study, facts: Facts) -> _Answer:
+def _cohort(policy: Policy, study: Study, facts: Facts) -> _Reply:
     found, needed = facts.training_patients, policy.smallest_cohort
     if found is None:
         return True, f"at least {needed} training patients"
     return found >= needed, f"{found} training patients; at least {needed}"
 
 
-def _message(policy: Policy, study: Study, facts: Facts) -> _Answer:
+def _message(policy: Policy, study: Study, facts: Facts) -> _Reply:
     size, limit = facts.update_bytes, policy.largest_message_megabytes
     if size is None:
         return True, f"at most {limit:g} MB"
@@ -164,7 +164,7 @@ def _message(policy: Policy, study: Study, facts: Facts) -> _Answer:
     return size <= policy.largest_message_bytes, reason
 
 
-def _hours(policy: Policy, study: Study, facts: Facts) -> _Answer:
+def _hours(policy: Policy, study: Study, facts: Facts) -> _Reply:
     if policy.training_hours is None:
         return True, "at any time"
     start, end = policy.training_hours
@@ -174,14 +174,14 @@ def _hours(policy: Policy, study: Study, facts: Facts) -> _Answer:
     return is_within(policy.training_hours, facts.now), f"{reason}; it is {facts.now:%H:%M}"
 
 
-def _minutes(policy: Policy, study: Study, facts: Facts) -> _Answer:
+def _minutes(policy: Policy, study: Study, facts: Facts) -> _Reply:
     limit = policy.largest_training_minutes
     if limit is None:
         return True, "a round may take as long as it does"
     return True, f"a round that takes more than {limit:g} minutes is stopped, and nothing leaves"
 
 
-def _epsilon_within(policy: Policy, study: Study, cap: float, of_what: str) -> _Answer:
+def _epsilon_within(policy: Policy, study: Study, cap: float, of_what: str) -> _Reply:
     if study.privacy.mode != "patient":
         return True, "nothing is spent"
     asked = planned_epsilon(study)
@@ -206,7 +206,7 @@ def _among(names: tuple[str, ...]) -> str:
     return f"allowed: {', '.join(names) or 'none'}"
 
 
-RULES: dict[str, Callable[[Policy, Study, Facts], _Answer]] = {
+RULES: dict[str, Callable[[Policy, Study, Facts], _Reply]] = {
     "approved": _approved,
     "task": _task,
     "network": _network,

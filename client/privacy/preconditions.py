@@ -45,8 +45,8 @@ def _keeps_no_statistics(start: LocalStart, plan: PrivacyPlan) -> bool:
 _Rule = tuple[Callable[[LocalStart, PrivacyPlan], bool], str]
 _RULES: tuple[_Rule, ...] = (
     (
-        lambda start, plan: start.span.steps == plan.steps,
-        "a round has {start.span.steps} steps here and {plan.steps} in the privacy plan: "
+        lambda start, plan: start.position.steps == plan.steps,
+        "a round has {start.position.steps} steps here and {plan.steps} in the privacy plan: "
         "take the steps from the plan.",
     ),
     (

@@ -119,7 +119,7 @@ def _advance(
     done: int,
 ) -> None:
     """Make the optimiser's step number ``done``, along gradients that are noised already."""
-    rate = learning_rate_at(start.training, start.span.at(done))
+    rate = learning_rate_at(start.training, start.position.at(done))
     for group in optimiser.param_groups:
         group["lr"] = rate
     if objective is not None:

@@ -21,9 +21,9 @@ from wardround.client.site.credentials import (
 )
 from wardround.client.site.folder import open_site
 from wardround.client.site.new_folder import (
-    Skeleton,
+    NewSiteFolder,
     check_can_join,
-    prepare_skeleton,
+    prepare_new_folder,
 )
 from wardround.client.site.server_client import LinkError, RefusedByServerError, ask, open_link
 from wardround.common.errors import InputError, RunError
@@ -32,8 +32,8 @@ from wardround.common.security.enrolment import (
     CA_PATH,
     JOIN_PATH,
     RENEW_PATH,
-    Answer,
     JoinRequest,
+    Reply,
     Request,
     sign_as_node,
 )
@@ -71,10 +71,10 @@ def join(token: JoinToken, folder: Path, again: bool = False) -> x509.Certificat
         )
         raise InputError(msg)
     check_can_join(folder, token, again)
-    with prepare_skeleton(folder, token) as skeleton:
+    with prepare_new_folder(folder, token) as new_folder:
         ca = _fetch_ca(token)
-        certificate = _request_certificate(token, ca, skeleton)
-        _install(skeleton, certificate, ca)
+        certificate = _request_certificate(token, ca, new_folder)
+        _install(new_folder, certificate, ca)
     return certificate
 
 
@@ -96,8 +96,8 @@ def renew(folder: Path) -> x509.Certificate:
             replace_file(waiting, private_pem(key))
             with open_link(tls.address, make_client_context(tls)) as client:
                 request = Request(request=signing_request(key, name))
-                answer = ask(client, RENEW_PATH, Answer, request)
-            certificate = _checked(answer, key, read_certificate(tls.ca_path), name)
+                reply = ask(client, RENEW_PATH, Reply, request)
+            certificate = _checked(reply, key, read_certificate(tls.ca_path), name)
         except (RunError, OSError):
             waiting.unlink(missing_ok=True)
             raise
@@ -132,9 +132,9 @@ def _fetch_ca(token: JoinToken) -> x509.Certificate:
     context.verify_mode = ssl.CERT_NONE
     _present_invitation(context, token)
     with open_link(token.address, context) as client:
-        answer = ask(client, CA_PATH, Answer)
+        reply = ask(client, CA_PATH, Reply)
     try:
-        ca = x509.load_pem_x509_certificate(answer.certificate.encode())
+        ca = x509.load_pem_x509_certificate(reply.certificate.encode())
         if hmac.compare_digest(ca.fingerprint(hashes.SHA256()), token.ca_sha256):
             return ca
     except ValueError:
@@ -148,30 +148,30 @@ def _fetch_ca(token: JoinToken) -> x509.Certificate:
 
 
 def _request_certificate(
-    token: JoinToken, ca: x509.Certificate, skeleton: Skeleton
+    token: JoinToken, ca: x509.Certificate, new_folder: NewSiteFolder
 ) -> x509.Certificate:
     """Ask for the site's certificate; an answer that is lost on the way is asked for again."""
     context = bare_context()
     context.load_verify_locations(cadata=ca.public_bytes(Encoding.DER))
     _present_invitation(context, token)
-    asked = _join_request(token, skeleton)
+    asked = _join_request(token, new_folder)
     for attempt in range(_ATTEMPTS):
         try:
             with open_link(token.address, context) as client:
-                answer = ask(client, JOIN_PATH, Answer, asked)
-            return _checked(answer, skeleton.tls_key, ca, token.site)
+                reply = ask(client, JOIN_PATH, Reply, asked)
+            return _checked(reply, new_folder.tls_key, ca, token.site)
         except LinkError as error:
             if not error.sent or attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError  # pragma: no cover
 
 
-def _join_request(token: JoinToken, skeleton: Skeleton) -> JoinRequest:
-    request = signing_request(skeleton.tls_key, token.site)
+def _join_request(token: JoinToken, new_folder: NewSiteFolder) -> JoinRequest:
+    request = signing_request(new_folder.tls_key, token.site)
     return JoinRequest(
         request=request,
-        node_key=public_pem(skeleton.node_key.public_key()).decode(),
-        node_signature=sign_as_node(skeleton.node_key, request),
+        node_key=public_pem(new_folder.node_key.public_key()).decode(),
+        node_signature=sign_as_node(new_folder.node_key, request),
     )
 
 
@@ -185,11 +185,11 @@ def _present_invitation(context: ssl.SSLContext, token: JoinToken) -> None:
 
 
 def _checked(
-    answer: Answer, key: ec.EllipticCurvePrivateKey, ca: x509.Certificate, site: str
+    reply: Reply, key: ec.EllipticCurvePrivateKey, ca: x509.Certificate, site: str
 ) -> x509.Certificate:
     """Return the certificate of an answer, if it is the consortium's for this site and key."""
     try:
-        certificate = x509.load_pem_x509_certificate(answer.certificate.encode())
+        certificate = x509.load_pem_x509_certificate(reply.certificate.encode())
         certificate.verify_directly_issued_by(ca)
         if (common_name(certificate.subject), certificate.public_key()) == (site, key.public_key()):
             return certificate
@@ -202,14 +202,16 @@ def _checked(
     raise RefusedByServerError(msg)
 
 
-def _install(skeleton: Skeleton, certificate: x509.Certificate, ca: x509.Certificate) -> None:
+def _install(
+    new_folder: NewSiteFolder, certificate: x509.Certificate, ca: x509.Certificate
+) -> None:
     """Put everything in its place."""
     try:
-        skeleton.add_certificates(certificate, ca)
-        skeleton.install()
+        new_folder.add_certificates(certificate, ca)
+        new_folder.install()
     except OSError as error:
         msg = (
-            f"joined, but {skeleton.folder} cannot be written ({error.strerror}), so it is as it "
+            f"joined, but {new_folder.folder} cannot be written ({error.strerror}), so it is as it "
             "was. Mend that; then the server's operator runs 'wardround server revoke' for this "
             "site and gives you a new token."
         )

@@ -46,7 +46,7 @@ _KEPT = (POLICY_FILE, MANIFEST_EXAMPLE)  # where they are there already
 
 
 @dataclass(frozen=True, slots=True)
-class Skeleton:
+class NewSiteFolder:
     """A site folder, ready to be put in its place.
 
     Attributes:
@@ -91,7 +91,7 @@ class Skeleton:
 
 
 @contextmanager
-def prepare_skeleton(folder: Path, token: JoinToken) -> Iterator[Skeleton]:
+def prepare_new_folder(folder: Path, token: JoinToken) -> Iterator[NewSiteFolder]:
     """Write a site folder beside its place; what is not installed is removed.
 
     Raises:
@@ -105,7 +105,7 @@ def prepare_skeleton(folder: Path, token: JoinToken) -> Iterator[Skeleton]:
     except OSError as error:
         raise InputError(_not_writable(parent, error)) from None
     try:
-        yield _write(Skeleton(folder, staged, make_tls_key(), _node_key(folder)), token)
+        yield _write(NewSiteFolder(folder, staged, make_tls_key(), _node_key(folder)), token)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
@@ -142,24 +142,24 @@ def check_can_join(folder: Path, token: JoinToken, again: bool) -> None:
         raise InputError(msg)
 
 
-def _write(skeleton: Skeleton, token: JoinToken) -> Skeleton:
+def _write(new_folder: NewSiteFolder, token: JoinToken) -> NewSiteFolder:
     """Write all but the certificates.
 
     Raises:
         InputError: It cannot be written.
     """
-    keys, staged = skeleton.staged / KEY_FOLDER, skeleton.staged
+    keys, staged = new_folder.staged / KEY_FOLDER, new_folder.staged
     try:
         make_private_folder(keys)
-        write_new(keys / TLS_KEY, private_pem(skeleton.tls_key))
-        if not (skeleton.folder / KEY_FOLDER / NODE_KEY).exists():
-            write_new(keys / NODE_KEY, private_pem(skeleton.node_key))
-        write_new(staged / SITE_FILE, _site_file(skeleton.folder, token).encode(), READABLE)
+        write_new(keys / TLS_KEY, private_pem(new_folder.tls_key))
+        if not (new_folder.folder / KEY_FOLDER / NODE_KEY).exists():
+            write_new(keys / NODE_KEY, private_pem(new_folder.node_key))
+        write_new(staged / SITE_FILE, _site_file(new_folder.folder, token).encode(), READABLE)
         write_new(staged / POLICY_FILE, TEMPLATE.encode(), READABLE)
         write_new(staged / MANIFEST_EXAMPLE, _MANIFEST_HEADER.encode(), READABLE)
     except OSError as error:
         raise InputError(_not_writable(staged.parent, error)) from None
-    return skeleton
+    return new_folder
 
 
 def _node_key(folder: Path) -> ec.EllipticCurvePrivateKey:

@@ -41,7 +41,7 @@ def train_locally(
         RunError: The loss is no longer a number.
         OvertimeError: The start's time limit has passed.
     """
-    network, loss, training, span = start.network, start.loss, start.training, start.span
+    network, loss, training, position = start.network, start.loss, start.training, start.position
     device = next(network.parameters()).device
     scaler = torch.amp.GradScaler(device.type, enabled=training.precision == "float16")
     unscaled = objective is not None or training.gradient_clip is not None
@@ -49,7 +49,7 @@ def train_locally(
     total = torch.zeros((), device=device)
     done = 0
     for batch in start.limit.each(batches):
-        rate = learning_rate_at(training, span.at(done))
+        rate = learning_rate_at(training, position.at(done))
         for group in optimiser.param_groups:
             group["lr"] = rate
         optimiser.zero_grad(set_to_none=True)

@@ -11,7 +11,7 @@ _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class SchedulePosition:
     """Where a round lies in the study, as fractions in [0, 1]: schedules depend on nothing else."""
 
     begin: float
@@ -19,7 +19,7 @@ class Span:
     steps: int
 
     @classmethod
-    def of_round(cls, number: int, rounds: int, steps: int) -> "Span":
+    def of_round(cls, number: int, rounds: int, steps: int) -> "SchedulePosition":
         """Return the span of round ``number`` (the first is 1), which has ``steps`` steps."""
         return cls((number - 1) / rounds, number / rounds, steps)
 

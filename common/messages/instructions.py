@@ -1,7 +1,7 @@
 """What a server asks of a site, and how it travels in a Flower message.
 
-A message holds typed records: ``order`` (a ConfigRecord that says which round of which study) and
-``model`` (the named arrays). It holds no code.
+A message holds typed records: ``instruction`` (a ConfigRecord that says which round of which study)
+and ``model`` (the named arrays). It holds no code.
 """
 
 import re
@@ -19,7 +19,7 @@ from wardround.common.parameters.parameters import (
     to_array_record,
 )
 
-INTRODUCE = "query.introduce"
+DESCRIBE = "query.describe"
 TRAIN = "train"
 EVALUATE = "evaluate"
 
@@ -27,7 +27,7 @@ _RUN = re.compile(r"[0-9a-f]{32}")  # a site names a folder by it
 
 
 @dataclass(frozen=True, slots=True)
-class LedgerMark:
+class ChainHead:
     """A place in a site's privacy ledger: who remembers it can tell that ledger from another.
 
     Attributes:
@@ -38,20 +38,20 @@ class LedgerMark:
     entries: int = 0
     head: str = ""
 
-    def or_later(self, other: "LedgerMark") -> "LedgerMark":
+    def or_later(self, other: "ChainHead") -> "ChainHead":
         """Return the other mark if it is later, this one otherwise."""
         return other if other.entries > self.entries else self
 
-    def contradicts(self, other: "LedgerMark") -> bool:
+    def contradicts(self, other: "ChainHead") -> bool:
         """Return whether both cannot be of one ledger."""
         return self.entries == other.entries and self.head != other.head
 
 
-NO_LEDGER = LedgerMark()
+NO_LEDGER = ChainHead()
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class SiteProgress:
     """What an order says to one site alone.
 
     Attributes:
@@ -61,11 +61,11 @@ class Standing:
     """
 
     counted_round: int = -1
-    ledger: LedgerMark = NO_LEDGER
+    ledger: ChainHead = NO_LEDGER
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Instruction:
     """A request to train on, or to evaluate, a model.
 
     Attributes:
@@ -81,8 +81,8 @@ class Order:
             own keeps that round's too.
         validate: Whether a site evaluates the model before it trains.
         personal: Whether an evaluation is of the site's personal model, where it has one.
-        counted_round: See :class:`Standing`.
-        ledger: See :class:`Standing`.
+        counted_round: See :class:`SiteProgress`.
+        ledger: See :class:`SiteProgress`.
     """
 
     digest: str
@@ -92,12 +92,12 @@ class Order:
     attempt: int = 0
     split: str = "validation"
     surfaces: bool = False
-    extras: Parameters = field(default_factory=dict)
+    auxiliary: Parameters = field(default_factory=dict)
     kept_round: int = -1
     validate: bool = True
     personal: bool = True
     counted_round: int = -1
-    ledger: LedgerMark = NO_LEDGER
+    ledger: ChainHead = NO_LEDGER
 
 
 def new_run() -> str:
@@ -105,7 +105,7 @@ def new_run() -> str:
     return secrets.token_hex(16)
 
 
-def pack_order(order: Order, stored: Model | None = None) -> RecordDict:
+def pack_instruction(instruction: Instruction, stored: Model | None = None) -> RecordDict:
     """Return the content of the message that carries an order.
 
     Args:
@@ -114,45 +114,45 @@ def pack_order(order: Order, stored: Model | None = None) -> RecordDict:
     """
     content = RecordDict(
         {
-            "order": ConfigRecord(
+            "instruction": ConfigRecord(
                 {
-                    "digest": order.digest,
-                    "run": order.run,
-                    "round": order.round,
-                    "attempt": order.attempt,
-                    "split": order.split,
-                    "surfaces": order.surfaces,
-                    "kept-round": order.kept_round,
-                    "validate": order.validate,
-                    "personal": order.personal,
+                    "digest": instruction.digest,
+                    "run": instruction.run,
+                    "round": instruction.round,
+                    "attempt": instruction.attempt,
+                    "split": instruction.split,
+                    "surfaces": instruction.surfaces,
+                    "kept-round": instruction.kept_round,
+                    "validate": instruction.validate,
+                    "personal": instruction.personal,
                 }
             ),
-            "model": to_array_record(order.parameters if stored is None else stored),
-            "standing": _pack_standing(order.counted_round, order.ledger),
+            "model": to_array_record(instruction.parameters if stored is None else stored),
+            "progress": _pack_progress(instruction.counted_round, instruction.ledger),
         }
     )
-    if order.extras:
-        content["extras"] = to_array_record(order.extras)
+    if instruction.auxiliary:
+        content["auxiliary"] = to_array_record(instruction.auxiliary)
     return content
 
 
-def addressed(content: RecordDict, standing: Standing) -> RecordDict:
+def addressed(content: RecordDict, site_progress: SiteProgress) -> RecordDict:
     """Return an order with what it says to one site alone; the arrays are shared, not copied."""
-    own = _pack_standing(standing.counted_round, standing.ledger)
-    return RecordDict({**content, "standing": own})
+    own = _pack_progress(site_progress.counted_round, site_progress.ledger)
+    return RecordDict({**content, "progress": own})
 
 
-def unpack_order(content: RecordDict) -> Order:
+def unpack_instruction(content: RecordDict) -> Instruction:
     """Return the order in a message.
 
     Raises:
         RunError: The message is not an order of this version.
     """
     try:
-        header, standing = configs_of(content)["order"], configs_of(content)["standing"]
+        header, site_progress = configs_of(content)["instruction"], configs_of(content)["progress"]
         model = arrays_of(content)["model"]
-        extras = arrays_of(content).get("extras")
-        return Order(
+        auxiliary = arrays_of(content).get("auxiliary")
+        return Instruction(
             digest=str(header["digest"]),
             run=_checked_run(str(header["run"])),
             round=int(header["round"]),  # type: ignore[arg-type] # a bad value is caught below
@@ -160,14 +160,14 @@ def unpack_order(content: RecordDict) -> Order:
             split=str(header["split"]),
             surfaces=bool(header["surfaces"]),
             parameters=from_array_record(model),
-            extras={} if extras is None else from_array_record(extras),
+            auxiliary={} if auxiliary is None else from_array_record(auxiliary),
             kept_round=int(header["kept-round"]),  # type: ignore[arg-type]
             validate=bool(header["validate"]),
             personal=bool(header["personal"]),
-            counted_round=int(standing["counted-round"]),  # type: ignore[arg-type]
-            ledger=LedgerMark(
-                int(standing["ledger-counter"]),  # type: ignore[arg-type]
-                str(standing["ledger-head"]),
+            counted_round=int(site_progress["counted-round"]),  # type: ignore[arg-type]
+            ledger=ChainHead(
+                int(site_progress["ledger-counter"]),  # type: ignore[arg-type]
+                str(site_progress["ledger-head"]),
             ),
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -175,7 +175,7 @@ def unpack_order(content: RecordDict) -> Order:
         raise RunError(msg) from None
 
 
-def _pack_standing(counted_round: int, ledger: LedgerMark) -> ConfigRecord:
+def _pack_progress(counted_round: int, ledger: ChainHead) -> ConfigRecord:
     return ConfigRecord(
         {
             "counted-round": counted_round,

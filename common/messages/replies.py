@@ -7,7 +7,7 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.errors import RunError
 from wardround.common.flower.messages.records import arrays_of, configs_of, metrics_of
-from wardround.common.messages.instructions import NO_LEDGER, LedgerMark
+from wardround.common.messages.instructions import NO_LEDGER, ChainHead
 from wardround.common.messages.refusals import REFUSAL_WORDS
 from wardround.common.metrics.summary import MetricSums, sums_from_record, sums_to_record
 from wardround.common.metrics.values import SiteValues, values_from_record, values_to_record
@@ -19,7 +19,7 @@ REFUSAL_CODES = tuple(REFUSAL_WORDS)
 
 
 @dataclass(frozen=True, slots=True)
-class Introduction:
+class SiteInfo:
     """What a site says of itself before the first round.
 
     Attributes:
@@ -62,9 +62,9 @@ class SiteUpdate:
     training_loss: float
     metrics: MetricSums | SiteValues | None = None
     bytes_up: int = 0
-    extras: Parameters = field(default_factory=dict)
+    auxiliary: Parameters = field(default_factory=dict)
     run: str = ""
-    ledger: LedgerMark = NO_LEDGER
+    ledger: ChainHead = NO_LEDGER
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,25 +97,25 @@ class Refusal:
     reason: str = ""
 
 
-def pack_introduction(introduction: Introduction) -> RecordDict:
+def pack_site_info(site_info: SiteInfo) -> RecordDict:
     """Return the content of the message that carries an introduction."""
     header = ConfigRecord(
         {
-            "site": introduction.site,
-            "wardround": introduction.wardround,
-            "digest": introduction.digest,
-            "examinations": introduction.examinations,
-            "notes": list(introduction.notes),
+            "site": site_info.site,
+            "wardround": site_info.wardround,
+            "digest": site_info.digest,
+            "examinations": site_info.examinations,
+            "notes": list(site_info.notes),
         }
     )
-    if introduction.base:
-        header["base"] = introduction.base
+    if site_info.base:
+        header["base"] = site_info.base
     return RecordDict({"header": header})
 
 
 def pack_update(update: SiteUpdate) -> RecordDict:
     """Return the content of the message that carries an update."""
-    content = _answer(update, update.attempt)
+    content = _reply(update, update.attempt)
     if update.ledger.entries:
         header = configs_of(content)["header"]
         header["ledger"], header["ledger-head"] = update.ledger.entries, update.ledger.head
@@ -126,14 +126,14 @@ def pack_update(update: SiteUpdate) -> RecordDict:
     if not math.isnan(update.training_loss):
         facts["training-loss"] = update.training_loss
     content["facts"] = facts
-    if update.extras:
-        content["extras"] = to_array_record(update.extras)
+    if update.auxiliary:
+        content["auxiliary"] = to_array_record(update.auxiliary)
     return content
 
 
 def pack_evaluation(evaluation: SiteEvaluation) -> RecordDict:
     """Return the content of the message that carries an evaluation."""
-    content = _answer(evaluation, 0)
+    content = _reply(evaluation, 0)
     content["facts"] = MetricRecord({"seconds": evaluation.seconds} if evaluation.seconds else {})
     return content
 
@@ -157,7 +157,7 @@ def unpack_refusal(content: RecordDict) -> Refusal | None:
     return Refusal(str(record["site"]), str(record["code"]), str(record["reason"]))
 
 
-def unpack_introduction(content: RecordDict) -> Introduction:
+def unpack_site_info(content: RecordDict) -> SiteInfo:
     """Return the introduction in a message.
 
     Raises:
@@ -166,7 +166,7 @@ def unpack_introduction(content: RecordDict) -> Introduction:
     try:
         header = configs_of(content)["header"]
         notes = header["notes"]
-        return Introduction(
+        return SiteInfo(
             site=str(header["site"]),
             wardround=str(header["wardround"]),
             digest=str(header["digest"]),
@@ -175,7 +175,7 @@ def unpack_introduction(content: RecordDict) -> Introduction:
             base=float(header.get("base", 0.0)),  # type: ignore[arg-type]
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(_unreadable("introduction", error)) from None
+        raise RunError(_unreadable("site-info", error)) from None
 
 
 def unpack_update(content: RecordDict, study: Study) -> SiteUpdate:
@@ -187,8 +187,8 @@ def unpack_update(content: RecordDict, study: Study) -> SiteUpdate:
     try:
         header, facts = configs_of(content)["header"], metrics_of(content)["facts"]
         model = arrays_of(content)["model"]
-        extras = arrays_of(content).get("extras")
-        size = model.count_bytes() + (0 if extras is None else extras.count_bytes())
+        auxiliary = arrays_of(content).get("auxiliary")
+        size = model.count_bytes() + (0 if auxiliary is None else auxiliary.count_bytes())
         return SiteUpdate(
             site=str(header["site"]),
             digest=str(header["digest"]),
@@ -201,9 +201,9 @@ def unpack_update(content: RecordDict, study: Study) -> SiteUpdate:
             training_loss=float(facts.get("training-loss", math.nan)),  # type: ignore[arg-type]
             metrics=_metrics(content, study),
             bytes_up=size,
-            extras={} if extras is None else take_array_record(extras),
+            auxiliary={} if auxiliary is None else take_array_record(auxiliary),
             run=str(header["run"]),
-            ledger=LedgerMark(
+            ledger=ChainHead(
                 int(header.get("ledger", 0)),  # type: ignore[arg-type]
                 str(header.get("ledger-head", "")),
             ),
@@ -232,21 +232,21 @@ def unpack_evaluation(content: RecordDict, study: Study) -> SiteEvaluation:
         raise RunError(_unreadable("evaluation", error)) from None
 
 
-def _answer(answer: SiteUpdate | SiteEvaluation, attempt: int) -> RecordDict:
+def _reply(reply: SiteUpdate | SiteEvaluation, attempt: int) -> RecordDict:
     header = ConfigRecord(
         {
-            "site": answer.site,
-            "digest": answer.digest,
-            "run": answer.run,
-            "round": answer.round,
+            "site": reply.site,
+            "digest": reply.digest,
+            "run": reply.run,
+            "round": reply.round,
             "attempt": attempt,
         }
     )
     content = RecordDict({"header": header})
-    if isinstance(answer.metrics, MetricSums):
-        content["metrics"] = sums_to_record(answer.metrics)
-    elif answer.metrics is not None:
-        content["values"] = values_to_record(answer.metrics)
+    if isinstance(reply.metrics, MetricSums):
+        content["metrics"] = sums_to_record(reply.metrics)
+    elif reply.metrics is not None:
+        content["values"] = values_to_record(reply.metrics)
     return content
 
 

@@ -77,8 +77,8 @@ def frozen_names(network: nn.Module) -> tuple[str, ...]:
     if not any(isinstance(layer, AdaptedLinear) for layer in network.modules()):
         return ()
     weights = network.named_parameters(remove_duplicate=False)
-    learnt = {name for name, weight in weights if weight.requires_grad}
-    return tuple(name for name in network.state_dict() if name not in learnt)
+    trainable = {name for name, weight in weights if weight.requires_grad}
+    return tuple(name for name in network.state_dict() if name not in trainable)
 
 
 def fingerprint(network: nn.Module) -> float:

@@ -46,7 +46,7 @@ class Layout:
             study, so they are not kept, and only travel where a study shares "all".
     """
 
-    learnt: frozenset[str]
+    trainable: frozenset[str]
     shared: tuple[str, ...]
     personal: tuple[str, ...]
     frozen: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Layout:
         """Return what never changes of a whole model."""
         return {name: parameters[name] for name in self.frozen}
 
-    def changing_part(self, parameters: Mapping[str, Tensor]) -> Parameters:
+    def mutable_part(self, parameters: Mapping[str, Tensor]) -> Parameters:
         """Return all but what never changes of a whole model."""
         frozen = frozenset(self.frozen)
         return {name: tensor for name, tensor in parameters.items() if name not in frozen}
@@ -78,20 +78,20 @@ def layout_of(network: nn.Module, plan: StrategyPlan) -> Layout:
     """
     whole, frozen = tuple(network.state_dict()), frozen_names(network)
     names = tuple(name for name in whole if name not in set(frozen))
-    staying = set(select(names, plan.personal)) if plan.personal else set()
+    personal = set(select(names, plan.personal)) if plan.personal else set()
     if plan.share == "all-but-normalisation":
         found = set(normalisation_names(network)).intersection(names)
-        staying.update(_required(found, "normalisation with numbers"))
+        personal.update(_required(found, "normalisation with numbers"))
     elif plan.share == "all-but-head":
-        staying.update(_required(head_names(network), "last layer"))
+        personal.update(_required(head_names(network), "last layer"))
     shareable = whole if plan.share == "all" else names
-    shared = tuple(name for name in shareable if name not in staying)
+    shared = tuple(name for name in shareable if name not in personal)
     if not shared:
         msg = "nothing of this network is shared: choose another federation.share or personal."
         raise StudyError(msg)
     weights = network.named_parameters(remove_duplicate=False)
-    learnt = frozenset(name for name, weight in weights if weight.requires_grad)
-    return Layout(learnt, shared, tuple(name for name in names if name in staying), frozen)
+    trainable = frozenset(name for name, weight in weights if weight.requires_grad)
+    return Layout(trainable, shared, tuple(name for name in names if name in personal), frozen)
 
 
 def normalisation_names(network: nn.Module) -> tuple[str, ...]:
@@ -139,17 +139,17 @@ def head_layer(network: nn.Module) -> nn.Module:
     return layers[-1]
 
 
-def extras_schema(plan: StrategyPlan, layout: Layout, model: Mapping[str, Tensor]) -> Schema:
+def auxiliary_schema(plan: StrategyPlan, layout: Layout, model: Mapping[str, Tensor]) -> Schema:
     """Return what an update carries beside the model: all that a plan lets leave a site."""
-    return tuple(_extras(plan, layout, schema(model)))
+    return tuple(_auxiliary(plan, layout, schema(model)))
 
 
-def _extras(plan: StrategyPlan, layout: Layout, specs: Schema) -> Iterator[ArraySpec]:
+def _auxiliary(plan: StrategyPlan, layout: Layout, specs: Schema) -> Iterator[ArraySpec]:
     if plan.objective == "control-variates":
         for spec in specs:
-            if spec.name in layout.learnt:
+            if spec.name in layout.trainable:
                 yield ArraySpec(CONTROL + spec.name, spec.shape, spec.dtype)
-    if plan.combination == "fair-mean":
+    if plan.aggregation == "fair-mean":
         yield ArraySpec(RECEIVED_LOSS, (), "float64")
 
 

@@ -31,7 +31,7 @@ class Event:
     """What an entry says.
 
     Attributes:
-        kind: ``introduction``, ``update``, ``evaluation``, ``refusal``, ``decision`` or ``repair``.
+        kind: ``site_info``, ``update``, ``evaluation``, ``refusal``, ``decision`` or ``repair``.
         verdict: ``allow``, or ``deny`` and the rules or the fault, in fixed words.
         study: The study's digest.
         bytes: Size of what left; 0 where nothing did.

@@ -97,7 +97,7 @@ class JoinRequest(Request):
     node_signature: Annotated[str, Field(max_length=512, pattern=r"^[0-9a-f]*$")]
 
 
-class Answer(BaseModel):
+class Reply(BaseModel):
     """What the server answers: the certificate, in PEM."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

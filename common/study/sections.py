@@ -138,7 +138,7 @@ class StrategyOptions(Section):
     contrastive_weight: NonNegative = 1.0  # contrastive: mu of MOON
     contrastive_temperature: Positive = 0.5  # contrastive: tau of MOON
     head_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # head-then-body: steps on the head
-    twin_weight: NonNegative = 0.1  # personal-twin: lambda of Ditto
+    personal_weight: NonNegative = 0.1  # personal-twin: lambda of Ditto
     mixture: Fraction = 0.5  # mixture: alpha of APFL, the personal model's part
     finetune_steps: PositiveInt | None = None  # fine-tune: steps; those of a round if absent
     # The combination.
@@ -157,8 +157,8 @@ class StrategyOptions(Section):
 class FederationSection(Section):
     """``[federation]``: the rounds, and a strategy by name or by its four choices.
 
-    ``share``, ``objective``, ``combination`` and ``server_step`` override what the strategy says;
-    ``personal`` lists patterns of parameters that stay at the site whatever is shared.
+    ``share``, ``objective``, ``aggregation`` and ``server_optimiser`` override what the strategy
+    says; ``personal`` lists patterns of parameters that stay at the site whatever is shared.
 
     Attributes:
         minimum_sites: The quorum: a round with fewer updates fails.
@@ -175,8 +175,8 @@ class FederationSection(Section):
     share: str | None = None
     personal: tuple[str, ...] = ()
     objective: str | None = None
-    combination: str | None = None
-    server_step: str | None = None
+    aggregation: str | None = None
+    server_optimiser: str | None = None
     options: StrategyOptions = StrategyOptions()
     rounds: PositiveInt = 10
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from wardround.common.errors import InputError, RunError
 from wardround.common.files.durable import flush
-from wardround.common.messages.instructions import NO_LEDGER, LedgerMark, Standing
+from wardround.common.messages.instructions import NO_LEDGER, ChainHead, SiteProgress
 from wardround.common.parameters.parameters import Parameters, load_model, save_model
 from wardround.server.checkpoints.stored_model import StoredModel
 
@@ -47,11 +47,11 @@ class Progress:
     stopped: bool = False
     usual_norm: float = float("nan")
     counted: dict[str, int] = field(default_factory=dict)
-    ledgers: dict[str, LedgerMark] = field(default_factory=dict)
+    ledgers: dict[str, ChainHead] = field(default_factory=dict)
 
-    def standing(self, site: str) -> Standing:
+    def site_progress(self, site: str) -> SiteProgress:
         """Return what the next order says to a site alone."""
-        return Standing(self.counted.get(site, 0), self.ledgers.get(site, NO_LEDGER))
+        return SiteProgress(self.counted.get(site, 0), self.ledgers.get(site, NO_LEDGER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class CheckpointStore:
             raise InputError(msg)
         model = load_model(place / _MODEL).parameters
         strategy = load_model(place / _STRATEGY).parameters if _STRATEGY in seal else {}
-        state["ledgers"] = {site: LedgerMark(**mark) for site, mark in state["ledgers"].items()}
+        state["ledgers"] = {site: ChainHead(**mark) for site, mark in state["ledgers"].items()}
         return Commit(Progress(**state), model, strategy)
 
     def model(self, number: int) -> StoredModel:

@@ -61,8 +61,8 @@ def run_page(details: RunDetails) -> list[RenderableType]:
         f"submitted {_time(run.submitted)}  started {_time(run.started)}  ended {_time(run.ended)}",
         f"sites: {escape(', '.join(details.sites)) or 'not known yet'}",
     ]
-    if details.patience and not run.is_over:
-        head.append(escape(details.patience))
+    if details.deadlines and not run.is_over:
+        head.append(escape(details.deadlines))
     if run.message:
         head.append(escape(run.message))
     parts: list[RenderableType] = ["\n".join(head)]

@@ -25,10 +25,10 @@ from wardround.common.security.enrolment import (
     LARGEST_BODY,
     RENEW_PATH,
     STATUS_PATH,
-    Answer,
     JoinRequest,
     Reason,
     Refused,
+    Reply,
     Request,
     ServerStatus,
     is_signed_by_node,
@@ -74,7 +74,7 @@ class _Enrolment:
 
     def __init__(self, folder: Path, gate: CertificateGate) -> None:
         self._folder, self._gate = folder, gate
-        self._answers: Mapping[tuple[str, str], Callable[[bytes, bytes], BaseModel]] = {
+        self._replies: Mapping[tuple[str, str], Callable[[bytes, bytes], BaseModel]] = {
             ("GET", CA_PATH): self._show_ca,
             ("GET", STATUS_PATH): self._show_status,
             ("POST", JOIN_PATH): self._join,
@@ -85,8 +85,8 @@ class _Enrolment:
         """Answer one request."""
         if scope["type"] != "http":
             return
-        answer = self._answers.get((scope["method"], scope["path"]))
-        if answer is None:
+        reply = self._replies.get((scope["method"], scope["path"]))
+        if reply is None:
             await _send(send, _NOT_FOUND, Refused(refused=Reason.UNUSABLE))
             return
         try:
@@ -94,7 +94,7 @@ class _Enrolment:
             if peer is None:
                 raise RefusedError(Reason.NOT_INVITED)
             body = await _read_body(receive)
-            await _send(send, 200, await asyncio.to_thread(answer, peer, body))
+            await _send(send, 200, await asyncio.to_thread(reply, peer, body))
         except RefusedError as error:
             logger.warning("refused=%s path=%s", error.reason, scope["path"])
             await _send(send, _STATUS.get(error.reason, _REFUSED), Refused(refused=error.reason))
@@ -102,16 +102,16 @@ class _Enrolment:
             logger.error("enrolment failed: %s", type(error).__name__, exc_info=True)
             await _send(send, _STATUS[Reason.UNREADY], Refused(refused=Reason.UNREADY))
 
-    def _show_ca(self, peer: bytes, body: bytes) -> Answer:
+    def _show_ca(self, peer: bytes, body: bytes) -> Reply:
         if self._gate.check_invitation(peer) is None and self._gate.check(peer) is None:
             raise RefusedError(Reason.NOT_INVITED)
-        return Answer(certificate=(self._folder / CA_FOLDER / CA_CERTIFICATE).read_text())
+        return Reply(certificate=(self._folder / CA_FOLDER / CA_CERTIFICATE).read_text())
 
     def _show_status(self, peer: bytes, body: bytes) -> ServerStatus:
         flower = version("flwr")
         return ServerStatus(site=self._site(peer), wardround=wardround.__version__, flwr=flower)
 
-    def _join(self, peer: bytes, body: bytes) -> Answer:
+    def _join(self, peer: bytes, body: bytes) -> Reply:
         invitation = self._gate.check_invitation(peer)
         if invitation is None:
             raise RefusedError(Reason.NOT_INVITED)
@@ -120,14 +120,14 @@ class _Enrolment:
         node_key = _node_key(asked)
         certificate = admit(self._folder, invitation.serial, key, node_key)
         logger.info("joined site=%s", invitation.name)
-        return Answer(certificate=certificate)
+        return Reply(certificate=certificate)
 
-    def _renew(self, peer: bytes, body: bytes) -> Answer:
+    def _renew(self, peer: bytes, body: bytes) -> Reply:
         site = self._site(peer)
         key = _requested_key(_parse(Request, body), site)
         certificate = renew(self._folder, site, key)
         logger.info("renewed site=%s", site)
-        return Answer(certificate=certificate)
+        return Reply(certificate=certificate)
 
     def _site(self, peer: bytes) -> str:
         site = self._gate.check(peer)

@@ -111,7 +111,7 @@ def admit(folder: Path, serial: str, key: ec.EllipticCurvePublicKey, node_key: s
             raise RefusedError(Reason.NOT_INVITED)
         site, expires, used, cancelled = row
         if used is not None:
-            return _answer_again(connection.execute(_ISSUED, (serial,)).fetchone(), key)
+            return _reply_again(connection.execute(_ISSUED, (serial,)).fetchone(), key)
         if cancelled is not None or expires < time.time():
             raise RefusedError(Reason.EXPIRED if cancelled is None else Reason.CANCELLED)
         if not put_member(connection, site, node_key):
@@ -130,7 +130,7 @@ _WITHDRAW = (
 )
 
 
-def _answer_again(row: tuple[str] | None, key: ec.EllipticCurvePublicKey) -> str:
+def _reply_again(row: tuple[str] | None, key: ec.EllipticCurvePublicKey) -> str:
     if row is None or x509.load_pem_x509_certificate(row[0].encode()).public_key() != key:
         raise RefusedError(Reason.USED)
     return row[0]

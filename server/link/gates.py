@@ -22,7 +22,7 @@ from wardround.common.flower.superlink.http_app import (
     SuperLink,
 )
 from wardround.common.flower.superlink.link_state import LinkState
-from wardround.common.flower.superlink.node_ids import Roll
+from wardround.common.flower.superlink.node_ids import MemberLookup
 from wardround.common.flower.superlink.routes import FLEET, START, TASK
 from wardround.common.security.enrolment import PREFIX as ENROLMENT
 from wardround.server.identity.peer_certificate import peer_der
@@ -43,7 +43,7 @@ class PublicGate:
     def __init__(
         self,
         link: SuperLink,
-        roll: Roll,
+        members: MemberLookup,
         site_of_certificate: Callable[[bytes], str | None],
         enrolment: AsgiApp,
     ) -> None:
@@ -53,7 +53,7 @@ class PublicGate:
             site_of_certificate: Whose a client certificate (DER) is, None if nothing may pass.
             enrolment: What answers below ``/wardround/enrol``; it checks certificates itself.
         """
-        self._link, self._roll = link, roll
+        self._link, self._members = link, members
         self._site_of_certificate = site_of_certificate
         self._enrolment = enrolment
 
@@ -72,7 +72,7 @@ class PublicGate:
         if site is None:
             await _refuse(send, _FORBIDDEN)
         elif path == _HEALTH and scope["method"] == "GET":
-            await _answer(send, {"status": "ok"})
+            await _reply(send, {"status": "ok"})
         elif path in FLEET and scope["method"] == "POST":
             await self._pass_to_fleet(site, scope, receive, send)
         else:
@@ -82,7 +82,7 @@ class PublicGate:
         """Let a site use its own node key, and no other's."""
         key = _node_key(scope)
         try:
-            is_own = key is not None and self._roll.site_of(key) == site
+            is_own = key is not None and self._members.site_of(key) == site
         except RunError as error:
             logger.error("%s", error)
             await _refuse(send, _UNREADY)
@@ -113,7 +113,7 @@ class InnerGate:
         if not hmac.compare_digest(given, self._secret):
             await _refuse(send, _FORBIDDEN)
         elif scope["path"] == SITES_PATH:
-            await _answer(send, _connected(self._state))
+            await _reply(send, _connected(self._state))
         elif scope["path"] in START or scope["path"] in TASK:
             await self._link.answer_study(scope, receive, send)
         else:
@@ -145,10 +145,10 @@ def _header(scope: Scope, name: bytes) -> bytes | None:
 
 
 async def _refuse(send: Send, status: int) -> None:
-    await _answer(send, {"refused": _WORDS[status]}, status)
+    await _reply(send, {"refused": _WORDS[status]}, status)
 
 
-async def _answer(send: Send, content: object, status: int = 200) -> None:
+async def _reply(send: Send, content: object, status: int = 200) -> None:
     body = json.dumps(content).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -9,7 +9,7 @@ from wardround.server.database import connect
 from wardround.server.identity.membership import SCHEMA
 
 
-class MemberRoll:
+class MemberLookup:
     """Reads the table of members at every question, so that a site that joins is known at once.
 
     Several threads may use it.

@@ -43,8 +43,8 @@ async def _serve(folder: Path) -> None:
     # Flower is imported only now, with its switches set.
     from wardround.common.flower.superlink.http_app import SuperLink
     from wardround.common.flower.superlink.link_state import LinkState
-    from wardround.common.flower.superlink.long_polling import Bells
-    from wardround.common.flower.superlink.object_store import ObjectSpool
+    from wardround.common.flower.superlink.long_polling import Wakeups
+    from wardround.common.flower.superlink.object_store import DiskObjectStore
     from wardround.server.identity.certificate_gate import CertificateGate
     from wardround.server.identity.enrolment import enrolment_app
     from wardround.server.identity.peer_certificate import make_server_context
@@ -55,15 +55,15 @@ async def _serve(folder: Path) -> None:
         public_listener,
         serve,
     )
-    from wardround.server.link.member_lookup import MemberRoll
+    from wardround.server.link.member_lookup import MemberLookup
 
     make_private_folder(folder / LINK_FOLDER)
     settings, tls = open_server(folder).settings, load_server_tls(folder)
-    certificates, roll = CertificateGate(folder), MemberRoll(folder)
-    bells = Bells()
-    state = LinkState(roll, ObjectSpool(folder / LINK_FOLDER / SPOOL_FOLDER), bells.ring)
-    link, enrolment = SuperLink(state, bells), enrolment_app(folder, certificates)
-    public = PublicGate(link, roll, certificates.check, enrolment)
+    certificates, members = CertificateGate(folder), MemberLookup(folder)
+    wakeups = Wakeups()
+    state = LinkState(members, DiskObjectStore(folder / LINK_FOLDER / SPOOL_FOLDER), wakeups.notify)
+    link, enrolment = SuperLink(state, wakeups), enrolment_app(folder, certificates)
+    public = PublicGate(link, members, certificates.check, enrolment)
     outer, inner = open_socket(settings.host, settings.port), open_socket("127.0.0.1", 0)
     address = LinkAddress(inner.getsockname()[1], secrets.token_hex(32))
     context = make_server_context(tls)

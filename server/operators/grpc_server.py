@@ -20,10 +20,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from wardround.common.errors import InputError, RunError, WardroundError
 from wardround.server.identity.operator_access import OperatorGate
 from wardround.server.identity.server_certificate import ServerTls, load_server_tls
-from wardround.server.operators.interceptor import MOST_WATCHERS, OperatorDoor
+from wardround.server.operators.interceptor import MOST_WATCHERS, OperatorInterceptor
 from wardround.server.operators.messages import AboutRun, Nothing, Submission, from_content
 from wardround.server.operators.operations import Operations
-from wardround.server.operators.presence import Lookout
+from wardround.server.operators.presence import PresenceMonitor
 from wardround.server.operators.wire import (
     LARGEST_MESSAGE,
     SERVICE,
@@ -54,7 +54,7 @@ def operators_served(folder: Path, address: str = "") -> Iterator[None]:
     closing = Event()
     operations = Operations(folder)
     with ExitStack() as stack:
-        stack.callback(Lookout(folder).close)
+        stack.callback(PresenceMonitor(folder).close)
         listeners = [_local_listener(folder, operations, closing)]
         stack.callback((folder / SOCKET_FILE).unlink, missing_ok=True)
         if address:
@@ -130,7 +130,7 @@ class _Renewals:
 def _listener(operations: Operations, closing: Event, gate: OperatorGate | None) -> grpc.Server:
     listener = grpc.server(
         ThreadPoolExecutor(_THREADS, thread_name_prefix="operators"),
-        interceptors=(OperatorDoor(gate),),
+        interceptors=(OperatorInterceptor(gate),),
         options=(
             ("grpc.so_reuseport", 0),  # an address that is taken is refused
             ("grpc.max_receive_message_length", LARGEST_MESSAGE),
@@ -157,7 +157,7 @@ def _handlers(operations: Operations, closing: Event) -> grpc.GenericRpcHandler:
         "ShowServer": (Nothing, operations.server),
     }
     methods = {
-        name: grpc.unary_unary_rpc_method_handler(partial(_answer, kind, ask), **kinds)
+        name: grpc.unary_unary_rpc_method_handler(partial(_reply, kind, ask), **kinds)
         for name, (kind, ask) in questions.items()
     }
     watch = partial(_watch, operations, closing)
@@ -165,7 +165,7 @@ def _handlers(operations: Operations, closing: Event) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
-def _answer(
+def _reply(
     kind: type[_Question],
     ask: Callable[[_Question], object],
     request: Mapping[str, object],

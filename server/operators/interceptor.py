@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 MOST_WATCHERS = 16  # each keeps a thread
 
 
-class OperatorDoor(grpc.ServerInterceptor):  # type: ignore[misc] # grpc publishes no types
+class OperatorInterceptor(grpc.ServerInterceptor):  # type: ignore[misc] # grpc publishes no types
     """Lets operators in, before anything of what they ask is read, and not too many to watch."""
 
     def __init__(self, gate: OperatorGate | None) -> None:
@@ -46,17 +46,17 @@ class OperatorDoor(grpc.ServerInterceptor):  # type: ignore[misc] # grpc publish
     def _once(
         self,
         method: str,
-        answer: Callable[[object, grpc.ServicerContext], object],
+        reply: Callable[[object, grpc.ServicerContext], object],
         request: object,
         context: grpc.ServicerContext,
     ) -> object:
         self._require_operator(method, context)
-        return answer(request, context)
+        return reply(request, context)
 
     def _streamed(
         self,
         method: str,
-        answer: Callable[[object, grpc.ServicerContext], Iterator[object]],
+        reply: Callable[[object, grpc.ServicerContext], Iterator[object]],
         request: object,
         context: grpc.ServicerContext,
     ) -> Iterator[object]:
@@ -65,7 +65,7 @@ class OperatorDoor(grpc.ServerInterceptor):  # type: ignore[misc] # grpc publish
             text = f"{MOST_WATCHERS} watch already: end one of them, or ask again later."
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
         try:
-            yield from answer(request, context)
+            yield from reply(request, context)
         finally:
             self._places.release()
 

@@ -133,7 +133,7 @@ class RunDetails:
     summary: RunSummary
     sites: tuple[str, ...]
     starts: int
-    patience: str
+    deadlines: str
     history: tuple[RoundReport, ...]
     refusals: tuple[Refusal, ...]
 

@@ -25,9 +25,9 @@ def connected_sites(folder: Path) -> frozenset[str] | None:
     link = http.client.HTTPConnection("127.0.0.1", address.port, timeout=_ANSWER_SECONDS)
     try:
         link.request("GET", LINK_SITES_PATH, headers={LINK_SECRET_HEADER: address.secret})
-        answer = link.getresponse()
-        content = json.loads(answer.read())
-        if answer.status != http.client.OK:
+        reply = link.getresponse()
+        content = json.loads(reply.read())
+        if reply.status != http.client.OK:
             return None
         nodes = [node for node in content["sites"] if node["status"] == _ONLINE]
         return frozenset(str(node["site"]) for node in nodes)
@@ -37,7 +37,7 @@ def connected_sites(folder: Path) -> frozenset[str] | None:
         link.close()
 
 
-class Lookout:
+class PresenceMonitor:
     """Notes every ten seconds which sites are connected, in a thread of its own."""
 
     def __init__(self, folder: Path, every_seconds: float = EVERY_SECONDS) -> None:

@@ -68,7 +68,7 @@ def describe(folder: Path, row: RunRow) -> RunDetails:
         summary=summary,
         sites=tuple(named),
         starts=0 if status is None else status.starts,
-        patience="" if status is None else status.patience,
+        deadlines="" if status is None else status.deadlines,
         history=history,
         refusals=count_refusals(history),
     )
@@ -133,8 +133,10 @@ def count_refusals(history: Iterable[RoundReport]) -> tuple[Refusal, ...]:
 
 def plain(text: object) -> str:
     """Return a site's words without what would move an operator's cursor, and not endless."""
-    letters = (letter if letter.isprintable() else "?" for letter in str(text)[:_LONGEST_REASON])
-    return "".join(letters)
+    requests = (
+        request if request.isprintable() else "?" for request in str(text)[:_LONGEST_REASON]
+    )
+    return "".join(requests)
 
 
 def _phase(row: RunRow, said: str) -> str:

@@ -15,7 +15,7 @@ from flwr.app import Message
 from wardround.common.errors import RunError, WardroundError
 from wardround.common.flower.error_codes import is_transient
 from wardround.common.flower.messages.records import array_bytes
-from wardround.common.messages.instructions import TRAIN, Order, pack_order
+from wardround.common.messages.instructions import TRAIN, Instruction, pack_instruction
 from wardround.common.messages.refusals import in_words
 from wardround.common.messages.replies import unpack_refusal, unpack_update
 from wardround.common.parameters.parameters import Model, Parameters
@@ -23,8 +23,8 @@ from wardround.server.checkpoints.history import RoundRecord
 from wardround.server.checkpoints.store import Commit, Progress
 from wardround.server.rounds.evaluation import as_measurements
 from wardround.server.rounds.loop import RoundLoop
-from wardround.server.rounds.results import Tally
-from wardround.server.rounds.update_checks import Admission
+from wardround.server.rounds.results import RoundResults
+from wardround.server.rounds.update_checks import UpdateChecks
 from wardround.server.sites.exchange import IDLE_SECONDS, NO_ANSWER, NOT_CONNECTED, Node
 
 
@@ -33,7 +33,7 @@ class _Underway:
     """An order that is not answered yet, and what its answer will be held against."""
 
     node: Node
-    admission: Admission
+    update_checks: UpdateChecks
     bytes_down: int
 
 
@@ -47,56 +47,56 @@ class BufferedLoop(RoundLoop):
     def _round(self, before: Progress) -> Progress:
         started = time.perf_counter()
         number = before.round + 1
-        tally = Tally(number)
-        self._assemble(tally)
+        results = RoundResults(number)
+        self._assemble(results)
         # In memory of its own: a late answer needs it when its file is gone.
         commit = Commit(before, dict(self._store.model(before.round)))
         self._strategy.begin(number, commit.parameters)
         self._dispatch(commit, number)
         there = max(len(self._nodes), self._quorum)
         wanted = min(self._study.federation.buffer_size or 1, there)
-        deadline = self._patience.deadline_seconds
+        deadline = self._deadlines.deadline_seconds
         until = math.inf if deadline is None else time.monotonic() + deadline
-        while len(tally.sites) < wanted:
+        while len(results.sites) < wanted:
             if not self._underway or time.monotonic() >= until:
-                self._require_full(tally, wanted)
-            self._collect(tally, commit)
+                self._require_full(results, wanted)
+            self._collect(results, commit)
         record = RoundRecord(
             round=number,
             measured_round=number - 1,
             seconds=time.perf_counter() - started,
-            sites=tuple(tally.sites),
-            refusals=tuple(tally.refusals),
-            measurements=as_measurements(tally.sums, "validation", self._study),
+            sites=tuple(results.sites),
+            refusals=tuple(results.refusals),
+            measurements=as_measurements(results.sums, "validation", self._study),
         )
-        return self._commit(tally.onto(before), self._strategy.finish(), record)
+        return self._commit(results.onto(before), self._strategy.finish(), record)
 
-    def _require_full(self, tally: Tally, wanted: int) -> None:
+    def _require_full(self, results: RoundResults, wanted: int) -> None:
         """Say why the model does not move on."""
-        refused = [f"{one.site}: {one.reason}" for one in tally.refusals]
+        refused = [f"{one.site}: {one.reason}" for one in results.refusals]
         silent = [f"{one.node.site}: {NO_ANSWER}" for one in self._underway.values()]
         msg = (
-            f"model {tally.number} has {len(tally.sites)} of {wanted} updates "
+            f"model {results.number} has {len(results.sites)} of {wanted} updates "
             f"({'; '.join([*refused, *silent])})."
         )
         raise RunError(msg)
 
     def _dispatch(self, commit: Commit, number: int) -> None:
         """Send the newest model to every site that has nothing to do."""
-        busy = {order.node.node_id for order in self._underway.values()}
+        busy = {instruction.node.node_id for instruction in self._underway.values()}
         idle = [node for node in self._nodes if node.node_id not in busy]
-        order = Order(
+        instruction = Instruction(
             commit.progress.digest,
             commit.progress.run,
             number,
             commit.parameters,
-            extras=self._strategy.extras(),
+            auxiliary=self._strategy.auxiliary(),
             kept_round=commit.progress.best_round,
         )
-        content = pack_order(order)
+        content = pack_instruction(instruction)
         size, progress = array_bytes(content), commit.progress
         told = self._told_apart(progress)
-        admission = Admission(
+        update_checks = UpdateChecks(
             self._study, progress.run, number, commit.parameters, progress.usual_norm
         )
         messages = [
@@ -104,40 +104,44 @@ class BufferedLoop(RoundLoop):
             for node in idle
         ]
         for node, message_id in zip(idle, self._grid.push_messages(messages), strict=True):
-            self._underway[message_id] = _Underway(node, admission, size)
+            self._underway[message_id] = _Underway(node, update_checks, size)
 
-    def _collect(self, tally: Tally, commit: Commit) -> None:
+    def _collect(self, results: RoundResults, commit: Commit) -> None:
         """Take in what has been answered; more than the buffer holds waits for the next model."""
         replies = list(self._grid.pull_messages(list(self._underway)))
         for reply in replies:
-            order = self._underway.pop(reply.metadata.reply_to_message_id)
+            instruction = self._underway.pop(reply.metadata.reply_to_message_id)
             if reply.has_error() and is_transient(reply.error.code):
-                self._attendance.miss(order.node.site, tally.number, is_stuck=False)
-                tally.refuse(order.node.site, NOT_CONNECTED)
+                self._participation.miss(instruction.node.site, results.number, is_stuck=False)
+                results.refuse(instruction.node.site, NOT_CONNECTED)
                 continue
             try:
-                self._take(tally, commit, order, reply)
+                self._take(results, commit, instruction, reply)
             except WardroundError as error:
-                tally.refuse(order.node.site, str(error))
+                results.refuse(instruction.node.site, str(error))
         if not replies:
             time.sleep(IDLE_SECONDS)
 
-    def _take(self, tally: Tally, commit: Commit, order: _Underway, reply: Message) -> None:
+    def _take(
+        self, results: RoundResults, commit: Commit, instruction: _Underway, reply: Message
+    ) -> None:
         if reply.has_error():
             raise RunError(reply.error.reason or "the site failed")
         refusal = unpack_refusal(reply.content)
         if refusal is not None:
             raise RunError(refusal.reason or in_words(refusal.code))
-        site, update = order.node.site, unpack_update(reply.content, self._study)
-        self._hear(tally, site, update)
-        model, norm = order.admission.admit(update)
-        staleness = tally.number - order.admission.round
-        self._strategy.fold(
-            replace(update, parameters=_moved(model, order.admission.sent, commit, staleness))
+        site, update = instruction.node.site, unpack_update(reply.content, self._study)
+        self._note(results, site, update)
+        model, norm = instruction.update_checks.admit(update)
+        staleness = results.number - instruction.update_checks.round
+        self._strategy.accumulate(
+            replace(
+                update, parameters=_moved(model, instruction.update_checks.sent, commit, staleness)
+            )
         )
-        tally.count(site, update, norm, order.bytes_down)
+        results.count(site, update, norm, instruction.bytes_down)
         if update.metrics is not None and staleness == 0:
-            tally.sums[site] = update.metrics
+            results.sums[site] = update.metrics
 
 
 def _moved(model: Parameters, sent: Model, commit: Commit, staleness: int) -> Parameters:

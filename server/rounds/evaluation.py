@@ -9,15 +9,15 @@ from functools import reduce
 from flwr.serverapp import Grid
 
 from wardround.common.errors import RunError, WardroundError
-from wardround.common.messages.instructions import EVALUATE, Order, pack_order
+from wardround.common.messages.instructions import EVALUATE, Instruction, pack_instruction
 from wardround.common.messages.replies import unpack_evaluation
 from wardround.common.metrics.summary import MetricSums, merge, summarise
 from wardround.common.metrics.values import SiteValues, mean_of_sites, values_of
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import Measurement, RefusalRecord
-from wardround.server.sites.deadlines import Patience
-from wardround.server.sites.exchange import Addressed, Answer, Mailbox, Node, to_all
+from wardround.server.sites.deadlines import Deadlines
+from wardround.server.sites.exchange import Addressed, Exchange, Node, Reply, to_all
 
 logger = logging.getLogger(__name__)
 ALL_SITES = "all sites"  # the sites' tables, merged: the metric of all patients
@@ -41,9 +41,9 @@ def measure_model(
     grid: Grid,
     study: Study,
     nodes: Sequence[Node],
-    order: Order,
+    instruction: Instruction,
     addressed: Addressed = to_all,
-    patience: Patience | None = None,
+    deadlines: Deadlines | None = None,
 ) -> Measured:
     """Have every site evaluate the order's model on its own patients of the order's split.
 
@@ -56,37 +56,46 @@ def measure_model(
     sums: dict[str, MetricSums | SiteValues] = {}
     refusals: list[RefusalRecord] = []
     missing: dict[str, bool] = {}
-    patience = patience or Patience(study.federation.deadline_seconds)
-    deadline = patience.deadline_seconds
-    for answer in Mailbox(grid, patience.absence_seconds).ask(
-        nodes, EVALUATE, lambda: pack_order(order), order.split, deadline, addressed
+    deadlines = deadlines or Deadlines(study.federation.deadline_seconds)
+    deadline = deadlines.deadline_seconds
+    for reply in Exchange(grid, deadlines.absence_seconds).ask(
+        nodes,
+        EVALUATE,
+        lambda: pack_instruction(instruction),
+        instruction.split,
+        deadline,
+        addressed,
     ):
-        site = answer.node.site
-        if answer.is_missing:
-            missing[site] = answer.is_stuck
+        site = reply.node.site
+        if reply.is_missing:
+            missing[site] = reply.is_stuck
         try:
-            metrics = _evaluated(answer, order, study)
+            metrics = _evaluated(reply, instruction, study)
         except WardroundError as error:
-            logger.warning("evaluation without site=%s split=%s: %s", site, order.split, error)
-            refusals.append(RefusalRecord(site, str(error), order.split))
+            logger.warning(
+                "evaluation without site=%s split=%s: %s", site, instruction.split, error
+            )
+            refusals.append(RefusalRecord(site, str(error), instruction.split))
             continue
         if metrics is not None:
             sums[site] = metrics
-    return Measured(as_measurements(sums, order.split, study), tuple(refusals), missing)
+    return Measured(as_measurements(sums, instruction.split, study), tuple(refusals), missing)
 
 
-def _evaluated(answer: Answer, order: Order, study: Study) -> MetricSums | SiteValues | None:
+def _evaluated(
+    reply: Reply, instruction: Instruction, study: Study
+) -> MetricSums | SiteValues | None:
     """Return what a site measured, None if it has no such patients.
 
     Raises:
         WardroundError: It refused, or its answer is not one to this order.
     """
-    if answer.content is None:
-        raise RunError(answer.reason)
-    evaluation = unpack_evaluation(answer.content, study)
+    if reply.content is None:
+        raise RunError(reply.reason)
+    evaluation = unpack_evaluation(reply.content, study)
     about = (evaluation.digest, evaluation.run, evaluation.round)
-    if about != (order.digest, order.run, order.round):
-        msg = f"its evaluation is not of the model of round {order.round} of this run."
+    if about != (instruction.digest, instruction.run, instruction.round):
+        msg = f"its evaluation is not of the model of round {instruction.round} of this run."
         raise RunError(msg)
     return evaluation.metrics
 

@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 
 from wardround.common.errors import RunError, WardroundError
 from wardround.common.flower.messages.records import array_bytes
-from wardround.common.messages.instructions import TRAIN, Order, addressed, pack_order
+from wardround.common.messages.instructions import TRAIN, Instruction, addressed, pack_instruction
 from wardround.common.messages.replies import SiteUpdate, unpack_update
 from wardround.common.parameters.parameters import Parameters
 from wardround.common.study.study import Study
@@ -25,10 +25,10 @@ from wardround.server.rounds.evaluation import (
     measure_model,
     overall,
 )
-from wardround.server.rounds.results import Tally
-from wardround.server.rounds.update_checks import Admission
-from wardround.server.sites.exchange import Addressed, Answer, Mailbox, Node
-from wardround.server.sites.participation import Attendance
+from wardround.server.rounds.results import RoundResults
+from wardround.server.rounds.update_checks import UpdateChecks
+from wardround.server.sites.exchange import Addressed, Exchange, Node, Reply
+from wardround.server.sites.participation import Participation
 from wardround.server.strategies.strategy import Strategy
 
 
@@ -60,21 +60,21 @@ class RoundLoop:
         self,
         grid: Grid,
         study: Study,
-        attendance: Attendance,
+        participation: Participation,
         store: CheckpointStore,
         strategy: Strategy,
         listener: Listener | None = None,
     ) -> None:
         self._grid = grid
         self._study = study
-        self._attendance = attendance
+        self._participation = participation
         self._nodes: tuple[Node, ...] = ()
         self._quorum = 0
-        self._patience = attendance.patience
+        self._deadlines = participation.deadlines
         self._store = store
         self._listener = listener
         self._strategy = strategy
-        self._mailbox = Mailbox(grid, self._patience.absence_seconds, attendance.wait)
+        self._exchange = Exchange(grid, self._deadlines.absence_seconds, participation.wait)
 
     def run(self) -> Commit:
         """Train until the last round, or until the metric stops improving.
@@ -100,8 +100,8 @@ class RoundLoop:
             msg = "the checkpoints belong to another study: choose another folder."
             raise RunError(msg)
         truncate(self._store.history_path, commit.progress.history_bytes)
-        self._patience.learn(read_records(self._store.history_path))
-        self._nodes = self._attendance.of_round(commit.progress.round + 1)
+        self._deadlines.learn(read_records(self._store.history_path))
+        self._nodes = self._participation.of_round(commit.progress.round + 1)
         self._quorum = min(self._study.federation.minimum_sites, len(self._nodes))
         self._strategy.restore(commit.strategy)
         return commit.progress
@@ -109,112 +109,118 @@ class RoundLoop:
     def _round(self, before: Progress) -> Progress:
         started = time.perf_counter()
         number = before.round + 1
-        tally = Tally(number)
-        self._assemble(tally)
+        results = RoundResults(number)
+        self._assemble(results)
         self._strategy.begin(number, self._store.model(before.round))
-        waves = self._strategy.waves(select_sites(self._nodes, self._study, number))
+        cohorts = self._strategy.cohorts(select_sites(self._nodes, self._study, number))
         # A site evaluates what it is sent. Only in a single wave is that the round's own model.
-        alone = len(waves) == 1
+        alone = len(cohorts) == 1
         silent = alone or self._study.privacy.mode == "patient"
         apart = Measured() if silent else self._measure(before)
-        for wave in waves:
-            there = [node for node in wave if node.site not in apart.missing]
-            self._train(tally, there, before, alone)
-        self._require_quorum(tally)
+        for cohort in cohorts:
+            there = [node for node in cohort if node.site not in apart.missing]
+            self._train(results, there, before, alone)
+        self._require_quorum(results)
         record = RoundRecord(
             round=number,
             measured_round=number - 1,
             seconds=time.perf_counter() - started,
-            sites=tuple(tally.sites),
-            refusals=(*apart.refusals, *tally.refusals),
-            measurements=apart.values or as_measurements(tally.sums, "validation", self._study),
+            sites=tuple(results.sites),
+            refusals=(*apart.refusals, *results.refusals),
+            measurements=apart.values or as_measurements(results.sums, "validation", self._study),
         )
-        norms = [norm for norm in tally.norms if not math.isnan(norm)]
+        norms = [norm for norm in results.norms if not math.isnan(norm)]
         usual = statistics.median(norms) if norms else math.nan
-        after = replace(tally.onto(before), usual_norm=usual)
+        after = replace(results.onto(before), usual_norm=usual)
         return self._commit(after, self._strategy.finish(), record)
 
-    def _assemble(self, tally: Tally) -> None:
+    def _assemble(self, results: RoundResults) -> None:
         """Find out who is there for a round, and note who is not."""
-        for late in self._mailbox.late_answers():
-            tally.refuse(late.site, f"{late.reason}: not counted.")
-            self._patience.learn_late(late.seconds)
-            self._attendance.hear(late.site)
-        self._nodes = self._attendance.of_round(tally.number)
-        for site, reason in self._attendance.absent().items():
-            tally.refuse(site, reason)
+        for late in self._exchange.late_replies():
+            results.refuse(late.site, f"{late.reason}: not counted.")
+            self._deadlines.learn_late(late.seconds)
+            self._participation.note(late.site)
+        self._nodes = self._participation.of_round(results.number)
+        for site, reason in self._participation.absent().items():
+            results.refuse(site, reason)
 
-    def _train(self, tally: Tally, wave: Sequence[Node], before: Progress, alone: bool) -> None:
+    def _train(
+        self, results: RoundResults, cohort: Sequence[Node], before: Progress, alone: bool
+    ) -> None:
         """Have some sites train the round's model, and take their answers in.
 
         Args:
             alone: Whether this is the round's only wave, which starts from the commit.
         """
-        number, admitted = tally.number, self._strategy.model()
-        admission = Admission(self._study, before.run, number, admitted, before.usual_norm)
+        number, admitted = results.number, self._strategy.model()
+        update_checks = UpdateChecks(self._study, before.run, number, admitted, before.usual_norm)
 
-        def order() -> RecordDict:
-            extras, chosen = self._strategy.extras(), self._study.evaluation.keep == "best"
+        def instruction() -> RecordDict:
+            auxiliary, chosen = self._strategy.auxiliary(), self._study.evaluation.keep == "best"
             kept = before.best_round if chosen else -1
-            content = pack_order(
-                Order(
+            content = pack_instruction(
+                Instruction(
                     before.digest,
                     before.run,
                     number,
                     {},
-                    extras=extras,
+                    auxiliary=auxiliary,
                     kept_round=kept,
                     validate=alone,
                 ),
                 self._strategy.model(),
             )
-            tally.bytes_down = array_bytes(content)
+            results.bytes_down = array_bytes(content)
             return content
 
-        deadline = self._patience.deadline_seconds
+        deadline = self._deadlines.deadline_seconds
         told = self._told_apart(before)
-        for answer in self._mailbox.ask(wave, TRAIN, order, f"round {number}", deadline, told):
-            if answer.is_missing:
-                self._attendance.miss(answer.node.site, number, answer.is_stuck)
+        for reply in self._exchange.ask(
+            cohort, TRAIN, instruction, f"round {number}", deadline, told
+        ):
+            if reply.is_missing:
+                self._participation.miss(reply.node.site, number, reply.is_stuck)
             try:
-                self._fold(tally, answer, admission)
+                self._accumulate(results, reply, update_checks)
             except WardroundError as error:
-                tally.refuse(answer.node.site, str(error))
-            del answer  # or it is still there while the next one arrives
+                results.refuse(reply.node.site, str(error))
+            del reply  # or it is still there while the next one arrives
 
     def _measure(self, progress: Progress) -> Measured:
         """Have the sites evaluate the model of a commit."""
         number = progress.round
-        order = Order(progress.digest, progress.run, number, dict(self._store.model(number)))
-        told, patience = self._told_apart(progress), self._patience
-        measured = measure_model(self._grid, self._study, self._nodes, order, told, patience)
+        instruction = Instruction(
+            progress.digest, progress.run, number, dict(self._store.model(number))
+        )
+        told, deadlines = self._told_apart(progress), self._deadlines
+        measured = measure_model(self._grid, self._study, self._nodes, instruction, told, deadlines)
         for site, is_stuck in measured.missing.items():
-            self._attendance.miss(site, number, is_stuck)
+            self._participation.miss(site, number, is_stuck)
         return measured
 
-    def _fold(self, tally: Tally, answer: Answer, admission: Admission) -> None:
-        if answer.content is None:
-            raise RunError(answer.reason)
-        site, update = answer.node.site, unpack_update(answer.content, self._study)
-        self._hear(tally, site, update)
-        model, norm = admission.admit(update)
-        self._strategy.fold(replace(update, parameters=model))
-        tally.count(site, update, norm, tally.bytes_down)
+    def _accumulate(self, results: RoundResults, reply: Reply, update_checks: UpdateChecks) -> None:
+        if reply.content is None:
+            raise RunError(reply.reason)
+        site, update = reply.node.site, unpack_update(reply.content, self._study)
+        self._note(results, site, update)
+        model, norm = update_checks.admit(update)
+        self._strategy.accumulate(replace(update, parameters=model))
+        results.count(site, update, norm, results.bytes_down)
         if update.metrics is not None:
-            tally.sums[site] = update.metrics
+            results.sums[site] = update.metrics
 
     def _commit(self, before: Progress, parameters: Parameters, record: RoundRecord) -> Progress:
         progress = self._with_best(before, record)
-        patience = self._study.federation.patience_rounds
+        deadlines = self._study.federation.patience_rounds
         stale = record.measured_round - progress.best_round if progress.best_round >= 0 else 0
         progress = replace(
             progress,
             round=record.round,
             history_bytes=append_record(self._store.history_path, record),
-            stopped=patience is not None and stale >= patience,
+            stopped=deadlines is not None and stale >= deadlines,
         )
         self._store.commit(Commit(progress, parameters, self._strategy.state()))
-        self._patience.learn([record])
+        self._deadlines.learn([record])
         if self._listener is not None:
             metric = self._study.metric
             value = overall(record.measurements, metric)
@@ -224,7 +230,7 @@ class RoundLoop:
     def _close(self, progress: Progress) -> Commit:
         """Measure the last model too, then return the one that is kept."""
         number = progress.round
-        self._nodes = self._attendance.of_round(number + 1)
+        self._nodes = self._participation.of_round(number + 1)
         measured = self._measure(progress)
         closing = RoundRecord(number + 1, number, 0.0, (), measured.refusals, measured.values)
         append_record(self._store.history_path, closing)
@@ -238,13 +244,14 @@ class RoundLoop:
             return before
         return replace(before, best_round=record.measured_round, best_value=value)
 
-    def _require_quorum(self, tally: Tally) -> None:
+    def _require_quorum(self, results: RoundResults) -> None:
         needed = self._quorum
-        if len(tally.sites) >= needed:
+        if len(results.sites) >= needed:
             return
-        reasons = "; ".join(f"{refusal.site}: {refusal.reason}" for refusal in tally.refusals)
+        reasons = "; ".join(f"{refusal.site}: {refusal.reason}" for refusal in results.refusals)
         msg = (
-            f"round {tally.number} has {len(tally.sites)} updates and needs {needed} ({reasons}). "
+            f"round {results.number} has {len(results.sites)} updates "
+            f"and needs {needed} ({reasons}). "
             "Mend the sites, or lower federation.minimum_sites, and resume the run."
         )
         raise RunError(msg)
@@ -253,19 +260,19 @@ class RoundLoop:
         """Return what adds to an order how its site stands with the run and the server."""
 
         def told(content: RecordDict, node: Node) -> RecordDict:
-            standing = progress.standing(node.site)
-            ledger = self._attendance.ledgers.known(node.site).or_later(standing.ledger)
-            return addressed(content, replace(standing, ledger=ledger))
+            site_progress = progress.site_progress(node.site)
+            ledger = self._participation.ledgers.known(node.site).or_later(site_progress.ledger)
+            return addressed(content, replace(site_progress, ledger=ledger))
 
         return told
 
-    def _hear(self, tally: Tally, site: str, update: SiteUpdate) -> None:
+    def _note(self, results: RoundResults, site: str, update: SiteUpdate) -> None:
         """Remember how a site's ledger stands, before its update is looked at.
 
         Raises:
             RunError: It is another ledger than the one that is remembered.
         """
-        ledgers = self._attendance.ledgers
+        ledgers = self._participation.ledgers
         if update.ledger.contradicts(ledgers.known(site)):
             msg = (
                 f"entry {update.ledger.entries} of its privacy ledger is not the one that this "
@@ -273,5 +280,5 @@ class RoundLoop:
                 "Not counted."
             )
             raise RunError(msg)
-        ledgers.hear(site, update.ledger)
-        tally.hear(site, update)
+        ledgers.note(site, update.ledger)
+        results.note(site, update)

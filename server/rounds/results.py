@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from wardround.common.messages.instructions import NO_LEDGER, LedgerMark
+from wardround.common.messages.instructions import NO_LEDGER, ChainHead
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.metrics.summary import MetricSums
 from wardround.common.metrics.values import SiteValues
@@ -11,7 +11,7 @@ from wardround.server.checkpoints.store import Progress
 
 
 @dataclass(slots=True)
-class Tally:
+class RoundResults:
     """What one round has taken in so far.
 
     Attributes:
@@ -25,12 +25,12 @@ class Tally:
     bytes_down: int = 0
     norms: list[float] = field(default_factory=list)
     counted: dict[str, int] = field(default_factory=dict)
-    ledgers: dict[str, LedgerMark] = field(default_factory=dict)
+    ledgers: dict[str, ChainHead] = field(default_factory=dict)
     sites: list[SiteRecord] = field(default_factory=list)
     refusals: list[RefusalRecord] = field(default_factory=list)
     sums: dict[str, MetricSums | SiteValues] = field(default_factory=dict)
 
-    def hear(self, site: str, update: SiteUpdate) -> None:
+    def note(self, site: str, update: SiteUpdate) -> None:
         """Note what holds of an answer whether it will count or not."""
         self.ledgers[site] = self.ledgers.get(site, NO_LEDGER).or_later(update.ledger)
 

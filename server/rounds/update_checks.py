@@ -20,7 +20,7 @@ from wardround.common.study.study import Study
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class UpdateChecks:
     """What an update of one wave must be.
 
     Attributes:
@@ -57,7 +57,7 @@ class Admission:
             msg = f"an update of another run came in round {self.round}: not counted."
             raise RunError(msg)
         model = self._model(update.parameters)
-        arrays = chain(model.items(), update.extras.items())
+        arrays = chain(model.items(), update.auxiliary.items())
         infinite = [name for name, tensor in arrays if not is_finite(tensor)]
         if infinite:
             msg = f"{len(infinite)} arrays ({infinite[0]}, ...) hold NaN or infinity: not counted."

@@ -50,7 +50,7 @@ class RunStatus:
     value: float | None = None
     sites: tuple[str, ...] = ()
     message: str = ""
-    patience: str = ""
+    deadlines: str = ""
     starts: int = 0
     updated: float = 0.0
 

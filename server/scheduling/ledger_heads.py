@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.common.messages.instructions import NO_LEDGER, LedgerMark
+from wardround.common.messages.instructions import NO_LEDGER, ChainHead
 from wardround.server.scheduling.store import changing, reading
 
 
@@ -13,7 +13,7 @@ class ServerLedgers:
 
     folder: Path
 
-    def known(self, site: str) -> LedgerMark:
+    def known(self, site: str) -> ChainHead:
         """Return what is remembered of a site's ledger.
 
         Raises:
@@ -22,9 +22,9 @@ class ServerLedgers:
         with reading(self.folder) as connection:
             question = "SELECT entries, head FROM ledgers WHERE site = ?"
             row = connection.execute(question, (site,)).fetchone()
-        return NO_LEDGER if row is None else LedgerMark(*row)
+        return NO_LEDGER if row is None else ChainHead(*row)
 
-    def hear(self, site: str, mark: LedgerMark) -> None:
+    def note(self, site: str, mark: ChainHead) -> None:
         """Remember what a site said of its ledger, if that is later than what is remembered.
 
         Raises:

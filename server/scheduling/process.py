@@ -22,7 +22,7 @@ from wardround.common.flower.logs import quieten_flower
 from wardround.common.runtime.processes import end_with_parent
 from wardround.server.link.address import LINK_FOLDER, LinkAddress, read_address, wait_for_link
 from wardround.server.scheduling.folder import FAILED, STOPPED, RunFolder
-from wardround.server.scheduling.recorder import RunDiary
+from wardround.server.scheduling.recorder import RunRecorder
 from wardround.server.settings import open_server
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class StudyProcess:
             InputError: The server folder cannot be read.
         """
         self._server, self._run, self._study = open_server(folder), run, run.study()
-        self._diary = RunDiary(run, self._study)
+        self._recorder = RunRecorder(run, self._study)
 
     def work(self) -> None:
         """Run the study to its end.
@@ -96,7 +96,7 @@ class StudyProcess:
     def _work_over_links(self, lost: type[Exception]) -> None:
         folder = self._server.folder
         while True:
-            self._diary.wait("waiting for the link")
+            self._recorder.wait("waiting for the link")
             address = wait_for_link(folder, None, lambda: False)
             if address is None:  # pragma: no cover
                 continue
@@ -105,16 +105,16 @@ class StudyProcess:
                 return
             except lost:
                 # Another link, or the same one: a clock that jumped makes it forget its studies.
-                self._diary.lose_link()
+                self._recorder.lose_link()
                 time.sleep(_LOST_SECONDS)
 
     def _work_over(self, address: LinkAddress) -> None:
         from wardround.common.flower.serverapp.grid import Entrance, open_run
         from wardround.server.app import Outcome, make_server_app
         from wardround.server.link.gates import SECRET_HEADER
-        from wardround.server.scheduling.run_sites import gather_sites
+        from wardround.server.scheduling.run_sites import wait_for_sites
 
-        folder, diary = self._server.folder, self._diary
+        folder, recorder = self._server.folder, self._recorder
         entrance = Entrance(
             address.host_and_port,
             (SECRET_HEADER, address.secret),
@@ -131,9 +131,9 @@ class StudyProcess:
                 }
             )
             gather = functools.partial(
-                gather_sites, self._server, self._run, diary, grid.site_names
+                wait_for_sites, self._server, self._run, recorder, grid.site_names
             )
-            make_server_app(diary.note_round, outcome, gather)(grid, context)
+            make_server_app(recorder.note_round, outcome, gather)(grid, context)
         if outcome.commit is not None:
             self._finish(outcome.commit)
 
@@ -144,13 +144,13 @@ class StudyProcess:
         kept = commit.progress.round
         facts = {"study": self._study.digest, "round": str(kept)}
         save_model(self._run.model_path, commit.parameters, facts)
-        self._diary.finish(self._rounds_done(), kept, digest(commit.parameters))
+        self._recorder.finish(self._rounds_done(), kept, digest(commit.parameters))
 
     def _rounds_done(self) -> int:
         from wardround.server.checkpoints.store import CheckpointStore
 
         latest = CheckpointStore(self._run.checkpoints).latest()
-        return self._diary.rounds_done if latest is None else latest.progress.round
+        return self._recorder.rounds_done if latest is None else latest.progress.round
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ from wardround.server.scheduling.folder import FINISHED, RUNNING, WAITING, RunFo
 
 if TYPE_CHECKING:
     from wardround.server.rounds.loop import RoundFinished
-    from wardround.server.sites.deadlines import Patience
+    from wardround.server.sites.deadlines import Deadlines
     from wardround.server.sites.participation import SiteChange
 
 _WORTH_TELLING = 1.5  # how much longer or shorter a deadline gets before that is an event
 
 
-class RunDiary:
+class RunRecorder:
     """The status and the log of one run, kept by its process."""
 
     def __init__(self, run: RunFolder, study: Study) -> None:
@@ -33,7 +33,7 @@ class RunDiary:
             self._status = replace(
                 self._status, round=before.round, value=before.value, sites=before.sites
             )
-        self._patience: Patience | None = None
+        self._deadlines: Deadlines | None = None
         self._told_seconds: float | None = None
         self._tell(starts=(before.starts if before else 0) + 1)
         run.log("process started", start=self._status.starts)
@@ -49,13 +49,13 @@ class RunDiary:
             self._tell(state=WAITING, message=message)
             self._run.log("waiting", message=message)
 
-    def begin(self, sites: tuple[str, ...], patience: "Patience") -> None:
+    def begin(self, sites: tuple[str, ...], deadlines: "Deadlines") -> None:
         """Note who takes part from now on, and how long they are waited for."""
-        self._patience = patience
+        self._deadlines = deadlines
         self._run.put_present_sites(sites)
         self._tell(state=RUNNING, sites=sites, message="")
         self._run.log("sites ready", sites=list(sites))
-        self._note_patience()
+        self._note_deadlines()
 
     def leave_out(self, site: str, reason: str) -> None:
         """Note a site that cannot take part."""
@@ -83,7 +83,7 @@ class RunDiary:
             sites=[site.site for site in record.sites],
             refusals=[{"site": one.site, "reason": one.reason} for one in record.refusals],
         )
-        self._note_patience()
+        self._note_deadlines()
 
     def lose_link(self) -> None:
         """Note that the connection to the sites' link was lost."""
@@ -98,16 +98,16 @@ class RunDiary:
         self._tell(state=FINISHED, round=rounds, message="")
         self._run.log("finished", kept_round=kept_round, model=model)
 
-    def _note_patience(self) -> None:
+    def _note_deadlines(self) -> None:
         """Tell how long a round waits when that is new, or has become quite another time."""
-        if self._patience is None:
+        if self._deadlines is None:
             return
-        self._tell(patience=self._patience.words())
-        before, now = self._told_seconds, self._patience.deadline_seconds
+        self._tell(deadlines=self._deadlines.words())
+        before, now = self._told_seconds, self._deadlines.deadline_seconds
         if now is None or (before and 1 / _WORTH_TELLING < now / before < _WORTH_TELLING):
             return
         self._told_seconds = now
-        self._run.log("deadline", reason=self._patience.words(), seconds=now)
+        self._run.log("deadline", reason=self._deadlines.words(), seconds=now)
 
     def _tell(self, **changes: object) -> None:
         self._status = replace(self._status, **changes)  # type: ignore[arg-type] # names of its own

@@ -12,22 +12,22 @@ from wardround.common.study.study import Study
 from wardround.server.identity.membership import members
 from wardround.server.scheduling.folder import RunFolder
 from wardround.server.scheduling.ledger_heads import ServerLedgers
-from wardround.server.scheduling.recorder import RunDiary
+from wardround.server.scheduling.recorder import RunRecorder
 from wardround.server.settings import ServerFolder
-from wardround.server.sites.deadlines import Patience, limits_of
+from wardround.server.sites.deadlines import Deadlines, limits_of
 from wardround.server.sites.participation import Admittance, ConnectedSites
-from wardround.server.sites.readiness import Enquiry
-from wardround.server.sites.waiting import Gathering, Terms
+from wardround.server.sites.readiness import ReadinessPoll
+from wardround.server.sites.waiting import SiteWait, Terms
 from wardround.server.strategies.composed import needs_same_sites
 
 _RESUMED_SECONDS = 600.0  # how long a run that goes on waits for a site it had
 _ROLL_SECONDS = 2.0
 
 
-def gather_sites(
+def wait_for_sites(
     server: ServerFolder,
     run: RunFolder,
-    diary: RunDiary,
+    recorder: RunRecorder,
     names: Callable[[], dict[int, str]],
     grid: Grid,
     study: Study,
@@ -37,20 +37,22 @@ def gather_sites(
     Raises:
         RunError: Too few can take part, or came in time.
     """
-    terms = _terms(server, run, diary)
-    enquiry, roll = Enquiry(grid, names, study), _Roll(server.folder)
-    gathered = Gathering(enquiry, roll.active, study, terms, diary.wait).gather()
-    admittance = Admittance(terms.wanted, roll.active, not needs_same_sites(study))
-    patience = Patience(study.federation.deadline_seconds, limits_of(server.settings))
+    terms = _terms(server, run, recorder)
+    poll, members = ReadinessPoll(grid, names, study), _MemberLookup(server.folder)
+    gathered = SiteWait(poll, members.active, study, terms, recorder.wait).gather()
+    admittance = Admittance(terms.wanted, members.active, not needs_same_sites(study))
+    deadlines = Deadlines(study.federation.deadline_seconds, limits_of(server.settings))
     ledgers = ServerLedgers(server.folder)
-    attendance = ConnectedSites(enquiry, admittance, patience, gathered, diary.note_site, ledgers)
-    diary.begin(attendance.sites, patience)
-    for site, reason in enquiry.refused().items():
-        diary.leave_out(site, reason)
-    return attendance
+    participation = ConnectedSites(
+        poll, admittance, deadlines, gathered, recorder.note_site, ledgers
+    )
+    recorder.begin(participation.sites, deadlines)
+    for site, reason in poll.refused().items():
+        recorder.leave_out(site, reason)
+    return participation
 
 
-def _terms(server: ServerFolder, run: RunFolder, diary: RunDiary) -> Terms:
+def _terms(server: ServerFolder, run: RunFolder, recorder: RunRecorder) -> Terms:
     terms = Terms(
         wanted=run.wanted_sites(),
         expected=run.present_sites(),
@@ -58,12 +60,12 @@ def _terms(server: ServerFolder, run: RunFolder, diary: RunDiary) -> Terms:
     )
     if terms.expected:
         terms = replace(terms, gathering_seconds=_RESUMED_SECONDS)
-    if diary.rounds_done > 0:
+    if recorder.rounds_done > 0:
         terms = replace(terms, approval_timeout_seconds=_RESUMED_SECONDS)
     return terms
 
 
-class _Roll:
+class _MemberLookup:
     """Who may connect, read anew now and then."""
 
     def __init__(self, folder: Path) -> None:

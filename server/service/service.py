@@ -38,11 +38,11 @@ def serve(folder: Path, operators: str = "", tell: Callable[[str], None] = lambd
         with operators_served(server.folder, operators or server.settings.operators):
             opening = _Opening(server.folder, lambda: tell(server.settings.address))
 
-            def look_after() -> None:
+            def on_tick() -> None:
                 certificate.look()
                 opening.look()
 
-            Supervisor(server.folder, queue, look_after).run(stopped)
+            Supervisor(server.folder, queue, on_tick).run(stopped)
 
 
 @dataclass(slots=True)

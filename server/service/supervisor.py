@@ -91,14 +91,14 @@ class Supervisor:
     """Works until it is told to stop; its thread is the one that its children end with."""
 
     def __init__(
-        self, folder: Path, queue: Queue, look_after: Callable[[], None] = lambda: None
+        self, folder: Path, queue: Queue, on_tick: Callable[[], None] = lambda: None
     ) -> None:
         """Prepare to work on a server folder that :func:`hold_server` holds.
 
         Args:
             look_after: Is called again and again, for what is due now and then.
         """
-        self._folder, self._queue, self._look_after = folder, queue, look_after
+        self._folder, self._queue, self._look_after = folder, queue, on_tick
         self._link: Child | None = None
         self._link_pause = Pause()
         self._has_served = False
@@ -182,9 +182,9 @@ class Supervisor:
             reason = status.message if status is not None else last_words(self._log_of(study))
             self._close(study, lambda: self._queue.failed(name, reason))
         else:
-            self._mourn(study, child)
+            self._on_child_exit(study, child)
 
-    def _mourn(self, study: _Study, child: Child) -> None:
+    def _on_child_exit(self, study: _Study, child: Child) -> None:
         """Have a fallen process started again, unless it falls again and again at one place."""
         status = study.run.status()
         number = 0 if status is None else status.round

@@ -35,7 +35,7 @@ def limits_of(settings: ServerFile) -> Limits:
     )
 
 
-class Patience:
+class Deadlines:
     """How long a run waits for its sites; what it has learnt is in the run's history.
 
     A simulation has no limits of a server: it waits as its study says, or without end.

@@ -32,7 +32,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What came back from a node: content, or the reason why there is none."""
 
     node: Node
@@ -57,7 +57,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class LateAnswer:
+class LateReply:
     """An answer that came after its deadline, and is not counted.
 
     Attributes:
@@ -83,7 +83,7 @@ Addressed = Callable[[RecordDict, Node], RecordDict]
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
+class _Instruction:
     """What nodes are sent."""
 
     message_type: str
@@ -97,7 +97,7 @@ def to_all(content: RecordDict, node: Node) -> RecordDict:
     return content
 
 
-class Mailbox:
+class Exchange:
     """The server's post: it remembers what was asked and never answered in time."""
 
     def __init__(
@@ -125,7 +125,7 @@ class Mailbox:
         group: str,
         deadline_seconds: float | None = None,
         addressed: Addressed = to_all,
-    ) -> Iterator[Answer]:
+    ) -> Iterator[Reply]:
         """Send one message to each node and yield an answer for each, in the nodes' order.
 
         A site that went away and came back is sent the message again.
@@ -137,78 +137,83 @@ class Mailbox:
             deadline_seconds: After this long a node that has not answered is given up.
             addressed: Adds to the content what one node alone is told.
         """
-        order = _Order(message_type, group, content, addressed)
-        sent = self._send(nodes, order)
+        instruction = _Instruction(message_type, group, content, addressed)
+        sent = self._send(nodes, instruction)
         until = None if deadline_seconds is None else time.monotonic() + deadline_seconds
-        for letter in sent:
-            answer = self._await(letter, order, until)
-            self._tell_wait(letter, "")
-            yield answer
+        for request in sent:
+            reply = self._await(request, instruction, until)
+            self._tell_wait(request, "")
+            yield reply
 
-    def late_answers(self) -> list[LateAnswer]:
+    def late_replies(self) -> list[LateReply]:
         """Return every answer that has come since its deadline; none is counted."""
         late, still = [], []
-        for letter in self._overdue:
-            reply = self._pull(letter)
+        for request in self._overdue:
+            reply = self._pull(request)
             if reply is None:
-                still.append(letter)
+                still.append(request)
             elif not reply.has_error():  # else its site has lost the order, or was never reached
-                reason = f"its answer to {letter.group} came too late"
-                seconds = time.monotonic() - letter.sent_at
-                late.append(LateAnswer(letter.node.site, reason, seconds))
+                reason = f"its answer to {request.group} came too late"
+                seconds = time.monotonic() - request.sent_at
+                late.append(LateReply(request.node.site, reason, seconds))
         self._overdue = still
         return late
 
-    def _send(self, nodes: Sequence[Node], order: _Order) -> list[_Sent]:
-        content = order.content()
+    def _send(self, nodes: Sequence[Node], instruction: _Instruction) -> list[_Sent]:
+        content = instruction.content()
         messages = [
             self._grid.create_message(
-                order.addressed(content, node), order.message_type, node.node_id, order.group
+                instruction.addressed(content, node),
+                instruction.message_type,
+                node.node_id,
+                instruction.group,
             )
             for node in nodes
         ]
         ids, now = list(self._grid.push_messages(messages)), time.monotonic()
-        return [_Sent(node, order.group, i or "", now) for node, i in zip(nodes, ids, strict=True)]
+        return [
+            _Sent(node, instruction.group, i or "", now) for node, i in zip(nodes, ids, strict=True)
+        ]
 
-    def _await(self, letter: _Sent, order: _Order, until: float | None) -> Answer:
+    def _await(self, request: _Sent, instruction: _Instruction, until: float | None) -> Reply:
         away_since: float | None = None
         while True:
-            reply = self._wait(letter, until) if letter.message_id else None
+            reply = self._wait(request, until) if request.message_id else None
             if reply is None:
-                self._overdue.append(letter)
+                self._overdue.append(request)
                 code = LATE if away_since is None else RESTARTED
-                return _refused(letter.node, code, NO_ANSWER)
+                return _refused(request.node, code, NO_ANSWER)
             if not (reply.has_error() and is_transient(reply.error.code)):
-                return _answer(letter.node, reply)
+                return _reply(request.node, reply)
             if away_since is None:
                 away_since = time.monotonic()
-                self._tell_wait(letter, NOT_CONNECTED)
+                self._tell_wait(request, NOT_CONNECTED)
             limit = away_since + self._absence_seconds
-            if not self._comes_back(letter.node, limit if until is None else min(limit, until)):
-                return _refused(letter.node, AWAY, NOT_CONNECTED)
-            (letter,) = self._send([letter.node], order)
+            if not self._comes_back(request.node, limit if until is None else min(limit, until)):
+                return _refused(request.node, AWAY, NOT_CONNECTED)
+            (request,) = self._send([request.node], instruction)
 
-    def _wait(self, letter: _Sent, until: float | None) -> Message | None:
+    def _wait(self, request: _Sent, until: float | None) -> Message | None:
         """Pull one reply; asks at least once, also when no time is left."""
-        notable = math.inf if until is None else (letter.sent_at + until) / 2
+        notable = math.inf if until is None else (request.sent_at + until) / 2
         while True:
-            reply = self._pull(letter)
+            reply = self._pull(request)
             if reply is not None or (until is not None and time.monotonic() >= until):
                 return reply
             if time.monotonic() >= notable:
                 notable, left = math.inf, (until or 0.0) - time.monotonic()
-                self._tell_wait(letter, f"no answer yet, for {left:.0f} s more at the most")
+                self._tell_wait(request, f"no answer yet, for {left:.0f} s more at the most")
             # Grids of ours block in pull_messages; only a remote one comes here at once.
             time.sleep(IDLE_SECONDS)
 
-    def _tell_wait(self, letter: _Sent, why: str) -> None:
-        site = letter.node.site
+    def _tell_wait(self, request: _Sent, why: str) -> None:
+        site = request.node.site
         if self._tell is not None and (why or self._has_told):
             self._has_told = bool(why)
-            self._tell(site, f"{letter.group} waits for {site}: {why}" if why else "")
+            self._tell(site, f"{request.group} waits for {site}: {why}" if why else "")
 
-    def _pull(self, letter: _Sent) -> Message | None:
-        return next(iter(self._grid.pull_messages([letter.message_id])), None)
+    def _pull(self, request: _Sent) -> Message | None:
+        return next(iter(self._grid.pull_messages([request.message_id])), None)
 
     def _comes_back(self, node: Node, until: float) -> bool:
         while node.node_id not in set(self._grid.get_node_ids()):
@@ -218,12 +223,12 @@ class Mailbox:
         return True
 
 
-def _refused(node: Node, code: str, reason: str) -> Answer:
-    return Answer(node, None, Refusal(node.site, code, reason))
+def _refused(node: Node, code: str, reason: str) -> Reply:
+    return Reply(node, None, Refusal(node.site, code, reason))
 
 
-def _answer(node: Node, reply: Message) -> Answer:
+def _reply(node: Node, reply: Message) -> Reply:
     if reply.has_error():
         return _refused(node, "internal", reply.error.reason or "")
     refusal = unpack_refusal(reply.content)
-    return Answer(node, None if refusal else reply.content, refusal)
+    return Reply(node, None if refusal else reply.content, refusal)

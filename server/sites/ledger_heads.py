@@ -7,16 +7,16 @@ is remembered here, and the site that is told of it does not train.
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from wardround.common.messages.instructions import NO_LEDGER, LedgerMark
+from wardround.common.messages.instructions import NO_LEDGER, ChainHead
 
 
 class LedgerMemory(Protocol):
     """The last entry of each site's ledger that was heard of."""
 
-    def known(self, site: str) -> LedgerMark:
+    def known(self, site: str) -> ChainHead:
         """Return what is remembered of a site's ledger."""
 
-    def hear(self, site: str, mark: LedgerMark) -> None:
+    def note(self, site: str, mark: ChainHead) -> None:
         """Remember what a site said of its ledger, if that is later than what is remembered."""
 
 
@@ -24,12 +24,12 @@ class LedgerMemory(Protocol):
 class RunLedgers:
     """A memory that ends with its run: a simulation's."""
 
-    marks: dict[str, LedgerMark] = field(default_factory=dict)
+    marks: dict[str, ChainHead] = field(default_factory=dict)
 
-    def known(self, site: str) -> LedgerMark:
+    def known(self, site: str) -> ChainHead:
         """Return what is remembered of a site's ledger."""
         return self.marks.get(site, NO_LEDGER)
 
-    def hear(self, site: str, mark: LedgerMark) -> None:
+    def note(self, site: str, mark: ChainHead) -> None:
         """Remember what a site said of its ledger, if that is later than what is remembered."""
         self.marks[site] = self.known(site).or_later(mark)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from wardround.common.errors import RunError
-from wardround.common.messages.replies import Introduction
-from wardround.server.sites.deadlines import Patience
+from wardround.common.messages.replies import SiteInfo
+from wardround.server.sites.deadlines import Deadlines
 from wardround.server.sites.exchange import Node
 from wardround.server.sites.ledger_heads import LedgerMemory, RunLedgers
-from wardround.server.sites.readiness import ABSENT, Enquiry
+from wardround.server.sites.readiness import ABSENT, ReadinessPoll
 from wardround.server.sites.site_info import check_bases
 
 _TOO_LATE = "was not there when the run began, and the study's strategy is for the sites of then"
@@ -20,11 +20,11 @@ AWAITED = "site awaited"
 _ANSWER_SECONDS, _LOOK_SECONDS = 30.0, 0.05  # for who was asked just now: a worker has to start
 
 
-class Attendance(Protocol):
+class Participation(Protocol):
     """The sites of a run, as a round loop sees them."""
 
     @property
-    def patience(self) -> Patience:
+    def deadlines(self) -> Deadlines:
         """How long they are waited for."""
 
     @property
@@ -44,7 +44,7 @@ class Attendance(Protocol):
             is_stuck: It is stuck or slow; else it was gone, or is starting again.
         """
 
-    def hear(self, site: str) -> None:
+    def note(self, site: str) -> None:
         """Note that a site that was missed has answered after all."""
 
     def wait(self, site: str, words: str) -> None:
@@ -56,7 +56,7 @@ class SameSites:
     """The same sites in each round, whatever happens: a simulation's."""
 
     nodes: tuple[Node, ...]
-    patience: Patience
+    deadlines: Deadlines
     ledgers: LedgerMemory = field(default_factory=RunLedgers)
 
     def of_round(self, number: int) -> tuple[Node, ...]:
@@ -70,7 +70,7 @@ class SameSites:
     def miss(self, site: str, number: int, is_stuck: bool) -> None:
         """Ask it again in the next round."""
 
-    def hear(self, site: str) -> None:
+    def note(self, site: str) -> None:
         """Nothing has changed."""
 
     def wait(self, site: str, words: str) -> None:
@@ -126,23 +126,23 @@ class ConnectedSites:
 
     def __init__(
         self,
-        enquiry: Enquiry,
+        poll: ReadinessPoll,
         admittance: Admittance,
-        patience: Patience,
-        gathered: tuple[Sequence[Node], Sequence[Introduction]],
+        deadlines: Deadlines,
+        gathered: tuple[Sequence[Node], Sequence[SiteInfo]],
         listener: Callable[[SiteChange], None],
         ledgers: LedgerMemory | None = None,
     ) -> None:
         """Begin with the sites that were gathered, and what they said."""
-        nodes, introductions = gathered
-        self._enquiry, self._admittance, self._listener = enquiry, admittance, listener
-        self.patience, self.ledgers = patience, ledgers or RunLedgers()
+        nodes, site_infos = gathered
+        self._poll, self._admittance, self._listener = poll, admittance, listener
+        self.deadlines, self.ledgers = deadlines, ledgers or RunLedgers()
         self._inside = {node.site: node for node in nodes}
         self._first = frozenset(self._inside)
-        self._introductions = tuple(introductions)
+        self._site_infos = tuple(site_infos)
         self._missed: dict[str, tuple[Node, int]] = {}
         self._stuck: set[str] = set()
-        self._told: dict[str, str] = enquiry.refused()
+        self._told: dict[str, str] = poll.refused()
         self._connected: Mapping[str, int] = {}
 
     @property
@@ -153,17 +153,17 @@ class ConnectedSites:
     def of_round(self, number: int) -> tuple[Node, ...]:
         """Return the sites of a round; whoever has come, or is back, is among them."""
         outside = self._look()
-        asked = self._enquiry.ask(outside, self._connected)
+        asked = self._poll.ask(outside, self._connected)
         prompt = [site for site in asked if site not in self._stuck]
         until = time.monotonic() + _ANSWER_SECONDS
-        self._enquiry.hear()
-        while self._enquiry.is_awaited(prompt) and time.monotonic() < until:
+        self._poll.note()
+        while self._poll.is_awaited(prompt) and time.monotonic() < until:
             time.sleep(_LOOK_SECONDS)
-            self._enquiry.hear()
-        for site, seen in self._enquiry.ready(self._connected).items():
-            if site in outside and seen.introduction is not None:
-                self._take(seen.node, seen.introduction, number)
-        self._tell_refusals(outside)
+            self._poll.note()
+        for site, seen in self._poll.ready(self._connected).items():
+            if site in outside and seen.site_info is not None:
+                self._take(seen.node, seen.site_info, number)
+        self._notify_refusals(outside)
         return tuple(self._inside[site] for site in self.sites)
 
     def absent(self) -> Mapping[str, str]:
@@ -179,10 +179,10 @@ class ConnectedSites:
         self._missed[site] = (node, number)
         if is_stuck:
             self._stuck.add(site)  # or slow: it will answer nothing before it has done its work
-        self._enquiry.forget(site)
+        self._poll.forget(site)
         self._tell(MISSED, site, f"did not answer in round {number}")
 
-    def hear(self, site: str) -> None:
+    def note(self, site: str) -> None:
         """Take a site back whose answer came after all."""
         if site in self._missed:
             self._inside[site], _ = self._missed.pop(site)
@@ -200,7 +200,7 @@ class ConnectedSites:
 
     def _look(self) -> list[str]:
         """Return the sites outside that are connected and may come in."""
-        self._connected = self._enquiry.connected()
+        self._connected = self._poll.connected()
         return [
             site
             for site in sorted(self._connected)
@@ -210,11 +210,11 @@ class ConnectedSites:
     def _may_come(self, site: str) -> bool:
         return self._admittance.is_open or site in self._first
 
-    def _take(self, node: Node, introduction: Introduction, number: int) -> None:
+    def _take(self, node: Node, site_info: SiteInfo, number: int) -> None:
         try:
-            check_bases([*self._introductions[:1], introduction])
+            check_bases([*self._site_infos[:1], site_info])
         except RunError as error:
-            self._enquiry.refuse(node.site, f"cannot take part: {error}")
+            self._poll.refuse(node.site, f"cannot take part: {error}")
             return
         was_here = self._missed.pop(node.site, None) is not None or node.site in self._first
         self._inside[node.site] = node
@@ -222,8 +222,8 @@ class ConnectedSites:
         self._told.pop(node.site, None)
         self._tell(BACK if was_here else JOINED, node.site, f"from round {number} on")
 
-    def _tell_refusals(self, outside: Collection[str]) -> None:
-        for site, problem in self._enquiry.refused().items():
+    def _notify_refusals(self, outside: Collection[str]) -> None:
+        for site, problem in self._poll.refused().items():
             if site in outside and self._told.get(site) != problem:
                 self._told[site] = problem
                 self._tell(LEFT_OUT, site, problem)
@@ -233,6 +233,6 @@ class ConnectedSites:
             return ABSENT
         if not self._may_come(site):
             return _TOO_LATE
-        if site in self._missed and self._enquiry.is_awaited([site]):
+        if site in self._missed and self._poll.is_awaited([site]):
             return f"has not answered since round {self._missed[site][1]}"
-        return self._enquiry.problem_of(site)
+        return self._poll.problem_of(site)

@@ -8,11 +8,11 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from wardround.common.errors import RunError, WardroundError
-from wardround.common.messages.instructions import INTRODUCE
-from wardround.common.messages.replies import Introduction, unpack_introduction, unpack_refusal
+from wardround.common.messages.instructions import DESCRIBE
+from wardround.common.messages.replies import SiteInfo, unpack_refusal, unpack_site_info
 from wardround.common.study.study import Study
 from wardround.server.sites.exchange import Node
-from wardround.server.sites.site_info import check_introduction, question
+from wardround.server.sites.site_info import check_site_info, question
 
 ABSENT = "is not connected"
 _PENDING = "policy"  # the refusal that time may change
@@ -37,7 +37,7 @@ class Seen:
     """
 
     node: Node
-    introduction: Introduction | None = None
+    site_info: SiteInfo | None = None
     asked: str = ""
     problem: str = "has not answered yet"
     is_final: bool = False
@@ -45,7 +45,7 @@ class Seen:
     pause: float = field(default_factory=lambda: _FIRST_PAUSE_SECONDS)
 
 
-class Enquiry:
+class ReadinessPoll:
     """What the sites of a study have said of themselves so far; one thread uses it."""
 
     def __init__(self, grid: Grid, names: Callable[[], dict[int, str]], study: Study) -> None:
@@ -68,16 +68,16 @@ class Enquiry:
             seen = self._seen.get(site)
             if seen is None or seen.node.node_id != connected[site]:
                 seen = self._seen[site] = Seen(Node(connected[site], site, 0))
-            if seen.introduction or seen.asked or now < seen.ask_at:
+            if seen.site_info or seen.asked or now < seen.ask_at:
                 continue
             content, node_id = question(self._study), seen.node.node_id
-            message = self._grid.create_message(content, INTRODUCE, node_id, "introduction")
+            message = self._grid.create_message(content, DESCRIBE, node_id, "site-info")
             seen.asked = next(iter(self._grid.push_messages([message])), "") or ""
             seen.ask_at, seen.pause = now + seen.pause, min(2 * seen.pause, _LONGEST_PAUSE_SECONDS)
             asked.append(site)
         return asked
 
-    def hear(self) -> None:
+    def note(self) -> None:
         """Take in what has been answered since."""
         for seen in self._seen.values():
             if not seen.asked:
@@ -122,7 +122,7 @@ class Enquiry:
         self._seen.pop(site, None)
 
     def _is_ready(self, seen: Seen, node_id: int) -> bool:
-        return seen.introduction is not None and seen.node.node_id == node_id
+        return seen.site_info is not None and seen.node.node_id == node_id
 
     def _note(self, seen: Seen, reply: Message) -> None:
         refusal = unpack_refusal(reply.content)
@@ -134,26 +134,26 @@ class Enquiry:
                 _close(seen, problem)
             return
         try:
-            seen.introduction = self._checked(reply, seen.node.site)
+            seen.site_info = self._checked(reply, seen.node.site)
         except WardroundError as error:
             _close(seen, f"cannot take part: {error}")
             return
-        seen.node = Node(seen.node.node_id, seen.node.site, seen.introduction.examinations)
+        seen.node = Node(seen.node.node_id, seen.node.site, seen.site_info.examinations)
         seen.is_final = False
 
-    def _checked(self, reply: Message, site: str) -> Introduction:
-        introduction = unpack_introduction(reply.content)
-        check_introduction(introduction, self._study)
-        if introduction.site != site:
+    def _checked(self, reply: Message, site: str) -> SiteInfo:
+        site_info = unpack_site_info(reply.content)
+        check_site_info(site_info, self._study)
+        if site_info.site != site:
             msg = (
-                f"it calls itself {introduction.site!r}, and its certificate {site!r}: "
+                f"it calls itself {site_info.site!r}, and its certificate {site!r}: "
                 "set name in its site.toml to that."
             )
             raise RunError(msg)
-        return introduction
+        return site_info
 
 
 def _close(seen: Seen, problem: str) -> None:
     """Note that a site cannot take part."""
-    seen.introduction, seen.problem, seen.is_final = None, problem, True
+    seen.site_info, seen.problem, seen.is_final = None, problem, True
     seen.ask_at = time.monotonic() + _MENDING_SECONDS

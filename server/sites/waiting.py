@@ -5,10 +5,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from wardround.common.errors import RunError
-from wardround.common.messages.replies import Introduction
+from wardround.common.messages.replies import SiteInfo
 from wardround.common.study.study import Study
 from wardround.server.sites.exchange import Node
-from wardround.server.sites.readiness import ABSENT, Enquiry
+from wardround.server.sites.readiness import ABSENT, ReadinessPoll
 from wardround.server.sites.site_info import check_bases
 
 _LOOK_SECONDS, _LATER_SECONDS, _EARLY_SECONDS = 0.2, 1.0, 30.0
@@ -36,17 +36,17 @@ class Terms:
 
 
 @dataclass(slots=True)
-class Gathering:
+class SiteWait:
     """One study waiting for its sites."""
 
-    enquiry: Enquiry
+    poll: ReadinessPoll
     members: Callable[[], Collection[str]]
     study: Study
     terms: Terms
     tell: Callable[[str], None]
     _began: float = field(default_factory=time.monotonic)
 
-    def gather(self) -> tuple[tuple[Node, ...], tuple[Introduction, ...]]:
+    def gather(self) -> tuple[tuple[Node, ...], tuple[SiteInfo, ...]]:
         """Wait until the study can begin.
 
         Returns:
@@ -56,10 +56,10 @@ class Gathering:
             RunError: Too few sites can take part, or too few came in time.
         """
         while True:
-            connected = self.enquiry.connected()
-            self.enquiry.ask([site for site in connected if self.terms.admits(site)], connected)
-            self.enquiry.hear()
-            ready = [*self.enquiry.ready(connected)]
+            connected = self.poll.connected()
+            self.poll.ask([site for site in connected if self.terms.admits(site)], connected)
+            self.poll.note()
+            ready = [*self.poll.ready(connected)]
             missing = self._missing(connected, ready)
             if self._may_begin(ready, missing):
                 return self._take(connected)
@@ -78,8 +78,8 @@ class Gathering:
                 continue
             if site not in connected:
                 missing[site] = ABSENT
-            elif not self.enquiry.is_out(site):
-                missing[site] = self.enquiry.problem_of(site)
+            elif not self.poll.is_out(site):
+                missing[site] = self.poll.problem_of(site)
         return missing
 
     def _may_begin(self, ready: list[str], missing: dict[str, str]) -> bool:
@@ -94,7 +94,7 @@ class Gathering:
     def _give_up_if_late(self, ready: list[str], missing: dict[str, str]) -> None:
         needed = self.study.federation.minimum_sites
         waited = time.monotonic() - self._began
-        hopeless = bool(self.enquiry.refused()) and len(ready) + len(missing) < needed
+        hopeless = bool(self.poll.refused()) and len(ready) + len(missing) < needed
         if not hopeless and waited < self.terms.approval_timeout_seconds:
             return
         msg = (
@@ -109,15 +109,13 @@ class Gathering:
         return f"waiting for sites: {len(ready)} of {wanted} are ready ({self._reasons(missing)})"
 
     def _reasons(self, missing: dict[str, str]) -> str:
-        reasons = {**missing, **self.enquiry.refused()}
+        reasons = {**missing, **self.poll.refused()}
         if not reasons:
             return "no other site has joined"
         return "; ".join(f"{site} {reason}" for site, reason in sorted(reasons.items()))
 
-    def _take(
-        self, connected: Mapping[str, int]
-    ) -> tuple[tuple[Node, ...], tuple[Introduction, ...]]:
-        found = [*self.enquiry.ready(connected).values()]
-        introductions = [seen.introduction for seen in found if seen.introduction is not None]
-        check_bases(introductions)
-        return tuple(seen.node for seen in found), tuple(introductions)
+    def _take(self, connected: Mapping[str, int]) -> tuple[tuple[Node, ...], tuple[SiteInfo, ...]]:
+        found = [*self.poll.ready(connected).values()]
+        site_infos = [seen.site_info for seen in found if seen.site_info is not None]
+        check_bases(site_infos)
+        return tuple(seen.node for seen in found), tuple(site_infos)

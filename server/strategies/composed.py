@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from wardround.common.messages.replies import SiteUpdate
-from wardround.common.models.sharing import Layout, extras_schema
+from wardround.common.models.sharing import Layout, auxiliary_schema
 from wardround.common.parameters.parameters import Model, Parameters, check_schema
 from wardround.common.study.plans.site_privacy import SitePrivacyPlan, plan_site_privacy
 from wardround.common.study.plans.strategy import FLOWER, StrategyPlan, plan_of
 from wardround.common.study.sections import TrainingSection
 from wardround.common.study.study import Study
-from wardround.server.strategies.aggregation.base import Combination
+from wardround.server.strategies.aggregation.base import Aggregation
 from wardround.server.strategies.aggregation.means import FairMean, InTurn, Mean, NormalisedMean
-from wardround.server.strategies.aggregation.registry import CombinationOptions, make_combination
+from wardround.server.strategies.aggregation.registry import AggregationOptions, make_aggregation
 from wardround.server.strategies.control_variates import ControlVariates
 from wardround.server.strategies.private_mean import PrivateMean
 from wardround.server.strategies.server_optimiser import make_server_step
@@ -47,18 +47,20 @@ class ComposedStrategy:
     def __init__(self, setting: Setting) -> None:
         self._setting = setting
         self._plan = setting.plan
-        self._learnt = setting.layout.learnt
-        self._step = make_server_step(setting.plan, self._learnt)
+        self._trainable = setting.layout.trainable
+        self._step = make_server_step(setting.plan, self._trainable)
         wanted = setting.plan.objective == "control-variates"
-        self._control = ControlVariates(self._learnt) if wanted else None
+        self._control = ControlVariates(self._trainable) if wanted else None
         self._private = (
-            PrivateMean(setting.privacy, setting.sites, self._learnt) if setting.privacy else None
+            PrivateMean(setting.privacy, setting.sites, self._trainable)
+            if setting.privacy
+            else None
         )
         self._start: Model = {}
         self._latest: Model = {}
         self._weight = 0
 
-    def waves(self, sites: Sequence[Site]) -> Sequence[Sequence[Site]]:
+    def cohorts(self, sites: Sequence[Site]) -> Sequence[Sequence[Site]]:
         """Return all sites at once, or one after the other where the model visits them in turn."""
         return [[site] for site in sites] if self._in_turn else [sites]
 
@@ -66,10 +68,10 @@ class ComposedStrategy:
         """Forget the updates of a round that did not end."""
         self._start = self._latest = parameters
         self._weight = 0
-        self._extras = extras_schema(self._plan, self._setting.layout, parameters)
+        self._auxiliary = auxiliary_schema(self._plan, self._setting.layout, parameters)
         if self._private is not None:
             self._private.begin(parameters)
-        self._combination = self._private or _combination(self._setting, parameters)
+        self._aggregation = self._private or _aggregation(self._setting, parameters)
         if self._control is not None:
             self._control.begin(parameters)
 
@@ -77,24 +79,24 @@ class ComposedStrategy:
         """Return the round's model; where it visits the sites in turn, the last one's."""
         return self._latest
 
-    def extras(self) -> Parameters:
+    def auxiliary(self) -> Parameters:
         """Return the shared control variate, if there is one."""
-        return {} if self._control is None else self._control.extras()
+        return {} if self._control is None else self._control.auxiliary()
 
-    def fold(self, update: SiteUpdate) -> None:
+    def accumulate(self, update: SiteUpdate) -> None:
         """Take one site's update in."""
-        check_schema(update.extras, self._extras)
+        check_schema(update.auxiliary, self._auxiliary)
         weight = site_weight(update.examinations, self._plan)
-        self._combination.fold(update)
+        self._aggregation.accumulate(update)
         if self._control is not None:
-            self._control.fold(update, weight / self._setting.population)
+            self._control.accumulate(update, weight / self._setting.population)
         self._weight += weight
         if self._in_turn:
             self._latest = update.parameters
 
     def finish(self) -> Parameters:
         """Return the next model."""
-        combined = self._combination.finish()
+        combined = self._aggregation.finish()
         if self._control is not None:
             self._control.finish()
         answered = min(1.0, self._weight / self._setting.population)
@@ -122,7 +124,7 @@ class ComposedStrategy:
 
     @property
     def _in_turn(self) -> bool:
-        return self._plan.combination == "in-turn"
+        return self._plan.aggregation == "in-turn"
 
 
 def make_strategy(study: Study, layout: Layout, examinations: Sequence[int]) -> Strategy:
@@ -133,10 +135,10 @@ def make_strategy(study: Study, layout: Layout, examinations: Sequence[int]) -> 
         examinations: How many training examinations each site has.
     """
     plan = plan_of(study)
-    if plan.combination.startswith(FLOWER):
+    if plan.aggregation.startswith(FLOWER):
         from wardround.server.strategies.flower_strategy import StockStrategy
 
-        return StockStrategy(plan, layout.learnt, len(examinations))
+        return StockStrategy(plan, layout.trainable, len(examinations))
     population = max(1, sum(site_weight(count, plan) for count in examinations))
     private = plan_site_privacy(study) if study.privacy.mode == "site" else None
     sites = len(examinations)
@@ -150,31 +152,31 @@ def needs_same_sites(study: Study) -> bool:
     """
     plan = plan_of(study)
     return (
-        plan.combination.startswith(FLOWER)
+        plan.aggregation.startswith(FLOWER)
         or plan.objective == "control-variates"
-        or plan.server_step == "dynamic"
+        or plan.server_optimiser == "dynamic"
         or study.privacy.mode == "site"
     )
 
 
-def _combination(setting: Setting, model: Model) -> Combination:
-    plan, learnt = setting.plan, setting.layout.learnt
-    own: dict[str, Callable[[], Combination]] = {
+def _aggregation(setting: Setting, model: Model) -> Aggregation:
+    plan, trainable = setting.plan, setting.layout.trainable
+    own: dict[str, Callable[[], Aggregation]] = {
         "mean": Mean,
-        "normalised-mean": partial(NormalisedMean, model, learnt, setting.training),
+        "normalised-mean": partial(NormalisedMean, model, trainable, setting.training),
         "fair-mean": partial(
-            FairMean, model, learnt, setting.training.learning_rate, plan.options.fairness
+            FairMean, model, trainable, setting.training.learning_rate, plan.options.fairness
         ),
         "in-turn": InTurn,
     }
-    if plan.combination in own:
-        return own[plan.combination]()
-    options = CombinationOptions(
+    if plan.aggregation in own:
+        return own[plan.aggregation]()
+    options = AggregationOptions(
         assumed_hostile=plan.options.assumed_hostile,
         norm_bound=plan.options.norm_bound,
         weight_cap=plan.options.weight_cap,
     )
-    return make_combination(plan.combination, options, model)
+    return make_aggregation(plan.aggregation, options, model)
 
 
 def _under(state: Parameters, prefix: str) -> Parameters:

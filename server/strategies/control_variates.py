@@ -14,8 +14,8 @@ class ControlVariates:
     of all sites' weight; with equal hospitals this is the paper's ``1 / N``.
     """
 
-    def __init__(self, learnt: frozenset[str]) -> None:
-        self._learnt = learnt
+    def __init__(self, trainable: frozenset[str]) -> None:
+        self._trainable = trainable
         self._variate: Parameters = {}
         self._change: Parameters = {}
 
@@ -23,21 +23,21 @@ class ControlVariates:
         """Forget the updates of a round that did not end."""
         self._change = {}
         for name in model:
-            if name in self._learnt and name not in self._variate:
+            if name in self._trainable and name not in self._variate:
                 self._variate[name] = torch.zeros_like(model[name])
 
-    def extras(self) -> Parameters:
+    def auxiliary(self) -> Parameters:
         """Return what an order carries: the shared control variate."""
         return {CONTROL + name: tensor for name, tensor in self._variate.items()}
 
-    def fold(self, update: SiteUpdate, weight: float) -> None:
+    def accumulate(self, update: SiteUpdate, weight: float) -> None:
         """Take a site's change of its own control variate in.
 
         Args:
             weight: Its share of all sites' weight.
         """
         for name in self._variate:
-            change = update.extras[CONTROL + name] * weight
+            change = update.auxiliary[CONTROL + name] * weight
             self._change[name] = (
                 self._change[name].add_(change) if self._change.get(name) is not None else change
             )

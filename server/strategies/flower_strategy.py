@@ -38,10 +38,10 @@ class StockStrategy:
     gradient changes, since it would step a running variance below zero; the rest is averaged.
     """
 
-    def __init__(self, plan: StrategyPlan, learnt: frozenset[str], sites: int) -> None:
-        name = plan.combination.removeprefix(FLOWER)
+    def __init__(self, plan: StrategyPlan, trainable: frozenset[str], sites: int) -> None:
+        name = plan.aggregation.removeprefix(FLOWER)
         stock = getattr(strategy, name)
-        self._given = learnt if name in _STEPPING else None
+        self._given = trainable if name in _STEPPING else None
         self._others = WeightedMean()
         self._strategy = stock(**_accepted(stock, plan))
         self._grid = _Nodes(sites)
@@ -49,7 +49,7 @@ class StockStrategy:
         self._model: Parameters = {}
         self._replies: list[Message] = []
 
-    def waves(self, sites: Sequence[Site]) -> Sequence[Sequence[Site]]:
+    def cohorts(self, sites: Sequence[Site]) -> Sequence[Sequence[Site]]:
         """Return all sites at once."""
         return [sites]
 
@@ -65,17 +65,17 @@ class StockStrategy:
         """Return the round's model."""
         return self._model
 
-    def extras(self) -> Parameters:
+    def auxiliary(self) -> Parameters:
         """Return nothing: the model is all a site gets."""
         return {}
 
-    def fold(self, update: SiteUpdate) -> None:
+    def accumulate(self, update: SiteUpdate) -> None:
         """Keep one site's update for the end of the round."""
         metrics = MetricRecord({"num-examples": update.examinations})
         arrays = to_array_record(self._for_it(update.parameters))
         content = RecordDict({"arrays": arrays, "metrics": metrics})
         others = (item for item in update.parameters.items() if not self._is_given(item[0]))
-        self._others.fold_tensors(others, update.examinations)
+        self._others.accumulate_tensors(others, update.examinations)
         self._replies.append(Message(content, len(self._replies) + 1, "train"))
 
     def finish(self) -> Parameters:

@@ -43,17 +43,17 @@ class PrivateMean:
         self,
         plan: SitePrivacyPlan,
         sites: int,
-        learnt: frozenset[str],
+        trainable: frozenset[str],
         randomness: "Randomness | None" = None,
     ) -> None:
         self._plan = plan
         self._sites = sites
-        self._learnt = learnt
+        self._trainable = trainable
         self._randomness = randomness
         self._clip_norm = plan.clip_norm
         self._start: Model = {}
         self._sum: Parameters = {}
-        self._halves = 0.0
+        self._partial_replies = 0.0
 
     @property
     def clip_norm(self) -> float:
@@ -66,11 +66,11 @@ class PrivateMean:
         Raises:
             StudyError: It holds running means, which noise would spoil.
         """
-        self._start, self._sum, self._halves = model, {}, 0.0
+        self._start, self._sum, self._partial_replies = model, {}, 0.0
         for name, tensor in model.items():
             if not tensor.is_floating_point():
                 continue
-            if name not in self._learnt:
+            if name not in self._trainable:
                 msg = (
                     f"{name!r} is shared and no gradient changes it, so privacy.mode = 'site' "
                     "cannot noise it: set model.normalisation = 'group', or share less."
@@ -78,7 +78,7 @@ class PrivateMean:
                 raise StudyError(msg)
             self._sum[name] = torch.zeros_like(tensor, dtype=torch.float64)
 
-    def fold(self, update: SiteUpdate) -> None:
+    def accumulate(self, update: SiteUpdate) -> None:
         """Add one site's clipped change to the sum.
 
         Raises:
@@ -91,7 +91,7 @@ class PrivateMean:
         factor = min(1.0, self._clip_norm / norm) if norm else 1.0
         for name, total in self._sum.items():
             total.add_(self._change(update, name), alpha=factor)
-        self._halves += 0.5 if norm <= self._clip_norm else -0.5
+        self._partial_replies += 0.5 if norm <= self._clip_norm else -0.5
 
     def finish(self) -> Parameters:
         """Return the round's model moved by the noised mean, and set the next clip norm."""
@@ -124,8 +124,8 @@ class PrivateMean:
         if adaptive is None:
             return
         # A site adds a half to the count or takes it away: half the sensitivity of 0 or 1.
-        halves = torch.tensor(self._halves, dtype=torch.float64)
-        share = 0.5 + float(self._noised(halves, adaptive.count_noise)) / self._sites
+        partial_replies = torch.tensor(self._partial_replies, dtype=torch.float64)
+        share = 0.5 + float(self._noised(partial_replies, adaptive.count_noise)) / self._sites
         self._clip_norm = adaptive.followed(self._clip_norm, share)
 
     def _noised(self, value: Tensor, deviation: float) -> Tensor:

@@ -55,10 +55,10 @@ class Replace:
 class OptimiserStep:
     """One step of an optimiser a round; its momenta go on from round to round."""
 
-    def __init__(self, name: str, plan: StrategyPlan, learnt: frozenset[str]) -> None:
+    def __init__(self, name: str, plan: StrategyPlan, trainable: frozenset[str]) -> None:
         self._build = OPTIMISERS[name]
         self._plan = plan
-        self._learnt = learnt
+        self._trainable = trainable
         self._state: dict[str, dict[str, Tensor]] = {}
 
     def apply(self, model: Model, combined: Parameters, answered: float) -> Parameters:
@@ -66,7 +66,7 @@ class OptimiserStep:
 
         Tensor by tensor, since these optimisers take each for itself: only one is held twice.
         """
-        for name in [name for name in model if name in self._learnt]:
+        for name in [name for name in model if name in self._trainable]:
             weight = model[name].clone()
             weight.grad = weight - combined[name]
             optimiser = self._build([weight], self._plan)
@@ -102,16 +102,16 @@ class DynamicStep:
     optimum of the pooled loss and not of the mean of hospitals.
     """
 
-    def __init__(self, plan: StrategyPlan, learnt: frozenset[str]) -> None:
+    def __init__(self, plan: StrategyPlan, trainable: frozenset[str]) -> None:
         self._alpha = plan.options.dynamic_weight
-        self._learnt = learnt
+        self._trainable = trainable
         self._drift: Parameters = {}
 
     def apply(self, model: Model, combined: Parameters, answered: float) -> Parameters:
         """Return the combined model, moved against the drift of all rounds so far."""
         following = dict(combined)
         for name in model:
-            if name not in self._learnt:
+            if name not in self._trainable:
                 continue
             change = (combined[name] - model[name]) * (self._alpha * answered)
             drift = self._drift.get(name, torch.zeros_like(change)) - change
@@ -169,13 +169,13 @@ OPTIMISERS: dict[str, _Build] = {
 }
 
 
-def make_server_step(plan: StrategyPlan, learnt: frozenset[str]) -> ServerStep:
+def make_server_step(plan: StrategyPlan, trainable: frozenset[str]) -> ServerStep:
     """Return the plan's server step, with nothing remembered yet."""
-    if plan.server_step == "replace":
+    if plan.server_optimiser == "replace":
         return Replace()
-    if plan.server_step == "dynamic":
-        return DynamicStep(plan, learnt)
-    return OptimiserStep(plan.server_step, plan, learnt)
+    if plan.server_optimiser == "dynamic":
+        return DynamicStep(plan, trainable)
+    return OptimiserStep(plan.server_optimiser, plan, trainable)
 
 
 def _kept(value: object) -> bool:

@@ -12,7 +12,7 @@ Site = TypeVar("Site")
 class Strategy(Protocol):
     """The server's half of an algorithm, over all rounds of a run."""
 
-    def waves(self, sites: Sequence[Site]) -> Sequence[Sequence[Site]]:
+    def cohorts(self, sites: Sequence[Site]) -> Sequence[Sequence[Site]]:
         """Return who works at the same time, and in which order; one wave unless in turn."""
 
     def begin(self, number: int, parameters: Model) -> None:
@@ -21,10 +21,10 @@ class Strategy(Protocol):
     def model(self) -> Model:
         """Return the model that the next wave of this round is sent."""
 
-    def extras(self) -> Parameters:
+    def auxiliary(self) -> Parameters:
         """Return what an order carries beside the model, e.g. a control variate."""
 
-    def fold(self, update: SiteUpdate) -> None:
+    def accumulate(self, update: SiteUpdate) -> None:
         """Take one site's update in.
 
         Raises:

@@ -5,4 +5,4 @@ from wardround.common.study.plans.strategy import StrategyPlan
 
 def site_weight(examinations: int, plan: StrategyPlan) -> int:
     """Return a site's weight: its training examinations, or 1 where all count the same."""
-    return 1 if plan.combination == "mean" else examinations
+    return 1 if plan.aggregation == "mean" else examinations

@@ -125,7 +125,7 @@ class AdversarialGrid(LocalGrid):
                 self._take(reply)
             ready = [i for i in wanted if i in self._held and not self._waits(i)]
             if ready or not arrived:
-                return [self._answer(message_id) for message_id in ready]
+                return [self._reply(message_id) for message_id in ready]
 
     def close(self) -> None:
         """Free what the inner grid holds."""
@@ -133,7 +133,7 @@ class AdversarialGrid(LocalGrid):
 
     def _begin(self, training: Mapping[str, Message], roles: dict[str, Role]) -> None:
         content = next(iter(training.values())).content
-        number = int(configs_of(content)["order"]["round"])  # type: ignore[arg-type] # our own
+        number = int(configs_of(content)["instruction"]["round"])  # type: ignore[arg-type] # our own
         # Answers to an older round are late; nobody will ask what they should have been.
         self._campaigns = {i: c for i, c in self._campaigns.items() if c.round == number}
         campaign = _Campaign(number, from_array_record(arrays_of(content)[_MODEL]), roles)
@@ -161,7 +161,7 @@ class AdversarialGrid(LocalGrid):
         if campaign is not None and message_id in campaign.honest:
             campaign.honest[message_id] = self._wire.read(reply, campaign.start) or {}
 
-    def _answer(self, message_id: str) -> Message:
+    def _reply(self, message_id: str) -> Message:
         reply = self._held.pop(message_id)
         campaign = self._campaigns.pop(message_id, None)
         if campaign is None or message_id not in campaign.roles:

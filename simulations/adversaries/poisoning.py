@@ -64,7 +64,7 @@ class PoisonedCohort(Cohort):
 def poisonable_app() -> ClientApp:
     """Return the site's app with one step before it: a hostile site's patients are swapped."""
     app = ClientApp(mods=[_poison])
-    app.query("introduce")(site_app.introduce)
+    app.query("describe")(site_app.describe)
     app.train()(site_app.train)
     app.evaluate()(site_app.evaluate)
     return app
@@ -85,7 +85,7 @@ def _poison(message: Message, context: Context, call_next: ClientAppCallable) ->
     except WardroundError:
         return call_next(message, context)  # which meets it again, and answers it
     honest = session.cohorts
-    role, classes = Role(**json.loads(str(text))), session.bench.study.class_count
+    role, classes = Role(**json.loads(str(text))), session.context.study.class_count
     poisoned = PoisonedCohort(honest.train, role, session.site.name, classes)
     session.cohorts = replace(honest, train=poisoned)
     try:

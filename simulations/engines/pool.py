@@ -33,7 +33,7 @@ HELD_BYTES = 512 * 2**20  # answers that may wait in the server's memory for the
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
+class _Instruction:
     message: Message
     shell: Shell
 
@@ -52,8 +52,8 @@ class _Worker:
     pipe: Pipe
     contexts: dict[int, Context]
     inbox: Inbox = field(default_factory=Inbox)
-    waiting: deque[_Order] = field(default_factory=deque)
-    sent: dict[str, _Order] = field(default_factory=dict)
+    waiting: deque[_Instruction] = field(default_factory=deque)
+    sent: dict[str, _Instruction] = field(default_factory=dict)
 
 
 class PoolGrid(LocalGrid):
@@ -83,7 +83,9 @@ class PoolGrid(LocalGrid):
             ids.append(self._number(message))
             shell = self._outboxes.put(message.content, unread)
             unread.add(shell.segment)
-            self._worker_of[message.metadata.dst_node_id].waiting.append(_Order(message, shell))
+            self._worker_of[message.metadata.dst_node_id].waiting.append(
+                _Instruction(message, shell)
+            )
         for worker in self._workers:
             self._feed(worker)
         return ids
@@ -115,14 +117,16 @@ class PoolGrid(LocalGrid):
 
     def _unread(self) -> set[str]:
         """Return the segments that a worker may still read: its queue can be rounds behind."""
-        orders = (order for w in self._workers for order in (*w.waiting, *w.sent.values()))
-        return {order.shell.segment for order in orders}
+        instructions = (
+            instruction for w in self._workers for instruction in (*w.waiting, *w.sent.values())
+        )
+        return {instruction.shell.segment for instruction in instructions}
 
     def _withdraw_older(self, message: Message) -> None:
         worker = self._worker_of[message.metadata.dst_node_id]
-        for order in [o for o in worker.waiting if o.is_replaced_by(message)]:
-            worker.waiting.remove(order)
-            self._held[order.message.metadata.message_id] = withdrawn(order.message)
+        for instruction in [o for o in worker.waiting if o.is_replaced_by(message)]:
+            worker.waiting.remove(instruction)
+            self._held[instruction.message.metadata.message_id] = withdrawn(instruction.message)
 
     def _is_expected(self, wanted: Sequence[str]) -> bool:
         queued = {o.message.metadata.message_id for w in self._workers for o in w.waiting}
@@ -158,16 +162,16 @@ class PoolGrid(LocalGrid):
 
     def _feed(self, worker: _Worker) -> None:
         while worker.waiting and len(worker.sent) < AHEAD:
-            order = worker.waiting.popleft()
-            worker.sent[order.message.metadata.message_id] = order
+            instruction = worker.waiting.popleft()
+            worker.sent[instruction.message.metadata.message_id] = instruction
             with suppress(OSError):  # that a worker is dead is noticed when its answer is awaited
-                worker.pipe.send(Request(order.message.metadata, order.shell))
+                worker.pipe.send(Request(instruction.message.metadata, instruction.shell))
 
     def _replace(self, worker: _Worker) -> None:
         """A worker died: its work in hand is lost, its sites get a new one."""
-        for message_id, order in worker.sent.items():
+        for message_id, instruction in worker.sent.items():
             error = Error(CLIENT_APP_RAISED, "the worker process ended (out of memory?)")
-            self._held[message_id] = Message(error, reply_to=order.message)
+            self._held[message_id] = Message(error, reply_to=instruction.message)
         worker.process.join(timeout=1)
         fresh = self._start(worker.contexts)
         worker.process, worker.pipe, worker.inbox = fresh.process, fresh.pipe, fresh.inbox

@@ -48,11 +48,11 @@ def work(
     try:
         while True:
             while not requests:
-                is_free |= _hear(pipe, requests)
+                is_free |= _note(pipe, requests)
             request = requests.popleft()
             reply = answer_request(app, contexts, inbox, request)
             while not is_free:
-                is_free |= _hear(pipe, requests)
+                is_free |= _note(pipe, requests)
             shell = outbox.put(reply.content) if reply.has_content() else None
             error = reply.error if reply.has_error() else None
             pipe.send(Reply(request.metadata.message_id, reply.metadata, shell, error))
@@ -64,7 +64,7 @@ def work(
         outbox.close()
 
 
-def _hear(pipe: Pipe, requests: deque[Request]) -> bool:
+def _note(pipe: Pipe, requests: deque[Request]) -> bool:
     """Take one word from the server; return whether it freed the outbox."""
     word = pipe.recv()
     if word is None:
@@ -86,6 +86,6 @@ def answer_request(
     return run_client(app, message, contexts[request.metadata.dst_node_id])
 
 
-def withdrawn(order: Message) -> Message:
+def withdrawn(instruction: Message) -> Message:
     """Return the answer to an order that nobody waits for any more."""
-    return Message(Error(CLIENT_APP_RAISED, "the order was withdrawn"), reply_to=order)
+    return Message(Error(CLIENT_APP_RAISED, "the order was withdrawn"), reply_to=instruction)

@@ -85,7 +85,7 @@ class RayOptions:
         return 1.0 if device == "cuda" else 0.0
 
 
-class PlacedClientApp(ClientApp):
+class AssignedClientApp(ClientApp):
     """The hospital's ClientApp, told by its node's number which site of this simulation it is."""
 
     def __init__(self, contexts: Sequence[Context], threads: int) -> None:
@@ -137,5 +137,5 @@ def open_ray_grid(
         cpus=max(1, math.ceil(actors * options.cpus_per_site)),
         gpus=torch.cuda.device_count() if gpus_each else 0,
     )
-    with open_ray(PlacedClientApp(contexts, threads), plan) as grid:
+    with open_ray(AssignedClientApp(contexts, threads), plan) as grid:
         yield grid

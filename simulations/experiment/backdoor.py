@@ -8,7 +8,7 @@ from torch import nn
 
 from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.evaluation.inference import evaluating, predict
-from wardround.client.model_context import Workbench
+from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.common.parameters.parameters import write_parameters
@@ -36,13 +36,13 @@ def backdoor_rows(
     """
     if not has_backdoor(study):
         return
-    bench = Workbench.build(study, "cpu")
+    context = ModelContext.build(study, "cpu")
     obeyed = counted = 0
     for folder in folders:
         site = open_site(folder)
         state = SiteState(site.state_folder, study.digest, model.run)
-        write_parameters(bench.network, bench.own_model(state, model.round, model.parameters))
-        hits, support = count_obeying(bench.network, open_cohorts(site, study).test, study)
+        write_parameters(context.network, context.own_model(state, model.round, model.parameters))
+        hits, support = count_obeying(context.network, open_cohorts(site, study).test, study)
         obeyed, counted = obeyed + hits, counted + support
         if support:
             yield _row(site.name, hits, support)

@@ -36,9 +36,9 @@ def baselines_of(study: Study, folders: Sequence[Path], pooled: Path) -> list[Ba
         folders: The sites.
         pooled: A site folder with all sites' examinations.
     """
-    alone = without_privacy(plain(study))
-    single = [Baseline(local_model(folder.name), (folder,), alone) for folder in folders]
-    baselines = [Baseline(POOLED, (pooled,), alone), *single]
+    standalone = without_privacy(plain(study))
+    single = [Baseline(local_model(folder.name), (folder,), standalone) for folder in folders]
+    baselines = [Baseline(POOLED, (pooled,), standalone), *single]
     if study.privacy.mode == "none":
         return baselines
     return [Baseline(UNPROTECTED, tuple(folders), without_privacy(study)), *baselines]
@@ -63,7 +63,7 @@ def train_baselines(
         for baseline in baselines:
             train_baseline(run_folder, baseline, machine, watch)
         return
-    alone = replace(
+    standalone = replace(
         machine, engine="in-process", workers=1, threads=machine.threads or cores() // len(devices)
     )
     waiting = deque(baselines)
@@ -71,7 +71,7 @@ def train_baselines(
     try:
         while waiting or running:
             while waiting and len(running) < len(devices):
-                pipe, process = _start(run_folder, waiting.popleft(), alone)
+                pipe, process = _start(run_folder, waiting.popleft(), standalone)
                 running[pipe] = process
             for pipe in [p for p in running if p in wait(list(running))]:
                 _listen(pipe, running, watch)

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 
 from flwr.serverapp import Grid
 
-from wardround.common.messages.instructions import Order
+from wardround.common.messages.instructions import Instruction
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RefusalRecord
 from wardround.server.rounds.evaluation import measure_model
-from wardround.server.sites.site_info import introduce_sites
+from wardround.server.sites.site_info import describe_sites
 from wardround.simulations.experiment.rows import KEPT, metric_rows
 from wardround.simulations.experiment.training import TrainedModel
 from wardround.simulations.run_files.folder import FEDERATED, MetricRow
@@ -23,10 +23,10 @@ def cross_site_rows(
     Args:
         refusals: Takes in what sites refused to evaluate.
     """
-    nodes, _ = introduce_sites(grid, study)
+    nodes, _ = describe_sites(grid, study)
     surfaces = any(m.surface and study.study.task in m.tasks for m in METRICS.values())
     for model in models:
-        order = Order(
+        instruction = Instruction(
             study.digest,
             model.run,
             model.round,
@@ -35,6 +35,6 @@ def cross_site_rows(
             surfaces=surfaces,
             personal=model.name == FEDERATED,
         )
-        measured = measure_model(grid, study, nodes, order)
+        measured = measure_model(grid, study, nodes, instruction)
         refusals.extend(measured.refusals)
         yield from metric_rows(model.name, KEPT, measured.values)

@@ -93,7 +93,7 @@ def cores() -> int:
 
 @contextmanager
 def open_grid(
-    folders: Sequence[Path], study: Study, machine: Machine, alone: bool = False
+    folders: Sequence[Path], study: Study, machine: Machine, standalone: bool = False
 ) -> Iterator[Grid]:
     """Give a grid whose sites are these folders, and stop its workers afterwards.
 
@@ -108,8 +108,8 @@ def open_grid(
     devices = machine.devices_for(len(folders))
     contexts = site_contexts(folders, study.to_json(), devices[0], run_id)
     for context in contexts.values():
-        context.node_config["alone"] = alone
-    roles = {} if alone else _hand_out_roles(study, contexts)
+        context.node_config["standalone"] = standalone
+    roles = {} if standalone else _hand_out_roles(study, contexts)
     app = poisonable_app() if roles else client_app
     if machine.engine == "ray":
         with open_ray_grid(list(contexts.values()), machine.ray, *_shares(machine, folders)) as ray:

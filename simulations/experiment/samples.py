@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import open_cohorts
 from wardround.client.evaluation.inference import predict
-from wardround.client.model_context import Workbench
+from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.common.parameters.parameters import write_parameters
@@ -42,10 +42,10 @@ def write_samples(path: Path, folders: Sequence[Path], study: Study, model: Trai
     """
     if study.data.kind == "table" or study.data.multi_label:
         return
-    bench = Workbench.build(study, "cpu")
-    bench.network.eval()
+    context = ModelContext.build(study, "cpu")
+    context.network.eval()
     each = max(1, PICTURES // len(folders))
-    samples = [s for folder in folders[:PICTURES] for s in _of_site(folder, bench, model, each)]
+    samples = [s for folder in folders[:PICTURES] for s in _of_site(folder, context, model, each)]
     if not samples:
         return
     height = max(sample.image.shape[0] for sample in samples)
@@ -60,16 +60,18 @@ def write_samples(path: Path, folders: Sequence[Path], study: Study, model: Trai
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
-def _of_site(folder: Path, bench: Workbench, model: TrainedModel, count: int) -> Iterator[_Sample]:
-    site, study = open_site(folder), bench.study
+def _of_site(
+    folder: Path, context: ModelContext, model: TrainedModel, count: int
+) -> Iterator[_Sample]:
+    site, study = open_site(folder), context.study
     state = SiteState(site.state_folder, study.digest, model.run)
-    write_parameters(bench.network, bench.own_model(state, model.round, model.parameters))
+    write_parameters(context.network, context.own_model(state, model.round, model.parameters))
     cohort = open_cohorts(site, study).test
     # Spread over the cohort, so that not all are of the class that happens to come first.
     for index in np.linspace(0, len(cohort) - 1, min(count, len(cohort)), dtype=int).tolist():
         batch = cohort.case(index)
         with torch.inference_mode():
-            logits = predict(bench.network, batch, study)
+            logits = predict(context.network, batch, study)
         yield _sample(batch, logits, site.name, study)
 
 

@@ -13,7 +13,7 @@ from wardround.common.errors import DataError, InputError
 from wardround.common.parameters.parameters import Parameters
 from wardround.common.study.study import Study, load_study
 from wardround.server.checkpoints.history import RefusalRecord
-from wardround.server.sites.site_info import introduce_sites
+from wardround.server.sites.site_info import describe_sites
 from wardround.simulations.experiment.backdoor import backdoor_rows
 from wardround.simulations.experiment.baselines import baselines_of, train_baselines
 from wardround.simulations.experiment.cross_site import cross_site_rows
@@ -168,8 +168,8 @@ class _Run:
     def _work(self, facts: RunFacts, sites: PreparedSites) -> None:
         with open_grid(sites.folders, self._study, self._machine) as grid:
             with self._measuring("data"):
-                _, introductions = introduce_sites(grid, self._study)
-            self._notes = tuple(f"{i.site}: {note}" for i in introductions for note in i.notes)
+                _, site_infos = describe_sites(grid, self._study)
+            self._notes = tuple(f"{i.site}: {note}" for i in site_infos for note in i.notes)
             # From here on the folder is a run, which can be resumed.
             write_facts(self._out, replace(facts, seconds=self._seconds))
             self._watch(StageFinished("data"))
@@ -232,8 +232,8 @@ class _Run:
 
 
 def _write_rows(out: Path, sites: PreparedSites, tested: list[MetricRow]) -> None:
-    alone = (local_model(folder.name) for folder in sites.folders)
-    names = [FEDERATED, *alone, POOLED, UNPROTECTED]
+    standalone = (local_model(folder.name) for folder in sites.folders)
+    names = [FEDERATED, *standalone, POOLED, UNPROTECTED]
     metrics: list[MetricRow] = []
     traffic: list[TrafficRow] = []
     for name in names:

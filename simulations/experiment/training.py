@@ -81,8 +81,8 @@ def train_baseline(run_folder: Path, baseline: Baseline, machine: Machine, watch
     if load_trained(run_folder, name) is not None:
         return
     shutil.rmtree(_checkpoints(run_folder, name), ignore_errors=True)
-    alone = len(baseline.folders) == 1
-    with open_grid(baseline.folders, study, machine, alone) as grid:
+    standalone = len(baseline.folders) == 1
+    with open_grid(baseline.folders, study, machine, standalone) as grid:
         train_together(run_folder, grid, study, name, watch)
 
 

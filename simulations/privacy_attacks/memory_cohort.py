@@ -12,7 +12,7 @@ from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.training.losses import build_loss
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.optimisers import build_optimiser
-from wardround.client.training.schedule import Span
+from wardround.client.training.schedule import SchedulePosition
 from wardround.common.models.sharing import layout_of
 from wardround.common.parameters.parameters import read_parameters
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
@@ -65,12 +65,12 @@ def train_private_round(
     start = LocalStart(
         network=network,
         parameters=read_parameters(network),
-        extras={},
+        auxiliary={},
         memory={},
         plan=strategy,
         layout=layout_of(network, strategy),
         training=study.training,
-        span=Span.of_round(1, 1, plan.steps),
+        position=SchedulePosition.of_round(1, 1, plan.steps),
         loss=build_loss(study, None, cpu),
     )
     method = PRIVATE_NETWORKS[study.model.network].method_for(study.data.dimensions)

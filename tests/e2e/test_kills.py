@@ -73,7 +73,7 @@ def plant(seed: float) -> None:
     generator = random.Random(seed)
     point = generator.choice(POINTS)
     if point == "before sending":
-        die_at_call(rounds, "pack_order", generator.randint(1, ROUNDS))
+        die_at_call(rounds, "pack_instruction", generator.randint(1, ROUNDS))
     elif point == "while collecting":
         die_at_call(rounds, "unpack_update", generator.randint(1, ROUNDS * len(SITES)))
     elif point == "while aggregating":

@@ -14,14 +14,14 @@ import pytest
 from tests.support.stage import Deployment, deployed, table_study, wait_until, write_table
 
 from wardround.common.flower.serverapp.grid import Entrance, open_run
-from wardround.common.messages.instructions import TRAIN, Order, new_run, pack_order
+from wardround.common.messages.instructions import TRAIN, Instruction, new_run, pack_instruction
 from wardround.common.messages.replies import unpack_update
 from wardround.common.models.networks import build_network
 from wardround.common.parameters.parameters import read_parameters
 from wardround.common.study.study import Study, parse_study
 from wardround.server.link.address import LINK_FOLDER, read_address
 from wardround.server.link.gates import SECRET_HEADER
-from wardround.server.sites.exchange import Answer, Mailbox, Node
+from wardround.server.sites.exchange import Exchange, Node, Reply
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX")
 # 28 MB in pieces of 1 MB. By hand: LARGE_WIDTH=2670 LARGE_PIECE=5242880 for 200 MB as they travel.
@@ -93,24 +93,26 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
 
 
 @contextmanager
-def asked_in_a_thread(deployment: Deployment, study: Study) -> Iterator[list[Answer]]:
+def asked_in_a_thread(deployment: Deployment, study: Study) -> Iterator[list[Reply]]:
     """Have the site train, and give a list that its answer comes to."""
     address = read_address(deployment.server)
     assert address is not None
     lock = deployment.server / LINK_FOLDER / "taking-up.lock"
     entrance = Entrance(address.host_and_port, (SECRET_HEADER, address.secret), lambda: True, lock)
-    model, answers = read_parameters(build_network(study, 0)), list[Answer]()
+    model, replies = read_parameters(build_network(study, 0)), list[Reply]()
     with open_run(entrance, study.to_json(), new_run()) as (grid, _):
         wait_until(lambda: grid.site_names())
         nodes = [Node(node, site, 0) for node, site in grid.site_names().items()]
-        order = Order(study.digest, new_run(), 1, model)
+        instruction = Instruction(study.digest, new_run(), 1, model)
 
         def ask() -> None:
-            answers.extend(Mailbox(grid).ask(nodes, TRAIN, lambda: pack_order(order), "round 1"))
+            replies.extend(
+                Exchange(grid).ask(nodes, TRAIN, lambda: pack_instruction(instruction), "round 1")
+            )
 
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
-        yield answers
+        yield replies
         asking.join(60)
 
 
@@ -125,7 +127,7 @@ def test_a_daemon_killed_in_the_middle_of_a_large_model_goes_on_from_there_both_
     site = deployment.start_site("north", *line, **pieces)
     wait_until(lambda: (deployment.site("north") / "site.sock").exists())
     meter.allow("down", 0.5 * size)
-    with asked_in_a_thread(deployment, study) as answers:
+    with asked_in_a_thread(deployment, study) as replies:
         before = dict(meter.passed)
         wait_until(lambda: meter.is_blocked("down"))
         site.kill()
@@ -138,12 +140,12 @@ def test_a_daemon_killed_in_the_middle_of_a_large_model_goes_on_from_there_both_
         site.wait()
         meter.allow("up", float("inf"))
         deployment.start_site("north", *line, **pieces)
-        wait_until(lambda: answers, 120)
+        wait_until(lambda: replies, 120)
     sent = {way: (meter.passed[way] - before[way]) / size for way in ("down", "up")}
     Path(os.environ.get("LARGE_REPORT", os.devnull)).write_text(f"{size} {sent}")
     assert all(1.0 < times < MOST_SENT for times in sent.values()), sent
-    (answer,) = answers
-    assert answer.content is not None, answer.reason
-    assert unpack_update(answer.content, study).updates == 4
+    (reply,) = replies
+    assert reply.content is not None, reply.reason
+    assert unpack_update(reply.content, study).updates == 4
     entries = (deployment.site("north") / "audit" / "log.jsonl").read_text()
     assert entries.count('"kind":"update"') == 2  # each time it left; it was trained once

@@ -21,7 +21,6 @@ import pytest
 from wardround.client.privacy.ledger import budget as ledger_budget
 from wardround.client.privacy.ledger import file as ledger_file
 from wardround.client.privacy.ledger import outbox as outbox_module
-from wardround.client.privacy.ledger.answer_once import answer_once
 from wardround.client.privacy.ledger.budget import Caps
 from wardround.client.privacy.ledger.chain import read_chain
 from wardround.client.privacy.ledger.charges import Assignment, Charge
@@ -29,6 +28,7 @@ from wardround.client.privacy.ledger.entries import Entry, Released, Reserved
 from wardround.client.privacy.ledger.file import read_ledger
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox
+from wardround.client.privacy.ledger.reply_once import reply_once
 from wardround.common.privacy.accounting import Spend
 
 KILLS = 220
@@ -147,12 +147,14 @@ class Wire:
         )
 
 
-def work_as_a_site(folder: Path, wire: Wire, orders: list[Key], dies_in_training: bool) -> None:
+def work_as_a_site(
+    folder: Path, wire: Wire, instructions: list[Key], dies_in_training: bool
+) -> None:
     """Answer orders; every answer is other bytes, as with fresh noise, and holds the counter."""
     ledger, outbox = PrivacyLedger.open(folder), Outbox(folder)
     assignment = Assignment("a" * 64, "run-1", ledger.snapshot(["x", "y"]))
     ledger.admit(assignment, PLAN, 1.0, CAPS)
-    for key in orders:
+    for key in instructions:
 
         def train(key: Key = key) -> bytes:
             wire.train(key)
@@ -161,18 +163,18 @@ def work_as_a_site(folder: Path, wire: Wire, orders: list[Key], dies_in_training
             return ledger.counter.to_bytes(8, "big") + os.urandom(300)
 
         wire.ask(key)
-        content = answer_once(ledger, outbox, Charge(assignment, *key, ROUND), CAPS, train)
+        content = reply_once(ledger, outbox, Charge(assignment, *key, ROUND), CAPS, train)
         wire.send(key, content)
 
 
-def run_in_child(folder: Path, wire: Wire, orders: list[Key], point: str, seed: float) -> int:
+def run_in_child(folder: Path, wire: Wire, instructions: list[Key], point: str, seed: float) -> int:
     """Answer orders in a forked process; return its exit code, -9 if it was killed."""
     child = os.fork()
     if child == 0:
         code = 1
         try:
             POINTS[point](random.Random(seed))
-            work_as_a_site(folder, wire, orders, point == "in training")
+            work_as_a_site(folder, wire, instructions, point == "in training")
             code = 0
         except Exception:
             traceback.print_exc()
@@ -184,16 +186,16 @@ def run_in_child(folder: Path, wire: Wire, orders: list[Key], point: str, seed: 
 # --- The server ------------------------------------------------------------------------------
 
 
-def next_orders(wire: Wire, generator: random.Random) -> list[Key]:
+def next_instructions(wire: Wire, generator: random.Random) -> list[Key]:
     """Return what a server asks next: again what it may not have, then further rounds."""
     last = wire.asked()[-1] if wire.asked() else (1, 0)
     if last in [key for key, _, _ in wire.sent()]:
-        orders = [last] if generator.random() < 0.4 else []
+        instructions = [last] if generator.random() < 0.4 else []
         first = (last[0] + 1, 0)
     else:
         late = generator.random() < 0.3  # its deadline passed
-        orders, first = [], (last[0], last[1] + late)
-    return [*orders, first, (first[0] + 1, 0), (first[0] + 2, 0)]
+        instructions, first = [], (last[0], last[1] + late)
+    return [*instructions, first, (first[0] + 1, 0), (first[0] + 2, 0)]
 
 
 # --- What must hold --------------------------------------------------------------------------
@@ -223,14 +225,14 @@ class Books:
         assert len(released) == sum(_is(e, Released) for e in entries), "one answer each"
         for key, times in Counter(self.wire.trained()).items():
             assert times <= list(reserved.values()).count(key), "trained without a reservation"
-        answers: dict[Key, str] = {}
+        replies: dict[Key, str] = {}
         paid = {(reserved[number], sha256) for number, sha256 in released.items()}
         for key, sha256, counter in self.wire.sent():
             assert (key, sha256) in paid, "bytes left that were not released"
-            assert answers.setdefault(key, sha256) == sha256, "two answers to one order"
+            assert replies.setdefault(key, sha256) == sha256, "two answers to one order"
             ledger.check_counter(counter)
         assert ledger.spent(1e-5) == pytest.approx(len(reserved) * ROUND.steps)
-        over = len(reserved) - len(answers)
+        over = len(reserved) - len(replies)
         assert 0 <= over <= self.overcount + killed, "at most one reservation more a kill"
         self.overcount = over
 
@@ -253,8 +255,8 @@ def test_a_site_killed_anywhere_never_counts_too_little_and_one_reservation_too_
     while killed.total() < KILLS:
         assert time.monotonic() < deadline, f"only {killed.total()} kills in time"
         books, point = generator.choice(sites), generator.choice(list(POINTS))
-        orders = next_orders(books.wire, generator)
-        code = run_in_child(books.folder, books.wire, orders, point, generator.random())
+        instructions = next_instructions(books.wire, generator)
+        code = run_in_child(books.folder, books.wire, instructions, point, generator.random())
         assert code in (0, -signal.SIGKILL), point
         killed[point] += code < 0
         books.look_at_the_wreck(code < 0)

@@ -142,8 +142,10 @@ def test_sites_that_are_late_stuck_or_away_are_seen_by_the_operator_and_take_par
     stage.federation.child(third).end(_PATIENCE_SECONDS)
     decide(stage.site(first), study.digest, "approved")
     stage.arm("freeze with parent", TRAINS, 2, second, name="stuck")
-    stage.arm("hold", "server.rounds:pack_order", 4, name="held")
-    stage.arm("hold", "server.rounds:pack_order", 5, name="last")  # counted from the other on
+    stage.arm("hold", "server.rounds.loop:pack_instruction", 4, name="held")
+    stage.arm(
+        "hold", "server.rounds.loop:pack_instruction", 5, name="last"
+    )  # counted from the other on
     text = folder.parent / "patient.toml"
     text.write_text(study.to_toml(), encoding="utf-8")
     run = str(json.loads(_say(folder, "study", "submit", text, "--json").stdout)["run"])
@@ -164,7 +166,7 @@ def test_sites_that_are_late_stuck_or_away_are_seen_by_the_operator_and_take_par
         time.sleep(1.0)  # for the second site's late answer
         stage.go("held")
         stage.wait_reached("last")  # in round 6
-        _until(lambda: stage.calls("client.door:Door.introduce", third))
+        _until(lambda: stage.calls("client.egress.gateway:Gateway.describe", third))
         stage.go("last")
         told = watch.communicate(timeout=_PATIENCE_SECONDS)[0]
     assert watch.returncode == 0, told
@@ -199,7 +201,7 @@ def test_a_run_that_is_stopped_after_a_round_and_resumed_ends_with_the_same_mode
 ) -> None:
     folder = stage.federation.server
     stage.restore()
-    stage.arm("hold", "server.rounds:pack_order", 2, name="held")
+    stage.arm("hold", "server.rounds.loop:pack_instruction", 2, name="held")
     run = stage.submit(stage.plain)
     stage.wait_reached("held")
     assert _say(folder, "runs", "resume", run).returncode == 2

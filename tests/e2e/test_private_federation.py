@@ -183,8 +183,8 @@ def goes_on_once_the_cap_is_raised(town: Town, study: Study, run: str) -> None:
     town.resume(run)
     assert town.await_end(run).summary.state == "finished"
     for name in SITES:
-        epsilon, answers = town.spent(name, study)
-        assert answers == ROUNDS, "asked again, no site was charged again"
+        epsilon, replies = town.spent(name, study)
+        assert replies == ROUNDS, "asked again, no site was charged again"
         assert epsilon == pytest.approx(cost_of(study, ROUNDS))
 
 

@@ -91,8 +91,10 @@ def test_a_site_that_raises_answers_with_an_error_and_the_others_go_on(
         nodes = list(grid.get_node_ids())
         assert len(nodes) == 3
         for turn in range(2):
-            orders = [grid.create_message(RecordDict(), "train", node, str(turn)) for node in nodes]
-            replies = list(grid.send_and_receive(orders, timeout=60))
+            instructions = [
+                grid.create_message(RecordDict(), "train", node, str(turn)) for node in nodes
+            ]
+            replies = list(grid.send_and_receive(instructions, timeout=60))
             numbers = [reply.content["n"]["n"] for reply in replies if not reply.has_error()]
             assert sorted(numbers) == [0, 2]
             assert sum(reply.has_error() for reply in replies) == 1

@@ -100,8 +100,8 @@ class Caller:
         line = http.client.HTTPSConnection("127.0.0.1", self.deployment.port, context=context)
         try:
             line.request(method, path, b"" if method == "POST" else None, headers or {})
-            answer = line.getresponse()
-            return answer.status, answer.read()
+            reply = line.getresponse()
+            return reply.status, reply.read()
         except (ssl.SSLError, ConnectionError, http.client.RemoteDisconnected):
             return 0, b""
         finally:
@@ -232,9 +232,9 @@ def test_a_server_renews_its_certificate_and_open_connections_stay(deployment: D
 
 def health(line: http.client.HTTPSConnection) -> int:
     line.request("GET", "/health")
-    answer = line.getresponse()
-    answer.read()
-    return answer.status
+    reply = line.getresponse()
+    reply.read()
+    return reply.status
 
 
 # --- What is left when one is killed --------------------------------------------------------------

@@ -31,30 +31,30 @@ from wardround.client.site.credentials import load_site_tls
 from wardround.client.site.enrolment import renew
 from wardround.common.flower.serverapp.grid import Entrance, LinkGrid, open_run
 from wardround.common.messages.instructions import (
+    DESCRIBE,
     EVALUATE,
-    INTRODUCE,
     TRAIN,
-    Order,
+    Instruction,
     new_run,
-    pack_order,
+    pack_instruction,
 )
 from wardround.common.messages.replies import (
     SiteUpdate,
     unpack_evaluation,
-    unpack_introduction,
+    unpack_site_info,
     unpack_update,
 )
 from wardround.common.parameters.parameters import Parameters, digest, read_parameters
 from wardround.common.study.study import Study
 from wardround.server.link.address import LINK_FOLDER, read_address
 from wardround.server.link.gates import SECRET_HEADER
-from wardround.server.sites.exchange import Answer, Mailbox, Node
+from wardround.server.sites.exchange import Exchange, Node, Reply
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX")
 
 
-def introduction(study: Study) -> RecordDict:
-    return RecordDict({"order": ConfigRecord({"digest": study.digest})})
+def site_info(study: Study) -> RecordDict:
+    return RecordDict({"instruction": ConfigRecord({"digest": study.digest})})
 
 
 QUICK = table_study("daemons", rounds=3)
@@ -78,19 +78,19 @@ class Round:
     study: Study
     name: str
 
-    def ask(self, kind: str, content: object, seconds: float = PATIENCE_SECONDS) -> Answer:
+    def ask(self, kind: str, content: object, seconds: float = PATIENCE_SECONDS) -> Reply:
         (node,) = (Node(node, site, 0) for node, site in self.grid.site_names().items())
         question = content if callable(content) else lambda: content
-        (answer,) = Mailbox(self.grid).ask([node], kind, question, "round 1", seconds)
-        return answer
+        (reply,) = Exchange(self.grid).ask([node], kind, question, "round 1", seconds)
+        return reply
 
-    def order(self, number: int = 1) -> Order:
-        return Order(self.study.digest, self.name, number, initial_model(self.study))
+    def instruction(self, number: int = 1) -> Instruction:
+        return Instruction(self.study.digest, self.name, number, initial_model(self.study))
 
     def train(self, number: int = 1) -> SiteUpdate:
-        answer = self.ask(TRAIN, lambda: pack_order(self.order(number)))
-        assert answer.content is not None, answer.reason
-        return unpack_update(answer.content, self.study)
+        reply = self.ask(TRAIN, lambda: pack_instruction(self.instruction(number)))
+        assert reply.content is not None, reply.reason
+        return unpack_update(reply.content, self.study)
 
 
 @contextmanager
@@ -128,12 +128,12 @@ def test_a_daemon_joins_introduces_itself_trains_evaluates_and_ends_at_sigterm(
 ) -> None:
     site = deployment.start_site("north")
     with asking(deployment, QUICK) as asked:
-        said = asked.ask(INTRODUCE, introduction(QUICK))
+        said = asked.ask(DESCRIBE, site_info(QUICK))
         assert said.content is not None
-        assert unpack_introduction(said.content).site == "north"
+        assert unpack_site_info(said.content).site == "north"
         update = asked.train()
         assert update.updates == 4
-        judged = asked.ask(EVALUATE, lambda: pack_order(asked.order()))
+        judged = asked.ask(EVALUATE, lambda: pack_instruction(asked.instruction()))
         assert judged.content is not None
         assert unpack_evaluation(judged.content, QUICK).site == "north"
     status = deployment.status("north")
@@ -154,16 +154,16 @@ def test_a_study_that_nobody_approved_is_refused_shown_and_after_approval_done(
     write_site(folder)
     deployment.start_site("north")
     with asking(deployment, QUICK) as asked:
-        refused = asked.ask(INTRODUCE, introduction(QUICK))
+        refused = asked.ask(DESCRIBE, site_info(QUICK))
         assert refused.refusal is not None
         assert (refused.refusal.code, refused.refusal.reason) == ("policy", "")
         listed = json.loads(wardround("site", "pending", folder, "--json").out)  # type: ignore[attr-defined]
         assert [one["digest"] for one in listed] == [QUICK.digest]
         assert wardround("site", "approve", QUICK.digest[:12], "--site", folder).code == 0  # type: ignore[attr-defined]
-        answered = asked.ask(INTRODUCE, introduction(QUICK))
+        answered = asked.ask(DESCRIBE, site_info(QUICK))
         assert answered.content is not None
         assert wardround("site", "reject", QUICK.digest, "--site", folder).code == 0  # type: ignore[attr-defined]
-        again = asked.ask(TRAIN, lambda: pack_order(asked.order()))
+        again = asked.ask(TRAIN, lambda: pack_instruction(asked.instruction()))
         assert again.refusal is not None
         assert again.refusal.code == "policy"
 
@@ -175,10 +175,10 @@ def test_a_message_over_which_two_workers_die_is_refused_and_the_next_is_answere
     with asking(deployment, LONG) as asked:
         killer = threading.Thread(target=lambda: kill_workers(deployment, site.pid, 2))
         killer.start()
-        answer = asked.ask(TRAIN, lambda: pack_order(asked.order()))
+        reply = asked.ask(TRAIN, lambda: pack_instruction(asked.instruction()))
         killer.join()
-        assert answer.refusal is not None
-        assert answer.refusal.code == "training"
+        assert reply.refusal is not None
+        assert reply.refusal.code == "training"
     kill_workers(deployment, site.pid, 1)  # while it waits
     with asking(deployment, QUICK) as asked:
         assert asked.train().updates == 4
@@ -186,8 +186,8 @@ def test_a_message_over_which_two_workers_die_is_refused_and_the_next_is_answere
 
 
 def kill_workers(deployment: Deployment, daemon: int, times: int) -> None:
-    killed, order = [0], deployment.site("north") / "state" / "post" / "order.parcel"
-    wait_until(lambda: times == 1 or order.exists())  # it is whole, so it is being worked on
+    killed, instruction = [0], deployment.site("north") / "state" / "post" / "order.parcel"
+    wait_until(lambda: times == 1 or instruction.exists())  # it is whole, so it is being worked on
     for _ in range(times):
         wait_until(lambda: child_of(daemon) not in killed)
         time.sleep(0.5)
@@ -221,9 +221,11 @@ def test_a_daemon_that_is_killed_is_back_at_once_and_gives_the_same_answer_witho
 def test_a_daemon_that_is_killed_at_work_is_asked_again(deployment: Deployment) -> None:
     site = deployment.start_site("north")
     with asking(deployment, LONG) as asked:
-        answers: list[Answer] = []
+        replies: list[Reply] = []
         waiting = threading.Thread(
-            target=lambda: answers.append(asked.ask(TRAIN, lambda: pack_order(asked.order())))
+            target=lambda: replies.append(
+                asked.ask(TRAIN, lambda: pack_instruction(asked.instruction()))
+            )
         )
         waiting.start()
         wait_until(lambda: running(deployment, "north"))
@@ -232,9 +234,9 @@ def test_a_daemon_that_is_killed_at_work_is_asked_again(deployment: Deployment) 
         write_site(deployment.site("north"), QUICK)  # so that the answer is a quick refusal
         deployment.start_site("north")
         waiting.join(PATIENCE_SECONDS)
-        assert answers
-        assert answers[0].refusal is not None
-        assert answers[0].refusal.code == "policy"
+        assert replies
+        assert replies[0].refusal is not None
+        assert replies[0].refusal.code == "policy"
 
 
 def running(deployment: Deployment, name: str) -> bool:
@@ -266,7 +268,7 @@ def test_a_daemon_at_long_work_renews_its_certificate_and_gives_up_in_time_when_
     site, folder = deployment.start_site("north"), deployment.site("north")
     with asking(deployment, LONG) as asked:
         waiting = threading.Thread(
-            target=lambda: asked.ask(TRAIN, lambda: pack_order(asked.order()), 15.0)
+            target=lambda: asked.ask(TRAIN, lambda: pack_instruction(asked.instruction()), 15.0)
         )
         waiting.start()
         wait_until(lambda: running(deployment, "north"))
@@ -323,11 +325,11 @@ def test_a_message_of_an_unknown_kind_and_one_without_a_study_are_refused(
 ) -> None:
     deployment.start_site("north")
     with asking(deployment, QUICK) as asked:
-        unknown = asked.ask("query.manifest", introduction(QUICK))
+        unknown = asked.ask("query.manifest", site_info(QUICK))
         assert unknown.refusal is not None
         assert unknown.refusal.code == "input"
     with open_run(entrance(deployment), "{}", new_run()) as (grid, _):
-        empty = Round(grid, QUICK, new_run()).ask(INTRODUCE, introduction(QUICK))
+        empty = Round(grid, QUICK, new_run()).ask(DESCRIBE, site_info(QUICK))
         assert empty.refusal is not None
         assert empty.refusal.code == "study"
     assert deployment.status("north").refused == 2
@@ -343,8 +345,8 @@ def test_a_message_beyond_the_policy_is_refused_and_the_next_is_answered(
         import torch
 
         huge = {"w": torch.rand(2_000_000)}
-        order = Order(QUICK.digest, asked.name, 1, huge)
-        refused = asked.ask(TRAIN, lambda: pack_order(order))
+        instruction = Instruction(QUICK.digest, asked.name, 1, huge)
+        refused = asked.ask(TRAIN, lambda: pack_instruction(instruction))
         assert refused.refusal is not None
         assert refused.refusal.code == "input"
         assert asked.train().updates == 4

@@ -6,7 +6,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from wardround.common.flower.local import claim_identity
 from wardround.common.flower.messages.envelope import Envelope
-from wardround.common.flower.messages.message_file import Parcel
+from wardround.common.flower.messages.message_file import MessageFile
 from wardround.common.flower.messages.message_file_writer import write_message
 
 LIMIT = 10_000_000
@@ -15,12 +15,12 @@ LIMIT = 10_000_000
 def make_message(*arrays: Array) -> Message:
     claim_identity(7)
     model = ArrayRecord({f"w{n}": array for n, array in enumerate(arrays)})
-    content = RecordDict({"order": ConfigRecord({"round": 3}), "model": model})
+    content = RecordDict({"instruction": ConfigRecord({"round": 3}), "model": model})
     return Message(content, 11, "train", group_id="round 3")
 
 
-def parcel_of(message: Message, tmp_path: Path) -> tuple[Envelope, dict[str, bytes]]:
+def message_file_of(message: Message, tmp_path: Path) -> tuple[Envelope, dict[str, bytes]]:
     write_message(tmp_path / "source.parcel", message)
-    with Parcel(tmp_path / "source.parcel") as parcel:
-        envelope = parcel.envelope
-        return envelope, {one: parcel.content(one) for one in envelope.object_ids}
+    with MessageFile(tmp_path / "source.parcel") as message_file:
+        envelope = message_file.envelope
+        return envelope, {one: message_file.content(one) for one in envelope.object_ids}

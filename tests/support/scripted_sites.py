@@ -9,13 +9,13 @@ from flwr.app import Error, Message, RecordDict
 
 import wardround
 from wardround.client.evaluation.classification import count_classification
-from wardround.common.messages.instructions import Order, unpack_order
+from wardround.common.messages.instructions import Instruction, unpack_instruction
 from wardround.common.messages.replies import (
-    Introduction,
     SiteEvaluation,
+    SiteInfo,
     SiteUpdate,
     pack_evaluation,
-    pack_introduction,
+    pack_site_info,
     pack_update,
 )
 from wardround.common.metrics.summary import MetricSums
@@ -35,7 +35,7 @@ BASE = {
     "federation": {"rounds": 3, "minimum_sites": 2},
     "evaluation": {"metric": "loss"},
 }
-Answer = RecordDict | Error
+Reply = RecordDict | Error
 
 
 def study_with(**federation: object) -> Study:
@@ -64,40 +64,42 @@ class ScriptedSite:
         study: Study,
         step: float = 1.0,
         losses: Iterable[float] = (),
-        disturb: Callable[[Order, SiteUpdate], SiteUpdate | Answer] | None = None,
+        disturb: Callable[[Instruction, SiteUpdate], SiteUpdate | Reply] | None = None,
     ) -> None:
         self.name = name
-        self.introduction = Introduction(name, wardround.__version__, study.digest, 10)
+        self.site_info = SiteInfo(name, wardround.__version__, study.digest, 10)
         self._study = study
         self._step = step
         self._losses = itertools.chain(losses, itertools.repeat(0.5))
         self._disturb = disturb
 
-    def answer(self, message: Message) -> Answer:
+    def reply(self, message: Message) -> Reply:
         kind = message.metadata.message_type
         if kind.startswith("query"):
-            return pack_introduction(self.introduction)
-        order = unpack_order(message.content)
+            return pack_site_info(self.site_info)
+        instruction = unpack_instruction(message.content)
         metrics = measured(self._study, 4, next(self._losses))
         if kind == "evaluate":
             return pack_evaluation(
-                SiteEvaluation(self.name, order.digest, order.round, metrics, 0.0, order.run)
+                SiteEvaluation(
+                    self.name, instruction.digest, instruction.round, metrics, 0.0, instruction.run
+                )
             )
-        trained = {name: value + self._step for name, value in order.parameters.items()}
+        trained = {name: value + self._step for name, value in instruction.parameters.items()}
         update = SiteUpdate(
             self.name,
-            order.digest,
-            order.round,
-            order.attempt,
+            instruction.digest,
+            instruction.round,
+            instruction.attempt,
             trained,
             10,
             1,
             0.1,
             0.2,
             metrics,
-            run=order.run,
+            run=instruction.run,
         )
-        changed = self._disturb(order, update) if self._disturb else update
+        changed = self._disturb(instruction, update) if self._disturb else update
         return pack_update(changed) if isinstance(changed, SiteUpdate) else changed
 
 
@@ -119,8 +121,8 @@ class ScriptedGrid(LocalGrid):
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         for message_id in message_ids:
             message = self._waiting.pop(message_id)
-            answer = self._site_of[message.metadata.dst_node_id].answer(message)
-            yield Message(answer, reply_to=message)
+            reply = self._site_of[message.metadata.dst_node_id].reply(message)
+            yield Message(reply, reply_to=message)
 
 
 def federate(
@@ -143,10 +145,10 @@ def added(commit: Commit, study: Study) -> float:
     return float(gains.mean())
 
 
-def error_reply(order: Order, update: SiteUpdate) -> Answer:
+def error_reply(instruction: Instruction, update: SiteUpdate) -> Reply:
     return Error(2, "KeyError in the site's work, see the log")
 
 
-def wrong_shape(order: Order, update: SiteUpdate) -> SiteUpdate:
+def wrong_shape(instruction: Instruction, update: SiteUpdate) -> SiteUpdate:
     update.parameters[next(iter(update.parameters))] = torch.zeros(7)
     return update

@@ -24,7 +24,7 @@ from wardround.common.flower.superlink.node_ids import node_id_of
 HEARTBEAT = 30.0
 
 
-class Roll:
+class MemberLookup:
     def __init__(self) -> None:
         self.members: dict[bytes, str] = {}
 
@@ -54,15 +54,15 @@ class Site:
     def pull(self) -> list[Message]:
         return self.state.get_message_ins(self.node_id, 1)
 
-    def confirm(self, order: Message) -> None:
-        self.state.object_store.delete(order.metadata.message_id)
+    def confirm(self, instruction: Message) -> None:
+        self.state.object_store.delete(instruction.metadata.message_id)
 
-    def answer(self, order: Message, parts: int | None = None) -> Message:
+    def reply(self, instruction: Message, parts: int | None = None) -> Message:
         """Answer with some parts of the answer's objects, or with all."""
-        empty = message_from_proto(message_to_proto(order))
-        empty.metadata.__dict__["_message_id"] = order.metadata.message_id
+        empty = message_from_proto(message_to_proto(instruction))
+        empty.metadata.__dict__["_message_id"] = instruction.metadata.message_id
         reply = Message(RecordDict({"a": ConfigRecord({"n": 1})}), reply_to=empty)
-        post(self.state, reply, order.metadata.run_id, parts)
+        post(self.state, reply, instruction.metadata.run_id, parts)
         return reply
 
 
@@ -86,7 +86,7 @@ def start_run(state: LinkState, name: str = "one") -> int:
     return int(start(request, AccountInfo("<id:none>", "<name:none>"), state, None).run_id)
 
 
-def order_for(site: Site, run_id: int) -> Message:
+def instruction_for(site: Site, run_id: int) -> Message:
     array = Array(np.arange(8, dtype=np.float32))
     message = Message(RecordDict({"m": ArrayRecord({"w": array})}), site.node_id, "train")
     assert post(site.state, message, run_id)

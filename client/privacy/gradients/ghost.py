@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from wardround.client.privacy.gradients.ghost_layers import RULES, Tape
 from wardround.client.privacy.gradients.loop import PerSampleLoss
-from wardround.client.privacy.gradients.owners import Owners
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
+from wardround.client.privacy.gradients.patient_index import PatientIndex
 from wardround.client.privacy.gradients.patient_loss import patient_losses
 from wardround.common.errors import RunError
 
@@ -31,7 +31,7 @@ def ghost_clipped_sum(
         RunError: A layer has no rule, or is used in a way that its rule does not cover.
     """
     layers = _trainable_layers(network)
-    tape = Tape(Owners(piece.counts))
+    tape = Tape(PatientIndex(piece.counts))
     with _recording(layers, tape), torch.enable_grad():
         patient_losses(network, piece, per_sample_loss).sum().backward()  # type: ignore[no-untyped-call]
     gradients = tape.collect()
@@ -60,11 +60,11 @@ def _trainable_layers(network: nn.Module) -> dict[str, nn.Module]:
     found = {}
     for name, layer in layers.items():
         own = _own_parameters(layer)
-        learnt = [p for p in own if p.requires_grad]
-        if not learnt:
+        trainable = [p for p in own if p.requires_grad]
+        if not trainable:
             continue
-        shared = any(uses[id(p)] > 1 for p in learnt)
-        if type(layer) not in RULES or shared or len(learnt) < len(own) or _has_buffers(layer):
+        shared = any(uses[id(p)] > 1 for p in trainable)
+        if type(layer) not in RULES or shared or len(trainable) < len(own) or _has_buffers(layer):
             msg = (
                 f"layer {name or 'at the top'} of type {type(layer).__name__} has no rule for its "
                 "gradients by patient: use another method for this network."

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wardround.client.privacy.gradients.owners import Owners
 from wardround.client.privacy.gradients.patient_gradients import (
     DeferredGradients,
     KeptGradients,
     PatientGradients,
 )
+from wardround.client.privacy.gradients.patient_index import PatientIndex
 from wardround.client.privacy.gradients.weight_products import (
     ConvolutionProduct,
     Geometry,
@@ -42,7 +42,7 @@ class Tape:
         called: The layers that the forward pass came by.
     """
 
-    owners: Owners
+    patient_index: PatientIndex
     anchor: Tensor = field(default_factory=lambda: torch.zeros((), requires_grad=True))
     done: dict[str, PatientGradients] = field(default_factory=dict)
     leaves: dict[str, dict[str, tuple[Tensor, torch.Size]]] = field(default_factory=dict)
@@ -57,9 +57,9 @@ class Tape:
         if name in self.called:
             msg = f"layer {name} is used twice in one pass, so it cannot train privately."
             raise RunError(msg)
-        if len(inputs) != self.owners.examples:
+        if len(inputs) != self.patient_index.examples:
             msg = (
-                f"layer {name} sees {len(inputs)} rows for {self.owners.examples} examples, "
+                f"layer {name} sees {len(inputs)} rows for {self.patient_index.examples} examples, "
                 "so it cannot train privately."
             )
             raise RunError(msg)
@@ -67,7 +67,7 @@ class Tape:
 
     def per_example(self, name: str, layer: nn.Module, shape: tuple[int, ...]) -> list[Tensor]:
         """Return a layer's parameters, each of ``(M, *shape)`` with its own gradient."""
-        copies = (self.owners.examples, *(1 for _ in shape))
+        copies = (self.patient_index.examples, *(1 for _ in shape))
         made = {
             key: (value.detach().reshape(1, *shape).repeat(copies).requires_grad_(), value.shape)
             for key, value in layer.named_parameters(recurse=False)
@@ -79,7 +79,7 @@ class Tape:
         """Return the gradients of all layers that the loss depends on."""
         for name, leaves in self.leaves.items():
             parts = {
-                key: self.owners.total(leaf.grad).reshape(-1, *shape)
+                key: self.patient_index.total(leaf.grad).reshape(-1, *shape)
                 for key, (leaf, shape) in leaves.items()
                 if leaf.grad is not None
             }
@@ -112,7 +112,7 @@ class _Watched(torch.autograd.Function):
 def watch_convolution(tape: Tape, name: str, layer: Any, inputs: Tensor, *sizes: Any) -> Tensor:
     """Run a convolution, transposed or not."""
     return _watch(
-        tape, name, layer, inputs, partial(_convolution_product, tape.owners, layer), *sizes
+        tape, name, layer, inputs, partial(_convolution_product, tape.patient_index, layer), *sizes
     )
 
 
@@ -123,7 +123,7 @@ def watch_linear(tape: Tape, name: str, layer: Any, inputs: Tensor) -> Tensor:
         inputs, gradient = (
             part.reshape(len(part), -1, part.shape[-1]) for part in (inputs, gradient)
         )
-        return LinearProduct(tape.owners, inputs, gradient)
+        return LinearProduct(tape.patient_index, inputs, gradient)
 
     return _watch(tape, name, layer, inputs, make)
 
@@ -211,7 +211,7 @@ def _watch(
 
 
 def _layer_gradients(work: WeightProduct, gradient: Tensor, biased: bool) -> PatientGradients:
-    bias = {"bias": work.owners.total(_over_positions(gradient, work))} if biased else {}
+    bias = {"bias": work.patient_index.total(_over_positions(gradient, work))} if biased else {}
     if not prefers_ghost(work):
         return KeptGradients({"weight": work.of_patients(), **bias})
     norms = work.ghost_norms()
@@ -231,7 +231,7 @@ def _over_positions(gradient: Tensor, work: WeightProduct) -> Tensor:
 
 
 def _convolution_product(
-    owners: Owners, layer: Any, inputs: Tensor, gradient: Tensor
+    patient_index: PatientIndex, layer: Any, inputs: Tensor, gradient: Tensor
 ) -> ConvolutionProduct:
     padding = layer.padding
     if layer.transposed:
@@ -241,7 +241,7 @@ def _convolution_product(
         inputs = F.pad(inputs, layer._reversed_padding_repeated_twice, mode=mode)
         padding = (0,) * len(layer.stride)
     geometry = Geometry(layer.stride, padding, layer.dilation, layer.groups)
-    return ConvolutionProduct(owners, inputs, gradient, layer.weight.detach(), geometry)
+    return ConvolutionProduct(patient_index, inputs, gradient, layer.weight.detach(), geometry)
 
 
 def _reshaped(made: Tensor, like: Tensor) -> Tensor:

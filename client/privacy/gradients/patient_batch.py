@@ -38,7 +38,7 @@ class PatientBatch:
         return len(self.counts)
 
     @property
-    def owners(self) -> Tensor:
+    def patient_index(self) -> Tensor:
         """``(M,)`` int64: the patient, counted from 0, of each example; on the CPU."""
         counts = torch.tensor(self.counts, dtype=torch.int64)
         return torch.arange(self.patients).repeat_interleave(counts)

@@ -4,15 +4,15 @@ import torch
 from torch import Tensor, nn
 
 from wardround.client.privacy.gradients.loop import PerSampleLoss
-from wardround.client.privacy.gradients.owners import Owners
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
+from wardround.client.privacy.gradients.patient_index import PatientIndex
 
 
 def patient_losses(
     network: nn.Module, patients: PatientBatch, per_sample_loss: PerSampleLoss
 ) -> Tensor:
     """Return ``(P,)`` losses."""
-    owners = Owners(patients.counts)
+    patient_index = PatientIndex(patients.counts)
     losses = per_sample_loss(network(*patients.examples.inputs), patients.examples.targets)
     counts = torch.tensor(patients.counts, device=losses.device)
-    return owners.total(losses / owners.spread(counts))
+    return patient_index.total(losses / patient_index.spread(counts))

@@ -12,8 +12,8 @@ from torch.func import functional_call, grad, vmap
 
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
-from wardround.client.privacy.gradients.owners import Owners
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
+from wardround.client.privacy.gradients.patient_index import PatientIndex
 
 
 def vmap_clipped_sum(
@@ -21,8 +21,11 @@ def vmap_clipped_sum(
 ) -> dict[str, Tensor] | None:
     """Return ``sum_p min(1, C / ||g_p||) g_p``, or None if a patient's gradient is not finite."""
     weights = {name: value.detach() for name, value in trained_parameters(network).items()}
-    owners = Owners(piece.counts)
-    filled, whole = _filled(piece, owners), Owners((owners.most,) * owners.patients)
+    patient_index = PatientIndex(piece.counts)
+    filled, whole = (
+        _filled(piece, patient_index),
+        PatientIndex((patient_index.most,) * patient_index.patients),
+    )
 
     def loss(
         weights: Mapping[str, Tensor], inputs: tuple[Tensor, ...], targets: Tensor, share: Tensor
@@ -34,7 +37,7 @@ def vmap_clipped_sum(
         weights,
         tuple(whole.stacked(part) for part in filled.inputs),
         whole.stacked(filled.targets),
-        _shares(owners, filled.targets.device),
+        _shares(patient_index, filled.targets.device),
     )
     norms = torch.stack(
         [torch.linalg.vector_norm(part.flatten(1), dim=1) for part in gradients.values()]
@@ -45,11 +48,11 @@ def vmap_clipped_sum(
     return {name: torch.tensordot(coefficients, part, 1) for name, part in gradients.items()}
 
 
-def _filled(piece: PatientBatch, owners: Owners) -> Batch:
+def _filled(piece: PatientBatch, patient_index: PatientIndex) -> Batch:
     """Return as many examples of each patient: those who lack some repeat their first."""
     device, begin, rows = piece.examples.targets.device, 0, []
-    for count in owners.counts:
-        rows += [*range(begin, begin + count), *(begin for _ in range(owners.most - count))]
+    for count in patient_index.counts:
+        rows += [*range(begin, begin + count), *(begin for _ in range(patient_index.most - count))]
         begin += count
     index = torch.tensor(rows, device=device)
     examples = piece.examples
@@ -59,8 +62,8 @@ def _filled(piece: PatientBatch, owners: Owners) -> Batch:
     return Batch(images, covariates, examples.targets[index])
 
 
-def _shares(owners: Owners, device: torch.device) -> Tensor:
+def _shares(patient_index: PatientIndex, device: torch.device) -> Tensor:
     """Return ``(P, n)``: 1 / count for a patient's examples, 0 for what fills up."""
-    counts = torch.tensor(owners.counts, device=device, dtype=torch.float64)[:, None]
-    place = torch.arange(owners.most, device=device)
+    counts = torch.tensor(patient_index.counts, device=device, dtype=torch.float64)[:, None]
+    place = torch.arange(patient_index.most, device=device)
     return torch.where(place < counts, 1.0 / counts, 0.0)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wardround.client.privacy.gradients.owners import Owners
+from wardround.client.privacy.gradients.patient_index import PatientIndex
 
 # Measured on one core, in multiplications of a convolution: what writing and reading one number of
 # a patient's gradient costs while those of all patients fit the cache, and beyond.
@@ -30,7 +30,7 @@ class WeightProduct(Protocol):
     """What makes a weight's gradient, for the examples of some patients."""
 
     @property
-    def owners(self) -> Owners:
+    def patient_index(self) -> PatientIndex:
         """Whose the examples are."""
         ...
 
@@ -65,7 +65,7 @@ class WeightProduct(Protocol):
 
 def prefers_ghost(work: WeightProduct) -> bool:
     """Return whether ghost norms and one weighted sum cost less than a gradient a patient."""
-    patients, weights = work.owners.patients, work.weights()
+    patients, weights = work.patient_index.patients, work.weights()
     if patients == 1 or work.ghost_cost() == float("inf"):
         return False
     ghosts, gradients = patients * work.ghost_bytes(), patients * weights * 4
@@ -84,7 +84,7 @@ class LinearProduct:
         gradients: ``(M, T, out)``, of the outputs.
     """
 
-    owners: Owners
+    patient_index: PatientIndex
     inputs: Tensor
     gradients: Tensor
 
@@ -98,28 +98,32 @@ class LinearProduct:
 
     def ghost_cost(self) -> float:
         """Return the multiplications of one patient's ghost norm."""
-        used = self.owners.most * self.positions()
+        used = self.patient_index.most * self.positions()
         return _COST_OF_DOUBLE * used**2 * (self.inputs.shape[2] + self.gradients.shape[2])
 
     def ghost_bytes(self) -> int:
         """Return the memory of one patient's ghost norm."""
-        return 16 * (self.owners.most * self.positions()) ** 2
+        return 16 * (self.patient_index.most * self.positions()) ** 2
 
     def of_patients(self) -> Tensor:
         """Return ``(P, out, in)``."""
-        rows = (self.owners.stacked(part).flatten(1, 2) for part in (self.gradients, self.inputs))
+        rows = (
+            self.patient_index.stacked(part).flatten(1, 2) for part in (self.gradients, self.inputs)
+        )
         gradients, inputs = rows
         return torch.bmm(gradients.mT, inputs)
 
     def ghost_norms(self) -> Tensor:
         """Return ``(P,)`` float64."""
-        rows = (self.owners.stacked(part).flatten(1, 2) for part in (self.gradients, self.inputs))
+        rows = (
+            self.patient_index.stacked(part).flatten(1, 2) for part in (self.gradients, self.inputs)
+        )
         first, second = (torch.bmm(part, part.mT) for part in (row.double() for row in rows))
         return (first * second).sum((1, 2))
 
     def weighted(self, coefficients: Tensor) -> Tensor:
         """Return ``(out, in)``."""
-        scale = self.owners.spread(coefficients).to(self.gradients.dtype)
+        scale = self.patient_index.spread(coefficients).to(self.gradients.dtype)
         scaled = self.gradients * scale[:, None, None]
         return scaled.flatten(0, 1).T @ self.inputs.flatten(0, 1)
 
@@ -147,7 +151,7 @@ class ConvolutionProduct:
         weight: ``(D, C / groups, *kernel)``; only its shape and type count.
     """
 
-    owners: Owners
+    patient_index: PatientIndex
     inputs: Tensor
     gradients: Tensor
     weight: Tensor
@@ -165,8 +169,8 @@ class ConvolutionProduct:
         """Return the multiplications of one patient's ghost norm."""
         if self.geometry.groups > 1:
             return float("inf")
-        used, pixels = self.owners.most * self.positions(), prod(self.inputs.shape[2:])
-        products = (self.owners.most * pixels) ** 2 * self.inputs.shape[1]
+        used, pixels = self.patient_index.most * self.positions(), prod(self.inputs.shape[2:])
+        products = (self.patient_index.most * pixels) ** 2 * self.inputs.shape[1]
         products += used**2 * self.gradients.shape[1]
         sums = self._pixels() ** 2 * sum(self.weight.shape[2:])
         return _COST_OF_DOUBLE * products + _COST_OF_A_SUM * sums
@@ -177,10 +181,10 @@ class ConvolutionProduct:
 
     def of_patients(self) -> Tensor:
         """Return ``(P, *weight)``."""
-        if self.owners.patients * self.weights() <= _NUMBERS_IN_CACHE:
+        if self.patient_index.patients * self.weights() <= _NUMBERS_IN_CACHE:
             return self._grouped()
         begin, made = 0, []
-        for count in self.owners.counts:
+        for count in self.patient_index.counts:
             rows = slice(begin, begin + count)
             made.append(self._gradient(self.inputs[rows], self.gradients[rows], self.weight))
             begin += count
@@ -192,18 +196,18 @@ class ConvolutionProduct:
         The products of patches are sums of products of pixels along the diagonals of the kernel,
         one dimension after the other: no patch is laid out.
         """
-        patches, geometry = _products(self.owners.stacked(self.inputs)), self.geometry
+        patches, geometry = _products(self.patient_index.stacked(self.inputs)), self.geometry
         around = [width for side in reversed(geometry.padding) for width in (side, side)]
         patches = F.pad(patches, [*around, 0, 0, *around])
         shape, kernel = self.gradients.shape[2:], self.weight.shape[2:]
         for axis, steps in enumerate(zip(kernel, geometry.dilation, geometry.stride, strict=True)):
             patches = _along_diagonal(patches, axis, shape, steps)
-        return (_products(self.owners.stacked(self.gradients)) * patches).flatten(1).sum(1)
+        return (_products(self.patient_index.stacked(self.gradients)) * patches).flatten(1).sum(1)
 
     def weighted(self, coefficients: Tensor) -> Tensor:
         """Return the weight's shape."""
         inputs, gradients = self.inputs, self.gradients
-        scale = self.owners.spread(coefficients).to(inputs.dtype)
+        scale = self.patient_index.spread(coefficients).to(inputs.dtype)
         scale = scale.reshape(-1, *(1 for _ in inputs.shape[1:]))
         if inputs.numel() < gradients.numel():
             return self._gradient(inputs * scale, gradients, self.weight)
@@ -212,21 +216,21 @@ class ConvolutionProduct:
     def _pixels(self) -> int:
         """Return the pixels of a patient's inputs with the padding around them."""
         sides = zip(self.inputs.shape[2:], self.geometry.padding, strict=True)
-        return self.owners.most * prod(side + 2 * padding for side, padding in sides)
+        return self.patient_index.most * prod(side + 2 * padding for side, padding in sides)
 
     def _grouped(self) -> Tensor:
         """Return all gradients by one convolution in which each patient is a group of channels."""
         inputs, gradients = (self._in_groups(part) for part in (self.inputs, self.gradients))
-        patients, shape = self.owners.patients, self.weight.shape
+        patients, shape = self.patient_index.patients, self.weight.shape
         weight = self.weight.new_empty(patients * shape[0], *shape[1:])
         made = self._gradient(inputs, gradients, weight, patients * self.geometry.groups)
         return made.reshape(patients, *shape)
 
     def _in_groups(self, rows: Tensor) -> Tensor:
         """Return ``(n, P * C, *spatial)`` of ``(M, C, *spatial)``."""
-        if self.owners.most == 1:
+        if self.patient_index.most == 1:
             return rows.flatten(0, 1).unsqueeze(0)
-        return self.owners.stacked(rows).transpose(0, 1).flatten(1, 2)
+        return self.patient_index.stacked(rows).transpose(0, 1).flatten(1, 2)
 
     def _gradient(
         self, inputs: Tensor, gradients: Tensor, weight: Tensor, groups: int = 0

@@ -206,7 +206,7 @@ class PrivacyLedger:
     def find(self, number: int, charge: Charge) -> Reservation | None:
         """Return the reservation of a number if it is of this study, run, round and attempt."""
         found = self._book.reservations.get(number)
-        if found is None or _answer(found.charge) != _answer(charge):
+        if found is None or _reply(found.charge) != _reply(charge):
             return None
         return found
 
@@ -262,7 +262,7 @@ class PrivacyLedger:
         accountant.check(whole, caps.lifetime_epsilon, "lifetime", f"the data set {dataset!r}")
 
 
-def _answer(charge: Charge) -> tuple[str, str, str, int, int]:
+def _reply(charge: Charge) -> tuple[str, str, str, int, int]:
     assignment = charge.assignment
     return (
         assignment.study,

@@ -23,7 +23,7 @@ _UNASKED_SECONDS = 30 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class AnswerKey:
+class ReplyKey:
     """Which order an answer is to: a study's digest, its run, the round and the attempt."""
 
     study: str
@@ -33,7 +33,7 @@ class AnswerKey:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredAnswer:
+class StoredReply:
     """A packed answer.
 
     Attributes:
@@ -61,17 +61,17 @@ class Outbox:
         self._folder = site_folder / OUTBOX_FOLDER
         self._durable = durable
 
-    def find(self, key: AnswerKey) -> StoredAnswer | None:
+    def find(self, key: ReplyKey) -> StoredReply | None:
         """Return the answer to an order; None if there is none, or its file is damaged."""
         try:
             header, _, content = self._place(key).read_bytes().partition(b"\n")
             said = json.loads(header)
-            answer = StoredAnswer(int(said["reservation"]), content)
+            reply = StoredReply(int(said["reservation"]), content)
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             return None
-        return answer if said == _header(key, answer) else None
+        return reply if said == _header(key, reply) else None
 
-    def keep(self, key: AnswerKey, answer: StoredAnswer) -> None:
+    def keep(self, key: ReplyKey, reply: StoredReply) -> None:
         """Keep an answer, whole or not at all; it is safe when this returns.
 
         Raises:
@@ -81,7 +81,7 @@ class Outbox:
         temporary = place.with_suffix(".part")
         try:
             self._folder.mkdir(exist_ok=True, mode=0o700)
-            self._write(temporary, json.dumps(_header(key, answer)).encode(), answer.content)
+            self._write(temporary, json.dumps(_header(key, reply)).encode(), reply.content)
             temporary.replace(place)
             self._flush(self._folder)
             self._flush(self._folder.parent)
@@ -106,7 +106,7 @@ class Outbox:
                 if now - path.stat().st_mtime > _UNASKED_SECONDS:
                     path.unlink()
 
-    def _place(self, key: AnswerKey) -> Path:
+    def _place(self, key: ReplyKey) -> Path:
         name = f"{_run_name(key.study, key.run)}-{key.round:05d}-{key.attempt:05d}{_SUFFIX}"
         return self._folder / name
 
@@ -131,5 +131,5 @@ def _run_name(study: str, run: str) -> str:
     return hashlib.sha256(f"{study}\x00{run}".encode()).hexdigest()[:32]
 
 
-def _header(key: AnswerKey, answer: StoredAnswer) -> dict[str, object]:
-    return {**asdict(key), "reservation": answer.reservation, "sha256": answer.sha256}
+def _header(key: ReplyKey, reply: StoredReply) -> dict[str, object]:
+    return {**asdict(key), "reservation": reply.reservation, "sha256": reply.sha256}

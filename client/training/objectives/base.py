@@ -7,7 +7,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
-from wardround.client.training.schedule import Span
+from wardround.client.training.schedule import SchedulePosition
 from wardround.client.training.time_limit import UNLIMITED, TimeLimit
 from wardround.common.models.sharing import Layout
 from wardround.common.parameters.parameters import Parameters
@@ -29,7 +29,7 @@ class Objective(Protocol):
     def memory(self) -> Parameters:
         """Return what the site keeps for its next round, after the last step."""
 
-    def extras(self) -> Parameters:
+    def auxiliary(self) -> Parameters:
         """Return what the update carries beside the model, after the last step."""
 
 
@@ -48,12 +48,12 @@ class LocalStart:
 
     network: nn.Module
     parameters: Parameters = field(repr=False)
-    extras: Parameters = field(repr=False)
+    auxiliary: Parameters = field(repr=False)
     memory: Parameters = field(repr=False)
     plan: StrategyPlan
     layout: Layout
     training: TrainingSection
-    span: Span
+    position: SchedulePosition
     loss: Loss
     limit: TimeLimit = UNLIMITED
 

@@ -55,9 +55,9 @@ class Contrastive:
         """Return the trained model, the next round's previous one."""
         if self._features is not None:
             self._features.close()
-        return prefixed(_PREVIOUS, self._layout.changing_part(read_parameters(self._network)))
+        return prefixed(_PREVIOUS, self._layout.mutable_part(read_parameters(self._network)))
 
-    def extras(self) -> Parameters:
+    def auxiliary(self) -> Parameters:
         """Return nothing."""
         return {}
 
@@ -85,8 +85,8 @@ class _Features:
 
 
 def _frozen(network: nn.Module, parameters: Parameters) -> nn.Module:
-    twin = copy.deepcopy(network)
-    for layer in twin.modules():
+    personal_model = copy.deepcopy(network)
+    for layer in personal_model.modules():
         layer._forward_pre_hooks.clear()
-    write_parameters(twin, parameters)
-    return twin.requires_grad_(False).eval()
+    write_parameters(personal_model, parameters)
+    return personal_model.requires_grad_(False).eval()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from wardround.client.data.batch import Batch
 from wardround.client.training.objectives.base import LocalStart, prefixed, under
 from wardround.client.training.optimisers import learning_rate_at
-from wardround.client.training.schedule import Span
+from wardround.client.training.schedule import SchedulePosition
 from wardround.common.models.sharing import CONTROL
 from wardround.common.parameters.parameters import Parameters
 from wardround.common.study.sections import TrainingSection
@@ -39,7 +39,7 @@ class Proximal:
         """Return nothing."""
         return {}
 
-    def extras(self) -> Parameters:
+    def auxiliary(self) -> Parameters:
         """Return nothing."""
         return {}
 
@@ -54,7 +54,7 @@ class ControlVariates:
 
     def __init__(self, start: LocalStart) -> None:
         self._start = start
-        common, own = under(CONTROL, start.extras), under(CONTROL, start.memory)
+        common, own = under(CONTROL, start.auxiliary), under(CONTROL, start.memory)
         self._common = common
         self._own = {n: own.get(n, torch.zeros_like(common[n])) for n in common}
         self._corrected = [
@@ -78,14 +78,14 @@ class ControlVariates:
         """Return the site's new control variate."""
         return prefixed(CONTROL, self._renew())
 
-    def extras(self) -> Parameters:
+    def auxiliary(self) -> Parameters:
         """Return how the site's control variate changed."""
         renewed = self._renew()
         return {CONTROL + name: renewed[name] - self._own[name] for name in self._own}
 
     def _renew(self) -> Parameters:
         if not self._renewed:
-            walked = gradient_weight(self._start.training, self._start.span)
+            walked = gradient_weight(self._start.training, self._start.position)
             trained = _weights(self._start.network)
             for name, own in self._own.items():
                 distance = self._start.parameters[name] - trained[name]
@@ -132,17 +132,17 @@ class Dynamic:
             for name, (weight, anchor, linear) in zip(names, self._corrected, strict=True)
         }
 
-    def extras(self) -> Parameters:
+    def auxiliary(self) -> Parameters:
         """Return nothing: the server sees the drift in the models themselves."""
         return {}
 
 
-def gradient_weight(training: TrainingSection, span: Span) -> float:
+def gradient_weight(training: TrainingSection, position: SchedulePosition) -> float:
     """Return how far SGD walks along a gradient that stays the same through a round.
 
     ``sum_k eta_k (1 - rho^(k+1)) / (1 - rho)`` over steps k with momentum rho; ``K eta`` without.
     """
-    rates = (learning_rate_at(training, span.at(step)) for step in range(span.steps))
+    rates = (learning_rate_at(training, position.at(step)) for step in range(position.steps))
     rho = training.momentum
     return sum(rate * (1 - rho ** (step + 1)) / (1 - rho) for step, rate in enumerate(rates))
 

@@ -19,7 +19,7 @@ class HeadThenBody:
         heads = set(head_names(start.network))
         self._head = [w for name, w in start.network.named_parameters() if name in heads]
         self._body = [w for name, w in start.network.named_parameters() if name not in heads]
-        share = start.plan.options.head_fraction * start.span.steps
+        share = start.plan.options.head_fraction * start.position.steps
         self._head_steps = max(1, round(share))
         self._done = 0
 
@@ -38,6 +38,6 @@ class HeadThenBody:
         """Return nothing: the head is kept as the site's own part."""
         return {}
 
-    def extras(self) -> Parameters:
+    def auxiliary(self) -> Parameters:
         """Return nothing."""
         return {}

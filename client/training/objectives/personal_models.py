@@ -19,7 +19,7 @@ from wardround.common.parameters.parameters import Parameters, read_parameters, 
 TWIN = "twin/"
 
 
-class _Twin:
+class _PersonalModel:
     """A personal copy of the network with an optimiser of its own, made anew each round."""
 
     def __init__(self, start: LocalStart) -> None:
@@ -33,7 +33,7 @@ class _Twin:
     def step(self) -> None:
         """Make a step along the twin's gradients, at the study's learning rate."""
         training = self._start.training
-        rate = learning_rate_at(training, self._start.span.at(self._done))
+        rate = learning_rate_at(training, self._start.position.at(self._done))
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         if training.gradient_clip is not None:
@@ -44,11 +44,11 @@ class _Twin:
 
     def memory(self) -> Parameters:
         """Return the twin's numbers, without those that never change."""
-        changing = self._start.layout.changing_part(read_parameters(self.network))
-        return prefixed(TWIN, changing)
+        mutable = self._start.layout.mutable_part(read_parameters(self.network))
+        return prefixed(TWIN, mutable)
 
 
-class PersonalTwin:
+class PersonalModel:
     """Ditto (Li et al. 2021, ICML, algorithm 1): ``v <- v - eta (grad F(v) + lambda (v - x))``.
 
     ``x`` is the received model. With lambda 0 the personal model is that of a site alone.
@@ -56,9 +56,9 @@ class PersonalTwin:
 
     def __init__(self, start: LocalStart) -> None:
         self._start = start
-        self._twin = _Twin(start)
+        self._personal_model = _PersonalModel(start)
         received = [weight.detach().clone() for weight in start.network.parameters()]
-        self._pulled = list(zip(self._twin.network.parameters(), received, strict=True))
+        self._pulled = list(zip(self._personal_model.network.parameters(), received, strict=True))
         self._batch: Batch | None = None
 
     def adjust(self, loss: Tensor, batch: Batch) -> Tensor:
@@ -71,20 +71,22 @@ class PersonalTwin:
         if self._batch is None:
             return
         with mixed_precision(self._start.training, self._batch.targets.device):
-            logits = self._twin.network(*self._batch.inputs)
+            logits = self._personal_model.network(*self._batch.inputs)
             value = self._start.loss(logits, self._batch.targets)
         value.backward()  # type: ignore[no-untyped-call] # torch's own
         with torch.no_grad():
             for weight, received in self._pulled:
                 if weight.grad is not None:
-                    weight.grad.add_(weight - received, alpha=self._start.plan.options.twin_weight)
-        self._twin.step()
+                    weight.grad.add_(
+                        weight - received, alpha=self._start.plan.options.personal_weight
+                    )
+        self._personal_model.step()
 
     def memory(self) -> Parameters:
         """Return the personal model."""
-        return self._twin.memory()
+        return self._personal_model.memory()
 
-    def extras(self) -> Parameters:
+    def auxiliary(self) -> Parameters:
         """Return nothing: the personal model does not leave the site."""
         return {}
 
@@ -98,7 +100,7 @@ class Mixture:
 
     def __init__(self, start: LocalStart) -> None:
         self._start = start
-        self._twin = _Twin(start)
+        self._personal_model = _PersonalModel(start)
         self._batch: Batch | None = None
 
     def adjust(self, loss: Tensor, batch: Batch) -> Tensor:
@@ -114,21 +116,21 @@ class Mixture:
         mixed = {
             name: own * alpha + weight.detach() * (1 - alpha)
             for (name, own), weight in zip(
-                self._twin.network.named_parameters(), shared.parameters(), strict=True
+                self._personal_model.network.named_parameters(), shared.parameters(), strict=True
             )
             if own.requires_grad
         }
         with mixed_precision(self._start.training, self._batch.targets.device):
-            logits = functional_call(self._twin.network, mixed, self._batch.inputs)
+            logits = functional_call(self._personal_model.network, mixed, self._batch.inputs)
             value = self._start.loss(logits, self._batch.targets)
         value.backward()  # type: ignore[no-untyped-call] # torch's own
-        self._twin.step()
+        self._personal_model.step()
 
     def memory(self) -> Parameters:
         """Return the personal part ``v``."""
-        return self._twin.memory()
+        return self._personal_model.memory()
 
-    def extras(self) -> Parameters:
+    def auxiliary(self) -> Parameters:
         """Return nothing: the personal model does not leave the site."""
         return {}
 

@@ -6,7 +6,7 @@ from wardround.client.training.objectives.base import LocalStart, Objective, und
 from wardround.client.training.objectives.contrastive import Contrastive
 from wardround.client.training.objectives.corrections import ControlVariates, Dynamic, Proximal
 from wardround.client.training.objectives.head_then_body import HeadThenBody
-from wardround.client.training.objectives.personal_models import TWIN, Mixture, PersonalTwin, mix
+from wardround.client.training.objectives.personal_models import TWIN, Mixture, PersonalModel, mix
 from wardround.common.parameters.parameters import Parameters
 from wardround.common.study.plans.strategy import StrategyPlan
 
@@ -18,7 +18,7 @@ OBJECTIVES: dict[str, Callable[[LocalStart], Objective] | None] = {
     "dynamic": Dynamic,
     "contrastive": Contrastive,
     "head-then-body": HeadThenBody,
-    "personal-twin": PersonalTwin,
+    "personal-twin": PersonalModel,
     "mixture": Mixture,
     "fine-tune": None,
 }

@@ -29,7 +29,7 @@ from wardround.common.flower.messages.message_file_writer import (
 )
 
 
-class Parcel:
+class MessageFile:
     """A message in a file; threads may share it.
 
     Raises:
@@ -45,7 +45,7 @@ class Parcel:
             msg = f"{path.name} is not a whole message ({type(error).__name__}): it is dropped."
             raise ModelError(msg) from None
 
-    def __enter__(self) -> "Parcel":
+    def __enter__(self) -> "MessageFile":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -33,7 +33,7 @@ ID_BYTES = 32
 HEAD_BYTES = ID_BYTES + LENGTH.size
 
 
-class ParcelWriter:
+class MessageFileWriter:
     """Writes a message's objects as they come; the file appears when all are there.
 
     Args:
@@ -121,7 +121,9 @@ def write_message(path: Path, message: Message) -> None:
     """
     with no_object_id_recompute():
         message.metadata.__dict__["_message_id"] = message.object_id
-        writer = ParcelWriter(path, Envelope(_without_content(message), get_object_tree(message)))
+        writer = MessageFileWriter(
+            path, Envelope(_without_content(message), get_object_tree(message))
+        )
         try:
             for object_id, item in get_all_nested_objects(message).items():
                 writer.add(object_id, item.deflate())
@@ -133,7 +135,7 @@ def write_message(path: Path, message: Message) -> None:
 
 def write_envelope(path: Path, envelope: Envelope) -> None:
     """Write a message whose content was not taken in, so that it can be refused."""
-    ParcelWriter(path, envelope).finish()
+    MessageFileWriter(path, envelope).finish()
 
 
 def _without_content(message: Message) -> ProtoMessage:

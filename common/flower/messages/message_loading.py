@@ -11,7 +11,7 @@ from flwr.supercore.inflatable.inflatable_object import get_object_id
 
 from wardround.common.errors import ModelError
 from wardround.common.flower.messages.inflation import UNREADABLE, assemble
-from wardround.common.flower.messages.message_file import Parcel
+from wardround.common.flower.messages.message_file import MessageFile
 from wardround.common.flower.messages.sizes import Sizes
 
 
@@ -25,14 +25,16 @@ def read_message(path: Path, limit: int, must_match: bool = False) -> Message:
     Raises:
         ModelError: It is larger, or its objects do not make a message.
     """
-    with Parcel(path) as parcel:
-        root = parcel.envelope.tree.object_id
+    with MessageFile(path) as message_file:
+        root = message_file.envelope.tree.object_id
         try:
-            size = Sizes(parcel).of(root)
+            size = Sizes(message_file).of(root)
             if size > limit:
                 msg = f"the message holds {size / 1e6:.3g} MB, and {limit / 1e6:g} MB are allowed."
                 raise ModelError(msg)
-            found = assemble(root, _Matching(parcel).content if must_match else parcel.content)
+            found = assemble(
+                root, _Matching(message_file).content if must_match else message_file.content
+            )
         except UNREADABLE as error:
             msg = f"the message cannot be read ({type(error).__name__}): update wardround."
             raise ModelError(msg) from None
@@ -46,11 +48,11 @@ def read_message(path: Path, limit: int, must_match: bool = False) -> Message:
 class _Matching:
     """The objects of a parcel, each compared with its name."""
 
-    def __init__(self, parcel: Parcel) -> None:
-        self._parcel = parcel
+    def __init__(self, message_file: MessageFile) -> None:
+        self._message_file = message_file
 
     def content(self, object_id: str) -> bytes:
-        content = self._parcel.content(object_id)
+        content = self._message_file.content(object_id)
         if get_object_id(content) != object_id:
             msg = "an object is not what its name says"
             raise ValueError(msg)

@@ -94,7 +94,7 @@ def open_ray(client_app: ClientApp, plan: RayPlan) -> Iterator[Grid]:
     Raises:
         RunError: Ray does not start, or ends early.
     """
-    _require_answer(plan.address)
+    _require_reply(plan.address)
     with (
         surroundings_of_ray(is_local=plan.address is None),
         quieten_flower(logging.ERROR),
@@ -227,7 +227,7 @@ class RayGrid(Grid):
         return replies
 
 
-def _require_answer(address: str | None) -> None:
+def _require_reply(address: str | None) -> None:
     """Refuse at once an address that Ray would try for minutes.
 
     Raises:

@@ -46,7 +46,7 @@ from wardround.common.flower.serverapp.link_client import (
     Persistence,
     make_client,
 )
-from wardround.common.flower.serverapp.transfers import StudyPost
+from wardround.common.flower.serverapp.transfers import Transfers
 
 __all__ = ["Entrance", "LinkGrid", "LinkLostError", "open_run"]
 _LOOK_SECONDS = 0.2
@@ -82,14 +82,14 @@ class LinkGrid(HttpGrid):
         """
         asked = list(message_ids)
         self._holding.is_wanted, self._asked = asked == self._asked, asked
-        answer = self._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=asked))
-        pairs = zip(answer.messages_list, answer.message_object_trees, strict=True)
+        response = self._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=asked))
+        pairs = zip(response.messages_list, response.message_object_trees, strict=True)
         return [self._post.pull(outline, tree) for outline, tree in pairs]
 
     def site_names(self) -> dict[int, str]:
         """Return the connected sites by node, under the names that the server has for them."""
-        answer = self._runtime_client.GetNodes(GetNodesRequest())
-        return {node.node_id: node.name for node in answer.nodes}
+        response = self._runtime_client.GetNodes(GetNodesRequest())
+        return {node.node_id: node.name for node in response.nodes}
 
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
@@ -127,8 +127,8 @@ class LinkGrid(HttpGrid):
         self.close()
 
     @property
-    def _post(self) -> StudyPost:
-        return StudyPost(self._runtime_client, self.node, self.run.run_id)
+    def _post(self) -> Transfers:
+        return Transfers(self._runtime_client, self.node, self.run.run_id)
 
     def _try_push_messages(self, run_id: int, messages: Iterable[Message]) -> list[str]:
         return self._post.push(list(messages))
@@ -184,12 +184,12 @@ def _acquire(entrance: Entrance, run_id: int) -> str:
     with make_client(RuntimeHttpClient, entrance, []) as client:
         while True:
             request = AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP])
-            answer = client.AcquireTask(request)
-            if not answer.HasField("task"):
+            response = client.AcquireTask(request)
+            if not response.HasField("task"):
                 msg = "the link gives no task for a run that it has started: restart the server."
                 raise RunError(msg)
-            if answer.task.run_id == run_id:
-                token: str = answer.token
+            if response.task.run_id == run_id:
+                token: str = response.token
                 return token
             # It is of a process that was killed between two calls: nobody else waits for it.
 

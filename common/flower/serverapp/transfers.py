@@ -35,7 +35,7 @@ from wardround.common.flower.messages.inflation import UNREADABLE, assemble
 from wardround.common.flower.messages.prefetch import several
 
 
-class StudyPost:
+class Transfers:
     """The objects of a study's messages.
 
     Args:
@@ -59,13 +59,13 @@ class StudyPost:
             messages_list=[message_to_proto(remove_content_from_message(one)) for one in messages],
             message_object_trees=[get_object_tree(one) for one in messages],
         )
-        answer = self._client.PushMessages(offer)
-        wanted = set(answer.objects_to_push)
+        reply = self._client.PushMessages(offer)
+        wanted = set(reply.objects_to_push)
         requests = (
             PushObjectRequest(
                 node=self._node,
                 run_id=self._run_id,
-                session_id=answer.session_id,
+                session_id=reply.session_id,
                 object_id=object_id,
                 object_content=item.deflate(),
             )
@@ -75,7 +75,7 @@ class StudyPost:
         with closing(several(self._push_object, requests)) as pushed:
             for _ in pushed:
                 pass
-        return list(answer.message_ids)
+        return list(reply.message_ids)
 
     def pull(self, outline: ProtoMessage, tree: ObjectTree) -> Message:
         """Return a message; one whose objects are lost, or make none, as an error."""
@@ -106,10 +106,10 @@ class StudyPost:
 
     def _pull_object(self, object_id: str) -> tuple[str, bytes]:
         request = PullObjectRequest(node=self._node, run_id=self._run_id, object_id=object_id)
-        answer = self._client.PullObject(request)
-        if not answer.object_available:
+        reply = self._client.PullObject(request)
+        if not reply.object_available:
             raise ObjectPullError(object_id, "the link has not got it")
-        return object_id, answer.object_content
+        return object_id, reply.object_content
 
 
 class _InOrder:

@@ -32,7 +32,7 @@ from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from google.protobuf.message import DecodeError
 
 from wardround.common.flower.superlink.link_state import LinkState
-from wardround.common.flower.superlink.long_polling import HELD_HEADER, Bells
+from wardround.common.flower.superlink.long_polling import HELD_HEADER, Wakeups
 from wardround.common.flower.superlink.routes import FLEET, START, TASK, Call, NotAllowedError
 
 Scope: TypeAlias = MutableMapping[str, Any]  # as ASGI has it
@@ -52,12 +52,12 @@ class _Work:
 
     def __init__(
         self,
-        answer: Callable[[Any, LinkState, Any], Any],
+        reply: Callable[[Any, LinkState, Any], Any],
         request: Any,
         state: LinkState,
         identify: Callable[[], Any],
     ) -> None:
-        self._answer, self._request, self._state = answer, request, state
+        self._reply, self._request, self._state = reply, request, state
         self._identify = identify
         self._caller: Any = None
 
@@ -69,14 +69,14 @@ class _Work:
     def __call__(self) -> Any:
         """Return the answer."""
         caller = self._identify() if self._caller is None else self._caller
-        return self._answer(self._request, self._state, caller)
+        return self._reply(self._request, self._state, caller)
 
 
 class SuperLink:
     """Answers sites and studies from a state; what it is asked has passed a gate."""
 
-    def __init__(self, state: LinkState, bells: Bells) -> None:
-        self._state, self._bells = state, bells
+    def __init__(self, state: LinkState, wakeups: Wakeups) -> None:
+        self._state, self._wakeups = state, wakeups
 
     async def answer_site(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a call of the Fleet API."""
@@ -103,13 +103,13 @@ class SuperLink:
         }
         try:
             request = call.request.FromString(await _read(receive))
-            work = _Work(call.answer, request, self._state, lambda: identify(headers, request))
+            work = _Work(call.reply, request, self._state, lambda: identify(headers, request))
             is_held = call.held == "always" or (call.held == "asked" and HELD_HEADER in headers)
-            answer = await (self._hold(work, receive) if is_held else asyncio.to_thread(work))
+            reply = await (self._hold(work, receive) if is_held else asyncio.to_thread(work))
         except Exception as error:
             await _fail(scope, send, error)
             return
-        await _send(send, 200, PROTOBUF_MEDIA_TYPE, answer.SerializeToString())
+        await _send(send, 200, PROTOBUF_MEDIA_TYPE, reply.SerializeToString())
 
     async def _hold(self, work: "_Work", receive: Receive) -> Any:
         """Answer a question for post when there is some, or after a moment."""
@@ -118,16 +118,16 @@ class SuperLink:
         try:
             key = await asyncio.to_thread(work.key)
             while True:
-                heard = self._bells.listen(key)
+                heard = self._wakeups.listen(key)
                 try:
-                    answer = await asyncio.to_thread(work)
+                    reply = await asyncio.to_thread(work)
                     left = until - asyncio.get_running_loop().time()
-                    if answer.messages_list or left <= 0 or gone.done():
-                        return answer
+                    if reply.messages_list or left <= 0 or gone.done():
+                        return reply
                     either: set[asyncio.Future[Any]] = {heard, gone}
                     await asyncio.wait(either, timeout=left, return_when=asyncio.FIRST_COMPLETED)
                 finally:
-                    self._bells.leave(key, heard)
+                    self._wakeups.leave(key, heard)
         finally:
             gone.cancel()
 

@@ -36,10 +36,10 @@ from flwr.supercore.run import RunStatus
 from flwr.superlink.federation import NoOpFederationManager
 
 from wardround.common.flower.app_bundle import RUN_KEY
-from wardround.common.flower.superlink.node_ids import Roll, node_id_of
-from wardround.common.flower.superlink.object_store import ObjectSpool
-from wardround.common.flower.superlink.partial_replies import Halves
-from wardround.common.flower.superlink.size_limit import SizeRule, refused_answer
+from wardround.common.flower.superlink.node_ids import MemberLookup, node_id_of
+from wardround.common.flower.superlink.object_store import DiskObjectStore
+from wardround.common.flower.superlink.partial_replies import PartialReplies
+from wardround.common.flower.superlink.size_limit import SizeRule, refused_reply
 
 _SPARE_PARTS, _PARTS_A_PART = 256, 4  # how many an answer may have, for those of its order
 _NEVER = datetime.max.replace(tzinfo=UTC)
@@ -55,12 +55,15 @@ class LinkState(InMemoryLinkState):
     """
 
     def __init__(
-        self, roll: Roll, spool: ObjectSpool, ring: Callable[[int], None] = lambda _: None
+        self,
+        members: MemberLookup,
+        disk_store: DiskObjectStore,
+        notify: Callable[[int], None] = lambda _: None,
     ) -> None:
-        super().__init__(NoOpFederationManager(), spool)
-        self._roll, self._spool, self._ring = roll, spool, ring
-        self._halves = Halves(spool)
-        self._size_rule = SizeRule(spool)
+        super().__init__(NoOpFederationManager(), disk_store)
+        self._members, self._disk_store, self._notify = members, disk_store, notify
+        self._partial_replies = PartialReplies(disk_store)
+        self._size_rule = SizeRule(disk_store)
         self._lost: set[str] = set()  # orders that their sites took and will not answer
         self._parts: dict[str, int] = {}  # of each order
         self._open: dict[str, set[int]] = {}  # whom the messages of a push session are for
@@ -69,13 +72,13 @@ class LinkState(InMemoryLinkState):
 
     def get_node_id_by_public_key(self, public_key: bytes) -> int | None:
         """Return a member's number; whoever is not on the roll has none."""
-        site = self._roll.site_of(public_key)
+        site = self._members.site_of(public_key)
         if site is None:
             return None
         node_id = node_id_of(public_key)
         with self.lock:
             if node_id not in self.nodes:
-                self._admit(node_id, public_key, site)
+                self._check(node_id, public_key, site)
         return node_id
 
     def activate_node(self, node_id: int, heartbeat_interval: float) -> bool:
@@ -83,11 +86,14 @@ class LinkState(InMemoryLinkState):
         with self.lock:
             if not super().activate_node(node_id, heartbeat_interval):
                 return False
-            for order_id, order in self.message_ins_store.items():
-                taken = order.metadata.dst_node_id == node_id and order.metadata.delivered_at
-                if taken and not self._has_whole_answer(order_id):
-                    self._lost.add(order_id)
-                    self._ring(order.metadata.run_id)
+            for instruction_id, instruction in self.message_ins_store.items():
+                taken = (
+                    instruction.metadata.dst_node_id == node_id
+                    and instruction.metadata.delivered_at
+                )
+                if taken and not self._has_whole_reply(instruction_id):
+                    self._lost.add(instruction_id)
+                    self._notify(instruction.metadata.run_id)
             return True
 
     def note_presence(self, node_id: int) -> None:
@@ -101,7 +107,7 @@ class LinkState(InMemoryLinkState):
         """Return what is known of every node that connected since the link began."""
         return self.get_node_info()
 
-    def _admit(self, node_id: int, public_key: bytes, site: str) -> None:
+    def _check(self, node_id: int, public_key: bytes, site: str) -> None:
         self.nodes[node_id] = NodeInfo(
             node_id=node_id,
             owner_aid=NOOP_FLWR_AID,
@@ -125,17 +131,17 @@ class LinkState(InMemoryLinkState):
             self._check_stored_messages(set(self.message_ins_store))
             self._take_back(node_id)
             waiting = [
-                order
-                for order_id, order in self.message_ins_store.items()
-                if order.metadata.dst_node_id == node_id
-                and run_id in (None, order.metadata.run_id)
-                and not order.metadata.delivered_at
-                and order_id not in self._lost
-                and self._is_whole(order_id)
+                instruction
+                for instruction_id, instruction in self.message_ins_store.items()
+                if instruction.metadata.dst_node_id == node_id
+                and run_id in (None, instruction.metadata.run_id)
+                and not instruction.metadata.delivered_at
+                and instruction_id not in self._lost
+                and self._is_whole(instruction_id)
             ][:limit]
-            for order in waiting:
-                order.metadata.delivered_at = now().isoformat()
-                self._size_rule.note_order(order.metadata.message_id)
+            for instruction in waiting:
+                instruction.metadata.delivered_at = now().isoformat()
+                self._size_rule.note_instruction(instruction.metadata.message_id)
             return waiting
 
     def _take_back(self, node_id: int) -> None:
@@ -144,12 +150,12 @@ class LinkState(InMemoryLinkState):
         A site asks for the next message when it has confirmed the last: what is not confirmed by
         then was lost on its way.
         """
-        for order_id, order in self.message_ins_store.items():
-            metadata = order.metadata
+        for instruction_id, instruction in self.message_ins_store.items():
+            metadata = instruction.metadata
             if metadata.dst_node_id != node_id or not metadata.delivered_at:
                 continue
-            unconfirmed = order_id in self.object_store
-            if unconfirmed and order_id not in self.message_ins_id_to_message_res_id:
+            unconfirmed = instruction_id in self.object_store
+            if unconfirmed and instruction_id not in self.message_ins_id_to_message_res_id:
                 metadata.delivered_at = ""
 
     # --- Parts of messages, either way ------------------------------------------------------
@@ -171,11 +177,13 @@ class LinkState(InMemoryLinkState):
             if not asked:
                 self._parts[metadata.message_id] = parts
             else:
-                self._halves.replace(metadata.run_id, metadata.src_node_id, metadata.message_id)
+                self._partial_replies.replace(
+                    metadata.run_id, metadata.src_node_id, metadata.message_id
+                )
             receiver = metadata.run_id if asked else metadata.dst_node_id
             self._open.setdefault(session_id, set()).add(receiver)
             if not missing:
-                self._ring(receiver)
+                self._notify(receiver)
             return True, missing
 
     def start_session(self, run_id: int) -> str:
@@ -201,7 +209,7 @@ class LinkState(InMemoryLinkState):
             self._keep_open(session_id)
             if session_id not in self._object_push_sessions:
                 for receiver in self._open.pop(session_id, ()):
-                    self._ring(receiver)
+                    self._notify(receiver)
             return stored
 
     def get_object(self, run_id: int, object_id: str) -> bytes | None:
@@ -214,7 +222,7 @@ class LinkState(InMemoryLinkState):
             tree = self.object_store.get_object_tree(message_id)
         except NoObjectInStoreError:
             return False
-        return all(self._spool.has(part.object_id) for part in iterate_object_tree(tree))
+        return all(self._disk_store.has(part.object_id) for part in iterate_object_tree(tree))
 
     # --- Answers to the server --------------------------------------------------------------
 
@@ -228,27 +236,29 @@ class LinkState(InMemoryLinkState):
         with self.lock:
             self._check_stored_messages(message_ids, run_id)
             self._check_and_tag_offline_nodes()
-            for order_id in message_ids:
-                answer = self._answer_to(order_id, run_id)
-                if answer is not None:
-                    found.append(answer)
+            for instruction_id in message_ids:
+                reply = self._reply_to(instruction_id, run_id)
+                if reply is not None:
+                    found.append(reply)
         return found
 
-    def _answer_to(self, order_id: str, run_id: int) -> Message | None:
-        order = self.message_ins_store.get(order_id)
-        if order is None:
-            return self._generated(create_message_error_unavailable_ins_message(order_id, run_id))
-        if self._has_whole_answer(order_id):
-            answer_id = self.message_ins_id_to_message_res_id[order_id]
-            if self._size_rule.refuses(order_id, answer_id):
-                return self._generated(refused_answer(order))
-            answer = self.message_res_store[answer_id]
-            answer.metadata.delivered_at = now().isoformat()
-            return answer
-        node = self.nodes.get(order.metadata.dst_node_id)
-        if order_id in self._lost or node is None or node.status != NodeStatus.ONLINE:
+    def _reply_to(self, instruction_id: str, run_id: int) -> Message | None:
+        instruction = self.message_ins_store.get(instruction_id)
+        if instruction is None:
             return self._generated(
-                create_message_error_unavailable_res_message(order.metadata, "node_unavail")
+                create_message_error_unavailable_ins_message(instruction_id, run_id)
+            )
+        if self._has_whole_reply(instruction_id):
+            reply_id = self.message_ins_id_to_message_res_id[instruction_id]
+            if self._size_rule.refuses(instruction_id, reply_id):
+                return self._generated(refused_reply(instruction))
+            reply = self.message_res_store[reply_id]
+            reply.metadata.delivered_at = now().isoformat()
+            return reply
+        node = self.nodes.get(instruction.metadata.dst_node_id)
+        if instruction_id in self._lost or node is None or node.status != NodeStatus.ONLINE:
+            return self._generated(
+                create_message_error_unavailable_res_message(instruction.metadata, "node_unavail")
             )
         return None
 
@@ -256,9 +266,9 @@ class LinkState(InMemoryLinkState):
         self._store_generated_message(message)
         return message
 
-    def _has_whole_answer(self, order_id: str) -> bool:
-        answer_id = self.message_ins_id_to_message_res_id.get(order_id)
-        return answer_id is not None and self._is_whole(answer_id)
+    def _has_whole_reply(self, instruction_id: str) -> bool:
+        reply_id = self.message_ins_id_to_message_res_id.get(instruction_id)
+        return reply_id is not None and self._is_whole(reply_id)
 
     # --- Runs, and removing what is done with -----------------------------------------------
 
@@ -270,25 +280,25 @@ class LinkState(InMemoryLinkState):
     def delete_messages(self, message_ins_ids: set[str]) -> None:
         """Remove orders and their answers, and what of the orders nobody will fetch any more."""
         with self.lock:
-            for order_id in message_ins_ids:
-                self._lost.discard(order_id)
-                self._parts.pop(order_id, None)
-                self._size_rule.forget(order_id)
-                if order_id in self.message_ins_store:
-                    self.object_store.delete(order_id)
-                self._keep_half(order_id)
+            for instruction_id in message_ins_ids:
+                self._lost.discard(instruction_id)
+                self._parts.pop(instruction_id, None)
+                self._size_rule.forget(instruction_id)
+                if instruction_id in self.message_ins_store:
+                    self.object_store.delete(instruction_id)
+                self._keep_half(instruction_id)
             super().delete_messages(message_ins_ids)
 
-    def _keep_half(self, order_id: str) -> None:
-        answer_id = self.message_ins_id_to_message_res_id.get(order_id, "")
-        answer = self.message_res_store.get(answer_id)
-        if answer is not None and not answer.metadata.delivered_at:
-            self._halves.keep(answer.metadata.run_id, answer.metadata.src_node_id, answer_id)
+    def _keep_half(self, instruction_id: str) -> None:
+        reply_id = self.message_ins_id_to_message_res_id.get(instruction_id, "")
+        reply = self.message_res_store.get(reply_id)
+        if reply is not None and not reply.metadata.delivered_at:
+            self._partial_replies.keep(reply.metadata.run_id, reply.metadata.src_node_id, reply_id)
 
     def cleanup_run(self, run_id: int) -> None:
         """Remove all that a run left."""
         super().cleanup_run(run_id)
-        self._halves.forget(run_id)
+        self._partial_replies.forget(run_id)
 
     def create_run(self, *arguments: object, **named: object) -> int:
         """Start a run; one of the same name that is still going ends."""

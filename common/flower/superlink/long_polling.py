@@ -5,7 +5,7 @@ import asyncio
 HELD_HEADER = "x-wardround-held"  # of a question that may be held
 
 
-class Bells:
+class Wakeups:
     """A bell for each node and each run: threads ring, requests that are held listen."""
 
     def __init__(self) -> None:
@@ -27,12 +27,12 @@ class Bells:
             self._listeners.pop(key, None)
         heard.cancel()
 
-    def ring(self, key: int) -> None:
+    def notify(self, key: int) -> None:
         """Tell whoever listens; any thread may."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._ring, key)
+            self._loop.call_soon_threadsafe(self._notify, key)
 
-    def _ring(self, key: int) -> None:
+    def _notify(self, key: int) -> None:
         for heard in self._listeners.get(key, ()):
             if not heard.done():
                 heard.set_result(None)

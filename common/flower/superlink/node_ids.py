@@ -6,7 +6,7 @@ from typing import Protocol
 _RESERVED_IDS = 2  # 0 and 1 are Flower's own
 
 
-class Roll(Protocol):
+class MemberLookup(Protocol):
     """Who may connect."""
 
     def site_of(self, node_key: bytes) -> str | None:

@@ -19,7 +19,7 @@ _LARGE_BYTES = 65_536
 _ON_DISK = b"on disk"
 
 
-class ObjectSpool(InMemoryObjectStore):
+class DiskObjectStore(InMemoryObjectStore):
     """Flower's object store, with a folder for what is large."""
 
     def __init__(self, folder: Path) -> None:

@@ -7,7 +7,7 @@ contract.
 from flwr.supercore.object_store import ObjectStore
 
 
-class Halves:
+class PartialReplies:
     """Half an answer a site and run, so that a site holds no more of the disk than one answer.
 
     Args:
@@ -18,15 +18,15 @@ class Halves:
         self._store = store
         self._kept: dict[tuple[int, int], str] = {}
 
-    def keep(self, run_id: int, node_id: int, answer_id: str) -> None:
+    def keep(self, run_id: int, node_id: int, reply_id: str) -> None:
         """Keep what has come of an answer, instead of one before it."""
-        self.replace(run_id, node_id, answer_id)
-        self._kept[run_id, node_id] = answer_id
+        self.replace(run_id, node_id, reply_id)
+        self._kept[run_id, node_id] = reply_id
 
-    def replace(self, run_id: int, node_id: int, answer_id: str) -> None:
+    def replace(self, run_id: int, node_id: int, reply_id: str) -> None:
         """Remove what the site's next answer, which is announced, does not share."""
-        before = self._kept.pop((run_id, node_id), answer_id)
-        if before != answer_id:
+        before = self._kept.pop((run_id, node_id), reply_id)
+        if before != reply_id:
             self._store.delete(before)
 
     def forget(self, run_id: int) -> None:

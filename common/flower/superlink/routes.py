@@ -56,7 +56,7 @@ class Call:
     """
 
     request: type[Any]
-    answer: Callable[[Any, LinkState, Any], Any]
+    reply: Callable[[Any, LinkState, Any], Any]
     held: Literal["", "always", "asked"] = ""
 
 

@@ -11,7 +11,7 @@ from flwr.server.superlink.linkstate.utils import create_message_error_unavailab
 
 from wardround.common.flower.messages.inflation import UNREADABLE
 from wardround.common.flower.messages.sizes import Sizes
-from wardround.common.flower.superlink.object_store import ObjectSpool
+from wardround.common.flower.superlink.object_store import DiskObjectStore
 
 _SPARE_BYTES, _BYTES_A_BYTE = 16 * 2**20, 4  # how large an answer may be, for those of its order
 _REASON = "its answer is far larger than its order, or cannot be read: it is not taken in"
@@ -24,42 +24,42 @@ class SizeRule:
         spool: Keeps the parts of messages.
     """
 
-    def __init__(self, spool: ObjectSpool) -> None:
-        self._spool = spool
-        self._orders: dict[str, int] = {}  # how large each is once it is in memory
+    def __init__(self, disk_store: DiskObjectStore) -> None:
+        self._disk_store = disk_store
+        self._instructions: dict[str, int] = {}  # how large each is once it is in memory
         self._refused: dict[str, str] = {}  # answers, by their orders
 
-    def note_order(self, order_id: str) -> None:
+    def note_instruction(self, instruction_id: str) -> None:
         """Note how large an order is, while all of it is there."""
-        if order_id not in self._orders:
-            self._orders[order_id] = self._size_of(order_id) or 0
+        if instruction_id not in self._instructions:
+            self._instructions[instruction_id] = self._size_of(instruction_id) or 0
 
-    def refuses(self, order_id: str, answer_id: str) -> bool:
+    def refuses(self, instruction_id: str, reply_id: str) -> bool:
         """Whether an answer, all of which is there, is too large; or makes no message at all."""
-        size = self._size_of(answer_id)
-        most = _SPARE_BYTES + _BYTES_A_BYTE * self._orders.get(order_id, 0)
+        size = self._size_of(reply_id)
+        most = _SPARE_BYTES + _BYTES_A_BYTE * self._instructions.get(instruction_id, 0)
         if size is not None and size <= most:
             return False
-        self._refused[order_id] = answer_id
+        self._refused[instruction_id] = reply_id
         return True
 
-    def forget(self, order_id: str) -> None:
+    def forget(self, instruction_id: str) -> None:
         """Remove what is kept of an order, with an answer that nobody will fetch."""
-        self._orders.pop(order_id, None)
-        answer_id = self._refused.pop(order_id, None)
-        if answer_id is not None:
-            self._spool.delete(answer_id)
+        self._instructions.pop(instruction_id, None)
+        reply_id = self._refused.pop(instruction_id, None)
+        if reply_id is not None:
+            self._disk_store.delete(reply_id)
 
     def _size_of(self, message_id: str) -> int | None:
         try:
-            return Sizes(self._spool).of(message_id)
+            return Sizes(self._disk_store).of(message_id)
         except UNREADABLE:
             return None
 
 
-def refused_answer(order: Message) -> Message:
+def refused_reply(instruction: Message) -> Message:
     """Return what a study is handed in the place of an answer that is refused."""
-    made = create_message_error_unavailable_res_message(order.metadata, "node_unavail")
+    made = create_message_error_unavailable_res_message(instruction.metadata, "node_unavail")
     error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, _REASON)
     message = make_message(metadata=made.metadata, error=error)
     message.metadata.__dict__["_message_id"] = message.object_id

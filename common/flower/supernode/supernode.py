@@ -35,7 +35,7 @@ from wardround.common.flower.supernode.fleet_client import (
     FleetLink,
     RunEndedError,
 )
-from wardround.common.flower.supernode.transfers import Carrier, StoppedError
+from wardround.common.flower.supernode.transfers import StoppedError, Transfers
 from wardround.common.security.tls_key_pair import public_pem
 
 # The server counts a site as gone after twice this; Flower's own is 30.
@@ -63,7 +63,7 @@ class SuperNode:
         self._link = link
         self._file = folder / _NODE_FILE
         self._stop = stop
-        self.carrier = Carrier(lambda: self._node, self._insist, stop)
+        self.transfers = Transfers(lambda: self._node, self._insist, stop)
         self._heard = heard
         self._node = Node(node_id=_read_number(self._file))
         self._must_join = True
@@ -91,7 +91,7 @@ class SuperNode:
         is_ended = False
         while True:
             try:
-                answer = self._link.call(lambda client: client.ActivateNode(request))
+                reply = self._link.call(lambda client: client.ActivateNode(request))
                 break
             except (FleetError, RunEndedError) as error:
                 code = error.code if isinstance(error, FleetError) else "refused"
@@ -102,9 +102,9 @@ class SuperNode:
                 self._wait(code)
         self._succeed()
         self._must_join = False
-        if answer.node_id != self.node_id:
-            self._node = Node(node_id=answer.node_id)
-            replace_file(self._file, str(answer.node_id).encode())
+        if reply.node_id != self.node_id:
+            self._node = Node(node_id=reply.node_id)
+            replace_file(self._file, str(reply.node_id).encode())
         if not self._heartbeat.is_alive():
             self._heartbeat.start()
 
@@ -118,14 +118,14 @@ class SuperNode:
             self.join()
         request = PullMessagesRequest(node=self._node)
         try:
-            answer = self._link.call(lambda client: client.PullMessages(request))
+            reply = self._link.call(lambda client: client.PullMessages(request))
         except (FleetError, RunEndedError) as error:
             self._wait(error.code if isinstance(error, FleetError) else "refused")
             return None
         self._succeed()
-        if not answer.messages_list or not answer.message_object_trees:
+        if not reply.messages_list or not reply.message_object_trees:
             return None
-        return Envelope(answer.messages_list[0], answer.message_object_trees[0])
+        return Envelope(reply.messages_list[0], reply.message_object_trees[0])
 
     def study_of(self, run_id: int) -> str:
         """Return the study of a run as JSON; empty if the run names none.
@@ -134,8 +134,8 @@ class SuperNode:
             RunEndedError: The run is over.
         """
         request = GetRunRequest(node=self._node, run_id=run_id)
-        answer = self._insist(lambda client: client.GetRun(request))
-        return str(run_from_proto(answer.run).override_config.get("study", ""))
+        reply = self._insist(lambda client: client.GetRun(request))
+        return str(run_from_proto(reply.run).override_config.get("study", ""))
 
     def leave(self) -> None:
         """Tell the server that the site goes; it is tried once."""
@@ -149,13 +149,13 @@ class SuperNode:
         failures = 0
         while True:
             try:
-                answer = self._link.call(ask)
+                reply = self._link.call(ask)
             except FleetError as error:
                 self._pause(error.code, failures)
                 failures += 1
                 continue
             self._succeed()
-            return answer
+            return reply
 
     def _succeed(self) -> None:
         self._failures = 0

@@ -26,8 +26,8 @@ from flwr.supercore.inflatable.inflatable_object import is_valid_sha256_hash
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
 from wardround.common.flower.messages.envelope import Envelope
-from wardround.common.flower.messages.message_file import Parcel
-from wardround.common.flower.messages.message_file_writer import ParcelWriter
+from wardround.common.flower.messages.message_file import MessageFile
+from wardround.common.flower.messages.message_file_writer import MessageFileWriter
 from wardround.common.flower.messages.prefetch import several
 
 MOST_OBJECTS = 100_000
@@ -57,7 +57,7 @@ class Insist(Protocol):
         """Return the answer."""
 
 
-class Carrier:
+class Transfers:
     """What carries a node's messages.
 
     Args:
@@ -90,7 +90,7 @@ class Carrier:
             RunEndedError: The run is over.
             OSError: The disk is full, say.
         """
-        writer = ParcelWriter(path, envelope, goes_on=True)
+        writer = MessageFileWriter(path, envelope, goes_on=True)
         try:
             self._fetch_objects(envelope, writer, limit + _HEADS_BYTES)
             writer.finish()
@@ -120,8 +120,8 @@ class Carrier:
             RunEndedError: The run is over.
             LostError: The server does not take it.
         """
-        with Parcel(path) as parcel:
-            self._send(parcel.envelope, parcel.content, seconds)
+        with MessageFile(path) as message_file:
+            self._send(message_file.envelope, message_file.content, seconds)
 
     def excuse(self, envelope: Envelope) -> None:
         """Answer that a message did not arrive: the server sends it again if it still wants it."""
@@ -134,8 +134,8 @@ class Carrier:
     def _send_error(self, envelope: Envelope, code: int, reason: str) -> None:
         reply = Message(Error(code, reason), reply_to=envelope.opened())
         reply.metadata.__dict__["_message_id"] = reply.object_id
-        answer = Envelope(message_to_proto(reply), ObjectTree(object_id=reply.object_id))
-        self._send(answer, lambda object_id: reply.deflate(), 0.0)
+        response = Envelope(message_to_proto(reply), ObjectTree(object_id=reply.object_id))
+        self._send(response, lambda object_id: reply.deflate(), 0.0)
 
     def _send(self, envelope: Envelope, content: Callable[[str], bytes], seconds: float) -> None:
         for _ in range(_PUSHES):
@@ -154,14 +154,14 @@ class Carrier:
             message_object_trees=[envelope.tree],
             clientapp_runtime_list=[seconds],
         )
-        answer = self._insist(lambda client: client.PushMessages(offer))
-        wanted = set(answer.objects_to_push)
+        response = self._insist(lambda client: client.PushMessages(offer))
+        wanted = set(response.objects_to_push)
 
         def send(object_id: str) -> bool:
             request = PushObjectRequest(
                 node=self._node,
                 run_id=envelope.run_id,
-                session_id=answer.session_id,
+                session_id=response.session_id,
                 object_id=object_id,
                 object_content=content(object_id),
             )
@@ -170,7 +170,7 @@ class Carrier:
         with closing(several(send, (one for one in envelope.object_ids if one in wanted))) as sent:
             return all(sent)
 
-    def _fetch_objects(self, envelope: Envelope, writer: ParcelWriter, limit: int) -> None:
+    def _fetch_objects(self, envelope: Envelope, writer: MessageFileWriter, limit: int) -> None:
         object_ids, total = envelope.object_ids, sum(writer.held.values())
         if len(object_ids) > MOST_OBJECTS or total > limit:
             raise TooLargeError
@@ -193,10 +193,10 @@ class Carrier:
             raise LostError(msg)
         request = PullObjectRequest(node=self._node, run_id=run_id, object_id=object_id)
         for _ in range(_OBJECT_PATIENCE):
-            answer = self._insist(lambda client: client.PullObject(request))
-            if answer.object_available:
-                return answer.object_content
-            if not answer.object_found:
+            response = self._insist(lambda client: client.PullObject(request))
+            if response.object_available:
+                return response.object_content
+            if not response.object_found:
                 break
             if self._stop.wait(_OBJECT_WAIT_SECONDS):
                 raise StoppedError

@@ -10,7 +10,7 @@ from wardround.common.study.explain.patient_privacy import (
 from wardround.common.study.explain.site_privacy import site_limits_words, site_promise_words
 from wardround.common.study.plans.patient_privacy import plan_privacy
 from wardround.common.study.plans.site_privacy import plan_site_privacy
-from wardround.common.study.plans.strategy import SHARING, describe_combination, plan_of
+from wardround.common.study.plans.strategy import SHARING, describe_aggregation, plan_of
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 
@@ -32,7 +32,7 @@ def explain_study(study: Study) -> str:
         *_listed(_leaving(study)),
         "",
         "These never leave",
-        *_listed(_staying(study)),
+        *_listed(_personal(study)),
         "",
         "What is not promised",
         *_listed(_not_promised(study)),
@@ -110,14 +110,14 @@ def _leaving(study: Study) -> Iterator[str]:
     yield f"{SHARING[plan.share]}, after {trained} its patients;"
     if plan.objective == "control-variates":
         yield "its mean gradient over the round, one number a number of the network;"
-    if plan.combination == "fair-mean":
+    if plan.aggregation == "fair-mean":
         yield "the mean loss of the received network on its training patients;"
     yield from _private_measurements(study) if private else _measurements(study)
     alike = " (each hospital says that it has one)" if private else ""
     if study.privacy.mode == "site":
         alike = " (each counting the same, shortened and with noise)"
     yield (
-        f"The server combines the hospitals' networks by this: {describe_combination(plan)}{alike}."
+        f"The server combines the hospitals' networks by this: {describe_aggregation(plan)}{alike}."
     )
 
 
@@ -136,7 +136,7 @@ def _private_measurements(study: Study) -> Iterator[str]:
     )
 
 
-def _staying(study: Study) -> Iterator[str]:
+def _personal(study: Study) -> Iterator[str]:
     yield "images, masks and labels of single patients;"
     yield "names, identifiers, file names and the manifest;"
     if study.privacy.mode == "patient":

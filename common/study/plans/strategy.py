@@ -34,7 +34,7 @@ OBJECTIVES: dict[str, str] = {
 
 MEANS = ("weighted-mean", "mean")
 
-COMBINATIONS: dict[str, str] = {
+AGGREGATION_RULES: dict[str, str] = {
     "weighted-mean": "the mean of the sites' models, weighted by their training examinations",
     "mean": "the mean of the sites' models, each counting the same",
     "normalised-mean": "the mean of the sites' changes, each divided by the steps behind it",
@@ -93,22 +93,24 @@ class Preset:
     paper: str
     share: str = "all"
     objective: str = "plain"
-    combination: str = "weighted-mean"
-    server_step: str = "replace"
+    aggregation: str = "weighted-mean"
+    server_optimiser: str = "replace"
 
 
 PRESETS: dict[str, Preset] = {
     "fedavg": Preset("McMahan et al. 2017, algorithm 1"),
     "fedprox": Preset("Li et al. 2020 (MLSys), equation 2", objective="proximal"),
-    "fedavgm": Preset("Hsu et al. 2019, section 4.3", server_step="momentum"),
-    "fedadam": Preset("Reddi et al. 2021, algorithm 2", server_step="adam"),
-    "fedyogi": Preset("Reddi et al. 2021, algorithm 2", server_step="yogi"),
-    "fedadagrad": Preset("Reddi et al. 2021, algorithm 2", server_step="adagrad"),
-    "fednova": Preset("Wang et al. 2020, equation 9", combination="normalised-mean"),
+    "fedavgm": Preset("Hsu et al. 2019, section 4.3", server_optimiser="momentum"),
+    "fedadam": Preset("Reddi et al. 2021, algorithm 2", server_optimiser="adam"),
+    "fedyogi": Preset("Reddi et al. 2021, algorithm 2", server_optimiser="yogi"),
+    "fedadagrad": Preset("Reddi et al. 2021, algorithm 2", server_optimiser="adagrad"),
+    "fednova": Preset("Wang et al. 2020, equation 9", aggregation="normalised-mean"),
     "scaffold": Preset(
         "Karimireddy et al. 2020, algorithm 1, option II", objective="control-variates"
     ),
-    "feddyn": Preset("Acar et al. 2021, algorithm 1", objective="dynamic", server_step="dynamic"),
+    "feddyn": Preset(
+        "Acar et al. 2021, algorithm 1", objective="dynamic", server_optimiser="dynamic"
+    ),
     "moon": Preset("Li et al. 2021 (CVPR), equation 5", objective="contrastive"),
     "fedbn": Preset("Li et al. 2021 (ICLR), algorithm 1", share="all-but-normalisation"),
     "fedper": Preset("Arivazhagan et al. 2019, algorithms 1 and 2", share="all-but-head"),
@@ -117,18 +119,18 @@ PRESETS: dict[str, Preset] = {
     ),
     "ditto": Preset("Li et al. 2021 (ICML), algorithm 1", objective="personal-twin"),
     "apfl": Preset("Deng et al. 2020, algorithm 1", objective="mixture"),
-    "qfedavg": Preset("Li et al. 2020 (ICLR), algorithm 2", combination="fair-mean"),
-    "cyclic": Preset("Chang et al. 2018, cyclical weight transfer", combination="in-turn"),
+    "qfedavg": Preset("Li et al. 2020 (ICLR), algorithm 2", aggregation="fair-mean"),
+    "cyclic": Preset("Chang et al. 2018, cyclical weight transfer", aggregation="in-turn"),
     "fedavg-finetune": Preset("Wang et al. 2019, section 3", objective="fine-tune"),
-    "coordinate-median": Preset("Yin et al. 2018, option I", combination="coordinate-median"),
-    "trimmed-mean": Preset("Yin et al. 2018, option II", combination="trimmed-mean"),
-    "krum": Preset("Blanchard et al. 2017, section 4", combination="krum"),
-    "multi-krum": Preset("Blanchard et al. 2017, section 4", combination="multi-krum"),
-    "bulyan": Preset("El Mhamdi et al. 2018, algorithm 2", combination="bulyan"),
-    "geometric-median": Preset("Pillutla et al. 2022, algorithm 2", combination="geometric-median"),
-    "centred-clipping": Preset("Karimireddy et al. 2021", combination="centred-clipping"),
-    "norm-bounded-mean": Preset("Sun et al. 2019, section 4", combination="norm-bounded-mean"),
-    "nnm-trimmed-mean": Preset("Allouah et al. 2023", combination="nnm-trimmed-mean"),
+    "coordinate-median": Preset("Yin et al. 2018, option I", aggregation="coordinate-median"),
+    "trimmed-mean": Preset("Yin et al. 2018, option II", aggregation="trimmed-mean"),
+    "krum": Preset("Blanchard et al. 2017, section 4", aggregation="krum"),
+    "multi-krum": Preset("Blanchard et al. 2017, section 4", aggregation="multi-krum"),
+    "bulyan": Preset("El Mhamdi et al. 2018, algorithm 2", aggregation="bulyan"),
+    "geometric-median": Preset("Pillutla et al. 2022, algorithm 2", aggregation="geometric-median"),
+    "centred-clipping": Preset("Karimireddy et al. 2021", aggregation="centred-clipping"),
+    "norm-bounded-mean": Preset("Sun et al. 2019, section 4", aggregation="norm-bounded-mean"),
+    "nnm-trimmed-mean": Preset("Allouah et al. 2023", aggregation="nnm-trimmed-mean"),
 }
 
 
@@ -147,8 +149,8 @@ class StrategyPlan:
     share: str
     personal: tuple[str, ...]
     objective: str
-    combination: str
-    server_step: str
+    aggregation: str
+    server_optimiser: str
     options: StrategyOptions
 
     @property
@@ -158,7 +160,7 @@ class StrategyPlan:
         return own or self.objective in (*_TWINS, "fine-tune")
 
     @property
-    def remembering(self) -> bool:
+    def keeps_state(self) -> bool:
         """Whether a site keeps something from round to round."""
         own = self.share in _KEEPING or bool(self.personal)
         return own or self.objective in _REMEMBERING
@@ -167,7 +169,7 @@ class StrategyPlan:
     def server_learning_rate(self) -> float:
         """The study's, or else the server step's own."""
         chosen = self.options.server_learning_rate
-        return SERVER_STEPS[self.server_step] if chosen is None else chosen
+        return SERVER_STEPS[self.server_optimiser] if chosen is None else chosen
 
 
 def plan_of(study: "Study") -> StrategyPlan:
@@ -186,23 +188,23 @@ def plan_from(federation: FederationSection, adapted: bool = False) -> StrategyP
         KeyError: The strategy is unknown.
     """
     name = federation.strategy
-    row = Preset("", combination=name) if name.startswith(FLOWER) else PRESETS[name]
+    row = Preset("", aggregation=name) if name.startswith(FLOWER) else PRESETS[name]
     share = "adapters" if adapted and row.share == "all" else row.share
     return StrategyPlan(
         share=federation.share or share,
         personal=federation.personal,
         objective=federation.objective or row.objective,
-        combination=federation.combination or row.combination,
-        server_step=federation.server_step or row.server_step,
+        aggregation=federation.aggregation or row.aggregation,
+        server_optimiser=federation.server_optimiser or row.server_optimiser,
         options=federation.options,
     )
 
 
-def describe_combination(plan: StrategyPlan) -> str:
+def describe_aggregation(plan: StrategyPlan) -> str:
     """Return in words how the server combines, for a hospital to read."""
-    if plan.combination.startswith(FLOWER):
-        return f"Flower's strategy {plan.combination.removeprefix(FLOWER)}"
-    return COMBINATIONS[plan.combination]
+    if plan.aggregation.startswith(FLOWER):
+        return f"Flower's strategy {plan.aggregation.removeprefix(FLOWER)}"
+    return AGGREGATION_RULES[plan.aggregation]
 
 
 def plain(study: "Study") -> "Study":
@@ -212,8 +214,8 @@ def plain(study: "Study") -> "Study":
         "federation.share": None,
         "federation.personal": (),
         "federation.objective": None,
-        "federation.combination": None,
-        "federation.server_step": None,
+        "federation.aggregation": None,
+        "federation.server_optimiser": None,
         "federation.options": {},
     }
     return study.with_changes(changes)

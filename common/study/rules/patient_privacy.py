@@ -132,18 +132,18 @@ def _strategy_is_private(study: "Study") -> Iterator[str]:
             f"the objective {plan.objective!r} {how}, which privacy.mode = 'patient' does not "
             "cover: choose another strategy, e.g. fedavg, fedprox, scaffold or fedrep."
         )
-    if plan.combination == "fair-mean":
+    if plan.aggregation == "fair-mean":
         yield (
-            "federation.combination = 'fair-mean' needs each site's loss on its training patients, "
+            "federation.aggregation = 'fair-mean' needs each site's loss on its training patients, "
             "which would leave without noise: choose 'weighted-mean' or 'mean'."
         )
 
 
 def _nothing_is_chosen_by_patients(study: "Study") -> Iterator[str]:
-    patience = study.federation.patience_rounds
-    if patience is not None:
+    deadlines = study.federation.patience_rounds
+    if deadlines is not None:
         yield (
-            f"federation.patience_rounds = {patience} needs a measurement every round, which "
+            f"federation.patience_rounds = {deadlines} needs a measurement every round, which "
             "privacy.mode = 'patient' does not let out: remove it; the last model is kept."
         )
 

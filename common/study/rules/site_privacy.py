@@ -49,9 +49,9 @@ def _noise_is_given(study: "Study") -> Iterator[str]:
 
 
 def _sum_is_all(study: "Study", plan: StrategyPlan) -> Iterator[str]:
-    if plan.combination not in MEANS:
+    if plan.aggregation not in MEANS:
         yield (
-            f"federation.combination = {plan.combination!r} is no sum of clipped changes, which "
+            f"federation.aggregation = {plan.aggregation!r} is no sum of clipped changes, which "
             "privacy.mode = 'site' adds its noise to: choose 'mean'."
         )
     if plan.objective == "control-variates":
@@ -59,10 +59,11 @@ def _sum_is_all(study: "Study", plan: StrategyPlan) -> Iterator[str]:
             "the objective 'control-variates' sends the sites each other's control variates "
             "without noise: choose another strategy, e.g. fedavg or fedprox."
         )
-    if plan.server_step == "dynamic":
+    if plan.server_optimiser == "dynamic":
         yield (
-            "federation.server_step = 'dynamic' needs the share of the patients that answered, "
-            "which privacy.mode = 'site' does not use: choose another strategy, e.g. fedprox."
+            "federation.server_optimiser = 'dynamic' needs the share of the patients that "
+            "answered, which privacy.mode = 'site' does not use: "
+            "choose another strategy, e.g. fedprox."
         )
     if study.model.normalisation == "batch" and plan.share != "all-but-normalisation":
         yield (
@@ -92,10 +93,10 @@ def _all_take_part(study: "Study") -> Iterator[str]:
 
 
 def _nothing_is_chosen(study: "Study") -> Iterator[str]:
-    patience = study.federation.patience_rounds
-    if patience is not None:
+    deadlines = study.federation.patience_rounds
+    if deadlines is not None:
         yield (
-            f"federation.patience_rounds = {patience} ends the training by a measurement without "
+            f"federation.patience_rounds = {deadlines} ends the training by a measurement without "
             "noise: remove it."
         )
     if study.evaluation.keep != "last":

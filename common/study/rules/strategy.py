@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from wardround.common.errors import known_names
 from wardround.common.study.plans.strategy import (
-    COMBINATIONS,
+    AGGREGATION_RULES,
     FLOWER,
     MEANS,
     OBJECTIVES,
@@ -27,7 +27,7 @@ _READERS: dict[str, tuple[str, ...]] = {
     "contrastive_weight": ("contrastive",),
     "contrastive_temperature": ("contrastive",),
     "head_fraction": ("head-then-body",),
-    "twin_weight": ("personal-twin",),
+    "personal_weight": ("personal-twin",),
     "mixture": ("mixture",),
     "finetune_steps": ("fine-tune",),
     "fairness": ("fair-mean",),
@@ -65,12 +65,12 @@ def _unknown(study: "Study") -> Iterator[str]:
         yield known_names("federation.share", chosen.share, SHARING)
     if chosen.objective is not None and chosen.objective not in OBJECTIVES:
         yield known_names("federation.objective", chosen.objective, OBJECTIVES)
-    if chosen.combination is not None and chosen.combination.startswith(FLOWER):
-        yield from _unknown_stock(chosen.combination)
-    elif chosen.combination is not None and chosen.combination not in COMBINATIONS:
-        yield known_names("federation.combination", chosen.combination, COMBINATIONS)
-    if chosen.server_step is not None and chosen.server_step not in SERVER_STEPS:
-        yield known_names("federation.server_step", chosen.server_step, SERVER_STEPS)
+    if chosen.aggregation is not None and chosen.aggregation.startswith(FLOWER):
+        yield from _unknown_stock(chosen.aggregation)
+    elif chosen.aggregation is not None and chosen.aggregation not in AGGREGATION_RULES:
+        yield known_names("federation.aggregation", chosen.aggregation, AGGREGATION_RULES)
+    if chosen.server_optimiser is not None and chosen.server_optimiser not in SERVER_STEPS:
+        yield known_names("federation.server_optimiser", chosen.server_optimiser, SERVER_STEPS)
 
 
 def _unknown_stock(name: str) -> Iterator[str]:
@@ -82,7 +82,7 @@ def _unknown_stock(name: str) -> Iterator[str]:
 
 
 def _options_are_read(study: "Study", plan: StrategyPlan) -> Iterator[str]:
-    choices = (plan.objective, plan.combination, plan.server_step)
+    choices = (plan.objective, plan.aggregation, plan.server_optimiser)
     for option in sorted(plan.options.model_fields_set):
         readers, value = _READERS.get(option), getattr(plan.options, option)
         # A study that has travelled names every option, also those left as they are.
@@ -132,7 +132,7 @@ def _objective_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
             "read a mean gradient off the distance walked (Karimireddy et al. 2020, option II), "
             "and only sgd walks along gradients: set training.optimiser = 'sgd'."
         )
-    if plan.combination == "fair-mean" and training.optimiser != "sgd":
+    if plan.aggregation == "fair-mean" and training.optimiser != "sgd":
         yield (
             f"training.optimiser = {training.optimiser!r} does not fit 'fair-mean', which weighs "
             "each change by 1 / learning rate (Li et al. 2020, algorithm 2), and only sgd's "
@@ -159,22 +159,22 @@ def _objective_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
 
 
 def _steps_fit(study: "Study", plan: StrategyPlan) -> Iterator[str]:
-    if (plan.objective == "dynamic") != (plan.server_step == "dynamic"):
+    if (plan.objective == "dynamic") != (plan.server_optimiser == "dynamic"):
         yield (
             "the objective 'dynamic' and the server step 'dynamic' correct the same drift at both "
             "ends (Acar et al. 2021, algorithm 1): choose both or neither."
         )
-    if plan.objective in ("control-variates", "dynamic") and plan.combination not in MEANS:
+    if plan.objective in ("control-variates", "dynamic") and plan.aggregation not in MEANS:
         yield (
-            f"federation.combination = {plan.combination!r} does not fit the objective "
+            f"federation.aggregation = {plan.aggregation!r} does not fit the objective "
             f"{plan.objective!r}, whose corrections cancel in a mean only: choose one of "
             f"{', '.join(MEANS)}."
         )
-    whole = plan.combination == "in-turn" or plan.combination.startswith(FLOWER)
-    if whole and plan.server_step != "replace":
+    whole = plan.aggregation == "in-turn" or plan.aggregation.startswith(FLOWER)
+    if whole and plan.server_optimiser != "replace":
         yield (
-            f"federation.server_step = {plan.server_step!r} does not fit {plan.combination!r}, "
-            "which gives the next model itself: set it to 'replace'."
+            f"federation.server_optimiser = {plan.server_optimiser!r} does not fit "
+            f"{plan.aggregation!r}, which gives the next model itself: set it to 'replace'."
         )
 
 
@@ -182,7 +182,7 @@ def _buffer_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
     federation = study.federation
     if federation.buffer_size is None:
         return
-    if plan.remembering or plan.combination not in MEANS:
+    if plan.keeps_state or plan.aggregation not in MEANS:
         yield (
             f"federation.buffer_size does not fit strategy {federation.strategy!r}, which compares "
             "or remembers sites round by round: use fedavg, fedprox or a server optimiser."

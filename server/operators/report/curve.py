@@ -33,7 +33,7 @@ def draw_curve(together: Line, sites: Mapping[str, Line], caption: str) -> str:
     )
 
 
-def draw_attendance(marks: Sequence[tuple[bool, str]]) -> str:
+def draw_participation(marks: Sequence[tuple[bool, str]]) -> str:
     """Return a row of boxes, one a round: filled where a site took part; each says why."""
     boxes = "".join(
         f'<rect x="{7 * place}" y="1" width="6" height="12" '

@@ -11,7 +11,7 @@ from wardround.common.html import read_style
 from wardround.common.html.palette import colour_of, site_colour
 from wardround.common.study.registry import METRICS
 from wardround.server.operators.messages import Refusal, RunRecord
-from wardround.server.operators.report.curve import draw_attendance, draw_curve
+from wardround.server.operators.report.curve import draw_curve, draw_participation
 from wardround.server.operators.report.privacy import privacy_words
 from wardround.server.operators.run_summaries import TOGETHER, ranges
 
@@ -36,7 +36,7 @@ def write_report(record: RunRecord, path: Path) -> None:
 def page_of(record: RunRecord) -> str:
     """Return the page of a run as HTML that loads nothing."""
     run = record.details.summary
-    sections = (_course(record), _attendance(record), _cost(record), _privacy(record))
+    sections = (_course(record), _participation(record), _cost(record), _privacy(record))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -54,7 +54,9 @@ def _head(record: RunRecord) -> str:
     times = f"started {_time(run.started)}, ended {_time(run.ended)} (UTC)"
     lines = [f"Run {run.run}, {run.round} of {run.rounds} rounds; {times}; status: {run.state}."]
     lines += [f"Sites of the last round: {', '.join(details.sites)}."] if details.sites else []
-    lines += [f"{details.patience[0].upper()}{details.patience[1:]}."] if details.patience else []
+    lines += (
+        [f"{details.deadlines[0].upper()}{details.deadlines[1:]}."] if details.deadlines else []
+    )
     banner = f'<p class="banner" role="note">{escape(run.message)}</p>' if run.message else ""
     told = "".join(f'<p class="byline">{escape(line)}</p>\n' for line in lines)
     return (
@@ -116,7 +118,7 @@ def _values(record: RunRecord) -> tuple[str, Sequence[str], Iterable[Sequence[st
     return "Each round, with the metric of the model that it started from.", head, rows
 
 
-def _attendance(record: RunRecord) -> str:
+def _participation(record: RunRecord) -> str:
     rounds = [one for one in record.details.history if one.sites]
     if not rounds:
         return ""
@@ -130,7 +132,7 @@ def _attendance(record: RunRecord) -> str:
             (one.round in took, f"round {one.round}: {_mark(reasons, there, one.round, site)}")
             for one in rounds[-_MOST_BOXES:]
         ]
-        boxes = f'<td class="text">{draw_attendance(marks)}</td>'
+        boxes = f'<td class="text">{draw_participation(marks)}</td>'
         text = f'<td class="text">{ranges(took) or "–"}</td>'
         cells = f"<td>{len(took)} of {len(rounds)}</td>{boxes}{text}"
         rows.append(f'<tr><th scope="row">{escape(site)}</th>{cells}</tr>')

@@ -11,14 +11,14 @@ from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.parameters import Parameters
 
 
-class Combination(Protocol):
+class Aggregation(Protocol):
     """A rule that takes updates one at a time and gives one model."""
 
     @property
     def streams(self) -> bool:
         """Whether memory stays the same however many updates are taken in."""
 
-    def fold(self, update: SiteUpdate) -> None:
+    def accumulate(self, update: SiteUpdate) -> None:
         """Take one update in."""
 
     def finish(self) -> Parameters:
@@ -39,11 +39,11 @@ class WeightedMean:
         self._dtypes: dict[str, torch.dtype] = {}
         self._weight = 0
 
-    def fold(self, update: SiteUpdate) -> None:
+    def accumulate(self, update: SiteUpdate) -> None:
         """Add one site's model, times its examinations, to the sum."""
-        self.fold_tensors(update.parameters.items(), update.examinations)
+        self.accumulate_tensors(update.parameters.items(), update.examinations)
 
-    def fold_tensors(self, tensors: Iterable[tuple[str, Tensor]], weight: int) -> None:
+    def accumulate_tensors(self, tensors: Iterable[tuple[str, Tensor]], weight: int) -> None:
         """Add named tensors, one at a time, times a weight to the sum."""
         for name, tensor in tensors:
             if name not in self._sum:

@@ -22,9 +22,9 @@ class Mean:
     def __init__(self) -> None:
         self._mean = WeightedMean()
 
-    def fold(self, update: SiteUpdate) -> None:
+    def accumulate(self, update: SiteUpdate) -> None:
         """Add one site's model to the sum."""
-        self._mean.fold_tensors(update.parameters.items(), 1)
+        self._mean.accumulate_tensors(update.parameters.items(), 1)
 
     def finish(self) -> Parameters:
         """Return the mean and forget the sum."""
@@ -44,30 +44,30 @@ class NormalisedMean:
 
     streams = True
 
-    def __init__(self, model: Model, learnt: frozenset[str], training: TrainingSection) -> None:
+    def __init__(self, model: Model, trainable: frozenset[str], training: TrainingSection) -> None:
         self._model = model
-        self._learnt = learnt
+        self._trainable = trainable
         self._momentum = training.momentum
         self._whole = WeightedMean()
         self._steps = 0.0
         self._weight = 0
 
-    def fold(self, update: SiteUpdate) -> None:
+    def accumulate(self, update: SiteUpdate) -> None:
         """Add one site's change, divided by its steps."""
         length = effective_steps(update.updates, self._momentum)
         self._steps += update.examinations * length
         self._weight += update.examinations
         scaled = (
-            (name, (tensor - self._model[name]).div_(length) if name in self._learnt else tensor)
+            (name, (tensor - self._model[name]).div_(length) if name in self._trainable else tensor)
             for name, tensor in update.parameters.items()
         )
-        self._whole.fold_tensors(scaled, update.examinations)
+        self._whole.accumulate_tensors(scaled, update.examinations)
 
     def finish(self) -> Parameters:
         """Return the model moved by the effective number of mean steps."""
         combined = self._whole.finish()
         effective = self._steps / self._weight
-        for name in self._learnt & combined.keys():
+        for name in self._trainable & combined.keys():
             combined[name] = self._model[name] + combined[name].mul_(effective)
         self._steps, self._weight = 0.0, 0
         return combined
@@ -100,41 +100,41 @@ class FairMean:
     streams = True
 
     def __init__(
-        self, model: Model, learnt: frozenset[str], learning_rate: float, fairness: float
+        self, model: Model, trainable: frozenset[str], learning_rate: float, fairness: float
     ) -> None:
         self._model = model
-        self._learnt = learnt
+        self._trainable = trainable
         self._lipschitz = 1 / learning_rate
         self._fairness = fairness
         self._whole = WeightedMean()
         self._divisor = 0.0
         self._sites = 0
 
-    def fold(self, update: SiteUpdate) -> None:
+    def accumulate(self, update: SiteUpdate) -> None:
         """Add one site's direction, times its loss to the power q."""
-        loss = max(float(update.extras[RECEIVED_LOSS]), _LEAST_LOSS)
+        loss = max(float(update.auxiliary[RECEIVED_LOSS]), _LEAST_LOSS)
         force = loss**self._fairness
         squared = 0.0
-        for name in sorted(self._learnt & update.parameters.keys()):
+        for name in sorted(self._trainable & update.parameters.keys()):
             direction = (self._model[name] - update.parameters[name]).mul_(self._lipschitz)
             squared += float(direction.double().square().sum())
         self._divisor += self._fairness * loss ** (self._fairness - 1) * squared
         self._divisor += self._lipschitz * force
         self._sites += 1
-        self._whole.fold_tensors(self._forced(update.parameters, force), 1)
+        self._whole.accumulate_tensors(self._forced(update.parameters, force), 1)
 
     def finish(self) -> Parameters:
         """Return the model moved against the sum of the directions."""
         combined = self._whole.finish()
         factor = self._sites / self._divisor
-        for name in self._learnt & combined.keys():
+        for name in self._trainable & combined.keys():
             combined[name] = self._model[name] - combined[name].mul_(factor)
         self._divisor, self._sites = 0.0, 0
         return combined
 
     def _forced(self, parameters: Parameters, force: float) -> Iterator[tuple[str, Tensor]]:
         for name, tensor in parameters.items():
-            if name in self._learnt:
+            if name in self._trainable:
                 yield name, (self._model[name] - tensor).mul_(self._lipschitz * force)
             else:
                 yield name, tensor
@@ -148,7 +148,7 @@ class InTurn:
     def __init__(self) -> None:
         self._model: Parameters = {}
 
-    def fold(self, update: SiteUpdate) -> None:
+    def accumulate(self, update: SiteUpdate) -> None:
         """Keep this site's model."""
         self._model = update.parameters
 

@@ -69,7 +69,7 @@ class NormBoundedMean:
         self._bound = norm_bound
         self._mean = WeightedMean()
 
-    def fold(self, update: SiteUpdate) -> None:
+    def accumulate(self, update: SiteUpdate) -> None:
         """Clip one site's update and add it to the sum; integers are averaged as they are.
 
         Raises:
@@ -80,10 +80,10 @@ class NormBoundedMean:
             msg = "the update holds values that are not finite: lower training.learning_rate."
             raise RunError(msg)
         if norm <= self._bound:
-            self._mean.fold(update)
+            self._mean.accumulate(update)
             return
         clipped = self._clipped(update.parameters, self._bound / norm)
-        self._mean.fold_tensors(clipped, update.examinations)
+        self._mean.accumulate_tensors(clipped, update.examinations)
 
     def finish(self) -> Parameters:
         """Return the mean and forget the sum."""

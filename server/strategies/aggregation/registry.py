@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wardround.common.errors import StudyError, known_names
 from wardround.common.parameters.parameters import Model
-from wardround.server.strategies.aggregation.base import Combination, WeightedMean
+from wardround.server.strategies.aggregation.base import Aggregation, WeightedMean
 from wardround.server.strategies.aggregation.bulyan import bulyan
 from wardround.server.strategies.aggregation.coordinate_median import coordinate_median
 from wardround.server.strategies.aggregation.geometric_median import geometric_median
@@ -19,12 +19,12 @@ from wardround.server.strategies.aggregation.norm_clipping import (
     centred_clipping,
     clipped_mean,
 )
-from wardround.server.strategies.aggregation.stacked import Minimum, StackedCombination
+from wardround.server.strategies.aggregation.stacked import Minimum, StackedAggregation
 from wardround.server.strategies.aggregation.trimmed_mean import trimmed_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CombinationOptions:
+class AggregationOptions:
     """What a rule may be told; each takes what it needs.
 
     Attributes:
@@ -51,7 +51,7 @@ class CombinationOptions:
             raise StudyError(msg)
 
 
-Maker = Callable[[CombinationOptions, Model], Combination]
+Maker = Callable[[AggregationOptions, Model], Aggregation]
 
 _AT_MOST_HALF = (2, 1)  # n > 2 f
 # What each rule needs: factor and extra of n >= factor * f + extra. Those absent need one site.
@@ -71,14 +71,14 @@ MINIMUMS: dict[str, Minimum] = {
 }
 
 
-def _weighted_mean(options: CombinationOptions, previous: Model) -> Combination:
+def _weighted_mean(options: AggregationOptions, previous: Model) -> Aggregation:
     return WeightedMean()
 
 
 def _counting(name: str, rule: Callable[[Tensor, Tensor, int], Tensor]) -> Maker:
     """Return a maker of a rule that is told how many sites may be hostile."""
 
-    def make(options: CombinationOptions, previous: Model) -> Combination:
+    def make(options: AggregationOptions, previous: Model) -> Aggregation:
         def told(matrix: Tensor, weights: Tensor) -> Tensor:
             return rule(matrix, weights, options.assumed_hostile)
 
@@ -87,12 +87,12 @@ def _counting(name: str, rule: Callable[[Tensor, Tensor, int], Tensor]) -> Maker
     return make
 
 
-def _clipping(options: CombinationOptions, previous: Model) -> Combination:
+def _clipping(options: AggregationOptions, previous: Model) -> Aggregation:
     told = partial(centred_clipping, radius=options.norm_bound)
     return _stacked("centred-clipping", told, options, previous)
 
 
-def _norm_bounded(options: CombinationOptions, previous: Model) -> Combination:
+def _norm_bounded(options: AggregationOptions, previous: Model) -> Aggregation:
     if options.norm_bound is not None:
         return NormBoundedMean(previous, options.norm_bound)
     return _stacked("norm-bounded-mean", partial(clipped_mean, radius=None), options, previous)
@@ -101,16 +101,16 @@ def _norm_bounded(options: CombinationOptions, previous: Model) -> Combination:
 def _stacked(
     name: str,
     rule: Callable[[Tensor, Tensor], Tensor],
-    options: CombinationOptions,
+    options: AggregationOptions,
     previous: Model,
-) -> Combination:
-    return StackedCombination(
+) -> Aggregation:
+    return StackedAggregation(
         rule, previous, MINIMUMS[name], options.assumed_hostile, options.weight_cap
     )
 
 
 # name -> (options, the model that the round starts from) -> a fresh combination for one round
-COMBINATIONS: dict[str, Maker] = {
+AGGREGATION_RULES: dict[str, Maker] = {
     "weighted-mean": _weighted_mean,
     "coordinate-median": _counting("coordinate-median", coordinate_median),
     "trimmed-mean": _counting("trimmed-mean", trimmed_mean),
@@ -124,12 +124,12 @@ COMBINATIONS: dict[str, Maker] = {
 }
 
 
-def make_combination(name: str, options: CombinationOptions, previous: Model) -> Combination:
+def make_aggregation(name: str, options: AggregationOptions, previous: Model) -> Aggregation:
     """Return a fresh combination for one round.
 
     Raises:
         StudyError: No rule has this name.
     """
-    if name not in COMBINATIONS:
-        raise StudyError(known_names("combination", name, COMBINATIONS))
-    return COMBINATIONS[name](options, previous)
+    if name not in AGGREGATION_RULES:
+        raise StudyError(known_names("aggregation", name, AGGREGATION_RULES))
+    return AGGREGATION_RULES[name](options, previous)

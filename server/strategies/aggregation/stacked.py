@@ -42,12 +42,12 @@ class Minimum:
         msg = (
             f"{self.rule} needs {needed} sites to withstand {hostile} hostile ones, got {sites} "
             f"{plural}: add sites, lower federation.assumed_hostile to {safe}, "
-            "or choose another federation.combination."
+            "or choose another federation.aggregation."
         )
         raise RunError(msg)
 
 
-class StackedCombination:
+class StackedAggregation:
     """Collects updates (site model minus the round's start) and applies a rule to their matrix.
 
     Memory is one float32 copy of the model a site, two while the matrix is made. Floating
@@ -78,7 +78,7 @@ class StackedCombination:
         self._integers: list[Parameters] = []
         self._examinations: list[int] = []
 
-    def fold(self, update: SiteUpdate) -> None:
+    def accumulate(self, update: SiteUpdate) -> None:
         """Keep one site's update.
 
         Raises:

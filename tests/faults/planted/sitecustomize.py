@@ -20,16 +20,21 @@ from typing import Any
 
 FOLDER = os.environ.get("WARDROUND_FAULTS", "")
 POINTS = {
-    "wardround.server.rounds.loop": ("pack_order", "unpack_update", "as_measurements", "addressed"),
+    "wardround.server.rounds.loop": (
+        "pack_instruction",
+        "unpack_update",
+        "as_measurements",
+        "addressed",
+    ),
     "wardround.server.checkpoints.store": ("CheckpointStore._write",),
     "wardround.client.privacy.ledger.ledger": ("PrivacyLedger.reserve", "PrivacyLedger.release"),
     "wardround.client.privacy.ledger.file": ("_write",),
-    "wardround.client.egress.gateway": ("Door.train", "Door.introduce"),
+    "wardround.client.egress.gateway": ("Gateway.train", "Gateway.describe"),
     "wardround.client.session": ("SiteSession.train",),
     "wardround.client.privacy.step": ("learning_rate_at",),
     "wardround.client.site.enrolment": ("renew",),
     "wardround.client.daemon.certificate_renewal": (),
-    "wardround.common.flower.supernode.transfers": ("Carrier.push",),
+    "wardround.common.flower.supernode.transfers": ("Transfers.push",),
 }
 # What would take too long to wait for: how often a daemon looks at its certificate.
 NUMBERS = {

@@ -11,15 +11,18 @@ from wardround.server.operators.messages import RunDetails
 
 FIRST, SECOND, THIRD = SITES
 # Functions at whose calls something is done; see planted/sitecustomize.py.
-TRAINS, ANSWERS = "client.session:SiteSession.train", "client.door:Door.train"
+TRAINS, ANSWERS = "client.session:SiteSession.train", "client.egress.gateway:Gateway.train"
 STEPS = "client.privacy.step:learning_rate_at"  # of private training
-RENEWS = "client.enrolment:renew"
-RESERVES = "client.privacy.ledger:PrivacyLedger.reserve"
-RELEASES = "client.privacy.ledger:PrivacyLedger.release"
-ADDRESSES = "server.rounds:addressed"
-SENDS, FOLDS = "server.rounds:pack_order", "server.rounds:unpack_update"
-AGGREGATES, COMMITS = "server.rounds:as_measurements", "server.checkpoints:CheckpointStore._write"
-SENDS_ANSWER = "common.flower.carrier:Carrier.push"
+RENEWS = "client.site.enrolment:renew"
+RESERVES = "client.privacy.ledger.ledger:PrivacyLedger.reserve"
+RELEASES = "client.privacy.ledger.ledger:PrivacyLedger.release"
+ADDRESSES = "server.rounds.loop:addressed"
+SENDS, FOLDS = "server.rounds.loop:pack_instruction", "server.rounds.loop:unpack_update"
+AGGREGATES, COMMITS = (
+    "server.rounds.loop:as_measurements",
+    "server.checkpoints.store:CheckpointStore._write",
+)
+SENDS_ANSWER = "common.flower.supernode.transfers:Transfers.push"
 STOPPED_SECONDS = 20.0
 
 SAME = "goes on from the last commit; the same model, bit for bit, as without the fault"

@@ -23,7 +23,7 @@ from wardround.server.operators.messages import RunDetails
 _SITE_LIMIT_MEGABYTES, _GROWTH_MEGABYTES = 20, 100
 
 
-def answers_come_three_times(stage: Stage) -> RunDetails:
+def replies_come_three_times(stage: Stage) -> RunDetails:
     for number in range(ROUNDS):
         stage.arm("three times", SENDS_ANSWER, number + 1, SECOND, name=f"a{number}")
     return stage.finish_as_simulated(stage.submit(stage.plain))
@@ -44,7 +44,7 @@ def update_is(what: str) -> Callable[[Stage], RunDetails]:
     return act
 
 
-def order_is_huge(stage: Stage) -> RunDetails:
+def instruction_is_huge(stage: Stage) -> RunDetails:
     """Have a hostile server send one site, in rounds 2 and 3, more than its policy allows."""
     policy = stage.site(SECOND) / POLICY_FILE
     before = policy.read_text()
@@ -66,7 +66,7 @@ def order_is_huge(stage: Stage) -> RunDetails:
     return details
 
 
-def answer_is_huge(bulk: str) -> Callable[[Stage], RunDetails]:
+def reply_is_huge(bulk: str) -> Callable[[Stage], RunDetails]:
     """Have a hostile site answer round 3 with far more than it was sent, behind its own guard."""
 
     def act(stage: Stage) -> RunDetails:
@@ -108,7 +108,7 @@ FAULTS = (
         "22",
         "every answer of a site sent three times",
         "one is counted; the same model",
-        answers_come_three_times,
+        replies_come_three_times,
     ),
     Fault(
         "23",
@@ -123,18 +123,18 @@ FAULTS = (
         "27",
         "orders of 300 MB (one piece, named 60 times) and 120 MB to a site that allows 20 MB",
         f"{REFUSED}; the site's memory grows by less than 100 MB",
-        order_is_huge,
+        instruction_is_huge,
     ),
     Fault(
         "27b",
         "an answer of 300 MB (one piece, named 60 times) to an order of some kB",
         f"{REFUSED}; the server's memory grows by less than 100 MB",
-        answer_is_huge("300 MB more in one piece"),
+        reply_is_huge("300 MB more in one piece"),
     ),
     Fault(
         "27c",
         "an answer of 120 MB to an order of some kB",
         f"{REFUSED}; the server's memory grows by less than 100 MB",
-        answer_is_huge("120 MB more"),
+        reply_is_huge("120 MB more"),
     ),
 )

@@ -53,7 +53,7 @@ def all_are_cut_off(stage: Stage) -> RunDetails:
     return stage.finish(run)
 
 
-def answers_to_site_are_lost(stage: Stage) -> RunDetails:
+def replies_to_site_are_lost(stage: Stage) -> RunDetails:
     stage.arm("hold", TRAINS, 2, THIRD)
     run = stage.submit(stage.plain)
     stage.wait_reached()
@@ -109,7 +109,7 @@ FAULTS = (
         "12",
         "the server's words to one site are lost for 10 s",
         f"{SAME}; the site does not train twice",
-        answers_to_site_are_lost,
+        replies_to_site_are_lost,
     ),
     Fault(
         "14",

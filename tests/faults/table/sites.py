@@ -87,7 +87,7 @@ def site_leaves_for_good(stage: Stage) -> RunDetails:
 
 
 def site_has_another_version(stage: Stage) -> RunDetails:
-    stage.arm("another version", "client.door:Door.introduce", 1, SECOND)
+    stage.arm("another version", "client.egress.gateway:Gateway.describe", 1, SECOND)
     details = stage.finish(stage.submit(stage.plain))
     assert all(SECOND not in report.sites for report in details.history)
     log = (RunFolder(stage.federation.server, details.summary.run).path / "log.jsonl").read_text()

@@ -21,14 +21,14 @@ from wardround.client.training import time_limit
 from wardround.common.errors import DataError
 from wardround.common.flower.local import claim_identity, stamp
 from wardround.common.messages.instructions import (
+    DESCRIBE,
     EVALUATE,
-    INTRODUCE,
     TRAIN,
-    Order,
+    Instruction,
     new_run,
-    pack_order,
+    pack_instruction,
 )
-from wardround.common.messages.replies import unpack_introduction, unpack_refusal, unpack_update
+from wardround.common.messages.replies import unpack_refusal, unpack_site_info, unpack_update
 from wardround.common.parameters.parameters import read_parameters
 from wardround.common.security.audit_verification import Entry, read_log, verify_log
 from wardround.common.security.signing_key import open_public_key
@@ -89,19 +89,25 @@ def context_of(folder: Path, study: Study = STUDY) -> Context:
     return Context(1, 7, config, RecordDict(), {"study": study.to_json()}, 1)
 
 
-def ask(folder: Path, kind: str, order: Order | None = None, study: Study = STUDY) -> RecordDict:
+def ask(
+    folder: Path, kind: str, instruction: Instruction | None = None, study: Study = STUDY
+) -> RecordDict:
     claim_identity(1)
-    content = RecordDict({"order": ConfigRecord()}) if order is None else pack_order(order)
+    content = (
+        RecordDict({"instruction": ConfigRecord()})
+        if instruction is None
+        else pack_instruction(instruction)
+    )
     message = Message(content, 7, kind)
     stamp(message, "message-1")
-    answer = app(message, context_of(folder, study))
-    assert not answer.has_error()
-    return answer.content
+    reply = app(message, context_of(folder, study))
+    assert not reply.has_error()
+    return reply.content
 
 
-def order_for(folder: Path, number: int = 1, study: Study = STUDY) -> Order:
-    network = open_session(context_of(folder, study)).bench.network
-    return Order(study.digest, new_run(), number, read_parameters(network))
+def instruction_for(folder: Path, number: int = 1, study: Study = STUDY) -> Instruction:
+    network = open_session(context_of(folder, study)).context.network
+    return Instruction(study.digest, new_run(), number, read_parameters(network))
 
 
 def refusal_of(content: RecordDict) -> tuple[str, str, str]:
@@ -129,7 +135,7 @@ def run(root: Path, folders: list[Path], study: Study = STUDY) -> list[RoundReco
 def test_a_site_without_a_policy_refuses_and_a_simulation_shows_the_remedy(tmp_path: Path) -> None:
     folder = write_site(tmp_path / "north")
     (folder / POLICY_FILE).unlink()
-    site, code, reason = refusal_of(ask(folder, INTRODUCE))
+    site, code, reason = refusal_of(ask(folder, DESCRIBE))
     assert (site, code) == ("north", "policy")
     assert f"wardround site policy new {folder}" in reason
     assert said_by(folder) == [("refusal", "deny: policy")]
@@ -138,18 +144,18 @@ def test_a_site_without_a_policy_refuses_and_a_simulation_shows_the_remedy(tmp_p
 def test_a_study_that_nobody_approved_is_refused_before_any_data_is_read(tmp_path: Path) -> None:
     folder = write_site(tmp_path / "north", approved="[]")
     (folder / "manifest.csv").write_text("not a manifest")
-    assert refusal_of(ask(folder, INTRODUCE)) == ("north", "policy", "")
+    assert refusal_of(ask(folder, DESCRIBE)) == ("north", "policy", "")
     assert said_by(folder) == [("refusal", "deny: approved")]
     assert log_of(folder)[0].event.study == STUDY.digest
 
 
 def test_an_approval_that_is_withdrawn_ends_a_run_at_its_next_order(tmp_path: Path) -> None:
     folder = write_site(tmp_path / "north")
-    assert unpack_introduction(ask(folder, INTRODUCE)).examinations % 10 == 0
-    unpack_update(ask(folder, TRAIN, order_for(folder)), STUDY)
+    assert unpack_site_info(ask(folder, DESCRIBE)).examinations % 10 == 0
+    unpack_update(ask(folder, TRAIN, instruction_for(folder)), STUDY)
     write_policy(folder, approved="[]")
     for kind in (TRAIN, EVALUATE):
-        assert refusal_of(ask(folder, kind, order_for(folder))) == ("north", "policy", "")
+        assert refusal_of(ask(folder, kind, instruction_for(folder))) == ("north", "policy", "")
     denied = ("refusal", "deny: approved")
     assert said_by(folder)[2:] == [("update", "allow"), denied, denied]
 
@@ -167,11 +173,11 @@ def test_a_site_trains_in_its_hours_only_and_evaluates_at_any(
             return datetime(2026, 11, 23, cls.hour_now, 30)
 
     monkeypatch.setattr(door_module, "datetime", Clock)
-    assert unpack_refusal(ask(folder, INTRODUCE)) is None
-    assert refusal_of(ask(folder, TRAIN, order_for(folder)))[1] == "policy"
-    assert unpack_refusal(ask(folder, EVALUATE, order_for(folder))) is None
+    assert unpack_refusal(ask(folder, DESCRIBE)) is None
+    assert refusal_of(ask(folder, TRAIN, instruction_for(folder)))[1] == "policy"
+    assert unpack_refusal(ask(folder, EVALUATE, instruction_for(folder))) is None
     Clock.hour_now = 23
-    assert unpack_refusal(ask(folder, TRAIN, order_for(folder))) is None
+    assert unpack_refusal(ask(folder, TRAIN, instruction_for(folder))) is None
 
 
 @pytest.mark.parametrize("mode", ["none", "patient"])
@@ -187,10 +193,10 @@ def test_a_training_in_flight_is_stopped_when_its_time_is_over_and_nothing_leave
     folder = write_site(
         tmp_path / "north", approved=f'["{study.digest}"]', largest_training_minutes="0.1"
     )
-    order, looks = order_for(folder, study=study), itertools.count()
+    instruction, looks = instruction_for(folder, study=study), itertools.count()
     clock = SimpleNamespace(monotonic=lambda: float(next(looks)))  # a second between two looks
     monkeypatch.setattr(time_limit, "time", clock)
-    assert refusal_of(ask(folder, TRAIN, order, study))[1] == "time"
+    assert refusal_of(ask(folder, TRAIN, instruction, study))[1] == "time"
     assert next(looks) == 8, "it looks before each batch, and stops after the sixth second"
     assert said_by(folder) == [("refusal", "deny: training minutes")]
     if mode == "patient":
@@ -201,24 +207,24 @@ def test_a_training_in_flight_is_stopped_when_its_time_is_over_and_nothing_leave
 
 def test_a_small_cohort_and_a_large_message_are_refused(tmp_path: Path) -> None:
     small = write_site(tmp_path / "small", smallest_cohort="290")
-    assert refusal_of(ask(small, INTRODUCE))[1] == "policy"
+    assert refusal_of(ask(small, DESCRIBE))[1] == "policy"
     assert said_by(small) == [("refusal", "deny: cohort")]
     narrow = write_site(tmp_path / "narrow", largest_message_megabytes="0.00001")
-    assert refusal_of(ask(narrow, INTRODUCE))[1] == "policy"
+    assert refusal_of(ask(narrow, DESCRIBE))[1] == "policy"
 
 
 def test_what_cannot_be_written_down_does_not_leave(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_site(tmp_path / "north")
-    order = order_for(folder)
-    unpack_update(ask(folder, TRAIN, order), STUDY)
+    instruction = instruction_for(folder)
+    unpack_update(ask(folder, TRAIN, instruction), STUDY)
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("wardround.common.security.audit_log.os.fsync", full)
-    assert refusal_of(ask(folder, TRAIN, order)) == ("", "audit", "")
+    assert refusal_of(ask(folder, TRAIN, instruction)) == ("", "audit", "")
     monkeypatch.undo()
     assert [kind for kind, _ in said_by(folder)] == ["update"]
 
@@ -248,7 +254,7 @@ def test_hospitals_that_send_numbers_train_together_and_the_best_model_is_found(
         assert site.training_loss == round(site.training_loss, 3)
     for folder in folders:
         kinds = [kind for kind, _ in said_by(folder)]
-        assert kinds == ["decision", "introduction", *["update"] * 3, "evaluation"]
+        assert kinds == ["decision", "site-info", *["update"] * 3, "evaluation"]
 
 
 def test_hospitals_that_send_no_metrics_train_together_and_the_last_model_is_kept(
@@ -310,12 +316,12 @@ def test_audit_verify_prints_the_head_to_keep_and_finds_a_log_cut_below_it(
     wardround: Callable[..., Any], tmp_path: Path
 ) -> None:
     folder = write_site(tmp_path / "north")
-    ask(folder, INTRODUCE)
+    ask(folder, DESCRIBE)
     said = wardround("site", "audit", "verify", folder)
     assert said.code == 0
     assert "2 entries" in said.out
     head = said.out.split("--head ")[1].split()[0]
-    ask(folder, TRAIN, order_for(folder))
+    ask(folder, TRAIN, instruction_for(folder))
     assert wardround("site", "audit", "verify", folder, "--counter", 2, "--head", head).code == 0
     log = folder / "audit" / "log.jsonl"
     whole = log.read_bytes()
@@ -324,13 +330,13 @@ def test_audit_verify_prints_the_head_to_keep_and_finds_a_log_cut_below_it(
     cut = wardround("site", "audit", "verify", folder, "--counter", 2, "--head", head)
     assert cut.code == 3
     assert "entries were removed" in cut.err
-    log.write_bytes(whole.replace(b"introduction", b"introductioN"))
+    log.write_bytes(whole.replace(b"site-info", b"introductioN"))
     assert wardround("site", "audit", "verify", folder).code == 3
 
 
 def test_audit_show_prints_what_left(wardround: Callable[..., Any], tmp_path: Path) -> None:
     folder = write_site(tmp_path / "north")
-    ask(folder, INTRODUCE)
+    ask(folder, DESCRIBE)
     said = wardround("site", "audit", "show", folder)
     assert said.code == 0
-    assert "introduction" in said.out
+    assert "site-info" in said.out

@@ -29,18 +29,18 @@ from wardround.common.errors import DataError
 from wardround.common.flower.local import claim_identity, stamp
 from wardround.common.flower.messages.serialisation import to_bytes
 from wardround.common.messages.instructions import (
+    DESCRIBE,
     EVALUATE,
-    INTRODUCE,
     TRAIN,
-    LedgerMark,
-    Order,
+    ChainHead,
+    Instruction,
     new_run,
-    pack_order,
+    pack_instruction,
 )
 from wardround.common.messages.replies import (
     REFUSAL_CODES,
-    Introduction,
     SiteEvaluation,
+    SiteInfo,
     SiteUpdate,
     unpack_refusal,
 )
@@ -77,19 +77,19 @@ class Ward:
         stamp(message, "message-1")
         return app(message, self.context())
 
-    def order(self, split: str = "validation") -> RecordDict:
-        network = open_session(self.context()).bench.network
-        return pack_order(
-            Order(self.study.digest, new_run(), 1, read_parameters(network), split=split)
+    def instruction(self, split: str = "validation") -> RecordDict:
+        network = open_session(self.context()).context.network
+        return pack_instruction(
+            Instruction(self.study.digest, new_run(), 1, read_parameters(network), split=split)
         )
 
     def say_everything(self) -> list[Message]:
         """Return the answers to every kind of message."""
         return [
-            self.ask(INTRODUCE, RecordDict({"order": ConfigRecord()})),
-            self.ask(TRAIN, self.order()),
-            self.ask(EVALUATE, self.order()),
-            self.ask(EVALUATE, self.order("test")),
+            self.ask(DESCRIBE, RecordDict({"instruction": ConfigRecord()})),
+            self.ask(TRAIN, self.instruction()),
+            self.ask(EVALUATE, self.instruction()),
+            self.ask(EVALUATE, self.instruction("test")),
         ]
 
 
@@ -252,7 +252,7 @@ UPDATES: dict[str, Callable[[SiteUpdate, Pixels], SiteUpdate]] = {
     "wrong type uint8": wrong_type(torch.uint8),
     "wrong type float64": wrong_type(torch.float64),
     "array's name": image_as_name,
-    "extras": lambda u, p: replace(u, extras={"image": torch.from_numpy(p / 255)}),
+    "auxiliary": lambda u, p: replace(u, auxiliary={"image": torch.from_numpy(p / 255)}),
     "metric value": lambda u, p: replace(u, metrics=SiteValues(20, {"auroc": as_float(p)})),
     "metric name": metric_named,
     "metric count": lambda u, p: replace(u, metrics=SiteValues(as_count(p), {"auroc": 0.5})),
@@ -267,7 +267,7 @@ UPDATES: dict[str, Callable[[SiteUpdate, Pixels], SiteUpdate]] = {
     "round": lambda u, p: replace(u, round=as_count(p)),
     "lying round": lambda u, p: replace(u, round=LyingCount(as_count(p))),
     "attempt": lambda u, p: replace(u, attempt=as_count(p)),
-    "ledger": lambda u, p: replace(u, ledger=LedgerMark(as_count(p), text_of(p))),
+    "ledger": lambda u, p: replace(u, ledger=ChainHead(as_count(p), text_of(p))),
 }
 
 
@@ -289,11 +289,11 @@ def try_update(ward: Ward, monkeypatch: pytest.MonkeyPatch, name: str) -> list[M
 def test_no_image_leaves_in_an_update(
     ward: Ward, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    answer = try_update(ward, monkeypatch, name)
-    assert leaks(ward, answer) == 0
-    refusal = unpack_refusal(answer[1].content)
+    reply = try_update(ward, monkeypatch, name)
+    assert leaks(ward, reply) == 0
+    refusal = unpack_refusal(reply[1].content)
     if name in NEUTRAL:
-        wire = on_the_wire(answer[1])
+        wire = on_the_wire(reply[1])
         packed = np.array(as_float(ward.secret)).tobytes()
         assert packed not in wire
         assert packed[::-1] not in wire
@@ -401,15 +401,15 @@ def test_no_image_leaves_in_records_that_are_misused(
         return content
 
     monkeypatch.setattr(door_module, "pack_update", pack)
-    answers = ward.say_everything()
-    assert leaks(ward, answers) == 0
-    refusal = unpack_refusal(answers[1].content)
+    replies = ward.say_everything()
+    assert leaks(ward, replies) == 0
+    refusal = unpack_refusal(replies[1].content)
     assert refusal is not None
     assert refusal.code == "guard"
 
 
 # --- Introductions, evaluations, errors, logs ----------------------------------------------
-INTRODUCTIONS: dict[str, Callable[[Introduction, Pixels], Introduction]] = {
+INTRODUCTIONS: dict[str, Callable[[SiteInfo, Pixels], SiteInfo]] = {
     "notes": lambda i, p: replace(i, notes=(text_of(p),)),
     "name": lambda i, p: replace(i, site=text_of(p)),
     "version": lambda i, p: replace(i, wardround=text_of(p)),
@@ -423,15 +423,15 @@ INTRODUCTIONS: dict[str, Callable[[Introduction, Pixels], Introduction]] = {
 def test_no_image_leaves_in_an_introduction(
     ward: Ward, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    honest = SiteSession.introduce
+    honest = SiteSession.describe
 
-    def introduce(session: SiteSession, alone: bool = False) -> Introduction:
-        return INTRODUCTIONS[name](honest(session, alone), ward.secret)
+    def describe(session: SiteSession, standalone: bool = False) -> SiteInfo:
+        return INTRODUCTIONS[name](honest(session, standalone), ward.secret)
 
-    monkeypatch.setattr(SiteSession, "introduce", introduce)
-    answers = ward.say_everything()
-    assert leaks(ward, answers) == 0
-    refused = unpack_refusal(answers[0].content) is not None
+    monkeypatch.setattr(SiteSession, "describe", describe)
+    replies = ward.say_everything()
+    assert leaks(ward, replies) == 0
+    refused = unpack_refusal(replies[0].content) is not None
     assert refused == (name != "notes")  # notes are left out, the rest is refused
 
 
@@ -447,14 +447,14 @@ def test_no_image_leaves_in_an_evaluation(
         "run": secret.tobytes().hex(),
     }
 
-    def evaluate(session: SiteSession, order: Order) -> SiteEvaluation:
-        return replace(honest(session, order), **{field: values[field]})  # type: ignore[arg-type]
+    def evaluate(session: SiteSession, instruction: Instruction) -> SiteEvaluation:
+        return replace(honest(session, instruction), **{field: values[field]})  # type: ignore[arg-type]
 
     monkeypatch.setattr(SiteSession, "evaluate", evaluate)
-    answers = ward.say_everything()
-    assert leaks(ward, answers) == 0
+    replies = ward.say_everything()
+    assert leaks(ward, replies) == 0
     if field != "seconds":
-        assert all(unpack_refusal(answer.content) for answer in answers[2:])
+        assert all(unpack_refusal(reply.content) for reply in replies[2:])
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, DataError, KeyError, OSError])
@@ -464,13 +464,13 @@ def test_no_image_leaves_in_the_text_of_an_exception(
     def fail(*arguments: object) -> None:
         raise kind(text_of(ward.secret))
 
-    for method in ("introduce", "train", "evaluate"):
+    for method in ("describe", "train", "evaluate"):
         monkeypatch.setattr(SiteSession, method, fail)
-    answers = ward.say_everything()
-    assert leaks(ward, answers) == 0
-    for answer in answers:
-        assert not answer.has_error()  # Flower would send the text
-        refusal = unpack_refusal(answer.content)
+    replies = ward.say_everything()
+    assert leaks(ward, replies) == 0
+    for reply in replies:
+        assert not reply.has_error()  # Flower would send the text
+        refusal = unpack_refusal(reply.content)
         assert refusal is not None
         assert refusal.code == ("data" if kind is DataError else "internal")
         assert refusal.code in REFUSAL_CODES
@@ -501,9 +501,9 @@ def test_what_training_code_writes_to_a_log_or_prints_stays_at_the_site(
         return honest(session, *asked)
 
     monkeypatch.setattr(SiteSession, "train", train)
-    answers = ward.say_everything()
-    assert leaks(ward, answers) == 0
-    assert unpack_refusal(answers[1].content) is None
+    replies = ward.say_everything()
+    assert leaks(ward, replies) == 0
+    assert unpack_refusal(replies[1].content) is None
 
 
 def test_a_site_that_renames_itself_after_an_image_says_nothing(
@@ -524,9 +524,9 @@ def test_a_site_that_renames_itself_after_an_image_says_nothing(
 
 
 def test_an_honest_site_answers_and_none_of_its_images_is_on_the_wire(ward: Ward) -> None:
-    answers = ward.say_everything()
-    assert leaks(ward, answers) == 0
-    assert all(unpack_refusal(answer.content) is None for answer in answers)
+    replies = ward.say_everything()
+    assert leaks(ward, replies) == 0
+    assert all(unpack_refusal(reply.content) is None for reply in replies)
 
 
 def test_all_that_was_said_and_refused_stands_in_the_audit_log(
@@ -537,7 +537,7 @@ def test_all_that_was_said_and_refused_stands_in_the_audit_log(
     entries = list(read_log(ward.folder / "audit"))[before:]
     assert [(e.event.kind, e.event.verdict) for e in entries] == [
         ("decision", "allow"),
-        ("introduction", "allow"),
+        ("site-info", "allow"),
         ("refusal", "deny: guard"),
         ("evaluation", "allow"),
         ("evaluation", "allow"),
@@ -568,6 +568,6 @@ def test_code_that_is_installed_to_betray_can_hide_an_image_in_a_parameter(
         return replace(update, parameters={**update.parameters, **image})
 
     monkeypatch.setattr(SiteSession, "train", train)
-    answers = ward.say_everything()
-    assert unpack_refusal(answers[1].content) is None
-    assert leaks(ward, answers) > 0
+    replies = ward.say_everything()
+    assert unpack_refusal(replies[1].content) is None
+    assert leaks(ward, replies) > 0

@@ -161,8 +161,8 @@ def test_the_standard_health_service_says_that_it_serves(served) -> None:
     with served.channel() as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for service in ("", SERVICE):
-            answer = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
-            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+            reply = health.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_what_the_proto_names_is_served_and_nothing_else(served) -> None:

@@ -9,7 +9,7 @@ from flwr.app import RecordDict
 from tests.integration.client.test_hospital_policy import (
     STUDY,
     ask,
-    order_for,
+    instruction_for,
     refusal_of,
     write_site,
 )
@@ -17,13 +17,13 @@ from tests.integration.client.test_hospital_policy import (
 from wardround.client.app import close_sessions
 from wardround.client.privacy.ledger.entries import Released, entry_after
 from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
-from wardround.common.messages.instructions import NO_LEDGER, TRAIN, LedgerMark, new_run
+from wardround.common.messages.instructions import NO_LEDGER, TRAIN, ChainHead, new_run
 from wardround.common.messages.replies import unpack_update
 from wardround.common.study.study import parse_study
 from wardround.server.scheduling.ledger_heads import ServerLedgers
 from wardround.server.sites.ledger_heads import LedgerMemory, RunLedgers
 
-FIRST, OTHER, LATER = LedgerMark(7, "a" * 64), LedgerMark(7, "b" * 64), LedgerMark(9, "c" * 64)
+FIRST, OTHER, LATER = ChainHead(7, "a" * 64), ChainHead(7, "b" * 64), ChainHead(9, "c" * 64)
 
 
 @pytest.mark.parametrize("durable", [False, True])
@@ -39,7 +39,7 @@ def test_the_latest_entry_of_each_ledger_is_remembered_and_an_equal_one_does_not
         (LATER, LATER),
         (FIRST, LATER),
     ):
-        memory.hear("north", heard)
+        memory.note("north", heard)
         assert memory.known("north") == known
     assert memory.known("south") == NO_LEDGER
     if durable:
@@ -73,15 +73,15 @@ def test_a_site_whose_ledger_was_written_anew_refuses_to_train_and_nothing_is_ch
     run, memory, rounds = new_run(), RunLedgers(), itertools.count(1)
 
     def train() -> RecordDict:
-        order = order_for(folder, next(rounds), study)
-        order = replace(order, run=run, ledger=memory.known("north"))
-        return ask(folder, TRAIN, order, study)
+        instruction = instruction_for(folder, next(rounds), study)
+        instruction = replace(instruction, run=run, ledger=memory.known("north"))
+        return ask(folder, TRAIN, instruction, study)
 
     try:
         for _ in range(2):
             update = unpack_update(train(), study)
             assert update.ledger.head == read_ledger(folder).entries[update.ledger.entries - 1].hash
-            memory.hear("north", update.ledger)
+            memory.note("north", update.ledger)
         write_anew(folder)
         before = len(read_ledger(folder).entries)
         _, code, _ = refusal_of(train())

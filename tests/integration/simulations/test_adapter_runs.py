@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from wardround.client.model_context import Workbench
+from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.common.parameters.parameters import Parameters, digest, load_model, schema
@@ -54,8 +54,8 @@ def test_a_run_sends_adapters_compares_its_models_and_goes_on_after_a_stop(
     assert whole.keys() == {"federated", "pooled", "local-north", "local-south"}
     assert len(set(whole.values())) == 4
 
-    bench = Workbench.build(study, "cpu")
-    layout = bench.layout
+    context = ModelContext.build(study, "cpu")
+    layout = context.layout
     files = list((tmp_path / "whole").rglob("model*/*.safetensors"))
     files += list((tmp_path / "whole" / "checkpoints").rglob("model.safetensors"))
     assert len(files) > 4
@@ -86,15 +86,15 @@ def test_what_a_site_keeps_for_itself_holds_nothing_frozen(
 ) -> None:
     study = study_from(tiny_study, **{"federation.strategy": strategy, "simulation.compare": False})
     simulate(SimulationRequest(study, tmp_path / "run", ALONE))
-    layout = Workbench.build(study, "cpu").layout
-    learnt = layout.personal if strategy == "fedper" else (*layout.personal, *layout.shared)
+    layout = ModelContext.build(study, "cpu").layout
+    trainable = layout.personal if strategy == "fedper" else (*layout.personal, *layout.shared)
     model = load_trained(tmp_path / "run", FEDERATED)
     assert model is not None
     for name in ("north", "south"):
         site = open_site(tmp_path / "run" / "sites" / name)
         state = SiteState(site.state_folder, study.digest, model.run)
         memory = state.after(study.federation.rounds)
-        assert set(memory) == {kept + name for name in learnt}
+        assert set(memory) == {kept + name for name in trainable}
 
 
 def trained(root: Path, folders: list[Path], study: Study) -> Parameters:
@@ -111,6 +111,6 @@ def test_sharing_all_sends_the_frozen_numbers_too_and_trains_the_same_adapters(
     few = trained(tmp_path / "few", folders, adapters)
     everything = adapters.with_changes({"federation.share": "all"})
     more = trained(tmp_path / "more", folders, everything)
-    bench = Workbench.build(everything, "cpu")
-    assert set(more) == set(bench.network.state_dict()) > set(few)
+    context = ModelContext.build(everything, "cpu")
+    assert set(more) == set(context.network.state_dict()) > set(few)
     assert digest({name: more[name] for name in few}) == digest(few)

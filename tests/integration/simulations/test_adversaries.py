@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 
 from wardround.client.app import close_sessions, open_session
 from wardround.common.errors import RunError
-from wardround.common.messages.instructions import Order, pack_order
+from wardround.common.messages.instructions import Instruction, pack_instruction
 from wardround.common.messages.replies import Refusal, SiteUpdate, pack_refusal, pack_update
 from wardround.common.parameters.parameters import Parameters, from_array_record, load_model
 from wardround.common.study.study import Study, parse_study
@@ -61,8 +61,10 @@ class ScriptedGrid(LocalGrid):
         return []
 
 
-def order(grid: LocalGrid, node: int, model: Parameters, kind: str = "train") -> Message:
-    return grid.create_message(pack_order(Order("d", "0" * 32, 1, model)), kind, node, "round-1")
+def instruction(grid: LocalGrid, node: int, model: Parameters, kind: str = "train") -> Message:
+    return grid.create_message(
+        pack_instruction(Instruction("d", "0" * 32, 1, model)), kind, node, "round-1"
+    )
 
 
 def received(content: RecordDict) -> list[float]:
@@ -73,7 +75,7 @@ def received(content: RecordDict) -> list[float]:
 START = {"w": torch.tensor([10.0, 10.0]), "count": torch.tensor(3)}
 
 
-def answers(role: Role, script: dict[int, list[float] | None], hostile: int) -> dict[int, Message]:
+def replies(role: Role, script: dict[int, list[float] | None], hostile: int) -> dict[int, Message]:
     inner = ScriptedGrid(
         {
             node: None if w is None else {"w": torch.tensor(w), "count": torch.tensor(4)}
@@ -81,7 +83,7 @@ def answers(role: Role, script: dict[int, list[float] | None], hostile: int) -> 
         }
     )
     grid = AdversarialGrid(inner, {hostile: role}, 1)
-    ids = list(grid.push_messages([order(grid, node, START) for node in script]))
+    ids = list(grid.push_messages([instruction(grid, node, START) for node in script]))
     found = {}
     for node, message_id in zip(script, ids, strict=True):
         replies: list[Message] = []
@@ -99,7 +101,7 @@ def test_an_omniscient_site_answers_from_the_honest_updates_wherever_it_stands(
     # Honest updates (1, 0) and (3, 2), mean (2, 1): the hostile site sends minus half of it.
     honest = iter([[11.0, 10.0], [13.0, 12.0]])
     script = {node: [99.0, 99.0] if node == hostile else next(honest) for node in (1, 2, 3)}
-    found = answers(Role("inner-product", 0.5, 0, 0), script, hostile)
+    found = replies(Role("inner-product", 0.5, 0, 0), script, hostile)
     assert received(found[hostile].content) == [9.0, 9.5]
     for node in {1, 2, 3} - {hostile}:
         assert received(found[node].content) == script[node]
@@ -107,13 +109,13 @@ def test_an_omniscient_site_answers_from_the_honest_updates_wherever_it_stands(
 
 def test_a_refusal_does_not_stop_the_omniscient() -> None:
     script = {1: [99.0, 99.0], 2: None, 3: [12.0, 14.0]}
-    found = answers(Role("inner-product", 1.0, 0, 0), script, 1)
+    found = replies(Role("inner-product", 1.0, 0, 0), script, 1)
     assert received(found[1].content) == [8.0, 6.0]
     assert "refusal" in found[2].content
 
 
 def test_a_hostile_answer_keeps_everything_but_the_model() -> None:
-    found = answers(Role("sign-flip", 3.0, 0, 0), {1: [11.0, 12.0], 2: [10.0, 10.0]}, 1)
+    found = replies(Role("sign-flip", 3.0, 0, 0), {1: [11.0, 12.0], 2: [10.0, 10.0]}, 1)
     assert received(found[1].content) == [7.0, 4.0]
     content = found[1].content
     model = from_array_record(content.array_records["model"])
@@ -125,7 +127,7 @@ def test_a_hostile_answer_keeps_everything_but_the_model() -> None:
 def test_only_training_is_attacked() -> None:
     inner = ScriptedGrid({1: START})
     grid = AdversarialGrid(inner, {1: Role("gaussian", 10.0, 0, 0)}, 1)
-    (message_id,) = grid.push_messages([order(grid, 1, START, "evaluate")])
+    (message_id,) = grid.push_messages([instruction(grid, 1, START, "evaluate")])
     (reply,) = grid.pull_messages([message_id])
     assert received(reply.content) == [10.0, 10.0]
 
@@ -190,8 +192,8 @@ def test_flipped_labels_leave_the_baselines_and_the_tests_alone(
     honest = run(study_of(digits).with_changes(changes), tmp_path / "honest")
     assert accuracy(honest) > 0.6
     for name in ("local-site3", "pooled"):
-        attacked, alone = (value_of(r, name, ALL_SITES, "accuracy") for r in (rows, honest))
-        assert attacked == alone
+        attacked, standalone = (value_of(r, name, ALL_SITES, "accuracy") for r in (rows, honest))
+        assert attacked == standalone
 
 
 def test_a_backdoor_is_measured_and_repeats_in_worker_processes(
@@ -202,7 +204,7 @@ def test_a_backdoor_is_measured_and_repeats_in_worker_processes(
     rows = run(study, tmp_path / "one")
     assert value_of(rows, "federated", ALL_SITES, BACKDOOR_SUCCESS) > 0.9
     assert accuracy(rows) > 0.9
-    mixed = study.with_changes({"federation.combination": "nnm-trimmed-mean"})
+    mixed = study.with_changes({"federation.aggregation": "nnm-trimmed-mean"})
     withstood = run(mixed, tmp_path / "mixed")
     assert value_of(withstood, "federated", ALL_SITES, BACKDOOR_SUCCESS) < 0.05
     assert accuracy(withstood) > 0.9
@@ -233,7 +235,7 @@ def test_a_hostile_site_has_its_true_patients_back_after_training(
 
     monkeypatch.setattr(session, "train", train)
     grid = InProcessGrid(poisonable_app(), {node: context}, 1)
-    ids = grid.push_messages([order(grid, node, {"w": torch.zeros(1)})])
+    ids = grid.push_messages([instruction(grid, node, {"w": torch.zeros(1)})])
     list(grid.pull_messages(ids))
     close_sessions()
     assert session.cohorts is honest

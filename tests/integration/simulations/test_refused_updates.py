@@ -19,7 +19,7 @@ from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.common.errors import RunError
 from wardround.common.flower.messages.records import arrays_of, configs_of
-from wardround.common.messages.instructions import Order, unpack_order
+from wardround.common.messages.instructions import Instruction, unpack_instruction
 from wardround.common.messages.replies import SiteEvaluation
 from wardround.common.parameters.parameters import (
     Parameters,
@@ -57,14 +57,14 @@ class LossyGrid(InProcessGrid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         wanted = next(iter(message_ids))
-        order = self._waiting[wanted]
+        instruction = self._waiting[wanted]
         number = 0
-        if order.metadata.message_type == "train":
-            number = unpack_order(order.content).round
+        if instruction.metadata.message_type == "train":
+            number = unpack_instruction(instruction.content).round
         (reply,) = super().pull_messages([wanted])
-        harm = self._harms.get((self._names[order.metadata.dst_node_id], number))
+        harm = self._harms.get((self._names[instruction.metadata.dst_node_id], number))
         if harm == "lost":
-            return [Message(Error(2, "the connection broke"), reply_to=order)]
+            return [Message(Error(2, "the connection broke"), reply_to=instruction)]
         if harm is not None:
             reply.content = spoilt(reply.content, harm)
         return [reply]
@@ -74,7 +74,7 @@ def spoilt(content: RecordDict, harm: str) -> RecordDict:
     if harm == "of another run":
         configs_of(content)["header"]["run"] = "f" * 32
         return content
-    record = "extras" if harm == "nan in the extras" and "extras" in content else "model"
+    record = "auxiliary" if harm == "nan in the extras" and "auxiliary" in content else "model"
     arrays = from_array_record(arrays_of(content)[record])
     name = next(name for name, tensor in arrays.items() if tensor.is_floating_point())
     arrays[name] = torch.zeros(1) if harm == "other shape" else arrays[name] * torch.nan
@@ -100,7 +100,7 @@ def memory(folder: Path, study: Study, commit: Commit) -> Parameters:
     return SiteState(site.state_folder, study.digest, commit.progress.run).after(ROUNDS)
 
 
-def one_answers_each_round(harms: dict[tuple[str, int], str]) -> bool:
+def one_replies_each_round(harms: dict[tuple[str, int], str]) -> bool:
     spoilt_in = [number for _, number in harms]
     return all(spoilt_in.count(number) < SITES for number in range(1, ROUNDS + 1))
 
@@ -109,7 +109,7 @@ refused = st.dictionaries(
     st.tuples(st.sampled_from([f"site-{n}" for n in range(SITES)]), st.integers(1, ROUNDS)),
     st.sampled_from(HARMS),
     max_size=8,
-).filter(one_answers_each_round)
+).filter(one_replies_each_round)
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -186,11 +186,11 @@ def test_the_report_says_who_did_not_evaluate(
 ) -> None:
     evaluate = SiteSession.evaluate
 
-    def refuse(self: SiteSession, order: Order) -> SiteEvaluation:
+    def refuse(self: SiteSession, instruction: Instruction) -> SiteEvaluation:
         if self.site.name == "south":
             msg = "no number may leave"
             raise RunError(msg)
-        return evaluate(self, order)
+        return evaluate(self, instruction)
 
     monkeypatch.setattr(SiteSession, "evaluate", refuse)
     study = load_study(tiny_study.study).with_changes({"federation.rounds": 1})

@@ -131,7 +131,7 @@ def test_a_compressed_run_that_is_stopped_keeps_what_it_still_owes(tmp_path: Pat
 
 def test_a_round_of_half_the_sites_asks_half_of_them_and_the_pool_the_same(tmp_path: Path) -> None:
     study = study_with(fraction=0.5)
-    alone, records = run(tmp_path / "alone", study)
+    standalone, records = run(tmp_path / "alone", study)
     pooled, _ = run(tmp_path / "pool", study, POOL)
     assert {len(record.sites) for record in records if record.sites} == {2}
-    assert digest(alone.parameters) == digest(pooled.parameters)
+    assert digest(standalone.parameters) == digest(pooled.parameters)

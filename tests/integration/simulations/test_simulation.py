@@ -181,10 +181,10 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(
 def test_the_pool_reaches_the_very_model_of_a_single_process(
     table_study: Study, tmp_path: Path
 ) -> None:
-    alone, pooled = run(table_study, tmp_path / "1"), run(table_study, tmp_path / "2", POOL)
+    standalone, pooled = run(table_study, tmp_path / "1"), run(table_study, tmp_path / "2", POOL)
     for name in ("federated", "pooled", "local-east"):
-        assert same(model(alone, name), model(pooled, name)), name
-    assert (alone / "metrics.csv").read_bytes() == (pooled / "metrics.csv").read_bytes()
+        assert same(model(standalone, name), model(pooled, name)), name
+    assert (standalone / "metrics.csv").read_bytes() == (pooled / "metrics.csv").read_bytes()
 
 
 def test_a_saved_split_gives_the_same_sites_again(table_study: Study, tmp_path: Path) -> None:

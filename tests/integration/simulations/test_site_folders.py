@@ -67,10 +67,10 @@ def test_the_pooled_site_keeps_each_rows_scanner_and_split(
     pooled = open_site(write_pooled_site(*brains, tmp_path / "pooled"))
     rows = read_manifest(pooled, study)
     assert len(rows) == len(examinations.rows)
-    alone = {site.name: site.settings for site in map(open_site, folders)}
+    standalone = {site.name: site.settings for site in map(open_site, folders)}
     for row in rows:
         scanner = pooled.settings.scanners[row.scanner]
-        own = alone[assignment.site_of[row.patient]]
+        own = standalone[assignment.site_of[row.patient]]
         assert (scanner.shift, scanner.seed) == (own.shift, own.shift_seed)
     split_of = {row.patient: effective_split(row, study) for row in examinations.rows}
     for split, part in partition_patients(rows, study).items():

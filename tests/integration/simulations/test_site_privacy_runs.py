@@ -59,7 +59,7 @@ def test_almost_no_noise_and_a_wide_clip_norm_give_the_plain_mean(tmp_path: Path
     }
     plain = study_for("fedavg", **{k: v for k, v in wide.items() if not k.startswith("privacy")})
     private = model_of(tmp_path / "private", study_for("fedavg", **wide))
-    even = plain.with_changes({"federation.combination": "mean"})
+    even = plain.with_changes({"federation.aggregation": "mean"})
     assert difference(private, model_of(tmp_path / "plain", even)) < 1e-4
 
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from wardround.client.model_context import Workbench
+from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
-from wardround.common.messages.instructions import Order
+from wardround.common.messages.instructions import Instruction
 from wardround.common.parameters.parameters import digest, load_model
 from wardround.common.study.study import Study, parse_study
 from wardround.server.rounds.evaluation import measure_model
 from wardround.server.rounds.loop import RoundFinished
-from wardround.server.sites.site_info import introduce_sites
+from wardround.server.sites.site_info import describe_sites
 from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
 from wardround.simulations.sites.site_folders import write_open_policy
 
@@ -122,8 +122,8 @@ def losses_on_test(root: Path, study: Study, personal: bool = True) -> list[floa
     folders = write_sites(root / "sites")
     with open_grid(folders, study, ALONE) as grid:
         commit = run_federation(grid, study, root / "checkpoints")
-        nodes, _ = introduce_sites(grid, study)
-        order = Order(
+        nodes, _ = describe_sites(grid, study)
+        instruction = Instruction(
             study.digest,
             commit.progress.run,
             commit.progress.round,
@@ -131,7 +131,7 @@ def losses_on_test(root: Path, study: Study, personal: bool = True) -> list[floa
             split="test",
             personal=personal,
         )
-        measured = measure_model(grid, study, nodes, order)
+        measured = measure_model(grid, study, nodes, instruction)
     return [
         value.value
         for measurement in measured.values[:-1]
@@ -159,9 +159,9 @@ def test_the_shared_model_of_ditto_and_of_fine_tuning_is_fedavgs(tmp_path: Path)
 def test_the_normalisations_of_fedbn_are_in_no_checkpoint(tmp_path: Path) -> None:
     study = study_for("fedbn")
     run(tmp_path, study)
-    bench = Workbench.build(study, "cpu")
+    context = ModelContext.build(study, "cpu")
     files = list((tmp_path / "checkpoints").rglob("model.safetensors"))
     assert files
     for file in files:
-        assert set(load_model(file).parameters) == set(bench.layout.shared)
-    assert {name.partition(".")[0] for name in bench.layout.personal} == {"2"}
+        assert set(load_model(file).parameters) == set(context.layout.shared)
+    assert {name.partition(".")[0] for name in context.layout.personal} == {"2"}

@@ -21,8 +21,8 @@ from wardround.common.security.enrolment import (
     RENEW_PATH,
     SENTENCES,
     STATUS_PATH,
-    Answer,
     Reason,
+    Reply,
     Request,
 )
 from wardround.server.identity.membership import members
@@ -39,8 +39,8 @@ def test_a_request_in_another_name_is_refused_and_the_invitation_stays(
     consortium: Any, tmp_path: Path
 ) -> None:
     token = consortium.invite("north")
-    answer = consortium.post(token, consortium.join_body("south"))
-    assert (answer.status_code, answer.json()) == (403, {"refused": "wrong-name"})
+    reply = consortium.post(token, consortium.join_body("south"))
+    assert (reply.status_code, reply.json()) == (403, {"refused": "wrong-name"})
     join(token, tmp_path / "north")
 
 
@@ -61,20 +61,20 @@ def test_a_malformed_request_gets_one_word(
 ) -> None:
     token = consortium.invite("north")
     try:
-        answer = consortium.post(token, body)
+        reply = consortium.post(token, body)
     except httpx.WriteError:  # the server ended a request that is far too large
         assert len(body) > LARGEST_BODY
         return
-    assert answer.status_code == status
-    assert set(answer.json()) == {"refused"}
-    assert answer.json()["refused"] == (word or "unusable")
+    assert reply.status_code == status
+    assert set(reply.json()) == {"refused"}
+    assert reply.json()["refused"] == (word or "unusable")
 
 
 def test_a_node_key_that_its_sender_does_not_hold_is_refused(consortium: Any) -> None:
     body = json.loads(consortium.join_body("north"))
     body["node_key"] = json.loads(consortium.join_body("north"))["node_key"]
-    answer = consortium.post(consortium.invite("north"), json.dumps(body).encode())
-    assert answer.json() == {"refused": "unusable"}
+    reply = consortium.post(consortium.invite("north"), json.dumps(body).encode())
+    assert reply.json() == {"refused": "unusable"}
 
 
 def test_a_node_key_of_another_site_is_refused(consortium: Any) -> None:
@@ -83,8 +83,8 @@ def test_a_node_key_of_another_site_is_refused(consortium: Any) -> None:
         consortium.post(consortium.invite("north"), consortium.join_body("north", key)).status_code
         == 200
     )
-    answer = consortium.post(consortium.invite("south"), consortium.join_body("south", key))
-    assert answer.json() == {"refused": "node-key"}
+    reply = consortium.post(consortium.invite("south"), consortium.join_body("south", key))
+    assert reply.json() == {"refused": "node-key"}
 
 
 def test_a_join_that_is_played_back_issues_nothing(consortium: Any) -> None:
@@ -108,8 +108,8 @@ def test_a_site_cannot_join_with_its_certificate(consortium: Any, tmp_path: Path
     join(consortium.invite("north"), tmp_path / "north")
     tls = load_site_tls(tmp_path / "north")
     with open_link(tls.address, make_client_context(tls)) as client:
-        answer = client.post(JOIN_PATH, content=consortium.join_body("north"))
-    assert answer.json() == {"refused": "not-invited"}
+        reply = client.post(JOIN_PATH, content=consortium.join_body("north"))
+    assert reply.json() == {"refused": "not-invited"}
 
 
 def test_every_word_of_refusal_has_a_sentence_that_says_what_to_do() -> None:
@@ -122,11 +122,11 @@ def test_what_the_server_fails_at_leaves_no_text_of_the_error(
 ) -> None:
     token = consortium.invite("north")
     (consortium.folder / "ca" / "ca.key").rename(tmp_path / "CANARY-ca.key")
-    answer = consortium.post(token, consortium.join_body("north"))
-    assert (answer.status_code, answer.json()) == (503, {"refused": "unready"})
+    reply = consortium.post(token, consortium.join_body("north"))
+    assert (reply.status_code, reply.json()) == (503, {"refused": "unready"})
 
 
 def test_the_request_models_refuse_what_they_do_not_know() -> None:
     with pytest.raises(ValueError, match="extra"):
         Request.model_validate({"request": "x", "more": 1})
-    assert Answer(certificate="x").certificate == "x"
+    assert Reply(certificate="x").certificate == "x"

@@ -217,13 +217,13 @@ def test_a_join_that_cannot_be_written_leaves_the_folder_as_it_was(
 def test_a_full_disk_is_noticed_before_the_invitation_is_used(
     consortium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import wardround.client.site.new_folder as skeleton
+    import wardround.client.site.new_folder as new_folder
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr(skeleton, "write_new", full)
+        patched.setattr(new_folder, "write_new", full)
         with pytest.raises(InputError, match="The server was not asked"):
             join(consortium.invite("north"), tmp_path / "north")
     assert consortium.heard == []

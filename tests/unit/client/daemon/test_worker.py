@@ -18,10 +18,10 @@ from wardround.client.daemon.jobs import Done, Job
 from wardround.client.daemon.worker_handle import AbandonedError, WarmWorker
 from wardround.client.policy.approvals import pending_studies
 from wardround.common.flower.local import claim_identity
-from wardround.common.flower.messages.message_file import Parcel
+from wardround.common.flower.messages.message_file import MessageFile
 from wardround.common.flower.messages.message_file_writer import write_message
 from wardround.common.flower.messages.message_loading import read_message
-from wardround.common.messages.instructions import Order, new_run, pack_order
+from wardround.common.messages.instructions import Instruction, new_run, pack_instruction
 from wardround.common.messages.replies import unpack_refusal, unpack_update
 from wardround.common.models.networks import build_network
 from wardround.common.parameters.parameters import digest, read_parameters
@@ -65,14 +65,14 @@ def approve(folder: Path, *digests: str) -> None:
     )
 
 
-def order_of(study: Study, run: str) -> RecordDict:
+def instruction_of(study: Study, run: str) -> RecordDict:
     initial = read_parameters(build_network(study, 0))
-    return pack_order(Order(study.digest, run, 1, initial))
+    return pack_instruction(Instruction(study.digest, run, 1, initial))
 
 
-def write_order(post: Post, content: RecordDict, kind: str = "train") -> None:
+def write_instruction(post: Post, content: RecordDict, kind: str = "train") -> None:
     claim_identity(7)
-    write_message(post.order, Message(content, 11, kind, group_id="round 1"))
+    write_message(post.instruction, Message(content, 11, kind, group_id="round 1"))
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def post(site: Path) -> Post:
 
 @pytest.fixture
 def job(site: Path, post: Post, study: Study) -> Job:
-    return Job(str(post.order), str(post.answer), str(site), study.to_json(), LIMIT)
+    return Job(str(post.instruction), str(post.reply), str(site), study.to_json(), LIMIT)
 
 
 def changed(job: Job, **values: object) -> Job:
@@ -92,37 +92,40 @@ def changed(job: Job, **values: object) -> Job:
 
 
 def test_an_order_in_a_file_becomes_an_update_in_a_file(job: Job, post: Post, study: Study) -> None:
-    write_order(post, order_of(study, new_run()))
+    write_instruction(post, instruction_of(study, new_run()))
     assert answer_job(job) == Done("", is_kept=True)
-    answer = read_message(post.answer, LIMIT)
-    with Parcel(post.order) as order:
-        assert answer.metadata.reply_to_message_id == order.envelope.message_id
-        assert answer.metadata.src_node_id == 11
-    assert unpack_update(answer.content, study).updates == 2
+    reply = read_message(post.reply, LIMIT)
+    with MessageFile(post.instruction) as instruction:
+        assert reply.metadata.reply_to_message_id == instruction.envelope.message_id
+        assert reply.metadata.src_node_id == 11
+    assert unpack_update(reply.content, study).updates == 2
 
 
 def test_the_same_order_again_is_answered_with_the_same_numbers_and_no_training(
     job: Job, post: Post, study: Study, site: Path
 ) -> None:
-    content = order_of(study, new_run())
-    write_order(post, content)
+    content = instruction_of(study, new_run())
+    write_instruction(post, content)
     answer_job(job)
-    first = unpack_update(read_message(post.answer, LIMIT).content, study)
-    with Parcel(post.order) as order:
-        first_id, key = order.envelope.message_id, key_of(order.envelope, job.study, b"")
-        post.keep_answer(key)
+    first = unpack_update(read_message(post.reply, LIMIT).content, study)
+    with MessageFile(post.instruction) as instruction:
+        first_id, key = (
+            instruction.envelope.message_id,
+            key_of(instruction.envelope, job.study, b""),
+        )
+        post.store_reply(key)
     (site / "manifest.csv").unlink()  # nobody reads it again
     time.sleep(0.01)
-    write_order(post, content)
-    with Parcel(post.order) as order:
-        assert order.envelope.message_id != first_id
-        assert key_of(order.envelope, job.study, b"") == key
-        second_id = order.envelope.message_id
-    assert post.has_answer(key)
+    write_instruction(post, content)
+    with MessageFile(post.instruction) as instruction:
+        assert instruction.envelope.message_id != first_id
+        assert key_of(instruction.envelope, job.study, b"") == key
+        second_id = instruction.envelope.message_id
+    assert post.has_reply(key)
     assert answer_job(changed(job, again=True)) == Done("", is_kept=True)
-    answer = read_message(post.answer, LIMIT)
-    assert answer.metadata.reply_to_message_id == second_id
-    second = unpack_update(answer.content, study)
+    reply = read_message(post.reply, LIMIT)
+    assert reply.metadata.reply_to_message_id == second_id
+    second = unpack_update(reply.content, study)
     assert digest(first.parameters) == digest(second.parameters)
     assert first.seconds == second.seconds
     assert (site / "audit" / "log.jsonl").read_text().count('"kind":"update"') == 2
@@ -131,27 +134,27 @@ def test_the_same_order_again_is_answered_with_the_same_numbers_and_no_training(
 def test_a_kept_answer_that_the_disk_has_changed_does_not_leave(
     job: Job, post: Post, study: Study
 ) -> None:
-    write_order(post, order_of(study, new_run()))
+    write_instruction(post, instruction_of(study, new_run()))
     answer_job(job)
-    with Parcel(post.answer) as parcel:
-        piece = max(parcel.envelope.object_ids, key=parcel.length)
-        content = parcel.content(piece)
-    whole = post.answer.read_bytes()
+    with MessageFile(post.reply) as message_file:
+        piece = max(message_file.envelope.object_ids, key=message_file.length)
+        content = message_file.content(piece)
+    whole = post.reply.read_bytes()
     place = whole.index(content) + len(content) - 1
-    post.answer.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    post.reply.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     assert answer_job(changed(job, again=True)) == Done("input", is_kept=False)
-    answer = read_message(post.answer, LIMIT)
-    assert not answer.content.array_records
+    reply = read_message(post.reply, LIMIT)
+    assert not reply.content.array_records
 
 
 def test_a_kept_answer_does_not_leave_once_its_study_is_no_longer_approved(
     job: Job, post: Post, study: Study, site: Path
 ) -> None:
-    write_order(post, order_of(study, new_run()))
+    write_instruction(post, instruction_of(study, new_run()))
     answer_job(job)
     approve(site)
     assert answer_job(changed(job, again=True)).refused == "policy"
-    assert unpack_refusal(read_message(post.answer, LIMIT).content) is not None
+    assert unpack_refusal(read_message(post.reply, LIMIT).content) is not None
 
 
 def test_another_run_round_or_study_is_another_order(job: Job, post: Post, study: Study) -> None:
@@ -159,22 +162,22 @@ def test_another_run_round_or_study_is_another_order(job: Job, post: Post, study
     run = new_run()
     initial = read_parameters(build_network(study, 0))
     other = {name: torch.zeros_like(value) for name, value in initial.items()}
-    orders = [
-        Order(study.digest, run, 1, initial),
-        Order(study.digest, new_run(), 1, initial),
-        Order(study.digest, run, 2, initial),
-        Order(study.digest, run, 1, initial, attempt=1),
-        Order(study.digest, run, 1, other),
-        Order(study.digest, run, 1, initial, counted_round=0),
+    instructions = [
+        Instruction(study.digest, run, 1, initial),
+        Instruction(study.digest, new_run(), 1, initial),
+        Instruction(study.digest, run, 2, initial),
+        Instruction(study.digest, run, 1, initial, attempt=1),
+        Instruction(study.digest, run, 1, other),
+        Instruction(study.digest, run, 1, initial, counted_round=0),
     ]
-    for order in orders:
-        write_order(post, pack_order(order))
-        with Parcel(post.order) as parcel:
+    for instruction in instructions:
+        write_instruction(post, pack_instruction(instruction))
+        with MessageFile(post.instruction) as message_file:
             keys |= {
-                key_of(parcel.envelope, *said)
+                key_of(message_file.envelope, *said)
                 for said in ((job.study, b""), ("another", b""), (job.study, b"stricter"))
             }
-    assert len(keys) == 3 * len(orders)
+    assert len(keys) == 3 * len(instructions)
 
 
 def test_what_a_killed_daemon_left_is_cleared_but_a_kept_answer_and_half_an_order_stay(
@@ -182,16 +185,16 @@ def test_what_a_killed_daemon_left_is_cleared_but_a_kept_answer_and_half_an_orde
 ) -> None:
     for name in ("order.parcel", "order.part", "passing.parcel", "answer.part", "answer.parcel"):
         (post.folder / name).write_bytes(b"x")
-    post.keep_answer("key")
+    post.store_reply("key")
     again = Post(site / "state")
     left = sorted(path.name for path in again.folder.iterdir())
     assert left == ["answer.key", "answer.parcel", "order.part"]
-    assert again.has_answer("key")
-    assert not again.has_answer("another")
-    again.forget_answer("query.introduce")  # which a server that was restarted asks first
-    assert again.has_answer("key")
-    again.forget_answer()
-    assert not again.has_answer("key")
+    assert again.has_reply("key")
+    assert not again.has_reply("another")
+    again.forget_reply("query.describe")  # which a server that was restarted asks first
+    assert again.has_reply("key")
+    again.forget_reply()
+    assert not again.has_reply("key")
 
 
 @pytest.mark.parametrize(
@@ -202,7 +205,7 @@ def test_what_a_killed_daemon_left_is_cleared_but_a_kept_answer_and_half_an_orde
         ({"refuse": "policy"}, "train", "policy"),
         ({"limit": 10}, "train", "input"),
         ({"study": ""}, "train", "study"),
-        ({"study": "{}"}, "query.introduce", "study"),
+        ({"study": "{}"}, "query.describe", "study"),
         ({}, "query.manifest", "input"),
         ({}, "train.backdoor", "input"),
     ],
@@ -210,9 +213,9 @@ def test_what_a_killed_daemon_left_is_cleared_but_a_kept_answer_and_half_an_orde
 def test_what_cannot_be_done_is_refused_with_a_word_and_no_text(
     job: Job, post: Post, study: Study, change: dict[str, object], kind: str, code: str
 ) -> None:
-    write_order(post, order_of(study, new_run()), kind)
+    write_instruction(post, instruction_of(study, new_run()), kind)
     assert answer_job(changed(job, **change)) == Done(code, is_kept=False)
-    refusal = unpack_refusal(read_message(post.answer, LIMIT).content)
+    refusal = unpack_refusal(read_message(post.reply, LIMIT).content)
     assert refusal is not None
     assert (refusal.code, refusal.reason, refusal.site) == (code, "", "north")
 
@@ -221,8 +224,8 @@ def test_a_study_that_nobody_approved_waits_for_a_decision(
     job: Job, post: Post, study: Study, site: Path
 ) -> None:
     approve(site)
-    content = RecordDict({"order": ConfigRecord({"digest": study.digest})})
-    write_order(post, content, "query.introduce")
+    content = RecordDict({"instruction": ConfigRecord({"digest": study.digest})})
+    write_instruction(post, content, "query.describe")
     assert answer_job(job).refused == "policy"
     assert [one.study.digest for one in pending_studies(site)] == [study.digest]
 
@@ -230,11 +233,11 @@ def test_a_study_that_nobody_approved_waits_for_a_decision(
 def test_a_dead_worker_is_replaced_and_the_message_answered_by_the_next(
     job: Job, post: Post, study: Study
 ) -> None:
-    write_order(post, order_of(study, new_run()))
+    write_instruction(post, instruction_of(study, new_run()))
     worker = WarmWorker((), lambda: False)
     try:
         os.kill(worker.process_id, signal.SIGKILL)
-        assert worker.answer(job) == Done("", is_kept=True)
+        assert worker.reply(job) == Done("", is_kept=True)
         assert worker.starts == 2
     finally:
         worker.stop()
@@ -247,7 +250,7 @@ def test_work_is_given_up_when_the_daemon_is_to_end(job: Job, post: Post) -> Non
         os.kill(worker.process_id, signal.SIGSTOP)
         is_over.set()
         with pytest.raises(AbandonedError):
-            worker.answer(job)
+            worker.reply(job)
     finally:
         began = time.monotonic()
         worker.stop()
@@ -255,5 +258,7 @@ def test_work_is_given_up_when_the_daemon_is_to_end(job: Job, post: Post) -> Non
 
 
 def test_a_question_leaves_alone_what_an_interrupted_order_brought(post: Post) -> None:
-    assert post.place_of("query.introduce").with_suffix(".part") != post.order.with_suffix(".part")
-    assert post.place_of("train") == post.place_of("evaluate") == post.order
+    assert post.place_of("query.describe").with_suffix(".part") != post.instruction.with_suffix(
+        ".part"
+    )
+    assert post.place_of("train") == post.place_of("evaluate") == post.instruction

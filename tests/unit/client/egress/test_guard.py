@@ -15,26 +15,26 @@ from hypothesis import strategies as st
 import wardround
 from wardround.client.egress.disclosure import (
     reduce_evaluation,
-    reduce_introduction,
     reduce_metrics,
+    reduce_site_info,
     reduce_update,
 )
 from wardround.client.egress.field_rules import Count, Empty, Exactly, FreeText, Number, OneOf
 from wardround.client.egress.guard import check_message
 from wardround.client.egress.message_schema import MessageSchema, SiteSchemas, refusal_schema
-from wardround.client.model_context import Workbench
+from wardround.client.model_context import ModelContext
 from wardround.client.policy.policy import OPEN_POLICY, Policy
 from wardround.common.errors import GuardError, InputError
 from wardround.common.flower.messages.fingerprint import fingerprint_of
-from wardround.common.messages.instructions import Order, new_run
+from wardround.common.messages.instructions import Instruction, new_run
 from wardround.common.messages.replies import (
-    Introduction,
     Refusal,
     SiteEvaluation,
+    SiteInfo,
     SiteUpdate,
     pack_evaluation,
-    pack_introduction,
     pack_refusal,
+    pack_site_info,
     pack_update,
     unpack_update,
 )
@@ -45,7 +45,7 @@ from wardround.common.metrics.sums import (
     empty_sums,
 )
 from wardround.common.metrics.values import SiteValues, values_from_record, values_to_record
-from wardround.common.models.sharing import extras_schema
+from wardround.common.models.sharing import auxiliary_schema
 from wardround.common.parameters.compression import (
     COMPRESSIONS,
     CompressionOptions,
@@ -81,23 +81,25 @@ PRIVATE = study_with(privacy={"mode": "patient", "noise_multiplier": 1.0})
 
 def schemas_of(
     study: Study, policy: Policy = HOSPITAL, training: int = 47
-) -> tuple[SiteSchemas, Workbench]:
-    bench = Workbench.build(study, "cpu")
+) -> tuple[SiteSchemas, ModelContext]:
+    context = ModelContext.build(study, "cpu")
     cohorts = SimpleNamespace(train=range(training), validation=range(23), test=range(31))
-    session: Any = SimpleNamespace(bench=bench, site=SimpleNamespace(name="north"), cohorts=cohorts)
-    return SiteSchemas(session, policy), bench
+    session: Any = SimpleNamespace(
+        context=context, site=SimpleNamespace(name="north"), cohorts=cohorts
+    )
+    return SiteSchemas(session, policy), context
 
 
-def order_for(study: Study, **changes: Any) -> Order:
-    return replace(Order(study.digest, new_run(), 2, {}, attempt=1), **changes)
+def instruction_for(study: Study, **changes: Any) -> Instruction:
+    return replace(Instruction(study.digest, new_run(), 2, {}, attempt=1), **changes)
 
 
-def honest_update(study: Study, bench: Workbench, order: Order) -> SiteUpdate:
+def honest_update(study: Study, context: ModelContext, instruction: Instruction) -> SiteUpdate:
     """Return what a session of 47 examinations says: exact, and with tables."""
-    shared = bench.layout.shared_part(read_parameters(bench.network))
-    extras = {
+    shared = context.layout.shared_part(read_parameters(context.network))
+    auxiliary = {
         spec.name: torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype))
-        for spec in extras_schema(bench.plan, bench.layout, shared)
+        for spec in auxiliary_schema(context.plan, context.layout, shared)
     }
     kind = study.federation.compression
     change = update_of({name: t + torch.rand(t.shape).to(t) for name, t in shared.items()}, shared)
@@ -106,16 +108,16 @@ def honest_update(study: Study, bench: Workbench, order: Order) -> SiteUpdate:
     return SiteUpdate(
         site="north",
         digest=study.digest,
-        round=order.round,
-        attempt=order.attempt,
+        round=instruction.round,
+        attempt=instruction.attempt,
         parameters=sent,
         examinations=47,
         updates=steps,
         seconds=12.3456,
         training_loss=0.654321,
         metrics=sums_of([[11, 1], [0, 11]]),
-        extras=extras,
-        run=order.run,
+        auxiliary=auxiliary,
+        run=instruction.run,
     )
 
 
@@ -161,20 +163,20 @@ def rows(schema: MessageSchema) -> set[str]:
 )
 def test_what_an_honest_site_says_passes(federation: dict[str, Any], policy: Policy) -> None:
     study = study_with(NORMALISED, federation={"rounds": 2, **federation})
-    schemas, bench = schemas_of(study, policy)
-    order = order_for(study)
-    said = reduce_update(honest_update(study, bench, order), study, policy)
+    schemas, context = schemas_of(study, policy)
+    instruction = instruction_for(study)
+    said = reduce_update(honest_update(study, context, instruction), study, policy)
     content = pack_update(said)
-    check_message(content, schemas.update(order), LARGEST)
+    check_message(content, schemas.update(instruction), LARGEST)
     again = unpack_update(content, study)
     assert (again.examinations, again.run) == (said.examinations, said.run)
-    evaluation = SiteEvaluation("north", study.digest, 2, said.metrics, 20.0, order.run)
-    check_message(pack_evaluation(evaluation), schemas.evaluation(order), LARGEST)
+    evaluation = SiteEvaluation("north", study.digest, 2, said.metrics, 20.0, instruction.run)
+    check_message(pack_evaluation(evaluation), schemas.evaluation(instruction), LARGEST)
 
 
 def test_a_hospital_says_numbers_rounded_and_a_simulation_exact_ones() -> None:
-    _, bench = schemas_of(PLAIN)
-    exact = honest_update(PLAIN, bench, order_for(PLAIN))
+    _, context = schemas_of(PLAIN)
+    exact = honest_update(PLAIN, context, instruction_for(PLAIN))
     said = reduce_update(exact, PLAIN, HOSPITAL)
     assert (said.examinations, said.updates) == (40, 5)  # 5 steps of 8: those of 40, not of 47
     assert (said.seconds, said.training_loss) == (20.0, 0.654)
@@ -184,8 +186,8 @@ def test_a_hospital_says_numbers_rounded_and_a_simulation_exact_ones() -> None:
 
 def test_a_loss_of_fewer_examinations_than_a_cell_is_not_said() -> None:
     study = study_with(training={"local_steps": 1, "batch_size": 8})
-    _, bench = schemas_of(study)
-    update = replace(honest_update(study, bench, order_for(study)), updates=1)
+    _, context = schemas_of(study)
+    update = replace(honest_update(study, context, instruction_for(study)), updates=1)
     assert math.isnan(reduce_update(update, study, HOSPITAL).training_loss)
     silent = HOSPITAL.model_copy(update={"metrics": "none"})
     said = reduce_update(replace(update, updates=9), study, silent)
@@ -194,38 +196,38 @@ def test_a_loss_of_fewer_examinations_than_a_cell_is_not_said() -> None:
 
 
 def test_notes_and_an_exact_count_leave_a_simulation_only() -> None:
-    introduction = Introduction("north", wardround.__version__, PLAIN.digest, 47, ("row 3",))
-    said = reduce_introduction(introduction, PLAIN, HOSPITAL)
+    site_info = SiteInfo("north", wardround.__version__, PLAIN.digest, 47, ("row 3",))
+    said = reduce_site_info(site_info, PLAIN, HOSPITAL)
     assert (said.examinations, said.notes) == (40, ())
-    assert reduce_introduction(introduction, PLAIN, OPEN_POLICY) == introduction
+    assert reduce_site_info(site_info, PLAIN, OPEN_POLICY) == site_info
     schemas, _ = schemas_of(PLAIN)
     said = replace(said, base=schemas_of(PLAIN)[1].fingerprint)
-    check_message(pack_introduction(said), schemas.introduction(), LARGEST)
+    check_message(pack_site_info(said), schemas.site_info(), LARGEST)
     for other in (replace(said, notes=("x",)), replace(said, examinations=47)):
         with pytest.raises(GuardError):
-            check_message(pack_introduction(other), schemas.introduction(), LARGEST)
+            check_message(pack_site_info(other), schemas.site_info(), LARGEST)
 
 
 # --- P10: what a private study says ---------------------------------------------------------
 def test_p10_a_private_update_is_parameters_and_constants_of_the_study() -> None:
-    schemas, bench = schemas_of(PRIVATE)
-    schema = schemas.update(order_for(PRIVATE))
+    schemas, context = schemas_of(PRIVATE)
+    schema = schemas.update(instruction_for(PRIVATE))
     assert schema.numbers["facts"] == {
         "examinations": Exactly(1),
         "updates": Exactly(steps_of(PRIVATE)),
     }
     assert set(schema.arrays) == {"model"}
-    assert {spec.name for spec in schema.arrays["model"]} == bench.layout.learnt
-    learnt = {f"model/{name}" for name in bench.layout.learnt}
+    assert {spec.name for spec in schema.arrays["model"]} == context.layout.trainable
+    trainable = {f"model/{name}" for name in context.layout.trainable}
     header = {"site", "digest", "run", "round", "attempt", "ledger", "ledger-head"}
     facts = {"facts/examinations", "facts/updates"}
-    assert rows(schema) == learnt | facts | {f"header/{key}" for key in header}
+    assert rows(schema) == trainable | facts | {f"header/{key}" for key in header}
 
 
 def test_p10_what_privacy_takes_out_of_an_update() -> None:
-    public = schemas_of(PLAIN, HOSPITAL)[0].update(order_for(PLAIN))
-    tables = schemas_of(PLAIN, OPEN_POLICY)[0].update(order_for(PLAIN))
-    private = schemas_of(PRIVATE, OPEN_POLICY)[0].update(order_for(PRIVATE))
+    public = schemas_of(PLAIN, HOSPITAL)[0].update(instruction_for(PLAIN))
+    tables = schemas_of(PLAIN, OPEN_POLICY)[0].update(instruction_for(PLAIN))
+    private = schemas_of(PRIVATE, OPEN_POLICY)[0].update(instruction_for(PRIVATE))
     assert rows(public) - rows(private) == {
         "facts/seconds",
         "facts/training-loss",
@@ -239,38 +241,38 @@ def test_p10_what_privacy_takes_out_of_an_update() -> None:
 
 
 def test_p10_no_message_of_a_private_study_depends_on_how_many_patients_there_are() -> None:
-    order = order_for(PRIVATE)
+    instruction = instruction_for(PRIVATE)
     one, other = (schemas_of(PRIVATE, training=count)[0] for count in (47, 123))
-    assert one.update(order) == other.update(order)
-    assert one.introduction() == other.introduction()
+    assert one.update(instruction) == other.update(instruction)
+    assert one.site_info() == other.site_info()
 
 
 def test_p10_a_private_site_says_neither_count_nor_loss_nor_time() -> None:
-    _, bench = schemas_of(PRIVATE)
-    order = order_for(PRIVATE)
-    update = honest_update(PRIVATE, bench, order)
+    _, context = schemas_of(PRIVATE)
+    instruction = instruction_for(PRIVATE)
+    update = honest_update(PRIVATE, context, instruction)
     for policy in (HOSPITAL, OPEN_POLICY):
         said = reduce_update(update, PRIVATE, policy)
         content = pack_update(said)
-        check_message(content, schemas_of(PRIVATE, policy)[0].update(order), LARGEST)
+        check_message(content, schemas_of(PRIVATE, policy)[0].update(instruction), LARGEST)
         facts = content["facts"]
         assert dict(facts) == {"examinations": 1, "updates": steps_of(PRIVATE)}
         assert said.metrics is None
-        introduction = Introduction("north", "1", PRIVATE.digest, 47, ("no class b",))
-        short = reduce_introduction(introduction, PRIVATE, policy)
+        site_info = SiteInfo("north", "1", PRIVATE.digest, 47, ("no class b",))
+        short = reduce_site_info(site_info, PRIVATE, policy)
         assert (short.examinations, short.notes) == (1, ())
         evaluation = SiteEvaluation("north", PRIVATE.digest, 1, None, 12.3)
         assert reduce_evaluation(evaluation, PRIVATE, policy).seconds == 0
 
 
 def test_a_private_update_with_a_running_mean_or_extras_is_refused() -> None:
-    schemas, bench = schemas_of(PRIVATE)
-    order = order_for(PRIVATE)
-    said = reduce_update(honest_update(PRIVATE, bench, order), PRIVATE, HOSPITAL)
+    schemas, context = schemas_of(PRIVATE)
+    instruction = instruction_for(PRIVATE)
+    said = reduce_update(honest_update(PRIVATE, context, instruction), PRIVATE, HOSPITAL)
     mean = {"features.1.running_mean": torch.zeros(4)}
     for changed in (
         replace(said, parameters={**said.parameters, **mean}),
-        replace(said, extras={"received-loss": torch.zeros(())}),
+        replace(said, auxiliary={"received-loss": torch.zeros(())}),
         replace(said, examinations=47),
         replace(said, updates=said.updates + 1),
         replace(said, training_loss=0.5),
@@ -279,7 +281,7 @@ def test_a_private_update_with_a_running_mean_or_extras_is_refused() -> None:
         replace(said, metrics=sums_of([[10, 0], [0, 10]])),
     ):
         with pytest.raises(GuardError):
-            check_message(pack_update(changed), schemas.update(order), LARGEST)
+            check_message(pack_update(changed), schemas.update(instruction), LARGEST)
 
 
 # --- Small cells ----------------------------------------------------------------------------
@@ -377,10 +379,10 @@ def test_a_rule_allows_what_it_says(rule: Any, allowed: list[Any], denied: list[
 # --- The gate itself ------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def gate() -> tuple[MessageSchema, SiteUpdate]:
-    schemas, bench = schemas_of(PLAIN)
-    order = order_for(PLAIN)
-    said = reduce_update(honest_update(PLAIN, bench, order), PLAIN, HOSPITAL)
-    return schemas.update(order), said
+    schemas, context = schemas_of(PLAIN)
+    instruction = instruction_for(PLAIN)
+    said = reduce_update(honest_update(PLAIN, context, instruction), PLAIN, HOSPITAL)
+    return schemas.update(instruction), said
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -433,9 +435,9 @@ def test_the_error_of_the_gate_holds_nothing_of_the_message(
 
 def test_a_refusal_gives_a_sentence_in_a_simulation_only() -> None:
     spoken = pack_refusal(Refusal("north", "policy", "nobody approved it"))
-    check_message(spoken, refusal_schema("north", speaks=True), LARGEST)
+    check_message(spoken, refusal_schema("north", explains_refusals=True), LARGEST)
     with pytest.raises(GuardError):
-        check_message(spoken, refusal_schema("north", speaks=False), LARGEST)
+        check_message(spoken, refusal_schema("north", explains_refusals=False), LARGEST)
     with pytest.raises(GuardError):
         check_message(
             pack_refusal(Refusal("north", "a new word")), refusal_schema("north", False), LARGEST

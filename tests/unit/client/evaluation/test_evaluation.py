@@ -373,12 +373,12 @@ def test_an_image_of_any_size_is_padded_for_the_network_and_cropped_back():
 
 @pytest.mark.parametrize(("features", "seen"), [(None, (16, 24)), ((8, 16), (4, 18))])
 def test_a_small_image_is_padded_to_what_the_levels_of_the_network_need(features, seen):
-    class Remembers(nn.Identity):
+    class KeepsState(nn.Identity):
         def forward(self, images: Tensor) -> Tensor:
             self.seen = images.shape[2:]
             return images
 
-    study, network = segmentation_study(), Remembers()
+    study, network = segmentation_study(), KeepsState()
     if features:
         study = study.with_changes({"model.features": features})
     images = torch.rand(1, 1, 3, 17)

@@ -19,7 +19,7 @@ from wardround.client.site.folder import open_site
 from wardround.client.training.losses import build_loss
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.optimisers import build_optimiser
-from wardround.client.training.schedule import Span
+from wardround.client.training.schedule import SchedulePosition
 from wardround.common.errors import DataError
 from wardround.common.models.networks import build_network
 from wardround.common.models.sharing import layout_of
@@ -91,14 +91,14 @@ def test_a_drawn_patient_gives_its_own_examples_up_to_the_cap(
     patients: list[int], most: int, copies: int, microbatch: int
 ) -> None:
     number: dict[int, int] = {}
-    owners = [number.setdefault(patient, len(number)) for patient in patients]
-    sampler = sampler_of(owners, most, copies)
+    patient_index = [number.setdefault(patient, len(number)) for patient in patients]
+    sampler = sampler_of(patient_index, most, copies)
     drawn = sampler.draw(1.0)
     assert len(drawn) == len(number)
     for patient, indices in enumerate(drawn):
-        assert {owners[index] for index in indices.tolist()} == {patient}
+        assert {patient_index[index] for index in indices.tolist()} == {patient}
         given_once = indices.unique()
-        assert len(given_once) == min(most, owners.count(patient))
+        assert len(given_once) == min(most, patient_index.count(patient))
         assert len(indices) == copies * len(given_once)
     batches = list(sampler.batches(drawn, microbatch, CPU))
     counts = [count for batch in batches for count in batch.counts]
@@ -133,10 +133,10 @@ def test_the_cap_counts_patches_where_a_study_has_patches(
 
 
 # --- With a real cohort --------------------------------------------------------------
-def volumes(folder: Path, owners: list[str], sizes: list[int], **sections: Any) -> Cohort:
+def volumes(folder: Path, patient_index: list[str], sizes: list[int], **sections: Any) -> Cohort:
     """Open volumes with masks, one examination an owner's name."""
     rows = []
-    for number, (owner, size) in enumerate(zip(owners, sizes, strict=True)):
+    for number, (owner, size) in enumerate(zip(patient_index, sizes, strict=True)):
         values = np.random.default_rng(number).uniform(1, 2, (size,) * 3).astype(np.float32)
         labels = (values > 1.5).astype(np.uint8)
         for kind, array in (("image", values), ("mask", labels)):
@@ -195,12 +195,12 @@ def test_a_private_round_trains_a_network_on_patches_of_volumes(tmp_path: Path) 
     start = LocalStart(
         network=network,
         parameters=before,
-        extras={},
+        auxiliary={},
         memory={},
         plan=strategy,
         layout=layout_of(network, strategy),
         training=study.training,
-        span=Span.of_round(1, 1, 2),
+        position=SchedulePosition.of_round(1, 1, 2),
         loss=build_loss(study, None, CPU),
     )
     optimiser = build_optimiser(network, study.training)

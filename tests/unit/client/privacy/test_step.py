@@ -20,7 +20,7 @@ from wardround.client.training.local import LocalWork
 from wardround.client.training.losses import MeanLoss, cross_entropy
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.objectives.registry import build_objective
-from wardround.client.training.schedule import Span
+from wardround.client.training.schedule import SchedulePosition
 from wardround.common.errors import RunError
 from wardround.common.models.sharing import layout_of
 from wardround.common.parameters.parameters import read_parameters
@@ -85,12 +85,12 @@ def start_of(
     return LocalStart(
         network=network,
         parameters=read_parameters(network),
-        extras={},
+        auxiliary={},
         memory={},
         plan=chosen,
         layout=layout_of(network, chosen),
         training=section,
-        span=Span.of_round(1, 1, plan.steps),
+        position=SchedulePosition.of_round(1, 1, plan.steps),
         loss=MeanLoss(cross_entropy),
     )
 
@@ -448,7 +448,7 @@ def with_training(**training: object) -> Callable[[LocalStart], LocalStart]:
     ("spoil", "message"),
     [
         (
-            lambda start: replace(start, span=Span(0, 1, 5)),
+            lambda start: replace(start, position=SchedulePosition(0, 1, 5)),
             "5 steps here and 1 in the privacy plan",
         ),
         (lambda start: replace(start, plan=plan_from(FederationSection(strategy="moon"))), "past"),

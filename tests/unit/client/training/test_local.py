@@ -14,7 +14,7 @@ from wardround.client.site.device import choose_device
 from wardround.client.training.batches import draw_batches, steps_a_round
 from wardround.client.training.local import LocalWork, train_locally
 from wardround.client.training.objectives.base import LocalStart
-from wardround.client.training.schedule import Span
+from wardround.client.training.schedule import SchedulePosition
 from wardround.common.errors import InputError, RunError
 from wardround.common.models.sharing import layout_of
 from wardround.common.parameters.parameters import read_parameters
@@ -132,12 +132,12 @@ def train(weight: float, inputs: list[float], **training: object) -> tuple[float
     start = LocalStart(
         network=network,
         parameters=parameters,
-        extras={},
+        auxiliary={},
         memory={},
         plan=plan,
         layout=layout_of(network, plan),
         training=section,
-        span=Span.of_round(1, 1, len(inputs)),
+        position=SchedulePosition.of_round(1, 1, len(inputs)),
         loss=squared,
     )
     optimiser = torch.optim.SGD(network.parameters(), lr=section.learning_rate)

@@ -176,9 +176,11 @@ def test_a_sample_has_the_same_loss_alone_and_in_any_batch(
     logits, targets = mask_case
     loss = build_loss(study_for("segmentation", loss=name), None, CPU)
     together = loss.per_sample(logits, targets)
-    alone = torch.cat([loss.per_sample(logits[i : i + 1], targets[i : i + 1]) for i in range(4)])
+    standalone = torch.cat(
+        [loss.per_sample(logits[i : i + 1], targets[i : i + 1]) for i in range(4)]
+    )
     assert together.shape == (4,)
-    torch.testing.assert_close(together, alone)
+    torch.testing.assert_close(together, standalone)
     torch.testing.assert_close(loss(logits, targets), together.mean())
 
 

@@ -79,21 +79,23 @@ def test_the_fused_step_is_the_plain_step(name: str) -> None:
         learning_rate=0.03,
         weight_decay=0.0,
     )
-    network, twin = small_network(), small_network()
+    network, personal_model = small_network(), small_network()
     plain: dict[str, Any] = {
         "sgd": torch.optim.SGD,
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
     }
     ours = build_optimiser(network, training)
-    theirs = plain[name](twin.parameters(), lr=0.03, weight_decay=0.0, foreach=False, fused=False)
+    theirs = plain[name](
+        personal_model.parameters(), lr=0.03, weight_decay=0.0, foreach=False, fused=False
+    )
     inputs = torch.randn(8, 1, 4, 4)
     for _ in range(5):
-        for net, optimiser in ((network, ours), (twin, theirs)):
+        for net, optimiser in ((network, ours), (personal_model, theirs)):
             optimiser.zero_grad()
             net(inputs).square().sum().backward()
             optimiser.step()
-    for a, b in zip(network.parameters(), twin.parameters(), strict=True):
+    for a, b in zip(network.parameters(), personal_model.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
 
 

@@ -38,7 +38,9 @@ SWITCHES = {
 @pytest.fixture
 def content() -> RecordDict:
     array = Array(np.arange(3, dtype=np.float32))
-    return RecordDict({"order": ConfigRecord({"round": 3}), "model": ArrayRecord({"w": array})})
+    return RecordDict(
+        {"instruction": ConfigRecord({"round": 3}), "model": ArrayRecord({"w": array})}
+    )
 
 
 @pytest.fixture
@@ -103,14 +105,14 @@ def test_a_client_app_called_as_a_function_answers(message: Message) -> None:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        number = int(str(message.content.config_records["order"]["round"]))
-        answer = RecordDict({"seen": ConfigRecord({"round": number + 1})})
-        return Message(answer, reply_to=message)
+        number = int(str(message.content.config_records["instruction"]["round"]))
+        reply = RecordDict({"seen": ConfigRecord({"round": number + 1})})
+        return Message(reply, reply_to=message)
 
     stamp(message, "message-1")
     context = Context(7, 11, {}, RecordDict(), {})
-    answer = app(message, context)
-    assert answer.content.config_records["seen"]["round"] == 4
+    reply = app(message, context)
+    assert reply.content.config_records["seen"]["round"] == 4
 
 
 def test_importing_wardround_sets_the_switches_of_flower_and_ray() -> None:

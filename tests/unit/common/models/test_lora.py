@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from wardround.client.model_context import Workbench
+from wardround.client.model_context import ModelContext
 from wardround.client.training.optimisers import build_optimiser
 from wardround.common.errors import ModelError, RunError, StudyError
-from wardround.common.messages.replies import Introduction, pack_introduction, unpack_introduction
+from wardround.common.messages.replies import SiteInfo, pack_site_info, unpack_site_info
 from wardround.common.models.lora import AdaptedLinear, add_adapters, fingerprint, frozen_names
 from wardround.common.models.networks import build_network
-from wardround.common.models.sharing import CONTROL, Layout, extras_schema, head_names, layout_of
+from wardround.common.models.sharing import CONTROL, Layout, auxiliary_schema, head_names, layout_of
 from wardround.common.parameters.parameters import (
     Parameters,
     parameter_count,
@@ -117,13 +117,13 @@ def test_only_adapters_and_head_travel_in_less_than_a_tenth_of_the_bytes() -> No
     assert layout.personal == ()
     assert set(layout.shared).isdisjoint(layout.frozen)
     assert {*layout.shared, *layout.frozen} == set(network.state_dict())
-    assert layout.learnt == set(layout.shared)
+    assert layout.trainable == set(layout.shared)
 
 
 def test_clinical_values_beside_images_keep_both_heads_trainable() -> None:
     network = build_network(study_for(data={"covariates": [{"name": "age"}]}), 0)
-    learnt = {n for n, w in network.named_parameters() if w.requires_grad and "lora_" not in n}
-    assert learnt == {
+    trainable = {n for n, w in network.named_parameters() if w.requires_grad and "lora_" not in n}
+    assert trainable == {
         "covariate_layer.weight",
         "image_network.network.classification_head.weight",
         "image_network.network.classification_head.bias",
@@ -141,7 +141,7 @@ def test_a_study_may_share_more_or_less_than_adapters_and_head() -> None:
     assert all("lora_" in name for name in personal.shared)
     assert plan_of(study_for()).share == "adapters"
     assert not plan_of(study_for()).personalised
-    assert not plan_of(study_for()).remembering
+    assert not plan_of(study_for()).keeps_state
     with pytest.raises(ModelError, match="matches no parameter"):
         layout_for(study_for(federation={"personal": ["*patch_embedding*"]}))
 
@@ -152,9 +152,9 @@ def test_control_variates_are_of_the_numbers_that_learn() -> None:
     )
     network = build_network(study, 0)
     layout = layout_of(network, plan_of(study))
-    extras = extras_schema(plan_of(study), layout, read_parameters(network))
-    assert {spec.name.removeprefix(CONTROL) for spec in extras} == layout.learnt
-    assert layout.learnt.isdisjoint(layout.frozen)
+    auxiliary = auxiliary_schema(plan_of(study), layout, read_parameters(network))
+    assert {spec.name.removeprefix(CONTROL) for spec in auxiliary} == layout.trainable
+    assert layout.trainable.isdisjoint(layout.frozen)
 
 
 @pytest.mark.parametrize(
@@ -207,12 +207,12 @@ def test_pretrained_weights_lie_beneath_the_adapters_and_not_in_the_head(
     pretrained = read_parameters(build_network(other, 7))
     named = {wrapper + n.removeprefix("network."): w for n, w in pretrained.items()}
     study = study_for(model={"weights_sha256": put(cache, named)})
-    bench = Workbench.build(study, "cpu")
+    context = ModelContext.build(study, "cpu")
     drawn = build_network(study, study.federation.seed).state_dict()
-    for name, tensor in bench.network.state_dict().items():
-        expected = pretrained[name] if name in bench.layout.frozen else drawn[name]
+    for name, tensor in context.network.state_dict().items():
+        expected = pretrained[name] if name in context.layout.frozen else drawn[name]
         assert torch.equal(tensor, expected), name
-    assert bench.base.keys() == set(bench.layout.frozen)
+    assert context.base.keys() == set(context.layout.frozen)
     assert "to hold the pretrained weights with the SHA-256" in explain_study(study)
 
 
@@ -220,7 +220,7 @@ def test_pretrained_weights_of_swin_may_leave_its_constants_out(cache: Path) -> 
     plain = build_network(study_for("swin-unetr", rank=None), 7)
     sha256 = put(cache, {name: weight.detach() for name, weight in plain.named_parameters()})
     study = study_for("swin-unetr", model={"weights_sha256": sha256})
-    network = Workbench.build(study, "cpu").network
+    network = ModelContext.build(study, "cpu").network
     name = "swinViT.layers1.0.blocks.0.attn.qkv.weight"
     assert torch.equal(network.state_dict()[name], plain.state_dict()[name])
 
@@ -230,15 +230,15 @@ def test_pretrained_weights_that_are_absent_changed_or_of_another_network_are_re
 ) -> None:
     absent = study_for(model={"weights_sha256": "0" * 64})
     with pytest.raises(ModelError, match=r"000000000000 are not on this machine: put the file at"):
-        Workbench.build(absent, "cpu")
+        ModelContext.build(absent, "cpu")
     sha256 = put(cache, {"cls_token": torch.zeros(1, 1, 192)})
     study = study_for(model={"weights_sha256": sha256})
     with pytest.raises(ModelError, match="do not fit the network"):
-        Workbench.build(study, "cpu")
+        ModelContext.build(study, "cpu")
     with (cache / f"{sha256}.safetensors").open("ab") as stream:
         stream.write(b"more")
     with pytest.raises(ModelError, match="copy it again"):
-        Workbench.build(study, "cpu")
+        ModelContext.build(study, "cpu")
 
 
 def test_a_network_without_adapters_has_nothing_frozen() -> None:
@@ -255,7 +255,7 @@ def test_sites_with_different_bases_do_not_train_together() -> None:
         for weight in rounded.parameters():
             weight.mul_(1 + torch.finfo(torch.float32).eps)
     north, south, west, east = (
-        unpack_introduction(pack_introduction(Introduction(site, "0", "d", 1, (), base)))
+        unpack_site_info(pack_site_info(SiteInfo(site, "0", "d", 1, (), base)))
         for site, base in zip(
             ("north", "south", "west", "east"),
             (same, again, fingerprint(rounded), other),

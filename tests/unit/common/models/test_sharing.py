@@ -9,7 +9,7 @@ from torch import nn
 from wardround.common.errors import ModelError, StudyError
 from wardround.common.models.networks import build_network
 from wardround.common.models.sharing import (
-    extras_schema,
+    auxiliary_schema,
     head_layer,
     head_names,
     layout_of,
@@ -72,8 +72,8 @@ def test_a_batch_normalisation_stays_with_its_running_statistics() -> None:
     parts = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
     assert layout.personal == tuple(f"1.{part}" for part in parts)
     assert layout.shared == ("0.weight", "0.bias", "3.weight", "3.bias")
-    assert "1.running_mean" not in layout.learnt
-    assert "1.weight" in layout.learnt
+    assert "1.running_mean" not in layout.trainable
+    assert "1.weight" in layout.trainable
 
 
 def test_a_late_fusion_has_two_heads() -> None:
@@ -106,4 +106,4 @@ def test_only_what_a_plan_asks_for_leaves_beside_the_model() -> None:
         "qfedavg": (ArraySpec("received-loss", (), "float64"),),
     }.items():
         chosen = plan(strategy=name)
-        assert extras_schema(chosen, layout_of(network, chosen), model) == expected
+        assert auxiliary_schema(chosen, layout_of(network, chosen), model) == expected

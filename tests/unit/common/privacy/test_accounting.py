@@ -105,12 +105,12 @@ def test_p1_the_published_values_follow_with_the_conversion_of_their_time(
     import dp_accounting
     from dp_accounting import rdp
 
-    orders = [1 + tenth / 10 for tenth in range(1, 100)] + [*range(12, 64), 128, 256, 512]
+    instructions = [1 + tenth / 10 for tenth in range(1, 100)] + [*range(12, 64), 128, 256, 512]
     step = dp_accounting.PoissonSampledDpEvent(rate, dp_accounting.GaussianDpEvent(sigma))
-    accountant = rdp.RdpAccountant(orders).compose(step, steps)
+    accountant = rdp.RdpAccountant(instructions).compose(step, steps)
     classic = min(
-        value + math.log(1e5) / (order - 1)
-        for value, order in zip(accountant._rdp, orders, strict=True)
+        value + math.log(1e5) / (instruction - 1)
+        for value, instruction in zip(accountant._rdp, instructions, strict=True)
     )
     assert classic == pytest.approx(epsilon, abs=0.005)
     assert epsilon_of([Spend(rate, sigma, steps)], 1e-5) < classic

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from wardround.common.errors import StudyError
 from wardround.common.messages.replies import (
-    Introduction,
     SiteEvaluation,
+    SiteInfo,
     SiteUpdate,
     pack_evaluation,
-    pack_introduction,
+    pack_site_info,
     pack_update,
 )
 from wardround.common.study.explain.study import explain_study
@@ -356,13 +356,13 @@ ANNOUNCED = {
 
 def test_everything_that_a_site_sends_is_announced() -> None:
     study = parse_study(image())
-    introduction = pack_introduction(Introduction("north", "0.1", study.digest, 9, ("note",)))
+    site_info = pack_site_info(SiteInfo("north", "0.1", study.digest, 9, ("note",)))
     update = pack_update(
         SiteUpdate("north", study.digest, 1, 0, {"w": torch.zeros(2)}, 9, 3, 1.0, 0.5)
     )
     evaluation = pack_evaluation(SiteEvaluation("north", study.digest, 1, None, 1.0))
     text = " ".join(explain_study(study).split())
-    for content in (introduction, update, evaluation):
+    for content in (site_info, update, evaluation):
         records = (*content.config_records.values(), *content.metric_records.values())
         for key in (key for record in records for key in record):
             assert ANNOUNCED[key] in text

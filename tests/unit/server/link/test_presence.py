@@ -15,7 +15,7 @@ from wardround.server.link.gates import SECRET_HEADER, SITES_PATH
 from wardround.server.operators.presence import (
     LINK_SECRET_HEADER,
     LINK_SITES_PATH,
-    Lookout,
+    PresenceMonitor,
     connected_sites,
 )
 from wardround.server.scheduling.store import all_sites, changing
@@ -78,7 +78,7 @@ def test_a_lookout_notes_who_is_there(tmp_path) -> None:
         for site in ("north", "south"):
             connection.execute("INSERT INTO members VALUES (?, ?, 5.0)", (site, site))
     with _link(tmp_path, _SITES):
-        lookout = Lookout(tmp_path, every_seconds=0.05)
+        lookout = PresenceMonitor(tmp_path, every_seconds=0.05)
         deadline = time.monotonic() + 10
         while all_sites(tmp_path)[0].seen is None and time.monotonic() < deadline:
             time.sleep(0.05)

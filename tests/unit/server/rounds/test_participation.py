@@ -14,10 +14,10 @@ from wardround.common.study.study import Study
 from wardround.server.app import make_server_app
 from wardround.server.checkpoints.history import RoundRecord, read_records
 from wardround.server.checkpoints.store import CheckpointStore
-from wardround.server.sites.deadlines import Limits, Patience
+from wardround.server.sites.deadlines import Deadlines, Limits
 from wardround.server.sites.exchange import NO_ANSWER, Node
 from wardround.server.sites.ledger_heads import LedgerMemory, RunLedgers
-from wardround.server.sites.site_info import introduce_sites
+from wardround.server.sites.site_info import describe_sites
 
 DEADLINE_SECONDS = 0.3
 
@@ -55,7 +55,7 @@ class Register:
 
     nodes: tuple[Node, ...]
     back_in: int
-    patience: Patience
+    deadlines: Deadlines
     waits: list[tuple[str, str]]
     ledgers: LedgerMemory = field(default_factory=RunLedgers)
     out: set[str] = field(default_factory=set)
@@ -71,7 +71,7 @@ class Register:
     def miss(self, site: str, number: int, is_stuck: bool) -> None:
         self.out.add(site)
 
-    def hear(self, site: str) -> None:
+    def note(self, site: str) -> None:
         self.out.discard(site)
 
     def wait(self, site: str, words: str) -> None:
@@ -85,8 +85,8 @@ def federate(
 
     def gather(_: Grid, study: Study) -> Register:
         limits = Limits(DEADLINE_SECONDS, DEADLINE_SECONDS)
-        nodes = introduce_sites(grid, study)[0]
-        return Register(nodes, back_in, Patience(None, limits), grid.waits)
+        nodes = describe_sites(grid, study)[0]
+        return Register(nodes, back_in, Deadlines(None, limits), grid.waits)
 
     settings = {"study": study.to_json(), "checkpoints": str(folder), "durable": False}
     context = Context(1, 1, {}, RecordDict(), settings)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from flwr.app import RecordDict
 from tests.support.scripted_sites import (
-    Answer,
+    Reply,
     ScriptedSite,
     added,
     error_reply,
@@ -17,7 +17,7 @@ from tests.support.scripted_sites import (
 )
 
 from wardround.common.errors import RunError
-from wardround.common.messages.instructions import Order, new_run
+from wardround.common.messages.instructions import Instruction, new_run
 from wardround.common.messages.replies import Refusal, SiteUpdate, pack_refusal, pack_update
 from wardround.server.app import make_server_app
 from wardround.server.checkpoints.store import CheckpointStore
@@ -31,34 +31,38 @@ def test_the_next_model_is_the_mean_of_the_answers(tmp_path: Path) -> None:
     assert [event.record.round for event in heard] == [1, 2, 3]
 
 
-def refusal(order: Order, update: SiteUpdate) -> Answer:
+def refusal(instruction: Instruction, update: SiteUpdate) -> Reply:
     return pack_refusal(Refusal("c", "data", "row 5 is empty"))
 
 
-def silent_refusal(order: Order, update: SiteUpdate) -> Answer:
+def silent_refusal(instruction: Instruction, update: SiteUpdate) -> Reply:
     return pack_refusal(Refusal("c", "policy"))
 
 
-def missing_tensor(order: Order, update: SiteUpdate) -> SiteUpdate:
+def missing_tensor(instruction: Instruction, update: SiteUpdate) -> SiteUpdate:
     update.parameters.popitem()
     return update
 
 
-def stale_round(order: Order, update: SiteUpdate) -> Answer:
+def stale_round(instruction: Instruction, update: SiteUpdate) -> Reply:
     return pack_update(
-        SiteUpdate("c", order.digest, order.round - 1, 0, update.parameters, 10, 1, 0.1, 0.2)
+        SiteUpdate(
+            "c", instruction.digest, instruction.round - 1, 0, update.parameters, 10, 1, 0.1, 0.2
+        )
     )
 
 
-def other_study(order: Order, update: SiteUpdate) -> Answer:
-    return pack_update(SiteUpdate("c", "f" * 64, order.round, 0, update.parameters, 10, 1, 0, 0))
+def other_study(instruction: Instruction, update: SiteUpdate) -> Reply:
+    return pack_update(
+        SiteUpdate("c", "f" * 64, instruction.round, 0, update.parameters, 10, 1, 0, 0)
+    )
 
 
-def other_run(order: Order, update: SiteUpdate) -> SiteUpdate:
+def other_run(instruction: Instruction, update: SiteUpdate) -> SiteUpdate:
     return replace(update, run=new_run())
 
 
-def no_update(order: Order, update: SiteUpdate) -> Answer:
+def no_update(instruction: Instruction, update: SiteUpdate) -> Reply:
     return RecordDict()
 
 
@@ -77,7 +81,7 @@ DISTURBANCES = [
 
 @pytest.mark.parametrize(("disturb", "reason"), DISTURBANCES)
 def test_a_bad_answer_is_refused_by_site_name_and_the_round_goes_on(
-    tmp_path: Path, disturb: Callable[[Order, SiteUpdate], Answer], reason: str
+    tmp_path: Path, disturb: Callable[[Instruction, SiteUpdate], Reply], reason: str
 ) -> None:
     study = study_with(rounds=1).with_changes({"evaluation.keep": "last"})
     commit, _, records = federate(
@@ -96,7 +100,7 @@ def test_a_bad_answer_is_refused_by_site_name_and_the_round_goes_on(
 
 @pytest.mark.parametrize(("disturb", "reason"), DISTURBANCES)
 def test_too_few_answers_end_the_run_with_every_reason(
-    tmp_path: Path, disturb: Callable[[Order, SiteUpdate], Answer], reason: str
+    tmp_path: Path, disturb: Callable[[Instruction, SiteUpdate], Reply], reason: str
 ) -> None:
     study = study_with(minimum_sites=2)
     with pytest.raises(RunError) as end:
@@ -114,8 +118,8 @@ def test_too_few_answers_end_the_run_with_every_reason(
 
 def test_a_run_goes_on_where_a_lost_quorum_ended_it(tmp_path: Path) -> None:
     study = study_with(minimum_sites=2)
-    fails_in_round_two = lambda order, update: (  # noqa: E731 # as short as a script can be
-        error_reply(order, update) if order.round == 2 else update
+    fails_in_round_two = lambda instruction, update: (  # noqa: E731 # as short as a script can be
+        error_reply(instruction, update) if instruction.round == 2 else update
     )
     with pytest.raises(RunError):
         federate(

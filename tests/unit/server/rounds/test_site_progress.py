@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flwr.app import Message, RecordDict
 from tests.support.scripted_sites import (
-    Answer,
+    Reply,
     ScriptedSite,
     error_reply,
     federate,
@@ -18,7 +18,7 @@ from tests.support.scripted_sites import (
 
 from wardround.common.errors import RunError
 from wardround.common.flower.messages.records import configs_of
-from wardround.common.messages.instructions import unpack_order
+from wardround.common.messages.instructions import unpack_instruction
 
 
 class HearingSite(ScriptedSite):
@@ -33,24 +33,26 @@ class HearingSite(ScriptedSite):
         self.heard: list[tuple[str, int, int, int]] = []
         self.runs: set[str] = set()
 
-    def answer(self, message: Message) -> Answer:
+    def reply(self, message: Message) -> Reply:
         kind = message.metadata.message_type
         if not kind.startswith("query"):
-            order = unpack_order(message.content)
-            self.heard.append((kind, order.round, order.counted_round, order.ledger.entries))
-            self.runs.add(order.run)
-        answer = super().answer(message)
+            instruction = unpack_instruction(message.content)
+            self.heard.append(
+                (kind, instruction.round, instruction.counted_round, instruction.ledger.entries)
+            )
+            self.runs.add(instruction.run)
+        reply = super().reply(message)
         ledger = next(self._ledger) if kind == "train" else 0
-        if ledger and isinstance(answer, RecordDict) and "header" in answer:
-            header = configs_of(answer)["header"]
+        if ledger and isinstance(reply, RecordDict) and "header" in reply:
+            header = configs_of(reply)["header"]
             header["ledger"], header["ledger-head"] = ledger, next(self._heads)
-        return answer
+        return reply
 
 
 def test_a_site_hears_which_of_its_updates_was_counted_last(tmp_path: Path) -> None:
     study = study_with(rounds=4, minimum_sites=1)
-    refused = lambda order, update: (  # noqa: E731 # as short as a script can be
-        wrong_shape(order, update) if order.round in (2, 4) else update
+    refused = lambda instruction, update: (  # noqa: E731 # as short as a script can be
+        wrong_shape(instruction, update) if instruction.round in (2, 4) else update
     )
     fine, other = HearingSite("a", study), HearingSite("b", study, disturb=refused)
     federate(study, tmp_path, fine, other)
@@ -68,8 +70,8 @@ def test_a_site_hears_the_highest_count_of_its_ledger_even_of_a_refused_update(
     tmp_path: Path,
 ) -> None:
     study = study_with(rounds=4, minimum_sites=1)
-    refused = lambda order, update: (  # noqa: E731 # as short as a script can be
-        wrong_shape(order, update) if order.round == 2 else update
+    refused = lambda instruction, update: (  # noqa: E731 # as short as a script can be
+        wrong_shape(instruction, update) if instruction.round == 2 else update
     )
     site = HearingSite("b", study, disturb=refused, ledger=(3, 5, 2, 4))
     other = HearingSite("a", study)
@@ -95,8 +97,8 @@ def test_a_resumed_run_keeps_its_name_and_what_was_counted_and_a_new_run_has_ano
     tmp_path: Path,
 ) -> None:
     study = study_with(rounds=3, minimum_sites=2)
-    fails = lambda order, update: (  # noqa: E731 # as short as a script can be
-        error_reply(order, update) if order.round == 3 else update
+    fails = lambda instruction, update: (  # noqa: E731 # as short as a script can be
+        error_reply(instruction, update) if instruction.round == 3 else update
     )
     first = HearingSite("b", study, disturb=fails, ledger=(1, 2))
     with pytest.raises(RunError):

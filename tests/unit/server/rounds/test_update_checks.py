@@ -17,8 +17,8 @@ from wardround.common.parameters.compression import CompressionOptions, compress
 from wardround.common.parameters.parameters import Parameters, distance
 from wardround.common.study.study import Study, parse_study
 from wardround.server.rounds.client_selection import select_sites
-from wardround.server.rounds.update_checks import Admission
-from wardround.server.sites.exchange import Mailbox, Node
+from wardround.server.rounds.update_checks import UpdateChecks
+from wardround.server.sites.exchange import Exchange, Node
 from wardround.simulations.engines.in_process import LocalGrid
 
 RUN = "0" * 32
@@ -46,7 +46,7 @@ def moved(by: float) -> Parameters:
 
 def test_a_good_update_is_admitted_as_it_is() -> None:
     study = study_with()
-    model, norm = Admission(study, RUN, 2, SENT, math.nan).admit(update(study, moved(1.0)))
+    model, norm = UpdateChecks(study, RUN, 2, SENT, math.nan).admit(update(study, moved(1.0)))
     assert torch.equal(model["w"], SENT["w"] + 1)
     assert model["n"].dtype == torch.int64
     assert math.isnan(norm)
@@ -68,22 +68,22 @@ def test_a_bad_update_is_refused_with_its_reason(
 ) -> None:
     study = study_with()
     with pytest.raises(WardroundError, match=reason):
-        Admission(study, RUN, 2, SENT, math.nan).admit(update(study, parameters, number))
+        UpdateChecks(study, RUN, 2, SENT, math.nan).admit(update(study, parameters, number))
 
 
 def test_an_update_that_goes_ten_times_as_far_as_usual_is_refused() -> None:
     study = study_with(norm_limit=10)
     usual = distance(moved(1.0), SENT)
     assert usual == pytest.approx(math.sqrt(6))
-    admission = Admission(study, RUN, 2, SENT, usual)
-    assert admission.admit(update(study, moved(9.9)))[1] == pytest.approx(9.9 * usual)
+    update_checks = UpdateChecks(study, RUN, 2, SENT, usual)
+    assert update_checks.admit(update(study, moved(9.9)))[1] == pytest.approx(9.9 * usual)
     with pytest.raises(WardroundError, match=r"10\.1 times as far"):
-        admission.admit(update(study, moved(10.1)))
+        update_checks.admit(update(study, moved(10.1)))
 
 
 def test_the_first_round_knows_no_usual_distance_and_refuses_nobody_for_it() -> None:
     study = study_with(norm_limit=10)
-    assert Admission(study, RUN, 2, SENT, math.nan).admit(update(study, moved(1e6)))[1] > 1e6
+    assert UpdateChecks(study, RUN, 2, SENT, math.nan).admit(update(study, moved(1e6)))[1] > 1e6
 
 
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "int8", "int4", "top-k"])
@@ -91,7 +91,7 @@ def test_a_compressed_update_is_admitted_as_the_model_it_stands_for(kind: str) -
     study = study_with(compression=kind, kept_fraction=1.0)
     change = update_of(moved(1.0), SENT)
     arrays, _ = compress(change, kind, CompressionOptions(kept_fraction=1.0))
-    model, _ = Admission(study, RUN, 2, SENT, math.nan).admit(update(study, arrays))
+    model, _ = UpdateChecks(study, RUN, 2, SENT, math.nan).admit(update(study, arrays))
     assert torch.allclose(model["w"], SENT["w"] + 1, atol=0.08)
     assert int(model["n"]) == 4
 
@@ -99,7 +99,7 @@ def test_a_compressed_update_is_admitted_as_the_model_it_stands_for(kind: str) -
 def test_an_uncompressed_update_is_refused_where_the_study_compresses() -> None:
     study = study_with(compression="int8")
     with pytest.raises(WardroundError):
-        Admission(study, RUN, 2, SENT, math.nan).admit(update(study, moved(1.0)))
+        UpdateChecks(study, RUN, 2, SENT, math.nan).admit(update(study, moved(1.0)))
 
 
 NODES = tuple(Node(number, f"site-{number:02d}", 10) for number in range(10))
@@ -161,24 +161,24 @@ class SlowGrid(LocalGrid):
 
 def test_a_site_past_the_deadline_is_given_up_and_its_late_answer_refused_by_name() -> None:
     grid = SlowGrid({0: 0.0, 1: 0.6, 2: 0.0})
-    mailbox = Mailbox(grid)
+    mailbox = Exchange(grid)
     started = time.monotonic()
-    answers = list(mailbox.ask(NODES[:3], "train", RecordDict, "round 1", deadline_seconds=0.2))
+    replies = list(mailbox.ask(NODES[:3], "train", RecordDict, "round 1", deadline_seconds=0.2))
     assert time.monotonic() - started < 0.5
-    assert [answer.content is not None for answer in answers] == [True, False, True]
-    assert answers[1].refusal is not None
-    assert answers[1].refusal.code == "late"
-    assert mailbox.late_answers() == []
+    assert [reply.content is not None for reply in replies] == [True, False, True]
+    assert replies[1].refusal is not None
+    assert replies[1].refusal.code == "late"
+    assert mailbox.late_replies() == []
     time.sleep(0.6)
-    (late,) = mailbox.late_answers()
+    (late,) = mailbox.late_replies()
     assert (late.site, late.reason) == ("site-01", "its answer to round 1 came too late")
-    assert mailbox.late_answers() == []
+    assert mailbox.late_replies() == []
 
 
 def test_a_site_that_went_away_and_came_back_is_asked_again() -> None:
     grid = SlowGrid({0: 0.0, 1: 0.0}, away={1: 2})
-    answers = list(Mailbox(grid).ask(NODES[:2], "train", RecordDict, "round 1"))
-    assert all(answer.content is not None for answer in answers)
+    replies = list(Exchange(grid).ask(NODES[:2], "train", RecordDict, "round 1"))
+    assert all(reply.content is not None for reply in replies)
     assert grid.pushed == [0, 1, 1, 1]
 
 
@@ -187,8 +187,8 @@ def test_a_site_that_is_starting_again_is_told_from_one_that_is_stuck(
     seconds: float, away: int, is_stuck: bool
 ) -> None:
     grid = SlowGrid({0: seconds}, {0: away})
-    (answer,) = Mailbox(grid).ask(NODES[:1], "train", RecordDict, "round 1", 0.31)
-    assert (answer.is_missing, answer.is_stuck) == (True, is_stuck)
+    (reply,) = Exchange(grid).ask(NODES[:1], "train", RecordDict, "round 1", 0.31)
+    assert (reply.is_missing, reply.is_stuck) == (True, is_stuck)
 
 
 def test_flowers_codes_for_a_site_that_is_away_are_known() -> None:

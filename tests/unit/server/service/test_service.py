@@ -17,8 +17,8 @@ from wardround.server.service.service import serve
 class Idle:
     """A supervisor that finds nothing to do."""
 
-    def __init__(self, folder: Path, queue: object, look_after: Callable[[], None]) -> None:
-        look_after()
+    def __init__(self, folder: Path, queue: object, on_tick: Callable[[], None]) -> None:
+        on_tick()
 
     def run(self, stopped: Callable[[], bool]) -> None:
         assert not stopped()
@@ -87,15 +87,15 @@ def test_a_certificate_that_expired_while_the_server_was_off_is_renewed_at_its_s
 def test_a_server_says_that_it_serves_once_its_link_answers(
     folder: Path, addresses: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = iter([None, frozenset[str](), frozenset[str]()])
-    monkeypatch.setattr(service, "connected_sites", lambda _: next(answers))
+    replies = iter([None, frozenset[str](), frozenset[str]()])
+    monkeypatch.setattr(service, "connected_sites", lambda _: next(replies))
     told: list[str] = []
     seen: list[int] = []
 
     class Looking(Idle):
-        def __init__(self, folder: Path, queue: object, look_after: Callable[[], None]) -> None:
+        def __init__(self, folder: Path, queue: object, on_tick: Callable[[], None]) -> None:
             for _ in range(3):
-                look_after()
+                on_tick()
                 seen.append(len(told))
 
     monkeypatch.setattr(service, "Supervisor", Looking)

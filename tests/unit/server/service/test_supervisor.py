@@ -93,10 +93,8 @@ class Stage:
     started: list[str] = field(default_factory=list)
     links: list[Puppet] = field(default_factory=list)
 
-    def play(
-        self, until: Callable[[], bool], look_after: Callable[[], None] = lambda: None
-    ) -> None:
-        works = Supervisor(self.folder, self.line, look_after)
+    def play(self, until: Callable[[], bool], on_tick: Callable[[], None] = lambda: None) -> None:
+        works = Supervisor(self.folder, self.line, on_tick)
 
         def child(module: str, arguments: list[str], log: Path) -> Puppet:
             self.started.append(" ".join([module, *arguments]))
@@ -136,11 +134,11 @@ def test_a_study_that_ends_is_finished_and_the_next_has_its_turn(stage: Stage) -
 def test_what_is_due_now_and_then_is_looked_after_while_a_study_runs(stage: Stage) -> None:
     stage.studies, looked = [Puppet(None)], []
 
-    def look_after() -> None:
+    def on_tick() -> None:
         if "scheduling.process one" in stage.started:
             looked.append(1)
 
-    stage.play(lambda: len(looked) > 3, look_after)
+    stage.play(lambda: len(looked) > 3, on_tick)
 
 
 def test_a_study_that_cannot_go_on_has_failed_for_the_reason_in_its_status(stage: Stage) -> None:

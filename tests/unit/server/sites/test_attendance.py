@@ -5,7 +5,7 @@ import time
 import pytest
 from tests.unit.server.sites.test_gathering import (
     SOUTH,
-    Answer,
+    Reply,
     Town,
     TownGrid,
     make_study,
@@ -15,10 +15,10 @@ from tests.unit.server.sites.test_gathering import (
 
 from wardround.server.sites import participation as module
 from wardround.server.sites import readiness as asking
-from wardround.server.sites.deadlines import Patience
+from wardround.server.sites.deadlines import Deadlines
 from wardround.server.sites.participation import Admittance, ConnectedSites, SiteChange
-from wardround.server.sites.readiness import Enquiry
-from wardround.server.sites.waiting import Gathering, Terms
+from wardround.server.sites.readiness import ReadinessPoll
+from wardround.server.sites.waiting import SiteWait, Terms
 
 MEMBERS = ("east", "north", "south")
 EAST = says(site="east")
@@ -36,18 +36,16 @@ class Run:
     """A run that began with the sites that were connected."""
 
     def __init__(
-        self, east: list[Answer], is_open: bool = True, named: tuple[str, ...] = ()
+        self, east: list[Reply], is_open: bool = True, named: tuple[str, ...] = ()
     ) -> None:
         sites = {"north": [says()], "south": [SOUTH], "east": east}
         self.town = Town(make_study(), sites, {"north", "south"})
-        enquiry = Enquiry(TownGrid(self.town), self.town.names, self.town.study)
+        poll = ReadinessPoll(TownGrid(self.town), self.town.names, self.town.study)
         terms = Terms(wanted=named, gathering_seconds=0.0)
-        gathered = Gathering(
-            enquiry, lambda: MEMBERS, self.town.study, terms, lambda _: None
-        ).gather()
+        gathered = SiteWait(poll, lambda: MEMBERS, self.town.study, terms, lambda _: None).gather()
         self.told: list[SiteChange] = []
         admittance = Admittance(named, lambda: MEMBERS, is_open)
-        self.sites = ConnectedSites(enquiry, admittance, Patience(), gathered, self.told.append)
+        self.sites = ConnectedSites(poll, admittance, Deadlines(), gathered, self.told.append)
 
     def round(self, number: int) -> list[str]:
         return [node.site for node in self.sites.of_round(number)]
@@ -106,10 +104,10 @@ def test_a_site_whose_late_answer_came_is_back_without_being_asked() -> None:
     run = Run([EAST])
     asked = run.town.asked["north"]
     run.sites.miss("north", 1, is_stuck=True)
-    run.sites.hear("north")
+    run.sites.note("north")
     assert run.round(2) == ["north", "south"]
     assert run.town.asked["north"] == asked
-    run.sites.hear("east")
+    run.sites.note("east")
     assert run.round(3) == ["north", "south"], "who was not missed cannot be heard of"
 
 

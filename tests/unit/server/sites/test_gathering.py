@@ -10,30 +10,30 @@ from flwr.serverapp import Grid
 import wardround
 from wardround.common.errors import RunError
 from wardround.common.flower.local import Run, claim_identity, empty_run, stamp
-from wardround.common.messages.replies import Introduction, Refusal, pack_introduction, pack_refusal
+from wardround.common.messages.replies import Refusal, SiteInfo, pack_refusal, pack_site_info
 from wardround.common.study.study import Study, parse_study
-from wardround.server.sites import readiness as enquiry
+from wardround.server.sites import readiness as poll
 from wardround.server.sites import waiting as gathering
-from wardround.server.sites.readiness import Enquiry
-from wardround.server.sites.waiting import Gathering, Terms
+from wardround.server.sites.readiness import ReadinessPoll
+from wardround.server.sites.waiting import SiteWait, Terms
 
-Answer = Callable[[Study], RecordDict | None]
+Reply = Callable[[Study], RecordDict | None]
 
 
-def says(**changes: object) -> Answer:
-    def answer(study: Study) -> RecordDict:
+def says(**changes: object) -> Reply:
+    def reply(study: Study) -> RecordDict:
         facts = {
             "site": "north",
             "wardround": wardround.__version__,
             "digest": study.digest,
             "examinations": 40,
         }
-        return pack_introduction(Introduction(**{**facts, **changes}))  # type: ignore[arg-type]
+        return pack_site_info(SiteInfo(**{**facts, **changes}))  # type: ignore[arg-type]
 
-    return answer
+    return reply
 
 
-def refuses(code: str) -> Answer:
+def refuses(code: str) -> Reply:
     return lambda _: pack_refusal(Refusal("", code))
 
 
@@ -42,7 +42,7 @@ class Town:
     """Sites that answer, each with what it says to the first, the second ... question."""
 
     study: Study
-    sites: dict[str, list[Answer]]
+    sites: dict[str, list[Reply]]
     connected: set[str]
     asked: dict[str, int] = field(default_factory=dict)
 
@@ -92,8 +92,8 @@ class TownGrid(Grid):
                 found.append(Message(Error(2, "away"), reply_to=asked))
                 continue
             count = self.town.asked[site] = self.town.asked.get(site, 0) + 1
-            answers = self.town.sites[site]
-            content = answers[min(count, len(answers)) - 1](self.town.study)
+            replies = self.town.sites[site]
+            content = replies[min(count, len(replies)) - 1](self.town.study)
             if content is not None:
                 found.append(Message(content, reply_to=asked))
         return found
@@ -107,8 +107,8 @@ class TownGrid(Grid):
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(enquiry, "_FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(enquiry, "_LONGEST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(poll, "_FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(poll, "_LONGEST_PAUSE_SECONDS", 0.02)
 
 
 def make_study(minimum_sites: int = 2) -> Study:
@@ -132,12 +132,12 @@ def gather(
     members: tuple[str, ...] = (),
     hears: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
-    enquiry = Enquiry(TownGrid(town), town.names, town.study)
-    found = Gathering(enquiry, lambda: members, town.study, terms or Terms(), hears).gather()
+    poll = ReadinessPoll(TownGrid(town), town.names, town.study)
+    found = SiteWait(poll, lambda: members, town.study, terms or Terms(), hears).gather()
     return [f"{node.site}:{node.examinations}" for node in found[0]]
 
 
-def two(north: list[Answer], south: list[Answer], minimum_sites: int = 2) -> Town:
+def two(north: list[Reply], south: list[Reply], minimum_sites: int = 2) -> Town:
     study = make_study(minimum_sites)
     return Town(study, {"north": north, "south": south}, {"north", "south"})
 
@@ -169,20 +169,20 @@ def test_with_a_quorum_a_site_that_never_approves_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("reply", "reason"),
     [
         (refuses("budget"), "north has no privacy budget left"),
         (refuses("data"), "north cannot use its data"),
         (refuses("guard"), r"north refuses \(guard\)"),
         (says(wardround="0.0.1"), r"north runs wardround 0\.0\.1, the server"),
         (says(site="someone"), "it calls itself 'someone'"),
-        (lambda _: RecordDict(), "introduction cannot be read"),
+        (lambda _: RecordDict(), "site-info cannot be read"),
     ],
 )
-def test_a_site_that_cannot_take_part_is_not_waited_for(answer: Answer, reason: str) -> None:
+def test_a_site_that_cannot_take_part_is_not_waited_for(reply: Reply, reason: str) -> None:
     with pytest.raises(RunError, match=reason):
-        gather(two([answer], [SOUTH]))
-    assert gather(two([answer], [SOUTH], minimum_sites=1)) == ["south:40"]
+        gather(two([reply], [SOUTH]))
+    assert gather(two([reply], [SOUTH], minimum_sites=1)) == ["south:40"]
 
 
 def test_a_member_that_is_away_is_waited_for_a_moment_beyond_the_quorum() -> None:
@@ -190,11 +190,11 @@ def test_a_member_that_is_away_is_waited_for_a_moment_beyond_the_quorum() -> Non
     town.connected = {"south"}
     heard: list[str] = []
 
-    def hear(words: str) -> None:
+    def note(words: str) -> None:
         heard.append(words)
         town.connected.add("north")
 
-    assert gather(town, members=("north", "south"), hears=hear) == ["north:40", "south:40"]
+    assert gather(town, members=("north", "south"), hears=note) == ["north:40", "south:40"]
     assert heard[0] == "waiting for sites: 1 of 2 are ready (north is not connected)"
     town.connected = {"south"}
     terms = Terms(gathering_seconds=0.1)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from wardround.server.checkpoints.history import RefusalRecord, RoundRecord, SiteRecord
-from wardround.server.sites.deadlines import Limits, Patience
+from wardround.server.sites.deadlines import Deadlines, Limits
 from wardround.server.sites.exchange import ABSENCE_SECONDS, NO_ANSWER, NOT_CONNECTED
 
 LIMITS = Limits(first_seconds=1000.0, least_seconds=50.0, absence_seconds=7.0)
@@ -17,39 +17,39 @@ def a_round(seconds: float, *reasons: str) -> RoundRecord:
 
 
 def test_a_simulation_waits_as_its_study_says_or_without_end() -> None:
-    assert Patience().deadline_seconds is None
-    assert Patience().absence_seconds == ABSENCE_SECONDS
-    assert (Patience(30.0).deadline_seconds, Patience(30.0).absence_seconds) == (30.0, math.inf)
+    assert Deadlines().deadline_seconds is None
+    assert Deadlines().absence_seconds == ABSENCE_SECONDS
+    assert (Deadlines(30.0).deadline_seconds, Deadlines(30.0).absence_seconds) == (30.0, math.inf)
 
 
 def test_a_study_that_sets_a_deadline_is_not_overruled() -> None:
-    patience = Patience(30.0, LIMITS)
-    patience.learn([a_round(900.0)])
-    assert (patience.deadline_seconds, patience.absence_seconds) == (30.0, math.inf)
-    assert "the study's deadline" in patience.words()
+    deadlines = Deadlines(30.0, LIMITS)
+    deadlines.learn([a_round(900.0)])
+    assert (deadlines.deadline_seconds, deadlines.absence_seconds) == (30.0, math.inf)
+    assert "the study's deadline" in deadlines.words()
 
 
 @pytest.mark.parametrize(("longest", "deadline"), [(2.0, 50.0), (20.0, 80.0), (400.0, 1000.0)])
 def test_without_one_it_is_four_times_the_longest_round_within_limits(
     longest: float, deadline: float
 ) -> None:
-    patience = Patience(None, LIMITS)
-    assert (patience.deadline_seconds, patience.absence_seconds) == (1000.0, 7.0)
-    assert "until a round is complete" in patience.words()
-    patience.learn([a_round(longest), a_round(1.0, "budget: it would spend more")])
-    assert patience.deadline_seconds == deadline
-    assert f"waits {deadline:.0f} s" in patience.words()
+    deadlines = Deadlines(None, LIMITS)
+    assert (deadlines.deadline_seconds, deadlines.absence_seconds) == (1000.0, 7.0)
+    assert "until a round is complete" in deadlines.words()
+    deadlines.learn([a_round(longest), a_round(1.0, "budget: it would spend more")])
+    assert deadlines.deadline_seconds == deadline
+    assert f"waits {deadline:.0f} s" in deadlines.words()
 
 
 @pytest.mark.parametrize("reason", [NO_ANSWER, NOT_CONNECTED])
 def test_a_round_that_waited_in_vain_is_no_measure(reason: str) -> None:
-    patience = Patience(None, LIMITS)
-    patience.learn([a_round(20.0), a_round(80.0, reason), RoundRecord(3, 2, 90.0)])
-    assert patience.deadline_seconds == 80.0
+    deadlines = Deadlines(None, LIMITS)
+    deadlines.learn([a_round(20.0), a_round(80.0, reason), RoundRecord(3, 2, 90.0)])
+    assert deadlines.deadline_seconds == 80.0
 
 
 def test_a_site_that_is_slow_and_not_stuck_is_given_its_time() -> None:
-    patience = Patience(None, LIMITS)
-    patience.learn([a_round(20.0)])
-    patience.learn_late(100.0)
-    assert patience.deadline_seconds == 400.0
+    deadlines = Deadlines(None, LIMITS)
+    deadlines.learn([a_round(20.0)])
+    deadlines.learn_late(100.0)
+    assert deadlines.deadline_seconds == 400.0

@@ -48,7 +48,7 @@ def mean_of(*updates: SiteUpdate, sites: int | None = None, clip_norm: float = 1
     mean = PrivateMean(plan_of(0.0, clip_norm), sites or len(updates), LEARNT)
     mean.begin(START)
     for update in updates:
-        mean.fold(update)
+        mean.accumulate(update)
     return mean.finish()
 
 
@@ -100,7 +100,7 @@ def test_removing_one_site_moves_the_sum_by_no_more_than_the_clip_norm(
         mean = PrivateMean(plan_of(1.0, clip_norm), len(updates), LEARNT)
         mean.begin(START)
         for update in kept:
-            mean.fold(update)
+            mean.accumulate(update)
         sums.append(mean._sum)
     assert length(*sums) <= clip_norm * (1 + 1e-9)
 
@@ -108,10 +108,10 @@ def test_removing_one_site_moves_the_sum_by_no_more_than_the_clip_norm(
 def test_what_is_not_finite_is_refused_and_adds_nothing() -> None:
     mean = PrivateMean(plan_of(0.0), 2, LEARNT)
     mean.begin(START)
-    mean.fold(update_of(0.02))
+    mean.accumulate(update_of(0.02))
     for bad in (math.nan, math.inf):
         with pytest.raises(RunError, match="not finite"):
-            mean.fold(update_of(bad))
+            mean.accumulate(update_of(bad))
     assert torch.allclose(mean.finish()["w"], START["w"] + 0.01, atol=1e-6)
 
 
@@ -128,7 +128,7 @@ def test_the_noise_on_the_mean_has_the_planned_deviation() -> None:
     mean = PrivateMean(plan, 6, frozenset({"w"}))
     mean.begin(start)
     for _ in range(6):
-        mean.fold(SiteUpdate("s", "d", 1, 0, dict(start), 10, 1, 0.0, 0.0))
+        mean.accumulate(SiteUpdate("s", "d", 1, 0, dict(start), 10, 1, 0.0, 0.0))
     noise = mean.finish()["w"]
     assert plan.mean_noise(6) == pytest.approx(0.25)
     assert float(noise.std()) == pytest.approx(0.25, rel=0.01)
@@ -141,10 +141,10 @@ def test_noise_does_not_follow_the_seed_and_is_never_drawn_twice() -> None:
         torch.manual_seed(0)
         mean = PrivateMean(plan_of(1.0), 1, LEARNT)
         mean.begin(START)
-        mean.fold(update_of(0.1))
+        mean.accumulate(update_of(0.1))
         found.append(mean.finish()["w"])
         mean.begin(START)
-        mean.fold(update_of(0.1))
+        mean.accumulate(update_of(0.1))
         found.append(mean.finish()["w"])
     assert len({tuple(noise.flatten().tolist()) for noise in found}) == 6
 
@@ -163,7 +163,7 @@ def test_an_adaptive_clip_norm_finds_the_quantile(first: float, quantile: float)
         mean.begin(start)
         for size in lengths:
             moved = {"w": torch.full((4,), size / 2)}
-            mean.fold(SiteUpdate("s", "d", 1, 0, moved, 1, 1, 0.0, 0.0))
+            mean.accumulate(SiteUpdate("s", "d", 1, 0, moved, 1, 1, 0.0, 0.0))
         mean.finish()
         if number >= 120:
             seen.append(mean.clip_norm)
@@ -174,7 +174,7 @@ def test_the_clip_norm_survives_a_restart() -> None:
     adaptive = AdaptiveClipping(0.5, 0.01)
     mean = PrivateMean(plan_of(0.01, 1.0, adaptive), 1, LEARNT)
     mean.begin(START)
-    mean.fold(update_of(100.0))
+    mean.accumulate(update_of(100.0))
     mean.finish()
     assert mean.clip_norm == pytest.approx(math.exp(0.1), rel=0.01)
     again = PrivateMean(plan_of(0.01, 1.0, adaptive), 1, LEARNT)

@@ -17,7 +17,7 @@ from wardround.client.training.local import train_locally
 from wardround.client.training.objectives.base import LocalStart, under
 from wardround.client.training.objectives.registry import build_objective, personal_model
 from wardround.client.training.optimisers import build_optimiser
-from wardround.client.training.schedule import Span
+from wardround.client.training.schedule import SchedulePosition
 from wardround.common.flower.local import claim_identity
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.models.sharing import CONTROL, RECEIVED_LOSS, layout_of
@@ -107,8 +107,8 @@ class Federation:
 
     def new_strategy(self) -> Strategy:
         weights = [site_weight(len(site.targets), self.plan) for site in self.sites]
-        if self.plan.combination.startswith("flower:"):
-            return StockStrategy(self.plan, self.layout.learnt, len(self.sites))
+        if self.plan.aggregation.startswith("flower:"):
+            return StockStrategy(self.plan, self.layout.trainable, len(self.sites))
         setting = Setting(self.plan, self.training, self.layout, sum(weights))
         return ComposedStrategy(setting)
 
@@ -116,31 +116,31 @@ class Federation:
         for _ in range(rounds):
             self.rounds += 1
             self.strategy.begin(self.rounds, self.model)
-            for wave in self.strategy.waves(self.sites):
-                model, extras = self.strategy.model(), self.strategy.extras()
-                for site in wave:
-                    self.strategy.fold(self.update(site, model, extras))
+            for cohort in self.strategy.cohorts(self.sites):
+                model, auxiliary = self.strategy.model(), self.strategy.auxiliary()
+                for site in cohort:
+                    self.strategy.accumulate(self.update(site, model, auxiliary))
             self.model = self.strategy.finish()
         return self
 
-    def update(self, site: Hospital, model: Parameters, extras: Parameters) -> SiteUpdate:
+    def update(self, site: Hospital, model: Parameters, auxiliary: Parameters) -> SiteUpdate:
         whole = {**self.initial, **site.personal, **model}
         write_parameters(self.network, whole)
         sent: Parameters = {}
-        if self.plan.combination == "fair-mean":
+        if self.plan.aggregation == "fair-mean":
             with torch.no_grad():
                 received = squared(self.network(site.inputs), site.targets)
             sent[RECEIVED_LOSS] = received.double()
-        span = Span(0.0, 1.0, site.steps)
+        position = SchedulePosition(0.0, 1.0, site.steps)
         start = LocalStart(
             self.network,
             whole,
-            extras,
+            auxiliary,
             site.memory,
             self.plan,
             self.layout,
             self.training,
-            span,
+            position,
             squared,
         )
         objective = build_objective(start)
@@ -148,12 +148,14 @@ class Federation:
         work = train_locally(start, [site.batch] * site.steps, optimiser, objective)
         trained = read_parameters(self.network)
         if objective is not None:
-            sent.update(objective.extras())
+            sent.update(objective.auxiliary())
             site.memory = objective.memory()
         site.personal = self.layout.personal_part(trained)
         shared = self.layout.shared_part(trained)
         count = len(site.targets)
-        return SiteUpdate("s", "d", self.rounds, 0, shared, count, work.updates, 0, 0, extras=sent)
+        return SiteUpdate(
+            "s", "d", self.rounds, 0, shared, count, work.updates, 0, 0, auxiliary=sent
+        )
 
     def own(self, site: Hospital) -> Parameters:
         whole = {**self.initial, **site.personal, **self.model}
@@ -209,7 +211,7 @@ def test_the_hospitals_control_variates_mean_the_servers(
     own = [under(CONTROL, site.memory)["weight"] for site in federation.sites]
     shares = torch.tensor(sizes) / sum(sizes)
     mean = sum(c * share for c, share in zip(own, shares, strict=True))
-    assert torch.allclose(mean, federation.strategy.extras()[CONTROL + "weight"], atol=1e-5)
+    assert torch.allclose(mean, federation.strategy.auxiliary()[CONTROL + "weight"], atol=1e-5)
 
 
 def test_a_control_variate_is_the_mean_gradient_of_the_round() -> None:
@@ -252,7 +254,7 @@ def test_the_contrastive_term_is_the_papers() -> None:
         plan,
         layout_of(network, plan),
         TrainingSection(),
-        Span(0, 1, 1),
+        SchedulePosition(0, 1, 1),
         squared,
     )
     objective = build_objective(start)
@@ -326,18 +328,18 @@ def descend(site: Hospital, weight: Tensor, steps: int, pull: float = 0.0) -> Te
 
 
 def test_ditto_without_weight_trains_each_hospital_alone_and_shares_as_fedavg() -> None:
-    chosen = {"strategy": "ditto", "options": {"twin_weight": 0.0}}
+    chosen = {"strategy": "ditto", "options": {"personal_weight": 0.0}}
     federation = Federation(hospitals(), chosen).run(3)
     assert torch.equal(federation.weight, run("fedavg", 3))
     for site in federation.sites:
-        alone = descend(site, torch.zeros(2), 3 * site.steps)
-        assert torch.allclose(federation.own(site)["weight"][0], alone, atol=1e-5)
+        standalone = descend(site, torch.zeros(2), 3 * site.steps)
+        assert torch.allclose(federation.own(site)["weight"][0], standalone, atol=1e-5)
 
 
 def test_dittos_personal_models_are_the_nearer_to_the_shared_one_the_larger_its_weight() -> None:
     distances = []
     for weight in (0.0, 0.5, 5.0):
-        chosen = {"strategy": "ditto", "options": {"twin_weight": weight}}
+        chosen = {"strategy": "ditto", "options": {"personal_weight": weight}}
         federation = Federation(hospitals(), chosen).run(20)
         own = [federation.own(site)["weight"][0] for site in federation.sites]
         distances.append(sum(float((one - federation.weight).norm()) for one in own))
@@ -396,7 +398,7 @@ def test_momentum_counts_in_the_steps_of_fednova() -> None:
 
 
 def test_qfedavg_without_fairness_is_the_plain_mean() -> None:
-    plain = Federation(hospitals((10, 30, 60)), {"combination": "mean"}).run(3).weight
+    plain = Federation(hospitals((10, 30, 60)), {"aggregation": "mean"}).run(3).weight
     assert torch.allclose(run("qfedavg", 3, (10, 30, 60), fairness=0.0), plain, atol=1e-5)
 
 
@@ -424,7 +426,7 @@ def test_a_cyclic_round_trains_one_hospital_after_the_other() -> None:
 
 def test_the_plain_mean_counts_every_hospital_the_same() -> None:
     sites = hospitals((10, 90))
-    found = Federation(sites, {"combination": "mean"}).run(1).weight
+    found = Federation(sites, {"aggregation": "mean"}).run(1).weight
     expected = sum(descend(site, torch.zeros(2), site.steps) for site in sites) / 2
     assert torch.allclose(found, expected, atol=1e-6)
     weighted = run("fedavg", 1, (10, 90))

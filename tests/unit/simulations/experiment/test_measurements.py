@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from flwr.app import Message, RecordDict
-from tests.support.scripted_sites import Answer, ScriptedSite, federate, measured, study_with
+from tests.support.scripted_sites import Reply, ScriptedSite, federate, measured, study_with
 
 from wardround.common.flower.messages.records import configs_of
 from wardround.common.messages.replies import Refusal, pack_refusal
@@ -25,11 +25,11 @@ def test_measurements_of_all_sites_weigh_every_patient_the_same() -> None:
 
 
 def refuses_to_evaluate(site: ScriptedSite) -> ScriptedSite:
-    answer = site.answer
-    site.answer = lambda message: (  # type: ignore[method-assign] # a script
+    reply = site.reply
+    site.reply = lambda message: (  # type: ignore[method-assign] # a script
         pack_refusal(Refusal(site.name, "policy", "AUROC may not leave"))
         if message.metadata.message_type == "evaluate"
-        else answer(message)
+        else reply(message)
     )
     return site
 
@@ -51,15 +51,15 @@ def test_an_evaluation_of_another_model_is_not_taken_for_this_one(
 ) -> None:
     study = study_with(rounds=1)
     site = ScriptedSite("b", study)
-    answer = site.answer
+    reply = site.reply
 
-    def about_another(message: Message) -> Answer:
-        content = answer(message)
+    def about_another(message: Message) -> Reply:
+        content = reply(message)
         if message.metadata.message_type == "evaluate" and isinstance(content, RecordDict):
             configs_of(content)["header"].update(wrong)
         return content
 
-    site.answer = about_another  # type: ignore[method-assign] # a script
+    site.reply = about_another  # type: ignore[method-assign] # a script
     _, _, records = federate(study, tmp_path, ScriptedSite("a", study), site)
     (refused,) = records[-1].refusals
     assert (refused.site, refused.asked) == ("b", "validation")

@@ -104,7 +104,7 @@ def test_clipping_alone_protects_nobody() -> None:
 def test_noise_of_a_tenth_hides_the_picture_but_not_from_who_pools_all_units() -> None:
     """One unit alone finds 4 of 20 or fewer, all units together more: that is no protection."""
     network, originals = mlp(), [phantom(seed, 28) for seed in range(PATIENTS)]
-    alone, pooled, likeness = 0, 0, 0.0
+    standalone, pooled, likeness = 0, 0, 0.0
     for draw in range(DRAWS):
         one_unit, all_units = [], []
         for index, image in enumerate(originals):
@@ -112,11 +112,11 @@ def test_noise_of_a_tenth_hides_the_picture_but_not_from_who_pools_all_units() -
             strongest = int(seen["1.bias"].abs().argmax())
             one_unit.append(seen["1.weight"][strongest] / seen["1.bias"][strongest])
             all_units.append(read_image(seen, "1"))
-        alone += count_identified(one_unit, originals)
+        standalone += count_identified(one_unit, originals)
         pooled += count_identified(all_units, originals)
         likeness += mean_likeness(originals, all_units) / DRAWS
-    assert alone / DRAWS <= 4
-    assert alone < pooled
+    assert standalone / DRAWS <= 4
+    assert standalone < pooled
     assert abs(likeness) < 0.1
 
 

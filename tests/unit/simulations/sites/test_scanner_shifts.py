@@ -19,12 +19,12 @@ def test_a_shift_that_names_sites_is_theirs_alone_and_at_full_strength() -> None
 
 def test_two_shifts_rank_the_sites_differently_for_some_seed() -> None:
     shifts = [Shift(kind="noise"), Shift(kind="blur")]
-    orders = set()
+    instructions = set()
     for seed in range(10):
         assigned = assign_shifts(shifts, SITES, seed)
         ranks = [tuple(own[kind].strength for own in assigned.values()) for kind in (0, 1)]
-        orders.add(ranks[0] == ranks[1])
-    assert False in orders
+        instructions.add(ranks[0] == ranks[1])
+    assert False in instructions
 
 
 def test_an_unknown_site_is_named_with_the_known_ones() -> None:

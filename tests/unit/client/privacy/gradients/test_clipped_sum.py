@@ -14,8 +14,8 @@ from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients import ghost_layers
 from wardround.client.privacy.gradients.clipped_sum import METHODS, clipped_gradient_sum
 from wardround.client.privacy.gradients.loop import loop_clipped_sum
-from wardround.client.privacy.gradients.owners import Owners
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
+from wardround.client.privacy.gradients.patient_index import PatientIndex
 from wardround.client.training.losses import build_loss
 from wardround.common.errors import RunError, StudyError
 from wardround.common.models.networks import build_network
@@ -97,8 +97,8 @@ def distance(found: Sums, expected: Sums) -> float:
 
 def typical_norm(network: nn.Module, patients: PatientBatch) -> float:
     """A clip norm that some patients are above."""
-    alone = loop_clipped_sum(network, patients.slice(0, 1), cross_entropy, 1e9)
-    return float(torch.cat([part.flatten() for part in alone.values()]).norm())
+    standalone = loop_clipped_sum(network, patients.slice(0, 1), cross_entropy, 1e9)
+    return float(torch.cat([part.flatten() for part in standalone.values()]).norm())
 
 
 def entries() -> Iterator[Any]:
@@ -333,7 +333,7 @@ class Loose(nn.Sequential):
         self.shift = nn.Parameter(torch.zeros(3))
 
 
-class Folded(nn.Module):
+class Accumulated(nn.Module):
     """Lays the examples out on another axis than the first."""
 
     def __init__(self) -> None:
@@ -349,7 +349,7 @@ REFUSED: dict[str, Callable[[], nn.Module]] = {
     "a layer used twice": Twice,
     "shared weights": tied,
     "a parameter outside the layers": Loose,
-    "examples on another axis": Folded,
+    "examples on another axis": Accumulated,
     "batch normalisation": lambda: nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)),
     "running statistics": lambda: nn.Sequential(
         nn.Unflatten(1, (1, 3)), nn.InstanceNorm1d(1, affine=True, track_running_stats=True)
@@ -406,8 +406,8 @@ def test_an_unknown_method_is_refused_with_the_known_ones() -> None:
 
 
 def test_a_patients_examples_are_stacked_with_zeros_for_those_it_lacks() -> None:
-    owners = Owners((2, 1))
+    patient_index = PatientIndex((2, 1))
     rows = torch.tensor([1.0, 2.0, 3.0])
-    assert owners.stacked(rows).tolist() == [[1.0, 2.0], [3.0, 0.0]]
-    assert owners.total(rows).tolist() == [3.0, 3.0]
-    assert owners.spread(torch.tensor([5.0, 7.0])).tolist() == [5.0, 5.0, 7.0]
+    assert patient_index.stacked(rows).tolist() == [[1.0, 2.0], [3.0, 0.0]]
+    assert patient_index.total(rows).tolist() == [3.0, 3.0]
+    assert patient_index.spread(torch.tensor([5.0, 7.0])).tolist() == [5.0, 5.0, 7.0]

@@ -20,9 +20,9 @@ def batch_of(counts: tuple[int, ...]) -> PatientBatch:
 def test_every_example_has_its_owner(counts: tuple[int, ...]) -> None:
     batch = batch_of(counts)
     assert batch.patients == len(counts)
-    assert torch.bincount(batch.owners, minlength=len(counts)).tolist() == list(counts)
-    assert (batch.owners.diff() >= 0).all()
-    assert batch.owners.dtype == torch.int64
+    assert torch.bincount(batch.patient_index, minlength=len(counts)).tolist() == list(counts)
+    assert (batch.patient_index.diff() >= 0).all()
+    assert batch.patient_index.dtype == torch.int64
 
 
 @given(counts=counts_of_patients, microbatch=st.integers(1, 20))
@@ -49,7 +49,7 @@ def test_pieces_are_as_large_as_the_micro_batch_allows() -> None:
 
 def test_nobody_is_a_batch_without_pieces() -> None:
     assert list(batch_of(()).pieces(4)) == []
-    assert batch_of(()).owners.tolist() == []
+    assert batch_of(()).patient_index.tolist() == []
 
 
 @pytest.mark.parametrize("counts", [(1, 1), (2, 2), (0, 3), (4, -1)])

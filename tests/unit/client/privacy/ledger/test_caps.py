@@ -17,11 +17,11 @@ from tests.support.ledger_folder import (
 )
 
 from wardround.client.privacy.ledger import budget as ledger_budget
-from wardround.client.privacy.ledger.answer_once import answer_once
 from wardround.client.privacy.ledger.budget import BudgetError, Caps
 from wardround.client.privacy.ledger.entries import LedgerError
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox
+from wardround.client.privacy.ledger.reply_once import reply_once
 from wardround.common.privacy.accounting import Spend, epsilon_of
 
 
@@ -34,7 +34,7 @@ def test_a_study_whose_plan_does_not_fit_is_refused_before_its_first_batch(tmp_p
             ledger.admit(assignment, greedy, 1.0, CAPS)
         before = ledger.counter
         with pytest.raises(LedgerError, match="was not admitted"):
-            answer_once(
+            reply_once(
                 ledger,
                 outbox,
                 charge(assignment, 1, spend=replace(greedy, steps=1)),
@@ -51,10 +51,12 @@ def test_the_lifetime_cap_survives_a_restart_a_new_run_a_new_name_and_a_new_netw
 ) -> None:
     """A study's name and network are in its digest, so that a new one is a new digest."""
     spend = Spend(0.05, 1.0, 400)
-    alone = epsilon_of([spend], 1e-5)
-    caps = Caps(lifetime_epsilon=1.5 * alone, lifetime_delta=1e-5, study_epsilon=1.2 * alone)
-    assert epsilon_of([spend, spend], 1e-5) < 1.5 * alone, "two fit"
-    assert epsilon_of([spend] * 3, 1e-5) > 1.5 * alone, "three do not"
+    standalone = epsilon_of([spend], 1e-5)
+    caps = Caps(
+        lifetime_epsilon=1.5 * standalone, lifetime_delta=1e-5, study_epsilon=1.2 * standalone
+    )
+    assert epsilon_of([spend, spend], 1e-5) < 1.5 * standalone, "two fit"
+    assert epsilon_of([spend] * 3, 1e-5) > 1.5 * standalone, "three do not"
     for study in (STUDY, OTHER):
         with PrivacyLedger.open(tmp_path) as ledger:
             assignment = assign(ledger, study)

@@ -12,19 +12,19 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from wardround.client.privacy.ledger import budget as ledger_budget
 from wardround.client.privacy.ledger import outbox as outbox_module
-from wardround.client.privacy.ledger.answer_once import answer_once
 from wardround.client.privacy.ledger.budget import Caps
 from wardround.client.privacy.ledger.charges import Assignment, Charge
 from wardround.client.privacy.ledger.entries import LedgerError
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
-from wardround.client.privacy.ledger.outbox import AnswerKey, Outbox, StoredAnswer
+from wardround.client.privacy.ledger.outbox import Outbox, ReplyKey, StoredReply
+from wardround.client.privacy.ledger.reply_once import reply_once
 from wardround.common.errors import RunError
 from wardround.common.flower.messages.serialisation import from_bytes, to_bytes
 from wardround.common.privacy.accounting import Spend
 
 STUDY, RUN = "a" * 64, "run-1"
-KEY = AnswerKey(STUDY, RUN, 3, 0)
-ANSWER = StoredAnswer(7, b"packed\nanswer\x00")
+KEY = ReplyKey(STUDY, RUN, 3, 0)
+ANSWER = StoredReply(7, b"packed\nanswer\x00")
 CAPS = Caps(100.0, 1e-5, 100.0)
 
 
@@ -42,10 +42,10 @@ def test_what_was_kept_is_found_byte_for_byte_by_its_key_alone(box: Outbox) -> N
     box.keep(KEY, ANSWER)
     assert box.find(KEY) == ANSWER
     for other in (
-        AnswerKey("b" * 64, RUN, 3, 0),
-        AnswerKey(STUDY, "run-2", 3, 0),
-        AnswerKey(STUDY, RUN, 2, 0),
-        AnswerKey(STUDY, RUN, 3, 1),
+        ReplyKey("b" * 64, RUN, 3, 0),
+        ReplyKey(STUDY, "run-2", 3, 0),
+        ReplyKey(STUDY, RUN, 2, 0),
+        ReplyKey(STUDY, RUN, 3, 1),
     ):
         assert box.find(other) is None
 
@@ -69,12 +69,12 @@ def test_an_answer_under_another_orders_name_is_no_answer(box: Outbox, tmp_path:
     box.keep(KEY, ANSWER)
     (path,) = files(tmp_path)
     path.rename(path.with_name(path.name.replace("-00003-", "-00004-")))
-    assert box.find(AnswerKey(STUDY, RUN, 4, 0)) is None
+    assert box.find(ReplyKey(STUDY, RUN, 4, 0)) is None
 
 
 def test_a_later_round_drops_the_answers_of_its_run_before_it(box: Outbox) -> None:
-    keys = [AnswerKey(STUDY, RUN, number, attempt) for number in (1, 2, 3) for attempt in (0, 1)]
-    foreign = AnswerKey(STUDY, "run-2", 1, 0)
+    keys = [ReplyKey(STUDY, RUN, number, attempt) for number in (1, 2, 3) for attempt in (0, 1)]
+    foreign = ReplyKey(STUDY, "run-2", 1, 0)
     for key in (*keys, foreign):
         box.keep(key, ANSWER)
     box.drop_before(STUDY, RUN, 3)
@@ -83,7 +83,7 @@ def test_a_later_round_drops_the_answers_of_its_run_before_it(box: Outbox) -> No
 
 
 def test_what_nobody_asked_for_in_thirty_days_is_dropped(box: Outbox, tmp_path: Path) -> None:
-    box.keep(AnswerKey(STUDY, "abandoned", 1, 0), ANSWER)
+    box.keep(ReplyKey(STUDY, "abandoned", 1, 0), ANSWER)
     (path,) = files(tmp_path)
     unfinished = path.with_suffix(".part")
     unfinished.write_bytes(b"half")
@@ -99,7 +99,7 @@ def test_what_nobody_asked_for_in_thirty_days_is_dropped(box: Outbox, tmp_path: 
 def test_only_the_owner_reads_it_and_no_name_of_a_server_is_a_path(
     box: Outbox, tmp_path: Path
 ) -> None:
-    box.keep(AnswerKey("../../etc", "../x", 1, 0), ANSWER)
+    box.keep(ReplyKey("../../etc", "../x", 1, 0), ANSWER)
     (path,) = files(tmp_path)
     assert path.stat().st_mode & 0o077 == 0
     assert path.parent.stat().st_mode & 0o077 == 0
@@ -167,23 +167,23 @@ def test_asked_again_the_same_bytes_leave_without_training_or_spend(
     ledger: PrivacyLedger, box: Outbox
 ) -> None:
     work = Work()
-    first = answer_once(ledger, box, _charge(ledger, 1), CAPS, work)
+    first = reply_once(ledger, box, _charge(ledger, 1), CAPS, work)
     counter = ledger.counter
     for _ in range(3):
-        assert answer_once(ledger, box, _charge(ledger, 1), CAPS, work) == first
+        assert reply_once(ledger, box, _charge(ledger, 1), CAPS, work) == first
     assert work.done == 1
     assert ledger.counter == counter
-    assert answer_once(ledger, box, _charge(ledger, 1, attempt=1), CAPS, work) != first
+    assert reply_once(ledger, box, _charge(ledger, 1, attempt=1), CAPS, work) != first
     assert work.done == 2
 
 
 def test_a_later_order_commits_what_left_before_it(ledger: PrivacyLedger, box: Outbox) -> None:
     work = Work()
     for number in (1, 2, 3):
-        answer_once(ledger, box, _charge(ledger, number), CAPS, work)
+        reply_once(ledger, box, _charge(ledger, number), CAPS, work)
     waiting = ledger.awaiting(_charge(ledger, 1).assignment)
     assert [reservation.charge.round for reservation in waiting] == [3]
-    assert box.find(AnswerKey(STUDY, RUN, 2, 0)) is None
+    assert box.find(ReplyKey(STUDY, RUN, 2, 0)) is None
 
 
 def _remove(path: Path) -> None:
@@ -203,11 +203,11 @@ def test_a_lost_answer_is_reserved_anew(
     ledger: PrivacyLedger, box: Outbox, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     work = Work()
-    answer_once(ledger, box, _charge(ledger, 1), CAPS, work)
+    reply_once(ledger, box, _charge(ledger, 1), CAPS, work)
     (path,) = files(tmp_path)
     damage(path)
     counter = ledger.counter
-    assert answer_once(ledger, box, _charge(ledger, 1), CAPS, work) == b"answer 2"
+    assert reply_once(ledger, box, _charge(ledger, 1), CAPS, work) == b"answer 2"
     assert ledger.counter == counter + 2, "reserved and released"
 
 
@@ -215,21 +215,21 @@ def test_an_answer_that_another_ledger_paid_for_does_not_leave(
     ledger: PrivacyLedger, box: Outbox, tmp_path: Path
 ) -> None:
     work = Work()
-    answer_once(ledger, box, _charge(ledger, 1), CAPS, work)
+    reply_once(ledger, box, _charge(ledger, 1), CAPS, work)
     ledger.close()
     (tmp_path / "ledger" / "ledger.jsonl").unlink()
     with PrivacyLedger.open(tmp_path, durable=False) as fresh:
         fresh.admit(_charge(fresh, 1).assignment, Spend(0.1, 1.0, 50), 1.0, CAPS)
-        assert answer_once(fresh, box, _charge(fresh, 1), CAPS, work) == b"answer 2"
+        assert reply_once(fresh, box, _charge(fresh, 1), CAPS, work) == b"answer 2"
 
 
 def test_a_kept_answer_that_was_exchanged_does_not_leave(
     ledger: PrivacyLedger, box: Outbox
 ) -> None:
-    answer_once(ledger, box, _charge(ledger, 1), CAPS, Work())
-    box.keep(AnswerKey(STUDY, RUN, 1, 0), StoredAnswer(2, b"exchanged"))
+    reply_once(ledger, box, _charge(ledger, 1), CAPS, Work())
+    box.keep(ReplyKey(STUDY, RUN, 1, 0), StoredReply(2, b"exchanged"))
     with pytest.raises(LedgerError, match="reserve again"):
-        answer_once(ledger, box, _charge(ledger, 1), CAPS, Work())
+        reply_once(ledger, box, _charge(ledger, 1), CAPS, Work())
 
 
 def test_a_failed_training_leaves_its_charge_and_nothing_else(
@@ -241,10 +241,10 @@ def test_a_failed_training_leaves_its_charge_and_nothing_else(
 
     counter = ledger.counter
     with pytest.raises(RunError, match="no memory"):
-        answer_once(ledger, box, _charge(ledger, 1), CAPS, fail)
+        reply_once(ledger, box, _charge(ledger, 1), CAPS, fail)
     assert ledger.counter == counter + 1
     assert ledger.awaiting(_charge(ledger, 1).assignment) == []
-    assert box.find(AnswerKey(STUDY, RUN, 1, 0)) is None
+    assert box.find(ReplyKey(STUDY, RUN, 1, 0)) is None
 
 
 def test_a_packed_message_is_kept_and_read_back_the_same(
@@ -256,7 +256,7 @@ def test_a_packed_message_is_kept_and_read_back_the_same(
             "model": ArrayRecord({"w": Array(np.arange(6, dtype=np.float32).reshape(2, 3))}),
         }
     )
-    sent = answer_once(ledger, box, _charge(ledger, 1), CAPS, lambda: to_bytes(content))
-    again = answer_once(ledger, box, _charge(ledger, 1), CAPS, Work())
+    sent = reply_once(ledger, box, _charge(ledger, 1), CAPS, lambda: to_bytes(content))
+    again = reply_once(ledger, box, _charge(ledger, 1), CAPS, Work())
     assert sent == again
     assert from_bytes(again) == content

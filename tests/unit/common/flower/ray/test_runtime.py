@@ -16,7 +16,7 @@ from flwr.serverapp import ServerApp
 from wardround.common.errors import InputError, RunError
 from wardround.common.flower.ray.isolation import SECLUDED, surroundings_of_ray
 from wardround.common.flower.ray.runtime import PARTITION_ID, RayPlan, open_ray
-from wardround.simulations.engines.ray_engine import PlacedClientApp, RayOptions
+from wardround.simulations.engines.ray_engine import AssignedClientApp, RayOptions
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,
@@ -155,15 +155,15 @@ def test_a_node_answers_as_its_site_and_its_own_context_stays_as_flower_made_it(
 
     heard: list[Context] = []
 
-    def answer(app: ClientApp, message: Message, context: Context) -> Message:
+    def reply(app: ClientApp, message: Message, context: Context) -> Message:
         heard.append(context)
         return message
 
-    monkeypatch.setattr(ray, "run_client", answer)
+    monkeypatch.setattr(ray, "run_client", reply)
     sites = [
         Context(1, n, {"site": name}, RecordDict(), {"study": "s"}) for n, name in enumerate("ab")
     ]
-    app = pickle.loads(pickle.dumps(PlacedClientApp(sites, threads=1)))
+    app = pickle.loads(pickle.dumps(AssignedClientApp(sites, threads=1)))
     context = Context(7, 99, {PARTITION_ID: 1}, RecordDict(), {})
     app("message", context)
     assert heard[0].node_config["site"] == "b"

@@ -29,7 +29,7 @@ from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 from wardround.common.flower.error_codes import is_transient
 from wardround.common.flower.local import claim_identity
 from wardround.common.flower.messages.prefetch import AT_ONCE
-from wardround.common.flower.serverapp.transfers import StudyPost
+from wardround.common.flower.serverapp.transfers import Transfers
 
 PIECES = 12
 
@@ -82,7 +82,7 @@ def make_messages(*nodes: int, zeros: int = 0) -> list[Message]:
     arrays |= {f"z{n}": Array(np.zeros(1_000)) for n in range(zeros)}
     model, made = ArrayRecord(arrays), list[Message]()
     for node in nodes:
-        own = ConfigRecord({"standing": node})
+        own = ConfigRecord({"progress": node})
         message = Message(RecordDict({"model": model, "own": own}), node, "train")
         message.metadata.__dict__["_message_id"] = message.object_id
         made.append(message)
@@ -95,12 +95,12 @@ def link() -> Link:
 
 
 @pytest.fixture
-def post(link: Link) -> StudyPost:
-    return StudyPost(link, Node(node_id=1), 7)  # type: ignore[arg-type] # what it uses of it
+def post(link: Link) -> Transfers:
+    return Transfers(link, Node(node_id=1), 7)  # type: ignore[arg-type] # what it uses of it
 
 
 def test_what_two_sites_are_sent_is_pushed_once_and_comes_back_as_it_was(
-    link: Link, post: StudyPost
+    link: Link, post: Transfers
 ) -> None:
     north, south = make_messages(11, 12, zeros=3)
     with no_object_id_recompute():
@@ -120,7 +120,7 @@ def test_what_two_sites_are_sent_is_pushed_once_and_comes_back_as_it_was(
 
 
 def test_an_object_is_written_when_it_is_its_turn_and_not_before(
-    link: Link, post: StudyPost, monkeypatch: pytest.MonkeyPatch
+    link: Link, post: Transfers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[int] = []
     (message,) = make_messages(11)
@@ -143,14 +143,14 @@ def test_an_object_is_written_when_it_is_its_turn_and_not_before(
     assert max(ahead) <= 1 + AT_ONCE
 
 
-def test_an_object_that_the_link_does_not_keep_is_said(link: Link, post: StudyPost) -> None:
+def test_an_object_that_the_link_does_not_keep_is_said(link: Link, post: Transfers) -> None:
     link.keeps = False
     with no_object_id_recompute(), pytest.raises(ObjectPushError):
         post.push(make_messages(11))
 
 
 def test_an_answer_of_which_the_link_has_lost_a_part_is_asked_for_again(
-    link: Link, post: StudyPost
+    link: Link, post: Transfers
 ) -> None:
     (message,) = make_messages(11)
     link.objects = contents_of(message)
@@ -163,7 +163,7 @@ def test_an_answer_of_which_the_link_has_lost_a_part_is_asked_for_again(
 
 @pytest.mark.parametrize("spoilt", [b"Array", b"Pickle  2\x00{}", b"Array  2\x00{}", b"\xff\x00"])
 def test_an_answer_that_cannot_be_read_is_an_error_of_its_site_and_ends_no_study(
-    link: Link, post: StudyPost, spoilt: bytes
+    link: Link, post: Transfers, spoilt: bytes
 ) -> None:
     (message,) = make_messages(11)
     link.objects = contents_of(message)

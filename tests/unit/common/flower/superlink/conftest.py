@@ -5,33 +5,33 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.support.site_on_link import Roll, Site, start_run
+from tests.support.site_on_link import MemberLookup, Site, start_run
 
 from wardround.common.flower.local import claim_identity
 from wardround.common.flower.superlink.link_state import LinkState
-from wardround.common.flower.superlink.object_store import ObjectSpool
+from wardround.common.flower.superlink.object_store import DiskObjectStore
 
 
 @pytest.fixture
-def roll() -> Roll:
-    return Roll()
+def members() -> MemberLookup:
+    return MemberLookup()
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> ObjectSpool:
-    return ObjectSpool(tmp_path / "spool")
+def disk_store(tmp_path: Path) -> DiskObjectStore:
+    return DiskObjectStore(tmp_path / "spool")
 
 
 @pytest.fixture
-def state(roll: Roll, spool: ObjectSpool) -> LinkState:
-    return LinkState(roll, spool)
+def state(members: MemberLookup, disk_store: DiskObjectStore) -> LinkState:
+    return LinkState(members, disk_store)
 
 
 @pytest.fixture
-def join(roll: Roll, state: LinkState) -> Callable[[str], Site]:
+def join(members: MemberLookup, state: LinkState) -> Callable[[str], Site]:
     def joined(name: str) -> Site:
         site = Site(ec.generate_private_key(ec.SECP384R1()), state)
-        roll.members[site.public] = name
+        members.members[site.public] = name
         return site
 
     return joined

@@ -12,11 +12,11 @@ from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.supercore.date import now
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
-from tests.support.site_on_link import Site, only, order_for, post
+from tests.support.site_on_link import Site, instruction_for, only, post
 
 from wardround.common.flower.error_codes import is_transient
 from wardround.common.flower.superlink.link_state import LinkState
-from wardround.common.flower.superlink.object_store import ObjectSpool
+from wardround.common.flower.superlink.object_store import DiskObjectStore
 
 
 def test_an_answer_that_is_half_there_is_not_shown_and_lost_with_its_site(
@@ -24,21 +24,21 @@ def test_an_answer_that_is_half_there_is_not_shown_and_lost_with_its_site(
 ) -> None:
     site = join("north")
     site.activate()
-    order = order_for(site, run_id)
-    site.answer(only(site.pull()), parts=1)
-    asked = {order.metadata.message_id}
+    instruction = instruction_for(site, run_id)
+    site.reply(only(site.pull()), parts=1)
+    asked = {instruction.metadata.message_id}
     assert state.get_message_res(asked, run_id) == []
     state.deactivate_node(site.node_id)
     assert only(state.get_message_res(asked, run_id)).error.code == ErrorCode.NODE_UNAVAILABLE
 
 
-def large_answer(order: Message, models: int = 1) -> Message:
+def large_reply(instruction: Message, models: int = 1) -> Message:
     """An answer to an order with the same large arrays each time, and a word that differs."""
-    empty = message_from_proto(message_to_proto(order))
-    empty.metadata.__dict__["_message_id"] = order.metadata.message_id
+    empty = message_from_proto(message_to_proto(instruction))
+    empty.metadata.__dict__["_message_id"] = instruction.metadata.message_id
     arrays = [np.random.default_rng(n).random(100_000) for n in range(8)]
     model = ArrayRecord({f"w{n}": Array(array + models) for n, array in enumerate(arrays)})
-    word = ConfigRecord({"order": order.metadata.message_id})
+    word = ConfigRecord({"order": instruction.metadata.message_id})
     return Message(RecordDict({"model": model, "word": word}), reply_to=empty)
 
 
@@ -57,31 +57,31 @@ def test_what_came_of_an_answer_that_was_given_up_is_not_asked_for_again_and_not
 ) -> None:
     site = join("north")
     site.activate()
-    order = order_for(site, run_id)
+    instruction = instruction_for(site, run_id)
     site.confirm(only(site.pull()))
-    first = large_answer(order)
+    first = large_reply(instruction)
     post(state, first, run_id, parts=10)
     state.deactivate_node(site.node_id)  # it is killed, and comes back
     site.activate()
-    asked = {order.metadata.message_id}
+    asked = {instruction.metadata.message_id}
     lost = only(state.get_message_res(asked, run_id))
     assert is_transient(lost.error.code)
     state.delete_messages(asked)
     state.object_store.delete(lost.metadata.message_id)
-    again = order_for(site, run_id)
+    again = instruction_for(site, run_id)
     site.confirm(only(site.pull()))
-    second = large_answer(again)
+    second = large_reply(again)
     session, missing = offer(state, second, run_id)
     contents = get_all_nested_objects(second)
     large = [one for one in missing if len(contents[one].deflate()) > 100_000]
     assert len(large) == 3  # ten parts have come: five arrays, and what their pieces make
     for one in missing:
         assert state.store_object(run_id, session, one, contents[one].deflate())
-    answer = only(state.get_message_res({again.metadata.message_id}, run_id))
+    reply = only(state.get_message_res({again.metadata.message_id}, run_id))
     state.delete_messages({again.metadata.message_id})
     for object_id, item in contents.items():
         assert state.get_object(run_id, object_id) == item.deflate()
-    state.object_store.delete(answer.metadata.message_id)
+    state.object_store.delete(reply.metadata.message_id)
     assert len(state.object_store) == 0
     assert list((tmp_path / "spool").iterdir()) == []
 
@@ -92,11 +92,11 @@ def test_half_an_answer_goes_when_another_comes_and_with_its_run(
     site = join("north")
     site.activate()
     for models in (1, 2):
-        order = order_for(site, run_id)
+        instruction = instruction_for(site, run_id)
         site.confirm(only(site.pull()))
-        post(state, large_answer(order, models), run_id, parts=10)
+        post(state, large_reply(instruction, models), run_id, parts=10)
         assert len(list((tmp_path / "spool").iterdir())) == 5
-        state.delete_messages({order.metadata.message_id})
+        state.delete_messages({instruction.metadata.message_id})
     state.cleanup_run(run_id)
     assert len(state.object_store) == 0
     assert list((tmp_path / "spool").iterdir()) == []
@@ -107,7 +107,7 @@ def test_an_answer_goes_on_after_a_silence_of_any_length(
 ) -> None:
     site = join("north")
     site.activate()
-    reply = large_answer(order_for(site, run_id))
+    reply = large_reply(instruction_for(site, run_id))
     session, missing = offer(state, reply, run_id)
     contents = get_all_nested_objects(reply)
     for one in missing:
@@ -123,14 +123,18 @@ def test_what_two_sites_are_sent_lies_with_the_link_once(
     for name in ("north", "south"):
         site = join(name)
         site.activate()
-        own = ConfigRecord({"standing": name})
+        own = ConfigRecord({"progress": name})
         post(state, Message(RecordDict({"m": model, "o": own}), site.node_id, "train"), run_id)
     (large,) = (tmp_path / "spool").iterdir()
     assert large.stat().st_size < 810_000
 
 
 def test_large_parts_lie_on_disk_for_their_owner_alone_until_they_are_done_with(
-    state: LinkState, spool: ObjectSpool, join: Callable[[str], Site], run_id: int, tmp_path: Path
+    state: LinkState,
+    disk_store: DiskObjectStore,
+    join: Callable[[str], Site],
+    run_id: int,
+    tmp_path: Path,
 ) -> None:
     site = join("north")
     site.activate()
@@ -141,10 +145,10 @@ def test_large_parts_lie_on_disk_for_their_owner_alone_until_they_are_done_with(
     large = [path for path in (tmp_path / "spool").iterdir() if path.name != "left"]
     assert len(large) == 1
     assert large[0].stat().st_mode & 0o077 == 0
-    assert sum(len(entry.content) for entry in spool.store.values()) < 10_000
+    assert sum(len(entry.content) for entry in disk_store.store.values()) < 10_000
     for object_id, item in get_all_nested_objects(message).items():
-        assert spool.get(object_id) == item.deflate()
+        assert disk_store.get(object_id) == item.deflate()
     state.delete_messages({message.metadata.message_id})
     assert not large[0].exists()
-    ObjectSpool(tmp_path / "spool")
+    DiskObjectStore(tmp_path / "spool")
     assert list((tmp_path / "spool").iterdir()) == []

@@ -5,19 +5,22 @@ from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
-from tests.support.site_on_link import Roll, Site
+from tests.support.site_on_link import MemberLookup, Site
 
 from wardround.common.flower.superlink.link_state import LinkState
-from wardround.common.flower.superlink.object_store import ObjectSpool
+from wardround.common.flower.superlink.object_store import DiskObjectStore
 
 
 def test_a_node_is_who_the_roll_says_and_keeps_its_number_over_a_restart(
-    roll: Roll, spool: ObjectSpool, state: LinkState, join: Callable[[str], Site]
+    members: MemberLookup,
+    disk_store: DiskObjectStore,
+    state: LinkState,
+    join: Callable[[str], Site],
 ) -> None:
     site = join("north")
     assert site.activate()
     assert [node.name for node in state.connected_sites()] == ["north"]
-    assert LinkState(roll, spool).get_node_id_by_public_key(site.public) == site.node_id
+    assert LinkState(members, disk_store).get_node_id_by_public_key(site.public) == site.node_id
     stranger = public_key_to_bytes(ec.generate_private_key(ec.SECP384R1()).public_key())
     assert state.get_node_id_by_public_key(stranger) is None
 

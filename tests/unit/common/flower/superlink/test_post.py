@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.constant import ErrorCode
-from tests.support.site_on_link import Site, only, order_for, post, start_run
+from tests.support.site_on_link import Site, instruction_for, only, post, start_run
 
 from wardround.common.flower.error_codes import is_transient
 from wardround.common.flower.superlink.link_state import LinkState
@@ -16,14 +16,14 @@ def test_an_order_goes_there_and_its_answer_back_and_nothing_of_either_is_left(
 ) -> None:
     site = join("north")
     site.activate()
-    order = order_for(site, run_id)
+    instruction = instruction_for(site, run_id)
     taken = only(site.pull())
     site.confirm(taken)
-    assert state.get_message_res({order.metadata.message_id}, run_id) == []
-    reply = site.answer(taken)
-    answer = only(state.get_message_res({order.metadata.message_id}, run_id))
-    assert answer.metadata.message_id == reply.metadata.message_id
-    state.delete_messages({order.metadata.message_id})
+    assert state.get_message_res({instruction.metadata.message_id}, run_id) == []
+    reply = site.reply(taken)
+    reply = only(state.get_message_res({instruction.metadata.message_id}, run_id))
+    assert reply.metadata.message_id == reply.metadata.message_id
+    state.delete_messages({instruction.metadata.message_id})
     state.object_store.delete(reply.metadata.message_id)
     assert len(state.object_store) == 0
     assert state.num_message_ins() == state.num_message_res() == 0
@@ -44,10 +44,10 @@ def test_what_a_site_took_and_never_confirmed_is_handed_out_again(
 ) -> None:
     site = join("north")
     site.activate()
-    order = order_for(site, run_id)
-    assert only(site.pull()).metadata.message_id == order.metadata.message_id
-    assert only(site.pull()).metadata.message_id == order.metadata.message_id
-    site.confirm(order)
+    instruction = instruction_for(site, run_id)
+    assert only(site.pull()).metadata.message_id == instruction.metadata.message_id
+    assert only(site.pull()).metadata.message_id == instruction.metadata.message_id
+    site.confirm(instruction)
     assert site.pull() == []
 
 
@@ -56,11 +56,11 @@ def test_what_a_killed_site_had_confirmed_is_reported_lost_as_soon_as_it_is_back
 ) -> None:
     site = join("north")
     site.activate()
-    order = order_for(site, run_id)
+    instruction = instruction_for(site, run_id)
     site.confirm(only(site.pull()))
     state.deactivate_node(site.node_id)
     site.activate()
-    lost = only(state.get_message_res({order.metadata.message_id}, run_id))
+    lost = only(state.get_message_res({instruction.metadata.message_id}, run_id))
     assert lost.has_error()
     assert is_transient(lost.error.code)
     assert site.pull() == []
@@ -71,10 +71,10 @@ def test_an_answer_that_is_there_counts_though_its_site_has_left(
 ) -> None:
     site = join("north")
     site.activate()
-    order = order_for(site, run_id)
-    site.answer(only(site.pull()))
+    instruction = instruction_for(site, run_id)
+    site.reply(only(site.pull()))
     state.deactivate_node(site.node_id)
-    assert only(state.get_message_res({order.metadata.message_id}, run_id)).has_content()
+    assert only(state.get_message_res({instruction.metadata.message_id}, run_id)).has_content()
 
 
 def test_an_order_that_nobody_knows_is_reported_and_raises_nothing(
@@ -90,9 +90,9 @@ def test_an_order_for_a_site_that_stays_away_leaves_nothing_behind(
     site = join("north")
     site.activate()
     state.deactivate_node(site.node_id)
-    order = order_for(site, run_id)
-    word = only(state.get_message_res({order.metadata.message_id}, run_id))
-    state.delete_messages({order.metadata.message_id})
+    instruction = instruction_for(site, run_id)
+    word = only(state.get_message_res({instruction.metadata.message_id}, run_id))
+    state.delete_messages({instruction.metadata.message_id})
     state.object_store.delete(word.metadata.message_id)
     assert len(state.object_store) == 0
 
@@ -102,7 +102,7 @@ def test_a_run_of_the_same_name_ends_the_one_before_and_an_unknown_run_has_ended
 ) -> None:
     site = join("north")
     site.activate()
-    order_for(site, run_id)
+    instruction_for(site, run_id)
     other, again = start_run(state, "other"), start_run(state)
     stand = state.get_run_status({run_id, other, again, 77})
     assert [stand[n].status for n in (run_id, other, again, 77)] == [
@@ -119,7 +119,7 @@ def test_the_end_of_a_task_removes_all_that_its_run_left(
 ) -> None:
     site = join("north")
     site.activate()
-    order_for(site, run_id)
+    instruction_for(site, run_id)
     task = state.get_run_info(run_ids=[run_id])[0].primary_task_id
     assert task is not None
     assert state.claim_task(task)

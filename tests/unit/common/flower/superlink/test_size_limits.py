@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 from flwr.common.serde import message_from_proto, message_to_proto
-from tests.support.site_on_link import Site, only, order_for, post
+from tests.support.site_on_link import Site, instruction_for, only, post
 
 from wardround.common.flower.error_codes import is_transient
 from wardround.common.flower.superlink.link_state import LinkState
-from wardround.common.flower.superlink.object_store import ObjectSpool
+from wardround.common.flower.superlink.object_store import DiskObjectStore
 
 
 def test_an_answer_of_far_more_parts_than_its_order_is_refused(
@@ -20,10 +20,10 @@ def test_an_answer_of_far_more_parts_than_its_order_is_refused(
 ) -> None:
     site = join("north")
     site.activate()
-    order_for(site, run_id)
-    order = only(site.pull())
-    empty = message_from_proto(message_to_proto(order))
-    empty.metadata.__dict__["_message_id"] = order.metadata.message_id
+    instruction_for(site, run_id)
+    instruction = only(site.pull())
+    empty = message_from_proto(message_to_proto(instruction))
+    empty.metadata.__dict__["_message_id"] = instruction.metadata.message_id
     many = ArrayRecord({f"w{i}": Array(np.full(1, i, dtype=np.float32)) for i in range(400)})
     assert not post(state, Message(RecordDict({"m": many}), reply_to=empty), run_id)
 
@@ -34,14 +34,14 @@ def test_an_answer_far_larger_than_its_order_is_refused_and_never_made(
 ) -> None:
     site = join("north")
     site.activate()
-    order_for(site, run_id)
-    order = only(site.pull())
-    empty = message_from_proto(message_to_proto(order))
-    empty.metadata.__dict__["_message_id"] = order.metadata.message_id
+    instruction_for(site, run_id)
+    instruction = only(site.pull())
+    empty = message_from_proto(message_to_proto(instruction))
+    empty.metadata.__dict__["_message_id"] = instruction.metadata.message_id
     array = Array(make(10_000_000, dtype=np.int32))  # 40 MB, and the spare is 17
     reply = Message(RecordDict({"m": ArrayRecord({"w": array})}), reply_to=empty)
     assert post(state, reply, run_id)
-    asked = {order.metadata.message_id}
+    asked = {instruction.metadata.message_id}
     for _ in range(2):  # the study may ask again, where the first word was lost
         word = only(state.get_message_res(asked, run_id))
         assert not is_transient(word.error.code)
@@ -51,16 +51,16 @@ def test_an_answer_far_larger_than_its_order_is_refused_and_never_made(
 
 
 def test_an_answer_whose_objects_make_no_message_is_refused(
-    state: LinkState, spool: ObjectSpool, join: Callable[[str], Site], run_id: int
+    state: LinkState, disk_store: DiskObjectStore, join: Callable[[str], Site], run_id: int
 ) -> None:
     site = join("north")
     site.activate()
-    order_for(site, run_id)
-    order = only(site.pull())
-    site.answer(order)
-    whole = [one for one in spool.store.values() if one.content.startswith(b"RecordDict ")]
+    instruction_for(site, run_id)
+    instruction = only(site.pull())
+    site.reply(instruction)
+    whole = [one for one in disk_store.store.values() if one.content.startswith(b"RecordDict ")]
     whole[-1].content = whole[-1].content.replace(b"}", b"]")
-    word = only(state.get_message_res({order.metadata.message_id}, run_id))
+    word = only(state.get_message_res({instruction.metadata.message_id}, run_id))
     assert not is_transient(word.error.code)
 
 
@@ -71,8 +71,8 @@ def test_an_answer_as_large_as_its_order_is_taken(
     site.activate()
     model = RecordDict({"m": ArrayRecord({"w": Array(np.zeros(6_000_000, dtype=np.float32))})})
     post(state, Message(model, site.node_id, "train"), run_id)
-    order = only(site.pull())
-    empty = message_from_proto(message_to_proto(order))
-    empty.metadata.__dict__["_message_id"] = order.metadata.message_id
+    instruction = only(site.pull())
+    empty = message_from_proto(message_to_proto(instruction))
+    empty.metadata.__dict__["_message_id"] = instruction.metadata.message_id
     post(state, Message(model, reply_to=empty), run_id)
-    assert not only(state.get_message_res({order.metadata.message_id}, run_id)).has_error()
+    assert not only(state.get_message_res({instruction.metadata.message_id}, run_id)).has_error()

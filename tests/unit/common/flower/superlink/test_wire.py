@@ -27,10 +27,10 @@ from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supercore.primitives.asymmetric import sign_message
 from tests.support.site_on_link import (
     HEARTBEAT,
-    Roll,
+    MemberLookup,
     Site,
+    instruction_for,
     only,
-    order_for,
     start_run,
 )
 
@@ -38,8 +38,8 @@ from wardround.common.flower.local import claim_identity
 from wardround.common.flower.superlink import http_app as superlink
 from wardround.common.flower.superlink.http_app import SuperLink
 from wardround.common.flower.superlink.link_state import LinkState
-from wardround.common.flower.superlink.long_polling import Bells
-from wardround.common.flower.superlink.object_store import ObjectSpool
+from wardround.common.flower.superlink.long_polling import Wakeups
+from wardround.common.flower.superlink.object_store import DiskObjectStore
 
 
 def headers_of(site: Site, ahead_seconds: float = 0.0, **changes: str) -> dict[str, str]:
@@ -91,7 +91,7 @@ def question(site: Site) -> bytes:
 def test_a_site_is_activated_over_the_wire_and_an_error_is_a_number(
     state: LinkState, join: Callable[[str], Site]
 ) -> None:
-    site, link = join("north"), SuperLink(state, Bells())
+    site, link = join("north"), SuperLink(state, Wakeups())
     path = "/v1/fleet/activate-node"
     status, body = asyncio.run(ask(link, path, activation(site), headers_of(site)))
     assert status == 200
@@ -114,7 +114,7 @@ def test_a_site_is_activated_over_the_wire_and_an_error_is_a_number(
 def test_a_request_that_its_node_did_not_sign_now_is_refused(
     state: LinkState, join: Callable[[str], Site], spoil: Callable[[Site], dict[str, str]]
 ) -> None:
-    site, link = join("north"), SuperLink(state, Bells())
+    site, link = join("north"), SuperLink(state, Wakeups())
     status, _ = asyncio.run(ask(link, "/v1/fleet/activate-node", activation(site), spoil(site)))
     assert status == 401
 
@@ -125,7 +125,7 @@ def test_a_request_that_its_node_did_not_sign_now_is_refused(
 def test_a_site_whose_clock_differs_by_less_than_five_minutes_is_taken_either_way(
     state: LinkState, join: Callable[[str], Site], ahead_seconds: int, expected: int
 ) -> None:
-    site, link = join("north"), SuperLink(state, Bells())
+    site, link = join("north"), SuperLink(state, Wakeups())
     headers = headers_of(site, ahead_seconds)
     status, _ = asyncio.run(ask(link, "/v1/fleet/activate-node", activation(site), headers))
     assert status == expected
@@ -134,17 +134,17 @@ def test_a_site_whose_clock_differs_by_less_than_five_minutes_is_taken_either_wa
 def test_a_site_can_neither_ask_nor_answer_for_another(
     state: LinkState, join: Callable[[str], Site], run_id: int
 ) -> None:
-    north, south, link = join("north"), join("south"), SuperLink(state, Bells())
+    north, south, link = join("north"), join("south"), SuperLink(state, Wakeups())
     north.activate()
     south.activate()
     status, _ = asyncio.run(
         ask(link, "/v1/fleet/pull-messages", question(south), headers_of(north))
     )
     assert status == 401
-    order_for(south, run_id)
-    order = only(south.pull())
-    empty = message_from_proto(message_to_proto(order))
-    empty.metadata.__dict__["_message_id"] = order.metadata.message_id
+    instruction_for(south, run_id)
+    instruction = only(south.pull())
+    empty = message_from_proto(message_to_proto(instruction))
+    empty.metadata.__dict__["_message_id"] = instruction.metadata.message_id
     forged = Message(Error(0, ""), reply_to=empty)
     forged.metadata.__dict__["_message_id"] = forged.object_id
     request = PushMessagesRequest(
@@ -162,7 +162,7 @@ def test_a_site_can_neither_ask_nor_answer_for_another(
 def test_a_body_that_is_no_message_is_refused_in_a_word(
     state: LinkState, join: Callable[[str], Site]
 ) -> None:
-    site, link = join("north"), SuperLink(state, Bells())
+    site, link = join("north"), SuperLink(state, Wakeups())
     status, body = asyncio.run(
         ask(link, "/v1/fleet/pull-messages", b"\xff\xff\xff", headers_of(site))
     )
@@ -171,24 +171,24 @@ def test_a_body_that_is_no_message_is_refused_in_a_word(
 
 
 def test_a_question_for_post_is_answered_the_moment_there_is_some(
-    roll: Roll, spool: ObjectSpool
+    members: MemberLookup, disk_store: DiskObjectStore
 ) -> None:
-    bells = Bells()
-    state = LinkState(roll, spool, bells.ring)
+    wakeups = Wakeups()
+    state = LinkState(members, disk_store, wakeups.notify)
     site = Site(ec.generate_private_key(ec.SECP384R1()), state)
-    roll.members[site.public] = "north"
+    members.members[site.public] = "north"
     site.activate()
     number = start_run(state)
     claim_identity(number)
 
     async def scene() -> tuple[float, bytes]:
-        link = SuperLink(state, bells)
+        link = SuperLink(state, wakeups)
         path, headers = "/v1/fleet/pull-messages", headers_of(site)
         asked = asyncio.create_task(ask(link, path, question(site), headers))
         await asyncio.sleep(0.1)
         assert not asked.done()
         began = time.monotonic()
-        await asyncio.to_thread(order_for, site, number)
+        await asyncio.to_thread(instruction_for, site, number)
         _, body = await asked
         return time.monotonic() - began, body
 
@@ -201,7 +201,7 @@ def test_a_question_for_post_is_not_held_for_ever(
     state: LinkState, join: Callable[[str], Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(superlink, "HELD_SECONDS", 0.05)
-    site, link = join("north"), SuperLink(state, Bells())
+    site, link = join("north"), SuperLink(state, Wakeups())
     site.activate()
     status, body = asyncio.run(
         ask(link, "/v1/fleet/pull-messages", question(site), headers_of(site))
@@ -210,7 +210,7 @@ def test_a_question_for_post_is_not_held_for_ever(
 
 
 def test_a_study_without_a_task_token_is_nobody(state: LinkState, run_id: int) -> None:
-    link = SuperLink(state, Bells())
+    link = SuperLink(state, Wakeups())
     status, body = asyncio.run(
         ask(
             link,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from flwr.app import Message
 from tests.support.fleet_in_memory import Fleet
-from tests.support.models_as_messages import parcel_of
+from tests.support.models_as_messages import message_file_of
 
 from wardround.common.flower.error_codes import is_transient
 from wardround.common.flower.messages.prefetch import AT_ONCE
@@ -16,11 +16,11 @@ from wardround.common.flower.supernode.transfers import LostError
 def test_an_answer_that_was_half_sent_is_sent_on_from_there(
     fleet: Fleet, node: SuperNode, message: Message, tmp_path: Path
 ) -> None:
-    envelope, contents = parcel_of(message, tmp_path)
+    envelope, contents = message_file_of(message, tmp_path)
     first, *others = envelope.object_ids
     fleet.wanted = [set(envelope.object_ids), set(others)]
     fleet.room = [1]  # then the session has ended
-    node.carrier.push(tmp_path / "source.parcel", 1.0)
+    node.transfers.push(tmp_path / "source.parcel", 1.0)
     assert fleet.taken == contents
     assert fleet.called.count("PushMessages") == 2
     refused = fleet.called.count("PushObject") - len(contents)
@@ -31,19 +31,19 @@ def test_an_answer_that_was_half_sent_is_sent_on_from_there(
 def test_an_answer_that_the_server_never_keeps_is_given_up(
     fleet: Fleet, node: SuperNode, message: Message, tmp_path: Path
 ) -> None:
-    envelope, _ = parcel_of(message, tmp_path)
+    envelope, _ = message_file_of(message, tmp_path)
     fleet.wanted = [set(envelope.object_ids)] * 9
     fleet.room = [0] * 9
     with pytest.raises(LostError):
-        node.carrier.push(tmp_path / "source.parcel", 1.0)
+        node.transfers.push(tmp_path / "source.parcel", 1.0)
 
 
 def test_an_excuse_is_an_error_that_means_send_it_again(
     fleet: Fleet, node: SuperNode, message: Message, tmp_path: Path
 ) -> None:
-    envelope, _ = parcel_of(message, tmp_path)
-    node.carrier.excuse(envelope)
-    node.carrier.fail(envelope, "internal")
+    envelope, _ = message_file_of(message, tmp_path)
+    node.transfers.excuse(envelope)
+    node.transfers.fail(envelope, "internal")
     excuse, failure = fleet.pushed
     assert is_transient(excuse.error.code)  # type: ignore[attr-defined]
     assert not is_transient(failure.error.code)  # type: ignore[attr-defined]

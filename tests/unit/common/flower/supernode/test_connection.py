@@ -80,7 +80,7 @@ def site_context(folder: Path, authority: str = "ca", shown: str | None = "site"
 
 @contextmanager
 def serve(
-    folder: Path, answer: Callable[[BaseHTTPRequestHandler], None]
+    folder: Path, reply: Callable[[BaseHTTPRequestHandler], None]
 ) -> Iterator[tuple[str, list[tuple[object, dict[str, str]]]]]:
     """A server over mutual TLS that notes whose certificate it saw and which headers."""
     seen: list[tuple[object, dict[str, str]]] = []
@@ -89,7 +89,7 @@ def serve(
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
             seen.append((self.connection.getpeercert()["subject"], dict(self.headers)))  # type: ignore[attr-defined]
-            answer(self)
+            reply(self)
 
         def log_message(self, *_: object) -> None:
             pass
@@ -110,14 +110,14 @@ def serve(
 
 
 def reply(status: int, body: bytes, **headers: str) -> Callable[[BaseHTTPRequestHandler], None]:
-    def answer(request: BaseHTTPRequestHandler) -> None:
+    def reply(request: BaseHTTPRequestHandler) -> None:
         request.send_response(status)
         for name, value in {"content-length": str(len(body)), **headers}.items():
             request.send_header(name.replace("_", "-"), value)
         request.end_headers()
         request.wfile.write(body)
 
-    return answer
+    return reply
 
 
 def pull(link: FleetLink) -> PullMessagesResponse:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, Message
 from tests.support.fleet_in_memory import Fleet
-from tests.support.models_as_messages import LIMIT, make_message, parcel_of
+from tests.support.models_as_messages import LIMIT, make_message, message_file_of
 
 from wardround.common.flower.messages.message_loading import read_message
 from wardround.common.flower.messages.prefetch import AT_ONCE
@@ -19,21 +19,21 @@ from wardround.common.flower.supernode.transfers import LostError, TooLargeError
 def test_an_order_is_fetched_whole_and_confirmed(
     fleet: Fleet, node: SuperNode, message: Message, tmp_path: Path
 ) -> None:
-    envelope, fleet.objects = parcel_of(message, tmp_path)
+    envelope, fleet.objects = message_file_of(message, tmp_path)
     fleet.refusals = [FleetError("no-connection"), FleetError("server-busy")]
-    node.carrier.fetch(envelope, tmp_path / "order.parcel", LIMIT)
+    node.transfers.fetch(envelope, tmp_path / "order.parcel", LIMIT)
     assert fleet.called[-1] == "ConfirmMessageReceived"
     read = read_message(tmp_path / "order.parcel", LIMIT)
-    assert read.content.config_records["order"]["round"] == 3
+    assert read.content.config_records["instruction"]["round"] == 3
 
 
 def test_an_order_that_is_too_large_is_left_with_the_server(
     fleet: Fleet, node: SuperNode, tmp_path: Path
 ) -> None:
     large = make_message(Array(np.random.default_rng(0).random(3_000_000)))  # 24 MB, five pieces
-    envelope, fleet.objects = parcel_of(large, tmp_path)
+    envelope, fleet.objects = message_file_of(large, tmp_path)
     with pytest.raises(TooLargeError):
-        node.carrier.fetch(envelope, tmp_path / "order.parcel", 6_000_000)
+        node.transfers.fetch(envelope, tmp_path / "order.parcel", 6_000_000)
     assert fleet.called.count("PullObject") <= 3 + AT_ONCE  # a small one comes first
     assert not (tmp_path / "order.parcel").exists()
     assert not (tmp_path / "order.part").exists()
@@ -42,10 +42,10 @@ def test_an_order_that_is_too_large_is_left_with_the_server(
 def test_an_object_that_the_server_has_lost_ends_the_fetching(
     fleet: Fleet, node: SuperNode, message: Message, tmp_path: Path
 ) -> None:
-    envelope, fleet.objects = parcel_of(message, tmp_path)
+    envelope, fleet.objects = message_file_of(message, tmp_path)
     fleet.objects.popitem()
     with pytest.raises(LostError):
-        node.carrier.fetch(envelope, tmp_path / "order.parcel", LIMIT)
+        node.transfers.fetch(envelope, tmp_path / "order.parcel", LIMIT)
 
 
 LARGE = [Array(np.random.default_rng(n).random(100_000)) for n in range(8)]  # 0.8 MB each
@@ -54,16 +54,16 @@ LARGE = [Array(np.random.default_rng(n).random(100_000)) for n in range(8)]  # 0
 def test_an_order_that_was_interrupted_is_fetched_on_from_there_by_the_next_process(
     fleet: Fleet, node: SuperNode, tmp_path: Path
 ) -> None:
-    envelope, contents = parcel_of(make_message(*LARGE), tmp_path)
+    envelope, contents = message_file_of(make_message(*LARGE), tmp_path)
     half = envelope.object_ids[: len(contents) // 2]
     fleet.objects = {one: contents[one] for one in half}  # then the server is gone
     with pytest.raises(LostError):
-        node.carrier.fetch(envelope, tmp_path / "order.parcel", LIMIT)
-    again, fleet.objects = parcel_of(make_message(*LARGE), tmp_path)  # under another name
+        node.transfers.fetch(envelope, tmp_path / "order.parcel", LIMIT)
+    again, fleet.objects = message_file_of(make_message(*LARGE), tmp_path)  # under another name
     assert again.message_id != envelope.message_id
     fleet.called.clear()
     other = SuperNode(fleet, tmp_path, threading.Event(), lambda _: None)  # type: ignore[arg-type]
-    other.carrier.fetch(again, tmp_path / "order.parcel", LIMIT)
+    other.transfers.fetch(again, tmp_path / "order.parcel", LIMIT)
     asked = fleet.called.count("PullObject")
     assert asked == len([one for one in again.object_ids if one not in half])
     assert asked < len(contents) * 0.6
@@ -76,16 +76,16 @@ def test_an_order_that_was_interrupted_is_fetched_on_from_there_by_the_next_proc
 def test_what_a_power_cut_tore_of_an_interrupted_order_is_fetched_again(
     fleet: Fleet, node: SuperNode, tmp_path: Path, torn: int
 ) -> None:
-    envelope, contents = parcel_of(make_message(*LARGE), tmp_path)
+    envelope, contents = message_file_of(make_message(*LARGE), tmp_path)
     fleet.objects = {one: contents[one] for one in envelope.object_ids[:14]}
     with pytest.raises(LostError):
-        node.carrier.fetch(envelope, tmp_path / "order.parcel", LIMIT)
+        node.transfers.fetch(envelope, tmp_path / "order.parcel", LIMIT)
     part = tmp_path / "order.part"
     written = bytearray(part.read_bytes())
     written[torn] ^= 1
     part.write_bytes(written)
     fleet.objects = contents
-    node.carrier.fetch(envelope, tmp_path / "order.parcel", LIMIT)
+    node.transfers.fetch(envelope, tmp_path / "order.parcel", LIMIT)
     read = read_message(tmp_path / "order.parcel", LIMIT)
     for n, array in enumerate(LARGE):
         assert read.content.array_records["model"][f"w{n}"].data == array.data
@@ -94,13 +94,13 @@ def test_what_a_power_cut_tore_of_an_interrupted_order_is_fetched_again(
 def test_what_is_left_of_another_model_takes_no_room_in_the_next_order(
     fleet: Fleet, node: SuperNode, message: Message, tmp_path: Path
 ) -> None:
-    envelope, contents = parcel_of(make_message(*LARGE), tmp_path)
+    envelope, contents = message_file_of(make_message(*LARGE), tmp_path)
     fleet.objects = {one: contents[one] for one in envelope.object_ids[:-1]}
     with pytest.raises(LostError):
-        node.carrier.fetch(envelope, tmp_path / "order.parcel", LIMIT)
+        node.transfers.fetch(envelope, tmp_path / "order.parcel", LIMIT)
     assert (tmp_path / "order.part").stat().st_size > 5_000_000
-    small, fleet.objects = parcel_of(message, tmp_path)
-    node.carrier.fetch(small, tmp_path / "order.parcel", LIMIT)
+    small, fleet.objects = message_file_of(message, tmp_path)
+    node.transfers.fetch(small, tmp_path / "order.parcel", LIMIT)
     assert (tmp_path / "order.parcel").stat().st_size < 10_000
     assert not (tmp_path / "order.part").exists()
 
@@ -108,12 +108,12 @@ def test_what_is_left_of_another_model_takes_no_room_in_the_next_order(
 def test_what_was_fetched_before_counts_for_the_largest_message(
     fleet: Fleet, node: SuperNode, tmp_path: Path
 ) -> None:
-    envelope, contents = parcel_of(make_message(*LARGE), tmp_path)
+    envelope, contents = message_file_of(make_message(*LARGE), tmp_path)
     fleet.objects = {one: contents[one] for one in envelope.object_ids[:-1]}
     with pytest.raises(LostError):
-        node.carrier.fetch(envelope, tmp_path / "order.parcel", LIMIT)
+        node.transfers.fetch(envelope, tmp_path / "order.parcel", LIMIT)
     fleet.objects, fleet.called = contents, []
     with pytest.raises(TooLargeError):
-        node.carrier.fetch(envelope, tmp_path / "order.parcel", 1_000_000)
+        node.transfers.fetch(envelope, tmp_path / "order.parcel", 1_000_000)
     assert "PullObject" not in fleet.called
     assert not (tmp_path / "order.part").exists()

@@ -12,8 +12,8 @@ from tests.support.models_as_messages import LIMIT, make_message
 
 from wardround.common.errors import ModelError
 from wardround.common.flower.messages.envelope import Envelope
-from wardround.common.flower.messages.message_file import Parcel
-from wardround.common.flower.messages.message_file_writer import ParcelWriter, write_message
+from wardround.common.flower.messages.message_file import MessageFile
+from wardround.common.flower.messages.message_file_writer import MessageFileWriter, write_message
 from wardround.common.flower.messages.message_loading import read_message
 
 
@@ -24,7 +24,7 @@ def test_a_message_is_the_same_when_it_is_read_from_its_file(
     read = read_message(tmp_path / "a.parcel", LIMIT)
     assert read.metadata.group_id == "round 3"
     assert read.metadata.message_id == message.object_id
-    assert read.content.config_records["order"] == ConfigRecord({"round": 3})
+    assert read.content.config_records["instruction"] == ConfigRecord({"round": 3})
     np.testing.assert_array_equal(read.content.array_records["model"]["w0"].numpy(), np.arange(6))
     assert (tmp_path / "a.parcel").stat().st_mode & 0o077 == 0
     assert not list(tmp_path.glob("*.part"))
@@ -33,8 +33,8 @@ def test_a_message_is_the_same_when_it_is_read_from_its_file(
 def test_a_large_array_travels_in_pieces_and_is_whole_again(tmp_path: Path) -> None:
     large = np.random.default_rng(0).random(2_000_000)  # 16 MB, more than three pieces
     write_message(tmp_path / "a.parcel", make_message(Array(large)))
-    with Parcel(tmp_path / "a.parcel") as parcel:
-        sizes = [parcel.length(part) for part in parcel.envelope.object_ids]
+    with MessageFile(tmp_path / "a.parcel") as message_file:
+        sizes = [message_file.length(part) for part in message_file.envelope.object_ids]
     assert max(sizes) < 6 * 2**20
     read = read_message(tmp_path / "a.parcel", 20_000_000)
     np.testing.assert_array_equal(read.content.array_records["model"]["w0"].numpy(), large)
@@ -59,9 +59,9 @@ def test_a_message_larger_than_allowed_is_refused_before_it_is_made(
 
 def rewrite(path: Path, source: Path, change: Callable[[bytes], bytes]) -> None:
     """Write a parcel whose array object is another one; all names are made to fit."""
-    with Parcel(source) as parcel:
-        contents = {one: parcel.content(one) for one in parcel.envelope.object_ids}
-        envelope = parcel.envelope
+    with MessageFile(source) as message_file:
+        contents = {one: message_file.content(one) for one in message_file.envelope.object_ids}
+        envelope = message_file.envelope
     renamed: dict[str, str] = {}
     for old, content in contents.items():
         if content.startswith(b"Array "):
@@ -73,7 +73,9 @@ def rewrite(path: Path, source: Path, change: Callable[[bytes], bytes]) -> None:
     tree = envelope.tree.SerializeToString()
     for before, after in renamed.items():
         tree = tree.replace(before.encode(), after.encode())
-    writer = ParcelWriter(path, Envelope(envelope.message, type(envelope.tree).FromString(tree)))
+    writer = MessageFileWriter(
+        path, Envelope(envelope.message, type(envelope.tree).FromString(tree))
+    )
     for old, content in contents.items():
         writer.add(renamed[old], content)
     writer.finish()

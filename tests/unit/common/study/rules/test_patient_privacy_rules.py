@@ -80,7 +80,7 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
     ),
     (
         {"federation": {"strategy": "qfedavg"}},
-        "federation.combination = 'fair-mean'",
+        "federation.aggregation = 'fair-mean'",
         "choose 'weighted-mean' or 'mean'",
     ),
     ({"federation": {"strategy": "moon"}}, "the objective 'contrastive' compares", "e.g. fedavg"),

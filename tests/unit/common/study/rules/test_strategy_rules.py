@@ -8,7 +8,7 @@ from wardround.client.training.objectives.registry import OBJECTIVES as BUILT_OB
 from wardround.common.errors import StudyError
 from wardround.common.study.explain.study import explain_study
 from wardround.common.study.plans.strategy import (
-    COMBINATIONS,
+    AGGREGATION_RULES,
     OBJECTIVES,
     PRESETS,
     ROBUST,
@@ -46,8 +46,8 @@ def test_every_name_of_a_choice_is_built_somewhere() -> None:
     for preset in PRESETS.values():
         assert preset.share in SHARING
         assert preset.objective in OBJECTIVES
-        assert preset.combination in COMBINATIONS
-        assert preset.server_step in SERVER_STEPS
+        assert preset.aggregation in AGGREGATION_RULES
+        assert preset.server_optimiser in SERVER_STEPS
         assert preset.paper
     assert set(OBJECTIVES) == set(BUILT_OBJECTIVES)
     assert set(SERVER_STEPS) == {*OPTIMISERS, "replace", "dynamic"}
@@ -55,10 +55,10 @@ def test_every_name_of_a_choice_is_built_somewhere() -> None:
 
 
 def test_each_choice_of_a_preset_can_be_overridden() -> None:
-    plan = plan_of(study(strategy="fedprox", server_step="adam", combination="mean"))
-    assert (plan.objective, plan.combination, plan.server_step) == ("proximal", "mean", "adam")
+    plan = plan_of(study(strategy="fedprox", server_optimiser="adam", aggregation="mean"))
+    assert (plan.objective, plan.aggregation, plan.server_optimiser) == ("proximal", "mean", "adam")
     assert plan.server_learning_rate == 0.01
-    given = study(server_step="adam", options={"server_learning_rate": 0.3})
+    given = study(server_optimiser="adam", options={"server_learning_rate": 0.3})
     assert plan_of(given).server_learning_rate == 0.3
 
 
@@ -70,10 +70,10 @@ def test_two_strategies_are_two_digests() -> None:
 
 
 def test_a_site_alone_follows_the_study_without_its_strategy() -> None:
-    asked = study(strategy="fedprox", options={"proximal_weight": 0.5}, server_step="adam")
-    alone = plain(asked)
-    assert plan_of(alone) == plan_of(study())
-    assert alone.training == asked.training
+    asked = study(strategy="fedprox", options={"proximal_weight": 0.5}, server_optimiser="adam")
+    standalone = plain(asked)
+    assert plan_of(standalone) == plan_of(study())
+    assert standalone.training == asked.training
 
 
 @pytest.mark.parametrize(
@@ -84,15 +84,15 @@ def test_a_site_alone_follows_the_study_without_its_strategy() -> None:
         ({"strategy": "flower:FedXgbCyclic"}, "unknown strategy"),
         ({"share": "some"}, "unknown federation.share 'some'"),
         ({"objective": "proxy"}, "unknown federation.objective 'proxy'"),
-        ({"combination": "median"}, "unknown federation.combination 'median'"),
-        ({"server_step": "lion"}, "unknown federation.server_step 'lion'"),
+        ({"aggregation": "median"}, "unknown federation.aggregation 'median'"),
+        ({"server_optimiser": "lion"}, "unknown federation.server_optimiser 'lion'"),
         ({"options": {"proximal_weight": 1}}, "proximal_weight has no effect"),
         ({"options": {"fairness": -1}}, "fairness = -1 cannot be used"),
-        ({"strategy": "scaffold", "combination": "krum"}, "cancel in a mean only"),
-        ({"strategy": "feddyn", "server_step": "adam"}, "choose both or neither"),
+        ({"strategy": "scaffold", "aggregation": "krum"}, "cancel in a mean only"),
+        ({"strategy": "feddyn", "server_optimiser": "adam"}, "choose both or neither"),
         ({"objective": "dynamic"}, "choose both or neither"),
-        ({"strategy": "cyclic", "server_step": "adam"}, "gives the next model itself"),
-        ({"strategy": "flower:FedAvg", "server_step": "adam"}, "gives the next model itself"),
+        ({"strategy": "cyclic", "server_optimiser": "adam"}, "gives the next model itself"),
+        ({"strategy": "flower:FedAvg", "server_optimiser": "adam"}, "gives the next model itself"),
         ({"objective": "head-then-body"}, "needs federation.share = 'all-but-head'"),
     ],
 )

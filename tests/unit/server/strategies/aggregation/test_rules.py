@@ -19,16 +19,16 @@ from wardround.server.strategies.aggregation.neighbour_mixing import (
     relative_distances,
 )
 from wardround.server.strategies.aggregation.registry import (
-    COMBINATIONS,
+    AGGREGATION_RULES,
     MINIMUMS,
-    CombinationOptions,
-    make_combination,
+    AggregationOptions,
+    make_aggregation,
 )
 from wardround.server.strategies.aggregation.site_weights import capped_weights, outvoted_weights
 
 Vectors = NDArray[np.float64]
 ROBUST = tuple(MINIMUMS)
-UNCAPPED = CombinationOptions(assumed_hostile=2, weight_cap=None)
+UNCAPPED = AggregationOptions(assumed_hostile=2, weight_cap=None)
 SITES = 11
 
 
@@ -36,14 +36,14 @@ def combined(
     name: str,
     models: Vectors,
     examinations: Sequence[int] | None = None,
-    options: CombinationOptions = UNCAPPED,
+    options: AggregationOptions = UNCAPPED,
     start: Vectors | None = None,
 ) -> Vectors:
     """Combine rows of float64 models; each is one tensor."""
     previous = {"w": torch.from_numpy(np.zeros(models.shape[1]) if start is None else start)}
-    rule = make_combination(name, options, previous)
+    rule = make_aggregation(name, options, previous)
     for row, count in zip(models, examinations or [1] * len(models), strict=True):
-        rule.fold(site_update({"w": torch.from_numpy(row.copy())}, count))
+        rule.accumulate(site_update({"w": torch.from_numpy(row.copy())}, count))
     result: Vectors = rule.finish()["w"].numpy()
     return result
 
@@ -68,7 +68,7 @@ def test_the_median_with_equal_weights_is_numpys(rows: int) -> None:
 def test_the_weighted_median_is_the_median_of_repeated_rows() -> None:
     models, counts = drawn(2, 5), [1, 2, 2, 3, 1]
     repeated = np.repeat(models, counts, axis=0)
-    options = CombinationOptions(assumed_hostile=0, weight_cap=None)
+    options = AggregationOptions(assumed_hostile=0, weight_cap=None)
     found = combined("coordinate-median", models, counts, options)
     assert found == pytest.approx(np.median(repeated, axis=0))
 
@@ -92,7 +92,7 @@ def test_the_trimmed_mean_with_equal_weights_is_scipys() -> None:
 def test_the_weighted_trimmed_mean_by_hand() -> None:
     # Sorted: -9 (9 examinations), 1 (1), 2 (3), 4 (4), 80 (1). Without the ends: (1 + 6 + 16) / 8.
     models = np.array([[2.0], [80.0], [-9.0], [4.0], [1.0]])
-    options = CombinationOptions(assumed_hostile=1, weight_cap=None)
+    options = AggregationOptions(assumed_hostile=1, weight_cap=None)
     assert combined("trimmed-mean", models, [3, 1, 9, 4, 1], options) == pytest.approx([23 / 8])
 
 
@@ -151,7 +151,7 @@ def test_the_geometric_median_is_scipys_minimum() -> None:
 def test_a_norm_bounded_mean_by_hand() -> None:
     # Lengths 5 and 1 with the bound 1: the first becomes (0.6, 0.8), the second stays.
     models = np.array([[3.0, 4.0], [0.0, 1.0]])
-    options = CombinationOptions(assumed_hostile=0, norm_bound=1.0)
+    options = AggregationOptions(assumed_hostile=0, norm_bound=1.0)
     expected = (np.array([0.6, 0.8]) * 3 + np.array([0.0, 1.0])) / 4
     assert combined("norm-bounded-mean", models, [3, 1], options) == pytest.approx(expected)
     away = np.array([10.0, -10.0])
@@ -161,7 +161,7 @@ def test_a_norm_bounded_mean_by_hand() -> None:
 
 def test_a_norm_bounded_mean_without_a_bound_takes_the_median_norm() -> None:
     models = np.array([[1.0, 0.0], [0.0, 2.0], [-90.0, 0.0]])
-    options = CombinationOptions(assumed_hostile=1)
+    options = AggregationOptions(assumed_hostile=1)
     found = combined("norm-bounded-mean", models, options=options)
     assert found == pytest.approx([(1 + 0 - 2) / 3, 2 / 3])
 
@@ -169,7 +169,7 @@ def test_a_norm_bounded_mean_without_a_bound_takes_the_median_norm() -> None:
 def test_centred_clipping_by_hand() -> None:
     # One dimension, radius 1, models 0, 0 and 9. The centre moves by 1/3, then by
     # (-1/3 - 1/3 + 1) / 3 = 1/9, then by (-4/9 - 4/9 + 1) / 3 = 1/27.
-    options = CombinationOptions(assumed_hostile=1, norm_bound=1.0)
+    options = AggregationOptions(assumed_hostile=1, norm_bound=1.0)
     found = combined("centred-clipping", np.array([[0.0], [0.0], [9.0]]), options=options)
     assert found == pytest.approx([1 / 3 + 1 / 9 + 1 / 27])
 
@@ -220,18 +220,18 @@ def test_a_silent_site_leaves_no_room_for_a_huge_update(seed: int, size: float) 
 # --- properties ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", COMBINATIONS)
+@pytest.mark.parametrize("name", AGGREGATION_RULES)
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=8, deadline=None)
 def test_the_order_of_the_sites_does_not_matter(name: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     models, counts = drawn(seed), rng.integers(1, 200, SITES)
-    order = rng.permutation(SITES)
-    found = combined(name, models[order], counts[order].tolist())
+    instruction = rng.permutation(SITES)
+    found = combined(name, models[instruction], counts[instruction].tolist())
     assert found == pytest.approx(combined(name, models, counts.tolist()), abs=1e-5)
 
 
-@pytest.mark.parametrize("name", COMBINATIONS)
+@pytest.mark.parametrize("name", AGGREGATION_RULES)
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=8, deadline=None)
 def test_a_rule_moves_with_its_updates(name: str, seed: int) -> None:
@@ -240,7 +240,7 @@ def test_a_rule_moves_with_its_updates(name: str, seed: int) -> None:
     assert moved == pytest.approx(combined(name, models) + shift, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", COMBINATIONS)
+@pytest.mark.parametrize("name", AGGREGATION_RULES)
 def test_equal_updates_give_that_update(name: str) -> None:
     models = np.repeat(drawn(9)[:1], SITES, axis=0)
     assert combined(name, models, list(range(1, SITES + 1))) == pytest.approx(models[0])
@@ -270,7 +270,7 @@ def test_hostile_updates_cannot_leave_the_honest_range(
 def test_two_hostile_sites_of_eleven_barely_move_a_robust_rule(name: str, size: float) -> None:
     models = 1 + 0.1 * drawn(10, columns=50)
     models[:2] = -size
-    options = CombinationOptions(assumed_hostile=2)
+    options = AggregationOptions(assumed_hostile=2)
     counts = [10**6, 10**6, *[100] * (SITES - 2)]
     moved = np.linalg.norm(combined(name, models, counts, options) - models[2:].mean(axis=0))
     assert moved < 0.35 * np.linalg.norm(models[2:].mean(axis=0))
@@ -281,10 +281,10 @@ def test_two_hostile_sites_of_eleven_barely_move_a_robust_rule(name: str, size: 
 def test_float32_survives_updates_near_its_greatest_value() -> None:
     previous = {"w": torch.zeros(4)}
     for name in ROBUST:
-        rule = COMBINATIONS[name](CombinationOptions(assumed_hostile=2), previous)
+        rule = AGGREGATION_RULES[name](AggregationOptions(assumed_hostile=2), previous)
         for site in range(SITES):
             value = 3e38 if site < 2 else 1.0
-            rule.fold(site_update({"w": torch.full((4,), value)}))
+            rule.accumulate(site_update({"w": torch.full((4,), value)}))
         assert torch.isfinite(rule.finish()["w"]).all(), name
 
 
@@ -306,15 +306,15 @@ def test_the_heaviest_sites_never_hold_half_of_a_vote() -> None:
 
 
 def test_a_site_that_counts_nothing_is_refused() -> None:
-    rule = make_combination("krum", UNCAPPED, {"w": torch.zeros(1)})
+    rule = make_aggregation("krum", UNCAPPED, {"w": torch.zeros(1)})
     with pytest.raises(RunError, match="counts 0 examinations"):
-        rule.fold(site_update({"w": torch.ones(1)}, 0))
+        rule.accumulate(site_update({"w": torch.ones(1)}, 0))
 
 
 # --- what a model holds --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", COMBINATIONS)
+@pytest.mark.parametrize("name", AGGREGATION_RULES)
 def test_names_shapes_and_types_stay(name: str) -> None:
     previous = {
         "a.weight": torch.zeros(2, 3, dtype=torch.float16),
@@ -322,9 +322,11 @@ def test_names_shapes_and_types_stay(name: str) -> None:
         "b.bias": torch.zeros(2),
         "scalar": torch.tensor(1.0),
     }
-    rule = make_combination(name, CombinationOptions(assumed_hostile=1), previous)
+    rule = make_aggregation(name, AggregationOptions(assumed_hostile=1), previous)
     for site in range(SITES):
-        rule.fold(site_update({n: (t + 1).to(t.dtype) for n, t in previous.items()}, site + 1))
+        rule.accumulate(
+            site_update({n: (t + 1).to(t.dtype) for n, t in previous.items()}, site + 1)
+        )
     model = rule.finish()
     assert list(model) == list(previous)
     for key, tensor in previous.items():
@@ -333,15 +335,15 @@ def test_names_shapes_and_types_stay(name: str) -> None:
 
 
 def test_one_site_cannot_set_an_integer_buffer() -> None:
-    rule = make_combination("trimmed-mean", CombinationOptions(), {"count": torch.tensor(0)})
+    rule = make_aggregation("trimmed-mean", AggregationOptions(), {"count": torch.tensor(0)})
     for value in (7, 7, 8, 2**60):
-        rule.fold(site_update({"count": torch.tensor(value)}, 10))
+        rule.accumulate(site_update({"count": torch.tensor(value)}, 10))
     assert int(rule.finish()["count"]) in (7, 8)
 
 
 def test_rules_that_need_all_updates_say_so() -> None:
-    bounded = CombinationOptions(norm_bound=1.0)
-    streaming = {n for n, make in COMBINATIONS.items() if make(bounded, {}).streams}
+    bounded = AggregationOptions(norm_bound=1.0)
+    streaming = {n for n, make in AGGREGATION_RULES.items() if make(bounded, {}).streams}
     assert streaming == {"weighted-mean", "norm-bounded-mean"}
 
 
@@ -360,16 +362,16 @@ def test_too_few_sites_are_refused(name: str, needed: int) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("options", [UNCAPPED, CombinationOptions(norm_bound=1.0)])
-def test_an_update_that_is_not_finite_is_refused(value: float, options: CombinationOptions) -> None:
-    rule = make_combination("norm-bounded-mean", options, {"w": torch.zeros(2)})
+@pytest.mark.parametrize("options", [UNCAPPED, AggregationOptions(norm_bound=1.0)])
+def test_an_update_that_is_not_finite_is_refused(value: float, options: AggregationOptions) -> None:
+    rule = make_aggregation("norm-bounded-mean", options, {"w": torch.zeros(2)})
     with pytest.raises(RunError, match="not finite"):
-        rule.fold(site_update({"w": torch.tensor([0.0, value])}))
+        rule.accumulate(site_update({"w": torch.tensor([0.0, value])}))
 
 
 def test_an_unknown_rule_lists_the_known() -> None:
     with pytest.raises(StudyError, match="Did you mean 'krum'"):
-        make_combination("crum", UNCAPPED, {})
+        make_aggregation("crum", UNCAPPED, {})
 
 
 @pytest.mark.parametrize(
@@ -377,4 +379,4 @@ def test_an_unknown_rule_lists_the_known() -> None:
 )
 def test_an_option_out_of_range_is_refused(options: dict[str, float]) -> None:
     with pytest.raises(StudyError, match=f"federation.{next(iter(options))} is"):
-        CombinationOptions(**options)  # type: ignore[arg-type] # the point of the test
+        AggregationOptions(**options)  # type: ignore[arg-type] # the point of the test

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
-class Owners:
+class PatientIndex:
     """The patients of consecutive examples.
 
     Attributes:

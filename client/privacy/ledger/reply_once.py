@@ -9,10 +9,10 @@ from collections.abc import Callable
 from wardround.client.privacy.ledger.budget import Caps
 from wardround.client.privacy.ledger.charges import Charge, Reservation
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
-from wardround.client.privacy.ledger.outbox import AnswerKey, Outbox, StoredAnswer
+from wardround.client.privacy.ledger.outbox import Outbox, ReplyKey, StoredReply
 
 
-def answer_once(
+def reply_once(
     ledger: PrivacyLedger, outbox: Outbox, charge: Charge, caps: Caps, work: Callable[[], bytes]
 ) -> bytes:
     """Return the bytes that may leave as the answer to an order.
@@ -31,22 +31,22 @@ def answer_once(
     """
     _settle(ledger, outbox, charge)
     assignment = charge.assignment
-    key = AnswerKey(assignment.study, assignment.run, charge.round, charge.attempt)
-    reservation, answer = _kept(ledger, outbox, key, charge)
-    if reservation is None or answer is None:
+    key = ReplyKey(assignment.study, assignment.run, charge.round, charge.attempt)
+    reservation, reply = _kept(ledger, outbox, key, charge)
+    if reservation is None or reply is None:
         reservation = ledger.reserve(charge, caps)
-        answer = StoredAnswer(reservation.number, work())
-        outbox.keep(key, answer)
-    ledger.release(reservation, answer.sha256)
-    return answer.content
+        reply = StoredReply(reservation.number, work())
+        outbox.keep(key, reply)
+    ledger.release(reservation, reply.sha256)
+    return reply.content
 
 
 def _kept(
-    ledger: PrivacyLedger, outbox: Outbox, key: AnswerKey, charge: Charge
-) -> tuple[Reservation | None, StoredAnswer | None]:
+    ledger: PrivacyLedger, outbox: Outbox, key: ReplyKey, charge: Charge
+) -> tuple[Reservation | None, StoredReply | None]:
     """Return what was packed before, and what paid for it: an unpaid answer is none."""
-    answer = outbox.find(key)
-    return (None, None) if answer is None else (ledger.find(answer.reservation, charge), answer)
+    reply = outbox.find(key)
+    return (None, None) if reply is None else (ledger.find(reply.reservation, charge), reply)
 
 
 def _settle(ledger: PrivacyLedger, outbox: Outbox, charge: Charge) -> None:
