@@ -57,7 +57,7 @@ class SiteSession:
         """Load the data, so that what is wrong with it is said before the first round.
 
         Args:
-            alone: Whether this is a baseline, whose test patients nobody asks it for.
+            standalone: Whether this is a baseline, whose test patients nobody asks it for.
         """
         self.cohorts.train.prepare()
         self.cohorts.validation.prepare()
@@ -81,7 +81,7 @@ class SiteSession:
         who calls this pays for it first.
 
         Args:
-            alone: Whether the site trains without others (a baseline): its optimiser then keeps
+            standalone: Whether the site trains without others (a baseline): its optimiser then keeps
                 its momentum from round to round, as it would in an ordinary training.
             limit: Until when it has to be over.
 

@@ -29,7 +29,7 @@ class ControlSocket:
 
     Args:
         folder: The site folder.
-        answers: What is done for each command.
+        replies: What is done for each command.
 
     Raises:
         RunError: The socket cannot be made.

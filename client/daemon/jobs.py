@@ -9,8 +9,8 @@ class Job:
     """A message to answer.
 
     Attributes:
-        order: The file with the message.
-        answer: Where the answer goes; with ``again`` it is there and is sent once more.
+        instruction: The file with the message.
+        reply: Where the answer goes; with ``again`` it is there and is sent once more.
         site: The site folder.
         study: The run's study, as JSON.
         limit: The most bytes that the message may have in memory.

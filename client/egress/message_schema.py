@@ -174,7 +174,7 @@ def refusal_schema(name: str, explains_refusals: bool) -> MessageSchema:
     """Return what a refusal may hold.
 
     Args:
-        speaks: Whether it may give its reason in a sentence.
+        explains_refusals: Whether it may give its reason in a sentence.
     """
     reason: Rule = FreeText() if explains_refusals else Exactly("")
     fields: dict[str, Rule] = {

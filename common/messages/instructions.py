@@ -76,7 +76,7 @@ class Instruction:
         split: Whose patients an evaluation is about.
         surfaces: Whether an evaluation computes surface distances.
         parameters: What is shared of the model; empty for an introduction.
-        extras: What a strategy sends beside the model, e.g. a control variate.
+        auxiliary: What a strategy sends beside the model, e.g. a control variate.
         kept_round: The round whose model is the best so far, -1 if none: a site with a part of its
             own keeps that round's too.
         validate: Whether a site evaluates the model before it trains.

@@ -39,7 +39,7 @@ class Layout:
     """The names of a network's numbers, by what becomes of them.
 
     Attributes:
-        learnt: Those that a gradient changes; the others are counters and running means.
+        trainable: Those that a gradient changes; the others are counters and running means.
         shared: Those that travel, in the network's order.
         personal: Those that stay.
         frozen: Those that never change, beneath adapters: every site makes the same ones from the

@@ -127,7 +127,7 @@ class RunDetails:
     Attributes:
         sites: Who takes part, as far as that is known.
         starts: How often its process was started.
-        patience: How long its rounds wait for a site, in words.
+        deadlines: How long its rounds wait for a site, in words.
     """
 
     summary: RunSummary

@@ -133,10 +133,8 @@ def count_refusals(history: Iterable[RoundReport]) -> tuple[Refusal, ...]:
 
 def plain(text: object) -> str:
     """Return a site's words without what would move an operator's cursor, and not endless."""
-    requests = (
-        request if request.isprintable() else "?" for request in str(text)[:_LONGEST_REASON]
-    )
-    return "".join(requests)
+    letters = (letter if letter.isprintable() else "?" for letter in str(text)[:_LONGEST_REASON])
+    return "".join(letters)
 
 
 def _phase(row: RunRow, said: str) -> str:

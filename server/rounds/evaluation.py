@@ -51,7 +51,7 @@ def measure_model(
 
     Args:
         addressed: Adds to the order what one site alone is told.
-        patience: How long an answer is waited for; by default as the study says.
+        deadlines: How long an answer is waited for; by default as the study says.
     """
     sums: dict[str, MetricSums | SiteValues] = {}
     refusals: list[RefusalRecord] = []

@@ -35,7 +35,7 @@ class RunStatus:
         value: The study's metric, of the model that the last round started from; None before.
         sites: Who takes part.
         message: What it waits for, or why it ended.
-        patience: How long its rounds wait for a site, in words.
+        deadlines: How long its rounds wait for a site, in words.
         starts: How often its process has been started.
         updated: Seconds since 1970.
     """

@@ -96,7 +96,7 @@ class Supervisor:
         """Prepare to work on a server folder that :func:`hold_server` holds.
 
         Args:
-            look_after: Is called again and again, for what is due now and then.
+            on_tick: Is called again and again, for what is due now and then.
         """
         self._folder, self._queue, self._look_after = folder, queue, on_tick
         self._link: Child | None = None

@@ -98,7 +98,7 @@ def open_grid(
     """Give a grid whose sites are these folders, and stop its workers afterwards.
 
     Args:
-        alone: Whether this is a baseline of one site, whose optimiser keeps its momentum; nobody
+        standalone: Whether this is a baseline of one site, whose optimiser keeps its momentum; nobody
             attacks it.
 
     Raises:

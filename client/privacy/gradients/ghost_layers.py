@@ -35,7 +35,7 @@ class Tape:
     """What one forward and backward pass leaves behind.
 
     Attributes:
-        owners: Whose the examples are.
+        patient_index: Whose the examples are.
         anchor: A number that makes every watched output part of the graph.
         done: The gradients of a layer by its name.
         leaves: A layer's parameters, once an example each, whose ``grad`` autograd fills.

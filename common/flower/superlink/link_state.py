@@ -49,9 +49,9 @@ class LinkState(InMemoryLinkState):
     """The post office of one link process.
 
     Args:
-        roll: Who may connect.
-        spool: Keeps the parts of messages.
-        ring: Told the number of a node or a run for which there may be post.
+        members: Who may connect.
+        disk_store: Keeps the parts of messages.
+        notify: Told the number of a node or a run for which there may be post.
     """
 
     def __init__(

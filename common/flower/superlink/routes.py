@@ -51,7 +51,7 @@ class Call:
 
     Attributes:
         request: What it is asked with.
-        answer: Answers it, for a caller's number or task.
+        reply: Answers it, for a caller's number or task.
         held: Whether it waits for post: "" never, "always", or if it was "asked" to.
     """
 

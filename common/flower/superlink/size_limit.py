@@ -21,7 +21,7 @@ class SizeRule:
     """Measures what has come, without making a message of it.
 
     Args:
-        spool: Keeps the parts of messages.
+        disk_store: Keeps the parts of messages.
     """
 
     def __init__(self, disk_store: DiskObjectStore) -> None:

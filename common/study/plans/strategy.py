@@ -142,8 +142,8 @@ class StrategyPlan:
         share: A key of SHARING.
         personal: Patterns of further parameters that stay at the site.
         objective: A key of OBJECTIVES.
-        combination: A key of COMBINATIONS, or ``flower:`` and the name of a stock strategy.
-        server_step: A key of SERVER_STEPS.
+        aggregation: A key of COMBINATIONS, or ``flower:`` and the name of a stock strategy.
+        server_optimiser: A key of SERVER_STEPS.
     """
 
     share: str
