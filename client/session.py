@@ -81,8 +81,8 @@ class SiteSession:
         who calls this pays for it first.
 
         Args:
-            standalone: Whether the site trains without others (a baseline): its optimiser then keeps
-                its momentum from round to round, as it would in an ordinary training.
+            standalone: Whether the site trains without others (a baseline): its optimiser then
+                keeps its momentum from round to round, as it would in an ordinary training.
             limit: Until when it has to be over.
 
         Raises:

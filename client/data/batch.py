@@ -23,7 +23,7 @@ class Batch:
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """The positional arguments of the network: images, covariates, or both."""
+        """The network's arguments: images ``(B, C, *spatial)``, covariates ``(B, F)``, or both."""
         return tuple(part for part in (self.images, self.covariates) if part is not None)
 
     def __len__(self) -> int:

@@ -47,14 +47,32 @@ def draw_starts(
 
 
 def crop(array: Tensor, start: Tensor, size: Sequence[int]) -> Tensor:
-    """Return the patch of ``(..., *spatial)`` that starts at ``start``."""
+    """Return the patch of ``(..., *spatial)`` that starts at ``start``.
+
+    Args:
+        array: ``(..., *spatial)``.
+        start: ``(dimensions,)`` whole numbers, in voxels.
+        size: Of the patch, in voxels.
+
+    Returns:
+        ``(..., *size)``, a view.
+    """
     for axis, (first, extent) in enumerate(zip(start.tolist(), size, strict=True)):
         array = array.narrow(axis - len(size), first, extent)
     return array
 
 
 def pad_to(array: Tensor, size: Sequence[int], value: float) -> Tensor:
-    """Return ``(..., *spatial)`` padded around its centre to at least ``size``."""
+    """Return ``(..., *spatial)`` padded around its centre to at least ``size``.
+
+    Args:
+        array: ``(..., *spatial)``.
+        size: The least extent of each spatial axis, in voxels.
+        value: What the border is filled with.
+
+    Returns:
+        ``(..., *padded)``; the array itself where it is large enough.
+    """
     short = [
         max(0, want - have) for have, want in zip(array.shape[-len(size) :], size, strict=True)
     ]

@@ -61,7 +61,8 @@ class Gateway:
 
     Attributes:
         policy: What the site allows, or why that is not known: then it allows nothing.
-        explains_refusals: Whether a refusal gives its reason in a sentence; a hospital's never does.
+        explains_refusals: Whether a refusal gives its reason in a sentence; a hospital's never
+            does.
     """
 
     site: Site

@@ -52,8 +52,12 @@ class PatientSampler:
     def draw(self, sampling_rate: float) -> list[Tensor]:
         """Draw the patients of one step.
 
+        Args:
+            sampling_rate: The probability of each patient, in (0, 1].
+
         Returns:
-            For each patient drawn the indices into the cohort, int64, of what it gives.
+            For each patient drawn ``(examinations,)`` int64: the indices into the cohort of what
+            it gives.
         """
         coins = self._randomness.coins(len(self._examinations), sampling_rate)
         return [
@@ -67,7 +71,7 @@ class PatientSampler:
         """Read the patients drawn, a micro-batch at a time; nobody drawn is no batch.
 
         Args:
-            drawn: From :meth:`draw`.
+            drawn: From :meth:`draw`, ``(examinations,)`` int64 each.
             microbatch: Most examples of a batch, unless one patient alone has more.
             device: Where the batches go.
 

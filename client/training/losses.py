@@ -80,6 +80,12 @@ def balanced_weights(class_counts: Tensor) -> Tensor:
 
     K counts the classes that are present and an absent class gets 0: the mean weight of the
     examinations is then 1 at every site, whatever classes it holds.
+
+    Args:
+        class_counts: ``(K,)``, at least 0; not all 0.
+
+    Returns:
+        ``(K,)`` float32.
     """
     counts = class_counts.to("cpu", torch.float64)
     present = counts > 0
@@ -91,6 +97,14 @@ def cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None)
     """Return the (weighted) cross-entropy of each sample, over pixels the mean.
 
     Unlike ``torch.nn.CrossEntropyLoss`` the sum of the weights in a batch does not divide it.
+
+    Args:
+        logits: ``(B, K)`` or ``(B, K, *spatial)`` float32.
+        targets: ``(B,)`` or ``(B, *spatial)`` class indices.
+        class_weights: ``(K,)``, or None for 1 each.
+
+    Returns:
+        ``(B,)``, each in [0, inf).
     """
     return _over_pixels(F.cross_entropy(logits, targets, weight=class_weights, reduction="none"))
 
@@ -100,6 +114,14 @@ def focal(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tens
 
     p is the probability of the true class; for multi-label, of the true answer for each class,
     and the classes are averaged. The class weights are alpha.
+
+    Args:
+        logits: ``(B, K)`` or ``(B, K, *spatial)`` float32.
+        targets: ``(B,)`` or ``(B, *spatial)`` class indices, or ``(B, K)`` 0/1 for multi-label.
+        class_weights: ``(K,)``, or None for 1 each.
+
+    Returns:
+        ``(B,)``, each in [0, inf).
     """
     if _is_multi_label(logits, targets):
         negative = F.binary_cross_entropy_with_logits(
@@ -112,7 +134,16 @@ def focal(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tens
 
 
 def bce(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Return the binary cross-entropy, the mean over classes and pixels."""
+    """Return the binary cross-entropy, the mean over classes and pixels.
+
+    Args:
+        logits: ``(B, K)`` or ``(B, K, *spatial)`` float32.
+        targets: ``(B,)`` or ``(B, *spatial)`` class indices, or ``(B, K)`` 0/1 for multi-label.
+        class_weights: ``(K,)``, or None for 1 each.
+
+    Returns:
+        ``(B,)``, each in [0, inf).
+    """
     truth = _one_hot(logits, targets)
     losses = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
     return _over_pixels(_weighted(losses, class_weights))
@@ -123,13 +154,30 @@ def dice(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -
 
     The denominator is ``sum p + sum g`` (Drozdzal 2016), where Milletari et al. 2016 square both;
     a class that is absent from truth and prediction counts as a perfect 1.
+
+    Args:
+        logits: ``(B, K)`` or ``(B, K, *spatial)`` float32.
+        targets: ``(B, *spatial)`` class indices.
+        class_weights: Not used: every class counts alike.
+
+    Returns:
+        ``(B,)``, each in [0, 1].
     """
     overlap, total = _overlap(logits, targets)
     return 1 - ((2 * overlap + _SMOOTH) / (total + _SMOOTH))[:, 1:].mean(1)
 
 
 def dice_ce(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Return Dice plus (weighted) cross-entropy (Isensee et al. 2021)."""
+    """Return Dice plus (weighted) cross-entropy (Isensee et al. 2021).
+
+    Args:
+        logits: ``(B, K)`` or ``(B, K, *spatial)`` float32.
+        targets: ``(B, *spatial)`` class indices.
+        class_weights: ``(K,)`` of the cross-entropy, or None for 1 each.
+
+    Returns:
+        ``(B,)``, each in [0, inf).
+    """
     return dice(logits, targets) + cross_entropy(logits, targets, class_weights)
 
 
@@ -141,6 +189,14 @@ def generalised_dice(
     Each class, the background included, weighs 1 / volume²; an absent class weighs as much as the
     smallest present one. Volumes are fractions of the image: counted in voxels, the smoothing
     outweighs the classes of a large image.
+
+    Args:
+        logits: ``(B, K)`` or ``(B, K, *spatial)`` float32.
+        targets: ``(B, *spatial)`` class indices.
+        class_weights: Not used: every class counts alike.
+
+    Returns:
+        ``(B,)``, each in [0, 1].
     """
     overlap, total = (part / targets[0].numel() for part in _overlap(logits, targets))
     volume = _one_hot(logits, targets).flatten(2).mean(2)
@@ -151,7 +207,16 @@ def generalised_dice(
 
 
 def mse(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
-    """Return the Brier score: the squared error of the probabilities, the mean over classes."""
+    """Return the Brier score: the squared error of the probabilities, the mean over classes.
+
+    Args:
+        logits: ``(B, K)`` or ``(B, K, *spatial)`` float32.
+        targets: ``(B,)`` or ``(B, *spatial)`` class indices, or ``(B, K)`` 0/1 for multi-label.
+        class_weights: Not used: every class counts alike.
+
+    Returns:
+        ``(B,)``, each in [0, 1].
+    """
     probabilities = logits.sigmoid() if _is_multi_label(logits, targets) else logits.softmax(1)
     return _over_pixels((probabilities - _one_hot(logits, targets)) ** 2)
 

@@ -46,7 +46,8 @@ class SiteUpdate:
         metrics: How the model that was *received* did on the site's validation patients: tables,
             or numbers where the site's policy lets no tables out.
         bytes_up: Size of the arrays as they travelled.
-        auxiliary: What the strategy asks for beside the model, e.g. the change of a control variate.
+        auxiliary: What the strategy asks for beside the model, e.g. the change of a control
+            variate.
         run: The run of the order that this answers.
         ledger: The last entry of the site's privacy ledger, where it keeps one.
     """

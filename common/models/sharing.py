@@ -52,19 +52,35 @@ class Layout:
     frozen: tuple[str, ...] = ()
 
     def shared_part(self, parameters: Mapping[str, Tensor]) -> Parameters:
-        """Return what travels of a whole model."""
+        """Return what travels of a whole model.
+
+        Args:
+            parameters: Named tensors of any shape; those of the whole model.
+        """
         return {name: parameters[name] for name in self.shared}
 
     def personal_part(self, parameters: Mapping[str, Tensor]) -> Parameters:
-        """Return what stays of a whole model."""
+        """Return what stays of a whole model.
+
+        Args:
+            parameters: Named tensors of any shape; those of the whole model.
+        """
         return {name: parameters[name] for name in self.personal}
 
     def frozen_part(self, parameters: Mapping[str, Tensor]) -> Parameters:
-        """Return what never changes of a whole model."""
+        """Return what never changes of a whole model.
+
+        Args:
+            parameters: Named tensors of any shape; those of the whole model.
+        """
         return {name: parameters[name] for name in self.frozen}
 
     def mutable_part(self, parameters: Mapping[str, Tensor]) -> Parameters:
-        """Return all but what never changes of a whole model."""
+        """Return all but what never changes of a whole model.
+
+        Args:
+            parameters: Named tensors of any shape; those of the whole model.
+        """
         frozen = frozenset(self.frozen)
         return {name: tensor for name, tensor in parameters.items() if name not in frozen}
 
@@ -140,7 +156,13 @@ def head_layer(network: nn.Module) -> nn.Module:
 
 
 def auxiliary_schema(plan: StrategyPlan, layout: Layout, model: Mapping[str, Tensor]) -> Schema:
-    """Return what an update carries beside the model: all that a plan lets leave a site."""
+    """Return what an update carries beside the model: all that a plan lets leave a site.
+
+    Args:
+        plan: The strategy's four choices.
+        layout: What is shared of the network.
+        model: The whole model; only names, shapes and dtypes count.
+    """
     return tuple(_auxiliary(plan, layout, schema(model)))
 
 

@@ -60,7 +60,9 @@ def apply_update(received: Mapping[str, Tensor], update: Parameters) -> Paramete
     """Return the model that an update leads to, with the types of the received one.
 
     Args:
-        update: Its tensors become those of the model where the types agree.
+        received: Named tensors of any shape: the model that the site was sent.
+        update: What the site adds to each, of the same shapes; its tensors become those of the
+            model where the types agree.
     """
     return {name: _added(update[name], tensor) for name, tensor in received.items()}
 

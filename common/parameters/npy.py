@@ -27,7 +27,11 @@ _HEADER = re.compile(
 
 
 def encode_npy(array: NDArray[np.generic]) -> bytes:
-    """Return the bytes that ``numpy.save`` would write, with a single copy of the data."""
+    """Return the bytes that ``numpy.save`` would write, with a single copy of the data.
+
+    Args:
+        array: Of any shape; it need not be contiguous.
+    """
     flat = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return b"".join((_header(array.dtype.str, array.shape), flat.data))
 
@@ -66,6 +70,14 @@ def values_of(data: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[np.gen
 
     Nothing else fits into such bytes: no second header, no blanks of another length, nothing after
     the last value. None otherwise.
+
+    Args:
+        data: The bytes of a message.
+        dtype: The expected type, e.g. "<f4".
+        shape: The expected shape.
+
+    Returns:
+        ``(values,)``, flat.
     """
     header = _header(dtype, shape)
     needed = len(header) + prod(shape) * np.dtype(dtype).itemsize

@@ -52,6 +52,13 @@ def dequantise(
 ) -> None:
     """Write ``code * scale`` to the blocks' places of a vector.
 
+    Args:
+        codes: ``(values in blocks,)`` int8.
+        scales: ``(rows,)`` float32.
+        blocks: Where the values lie.
+        limit: The largest absolute code.
+        into: ``(d,)`` float32, written in place.
+
     Raises:
         ModelError: A scale is below 0 or not finite, or a code is out of range.
     """
@@ -74,7 +81,14 @@ def dequantise(
 
 
 def pack_nibbles(codes: Tensor) -> Tensor:
-    """Return int8 codes in -7..7 two a byte, the first in the lower half; an odd end gets a 0."""
+    """Return int8 codes in -7..7 two a byte, the first in the lower half; an odd end gets a 0.
+
+    Args:
+        codes: ``(n,)`` int8.
+
+    Returns:
+        ``(ceil(n / 2),)`` uint8.
+    """
     raised = (codes + _NIBBLE_ZERO).to(torch.uint8)
     if len(raised) % 2:
         raised = torch.cat([raised, raised.new_full((1,), _NIBBLE_ZERO)])
@@ -82,6 +96,14 @@ def pack_nibbles(codes: Tensor) -> Tensor:
 
 
 def unpack_nibbles(packed: Tensor, count: int) -> Tensor:
-    """Return the first ``count`` codes as int8; half a byte of 0 becomes -8, which is refused."""
+    """Return the first ``count`` codes as int8; half a byte of 0 becomes -8, which is refused.
+
+    Args:
+        packed: ``(ceil(count / 2),)`` uint8.
+        count: n.
+
+    Returns:
+        ``(n,)`` int8.
+    """
     halves = torch.stack([packed & 15, packed >> 4], dim=1).reshape(-1)
     return halves[:count].to(torch.int8) - _NIBBLE_ZERO

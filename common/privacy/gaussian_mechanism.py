@@ -33,6 +33,9 @@ def noised(value: Tensor, deviation: float, randomness: Randomness) -> Tensor:
         value: Not changed.
         deviation: Of the noise, at least 0.
         randomness: Where the noise comes from.
+
+    Returns:
+        The shape of ``value``, float64.
     """
     total = value.detach().to(torch.float64, copy=True).contiguous()
     if deviation == 0:

@@ -79,6 +79,9 @@ class Randomness:
         One bit is the sign, the others the tail probability, an odd multiple of 2^-65: the largest
         number is 9.16, and that one is beyond it has a probability below 2^-64. The bits are made
         on the CPU, the rest is done on the device.
+
+        Returns:
+            A tensor of ``shape``, float64, on the device.
         """
         count = math.prod(shape)
         numbers = torch.empty(count, dtype=torch.float64, device=device)
@@ -108,7 +111,11 @@ class Randomness:
         return torch.from_numpy(unsigned < threshold)
 
     def choose(self, count: int, most: int) -> Tensor:
-        """Return at most ``most`` of the numbers below ``count``, all sets as likely, ascending."""
+        """Return at most ``most`` of the numbers below ``count``, all sets as likely, ascending.
+
+        Returns:
+            ``(min(count, most),)`` int64.
+        """
         if count <= most:
             return torch.arange(count)
         return self.words(count).argsort()[:most].sort().values

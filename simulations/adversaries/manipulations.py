@@ -37,7 +37,12 @@ def flip_targets(targets: Tensor, classes: int) -> Tensor:
     """Return class k as class ``classes - 1 - k``; each 0 as 1 and 1 as 0 for multi-label.
 
     Args:
-        targets: Of integers for classes or masks, of floats for multi-label.
+        targets: ``(B,)`` or ``(B, *spatial)`` class indices, or ``(B, K)`` 0/1 floats for
+            multi-label.
+        classes: K.
+
+    Returns:
+        The shape of ``targets``.
     """
     return 1 - targets if targets.is_floating_point() else classes - 1 - targets
 

@@ -43,7 +43,13 @@ class PoisonedCohort(Cohort):
         generator: Generator | None = None,
         device: torch.device | None = None,
     ) -> Batch:
-        """Return a batch as the adversary wants the network to see it."""
+        """Return a batch as the adversary wants the network to see it.
+
+        Args:
+            indices: ``(B,)`` int64.
+            generator: Draws the augmentation; None for none.
+            device: Where the batch shall be.
+        """
         batch = super().batch(indices, generator, device)
         if self._role.kind in FLIPPED_LABELS:
             return replace(batch, targets=flip_targets(batch.targets, self._classes))

@@ -83,8 +83,8 @@ def draw_deformation(
 
     Args:
         generator: The patient's own.
-        lower_mm: One corner of the box.
-        upper_mm: The other corner.
+        lower_mm: ``(3,)``: one corner of the box.
+        upper_mm: ``(3,)``: the other corner.
         displacement_mm: Largest displacement of a control point along an axis; cut at what
             cannot fold.
         control_spacing_mm: Distance of control points.

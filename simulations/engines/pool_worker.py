@@ -48,11 +48,11 @@ def work(
     try:
         while True:
             while not requests:
-                is_free |= _note(pipe, requests)
+                is_free |= _receive(pipe, requests)
             request = requests.popleft()
             reply = answer_request(app, contexts, inbox, request)
             while not is_free:
-                is_free |= _note(pipe, requests)
+                is_free |= _receive(pipe, requests)
             shell = outbox.put(reply.content) if reply.has_content() else None
             error = reply.error if reply.has_error() else None
             pipe.send(Reply(request.metadata.message_id, reply.metadata, shell, error))
@@ -64,7 +64,7 @@ def work(
         outbox.close()
 
 
-def _note(pipe: Pipe, requests: deque[Request]) -> bool:
+def _receive(pipe: Pipe, requests: deque[Request]) -> bool:
     """Take one word from the server; return whether it freed the outbox."""
     word = pipe.recv()
     if word is None:

@@ -98,8 +98,8 @@ def open_grid(
     """Give a grid whose sites are these folders, and stop its workers afterwards.
 
     Args:
-        standalone: Whether this is a baseline of one site, whose optimiser keeps its momentum; nobody
-            attacks it.
+        standalone: Whether this is a baseline of one site, whose optimiser keeps its momentum;
+            nobody attacks it.
 
     Raises:
         StudyError: An adversary of the study does not fit it.

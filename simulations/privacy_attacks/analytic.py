@@ -33,6 +33,10 @@ def read_image(gradients: Gradients, layer: str) -> Tensor:
 
     All units say the same; they are weighted by ``db_i``, which is the least-squares answer when
     the same noise lies on every number of ``dW``. Zeros if no unit was excited.
+
+    Args:
+        gradients: Of one step, by parameter name; the layer's weight is ``(units, values)``.
+        layer: A linear layer with a bias.
     """
     weight, bias = gradients[f"{layer}.weight"].double(), gradients[f"{layer}.bias"].double()
     strength = float(bias @ bias)
@@ -42,7 +46,12 @@ def read_image(gradients: Gradients, layer: str) -> Tensor:
 
 
 def read_units(gradients: Gradients, layer: str) -> Tensor:
-    """Return what each excited unit says the input was, ``(units, values)``, for a small batch."""
+    """Return what each excited unit says the input was, ``(units, values)``, for a small batch.
+
+    Args:
+        gradients: Of one step, by parameter name; the layer's weight is ``(units, values)``.
+        layer: A linear layer with a bias.
+    """
     weight, bias = gradients[f"{layer}.weight"].double(), gradients[f"{layer}.bias"].double()
     excited = bias != 0
     if not bool(excited.any()):

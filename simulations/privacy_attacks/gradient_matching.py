@@ -124,21 +124,44 @@ def match_gradients(
 
 
 def squared_distance(found: list[Tensor], wanted: list[Tensor]) -> Tensor:
-    """Return the squared distance in units of what was seen (Zhu et al. 2019, eq. 4)."""
+    """Return the squared distance in units of what was seen (Zhu et al. 2019, eq. 4).
+
+    Args:
+        found: Gradients of the image that is looked for, a tensor a parameter.
+        wanted: Those that were seen, of the same shapes.
+
+    Returns:
+        A scalar, at least 0.
+    """
     scale = sum(float(part.square().sum()) for part in wanted)
     parts = [(one - other).square().sum() for one, other in zip(found, wanted, strict=True)]
     return torch.stack(parts).sum() / max(scale, 1e-30)
 
 
 def cosine_distance(found: list[Tensor], wanted: list[Tensor]) -> Tensor:
-    """Return one minus the cosine of the whole gradients (Geiping et al. 2020, eq. 4)."""
+    """Return one minus the cosine of the whole gradients (Geiping et al. 2020, eq. 4).
+
+    Args:
+        found: Gradients of the image that is looked for, a tensor a parameter.
+        wanted: Those that were seen, of the same shapes.
+
+    Returns:
+        A scalar in [0, 2].
+    """
     one = torch.cat([part.flatten() for part in found])
     other = torch.cat([part.flatten() for part in wanted])
     return 1 - torch.nn.functional.cosine_similarity(one, other, dim=0, eps=1e-12)
 
 
 def total_variation(image: Tensor) -> Tensor:
-    """Return the mean absolute difference of neighbours, the sum over the spatial axes."""
+    """Return the mean absolute difference of neighbours, the sum over the spatial axes.
+
+    Args:
+        image: ``(1, C, *spatial)``.
+
+    Returns:
+        A scalar, at least 0.
+    """
     axes = range(2, image.ndim)
     return torch.stack([image.diff(dim=axis).abs().mean() for axis in axes]).sum()
 

@@ -10,6 +10,10 @@ def correlation(one: Tensor, other: Tensor) -> float:
     """Return Pearson's correlation of two images, in [-1, 1]; 0 where one is constant.
 
     A shift or a scale of the grey values does not count: they do not hide who it is.
+
+    Args:
+        one: Of any shape.
+        other: Of the same shape.
     """
     first, second = (part.double().flatten() - part.double().mean() for part in (one, other))
     scale = float(first.norm() * second.norm())
@@ -18,12 +22,25 @@ def correlation(one: Tensor, other: Tensor) -> float:
 
 
 def nearest(reconstruction: Tensor, candidates: Sequence[Tensor]) -> int:
-    """Return which candidate correlates most with a reconstruction."""
+    """Return which candidate correlates most with a reconstruction.
+
+    Args:
+        reconstruction: Of any shape.
+        candidates: Each of the same shape.
+
+    Returns:
+        An index of ``candidates``.
+    """
     return max(range(len(candidates)), key=lambda k: correlation(reconstruction, candidates[k]))
 
 
 def count_identified(reconstructions: Sequence[Tensor], originals: Sequence[Tensor]) -> int:
-    """Return how many reconstructions are nearest to their own original; chance is 1."""
+    """Return how many reconstructions are nearest to their own original; chance is 1.
+
+    Args:
+        reconstructions: Each of any shape.
+        originals: As many, each of its reconstruction's shape.
+    """
     pairs = enumerate(reconstructions)
     return sum(nearest(reconstruction, originals) == index for index, reconstruction in pairs)
 

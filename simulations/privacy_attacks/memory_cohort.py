@@ -35,7 +35,7 @@ class MemoryCohort:
 
     @property
     def targets(self) -> Tensor:
-        """What is to be found in each example."""
+        """What is to be found in each example: ``(N,)``, ``(N, K)`` or ``(N, *spatial)``."""
         return self.examples.targets
 
     def __len__(self) -> int:
@@ -47,7 +47,13 @@ class MemoryCohort:
         generator: Generator | None = None,  # nothing is drawn: no augmentation
         device: torch.device | None = None,
     ) -> Batch:
-        """Return the examples of these indices, as they are."""
+        """Return the examples of these indices, as they are.
+
+        Args:
+            indices: ``(B,)`` int64.
+            generator: Not used: nothing is drawn.
+            device: Where the batch shall be; None leaves it where it is.
+        """
 
         def rows(part: Tensor | None) -> Tensor | None:
             return None if part is None else part[indices]

@@ -15,7 +15,11 @@ _LINEAR = {2: "bilinear", 3: "trilinear"}
 
 
 def axis_codes(affine: NDArray[Any]) -> str:
-    """Return where the axes of an affine point to, e.g. "RAS"."""
+    """Return where the axes of an affine point to, e.g. "RAS".
+
+    Args:
+        affine: ``(4, 4)``, from voxels to millimetres.
+    """
     from nibabel.orientations import aff2axcodes
 
     return "".join(code or "?" for code in aff2axcodes(affine))
@@ -23,6 +27,13 @@ def axis_codes(affine: NDArray[Any]) -> str:
 
 def reorient(image: Image, target: str) -> Image:
     """Return the image with its axes flipped and swapped to point to e.g. "RAS".
+
+    Args:
+        image: ``(C, *spatial)``.
+        target: Where the axes shall point to.
+
+    Returns:
+        The same voxels, ``(C, *spatial)`` in another order of the axes.
 
     Raises:
         UnreadableError: The file does not say how it lies.

@@ -176,7 +176,14 @@ def finish_masks(block: NDArray[Any], data: DataSection) -> NDArray[Any]:
 
 
 def denoised(block: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Take out isolated pixels: a median of 3x3 in 2D, a Gaussian of half a voxel in 3D."""
+    """Take out isolated pixels: a median of 3x3 in 2D, a Gaussian of half a voxel in 3D.
+
+    Args:
+        block: ``(N, C, *spatial)``.
+
+    Returns:
+        The same shape.
+    """
     from scipy.ndimage import gaussian_filter, median_filter
 
     smooth: NDArray[np.float32] = (

@@ -23,6 +23,13 @@ _cache_lock = threading.Lock()
 def open_array(path: Path, array: str | None) -> NDArray[Any]:
     """Return the array of a file: .npy is memory-mapped, a member of .npz is read once a process.
 
+    Args:
+        path: A .npy or .npz file.
+        array: The member of an .npz file; None where it has one only.
+
+    Returns:
+        The array in its own shape, of numbers or booleans.
+
     Raises:
         UnreadableError: It is not an array file, has no such array, or claims more than it holds.
     """
@@ -40,6 +47,9 @@ def open_array(path: Path, array: str | None) -> NDArray[Any]:
 
 def read_item(location: Location) -> NDArray[Any]:
     """Return the item of an array file that a location names, or the whole array.
+
+    Returns:
+        The item's shape: the array's without its first axis, or the whole array's.
 
     Raises:
         UnreadableError: There is no such item.

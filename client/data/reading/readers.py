@@ -97,7 +97,14 @@ def _drop_plane_axis(values: NDArray[Any], dimensions: int) -> NDArray[Any]:
 
 
 def check_finite(array: NDArray[np.float32]) -> None:
-    """Refuse an image with NaN or infinite values."""
+    """Refuse an image with NaN or infinite values.
+
+    Args:
+        array: Of any shape.
+
+    Raises:
+        UnreadableError: A value is NaN or infinite.
+    """
     if not np.isfinite(array).all():
         msg = "it holds values that are not finite: replace them in the file."
         raise UnreadableError(msg)
@@ -110,6 +117,9 @@ def check_labels(values: NDArray[Any], class_count: int, binary: bool = False) -
         values: Any numbers.
         class_count: How many labels there may be.
         binary: Whether white (above 127) may stand for class 1 of two.
+
+    Returns:
+        The shape of ``values``.
 
     Raises:
         UnreadableError: A value is no label of the study.

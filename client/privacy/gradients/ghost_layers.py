@@ -51,6 +51,10 @@ class Tape:
     def enter(self, name: str, inputs: Tensor) -> None:
         """Note that a layer is called.
 
+        Args:
+            name: The layer's name in the network.
+            inputs: ``(M, ...)``: what the layer is called with.
+
         Raises:
             RunError: It was called before, or its first axis is not that of the examples.
         """
@@ -110,14 +114,29 @@ class _Watched(torch.autograd.Function):
 
 
 def watch_convolution(tape: Tape, name: str, layer: Any, inputs: Tensor, *sizes: Any) -> Tensor:
-    """Run a convolution, transposed or not."""
+    """Run a convolution, transposed or not.
+
+    Args:
+        tape: Gets the layer's product for each patient in the backward pass.
+        name: The layer's name in the network.
+        layer: Any ``nn.Conv`` or ``nn.ConvTranspose``.
+        inputs: ``(M, C, *spatial)``.
+        sizes: The output sizes of a transposed convolution.
+
+    Returns:
+        ``(M, D, *positions)``.
+    """
     return _watch(
         tape, name, layer, inputs, partial(_convolution_product, tape.patient_index, layer), *sizes
     )
 
 
 def watch_linear(tape: Tape, name: str, layer: Any, inputs: Tensor) -> Tensor:
-    """Run a linear layer on ``(M, ..., in)``."""
+    """Run a linear layer on ``(M, ..., in)``.
+
+    Returns:
+        ``(M, ..., out)``.
+    """
 
     def make(inputs: Tensor, gradient: Tensor) -> WeightProduct:
         inputs, gradient = (
@@ -132,6 +151,12 @@ def spread_group_norm(tape: Tape, name: str, layer: nn.GroupNorm, inputs: Tensor
     """Run a group normalisation with a scale and shift an example.
 
     The examples become channels, of which each has a scale and shift of its own anyway.
+
+    Args:
+        inputs: ``(M, C, *spatial)``.
+
+    Returns:
+        The shape of ``inputs``.
     """
     tape.enter(name, inputs)
     scale, shift = tape.per_example(name, layer, (layer.num_channels,))
@@ -141,7 +166,14 @@ def spread_group_norm(tape: Tape, name: str, layer: nn.GroupNorm, inputs: Tensor
 
 
 def spread_instance_norm(tape: Tape, name: str, layer: Any, inputs: Tensor) -> Tensor:
-    """Run an instance normalisation with a scale and shift an example."""
+    """Run an instance normalisation with a scale and shift an example.
+
+    Args:
+        inputs: ``(M, C, *spatial)``.
+
+    Returns:
+        The shape of ``inputs``.
+    """
     tape.enter(name, inputs)
     scale, shift = tape.per_example(name, layer, (layer.num_features,))
     flat = inputs.reshape(1, -1, *inputs.shape[2:])
@@ -152,7 +184,14 @@ def spread_instance_norm(tape: Tape, name: str, layer: Any, inputs: Tensor) -> T
 
 
 def spread_layer_norm(tape: Tape, name: str, layer: nn.LayerNorm, inputs: Tensor) -> Tensor:
-    """Run a layer normalisation with a scale and shift an example."""
+    """Run a layer normalisation with a scale and shift an example.
+
+    Args:
+        inputs: ``(M, ..., *normalised)``.
+
+    Returns:
+        The shape of ``inputs``.
+    """
     tape.enter(name, inputs)
     between = inputs.ndim - 1 - len(layer.normalized_shape)
     parts = tape.per_example(name, layer, (*(1 for _ in range(between)), *layer.normalized_shape))
@@ -161,7 +200,14 @@ def spread_layer_norm(tape: Tape, name: str, layer: nn.LayerNorm, inputs: Tensor
 
 
 def spread_prelu(tape: Tape, name: str, layer: nn.PReLU, inputs: Tensor) -> Tensor:
-    """Run a PReLU with a slope an example."""
+    """Run a PReLU with a slope an example.
+
+    Args:
+        inputs: ``(M, C, *spatial)``, ``(M, C)`` or ``(M,)``.
+
+    Returns:
+        The shape of ``inputs``.
+    """
     tape.enter(name, inputs)
     shape = (layer.num_parameters, *(1 for _ in inputs.shape[2:])) if inputs.ndim > 1 else ()
     (slope,) = tape.per_example(name, layer, shape)

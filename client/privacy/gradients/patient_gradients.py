@@ -36,7 +36,14 @@ class KeptGradients:
         return torch.stack(norms).double().square_().sum(0)
 
     def weighted_sum(self, coefficients: Tensor) -> dict[str, Tensor]:
-        """Return ``sum_p c_p g_p`` of each parameter."""
+        """Return ``sum_p c_p g_p`` of each parameter.
+
+        Args:
+            coefficients: ``(P,)`` float64, one a patient.
+
+        Returns:
+            Each parameter's name with a tensor of its shape.
+        """
         return {
             name: (coefficients.to(part.dtype) @ part.flatten(1)).reshape(part.shape[1:])
             for name, part in self.parts.items()
@@ -60,5 +67,12 @@ class DeferredGradients:
         return self.norms
 
     def weighted_sum(self, coefficients: Tensor) -> dict[str, Tensor]:
-        """Return ``sum_p c_p g_p`` of each parameter."""
+        """Return ``sum_p c_p g_p`` of each parameter.
+
+        Args:
+            coefficients: ``(P,)`` float64, one a patient.
+
+        Returns:
+            Each parameter's name with a tensor of its shape.
+        """
         return {name: make(coefficients) for name, make in self.sum_of.items()}

@@ -59,7 +59,14 @@ class WeightProduct(Protocol):
         ...
 
     def weighted(self, coefficients: Tensor) -> Tensor:
-        """Return ``sum_p c_p g_p``."""
+        """Return ``sum_p c_p g_p``.
+
+        Args:
+            coefficients: ``(P,)``, one a patient.
+
+        Returns:
+            The weight's shape.
+        """
         ...
 
 
@@ -122,7 +129,11 @@ class LinearProduct:
         return (first * second).sum((1, 2))
 
     def weighted(self, coefficients: Tensor) -> Tensor:
-        """Return ``(out, in)``."""
+        """Return ``(out, in)``.
+
+        Args:
+            coefficients: ``(P,)``, one a patient.
+        """
         scale = self.patient_index.spread(coefficients).to(self.gradients.dtype)
         scaled = self.gradients * scale[:, None, None]
         return scaled.flatten(0, 1).T @ self.inputs.flatten(0, 1)
@@ -205,7 +216,11 @@ class ConvolutionProduct:
         return (_products(self.patient_index.stacked(self.gradients)) * patches).flatten(1).sum(1)
 
     def weighted(self, coefficients: Tensor) -> Tensor:
-        """Return the weight's shape."""
+        """Return the weight's shape.
+
+        Args:
+            coefficients: ``(P,)``, one a patient.
+        """
         inputs, gradients = self.inputs, self.gradients
         scale = self.patient_index.spread(coefficients).to(inputs.dtype)
         scale = scale.reshape(-1, *(1 for _ in inputs.shape[1:]))

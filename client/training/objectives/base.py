@@ -21,7 +21,15 @@ class Objective(Protocol):
     """Takes part in each step of one round, and says at its end what is kept and what is sent."""
 
     def adjust(self, loss: Tensor, batch: Batch) -> Tensor:
-        """Return what is differentiated, from the study's loss on a batch."""
+        """Return what is differentiated, from the study's loss on a batch.
+
+        Args:
+            loss: The batch's mean loss, a scalar.
+            batch: What the loss was computed on.
+
+        Returns:
+            A scalar.
+        """
 
     def correct(self) -> None:
         """Change the gradients, which are complete and unscaled, before they are clipped."""

@@ -36,7 +36,7 @@ class Contrastive:
             self._previous = _Features(_frozen(start.network, before))
 
     def adjust(self, loss: Tensor, batch: Batch) -> Tensor:
-        """Return the loss plus the contrastive term."""
+        """Return the loss plus the contrastive term, a scalar."""
         if self._features is None:
             return loss
         features = self._features.latest
@@ -85,8 +85,8 @@ class _Features:
 
 
 def _frozen(network: nn.Module, parameters: Parameters) -> nn.Module:
-    personal_model = copy.deepcopy(network)
-    for layer in personal_model.modules():
+    frozen = copy.deepcopy(network)
+    for layer in frozen.modules():
         layer._forward_pre_hooks.clear()
-    write_parameters(personal_model, parameters)
-    return personal_model.requires_grad_(False).eval()
+    write_parameters(frozen, parameters)
+    return frozen.requires_grad_(False).eval()

@@ -25,7 +25,7 @@ class Proximal:
         self._pulled = [(w, w.detach().clone()) for _, w in start.shared_weights()]
 
     def adjust(self, loss: Tensor, batch: Batch) -> Tensor:
-        """Return the loss: the term enters as its gradient."""
+        """Return the loss, a scalar: the term enters as its gradient."""
         return loss
 
     @torch.no_grad()
@@ -64,7 +64,7 @@ class ControlVariates:
         self._renewed: Parameters = {}
 
     def adjust(self, loss: Tensor, batch: Batch) -> Tensor:
-        """Return the loss: the correction is one of gradients."""
+        """Return the loss, a scalar: the correction is one of gradients."""
         return loss
 
     @torch.no_grad()
@@ -113,7 +113,7 @@ class Dynamic:
         ]
 
     def adjust(self, loss: Tensor, batch: Batch) -> Tensor:
-        """Return the loss: the terms enter as their gradients."""
+        """Return the loss, a scalar: the terms enter as their gradients."""
         return loss
 
     @torch.no_grad()

@@ -24,7 +24,7 @@ class HeadThenBody:
         self._done = 0
 
     def adjust(self, loss: Tensor, batch: Batch) -> Tensor:
-        """Return the loss."""
+        """Return the loss, a scalar."""
         return loss
 
     def correct(self) -> None:

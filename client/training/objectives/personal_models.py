@@ -62,7 +62,7 @@ class PersonalModel:
         self._batch: Batch | None = None
 
     def adjust(self, loss: Tensor, batch: Batch) -> Tensor:
-        """Return the loss: the shared model is trained as it would be without a twin."""
+        """Return the loss, a scalar: the shared model is trained as it would be without a twin."""
         self._batch = batch
         return loss
 
@@ -104,7 +104,7 @@ class Mixture:
         self._batch: Batch | None = None
 
     def adjust(self, loss: Tensor, batch: Batch) -> Tensor:
-        """Return the loss: the shared model is trained as it would be without a twin."""
+        """Return the loss, a scalar: the shared model is trained as it would be without a twin."""
         self._batch = batch
         return loss
 

@@ -44,7 +44,12 @@ class WeightedMean:
         self.accumulate_tensors(update.parameters.items(), update.examinations)
 
     def accumulate_tensors(self, tensors: Iterable[tuple[str, Tensor]], weight: int) -> None:
-        """Add named tensors, one at a time, times a weight to the sum."""
+        """Add named tensors, one at a time, times a weight to the sum.
+
+        Args:
+            tensors: Of any shape, each name with the same shape every time.
+            weight: Examinations that the site trained on, above 0.
+        """
         for name, tensor in tensors:
             if name not in self._sum:
                 self._dtypes[name] = tensor.dtype

@@ -20,6 +20,9 @@ def bulyan(matrix: Tensor, weights: Tensor, hostile: int) -> Tensor:
         matrix: ``(n, d)``.
         weights: ``(n,)`` shares.
         hostile: ``f``; at least ``4 f + 3`` sites.
+
+    Returns:
+        ``(d,)``, in the updates' dtype.
     """
     chosen = _choose(pairwise_distances(matrix), len(matrix) - 2 * hostile, hostile)
     kept = len(chosen) - 2 * hostile

@@ -21,6 +21,9 @@ def coordinate_median(matrix: Tensor, weights: Tensor, hostile: int) -> Tensor:
         matrix: ``(n, d)``.
         weights: ``(n,)`` shares.
         hostile: ``f``, below ``n / 2``.
+
+    Returns:
+        ``(d,)``, in the updates' dtype.
     """
     fair = outvoted_weights(weights, hostile)
     return by_columns(matrix, lambda part: weighted_median(part, fair))
@@ -31,6 +34,13 @@ def weighted_median(matrix: Tensor, weights: Tensor) -> Tensor:
 
     Where exactly half of the weight lies at or below a value, it is the mean of that value and the
     next, as for an even number of equal weights.
+
+    Args:
+        matrix: ``(n, c)``.
+        weights: ``(n,)``, at least 0; they need not sum to 1.
+
+    Returns:
+        ``(c,)``.
     """
     ordered, order = matrix.sort(dim=0)
     reached = (weights / weights.sum())[order].cumsum(0)

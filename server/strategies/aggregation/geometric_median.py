@@ -23,6 +23,9 @@ def geometric_median(matrix: Tensor, weights: Tensor, hostile: int) -> Tensor:
         matrix: ``(n, d)``.
         weights: ``(n,)`` shares.
         hostile: ``f``, below ``n / 2``.
+
+    Returns:
+        ``(d,)``, in the updates' dtype.
     """
     fair = outvoted_weights(weights, hostile)
     floor = _SMOOTHING * float(_norms(matrix).median()) or _SMOOTHING

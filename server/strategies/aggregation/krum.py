@@ -16,6 +16,9 @@ def krum(matrix: Tensor, weights: Tensor, hostile: int) -> Tensor:
         matrix: ``(n, d)``.
         weights: ``(n,)`` shares; not used.
         hostile: ``f``; at least ``2 f + 3`` sites.
+
+    Returns:
+        ``(d,)``, in the updates' dtype.
     """
     return matrix[int(krum_scores(pairwise_distances(matrix), hostile).argmin())].clone()
 
@@ -31,6 +34,9 @@ def multi_krum(matrix: Tensor, weights: Tensor, hostile: int) -> Tensor:
         matrix: ``(n, d)``.
         weights: ``(n,)`` shares.
         hostile: ``f``; at least ``2 f + 3`` sites.
+
+    Returns:
+        ``(d,)``, in the updates' dtype.
     """
     count = len(matrix) - hostile - 2
     scores = krum_scores(pairwise_distances(matrix), hostile)
@@ -54,6 +60,9 @@ def pairwise_distances(matrix: Tensor) -> Tensor:
     """Return Euclidean distances ``(n, n)`` float64, by differences.
 
     The usual ``a² + b² - 2ab`` loses all digits between near updates of large norm.
+
+    Args:
+        matrix: ``(n, d)``; a distance that is not finite becomes infinite.
     """
     exact = "donot_use_mm_for_euclid_dist"
     distances = torch.cdist(matrix, matrix, compute_mode=exact).double()

@@ -26,6 +26,9 @@ def mixed_trimmed_mean(matrix: Tensor, weights: Tensor, hostile: int) -> Tensor:
         matrix: ``(n, d)``.
         weights: ``(n,)`` shares.
         hostile: ``f``, below ``n / 2``.
+
+    Returns:
+        ``(d,)``, in the updates' dtype.
     """
     mixing = neighbour_mixing(matrix, weights, hostile)
     equal = torch.ones_like(weights)
@@ -33,7 +36,13 @@ def mixed_trimmed_mean(matrix: Tensor, weights: Tensor, hostile: int) -> Tensor:
 
 
 def neighbour_mixing(matrix: Tensor, weights: Tensor, hostile: int) -> Tensor:
-    """Return the ``(n, n)`` matrix whose row i mixes the neighbours of update i; rows sum to 1."""
+    """Return the ``(n, n)`` matrix whose row i mixes the neighbours of update i; rows sum to 1.
+
+    Args:
+        matrix: ``(n, d)``.
+        weights: ``(n,)`` shares.
+        hostile: ``f``; each row mixes ``n - f`` updates.
+    """
     nearest = relative_distances(matrix).argsort(dim=1, stable=True)[:, : len(matrix) - hostile]
     mixing = torch.zeros(len(matrix), len(matrix), dtype=torch.float64)
     mixing.scatter_(1, nearest, weights.double()[nearest])

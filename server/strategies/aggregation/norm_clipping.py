@@ -30,6 +30,9 @@ def centred_clipping(matrix: Tensor, weights: Tensor, radius: float | None) -> T
         weights: ``(n,)`` shares.
         radius: Above 0; None takes the median of the distances to the centre, which stays an
             honest one while more than half of the sites are.
+
+    Returns:
+        ``(d,)``, in the updates' dtype.
     """
     centre = torch.zeros_like(matrix[0])
     for _ in range(CLIPPING_STEPS):
@@ -46,6 +49,9 @@ def clipped_mean(matrix: Tensor, weights: Tensor, radius: float | None) -> Tenso
         matrix: ``(n, d)``.
         weights: ``(n,)`` shares.
         radius: Above 0; None takes the median norm.
+
+    Returns:
+        ``(d,)``, in the updates' dtype.
     """
     norms = torch.linalg.vector_norm(matrix, dim=1, dtype=torch.float64)
     limit = float(norms.quantile(0.5)) if radius is None else radius

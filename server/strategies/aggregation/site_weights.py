@@ -34,6 +34,9 @@ def outvoted_weights(weights: Tensor, hostile: int) -> Tensor:
 
     Args:
         weights: ``(n,)`` float64 shares.
+
+    Returns:
+        ``(n,)`` float64, summing to 1.
     """
     if hostile == 0:
         return weights
@@ -48,6 +51,11 @@ def outvoted_weights(weights: Tensor, hostile: int) -> Tensor:
 
 
 def weighted_mean(matrix: Tensor, weights: Tensor) -> Tensor:
-    """Return the mean of the rows of ``(n, d)``, ``(d,)``; the weights need not sum to 1."""
+    """Return the mean of the rows of ``(n, d)``, ``(d,)``; the weights need not sum to 1.
+
+    Args:
+        matrix: ``(n, d)``.
+        weights: ``(n,)``, at least 0, not all 0.
+    """
     shares = (weights / weights.sum()).to(matrix.dtype)
     return torch.mv(matrix.T, shares)

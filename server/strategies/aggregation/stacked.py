@@ -145,6 +145,9 @@ def by_columns(matrix: Tensor, rule: Callable[[Tensor], Tensor], columns: int = 
 
     Args:
         rule: ``(n, c)`` to ``(c,)``.
+
+    Returns:
+        ``(d,)`` of the ``(n, d)`` matrix.
     """
     count = matrix.shape[1]
     parts = [

@@ -16,12 +16,24 @@ def trimmed_mean(matrix: Tensor, weights: Tensor, hostile: int) -> Tensor:
         matrix: ``(n, d)``.
         weights: ``(n,)`` shares.
         hostile: ``f``, below ``n / 2``.
+
+    Returns:
+        ``(d,)``, in the updates' dtype.
     """
     return by_columns(matrix, lambda part: trimmed_columns(part, weights, hostile))
 
 
 def trimmed_columns(matrix: Tensor, weights: Tensor, hostile: int) -> Tensor:
-    """Return the trimmed mean of the columns of ``(n, c)``, ``(c,)``."""
+    """Return the trimmed mean of the columns of ``(n, c)``, ``(c,)``.
+
+    Args:
+        matrix: ``(n, c)``.
+        weights: ``(n,)``, above 0.
+        hostile: How many values go at each end, below ``n / 2``.
+
+    Returns:
+        ``(c,)``.
+    """
     ordered, order = matrix.sort(dim=0, stable=True)
     kept = slice(hostile, len(matrix) - hostile)
     shares = weights.to(matrix.dtype)[order[kept]]
