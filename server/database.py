@@ -10,7 +10,7 @@ from wardround.common.errors import RunError
 from wardround.common.files.private_files import OWNER_ONLY
 
 DATABASE_FILE = "server.sqlite3"
-_BUSY_SECONDS = 10.0
+_BUSY_SECONDS = 10.0  # each change is one small transaction: who waits longer has found a hung disk
 
 
 @contextmanager

@@ -16,7 +16,7 @@ DigestArgument = Annotated[
     str, typer.Argument(help="A study's digest, or its first 8 digits.", show_default=False)
 ]
 _SHOWN = 12  # of a digest
-_STOP_SECONDS = 40.0
+_STOP_SECONDS = 40.0  # shutdown.py gives the daemon 30 s: 20 for the work in hand, 10 for all else
 
 
 def add_daemon_commands(site_app: typer.Typer) -> None:

@@ -11,6 +11,7 @@ from wardround.client.site.credentials import load_site_tls
 from wardround.common.errors import WardroundError
 
 logger = logging.getLogger(__name__)
+# A stop is seen within 2 s; whether renewal is due is asked once a minute.
 _LOOK_SECONDS, _RENEWAL_SECONDS = 2.0, 60.0
 
 

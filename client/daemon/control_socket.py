@@ -16,8 +16,8 @@ from wardround.common.errors import InputError, RunError
 
 SOCKET_FILE = "site.sock"
 _LONGEST_PATH = 100  # a socket's path may have 107 letters
-_LONGEST_LINE = 65_536
-_SECONDS = 10.0
+_LONGEST_LINE = 65_536  # a command and its reply are one line of JSON each, far shorter
+_SECONDS = 10.0  # a caller that sends nothing must not hold the daemon's only listener
 
 Reply = Callable[[], dict[str, object]]
 

@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 _SHORTEST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.05, 1.0
 _HELD_SECONDS = 0.5  # a server that answers later than that has waited for something to say
 _LARGEST_STUDY = 1_000_000  # bytes of JSON
-_KEPT_STUDIES = 8
+_KEPT_STUDIES = 8  # their JSON and digests; a server could name new ones without end
 
 
 def run_site(folder: Path, server: str | None = None) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
-_KEPT_TROUBLES = 10
+_KEPT_TROUBLES = 10  # what fits a terminal; the log has all of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 _MODULE = "wardround.client.daemon.worker_main"
 _LOOK_SECONDS = 0.2  # how often a wait looks whether it is to end
 _CALM_SECONDS = 10.0  # between two starts that nobody waits for
-_TRIES = 2
-_LONGEST_LINE = 65_536
+_TRIES = 2  # a second death over the same message is the message's, not the machine's
+_LONGEST_LINE = 65_536  # one read; a line of a job's end has under 100 bytes
 
 
 class AbandonedError(Exception):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-MOST_POSITIONS = 4096
+MOST_POSITIONS = 4096  # evenly spaced; 96 kB a volume instead of 24 bytes for each of its voxels
 
 
 def foreground_positions(mask: Tensor) -> Tensor:

@@ -17,10 +17,10 @@ from wardround.client.site.server_client import LinkError, Reply, exchange, open
 from wardround.common.errors import InputError
 from wardround.common.security.enrolment import STATUS_PATH, ServerStatus
 
-_TIMEOUT_SECONDS = 10.0
+_TIMEOUT_SECONDS = 10.0  # a firewall that drops packets answers nothing at all
 _SKEW_SECONDS, _WORST_SKEW_SECONDS = 30, 240  # Flower refuses signatures that are 300 s off
-_SOON_DAYS = 21
-_HEADER_SECONDS = 2
+_SOON_DAYS = 21  # renewal begins earlier; who reads this has three weeks to ask why it did not
+_HEADER_SECONDS = 2  # the Date header has whole seconds, and the reply travels
 _FIRST = "mend what fails above first."
 _NAMES = ("proxy", "name", "port", "TLS", "accepted", "clock", "server's versions")
 

@@ -14,6 +14,7 @@ from wardround.common.errors import InputError
 
 NEEDED_FLOWER = "1.41"
 _GIGABYTE = 10**9
+# Prepared images take most of it; ledger and audit log need under 1.
 _LEAST_GIGABYTES, _FEW_GIGABYTES = 1, 10
 _IMAGE_COLUMNS = ("image", "mask")
 

@@ -28,7 +28,7 @@ MOST_PENDING = 50  # a server may name any number of studies
 _LARGEST_BYTES = 200_000  # of a study
 _SHORTEST = 8  # digits that name a digest
 _DIGITS = re.compile(r"[0-9a-f]{8,64}")
-_FULL = 64
+_FULL = 64  # hexadecimal digits of a SHA-256
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Verdict = Literal["approved", "rejected"]

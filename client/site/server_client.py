@@ -15,7 +15,7 @@ from wardround.common.errors import RunError
 from wardround.common.security.enrolment import LARGEST_BODY, SENTENCES, Reason, Refused
 
 Content = TypeVar("Content", bound=BaseModel)
-_TIMEOUT_SECONDS = 20.0
+_TIMEOUT_SECONDS = 20.0  # a server signs a certificate in well under a second; proxies are slow
 
 
 class LinkError(RunError):

@@ -12,8 +12,8 @@ from pathlib import Path
 from wardround.common.parameters.parameters import Parameters, load_model, save_model
 
 logger = logging.getLogger(__name__)
-KEPT_ROUNDS = 3
-KEPT_RUNS = 2
+KEPT_ROUNDS = 3  # the server may repeat its last round, and fall back one more after a crash
+KEPT_RUNS = 2  # this one and the one before, which an operator may resume
 _SUFFIX = ".safetensors"
 
 

@@ -26,8 +26,8 @@ from wardround.common.study.registry import NETWORKS
 from wardround.common.study.study import Study
 
 _SMALL_IMAGE = 64  # up to this size a residual network keeps its full resolution at the start
-_FEWEST_PATCHES = 7
-_LARGEST_PATCH = 16
+_FEWEST_PATCHES = 7  # an image of fewer tokens a side is hardly one for attention
+_LARGEST_PATCH = 16  # ViT-B/16: Dosovitskiy et al. 2021
 
 
 def build_network(study: Study, seed: int) -> nn.Module:

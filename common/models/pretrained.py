@@ -15,7 +15,7 @@ from wardround.common.models.lora import frozen_names
 from wardround.common.parameters.parameters import check_schema, load_model, schema
 
 _WRAPPERS = ("image_network.", "network.")  # our names' parts around MONAI's, outermost first
-_SHOWN = 12
+_SHOWN = 12  # digits of a SHA-256 that a person compares
 
 
 def weights_path(sha256: str) -> Path:

@@ -19,7 +19,7 @@ _PER_CHANNEL = (
     nn.InstanceNorm2d,
     nn.InstanceNorm3d,
 )
-_MOST_GROUPS = 8
+_MOST_GROUPS = 8  # Wu and He 2018 find little difference between 2 and 32 groups
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "default": nn.ReLU,

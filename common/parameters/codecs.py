@@ -17,7 +17,7 @@ from wardround.common.parameters.quantisation import (
     unpack_nibbles,
 )
 
-_INT8_LIMIT, _INT4_LIMIT = 127, 7
+_INT8_LIMIT, _INT4_LIMIT = 127, 7  # symmetric: -128 and -8 have no counterpart and are refused
 _SHORT_ROW = 256  # values; shorter rows share one scale a tensor
 _EXACT_SHARE = 0.01  # of all values; 1-D tensors stay exact while they are no more than this
 

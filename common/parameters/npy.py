@@ -19,7 +19,7 @@ from wardround.common.errors import ModelError
 
 _MAGIC = b"\x93NUMPY\x01\x00"
 _LENGTH_END = len(_MAGIC) + 2
-_LARGEST_HEADER = 1024
+_LARGEST_HEADER = 1024  # that of 32 axes has under 300 bytes
 _HEADER = re.compile(
     rb"\{'descr': '([<|][a-z][0-9])', 'fortran_order': (True|False), "
     rb"'shape': \(([0-9, ]*)\), \} *\n"

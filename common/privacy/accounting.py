@@ -19,6 +19,7 @@ from wardround.common.errors import InputError
 
 LARGEST_EPSILON = 10_000.0  # beyond it the answer is infinity: nothing is promised
 _LEAST_NOISE = 1e-4  # one step with less, unsampled, has an epsilon beyond 10^7
+# Beyond it no model learns, and the search for a smaller epsilon ends in words.
 _LARGEST_NOISE = 1e6
 _INTERVAL = 1e-4  # of the privacy loss, for 10,000 steps or more; dp-accounting's own
 _COARSE = 4.0  # times that, for a first look

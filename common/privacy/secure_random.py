@@ -17,13 +17,13 @@ from torch import Generator, Tensor
 
 from wardround.common.errors import RunError
 
-KEY_BYTES = 32
-_BLOCK_BYTES = 16
+KEY_BYTES = 32  # AES-256
+_BLOCK_BYTES = 16  # AES works on blocks of 128 bits
 # 512 kB of words stay in a core's cache between the passes: measured on one core, 11 million normal
 # numbers take 0.31 s so, and 0.46 s in blocks of 8 MB. A GPU wants few large blocks.
 _CPU_BLOCK, _GPU_BLOCK = 1 << 16, 1 << 22
 _CPU = torch.device("cpu")
-_WITHOUT_SIGN = (1 << 63) - 1
+_WITHOUT_SIGN = (1 << 63) - 1  # clears the sign bit of an int64
 
 
 class Randomness:

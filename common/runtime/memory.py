@@ -3,8 +3,10 @@
 import ctypes
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt(3)
+# A round's tensors are allocated again at once: pages that stay are not zeroed anew.
 _KEPT_BYTES = 2**30
 _LARGEST_IN_HEAP_BYTES = 32 * 2**20  # the most that glibc accepts
+# Larger blocks come from mmap and go back to the system when they are freed.
 _RETURNED_BYTES = 2**20
 
 

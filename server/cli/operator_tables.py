@@ -24,7 +24,7 @@ _COLOURS = {
     "failed": "bold red",
     "stopped": "red",
 }
-_DIGEST_SHOWN = 8
+_DIGEST_SHOWN = 8  # tells a handful of studies apart in 80 columns; decisions take the whole digest
 
 
 def show(*parts: RenderableType) -> None:

@@ -25,6 +25,7 @@ from wardround.server.settings import open_server
 
 SERVER_KEY, SERVER_CERTIFICATE = "server.key", "server.crt"
 logger = logging.getLogger(__name__)
+# A failed renewal is tried again within the hour, not each minute.
 _LOOK_SECONDS, _AGAIN_SECONDS = 60.0, 3600.0
 
 

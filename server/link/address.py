@@ -9,7 +9,7 @@ from pathlib import Path
 from wardround.common.files.private_files import make_private_folder, replace_file
 
 LINK_FOLDER, ADDRESS_FILE = "link", "inner.json"
-_LOOK_SECONDS = 0.1
+_LOOK_SECONDS = 0.1  # a person waits for this
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from wardround.server.settings import open_server
 
 logger = logging.getLogger(__name__)
 SPOOL_FOLDER = "spool"
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 5.0  # how soon a renewed certificate of the server is taken up
 
 
 def main(arguments: list[str]) -> int:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _LOST_SECONDS = 1.0  # before a link that did not know the run is asked again
-STOPPED_CODE = 130
+STOPPED_CODE = 130  # 128 + SIGINT, as shells count
 
 
 def main(arguments: list[str]) -> int:

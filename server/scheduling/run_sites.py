@@ -21,7 +21,7 @@ from wardround.server.sites.waiting import SiteWait, Terms
 from wardround.server.strategies.composed import needs_same_sites
 
 _RESUMED_SECONDS = 600.0  # how long a run that goes on waits for a site it had
-_ROLL_SECONDS = 2.0
+_ROLL_SECONDS = 2.0  # a revocation is seen this soon; the database is read at each look otherwise
 
 
 def wait_for_sites(

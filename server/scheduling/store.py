@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS ledgers (
 CREATE TABLE IF NOT EXISTS sightings (site TEXT PRIMARY KEY, seen REAL NOT NULL) STRICT;
 """
 )
-_SHOWN_NAMES = 12
+_SHOWN_NAMES = 12  # the latest; a list of all would push the remedy off the screen
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ _LOCK_FILE = "server.lock"
 _STOP, _REFUSED_CODES = "stop", (InputError.exit_code, RunError.exit_code)
 _TICK_SECONDS, _LOOK_SECONDS = 0.2, 0.5
 _STUDY_ENDS_SECONDS, _LINK_ENDS_SECONDS = 10.0, 5.0
-_FULL_BYTES = 2**20
+_FULL_BYTES = 2**20  # less free than this is a full disk: a crash then has its reason
 _MOST_FALLS = 5  # of a study's process, one after the other, in one round
 
 

@@ -8,7 +8,7 @@ from wardround.server.checkpoints.history import RoundRecord
 from wardround.server.settings import ServerFile
 from wardround.server.sites.exchange import ABSENCE_SECONDS, NO_ANSWER, NOT_CONNECTED
 
-TIMES_THE_LONGEST = 4.0
+TIMES_THE_LONGEST = 4.0  # room for a machine that is shared for a while
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from wardround.common.flower.error_codes import is_transient
 from wardround.common.messages.refusals import in_words
 from wardround.common.messages.replies import Refusal, unpack_refusal
 
-IDLE_SECONDS = 0.05
+IDLE_SECONDS = 0.05  # between looks at sites that have not replied
 ABSENCE_SECONDS = 600.0  # how long a site may stay away where neither study nor server says
 LATE, AWAY, RESTARTED = "late", "away", "restarted"  # codes of those who did not answer
 NO_ANSWER, NOT_CONNECTED = "no answer before the deadline", "the site is not connected"

@@ -23,6 +23,7 @@ _PROBLEMS = {
     "data": "cannot use its data for the study; its own log says why",
     "device": "cannot use its device; its own log says why",
 }
+# Doubled after each no: a person approves within minutes or days.
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 15.0
 _MENDING_SECONDS = 300.0  # after which a site that could not take part is asked again
 

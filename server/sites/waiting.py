@@ -11,6 +11,7 @@ from wardround.server.sites.exchange import Node
 from wardround.server.sites.readiness import ABSENT, ReadinessPoll
 from wardround.server.sites.site_info import check_bases
 
+# Often in the first half minute, in which most sites connect.
 _LOOK_SECONDS, _LATER_SECONDS, _EARLY_SECONDS = 0.2, 1.0, 30.0
 
 

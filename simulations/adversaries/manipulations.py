@@ -29,8 +29,8 @@ STRENGTHS = {
     "inner-product": 0.8,
     "backdoor": 5.0,
 }
-TRIGGERED_FRACTION = 0.5
-_LEAST_SIDE = 2
+TRIGGERED_FRACTION = 0.5  # the others teach the backdoored model what an untouched image is
+_LEAST_SIDE = 2  # a chequered patch needs two pixels a side
 
 
 def flip_targets(targets: Tensor, classes: int) -> Tensor:

@@ -14,7 +14,7 @@ from wardround.simulations.cli.progress import watching
 from wardround.simulations.cli.simulate import Options, resolve_study
 from wardround.simulations.local_federation.run import Tried, TryRequest, try_federation
 
-_STOPPED_CODE = 130
+_STOPPED_CODE = 130  # 128 + SIGINT, as shells count
 
 
 def run_try(options: Options) -> int:

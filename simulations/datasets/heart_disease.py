@@ -30,7 +30,7 @@ FEATURES = (
 CLASSES = ("healthy", "disease")
 _COLUMNS = 14  # the features, then slope, ca, thal and the diagnosis 0-4
 _CATEGORIES = ("cp", "restecg")
-_TRAIN_FRACTION = 0.66
+_TRAIN_FRACTION = 0.66  # FLamby's split (du Terrail et al. 2022)
 
 
 def _load(request: DataRequest) -> Examinations:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Points = NDArray[np.float64]  # (3, N), millimetres
-INJECTIVE_FRACTION = 1 / 2.48
+INJECTIVE_FRACTION = 1 / 2.48  # of the spacing, for cubic B-splines in 3D: Choi and Lee 2000
 
 
 @dataclass(frozen=True, slots=True)

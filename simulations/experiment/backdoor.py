@@ -20,7 +20,7 @@ from wardround.simulations.experiment.training import TrainedModel
 from wardround.simulations.run_files.folder import ALL_SITES, FEDERATED, MetricRow
 
 BACKDOOR_SUCCESS = "backdoor-success"
-_CHUNK = 64
+_CHUNK = 64  # images in memory at once
 
 
 def backdoor_rows(

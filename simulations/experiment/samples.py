@@ -18,7 +18,7 @@ from wardround.common.parameters.parameters import write_parameters
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.training import TrainedModel
 
-PICTURES = 8
+PICTURES = 8  # one screen of the report
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ SERVER_FOLDER, LOG_FOLDER = "server", "logs"
 _MODULE = "wardround.simulations.local_federation.child"
 _START_SECONDS = 300.0  # a machine that is busy takes its time to import Flower
 _LOOK_SECONDS = 0.2
+# A site finishes its step first; the server commits what it has.
 _SITE_ENDS_SECONDS, _SERVER_ENDS_SECONDS = 25.0, 20.0
 
 

@@ -22,7 +22,7 @@ from wardround.common.study.study import Study, parse_study
 from wardround.simulations.privacy_attacks.lower_bound import LowerBound, bound_from_scores
 from wardround.simulations.privacy_attacks.memory_cohort import MemoryCohort, train_private_round
 
-SIGNIFICANCE = 0.05
+SIGNIFICANCE = 0.05  # of one audit; a suite of them divides it
 _WIDTH = 20  # of the picture that holds a pixel a canary
 _BRIGHTNESS = 20.0  # a gradient of norm 14 in the first steps, for a usual clipping norm of 1
 _SLOWNESS = 1e-4  # what a clipped patient moves the weights by, in units of the clipping norm

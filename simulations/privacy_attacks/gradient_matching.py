@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from wardround.simulations.privacy_attacks.observation import Gradients, SampleLosses
 
 _LBFGS_BLOCK = 20  # iterations between two looks at the clock
-_ADAM_RATE = 0.05
+_ADAM_RATE = 0.05  # Geiping et al. 2020 use 0.1
 _ADAM_DROPS = (0.5, 0.8)  # shares of the iterations after which the rate falls to a tenth
 
 Objective = Callable[[Tensor], Tensor]

@@ -46,7 +46,7 @@ from wardround.simulations.run_files.attack_findings import (
 )
 
 PLAIN, CLIPPED, PRIVATE = "none", "clipping alone", "clipping and noise"
-_SMALL_BATCH = 4
+_SMALL_BATCH = 4  # what the attacks of the literature still bring back
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-FALSE_ALARMS = 0.01
-_LEAST_DEVIATION = 1e-6
+FALSE_ALARMS = 0.01  # Carlini et al. 2022 judge an attack where it is rarely wrong
+_LEAST_DEVIATION = 1e-6  # shadow models that agree entirely must not divide by 0
 
 # From indices of the pool to the logits of all the pool by a model trained on those indices.
 TrainAndPredict = Callable[[Tensor], Tensor]

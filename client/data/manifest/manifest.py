@@ -20,7 +20,7 @@ from wardround.client.site.folder import Site
 from wardround.common.errors import DataError
 from wardround.common.study.study import Study
 
-ROWS_NAMED = 5
+ROWS_NAMED = 5  # enough to find the pattern, and one line of a terminal
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ from wardround.common.study.study import Study
 
 _BLOCK = 512  # examinations of one array file that are prepared in one sweep
 _CHUNK = 64  # examinations that are read before they are put away
-_THREADS = 4
+_THREADS = 4  # of one site; several sites may prepare at the same time
 
 
 class MemoryBudget:

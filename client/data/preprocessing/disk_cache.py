@@ -27,7 +27,9 @@ from wardround.client.site.folder import Site
 from wardround.common.study.study import Study
 
 PREPARATION_VERSION = 1  # raise it when the same settings give other arrays
+# A study that rests for weeks between rounds finds its images prepared.
 _UNUSED_SECONDS = 30 * 24 * 3600.0
+# Longer than writing one block takes: what is older was left by a crash.
 _UNFINISHED_SECONDS = 3600.0
 _SETTINGS = (
     "channels",

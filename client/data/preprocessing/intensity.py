@@ -17,7 +17,7 @@ Normalise = Callable[[Block, bool, DataSection], Block]
 
 SOFT_TISSUE = (40.0, 400.0)  # centre and width of the window, in Hounsfield units
 _TAIL_PERCENT = 0.5  # left out on either side, where markers and metal lie
-_SMALLEST_DEVIATION = 1e-6
+_SMALLEST_DEVIATION = 1e-6  # a constant image becomes zeros, not infinities
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.image import UnreadableError
 
-CACHED_BYTES = 512 * 2**20
+CACHED_BYTES = 512 * 2**20  # several sites of one simulation read items of the same .npz in turn
 
 _Key = tuple[Path, int, str | None]
 _cache: OrderedDict[_Key, NDArray[Any]] = OrderedDict()

@@ -15,7 +15,7 @@ from wardround.client.data.reading.image import Image, Stored, UnreadableError
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow has it
 _PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
-_BINARY_THRESHOLD = 127
+_BINARY_THRESHOLD = 127  # the middle of 8 bits: JPEG leaves greys around black and white
 
 
 def read_image(location: Location, dimensions: int, colour: bool = False) -> Image:

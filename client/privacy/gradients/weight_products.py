@@ -19,11 +19,11 @@ from wardround.client.privacy.gradients.patient_index import PatientIndex
 # Measured on one core, in multiplications of a convolution: what writing and reading one number of
 # a patient's gradient costs while those of all patients fit the cache, and beyond.
 _COST_OF_A_NUMBER, _COST_BEYOND_CACHE = 120, 200
-_NUMBERS_IN_CACHE = 5_000_000
+_NUMBERS_IN_CACHE = 5_000_000  # 20 MB of float32
 # A ghost norm is in float64, because it cancels where a gradient is small beside its terms.
 _COST_OF_DOUBLE = 4
-_COST_OF_A_SUM = 20
-_MOST_BYTES = 1 << 26
+_COST_OF_A_SUM = 20  # adding along a diagonal, beside a multiplication of a convolution
+_MOST_BYTES = 1 << 26  # 64 MiB: beyond it memory decides, not time
 
 
 class WeightProduct(Protocol):

@@ -19,6 +19,7 @@ from wardround.common.files.durable import flush
 
 OUTBOX_FOLDER = "outbox"
 _SUFFIX = ".answer"
+# A server that was away for a month does not ask for a round again.
 _UNASKED_SECONDS = 30 * 24 * 3600.0
 
 

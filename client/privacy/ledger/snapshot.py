@@ -12,7 +12,7 @@ from wardround.client.privacy.ledger.entries import LedgerError
 from wardround.client.privacy.ledger.file import flush_folder
 
 SALT_FILE = "salt"
-_SALT_BYTES = 32
+_SALT_BYTES = 32  # 256 bits: no patient is found by trying identifiers
 
 
 def snapshot_of(patients: Iterable[str], salt: bytes) -> str:

@@ -29,7 +29,7 @@ from wardround.common.flower.messages.envelope import Envelope
 
 MAGIC, END = b"wardround parcel 2\n", b"end\n"
 LENGTH = struct.Struct(">Q")
-ID_BYTES = 32
+ID_BYTES = 32  # a SHA-256
 HEAD_BYTES = ID_BYTES + LENGTH.size
 
 

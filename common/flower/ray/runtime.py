@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from flwr.server.superlink.fleet.vce.backend.backend import BackendConfig
 
 PARTITION_ID: str = _PARTITION_ID  # the key of a node's configuration that tells the nodes apart
-POLL_SECONDS = 0.05
-STOP_SECONDS = 10.0
+POLL_SECONDS = 0.05  # short beside a round, long beside a look at a queue
+STOP_SECONDS = 10.0  # Ray ends its actors within seconds or not at all
 _TMP = "/tmp" if os.name == "posix" else None
 
 

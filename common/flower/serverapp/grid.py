@@ -49,8 +49,8 @@ from wardround.common.flower.serverapp.link_client import (
 from wardround.common.flower.serverapp.transfers import Transfers
 
 __all__ = ["Entrance", "LinkGrid", "LinkLostError", "open_run"]
-_LOOK_SECONDS = 0.2
-_HEARTBEAT_SECONDS = 10.0
+_LOOK_SECONDS = 0.2  # the link itself waits for a reply; this only spaces two calls
+_HEARTBEAT_SECONDS = 10.0  # well within the time after which Flower takes a silent study for dead
 
 
 class LinkGrid(HttpGrid):

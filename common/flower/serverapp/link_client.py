@@ -27,7 +27,7 @@ from wardround.common.flower.response_release import Releasing
 from wardround.common.flower.superlink.long_polling import HELD_HEADER
 
 Result = TypeVar("Result")
-_RETRY_SECONDS = 0.2
+_RETRY_SECONDS = 0.2  # a link that the supervisor starts again is back within a second
 _PATIENCE_SECONDS = 300.0  # with a link that is there and does not answer
 _AWAY = (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT)
 

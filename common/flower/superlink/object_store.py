@@ -15,7 +15,7 @@ from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectSto
 
 from wardround.common.files.private_files import OWNER_ONLY, make_private_folder
 
-_LARGE_BYTES = 65_536
+_LARGE_BYTES = 65_536  # smaller ones are many: a file each would cost more than the memory
 _ON_DISK = b"on disk"
 
 

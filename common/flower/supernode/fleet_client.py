@@ -29,7 +29,7 @@ from wardround.common.flower.response_release import Releasing
 
 STILL_CONNECTED = "still-connected"
 LARGEST_RESPONSE_BYTES = 32 * 2**20  # Flower sends an array in pieces of 5 MB
-_CONNECT_SECONDS, _READ_SECONDS = 10.0, 30.0
+_CONNECT_SECONDS, _READ_SECONDS = 10.0, 30.0  # reading outlasts the longest wait of a long poll
 _KEPT_SECONDS = 60.0  # a connection without a call; heartbeats come every few seconds
 
 # Why the server is not reached, in a word, and what a person can do about it.

@@ -41,6 +41,7 @@ from wardround.common.security.tls_key_pair import public_pem
 # The server counts a site as gone after twice this; Flower's own is 30.
 HEARTBEAT_SECONDS = 15.0
 BEAT_SECONDS = 5.0
+# Doubled at each failure, drawn at random so that sites do not return at once.
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.25, 10.0
 _NODE_FILE = "node"
 

@@ -30,9 +30,10 @@ from wardround.common.flower.messages.message_file import MessageFile
 from wardround.common.flower.messages.message_file_writer import MessageFileWriter
 from wardround.common.flower.messages.prefetch import several
 
+# A network has a few hundred tensors; a list without end must not fill the memory.
 MOST_OBJECTS = 100_000
 _OBJECT_WAIT_SECONDS, _OBJECT_PATIENCE = 0.1, 600
-_PUSHES = 5
+_PUSHES = 5  # each says again what the server lacks; a server that never keeps it is given up
 _HEADS_BYTES = 2**20  # what may travel beside the arrays
 
 _Result = TypeVar("_Result")

@@ -6,7 +6,7 @@ from torch import Tensor
 from wardround.server.strategies.aggregation.site_weights import outvoted_weights
 from wardround.server.strategies.aggregation.stacked import by_columns
 
-_TIE = 1e-9
+_TIE = 1e-9  # shares are sums of float64: exactly half is met to a few parts in 1e16
 
 
 def coordinate_median(matrix: Tensor, weights: Tensor, hostile: int) -> Tensor:

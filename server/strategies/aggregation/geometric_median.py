@@ -6,8 +6,8 @@ from torch import Tensor
 from wardround.server.strategies.aggregation.site_weights import outvoted_weights, weighted_mean
 
 _SMOOTHING = 1e-6  # the paper's nu, relative to the median norm of the updates
-_TOLERANCE = 1e-6
-_ITERATIONS = 200
+_TOLERANCE = 1e-6  # relative to the result's length
+_ITERATIONS = 200  # a bound on time: Weiszfeld's iteration converges linearly
 
 
 def geometric_median(matrix: Tensor, weights: Tensor, hostile: int) -> Tensor:

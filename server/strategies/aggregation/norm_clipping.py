@@ -12,6 +12,7 @@ from wardround.common.parameters.parameters import Model, Parameters, distance
 from wardround.server.strategies.aggregation.base import WeightedMean
 from wardround.server.strategies.aggregation.site_weights import weighted_mean
 
+# Karimireddy et al. 2021 find one enough from a good centre; ours starts at zero.
 CLIPPING_STEPS = 3
 
 
