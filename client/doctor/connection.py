@@ -167,7 +167,11 @@ def _unknown() -> FaultError:
 
 
 def find_endpoint(address: str) -> Endpoint:
-    """Return where a connection to an address goes first, by the environment's proxy settings."""
+    """Return where a connection to an address goes first, by the environment's proxy settings.
+
+    Raises:
+        FaultError: The proxy's address cannot be read.
+    """
     target = urlsplit(f"https://{address}")
     host = target.hostname or ""
     proxies = getproxies()

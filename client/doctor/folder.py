@@ -20,7 +20,11 @@ _IMAGE_COLUMNS = ("image", "mask")
 
 
 def check_versions(site: Site) -> str:
-    """Whether the packages are those that belong together."""
+    """Whether the packages are those that belong together.
+
+    Raises:
+        FaultError: One is missing, or is of a version that was not tested.
+    """
     try:
         flower, torch = version("flwr"), version("torch")
     except PackageNotFoundError as error:
@@ -34,7 +38,11 @@ def check_versions(site: Site) -> str:
 
 
 def check_disk(site: Site) -> str:
-    """Whether there is room for the ledger, the audit log and prepared images."""
+    """Whether there is room for the ledger, the audit log and prepared images.
+
+    Raises:
+        FaultError: There is too little room; a warning where there is little.
+    """
     free = shutil.disk_usage(site.folder).free / _GIGABYTE
     fact = f"{free:.1f} GB free"
     if free < _LEAST_GIGABYTES:
@@ -49,7 +57,11 @@ def check_disk(site: Site) -> str:
 
 
 def check_device(site: Site) -> str:
-    """Which processor it trains on."""
+    """Which processor it trains on.
+
+    Raises:
+        FaultError: It trains on the CPU though nobody asked for that: a warning.
+    """
     import torch
 
     from wardround.client.site.device import choose_device
@@ -68,7 +80,11 @@ def check_device(site: Site) -> str:
 
 
 def check_data_folder(site: Site) -> str:
-    """Whether the folder that relative paths start from can be read."""
+    """Whether the folder that relative paths start from can be read.
+
+    Raises:
+        FaultError: It is not there, or this account may not read it.
+    """
     if not site.data_root.is_dir():
         remedy = "write data_root in site.toml, or mount the folder."
         raise FaultError(fact="the data folder is not there", remedy=remedy)
@@ -83,7 +99,11 @@ def check_data_folder(site: Site) -> str:
 
 
 def check_manifest(site: Site) -> str:
-    """How many examinations there are, and how many of their files are missing."""
+    """How many examinations there are, and how many of their files are missing.
+
+    Raises:
+        FaultError: It cannot be read, or names files that are missing.
+    """
     rows = _read_rows(site)
     header, *examinations = rows
     if "patient" not in header:
@@ -101,7 +121,11 @@ def check_manifest(site: Site) -> str:
 
 
 def check_policy(site: Site) -> str:
-    """Whether the hospital's rules can be read, and allow anything."""
+    """Whether the hospital's rules can be read, and allow anything.
+
+    Raises:
+        FaultError: It cannot be read; a warning where it allows everything.
+    """
     from wardround.client.policy.policy import open_policy
 
     policy = open_policy(site.folder)
@@ -116,7 +140,11 @@ def check_policy(site: Site) -> str:
 
 
 def check_ledger(site: Site) -> str:
-    """Whether the record of what was spent on patients is whole."""
+    """Whether the record of what was spent on patients is whole.
+
+    Raises:
+        FaultError: It was damaged or changed.
+    """
     from wardround.client.privacy.ledger.entries import LedgerError
     from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
     from wardround.client.privacy.ledger.totals import LedgerBook
@@ -146,7 +174,11 @@ def check_audit_log(site: Site) -> str:
 
 
 def check_certificate(site: Site) -> str:
-    """Whether the site has joined, with keys that only it can read."""
+    """Whether the site has joined, with keys that only it can read.
+
+    Raises:
+        FaultError: The site has not joined, or its keys can be read by others.
+    """
     from wardround.client.site.credentials import load_site_tls
     from wardround.common.security.tls_key_pair import is_renewal_due, read_certificate
 

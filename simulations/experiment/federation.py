@@ -139,7 +139,18 @@ def open_grid(
 def run_federation(
     grid: Grid, study: Study, checkpoints: Path, listener: Listener | None = None
 ) -> Commit:
-    """Run a study over a grid and return its kept model."""
+    """Run a study over a grid and return its kept model.
+
+    Args:
+        grid: The sites' engine; not closed.
+        study: What is run.
+        checkpoints: The folder of the run's models and history; a run that is there goes on.
+        listener: Is called after each round.
+
+    Raises:
+        RunError: Too few sites replied in a round, or the disk cannot be used.
+        RuntimeError: The server app ended without a model, which is a defect of ours.
+    """
     outcome = Outcome()
     context = Context(
         run_id=grid.run.run_id,

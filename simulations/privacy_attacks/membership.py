@@ -85,6 +85,9 @@ def offline_scores(target: Tensor, shadows: Tensor, trained_on: Tensor) -> Tenso
         target: ``(N,)`` confidences of the attacked model.
         shadows: ``(S, N)`` confidences of the shadow models.
         trained_on: ``(S, N)`` bool; each patient must be left out by at least one.
+
+    Raises:
+        ValueError: A patient is in the training set of every shadow model.
     """
     left_out = ~trained_on
     count = left_out.sum(0)

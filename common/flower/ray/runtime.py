@@ -129,7 +129,11 @@ class _Engine:
                 continue
 
     def check(self) -> None:
-        """Refuse to wait for an engine that has ended."""
+        """Refuse to wait for an engine that has ended.
+
+        Raises:
+            RunError: It has ended; says why.
+        """
         if self._thread.is_alive():
             return
         msg = (
