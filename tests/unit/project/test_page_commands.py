@@ -10,6 +10,8 @@ import pytest
 import typer
 
 from wardround.cli import app
+from wardround.simulations.datasets.catalogue import DATASETS
+from wardround.simulations.studies import built_in_names
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = sorted(
@@ -64,9 +66,22 @@ def fault_of(words: list[str], is_whole: bool) -> str:
         return str(error)
     if left:
         return f"no place for {left}"
+    if unknown := _unknown_name(command, given):
+        return f"nothing is called {unknown!r}"
     has = {name for name, value in given.items() if isinstance(value, str | list | tuple)}
     lacking = [one.name for one in command.params if one.required and one.name not in has]
     return f"lacks {lacking}" if lacking and is_whole else ""
+
+
+def _unknown_name(command: Any, given: dict[str, Any]) -> str | None:
+    """Return the study or data set that a command names and that is not there."""
+    if command.callback.__name__ == "show_data":
+        names, value = tuple(DATASETS), given.get("name")
+    else:
+        names, value = built_in_names(), given.get("study", given.get("path"))
+    if not isinstance(value, str) or value.isupper() or value.endswith(".toml"):
+        return None  # a file, or a placeholder
+    return None if value in names else value
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -89,6 +104,8 @@ def test_every_command_of_a_page_exists_with_its_options(page: Path) -> None:
         ("wardround runs list one two", "no place for ['one', 'two']"),
         ("OMP_NUM_THREADS=1 wardround site join - --folder f < token  # why", ""),
         ("wardround simulate [STUDY] [options]", ""),
+        ("wardround data show pneumonia-xray", "nothing is called"),
+        ("wardround study privacy hart-disease", "nothing is called"),
     ],
 )
 def test_a_command_that_does_not_exist_is_found(line: str, fault: str) -> None:
