@@ -58,7 +58,7 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Those that need no data; benchmarks.compression and others that do: docs/benchmarks.md.
+# Those that need no data; benchmarks.compression and others that do: docs/how-to/benchmarks.md.
 bench: $(STAMP)
 	@set -e; for name in $(BENCHMARKS); do echo "$$name"; $(BIN)/python -m benchmarks.$$name; done
 
@@ -66,7 +66,7 @@ bench-compression: $(STAMP)
 	@test -n "$(DATA_ROOT)" || { echo "give DATA_ROOT=FOLDER, where the data sets lie" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.compression --data-root "$(DATA_ROOT)" --out runs/compression
 
-# Under ten minutes. All of them write the table in docs/reliability.md, some only print theirs.
+# Under ten minutes. All of them write the table in docs/concepts/reliability.md, some only print theirs.
 faults: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults $(or $(FAULTS),--stages 2 --write)
 

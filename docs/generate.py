@@ -1,18 +1,22 @@
 """Writes the pages that follow from the code: ``python docs/generate.py``.
 
-``docs/reference/files.md`` lists every module with its first line, and the tree of folders in
-``docs/reference/architecture.md`` comes from the packages' first lines. A test fails where a page
-is older than the code.
+``docs/reference/files.md`` lists every module with its first line, the tree of folders in
+``docs/reference/architecture.md`` comes from the packages' first lines, and
+``docs/reference/cli.md`` from the commands' own help. A test fails where a page is older than the
+code.
 """
 
 import ast
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, get_type_hints
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("client", "common", "server", "simulations")
 FILES = ROOT / "docs" / "reference" / "files.md"
 ARCHITECTURE = ROOT / "docs" / "reference" / "architecture.md"
+CLI = ROOT / "docs" / "reference" / "cli.md"
 _BEGIN, _END = "<!-- generated: folders -->\n", "<!-- end -->\n"
 _WIDTH = 24
 
@@ -54,6 +58,84 @@ def architecture_page() -> str:
     return before + _BEGIN + folder_tree() + _END + rest.partition(_END)[2]
 
 
+def cli_page() -> str:
+    """Return the page that lists every command with its arguments and options.
+
+    The texts are those of the commands themselves, not of a rendered help: rich would take words
+    in square brackets for markup and leave them out.
+    """
+    import typer
+
+    from wardround.cli import app
+
+    parts = [
+        "# Every command\n\nWritten by `python docs/generate.py` from the commands themselves.\n\n"
+        "Exit codes: 0 done, 1 a defect, 2 the input was refused, 3 it could not go on, 130 stopped"
+        " by Ctrl-C.\n"
+    ]
+    for words, command in _commands(typer.main.get_command(app), ()):
+        parts.append(_command_section(words, command))
+    return "".join(parts)
+
+
+def _commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    if not hasattr(command, "commands"):
+        yield words, command
+        return
+    for name, inner in command.commands.items():
+        yield from _commands(inner, (*words, name))
+
+
+def _command_section(words: tuple[str, ...], command: Any) -> str:
+    text, _, example = command.help.partition("Example: ")
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    needed = [one for one in command.params if one.required and one not in arguments]
+    usage = " ".join(["wardround", *words, *map(_argument, arguments), *map(_option, needed)])
+    lines = [f"\n## `wardround {' '.join(words)}`\n\n{text.strip()}\n\n```\n{usage} [OPTIONS]\n"]
+    lines += [f"\n# for example\n{' '.join(example.split())}\n" if example else "", "```\n"]
+    hints = get_type_hints(inspect.unwrap(command.callback), include_extras=True)
+    rows = [_row(one, _help(hints[one.name])) for one in command.params]
+    if rows:
+        lines += ["\n| | | default |\n|---|---|---|\n", *rows]
+    return "".join(lines)
+
+
+def _argument(parameter: Any) -> str:
+    name = parameter.name.upper()
+    return name if parameter.required else f"[{name}]"
+
+
+def _option(parameter: Any) -> str:
+    value = "" if parameter.is_flag else f" {parameter.metavar or _kind(parameter)}"
+    return ", ".join([*parameter.opts, *parameter.secondary_opts]) + value
+
+
+def _help(hint: Any) -> str:
+    """Return a parameter's help as it was written: some versions of click drop an argument's."""
+    return " ".join((hint.__metadata__[0].help or "").split())
+
+
+def _row(parameter: Any, text: str) -> str:
+    """Return the row of an argument or an option: its names, its help, its default."""
+    is_argument = parameter.param_type_name == "argument"
+    names = _argument(parameter) if is_argument else _option(parameter)
+    cells = (f"`{names}`", text, _default(parameter))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n"
+
+
+def _default(parameter: Any) -> str:
+    if parameter.required:
+        return "required"
+    if parameter.default in (None, "") or parameter.default is False:
+        return ""
+    return f"`{parameter.opts[0] if parameter.default is True else parameter.default}`"
+
+
+def _kind(parameter: Any) -> str:
+    name = str(parameter.type.name).split()[0].upper()
+    return name if parameter.nargs == 1 else f"{name}..."
+
+
 def _folders(top: Path) -> Iterator[Path]:
     yield top
     for child in sorted(top.iterdir()):
@@ -64,3 +146,4 @@ def _folders(top: Path) -> Iterator[Path]:
 if __name__ == "__main__":
     FILES.write_text(files_page(), encoding="utf-8")
     ARCHITECTURE.write_text(architecture_page(), encoding="utf-8")
+    CLI.write_text(cli_page(), encoding="utf-8")

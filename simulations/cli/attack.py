@@ -91,7 +91,8 @@ def _print(findings: Findings, report: Path) -> None:
             f"({audit.confidence:.0%} confidence); claimed {audit.claimed:.2f}.",
             markup=False,
         )
-    console.print("An attack that fails proves nothing; see docs/attacks.md.", markup=False)
+    warning = "An attack that fails proves nothing; see docs/concepts/attacks.md."
+    console.print(warning, markup=False)
     console.print(f"Report: {report}", markup=False, soft_wrap=True)
 
 

@@ -33,7 +33,7 @@ Privacy = Annotated[
     str | None,
     typer.Option(
         metavar="KEY=VALUE,...",
-        help="Protect each patient: epsilon=8, or more keys of [privacy].",
+        help="Protect each patient: epsilon=8, or more keys of the study's privacy.",
         show_default=False,
     ),
 ]

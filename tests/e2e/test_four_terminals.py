@@ -1,4 +1,4 @@
-"""The commands of docs/four-terminals.md, word for word, each terminal's in its order."""
+"""The commands of docs/tutorials/four-terminals.md, word for word, each terminal's in its order."""
 
 import os
 import re
@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
 ]
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "four-terminals.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "tutorials" / "four-terminals.md"
 _SERVES = re.compile(r"wardround (server|site) start \S+$")
 _PATIENCE_SECONDS = 120.0
 

@@ -24,7 +24,7 @@ from tests.faults.stage import Stage
 from tests.faults.table import FAULTS
 from tests.faults.table.fault import Fault
 
-PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+PAGE = Path(__file__).parents[2] / "docs" / "concepts" / "reliability.md"
 _PROGRAM = (sys.executable, "-m", "tests.faults")
 TABLE, SCHEDULES = "faults", "schedules"  # the places in the page
 

@@ -93,11 +93,11 @@ def test_the_first_entry_names_the_ledger_and_admissions_keep_their_caps(reporte
 def test_an_auditor_can_check_the_file_with_the_few_lines_of_the_documentation(
     written: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = Path(__file__).resolve().parents[5] / "docs" / "ledger.md"
+    page = Path(__file__).resolve().parents[5] / "docs" / "concepts" / "ledger.md"
     lines = page.read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
     monkeypatch.chdir(written)
-    exec(compile(lines, "docs/ledger.md", "exec"), {})
+    exec(compile(lines, "docs/concepts/ledger.md", "exec"), {})
     path = ledger_path(written)
     path.write_bytes(path.read_bytes().replace(b'"round":3', b'"round":4'))
     with pytest.raises(AssertionError):
-        exec(compile(lines, "docs/ledger.md", "exec"), {})
+        exec(compile(lines, "docs/concepts/ledger.md", "exec"), {})

@@ -1,0 +1,83 @@
+"""The commands of README.md and of the tutorial on own data do what the pages say they do."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from tests.support.stage import ENVIRONMENT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
+]
+ROOT = Path(__file__).resolve().parents[2]
+README, OWN_DATA = ROOT / "README.md", ROOT / "docs" / "tutorials" / "own-data.md"
+# The page trains 12 and 3 rounds on 56 virtual patients of 6 slices, which takes minutes. The same
+# with less:
+LESS = "--rounds 1 --set simulation.options.patients=24 --set simulation.options.slices=2"
+_PATIENCE_SECONDS = 300.0
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_NUMBER = re.compile(r"[+−-]?\d+(\.\d+)?")
+
+
+def blocks(page: Path, language: str = "") -> list[str]:
+    """Return what stands in a page's code blocks: commands, unless a language is named."""
+    found = _BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [content for named, content in found if named == language]
+
+
+def said_by(command: str, folder: Path) -> str:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-c", command],
+        cwd=folder,
+        env={**ENVIRONMENT, "PATH": path, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        timeout=_PATIENCE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def without_numbers(text: str) -> str:
+    """Return a text on one line, in which other patients or rounds change nothing."""
+    return _NUMBER.sub("#", " ".join(text.split()))
+
+
+def test_the_readme_installs_extras_that_exist() -> None:
+    command = next(block for block in blocks(README) if block.startswith("pip"))
+    named = re.fullmatch(r"pip install -c (\S+) '\.\[([\w,]+)\]'\n", command)
+    assert named is not None
+    assert (ROOT / named[1]).is_file()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(named[2].split(",")) <= project["optional-dependencies"].keys()
+
+
+@pytest.mark.parametrize("words", ["wardround simulate", "wardround federation try"])
+def test_a_command_of_the_readme_prints_what_the_readme_shows(words: str, tmp_path: Path) -> None:
+    command = next(block.strip() for block in blocks(README) if block.startswith(words))
+    place = [block.strip() for block in blocks(README) if block.startswith("wardround")]
+    printed = without_numbers(said_by(f"{command} {LESS}", tmp_path))
+    shown = blocks(README, "text")[place.index(command)]
+    if words == "wardround simulate":  # who gains differs with fewer patients
+        shown = "Dice on test" + shown.split("Dice on test")[1].split("The mean gain")[0] + "Report"
+        assert (tmp_path / "runs" / "first" / "report.html").stat().st_size > 0
+    for part in re.split(r"\.\.\.|\n(?=\w+:|Report)", shown):
+        assert without_numbers(part) in printed
+
+
+def test_the_tutorial_on_own_data_runs_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "make_pictures.py").write_text(blocks(OWN_DATA, "python")[0], encoding="utf-8")
+    for block in blocks(OWN_DATA):
+        if block.startswith("patient,"):
+            head = (tmp_path / "manifest.csv").read_text(encoding="utf-8").splitlines()
+            assert head[: len(block.splitlines())] == block.splitlines()
+        else:
+            said_by(f"set -e\n{block}", tmp_path)
+    assert (tmp_path / "runs" / "own" / "report.html").exists()

@@ -1,0 +1,92 @@
+"""What the pages name is there: links, files of the repository, tests, benchmarks."""
+
+import fnmatch
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+DOCS = ROOT / "docs"
+# Decisions and the log say how things were when they were written.
+PAGES = sorted(
+    page
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md"))
+    if page.name != "log.md" and "decisions" not in page.parts
+)
+# Linked already, written at the same time by somebody else: take it out once the page is there.
+AWAITED = {DOCS / "reference" / "python-api.md"}
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_QUOTED = re.compile(r"`([^`\n]+)`")
+_FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+_PATH = re.compile(
+    r"(benchmarks|client|common|docs|packaging|server|simulations|src|tests)/[\w./-]*"
+)
+_OF_A_RUN = (".safetensors",)  # a page may call a server's folder "server" too
+_TEST = re.compile(r"test_[a-z0-9]+_[\w*]+")
+_BENCHMARK = re.compile(r"python -m ((?:benchmarks|tests)(?:\.\w+)+)")
+
+
+def of_page(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors that GitHub gives a page's headings."""
+    headings = re.findall(r"^#+ (.+)$", _FENCED.sub("", of_page(page)), re.MULTILINE)
+    plain = [re.sub(r"[^\w\s-]", "", heading.lower()) for heading in headings]
+    return {heading.strip().replace(" ", "-") for heading in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for link in _LINK.findall(_FENCED.sub("", of_page(page))):
+        if link.startswith(("https://", "http://")):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists() or target in AWAITED, f"{link} leads nowhere"
+        if anchor:
+            assert anchor in anchors(target), f"{link}: no such heading"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_path_in_backticks_is_in_the_repository(page: Path) -> None:
+    quoted = (text.partition("::")[0] for text in _QUOTED.findall(_FENCED.sub("", of_page(page))))
+    paths = {text for text in quoted if _PATH.fullmatch(text) and not text.endswith(_OF_A_RUN)}
+    missing = sorted(path for path in paths if not (ROOT / path).exists())
+    assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_test_that_a_page_names_exists(page: Path) -> None:
+    named = {text for text in _QUOTED.findall(of_page(page)) if _TEST.fullmatch(text)}
+    if named:
+        sources = "".join(of_page(path) for path in (ROOT / "tests").rglob("test_*.py"))
+        known = re.findall(r"def (test_\w+)", sources)
+        assert not sorted(one for one in named if not fnmatch.filter(known, one))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_module_that_a_page_runs_exists(page: Path) -> None:
+    for module in _BENCHMARK.findall(of_page(page)):
+        path = ROOT / module.replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = DOCS / "index.md"
+    linked = {(DOCS / link).resolve() for link in _LINK.findall(of_page(index))}
+    unlinked = {page for page in PAGES if DOCS in page.parents} - linked - {index}
+    assert not sorted(map(name, unlinked))
+
+
+def test_the_reading_order_of_one_round_is_eleven_files_that_exist() -> None:
+    page = of_page(DOCS / "concepts" / "one-round.md")
+    read = re.findall(r"^## (\d+)\. `([\w/]+\.py)`", page, re.MULTILINE)
+    assert [int(number) for number, _ in read] == list(range(1, 12))
+    assert all((ROOT / path).is_file() for _, path in read)
