@@ -139,11 +139,11 @@ def test_the_public_port_passes_a_sites_own_calls_and_nothing_else(
     link = deployment.start_link()
     north, south = deployment.join("north"), deployment.join("south")
     site = Caller(deployment, site_certificate(north))
-    assert site.ask("/health", "GET") == (200, b'{"status": "ok"}')
+    assert site.ask("/health", "GET") == (200, b'{"status":"ok"}')
     for path in CONTROL:
         for method in ("GET", "POST", "PUT"):
             status, body = site.ask(path, method, node_header(north))
-            assert (status, body) == (403, b'{"refused": "forbidden"}'), (path, method)
+            assert (status, body) == (403, b'{"refused":"forbidden"}'), (path, method)
     pull = "/v1/fleet/pull-messages"
     assert site.ask(pull, headers=node_header(north))[0] == 401  # nobody signed it
     assert site.ask(pull, headers=node_header(south))[0] == 403
