@@ -20,10 +20,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from wardround.common.errors import InputError, RunError, WardroundError
 from wardround.server.identity.operator_access import OperatorGate
 from wardround.server.identity.server_certificate import ServerTls, load_server_tls
+from wardround.server.operators.connected_sites import Lookout
 from wardround.server.operators.interceptor import MOST_WATCHERS, OperatorDoor
 from wardround.server.operators.messages import AboutRun, Nothing, Submission
 from wardround.server.operators.operations import Operations
-from wardround.server.operators.presence import Lookout
 from wardround.server.operators.wire import (
     LARGEST_MESSAGE,
     SERVICE,
