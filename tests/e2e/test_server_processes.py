@@ -275,9 +275,9 @@ def test_a_study_whose_link_and_process_are_killed_ends_in_the_model_of_the_simu
 ) -> None:
     run = submit_study(with_sites.server, study).run
     wait_until(lambda: has_done(with_sites, run, 2))
-    with_sites.kill_child("link_process")
+    with_sites.kill_child("link.process")
     wait_until(lambda: has_done(with_sites, run, 4))
-    with_sites.kill_child("study_process")
+    with_sites.kill_child("scheduling.process")
     wait_until(lambda: has_done(with_sites, run, ROUNDS))
     wait_until(lambda: getattr(status_of(with_sites, run), "state", "") == "finished")
     simulate(SimulationRequest(study, tmp_path / "whole", Machine("cpu", "in-process", threads=1)))
