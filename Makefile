@@ -12,13 +12,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test lint format bench bench-compression faults clean
+.PHONY: help install demo test lint format proto bench bench-compression faults clean
 
 help:
 	@echo "make demo    a simulated study on embedded data, ending in a report"
 	@echo "make test    lint, types, import layers, tests with branch coverage"
 	@echo "make lint    the first three of them"
 	@echo "make format  rewrite the files as 'make lint' wants them"
+	@echo "make proto   the code of the operators' messages, from operators.proto"
 	@echo "make bench   time, memory and engines, beside bare torch loops; BENCHMARKS= picks some"
 	@echo "make bench-compression DATA_ROOT=...   what compression saves, on chest X-rays"
 	@echo "make faults  what goes wrong between server and sites, done to real processes; FAULTS= picks some"
@@ -57,6 +58,10 @@ test: lint
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+proto: $(STAMP)
+	$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src \
+	  src/wardround/server/operators/proto/operators.proto
 
 # Those that need no data; benchmarks.compression and others that do: docs/how-to/benchmarks.md.
 bench: $(STAMP)

@@ -1,4 +1,4 @@
-"""Enrolment, as a small ASGI application below ``/wardround/enrol``.
+"""Enrolment, as a Starlette application below ``/wardround/enrol``.
 
 ``GET ca`` and ``POST join`` are for a valid invitation, ``POST renew`` and ``GET status`` for a
 valid site, as the certificate of the TLS connection says; ``GET ca`` answers either. What is
@@ -7,16 +7,20 @@ says what protects what.
 """
 
 import asyncio
-import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pydantic import BaseModel, ValidationError
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 import wardround
 from wardround.common.security.enrolment import (
@@ -41,10 +45,6 @@ from wardround.server.identity.pki import CA_CERTIFICATE, CA_FOLDER, read_reques
 
 logger = logging.getLogger(__name__)
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Asked = TypeVar("Asked", bound=BaseModel)
 _BODY_SECONDS = 10.0
 _STATUS = {
@@ -54,10 +54,10 @@ _STATUS = {
     Reason.TOO_MANY: 429,
 }
 _REFUSED = 403
-_NOT_FOUND = 404
+_NOT_FOUND, _WRONG_METHOD = 404, 405
 
 
-def enrolment_app(folder: Path, gate: CertificateGate | None = None) -> AsgiApp:
+def enrolment_app(folder: Path, gate: CertificateGate | None = None) -> Starlette:
     """Return the application of a server folder.
 
     Args:
@@ -66,52 +66,70 @@ def enrolment_app(folder: Path, gate: CertificateGate | None = None) -> AsgiApp:
     Raises:
         InputError: The CA's certificate cannot be read.
     """
-    return _Enrolment(folder, gate or CertificateGate(folder))
+    enrolment = _Enrolment(folder, gate or CertificateGate(folder))
+    app = Starlette(
+        routes=[
+            _route("GET", CA_PATH, enrolment.show_ca),
+            _route("GET", STATUS_PATH, enrolment.show_status),
+            _route("POST", JOIN_PATH, enrolment.join),
+            _route("POST", RENEW_PATH, enrolment.renew),
+        ],
+        exception_handlers={_NOT_FOUND: _refuse_unknown, _WRONG_METHOD: _refuse_unknown},
+    )
+    app.router.redirect_slashes = False  # a path is known, or it is not
+    return app
+
+
+def _route(method: str, path: str, reply: Callable[[bytes, bytes], BaseModel]) -> Route:
+    """Return a route whose work is done in a thread.
+
+    Args:
+        answer: Takes the caller's certificate (DER) and the request's body.
+    """
+
+    async def endpoint(request: HttpRequest) -> JSONResponse:
+        try:
+            peer = peer_der(request.scope)
+            if peer is None:
+                raise RefusedError(Reason.NOT_INVITED)
+            body = await _read_body(request)
+            return _json(200, await asyncio.to_thread(reply, peer, body))
+        except RefusedError as error:
+            logger.warning("refused=%s path=%s", error.reason, path)
+            return _refusal(_STATUS.get(error.reason, _REFUSED), error.reason)
+        except Exception as error:
+            # Starlette's own handler of all errors would raise it again, and uvicorn log it twice.
+            logger.error("enrolment failed: %s", type(error).__name__, exc_info=True)
+            return _refusal(_STATUS[Reason.UNREADY], Reason.UNREADY)
+
+    route = Route(path, endpoint, methods=[method])
+    route.methods = {method}  # without HEAD, which Starlette adds to GET
+    return route
+
+
+async def _refuse_unknown(request: HttpRequest, error: Exception) -> JSONResponse:
+    return _refusal(_NOT_FOUND, Reason.UNUSABLE)
 
 
 class _Enrolment:
-    """Routes, limits and refusals; the work is done in a thread."""
+    """What each question is answered, for the certificate that it came with."""
 
     def __init__(self, folder: Path, gate: CertificateGate) -> None:
         self._folder, self._gate = folder, gate
-        self._replies: Mapping[tuple[str, str], Callable[[bytes, bytes], BaseModel]] = {
-            ("GET", CA_PATH): self._show_ca,
-            ("GET", STATUS_PATH): self._show_status,
-            ("POST", JOIN_PATH): self._join,
-            ("POST", RENEW_PATH): self._renew,
-        }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        if scope["type"] != "http":
-            return
-        reply = self._replies.get((scope["method"], scope["path"]))
-        if reply is None:
-            await _send(send, _NOT_FOUND, Refused(refused=Reason.UNUSABLE))
-            return
-        try:
-            peer = peer_der(scope)
-            if peer is None:
-                raise RefusedError(Reason.NOT_INVITED)
-            body = await _read_body(receive)
-            await _send(send, 200, await asyncio.to_thread(reply, peer, body))
-        except RefusedError as error:
-            logger.warning("refused=%s path=%s", error.reason, scope["path"])
-            await _send(send, _STATUS.get(error.reason, _REFUSED), Refused(refused=error.reason))
-        except Exception as error:
-            logger.error("enrolment failed: %s", type(error).__name__, exc_info=True)
-            await _send(send, _STATUS[Reason.UNREADY], Refused(refused=Reason.UNREADY))
-
-    def _show_ca(self, peer: bytes, body: bytes) -> Reply:
+    def show_ca(self, peer: bytes, body: bytes) -> Reply:
+        """Return the CA's certificate, to the invited and to sites."""
         if self._gate.check_invitation(peer) is None and self._gate.check(peer) is None:
             raise RefusedError(Reason.NOT_INVITED)
         return Reply(certificate=(self._folder / CA_FOLDER / CA_CERTIFICATE).read_text())
 
-    def _show_status(self, peer: bytes, body: bytes) -> ServerStatus:
+    def show_status(self, peer: bytes, body: bytes) -> ServerStatus:
+        """Return what a site may know of the server."""
         flower = version("flwr")
         return ServerStatus(site=self._site(peer), wardround=wardround.__version__, flwr=flower)
 
-    def _join(self, peer: bytes, body: bytes) -> Reply:
+    def join(self, peer: bytes, body: bytes) -> Reply:
+        """Return a new site's certificate."""
         invitation = self._gate.check_invitation(peer)
         if invitation is None:
             raise RefusedError(Reason.NOT_INVITED)
@@ -122,7 +140,8 @@ class _Enrolment:
         logger.info("joined site=%s", invitation.name)
         return Reply(certificate=certificate)
 
-    def _renew(self, peer: bytes, body: bytes) -> Reply:
+    def renew(self, peer: bytes, body: bytes) -> Reply:
+        """Return one more certificate of a site."""
         site = self._site(peer)
         key = _requested_key(_parse(Request, body), site)
         certificate = renew(self._folder, site, key)
@@ -167,24 +186,23 @@ def _node_key(asked: JoinRequest) -> str:
     return public_pem(key).decode()
 
 
-async def _read_body(receive: Receive) -> bytes:
+async def _read_body(request: HttpRequest) -> bytes:
     """Return a request's body, if it is small and comes soon."""
     body = bytearray()
     try:
         async with asyncio.timeout(_BODY_SECONDS):
-            while True:
-                message = await receive()
-                body += message.get("body", b"")
+            async for piece in request.stream():
+                body += piece
                 if len(body) > LARGEST_BODY:
                     raise RefusedError(Reason.TOO_LARGE)
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    return bytes(body)
-    except TimeoutError:
+    except (TimeoutError, ClientDisconnect):
         raise RefusedError(Reason.UNUSABLE) from None
+    return bytes(body)
 
 
-async def _send(send: Send, status: int, content: BaseModel) -> None:
-    body = json.dumps(content.model_dump()).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+def _refusal(status: int, reason: Reason) -> JSONResponse:
+    return _json(status, Refused(refused=reason))
+
+
+def _json(status: int, content: BaseModel) -> JSONResponse:
+    return JSONResponse(content.model_dump(), status)

@@ -3,24 +3,22 @@
 The public listener passes the Fleet API and the health check to sites, and enrolment to whoever
 holds a certificate of the consortium. The inner listener, on the loopback alone, passes what the
 process of a study needs, to those that know the secret of this start.
+
+A gate decides by the path itself and not by Starlette's routes: those answer 404, 405 or a redirect
+before anybody was asked who they are, and cost every message of a site a search.
 """
 
 import base64
 import binascii
 import hmac
-import json
 import logging
 from collections.abc import Callable
 
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
 from wardround.common.errors import RunError
-from wardround.common.flower.superlink.http_app import (
-    NODE_KEY_HEADER,
-    AsgiApp,
-    Receive,
-    Scope,
-    Send,
-    SuperLink,
-)
+from wardround.common.flower.superlink.http_app import NODE_KEY_HEADER, SuperLink
 from wardround.common.flower.superlink.link_state import LinkState
 from wardround.common.flower.superlink.node_ids import MemberLookup
 from wardround.common.flower.superlink.routes import FLEET, START, TASK
@@ -45,7 +43,7 @@ class PublicGate:
         link: SuperLink,
         members: MemberLookup,
         site_of_certificate: Callable[[bytes], str | None],
-        enrolment: AsgiApp,
+        enrolment: ASGIApp,
     ) -> None:
         """Put the gate before a link.
 
@@ -59,41 +57,36 @@ class PublicGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] == "lifespan":
-            await _live(receive, send)
-            return
-        if scope["type"] != "http":
-            return
+        if scope["type"] == "http":
+            await self._choose(scope)(scope, receive, send)
+
+    def _choose(self, scope: Scope) -> ASGIApp:
+        """Return what answers a request."""
         path, peer = str(scope["path"]), peer_der(scope)
         if path.startswith(f"{ENROLMENT}/"):
-            await self._enrolment(scope, receive, send)
-            return
+            return self._enrolment
         site = None if peer is None else self._site_of_certificate(peer)
         if site is None:
-            await _refuse(send, _FORBIDDEN)
-        elif path == _HEALTH and scope["method"] == "GET":
-            await _reply(send, {"status": "ok"})
-        elif path in FLEET and scope["method"] == "POST":
-            await self._pass_to_fleet(site, scope, receive, send)
-        else:
-            await _refuse(send, _FORBIDDEN)
+            return _refusal(_FORBIDDEN)
+        if path == _HEALTH and scope["method"] == "GET":
+            return JSONResponse({"status": "ok"})
+        if path in FLEET and scope["method"] == "POST":
+            return self._fleet(site, scope)
+        return _refusal(_FORBIDDEN)
 
-    async def _pass_to_fleet(self, site: str, scope: Scope, receive: Receive, send: Send) -> None:
+    def _fleet(self, site: str, scope: Scope) -> ASGIApp:
         """Let a site use its own node key, and no other's."""
         key = _node_key(scope)
         try:
             is_own = key is not None and self._members.site_of(key) == site
         except RunError as error:
             logger.error("%s", error)
-            await _refuse(send, _UNREADY)
-            return
-        if key is None or not is_own:
-            await _refuse(send, _FORBIDDEN)
-            return
+            return _refusal(_UNREADY)
+        if not is_own:
+            return _refusal(_FORBIDDEN)
         if not 0 <= _length(scope) <= LARGEST_REQUEST:
-            await _refuse(send, _TOO_LARGE)
-            return
-        await self._link.answer_site(scope, receive, send)
+            return _refusal(_TOO_LARGE)
+        return self._link.answer_site
 
 
 class InnerGate:
@@ -104,20 +97,19 @@ class InnerGate:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] == "lifespan":
-            await _live(receive, send)
-            return
-        if scope["type"] != "http":
-            return
+        if scope["type"] == "http":
+            await self._choose(scope)(scope, receive, send)
+
+    def _choose(self, scope: Scope) -> ASGIApp:
+        """Return what answers a request."""
         given = _header(scope, SECRET_HEADER.encode()) or b""
         if not hmac.compare_digest(given, self._secret):
-            await _refuse(send, _FORBIDDEN)
-        elif scope["path"] == SITES_PATH:
-            await _reply(send, _connected(self._state))
-        elif scope["path"] in START or scope["path"] in TASK:
-            await self._link.answer_study(scope, receive, send)
-        else:
-            await _refuse(send, _FORBIDDEN)
+            return _refusal(_FORBIDDEN)
+        if scope["path"] == SITES_PATH:
+            return JSONResponse(_connected(self._state))
+        if scope["path"] in START or scope["path"] in TASK:
+            return self._link.answer_study
+        return _refusal(_FORBIDDEN)
 
 
 def _connected(state: LinkState) -> dict[str, list[dict[str, str]]]:
@@ -144,21 +136,5 @@ def _header(scope: Scope, name: bytes) -> bytes | None:
     return values[0] if len(values) == 1 else None
 
 
-async def _refuse(send: Send, status: int) -> None:
-    await _reply(send, {"refused": _WORDS[status]}, status)
-
-
-async def _reply(send: Send, content: object, status: int = 200) -> None:
-    body = json.dumps(content).encode()
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _live(receive: Receive, send: Send) -> None:
-    """Follow a listener's beginning and end; there is nothing to do at either."""
-    while True:
-        message = await receive()
-        await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
-            return
+def _refusal(status: int) -> JSONResponse:
+    return JSONResponse({"refused": _WORDS[status]}, status)

@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from wardround.common.errors import RunError
-from wardround.common.flower.superlink.http_app import AsgiApp
 from wardround.server.identity.peer_certificate import PeerCertificateProtocol
 
 _KEEP_ALIVE_SECONDS = 75
@@ -53,7 +53,7 @@ def open_socket(host: str, port: int) -> socket.socket:
     return taken
 
 
-def public_listener(app: AsgiApp, context: ssl.SSLContext) -> uvicorn.Server:
+def public_listener(app: ASGIApp, context: ssl.SSLContext) -> uvicorn.Server:
     """Return the listener for hospitals: TLS with certificates on both sides."""
     return _listener(
         app,
@@ -63,7 +63,7 @@ def public_listener(app: AsgiApp, context: ssl.SSLContext) -> uvicorn.Server:
     )
 
 
-def inner_listener(app: AsgiApp) -> uvicorn.Server:
+def inner_listener(app: ASGIApp) -> uvicorn.Server:
     """Return the listener for the server's own processes."""
     return _listener(app)
 
@@ -92,13 +92,14 @@ async def serve(
         companion.cancel()
 
 
-def _listener(app: AsgiApp, **more: Any) -> uvicorn.Server:
+def _listener(app: ASGIApp, **more: Any) -> uvicorn.Server:
     configuration = uvicorn.Config(
         app,
         log_config=None,
         log_level="warning",
         access_log=False,
         ws="none",
+        lifespan="off",  # a gate has nothing to do at the beginning or the end
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,

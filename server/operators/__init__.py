@@ -1,1 +1,1 @@
-"""What operators and a server say to each other: ``operators.proto`` and its messages."""
+"""The operators' API over gRPC: studies are handed in, runs watched and stopped, sites listed."""

@@ -24,15 +24,14 @@ from wardround.server.operators.messages import (
     Sites,
     Submission,
     Submitted,
-    from_content,
 )
 from wardround.server.operators.wire import (
     LARGEST_MESSAGE,
     SERVICE,
     SOCKET_FILE,
     pack,
+    read_reply,
     socket_target,
-    unpack,
 )
 from wardround.server.settings import SERVER_FILE
 
@@ -100,10 +99,10 @@ class ServerLine:
 
     def watch(self, run: str) -> Iterator[RunEvent]:
         """Yield what has happened and what happens in a run, until it is over."""
-        call = self.channel.unary_stream(f"/{SERVICE}/WatchRun", pack, unpack)
+        call = self.channel.unary_stream(f"/{SERVICE}/WatchRun", request_serializer=pack)
         with self._refusals_read():
             for content in call(AboutRun(run)):
-                yield from_content(RunEvent, content)
+                yield read_reply(RunEvent, content)
 
     def stop(self, run: str) -> RunSummary:
         """Want a run to stop."""
@@ -122,9 +121,9 @@ class ServerLine:
         return self._ask("ShowServer", Nothing(), ServerSummary)
 
     def _ask(self, method: str, question: object, kind: type[_Reply]) -> _Reply:
-        call = self.channel.unary_unary(f"/{SERVICE}/{method}", pack, unpack)
+        call = self.channel.unary_unary(f"/{SERVICE}/{method}", request_serializer=pack)
         with self._refusals_read():
-            return from_content(kind, call(question, timeout=ANSWER_SECONDS))
+            return read_reply(kind, call(question, timeout=ANSWER_SECONDS))
 
     @contextmanager
     def _refusals_read(self) -> Iterator[None]:

@@ -1,12 +1,12 @@
 """The operators' API over gRPC: on a socket in the server folder, elsewhere only with certificates.
 
-It runs in threads of the process that watches over the server. ``control_api/operators.proto`` says
-what is asked and answered.
+It runs in threads of the process that watches over the server. ``proto/operators.proto`` says what
+is asked and answered.
 """
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -20,17 +20,17 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from wardround.common.errors import InputError, RunError, WardroundError
 from wardround.server.identity.operator_access import OperatorGate
 from wardround.server.identity.server_certificate import ServerTls, load_server_tls
+from wardround.server.operators.connected_sites import PresenceMonitor
 from wardround.server.operators.interceptor import MOST_WATCHERS, OperatorInterceptor
-from wardround.server.operators.messages import AboutRun, Nothing, Submission, from_content
+from wardround.server.operators.messages import AboutRun, Nothing, Submission
 from wardround.server.operators.operations import Operations
-from wardround.server.operators.presence import PresenceMonitor
 from wardround.server.operators.wire import (
     LARGEST_MESSAGE,
     SERVICE,
     SOCKET_FILE,
     pack,
+    read_question,
     socket_target,
-    unpack,
 )
 
 logger = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def _listener(operations: Operations, closing: Event, gate: OperatorGate | None)
 
 
 def _handlers(operations: Operations, closing: Event) -> grpc.GenericRpcHandler:
-    kinds = {"request_deserializer": unpack, "response_serializer": pack}
+    # No request_deserializer: it would run before the door, and its errors have no sentence.
     questions: dict[str, tuple[type, Callable[..., object]]] = {
         "SubmitStudy": (Submission, operations.submit),
         "ListRuns": (Nothing, operations.runs),
@@ -157,35 +157,37 @@ def _handlers(operations: Operations, closing: Event) -> grpc.GenericRpcHandler:
         "ShowServer": (Nothing, operations.server),
     }
     methods = {
-        name: grpc.unary_unary_rpc_method_handler(partial(_reply, kind, ask), **kinds)
+        name: grpc.unary_unary_rpc_method_handler(
+            partial(_reply, kind, ask), response_serializer=pack
+        )
         for name, (kind, ask) in questions.items()
     }
     watch = partial(_watch, operations, closing)
-    methods["WatchRun"] = grpc.unary_stream_rpc_method_handler(watch, **kinds)
+    methods["WatchRun"] = grpc.unary_stream_rpc_method_handler(watch, response_serializer=pack)
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
 def _reply(
     kind: type[_Question],
     ask: Callable[[_Question], object],
-    request: Mapping[str, object],
+    request: bytes,
     context: grpc.ServicerContext,
 ) -> object:
     with _refusals_told(context):
-        return ask(from_content(kind, request))
+        return ask(read_question(kind, request))
 
 
 def _watch(
     operations: Operations,
     closing: Event,
-    request: Mapping[str, object],
+    request: bytes,
     context: grpc.ServicerContext,
 ) -> Iterator[object]:
     def wait(seconds: float) -> bool:
         return not closing.wait(seconds) and bool(context.is_active())
 
     with _refusals_told(context):
-        yield from operations.watch(from_content(AboutRun, request), wait)
+        yield from operations.watch(read_question(AboutRun, request), wait)
         if closing.is_set():
             context.abort(grpc.StatusCode.UNAVAILABLE, "the server is being stopped.")
 

@@ -1,7 +1,6 @@
 """The messages of ``operators.proto`` as dataclasses: checked where they come in.
 
-Times are seconds since 1970. A message travels as a ``google.protobuf.Struct`` with a field for
-each attribute.
+Times are seconds since 1970. ``wire.py`` makes of each the protobuf message of the same name.
 """
 
 from collections.abc import Hashable, Mapping

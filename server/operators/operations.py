@@ -10,6 +10,7 @@ from wardround.common.errors import InputError
 from wardround.common.security.tls_key_pair import read_certificate
 from wardround.server.identity.pki import CA_FOLDER
 from wardround.server.identity.server_certificate import SERVER_CERTIFICATE
+from wardround.server.operators.connected_sites import connected_sites
 from wardround.server.operators.messages import (
     AboutRun,
     Nothing,
@@ -24,7 +25,6 @@ from wardround.server.operators.messages import (
     Submission,
     Submitted,
 )
-from wardround.server.operators.presence import connected_sites
 from wardround.server.operators.run_events import watch_run
 from wardround.server.operators.run_summaries import describe, record_of, summarise
 from wardround.server.scheduling.queue import resume_run, stop_run

@@ -9,8 +9,8 @@ from pathlib import Path
 from threading import Event
 
 from wardround.server.identity.server_certificate import CertificateWatch, load_server_tls
+from wardround.server.operators.connected_sites import connected_sites
 from wardround.server.operators.grpc_server import operators_served
-from wardround.server.operators.presence import connected_sites
 from wardround.server.scheduling.queue import StudyQueue
 from wardround.server.service.supervisor import Supervisor, hold_server
 from wardround.server.settings import open_server

@@ -139,11 +139,11 @@ def test_the_public_port_passes_a_sites_own_calls_and_nothing_else(
     link = deployment.start_link()
     north, south = deployment.join("north"), deployment.join("south")
     site = Caller(deployment, site_certificate(north))
-    assert site.ask("/health", "GET") == (200, b'{"status": "ok"}')
+    assert site.ask("/health", "GET") == (200, b'{"status":"ok"}')
     for path in CONTROL:
         for method in ("GET", "POST", "PUT"):
             status, body = site.ask(path, method, node_header(north))
-            assert (status, body) == (403, b'{"refused": "forbidden"}'), (path, method)
+            assert (status, body) == (403, b'{"refused":"forbidden"}'), (path, method)
     pull = "/v1/fleet/pull-messages"
     assert site.ask(pull, headers=node_header(north))[0] == 401  # nobody signed it
     assert site.ask(pull, headers=node_header(south))[0] == 403
@@ -275,9 +275,9 @@ def test_a_study_whose_link_and_process_are_killed_ends_in_the_model_of_the_simu
 ) -> None:
     run = submit_study(with_sites.server, study).run
     wait_until(lambda: has_done(with_sites, run, 2))
-    with_sites.kill_child("link_process")
+    with_sites.kill_child("link.process")
     wait_until(lambda: has_done(with_sites, run, 4))
-    with_sites.kill_child("study_process")
+    with_sites.kill_child("scheduling.process")
     wait_until(lambda: has_done(with_sites, run, ROUNDS))
     wait_until(lambda: getattr(status_of(with_sites, run), "state", "") == "finished")
     simulate(SimulationRequest(study, tmp_path / "whole", Machine("cpu", "in-process", threads=1)))

@@ -48,7 +48,7 @@ def test_the_wheel_holds_every_file_of_the_four_folders(built: Path) -> None:
         "wardround/cli.py",
         "wardround/py.typed",
         "wardround/simulations/studies/brain-tissue.toml",
-        "wardround/simulations/report/page.html.jinja",
+        "wardround/simulations/report/templates/page.html.jinja",
     ):
         assert name in held
     assert {name.split("/")[0] for name in held} == {"wardround", "wardround-0.1.0.dist-info"}
@@ -75,7 +75,8 @@ def test_the_installed_wheel_runs_without_the_checkout(built: Path, tmp_path: Pa
     code = (
         "import importlib, runpy, sys\n"
         f"sys.path[:0] = [{str(target)!r}, *{packages!r}]\n"
-        "for name in ('client.app', 'common.study', 'server.app', 'simulations.simulate'):\n"
+        "for name in ('client.app', 'common.study.study', 'server.app',"
+        " 'simulations.experiment.simulate'):\n"
         "    module = importlib.import_module('wardround.' + name)\n"
         f"    assert module.__file__.startswith({str(target)!r}), module.__file__\n"
         "sys.argv = ['wardround', *sys.argv[1:]]\n"

@@ -13,7 +13,7 @@ import base64
 import binascii
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, TypeAlias
 
@@ -30,15 +30,12 @@ from flwr.supercore.error.catalog import API_ERROR_MAP
 from flwr.supercore.primitives.asymmetric import bytes_to_public_key, verify_signature
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
 from google.protobuf.message import DecodeError
+from starlette.types import Receive, Scope, Send
 
 from wardround.common.flower.superlink.link_state import LinkState
 from wardround.common.flower.superlink.long_polling import HELD_HEADER, Wakeups
 from wardround.common.flower.superlink.routes import FLEET, START, TASK, Call, NotAllowedError
 
-Scope: TypeAlias = MutableMapping[str, Any]  # as ASGI has it
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-AsgiApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers: TypeAlias = Mapping[str, str]
 
 logger = logging.getLogger(__name__)

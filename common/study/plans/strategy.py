@@ -142,7 +142,7 @@ class StrategyPlan:
         share: A key of SHARING.
         personal: Patterns of further parameters that stay at the site.
         objective: A key of OBJECTIVES.
-        aggregation: A key of COMBINATIONS, or ``flower:`` and the name of a stock strategy.
+        aggregation: A key of AGGREGATION_RULES, or ``flower:`` and the name of a stock strategy.
         server_optimiser: A key of SERVER_STEPS.
     """
 

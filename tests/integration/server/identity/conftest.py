@@ -14,6 +14,7 @@ import httpx
 import pytest
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric import ec
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wardround.client.site.credentials import bare_context, signing_request
 from wardround.client.site.enrolment import _present_invitation
@@ -21,7 +22,7 @@ from wardround.client.site.server_client import open_link
 from wardround.common.security.enrolment import JOIN_PATH, JoinRequest, sign_as_node
 from wardround.common.security.join_token import JoinToken
 from wardround.common.security.tls_key_pair import public_pem
-from wardround.server.identity.enrolment import AsgiApp, Receive, Scope, Send, enrolment_app
+from wardround.server.identity.enrolment import enrolment_app
 from wardround.server.identity.invitations import DEFAULT_LIFE, invite
 from wardround.server.identity.peer_certificate import PeerCertificateProtocol, make_server_context
 from wardround.server.identity.server_certificate import load_server_tls
@@ -48,7 +49,7 @@ class Consortium:
 
     folder: Path
     port: int
-    app: AsgiApp
+    app: ASGIApp
     heard: list[tuple[str, bytes]] = field(default_factory=list)
     lose: int = 0
     date: str = ""

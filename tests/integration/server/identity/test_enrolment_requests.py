@@ -16,6 +16,7 @@ from wardround.client.site.credentials import (
 from wardround.client.site.enrolment import join
 from wardround.client.site.server_client import open_link
 from wardround.common.security.enrolment import (
+    CA_PATH,
     JOIN_PATH,
     LARGEST_BODY,
     RENEW_PATH,
@@ -68,6 +69,29 @@ def test_a_malformed_request_gets_one_word(
     assert reply.status_code == status
     assert set(reply.json()) == {"refused"}
     assert reply.json()["refused"] == (word or "unusable")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("HEAD", CA_PATH),
+        ("POST", CA_PATH),
+        ("OPTIONS", CA_PATH),
+        ("GET", f"{CA_PATH}/"),
+        ("GET", JOIN_PATH),
+        ("PUT", RENEW_PATH),
+        ("GET", "/wardround/enrol/docs"),
+    ],
+)
+def test_a_path_or_method_that_is_no_part_of_enrolment_gets_one_word(
+    consortium: Any, method: str, path: str
+) -> None:
+    token = consortium.invite("north")
+    with open_link(token.address, consortium.context(token)) as client:
+        answer = client.request(method, path)
+    assert answer.status_code == 404
+    assert "allow" not in answer.headers
+    assert method == "HEAD" or answer.json() == {"refused": "unusable"}
 
 
 def test_a_node_key_that_its_sender_does_not_hold_is_refused(consortium: Any) -> None:

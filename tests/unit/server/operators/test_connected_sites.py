@@ -12,7 +12,7 @@ import pytest
 
 from wardround.server.link.address import LinkAddress, read_address, write_address
 from wardround.server.link.gates import SECRET_HEADER, SITES_PATH
-from wardround.server.operators.presence import (
+from wardround.server.operators.connected_sites import (
     LINK_SECRET_HEADER,
     LINK_SITES_PATH,
     PresenceMonitor,
