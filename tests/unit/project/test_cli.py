@@ -13,7 +13,7 @@ import typer
 from wardround.cli import app
 from wardround.common.study.study import load_study
 
-HEAVY = ("torch", "monai", "flwr", "pydantic", "numpy", "scipy", "nibabel", "ray", "plotly")
+HEAVY = ("torch", "monai", "flwr", "pydantic", "numpy", "scipy", "nibabel", "ray")
 HELP_CPU_SECONDS = 0.5
 
 
