@@ -48,7 +48,8 @@ def test_the_wheel_holds_every_file_of_the_four_folders(built: Path) -> None:
         "wardround/cli.py",
         "wardround/py.typed",
         "wardround/simulations/studies/brain-tissue.toml",
-        "wardround/simulations/report/page.html.jinja",
+        "wardround/simulations/report/templates/page.html.jinja",
+        "wardround/common/html/charts/charts.css",
     ):
         assert name in held
     assert {name.split("/")[0] for name in held} == {"wardround", "wardround-0.1.0.dist-info"}

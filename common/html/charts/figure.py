@@ -1,12 +1,13 @@
 """A chart with what belongs to it: its legend, its caption and its numbers as a table."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from wardround.common.html.charts.bar_chart import BarChart, draw_bar_chart, draw_column_chart
 from wardround.common.html.charts.line_chart import LineChart, Series, draw_line_chart
 from wardround.common.html.charts.looks import draw_key, series_colour
-from wardround.common.html.charts.scale import plain_number
+from wardround.common.html.charts.scale import is_drawable, plain_number
 from wardround.common.html.charts.svg import escaped
 
 HIDEABLE = 12  # groups of series that the style sheet can hide
@@ -65,20 +66,37 @@ def tabulate_series(caption: str, heading: str, series: Sequence[Series]) -> Num
     """Return every value of a chart: a row a place on the lower axis, a column a series."""
     places = sorted({point.x for one in series for point in one.points})
     values = [{point.x: point.y for point in one.points} for one in series]
+    digits = _digits(value for column in values for value in column.values())
     rows = tuple(
-        (
-            plain_number(place),
-            *(plain_number(column[place]) if place in column else "–" for column in values),
-        )
-        for place in places
+        (plain_number(x), *(_printed(column.get(x, math.nan), digits) for column in values))
+        for x in places
     )
     return Numbers(caption, (heading, *(one.name for one in series)), rows)
 
 
 def tabulate_bars(caption: str, chart: BarChart) -> Numbers:
     """Return every value of a chart of bars: a row a bar, a column a part."""
-    rows = tuple((bar.name, *(plain_number(v) for v in bar.values)) for bar in chart.bars)
+    digits = _digits(value for bar in chart.bars for value in bar.values)
+    rows = tuple((bar.name, *(_printed(v, digits) for v in bar.values)) for bar in chart.bars)
     return Numbers(caption, (chart.across, *chart.parts), rows)
+
+
+def _digits(values: Iterable[float]) -> int:
+    """Return the decimals of a whole table: none for whole numbers, else four digits in all."""
+    known = [value for value in values if is_drawable(value)]
+    if all(value == int(value) for value in known):
+        return 0
+    return max(0, 3 - max(-1, math.floor(math.log10(max(map(abs, known))))))
+
+
+def _printed(value: float, digits: int) -> str:
+    """Return a value with as many decimals as its table has; more where it would read as zero."""
+    if not is_drawable(value):
+        return "–"
+    text = f"{value:,.{min(digits, 9)}f}"
+    if value and not any(character in "123456789" for character in text):
+        return plain_number(value)
+    return text.replace("-", "\u2212", 1)
 
 
 def _figure(drawn: str, legend: str, caption: str, numbers: Numbers | None) -> Figure:

@@ -3,9 +3,9 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
-LARGEST = 1e300  # beyond it, differences of values overflow
+_LARGEST, _SMALLEST = 1e300, 1e-290  # beyond them, differences of values overflow or vanish
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 _WHOLE_STEPS = (1.0, 2.0, 5.0, 10.0)
 _MANTISSAS = (1.0, 2.0, 5.0)
@@ -20,16 +20,6 @@ class Tick:
 
     value: float
     label: str
-
-
-class Scale(Protocol):
-    """An axis from 0 (its beginning) to 1 (its end)."""
-
-    ticks: tuple[Tick, ...]
-
-    def place(self, value: float) -> float:
-        """Return where a value lies; outside [0, 1] if it is not on the axis."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +45,8 @@ class LogScale:
 
     def place(self, value: float) -> float:
         """Return where a value lies."""
-        return math.log(value / self.low) / math.log(self.high / self.low)
+        low = math.log(self.low)  # differences: a ratio may be too large for a float
+        return (math.log(value) - low) / (math.log(self.high) - low)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +60,13 @@ class NamedScale:
         return (value + 0.5) / len(self.ticks)
 
 
+# An axis from 0 (its beginning) to 1 (its end); a place outside [0, 1] is not on it.
+Scale: TypeAlias = LinearScale | LogScale | NamedScale
+
+
 def is_drawable(value: float) -> bool:
     """Say whether a value has a place on an axis; NaN and infinity have none."""
-    return abs(value) < LARGEST
+    return abs(value) < _LARGEST
 
 
 def linear_scale(values: Sequence[float], most_ticks: int = 6, from_zero: bool = False) -> Scale:
@@ -101,9 +96,10 @@ def fitted_scale(values: Sequence[float], most_ticks: int, is_whole: bool) -> Sc
         most_ticks: How many ticks there is room for.
         is_whole: Whether only whole numbers are meant, such as rounds.
     """
-    low, high = _apart(min(values), max(values))
+    low, high = min(values), max(values)
     if is_whole:
         low, high = math.floor(low), max(math.ceil(high), math.floor(low) + 1)
+    low, high = _apart(low, high)
     step = _step(high - low, most_ticks, _WHOLE_STEPS if is_whole else _STEPS)
     step = max(step, 1.0) if is_whole else step
     counts = range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)
@@ -117,7 +113,7 @@ def log_scale(values: Sequence[float]) -> Scale:
     A decade has a tick at 1, 2 and 5 where there are few decades.
     """
     low, high = math.log10(min(values)), math.log10(max(values))
-    first, last = math.floor(low + 1e-9), math.ceil(high - 1e-9)
+    first, last = math.floor(max(low, -290) + 1e-9), math.ceil(high - 1e-9)
     last = max(last, first + 1)
     every = max(1, math.ceil((last - first) / 6))
     mantissas = _MANTISSAS if last - first <= 2 else (1.0,)
@@ -138,7 +134,7 @@ def named_scale(names: Sequence[str]) -> Scale:
 
 def tick_label(value: float, step: float) -> str:
     """Return a tick as written: as many digits as its step needs, a true minus."""
-    if value and not 1e-4 <= step < 1e6:
+    if not 1e-4 <= step < 1e6:
         text = f"{value:.6g}"
     else:
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -159,9 +155,9 @@ def plain_number(value: float) -> str:
 def _apart(low: float, high: float) -> tuple[float, float]:
     """Return two values with room between them: around a single value, some on both sides."""
     size = max(abs(low), abs(high))
-    if high - low > size * _SMALLEST_SPREAD:
+    if high - low > max(size * _SMALLEST_SPREAD, _SMALLEST):
         return low, high
-    room = 0.1 * size or 1.0
+    room = 0.1 * size if size > _SMALLEST else 1.0
     return low - room, high + room
 
 

@@ -324,7 +324,7 @@ def test_every_number_of_the_curves_is_told_on_hover_and_in_a_table(
     shown = told(charts_of(page)["AUROC"])
     for row in rows:
         assert f"hospital-3: round {row.round}, {row.value:.4g}" in shown
-        assert f"<td>{row.value:.4g}</td>" in page.source
+        assert f"<td>{row.value:.4f}</td>" in page.source
 
 
 def test_bars_tell_who_holds_what(pages: Callable[[str], Page]) -> None:

@@ -140,7 +140,8 @@ def test_a_line_is_broken_where_a_site_was_not_measured() -> None:
 
 def test_the_numbers_of_the_chart_stand_in_a_table_too() -> None:
     words = words_of(page_of(a_record()))
-    assert "round all sites north 0 0.5 0.6 1 0.6 0.6 2 0.7 – 3 0.8 0.6" in words
+    rows = "0 0.5000 0.6000 1 0.6000 0.6000 2 0.7000 – 3 0.8000 0.6000"
+    assert f"round all sites north {rows}" in words
 
 
 def test_a_site_whose_name_is_markup_is_shown_as_text() -> None:
