@@ -23,7 +23,7 @@ _HEIGHT = 290.0
 def draw_course(contents: SweepContents) -> Figure | None:
     """Return the score by trial, with the best so far as a line; None without any score."""
     scored, metric = _scored(contents), contents.facts.metric
-    points = _points(scored, lambda trial: trial.number)
+    points = _points(scored, lambda trial: trial.number, says_trial=False)
     finished = [trial for trial in scored if trial.status == "finished"]
     choose = max if higher_is_better(metric) else min
     bests = tuple(
@@ -59,12 +59,14 @@ def _up(metric: str) -> Axis:
     return Axis(f"{metric_title(metric)} (validation)")
 
 
-def _points(trials: Sequence[Trial], place: Callable[[Trial], float]) -> tuple[Series, ...]:
+def _points(
+    trials: Sequence[Trial], place: Callable[[Trial], float], says_trial: bool = True
+) -> tuple[Series, ...]:
     """Return a series a status, without lines."""
     series = []
     for group, (status, look) in enumerate(_LOOKS.items()):
         points = tuple(
-            Point(place(trial), trial.value, note=f"trial {trial.number}")
+            Point(place(trial), trial.value, note=f"trial {trial.number}" if says_trial else "")
             for trial in trials
             if trial.status == status
         )
