@@ -6,16 +6,17 @@ import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wardround.common.errors import InputError
 from wardround.common.html import read_style
+from wardround.common.html.charts.figure import Figure
 from wardround.common.html.palette import colour_of
 from wardround.simulations.report import wording
 from wardround.simulations.report.attack_section import read_attack_section
-from wardround.simulations.report.charts import figures, gain_bar, tables
+from wardround.simulations.report.charts import figures, tables
+from wardround.simulations.report.charts.gain_bars import draw_gain_bars
 from wardround.simulations.report.charts.pictures import Picture, draw_samples
 from wardround.simulations.report.contents import RunContents, read_contents
 from wardround.simulations.report.privacy import describe_privacy
@@ -40,7 +41,7 @@ class SiteLine:
     federated: str
     pooled: str
     gain: str
-    bar: gain_bar.GainBar | None
+    bar: str
     outcome: Outcome
     mark: str
 
@@ -58,15 +59,15 @@ def write_report(run_folder: Path) -> Path:
             the report needs are not installed.
     """
     contents = read_contents(run_folder)
-    template, library = load_template("page.html.jinja"), load_plotly()
+    template = load_template("page.html.jinja")
     path = run_folder / "report.html"
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(_render(template, library, contents), encoding="utf-8")
+    temporary.write_text(_render(template, contents), encoding="utf-8")
     temporary.replace(path)
     return path
 
 
-def _render(template: "Template", library: str, contents: RunContents) -> str:
+def _render(template: "Template", contents: RunContents) -> str:
     verdict = judge(contents.metrics, contents.split, contents.metric)
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     return template.render(
@@ -77,7 +78,6 @@ def _render(template: "Template", library: str, contents: RunContents) -> str:
         metric_title=wording.sentence_title(contents.metric),
         margin_note=wording.explain_margin(verdict),
         site_lines=_site_lines(contents, verdict),
-        gain_bar=gain_bar,
         error_bound=max(_shown_bounds(contents), default=0.0),
         samples=_pictures(contents),
         attack=read_attack_section(contents.folder),
@@ -89,12 +89,11 @@ def _render(template: "Template", library: str, contents: RunContents) -> str:
         tables=_tables(contents),
         style=read_style(),
         script=script,
-        library=library,
-        script_hashes=[content_hash(library), content_hash(script)],
+        script_hashes=[content_hash(script)],
     )
 
 
-def _charts(contents: RunContents) -> dict[str, figures.Chart | None]:
+def _charts(contents: RunContents) -> dict[str, Figure | None]:
     metric = contents.metric
     return {
         "metric": figures.draw_curves(contents, metric) if metric != "loss" else None,
@@ -111,7 +110,6 @@ def _tables(contents: RunContents) -> dict[str, tuple[tables.Table, ...]]:
         "measures": tables.tabulate_measures(contents),
         "matrix": tables.tabulate_models_by_site(contents),
         "split": tables.tabulate_split(contents),
-        "rounds": tables.tabulate_rounds(contents),
         "traffic": tables.tabulate_traffic(contents),
     }
     drawn = {name: (table,) if table else () for name, table in single.items()}
@@ -126,7 +124,8 @@ def _site_lines(contents: RunContents, verdict: Verdict) -> list[SiteLine]:
     if len(verdict.compared) > 1:
         shown.append(verdict.mean)
     lines = []
-    for index, (site, bar) in enumerate(zip(shown, gain_bar.draw_gain_bars(shown), strict=True)):
+    bars = draw_gain_bars(shown, metric)
+    for index, (site, bar) in enumerate(zip(shown, bars, strict=True)):
         is_mean = index == len(verdict.sites)
         counts = [patients.get((site.site, split)) for split in ("train", "test")]
         printed = " / ".join("–" if count is None else str(count) for count in counts)
@@ -192,19 +191,6 @@ def load_template(name: str) -> "Template":
         lstrip_blocks=True,
     )
     return environment.get_template(name)
-
-
-def load_plotly() -> str:
-    """Return the charts' library.
-
-    Raises:
-        InputError: plotly is not installed.
-    """
-    try:
-        file = resources.files("plotly") / "package_data" / "plotly.min.js"
-    except ImportError:
-        raise InputError(_missing_extra("plotly")) from None
-    return file.read_text(encoding="utf-8")
 
 
 def _missing_extra(package: str) -> str:

@@ -1,62 +1,53 @@
 """The charts of a sweep: its course, and the score by each parameter."""
 
-import html
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from wardround.common.html.palette import COLOURS, GREY, SYMBOLS
-from wardround.simulations.report.charts.figures import Chart, Json, page_json, page_layout
+from wardround.common.html.charts.axes import Axis
+from wardround.common.html.charts.figure import Figure, line_figure
+from wardround.common.html.charts.line_chart import LineChart, Point, Series
+from wardround.common.html.charts.looks import FEDERATION, MUTED, Look, series_colour
 from wardround.simulations.report.verdict import higher_is_better
 from wardround.simulations.report.wording import metric_title, sentence_title
 from wardround.simulations.sweeps.folder import SweepContents, Trial, Verdict, print_value
 from wardround.simulations.sweeps.search_space import Choice, Parameter
 
-_LOOKS: dict[Verdict, tuple[str, str]] = {
-    "finished": (COLOURS[0], SYMBOLS[0]),
-    "stopped early": (GREY, "x"),
+_LOOKS: dict[Verdict, Look] = {
+    "finished": Look(FEDERATION, 0, dash="none"),
+    "stopped early": Look(MUTED, 6, dash="none"),
 }
+_HEIGHT = 290.0
 
 
-def draw_course(contents: SweepContents) -> Chart | None:
+def draw_course(contents: SweepContents) -> Figure | None:
     """Return the score by trial, with the best so far as a line; None without any score."""
-    scored = _scored(contents)
-    if not scored:
-        return None
-    metric = contents.facts.metric
-    traces = _points(scored, [trial.number for trial in scored])
+    scored, metric = _scored(contents), contents.facts.metric
+    points = _points(scored, lambda trial: trial.number, says_trial=False)
     finished = [trial for trial in scored if trial.status == "finished"]
     choose = max if higher_is_better(metric) else min
-    bests = [choose(t.value for t in finished[: n + 1]) for n in range(len(finished))]
-    traces.append(
-        {
-            "type": "scatter",
-            "x": [trial.number for trial in finished],
-            "y": bests,
-            "name": "best so far",
-            "mode": "lines",
-            "line": {"color": COLOURS[3], "width": 2, "shape": "hv"},
-        }
+    bests = tuple(
+        Point(trial.number, choose(other.value for other in finished[: place + 1]))
+        for place, trial in enumerate(finished)
     )
-    layout = page_layout("trial", f"{metric_title(metric)} (validation)", 320)
+    best = Series(
+        "best so far", bests, Look(series_colour(3), None, 2.0), len(points), is_stepped=True
+    )
     caption = f"{sentence_title(metric)} on validation patients by trial."
-    return Chart(caption, page_json(traces, layout))
+    across = Axis("trial", "whole")
+    return line_figure(LineChart(caption, (*points, best), across, _up(metric), height=_HEIGHT))
 
 
-def draw_slices(contents: SweepContents) -> list[Chart]:
+def draw_slices(contents: SweepContents) -> list[Figure]:
     """Return the score by the values of each parameter."""
     scored, metric = _scored(contents), contents.facts.metric
     charts = []
-    for parameter in contents.parameters if scored else ():
-        traces = _points(scored, [_place(parameter, trial) for trial in scored])
-        layout = page_layout(
-            html.escape(parameter.key),
-            f"{metric_title(metric)} (validation)",
-            320,
-            x=_axis(parameter),
-        )
+    for parameter in contents.parameters:
         caption = f"{sentence_title(metric)} on validation patients by {parameter.key}."
-        charts.append(Chart(caption, page_json(traces, layout)))
+        points = _points(scored, _place_of(parameter))
+        chart = LineChart(caption, points, _axis(parameter), _up(metric), height=_HEIGHT)
+        if (figure := line_figure(chart)) is not None:
+            charts.append(figure)
     return charts
 
 
@@ -64,33 +55,40 @@ def _scored(contents: SweepContents) -> list[Trial]:
     return [trial for trial in contents.trials if not math.isnan(trial.value)]
 
 
-def _points(trials: Sequence[Trial], places: Sequence[object]) -> list[Json]:
-    traces: list[Json] = []
-    for status, (colour, symbol) in _LOOKS.items():
-        chosen = [n for n, trial in enumerate(trials) if trial.status == status]
-        if not chosen:
-            continue
-        traces.append(
-            {
-                "type": "scatter",
-                "x": [places[n] for n in chosen],
-                "y": [trials[n].value for n in chosen],
-                "text": [f"trial {trials[n].number}" for n in chosen],
-                "name": status,
-                "mode": "markers",
-                "marker": {"color": colour, "symbol": symbol, "size": 9},
-            }
+def _up(metric: str) -> Axis:
+    return Axis(f"{metric_title(metric)} (validation)")
+
+
+def _points(
+    trials: Sequence[Trial], place: Callable[[Trial], float], says_trial: bool = True
+) -> tuple[Series, ...]:
+    """Return a series a status, without lines."""
+    series = []
+    for group, (status, look) in enumerate(_LOOKS.items()):
+        points = tuple(
+            Point(place(trial), trial.value, note=f"trial {trial.number}" if says_trial else "")
+            for trial in trials
+            if trial.status == status
         )
-    return traces
+        series.append(Series(status, points, look, group))
+    return tuple(series)
 
 
-def _place(parameter: Parameter, trial: Trial) -> object:
-    value = trial.changes[parameter.key]
-    return html.escape(print_value(value)) if isinstance(parameter, Choice) else value
+def _names(parameter: Choice) -> tuple[str, ...]:
+    return tuple(print_value(json.loads(line)) for line in parameter.values)
 
 
-def _axis(parameter: Parameter) -> Json:
+def _place_of(parameter: Parameter) -> Callable[[Trial], float]:
+    """Return where a trial lies: at its number, or at the index of its choice."""
     if isinstance(parameter, Choice):
-        known = [html.escape(print_value(json.loads(line))) for line in parameter.values]
-        return {"type": "category", "categoryorder": "array", "categoryarray": known}
-    return {"type": "log" if parameter.is_log else "linear", "exponentformat": "power"}
+        indices = {name: float(index) for index, name in enumerate(_names(parameter))}
+        return lambda trial: indices.get(print_value(trial.changes[parameter.key]), math.nan)
+    return lambda trial: float(trial.changes[parameter.key])
+
+
+def _axis(parameter: Parameter) -> Axis:
+    if isinstance(parameter, Choice):
+        return Axis(parameter.key, "named", _names(parameter))
+    if parameter.is_log:
+        return Axis(parameter.key, "log")
+    return Axis(parameter.key, "whole" if parameter.is_whole else "linear")

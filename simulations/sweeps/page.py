@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from wardround.common.html import read_style
-from wardround.simulations.report.page import FOLDER, content_hash, load_plotly, load_template
+from wardround.simulations.report.page import FOLDER, content_hash, load_template
 from wardround.simulations.report.wording import metric_title, number, sentence_title
 from wardround.simulations.sweeps.figures import draw_course, draw_slices
 from wardround.simulations.sweeps.folder import SweepContents, Trial, print_value
@@ -17,7 +17,7 @@ def write_sweep_report(folder: Path, contents: SweepContents) -> Path:
     Raises:
         InputError: The packages that the report needs are not installed.
     """
-    template, library = load_template("sweep.html.jinja"), load_plotly()
+    template = load_template("sweep.html.jinja")
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     text = template.render(
         contents=contents,
@@ -32,8 +32,7 @@ def write_sweep_report(folder: Path, contents: SweepContents) -> Path:
         next_command=next_command(folder, contents),
         style=read_style(),
         script=script,
-        library=library,
-        script_hashes=[content_hash(library), content_hash(script)],
+        script_hashes=[content_hash(script)],
     )
     path = folder / "report.html"
     temporary = path.with_name(path.name + ".part")

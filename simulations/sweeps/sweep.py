@@ -136,7 +136,7 @@ def _checked(request: SweepRequest) -> Study:
 
 
 def _require_packages() -> None:
-    for package in ("optuna", "jinja2", "plotly"):
+    for package in ("optuna", "jinja2"):
         if find_spec(package) is None:
             msg = (
                 f"a sweep needs the package {package}, which is not installed: "

@@ -1,6 +1,6 @@
 """One self-contained page about a deployed run; a hospital's numbers stand as it let them out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -8,14 +8,12 @@ from pathlib import Path
 from wardround.common.errors import InputError, WardroundError
 from wardround.common.files.private_files import READABLE, replace_file
 from wardround.common.html import read_style
-from wardround.common.html.palette import colour_of, site_colour
-from wardround.common.study.registry import METRICS
+from wardround.common.html.charts.small import draw_boxes
 from wardround.server.operators.messages import Refusal, RunRecord
-from wardround.server.operators.report.curve import draw_curve, draw_participation
+from wardround.server.operators.report.course import draw_course
 from wardround.server.operators.report.privacy import privacy_words
-from wardround.server.operators.run_summaries import TOGETHER, ranges
+from wardround.server.operators.run_summaries import ranges
 
-_MEAN = TOGETHER[1]
 _MOST_BOXES = 150
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
 
@@ -66,41 +64,10 @@ def _head(record: RunRecord) -> str:
 
 
 def _course(record: RunRecord) -> str:
-    metric = record.details.summary.metric
-    known = [one for one in record.values if one.value is not None]
-    lines: dict[str, list[tuple[int, float]]] = {}
-    for one in known:
-        lines.setdefault(one.site, []).append((one.round, one.value or 0.0))
-    name = next((one.site for one in known if one.site in TOGETHER), "")
-    together = lines.get(name, [])
-    sites = {site: line for site, line in sorted(lines.items()) if site not in TOGETHER}
-    title = METRICS[metric].title if metric in METRICS else metric
-    splits = ", ".join(dict.fromkeys(one.split for one in known))
-    caption = f"{title} on the sites' {splits} patients, of the model after each round."
-    chart = draw_curve(together, sites, caption)
-    if not chart:
+    figure = draw_course(record)
+    if figure is None:
         return _section("How it went", "<p>No metric was measured, or none was let out.</p>")
-    keys = [(name, colour_of(0)), *((one, site_colour(i)) for i, one in enumerate(sites))]
-    legend = "".join(
-        f'<li><span class="swatch" style="background:{colour}"></span>{escape(words)}</li>'
-        for words, colour in keys
-        if words
-    )
-    notes = [caption, *_notes(name)]
-    body = (
-        f'<figure>{chart}<ul class="legend">{legend}</ul>'
-        f"<figcaption>{escape(' '.join(notes))}</figcaption></figure>{_table(*_values(record))}"
-    )
-    return _section("How it went", body)
-
-
-def _notes(together: str) -> Iterator[str]:
-    if together == _MEAN:
-        yield (
-            "Here sites send numbers and no tables: the thick line is their mean, each weighing "
-            "the examinations it says, and not the metric of all patients together."
-        )
-    yield "Where other sites took part in another round, its value is that of other patients."
+    return _section("How it went", figure.html + _table(*_values(record)))
 
 
 def _values(record: RunRecord) -> tuple[str, Sequence[str], Iterable[Sequence[str]]]:
@@ -132,7 +99,7 @@ def _participation(record: RunRecord) -> str:
             (one.round in took, f"round {one.round}: {_mark(reasons, there, one.round, site)}")
             for one in rounds[-_MOST_BOXES:]
         ]
-        boxes = f'<td class="text">{draw_participation(marks)}</td>'
+        boxes = f'<td class="text">{draw_boxes(marks)}</td>'
         text = f'<td class="text">{ranges(took) or "–"}</td>'
         cells = f"<td>{len(took)} of {len(rounds)}</td>{boxes}{text}"
         rows.append(f'<tr><th scope="row">{escape(site)}</th>{cells}</tr>')

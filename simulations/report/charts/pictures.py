@@ -1,19 +1,26 @@
-"""Sample predictions as pictures: PNG in data URIs, masks drawn over the image."""
+"""Sample predictions as pictures: PNG in data URIs, masks as pictures of their own on top.
+
+A mask apart from its image is a few flat colours, and the image needs no more pixels than it has:
+together they take a sixth of the room of one picture of both.
+"""
 
 import base64
 import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.html.palette import colour_of, red_green_blue
+from wardround.common.html.palette import COLOURS, red_green_blue
 from wardround.simulations.report.samples import Samples
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 Mask = NDArray[np.bool_]
-Pixels = NDArray[np.uint8]
 SHOWN_LABELS = 12
 SHOWN_MASKS = 8  # three panels each
 _SIDE_PIXELS = 240
@@ -22,11 +29,19 @@ _FILL = 0.35
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture: its label, its text alternative and its data URI."""
+    """One picture.
+
+    Attributes:
+        label: Stands above it.
+        alternative: Its text for who does not see it.
+        source: Its data URI.
+        mask: The data URI of what lies over it, of the same shape; "" for nothing.
+    """
 
     label: str
     alternative: str
     source: str
+    mask: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +80,18 @@ def _in_turn(sites: NDArray[np.str_], count: int) -> list[int]:
 
 def _segmentation(samples: Samples, index: int, classes: Sequence[str]) -> Picture:
     site, score = str(samples.site[index]), float(samples.score[index])
-    image = _to_pixels(samples.images[index])
+    image = picture_uri(samples.images[index])
     what = f"test image {index + 1}, of {site}"
-    sources = {
-        "image": image,
-        "truth": _overlay(image, samples.truth[index]),
-        "prediction": _overlay(image, samples.prediction[index]),
+    masks = {
+        "image": "",
+        "truth": _mask_uri(samples.truth[index]),
+        "prediction": _mask_uri(samples.prediction[index]),
     }
     present = sorted({int(k) for k in np.unique(samples.truth[index])} - {0})
     seen = ", ".join(class_name(k, classes) for k in present) or "no foreground class"
     panels = tuple(
-        Panel(label, f"{label} of {what}; truth: {seen}", _to_uri(pixels))
-        for label, pixels in sources.items()
+        Panel(label, f"{label} of {what}; truth: {seen}", image, mask)
+        for label, mask in masks.items()
     )
     caption = site if math.isnan(score) else f"{site}, Dice {score:.3f}"
     return Picture(site, panels, caption)
@@ -91,7 +106,7 @@ def _classification(samples: Samples, index: int, classes: Sequence[str]) -> Pic
     panel = Panel(
         "",
         f"test image {index + 1}, of {site}; {caption}",
-        _to_uri(_to_pixels(samples.images[index])),
+        picture_uri(samples.images[index]),
     )
     right = bool(np.array_equal(samples.truth[index], samples.prediction[index]))
     return Picture(site, (panel,), caption, "right" if right else "wrong")
@@ -111,39 +126,40 @@ def _name(label: NDArray[np.integer], classes: Sequence[str]) -> str:
 
 def picture_uri(image: NDArray[np.float32]) -> str:
     """Return the data URI of an image ``(H, W)`` or ``(H, W, 3)`` in [0, 1]."""
-    return _to_uri(_to_pixels(image))
-
-
-def _to_pixels(image: NDArray[np.float32]) -> Pixels:
-    """Return ``(H', W', 3)`` pixels, brought to about the size they are shown in."""
     from PIL import Image
 
     grey = np.clip(np.nan_to_num(image), 0, 1) * 255
     picture = Image.fromarray(np.round(grey).astype(np.uint8)).convert("RGB")
-    width, height = _shown_size(image.shape[1], image.shape[0])
-    return np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+    # The browser enlarges a small picture as well as this could, and the page stays small.
+    size = _shown_size(picture.width, picture.height, largest_factor=1.0)
+    pixels = np.asarray(picture.resize(size, Image.Resampling.BICUBIC))
+    if (pixels == pixels[..., :1]).all():  # grey takes a seventh of the time, and less room
+        pixels = pixels[..., 0]
+    return _png_uri(Image.fromarray(pixels))
 
 
-def _shown_size(width: int, height: int) -> tuple[int, int]:
-    factor = _SIDE_PIXELS / max(width, height)
+def _shown_size(width: int, height: int, largest_factor: float) -> tuple[int, int]:
+    factor = min(_SIDE_PIXELS / max(width, height), largest_factor)
     return max(1, round(width * factor)), max(1, round(height * factor))
 
 
-def _overlay(image: Pixels, mask: NDArray[np.integer]) -> Pixels:
-    """Return the image with each foreground class filled thinly and outlined."""
+def _mask_uri(mask: NDArray[np.integer]) -> str:
+    """Return a mask ``(H, W)`` as a picture: each foreground class filled thinly and outlined."""
     from PIL import Image
 
-    height, width = image.shape[:2]
+    size = _shown_size(mask.shape[1], mask.shape[0], largest_factor=math.inf)
     large = np.asarray(
-        Image.fromarray(mask.astype(np.uint8)).resize((width, height), Image.Resampling.NEAREST)
+        Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
     )
-    drawn = image.astype(np.float32)
+    indices = np.zeros(large.shape, np.uint8)  # into the palette: 0 is clear, then two a colour
     for index in sorted({int(k) for k in np.unique(large)} - {0}):
-        colour = np.array(red_green_blue(colour_of(index)), np.float32)
         inside = large == index
-        drawn[inside] = (1 - _FILL) * drawn[inside] + _FILL * colour
-        drawn[_outline(inside)] = colour
-    return np.round(drawn).astype(np.uint8)
+        first = 1 + 2 * (index % len(COLOURS))
+        indices[inside] = first
+        indices[_outline(inside)] = first + 1
+    picture = Image.fromarray(indices)
+    picture.putpalette([0, 0, 0, *(part for one in COLOURS for part in red_green_blue(one) * 2)])
+    return _png_uri(picture, bytes([0, *(round(255 * _FILL), 255) * len(COLOURS)]))
 
 
 def _outline(inside: Mask) -> Mask:
@@ -155,12 +171,8 @@ def _outline(inside: Mask) -> Mask:
     return inside & ~core
 
 
-def _to_uri(pixels: Pixels) -> str:
-    from PIL import Image
-
-    picture = Image.fromarray(pixels)
-    if (pixels == pixels[..., :1]).all():  # grey takes a seventh of the time, and less room
-        picture = picture.convert("L")
+def _png_uri(picture: "Image", opacity: bytes | None = None) -> str:
     stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=True)
+    clear = {} if opacity is None else {"transparency": opacity}
+    picture.save(stream, "PNG", optimize=True, **clear)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

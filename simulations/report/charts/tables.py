@@ -9,7 +9,7 @@ from wardround.common.study.registry import METRICS
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.missing import why_missing
 from wardround.simulations.report.verdict import higher_is_better, judge
-from wardround.simulations.report.wording import metric_title, number, sentence_title
+from wardround.simulations.report.wording import number, sentence_title
 from wardround.simulations.run_files.folder import (
     ALL_SITES,
     FEDERATED,
@@ -167,32 +167,6 @@ def tabulate_split(contents: RunContents) -> Table | None:
         "; then examinations by class, over all uses." if classes else "."
     )
     return Table(caption, "hospital", (*SPLITS, *classes), tuple(rows))
-
-
-def tabulate_rounds(contents: RunContents) -> Table | None:
-    """Return the numbers behind the curves."""
-    metric = contents.metric
-    values = {
-        (row.round, row.site, row.metric): row.value
-        for row in contents.metrics
-        if row.model == FEDERATED
-        and row.split == "validation"
-        and row.round >= 0
-        and not row.class_name
-    }
-    rounds = sorted({r for r, _, _ in values})
-    if not rounds:
-        return None
-    columns = [(ALL_SITES, metric), (ALL_SITES, "loss")]
-    columns += [(site, metric) for site in contents.sites]
-    columns = list(dict.fromkeys(columns))
-    rows = tuple(
-        (str(r), tuple(Cell(number(values.get((r, *key), math.nan), key[1])) for key in columns))
-        for r in rounds
-    )
-    titles = tuple(f"{site}, {metric_title(name)}" for site, name in columns)
-    caption = "The federated model on validation patients after each round."
-    return Table(caption, "round", titles, rows)
 
 
 def tabulate_traffic(contents: RunContents) -> Table | None:

@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from wardround.common.errors import InputError
-from wardround.simulations.report.charts.gain_bar import WIDTH, draw_gain_bars
+from wardround.common.html.charts.small import GAIN_WIDTH
+from wardround.simulations.report.charts.gain_bars import draw_gain_bars
 from wardround.simulations.report.charts.pictures import draw_samples
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.samples import Samples, read_samples
@@ -250,20 +252,25 @@ def test_numbers_are_printed_with_a_true_minus_and_a_dash_for_nothing() -> None:
 
 def test_gain_bars_share_one_scale_and_stay_inside() -> None:
     sites = [
-        SiteVerdict("a", 0, 0, 0, 0.2, 0.1),
+        SiteVerdict("a", 0, 0, 0, 0.2, 0.05),
         SiteVerdict("b", 0, 0, 0, -0.1, math.nan),
         SiteVerdict("c", 0, 0, 0, math.nan, math.nan),
     ]
-    first, second, third = draw_gain_bars(sites)
-    assert third is None
-    assert first is not None
-    assert second is not None
-    assert first.start == WIDTH / 2
-    assert second.start + second.length == pytest.approx(WIDTH / 2)
-    assert first.length == pytest.approx(2 * second.length, abs=0.2)
-    assert first.high is not None
-    assert first.high < WIDTH
-    assert second.low is None
+    first, second, third = draw_gain_bars(sites, "auroc")
+    assert third == ""
+    (right, long), (left, short) = _bar(first), _bar(second)
+    assert right == GAIN_WIDTH / 2
+    assert left + short == pytest.approx(GAIN_WIDTH / 2, abs=0.1)
+    assert long == pytest.approx(2 * short, abs=0.2)
+    assert float(re.findall(r"H([\d.]+)", first)[-1]) < GAIN_WIDTH
+    assert 'class="interval"' not in second
+    assert 'aria-label="gain +0.200"' in first
+
+
+def _bar(drawn: str) -> tuple[float, float]:
+    """Return where a bar begins and how long it is."""
+    (found,) = re.findall(r'x="([\d.]+)" y="4" width="([\d.]+)"', drawn)
+    return float(found[0]), float(found[1])
 
 
 # --- Samples ------------------------------------------------------------------------------------

@@ -1,6 +1,5 @@
 """The operator's page of a run says what the server knows, and loads nothing."""
 
-import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -19,7 +18,6 @@ from wardround.server.operators.messages import (
     SiteValue,
 )
 from wardround.server.operators.report import write_report
-from wardround.server.operators.report.curve import draw_curve
 from wardround.server.operators.report.page import page_of
 from wardround.server.operators.run_summaries import count_refusals, ranges
 from wardround.server.rounds.evaluation import ALL_SITES, MEAN_OF_SITES
@@ -132,17 +130,27 @@ def test_a_page_that_cannot_be_written_is_refused_in_words(tmp_path) -> None:
         write_report(a_record(), tmp_path / "absent" / "page.html")
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.5, 0.5), (0.0, 0.0), (1e-15, 3e-15), (-4.0, 900.0)])
-def test_a_curve_stays_in_its_frame(low: float, high: float) -> None:
-    picture = draw_curve([(0, low), (3, high)], {"north": [(1, high)]}, "AUROC")
-    heights = [float(y) for y in re.findall(r'cy="([^"]+)"', picture)]
-    assert len(heights) == 3
-    assert all(math.isfinite(y) and 0 <= y <= 300 for y in heights)
-
-
 def test_a_line_is_broken_where_a_site_was_not_measured() -> None:
-    assert draw_curve([(0, 0.1), (1, 0.2), (4, 0.3)], {}, "AUROC").count("<polyline") == 2
-    assert draw_curve([(0, 0.1), (1, 0.2), (2, 0.3)], {}, "AUROC").count("<polyline") == 1
+    page = page_of(a_record())
+    (path,) = re.findall(r'<path class="stroke" d="([^"]+)"[^>]*><title>north</title>', page)
+    assert path.count("M") == 2  # rounds 0 and 1, and then 3
+    (path,) = re.findall(r'<path class="stroke" d="([^"]+)"[^>]*><title>all sites</title>', page)
+    assert path.count("M") == 1
+
+
+def test_the_numbers_of_the_chart_stand_in_a_table_too() -> None:
+    words = words_of(page_of(a_record()))
+    rows = "0 0.5000 0.6000 1 0.6000 0.6000 2 0.7000 – 3 0.8000 0.6000"
+    assert f"round all sites north {rows}" in words
+
+
+def test_a_site_whose_name_is_markup_is_shown_as_text() -> None:
+    record = a_record()
+    name = "<img src=x onerror=alert(1)>"
+    values = tuple(replace(one, site=name) if one.site == "north" else one for one in record.values)
+    page = page_of(replace(record, values=values))
+    assert "<img" not in page
+    assert name in words_of(page)
 
 
 def test_rounds_are_written_as_people_do() -> None:
