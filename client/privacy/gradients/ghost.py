@@ -19,13 +19,20 @@ from wardround.client.privacy.gradients.loop import PerSampleLoss
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.gradients.patient_index import PatientIndex
 from wardround.client.privacy.gradients.patient_loss import patient_losses
+from wardround.client.privacy.gradients.rounding import Roundings
 from wardround.common.errors import RunError
+
+MOST_ROUNDING = 1e-3  # of the clip norm
 
 
 def ghost_clipped_sum(
     network: nn.Module, piece: PatientBatch, per_sample_loss: PerSampleLoss, clip_norm: float
 ) -> dict[str, Tensor] | None:
-    """Return ``sum_p min(1, C / ||g_p||) g_p``, or None if a patient's gradient is not finite.
+    """Return ``sum_p min(1, C / ||g_p||) g_p``, or None if that is not what would be summed.
+
+    That is so if a patient's gradient is not finite, or if its terms cancel so far that rounding
+    makes up more than :data:`MOST_ROUNDING` of the clip norm: whoever chooses the weights can make
+    the norm as small beside it as he likes.
 
     Raises:
         RunError: A layer has no rule, or is used in a way that its rule does not cover.
@@ -42,6 +49,11 @@ def ghost_clipped_sum(
     if not bool(torch.isfinite(squared.float()).all()):
         return None
     coefficients = (clip_norm / squared.sqrt()).clamp_(max=1.0)
+    off = Roundings.together([part.roundings() for part in gradients.values()]).reach(squared)
+    # Where the terms of a gradient cancel, its norm says nothing of the rounding that is summed.
+    # "not" so that a bound that is no number counts as too large.
+    if not bool((coefficients * off <= MOST_ROUNDING * clip_norm).all()):
+        return None
     return {
         f"{name}.{key}" if name else key: total
         for name, part in gradients.items()

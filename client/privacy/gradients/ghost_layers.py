@@ -260,13 +260,13 @@ def _layer_gradients(work: WeightProduct, gradient: Tensor, biased: bool) -> Pat
     bias = {"bias": work.patient_index.total(_over_positions(gradient, work))} if biased else {}
     if not prefers_ghost(work):
         return KeptGradients({"weight": work.of_patients(), **bias})
-    norms = work.ghost_norms()
+    norms = work.ghost_norms().clamp_(min=0.0)  # below 0 where everything cancels
     makers: dict[str, Callable[[Tensor], Tensor]] = {"weight": work.weighted}
     if biased:
         kept = KeptGradients(bias)
         norms = norms + kept.squared_norms()
         makers["bias"] = lambda coefficients: kept.weighted_sum(coefficients)["bias"]
-    return DeferredGradients(norms, makers)
+    return DeferredGradients(norms, work.roundings(), makers)
 
 
 def _over_positions(gradient: Tensor, work: WeightProduct) -> Tensor:

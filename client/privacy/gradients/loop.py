@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
+from wardround.client.privacy.gradients.patient_gradients import squared_lengths
 from wardround.common.parameters.parameters import Parameters
 
 PerSampleLoss = Callable[[Tensor, Tensor], Tensor]
@@ -46,9 +47,9 @@ def loop_clipped_sum(
 
 @torch.no_grad()
 def _add_clipped(total: Parameters, gradients: Parameters, clip_norm: float) -> None:
-    norm = torch.stack([torch.linalg.vector_norm(g) for g in gradients.values()]).norm()
-    if not torch.isfinite(norm):
+    squared = torch.stack([squared_lengths(g[None]) for g in gradients.values()]).sum()
+    if not torch.isfinite(squared.float()):
         return
-    scale = min(1.0, clip_norm / max(float(norm), 1e-30))
+    scale = min(1.0, clip_norm / max(float(squared.sqrt()), 1e-30))
     for name, gradient in gradients.items():
         total[name].add_(gradient, alpha=scale)

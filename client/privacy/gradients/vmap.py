@@ -13,6 +13,7 @@ from torch.func import functional_call, grad, vmap
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
+from wardround.client.privacy.gradients.patient_gradients import squared_lengths
 from wardround.client.privacy.gradients.patient_index import PatientIndex
 
 
@@ -39,13 +40,14 @@ def vmap_clipped_sum(
         whole.stacked(filled.targets),
         _shares(patient_index, filled.targets.device),
     )
-    norms = torch.stack(
-        [torch.linalg.vector_norm(part.flatten(1), dim=1) for part in gradients.values()]
-    ).norm(dim=0)
-    if not bool(torch.isfinite(norms).all()):
+    squared = torch.stack([squared_lengths(part) for part in gradients.values()]).sum(0)
+    if not bool(torch.isfinite(squared.float()).all()):
         return None
-    coefficients = (clip_norm / norms).clamp_(max=1.0)
-    return {name: torch.tensordot(coefficients, part, 1) for name, part in gradients.items()}
+    coefficients = (clip_norm / squared.sqrt()).clamp_(max=1.0)
+    return {
+        name: torch.tensordot(coefficients.to(part.dtype), part, 1)
+        for name, part in gradients.items()
+    }
 
 
 def _filled(piece: PatientBatch, patient_index: PatientIndex) -> Batch:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wardround.client.privacy.gradients.patient_index import PatientIndex
+from wardround.client.privacy.gradients.rounding import Roundings
 
 # Measured on one core, in multiplications of a convolution: what writing and reading one number of
 # a patient's gradient costs while those of all patients fit the cache, and beyond.
@@ -56,6 +57,10 @@ class WeightProduct(Protocol):
 
     def ghost_norms(self) -> Tensor:
         """Return ``(P,)`` float64: each patient's squared norm, without its gradient."""
+        ...
+
+    def roundings(self) -> Roundings:
+        """Return how far norms and gradients may be from what they stand for."""
         ...
 
     def weighted(self, coefficients: Tensor) -> Tensor:
@@ -127,6 +132,12 @@ class LinearProduct:
         )
         first, second = (torch.bmm(part, part.mT) for part in (row.double() for row in rows))
         return (first * second).sum((1, 2))
+
+    def roundings(self) -> Roundings:
+        """Return how far norms and gradients may be from what they stand for."""
+        spread = _lengths(self.patient_index, self.inputs, self.gradients)
+        terms = self.patient_index.most * self.positions()
+        return Roundings.of_sums(terms, spread, self.inputs.dtype)
 
     def weighted(self, coefficients: Tensor) -> Tensor:
         """Return ``(out, in)``.
@@ -215,6 +226,14 @@ class ConvolutionProduct:
             patches = _along_diagonal(patches, axis, shape, steps)
         return (_products(self.patient_index.stacked(self.gradients)) * patches).flatten(1).sum(1)
 
+    def roundings(self) -> Roundings:
+        """Return how far norms and gradients may be from what they stand for."""
+        sides = zip(self.weight.shape[2:], self.geometry.stride, strict=True)
+        uses = prod(-(-size // stride) for size, stride in sides)  # of a pixel, by patches
+        spread = uses**0.5 * _lengths(self.patient_index, self.inputs, self.gradients)
+        terms = self.patient_index.most * self.positions()
+        return Roundings.of_sums(terms, spread, self.inputs.dtype)
+
     def weighted(self, coefficients: Tensor) -> Tensor:
         """Return the weight's shape.
 
@@ -265,6 +284,17 @@ class ConvolutionProduct:
             [False, True, False],
         )
         return found[1]
+
+
+def _lengths(patient_index: PatientIndex, inputs: Tensor, gradients: Tensor) -> Tensor:
+    """Return ``(P,)`` float64: the length of a patient's inputs times that of the gradients."""
+    lengths = [
+        patient_index.total(
+            torch.linalg.vector_norm(part.flatten(1), dim=1, dtype=torch.float64).square()
+        )
+        for part in (inputs, gradients)
+    ]
+    return (lengths[0] * lengths[1]).sqrt()
 
 
 def _along_diagonal(
