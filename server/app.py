@@ -18,6 +18,7 @@ from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress
 from wardround.server.rounds.asynchronous_loop import BufferedLoop
 from wardround.server.rounds.loop import Listener, RoundLoop
 from wardround.server.sites.deadlines import Patience
+from wardround.server.sites.exchange import Node
 from wardround.server.sites.participation import Attendance, SameSites
 from wardround.server.sites.site_info import introduce_sites
 from wardround.server.strategies.composed import make_strategy
@@ -41,7 +42,12 @@ def all_connected(grid: Grid, study: Study) -> Attendance:
         WardroundError: One of them cannot take part.
     """
     nodes, _ = introduce_sites(grid, study)
-    return SameSites(nodes, Patience(study.federation.deadline_seconds))
+    return at_once(nodes, study)
+
+
+def at_once(nodes: Sequence[Node], study: Study) -> Attendance:
+    """Return sites that have introduced themselves, for the whole run."""
+    return SameSites(tuple(nodes), Patience(study.federation.deadline_seconds))
 
 
 def make_server_app(

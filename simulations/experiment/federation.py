@@ -18,9 +18,10 @@ from wardround.common.flower.local import SUPERLINK_NODE_ID
 from wardround.common.parameters.compression import CompressionOptions
 from wardround.common.runtime.seeds import derive_seed
 from wardround.common.study.study import Study
-from wardround.server.app import Outcome, make_server_app
+from wardround.server.app import Outcome, all_connected, at_once, make_server_app
 from wardround.server.checkpoints.store import Commit
 from wardround.server.rounds.loop import Listener
+from wardround.server.sites.exchange import Node
 from wardround.simulations.adversaries.grid import AdversarialGrid, Wire
 from wardround.simulations.adversaries.poisoning import give_role, poisonable_app
 from wardround.simulations.adversaries.roles import Role, cast_roles
@@ -137,9 +138,17 @@ def open_grid(
 
 
 def run_federation(
-    grid: Grid, study: Study, checkpoints: Path, listener: Listener | None = None
+    grid: Grid,
+    study: Study,
+    checkpoints: Path,
+    listener: Listener | None = None,
+    nodes: Sequence[Node] | None = None,
 ) -> Commit:
-    """Run a study over a grid and return its kept model."""
+    """Run a study over a grid and return its kept model.
+
+    Args:
+        nodes: The grid's sites, where they have introduced themselves; they are asked otherwise.
+    """
     outcome = Outcome()
     context = Context(
         run_id=grid.run.run_id,
@@ -152,7 +161,8 @@ def run_federation(
             "durable": False,
         },
     )
-    make_server_app(listener, outcome)(grid, context)
+    gather = all_connected if nodes is None else lambda _, study: at_once(nodes, study)
+    make_server_app(listener, outcome, gather)(grid, context)
     if outcome.commit is None:
         msg = "the server app ended without a model"
         raise RuntimeError(msg)
