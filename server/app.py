@@ -18,6 +18,7 @@ from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress
 from wardround.server.rounds.asynchronous_loop import BufferedLoop
 from wardround.server.rounds.loop import Listener, RoundLoop
 from wardround.server.sites.deadlines import Deadlines
+from wardround.server.sites.exchange import Node
 from wardround.server.sites.participation import Participation, SameSites
 from wardround.server.sites.site_info import describe_sites
 from wardround.server.strategies.composed import make_strategy
@@ -41,7 +42,12 @@ def all_connected(grid: Grid, study: Study) -> Participation:
         WardroundError: One of them cannot take part.
     """
     nodes, _ = describe_sites(grid, study)
-    return SameSites(nodes, Deadlines(study.federation.deadline_seconds))
+    return at_once(nodes, study)
+
+
+def at_once(nodes: Sequence[Node], study: Study) -> Participation:
+    """Return sites that have described themselves, for the whole run."""
+    return SameSites(tuple(nodes), Deadlines(study.federation.deadline_seconds))
 
 
 def make_server_app(

@@ -8,7 +8,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-import torch
 from flwr.app import Context, Message, RecordDict
 
 from wardround.client.app import app, refuse, reply_again
@@ -87,8 +86,3 @@ def _note_pending(folder: Path, text: str) -> None:
         policy = open_policy(folder)
         if policy.approved != "any" and study.digest not in (*policy.approved, *policy.rejected):
             note_pending(folder, study)
-
-
-def warm_up() -> None:
-    """Do once what every study needs: the first optimiser makes torch import its compiler."""
-    torch.optim.SGD([torch.zeros(1)]).step()

@@ -31,9 +31,8 @@ def main(descriptor: int, parent: int) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with socket.socket(fileno=descriptor) as channel, channel.makefile("rb") as lines:
         # Only now, so that the process ends with its parent from the first moment.
-        from wardround.client.daemon.job_runner import answer_job, warm_up
+        from wardround.client.daemon.job_runner import answer_job
 
-        warm_up()
         for line in lines:
             channel.sendall(answer_job(Job(**json.loads(line))).to_line())
 

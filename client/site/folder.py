@@ -6,6 +6,7 @@ A simulated site is such a folder too.
 
 import tomllib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -110,14 +111,22 @@ def open_site(folder: Path) -> Site:
     """
     path = folder / "site.toml"
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Site(folder.resolve(), SiteFile.model_validate(content))
+        seen = path.stat()
+        settings = _read(path, seen.st_mtime_ns, seen.st_size, seen.st_ino)
+        return Site(folder.resolve(), settings)
     except FileNotFoundError:
         msg = (
             f"{folder} is not a site folder: it has no site.toml. "
             "Give a folder that 'wardround split' wrote, or write a site.toml with a name."
         )
         raise DataError(msg) from None
+
+
+@lru_cache(maxsize=4096)
+def _read(path: Path, changed: int, size: int, inode: int) -> SiteFile:
+    """Return what a ``site.toml`` says; what changes with the file makes it be read anew."""
+    try:
+        return SiteFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         msg = f"{path} is not a TOML file: {error}. Mend that line."
         raise DataError(msg) from None

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from wardround.common.errors import StudyError, known_names
+from wardround.common.runtime import eager_optimisers
 from wardround.common.study.sections import TrainingSection
 
 _POWER = 0.9  # Chen et al. 2017 (DeepLab), and nnU-Net after it
@@ -47,7 +48,7 @@ def learning_rate_at(training: TrainingSection, progress: float) -> float:
 
 
 def _sgd(network: nn.Module, training: TrainingSection) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
+    return eager_optimisers.SGD(
         _trainable(network),
         lr=training.learning_rate,
         momentum=training.momentum,
@@ -57,7 +58,7 @@ def _sgd(network: nn.Module, training: TrainingSection) -> torch.optim.Optimizer
 
 
 def _adam(network: nn.Module, training: TrainingSection) -> torch.optim.Optimizer:
-    return torch.optim.Adam(
+    return eager_optimisers.Adam(
         _trainable(network),
         lr=training.learning_rate,
         weight_decay=training.weight_decay,
@@ -78,7 +79,7 @@ def _adamw(network: nn.Module, training: TrainingSection) -> torch.optim.Optimiz
             "weight_decay": 0.0,
         },
     ]
-    return torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
+    return eager_optimisers.AdamW(groups, lr=training.learning_rate, fused=True)
 
 
 OPTIMISERS: dict[str, Callable[[nn.Module, TrainingSection], torch.optim.Optimizer]] = {

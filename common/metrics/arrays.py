@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from wardround.common.errors import InputError
@@ -17,7 +18,12 @@ from wardround.common.metrics.sums import (
     SurfaceSums,
     empty_sums,
 )
-from wardround.common.parameters.parameters import ArraySpec, Schema
+from wardround.common.parameters.parameters import (
+    ArraySpec,
+    Schema,
+    from_array_record,
+    to_array_record,
+)
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
@@ -77,9 +83,8 @@ def array_schema(study: Study, surfaces: bool) -> Schema:
 
 def sums_to_record(sums: MetricSums) -> "ArrayRecord":
     """Return the sums as the part of a message that carries them."""
-    from flwr.app import Array, ArrayRecord
-
-    return ArrayRecord({name: Array(array) for name, array in to_arrays(sums).items()})
+    arrays = to_arrays(sums)
+    return to_array_record({name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
 def sums_from_record(record: "ArrayRecord", study: Study) -> MetricSums:
@@ -87,9 +92,10 @@ def sums_from_record(record: "ArrayRecord", study: Study) -> MetricSums:
 
     Raises:
         InputError: They are not what a site running this study could have measured.
-        ValueError: The bytes of an array cannot be read.
+        ModelError: The bytes of an array cannot be read.
     """
-    return from_arrays({name: array.numpy() for name, array in record.items()}, study)
+    tensors = from_array_record(record)
+    return from_arrays({name: tensor.numpy() for name, tensor in tensors.items()}, study)
 
 
 def _named(part: Part) -> Iterator[tuple[str, NDArray[np.generic]]]:

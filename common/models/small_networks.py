@@ -7,8 +7,10 @@ from math import gcd, prod
 
 from torch import Tensor, nn
 
+from wardround.common.models.pooling import MaxPool2d
+
 _CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
-_POOLING: dict[int, type[nn.MaxPool2d] | type[nn.MaxPool3d]] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_POOLING: dict[int, Callable[[], nn.Module]] = {2: MaxPool2d, 3: lambda: nn.MaxPool3d(2)}
 _BATCH: dict[int, type[nn.Module]] = {0: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _INSTANCE: dict[int, type[nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _PER_CHANNEL = (
@@ -87,7 +89,7 @@ class SmallCNN(nn.Sequential):
                 _CONVOLUTION[dimensions](before, after, 3, padding=1),
                 normalisation_layer(layers.normalisation, after, dimensions),
                 ACTIVATIONS[layers.activation](),
-                _POOLING[dimensions](2),
+                _POOLING[dimensions](),
             ]
         values = layers.widths[-1] * prod(length >> len(layers.widths) for length in size)
         super().__init__(

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import tomllib
+from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +49,18 @@ class Study(Section):
             raise ValueError(" ".join(broken))
         return self
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 over the canonical content without ``[simulation]``, 64 hexadecimal digits."""
         content = self.model_dump(mode="json", exclude={"simulation"})
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> "Study":
+        """Return a copy, whose digest is its own and not that of what it was copied from."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("digest", None)
+        return copied
 
     @property
     def name(self) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from wardround.common.parameters.parameters import Model, Parameters
+from wardround.common.runtime import eager_optimisers
 from wardround.common.study.plans.strategy import StrategyPlan
 from wardround.server.strategies.yogi import Yogi
 
@@ -129,12 +130,12 @@ class DynamicStep:
 
 
 def _sgd(weights: list[Tensor], plan: StrategyPlan) -> torch.optim.Optimizer:
-    return torch.optim.SGD(weights, plan.server_learning_rate)
+    return eager_optimisers.SGD(weights, plan.server_learning_rate)
 
 
 def _momentum(weights: list[Tensor], plan: StrategyPlan) -> torch.optim.Optimizer:
     """FedAvgM: ``v <- beta v + g``, ``x <- x - v`` (Hsu et al. 2019, section 4.3)."""
-    return torch.optim.SGD(
+    return eager_optimisers.SGD(
         weights, plan.server_learning_rate, momentum=plan.options.server_momentum
     )
 
@@ -142,7 +143,7 @@ def _momentum(weights: list[Tensor], plan: StrategyPlan) -> torch.optim.Optimize
 def _adam(weights: list[Tensor], plan: StrategyPlan) -> torch.optim.Optimizer:
     """FedAdam (Reddi et al. 2021, algorithm 2), with the bias correction of Adam itself."""
     options = plan.options
-    return torch.optim.Adam(
+    return eager_optimisers.Adam(
         weights, plan.server_learning_rate, options.server_betas, options.server_epsilon
     )
 
@@ -155,7 +156,7 @@ def _yogi(weights: list[Tensor], plan: StrategyPlan) -> torch.optim.Optimizer:
 def _adagrad(weights: list[Tensor], plan: StrategyPlan) -> torch.optim.Optimizer:
     """FedAdagrad (Reddi et al. 2021, algorithm 2), whose sum of squares starts at tau squared."""
     epsilon = plan.options.server_epsilon
-    return torch.optim.Adagrad(
+    return eager_optimisers.Adagrad(
         weights, plan.server_learning_rate, eps=epsilon, initial_accumulator_value=epsilon**2
     )
 

@@ -6,8 +6,10 @@ from typing import overload
 import torch
 from torch import Tensor
 
+from wardround.common.runtime.eager_optimisers import EagerOptimiser
 
-class Yogi(torch.optim.Optimizer):
+
+class Yogi(EagerOptimiser):
     """Adam whose second moment moves by at most a constant (Zaheer et al. 2018).
 
     As FedYogi uses it (Reddi et al. 2021, algorithm 2, without bias correction):

@@ -17,7 +17,6 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkContext, SpawnContext
 from multiprocessing.process import BaseProcess
 
-import torch
 from flwr.app import Context, Error, Message, MessageType
 from flwr.clientapp import ClientApp
 
@@ -69,7 +68,7 @@ class PoolGrid(LocalGrid):
         resource_tracker.ensure_running()
         self._outboxes = Outboxes()
         self._held: dict[str, Message] = {}
-        with _shared_imports(plan):
+        with _frozen_objects(plan):
             self._workers = [self._start(share) for share in plan.divide(contexts) if share]
         self._worker_of = {node: w for w in self._workers for node in w.contexts}
 
@@ -231,17 +230,11 @@ class WorkerPlan:
 
 
 @contextmanager
-def _shared_imports(plan: WorkerPlan) -> Iterator[None]:
-    """Import before a fork what each worker would import for itself.
-
-    The first optimiser makes torch import its compiler: a second and 80 MB, once or in each worker.
-    Frozen, the pages that the workers share are not written to, and so copied, by their garbage
-    collectors.
-    """
+def _frozen_objects(plan: WorkerPlan) -> Iterator[None]:
+    """Keep what the workers share from being written to, and so copied, by garbage collectors."""
     if not plan.forks:
         yield
         return
-    torch.optim.SGD([torch.zeros(1)]).step()
     gc.collect()
     gc.freeze()
     try:

@@ -9,21 +9,25 @@ from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RefusalRecord
 from wardround.server.rounds.evaluation import measure_model
-from wardround.server.sites.site_info import describe_sites
+from wardround.server.sites.exchange import Node
 from wardround.simulations.experiment.rows import KEPT, metric_rows
 from wardround.simulations.experiment.training import TrainedModel
 from wardround.simulations.run_files.folder import FEDERATED, MetricRow
 
 
 def cross_site_rows(
-    grid: Grid, study: Study, models: Sequence[TrainedModel], refusals: list[RefusalRecord]
+    grid: Grid,
+    study: Study,
+    nodes: Sequence[Node],
+    models: Sequence[TrainedModel],
+    refusals: list[RefusalRecord],
 ) -> Iterator[MetricRow]:
     """Yield the test values of every model on every site, surface distances included.
 
     Args:
+        nodes: The sites, as they introduced themselves.
         refusals: Takes in what sites refused to evaluate.
     """
-    nodes, _ = describe_sites(grid, study)
     surfaces = any(m.surface and study.study.task in m.tasks for m in METRICS.values())
     for model in models:
         instruction = Instruction(

@@ -18,9 +18,10 @@ from wardround.common.flower.local import SUPERLINK_NODE_ID
 from wardround.common.parameters.compression import CompressionOptions
 from wardround.common.runtime.seeds import derive_seed
 from wardround.common.study.study import Study
-from wardround.server.app import Outcome, make_server_app
+from wardround.server.app import Outcome, all_connected, at_once, make_server_app
 from wardround.server.checkpoints.store import Commit
 from wardround.server.rounds.loop import Listener
+from wardround.server.sites.exchange import Node
 from wardround.simulations.adversaries.grid import AdversarialGrid, Wire
 from wardround.simulations.adversaries.poisoning import give_role, poisonable_app
 from wardround.simulations.adversaries.roles import Role, cast_roles
@@ -137,7 +138,11 @@ def open_grid(
 
 
 def run_federation(
-    grid: Grid, study: Study, checkpoints: Path, listener: Listener | None = None
+    grid: Grid,
+    study: Study,
+    checkpoints: Path,
+    listener: Listener | None = None,
+    nodes: Sequence[Node] | None = None,
 ) -> Commit:
     """Run a study over a grid and return its kept model.
 
@@ -146,6 +151,7 @@ def run_federation(
         study: What is run.
         checkpoints: The folder of the run's models and history; a run that is there goes on.
         listener: Is called after each round.
+        nodes: The grid's sites, where they have described themselves; they are asked otherwise.
 
     Raises:
         RunError: Too few sites replied in a round, or the disk cannot be used.
@@ -163,7 +169,8 @@ def run_federation(
             "durable": False,
         },
     )
-    make_server_app(listener, outcome)(grid, context)
+    gather = all_connected if nodes is None else lambda _, study: at_once(nodes, study)
+    make_server_app(listener, outcome, gather)(grid, context)
     if outcome.commit is None:
         msg = "the server app ended without a model"
         raise RuntimeError(msg)

@@ -168,14 +168,14 @@ class _Run:
     def _work(self, facts: RunFacts, sites: PreparedSites) -> None:
         with open_grid(sites.folders, self._study, self._machine) as grid:
             with self._measuring("data"):
-                _, site_infos = describe_sites(grid, self._study)
+                nodes, site_infos = describe_sites(grid, self._study)
             self._notes = tuple(f"{i.site}: {note}" for i in site_infos for note in i.notes)
             # From here on the folder is a run, which can be resumed.
             write_facts(self._out, replace(facts, seconds=self._seconds))
             self._watch(StageFinished("data"))
             with self._measuring(FEDERATED):
                 self._federated = train_together(
-                    self._out, grid, self._study, FEDERATED, self._watch
+                    self._out, grid, self._study, FEDERATED, self._watch, nodes
                 )
             baselines = self._baselines(sites)
             with self._measuring("baselines"):
@@ -184,7 +184,8 @@ class _Run:
                 self._watch(StageStarted("test"))
                 others = [load_trained(self._out, baseline.name) for baseline in baselines]
                 models = [self._federated, *(model for model in others if model is not None)]
-                self._tested.extend(cross_site_rows(grid, self._study, models, self._refused))
+                rows = cross_site_rows(grid, self._study, nodes, models, self._refused)
+                self._tested.extend(rows)
                 attacked = backdoor_rows(sites.folders, self._study, self._federated)
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"

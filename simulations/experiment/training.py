@@ -1,6 +1,7 @@
 """Training one model of a simulation: together, alone, or pooled; finished models are kept."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, read_records
 from wardround.server.checkpoints.store import CheckpointStore
 from wardround.server.rounds.loop import RoundFinished
+from wardround.server.sites.exchange import Node
 from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
 from wardround.simulations.run_files.events import (
     RoundDone,
@@ -52,9 +54,18 @@ class Baseline:
 
 
 def train_together(
-    run_folder: Path, grid: Grid, study: Study, name: str, watch: Watch
+    run_folder: Path,
+    grid: Grid,
+    study: Study,
+    name: str,
+    watch: Watch,
+    nodes: Sequence[Node] | None = None,
 ) -> TrainedModel:
-    """Run the study over the grid, from the last commit of an earlier try if there is one."""
+    """Run the study over the grid, from the last commit of an earlier try if there is one.
+
+    Args:
+        nodes: The grid's sites, where they have introduced themselves; they are asked otherwise.
+    """
     finished = load_trained(run_folder, name)
     if finished is not None:
         return finished
@@ -63,7 +74,7 @@ def train_together(
     def listen(event: RoundFinished) -> None:
         _tell(watch, name, event)
 
-    commit = run_federation(grid, study, _checkpoints(run_folder, name), listen)
+    commit = run_federation(grid, study, _checkpoints(run_folder, name), listen, nodes)
     run, number = commit.progress.run, commit.progress.round
     (run_folder / "models").mkdir(exist_ok=True)
     facts = {"round": str(number), "model": name, "run": run}

@@ -1,6 +1,8 @@
 """Whole simulated runs of tiny studies: what they leave, what they repeat, how they go on."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,6 +72,16 @@ def table_study(tmp_path: Path) -> Study:
             },
         }
     )
+
+
+PLAIN_RUN = """
+import sys
+from wardround.cli import main
+sys.argv = ["wardround", "simulate", *sys.argv[1:], "--engine", "in-process", "--threads", "1"]
+try: main()
+except SystemExit as end: assert not end.code
+sys.exit("torch._dynamo" in sys.modules)
+"""
 
 
 def run(study: Study, out: Path, machine: Machine = ONE_PROCESS, watch: Watch = nobody) -> Path:
@@ -275,3 +287,9 @@ def test_an_image_study_learns_to_tell_its_classes_apart(tiny_study, tmp_path: P
         assert samples["images"].shape[1:] == (16, 16)
         assert set(samples["site"].tolist()) == {"north", "south"}
     assert (out / "report.html").stat().st_size > 10_000
+
+
+def test_a_plain_run_does_not_import_torchs_compiler(tiny_study, tmp_path: Path) -> None:
+    words = (str(tiny_study.study), "--out", str(tmp_path / "run"), "--quiet")
+    done = subprocess.run([sys.executable, "-c", PLAIN_RUN, *words], check=False)
+    assert done.returncode == 0

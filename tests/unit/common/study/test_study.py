@@ -266,6 +266,14 @@ def test_the_digest_changes_with_everything_else(
         assert changed.digest != study.with_changes(dict([other])).digest
 
 
+def test_a_changed_copy_has_a_digest_of_its_own() -> None:
+    study = parse_study(image())
+    first = study.digest
+    training = study.training.model_copy(update={"learning_rate": 0.5})
+    assert study.model_copy(update={"training": training}).digest != first
+    assert study.model_copy().digest == first
+
+
 def test_the_digest_is_sixty_four_hexadecimal_digits() -> None:
     assert re.fullmatch("[0-9a-f]{64}", parse_study(image()).digest)
 
