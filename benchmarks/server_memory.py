@@ -35,7 +35,7 @@ from wardround.common.messages.replies import (
 from wardround.common.models.networks import build_network
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
 from wardround.common.parameters.npy import encode_npy
-from wardround.common.parameters.parameters import Schema, schema
+from wardround.common.parameters.schema import Schema, schema
 from wardround.common.study.study import Study, parse_study
 from wardround.simulations.engines.in_process import LocalGrid, site_contexts
 from wardround.simulations.experiment.federation import run_federation

@@ -10,13 +10,14 @@ from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.site.device import arranged_for, choose_device
 from wardround.client.site.state import SiteState
 from wardround.client.training.local import LocalWork
-from wardround.client.training.objectives.base import LocalStart, Objective, under
+from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.objectives.registry import personal_model
 from wardround.common.models.lora import fingerprint
 from wardround.common.models.networks import build_network
 from wardround.common.models.pretrained import load_base
 from wardround.common.models.sharing import Layout, layout_of
-from wardround.common.parameters.parameters import Parameters, read_parameters
+from wardround.common.parameters.network_state import read_parameters
+from wardround.common.parameters.schema import Parameters, under
 from wardround.common.runtime.memory import keep_freed_memory
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
 from wardround.common.study.plans.strategy import StrategyPlan, plan_of

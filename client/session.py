@@ -18,7 +18,7 @@ from wardround.client.site.state import SiteState
 from wardround.client.training.batches import draw_batches, steps_a_round
 from wardround.client.training.local import LocalWork, train_locally
 from wardround.client.training.losses import build_loss
-from wardround.client.training.objectives.base import LocalStart, Loss, Objective, prefixed, under
+from wardround.client.training.objectives.base import LocalStart, Loss, Objective
 from wardround.client.training.objectives.registry import build_objective, personal_model
 from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.schedule import SchedulePosition
@@ -29,7 +29,8 @@ from wardround.common.messages.replies import SiteEvaluation, SiteInfo, SiteUpda
 from wardround.common.metrics.summary import MetricSums
 from wardround.common.models.sharing import RECEIVED_LOSS
 from wardround.common.parameters.compression import CompressionOptions, compress, update_of
-from wardround.common.parameters.parameters import Parameters, read_parameters, write_parameters
+from wardround.common.parameters.network_state import read_parameters, write_parameters
+from wardround.common.parameters.schema import Parameters, prefixed, under
 from wardround.common.runtime.seeds import derive_seed, generator_for, seed_dropout
 
 # Before a parameter's name, in what a site keeps: what a compressed update left out, which it adds

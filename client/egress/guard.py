@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 from wardround.client.egress.field_rules import Rule
 from wardround.client.egress.message_schema import MessageSchema
 from wardround.common.errors import GuardError
-from wardround.common.parameters.npy import values_of
-from wardround.common.parameters.parameters import NPY, ArraySpec, written_as
+from wardround.common.parameters.array_records import NPY
+from wardround.common.parameters.npy import values_of, written_as
+from wardround.common.parameters.schema import ArraySpec
 
 _Record = ArrayRecord | ConfigRecord | MetricRecord
 # Bits of the exponent: where all are set, a 16-bit float is infinite or no number.

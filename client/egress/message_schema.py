@@ -28,7 +28,7 @@ from wardround.common.metrics.arrays import array_schema
 from wardround.common.metrics.values import EXAMINATIONS, metrics_of_task
 from wardround.common.models.sharing import auxiliary_schema
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
-from wardround.common.parameters.parameters import Schema, schema
+from wardround.common.parameters.schema import Schema, schema
 from wardround.common.study.plans.patient_privacy import steps_of
 from wardround.common.study.registry import METRICS
 

@@ -1,6 +1,6 @@
 """The Gaussian mechanism on a step's sum."""
 
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
 from wardround.common.privacy.gaussian_mechanism import noised
 from wardround.common.privacy.secure_random import Randomness
 from wardround.common.study.plans.patient_privacy import PrivacyPlan

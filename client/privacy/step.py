@@ -17,7 +17,7 @@ from wardround.client.training.local import LocalWork
 from wardround.client.training.losses import MeanLoss
 from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.optimisers import learning_rate_at
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
 from wardround.common.privacy.secure_random import Randomness
 from wardround.common.runtime.seeds import seed_dropout
 from wardround.common.study.plans.patient_privacy import PrivacyPlan

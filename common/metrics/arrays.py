@@ -17,7 +17,7 @@ from wardround.common.metrics.sums import (
     SurfaceSums,
     empty_sums,
 )
-from wardround.common.parameters.parameters import ArraySpec, Schema
+from wardround.common.parameters.schema import ArraySpec, Schema
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from wardround.common.errors import RunError, WardroundError
 from wardround.common.flower.messages.records import array_bytes
 from wardround.common.messages.instructions import TRAIN, Instruction, addressed, pack_instruction
 from wardround.common.messages.replies import SiteUpdate, unpack_update
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, append_record, read_records, truncate
 from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress

@@ -6,7 +6,7 @@ from functools import partial
 
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.models.sharing import Layout, auxiliary_schema
-from wardround.common.parameters.parameters import Model, Parameters, check_schema
+from wardround.common.parameters.schema import Model, Parameters, check_schema, under
 from wardround.common.study.plans.site_privacy import SitePrivacyPlan, plan_site_privacy
 from wardround.common.study.plans.strategy import FLOWER, StrategyPlan, plan_of
 from wardround.common.study.sections import TrainingSection
@@ -116,11 +116,11 @@ class ComposedStrategy:
 
     def restore(self, state: Parameters) -> None:
         """Go on from a state."""
-        self._step.restore(_under(state, _STEP))
+        self._step.restore(under(_STEP, state))
         if self._control is not None:
-            self._control.restore(_under(state, _CONTROL))
+            self._control.restore(under(_CONTROL, state))
         if self._private is not None:
-            self._private.restore(_under(state, _PRIVACY))
+            self._private.restore(under(_PRIVACY, state))
 
     @property
     def _in_turn(self) -> bool:
@@ -177,11 +177,3 @@ def _aggregation(setting: Setting, model: Model) -> Aggregation:
         weight_cap=plan.options.weight_cap,
     )
     return make_aggregation(plan.aggregation, options, model)
-
-
-def _under(state: Parameters, prefix: str) -> Parameters:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in state.items()
-        if name.startswith(prefix)
-    }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import wardround
 from wardround.common.errors import DataError, InputError
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
 from wardround.common.study.study import Study, load_study
 from wardround.server.checkpoints.history import RefusalRecord
 from wardround.server.sites.site_info import describe_sites

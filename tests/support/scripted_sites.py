@@ -20,7 +20,8 @@ from wardround.common.messages.replies import (
 )
 from wardround.common.metrics.summary import MetricSums
 from wardround.common.models.networks import build_network
-from wardround.common.parameters.parameters import Parameters, read_parameters
+from wardround.common.parameters.network_state import read_parameters
+from wardround.common.parameters.schema import Parameters
 from wardround.common.study.study import Study, parse_study
 from wardround.server.checkpoints.history import RoundRecord, read_records
 from wardround.server.checkpoints.store import CheckpointStore, Commit

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
 
 PerSampleLoss = Callable[[Tensor, Tensor], Tensor]
 

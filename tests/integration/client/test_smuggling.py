@@ -45,7 +45,7 @@ from wardround.common.messages.replies import (
     unpack_refusal,
 )
 from wardround.common.metrics.values import SiteValues
-from wardround.common.parameters.parameters import read_parameters
+from wardround.common.parameters.network_state import read_parameters
 from wardround.common.security.audit_verification import read_log, verify_log
 from wardround.common.security.signing_key import open_public_key
 from wardround.common.study.study import Study, parse_study

@@ -8,7 +8,9 @@ import pytest
 from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
-from wardround.common.parameters.parameters import Parameters, digest, load_model, schema
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.model_file import load_model
+from wardround.common.parameters.schema import Parameters, schema
 from wardround.common.study.study import Study, load_study
 from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
 from wardround.simulations.experiment.simulate import SimulationRequest, resume, simulate

@@ -13,7 +13,9 @@ from wardround.client.app import close_sessions, open_session
 from wardround.common.errors import RunError
 from wardround.common.messages.instructions import Instruction, pack_instruction
 from wardround.common.messages.replies import Refusal, SiteUpdate, pack_refusal, pack_update
-from wardround.common.parameters.parameters import Parameters, from_array_record, load_model
+from wardround.common.parameters.array_records import from_array_record
+from wardround.common.parameters.model_file import load_model
+from wardround.common.parameters.schema import Parameters
 from wardround.common.study.study import Study, parse_study
 from wardround.simulations.adversaries.grid import AdversarialGrid
 from wardround.simulations.adversaries.poisoning import give_role, poisonable_app

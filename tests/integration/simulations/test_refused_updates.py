@@ -21,13 +21,10 @@ from wardround.common.errors import RunError
 from wardround.common.flower.messages.records import arrays_of, configs_of
 from wardround.common.messages.instructions import Instruction, unpack_instruction
 from wardround.common.messages.replies import SiteEvaluation
-from wardround.common.parameters.parameters import (
-    Parameters,
-    digest,
-    from_array_record,
-    load_model,
-    to_array_record,
-)
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.array_records import from_array_record, to_array_record
+from wardround.common.parameters.model_file import load_model
+from wardround.common.parameters.schema import Parameters
 from wardround.common.study.study import Study, load_study
 from wardround.server.checkpoints.store import CheckpointStore, Commit
 from wardround.simulations.engines.in_process import InProcessGrid, site_contexts

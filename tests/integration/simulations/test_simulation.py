@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wardround.common.errors import RunError
-from wardround.common.parameters.parameters import load_model
+from wardround.common.parameters.model_file import load_model
 from wardround.common.study.study import Study, load_study, parse_study
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.experiment.simulate import SimulationRequest, resume, simulate

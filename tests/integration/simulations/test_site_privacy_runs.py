@@ -12,7 +12,8 @@ from tests.integration.simulations.test_strategy_runs import (
     write_sites,
 )
 
-from wardround.common.parameters.parameters import Parameters, difference
+from wardround.common.parameters.arithmetic import difference
+from wardround.common.parameters.schema import Parameters
 from wardround.common.study.study import Study, load_study
 from wardround.server.checkpoints.store import CheckpointStore, Commit
 from wardround.server.rounds.loop import RoundFinished

@@ -10,7 +10,8 @@ from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.common.messages.instructions import Instruction
-from wardround.common.parameters.parameters import digest, load_model
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.model_file import load_model
 from wardround.common.study.study import Study, parse_study
 from wardround.server.rounds.evaluation import measure_model
 from wardround.server.rounds.loop import RoundFinished

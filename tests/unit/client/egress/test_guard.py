@@ -52,7 +52,7 @@ from wardround.common.parameters.compression import (
     compress,
     update_of,
 )
-from wardround.common.parameters.parameters import read_parameters
+from wardround.common.parameters.network_state import read_parameters
 from wardround.common.study.plans.patient_privacy import steps_of
 from wardround.common.study.study import Study, parse_study
 from wardround.server.rounds.evaluation import MEAN_OF_SITES, as_measurements, overall
@@ -388,7 +388,8 @@ def gate() -> tuple[MessageSchema, SiteUpdate]:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_one_number_that_is_not_finite_keeps_a_message_in(value: float, dtype: torch.dtype) -> None:
-    from wardround.common.parameters.parameters import schema, to_array_record
+    from wardround.common.parameters.array_records import to_array_record
+    from wardround.common.parameters.schema import schema
 
     tensor = torch.linspace(-5, 5, 1000).to(dtype)
     expected = MessageSchema(arrays={"model": schema({"w": tensor})})

@@ -17,7 +17,7 @@ from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.schedule import SchedulePosition
 from wardround.common.errors import InputError, RunError
 from wardround.common.models.sharing import layout_of
-from wardround.common.parameters.parameters import read_parameters
+from wardround.common.parameters.network_state import read_parameters
 from wardround.common.runtime.seeds import derive_seed, generator_for
 from wardround.common.study.plans.strategy import plan_from
 from wardround.common.study.sections import FederationSection, TrainingSection

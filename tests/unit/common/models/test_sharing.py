@@ -15,7 +15,8 @@ from wardround.common.models.sharing import (
     layout_of,
     normalisation_names,
 )
-from wardround.common.parameters.parameters import ArraySpec, read_parameters
+from wardround.common.parameters.network_state import read_parameters
+from wardround.common.parameters.schema import ArraySpec
 from wardround.common.study.plans.strategy import StrategyPlan, plan_from
 from wardround.common.study.registry import NETWORKS
 from wardround.common.study.sections import FederationSection

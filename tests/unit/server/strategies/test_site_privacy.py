@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from wardround.common.errors import RunError, StudyError
 from wardround.common.messages.replies import SiteUpdate
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
 from wardround.common.privacy.secure_random import KEY_BYTES, Randomness
 from wardround.common.study.explain.site_privacy import site_promise_words, weakness
 from wardround.common.study.explain.study import explain_study
