@@ -31,9 +31,9 @@ from wardround.client.training.losses import MeanLoss, build_loss
 from wardround.common.models.networks import build_network
 from wardround.common.privacy.secure_random import Randomness
 from wardround.common.runtime.memory import keep_freed_memory
+from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
-from wardround.common.study.study import parse_study
 
 Step = Callable[[], None]
 _WARM_UP = 2

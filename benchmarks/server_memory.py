@@ -36,7 +36,8 @@ from wardround.common.models.networks import build_network
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
 from wardround.common.parameters.npy import encode_npy
 from wardround.common.parameters.schema import Schema, schema
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study, with_changes
+from wardround.common.study.study import Study
 from wardround.simulations.engines.in_process import LocalGrid, site_contexts
 from wardround.simulations.experiment.federation import run_federation
 
@@ -186,15 +187,18 @@ def _serve(study: Study, sites: int, folder: Path) -> AnsweringGrid:
 
 
 def _study(rule: str, width: int) -> Study:
-    return parse_study(
-        {
-            "study": {"name": "server-memory", "task": "classification"},
-            "data": {"kind": "table", "classes": ["a", "b"], "covariates": [{"name": "age"}]},
-            "model": {"network": "mlp", "features": [width] * (LAYERS + 1)},
-            "federation": {"rounds": ROUNDS},
-            "evaluation": {"keep": "last"},
-        }
-    ).with_changes(RULES[rule])
+    return with_changes(
+        parse_study(
+            {
+                "study": {"name": "server-memory", "task": "classification"},
+                "data": {"kind": "table", "classes": ["a", "b"], "covariates": [{"name": "age"}]},
+                "model": {"network": "mlp", "features": [width] * (LAYERS + 1)},
+                "federation": {"rounds": ROUNDS},
+                "evaluation": {"keep": "last"},
+            }
+        ),
+        RULES[rule],
+    )
 
 
 def _schema(study: Study) -> Schema:

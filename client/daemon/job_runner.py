@@ -20,7 +20,7 @@ from wardround.common.flower.messages.message_file import MessageFile
 from wardround.common.flower.messages.message_file_writer import write_message
 from wardround.common.flower.messages.message_loading import read_message
 from wardround.common.messages.replies import unpack_refusal
-from wardround.common.study.study import study_from_json
+from wardround.common.study.loading import study_from_json
 
 logger = logging.getLogger(__name__)
 REFUSED: dict[str, WardroundError] = {

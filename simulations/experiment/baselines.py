@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from wardround.common.errors import RunError, WardroundError
-from wardround.common.study.plans.patient_privacy import without_privacy
-from wardround.common.study.plans.strategy import plain
 from wardround.common.study.study import Study
+from wardround.common.study.variants import plain, without_privacy
 from wardround.simulations.experiment.federation import Machine, cores
 from wardround.simulations.experiment.training import Baseline, train_baseline
 from wardround.simulations.run_files.events import Event, Watch

@@ -12,6 +12,7 @@ from wardround.client.site.folder import open_site
 from wardround.client.training.losses import MeanLoss, build_loss
 from wardround.common.errors import InputError, StudyError, known_names
 from wardround.common.models.networks import build_network
+from wardround.common.study.loading import with_changes
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.sections import PrivacySection
@@ -115,7 +116,7 @@ def _plan_for(study: Study) -> tuple[PrivacyPlan | None, str]:
     try:
         if study.privacy.mode != "patient":
             defaults = PrivacySection(mode="patient").model_dump()
-            private = study.with_changes({f"privacy.{k}": value for k, value in defaults.items()})
+            private = with_changes(study, {f"privacy.{k}": value for k, value in defaults.items()})
         plan = plan_privacy(private)
     except StudyError as error:
         return None, f"This study cannot be trained with privacy for patients: {error}"

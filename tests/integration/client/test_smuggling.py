@@ -48,7 +48,8 @@ from wardround.common.metrics.values import SiteValues
 from wardround.common.parameters.network_state import read_parameters
 from wardround.common.security.audit_verification import read_log, verify_log
 from wardround.common.security.signing_key import open_public_key
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 
 SIDE, PATIENTS, NODE = 16, 80, 7
 Pixels = NDArray[np.uint8]

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from wardround.common.errors import InputError
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 from wardround.simulations.report import write_report
 from wardround.simulations.report.samples import Samples
 from wardround.simulations.run_files.folder import (

@@ -53,8 +53,9 @@ from wardround.common.parameters.compression import (
     update_of,
 )
 from wardround.common.parameters.network_state import read_parameters
+from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import steps_of
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 from wardround.server.rounds.evaluation import MEAN_OF_SITES, as_measurements, overall
 
 HOSPITAL = Policy(approved=("0" * 64,), privacy_required=False)

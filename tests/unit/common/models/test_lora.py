@@ -19,8 +19,9 @@ from wardround.common.parameters.model_file import save_model
 from wardround.common.parameters.network_state import parameter_count, read_parameters
 from wardround.common.parameters.schema import Parameters, schema
 from wardround.common.study.explain.study import explain_study
+from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.strategy import plan_of
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 from wardround.server.sites.site_info import check_bases
 
 SIDE = {"vit": 32, "swin-unetr": 64}

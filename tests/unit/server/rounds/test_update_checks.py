@@ -16,7 +16,8 @@ from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.arithmetic import distance
 from wardround.common.parameters.compression import CompressionOptions, compress, update_of
 from wardround.common.parameters.schema import Parameters
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 from wardround.server.rounds.client_selection import select_sites
 from wardround.server.rounds.update_checks import UpdateChecks
 from wardround.server.sites.exchange import Exchange, Node

@@ -19,9 +19,10 @@ from wardround.client.privacy.gradients.patient_index import PatientIndex
 from wardround.client.training.losses import build_loss
 from wardround.common.errors import RunError, StudyError
 from wardround.common.models.networks import build_network
+from wardround.common.study.loading import parse_study
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import NETWORKS
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 
 Sums = dict[str, Tensor]
 NARROW = {

@@ -16,14 +16,15 @@ from wardround.common.study.explain.patient_privacy import (
     table_words,
 )
 from wardround.common.study.explain.study import explain_study
+from wardround.common.study.loading import parse_study, study_from_json, with_changes
 from wardround.common.study.plans.patient_privacy import (
     PrivacyPlan,
     plan_privacy,
     steps_of,
     trade_offs,
-    without_privacy,
 )
-from wardround.common.study.study import Study, parse_study, study_from_json
+from wardround.common.study.study import Study
+from wardround.common.study.variants import without_privacy
 
 PLAN = PrivacyPlan(
     sampling_rate=0.05,
@@ -102,7 +103,7 @@ def test_p9_the_plan_cannot_know_how_many_patients_a_site_has() -> None:
     assert list(inspect.signature(plan_privacy).parameters) == ["study"]
     asked = study({"epsilon": 3.0})
     assert plan_privacy(study_from_json(asked.to_json())) == plan_privacy(asked)
-    other = asked.with_changes({"simulation.sites": 7, "simulation.seed": 3})
+    other = with_changes(asked, {"simulation.sites": 7, "simulation.seed": 3})
     assert plan_privacy(other) == plan_privacy(asked)
 
 
