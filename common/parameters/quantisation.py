@@ -83,5 +83,5 @@ def pack_nibbles(codes: Tensor) -> Tensor:
 
 def unpack_nibbles(packed: Tensor, count: int) -> Tensor:
     """Return the first ``count`` codes as int8; half a byte of 0 becomes -8, which is refused."""
-    partial_replies = torch.stack([packed & 15, packed >> 4], dim=1).reshape(-1)
-    return partial_replies[:count].to(torch.int8) - _NIBBLE_ZERO
+    halves = torch.stack([packed & 15, packed >> 4], dim=1).reshape(-1)
+    return halves[:count].to(torch.int8) - _NIBBLE_ZERO

@@ -36,12 +36,12 @@ class NetworkEntry:
     extra: str | None = None
     minimum: int = 1
     widths: tuple[int, int] = (1, 8)
-    partial_replies: bool = False
+    halves: bool = False
     adapters: bool = False
 
     def divisor_for(self, features: tuple[int, ...] | None) -> int:
         """Return what each spatial size must be a multiple of, with these widths."""
-        if features is None or not self.partial_replies or self.divisor == 1:
+        if features is None or not self.halves or self.divisor == 1:
             return self.divisor
         return int(2 ** (len(features) - 1))
 
@@ -50,7 +50,7 @@ class NetworkEntry:
 
         A normalisation cannot train on a single pixel, so a U-shaped network keeps 2 at its bottom.
         """
-        if features is None or not self.partial_replies:
+        if features is None or not self.halves:
             return self.minimum
         return int(2 ** len(features))
 
@@ -60,23 +60,23 @@ _U: tuple[Task, ...] = ("segmentation",)
 _IMAGE: tuple[Task, ...] = ("classification",)
 NETWORKS: dict[str, NetworkEntry] = {
     "small-cnn": NetworkEntry(
-        _IMAGE, (2, 3), 1, (*_CHOICES, "none"), True, True, True, minimum=4, partial_replies=True
+        _IMAGE, (2, 3), 1, (*_CHOICES, "none"), True, True, True, minimum=4, halves=True
     ),
     "mlp": NetworkEntry(
         _IMAGE, (0, 2, 3), 1, ("batch", "layer", "none"), True, True, True, widths=(0, 8)
     ),
     "unet": NetworkEntry(
-        _U, (2, 3), 8, _CHOICES, True, True, True, minimum=16, widths=(2, 6), partial_replies=True
+        _U, (2, 3), 8, _CHOICES, True, True, True, minimum=16, widths=(2, 6), halves=True
     ),
     "basic-unet": NetworkEntry(
         _U, (2, 3), 16, _CHOICES, True, True, True, minimum=32, widths=(6, 6)
     ),
     "attention-unet": NetworkEntry(
-        _U, (2, 3), 8, _CHOICES, False, True, True, minimum=16, widths=(2, 6), partial_replies=True
+        _U, (2, 3), 8, _CHOICES, False, True, True, minimum=16, widths=(2, 6), halves=True
     ),
     "segresnet": NetworkEntry(_U, (2, 3), 8, _CHOICES, True, True, False, minimum=16),
     "dynunet": NetworkEntry(
-        _U, (2, 3), 8, _CHOICES, True, True, True, minimum=16, widths=(3, 6), partial_replies=True
+        _U, (2, 3), 8, _CHOICES, True, True, True, minimum=16, widths=(3, 6), halves=True
     ),
     "swin-unetr": NetworkEntry(
         _U, (2, 3), 32, _CHOICES, False, True, False, "transformers", minimum=64, adapters=True

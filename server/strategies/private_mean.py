@@ -53,7 +53,7 @@ class PrivateMean:
         self._clip_norm = plan.clip_norm
         self._start: Model = {}
         self._sum: Parameters = {}
-        self._partial_replies = 0.0
+        self._halves = 0.0
 
     @property
     def clip_norm(self) -> float:
@@ -66,7 +66,7 @@ class PrivateMean:
         Raises:
             StudyError: It holds running means, which noise would spoil.
         """
-        self._start, self._sum, self._partial_replies = model, {}, 0.0
+        self._start, self._sum, self._halves = model, {}, 0.0
         for name, tensor in model.items():
             if not tensor.is_floating_point():
                 continue
@@ -91,7 +91,7 @@ class PrivateMean:
         factor = min(1.0, self._clip_norm / norm) if norm else 1.0
         for name, total in self._sum.items():
             total.add_(self._change(update, name), alpha=factor)
-        self._partial_replies += 0.5 if norm <= self._clip_norm else -0.5
+        self._halves += 0.5 if norm <= self._clip_norm else -0.5
 
     def finish(self) -> Parameters:
         """Return the round's model moved by the noised mean, and set the next clip norm."""
@@ -124,8 +124,8 @@ class PrivateMean:
         if adaptive is None:
             return
         # A site adds a half to the count or takes it away: half the sensitivity of 0 or 1.
-        partial_replies = torch.tensor(self._partial_replies, dtype=torch.float64)
-        share = 0.5 + float(self._noised(partial_replies, adaptive.count_noise)) / self._sites
+        halves = torch.tensor(self._halves, dtype=torch.float64)
+        share = 0.5 + float(self._noised(halves, adaptive.count_noise)) / self._sites
         self._clip_norm = adaptive.followed(self._clip_norm, share)
 
     def _noised(self, value: Tensor, deviation: float) -> Tensor:
