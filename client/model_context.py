@@ -21,6 +21,7 @@ from wardround.common.parameters.schema import Parameters, under
 from wardround.common.runtime.memory import keep_freed_memory
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
 from wardround.common.study.plans.strategy import StrategyPlan, plan_of
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.study import Study
 
@@ -67,7 +68,7 @@ class ModelContext:
         layout = layout_of(network, plan)
         whole = read_parameters(network) if layout.personal or layout.frozen else {}
         initial, base = layout.personal_part(whole), layout.frozen_part(whole)
-        privacy = plan_privacy(study) if study.privacy.mode == "patient" else None
+        privacy = plan_privacy(study) if what_leaves(study).noise_added_by == "site" else None
         seal = fingerprint(network)
         return cls(study, device, network, plan, layout, initial, base, seal, privacy)
 

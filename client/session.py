@@ -32,6 +32,7 @@ from wardround.common.parameters.compression import CompressionOptions, compress
 from wardround.common.parameters.network_state import read_parameters, write_parameters
 from wardround.common.parameters.schema import Parameters, prefixed, under
 from wardround.common.runtime.seeds import derive_seed, generator_for, seed_dropout
+from wardround.common.study.plans.what_leaves import what_leaves
 
 # Before a parameter's name, in what a site keeps: what a compressed update left out, which it adds
 # to its next one.
@@ -92,12 +93,12 @@ class SiteSession:
         started = time.perf_counter()
         self._check(instruction)
         start = replace(self._start(instruction), limit=limit)
-        private = self.context.privacy is not None
-        metrics = self._validate(start) if instruction.validate and not private else None
+        measured = instruction.validate and what_leaves(self.context.study).round_metrics
+        metrics = self._validate(start) if measured else None
         write_parameters(self.context.network, start.parameters)
         auxiliary = self._received_loss()
         objective = build_objective(start)
-        if private:
+        if self.context.privacy is not None:
             work = self._work_privately(start, objective)
         else:
             work = self._work(start, objective, instruction, standalone)

@@ -63,14 +63,6 @@ class Study(Section):
         return self.evaluation.metric or DEFAULT_METRIC[self.study.task]
 
     @property
-    def keep(self) -> str:
-        """Which model is kept: the last under patient-level privacy, whatever the study says.
-
-        Nothing is measured between its rounds then, so that none is known to be the best.
-        """
-        return "last" if self.privacy.mode == "patient" else self.evaluation.keep
-
-    @property
     def input_size(self) -> tuple[int, ...] | None:
         """Spatial size the network is trained on: the patch, or else the image; None if free."""
         return self.training.patch_size or self.data.size

@@ -9,6 +9,7 @@ from wardround.common.models.sharing import Layout, auxiliary_schema
 from wardround.common.parameters.schema import Model, Parameters, check_schema, under
 from wardround.common.study.plans.site_privacy import SitePrivacyPlan, plan_site_privacy
 from wardround.common.study.plans.strategy import FLOWER, StrategyPlan, plan_of
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.sections import TrainingSection
 from wardround.common.study.study import Study
 from wardround.server.strategies.aggregation.base import Aggregation
@@ -140,7 +141,8 @@ def make_strategy(study: Study, layout: Layout, examinations: Sequence[int]) -> 
 
         return StockStrategy(plan, layout.trainable, len(examinations))
     population = max(1, sum(site_weight(count, plan) for count in examinations))
-    private = plan_site_privacy(study) if study.privacy.mode == "site" else None
+    noised_here = what_leaves(study).noise_added_by == "server"
+    private = plan_site_privacy(study) if noised_here else None
     sites = len(examinations)
     return ComposedStrategy(Setting(plan, study.training, layout, population, sites, private))
 
@@ -155,7 +157,7 @@ def needs_same_sites(study: Study) -> bool:
         plan.aggregation.startswith(FLOWER)
         or plan.objective == "control-variates"
         or plan.server_optimiser == "dynamic"
-        or study.privacy.mode == "site"
+        or what_leaves(study).noise_added_by == "server"
     )
 
 

@@ -23,6 +23,7 @@ from wardround.common.study.plans.patient_privacy import (
     steps_of,
     trade_offs,
 )
+from wardround.common.study.plans.what_leaves import kept_model
 from wardround.common.study.study import Study
 from wardround.common.study.variants import without_privacy
 
@@ -140,8 +141,8 @@ def test_a_comparison_without_privacy_keeps_the_rest_of_the_study() -> None:
 
 
 def test_the_last_model_is_kept_since_none_is_measured_before() -> None:
-    assert study().keep == "last"
-    assert without_privacy(study()).keep == "best"
+    assert kept_model(study()) == "last"
+    assert kept_model(without_privacy(study())) == "best"
 
 
 def test_other_budgets_are_priced_beside_the_study_s_own() -> None:
