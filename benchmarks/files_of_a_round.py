@@ -3,11 +3,12 @@
 A federation of two sites is simulated in this process, and the second round is traced: the first
 one opens data and networks that stay open. A plain study and one with privacy of patients.
 
-    python -m benchmarks.files_of_a_round [--list]
+    python -m benchmarks.files_of_a_round [--list | --json]
 """
 
 import argparse
 import csv
+import json
 import sys
 import tempfile
 from collections import Counter
@@ -75,6 +76,10 @@ class Trace:
     files: set[str] = field(default_factory=set)
     checks: int = 0
     replies: int = 0
+
+    def as_json(self) -> dict[str, object]:
+        """Return the trace as JSON writes it."""
+        return {"files": sorted(self.files), "checks": self.checks, "replies": self.replies}
 
     def folders(self) -> Counter[str]:
         """Return how many files of each folder were entered."""
@@ -166,8 +171,12 @@ def main() -> int:
     """Trace both studies and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--list", action="store_true", help="name every file")
+    parser.add_argument("--json", action="store_true", help="the same for a program")
     options = parser.parse_args()
     traces = {kind: trace_round(kind) for kind in KINDS}
+    if options.json:
+        print(json.dumps({kind: trace.as_json() for kind, trace in traces.items()}))
+        return 0
     counts = {kind: trace.folders() for kind, trace in traces.items()}
     rows = [
         (folder, *(counts[kind][folder] for kind in KINDS))

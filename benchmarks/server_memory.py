@@ -22,7 +22,7 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 
 import wardround
 from wardround.common.flower.local import rebuild
-from wardround.common.flower.messages.records import configs_of
+from wardround.common.flower.messages.content import configs_of
 from wardround.common.messages.instructions import DESCRIBE, TRAIN
 from wardround.common.messages.replies import (
     SiteEvaluation,

@@ -16,8 +16,7 @@ from wardround.common.models.lora import fingerprint
 from wardround.common.models.networks import build_network
 from wardround.common.models.pretrained import load_base
 from wardround.common.models.sharing import Layout, layout_of
-from wardround.common.parameters.network_state import read_parameters
-from wardround.common.parameters.schema import Parameters, under
+from wardround.common.parameters.schema import Parameters, read_parameters, under
 from wardround.common.runtime.memory import keep_freed_memory
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
 from wardround.common.study.plans.strategy import StrategyPlan, plan_of

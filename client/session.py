@@ -15,13 +15,12 @@ from wardround.client.evaluation.evaluate import evaluate
 from wardround.client.model_context import PERSONAL, ModelContext
 from wardround.client.site.folder import Site
 from wardround.client.site.state import SiteState
-from wardround.client.training.batches import draw_batches, steps_a_round
 from wardround.client.training.local import LocalWork, train_locally
 from wardround.client.training.losses import build_loss
 from wardround.client.training.objectives.base import LocalStart, Loss, Objective
 from wardround.client.training.objectives.registry import build_objective, personal_model
 from wardround.client.training.optimisers import build_optimiser
-from wardround.client.training.schedule import SchedulePosition
+from wardround.client.training.schedule import SchedulePosition, draw_batches, steps_a_round
 from wardround.client.training.time_limit import UNLIMITED, TimeLimit
 from wardround.common.errors import RunError
 from wardround.common.messages.instructions import Instruction
@@ -29,8 +28,13 @@ from wardround.common.messages.replies import SiteEvaluation, SiteInfo, SiteUpda
 from wardround.common.metrics.summary import MetricSums
 from wardround.common.models.sharing import RECEIVED_LOSS
 from wardround.common.parameters.compression import CompressionOptions, compress, update_of
-from wardround.common.parameters.network_state import read_parameters, write_parameters
-from wardround.common.parameters.schema import Parameters, prefixed, under
+from wardround.common.parameters.schema import (
+    Parameters,
+    prefixed,
+    read_parameters,
+    under,
+    write_parameters,
+)
 from wardround.common.runtime.seeds import derive_seed, generator_for, seed_dropout
 from wardround.common.study.plans.what_leaves import what_leaves
 

@@ -17,7 +17,7 @@ from wardround.client.egress.message_schema import (
     rounded_down,
 )
 from wardround.client.policy.policy import Policy
-from wardround.client.training.batches import steps_a_round
+from wardround.client.training.schedule import steps_a_round
 from wardround.common.messages.replies import SiteEvaluation, SiteInfo, SiteUpdate
 from wardround.common.metrics.summary import MetricSums, summarise
 from wardround.common.metrics.sums import Counts

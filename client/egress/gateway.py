@@ -9,13 +9,8 @@ from weakref import WeakKeyDictionary
 from flwr.app import RecordDict
 
 from wardround.client.egress.disclosure import reduce_evaluation, reduce_site_info, reduce_update
-from wardround.client.egress.guard import check_message
-from wardround.client.egress.message_schema import (
-    MessageSchema,
-    SiteSchemas,
-    refusal_schema,
-    update_bytes,
-)
+from wardround.client.egress.guard import MessageSchema, check_message
+from wardround.client.egress.message_schema import SiteSchemas, refusal_schema, update_bytes
 from wardround.client.egress.private_round import reply_privately
 from wardround.client.policy.policy import Policy, open_policy
 from wardround.client.policy.rules import TIME_RULE, DeniedError, Facts, require_allowed
@@ -23,8 +18,7 @@ from wardround.client.session import SiteSession
 from wardround.client.site.folder import KEY_FOLDER, Site, open_site
 from wardround.client.training.time_limit import OvertimeError, TimeLimit
 from wardround.common.errors import PolicyError, RunError
-from wardround.common.flower.messages.fingerprint import fingerprint_of
-from wardround.common.flower.messages.records import configs_of
+from wardround.common.flower.messages.content import configs_of, fingerprint_of
 from wardround.common.messages.instructions import NO_LEDGER, ChainHead, Instruction
 from wardround.common.messages.replies import (
     Refusal,

@@ -4,16 +4,14 @@ Under patient-level privacy an update holds the noised parameters and constants 
 read off the study: no count, no loss, no metric, no time.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 import wardround
 from wardround.client.data.cohort import Cohort
-from wardround.client.egress.field_rules import (
+from wardround.client.egress.guard import (
     Count,
     Empty,
     Exactly,
     FreeText,
+    MessageSchema,
     Number,
     OneOf,
     Rule,
@@ -21,7 +19,7 @@ from wardround.client.egress.field_rules import (
 from wardround.client.model_context import ModelContext
 from wardround.client.policy.policy import Policy
 from wardround.client.session import SiteSession
-from wardround.client.training.batches import steps_a_round
+from wardround.client.training.schedule import steps_a_round
 from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.replies import REFUSAL_CODES
 from wardround.common.metrics.arrays import array_schema
@@ -39,23 +37,6 @@ LONGEST_SECONDS = 1e6
 MOST_ENTRIES = 10**6  # of a ledger
 _BOUNDED = Number(DECIMALS, 0.0, 1.0)
 _UNBOUNDED = Number(DECIMALS, -LARGEST_VALUE, LARGEST_VALUE)
-
-
-@dataclass(frozen=True, slots=True)
-class MessageSchema:
-    """The records of one kind of message, each with its exact keys.
-
-    Attributes:
-        settings: Records of settings.
-        numbers: Records of numbers.
-        arrays: Records of arrays: names, shapes and types.
-        optional: Records, or ``record/key``, that may be absent; all others must be there.
-    """
-
-    settings: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
-    numbers: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
-    arrays: Mapping[str, Schema] = field(default_factory=dict)
-    optional: frozenset[str] = frozenset()
 
 
 class SiteSchemas:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.errors import RunError
-from wardround.common.flower.messages.records import arrays_of, configs_of, metrics_of
+from wardround.common.flower.messages.content import arrays_of, configs_of, metrics_of
 from wardround.common.messages.instructions import NO_LEDGER, ChainHead
 from wardround.common.messages.refusals import REFUSAL_WORDS
 from wardround.common.metrics.summary import MetricSums, sums_from_record, sums_to_record

@@ -1,4 +1,4 @@
-"""Names, shapes and types of a model's tensors: what two models must agree on.
+"""A model as named tensors: read from a network, and what two of them must agree on.
 
 Every function of this folder keeps names and data types: the integer counters of a BatchNorm stay
 integers.
@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from math import prod
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from wardround.common.errors import ModelError
@@ -115,6 +116,31 @@ def under(prefix: str, parameters: Mapping[str, Tensor]) -> Parameters:
 def prefixed(prefix: str, parameters: Mapping[str, Tensor]) -> Parameters:
     """Return the entries with a prefix before their names."""
     return {prefix + name: tensor for name, tensor in parameters.items()}
+
+
+def read_parameters(network: nn.Module) -> Parameters:
+    """Return copies, on the CPU, of a network's parameters and buffers."""
+    return {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def write_parameters(network: nn.Module, parameters: Mapping[str, Tensor]) -> None:
+    """Set all parameters and buffers of a network.
+
+    Raises:
+        ModelError: A name, shape or type differs; the network is then unchanged.
+    """
+    check_schema(parameters, schema(network))
+    with torch.no_grad():
+        for name, tensor in network.state_dict().items():
+            tensor.copy_(parameters[name])
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Return how many numbers a network learns; the counters and means it keeps are not counted."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def _listed(title: str, items: list[str]) -> list[str]:

@@ -14,7 +14,7 @@ from flwr.app import Message
 
 from wardround.common.errors import RunError, WardroundError
 from wardround.common.flower.error_codes import is_transient
-from wardround.common.flower.messages.records import array_bytes
+from wardround.common.flower.messages.content import array_bytes
 from wardround.common.messages.instructions import TRAIN, Instruction, pack_instruction
 from wardround.common.messages.refusals import in_words
 from wardround.common.messages.replies import unpack_refusal, unpack_update

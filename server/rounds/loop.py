@@ -10,7 +10,7 @@ from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from wardround.common.errors import RunError, WardroundError
-from wardround.common.flower.messages.records import array_bytes
+from wardround.common.flower.messages.content import array_bytes
 from wardround.common.messages.instructions import TRAIN, Instruction, addressed, pack_instruction
 from wardround.common.messages.replies import SiteUpdate, unpack_update
 from wardround.common.parameters.schema import Parameters
@@ -18,7 +18,6 @@ from wardround.common.study.plans.what_leaves import kept_model, what_leaves
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, append_record, read_records, truncate
 from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress
-from wardround.server.rounds.client_selection import select_sites
 from wardround.server.rounds.evaluation import (
     Measured,
     as_measurements,
@@ -29,7 +28,7 @@ from wardround.server.rounds.evaluation import (
 from wardround.server.rounds.results import RoundResults
 from wardround.server.rounds.update_checks import UpdateChecks
 from wardround.server.sites.exchange import Addressed, Exchange, Node, Reply
-from wardround.server.sites.participation import Participation
+from wardround.server.sites.participation import Participation, select_sites
 from wardround.server.strategies.strategy import Strategy
 
 

@@ -19,7 +19,6 @@ from wardround.server.strategies.control_variates import ControlVariates
 from wardround.server.strategies.private_mean import PrivateMean
 from wardround.server.strategies.server_optimiser import make_server_step
 from wardround.server.strategies.strategy import Site, Strategy
-from wardround.server.strategies.weights import site_weight
 
 _STEP, _CONTROL, _PRIVACY = "step/", "control/", "privacy/"
 
@@ -145,6 +144,11 @@ def make_strategy(study: Study, layout: Layout, examinations: Sequence[int]) -> 
     private = plan_site_privacy(study) if noised_here else None
     sites = len(examinations)
     return ComposedStrategy(Setting(plan, study.training, layout, population, sites, private))
+
+
+def site_weight(examinations: int, plan: StrategyPlan) -> int:
+    """Return a site's weight: its training examinations, or 1 where all count the same."""
+    return 1 if plan.aggregation == "mean" else examinations
 
 
 def needs_same_sites(study: Study) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from flwr.app import Message, RecordDict
 
-from wardround.common.flower.messages.records import arrays_of, configs_of
+from wardround.common.flower.messages.content import arrays_of, configs_of
 from wardround.common.messages.instructions import TRAIN
 from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.compression import (

@@ -45,8 +45,7 @@ from wardround.common.messages.replies import (
     unpack_update,
 )
 from wardround.common.parameters.arithmetic import digest
-from wardround.common.parameters.network_state import read_parameters
-from wardround.common.parameters.schema import Parameters
+from wardround.common.parameters.schema import Parameters, read_parameters
 from wardround.common.study.study import Study
 from wardround.server.link.address import LINK_FOLDER, read_address
 from wardround.server.link.gates import SECRET_HEADER

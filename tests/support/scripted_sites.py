@@ -20,8 +20,7 @@ from wardround.common.messages.replies import (
 )
 from wardround.common.metrics.summary import MetricSums
 from wardround.common.models.networks import build_network
-from wardround.common.parameters.network_state import read_parameters
-from wardround.common.parameters.schema import Parameters
+from wardround.common.parameters.schema import Parameters, read_parameters
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, read_records

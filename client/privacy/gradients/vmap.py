@@ -12,8 +12,7 @@ from torch.func import functional_call, grad, vmap
 
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
-from wardround.client.privacy.gradients.patient_batch import PatientBatch
-from wardround.client.privacy.gradients.patient_index import PatientIndex
+from wardround.client.privacy.gradients.patient_batch import PatientBatch, PatientIndex
 
 
 def vmap_clipped_sum(

@@ -10,8 +10,13 @@ from torch.nn import functional as F
 from wardround.client.data.batch import Batch
 from wardround.client.training.objectives.base import LocalStart
 from wardround.common.models.sharing import head_layer
-from wardround.common.parameters.network_state import read_parameters, write_parameters
-from wardround.common.parameters.schema import Parameters, prefixed, under
+from wardround.common.parameters.schema import (
+    Parameters,
+    prefixed,
+    read_parameters,
+    under,
+    write_parameters,
+)
 
 _PREVIOUS = "previous/"
 

@@ -29,7 +29,7 @@ from wardround.common.messages.instructions import (
     pack_instruction,
 )
 from wardround.common.messages.replies import unpack_refusal, unpack_site_info, unpack_update
-from wardround.common.parameters.network_state import read_parameters
+from wardround.common.parameters.schema import read_parameters
 from wardround.common.security.audit_verification import Entry, read_log, verify_log
 from wardround.common.security.signing_key import open_public_key
 from wardround.common.study.loading import load_study, parse_study

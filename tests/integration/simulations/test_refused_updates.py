@@ -18,7 +18,7 @@ from wardround.client.session import SiteSession
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.common.errors import RunError
-from wardround.common.flower.messages.records import arrays_of, configs_of
+from wardround.common.flower.messages.content import arrays_of, configs_of
 from wardround.common.messages.instructions import Instruction, unpack_instruction
 from wardround.common.messages.replies import SiteEvaluation
 from wardround.common.parameters.arithmetic import digest

@@ -25,7 +25,7 @@ from wardround.common.messages.instructions import Instruction, new_run, pack_in
 from wardround.common.messages.replies import unpack_refusal, unpack_update
 from wardround.common.models.networks import build_network
 from wardround.common.parameters.arithmetic import digest
-from wardround.common.parameters.network_state import read_parameters
+from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 

@@ -19,13 +19,21 @@ from wardround.client.egress.disclosure import (
     reduce_site_info,
     reduce_update,
 )
-from wardround.client.egress.field_rules import Count, Empty, Exactly, FreeText, Number, OneOf
-from wardround.client.egress.guard import check_message
-from wardround.client.egress.message_schema import MessageSchema, SiteSchemas, refusal_schema
+from wardround.client.egress.guard import (
+    Count,
+    Empty,
+    Exactly,
+    FreeText,
+    MessageSchema,
+    Number,
+    OneOf,
+    check_message,
+)
+from wardround.client.egress.message_schema import SiteSchemas, refusal_schema
 from wardround.client.model_context import ModelContext
 from wardround.client.policy.policy import OPEN_POLICY, Policy
 from wardround.common.errors import GuardError, InputError
-from wardround.common.flower.messages.fingerprint import fingerprint_of
+from wardround.common.flower.messages.content import fingerprint_of
 from wardround.common.messages.instructions import Instruction, new_run
 from wardround.common.messages.replies import (
     Refusal,
@@ -52,7 +60,7 @@ from wardround.common.parameters.compression import (
     compress,
     update_of,
 )
-from wardround.common.parameters.network_state import read_parameters
+from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import steps_of
 from wardround.common.study.study import Study

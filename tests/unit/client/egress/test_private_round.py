@@ -15,7 +15,7 @@ from wardround.client.privacy.ledger.entries import LedgerError
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox, ReplyKey, StoredReply
 from wardround.common.errors import GuardError, RunError
-from wardround.common.flower.messages.serialisation import from_bytes, to_bytes
+from wardround.common.flower.messages.content import from_bytes, to_bytes
 from wardround.common.privacy.accounting import Spend
 
 STUDY, RUN = "a" * 64, "run-1"

@@ -16,8 +16,7 @@ from wardround.common.models.lora import AdaptedLinear, add_adapters, fingerprin
 from wardround.common.models.networks import build_network
 from wardround.common.models.sharing import CONTROL, Layout, auxiliary_schema, head_names, layout_of
 from wardround.common.parameters.model_file import save_model
-from wardround.common.parameters.network_state import parameter_count, read_parameters
-from wardround.common.parameters.schema import Parameters, schema
+from wardround.common.parameters.schema import Parameters, parameter_count, read_parameters, schema
 from wardround.common.study.explain.study import explain_study
 from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.strategy import plan_of

@@ -14,7 +14,7 @@ from wardround.common.models import networks as builders
 from wardround.common.models.networks import BUILDERS, build_network
 from wardround.common.models.small_networks import ACTIVATIONS, group_count, normalisation_layer
 from wardround.common.parameters.arithmetic import digest
-from wardround.common.parameters.network_state import parameter_count, read_parameters
+from wardround.common.parameters.schema import parameter_count, read_parameters
 from wardround.common.study.loading import parse_study
 from wardround.common.study.registry import NETWORKS
 from wardround.common.study.study import Study

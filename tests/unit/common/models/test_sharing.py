@@ -15,8 +15,7 @@ from wardround.common.models.sharing import (
     layout_of,
     normalisation_names,
 )
-from wardround.common.parameters.network_state import read_parameters
-from wardround.common.parameters.schema import ArraySpec
+from wardround.common.parameters.schema import ArraySpec, read_parameters
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.plans.strategy import StrategyPlan, plan_from
 from wardround.common.study.registry import NETWORKS

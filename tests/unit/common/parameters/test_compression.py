@@ -21,8 +21,7 @@ from wardround.common.parameters.compression import (
     decompress,
     update_of,
 )
-from wardround.common.parameters.network_state import read_parameters
-from wardround.common.parameters.schema import Parameters, schema
+from wardround.common.parameters.schema import Parameters, read_parameters, schema
 
 OPTIONS = CompressionOptions()
 LOSSY = tuple(kind for kind in COMPRESSIONS if kind != "none")

@@ -9,7 +9,7 @@ from torch import nn
 from wardround.common.errors import ModelError
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.model_file import load_model, save_model
-from wardround.common.parameters.network_state import (
+from wardround.common.parameters.schema import (
     read_parameters,
 )
 

@@ -22,14 +22,12 @@ from wardround.common.flower.local import claim_identity
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.models.sharing import CONTROL, RECEIVED_LOSS, layout_of
 from wardround.common.parameters.arithmetic import digest
-from wardround.common.parameters.network_state import read_parameters, write_parameters
-from wardround.common.parameters.schema import Parameters, under
+from wardround.common.parameters.schema import Parameters, read_parameters, under, write_parameters
 from wardround.common.study.plans.strategy import PRESETS, StrategyPlan, plan_from
 from wardround.common.study.sections import FederationSection, TrainingSection
-from wardround.server.strategies.composed import ComposedStrategy, Setting
+from wardround.server.strategies.composed import ComposedStrategy, Setting, site_weight
 from wardround.server.strategies.flower_strategy import StockStrategy
 from wardround.server.strategies.strategy import Strategy
-from wardround.server.strategies.weights import site_weight
 
 
 @pytest.fixture(autouse=True, scope="module")
