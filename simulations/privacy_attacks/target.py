@@ -14,6 +14,7 @@ from wardround.common.errors import InputError, StudyError, known_names
 from wardround.common.models.networks import build_network
 from wardround.common.study.loading import with_changes
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.sections import PrivacySection
 from wardround.common.study.study import Study
@@ -78,7 +79,7 @@ def open_target(folder: Path, study: Study, seed: int) -> Target:
         examples=_choose(cohort, seed),
         plan=plan,
         plan_words=words,
-        own_plan=study.privacy.mode == "patient",
+        own_plan=what_leaves(study).noise_added_by == "site",
     )
 
 
@@ -114,7 +115,7 @@ def _plan_for(study: Study) -> tuple[PrivacyPlan | None, str]:
     """Return the study's privacy, or what it would be by default, and it in words."""
     private = study
     try:
-        if study.privacy.mode != "patient":
+        if what_leaves(study).noise_added_by != "site":
             defaults = PrivacySection(mode="patient").model_dump()
             private = with_changes(study, {f"privacy.{k}": value for k, value in defaults.items()})
         plan = plan_privacy(private)
