@@ -26,14 +26,14 @@ from benchmarks.support.processes import machine
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
-from wardround.client.privacy.noise import noised_mean
+from wardround.client.privacy.step import noised_mean
 from wardround.client.training.losses import MeanLoss, build_loss
 from wardround.common.models.networks import build_network
 from wardround.common.privacy.secure_random import Randomness
 from wardround.common.runtime.memory import keep_freed_memory
+from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
-from wardround.common.study.study import parse_study
 
 Step = Callable[[], None]
 _WARM_UP = 2

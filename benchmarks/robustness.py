@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from wardround.common.messages.replies import SiteUpdate
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
 from wardround.common.runtime.seeds import generator_for
 from wardround.server.strategies.aggregation.registry import AggregationOptions, make_aggregation
 from wardround.simulations.adversaries.manipulations import (

@@ -22,7 +22,7 @@ from flwr.app import Array, ArrayRecord, Message, RecordDict
 
 import wardround
 from wardround.common.flower.local import rebuild
-from wardround.common.flower.messages.records import configs_of
+from wardround.common.flower.messages.content import configs_of
 from wardround.common.messages.instructions import DESCRIBE, TRAIN
 from wardround.common.messages.replies import (
     SiteEvaluation,
@@ -35,8 +35,9 @@ from wardround.common.messages.replies import (
 from wardround.common.models.networks import build_network
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
 from wardround.common.parameters.npy import encode_npy
-from wardround.common.parameters.parameters import Schema, schema
-from wardround.common.study.study import Study, parse_study
+from wardround.common.parameters.schema import Schema, schema
+from wardround.common.study.loading import parse_study, with_changes
+from wardround.common.study.study import Study
 from wardround.simulations.engines.in_process import LocalGrid, site_contexts
 from wardround.simulations.experiment.federation import run_federation
 
@@ -186,15 +187,18 @@ def _serve(study: Study, sites: int, folder: Path) -> AnsweringGrid:
 
 
 def _study(rule: str, width: int) -> Study:
-    return parse_study(
-        {
-            "study": {"name": "server-memory", "task": "classification"},
-            "data": {"kind": "table", "classes": ["a", "b"], "covariates": [{"name": "age"}]},
-            "model": {"network": "mlp", "features": [width] * (LAYERS + 1)},
-            "federation": {"rounds": ROUNDS},
-            "evaluation": {"keep": "last"},
-        }
-    ).with_changes(RULES[rule])
+    return with_changes(
+        parse_study(
+            {
+                "study": {"name": "server-memory", "task": "classification"},
+                "data": {"kind": "table", "classes": ["a", "b"], "covariates": [{"name": "age"}]},
+                "model": {"network": "mlp", "features": [width] * (LAYERS + 1)},
+                "federation": {"rounds": ROUNDS},
+                "evaluation": {"keep": "last"},
+            }
+        ),
+        RULES[rule],
+    )
 
 
 def _schema(study: Study) -> Schema:

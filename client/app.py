@@ -33,7 +33,7 @@ from wardround.common.errors import (
 )
 from wardround.common.messages.instructions import unpack_instruction
 from wardround.common.messages.replies import Refusal, pack_refusal
-from wardround.common.study.study import study_from_json
+from wardround.common.study.loading import study_from_json
 
 logger = logging.getLogger(__name__)
 app = ClientApp()

@@ -10,16 +10,17 @@ from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.site.device import arranged_for, choose_device
 from wardround.client.site.state import SiteState
 from wardround.client.training.local import LocalWork
-from wardround.client.training.objectives.base import LocalStart, Objective, under
+from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.objectives.registry import personal_model
 from wardround.common.models.lora import fingerprint
 from wardround.common.models.networks import build_network
 from wardround.common.models.pretrained import load_base
 from wardround.common.models.sharing import Layout, layout_of
-from wardround.common.parameters.parameters import Parameters, read_parameters
+from wardround.common.parameters.schema import Parameters, read_parameters, under
 from wardround.common.runtime.memory import keep_freed_memory
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
 from wardround.common.study.plans.strategy import StrategyPlan, plan_of
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.study import Study
 
@@ -66,7 +67,7 @@ class ModelContext:
         layout = layout_of(network, plan)
         whole = read_parameters(network) if layout.personal or layout.frozen else {}
         initial, base = layout.personal_part(whole), layout.frozen_part(whole)
-        privacy = plan_privacy(study) if study.privacy.mode == "patient" else None
+        privacy = plan_privacy(study) if what_leaves(study).noise_added_by == "site" else None
         seal = fingerprint(network)
         return cls(study, device, network, plan, layout, initial, base, seal, privacy)
 

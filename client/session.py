@@ -15,13 +15,12 @@ from wardround.client.evaluation.evaluate import evaluate
 from wardround.client.model_context import PERSONAL, ModelContext
 from wardround.client.site.folder import Site
 from wardround.client.site.state import SiteState
-from wardround.client.training.batches import draw_batches, steps_a_round
 from wardround.client.training.local import LocalWork, train_locally
 from wardround.client.training.losses import build_loss
-from wardround.client.training.objectives.base import LocalStart, Loss, Objective, prefixed, under
+from wardround.client.training.objectives.base import LocalStart, Loss, Objective
 from wardround.client.training.objectives.registry import build_objective, personal_model
 from wardround.client.training.optimisers import build_optimiser
-from wardround.client.training.schedule import SchedulePosition
+from wardround.client.training.schedule import SchedulePosition, draw_batches, steps_a_round
 from wardround.client.training.time_limit import UNLIMITED, TimeLimit
 from wardround.common.errors import RunError
 from wardround.common.messages.instructions import Instruction
@@ -29,8 +28,15 @@ from wardround.common.messages.replies import SiteEvaluation, SiteInfo, SiteUpda
 from wardround.common.metrics.summary import MetricSums
 from wardround.common.models.sharing import RECEIVED_LOSS
 from wardround.common.parameters.compression import CompressionOptions, compress, update_of
-from wardround.common.parameters.parameters import Parameters, read_parameters, write_parameters
+from wardround.common.parameters.schema import (
+    Parameters,
+    prefixed,
+    read_parameters,
+    under,
+    write_parameters,
+)
 from wardround.common.runtime.seeds import derive_seed, generator_for, seed_dropout
+from wardround.common.study.plans.what_leaves import what_leaves
 
 # Before a parameter's name, in what a site keeps: what a compressed update left out, which it adds
 # to its next one.
@@ -91,12 +97,12 @@ class SiteSession:
         started = time.perf_counter()
         self._check(instruction)
         start = replace(self._start(instruction), limit=limit)
-        private = self.context.privacy is not None
-        metrics = self._validate(start) if instruction.validate and not private else None
+        measured = instruction.validate and what_leaves(self.context.study).round_metrics
+        metrics = self._validate(start) if measured else None
         write_parameters(self.context.network, start.parameters)
         auxiliary = self._received_loss()
         objective = build_objective(start)
-        if private:
+        if self.context.privacy is not None:
             work = self._work_privately(start, objective)
         else:
             work = self._work(start, objective, instruction, standalone)

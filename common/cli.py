@@ -152,7 +152,7 @@ def privacy(
 
 def read_study(context: typer.Context, path: Path) -> "Study":
     """Return a study; the front door knows built-in ones by name."""
-    from wardround.common.study.study import load_study
+    from wardround.common.study.loading import load_study
 
     find = context.obj
     return find(str(path)) if callable(find) else load_study(path)

@@ -10,10 +10,11 @@ from flwr.serverapp import Grid, ServerApp
 from wardround.common.messages.instructions import new_run
 from wardround.common.models.networks import build_network
 from wardround.common.models.sharing import layout_of
-from wardround.common.parameters.parameters import read_parameters
+from wardround.common.parameters.schema import read_parameters
 from wardround.common.runtime.memory import return_freed_memory
+from wardround.common.study.loading import study_from_json
 from wardround.common.study.plans.strategy import plan_of
-from wardround.common.study.study import Study, study_from_json
+from wardround.common.study.study import Study
 from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress
 from wardround.server.rounds.asynchronous_loop import BufferedLoop
 from wardround.server.rounds.loop import Listener, RoundLoop

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 
 SITES = ("site-0", "site-1")
 TRAINED_ON = 24  # patients a site trains on, in one step

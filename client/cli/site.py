@@ -45,7 +45,7 @@ def explain(
     from wardround.client.doctor.policy import evaluate_policy
     from wardround.client.policy.approvals import pending_file
     from wardround.common.study.explain.study import explain_study
-    from wardround.common.study.study import load_study
+    from wardround.common.study.loading import load_study
 
     loaded = load_study(pending_file(site, str(study)) or study)
     report = evaluate_policy(site, loaded)

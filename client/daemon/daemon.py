@@ -35,7 +35,7 @@ from wardround.common.flower.supernode.fleet_client import FLEET_CODES, FleetLin
 from wardround.common.flower.supernode.supernode import SuperNode
 from wardround.common.flower.supernode.transfers import LostError, StoppedError, TooLargeError
 from wardround.common.security.tls_key_pair import read_private_key
-from wardround.common.study.study import study_from_json
+from wardround.common.study.loading import study_from_json
 
 logger = logging.getLogger(__name__)
 _SHORTEST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.05, 1.0

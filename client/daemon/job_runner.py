@@ -19,7 +19,8 @@ from wardround.common.flower.messages.message_file import MessageFile
 from wardround.common.flower.messages.message_file_writer import write_message
 from wardround.common.flower.messages.message_loading import read_message
 from wardround.common.messages.replies import unpack_refusal
-from wardround.common.study.study import study_from_json
+from wardround.common.study.loading import study_from_json
+from wardround.common.study.plans.what_leaves import what_leaves
 
 logger = logging.getLogger(__name__)
 REFUSED: dict[str, WardroundError] = {
@@ -76,7 +77,7 @@ def _reply(job: Job, asked: Message, context: Context) -> Message:
 
 def _is_repeatable(job: Job, kind: str) -> bool:
     """Whether an answer is kept here: a private one has its own place, others cost nothing."""
-    return kind == "train" and study_from_json(job.study).privacy.mode == "none"
+    return kind == "train" and what_leaves(study_from_json(job.study)).noise_added_by == "nobody"
 
 
 def _note_pending(folder: Path, text: str) -> None:

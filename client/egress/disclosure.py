@@ -17,11 +17,12 @@ from wardround.client.egress.message_schema import (
     rounded_down,
 )
 from wardround.client.policy.policy import Policy
-from wardround.client.training.batches import steps_a_round
+from wardround.client.training.schedule import steps_a_round
 from wardround.common.messages.replies import SiteEvaluation, SiteInfo, SiteUpdate
 from wardround.common.metrics.summary import MetricSums, summarise
 from wardround.common.metrics.sums import Counts
 from wardround.common.metrics.values import SiteValues
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
 _SECONDS = 10  # a time is rounded up to so many
@@ -29,37 +30,35 @@ _SECONDS = 10  # a time is rounded up to so many
 
 def reduce_site_info(site_info: SiteInfo, study: Study, policy: Policy) -> SiteInfo:
     """Return the introduction that may leave: a rounded count, and notes in a simulation only."""
-    if study.privacy.mode == "patient":
-        return replace(site_info, examinations=1, notes=())
-    notes = site_info.notes if policy.simulated else ()
-    count = rounded_down(site_info.examinations, policy.smallest_cell)
+    leaves = what_leaves(study)
+    count = rounded_down(site_info.examinations, policy.smallest_cell) if leaves.counts else 1
+    notes = site_info.notes if leaves.notes and policy.simulated else ()
     return replace(site_info, examinations=count, notes=notes)
 
 
 def reduce_update(update: SiteUpdate, study: Study, policy: Policy) -> SiteUpdate:
     """Return the update that may leave; its arrays are as they are.
 
-    Under patient-level privacy every site weighs the same, since its weight would tell its size,
-    and says nothing but its noised parameters.
+    Where counts do not leave, every site weighs the same, since its weight would tell its size, and
+    its steps are those of the study.
     """
-    if study.privacy.mode == "patient":
-        return replace(update, examinations=1, seconds=0.0, training_loss=math.nan, metrics=None)
-    count = rounded_down(update.examinations, policy.smallest_cell)
+    leaves, count, steps = what_leaves(study), 1, update.updates
+    if leaves.counts:
+        count = rounded_down(update.examinations, policy.smallest_cell)
+        steps = _updates(update, count, study, policy)
     return replace(
         update,
         examinations=count,
-        updates=_updates(update, count, study, policy),
-        seconds=_seconds(update.seconds, policy),
-        training_loss=_loss(update, study, policy),
-        metrics=_metrics(update.metrics, study, policy),
+        updates=steps,
+        seconds=_seconds(update.seconds, policy) if leaves.times else 0.0,
+        training_loss=_loss(update, study, policy) if leaves.losses else math.nan,
+        metrics=_metrics(update.metrics, study, policy) if leaves.round_metrics else None,
     )
 
 
 def reduce_evaluation(evaluation: SiteEvaluation, study: Study, policy: Policy) -> SiteEvaluation:
     """Return the evaluation that may leave."""
-    seconds = _seconds(evaluation.seconds, policy)
-    if study.privacy.mode == "patient":
-        seconds = 0.0
+    seconds = _seconds(evaluation.seconds, policy) if what_leaves(study).times else 0.0
     metrics = _metrics(evaluation.metrics, study, policy)
     return replace(evaluation, metrics=metrics, seconds=seconds)
 

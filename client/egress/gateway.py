@@ -9,23 +9,16 @@ from weakref import WeakKeyDictionary
 from flwr.app import RecordDict
 
 from wardround.client.egress.disclosure import reduce_evaluation, reduce_site_info, reduce_update
-from wardround.client.egress.guard import check_message
-from wardround.client.egress.message_schema import (
-    MessageSchema,
-    SiteSchemas,
-    refusal_schema,
-    update_bytes,
-)
+from wardround.client.egress.guard import MessageSchema, check_message
+from wardround.client.egress.message_schema import SiteSchemas, refusal_schema, update_bytes
 from wardround.client.egress.private_round import reply_privately
 from wardround.client.policy.policy import Policy, open_policy
 from wardround.client.policy.rules import TIME_RULE, DeniedError, Facts, require_allowed
-from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.session import SiteSession
 from wardround.client.site.folder import KEY_FOLDER, Site, open_site
 from wardround.client.training.time_limit import OvertimeError, TimeLimit
 from wardround.common.errors import PolicyError, RunError
-from wardround.common.flower.messages.fingerprint import fingerprint_of
-from wardround.common.flower.messages.records import configs_of
+from wardround.common.flower.messages.content import configs_of, fingerprint_of
 from wardround.common.messages.instructions import NO_LEDGER, ChainHead, Instruction
 from wardround.common.messages.replies import (
     Refusal,
@@ -114,25 +107,20 @@ class Gateway:
     def train(self, session: SiteSession, instruction: Instruction, standalone: bool) -> RecordDict:
         """Return the site's update, if the policy allows the study at this time of day."""
         agreed = self._agree(session, datetime.now().time())
-        plan, policy, hashes = session.context.privacy, agreed.policy, tuple[str, ...]()
+        plan, policy = session.context.privacy, agreed.policy
+        event = _event("update", instruction)
 
         def work(mark: ChainHead = NO_LEDGER) -> RecordDict:
             update = replace(_train(session, instruction, standalone, policy), ledger=mark)
             return pack_update(reduce_update(update, session.context.study, policy))
 
-        def work_privately(ledger: PrivacyLedger) -> RecordDict:
-            content = work(ChainHead(ledger.counter, ledger.head))
-            schema = agreed.schemas.update(instruction, ledger.hashes)
-            check_message(content, schema, policy.largest_message_bytes)  # before it is kept
-            return content
+        def check(content: RecordDict, ledger: tuple[str, ...]) -> None:
+            self._check(content, agreed.schemas.update(instruction, ledger))
 
         if plan is None:
-            content = work()
-        else:
-            content, hashes = reply_privately(session, plan, instruction, policy, work_privately)
-        return self._leave(
-            content, agreed.schemas.update(instruction, hashes), _event("update", instruction)
-        )
+            return self._leave(work(), agreed.schemas.update(instruction), event)
+        content = reply_privately(session, plan, instruction, policy, work, check)
+        return self._write_down(content, event)
 
     def send_again(self, study: Study, content: RecordDict) -> RecordDict:
         """Return an update that has passed this door before, if the policy still allows the study.
@@ -142,10 +130,7 @@ class Gateway:
             RunError: It is no update of this study.
         """
         self.require_allowed(study, Facts(now=datetime.now().time()))
-        seen = fingerprint_of(content)
-        event = replace(_event_again(content, study), bytes=seen.bytes, sha256=seen.sha256)
-        self.log.append(event)
-        return content
+        return self._write_down(content, _event_again(content, study))
 
     def evaluate(self, session: SiteSession, instruction: Instruction) -> RecordDict:
         """Return the site's evaluation, if the policy allows the study."""
@@ -180,8 +165,15 @@ class Gateway:
 
     def _leave(self, content: RecordDict, schema: MessageSchema, event: Event) -> RecordDict:
         """Return a content, once it has passed the guard and is written down."""
+        self._check(content, schema)
+        return self._write_down(content, event)
+
+    def _check(self, content: RecordDict, schema: MessageSchema) -> None:
         limit = self.policy.largest_message_bytes if isinstance(self.policy, Policy) else 0
         check_message(content, schema, limit)
+
+    def _write_down(self, content: RecordDict, event: Event) -> RecordDict:
+        """Return a content that the guard has let through, once it stands in the audit log."""
         seen = fingerprint_of(content)
         self.log.append(replace(event, bytes=seen.bytes, sha256=seen.sha256))
         return content

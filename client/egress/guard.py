@@ -1,9 +1,10 @@
 """The last gate before the network: what is not exactly a message of the study does not leave.
 
-Default deny. A message holds the records, keys and arrays that :mod:`message_schema` lists: no
-more, and of the same shape, type and number of bytes. Every number is finite. Every word is of a
-closed set that was fixed before the site read its data. Numbers that say something of the data are
-counts rounded to the smallest cell, and metrics rounded to three decimals.
+Default deny. A message holds the records, keys and arrays that its schema lists: no more, and of
+the same shape, type and number of bytes. Every number is finite. Every word is of a closed set that
+was fixed before the site read its data. Numbers that say something of the data are counts rounded
+to the smallest cell, and metrics rounded to three decimals. What a schema may say stands here, what
+it does say of each message in :mod:`message_schema`.
 
 What it holds against: a defect, or a study, that would put more into a message than was agreed: an
 array too many, an image in the place of a parameter, a file name in an error.
@@ -15,22 +16,121 @@ no message brings code, that only what the hospital has installed runs, and, for
 says of a patient, the noise of differential privacy.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import NoReturn
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from wardround.client.egress.field_rules import Rule
-from wardround.client.egress.message_schema import MessageSchema
 from wardround.common.errors import GuardError
-from wardround.common.parameters.npy import values_of
-from wardround.common.parameters.parameters import NPY, ArraySpec, written_as
+from wardround.common.parameters.array_records import NPY
+from wardround.common.parameters.npy import values_of, written_as
+from wardround.common.parameters.schema import ArraySpec, Schema
 
 _Record = ArrayRecord | ConfigRecord | MetricRecord
 # Bits of the exponent: where all are set, a 16-bit float is infinite or no number.
 _EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80}
+
+
+# --- What one field may hold. A type must match exactly: a subclass could compare as one thing and
+# be sent as another.
+@dataclass(frozen=True, slots=True)
+class Exactly:
+    """One value, known before the site has said anything."""
+
+    value: str | int | float
+
+    def allows(self, given: object) -> bool:
+        """Return whether a field may hold this."""
+        return type(given) is type(self.value) and given == self.value
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """One word of a closed set."""
+
+    words: tuple[str, ...]
+
+    def allows(self, given: object) -> bool:
+        """Return whether a field may hold this."""
+        return type(given) is str and given in self.words
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A whole number, rounded to a multiple."""
+
+    multiple: int = 1
+    least: int = 0
+    most: int = 10**9
+
+    def allows(self, given: object) -> bool:
+        """Return whether a field may hold this."""
+        if type(given) is not int:
+            return False
+        return self.least <= given <= self.most and given % self.multiple == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A finite number, rounded to decimals; not rounded where there are None.
+
+    Attributes:
+        decimals: Negative for tens, hundreds ...
+    """
+
+    decimals: int | None
+    least: float = -1e9
+    most: float = 1e9
+
+    def allows(self, given: object) -> bool:
+        """Return whether a field may hold this."""
+        if type(given) is not float or not math.isfinite(given):
+            return False
+        rounded = given if self.decimals is None else round(given, self.decimals)
+        return self.least <= given <= self.most and rounded == given
+
+
+@dataclass(frozen=True, slots=True)
+class FreeText:
+    """Anything written: in a simulation only."""
+
+    def allows(self, given: object) -> bool:
+        """Return whether a field may hold this."""
+        texts = given if isinstance(given, list) else [given]
+        return all(isinstance(text, str) for text in texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Empty:
+    """A list of nothing."""
+
+    def allows(self, given: object) -> bool:
+        """Return whether a field may hold this."""
+        return isinstance(given, list) and not given
+
+
+Rule = Exactly | OneOf | Count | Number | FreeText | Empty
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSchema:
+    """The records of one kind of message, each with its exact keys.
+
+    Attributes:
+        settings: Records of settings.
+        numbers: Records of numbers.
+        arrays: Records of arrays: names, shapes and types.
+        optional: Records, or ``record/key``, that may be absent; all others must be there.
+    """
+
+    settings: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
+    numbers: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
+    arrays: Mapping[str, Schema] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
 
 
 def check_message(content: RecordDict, schema: MessageSchema, largest_bytes: int) -> None:

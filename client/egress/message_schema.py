@@ -1,19 +1,17 @@
 """Exactly what a site's message may hold, for a study and a policy; whatever is not here stays.
 
-Under ``privacy.mode = "patient"`` an update holds the noised parameters and constants that anybody
-can read off the study: no count, no loss, no metric, no time.
+Under patient-level privacy an update holds the noised parameters and constants that anybody can
+read off the study: no count, no loss, no metric, no time.
 """
-
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import wardround
 from wardround.client.data.cohort import Cohort
-from wardround.client.egress.field_rules import (
+from wardround.client.egress.guard import (
     Count,
     Empty,
     Exactly,
     FreeText,
+    MessageSchema,
     Number,
     OneOf,
     Rule,
@@ -21,15 +19,16 @@ from wardround.client.egress.field_rules import (
 from wardround.client.model_context import ModelContext
 from wardround.client.policy.policy import Policy
 from wardround.client.session import SiteSession
-from wardround.client.training.batches import steps_a_round
+from wardround.client.training.schedule import steps_a_round
 from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.replies import REFUSAL_CODES
 from wardround.common.metrics.arrays import array_schema
 from wardround.common.metrics.values import EXAMINATIONS, metrics_of_task
 from wardround.common.models.sharing import auxiliary_schema
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
-from wardround.common.parameters.parameters import Schema, schema
+from wardround.common.parameters.schema import Schema, schema
 from wardround.common.study.plans.patient_privacy import steps_of
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.registry import METRICS
 
 DECIMALS = 3  # of a metric and of a loss that leave a hospital
@@ -38,23 +37,6 @@ LONGEST_SECONDS = 1e6
 MOST_ENTRIES = 10**6  # of a ledger
 _BOUNDED = Number(DECIMALS, 0.0, 1.0)
 _UNBOUNDED = Number(DECIMALS, -LARGEST_VALUE, LARGEST_VALUE)
-
-
-@dataclass(frozen=True, slots=True)
-class MessageSchema:
-    """The records of one kind of message, each with its exact keys.
-
-    Attributes:
-        settings: Records of settings.
-        numbers: Records of numbers.
-        arrays: Records of arrays: names, shapes and types.
-        optional: Records, or ``record/key``, that may be absent; all others must be there.
-    """
-
-    settings: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
-    numbers: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
-    arrays: Mapping[str, Schema] = field(default_factory=dict)
-    optional: frozenset[str] = frozenset()
 
 
 class SiteSchemas:
@@ -71,13 +53,13 @@ class SiteSchemas:
         self._study, self._policy = context.study, policy
         self._cohorts = session.cohorts
         self._fingerprint = context.fingerprint
-        self._private = context.study.privacy.mode == "patient"
+        self._leaves = what_leaves(context.study)
         self._arrays = update_arrays(context)
         self._tables = {s: array_schema(context.study, s) for s in (False, True)}
 
     def site_info(self) -> MessageSchema:
         """Return what an introduction may hold."""
-        notes: Rule = FreeText() if self._policy.simulated and not self._private else Empty()
+        notes: Rule = FreeText() if self._policy.simulated and self._leaves.notes else Empty()
         header: dict[str, Rule] = {
             "site": Exactly(self._name),
             "wardround": Exactly(wardround.__version__),
@@ -97,25 +79,24 @@ class SiteSchemas:
         """
         facts: dict[str, Rule] = {EXAMINATIONS: self._examinations, "updates": self._updates}
         header = self._header(instruction)
-        if self._private:
+        numbers, arrays = {"facts": facts}, dict(self._arrays)
+        if self._leaves.noise_added_by == "site":
             header["ledger"] = Count(most=MOST_ENTRIES)
             header["ledger-head"] = OneOf(ledger)
-            return MessageSchema({"header": header}, {"facts": facts}, self._arrays, _LEDGER)
-        facts["seconds"] = self._seconds
-        if self._policy.metrics != "none":
+        if self._leaves.times:
+            facts["seconds"] = self._seconds
+        if self._leaves.losses and self._policy.metrics != "none":
             facts["training-loss"] = Number(None) if self._policy.simulated else _UNBOUNDED
-        return MessageSchema(
-            {"header": header},
-            {"facts": facts, **self._values(self._cohorts.validation)},
-            {**self._arrays, **self._sums(surfaces=False)},
-            _MAY_LACK,
-        )
+        if self._leaves.round_metrics:
+            numbers.update(self._values(self._cohorts.validation))
+            arrays.update(self._sums(surfaces=False))
+        return MessageSchema({"header": header}, numbers, arrays, _MAY_LACK)
 
     def evaluation(self, instruction: Instruction) -> MessageSchema:
         """Return what the answer to an order to evaluate may hold."""
         header: dict[str, Rule] = {**self._header(instruction), "attempt": Exactly(0)}
         cohort = self._cohorts.test if instruction.split == "test" else self._cohorts.validation
-        facts: dict[str, Rule] = {} if self._private else {"seconds": self._seconds}
+        facts: dict[str, Rule] = {"seconds": self._seconds} if self._leaves.times else {}
         return MessageSchema(
             {"header": header},
             {"facts": facts, **self._values(cohort)},
@@ -134,13 +115,13 @@ class SiteSchemas:
 
     @property
     def _examinations(self) -> Rule:
-        if self._private:
+        if not self._leaves.counts:
             return Exactly(1)
         return Exactly(rounded_down(len(self._cohorts.train), self._policy.smallest_cell))
 
     @property
     def _updates(self) -> Rule:
-        if self._private:
+        if not self._leaves.counts:
             return Exactly(steps_of(self._study))
         if self._policy.simulated:
             return Count()
@@ -189,14 +170,15 @@ def update_arrays(context: ModelContext) -> dict[str, Schema]:
     """Return the arrays of an update, as the study's network, strategy and compression imply."""
     study, layout = context.study, context.layout
     whole, names = context.network.state_dict(), layout.shared
-    if study.privacy.mode == "patient":  # a running mean is of the patients, and has no noise
+    unnoised = what_leaves(study).unnoised_arrays
+    if not unnoised:  # a running mean is of the patients, and has no noise
         names = tuple(name for name in names if name in layout.trainable or name in layout.frozen)
     shared = {name: whole[name] for name in names}
     options = CompressionOptions(kept_fraction=study.federation.kept_fraction)
     kind, model = study.federation.compression, schema(shared)
     arrays = {"model": model if kind == "none" else compressed_schema(model, kind, options)}
     auxiliary = auxiliary_schema(context.plan, layout, shared)
-    if auxiliary and study.privacy.mode != "patient":
+    if auxiliary and unnoised:
         arrays["auxiliary"] = auxiliary
     return arrays
 
@@ -206,7 +188,14 @@ def update_bytes(context: ModelContext) -> int:
     return sum(spec.byte_count for arrays in update_arrays(context).values() for spec in arrays)
 
 
-_LEDGER = frozenset({"header/ledger", "header/ledger-head"})
 _MAY_LACK = frozenset(
-    {"metrics", "metrics/ordered_pairs", "values", "facts/seconds", "facts/training-loss"}
+    {
+        "header/ledger",
+        "header/ledger-head",
+        "metrics",
+        "metrics/ordered_pairs",
+        "values",
+        "facts/seconds",
+        "facts/training-loss",
+    }
 ).union(f"values/{name}" for name in METRICS)

@@ -1,19 +1,26 @@
-"""A private round as a site answers it: charged before it is computed, and computed once."""
+"""A private round as a site answers it: one instruction, one reply, one charge.
+
+However often it is asked for, and wherever the site crashes: what was packed before is sent again,
+byte for byte; anything new is reserved before it is computed, kept on the disk, and released before
+it leaves. New or kept, the guard looks once at a reply, and at the very bytes that leave.
+"""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from flwr.app import RecordDict
 
 from wardround.client.policy.policy import Policy
 from wardround.client.privacy.ledger.budget import Caps
-from wardround.client.privacy.ledger.charges import Assignment, Charge
+from wardround.client.privacy.ledger.charges import Assignment, Charge, Reservation
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
-from wardround.client.privacy.ledger.outbox import Outbox
-from wardround.client.privacy.ledger.reply_once import reply_once
+from wardround.client.privacy.ledger.outbox import Outbox, ReplyKey, StoredReply
 from wardround.client.session import SiteSession
-from wardround.common.flower.messages.serialisation import from_bytes, to_bytes
-from wardround.common.messages.instructions import Instruction
+from wardround.common.flower.messages.content import from_bytes, to_bytes
+from wardround.common.messages.instructions import ChainHead, Instruction
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
+
+_Seen = TypeVar("_Seen")
 
 
 def reply_privately(
@@ -21,21 +28,24 @@ def reply_privately(
     plan: PrivacyPlan,
     instruction: Instruction,
     policy: Policy,
-    work: Callable[[PrivacyLedger], RecordDict],
-) -> tuple[RecordDict, tuple[str, ...]]:
-    """Return the one answer to an order of a private study, and the hashes of the ledger's entries.
+    work: Callable[[ChainHead], RecordDict],
+    check: Callable[[RecordDict, tuple[str, ...]], None],
+) -> RecordDict:
+    """Return the one reply to an instruction of a private study, as it was checked.
 
     The ledger is open only meanwhile, so that sites may share a process, or move between some.
 
     Args:
-        work: Trains and packs the answer; it is called only if no answer is kept, and after it is
-            paid for.
+        work: Trains and packs the reply, which names the ledger's last entry; it is called only if
+            no reply is kept, and after it is paid for.
+        check: Raises where a reply must not leave; it is given the hashes of the ledger's entries.
 
     Raises:
         LedgerError: The study does not fit under the site's caps, or the ledger is not whole.
-        RunError: The answer cannot be kept.
+        GuardError: The reply is not what the study implies; it is neither kept nor released.
+        RunError: The reply cannot be kept.
     """
-    folder, durable, caps = session.site.folder, not policy.simulated, caps_of(policy)
+    folder, durable, caps = session.site.folder, not policy.simulated, _caps_of(policy)
     outbox = Outbox(folder, durable)
     with PrivacyLedger.open(folder, durable) as ledger:
         ledger.check_counter(instruction.ledger.entries, instruction.ledger.head)
@@ -45,13 +55,72 @@ def reply_privately(
         charge = Charge(assignment, instruction.round, instruction.attempt, plan.spend())
 
         def packed() -> bytes:
-            return to_bytes(work(ledger))
+            return to_bytes(work(ChainHead(ledger.counter, ledger.head)))
 
-        reply = reply_once(ledger, outbox, charge, caps, packed)
-        return from_bytes(reply), ledger.hashes
+        def examined(reply: bytes) -> RecordDict:
+            content = from_bytes(reply)
+            check(content, ledger.hashes)
+            return content
+
+        return reply_once(ledger, outbox, charge, caps, packed, examined)
 
 
-def caps_of(policy: Policy) -> Caps:
+def reply_once(
+    ledger: PrivacyLedger,
+    outbox: Outbox,
+    charge: Charge,
+    caps: Caps,
+    work: Callable[[], bytes],
+    examine: Callable[[bytes], _Seen],
+) -> _Seen:
+    """Return what ``examine`` makes of the bytes that may leave as the reply to an instruction.
+
+    An instruction for a round says that the run's earlier replies will not be asked for again: they
+    are committed, and dropped from the outbox.
+
+    Args:
+        charge: The instruction, and what its reply spends.
+        work: Trains and packs the reply; called only if none is kept, and after it is paid for.
+        examine: Looks once at the bytes, new or kept, before they are kept or released; raises
+            where they must not leave.
+
+    Raises:
+        BudgetError: The charge does not fit; nothing was computed.
+        LedgerError: The ledger cannot vouch for it; nothing leaves.
+        RunError: The reply cannot be kept; nothing leaves.
+    """
+    _settle(ledger, outbox, charge)
+    assignment = charge.assignment
+    key = ReplyKey(assignment.study, assignment.run, charge.round, charge.attempt)
+    reservation, reply = _kept(ledger, outbox, key, charge)
+    if reservation is not None and reply is not None:
+        seen = examine(reply.content)
+    else:
+        reservation = ledger.reserve(charge, caps)
+        reply = StoredReply(reservation.number, work())
+        seen = examine(reply.content)
+        outbox.keep(key, reply)
+    ledger.release(reservation, reply.sha256)
+    return seen
+
+
+def _kept(
+    ledger: PrivacyLedger, outbox: Outbox, key: ReplyKey, charge: Charge
+) -> tuple[Reservation | None, StoredReply | None]:
+    """Return what was packed before, and what paid for it: an unpaid reply is none."""
+    reply = outbox.find(key)
+    return (None, None) if reply is None else (ledger.find(reply.reservation, charge), reply)
+
+
+def _settle(ledger: PrivacyLedger, outbox: Outbox, charge: Charge) -> None:
+    assignment = charge.assignment
+    for reservation in ledger.awaiting(assignment):
+        if reservation.charge.round < charge.round:
+            ledger.commit(reservation)
+    outbox.drop_before(assignment.study, assignment.run, charge.round)
+
+
+def _caps_of(policy: Policy) -> Caps:
     """Return what a policy allows to be spent."""
     return Caps(
         policy.lifetime_epsilon,

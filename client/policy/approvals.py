@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from wardround.common.errors import InputError, PolicyError
 from wardround.common.files.private_files import make_private_folder, replace_file
 from wardround.common.files.validated_toml import explain_problems
-from wardround.common.study.study import Study, load_study
+from wardround.common.study.loading import load_study
+from wardround.common.study.study import Study
 
 APPROVALS_FILE, PENDING_FOLDER = "approvals.toml", "pending"
 MOST_PENDING = 50  # a server may name any number of studies

@@ -10,14 +10,14 @@ from wardround.client.data.cohort import Cohort
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.loop import trained_parameters
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
-from wardround.client.privacy.noise import noised_mean
 from wardround.client.privacy.preconditions import checked_loss
 from wardround.client.privacy.sampling import ExampleChoice, PatientSampler
 from wardround.client.training.local import LocalWork
 from wardround.client.training.losses import MeanLoss
 from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.optimisers import learning_rate_at
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
+from wardround.common.privacy.gaussian_mechanism import noised
 from wardround.common.privacy.secure_random import Randomness
 from wardround.common.runtime.seeds import seed_dropout
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
@@ -126,3 +126,26 @@ def _advance(
         objective.correct()
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
+
+
+def noised_mean(sums: Parameters, plan: PrivacyPlan, randomness: Randomness) -> Parameters:
+    """Return ``(sum + N(0, (sigma C)^2)) / B`` (Abadi et al. 2016, algorithm 1).
+
+    ``sigma``, ``C`` and the expected patients ``B`` come from the plan; how many patients were
+    drawn is not asked.
+
+    How the noise is drawn and rounded: :mod:`wardround.common.privacy.gaussian_mechanism`.
+
+    Args:
+        sums: One sum of clipped contributions a parameter, float32 on any device; not changed.
+        plan: Says the noise.
+        randomness: Where the noise comes from.
+
+    Returns:
+        Float32 on the device of each sum.
+    """
+    deviation = plan.noise_multiplier * plan.clip_norm
+    return {
+        name: noised(value, deviation, randomness).div_(plan.expected_patients).float()
+        for name, value in sums.items()
+    }

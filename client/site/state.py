@@ -9,7 +9,8 @@ import logging
 import shutil
 from pathlib import Path
 
-from wardround.common.parameters.parameters import Parameters, load_model, save_model
+from wardround.common.parameters.model_file import load_model, save_model
+from wardround.common.parameters.schema import Parameters
 
 logger = logging.getLogger(__name__)
 KEPT_ROUNDS = 3  # the server may repeat its last round, and fall back one more after a crash

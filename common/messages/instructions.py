@@ -11,13 +11,9 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, RecordDict
 
 from wardround.common.errors import RunError
-from wardround.common.flower.messages.records import arrays_of, configs_of
-from wardround.common.parameters.parameters import (
-    Model,
-    Parameters,
-    from_array_record,
-    to_array_record,
-)
+from wardround.common.flower.messages.content import arrays_of, configs_of
+from wardround.common.parameters.array_records import from_array_record, to_array_record
+from wardround.common.parameters.schema import Model, Parameters
 
 DESCRIBE = "query.describe"
 TRAIN = "train"

@@ -18,12 +18,8 @@ from wardround.common.metrics.sums import (
     SurfaceSums,
     empty_sums,
 )
-from wardround.common.parameters.parameters import (
-    ArraySpec,
-    Schema,
-    from_array_record,
-    to_array_record,
-)
+from wardround.common.parameters.array_records import from_array_record, to_array_record
+from wardround.common.parameters.schema import ArraySpec, Schema
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:

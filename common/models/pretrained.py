@@ -12,7 +12,8 @@ from torch import nn
 from wardround.common.errors import ModelError
 from wardround.common.files.cache_folder import cache_folder
 from wardround.common.models.lora import frozen_names
-from wardround.common.parameters.parameters import check_schema, load_model, schema
+from wardround.common.parameters.model_file import load_model
+from wardround.common.parameters.schema import check_schema, schema
 
 _WRAPPERS = ("image_network.", "network.")  # our names' parts around MONAI's, outermost first
 _SHOWN = 12  # digits of a SHA-256 that a person compares

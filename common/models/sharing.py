@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from wardround.common.errors import StudyError
 from wardround.common.models.lora import frozen_names
-from wardround.common.parameters.parameters import ArraySpec, Parameters, Schema, schema, select
+from wardround.common.parameters.schema import ArraySpec, Parameters, Schema, schema, select
 from wardround.common.study.plans.strategy import StrategyPlan
 
 _NORMALISATIONS = (

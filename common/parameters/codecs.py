@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from wardround.common.errors import ModelError, StudyError, known_names
-from wardround.common.parameters.parameters import ArraySpec, Parameters, Schema
 from wardround.common.parameters.quantisation import (
     ScaleBlock,
     dequantise,
@@ -16,6 +15,7 @@ from wardround.common.parameters.quantisation import (
     quantise,
     unpack_nibbles,
 )
+from wardround.common.parameters.schema import ArraySpec, Parameters, Schema
 
 _INT8_LIMIT, _INT4_LIMIT = 127, 7  # symmetric: -128 and -8 have no counterpart and are refused
 _SHORT_ROW = 256  # values; shorter rows share one scale a tensor

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from wardround.common.errors import ModelError
+from wardround.common.parameters.arithmetic import is_finite
 from wardround.common.parameters.codecs import (
     COMPRESSIONS,
     CompressionOptions,
@@ -21,14 +22,7 @@ from wardround.common.parameters.codecs import (
     layout_of,
     size_of,
 )
-from wardround.common.parameters.parameters import (
-    ArraySpec,
-    Parameters,
-    Schema,
-    check_schema,
-    is_finite,
-    schema,
-)
+from wardround.common.parameters.schema import ArraySpec, Parameters, Schema, check_schema, schema
 
 __all__ = [
     "COMPRESSIONS",

@@ -12,11 +12,27 @@ from io import BytesIO
 from math import prod
 
 import numpy as np
+import torch
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wardround.common.errors import ModelError
 
+# The types a model may hold, with how they are written. NumPy has no bfloat16, so its bits travel
+# as int16; only the array's own "dtype" says what they mean.
+_WRITTEN_AS = {
+    "float64": "<f8",
+    "float32": "<f4",
+    "float16": "<f2",
+    "bfloat16": "<i2",
+    "int64": "<i8",
+    "int32": "<i4",
+    "int16": "<i2",
+    "int8": "|i1",
+    "uint8": "|u1",
+    "bool": "|b1",
+}
 _MAGIC = b"\x93NUMPY\x01\x00"
 _LENGTH_END = len(_MAGIC) + 2
 _LARGEST_HEADER = 1024  # that of 32 axes has under 300 bytes
@@ -24,6 +40,38 @@ _HEADER = re.compile(
     rb"\{'descr': '([<|][a-z][0-9])', 'fortran_order': (True|False), "
     rb"'shape': \(([0-9, ]*)\), \} *\n"
 )
+
+
+def type_name(tensor: Tensor) -> str:
+    """Return how a schema calls a tensor's type, e.g. "float32"."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def written_as(dtype: str) -> str:
+    """Return how NumPy writes a type of a model.
+
+    Raises:
+        ModelError: No model may hold it.
+    """
+    try:
+        return _WRITTEN_AS[dtype]
+    except KeyError:
+        msg = f"arrays of type {dtype!r:.40} are not sent: known are {', '.join(_WRITTEN_AS)}."
+        raise ModelError(msg) from None
+
+
+def to_numpy(tensor: Tensor) -> NDArray[np.generic]:
+    """Return a tensor's values on the CPU, in rows; bfloat16 as its bits.
+
+    Raises:
+        ModelError: No model may hold its type.
+    """
+    written_as(type_name(tensor))
+    plain = tensor.detach().cpu().contiguous()
+    if plain.dtype == torch.bfloat16:
+        plain = plain.view(torch.int16)
+    array: NDArray[np.generic] = plain.numpy()
+    return array
 
 
 def encode_npy(array: NDArray[np.generic]) -> bytes:

@@ -2,18 +2,11 @@
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, model_validator
-
-from wardround.common.errors import StudyError
-from wardround.common.files.validated_toml import explain_problems
 from wardround.common.study.registry import DEFAULT_LOSS, DEFAULT_METRIC
-from wardround.common.study.rules.general import broken_rules
 from wardround.common.study.sections import (
     DataSection,
     EvaluationSection,
@@ -28,9 +21,10 @@ from wardround.common.study.sections import (
 
 
 class Study(Section):
-    """One study file, checked.
+    """One study file, each key checked by itself.
 
-    Two studies with the same digest ask a hospital for the same thing.
+    Two studies with the same digest ask a hospital for the same thing. What its keys allow of each
+    other stands in the rules, which everything in ``loading`` runs.
     """
 
     study: StudySection
@@ -41,13 +35,6 @@ class Study(Section):
     privacy: PrivacySection = PrivacySection()
     evaluation: EvaluationSection = EvaluationSection()
     simulation: SimulationSection = SimulationSection()
-
-    @model_validator(mode="after")
-    def _obey_rules(self) -> "Study":
-        broken = broken_rules(self)
-        if broken:
-            raise ValueError(" ".join(broken))
-        return self
 
     @cached_property
     def digest(self) -> str:
@@ -85,31 +72,9 @@ class Study(Section):
         return self.evaluation.metric or DEFAULT_METRIC[self.study.task]
 
     @property
-    def keep(self) -> str:
-        """Which model is kept: the last under patient-level privacy, whatever the study says.
-
-        Nothing is measured between its rounds then, so that none is known to be the best.
-        """
-        return "last" if self.privacy.mode == "patient" else self.evaluation.keep
-
-    @property
     def input_size(self) -> tuple[int, ...] | None:
         """Spatial size the network is trained on: the patch, or else the image; None if free."""
         return self.training.patch_size or self.data.size
-
-    def with_changes(self, changes: dict[str, Any]) -> "Study":
-        """Return the study with dotted keys replaced, checked again.
-
-        Args:
-            changes: E.g. ``{"training.learning_rate": 0.01}``.
-
-        Raises:
-            StudyError: A key does not exist or a value is refused.
-        """
-        content = self.model_dump(mode="python", exclude_unset=True)
-        for key, value in changes.items():
-            _set(content, key, value)
-        return parse_study(content, origin="the study with these changes")
 
     def to_toml(self) -> str:
         """Return the study as a file that reads back to an equal study."""
@@ -120,73 +85,3 @@ class Study(Section):
     def to_json(self) -> str:
         """Return the study as one line that travels in a message."""
         return self.model_dump_json(exclude_none=True)
-
-
-def _set(content: dict[str, Any], key: str, value: object) -> None:
-    *path, name = key.split(".")
-    if not path:
-        msg = f"cannot set {key!r}: name the section too, e.g. training.learning_rate."
-        raise StudyError(msg)
-    table: object = content
-    for part in path:
-        table = table.setdefault(part, {}) if isinstance(table, dict) else None
-    if not isinstance(table, dict):
-        msg = f"cannot set {key!r}: {'.'.join(path)} is not a table. Set it as a whole."
-        raise StudyError(msg)
-    table[name] = value
-
-
-def parse_study(content: dict[str, Any], origin: str = "the study") -> Study:
-    """Return a checked study.
-
-    Args:
-        content: What a TOML reader returns.
-        origin: How messages call it.
-
-    Raises:
-        StudyError: Says every problem in one paragraph, with the nearest known key.
-    """
-    try:
-        return Study.model_validate(content)
-    except ValidationError as error:
-        raise StudyError(explain_problems(error, Study, origin)) from None
-
-
-def study_from_json(text: str) -> Study:
-    """Return the study that :meth:`Study.to_json` wrote.
-
-    Raises:
-        StudyError: It is not JSON, or not a study.
-    """
-    try:
-        content = json.loads(text)
-    except ValueError as error:
-        msg = f"the study is not JSON ({error}): both sides must run the same version."
-        raise StudyError(msg) from None
-    return parse_study(content)
-
-
-def load_study(path: Path) -> Study:
-    """Read a study file.
-
-    Raises:
-        StudyError: The file is missing, is not TOML, or is not a study.
-    """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        msg = (
-            f"there is no study file {path}. "
-            "Make one with 'wardround study new FILE', or give the name of a built-in study."
-        )
-        raise StudyError(msg) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = (
-            f"{path} is not a TOML file: {error}. "
-            "Mend that line; 'wardround study schema' lists the keys."
-        )
-        raise StudyError(msg) from None
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}. Give the path of a readable file."
-        raise StudyError(msg) from None
-    return parse_study(content, origin=str(path))

@@ -14,7 +14,8 @@ from pathlib import Path
 from wardround.common.errors import InputError, RunError
 from wardround.common.files.durable import flush
 from wardround.common.messages.instructions import NO_LEDGER, ChainHead, SiteProgress
-from wardround.common.parameters.parameters import Parameters, load_model, save_model
+from wardround.common.parameters.model_file import load_model, save_model
+from wardround.common.parameters.schema import Parameters
 from wardround.server.checkpoints.stored_model import StoredModel
 
 _MODEL, _STRATEGY = "model.safetensors", "strategy.safetensors"

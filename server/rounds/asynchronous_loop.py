@@ -14,11 +14,11 @@ from flwr.app import Message
 
 from wardround.common.errors import RunError, WardroundError
 from wardround.common.flower.error_codes import is_transient
-from wardround.common.flower.messages.records import array_bytes
+from wardround.common.flower.messages.content import array_bytes
 from wardround.common.messages.instructions import TRAIN, Instruction, pack_instruction
 from wardround.common.messages.refusals import in_words
 from wardround.common.messages.replies import unpack_refusal, unpack_update
-from wardround.common.parameters.parameters import Model, Parameters
+from wardround.common.parameters.schema import Model, Parameters
 from wardround.server.checkpoints.history import RoundRecord
 from wardround.server.checkpoints.store import Commit, Progress
 from wardround.server.rounds.evaluation import as_measurements

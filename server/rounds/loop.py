@@ -10,14 +10,14 @@ from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from wardround.common.errors import RunError, WardroundError
-from wardround.common.flower.messages.records import array_bytes
+from wardround.common.flower.messages.content import array_bytes
 from wardround.common.messages.instructions import TRAIN, Instruction, addressed, pack_instruction
 from wardround.common.messages.replies import SiteUpdate, unpack_update
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
+from wardround.common.study.plans.what_leaves import kept_model, what_leaves
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, append_record, read_records, truncate
 from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress
-from wardround.server.rounds.client_selection import select_sites
 from wardround.server.rounds.evaluation import (
     Measured,
     as_measurements,
@@ -28,7 +28,7 @@ from wardround.server.rounds.evaluation import (
 from wardround.server.rounds.results import RoundResults
 from wardround.server.rounds.update_checks import UpdateChecks
 from wardround.server.sites.exchange import Addressed, Exchange, Node, Reply
-from wardround.server.sites.participation import Participation
+from wardround.server.sites.participation import Participation, select_sites
 from wardround.server.strategies.strategy import Strategy
 
 
@@ -115,7 +115,7 @@ class RoundLoop:
         cohorts = self._strategy.cohorts(select_sites(self._nodes, self._study, number))
         # A site evaluates what it is sent. Only in a single wave is that the round's own model.
         alone = len(cohorts) == 1
-        silent = alone or self._study.privacy.mode == "patient"
+        silent = alone or not what_leaves(self._study).round_metrics
         apart = Measured() if silent else self._measure(before)
         for cohort in cohorts:
             there = [node for node in cohort if node.site not in apart.missing]
@@ -235,7 +235,7 @@ class RoundLoop:
         closing = RoundRecord(number + 1, number, 0.0, (), measured.refusals, measured.values)
         append_record(self._store.history_path, closing)
         best = self._with_best(progress, closing).best_round
-        is_last = self._study.keep == "last" or best == -1
+        is_last = kept_model(self._study) == "last" or best == -1
         return self._store.load(number if is_last else best)
 
     def _with_best(self, before: Progress, record: RoundRecord) -> Progress:

@@ -6,16 +6,9 @@ from itertools import chain
 
 from wardround.common.errors import RunError
 from wardround.common.messages.replies import SiteUpdate
+from wardround.common.parameters.arithmetic import distance, is_finite
 from wardround.common.parameters.compression import CompressionOptions, apply_update, decompress
-from wardround.common.parameters.parameters import (
-    Model,
-    Parameters,
-    Schema,
-    check_schema,
-    distance,
-    is_finite,
-    schema,
-)
+from wardround.common.parameters.schema import Model, Parameters, Schema, check_schema, schema
 from wardround.common.study.study import Study
 
 

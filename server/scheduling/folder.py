@@ -11,7 +11,8 @@ from pathlib import Path
 from wardround.common.errors import RunError
 from wardround.common.files.lock import held_alone
 from wardround.common.files.private_files import replace_file
-from wardround.common.study.study import Study, load_study
+from wardround.common.study.loading import load_study
+from wardround.common.study.study import Study
 
 RUNS_FOLDER = "runs"
 STUDY_FILE, MODEL_FILE = "study.toml", "model.safetensors"

@@ -139,7 +139,8 @@ class StudyProcess:
 
     def _finish(self, commit: "Commit") -> None:
         """Keep the model that the study ends with."""
-        from wardround.common.parameters.parameters import digest, save_model
+        from wardround.common.parameters.arithmetic import digest
+        from wardround.common.parameters.model_file import save_model
 
         kept = commit.progress.round
         facts = {"study": self._study.digest, "round": str(kept)}

@@ -1,12 +1,17 @@
 """Who takes part from round to round: sites come, go, and come back."""
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
+
 from wardround.common.errors import RunError
 from wardround.common.messages.replies import SiteInfo
+from wardround.common.runtime.seeds import generator_for
+from wardround.common.study.study import Study
 from wardround.server.sites.deadlines import Deadlines
 from wardround.server.sites.exchange import Node
 from wardround.server.sites.ledger_heads import LedgerMemory, RunLedgers
@@ -236,3 +241,18 @@ class ConnectedSites:
         if site in self._missed and self._poll.is_awaited([site]):
             return f"has not answered since round {self._missed[site][1]}"
         return self._poll.problem_of(site)
+
+
+def select_sites(nodes: Sequence[Node], study: Study, number: int) -> tuple[Node, ...]:
+    """Return the sites of a round, in the order of their names.
+
+    ``federation.fraction`` of them, rounded up, and never fewer than ``minimum_sites`` where there
+    are as many; drawn anew each round, the same for the same seed.
+    """
+    federation = study.federation
+    wanted = max(math.ceil(federation.fraction * len(nodes)), federation.minimum_sites)
+    if wanted >= len(nodes):
+        return tuple(nodes)
+    generator = generator_for(federation.seed, "selection", number)
+    drawn = torch.randperm(len(nodes), generator=generator)[:wanted].sort().values
+    return tuple(nodes[index] for index in drawn.tolist())

@@ -6,9 +6,10 @@ from functools import partial
 
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.models.sharing import Layout, auxiliary_schema
-from wardround.common.parameters.parameters import Model, Parameters, check_schema
+from wardround.common.parameters.schema import Model, Parameters, check_schema, under
 from wardround.common.study.plans.site_privacy import SitePrivacyPlan, plan_site_privacy
 from wardround.common.study.plans.strategy import FLOWER, StrategyPlan, plan_of
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.sections import TrainingSection
 from wardround.common.study.study import Study
 from wardround.server.strategies.aggregation.base import Aggregation
@@ -18,7 +19,6 @@ from wardround.server.strategies.control_variates import ControlVariates
 from wardround.server.strategies.private_mean import PrivateMean
 from wardround.server.strategies.server_optimiser import make_server_step
 from wardround.server.strategies.strategy import Site, Strategy
-from wardround.server.strategies.weights import site_weight
 
 _STEP, _CONTROL, _PRIVACY = "step/", "control/", "privacy/"
 
@@ -116,11 +116,11 @@ class ComposedStrategy:
 
     def restore(self, state: Parameters) -> None:
         """Go on from a state."""
-        self._step.restore(_under(state, _STEP))
+        self._step.restore(under(_STEP, state))
         if self._control is not None:
-            self._control.restore(_under(state, _CONTROL))
+            self._control.restore(under(_CONTROL, state))
         if self._private is not None:
-            self._private.restore(_under(state, _PRIVACY))
+            self._private.restore(under(_PRIVACY, state))
 
     @property
     def _in_turn(self) -> bool:
@@ -140,9 +140,15 @@ def make_strategy(study: Study, layout: Layout, examinations: Sequence[int]) -> 
 
         return StockStrategy(plan, layout.trainable, len(examinations))
     population = max(1, sum(site_weight(count, plan) for count in examinations))
-    private = plan_site_privacy(study) if study.privacy.mode == "site" else None
+    noised_here = what_leaves(study).noise_added_by == "server"
+    private = plan_site_privacy(study) if noised_here else None
     sites = len(examinations)
     return ComposedStrategy(Setting(plan, study.training, layout, population, sites, private))
+
+
+def site_weight(examinations: int, plan: StrategyPlan) -> int:
+    """Return a site's weight: its training examinations, or 1 where all count the same."""
+    return 1 if plan.aggregation == "mean" else examinations
 
 
 def needs_same_sites(study: Study) -> bool:
@@ -155,7 +161,7 @@ def needs_same_sites(study: Study) -> bool:
         plan.aggregation.startswith(FLOWER)
         or plan.objective == "control-variates"
         or plan.server_optimiser == "dynamic"
-        or study.privacy.mode == "site"
+        or what_leaves(study).noise_added_by == "server"
     )
 
 
@@ -177,11 +183,3 @@ def _aggregation(setting: Setting, model: Model) -> Aggregation:
         weight_cap=plan.options.weight_cap,
     )
     return make_aggregation(plan.aggregation, options, model)
-
-
-def _under(state: Parameters, prefix: str) -> Parameters:
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in state.items()
-        if name.startswith(prefix)
-    }

@@ -4,7 +4,7 @@ import torch
 
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.models.sharing import CONTROL
-from wardround.common.parameters.parameters import Model, Parameters
+from wardround.common.parameters.schema import Model, Parameters
 
 
 class ControlVariates:

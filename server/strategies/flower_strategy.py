@@ -14,12 +14,8 @@ from wardround.common.errors import RunError
 from wardround.common.flower.local import Run, empty_run
 from wardround.common.flower.logs import quieten_flower
 from wardround.common.messages.replies import SiteUpdate
-from wardround.common.parameters.parameters import (
-    Model,
-    Parameters,
-    from_array_record,
-    to_array_record,
-)
+from wardround.common.parameters.array_records import from_array_record, to_array_record
+from wardround.common.parameters.schema import Model, Parameters
 from wardround.common.study.plans.strategy import FLOWER, StrategyPlan
 from wardround.server.strategies.aggregation.base import WeightedMean
 from wardround.server.strategies.strategy import Site

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wardround.common.errors import RunError, StudyError
 from wardround.common.messages.replies import SiteUpdate
-from wardround.common.parameters.parameters import Model, Parameters
+from wardround.common.parameters.schema import Model, Parameters
 from wardround.common.study.plans.site_privacy import SitePrivacyPlan
 
 if TYPE_CHECKING:

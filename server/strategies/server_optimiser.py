@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from wardround.common.parameters.parameters import Model, Parameters
+from wardround.common.parameters.schema import Model, Parameters
 from wardround.common.runtime import eager_optimisers
 from wardround.common.study.plans.strategy import StrategyPlan
 from wardround.server.strategies.yogi import Yogi

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol, TypeVar
 
 from wardround.common.messages.replies import SiteUpdate
-from wardround.common.parameters.parameters import Model, Parameters
+from wardround.common.parameters.schema import Model, Parameters
 
 Site = TypeVar("Site")
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import torch
 from flwr.app import Message, RecordDict
 
-from wardround.common.flower.messages.records import arrays_of, configs_of
+from wardround.common.flower.messages.content import arrays_of, configs_of
 from wardround.common.messages.instructions import TRAIN
+from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.compression import (
     CompressionOptions,
     apply_update,
@@ -19,12 +20,7 @@ from wardround.common.parameters.compression import (
     decompress,
     update_of,
 )
-from wardround.common.parameters.parameters import (
-    Parameters,
-    from_array_record,
-    schema,
-    to_array_record,
-)
+from wardround.common.parameters.schema import Parameters, schema
 from wardround.common.runtime.seeds import generator_for
 from wardround.simulations.adversaries.manipulations import OMNISCIENT, forge_update
 from wardround.simulations.adversaries.roles import Role

@@ -35,7 +35,7 @@ def run_attack(options: AttackOptions) -> None:
     Raises:
         InputError: The folder is no finished simulated run, or its study does not fit.
     """
-    from wardround.common.study.study import load_study
+    from wardround.common.study.loading import load_study
     from wardround.simulations.privacy_attacks.inspection import Effort, inspect_target
     from wardround.simulations.privacy_attacks.target import open_target, site_folder
     from wardround.simulations.report import write_report

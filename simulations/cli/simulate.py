@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from wardround.common.errors import InputError
+from wardround.common.study.loading import with_changes
 from wardround.common.study.study import Study
 from wardround.simulations.studies import find_study
 
@@ -177,7 +178,7 @@ def resolve_study(options: Options) -> Study:
     }
     changes.update({key: value for key, value in shorthands.items() if value is not None})
     study = find_study(options.study)
-    return study.with_changes(changes) if changes else study
+    return with_changes(study, changes) if changes else study
 
 
 def parse_change(text: str) -> tuple[str, Any]:

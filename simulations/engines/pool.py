@@ -21,7 +21,7 @@ from flwr.app import Context, Error, Message, MessageType
 from flwr.clientapp import ClientApp
 
 from wardround.common.flower.local import rebuild
-from wardround.common.flower.messages.records import array_bytes
+from wardround.common.flower.messages.content import array_bytes
 from wardround.simulations.engines.in_process import CLIENT_APP_RAISED, LocalGrid
 from wardround.simulations.engines.pool_worker import Pipe, Reply, Request, withdrawn, work
 from wardround.simulations.engines.shared_memory import Inbox, Outboxes, Shell

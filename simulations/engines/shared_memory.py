@@ -12,7 +12,7 @@ from multiprocessing.shared_memory import SharedMemory
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from wardround.common.flower.messages.records import arrays_of
+from wardround.common.flower.messages.content import arrays_of
 
 _HEADER = struct.Struct("<Q")
 

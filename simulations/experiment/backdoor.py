@@ -11,7 +11,7 @@ from wardround.client.evaluation.inference import evaluating, predict
 from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
-from wardround.common.parameters.parameters import write_parameters
+from wardround.common.parameters.schema import write_parameters
 from wardround.common.study.study import Study
 from wardround.simulations.adversaries.manipulations import put_trigger
 from wardround.simulations.adversaries.roles import has_backdoor, target_of

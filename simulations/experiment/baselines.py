@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TypeAlias
 
 from wardround.common.errors import RunError, WardroundError
-from wardround.common.study.plans.patient_privacy import without_privacy
-from wardround.common.study.plans.strategy import plain
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
+from wardround.common.study.variants import plain, without_privacy
 from wardround.simulations.experiment.federation import Machine, cores
 from wardround.simulations.experiment.training import Baseline, train_baseline
 from wardround.simulations.run_files.events import Event, Watch
@@ -39,7 +39,7 @@ def baselines_of(study: Study, folders: Sequence[Path], pooled: Path) -> list[Ba
     standalone = without_privacy(plain(study))
     single = [Baseline(local_model(folder.name), (folder,), standalone) for folder in folders]
     baselines = [Baseline(POOLED, (pooled,), standalone), *single]
-    if study.privacy.mode == "none":
+    if what_leaves(study).noise_added_by == "nobody":
         return baselines
     return [Baseline(UNPROTECTED, tuple(folders), without_privacy(study)), *baselines]
 

@@ -14,7 +14,7 @@ from wardround.client.evaluation.inference import predict
 from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
-from wardround.common.parameters.parameters import write_parameters
+from wardround.common.parameters.schema import write_parameters
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.training import TrainedModel
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import wardround
 from wardround.common.errors import DataError, InputError
-from wardround.common.parameters.parameters import Parameters
-from wardround.common.study.study import Study, load_study
+from wardround.common.parameters.schema import Parameters
+from wardround.common.study.loading import load_study
+from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RefusalRecord
 from wardround.server.sites.site_info import describe_sites
 from wardround.simulations.experiment.backdoor import backdoor_rows

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from flwr.serverapp import Grid
 
-from wardround.common.parameters.parameters import Parameters, load_model, save_model
+from wardround.common.parameters.model_file import load_model, save_model
+from wardround.common.parameters.schema import Parameters
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, read_records
 from wardround.server.checkpoints.store import CheckpointStore

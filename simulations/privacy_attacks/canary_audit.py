@@ -17,8 +17,9 @@ from torch import nn
 
 from wardround.client.data.batch import Batch
 from wardround.common.models.networks import build_network
+from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 from wardround.simulations.privacy_attacks.lower_bound import LowerBound, bound_from_scores
 from wardround.simulations.privacy_attacks.memory_cohort import MemoryCohort, train_private_round
 

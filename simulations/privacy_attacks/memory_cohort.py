@@ -14,7 +14,7 @@ from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.schedule import SchedulePosition
 from wardround.common.models.sharing import layout_of
-from wardround.common.parameters.parameters import read_parameters
+from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.private_networks import PRIVATE_NETWORKS

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
-from wardround.client.privacy.noise import noised_mean
+from wardround.client.privacy.step import noised_mean
 from wardround.common.privacy.secure_random import Randomness
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 

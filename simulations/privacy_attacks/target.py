@@ -12,7 +12,9 @@ from wardround.client.site.folder import open_site
 from wardround.client.training.losses import MeanLoss, build_loss
 from wardround.common.errors import InputError, StudyError, known_names
 from wardround.common.models.networks import build_network
+from wardround.common.study.loading import with_changes
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.sections import PrivacySection
 from wardround.common.study.study import Study
@@ -77,7 +79,7 @@ def open_target(folder: Path, study: Study, seed: int) -> Target:
         examples=_choose(cohort, seed),
         plan=plan,
         plan_words=words,
-        own_plan=study.privacy.mode == "patient",
+        own_plan=what_leaves(study).noise_added_by == "site",
     )
 
 
@@ -113,9 +115,9 @@ def _plan_for(study: Study) -> tuple[PrivacyPlan | None, str]:
     """Return the study's privacy, or what it would be by default, and it in words."""
     private = study
     try:
-        if study.privacy.mode != "patient":
+        if what_leaves(study).noise_added_by != "site":
             defaults = PrivacySection(mode="patient").model_dump()
-            private = study.with_changes({f"privacy.{k}": value for k, value in defaults.items()})
+            private = with_changes(study, {f"privacy.{k}": value for k, value in defaults.items()})
         plan = plan_privacy(private)
     except StudyError as error:
         return None, f"This study cannot be trained with privacy for patients: {error}"

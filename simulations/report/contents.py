@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from wardround.common.errors import InputError, StudyError
+from wardround.common.study.loading import load_study
 from wardround.common.study.registry import METRICS
-from wardround.common.study.study import Study, load_study
+from wardround.common.study.study import Study
 from wardround.simulations.report.samples import Samples, read_samples
 from wardround.simulations.report.verdict import sites_of
 from wardround.simulations.run_files.folder import (

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from wardround.common.errors import InputError, known_names
-from wardround.common.study.study import Study, load_study
+from wardround.common.study.loading import load_study
+from wardround.common.study.study import Study
 
 FOLDER = Path(__file__).parent
 

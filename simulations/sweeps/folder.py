@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from wardround.common.errors import InputError
+from wardround.common.study.loading import with_changes
 from wardround.common.study.study import Study
 from wardround.server.rounds.evaluation import is_better
 from wardround.simulations.sweeps.search_space import Parameter, parse_parameters
@@ -135,7 +136,7 @@ def write_results(folder: Path, contents: SweepContents) -> None:
     _write_table(folder / "sweep.csv", contents.trials, [p.key for p in contents.parameters])
     if contents.best is not None:
         temporary = folder / "best-study.toml.part"
-        best = contents.study.with_changes(contents.best.changes)
+        best = with_changes(contents.study, contents.best.changes)
         temporary.write_text(best.to_toml(), encoding="utf-8")
         temporary.replace(folder / "best-study.toml")
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, get_args
 from pydantic import BaseModel
 
 from wardround.common.errors import InputError, StudyError
+from wardround.common.study.loading import with_changes
 from wardround.common.study.study import Study
 
 # What is measured, and on whom, must be the same for all trials or they cannot be compared.
@@ -174,7 +175,7 @@ def _ends(parameter: Parameter) -> list[Any]:
 
 def _try(study: Study, key: str, value: object) -> None:
     try:
-        study.with_changes({key: value})
+        with_changes(study, {key: value})
     except StudyError as error:
         reason = str(error).removeprefix("the study with these changes is refused: ")
         msg = f"--param {key} cannot be {json.dumps(value)}: {reason}"

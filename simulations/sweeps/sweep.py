@@ -16,8 +16,9 @@ from pathlib import Path
 
 import wardround
 from wardround.common.errors import DataError, InputError, RunError, WardroundError, known_names
+from wardround.common.study.loading import load_study, with_changes
 from wardround.common.study.registry import METRICS
-from wardround.common.study.study import Study, load_study
+from wardround.common.study.study import Study
 from wardround.simulations.experiment.federation import Machine, open_grid
 from wardround.simulations.experiment.training import train_together
 from wardround.simulations.run_files.events import Event, RoundDone
@@ -130,7 +131,7 @@ def _checked(request: SweepRequest) -> Study:
     if request.metric is not None:
         if request.metric not in METRICS:
             raise InputError(known_names("metric", request.metric, METRICS))
-        study = study.with_changes({"evaluation.metric": request.metric})
+        study = with_changes(study, {"evaluation.metric": request.metric})
     parse_parameters(request.parameters, study)
     return study
 
@@ -200,7 +201,7 @@ class _Sweep:
 
     def _train(self, sites: PreparedSites, draw: Draw) -> float:
         """Return the score of one trial; its models and checkpoints are not kept."""
-        study = self._study.with_changes(draw.changes)
+        study = with_changes(self._study, draw.changes)
         folder = self._out / "trials" / f"{draw.number:04d}"
         shutil.rmtree(folder, ignore_errors=True)  # of a try that was interrupted
         folder.mkdir(parents=True)

@@ -17,8 +17,9 @@ from wardround.common.flower.serverapp.grid import Entrance, open_run
 from wardround.common.messages.instructions import TRAIN, Instruction, new_run, pack_instruction
 from wardround.common.messages.replies import unpack_update
 from wardround.common.models.networks import build_network
-from wardround.common.parameters.parameters import read_parameters
-from wardround.common.study.study import Study, parse_study
+from wardround.common.parameters.schema import read_parameters
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 from wardround.server.link.address import LINK_FOLDER, read_address
 from wardround.server.link.gates import SECRET_HEADER
 from wardround.server.sites.exchange import Exchange, Node, Reply

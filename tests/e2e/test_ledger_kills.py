@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from wardround.client.egress.private_round import reply_once
 from wardround.client.privacy.ledger import budget as ledger_budget
 from wardround.client.privacy.ledger import file as ledger_file
 from wardround.client.privacy.ledger import outbox as outbox_module
@@ -28,7 +29,6 @@ from wardround.client.privacy.ledger.entries import Entry, Released, Reserved
 from wardround.client.privacy.ledger.file import read_ledger
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox
-from wardround.client.privacy.ledger.reply_once import reply_once
 from wardround.common.privacy.accounting import Spend
 
 KILLS = 220
@@ -163,7 +163,7 @@ def work_as_a_site(
             return ledger.counter.to_bytes(8, "big") + os.urandom(300)
 
         wire.ask(key)
-        content = reply_once(ledger, outbox, Charge(assignment, *key, ROUND), CAPS, train)
+        content = reply_once(ledger, outbox, Charge(assignment, *key, ROUND), CAPS, train, bytes)
         wire.send(key, content)
 
 

@@ -15,6 +15,7 @@ import pytest
 from tests.faults.stage import SITES, Stage
 
 from wardround.client.policy.approvals import decide
+from wardround.common.study.loading import with_changes
 from wardround.server.service.installation import init_server
 
 pytestmark = pytest.mark.slow
@@ -136,8 +137,9 @@ def test_sites_that_are_late_stuck_or_away_are_seen_by_the_operator_and_take_par
     stage: Stage,
 ) -> None:
     folder, (first, second, third) = stage.federation.server, SITES
-    study = stage.plain.with_changes(
-        {"study.name": "patient", "federation.minimum_sites": 1, "federation.rounds": 7}
+    study = with_changes(
+        stage.plain,
+        {"study.name": "patient", "federation.minimum_sites": 1, "federation.rounds": 7},
     )
     stage.federation.child(third).end(_PATIENCE_SECONDS)
     decide(stage.site(first), study.digest, "approved")

@@ -15,8 +15,9 @@ from wardround.client.policy.approvals import decide
 from wardround.client.privacy.ledger.file import read_ledger
 from wardround.client.privacy.ledger.report import report_ledger
 from wardround.common.privacy.accounting import epsilon_of
+from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import plan_privacy
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 from wardround.server.operators.client import server_at
 from wardround.server.operators.messages import RunDetails, Submission
 from wardround.server.scheduling.ledger_heads import ServerLedgers

@@ -44,7 +44,8 @@ from wardround.common.messages.replies import (
     unpack_site_info,
     unpack_update,
 )
-from wardround.common.parameters.parameters import Parameters, digest, read_parameters
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.schema import Parameters, read_parameters
 from wardround.common.study.study import Study
 from wardround.server.link.address import LINK_FOLDER, read_address
 from wardround.server.link.gates import SECRET_HEADER

@@ -16,8 +16,10 @@ import psutil
 from tests.faults.proxy import Proxy
 
 from wardround.client.policy.approvals import decide
-from wardround.common.parameters.parameters import digest, load_model
-from wardround.common.study.study import Study, parse_study
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.model_file import load_model
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 from wardround.server.operators.client import ServerLine, server_at
 from wardround.server.operators.messages import RunDetails, Submission
 from wardround.server.scheduling.folder import RunFolder

@@ -20,8 +20,9 @@ from wardround.common.messages.replies import (
 )
 from wardround.common.metrics.summary import MetricSums
 from wardround.common.models.networks import build_network
-from wardround.common.parameters.parameters import Parameters, read_parameters
-from wardround.common.study.study import Study, parse_study
+from wardround.common.parameters.schema import Parameters, read_parameters
+from wardround.common.study.loading import parse_study, with_changes
+from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, read_records
 from wardround.server.checkpoints.store import CheckpointStore, Commit
 from wardround.server.rounds.loop import RoundFinished
@@ -40,7 +41,7 @@ Reply = RecordDict | Error
 
 def study_with(**federation: object) -> Study:
     changes = {f"federation.{key}": value for key, value in federation.items()}
-    return parse_study(BASE).with_changes(changes)
+    return with_changes(parse_study(BASE), changes)
 
 
 def measured(study: Study, patients: int, loss: float) -> MetricSums:

@@ -17,8 +17,10 @@ import psutil
 from wardround.client.daemon.control_socket import ask_daemon
 from wardround.client.daemon.status import DaemonStatus
 from wardround.client.site.enrolment import join
-from wardround.common.parameters.parameters import digest, load_model
-from wardround.common.study.study import Study, parse_study
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.model_file import load_model
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 from wardround.server.identity.invitations import invite
 from wardround.server.link.address import read_address, wait_for_link
 from wardround.server.service.installation import init_server

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from wardround.client.privacy.gradients.patient_batch import PatientIndex
 from wardround.client.privacy.gradients.patient_gradients import (
     DeferredGradients,
     KeptGradients,
     PatientGradients,
 )
-from wardround.client.privacy.gradients.patient_index import PatientIndex
 from wardround.client.privacy.gradients.weight_products import (
     ConvolutionProduct,
     Geometry,

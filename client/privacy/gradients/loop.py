@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.gradients.patient_gradients import squared_lengths
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
 
 PerSampleLoss = Callable[[Tensor, Tensor], Tensor]
 

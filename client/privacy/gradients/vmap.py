@@ -12,9 +12,8 @@ from torch.func import functional_call, grad, vmap
 
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
-from wardround.client.privacy.gradients.patient_batch import PatientBatch
+from wardround.client.privacy.gradients.patient_batch import PatientBatch, PatientIndex
 from wardround.client.privacy.gradients.patient_gradients import squared_lengths
-from wardround.client.privacy.gradients.patient_index import PatientIndex
 
 
 def vmap_clipped_sum(

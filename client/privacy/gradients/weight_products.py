@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wardround.client.privacy.gradients.patient_index import PatientIndex
+from wardround.client.privacy.gradients.patient_batch import PatientIndex
 from wardround.client.privacy.gradients.rounding import Roundings
 
 # Measured on one core, in multiplications of a convolution: what writing and reading one number of

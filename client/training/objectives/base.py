@@ -1,6 +1,6 @@
 """What a strategy asks of a site's training beside the study's loss."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,7 +10,7 @@ from wardround.client.data.batch import Batch
 from wardround.client.training.schedule import SchedulePosition
 from wardround.client.training.time_limit import UNLIMITED, TimeLimit
 from wardround.common.models.sharing import Layout
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
 from wardround.common.study.plans.strategy import StrategyPlan
 from wardround.common.study.sections import TrainingSection
 
@@ -71,17 +71,3 @@ class LocalStart:
         for name, weight in self.network.named_parameters():
             if name in shared and weight.requires_grad:
                 yield name, weight
-
-
-def under(prefix: str, parameters: Mapping[str, Tensor]) -> Parameters:
-    """Return the entries whose names start with a prefix, without it."""
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in parameters.items()
-        if name.startswith(prefix)
-    }
-
-
-def prefixed(prefix: str, parameters: Mapping[str, Tensor]) -> Parameters:
-    """Return the entries with a prefix before their names."""
-    return {prefix + name: tensor for name, tensor in parameters.items()}

@@ -8,9 +8,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wardround.client.data.batch import Batch
-from wardround.client.training.objectives.base import LocalStart, prefixed, under
+from wardround.client.training.objectives.base import LocalStart
 from wardround.common.models.sharing import head_layer
-from wardround.common.parameters.parameters import Parameters, read_parameters, write_parameters
+from wardround.common.parameters.schema import (
+    Parameters,
+    prefixed,
+    read_parameters,
+    under,
+    write_parameters,
+)
 
 _PREVIOUS = "previous/"
 

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
-from wardround.client.training.objectives.base import LocalStart, prefixed, under
+from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.optimisers import learning_rate_at
 from wardround.client.training.schedule import SchedulePosition
 from wardround.common.models.sharing import CONTROL
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters, prefixed, under
 from wardround.common.study.sections import TrainingSection
 
 _DYNAMIC = "dynamic/"

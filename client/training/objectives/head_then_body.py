@@ -5,7 +5,7 @@ from torch import Tensor
 from wardround.client.data.batch import Batch
 from wardround.client.training.objectives.base import LocalStart
 from wardround.common.models.sharing import head_names
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
 
 
 class HeadThenBody:

@@ -11,10 +11,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from wardround.client.data.batch import Batch
-from wardround.client.training.objectives.base import LocalStart, prefixed, under
+from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.optimisers import build_optimiser, learning_rate_at
 from wardround.client.training.schedule import mixed_precision
-from wardround.common.parameters.parameters import Parameters, read_parameters, write_parameters
+from wardround.common.parameters.schema import (
+    Parameters,
+    prefixed,
+    read_parameters,
+    under,
+    write_parameters,
+)
 
 TWIN = "twin/"
 

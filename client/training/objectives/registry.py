@@ -2,12 +2,12 @@
 
 from collections.abc import Callable
 
-from wardround.client.training.objectives.base import LocalStart, Objective, under
+from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.objectives.contrastive import Contrastive
 from wardround.client.training.objectives.corrections import ControlVariates, Dynamic, Proximal
 from wardround.client.training.objectives.head_then_body import HeadThenBody
 from wardround.client.training.objectives.personal_models import TWIN, Mixture, PersonalModel, mix
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters, under
 from wardround.common.study.plans.strategy import StrategyPlan
 
 # None: the study's loss is all there is.

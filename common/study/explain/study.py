@@ -11,6 +11,7 @@ from wardround.common.study.explain.site_privacy import site_limits_words, site_
 from wardround.common.study.plans.patient_privacy import plan_privacy
 from wardround.common.study.plans.site_privacy import plan_site_privacy
 from wardround.common.study.plans.strategy import SHARING, describe_aggregation, plan_of
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 
@@ -97,7 +98,7 @@ def _said_before(study: Study) -> Iterator[str]:
     yield "its name, its version of wardround and the digest of this study;"
     if study.model.adapter_rank is not None:
         yield "a check sum of the frozen numbers of the network;"
-    if study.privacy.mode == "patient":
+    if not what_leaves(study).counts:
         yield "nothing about its training patients, not even how many there are."
         return
     yield "how many training examinations it holds;"
@@ -105,16 +106,16 @@ def _said_before(study: Study) -> Iterator[str]:
 
 
 def _leaving(study: Study) -> Iterator[str]:
-    plan, private = plan_of(study), study.privacy.mode == "patient"
-    trained = "private steps on" if private else "training on"
+    plan, leaves = plan_of(study), what_leaves(study)
+    trained = "private steps on" if leaves.noise_added_by == "site" else "training on"
     yield f"{SHARING[plan.share]}, after {trained} its patients;"
     if plan.objective == "control-variates":
         yield "its mean gradient over the round, one number a number of the network;"
     if plan.aggregation == "fair-mean":
         yield "the mean loss of the received network on its training patients;"
-    yield from _private_measurements(study) if private else _measurements(study)
-    alike = " (each hospital says that it has one)" if private else ""
-    if study.privacy.mode == "site":
+    yield from _measurements(study) if leaves.round_metrics else _last_measurements(study)
+    alike = "" if leaves.counts else " (each hospital says that it has one)"
+    if leaves.noise_added_by == "server":
         alike = " (each counting the same, shortened and with noise)"
     yield (
         f"The server combines the hospitals' networks by this: {describe_aggregation(plan)}{alike}."
@@ -128,7 +129,7 @@ def _measurements(study: Study) -> Iterator[str]:
     yield "its mean training loss and the seconds it took."
 
 
-def _private_measurements(study: Study) -> Iterator[str]:
+def _last_measurements(study: Study) -> Iterator[str]:
     yield "that it made its steps, and about how long it took."
     yield (
         "After the last round, as far as the hospital's policy lets it: what its validation and "
@@ -139,7 +140,7 @@ def _private_measurements(study: Study) -> Iterator[str]:
 def _personal(study: Study) -> Iterator[str]:
     yield "images, masks and labels of single patients;"
     yield "names, identifiers, file names and the manifest;"
-    if study.privacy.mode == "patient":
+    if not what_leaves(study).counts:
         yield from withheld_words()
     plan = plan_of(study)
     if plan.personal:

@@ -7,14 +7,10 @@ noise nor the number of steps tells how many patients a site has.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from wardround.common.errors import StudyError
 from wardround.common.privacy.accounting import Spend, epsilon_of, noise_for
-from wardround.common.study.sections import PrivacySection
-
-if TYPE_CHECKING:
-    from wardround.common.study.study import Study
+from wardround.common.study.study import Study
 
 DEFAULT_EPSILON = 8.0  # where a study gives neither epsilon nor a noise multiplier
 USUAL_EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -130,7 +126,7 @@ def trade_offs(
     return tuple(sorted(rows, key=lambda row: row.epsilon))
 
 
-def plan_privacy(study: "Study") -> PrivacyPlan:
+def plan_privacy(study: Study) -> PrivacyPlan:
     """Return the plan of a study whose ``privacy.mode`` is "patient".
 
     Solving for the noise takes seconds the first time in a process and nothing after.
@@ -163,15 +159,9 @@ def plan_privacy(study: "Study") -> PrivacyPlan:
     )
 
 
-def steps_of(study: "Study") -> int:
+def steps_of(study: Study) -> int:
     """Return the private steps of a round: those of the study, or epochs of ``1 / q`` steps."""
     training = study.training
     if training.local_steps is not None:
         return training.local_steps
     return (training.local_epochs or 1) * max(1, round(1 / study.privacy.sampling_rate))
-
-
-def without_privacy(study: "Study") -> "Study":
-    """Return the study without its privacy: what a comparison beside it follows."""
-    defaults = PrivacySection().model_dump()
-    return study.with_changes({f"privacy.{key}": value for key, value in defaults.items()})

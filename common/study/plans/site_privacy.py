@@ -7,13 +7,10 @@ language models"). All sites take part in every round, so nothing is gained by s
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from wardround.common.errors import StudyError
 from wardround.common.privacy.accounting import Spend, epsilon_of
-
-if TYPE_CHECKING:
-    from wardround.common.study.study import Study
+from wardround.common.study.study import Study
 
 CLIPPING_RATE = 0.2  # how fast the clip norm follows (Andrew et al. 2021, section 3)
 _COUNT_SHARE = 1.05  # by so much the count raises the noise on the sum, where a study does not say
@@ -89,7 +86,7 @@ class SitePrivacyPlan:
         return self.sum_noise * self.clip_norm / sites
 
 
-def plan_site_privacy(study: "Study") -> SitePrivacyPlan:
+def plan_site_privacy(study: Study) -> SitePrivacyPlan:
     """Return the plan of a study whose ``privacy.mode`` is "site".
 
     Raises:

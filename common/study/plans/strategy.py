@@ -4,12 +4,9 @@ What is shared, how a site trains, how updates combine, and what the server does
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from wardround.common.study.sections import FederationSection, StrategyOptions
-
-if TYPE_CHECKING:
-    from wardround.common.study.study import Study
+from wardround.common.study.study import Study
 
 FLOWER = "flower:"  # before the name of a stock strategy of flwr.serverapp.strategy
 
@@ -172,7 +169,7 @@ class StrategyPlan:
         return SERVER_STEPS[self.server_optimiser] if chosen is None else chosen
 
 
-def plan_of(study: "Study") -> StrategyPlan:
+def plan_of(study: Study) -> StrategyPlan:
     """Return the four choices of a checked study."""
     return plan_from(study.federation, adapted=study.model.adapter_rank is not None)
 
@@ -205,17 +202,3 @@ def describe_aggregation(plan: StrategyPlan) -> str:
     if plan.aggregation.startswith(FLOWER):
         return f"Flower's strategy {plan.aggregation.removeprefix(FLOWER)}"
     return AGGREGATION_RULES[plan.aggregation]
-
-
-def plain(study: "Study") -> "Study":
-    """Return the study without its strategy: what a site that trains alone follows."""
-    changes: dict[str, object] = {
-        "federation.strategy": "fedavg",
-        "federation.share": None,
-        "federation.personal": (),
-        "federation.objective": None,
-        "federation.aggregation": None,
-        "federation.server_optimiser": None,
-        "federation.options": {},
-    }
-    return study.with_changes(changes)

@@ -1,23 +1,20 @@
 """Rules between the keys of a study, checked when it is read and not in the middle of a run."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from wardround.common.errors import known_names
 from wardround.common.study.registry import LOSSES, METRICS, NETWORKS, NetworkEntry
 from wardround.common.study.rules.patient_privacy import privacy_rules
 from wardround.common.study.rules.strategy import strategy_rules
-
-if TYPE_CHECKING:
-    from wardround.common.study.study import Study
+from wardround.common.study.study import Study
 
 
-def broken_rules(study: "Study") -> list[str]:
+def broken_rules(study: Study) -> list[str]:
     """Return a sentence (fact, value, remedy) for every rule that the study breaks."""
     return [sentence for rule in _RULES for sentence in rule(study)]
 
 
-def _known_choices(study: "Study") -> Iterator[str]:
+def _known_choices(study: Study) -> Iterator[str]:
     if study.model.network not in NETWORKS:
         yield known_names("network", study.model.network, NETWORKS)
     metric = study.evaluation.metric
@@ -25,7 +22,7 @@ def _known_choices(study: "Study") -> Iterator[str]:
         yield known_names("metric", metric, METRICS)
 
 
-def _task_fits(study: "Study") -> Iterator[str]:
+def _task_fits(study: Study) -> Iterator[str]:
     task = study.study.task
     network = NETWORKS.get(study.model.network)
     if network is not None and task not in network.tasks:
@@ -47,7 +44,7 @@ def _task_fits(study: "Study") -> Iterator[str]:
         )
 
 
-def _network_fits(study: "Study") -> Iterator[str]:
+def _network_fits(study: Study) -> Iterator[str]:
     entry = NETWORKS.get(study.model.network)
     if entry is None:
         return
@@ -72,7 +69,7 @@ def _network_fits(study: "Study") -> Iterator[str]:
             yield f"model.{key} cannot be chosen for {study.model.network}: remove it."
 
 
-def _widths_fit(study: "Study") -> Iterator[str]:
+def _widths_fit(study: Study) -> Iterator[str]:
     entry, features = NETWORKS.get(study.model.network), study.model.features
     if entry is None or features is None or not entry.features:
         return
@@ -82,7 +79,7 @@ def _widths_fit(study: "Study") -> Iterator[str]:
         yield (f"model.features lists {len(features)} widths: {study.model.network} takes {count}.")
 
 
-def _adapters_fit(study: "Study") -> Iterator[str]:
+def _adapters_fit(study: Study) -> Iterator[str]:
     model, entry = study.model, NETWORKS.get(study.model.network)
     if model.adapter_rank is None:
         if model.adapter_scale != 1:
@@ -103,7 +100,7 @@ def _adapters_fit(study: "Study") -> Iterator[str]:
         )
 
 
-def _size_fits_network(study: "Study", entry: NetworkEntry, seen: tuple[int, ...]) -> Iterator[str]:
+def _size_fits_network(study: Study, entry: NetworkEntry, seen: tuple[int, ...]) -> Iterator[str]:
     key = "training.patch_size" if study.training.patch_size else "data.size"
     divisor = entry.divisor_for(study.model.features)
     minimum = entry.minimum_for(study.model.features)
@@ -115,7 +112,7 @@ def _size_fits_network(study: "Study", entry: NetworkEntry, seen: tuple[int, ...
         )
 
 
-def _sizes_fit(study: "Study") -> Iterator[str]:
+def _sizes_fit(study: Study) -> Iterator[str]:
     data, entry = study.data, NETWORKS.get(study.model.network)
     if data.kind == "table":
         return
@@ -139,7 +136,7 @@ def _sizes_fit(study: "Study") -> Iterator[str]:
         yield "training.patch_size is for segmentation: remove it, or set data.size."
 
 
-def _classes_fit(study: "Study") -> Iterator[str]:
+def _classes_fit(study: Study) -> Iterator[str]:
     data, task = study.data, study.study.task
     if len(set(data.classes)) != len(data.classes):
         yield f"data.classes = {list(data.classes)} names a class twice: use each name once."
@@ -161,7 +158,7 @@ def _classes_fit(study: "Study") -> Iterator[str]:
         yield f"training.class_weights has no effect on {study.training.loss}: remove it."
 
 
-def _table_fits(study: "Study") -> Iterator[str]:
+def _table_fits(study: Study) -> Iterator[str]:
     data = study.data
     if data.kind == "table":
         if not data.covariates:
@@ -172,7 +169,7 @@ def _table_fits(study: "Study") -> Iterator[str]:
             yield "data.augmentation and data.intensity are for images: remove them."
 
 
-def _images_fit(study: "Study") -> Iterator[str]:
+def _images_fit(study: Study) -> Iterator[str]:
     data = study.data
     if data.kind == "table":
         return
@@ -188,7 +185,7 @@ def _images_fit(study: "Study") -> Iterator[str]:
         yield "data.orientation is for 3D images: remove it."
 
 
-def _budget_fits(study: "Study") -> Iterator[str]:
+def _budget_fits(study: Study) -> Iterator[str]:
     training, evaluation = study.training, study.evaluation
     if training.local_epochs and training.local_steps:
         yield "training.local_epochs and training.local_steps are both set: keep one."
@@ -201,7 +198,7 @@ def _budget_fits(study: "Study") -> Iterator[str]:
         )
 
 
-_RULES: tuple[Callable[["Study"], Iterator[str]], ...] = (
+_RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _known_choices,
     _task_fits,
     _network_fits,

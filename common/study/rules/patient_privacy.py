@@ -7,7 +7,6 @@ site are not refused here.
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from wardround.common.errors import InputError
 from wardround.common.study.plans.patient_privacy import plan_privacy
@@ -16,9 +15,7 @@ from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import NETWORKS
 from wardround.common.study.rules.site_privacy import site_privacy_rules
 from wardround.common.study.sections import PrivacySection
-
-if TYPE_CHECKING:
-    from wardround.common.study.study import Study
+from wardround.common.study.study import Study
 
 LARGEST_DELTA = 1e-2
 
@@ -48,7 +45,7 @@ _READING_OBJECTIVES: dict[str, str] = {
 }
 
 
-def privacy_rules(study: "Study") -> Iterator[str]:
+def privacy_rules(study: Study) -> Iterator[str]:
     """Yield a sentence (fact, value, remedy) for every rule of privacy that the study breaks.
 
     The noise is solved for last, where nothing else is wrong: it takes seconds.
@@ -74,7 +71,7 @@ def _keys_are_read(privacy: PrivacySection) -> Iterator[str]:
             )
 
 
-def _network_is_private(study: "Study") -> Iterator[str]:
+def _network_is_private(study: Study) -> Iterator[str]:
     name, chosen = study.model.network, study.model.normalisation
     entry = PRIVATE_NETWORKS.get(name)
     if name not in NETWORKS:
@@ -92,7 +89,7 @@ def _network_is_private(study: "Study") -> Iterator[str]:
         )
 
 
-def _training_is_private(study: "Study") -> Iterator[str]:
+def _training_is_private(study: Study) -> Iterator[str]:
     training = study.training
     if training.class_weights == "balanced":
         yield (
@@ -121,7 +118,7 @@ def _training_is_private(study: "Study") -> Iterator[str]:
         )
 
 
-def _strategy_is_private(study: "Study") -> Iterator[str]:
+def _strategy_is_private(study: Study) -> Iterator[str]:
     try:
         plan = plan_from(study.federation, adapted=study.model.adapter_rank is not None)
     except KeyError:
@@ -139,7 +136,7 @@ def _strategy_is_private(study: "Study") -> Iterator[str]:
         )
 
 
-def _nothing_is_chosen_by_patients(study: "Study") -> Iterator[str]:
+def _nothing_is_chosen_by_patients(study: Study) -> Iterator[str]:
     deadlines = study.federation.patience_rounds
     if deadlines is not None:
         yield (
@@ -148,7 +145,7 @@ def _nothing_is_chosen_by_patients(study: "Study") -> Iterator[str]:
         )
 
 
-def _examples_fit(study: "Study") -> Iterator[str]:
+def _examples_fit(study: Study) -> Iterator[str]:
     privacy, training = study.privacy, study.training
     if study.data.kind == "image" and study.input_size is None:
         yield (
@@ -168,7 +165,7 @@ def _examples_fit(study: "Study") -> Iterator[str]:
         )
 
 
-def _promise_says_something(study: "Study") -> Iterator[str]:
+def _promise_says_something(study: Study) -> Iterator[str]:
     privacy = study.privacy
     if privacy.delta >= LARGEST_DELTA:
         yield (
@@ -182,7 +179,7 @@ def _promise_says_something(study: "Study") -> Iterator[str]:
         )
 
 
-def _promise_can_be_kept(study: "Study") -> Iterator[str]:
+def _promise_can_be_kept(study: Study) -> Iterator[str]:
     try:
         plan = plan_privacy(study)
         if plan.epsilon == float("inf"):
@@ -194,7 +191,7 @@ def _promise_can_be_kept(study: "Study") -> Iterator[str]:
         yield f"the promise of [privacy] cannot be planned: {error}"
 
 
-_RULES: tuple[Callable[["Study"], Iterator[str]], ...] = (
+_RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _network_is_private,
     _training_is_private,
     _strategy_is_private,

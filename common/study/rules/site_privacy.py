@@ -1,15 +1,12 @@
 """What a study with privacy of whole sites may ask for; whatever would pass the noise by not."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from wardround.common.study.plans.strategy import MEANS, StrategyPlan, plan_from
-
-if TYPE_CHECKING:
-    from wardround.common.study.study import Study
+from wardround.common.study.study import Study
 
 
-def site_privacy_rules(study: "Study") -> Iterator[str]:
+def site_privacy_rules(study: Study) -> Iterator[str]:
     """Yield a sentence (fact, value, remedy) for every rule of mode "site" that a study breaks.
 
     Compression is no rule: what a site sends is unpacked before it is clipped. Server steps and
@@ -25,7 +22,7 @@ def site_privacy_rules(study: "Study") -> Iterator[str]:
     yield from _nothing_is_chosen(study)
 
 
-def _noise_is_given(study: "Study") -> Iterator[str]:
+def _noise_is_given(study: Study) -> Iterator[str]:
     privacy = study.privacy
     if privacy.noise_multiplier is None:
         yield (
@@ -48,7 +45,7 @@ def _noise_is_given(study: "Study") -> Iterator[str]:
         )
 
 
-def _sum_is_all(study: "Study", plan: StrategyPlan) -> Iterator[str]:
+def _sum_is_all(study: Study, plan: StrategyPlan) -> Iterator[str]:
     if plan.aggregation not in MEANS:
         yield (
             f"federation.aggregation = {plan.aggregation!r} is no sum of clipped changes, which "
@@ -72,7 +69,7 @@ def _sum_is_all(study: "Study", plan: StrategyPlan) -> Iterator[str]:
         )
 
 
-def _all_take_part(study: "Study") -> Iterator[str]:
+def _all_take_part(study: Study) -> Iterator[str]:
     federation = study.federation
     if federation.fraction != 1:
         yield (
@@ -92,7 +89,7 @@ def _all_take_part(study: "Study") -> Iterator[str]:
         )
 
 
-def _nothing_is_chosen(study: "Study") -> Iterator[str]:
+def _nothing_is_chosen(study: Study) -> Iterator[str]:
     deadlines = study.federation.patience_rounds
     if deadlines is not None:
         yield (

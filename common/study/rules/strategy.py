@@ -1,7 +1,6 @@
 """Which choices of a strategy fit together, and to which study; each refusal says why."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from wardround.common.errors import known_names
 from wardround.common.study.plans.strategy import (
@@ -16,9 +15,7 @@ from wardround.common.study.plans.strategy import (
     StrategyPlan,
     plan_of,
 )
-
-if TYPE_CHECKING:
-    from wardround.common.study.study import Study
+from wardround.common.study.study import Study
 
 # Who reads an option; a name with "flower:" stands for all that begin with it.
 _READERS: dict[str, tuple[str, ...]] = {
@@ -44,7 +41,7 @@ _READERS: dict[str, tuple[str, ...]] = {
 _BARE = ("small-cnn", "mlp", "unet")
 
 
-def strategy_rules(study: "Study") -> Iterator[str]:
+def strategy_rules(study: Study) -> Iterator[str]:
     """Yield a sentence (fact, reason, remedy) for every rule that the strategy breaks."""
     unknown = list(_unknown(study))
     yield from unknown
@@ -55,7 +52,7 @@ def strategy_rules(study: "Study") -> Iterator[str]:
         yield from rule(study, plan)
 
 
-def _unknown(study: "Study") -> Iterator[str]:
+def _unknown(study: Study) -> Iterator[str]:
     chosen = study.federation
     if chosen.strategy.startswith(FLOWER):
         yield from _unknown_stock(chosen.strategy)
@@ -81,7 +78,7 @@ def _unknown_stock(name: str) -> Iterator[str]:
         yield known_names("strategy", name, known)
 
 
-def _options_are_read(study: "Study", plan: StrategyPlan) -> Iterator[str]:
+def _options_are_read(study: Study, plan: StrategyPlan) -> Iterator[str]:
     choices = (plan.objective, plan.aggregation, plan.server_optimiser)
     for option in sorted(plan.options.model_fields_set):
         readers, value = _READERS.get(option), getattr(plan.options, option)
@@ -99,7 +96,7 @@ def _reads(reader: str, choice: str) -> bool:
     return choice.startswith(reader) if reader.startswith(FLOWER) else choice == reader
 
 
-def _sharing_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
+def _sharing_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
     model = study.model
     bare = model.normalisation == "none" or (
         model.normalisation == "default" and model.network in _BARE
@@ -124,7 +121,7 @@ def _sharing_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
         )
 
 
-def _objective_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
+def _objective_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
     training = study.training
     if plan.objective == "control-variates" and training.optimiser != "sgd":
         yield (
@@ -158,7 +155,7 @@ def _objective_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
         )
 
 
-def _steps_fit(study: "Study", plan: StrategyPlan) -> Iterator[str]:
+def _steps_fit(study: Study, plan: StrategyPlan) -> Iterator[str]:
     if (plan.objective == "dynamic") != (plan.server_optimiser == "dynamic"):
         yield (
             "the objective 'dynamic' and the server step 'dynamic' correct the same drift at both "
@@ -178,7 +175,7 @@ def _steps_fit(study: "Study", plan: StrategyPlan) -> Iterator[str]:
         )
 
 
-def _buffer_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
+def _buffer_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
     federation = study.federation
     if federation.buffer_size is None:
         return
@@ -193,11 +190,11 @@ def _buffer_fits(study: "Study", plan: StrategyPlan) -> Iterator[str]:
         )
 
 
-def _only_a_head(study: "Study") -> bool:
+def _only_a_head(study: Study) -> bool:
     return study.model.network == "mlp" and study.model.features == ()
 
 
-_RULES: tuple[Callable[["Study", StrategyPlan], Iterator[str]], ...] = (
+_RULES: tuple[Callable[[Study, StrategyPlan], Iterator[str]], ...] = (
     _options_are_read,
     _sharing_fits,
     _objective_fits,

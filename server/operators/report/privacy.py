@@ -3,7 +3,8 @@
 import tomllib
 from collections.abc import Iterator, Mapping
 
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 
 
 def privacy_words(study_file: str, rounds: Mapping[str, int]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from wardround.common.errors import RunError
 from wardround.common.messages.replies import SiteUpdate
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
 
 
 class Aggregation(Protocol):

@@ -7,7 +7,7 @@ from torch import Tensor
 from wardround.common.errors import RunError
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.models.sharing import RECEIVED_LOSS
-from wardround.common.parameters.parameters import Model, Parameters
+from wardround.common.parameters.schema import Model, Parameters
 from wardround.common.study.sections import TrainingSection
 from wardround.server.strategies.aggregation.base import WeightedMean
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from wardround.common.errors import RunError
 from wardround.common.messages.replies import SiteUpdate
-from wardround.common.parameters.parameters import Model, Parameters, distance
+from wardround.common.parameters.arithmetic import distance
+from wardround.common.parameters.schema import Model, Parameters
 from wardround.server.strategies.aggregation.base import WeightedMean
 from wardround.server.strategies.aggregation.site_weights import weighted_mean
 

@@ -7,7 +7,7 @@ from functools import partial
 from torch import Tensor
 
 from wardround.common.errors import StudyError, known_names
-from wardround.common.parameters.parameters import Model
+from wardround.common.parameters.schema import Model
 from wardround.server.strategies.aggregation.base import Aggregation, WeightedMean
 from wardround.server.strategies.aggregation.bulyan import bulyan
 from wardround.server.strategies.aggregation.coordinate_median import coordinate_median

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from wardround.common.errors import RunError
 from wardround.common.messages.replies import SiteUpdate
-from wardround.common.parameters.parameters import Model, Parameters
+from wardround.common.parameters.schema import Model, Parameters
 from wardround.server.strategies.aggregation.site_weights import capped_weights, outvoted_weights
 
 # (updates (n, d), shares (n,) float64) -> combined update (d,)

@@ -29,10 +29,11 @@ from wardround.common.messages.instructions import (
     pack_instruction,
 )
 from wardround.common.messages.replies import unpack_refusal, unpack_site_info, unpack_update
-from wardround.common.parameters.parameters import read_parameters
+from wardround.common.parameters.schema import read_parameters
 from wardround.common.security.audit_verification import Entry, read_log, verify_log
 from wardround.common.security.signing_key import open_public_key
-from wardround.common.study.study import Study, load_study, parse_study
+from wardround.common.study.loading import load_study, parse_study
+from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, read_records
 from wardround.server.checkpoints.store import CheckpointStore
 from wardround.server.rounds.evaluation import MEAN_OF_SITES

@@ -27,7 +27,7 @@ from wardround.client.policy.policy import POLICY_FILE
 from wardround.client.session import SiteSession
 from wardround.common.errors import DataError
 from wardround.common.flower.local import claim_identity, stamp
-from wardround.common.flower.messages.serialisation import to_bytes
+from wardround.common.flower.messages.content import to_bytes
 from wardround.common.messages.instructions import (
     DESCRIBE,
     EVALUATE,
@@ -45,10 +45,11 @@ from wardround.common.messages.replies import (
     unpack_refusal,
 )
 from wardround.common.metrics.values import SiteValues
-from wardround.common.parameters.parameters import read_parameters
+from wardround.common.parameters.schema import read_parameters
 from wardround.common.security.audit_verification import read_log, verify_log
 from wardround.common.security.signing_key import open_public_key
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 
 SIDE, PATIENTS, NODE = 16, 80, 7
 Pixels = NDArray[np.uint8]

@@ -19,7 +19,7 @@ from wardround.client.privacy.ledger.entries import Released, entry_after
 from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
 from wardround.common.messages.instructions import NO_LEDGER, TRAIN, ChainHead, new_run
 from wardround.common.messages.replies import unpack_update
-from wardround.common.study.study import parse_study
+from wardround.common.study.loading import parse_study
 from wardround.server.scheduling.ledger_heads import ServerLedgers
 from wardround.server.sites.ledger_heads import LedgerMemory, RunLedgers
 

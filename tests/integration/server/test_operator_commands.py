@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wardround.common.study.study import load_study
+from wardround.common.study.loading import load_study
 from wardround.server.checkpoints.history import Measurement, RefusalRecord, RoundRecord, SiteRecord
 from wardround.server.checkpoints.history import append_record as append
 from wardround.server.identity.operator_access import OperatorGate

@@ -8,8 +8,11 @@ import pytest
 from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
-from wardround.common.parameters.parameters import Parameters, digest, load_model, schema
-from wardround.common.study.study import Study, load_study
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.model_file import load_model
+from wardround.common.parameters.schema import Parameters, schema
+from wardround.common.study.loading import load_study, with_changes
+from wardround.common.study.study import Study
 from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
 from wardround.simulations.experiment.simulate import SimulationRequest, resume, simulate
 from wardround.simulations.experiment.training import load_trained
@@ -30,7 +33,7 @@ VIT: dict[str, Any] = {
 
 
 def study_from(tiny_study: Any, **changes: Any) -> Study:
-    return load_study(tiny_study.study).with_changes(VIT | changes)
+    return with_changes(load_study(tiny_study.study), VIT | changes)
 
 
 def models(run: Path) -> dict[str, str]:
@@ -109,7 +112,7 @@ def test_sharing_all_sends_the_frozen_numbers_too_and_trains_the_same_adapters(
     simulate(SimulationRequest(adapters, tmp_path / "run", ALONE))
     folders = sorted((tmp_path / "run" / "sites").iterdir())
     few = trained(tmp_path / "few", folders, adapters)
-    everything = adapters.with_changes({"federation.share": "all"})
+    everything = with_changes(adapters, {"federation.share": "all"})
     more = trained(tmp_path / "more", folders, everything)
     context = ModelContext.build(everything, "cpu")
     assert set(more) == set(context.network.state_dict()) > set(few)

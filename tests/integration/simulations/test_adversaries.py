@@ -13,8 +13,11 @@ from wardround.client.app import close_sessions, open_session
 from wardround.common.errors import RunError
 from wardround.common.messages.instructions import Instruction, pack_instruction
 from wardround.common.messages.replies import Refusal, SiteUpdate, pack_refusal, pack_update
-from wardround.common.parameters.parameters import Parameters, from_array_record, load_model
-from wardround.common.study.study import Study, parse_study
+from wardround.common.parameters.array_records import from_array_record
+from wardround.common.parameters.model_file import load_model
+from wardround.common.parameters.schema import Parameters
+from wardround.common.study.loading import parse_study, with_changes
+from wardround.common.study.study import Study
 from wardround.simulations.adversaries.grid import AdversarialGrid
 from wardround.simulations.adversaries.poisoning import give_role, poisonable_app
 from wardround.simulations.adversaries.roles import Role
@@ -187,9 +190,9 @@ def test_flipped_labels_leave_the_baselines_and_the_tests_alone(
 ) -> None:
     everywhere = {"kind": "label-flip", "sites": [f"site{i}" for i in range(6)]}
     changes = {"simulation.compare": True, "training.class_weights": "balanced"}
-    rows = run(study_of(digits, everywhere).with_changes(changes), tmp_path / "flipped")
+    rows = run(with_changes(study_of(digits, everywhere), changes), tmp_path / "flipped")
     assert accuracy(rows) < 0.3  # every label was learnt the wrong way round
-    honest = run(study_of(digits).with_changes(changes), tmp_path / "honest")
+    honest = run(with_changes(study_of(digits), changes), tmp_path / "honest")
     assert accuracy(honest) > 0.6
     for name in ("local-site3", "pooled"):
         attacked, standalone = (value_of(r, name, ALL_SITES, "accuracy") for r in (rows, honest))
@@ -200,11 +203,11 @@ def test_a_backdoor_is_measured_and_repeats_in_worker_processes(
     digits: Path, tmp_path: Path
 ) -> None:
     adversary = {"kind": "backdoor", "count": 1, "target": "7", "strength": 4.0}
-    study = study_of(digits, adversary, rounds=10).with_changes({"training.local_epochs": 4})
+    study = with_changes(study_of(digits, adversary, rounds=10), {"training.local_epochs": 4})
     rows = run(study, tmp_path / "one")
     assert value_of(rows, "federated", ALL_SITES, BACKDOOR_SUCCESS) > 0.9
     assert accuracy(rows) > 0.9
-    mixed = study.with_changes({"federation.aggregation": "nnm-trimmed-mean"})
+    mixed = with_changes(study, {"federation.aggregation": "nnm-trimmed-mean"})
     withstood = run(mixed, tmp_path / "mixed")
     assert value_of(withstood, "federated", ALL_SITES, BACKDOOR_SUCCESS) < 0.05
     assert accuracy(withstood) > 0.9

@@ -11,7 +11,7 @@ import pytest
 from wardround.client.data.cohort import open_cohorts
 from wardround.client.site.folder import open_site
 from wardround.common.errors import InputError
-from wardround.common.study.study import load_study
+from wardround.common.study.loading import load_study, with_changes
 from wardround.simulations.run_files.attack_findings import read_attack_pictures, read_findings
 from wardround.simulations.run_files.folder import RunFacts, read_facts, write_facts
 from wardround.simulations.sites.preparation import prepare_sites
@@ -211,8 +211,9 @@ def test_a_chest_xray_comes_back_from_one_unprotected_step(
 ) -> None:
     from wardround.simulations.studies import find_study
 
-    study = find_study("pneumonia-xray").with_changes(
-        {"simulation.sites": 2, "federation.rounds": 1, "data.augmentation": "none"}
+    study = with_changes(
+        find_study("pneumonia-xray"),
+        {"simulation.sites": 2, "federation.rounds": 1, "data.augmentation": "none"},
     )
     run = tmp_path / "run"
     run.mkdir()

@@ -18,17 +18,15 @@ from wardround.client.session import SiteSession
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.common.errors import RunError
-from wardround.common.flower.messages.records import arrays_of, configs_of
+from wardround.common.flower.messages.content import arrays_of, configs_of
 from wardround.common.messages.instructions import Instruction, unpack_instruction
 from wardround.common.messages.replies import SiteEvaluation
-from wardround.common.parameters.parameters import (
-    Parameters,
-    digest,
-    from_array_record,
-    load_model,
-    to_array_record,
-)
-from wardround.common.study.study import Study, load_study
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.array_records import from_array_record, to_array_record
+from wardround.common.parameters.model_file import load_model
+from wardround.common.parameters.schema import Parameters
+from wardround.common.study.loading import load_study, with_changes
+from wardround.common.study.study import Study
 from wardround.server.checkpoints.store import CheckpointStore, Commit
 from wardround.simulations.engines.in_process import InProcessGrid, site_contexts
 from wardround.simulations.experiment.federation import Machine, run_federation
@@ -193,7 +191,7 @@ def test_the_report_says_who_did_not_evaluate(
         return evaluate(self, instruction)
 
     monkeypatch.setattr(SiteSession, "evaluate", refuse)
-    study = load_study(tiny_study.study).with_changes({"federation.rounds": 1})
+    study = with_changes(load_study(tiny_study.study), {"federation.rounds": 1})
     machine = Machine(engine="in-process", threads=1)
     page = simulate(SimulationRequest(study, tmp_path / "run", machine)).read_text("utf-8")
     for split in ("validation", "test"):

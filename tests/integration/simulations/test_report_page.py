@@ -16,7 +16,8 @@ from PIL import Image
 
 from wardround.common.errors import InputError
 from wardround.common.html import read_style
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 from wardround.simulations.report import write_report
 from wardround.simulations.report.samples import Samples
 from wardround.simulations.run_files.folder import (

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from wardround.common.metrics.summary import MetricValue
-from wardround.common.parameters.parameters import difference, digest
-from wardround.common.study.study import Study, parse_study
+from wardround.common.parameters.arithmetic import difference, digest
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, read_records
 from wardround.server.checkpoints.store import CheckpointStore, Commit
 from wardround.server.rounds.loop import RoundFinished

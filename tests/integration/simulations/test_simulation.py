@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from wardround.common.errors import RunError
-from wardround.common.parameters.parameters import load_model
-from wardround.common.study.study import Study, load_study, parse_study
+from wardround.common.parameters.model_file import load_model
+from wardround.common.study.loading import load_study, parse_study, with_changes
+from wardround.common.study.study import Study
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.experiment.simulate import SimulationRequest, resume, simulate
 from wardround.simulations.run_files.events import (
@@ -172,7 +173,7 @@ def test_accuracy_over_all_sites_is_the_sites_accuracies_weighted_by_their_patie
 
 
 def test_no_patient_is_at_two_sites_or_lost(table_study: Study, tmp_path: Path) -> None:
-    out = run(table_study.with_changes({"federation.rounds": 1}), tmp_path / "run")
+    out = run(with_changes(table_study, {"federation.rounds": 1}), tmp_path / "run")
     held = [
         {line.split(",")[0] for line in manifest.read_text().splitlines()[1:]}
         for manifest in sorted((out / "sites").glob("*/manifest.csv"))
@@ -183,10 +184,10 @@ def test_no_patient_is_at_two_sites_or_lost(table_study: Study, tmp_path: Path) 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(
     table_study: Study, tmp_path: Path
 ) -> None:
-    study = table_study.with_changes({"simulation.compare": False})
+    study = with_changes(table_study, {"simulation.compare": False})
     first, second = run(study, tmp_path / "1"), run(study, tmp_path / "2")
     assert same(model(first), model(second))
-    other = run(study.with_changes({"federation.seed": 1}), tmp_path / "3")
+    other = run(with_changes(study, {"federation.seed": 1}), tmp_path / "3")
     assert not same(model(first), model(other))
 
 
@@ -200,17 +201,18 @@ def test_the_pool_reaches_the_very_model_of_a_single_process(
 
 
 def test_a_saved_split_gives_the_same_sites_again(table_study: Study, tmp_path: Path) -> None:
-    drawn = table_study.with_changes(
+    drawn = with_changes(
+        table_study,
         {
             "simulation.split": "dirichlet",
             "simulation.sites": 2,
             "simulation.seed": 3,
             "simulation.compare": False,
             "federation.rounds": 1,
-        }
+        },
     )
     first = run(drawn, tmp_path / "1")
-    other = drawn.with_changes({"simulation.seed": 4})
+    other = with_changes(drawn, {"simulation.seed": 4})
     simulate(
         SimulationRequest(other, tmp_path / "2", ONE_PROCESS, assignment=first / "assignment.csv")
     )
@@ -261,7 +263,7 @@ def test_resuming_a_finished_run_trains_nothing_and_keeps_its_models(
 
 
 def test_a_run_that_fails_says_so_and_leaves_its_report(table_study: Study, tmp_path: Path) -> None:
-    hopeless = table_study.with_changes({"training.learning_rate": 1e35})
+    hopeless = with_changes(table_study, {"training.learning_rate": 1e35})
     events: list[Event] = []
     with pytest.raises(RunError, match=r"needs 1.*training loss.*training\.learning_rate"):
         run(hopeless, tmp_path / "run", watch=events.append)
@@ -272,8 +274,9 @@ def test_a_run_that_fails_says_so_and_leaves_its_report(table_study: Study, tmp_
 
 # --- Images --------------------------------------------------------------------
 def test_an_image_study_learns_to_tell_its_classes_apart(tiny_study, tmp_path: Path) -> None:  # type: ignore[no-untyped-def] # conftest's TinyStudy
-    study = load_study(tiny_study.study).with_changes(
-        {"federation.rounds": 6, "training.learning_rate": 0.01, "simulation.compare": False}
+    study = with_changes(
+        load_study(tiny_study.study),
+        {"federation.rounds": 6, "training.learning_rate": 0.01, "simulation.compare": False},
     )
     out = run(study, tmp_path / "run")
     rows = read_rows(out / "metrics.csv", MetricRow)

@@ -9,7 +9,8 @@ from wardround.client.data.manifest.manifest import read_manifest
 from wardround.client.data.manifest.partition import partition_patients
 from wardround.client.site.folder import open_site
 from wardround.common.errors import InputError
-from wardround.common.study.study import Study, load_study
+from wardround.common.study.loading import load_study, with_changes
+from wardround.common.study.study import Study
 from wardround.simulations.datasets.catalogue import load_dataset
 from wardround.simulations.datasets.examinations import Examinations
 from wardround.simulations.sites.assignment import Assignment, effective_split
@@ -23,7 +24,7 @@ Prepared = tuple[Examinations, Assignment, Study]
 @pytest.fixture
 def brains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepared:
     monkeypatch.setenv("WARDROUND_CACHE", str(tmp_path / "cache"))
-    study = load_study(STUDIES / "brain-tissue.toml").with_changes({"data.size": [24, 24]})
+    study = with_changes(load_study(STUDIES / "brain-tissue.toml"), {"data.size": [24, 24]})
     found = load_dataset("brain-tissue", {"patients": 28, "slices": 2}, None, study)
     return found, split_examinations(found, study), study
 
@@ -85,7 +86,7 @@ def test_writing_twice_keeps_the_state_and_refuses_other_examinations(
     (folder / "state").mkdir()
     write_sites(*brains, tmp_path / "sites")
     assert (folder / "state").is_dir()
-    other = split_examinations(examinations, study.with_changes({"simulation.seed": 5}))
+    other = split_examinations(examinations, with_changes(study, {"simulation.seed": 5}))
     with pytest.raises(InputError, match="already holds a site with other examinations"):
         write_sites(examinations, other, study, tmp_path / "sites")
     assert not list((tmp_path / "sites").rglob("*.part"))

@@ -12,8 +12,10 @@ from tests.integration.simulations.test_strategy_runs import (
     write_sites,
 )
 
-from wardround.common.parameters.parameters import Parameters, difference
-from wardround.common.study.study import Study, load_study
+from wardround.common.parameters.arithmetic import difference
+from wardround.common.parameters.schema import Parameters
+from wardround.common.study.loading import load_study, with_changes
+from wardround.common.study.study import Study
 from wardround.server.checkpoints.store import CheckpointStore, Commit
 from wardround.server.rounds.loop import RoundFinished
 from wardround.simulations.experiment.federation import open_grid, run_federation
@@ -59,7 +61,7 @@ def test_almost_no_noise_and_a_wide_clip_norm_give_the_plain_mean(tmp_path: Path
     }
     plain = study_for("fedavg", **{k: v for k, v in wide.items() if not k.startswith("privacy")})
     private = model_of(tmp_path / "private", study_for("fedavg", **wide))
-    even = plain.with_changes({"federation.aggregation": "mean"})
+    even = with_changes(plain, {"federation.aggregation": "mean"})
     assert difference(private, model_of(tmp_path / "plain", even)) < 1e-4
 
 
@@ -84,7 +86,7 @@ def test_the_report_and_the_command_line_say_how_weak_it_is(
         "privacy.noise_multiplier": 1.0,
         "federation.rounds": 2,
     }
-    study = load_study(tiny_study.study).with_changes(changes)
+    study = with_changes(load_study(tiny_study.study), changes)
     (tmp_path / "study.toml").write_text(study.to_toml(), encoding="utf-8")
     said = wardround("study", "privacy", tmp_path / "study.toml")
     assert said.code == 0, said.err

@@ -10,8 +10,10 @@ from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.common.messages.instructions import Instruction
-from wardround.common.parameters.parameters import digest, load_model
-from wardround.common.study.study import Study, parse_study
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.model_file import load_model
+from wardround.common.study.loading import parse_study, with_changes
+from wardround.common.study.study import Study
 from wardround.server.rounds.evaluation import measure_model
 from wardround.server.rounds.loop import RoundFinished
 from wardround.server.sites.site_info import describe_sites
@@ -23,25 +25,28 @@ REMEMBERING = ("scaffold", "fedadam", "fedbn", "fedrep", "ditto", "apfl", "feddy
 
 
 def study_for(strategy: str, **changes: Any) -> Study:
-    return parse_study(
-        {
-            "study": {"name": "runs", "task": "classification"},
-            "data": {
-                "kind": "table",
-                "classes": ["a", "b"],
-                "covariates": [{"name": "x"}, {"name": "y"}],
-            },
-            "model": {"network": "mlp", "features": [6], "normalisation": "batch"},
-            "training": {
-                "optimiser": "sgd",
-                "learning_rate": 0.1,
-                "batch_size": 8,
-                "local_steps": 3,
-            },
-            "federation": {"strategy": strategy, "rounds": 4},
-            "evaluation": {"metric": "loss"},
-        }
-    ).with_changes(changes)
+    return with_changes(
+        parse_study(
+            {
+                "study": {"name": "runs", "task": "classification"},
+                "data": {
+                    "kind": "table",
+                    "classes": ["a", "b"],
+                    "covariates": [{"name": "x"}, {"name": "y"}],
+                },
+                "model": {"network": "mlp", "features": [6], "normalisation": "batch"},
+                "training": {
+                    "optimiser": "sgd",
+                    "learning_rate": 0.1,
+                    "batch_size": 8,
+                    "local_steps": 3,
+                },
+                "federation": {"strategy": strategy, "rounds": 4},
+                "evaluation": {"metric": "loss"},
+            }
+        ),
+        changes,
+    )
 
 
 def write_sites(root: Path, count: int = 3) -> list[Path]:

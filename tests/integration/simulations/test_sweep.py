@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'wardround[sweep]'")
 
 from wardround.common.errors import RunError
-from wardround.common.study.study import load_study
+from wardround.common.study.loading import load_study
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.sweeps import sweep as sweeping
 from wardround.simulations.sweeps.folder import Trial

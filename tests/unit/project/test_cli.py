@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from wardround.cli import app
-from wardround.common.study.study import load_study
+from wardround.common.study.loading import load_study
 
 HEAVY = ("torch", "monai", "flwr", "pydantic", "numpy", "scipy", "nibabel", "ray")
 HELP_CPU_SECONDS = 0.5

@@ -14,7 +14,8 @@ from wardround.client.data.cohort import Cohorts, open_cohorts
 from wardround.client.data.patches import draw_starts, foreground_positions
 from wardround.client.site.folder import open_site
 from wardround.common.errors import DataError
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 
 Rows = list[dict[str, Any]]
 SPLITS = ["train"] * 6 + ["validation"] * 2 + ["test"] * 2

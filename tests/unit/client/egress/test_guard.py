@@ -19,13 +19,21 @@ from wardround.client.egress.disclosure import (
     reduce_site_info,
     reduce_update,
 )
-from wardround.client.egress.field_rules import Count, Empty, Exactly, FreeText, Number, OneOf
-from wardround.client.egress.guard import check_message
-from wardround.client.egress.message_schema import MessageSchema, SiteSchemas, refusal_schema
+from wardround.client.egress.guard import (
+    Count,
+    Empty,
+    Exactly,
+    FreeText,
+    MessageSchema,
+    Number,
+    OneOf,
+    check_message,
+)
+from wardround.client.egress.message_schema import SiteSchemas, refusal_schema
 from wardround.client.model_context import ModelContext
 from wardround.client.policy.policy import OPEN_POLICY, Policy
 from wardround.common.errors import GuardError, InputError
-from wardround.common.flower.messages.fingerprint import fingerprint_of
+from wardround.common.flower.messages.content import fingerprint_of
 from wardround.common.messages.instructions import Instruction, new_run
 from wardround.common.messages.replies import (
     Refusal,
@@ -52,9 +60,10 @@ from wardround.common.parameters.compression import (
     compress,
     update_of,
 )
-from wardround.common.parameters.parameters import read_parameters
+from wardround.common.parameters.schema import read_parameters
+from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import steps_of
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 from wardround.server.rounds.evaluation import MEAN_OF_SITES, as_measurements, overall
 
 HOSPITAL = Policy(approved=("0" * 64,), privacy_required=False)
@@ -388,7 +397,8 @@ def gate() -> tuple[MessageSchema, SiteUpdate]:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
 def test_one_number_that_is_not_finite_keeps_a_message_in(value: float, dtype: torch.dtype) -> None:
-    from wardround.common.parameters.parameters import schema, to_array_record
+    from wardround.common.parameters.array_records import to_array_record
+    from wardround.common.parameters.schema import schema
 
     tensor = torch.linspace(-5, 5, 1000).to(dtype)
     expected = MessageSchema(arrays={"model": schema({"w": tensor})})

@@ -17,7 +17,8 @@ from wardround.client.policy.approvals import (
 from wardround.client.policy.policy import open_policy
 from wardround.client.policy.rules import Facts, judge
 from wardround.common.errors import InputError, PolicyError
-from wardround.common.study.study import Study, load_study
+from wardround.common.study.loading import load_study, with_changes
+from wardround.common.study.study import Study
 
 
 @pytest.fixture
@@ -107,11 +108,11 @@ def test_a_server_cannot_fill_the_disk_with_pending_studies(
 ) -> None:
     monkeypatch.setattr(approvals, "MOST_PENDING", 3)
     for number in range(5):
-        note_pending(site, study.with_changes({"federation.seed": number}))
+        note_pending(site, with_changes(study, {"federation.seed": number}))
     assert len(pending_studies(site)) == 3
     monkeypatch.setattr(approvals, "_LARGEST_BYTES", 10)
     decide(site, pending_studies(site)[0].study.digest, "rejected")
-    note_pending(site, study.with_changes({"federation.seed": 9}))
+    note_pending(site, with_changes(study, {"federation.seed": 9}))
     assert len(pending_studies(site)) == 2
 
 

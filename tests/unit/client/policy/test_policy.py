@@ -24,7 +24,8 @@ from wardround.client.policy.rules import (
 )
 from wardround.client.policy.template import TEMPLATE
 from wardround.common.errors import PolicyError
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 from wardround.simulations.sites.site_folders import write_open_policy
 
 FACTS = Facts(training_patients=50, update_bytes=1_000_000, now=time(12, 0))

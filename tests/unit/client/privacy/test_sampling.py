@@ -23,13 +23,13 @@ from wardround.client.training.schedule import SchedulePosition
 from wardround.common.errors import DataError
 from wardround.common.models.networks import build_network
 from wardround.common.models.sharing import layout_of
-from wardround.common.parameters.parameters import read_parameters
+from wardround.common.parameters.schema import read_parameters
 from wardround.common.privacy.secure_random import Randomness
+from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.sections import TrainingSection
-from wardround.common.study.study import parse_study
 
 CPU = torch.device("cpu")
 

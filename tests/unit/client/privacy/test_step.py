@@ -23,7 +23,7 @@ from wardround.client.training.objectives.registry import build_objective
 from wardround.client.training.schedule import SchedulePosition
 from wardround.common.errors import RunError
 from wardround.common.models.sharing import layout_of
-from wardround.common.parameters.parameters import read_parameters
+from wardround.common.parameters.schema import read_parameters
 from wardround.common.privacy.secure_random import KEY_BYTES, Randomness
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.common.study.plans.strategy import plan_from

@@ -11,13 +11,12 @@ from torch import nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.site.device import choose_device
-from wardround.client.training.batches import draw_batches, steps_a_round
 from wardround.client.training.local import LocalWork, train_locally
 from wardround.client.training.objectives.base import LocalStart
-from wardround.client.training.schedule import SchedulePosition
+from wardround.client.training.schedule import SchedulePosition, draw_batches, steps_a_round
 from wardround.common.errors import InputError, RunError
 from wardround.common.models.sharing import layout_of
-from wardround.common.parameters.parameters import read_parameters
+from wardround.common.parameters.schema import read_parameters
 from wardround.common.runtime.seeds import derive_seed, generator_for
 from wardround.common.study.plans.strategy import plan_from
 from wardround.common.study.sections import FederationSection, TrainingSection

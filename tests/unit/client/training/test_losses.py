@@ -22,8 +22,9 @@ from wardround.client.training.losses import (
     mse,
 )
 from wardround.common.errors import StudyError
+from wardround.common.study.loading import parse_study
 from wardround.common.study.registry import LOSSES
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 
 CPU = torch.device("cpu")
 WEIGHTS = torch.tensor([0.5, 2.0, 1.5])

@@ -25,7 +25,7 @@ from wardround.common.flower.local import (
     rebuild,
     stamp,
 )
-from wardround.common.flower.messages.serialisation import from_bytes, to_bytes
+from wardround.common.flower.messages.content import from_bytes, to_bytes
 
 SWITCHES = {
     "FLWR_TELEMETRY_ENABLED": "0",

@@ -28,8 +28,9 @@ from wardround.common.metrics.summary import (
     sums_to_record,
     to_arrays,
 )
+from wardround.common.study.loading import parse_study
 from wardround.common.study.registry import METRICS
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 
 
 def study_of(task, classes, multi_label=False, **evaluation) -> Study:

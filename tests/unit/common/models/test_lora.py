@@ -15,16 +15,12 @@ from wardround.common.messages.replies import SiteInfo, pack_site_info, unpack_s
 from wardround.common.models.lora import AdaptedLinear, add_adapters, fingerprint, frozen_names
 from wardround.common.models.networks import build_network
 from wardround.common.models.sharing import CONTROL, Layout, auxiliary_schema, head_names, layout_of
-from wardround.common.parameters.parameters import (
-    Parameters,
-    parameter_count,
-    read_parameters,
-    save_model,
-    schema,
-)
+from wardround.common.parameters.model_file import save_model
+from wardround.common.parameters.schema import Parameters, parameter_count, read_parameters, schema
 from wardround.common.study.explain.study import explain_study
+from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.strategy import plan_of
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 from wardround.server.sites.site_info import check_bases
 
 SIDE = {"vit": 32, "swin-unetr": 64}

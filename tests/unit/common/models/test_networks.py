@@ -13,9 +13,11 @@ from wardround.common.errors import StudyError
 from wardround.common.models import networks as builders
 from wardround.common.models.networks import BUILDERS, build_network
 from wardround.common.models.small_networks import ACTIVATIONS, group_count, normalisation_layer
-from wardround.common.parameters.parameters import digest, parameter_count, read_parameters
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.schema import parameter_count, read_parameters
+from wardround.common.study.loading import parse_study
 from wardround.common.study.registry import NETWORKS
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 
 # Building or running one of these takes seconds.
 DEAR = ("swin-unetr", "densenet121", "resnet18", "resnet50", "efficientnet-b0", "vit")
@@ -265,7 +267,7 @@ def test_widths_that_do_not_fit_are_refused_when_the_study_is_read(
 def test_our_own_networks_do_not_import_monai() -> None:
     code = (
         "import sys; from wardround.common.models.networks import build_network; "
-        "from wardround.common.study.study import parse_study; "
+        "from wardround.common.study.loading import parse_study; "
         "build_network(parse_study({'study': {'name': 'a', 'task': 'classification'}, "
         "'data': {'classes': ['a', 'b'], 'size': [8, 8]}, "
         "'model': {'network': 'small-cnn'}}), 0); "

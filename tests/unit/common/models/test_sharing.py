@@ -15,11 +15,12 @@ from wardround.common.models.sharing import (
     layout_of,
     normalisation_names,
 )
-from wardround.common.parameters.parameters import ArraySpec, read_parameters
+from wardround.common.parameters.schema import ArraySpec, read_parameters
+from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.plans.strategy import StrategyPlan, plan_from
 from wardround.common.study.registry import NETWORKS
 from wardround.common.study.sections import FederationSection
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 
 BARE = ("small-cnn", "mlp", "unet")
 DEAR = ("swin-unetr", "resnet50")  # seconds each; the same builders as others of the list
@@ -63,7 +64,7 @@ def test_only_bare_networks_have_no_normalisation_to_keep(network: str) -> None:
     assert bool(found) == (network not in BARE)
     if network in BARE:
         with pytest.raises(StudyError, match="keeps nothing at a site"):
-            study_for(network).with_changes({"federation.strategy": "fedbn"})
+            with_changes(study_for(network), {"federation.strategy": "fedbn"})
 
 
 def test_a_batch_normalisation_stays_with_its_running_statistics() -> None:
@@ -79,7 +80,7 @@ def test_a_batch_normalisation_stays_with_its_running_statistics() -> None:
 def test_a_late_fusion_has_two_heads() -> None:
     study = study_for("small-cnn")
     covariates = {"data.covariates": [{"name": "age"}]}
-    network = build_network(study.with_changes(covariates), 0)
+    network = build_network(with_changes(study, covariates), 0)
     assert [name.rpartition(".")[0] for name in head_names(network)] == [
         "image_network.7",
         "image_network.7",

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as arrays_of
 from torch import Tensor, nn
 
 from wardround.common.errors import ModelError, StudyError
+from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.compression import (
     COMPRESSIONS,
     CompressionOptions,
@@ -20,13 +21,7 @@ from wardround.common.parameters.compression import (
     decompress,
     update_of,
 )
-from wardround.common.parameters.parameters import (
-    Parameters,
-    from_array_record,
-    read_parameters,
-    schema,
-    to_array_record,
-)
+from wardround.common.parameters.schema import Parameters, read_parameters, schema
 
 OPTIONS = CompressionOptions()
 LOSSY = tuple(kind for kind in COMPRESSIONS if kind != "none")

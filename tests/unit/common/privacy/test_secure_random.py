@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wardround.client.privacy.noise import noised_mean
+from wardround.client.privacy.step import noised_mean
 from wardround.common.errors import RunError
 from wardround.common.privacy.gaussian_mechanism import grid_step
 from wardround.common.privacy.secure_random import KEY_BYTES, Randomness

@@ -21,8 +21,9 @@ from wardround.common.messages.replies import (
     pack_update,
 )
 from wardround.common.study.explain.study import explain_study
+from wardround.common.study.loading import load_study, parse_study, study_from_json, with_changes
 from wardround.common.study.registry import METRICS
-from wardround.common.study.study import Study, load_study, parse_study, study_from_json
+from wardround.common.study.study import Study
 
 STUDIES = sorted((Path(__file__).parents[4] / "simulations" / "studies").glob("*.toml"))
 
@@ -260,10 +261,10 @@ def test_the_digest_changes_with_everything_else(
     change: tuple[str, object], other: tuple[str, object]
 ) -> None:
     study = parse_study(image())
-    changed = study.with_changes(dict([change]))
+    changed = with_changes(study, dict([change]))
     assert changed.digest != study.digest
     if change[0] != other[0]:
-        assert changed.digest != study.with_changes(dict([other])).digest
+        assert changed.digest != with_changes(study, dict([other])).digest
 
 
 def test_a_changed_copy_has_a_digest_of_its_own() -> None:
@@ -281,7 +282,9 @@ def test_the_digest_is_sixty_four_hexadecimal_digits() -> None:
 # --- Changes -------------------------------------------------------------------
 def test_changes_reach_every_depth_and_leave_the_study_as_it_was() -> None:
     study = parse_study(image(simulation={"options": {"manifest": "a.csv"}}))
-    changed = study.with_changes({"training.batch_size": 7, "simulation.options.manifest": "b.csv"})
+    changed = with_changes(
+        study, {"training.batch_size": 7, "simulation.options.manifest": "b.csv"}
+    )
     assert (changed.training.batch_size, changed.simulation.options["manifest"]) == (7, "b.csv")
     assert (study.training.batch_size, study.simulation.options["manifest"]) == (32, "a.csv")
 
@@ -297,7 +300,7 @@ def test_changes_reach_every_depth_and_leave_the_study_as_it_was() -> None:
 )
 def test_a_change_that_cannot_be_made_is_refused(key: str, words: str) -> None:
     with pytest.raises(StudyError, match=words):
-        parse_study(image()).with_changes({key: 1})
+        with_changes(parse_study(image()), {key: 1})
 
 
 # --- In words ------------------------------------------------------------------

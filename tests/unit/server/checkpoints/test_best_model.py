@@ -6,6 +6,7 @@ import pytest
 from tests.support.scripted_sites import ScriptedSite, added, federate, study_with
 
 from wardround.common.errors import RunError
+from wardround.common.study.loading import with_changes
 from wardround.common.study.study import Study
 
 
@@ -22,7 +23,7 @@ def test_the_best_model_on_validation_patients_is_kept(tmp_path: Path) -> None:
 
 
 def test_the_last_model_is_kept_where_the_study_says_so(tmp_path: Path) -> None:
-    study = study_with(rounds=5).with_changes({"evaluation.keep": "last"})
+    study = with_changes(study_with(rounds=5), {"evaluation.keep": "last"})
     commit, _, _ = federate(study, tmp_path, *falling_then_rising(study))
     assert commit.progress.round == 5
     assert added(commit, study) == pytest.approx(5.0, abs=1e-4)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from wardround.common.errors import ModelError
-from wardround.common.parameters.parameters import load_model, save_model, schema
+from wardround.common.parameters.model_file import load_model, save_model
+from wardround.common.parameters.schema import schema
 from wardround.server.checkpoints.stored_model import StoredModel
 
 TENSORS = {

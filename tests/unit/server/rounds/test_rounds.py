@@ -19,12 +19,13 @@ from tests.support.scripted_sites import (
 from wardround.common.errors import RunError
 from wardround.common.messages.instructions import Instruction, new_run
 from wardround.common.messages.replies import Refusal, SiteUpdate, pack_refusal, pack_update
+from wardround.common.study.loading import with_changes
 from wardround.server.app import make_server_app
 from wardround.server.checkpoints.store import CheckpointStore
 
 
 def test_the_next_model_is_the_mean_of_the_answers(tmp_path: Path) -> None:
-    study = study_with().with_changes({"evaluation.keep": "last"})
+    study = with_changes(study_with(), {"evaluation.keep": "last"})
     sites = [ScriptedSite("a", study, 1.0), ScriptedSite("b", study, 3.0)]
     commit, heard, _ = federate(study, tmp_path, *sites)
     assert added(commit, study) == pytest.approx(3 * 2.0, abs=1e-4)
@@ -83,7 +84,7 @@ DISTURBANCES = [
 def test_a_bad_answer_is_refused_by_site_name_and_the_round_goes_on(
     tmp_path: Path, disturb: Callable[[Instruction, SiteUpdate], Reply], reason: str
 ) -> None:
-    study = study_with(rounds=1).with_changes({"evaluation.keep": "last"})
+    study = with_changes(study_with(rounds=1), {"evaluation.keep": "last"})
     commit, _, records = federate(
         study,
         tmp_path,

@@ -17,7 +17,7 @@ from tests.support.scripted_sites import (
 )
 
 from wardround.common.errors import RunError
-from wardround.common.flower.messages.records import configs_of
+from wardround.common.flower.messages.content import configs_of
 from wardround.common.messages.instructions import unpack_instruction
 
 

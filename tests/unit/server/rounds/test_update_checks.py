@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from wardround.common.errors import WardroundError
 from wardround.common.flower.error_codes import is_transient
 from wardround.common.messages.replies import SiteUpdate
+from wardround.common.parameters.arithmetic import distance
 from wardround.common.parameters.compression import CompressionOptions, compress, update_of
-from wardround.common.parameters.parameters import Parameters, distance
-from wardround.common.study.study import Study, parse_study
-from wardround.server.rounds.client_selection import select_sites
+from wardround.common.parameters.schema import Parameters
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 from wardround.server.rounds.update_checks import UpdateChecks
 from wardround.server.sites.exchange import Exchange, Node
+from wardround.server.sites.participation import select_sites
 from wardround.simulations.engines.in_process import LocalGrid
 
 RUN = "0" * 32

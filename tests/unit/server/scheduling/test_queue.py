@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from wardround.common.errors import InputError, RunError, StudyError
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 from wardround.server.database import DATABASE_FILE
 from wardround.server.scheduling.folder import RunFolder
 from wardround.server.scheduling.queue import StudyQueue, resume_run, stop_run
@@ -250,12 +251,12 @@ def test_a_process_killed_in_the_middle_of_a_change_leaves_no_half_and_no_lock(t
 _SUBMITTER = """
 import sys
 from pathlib import Path
-from wardround.common.study.study import load_study
+from wardround.common.study.loading import load_study, with_changes
 from wardround.server.scheduling.submission import submit_study
 folder, first = Path(sys.argv[1]), int(sys.argv[2])
 study = load_study(folder / "study.toml")
 for seed in range(first, first + 10):
-    submit_study(folder, study.with_changes({"federation.seed": seed}))
+    submit_study(folder, with_changes(study, {"federation.seed": seed}))
 """
 
 

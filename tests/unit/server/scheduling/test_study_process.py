@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from wardround.common.flower.serverapp.grid import LinkLostError
-from wardround.common.study.study import parse_study
+from wardround.common.study.loading import parse_study
 from wardround.server.link.address import LinkAddress, write_address
 from wardround.server.scheduling import process as study_process
 from wardround.server.scheduling.folder import STUDY_FILE, RunFolder

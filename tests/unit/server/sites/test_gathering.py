@@ -11,7 +11,8 @@ import wardround
 from wardround.common.errors import RunError
 from wardround.common.flower.local import Run, claim_identity, empty_run, stamp
 from wardround.common.messages.replies import Refusal, SiteInfo, pack_refusal, pack_site_info
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 from wardround.server.sites import readiness as poll
 from wardround.server.sites import waiting as gathering
 from wardround.server.sites.readiness import ReadinessPoll

@@ -10,17 +10,18 @@ from hypothesis import strategies as st
 
 from wardround.common.errors import RunError, StudyError
 from wardround.common.messages.replies import SiteUpdate
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
 from wardround.common.privacy.secure_random import KEY_BYTES, Randomness
 from wardround.common.study.explain.site_privacy import site_promise_words, weakness
 from wardround.common.study.explain.study import explain_study
+from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.plans.site_privacy import (
     AdaptiveClipping,
     SitePrivacyPlan,
     plan_site_privacy,
     usual_count_noise,
 )
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 from wardround.server.strategies.private_mean import PrivateMean
 
 START: Parameters = {
@@ -207,7 +208,7 @@ def study_with(**changes: Any) -> Study:
         "evaluation": {"keep": "last"},
         "privacy": {"mode": "site", "noise_multiplier": 1.0},
     }
-    return parse_study(study).with_changes(changes)
+    return with_changes(parse_study(study), changes)
 
 
 def test_noise_of_one_clip_norm_over_a_hundred_rounds_promises_next_to_nothing() -> None:

@@ -14,25 +14,20 @@ from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.training.local import train_locally
-from wardround.client.training.objectives.base import LocalStart, under
+from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.objectives.registry import build_objective, personal_model
 from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.schedule import SchedulePosition
 from wardround.common.flower.local import claim_identity
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.models.sharing import CONTROL, RECEIVED_LOSS, layout_of
-from wardround.common.parameters.parameters import (
-    Parameters,
-    digest,
-    read_parameters,
-    write_parameters,
-)
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.schema import Parameters, read_parameters, under, write_parameters
 from wardround.common.study.plans.strategy import PRESETS, StrategyPlan, plan_from
 from wardround.common.study.sections import FederationSection, TrainingSection
-from wardround.server.strategies.composed import ComposedStrategy, Setting
+from wardround.server.strategies.composed import ComposedStrategy, Setting, site_weight
 from wardround.server.strategies.flower_strategy import StockStrategy
 from wardround.server.strategies.strategy import Strategy
-from wardround.server.strategies.weights import site_weight
 
 
 @pytest.fixture(autouse=True, scope="module")

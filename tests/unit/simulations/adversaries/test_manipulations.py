@@ -6,7 +6,8 @@ from scipy import stats
 
 from wardround.common.errors import StudyError
 from wardround.common.runtime.seeds import generator_for
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 from wardround.simulations.adversaries.manipulations import (
     alie_strength,
     flip_targets,

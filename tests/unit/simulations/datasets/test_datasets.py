@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from wardround.common.errors import InputError
-from wardround.common.study.study import Study, load_study
+from wardround.common.study.loading import load_study, with_changes
+from wardround.common.study.study import Study
 from wardround.simulations.datasets.catalogue import (
     DATASETS,
     dataset_facts,
@@ -34,7 +35,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def built_in(name: str, **changes: object) -> Study:
     study = load_study(STUDIES / f"{name}.toml")
-    return study.with_changes({key.replace("__", "."): value for key, value in changes.items()})
+    return with_changes(study, {key.replace("__", "."): value for key, value in changes.items()})
 
 
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda p: p.stem)
@@ -136,7 +137,7 @@ def test_the_same_seed_draws_the_same_brains_once() -> None:
     load_dataset("brain-tissue", options, None, study)
     np.testing.assert_array_equal(np.load(path), first)
     other = load_dataset(
-        "brain-tissue", options, None, study.with_changes({"simulation.seed": 7})
+        "brain-tissue", options, None, with_changes(study, {"simulation.seed": 7})
     ).rows[0]
     assert not np.array_equal(np.load(other.images["t1"].split("#")[0]), first)
 

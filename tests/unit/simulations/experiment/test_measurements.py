@@ -8,7 +8,7 @@ import pytest
 from flwr.app import Message, RecordDict
 from tests.support.scripted_sites import Reply, ScriptedSite, federate, measured, study_with
 
-from wardround.common.flower.messages.records import configs_of
+from wardround.common.flower.messages.content import configs_of
 from wardround.common.messages.replies import Refusal, pack_refusal
 from wardround.server.checkpoints.history import RefusalRecord
 from wardround.server.rounds.evaluation import as_measurements, is_better, overall

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from wardround.client.data.batch import Batch
 from wardround.common.models.networks import build_network
+from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 from wardround.simulations.privacy_attacks.membership import (
     Membership,
     Rate,

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wardround.common.errors import InputError
-from wardround.common.study.study import Study, load_study
+from wardround.common.study.loading import load_study, with_changes
+from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
     DatasetFacts,
     Examinations,
@@ -29,7 +30,7 @@ FACTS = DatasetFacts("test", "test", "", "", "")
 def study_with(split: str, **simulation: object) -> Study:
     changes: dict[str, object] = {"data.classes": list(CLASSES), "simulation.split": split}
     changes.update({f"simulation.{key}": value for key, value in simulation.items()})
-    return STUDY.with_changes(changes)
+    return with_changes(STUDY, changes)
 
 
 def make_examinations(patients: int, seed: int = 0, per_patient: int = 2) -> Examinations:

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from wardround.common.study.study import parse_study
+from wardround.common.study.loading import parse_study
 from wardround.simulations.sweeps.figures import draw_course, draw_slices
 from wardround.simulations.sweeps.folder import SweepContents, SweepFacts, Trial
 

@@ -3,7 +3,8 @@
 import pytest
 
 from wardround.common.errors import InputError, StudyError
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 from wardround.simulations.sweeps.search_space import (
     ALIASES,
     Choice,

@@ -3,7 +3,8 @@ from sklearn.preprocessing import StandardScaler
 
 from wardround.client.data.manifest.covariates import covariate_scales, encode_covariates
 from wardround.client.data.manifest.examination import Examination
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 
 AGE_AND_SEX = [
     {"name": "age", "mean": 50, "scale": 10},

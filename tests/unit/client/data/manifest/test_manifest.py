@@ -7,7 +7,8 @@ from wardround.client.data.manifest.examination import Location
 from wardround.client.data.manifest.manifest import read_manifest
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import DataError
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 
 CLASSES = ["normal", "pneumonia"]
 

@@ -7,7 +7,8 @@ from hypothesis import strategies as some
 from wardround.client.data.manifest.examination import Examination, SplitName
 from wardround.client.data.manifest.partition import partition_patients, patient_fraction
 from wardround.common.errors import DataError
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 
 PATIENTS = some.lists(some.text(min_size=1, max_size=8), min_size=1, max_size=40)
 

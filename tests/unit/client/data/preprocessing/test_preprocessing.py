@@ -20,8 +20,9 @@ from wardround.client.data.preprocessing.preprocessing import (
 from wardround.client.data.reading.image import Image, UnreadableError
 from wardround.client.site.folder import Site, SiteFile
 from wardround.common.errors import DataError
+from wardround.common.study.loading import parse_study
 from wardround.common.study.sections import DataSection
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 
 GENERATOR = np.random.default_rng(0)
 

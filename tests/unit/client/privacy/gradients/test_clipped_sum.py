@@ -14,14 +14,14 @@ from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients import ghost_layers
 from wardround.client.privacy.gradients.clipped_sum import METHODS, clipped_gradient_sum
 from wardround.client.privacy.gradients.loop import loop_clipped_sum
-from wardround.client.privacy.gradients.patient_batch import PatientBatch
-from wardround.client.privacy.gradients.patient_index import PatientIndex
+from wardround.client.privacy.gradients.patient_batch import PatientBatch, PatientIndex
 from wardround.client.training.losses import build_loss
 from wardround.common.errors import RunError, StudyError
 from wardround.common.models.networks import build_network
+from wardround.common.study.loading import parse_study
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import NETWORKS
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.study import Study
 
 Sums = dict[str, Tensor]
 NARROW = {

@@ -13,7 +13,8 @@ from wardround.client.privacy.gradients.loop import loop_clipped_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.gradients.patient_gradients import squared_lengths
 from wardround.common.models.networks import build_network
-from wardround.common.study.study import Study, parse_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
 
 CLIP = 1.0
 MOST = CLIP * (1 + 1e-3)

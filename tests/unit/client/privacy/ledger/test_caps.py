@@ -16,12 +16,12 @@ from tests.support.ledger_folder import (
     linear_epsilon,
 )
 
+from wardround.client.egress.private_round import reply_once
 from wardround.client.privacy.ledger import budget as ledger_budget
 from wardround.client.privacy.ledger.budget import BudgetError, Caps
 from wardround.client.privacy.ledger.entries import LedgerError
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox
-from wardround.client.privacy.ledger.reply_once import reply_once
 from wardround.common.privacy.accounting import Spend, epsilon_of
 
 
@@ -40,6 +40,7 @@ def test_a_study_whose_plan_does_not_fit_is_refused_before_its_first_batch(tmp_p
                 charge(assignment, 1, spend=replace(greedy, steps=1)),
                 CAPS,
                 lambda: trained.append(1) or b"update",
+                bytes,
             )
         assert trained == []
         assert ledger.counter == before == 1

@@ -16,14 +16,16 @@ from wardround.common.study.explain.patient_privacy import (
     table_words,
 )
 from wardround.common.study.explain.study import explain_study
+from wardround.common.study.loading import parse_study, study_from_json, with_changes
 from wardround.common.study.plans.patient_privacy import (
     PrivacyPlan,
     plan_privacy,
     steps_of,
     trade_offs,
-    without_privacy,
 )
-from wardround.common.study.study import Study, parse_study, study_from_json
+from wardround.common.study.plans.what_leaves import kept_model
+from wardround.common.study.study import Study
+from wardround.common.study.variants import without_privacy
 
 PLAN = PrivacyPlan(
     sampling_rate=0.05,
@@ -102,7 +104,7 @@ def test_p9_the_plan_cannot_know_how_many_patients_a_site_has() -> None:
     assert list(inspect.signature(plan_privacy).parameters) == ["study"]
     asked = study({"epsilon": 3.0})
     assert plan_privacy(study_from_json(asked.to_json())) == plan_privacy(asked)
-    other = asked.with_changes({"simulation.sites": 7, "simulation.seed": 3})
+    other = with_changes(asked, {"simulation.sites": 7, "simulation.seed": 3})
     assert plan_privacy(other) == plan_privacy(asked)
 
 
@@ -139,8 +141,8 @@ def test_a_comparison_without_privacy_keeps_the_rest_of_the_study() -> None:
 
 
 def test_the_last_model_is_kept_since_none_is_measured_before() -> None:
-    assert study().keep == "last"
-    assert without_privacy(study()).keep == "best"
+    assert kept_model(study()) == "last"
+    assert kept_model(without_privacy(study())) == "best"
 
 
 def test_other_budgets_are_priced_beside_the_study_s_own() -> None:

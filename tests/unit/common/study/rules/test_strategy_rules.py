@@ -7,6 +7,7 @@ import pytest
 from wardround.client.training.objectives.registry import OBJECTIVES as BUILT_OBJECTIVES
 from wardround.common.errors import StudyError
 from wardround.common.study.explain.study import explain_study
+from wardround.common.study.loading import parse_study, study_from_json, with_changes
 from wardround.common.study.plans.strategy import (
     AGGREGATION_RULES,
     OBJECTIVES,
@@ -14,10 +15,10 @@ from wardround.common.study.plans.strategy import (
     ROBUST,
     SERVER_STEPS,
     SHARING,
-    plain,
     plan_of,
 )
-from wardround.common.study.study import Study, parse_study, study_from_json
+from wardround.common.study.study import Study
+from wardround.common.study.variants import plain
 from wardround.server.strategies.aggregation.registry import MINIMUMS
 from wardround.server.strategies.server_optimiser import OPTIMISERS
 
@@ -120,7 +121,7 @@ def test_a_study_that_does_not_fit_its_strategy_is_refused(
     strategy: str, changes: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(StudyError) as refusal:
-        study(strategy=strategy).with_changes(changes)
+        with_changes(study(strategy=strategy), changes)
     assert words in str(refusal.value)
 
 

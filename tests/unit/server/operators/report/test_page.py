@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from wardround.common.errors import InputError
-from wardround.common.study.study import parse_study
+from wardround.common.study.loading import parse_study
 from wardround.server.operators.messages import (
     Refusal,
     RoundReport,

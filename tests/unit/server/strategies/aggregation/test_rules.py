@@ -12,7 +12,7 @@ from scipy import optimize, stats
 
 from wardround.common.errors import RunError, StudyError
 from wardround.common.messages.replies import SiteUpdate
-from wardround.common.parameters.parameters import Parameters
+from wardround.common.parameters.schema import Parameters
 from wardround.server.strategies.aggregation.coordinate_median import weighted_median
 from wardround.server.strategies.aggregation.neighbour_mixing import (
     neighbour_mixing,

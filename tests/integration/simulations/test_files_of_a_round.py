@@ -1,0 +1,68 @@
+"""What a reader of one round must open is few files, and the guard is passed once a reply."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[3]
+# The way of one round, as docs/reference/architecture.md has it; "simulations" stands for the
+# engine that carries its messages here, and for the progress that is shown.
+ON_THE_WAY = (
+    "client/app.py",
+    "client/data/",
+    "client/egress/",
+    "client/evaluation/",
+    "client/model_context.py",
+    "client/policy/",
+    "client/privacy/",
+    "client/session.py",
+    "client/site/folder.py",
+    "client/tasks/",
+    "client/training/",
+    "common/",
+    "server/checkpoints/",
+    "server/rounds/",
+    "server/sites/",
+    "server/strategies/",
+    "simulations/engines/",
+    "simulations/experiment/",
+    "simulations/run_files/",
+)
+NOT_IN_A_ROUND = ("common/study/loading.py", "common/study/rules/", "common/study/explain/")
+# As many as before every file had its room; a round that needs more is harder to read.
+MOST = {"plain": 62, "private": 82}
+
+
+@pytest.fixture(scope="module")
+def traces() -> dict[str, dict[str, Any]]:
+    """Trace a round of each kind, in a process whose torch has a thread of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.files_of_a_round", "--json"],
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.mark.parametrize("kind", MOST)
+def test_a_round_enters_few_files_and_all_on_its_way(
+    traces: dict[str, dict[str, Any]], kind: str
+) -> None:
+    files = traces[kind]["files"]
+    assert not [name for name in files if not name.startswith(ON_THE_WAY)]
+    assert not [name for name in files if name.startswith(NOT_IN_A_ROUND)]
+    assert len(files) <= MOST[kind], files
+
+
+@pytest.mark.parametrize("kind", MOST)
+def test_a_reply_passes_the_guard_once(traces: dict[str, dict[str, Any]], kind: str) -> None:
+    assert (traces[kind]["replies"], traces[kind]["checks"]) == (2, 2)
