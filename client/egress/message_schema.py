@@ -25,7 +25,9 @@ from wardround.client.training.batches import steps_a_round
 from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.replies import REFUSAL_CODES
 from wardround.common.metrics.arrays import array_schema
-from wardround.common.metrics.values import EXAMINATIONS, metrics_of_task
+from wardround.common.metrics.registry import sums_type
+from wardround.common.metrics.summary import metrics_of_task
+from wardround.common.metrics.values import EXAMINATIONS
 from wardround.common.models.sharing import auxiliary_schema
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
 from wardround.common.parameters.parameters import Schema, schema
@@ -74,6 +76,10 @@ class SiteSchemas:
         self._private = context.study.privacy.mode == "patient"
         self._arrays = update_arrays(context)
         self._tables = {s: array_schema(context.study, s) for s in (False, True)}
+        self._may_lack = _MAY_LACK.union(
+            (f"metrics/{name}" for name in sums_type(context.study).OPTIONAL),
+            (f"values/{name}" for name in metrics_of_task(context.study)),
+        )
 
     def site_info(self) -> MessageSchema:
         """Return what an introduction may hold."""
@@ -108,7 +114,7 @@ class SiteSchemas:
             {"header": header},
             {"facts": facts, **self._values(self._cohorts.validation)},
             {**self._arrays, **self._sums(surfaces=False)},
-            _MAY_LACK,
+            self._may_lack,
         )
 
     def evaluation(self, instruction: Instruction) -> MessageSchema:
@@ -120,7 +126,7 @@ class SiteSchemas:
             {"header": header},
             {"facts": facts, **self._values(cohort)},
             self._sums(instruction.surfaces),
-            _MAY_LACK,
+            self._may_lack,
         )
 
     def _header(self, instruction: Instruction) -> dict[str, Rule]:
@@ -207,6 +213,4 @@ def update_bytes(context: ModelContext) -> int:
 
 
 _LEDGER = frozenset({"header/ledger", "header/ledger-head"})
-_MAY_LACK = frozenset(
-    {"metrics", "metrics/ordered_pairs", "values", "facts/seconds", "facts/training-loss"}
-).union(f"values/{name}" for name in METRICS)
+_MAY_LACK = frozenset({"metrics", "values", "facts/seconds", "facts/training-loss"})

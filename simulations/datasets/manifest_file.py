@@ -54,7 +54,7 @@ def _read(path: Path) -> list[dict[str, str]]:
 def _check_columns(path: Path, held: set[str], study: Study) -> None:
     wanted = {"patient", *(covariate.name for covariate in study.data.covariates)}
     wanted |= set(image_columns(study, held).values())
-    wanted.add("label" if study.study.task == "classification" else "mask")
+    wanted.add(study.task.column)
     missing = sorted(wanted - held)
     if missing:
         msg = f"{path} lacks the columns {', '.join(missing)}: add them to its header."

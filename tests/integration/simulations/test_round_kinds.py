@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wardround.common.metrics.summary import MetricValue
+from wardround.common.metrics.metric_value import MetricValue
 from wardround.common.parameters.parameters import difference, digest
 from wardround.common.study.study import Study, parse_study
 from wardround.server.checkpoints.history import RoundRecord, read_records
