@@ -1,1 +1,1 @@
-"""The local step: losses, optimisers, training and evaluation."""
+"""The local step: losses, optimisers, training, and the evaluation of a network."""

@@ -161,7 +161,7 @@ class MetricEntry:
 
 
 METRICS: dict[str, MetricEntry] = {
-    "loss": MetricEntry(BOTH, False, "loss"),
+    "loss": MetricEntry(tuple(TASKS), False, "loss"),
     "accuracy": MetricEntry(("classification",), True, "accuracy"),
     "balanced-accuracy": MetricEntry(("classification",), True, "balanced accuracy"),
     "f1": MetricEntry(("classification",), True, "F1 (macro)"),
