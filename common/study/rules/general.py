@@ -149,7 +149,8 @@ def _classes_fit(study: "Study") -> Iterator[str]:
         yield f"data.multi_label is for {tasks_that('classifies')}: remove it."
     if data.multi_label and study.training.loss not in (None, "bce", "focal", "mse"):
         yield f"training.loss = {study.training.loss!r} does not fit data.multi_label: use bce."
-    if data.multi_label and study.training.sampling == "balanced":
+    one_class_each = study.task.classifies and not data.multi_label
+    if not one_class_each and study.training.sampling == "balanced":
         yield "training.sampling = 'balanced' needs one class a patient: use 'shuffle'."
     weights = study.training.class_weights
     if isinstance(weights, tuple) and len(weights) != len(data.classes):
