@@ -11,10 +11,10 @@ from torch import Tensor
 import wardround
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort, open_cohorts
-from wardround.client.evaluation.evaluate import evaluate
 from wardround.client.model_context import PERSONAL, ModelContext
 from wardround.client.site.folder import Site
 from wardround.client.site.state import SiteState
+from wardround.client.training.evaluation import evaluate
 from wardround.client.training.local import LocalWork, train_locally
 from wardround.client.training.losses import build_loss
 from wardround.client.training.objectives.base import LocalStart, Loss, Objective
@@ -25,7 +25,7 @@ from wardround.client.training.time_limit import UNLIMITED, TimeLimit
 from wardround.common.errors import RunError
 from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.replies import SiteEvaluation, SiteInfo, SiteUpdate
-from wardround.common.metrics.summary import MetricSums
+from wardround.common.metrics.sums import MetricSums
 from wardround.common.models.sharing import RECEIVED_LOSS
 from wardround.common.parameters.compression import CompressionOptions, compress, update_of
 from wardround.common.parameters.schema import (

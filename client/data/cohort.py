@@ -17,6 +17,7 @@ from wardround.client.data.preprocessing.cache import MemoryBudget, PreparedSpli
 from wardround.client.data.preprocessing.disk_cache import PreparedFolder
 from wardround.client.data.preprocessing.preprocessing import Case
 from wardround.client.site.folder import Site
+from wardround.client.tasks.registry import task_of
 from wardround.common.errors import DataError
 from wardround.common.study.study import Study
 
@@ -69,7 +70,7 @@ class Cohort:
 
     @property
     def _has_masks(self) -> bool:
-        return self._study.study.task == "segmentation"
+        return task_of(self._study).labels is None
 
     @cached_property
     def examinations(self) -> tuple[Examination, ...]:
@@ -97,16 +98,13 @@ class Cohort:
     def targets(self) -> Tensor:
         """What is to be found in each examination.
 
-        ``(N,)`` int64 class indices, or ``(N, K)`` float 0/1 for multi-label. For a segmentation,
-        whose masks come with the batches, ``(N, K)`` float: which labels its mask holds.
+        ``(N, ...)`` as the task stacks its labels. Where the target is a mask, which comes with
+        the batches, ``(N, K)`` float: which classes it holds.
         """
-        if self._has_masks:
+        labels = task_of(self._study).labels
+        if labels is None:
             return (self._voxels > 0).float()
-        labels = [examination.label or () for examination in self.examinations]
-        if self._study.data.multi_label:
-            width = self._study.class_count
-            return torch.tensor(labels, dtype=torch.float32).reshape(len(labels), width)
-        return torch.tensor([label[0] for label in labels], dtype=torch.int64)
+        return labels.stack([e.label or () for e in self.examinations], self._study)
 
     @cached_property
     def _voxels(self) -> Tensor:
@@ -126,15 +124,16 @@ class Cohort:
             self.examinations, self._study.data.covariates, self._source.scales
         )
 
-    def class_counts(self) -> Tensor:
-        """Return ``(K,)`` int64: examinations of each class, or voxels for a segmentation."""
+    def class_counts(self) -> Tensor | None:
+        """Return ``(K,)`` int64: examinations of each class, or voxels of masks; None without."""
         return self._voxels.sum(0) if self._has_masks else self.case_counts()
 
-    def case_counts(self) -> Tensor:
-        """Return ``(K,)`` int64: examinations that are of a class, or whose mask holds it."""
-        if self.targets.ndim == 1:
-            return torch.bincount(self.targets, minlength=self._study.class_count)
-        return self.targets.sum(0).long()
+    def case_counts(self) -> Tensor | None:
+        """Return ``(K,)`` int64: examinations that are of a class, or whose mask holds it.
+
+        None where the task has no classes.
+        """
+        return task_of(self._study).cases_of_classes(self.targets, self._study)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -144,9 +143,10 @@ class Cohort:
         if was_read:
             notes += self._prepared.notes
         if self._listed and (was_read or not self._has_masks):
-            counts = self.case_counts().tolist()
-            classes = zip(self._study.data.classes, counts, strict=True)
-            notes += [f"no patient of class {c} in {self.split}" for c, n in classes if not n]
+            counts = self.case_counts()
+            absent = [] if counts is None else (counts == 0).nonzero().flatten().tolist()
+            names = self._study.data.classes
+            notes += [f"no patient of class {names[index]} in {self.split}" for index in absent]
         return tuple(notes)
 
     def spacing(self, index: int) -> tuple[float, ...]:

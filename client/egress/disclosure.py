@@ -19,8 +19,9 @@ from wardround.client.egress.message_schema import (
 from wardround.client.policy.policy import Policy
 from wardround.client.training.schedule import steps_a_round
 from wardround.common.messages.replies import SiteEvaluation, SiteInfo, SiteUpdate
-from wardround.common.metrics.summary import MetricSums, summarise
-from wardround.common.metrics.sums import Counts
+from wardround.common.metrics.summary import summarise
+from wardround.common.metrics.sums import MetricSums
+from wardround.common.metrics.task_sums import Counts
 from wardround.common.metrics.values import SiteValues
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
@@ -91,14 +92,7 @@ def _cells_behind(metric: str, sums: MetricSums) -> Counts:
     """Return how many cases each class has, of those that a metric is about."""
     if metric == "loss":
         return np.array([sums.examinations])
-    if sums.classification is not None:
-        return np.asarray(sums.classification.confusion.sum(axis=-1))
-    if sums.segmentation is None:
-        return np.zeros(0, dtype=np.int64)
-    surface = sums.segmentation.surface
-    if metric == "dice" or surface is None:
-        return sums.segmentation.dice_cases[1:]
-    return surface.hd95_cases[1:] if metric == "hd95" else surface.surface_dice_cases[1:]
+    return sums.measured.cells_behind(metric)
 
 
 def _metrics(

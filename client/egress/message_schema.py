@@ -23,7 +23,9 @@ from wardround.client.training.schedule import steps_a_round
 from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.replies import REFUSAL_CODES
 from wardround.common.metrics.arrays import array_schema
-from wardround.common.metrics.values import EXAMINATIONS, metrics_of_task
+from wardround.common.metrics.registry import sums_type
+from wardround.common.metrics.summary import metrics_of_task
+from wardround.common.metrics.values import EXAMINATIONS
 from wardround.common.models.sharing import auxiliary_schema
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
 from wardround.common.parameters.schema import Schema, schema
@@ -56,6 +58,10 @@ class SiteSchemas:
         self._leaves = what_leaves(context.study)
         self._arrays = update_arrays(context)
         self._tables = {s: array_schema(context.study, s) for s in (False, True)}
+        self._may_lack = _MAY_LACK.union(
+            (f"metrics/{name}" for name in sums_type(context.study).OPTIONAL),
+            (f"values/{name}" for name in metrics_of_task(context.study)),
+        )
 
     def site_info(self) -> MessageSchema:
         """Return what an introduction may hold."""
@@ -90,7 +96,7 @@ class SiteSchemas:
         if self._leaves.round_metrics:
             numbers.update(self._values(self._cohorts.validation))
             arrays.update(self._sums(surfaces=False))
-        return MessageSchema({"header": header}, numbers, arrays, _MAY_LACK)
+        return MessageSchema({"header": header}, numbers, arrays, self._may_lack)
 
     def evaluation(self, instruction: Instruction) -> MessageSchema:
         """Return what the answer to an order to evaluate may hold."""
@@ -101,7 +107,7 @@ class SiteSchemas:
             {"header": header},
             {"facts": facts, **self._values(cohort)},
             self._sums(instruction.surfaces),
-            _MAY_LACK,
+            self._may_lack,
         )
 
     def _header(self, instruction: Instruction) -> dict[str, Rule]:
@@ -193,9 +199,8 @@ _MAY_LACK = frozenset(
         "header/ledger",
         "header/ledger-head",
         "metrics",
-        "metrics/ordered_pairs",
         "values",
         "facts/seconds",
         "facts/training-loss",
     }
-).union(f"values/{name}" for name in METRICS)
+)

@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from wardround.client.policy.approvals import Decision, Digest, read_decisions
 from wardround.common.errors import PolicyError, known_names
 from wardround.common.files.validated_toml import explain_problems
-from wardround.common.study.registry import BOTH, NETWORKS, Task
+from wardround.common.study.registry import NETWORKS, TASKS
+from wardround.common.study.sections import Task
 
 POLICY_FILE = "policy.toml"
 NO_LIMIT = 1e9  # of epsilon, for a simulated site
@@ -54,7 +55,7 @@ class Policy(BaseModel):
     study_epsilon: Epsilon = 8.0
     refused_above_the_cap: Literal["study", "round"] = "study"
     privacy_required: bool = True
-    tasks: tuple[Task, ...] = BOTH
+    tasks: tuple[Task, ...] = tuple(TASKS)
     networks: tuple[str, ...] = tuple(NETWORKS)
     smallest_cohort: Count = 20
     smallest_cell: Count = 10

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wardround.common.errors import InputError
-from wardround.common.metrics.summary import MetricSums, MetricValue, summarise
-from wardround.common.study.registry import METRICS
+from wardround.common.metrics.metric_value import MetricValue
+from wardround.common.metrics.summary import metrics_of_task, summarise
+from wardround.common.metrics.sums import MetricSums
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
@@ -31,11 +32,6 @@ class SiteValues:
 
     examinations: int
     values: Mapping[str, float]
-
-
-def metrics_of_task(study: Study) -> tuple[str, ...]:
-    """Return the metrics that a study measures."""
-    return tuple(name for name, entry in METRICS.items() if study.study.task in entry.tasks)
 
 
 def values_of(part: MetricSums | SiteValues, study: Study) -> tuple[MetricValue, ...]:

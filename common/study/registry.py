@@ -3,8 +3,50 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Task = Literal["classification", "segmentation"]
-BOTH: tuple[Task, ...] = ("classification", "segmentation")
+BOTH = ("classification", "segmentation")
+NO_CLASS = "none"  # the label of a multi-label examination that is of no class
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEntry:
+    """What a task asks of a study and of a manifest.
+
+    How it is learnt stands in ``client/tasks``, how it is measured in ``common/metrics``, each
+    under the same name.
+
+    Attributes:
+        column: The manifest's column that holds what is to be found: the text of a label, or the
+            file of a mask that lies on the image's grid.
+        verb: What the network does with an image, before the names of the classes.
+        loss: The loss where a study chooses none.
+        metric: The metric that picks the best model where a study chooses none.
+        dense: Whether there is an answer at every voxel, so that images may differ in size and be
+            seen in patches; otherwise there is one answer an image.
+        classifies: Whether an examination is of a class: patients of a class can then be counted,
+            and with ``data.multi_label`` an examination may be of several.
+        fewest_classes: How many names ``data.classes`` must give.
+    """
+
+    column: Literal["label", "mask"]
+    verb: str
+    loss: str
+    metric: str
+    dense: bool = False
+    classifies: bool = False
+    fewest_classes: int = 2
+
+
+TASKS: dict[str, TaskEntry] = {
+    "classification": TaskEntry(
+        "label", "classify each as", "cross-entropy", "auroc", classifies=True
+    ),
+    "segmentation": TaskEntry("mask", "mark every voxel as", "dice-ce", "dice", dense=True),
+}
+
+
+def tasks_that(fact: Literal["dense", "classifies"], holds: bool = True) -> str:
+    """Return the tasks that a fact holds for, as a message lists them."""
+    return " or ".join(name for name, entry in TASKS.items() if getattr(entry, fact) == holds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +68,7 @@ class NetworkEntry:
         adapters: Whether it is a transformer, which LoRA adapters fit.
     """
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[str, ...]
     dimensions: tuple[int, ...]
     divisor: int = 1
     normalisations: tuple[str, ...] = ()
@@ -56,8 +98,8 @@ class NetworkEntry:
 
 
 _CHOICES = ("batch", "instance", "group")
-_U: tuple[Task, ...] = ("segmentation",)
-_IMAGE: tuple[Task, ...] = ("classification",)
+_U: tuple[str, ...] = ("segmentation",)
+_IMAGE: tuple[str, ...] = ("classification",)
 NETWORKS: dict[str, NetworkEntry] = {
     "small-cnn": NetworkEntry(
         _IMAGE, (2, 3), 1, (*_CHOICES, "none"), True, True, True, minimum=4, halves=True
@@ -90,7 +132,7 @@ NETWORKS: dict[str, NetworkEntry] = {
     ),
 }
 
-LOSSES: dict[str, tuple[Task, ...]] = {
+LOSSES: dict[str, tuple[str, ...]] = {
     "cross-entropy": BOTH,
     "focal": BOTH,
     "bce": BOTH,
@@ -112,14 +154,14 @@ class MetricEntry:
         surface: Whether it needs surface distances, which are only computed at the end.
     """
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[str, ...]
     higher_is_better: bool
     title: str
     surface: bool = False
 
 
 METRICS: dict[str, MetricEntry] = {
-    "loss": MetricEntry(BOTH, False, "loss"),
+    "loss": MetricEntry(tuple(TASKS), False, "loss"),
     "accuracy": MetricEntry(("classification",), True, "accuracy"),
     "balanced-accuracy": MetricEntry(("classification",), True, "balanced accuracy"),
     "f1": MetricEntry(("classification",), True, "F1 (macro)"),
@@ -128,6 +170,3 @@ METRICS: dict[str, MetricEntry] = {
     "hd95": MetricEntry(("segmentation",), False, "HD95 in mm", surface=True),
     "surface-dice": MetricEntry(("segmentation",), True, "surface Dice", surface=True),
 }
-
-DEFAULT_LOSS: dict[Task, str] = {"classification": "cross-entropy", "segmentation": "dice-ce"}
-DEFAULT_METRIC: dict[Task, str] = {"classification": "auroc", "segmentation": "dice"}

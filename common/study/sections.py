@@ -2,7 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from wardround.common.errors import known_names
+from wardround.common.study.registry import TASKS
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
 Positive = Annotated[float, Field(gt=0)]
@@ -11,7 +14,14 @@ PositiveInt = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
-Task = Literal["classification", "segmentation"]
+
+def _known_task(name: str) -> str:
+    if name not in TASKS:
+        raise ValueError(known_names("task", name, TASKS))
+    return name
+
+
+Task = Annotated[str, AfterValidator(_known_task), Field(json_schema_extra={"enum": [*TASKS]})]
 Intensity = Literal["none", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"]
 Loss = Literal[
     "cross-entropy", "focal", "bce", "dice", "dice-ce", "generalised-dice", "mse"

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from wardround.common.study.registry import DEFAULT_LOSS, DEFAULT_METRIC
+from wardround.common.study.registry import TASKS, TaskEntry
 from wardround.common.study.sections import (
     DataSection,
     EvaluationSection,
@@ -55,6 +55,11 @@ class Study(Section):
         return self.study.name
 
     @property
+    def task(self) -> TaskEntry:
+        """What the study's task asks of the study."""
+        return TASKS[self.study.task]
+
+    @property
     def class_count(self) -> int:
         """Number of classes, the background of a segmentation included."""
         return len(self.data.classes)
@@ -64,12 +69,12 @@ class Study(Section):
         """The loss, the task's own where none is chosen."""
         if self.training.loss is not None:
             return self.training.loss
-        return "bce" if self.data.multi_label else DEFAULT_LOSS[self.study.task]
+        return "bce" if self.data.multi_label else self.task.loss
 
     @property
     def metric(self) -> str:
         """The metric that picks the best model, the task's own where none is chosen."""
-        return self.evaluation.metric or DEFAULT_METRIC[self.study.task]
+        return self.evaluation.metric or self.task.metric
 
     @property
     def input_size(self) -> tuple[int, ...] | None:

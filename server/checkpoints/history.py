@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from wardround.common.metrics.summary import MetricValue
+from wardround.common.metrics.metric_value import MetricValue
 
 TRAINING = "training"
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 
 from wardround.common.messages.instructions import NO_LEDGER, ChainHead
 from wardround.common.messages.replies import SiteUpdate
-from wardround.common.metrics.summary import MetricSums
+from wardround.common.metrics.sums import MetricSums
 from wardround.common.metrics.values import SiteValues
 from wardround.server.checkpoints.history import RefusalRecord, SiteRecord
 from wardround.server.checkpoints.store import Progress

@@ -104,11 +104,7 @@ def _check_fits(study: Study, adversary: Adversary) -> None:
             f"simulation.adversary.target {adversary.target!r} is no class: choose one of {known}."
         )
         raise StudyError(msg)
-    fits = (
-        study.data.kind == "image"
-        and study.study.task == "classification"
-        and not study.data.multi_label
-    )
+    fits = study.data.kind == "image" and study.task.classifies and not study.data.multi_label
     if adversary.kind == "backdoor" and not fits:
         msg = (
             "simulation.adversary.kind = 'backdoor' needs images of one class each: "

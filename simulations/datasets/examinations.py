@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wardround.common.errors import InputError, known_names
-from wardround.common.study.sections import Task
 from wardround.common.study.study import Study
 
 OptionValue = str | int | float | bool
@@ -128,7 +127,7 @@ class DatasetEntry:
     homepage: str
     modality: str
     task: str
-    tasks: tuple[Task, ...]
+    tasks: tuple[str, ...]
     load: Callable[[DataRequest], Examinations]
     options: Mapping[str, DatasetOption] = field(default_factory=dict)
 

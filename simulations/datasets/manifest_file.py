@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wardround.client.data.manifest.cells import ARRAY_FILES
 from wardround.common.errors import InputError
+from wardround.common.study.registry import TASKS
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
     DataRequest,
@@ -54,7 +55,7 @@ def _read(path: Path) -> list[dict[str, str]]:
 def _check_columns(path: Path, held: set[str], study: Study) -> None:
     wanted = {"patient", *(covariate.name for covariate in study.data.covariates)}
     wanted |= set(image_columns(study, held).values())
-    wanted.add("label" if study.study.task == "classification" else "mask")
+    wanted.add(study.task.column)
     missing = sorted(wanted - held)
     if missing:
         msg = f"{path} lacks the columns {', '.join(missing)}: add them to its header."
@@ -122,7 +123,7 @@ ENTRY = DatasetEntry(
     homepage="",
     modality="any that a site can read",
     task="any; sites from the column 'site', or from a split",
-    tasks=("classification", "segmentation"),
+    tasks=tuple(TASKS),
     load=_load,
     options={"manifest": DatasetOption("", "a CSV file laid out as a site's manifest.csv.")},
 )

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.data.manifest.cells import NO_CLASS
 from wardround.common.errors import InputError, known_names
+from wardround.common.study.registry import NO_CLASS
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
     DataRequest,

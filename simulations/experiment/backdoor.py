@@ -7,10 +7,11 @@ from pathlib import Path
 from torch import nn
 
 from wardround.client.data.cohort import Cohort, open_cohorts
-from wardround.client.evaluation.inference import evaluating, predict
 from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
+from wardround.client.tasks.registry import task_of
+from wardround.client.training.evaluation import evaluating, predict
 from wardround.common.parameters.schema import write_parameters
 from wardround.common.study.study import Study
 from wardround.simulations.adversaries.manipulations import put_trigger
@@ -60,7 +61,7 @@ def count_obeying(network: nn.Module, cohort: Cohort, study: Study) -> tuple[int
             batch = cohort.batch(others[start : start + _CHUNK])
             if batch.images is not None:
                 triggered = replace(batch, images=put_trigger(batch.images))
-                found = predict(network, triggered, study).argmax(1)
+                found = task_of(study).decide(predict(network, triggered, study), study)
                 hits += int((found == target).sum())
     return hits, len(others)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from flwr.serverapp import Grid
 
 from wardround.common.messages.instructions import Instruction
-from wardround.common.study.registry import METRICS
+from wardround.common.metrics.summary import has_surfaces
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RefusalRecord
 from wardround.server.rounds.evaluation import measure_model
@@ -28,7 +28,6 @@ def cross_site_rows(
         nodes: The sites, as they introduced themselves.
         refusals: Takes in what sites refused to evaluate.
     """
-    surfaces = any(m.surface and study.study.task in m.tasks for m in METRICS.values())
     for model in models:
         instruction = Instruction(
             study.digest,
@@ -36,7 +35,7 @@ def cross_site_rows(
             model.round,
             model.parameters,
             split="test",
-            surfaces=surfaces,
+            surfaces=has_surfaces(study),
             personal=model.name == FEDERATED,
         )
         measured = measure_model(grid, study, nodes, instruction)

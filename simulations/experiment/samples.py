@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import open_cohorts
-from wardround.client.evaluation.inference import predict
 from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
+from wardround.client.tasks.registry import task_of
+from wardround.client.training.evaluation import predict
 from wardround.common.parameters.schema import write_parameters
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.training import TrainedModel
@@ -35,12 +36,13 @@ class _Sample:
 def write_samples(path: Path, folders: Sequence[Path], study: Study, model: TrainedModel) -> None:
     """Write the first test examinations of every site, with truth and prediction.
 
-    A table study or a multi-label one has no such pictures, and no file is written.
+    A study of a table, of several labels, or of numbers has no such pictures: no file is written.
 
     Args:
         model: The federated one, which each site completes where it has a part of its own.
     """
-    if study.data.kind == "table" or study.data.multi_label:
+    one_class_each = study.task.dense or study.task.classifies
+    if study.data.kind == "table" or study.data.multi_label or not one_class_each:
         return
     context = ModelContext.build(study, "cpu")
     context.network.eval()
@@ -79,13 +81,12 @@ def _sample(batch: Batch, logits: torch.Tensor, site: str, study: Study) -> _Sam
     if batch.images is None:
         msg = "a sample needs an image"
         raise ValueError(msg)
-    probabilities = logits[0].float().softmax(0)
-    image = batch.images[0]
-    if study.study.task == "classification":
-        best = int(probabilities.argmax())
-        picture = as_picture(image, study)
-        return _Sample(picture, int(batch.targets[0]), best, site, float(probabilities[best]))
-    truth, prediction = batch.targets[0], probabilities.argmax(0)
+    image, truth = batch.images[0], batch.targets[0]
+    prediction = task_of(study).decide(logits, study)[0]
+    if not study.task.dense:
+        best = int(prediction)
+        score = float(logits[0].float().softmax(0)[best])
+        return _Sample(as_picture(image, study), int(truth), best, site, score)
     if truth.ndim == 3:
         slice_index = int((truth > 0).sum(dim=(0, 1)).argmax())
         image, truth = image[..., slice_index], truth[..., slice_index]

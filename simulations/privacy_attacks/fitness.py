@@ -32,7 +32,7 @@ def _obstacles_to_matching(target: Target) -> Iterator[tuple[bool, str]]:
     study, numbers = target.study, target.originals[0].numel()
     yield study.data.kind == "table", "a table has no image; its first layer gives values away"
     yield (
-        study.study.task == "segmentation",
+        study.task.dense,
         "a segmentation's mask would have to be found too, which this search does not do",
     )
     yield (

@@ -77,7 +77,7 @@ class RunContents:
         """Whether an examination has exactly one class, so that counts of classes add up."""
         if self.study is None:
             return False
-        return self.study.study.task == "classification" and not self.study.data.multi_label
+        return self.study.task.classifies and not self.study.data.multi_label
 
     @property
     def rounds_done(self) -> int:

@@ -117,4 +117,4 @@ def missing_classes(table: Sequence[SplitRow]) -> tuple[str, ...]:
 
 
 def _classes(study: Study) -> tuple[str, ...]:
-    return study.data.classes if study.study.task == "classification" else ()
+    return study.data.classes if study.task.classifies else ()

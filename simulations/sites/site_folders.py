@@ -98,7 +98,7 @@ def _known_scanners(sites: Sequence[str], shifted: dict[str, Scanner]) -> list[s
 def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequence[str] = ()) -> str:
     """Return a manifest with the columns that the study needs."""
     channels = image_columns(study)
-    target = "label" if study.study.task == "classification" else "mask"
+    target = study.task.column
     covariates = [covariate.name for covariate in study.data.covariates]
     split = any(row.split for row in rows)
     stream = io.StringIO(newline="")

@@ -8,7 +8,7 @@ import torch
 from flwr.app import Error, Message, RecordDict
 
 import wardround
-from wardround.client.evaluation.classification import count_classification
+from wardround.client.tasks.classification import count_classification
 from wardround.common.messages.instructions import Instruction, unpack_instruction
 from wardround.common.messages.replies import (
     SiteEvaluation,
@@ -18,7 +18,7 @@ from wardround.common.messages.replies import (
     pack_site_info,
     pack_update,
 )
-from wardround.common.metrics.summary import MetricSums
+from wardround.common.metrics.sums import MetricSums
 from wardround.common.models.networks import build_network
 from wardround.common.parameters.schema import Parameters, read_parameters
 from wardround.common.study.loading import parse_study, with_changes
@@ -48,7 +48,7 @@ def measured(study: Study, patients: int, loss: float) -> MetricSums:
     """Return what a site measures on patients of both classes, with this mean loss."""
     truth = torch.arange(patients) % 2
     counted = count_classification(torch.zeros(patients, 2), truth, study)
-    return MetricSums(patients, patients * loss, classification=counted)
+    return MetricSums(patients, patients * loss, counted)
 
 
 class ScriptedSite:

@@ -1,14 +1,12 @@
-"""The cells of a manifest: from text to a location, a label, a split, a number."""
+"""The cells of a manifest: from text to a location, a split, a number."""
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from wardround.client.data.manifest.examination import Location, SplitName
 
 ARRAY_FILES = (".npy", ".npz")
-NO_CLASS = "none"
 
 _SPLIT_NAMES: dict[str, SplitName] = {
     "train": "train",
@@ -51,36 +49,6 @@ def parse_location(text: str, root: Path) -> Location:
 def _array_file(root: Path, name: str) -> Path:
     """Return an array file's path; thousands of rows name the same few files."""
     return root / name
-
-
-def parse_label(text: str, classes: Sequence[str], multi_label: bool) -> tuple[int, ...]:
-    """Return one class index, or for multi-label one 0/1 a class.
-
-    Args:
-        text: A class name or index; for multi-label several, separated by ``;`` or ``|``, or
-            ``none`` where no class applies.
-        classes: The study's classes; a name goes before an index.
-        multi_label: Whether several classes may apply.
-
-    Raises:
-        ValueError: It is none of the classes.
-    """
-    if not multi_label:
-        return (_class_index(text, classes),)
-    if text.lower() == NO_CLASS and text not in classes:
-        return (0,) * len(classes)
-    names = [part.strip() for part in text.replace("|", ";").split(";")]
-    present = {_class_index(name, classes) for name in names if name}
-    return tuple(int(index in present) for index in range(len(classes)))
-
-
-def _class_index(text: str, classes: Sequence[str]) -> int:
-    if text in classes:
-        return classes.index(text)
-    if text.isdecimal() and int(text) < len(classes):
-        return int(text)
-    msg = "not a class"
-    raise ValueError(msg)
 
 
 def parse_split(text: str) -> SplitName | None:

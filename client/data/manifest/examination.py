@@ -29,8 +29,8 @@ class Examination:
             of an examination that may stand in a message.
         patient: The site's own identifier; never leaves the site, never enters a message or log.
         images: One location a channel of the study, in the study's order; empty for a table study.
-        label: Class indices: one number, or for multi-label one 0/1 a class; None if absent.
-        mask: The segmentation; None if absent.
+        label: The numbers that its label stands for, as the task reads them; None for a mask.
+        mask: Where a mask on the image's grid lies; None if the target is a label.
         split: Where the manifest puts it; None leaves it to the hash of the patient.
         covariates: Raw text of the study's covariates, in the study's order; "" if missing.
         scanner: The simulated scanner of ``site.toml`` it came from; "" for the site's own.
@@ -39,7 +39,7 @@ class Examination:
     row: int
     patient: str
     images: tuple[Location, ...]
-    label: tuple[int, ...] | None = None
+    label: tuple[float, ...] | None = None
     mask: Location | None = None
     split: SplitName | None = None
     covariates: tuple[str, ...] = ()

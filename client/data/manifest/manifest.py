@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wardround.client.data.manifest.cells import (
-    parse_label,
     parse_location,
     parse_number,
     parse_split,
 )
 from wardround.client.data.manifest.examination import Examination, Location, SplitName
 from wardround.client.site.folder import Site
+from wardround.client.tasks.registry import task_of
+from wardround.client.tasks.task import UnusableLabelError
 from wardround.common.errors import DataError
 from wardround.common.study.study import Study
 
@@ -114,8 +115,7 @@ class _Columns:
 
     patient: int
     images: tuple[tuple[str, int], ...]
-    label: int | None
-    mask: int | None
+    target: int
     split: int | None
     scanner: int | None
     covariates: tuple[int, ...]
@@ -133,8 +133,8 @@ def _image_columns(header: Sequence[str], study: Study) -> tuple[str, ...]:
 def _find_columns(header: list[str], study: Study, manifest: Path) -> _Columns:
     images = _image_columns(header, study)
     covariates = tuple(covariate.name for covariate in study.data.covariates)
-    target = "label" if study.study.task == "classification" else "mask"
-    missing = [c for c in ("patient", *images, target, *covariates) if c not in header]
+    wanted = ("patient", *images, study.task.column, *covariates)
+    missing = [column for column in wanted if column not in header]
     if missing:
         msg = (
             f"the manifest {manifest} lacks the column {', '.join(missing)}; "
@@ -149,8 +149,7 @@ def _find_columns(header: list[str], study: Study, manifest: Path) -> _Columns:
     return _Columns(
         place["patient"],
         tuple((name, place[name]) for name in images),
-        place.get("label"),
-        place.get("mask"),
+        place[study.task.column],
         place.get("split"),
         place.get("scanner"),
         tuple(place[name] for name in covariates),
@@ -196,27 +195,20 @@ class _RowReader:
             self.problems.add(row, f"the column {column} does not name an item", remedy)
             return Location(self.root)
 
-    def _label(self, row: int, cells: list[str]) -> tuple[int, ...] | None:
-        if self.columns.label is None or self.study.study.task != "classification":
-            return None
-        text = cells[self.columns.label]
-        multi_label = self.study.data.multi_label
-        if not text:
-            remedy = "write the class, or 'none'" if multi_label else "write the class"
-            self.problems.add(row, "the column label is empty", remedy)
+    def _label(self, row: int, cells: list[str]) -> tuple[float, ...] | None:
+        labels = task_of(self.study).labels
+        if labels is None:
             return None
         try:
-            return parse_label(text, self.study.data.classes, multi_label)
-        except ValueError:
-            classes = ", ".join(self.study.data.classes)
-            remedy = f"write one of {classes}, or an index from 0 to {self.study.class_count - 1}"
-            self.problems.add(row, "the column label names no class of the study", remedy)
+            return labels.read(cells[self.columns.target], self.study)
+        except UnusableLabelError as error:
+            self.problems.add(row, error.fact, error.remedy)
             return None
 
     def _mask(self, row: int, cells: list[str]) -> Location | None:
-        if self.columns.mask is None or self.study.study.task != "segmentation":
+        if task_of(self.study).labels is not None:
             return None
-        return self._location(row, "mask", cells[self.columns.mask])
+        return self._location(row, "mask", cells[self.columns.target])
 
     def _split(self, row: int, cells: list[str]) -> SplitName | None:
         if self.columns.split is None:

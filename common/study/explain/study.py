@@ -68,8 +68,7 @@ def _asked(study: Study) -> Iterator[str]:
             columns = ", ".join(covariate.name for covariate in data.covariates)
             yield f"to read these clinical values beside them: {columns};"
     what = "one of" if not data.multi_label else "any of"
-    verb = "classify each as" if study.study.task == "classification" else "mark every voxel as"
-    yield f"to train {_network(study)} that can {verb} {what}: {_classes(study)};"
+    yield f"to train {_network(study)} that can {study.task.verb} {what}: {_classes(study)};"
     if study.model.weights_sha256 is not None:
         yield f"to hold the pretrained weights with the SHA-256 {study.model.weights_sha256};"
     yield _effort(study)

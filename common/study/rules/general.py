@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from wardround.common.errors import known_names
-from wardround.common.study.registry import LOSSES, METRICS, NETWORKS, NetworkEntry
+from wardround.common.study.registry import LOSSES, METRICS, NETWORKS, NetworkEntry, tasks_that
 from wardround.common.study.rules.patient_privacy import privacy_rules
 from wardround.common.study.rules.strategy import strategy_rules
 from wardround.common.study.study import Study
@@ -130,23 +130,24 @@ def _sizes_fit(study: Study) -> Iterator[str]:
     seen = study.training.patch_size or data.size
     if entry and seen:
         yield from _size_fits_network(study, entry, seen)
-    if seen is None and study.study.task == "classification":
+    if seen is None and not study.task.dense:
         yield "data.size is missing: give the size, in pixels, that every image is brought to."
-    if study.training.patch_size and study.study.task == "classification":
-        yield "training.patch_size is for segmentation: remove it, or set data.size."
+    if study.training.patch_size and not study.task.dense:
+        yield f"training.patch_size is for {tasks_that('dense')}: remove it, or set data.size."
 
 
 def _classes_fit(study: Study) -> Iterator[str]:
-    data, task = study.data, study.study.task
+    data, fewest = study.data, study.task.fewest_classes
     if len(set(data.classes)) != len(data.classes):
         yield f"data.classes = {list(data.classes)} names a class twice: use each name once."
-    if len(data.classes) < 2 and not data.multi_label:
-        yield f"data.classes has {len(data.classes)} class: give at least 2."
-    if data.multi_label and task == "segmentation":
-        yield "data.multi_label is for classification: remove it."
+    if len(data.classes) < fewest and not data.multi_label:
+        yield f"data.classes has {len(data.classes)} class: give at least {fewest}."
+    if data.multi_label and not study.task.classifies:
+        yield f"data.multi_label is for {tasks_that('classifies')}: remove it."
     if data.multi_label and study.training.loss not in (None, "bce", "focal", "mse"):
         yield f"training.loss = {study.training.loss!r} does not fit data.multi_label: use bce."
-    if data.multi_label and study.training.sampling == "balanced":
+    one_class_each = study.task.classifies and not data.multi_label
+    if not one_class_each and study.training.sampling == "balanced":
         yield "training.sampling = 'balanced' needs one class a patient: use 'shuffle'."
     weights = study.training.class_weights
     if isinstance(weights, tuple) and len(weights) != len(data.classes):
@@ -163,8 +164,9 @@ def _table_fits(study: Study) -> Iterator[str]:
     if data.kind == "table":
         if not data.covariates:
             yield "data.covariates is empty: a table study needs at least one column."
-        if study.study.task != "classification":
-            yield "data.kind = 'table' can only be classified: set study.task = 'classification'."
+        if study.task.dense:
+            choice = tasks_that("dense", holds=False)
+            yield f"data.kind = 'table' has no {study.study.task}: set study.task = {choice!r}."
         if data.augmentation != "none" or data.intensity != "none":
             yield "data.augmentation and data.intensity are for images: remove them."
 

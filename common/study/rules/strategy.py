@@ -136,7 +136,7 @@ def _objective_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
             "changes are that long: set training.optimiser = 'sgd'."
         )
     if plan.objective == "contrastive":
-        if study.study.task != "classification":
+        if study.task.dense:
             yield (
                 "the contrastive objective compares one feature vector an image (Li et al. 2021), "
                 f"which {study.study.task} does not have: choose another strategy."

@@ -46,12 +46,9 @@ from wardround.common.messages.replies import (
     pack_update,
     unpack_update,
 )
-from wardround.common.metrics.sums import (
-    ClassificationSums,
-    MetricSums,
-    SegmentationSums,
-    empty_sums,
-)
+from wardround.common.metrics.classification import ClassificationSums
+from wardround.common.metrics.segmentation import SegmentationSums
+from wardround.common.metrics.sums import MetricSums, empty_sums
 from wardround.common.metrics.values import SiteValues, values_from_record, values_to_record
 from wardround.common.models.sharing import auxiliary_schema
 from wardround.common.parameters.compression import (
@@ -143,7 +140,7 @@ def sums_of(confusion: list[list[int]]) -> MetricSums:
         negatives[k, 0] = count - truth - negatives[k, -1]
     pairs = np.zeros(len(table))
     counted = ClassificationSums(table, positives, negatives, pairs)
-    return MetricSums(count, 0.5 * count, classification=counted)
+    return MetricSums(count, 0.5 * count, counted)
 
 
 def rows(schema: MessageSchema) -> set[str]:
@@ -314,12 +311,12 @@ def test_a_structure_that_few_cases_have_takes_dice_with_it() -> None:
             "model": {"network": "unet", "features": [4, 8]},
         }
     )
-    empty = empty_sums(study).segmentation
+    empty = empty_sums(study).measured
     assert isinstance(empty, SegmentationSums)
     for cases, said in (([30, 30, 12], {"loss", "dice"}), ([30, 30, 3], {"loss"})):
         counted = np.array(cases)
         part = replace(empty, dice=counted * 0.8, dice_cases=counted)
-        found = reduce_metrics(MetricSums(30, 15.0, segmentation=part), study, 10)
+        found = reduce_metrics(MetricSums(30, 15.0, part), study, 10)
         assert found is not None
         assert set(found.values) == said
 

@@ -15,19 +15,17 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
-from wardround.client.evaluation.classification import count_classification
-from wardround.client.evaluation.segmentation import count_segmentation
+from wardround.client.tasks.classification import count_classification
+from wardround.client.tasks.segmentation import count_segmentation
 from wardround.common.errors import WardroundError
-from wardround.common.metrics.summary import (
-    MetricSums,
-    empty_sums,
+from wardround.common.metrics.arrays import (
     from_arrays,
-    merge,
-    summarise,
     sums_from_record,
     sums_to_record,
     to_arrays,
 )
+from wardround.common.metrics.summary import summarise
+from wardround.common.metrics.sums import MetricSums, empty_sums, merge
 from wardround.common.study.loading import parse_study
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
@@ -73,12 +71,12 @@ def draw(study, count, seed, decimals=1):
 def measure(study, count, seed, surfaces=True) -> MetricSums:
     if study.study.task == "classification":
         counted = count_classification(*draw(study, count, seed), study)
-        return MetricSums(count, 0.25 * seed, classification=counted)
+        return MetricSums(count, 0.25 * seed, counted)
     generator = torch.Generator().manual_seed(seed)
     masks = torch.randint(0, study.class_count, (2, count, 8, 8), generator=generator)
     spacings = [(1.0, 1.0)] * count if surfaces else None
     measured = count_segmentation(masks[0], masks[1], study, spacings)
-    return MetricSums(count, 0.25 * seed, segmentation=measured)
+    return MetricSums(count, 0.25 * seed, measured)
 
 
 def values_of(sums, study):
@@ -103,7 +101,7 @@ def test_every_metric_of_the_catalogue_can_be_summarised():
 def test_binary_metrics_of_one_site_equal_scikit_learn():
     logits, truth = draw(BINARY, 300, seed=1)
     score = torch.softmax(logits.double(), dim=1)[:, 1].numpy()
-    sums = MetricSums(300, 90.0, classification=count_classification(logits, truth, BINARY))
+    sums = MetricSums(300, 90.0, count_classification(logits, truth, BINARY))
 
     values = values_of(sums, BINARY)
 
@@ -122,7 +120,7 @@ def test_binary_metrics_of_one_site_equal_scikit_learn():
 def test_multi_class_metrics_of_one_site_equal_scikit_learn():
     logits, truth = draw(FOUR, 200, seed=2)
     scores = torch.softmax(logits.double(), dim=1).numpy()
-    sums = MetricSums(200, 1.0, classification=count_classification(logits, truth, FOUR))
+    sums = MetricSums(200, 1.0, count_classification(logits, truth, FOUR))
 
     values = values_of(sums, FOUR)
 
@@ -143,7 +141,7 @@ def test_multi_label_metrics_of_one_site_equal_scikit_learn():
     logits, truth = draw(LABELS, 200, seed=3)
     scores = torch.sigmoid(logits.double()).numpy()
     predicted = (scores >= 0.5).astype(int)
-    sums = MetricSums(200, 1.0, classification=count_classification(logits, truth, LABELS))
+    sums = MetricSums(200, 1.0, count_classification(logits, truth, LABELS))
 
     values = values_of(sums, LABELS)
 
@@ -157,7 +155,7 @@ def test_multi_label_metrics_of_one_site_equal_scikit_learn():
 def test_a_class_that_does_not_occur_is_left_out_of_the_means():
     truth = torch.tensor([0, 0, 1, 1, 2, 2])
     logits = torch.eye(4)[[0, 1, 1, 1, 2, 3]]
-    sums = MetricSums(6, 1.0, classification=count_classification(logits, truth, FOUR))
+    sums = MetricSums(6, 1.0, count_classification(logits, truth, FOUR))
 
     values = values_of(sums, FOUR)
 
@@ -186,7 +184,7 @@ def test_merged_auroc_is_within_its_stated_bound_of_scikit_learn(bins, classes):
     sums = empty_sums(study)
     for logits, truth in parts:
         counted = count_classification(logits, truth, study)
-        sums = merge(sums, MetricSums(150, 1.0, classification=counted))
+        sums = merge(sums, MetricSums(150, 1.0, counted))
     logits, truth = (torch.cat(column) for column in zip(*parts, strict=True))
     scores = torch.softmax(logits.double(), dim=1).numpy()
     expected = roc_auc_score(
@@ -205,7 +203,7 @@ def test_merged_counts_equal_pooled_counts_exactly():
     sums = empty_sums(FOUR)
     for logits, truth in parts:
         counted = count_classification(logits, truth, FOUR)
-        sums = merge(sums, MetricSums(60, 1.0, classification=counted))
+        sums = merge(sums, MetricSums(60, 1.0, counted))
     logits, truth = (torch.cat(column) for column in zip(*parts, strict=True))
 
     values = values_of(sums, FOUR)
@@ -221,7 +219,7 @@ def test_the_error_bound_is_the_tied_share_of_pairs():
     scores = torch.tensor([0.61, 0.68, 0.65, 0.05])  # three in one bin: 2 positives, 1 negative
     logits = torch.stack([torch.log(1 - scores), torch.log(scores)], dim=1)
     counted = count_classification(logits, torch.tensor([1, 1, 0, 0]), study)
-    one = MetricSums(4, 0.0, classification=counted)
+    one = MetricSums(4, 0.0, counted)
 
     value = values_of(merge(one, one), study)["auroc", ""]
 
@@ -261,7 +259,7 @@ def test_merging_with_nothing_changes_nothing(study):
 def test_surfaces_that_only_some_sites_measured_are_dropped():
     with_surfaces = measure(ORGANS, 2, seed=1)
     masks = torch.zeros((1, 8, 8), dtype=torch.int64)
-    without = MetricSums(1, 0.0, segmentation=count_segmentation(masks, masks, ORGANS, None))
+    without = MetricSums(1, 0.0, count_segmentation(masks, masks, ORGANS, None))
 
     merged = merge(with_surfaces, without)
 
@@ -332,12 +330,10 @@ def test_the_standard_error_of_a_mean_dice_is_that_of_the_cases() -> None:
     generator = torch.Generator().manual_seed(3)
     truth = torch.randint(3, (9, 8, 8), generator=generator)
     found = torch.where(torch.rand(truth.shape, generator=generator) < 0.3, 0, truth)
-    partial_replies = [
+    halves = [
         count_segmentation(found[p], truth[p], ORGANS, None) for p in (slice(4), slice(4, 9))
     ]
-    merged = merge(
-        *(MetricSums(n, 0.0, segmentation=h) for n, h in zip((4, 5), partial_replies, strict=True))
-    )
+    merged = merge(*(MetricSums(n, 0.0, h) for n, h in zip((4, 5), halves, strict=True)))
     dice = next(v for v in summarise(merged, ORGANS) if (v.metric, v.class_name) == ("dice", ""))
     cases = [
         np.mean(

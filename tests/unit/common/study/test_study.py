@@ -131,6 +131,11 @@ RULES = [
         "needs one class a patient",
         "'shuffle'",
     ),
+    (
+        volume(training={"sampling": "balanced"}),
+        "needs one class a patient",
+        "'shuffle'",
+    ),
     (image(training={"class_weights": [1.0]}), "has 1 numbers for 2 classes", "one a class"),
     (
         volume(training={"class_weights": "balanced", "loss": "dice"}),

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from wardround.common.errors import InputError, RunError
-from wardround.common.metrics.summary import MetricValue
+from wardround.common.metrics.metric_value import MetricValue
 from wardround.server.checkpoints.history import (
     Measurement,
     RefusalRecord,

@@ -1,17 +1,80 @@
-"""From predicted masks to the sums over cases that may leave a site."""
+"""Segmentation: a class at every voxel; the target is a mask on the image's grid."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wardround.client.evaluation.surface_distances import measure_surfaces
-from wardround.common.metrics.sums import SegmentationSums, SurfaceSums
+from wardround.client.tasks.surface_distances import measure_surfaces
+from wardround.client.tasks.task import Forward, Spacing
+from wardround.client.tasks.windows import accepted_sizes, pad_around, slide_windows
+from wardround.common.metrics.segmentation import SegmentationSums, SurfaceSums
 from wardround.common.study.study import Study
 
-Spacing = tuple[float, ...]
+if TYPE_CHECKING:
+    from wardround.client.data.batch import Batch
+
+
+class Segmentation:
+    """A class at every voxel."""
+
+    labels = None
+
+    def cases_of_classes(self, targets: Tensor, study: Study) -> Tensor:
+        """Return ``(K,)`` int64: examinations whose mask holds each class."""
+        return targets.sum(0).long()
+
+    def predict(self, forward: Forward, batch: "Batch", study: Study) -> Tensor:
+        """Return the logits ``(B, K, *spatial)`` of whole images.
+
+        Windows of ``training.patch_size`` slide over the images where it is set; otherwise each
+        image is seen whole, padded to what the network can divide and cropped back. Covariates go
+        with every window of their examination.
+        """
+        images, covariates = batch.images, batch.covariates
+        if images is None:
+            return forward(*batch.inputs)
+
+        def of_cases(windows: Tensor, cases: Tensor) -> Tensor:
+            inputs = (windows,) if covariates is None else (windows, covariates[cases])
+            return forward(*inputs)
+
+        patch, overlap = study.training.patch_size, study.evaluation.overlap
+        if patch is not None:
+            return slide_windows(of_cases, images, patch, overlap, study.training.batch_size)
+        padded, inside = pad_around(images, accepted_sizes(images.shape[2:], study))
+        return of_cases(padded, torch.arange(len(images), device=images.device))[inside]
+
+    def decide(self, outputs: Tensor, study: Study) -> Tensor:
+        """Return the most likely classes ``(B, *spatial)``, int64."""
+        return most_likely_classes(outputs)
+
+    def counter(self, study: Study, surfaces: bool) -> "SegmentationCounter":
+        """Return a counter of a new evaluation."""
+        return SegmentationCounter(study, surfaces)
+
+
+class SegmentationCounter:
+    """Counts each batch at once: logits of volumes are too large to be kept."""
+
+    def __init__(self, study: Study, surfaces: bool) -> None:
+        self._study = study
+        self._sums = SegmentationSums.empty(study, surfaces)
+        self._count = 0
+
+    def add(self, outputs: Tensor, targets: Tensor, spacings_mm: Sequence[Spacing] | None) -> None:
+        """Count a batch: logits ``(B, K, *spatial)``, masks ``(B, *spatial)``."""
+        found = most_likely_classes(outputs)
+        counted = count_segmentation(found, targets, self._study, spacings_mm)
+        self._sums = self._sums.plus(counted, (self._count, len(targets)))
+        self._count += len(targets)
+
+    def sums(self) -> SegmentationSums:
+        """Return the sums over all cases."""
+        return self._sums
 
 
 def most_likely_classes(logits: Tensor) -> Tensor:

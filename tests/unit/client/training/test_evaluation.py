@@ -1,7 +1,6 @@
 import math
 from dataclasses import dataclass, field
 
-import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, roc_auc_score
@@ -9,18 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wardround.client.data.batch import Batch
-from wardround.client.evaluation.evaluate import evaluate
-from wardround.client.evaluation.inference import (
-    evaluating,
-    gaussian_weight,
-    predict,
-    slide_windows,
-)
-from wardround.client.evaluation.segmentation import count_segmentation, most_likely_classes
-from wardround.client.evaluation.surface_distances import measure_surfaces
+from wardround.client.training.evaluation import evaluate, evaluating
 from wardround.common.errors import RunError
-from wardround.common.metrics.summary import MetricSums, merge, summarise
-from wardround.common.study.loading import parse_study, with_changes
+from wardround.common.metrics.segmentation import SegmentationSums
+from wardround.common.metrics.summary import summarise
+from wardround.common.metrics.sums import merge
+from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 
 CPU = torch.device("cpu")
@@ -244,17 +237,9 @@ def test_dice_equals_monai_where_classes_are_missing_from_some_cases():
     assert values["dice", ""].value == pytest.approx(float(expected.mean()))
     assert values["dice", "spleen"].support == 7
     assert ("hd95", "") not in values
-    assert sums.segmentation is not None
-    assert sums.segmentation.false_positives[2] == int(((found == 2) & (truth != 2)).sum())
-    assert sums.segmentation.false_negatives[1] == int(((found != 1) & (truth == 1)).sum())
-
-
-@pytest.mark.parametrize("shape", [(4, 3, 9, 7), (2, 14, 5, 6, 4), (1, 2, 8, 8)])
-def test_the_most_likely_class_is_that_of_the_largest_logit(shape):
-    logits = torch.randn(shape, generator=seeded(11))
-
-    assert torch.equal(most_likely_classes(logits), logits.argmax(dim=1))
-    assert not most_likely_classes(torch.zeros(shape)).any()
+    assert isinstance(sums.measured, SegmentationSums)
+    assert sums.measured.false_positives[2] == int(((found == 2) & (truth != 2)).sum())
+    assert sums.measured.false_negatives[1] == int(((found != 1) & (truth == 1)).sum())
 
 
 def test_ragged_volumes_are_measured_one_by_one_with_their_own_spacing():
@@ -280,177 +265,6 @@ def test_ragged_volumes_are_measured_one_by_one_with_their_own_spacing():
     assert values["hd95", "spleen"].support == 0
 
 
-def test_a_structure_that_is_missed_counts_in_surface_dice_and_not_in_hd95():
-    study = segmentation_study()
-    truth = torch.zeros((1, 8, 8), dtype=torch.int64)
-    truth[0, 2:5, 2:5] = 1
-
-    measured = count_segmentation(torch.zeros_like(truth), truth, study, [(1.0, 1.0)])
-
-    values = values_of(MetricSums(1, 0.0, segmentation=measured), study)
-    assert (values["dice", "liver"].value, values["dice", "liver"].support) == (0.0, 1)
-    assert values["surface-dice", "liver"].support == 1
-    assert values["surface-dice", "liver"].value == 0.0
-    assert values["hd95", "liver"].support == 0
-
-
-@pytest.mark.parametrize("dimensions", [2, 3])
-def test_surface_metrics_equal_monai_at_the_real_spacing(dimensions):
-    from monai.metrics import compute_hausdorff_distance, compute_surface_dice
-
-    rng = np.random.default_rng(dimensions)
-    spacing = (0.8, 1.5, 3.0)[:dimensions]
-    for _ in range(4):
-        masks = []
-        for _ in range(2):
-            corner = rng.integers(0, 5, dimensions)
-            mask = np.zeros((16,) * dimensions, dtype=bool)
-            mask[tuple(slice(c, c + rng.integers(3, 9)) for c in corner)] = True
-            masks.append(mask & (rng.random(mask.shape) < 0.9))
-        truth, found = masks
-        tensors = [torch.tensor(mask)[None, None] for mask in (found, truth)]
-
-        measured = measure_surfaces(truth, found, spacing)
-
-        hd95 = compute_hausdorff_distance(
-            *tensors, include_background=True, percentile=95, spacing=spacing
-        )
-        surface_dice = compute_surface_dice(
-            *tensors, class_thresholds=[1.5], include_background=True, spacing=spacing
-        )
-        assert measured.hd95 == pytest.approx(float(hd95), rel=1e-5)
-        assert measured.surface_dice(1.5) == pytest.approx(float(surface_dice), rel=1e-5)
-
-
-def test_cubes_lie_as_far_apart_as_a_ruler_says():
-    truth, found = np.zeros((2, 12, 12, 12), dtype=bool)
-    truth[2:6, 2:6, 2:6] = True
-    found[5:9, 2:6, 2:6] = True
-
-    measured = measure_surfaces(truth, found, (2.0, 1.0, 1.0))
-
-    # Surface of a 4-cube: 64 - 8 voxels. 3 steps of 2 mm apart along the first axis.
-    assert len(measured.from_truth) == len(measured.from_prediction) == 56
-    assert measured.hd95 == pytest.approx(6.0)
-    assert measured.surface_dice(0.0) == pytest.approx(16 / 56)  # the face that they share
-    assert measured.surface_dice(6.0) == 1.0
-
-
-def test_equal_masks_have_distance_zero():
-    mask = np.random.default_rng(0).random((9, 9)) < 0.5
-
-    measured = measure_surfaces(mask, mask, (1.0, 1.0))
-
-    assert (measured.hd95, measured.surface_dice(0.0)) == (0.0, 1.0)
-
-
-# --- Whole images and sliding windows ---------------------------------------------------------
-
-
-class DivisibleOnly(nn.Module):
-    """Refuses sizes that a four-level UNet refuses, and remembers what it saw."""
-
-    def forward(self, images: Tensor) -> list[Tensor]:
-        if any(size % 8 for size in images.shape[2:]):
-            msg = "sizes of tensors must match"
-            raise RuntimeError(msg)
-        self.seen = images
-        final = torch.cat([images, 2 * images, -images], dim=1)
-        return [final, final[:, :, ::2]]  # deep supervision
-
-
-def test_an_image_of_any_size_is_padded_for_the_network_and_cropped_back():
-    images = torch.rand((2, 1, 13, 22), generator=seeded()) - 3
-    network = DivisibleOnly()
-    batch = Batch(images, None, torch.zeros(2, 13, 22))
-
-    logits = predict(network, batch, segmentation_study())
-
-    assert torch.equal(logits, torch.cat([images, 2 * images, -images], dim=1))
-    assert network.seen.shape == (2, 1, 16, 24)
-    assert network.seen[0, 0, 0, 0] == images[0].min()
-    assert network.seen[1, 0, -1, -1] == images[1].min()
-
-
-@pytest.mark.parametrize(("features", "seen"), [(None, (16, 24)), ((8, 16), (4, 18))])
-def test_a_small_image_is_padded_to_what_the_levels_of_the_network_need(features, seen):
-    class KeepsState(nn.Identity):
-        def forward(self, images: Tensor) -> Tensor:
-            self.seen = images.shape[2:]
-            return images
-
-    study, network = segmentation_study(), KeepsState()
-    if features:
-        study = with_changes(study, {"model.features": features})
-    images = torch.rand(1, 1, 3, 17)
-
-    logits = predict(network, Batch(images, None, torch.zeros(1)), study)
-
-    assert network.seen == seen
-    assert torch.equal(logits, images)
-
-
-@pytest.mark.parametrize(
-    ("spatial", "patch"),
-    [((40, 61), (16, 24)), ((16, 16), (16, 16)), ((5, 40), (16, 16)), ((9, 21, 17), (16, 16, 16))],
-)
-@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.7])
-def test_windows_give_a_pointwise_network_the_whole_image(spatial, patch, overlap):
-    study = with_changes(
-        segmentation_study(dimensions=len(patch), patch_size=patch, batch_size=3),
-        {"evaluation.overlap": overlap},
-    )
-    images = torch.randn((2, 1, *spatial), generator=seeded(8))
-    network = DivisibleOnly()
-
-    logits = predict(network, Batch(images, None, torch.zeros(2)), study)
-
-    torch.testing.assert_close(logits, torch.cat([images, 2 * images, -images], dim=1))
-    assert network.seen.shape[2:] == patch
-
-
-@pytest.mark.parametrize(
-    ("spatial", "patch", "overlap"),
-    [((45, 37), (16, 24), 0.5), ((20, 23, 17), (8, 16, 16), 0.25), ((33, 16), (16, 16), 0.6)],
-)
-def test_windows_of_a_convolution_equal_monai(spatial, patch, overlap):
-    from monai.inferers import sliding_window_inference
-
-    torch.manual_seed(0)
-    convolution = (nn.Conv2d if len(patch) == 2 else nn.Conv3d)(1, 3, 5, padding=2)
-    images = torch.randn((2, 1, *spatial), generator=seeded(9))
-
-    with evaluating(convolution):
-        ours = slide_windows(lambda seen, _: convolution(seen), images, patch, overlap, 4)
-        theirs = sliding_window_inference(
-            images, patch, 4, convolution, overlap=overlap, mode="gaussian"
-        )
-
-    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
-
-
-def test_the_weight_of_a_window_equals_monai():
-    from monai.data.utils import compute_importance_map
-
-    for patch in ((7, 16), (8, 5, 12), (1, 64)):
-        torch.testing.assert_close(
-            gaussian_weight(patch, CPU), compute_importance_map(patch, mode="gaussian")
-        )
-
-
-def test_covariates_go_with_every_window_of_their_case():
-    class AddsAge(nn.Module):
-        def forward(self, images: Tensor, covariates: Tensor) -> Tensor:
-            return images + covariates[:, :, None, None]
-
-    study = segmentation_study(patch_size=[16, 16], batch_size=5)
-    images, ages = torch.zeros(3, 1, 40, 12), torch.tensor([[1.0], [2.0], [3.0]])
-
-    logits = predict(AddsAge(), Batch(images, ages, torch.zeros(3)), study)
-
-    torch.testing.assert_close(logits, ages[:, :, None, None].expand(3, 1, 40, 12))
-
-
 def test_a_study_of_patches_is_measured_over_whole_cases():
     study = segmentation_study(size=[48, 32], patch_size=[16, 16], batch_size=4)
     truth = torch.randint(0, 3, (3, 48, 32), generator=seeded(10))
@@ -459,6 +273,6 @@ def test_a_study_of_patches_is_measured_over_whole_cases():
         AnswersInImage(), cohort_of(truth[:, None].float(), truth), study, CPU, F.cross_entropy
     )
 
-    assert sums.segmentation is not None
-    assert sums.segmentation.true_positives.sum() == truth.numel()
+    assert isinstance(sums.measured, SegmentationSums)
+    assert sums.measured.true_positives.sum() == truth.numel()
     assert values_of(sums, study)["dice", ""].value == 1.0

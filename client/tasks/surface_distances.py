@@ -1,4 +1,8 @@
-"""How far apart two surfaces lie, in mm: HD95 and surface Dice of one structure."""
+"""How far apart two surfaces lie, in mm: HD95 and surface Dice of one structure.
+
+The surfaces and their distances are MONAI's. HD95 and surface Dice are both read off them here:
+``compute_hausdorff_distance`` and ``compute_surface_dice`` would measure the distances twice.
+"""
 
 from dataclasses import dataclass
 
@@ -46,29 +50,16 @@ class SurfaceDistances:
 def measure_surfaces(
     truth: Mask, prediction: Mask, spacing_mm: tuple[float, ...]
 ) -> SurfaceDistances:
-    """Measure the distances between the surfaces of two masks of one shape.
+    """Measure the distances between the surfaces of two masks of one shape, to float32.
 
     Args:
         truth: ``(*spatial)``, at least one voxel set.
         prediction: ``(*spatial)``, at least one voxel set.
         spacing_mm: Voxel size along each axis.
     """
-    from scipy.ndimage import binary_erosion, distance_transform_edt
+    from monai.metrics import get_mask_edges, get_surface_distance
 
-    box = _bounding_box(truth | prediction)
-    truth, prediction = truth[box], prediction[box]
-    truth_surface = truth & ~binary_erosion(truth)
-    prediction_surface = prediction & ~binary_erosion(prediction)
-    to_prediction = distance_transform_edt(~prediction_surface, sampling=spacing_mm)
-    to_truth = distance_transform_edt(~truth_surface, sampling=spacing_mm)
-    return SurfaceDistances(to_prediction[truth_surface], to_truth[prediction_surface])
-
-
-def _bounding_box(mask: Mask) -> tuple[slice, ...]:
-    """Return the smallest box around a mask: outside it no surface begins or ends."""
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        (filled,) = np.nonzero(mask.any(axis=others))
-        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
-    return tuple(box)
+    found, true = get_mask_edges(prediction, truth)  # cropped to both structures: faster
+    to_prediction = get_surface_distance(true, found, spacing=spacing_mm)
+    to_truth = get_surface_distance(found, true, spacing=spacing_mm)
+    return SurfaceDistances(to_prediction.astype(np.float64), to_truth.astype(np.float64))

@@ -1,1 +1,0 @@
-"""One model on one split of a site's patients: predict, count."""

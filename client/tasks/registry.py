@@ -1,0 +1,16 @@
+"""The tasks a site can do, by the task's name in a study."""
+
+from wardround.client.tasks.classification import Classification
+from wardround.client.tasks.segmentation import Segmentation
+from wardround.client.tasks.task import Task
+from wardround.common.study.study import Study
+
+TASKS: dict[str, Task] = {
+    "classification": Classification(),
+    "segmentation": Segmentation(),
+}
+
+
+def task_of(study: Study) -> Task:
+    """Return what does a study's task."""
+    return TASKS[study.study.task]

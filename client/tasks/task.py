@@ -1,0 +1,93 @@
+"""What a task must say of itself, so that the rest of a site need not know which one it is.
+
+A new task is a file beside ``classification.py`` and a row in ``registry.py``; its sums are a file
+in ``common/metrics``, and what it asks of a study is a row in ``common/study/registry.py``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+from wardround.common.metrics.task_sums import TaskSums
+from wardround.common.study.study import Study
+
+if TYPE_CHECKING:
+    from wardround.client.data.batch import Batch
+
+# From the network's positional arguments (images, covariates, or both) to float32 outputs.
+Forward = Callable[..., Tensor]
+Spacing = tuple[float, ...]
+Label = tuple[float, ...]
+
+
+class UnusableLabelError(ValueError):
+    """A cell of the column label cannot be used; says the fact and the remedy, never the cell."""
+
+    def __init__(self, fact: str, remedy: str) -> None:
+        super().__init__(fact)
+        self.fact = fact
+        self.remedy = remedy
+
+
+class Labels(Protocol):
+    """How the column label of a manifest becomes what the loss compares with."""
+
+    def read(self, text: str, study: Study) -> Label:
+        """Return the numbers that a cell stands for.
+
+        Raises:
+            UnusableLabelError: It is empty, or not a label of the study.
+        """
+
+    def stack(self, labels: Sequence[Label], study: Study) -> Tensor:
+        """Return the targets ``(N, ...)`` of N examinations, in the type that the loss takes."""
+
+
+class Counter(Protocol):
+    """Takes in the predictions for a cohort, batch by batch, and ends in sums."""
+
+    def add(self, outputs: Tensor, targets: Tensor, spacings_mm: Sequence[Spacing] | None) -> None:
+        """Count a batch of B examinations.
+
+        Args:
+            outputs: ``(B, ...)`` float32, as :meth:`Task.predict` returned them.
+            targets: ``(B, ...)`` on the same device.
+            spacings_mm: The voxel size of each image; None where surfaces are not asked for.
+        """
+
+    def sums(self) -> TaskSums:
+        """Return what was counted; called once, after every output was found to be finite."""
+
+
+class Task(Protocol):
+    """One task, from the manifest to the sums that may leave a site."""
+
+    @property
+    def labels(self) -> Labels | None:
+        """How labels are read; None where the target is a mask on the image's grid."""
+
+    def cases_of_classes(self, targets: Tensor, study: Study) -> Tensor | None:
+        """Return ``(K,)`` int64: examinations that are of each class, or whose mask holds it.
+
+        Args:
+            targets: Of N examinations, as :meth:`Labels.stack` returns them; ``(N, K)`` 0/1 for
+                masks: which classes each holds.
+            study: Says the classes.
+
+        Returns:
+            None where examinations have no classes.
+        """
+
+    def predict(self, forward: Forward, batch: "Batch", study: Study) -> Tensor:
+        """Return the network's outputs for whole examinations, ``(B, ...)`` float32."""
+
+    def decide(self, outputs: Tensor, study: Study) -> Tensor:
+        """Return what outputs ``(B, ...)`` say is to be found: in the shape of the targets."""
+
+    def counter(self, study: Study, surfaces: bool) -> Counter:
+        """Return a counter of a new evaluation.
+
+        Args:
+            surfaces: Measure what takes far longer than the network, too: HD95, surface Dice.
+        """
