@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from wardround.client.data.batch import Batch
 from wardround.client.tasks.windows import slide_windows
 from wardround.client.training.evaluation import evaluating, predict
-from wardround.common.study.loading import parse_study
+from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.study import Study
 
 
@@ -62,7 +62,7 @@ def test_a_small_image_is_padded_to_what_the_levels_of_the_network_need(features
 
     study, network = segmentation_study(), KeepsState()
     if features:
-        study = study.with_changes({"model.features": features})
+        study = with_changes(study, {"model.features": features})
     images = torch.rand(1, 1, 3, 17)
 
     logits = predict(network, Batch(images, None, torch.zeros(1)), study)
@@ -77,8 +77,9 @@ def test_a_small_image_is_padded_to_what_the_levels_of_the_network_need(features
 )
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.7])
 def test_windows_give_a_pointwise_network_the_whole_image(spatial, patch, overlap):
-    study = segmentation_study(dimensions=len(patch), patch_size=patch, batch_size=3).with_changes(
-        {"evaluation.overlap": overlap}
+    study = with_changes(
+        segmentation_study(dimensions=len(patch), patch_size=patch, batch_size=3),
+        {"evaluation.overlap": overlap},
     )
     images = torch.randn((2, 1, *spatial), generator=seeded(8))
     network = DivisibleOnly()

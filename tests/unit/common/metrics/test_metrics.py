@@ -330,9 +330,7 @@ def test_the_standard_error_of_a_mean_dice_is_that_of_the_cases() -> None:
     generator = torch.Generator().manual_seed(3)
     truth = torch.randint(3, (9, 8, 8), generator=generator)
     found = torch.where(torch.rand(truth.shape, generator=generator) < 0.3, 0, truth)
-    halves = [
-        count_segmentation(found[p], truth[p], ORGANS, None) for p in (slice(4), slice(4, 9))
-    ]
+    halves = [count_segmentation(found[p], truth[p], ORGANS, None) for p in (slice(4), slice(4, 9))]
     merged = merge(*(MetricSums(n, 0.0, h) for n, h in zip((4, 5), halves, strict=True)))
     dice = next(v for v in summarise(merged, ORGANS) if (v.metric, v.class_name) == ("dice", ""))
     cases = [
