@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wardround.common.errors import InputError, PolicyError
-from wardround.common.files.private_files import make_private_folder, replace_file
+from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.files.validated_toml import explain_problems
 from wardround.common.study.study import Study, load_study
 

@@ -5,9 +5,7 @@ Every function keeps names and data types: the integer counters of a BatchNorm s
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import hypot, isfinite, prod
@@ -20,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.common.errors import ModelError
-from wardround.common.files.durable import flush
+from wardround.common.files.atomic import BY_UMASK, remove_unfinished, replace_file
 from wardround.common.parameters.npy import decode_npy, encode_npy
 
 if TYPE_CHECKING:
@@ -252,20 +250,11 @@ def save_model(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    temporary = path.with_name(path.name + ".part")
     try:
+        remove_unfinished(path)  # it may be as large as the model
         tensors = {name: tensor.detach().contiguous() for name, tensor in parameters.items()}
-        save_file(tensors, temporary, metadata)
-        if durable:
-            flush(temporary)
-        temporary.replace(path)
-        if (
-            durable and os.name == "posix"
-        ):  # elsewhere a folder cannot be opened, and needs no flush
-            flush(path.parent)
+        replace_file(path, lambda part: save_file(tensors, part, metadata), BY_UMASK, durable)
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            temporary.unlink()
         msg = f"cannot write the model {path} ({error}): choose a folder with free space."
         raise ModelError(msg) from None
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from wardround.common.errors import AuditError
-from wardround.common.files.durable import flush
+from wardround.common.files.atomic import flush_folder
 
 LOG_FILE = "log.jsonl"
 PURPOSE = b"wardround audit 1\n"  # a signature for this is none for anything else
@@ -160,11 +160,5 @@ def _open_alone(path: Path, durable: bool) -> Iterator[FileIO]:
 
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         if is_new:
-            _keep_name(path.parent)
+            flush_folder(path.parent)
         yield stream
-
-
-def _keep_name(folder: Path) -> None:
-    """Make a new file's name durable; elsewhere than on POSIX a folder needs no flush."""
-    if os.name == "posix":
-        flush(folder)

@@ -10,6 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wardround.common.errors import RunError
+from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.security.audit_log import EMPTY, LOG_FILE, PURPOSE, Event, Head, canonical
 
 _RECEIPT = "receipt.json"
@@ -79,9 +80,8 @@ def verify_log(folder: Path, key: Ed25519PublicKey, countersigned: Head = EMPTY)
 
 def keep_receipt(folder: Path, countersigned: Head) -> None:
     """Keep a head that the server has countersigned beside the log."""
-    temporary = folder / f"{_RECEIPT}.part"
-    temporary.write_bytes(canonical({"entries": countersigned.entries, "hash": countersigned.hash}))
-    temporary.replace(folder / _RECEIPT)
+    content = canonical({"entries": countersigned.entries, "hash": countersigned.hash})
+    replace_file(folder / _RECEIPT, content, BY_UMASK, durable=False)
 
 
 def read_receipt(folder: Path) -> Head:

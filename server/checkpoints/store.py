@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from wardround.common.errors import InputError, RunError
-from wardround.common.files.durable import flush
+from wardround.common.files.atomic import BY_UMASK, flush, put_in_place, write_new
 from wardround.common.messages.instructions import NO_LEDGER, ChainHead, SiteProgress
 from wardround.common.parameters.parameters import Parameters, load_model, save_model
 from wardround.server.checkpoints.stored_model import StoredModel
@@ -105,10 +105,10 @@ class CheckpointStore:
         self._write(temporary / _STATE, json.dumps(asdict(commit.progress)))
         seal = {name: _sha256(temporary / name) for name in _FILES if (temporary / name).exists()}
         self._write(temporary / _SEAL, json.dumps(seal))
-        self._flush(temporary)
+        if self._durable:
+            flush(temporary)
         shutil.rmtree(place, ignore_errors=True)
-        temporary.rename(place)
-        self._flush(self.folder)
+        put_in_place(temporary, place, self._durable)
         self._prune(commit.progress)
 
     def latest(self) -> Commit | None:
@@ -161,13 +161,7 @@ class CheckpointStore:
         ]
 
     def _write(self, path: Path, text: str) -> None:
-        path.write_text(text, encoding="utf-8")
-        self._flush(path)
-
-    def _flush(self, path: Path) -> None:
-        """Wait until the disk has a file, or a folder's entries."""
-        if self._durable:
-            flush(path)
+        write_new(path, text.encode(), BY_UMASK, self._durable)
 
     def _prune(self, progress: Progress) -> None:
         for number in sorted(self._rounds())[: -self._keep]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wardround.common.errors import InputError
+from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.html import read_style
 from wardround.common.html.palette import colour_of
 from wardround.simulations.report import wording
@@ -60,9 +61,7 @@ def write_report(run_folder: Path) -> Path:
     contents = read_contents(run_folder)
     template, library = load_template("page.html.jinja"), load_plotly()
     path = run_folder / "report.html"
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(_render(template, library, contents), encoding="utf-8")
-    temporary.replace(path)
+    replace_file(path, _render(template, library, contents), BY_UMASK, durable=False)
     return path
 
 

@@ -14,6 +14,7 @@ from wardround.client.privacy.ledger.entries import (
     Repaired,
     entry_after,
 )
+from wardround.common.files.atomic import flush_folder
 
 LEDGER_FOLDER = "ledger"  # of a site's folder
 LEDGER_FILE = "ledger.jsonl"
@@ -136,15 +137,6 @@ def read_ledger(site_folder: Path) -> Chain:
         )
         raise LedgerError(msg)
     return chain
-
-
-def flush_folder(folder: Path) -> None:
-    """Wait until the disk has a folder's entries."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        _sync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _lock(folder: Path) -> int:
