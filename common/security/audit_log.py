@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from wardround.common.errors import AuditError
 from wardround.common.files.atomic import flush_folder
+from wardround.common.files.lock import lock
 
 LOG_FILE = "log.jsonl"
 PURPOSE = b"wardround audit 1\n"  # a signature for this is none for anything else
@@ -156,9 +157,7 @@ def _open_alone(path: Path, durable: bool) -> Iterator[FileIO]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     with FileIO(descriptor, "r+") as stream:
         if os.name == "posix":
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock(descriptor, wait=True)
         if is_new:
             flush_folder(path.parent)
         yield stream

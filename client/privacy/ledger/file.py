@@ -1,6 +1,5 @@
 """The file of a privacy ledger: one writer, appended to, on the disk before it counts."""
 
-import fcntl
 import os
 import weakref
 from contextlib import ExitStack, suppress
@@ -15,6 +14,7 @@ from wardround.client.privacy.ledger.entries import (
     entry_after,
 )
 from wardround.common.files.atomic import flush_folder
+from wardround.common.files.lock import lock, open_lock
 
 LEDGER_FOLDER = "ledger"  # of a site's folder
 LEDGER_FILE = "ledger.jsonl"
@@ -141,19 +141,17 @@ def read_ledger(site_folder: Path) -> Chain:
 
 def _lock(folder: Path) -> int:
     """Take a ledger's lock; the kernel gives it back when the process ends, however it ends."""
-    descriptor = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_lock(folder / _LOCK_FILE)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not lock(descriptor, wait=False):
+            owner = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
+            msg = (
+                f"the ledger in {folder} is in use by process {owner}: a site has one ledger and "
+                "one process that writes it. Stop the other, or wait until it ends."
+            )
+            raise LedgerError(msg)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
-    except BlockingIOError:
-        owner = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        msg = (
-            f"the ledger in {folder} is in use by process {owner}: a site has one ledger and one "
-            "process that writes it. Stop the other, or wait until it ends."
-        )
-        raise LedgerError(msg) from None
     except BaseException:
         os.close(descriptor)
         raise
