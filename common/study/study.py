@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError, model_validator
 
 from wardround.common.errors import StudyError
-from wardround.common.files.validated_toml import explain_problems
+from wardround.common.files.validated_toml import explain_problems, load_toml
 from wardround.common.study.registry import DEFAULT_LOSS, DEFAULT_METRIC
 from wardround.common.study.rules.general import broken_rules
 from wardround.common.study.sections import (
@@ -164,21 +163,9 @@ def load_study(path: Path) -> Study:
     Raises:
         StudyError: The file is missing, is not TOML, or is not a study.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        msg = (
-            f"there is no study file {path}. "
-            "Make one with 'wardround study new FILE', or give the name of a built-in study."
-        )
-        raise StudyError(msg) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = (
-            f"{path} is not a TOML file: {error}. "
-            "Mend that line; 'wardround study schema' lists the keys."
-        )
-        raise StudyError(msg) from None
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}. Give the path of a readable file."
-        raise StudyError(msg) from None
-    return parse_study(content, origin=str(path))
+    absent = (
+        f"there is no study file {path}. "
+        "Make one with 'wardround study new FILE', or give the name of a built-in study."
+    )
+    hint = "Mend that line; 'wardround study schema' lists the keys."
+    return parse_study(load_toml(path, StudyError, absent, hint), origin=str(path))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wardround.common.errors import InputError, known_names
-from wardround.common.study.sections import Task
+from wardround.common.study.registry import Task
 from wardround.common.study.study import Study
 
 OptionValue = str | int | float | bool
