@@ -38,7 +38,7 @@ def reply_privately(
     folder, durable, caps = session.site.folder, not policy.simulated, caps_of(policy)
     outbox = Outbox(folder, durable)
     with PrivacyLedger.open(folder, durable) as ledger:
-        ledger.check_counter(instruction.ledger.entries, instruction.ledger.head)
+        ledger.check_counter(instruction.ledger.entries, instruction.ledger.hash)
         patients = {examination.patient for examination in session.cohorts.train.examinations}
         assignment = Assignment(instruction.digest, instruction.run, ledger.snapshot(patients))
         ledger.admit(assignment, plan.planned, plan.clip_norm, caps)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, RecordDict
 
 from wardround.common.errors import RunError
+from wardround.common.files.hash_chain import ChainHead
 from wardround.common.flower.messages.records import arrays_of, configs_of
 from wardround.common.parameters.parameters import (
     Model,
@@ -24,27 +25,6 @@ TRAIN = "train"
 EVALUATE = "evaluate"
 
 _RUN = re.compile(r"[0-9a-f]{32}")  # a site names a folder by it
-
-
-@dataclass(frozen=True, slots=True)
-class ChainHead:
-    """A place in a site's privacy ledger: who remembers it can tell that ledger from another.
-
-    Attributes:
-        entries: How many there were; 0 where nothing is known.
-        head: Hash of the last of them, which tells nothing of what it says.
-    """
-
-    entries: int = 0
-    head: str = ""
-
-    def or_later(self, other: "ChainHead") -> "ChainHead":
-        """Return the other mark if it is later, this one otherwise."""
-        return other if other.entries > self.entries else self
-
-    def contradicts(self, other: "ChainHead") -> bool:
-        """Return whether both cannot be of one ledger."""
-        return self.entries == other.entries and self.head != other.head
 
 
 NO_LEDGER = ChainHead()
@@ -180,7 +160,7 @@ def _pack_progress(counted_round: int, ledger: ChainHead) -> ConfigRecord:
         {
             "counted-round": counted_round,
             "ledger-counter": ledger.entries,
-            "ledger-head": ledger.head,
+            "ledger-head": ledger.hash,
         }
     )
 

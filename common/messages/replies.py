@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.errors import RunError
+from wardround.common.files.hash_chain import ChainHead
 from wardround.common.flower.messages.records import arrays_of, configs_of, metrics_of
-from wardround.common.messages.instructions import NO_LEDGER, ChainHead
+from wardround.common.messages.instructions import NO_LEDGER
 from wardround.common.messages.refusals import REFUSAL_WORDS
 from wardround.common.metrics.summary import MetricSums, sums_from_record, sums_to_record
 from wardround.common.metrics.values import SiteValues, values_from_record, values_to_record
@@ -118,7 +119,7 @@ def pack_update(update: SiteUpdate) -> RecordDict:
     content = _reply(update, update.attempt)
     if update.ledger.entries:
         header = configs_of(content)["header"]
-        header["ledger"], header["ledger-head"] = update.ledger.entries, update.ledger.head
+        header["ledger"], header["ledger-head"] = update.ledger.entries, update.ledger.hash
     content["model"] = to_array_record(update.parameters)
     facts = MetricRecord({"examinations": update.examinations, "updates": update.updates})
     if update.seconds:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from wardround.common.errors import InputError, RunError
 from wardround.common.files.atomic import BY_UMASK, flush, put_in_place, write_new
-from wardround.common.messages.instructions import NO_LEDGER, ChainHead, SiteProgress
+from wardround.common.files.hash_chain import ChainHead
+from wardround.common.messages.instructions import NO_LEDGER, SiteProgress
 from wardround.common.parameters.parameters import Parameters, load_model, save_model
 from wardround.server.checkpoints.stored_model import StoredModel
 
@@ -102,7 +103,7 @@ class CheckpointStore:
         )
         if commit.strategy:
             save_model(temporary / _STRATEGY, commit.strategy, {}, self._durable)
-        self._write(temporary / _STATE, json.dumps(asdict(commit.progress)))
+        self._write(temporary / _STATE, json.dumps(_state(commit.progress)))
         seal = {name: _sha256(temporary / name) for name in _FILES if (temporary / name).exists()}
         self._write(temporary / _SEAL, json.dumps(seal))
         if self._durable:
@@ -143,7 +144,10 @@ class CheckpointStore:
             raise InputError(msg)
         model = load_model(place / _MODEL).parameters
         strategy = load_model(place / _STRATEGY).parameters if _STRATEGY in seal else {}
-        state["ledgers"] = {site: ChainHead(**mark) for site, mark in state["ledgers"].items()}
+        state["ledgers"] = {
+            site: ChainHead(mark["entries"], mark["head"])
+            for site, mark in state["ledgers"].items()
+        }
         return Commit(Progress(**state), model, strategy)
 
     def model(self, number: int) -> StoredModel:
@@ -167,6 +171,15 @@ class CheckpointStore:
         for number in sorted(self._rounds())[: -self._keep]:
             if number != progress.best_round:
                 shutil.rmtree(self._place(number), ignore_errors=True)
+
+
+def _state(progress: Progress) -> dict[str, object]:
+    """Return what ``state.json`` holds."""
+    ledgers = {
+        site: {"entries": head.entries, "head": head.hash}
+        for site, head in progress.ledgers.items()
+    }
+    return {**asdict(progress), "ledgers": ledgers}
 
 
 def _sha256(path: Path) -> str:

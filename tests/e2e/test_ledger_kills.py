@@ -19,7 +19,6 @@ from pathlib import Path
 import pytest
 
 from wardround.client.privacy.ledger import budget as ledger_budget
-from wardround.client.privacy.ledger import file as ledger_file
 from wardround.client.privacy.ledger.budget import Caps
 from wardround.client.privacy.ledger.chain import read_chain
 from wardround.client.privacy.ledger.charges import Assignment, Charge
@@ -28,7 +27,7 @@ from wardround.client.privacy.ledger.file import read_ledger
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import OUTBOX_FOLDER, Outbox
 from wardround.client.privacy.ledger.reply_once import reply_once
-from wardround.common.files import atomic
+from wardround.common.files import atomic, json_lines
 from wardround.common.privacy.accounting import Spend
 
 KILLS = 220
@@ -50,7 +49,7 @@ def die() -> None:
 
 def in_the_line(kind: str, share: float) -> None:
     """Die when a share of a line is written: none, a part (a torn tail), or all but its fsync."""
-    real = ledger_file._write
+    real = json_lines.write_whole
 
     def write(descriptor: int, data: bytes) -> None:
         if f'"kind":"{kind}"'.encode() in data:
@@ -58,7 +57,7 @@ def in_the_line(kind: str, share: float) -> None:
             die()
         real(descriptor, data)
 
-    ledger_file._write = write
+    json_lines.write_whole = write
 
 
 def after(owner: type, name: str) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import weakref
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 from wardround.client.privacy.ledger.chain import Chain, read_chain
@@ -14,6 +14,7 @@ from wardround.client.privacy.ledger.entries import (
     entry_after,
 )
 from wardround.common.files.atomic import flush_folder
+from wardround.common.files.json_lines import append_line
 from wardround.common.files.lock import lock, open_lock
 
 LEDGER_FOLDER = "ledger"  # of a site's folder
@@ -68,16 +69,9 @@ class LedgerFile:
         entry = entry_after(self.entries[-1] if self.entries else None, fact)
         line = entry.line() + b"\n"
         try:
-            _write(self._descriptor, line)
-            self._flush()
-        except BaseException as error:
-            # What did not reach the disk whole never counted.
-            with suppress(OSError):
-                os.ftruncate(self._descriptor, self._length)
-            if isinstance(error, OSError):
-                raise LedgerError(_unusable(self.path, error)) from None
-            raise
-        self._length += len(line)
+            self._write(line)
+        except OSError as error:
+            raise LedgerError(_unusable(self.path, error)) from None
         self.entries.append(entry)
         return entry
 
@@ -90,13 +84,16 @@ class LedgerFile:
         self._length = size - len(chain.torn)
         if chain.torn:
             os.ftruncate(self._descriptor, self._length)
+            if self._durable:
+                os.fsync(self._descriptor)
         if chain.unended:
-            _write(self._descriptor, b"\n")
-            self._length += 1
-        if chain.torn or chain.unended:
-            self._flush()
-            if self.entries:
-                self.append(Repaired(len(chain.torn)))
+            self._write(b"\n")
+        if (chain.torn or chain.unended) and self.entries:
+            self.append(Repaired(len(chain.torn)))
+
+    def _write(self, line: bytes) -> None:
+        append_line(self._descriptor, line, self._length, self._durable)
+        self._length += len(line)
 
     def _check_own(self) -> None:
         """Check that the file is still the one that was verified."""
@@ -110,10 +107,6 @@ class LedgerFile:
                 "verify it before the site is started again."
             )
             raise LedgerError(msg)
-
-    def _flush(self) -> None:
-        if self._durable:
-            _sync(self._descriptor)
 
 
 def read_ledger(site_folder: Path) -> Chain:
@@ -162,16 +155,6 @@ def _read_all(descriptor: int) -> bytes:
     with os.fdopen(os.dup(descriptor), "rb") as stream:
         stream.seek(0)
         return stream.read()
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    written = 0
-    while written < len(data):
-        written += os.write(descriptor, data[written:])
-
-
-def _sync(descriptor: int) -> None:
-    os.fsync(descriptor)
 
 
 def _unusable(path: Path, error: OSError) -> str:
