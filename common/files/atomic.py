@@ -15,7 +15,7 @@ BY_UMASK = 0o666  # what the account's umask leaves of it, as with any file that
 _OWNER_FOLDER = 0o700
 
 Write: TypeAlias = Callable[[Path], object]
-"""Writes a file's content to the path it is given, where an empty file lies."""
+"""Writes content into the empty file at a path; one that puts another there sets its mode."""
 
 
 def replace_file(
