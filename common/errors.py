@@ -4,7 +4,7 @@ Exit codes of the command line: 0 done, 1 a defect of ours, 2 the input was refu
 3 the run could not go on, 130 stopped by the user.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 
@@ -50,6 +50,21 @@ class RunError(WardroundError):
 
 class AuditError(RunError):
     """What a site does cannot be written down, so it does nothing."""
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, the one it was raised over, and so on back to the first."""
+    seen: BaseException | None = error
+    while seen is not None:
+        yield seen
+        # Also what "from None" hides: httpcore does so with the TLS error behind its own.
+        seen = seen.__cause__ or seen.__context__
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return what was wrong at the beginning."""
+    *_, first = causes(error)
+    return first
 
 
 def known_names(kind: str, name: str, known: Iterable[str]) -> str:

@@ -7,7 +7,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from wardround.common.errors import RunError
-from wardround.common.files.private_files import OWNER_ONLY
+from wardround.common.files.atomic import OWNER_ONLY
 
 DATABASE_FILE = "server.sqlite3"
 _BUSY_SECONDS = 10.0  # each change is one small transaction: who waits longer has found a hung disk

@@ -1,14 +1,13 @@
 """The server folder: ``server.toml`` and where everything else of a server lies."""
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import InputError
-from wardround.common.files.validated_toml import explain_problems
+from wardround.common.files.validated_toml import read_toml
 from wardround.common.study.sections import Name
 
 SERVER_FILE = "server.toml"
@@ -73,17 +72,9 @@ def open_server(folder: Path) -> ServerFolder:
     Raises:
         InputError: There is no ``server.toml``, or it says something unknown.
     """
-    path = folder / SERVER_FILE
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        return ServerFolder(folder.resolve(), ServerFile.model_validate(content))
-    except OSError as error:
-        msg = (
-            f"cannot read {path} ({error.strerror}): give a server folder, or make one with "
-            f"'wardround server init {folder} --name NAME --public-name HOST'."
-        )
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path} is not a TOML file: {error}. Mend that line."
-    except ValidationError as error:
-        msg = explain_problems(error, ServerFile, str(path))
-    raise InputError(msg)
+    absent = (
+        f"{folder} has no {SERVER_FILE}: give a server folder, or make one with "
+        f"'wardround server init {folder} --name NAME --public-name HOST'."
+    )
+    settings = read_toml(folder / SERVER_FILE, ServerFile, InputError, absent)
+    return ServerFolder(folder.resolve(), settings)

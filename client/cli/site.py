@@ -115,7 +115,7 @@ def verify(
     from wardround.client.egress.gateway import AUDIT_FOLDER
     from wardround.client.site.folder import KEY_FOLDER
     from wardround.common.errors import InputError
-    from wardround.common.security.audit_log import Head
+    from wardround.common.files.hash_chain import ChainHead
     from wardround.common.security.audit_verification import read_receipt, verify_log
     from wardround.common.security.signing_key import PUBLIC_FILE, open_public_key
 
@@ -123,7 +123,7 @@ def verify(
         msg = "--counter and --head belong together: give both, or neither."
         raise InputError(msg)
     folder = site / AUDIT_FOLDER
-    known = Head(counter, head) if counter else read_receipt(folder)
+    known = ChainHead(counter, head) if counter else read_receipt(folder)
     public = open_public_key(key or site / KEY_FOLDER / PUBLIC_FILE)
     found = verify_log(folder, public, known)
     sys.stdout.write(

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from wardround.common.files.private_files import make_private_folder, replace_file
+from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.flower.messages.envelope import Envelope
 
 POST_FOLDER = "post"

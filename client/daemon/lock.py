@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wardround.client.daemon.control_socket import ask_daemon
 from wardround.common.errors import RunError, WardroundError
+from wardround.common.files.lock import lock, open_lock
 
 LOCK_FILE = "site.lock"
 _LOCK_SECONDS, _LOOK_SECONDS = 20.0, 0.1  # for the worker of a killed daemon to be gone
@@ -22,12 +23,12 @@ def only_daemon(folder: Path) -> Iterator[int]:
     """
     path, until = folder / LOCK_FILE, time.monotonic() + _LOCK_SECONDS
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = open_lock(path)
     except OSError as error:
         msg = f"cannot write {path} ({error.strerror}): start it under the folder's own account."
         raise RunError(msg) from None
     try:
-        while not _locks(descriptor):
+        while not lock(descriptor, wait=False):
             # Nobody answers: it is the worker of a killed daemon, which is about to end.
             if _replies(folder) or time.monotonic() > until:
                 msg = (
@@ -39,16 +40,6 @@ def only_daemon(folder: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _locks(descriptor: int) -> bool:
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _replies(folder: Path) -> bool:

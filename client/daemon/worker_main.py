@@ -6,10 +6,8 @@ done over a socket, one line of JSON each way. It ends with the daemon, whatever
 Run as ``python -m wardround.client.daemon.worker_main DESCRIPTOR PARENT``.
 """
 
-import ctypes
 import json
 import logging
-import os
 import signal
 import socket
 import sys
@@ -17,14 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 
 from wardround.client.daemon.jobs import Job
+from wardround.common.runtime.processes import end_with_parent
 
-_PR_SET_PDEATHSIG = 1
-_OOM_SCORE = 500  # where memory runs out, the worker ends and not the daemon
+_OOM_SCORE = 500
 
 
 def main(descriptor: int, parent: int) -> None:
     """Answer jobs until the daemon closes the socket."""
-    _end_with(parent)
+    end_with_parent(parent)
+    _be_first_to_end()
     # A Ctrl-C goes to both processes; the daemon decides what becomes of the work.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -37,13 +36,10 @@ def main(descriptor: int, parent: int) -> None:
             channel.sendall(answer_job(Job(**json.loads(line))).to_line())
 
 
-def _end_with(parent: int) -> None:
-    """Have the kernel end this process when its parent ends; elsewhere its socket's end does."""
+def _be_first_to_end() -> None:
+    """Have the kernel end this process, and not the daemon, where memory runs out."""
     if sys.platform != "linux":
         return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before that was said
-        os._exit(1)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE), encoding="ascii")
 

@@ -11,8 +11,8 @@ from wardround.client.data.manifest.cells import parse_location
 from wardround.client.doctor.check import FaultError
 from wardround.client.site.folder import Site
 from wardround.common.errors import InputError
+from wardround.common.flower.environment import TESTED_FLOWER
 
-NEEDED_FLOWER = "1.41"
 _GIGABYTE = 10**9
 # Prepared images take most of it; ledger and audit log need under 1.
 _LEAST_GIGABYTES, _FEW_GIGABYTES = 1, 10
@@ -30,9 +30,9 @@ def check_versions(site: Site) -> str:
     except PackageNotFoundError as error:
         fact, remedy = f"the package {error.name} is missing", "install wardround anew."
         raise FaultError(fact=fact, remedy=remedy) from None
-    if not flower.startswith(f"{NEEDED_FLOWER}."):
-        fact = f"flwr is {flower} and wardround needs {NEEDED_FLOWER}"
-        remedy = f"pip install 'flwr=={NEEDED_FLOWER}.*'"
+    if not flower.startswith(f"{TESTED_FLOWER}."):
+        fact = f"flwr is {flower} and wardround needs {TESTED_FLOWER}"
+        remedy = f"pip install 'flwr=={TESTED_FLOWER}.*'"
         raise FaultError(fact=fact, remedy=remedy)
     return f"wardround {wardround.__version__}, flwr {flower}, torch {torch}"
 

@@ -16,8 +16,9 @@ from wardround.client.privacy.ledger.charges import Assignment, Charge, Reservat
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox, ReplyKey, StoredReply
 from wardround.client.session import SiteSession
+from wardround.common.files.hash_chain import ChainHead
 from wardround.common.flower.messages.content import from_bytes, to_bytes
-from wardround.common.messages.instructions import ChainHead, Instruction
+from wardround.common.messages.instructions import Instruction
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 
 _Seen = TypeVar("_Seen")
@@ -48,7 +49,7 @@ def reply_privately(
     folder, durable, caps = session.site.folder, not policy.simulated, _caps_of(policy)
     outbox = Outbox(folder, durable)
     with PrivacyLedger.open(folder, durable) as ledger:
-        ledger.check_counter(instruction.ledger.entries, instruction.ledger.head)
+        ledger.check_counter(instruction.ledger.entries, instruction.ledger.hash)
         patients = {examination.patient for examination in session.cohorts.train.examinations}
         assignment = Assignment(instruction.digest, instruction.run, ledger.snapshot(patients))
         ledger.admit(assignment, plan.planned, plan.clip_norm, caps)

@@ -7,20 +7,17 @@ A decision here counts beside ``approved`` in ``policy.toml``; a rejection wins 
 import getpass
 import os
 import re
-import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import InputError, PolicyError
-from wardround.common.files.private_files import make_private_folder, replace_file
-from wardround.common.files.validated_toml import explain_problems
+from wardround.common.files.atomic import make_private_folder, replace_file
+from wardround.common.files.lock import held_alone
+from wardround.common.files.validated_toml import read_toml
 from wardround.common.study.loading import load_study
 from wardround.common.study.study import Study
 
@@ -80,15 +77,8 @@ def read_decisions(folder: Path) -> tuple[Decision, ...]:
     Raises:
         PolicyError: The file is damaged: then nothing is allowed.
     """
-    path = folder / APPROVALS_FILE
-    try:
-        seen = path.stat()
-        return _read(path, seen.st_mtime_ns, seen.st_size, seen.st_ino)
-    except FileNotFoundError:
-        return ()
-    except OSError as error:
-        msg = f"cannot read {path} ({error.strerror}): make it readable for this account."
-        raise PolicyError(msg) from None
+    path, none = folder / APPROVALS_FILE, _Decisions()
+    return read_toml(path, _Decisions, PolicyError, absent=none, cached=True).decision
 
 
 def verdicts(folder: Path) -> dict[str, Verdict]:
@@ -117,7 +107,7 @@ def decide(folder: Path, digest: str, verdict: Verdict) -> Decision:
         study=name,
     )
     try:
-        with _alone(folder):
+        with held_alone(folder):  # one process at a time adds to the file
             _write(folder / APPROVALS_FILE, (*read_decisions(folder), decision))
             place.unlink(missing_ok=True)
     except OSError as error:
@@ -180,19 +170,6 @@ def full_digest(folder: Path, digits: str) -> str:
     raise InputError(msg)
 
 
-@lru_cache(maxsize=64)
-def _read(path: Path, changed: int, size: int, inode: int) -> tuple[Decision, ...]:
-    """Return the decisions in a file; what changes with the file makes it be read anew."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        return _Decisions.model_validate(content).decision
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path} is not a TOML file: {error}. Mend that line."
-        raise PolicyError(msg) from None
-    except ValidationError as error:
-        raise PolicyError(explain_problems(error, _Decisions, str(path))) from None
-
-
 def _write(path: Path, decisions: tuple[Decision, ...]) -> None:
     import tomli_w
 
@@ -209,16 +186,3 @@ def _account() -> str:
         return getpass.getuser()
     except (OSError, KeyError):  # an account without a name
         return f"uid {os.getuid()}"
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time add to the file."""
-    import fcntl
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -1,16 +1,15 @@
 """What a hospital allows: ``policy.toml`` of its site folder. What it does not allow is refused."""
 
-import tomllib
 from datetime import time
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from wardround.client.policy.approvals import Decision, Digest, read_decisions
 from wardround.common.errors import PolicyError, known_names
-from wardround.common.files.validated_toml import explain_problems
+from wardround.common.files.validated_toml import read_toml
 from wardround.common.study.registry import NETWORKS, TASKS
 from wardround.common.study.sections import Task
 
@@ -85,19 +84,11 @@ def open_policy(folder: Path) -> Policy:
     Raises:
         PolicyError: There is none, or it says something unknown: then nothing is allowed.
     """
-    path = folder / POLICY_FILE
-    try:
-        seen = path.stat()
-        policy = _read(path, seen.st_mtime_ns, seen.st_size, seen.st_ino)
-    except FileNotFoundError:
-        msg = (
-            f"{folder} has no {POLICY_FILE}, so nothing is allowed: "
-            f"write a cautious one with 'wardround site policy new {folder}' and edit it."
-        )
-        raise PolicyError(msg) from None
-    except OSError as error:
-        msg = f"cannot read {path} ({error.strerror}): make it readable for this account."
-        raise PolicyError(msg) from None
+    absent = (
+        f"{folder} has no {POLICY_FILE}, so nothing is allowed: "
+        f"write a cautious one with 'wardround site policy new {folder}' and edit it."
+    )
+    policy = read_toml(folder / POLICY_FILE, Policy, PolicyError, absent, cached=True)
     decisions = read_decisions(folder)
     return _with_decisions(policy, decisions) if decisions else policy
 
@@ -110,19 +101,6 @@ def _with_decisions(policy: Policy, decisions: tuple[Decision, ...]) -> Policy:
     rejected = tuple(digest for digest, verdict in last.items() if verdict == "rejected")
     listed = policy.approved if policy.approved == "any" else (*policy.approved, *approved)
     return policy.model_copy(update={"approved": listed, "rejected": (*policy.rejected, *rejected)})
-
-
-@lru_cache(maxsize=4096)
-def _read(path: Path, changed: int, size: int, inode: int) -> Policy:
-    """Return the policy in a file; what changes with the file makes it be read anew."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        return Policy.model_validate(content)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path} is not a TOML file: {error}. Mend that line."
-        raise PolicyError(msg) from None
-    except ValidationError as error:
-        raise PolicyError(explain_problems(error, Policy, str(path))) from None
 
 
 def _broken_rules(policy: Policy) -> list[str]:

@@ -15,7 +15,7 @@ from wardround.client.privacy.sampling import ExampleChoice, PatientSampler
 from wardround.client.training.local import LocalWork
 from wardround.client.training.losses import MeanLoss
 from wardround.client.training.objectives.base import LocalStart, Objective
-from wardround.client.training.optimisers import learning_rate_at
+from wardround.client.training.optimisers import learning_rate_at, set_learning_rate
 from wardround.common.parameters.schema import Parameters
 from wardround.common.privacy.gaussian_mechanism import noised
 from wardround.common.privacy.secure_random import Randomness
@@ -120,8 +120,7 @@ def _advance(
 ) -> None:
     """Make the optimiser's step number ``done``, along gradients that are noised already."""
     rate = learning_rate_at(start.training, start.position.at(done))
-    for group in optimiser.param_groups:
-        group["lr"] = rate
+    set_learning_rate(optimiser, rate)
     if objective is not None:
         objective.correct()
     optimiser.step()

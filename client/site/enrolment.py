@@ -27,7 +27,7 @@ from wardround.client.site.new_folder import (
 )
 from wardround.client.site.server_client import LinkError, RefusedByServerError, ask, open_link
 from wardround.common.errors import InputError, RunError
-from wardround.common.files.private_files import replace_file, write_new
+from wardround.common.files.atomic import replace_file, write_new
 from wardround.common.security.enrolment import (
     CA_PATH,
     JOIN_PATH,

@@ -4,16 +4,14 @@ A folder holds ``site.toml``, ``manifest.csv`` and what the site keeps for itsel
 A simulated site is such a folder too.
 """
 
-import tomllib
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import DataError
-from wardround.common.files.validated_toml import explain_problems
+from wardround.common.files.validated_toml import read_toml
 from wardround.common.study.sections import Name, Shift
 
 KEY_FOLDER = "keys"
@@ -109,26 +107,9 @@ def open_site(folder: Path) -> Site:
     Raises:
         DataError: There is no ``site.toml``, or it says something unknown.
     """
-    path = folder / "site.toml"
-    try:
-        seen = path.stat()
-        settings = _read(path, seen.st_mtime_ns, seen.st_size, seen.st_ino)
-        return Site(folder.resolve(), settings)
-    except FileNotFoundError:
-        msg = (
-            f"{folder} is not a site folder: it has no site.toml. "
-            "Give a folder that 'wardround split' wrote, or write a site.toml with a name."
-        )
-        raise DataError(msg) from None
-
-
-@lru_cache(maxsize=4096)
-def _read(path: Path, changed: int, size: int, inode: int) -> SiteFile:
-    """Return what a ``site.toml`` says; what changes with the file makes it be read anew."""
-    try:
-        return SiteFile.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = f"{path} is not a TOML file: {error}. Mend that line."
-        raise DataError(msg) from None
-    except ValidationError as error:
-        raise DataError(explain_problems(error, SiteFile, str(path))) from None
+    absent = (
+        f"{folder} is not a site folder: it has no site.toml. "
+        "Give a folder that 'wardround split' wrote, or write a site.toml with a name."
+    )
+    settings = read_toml(folder / "site.toml", SiteFile, DataError, absent)
+    return Site(folder.resolve(), settings)

@@ -30,10 +30,11 @@ from wardround.client.site.credentials import (
 )
 from wardround.client.site.folder import KEY_FOLDER, open_site
 from wardround.common.errors import InputError
-from wardround.common.files.durable import flush
-from wardround.common.files.private_files import (
+from wardround.common.files.atomic import (
     READABLE,
+    flush_folder,
     make_private_folder,
+    put_in_place,
     write_new,
 )
 from wardround.common.security.join_token import JoinToken
@@ -76,8 +77,7 @@ class NewSiteFolder:
             OSError: It cannot be; what was there is there again.
         """
         if not self.folder.exists():
-            self.staged.rename(self.folder)
-            flush(self.folder.parent)
+            put_in_place(self.staged, self.folder)
             return
         make_private_folder(self.folder / KEY_FOLDER)
         names = [path.relative_to(self.staged) for path in self._files()]
@@ -192,8 +192,8 @@ def _exchange(names: list[Path], source: Path, target: Path) -> None:
                 os.link(target / name, old)
             (source / name).replace(target / name)
             done.append((name, old))
-        flush(target / KEY_FOLDER)
-        flush(target)
+        flush_folder(target / KEY_FOLDER)
+        flush_folder(target)
     except OSError:
         for name, old in reversed(done):
             with suppress(OSError):

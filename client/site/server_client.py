@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from wardround.common.errors import RunError
+from wardround.common.errors import RunError, causes
 from wardround.common.security.enrolment import LARGEST_BODY, SENTENCES, Reason, Refused
 
 Content = TypeVar("Content", bound=BaseModel)
@@ -121,7 +121,7 @@ def exchange(client: httpx.Client, path: str, body: BaseModel | None = None) -> 
 
 def explain_failure(error: httpx.HTTPError, address: str) -> LinkError:
     """Return what a failed request means, and what to do about it."""
-    cause = _root(error)
+    cause = _tls_error(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return LinkError(f"{address} is not trusted: {explain_untrusted(cause, address)}")
     if isinstance(cause, ssl.SSLError):
@@ -185,11 +185,6 @@ def _server_expiry(response: httpx.Response) -> datetime | None:
     return None if text is None else datetime.fromtimestamp(ssl.cert_time_to_seconds(text), UTC)
 
 
-def _root(error: BaseException) -> BaseException:
-    """Return the deepest TLS error behind an error, or the error itself."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, ssl.SSLError):
-            return seen
-        seen = seen.__cause__ or seen.__context__
-    return error
+def _tls_error(error: BaseException) -> BaseException:
+    """Return the TLS error behind an error, or the error itself."""
+    return next((seen for seen in causes(error) if isinstance(seen, ssl.SSLError)), error)

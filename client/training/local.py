@@ -8,7 +8,7 @@ from torch import nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.training.objectives.base import LocalStart, Objective
-from wardround.client.training.optimisers import learning_rate_at
+from wardround.client.training.optimisers import learning_rate_at, set_learning_rate
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
 
@@ -50,8 +50,7 @@ def train_locally(
     done = 0
     for batch in start.limit.each(batches):
         rate = learning_rate_at(training, position.at(done))
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        set_learning_rate(optimiser, rate)
         optimiser.zero_grad(set_to_none=True)
         with mixed_precision(training, device):
             value = loss(network(*batch.inputs), batch.targets)

@@ -47,6 +47,12 @@ def learning_rate_at(training: TrainingSection, progress: float) -> float:
     return training.learning_rate * SCHEDULES[training.schedule](done)
 
 
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Have an optimiser's next step go at a learning rate, in all its groups."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
 def _sgd(network: nn.Module, training: TrainingSection) -> torch.optim.Optimizer:
     return eager_optimisers.SGD(
         _trainable(network),

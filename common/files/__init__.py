@@ -1,1 +1,1 @@
-"""Files that survive a crash, private files, locks, and TOML that is checked when read."""
+"""Files that survive a crash, tables, chains of hashes, locks, and TOML checked when read."""

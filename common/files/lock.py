@@ -1,6 +1,9 @@
-"""One process at a time: a lock file that the kernel lets go with its holder, however that ends."""
+"""One process at a time: a lock that the kernel lets go with its holder, however that ends.
 
-import fcntl
+``flock`` locks an open file, not a name: a child that keeps the descriptor holds the lock with its
+parent. Nothing else of this code base calls it.
+"""
+
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,24 +12,50 @@ from pathlib import Path
 from wardround.common.errors import WardroundError
 
 
-@contextmanager
-def held_alone(path: Path, refusal: WardroundError) -> Iterator[None]:
-    """Hold a lock file while the context lasts; do not wait for it.
+def lock(descriptor: int, wait: bool) -> bool:
+    """Lock an open file or folder, until the last copy of the descriptor is closed.
 
     Args:
-        path: Of the lock file, made where it is missing. It stays.
-        refusal: Is raised where another process holds it.
+        wait: Whether to wait for whoever holds it.
+
+    Returns:
+        Whether it is locked now; always so after a wait.
+    """
+    import fcntl  # not on every system
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def held_alone(path: Path, refusal: WardroundError | None = None) -> Iterator[int]:
+    """Hold a lock while the context lasts; give its descriptor.
+
+    Args:
+        path: A folder, or a lock file, which is made where it is missing. It stays.
+        refusal: Is raised where another process holds it; None waits for that process.
 
     Raises:
         WardroundError: The refusal.
         OSError: The file cannot be written.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_lock(path)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise refusal from None
-        yield
+        if not lock(descriptor, wait=refusal is None) and refusal is not None:
+            raise refusal
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def open_lock(path: Path) -> int:
+    """Open a folder, or a lock file, made where it is missing, for :func:`lock`.
+
+    Raises:
+        OSError: It cannot be.
+    """
+    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)

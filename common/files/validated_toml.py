@@ -1,10 +1,87 @@
-"""What is wrong with a study file, said in one paragraph."""
+"""TOML files, checked against a model when read; what is wrong with one is said in a paragraph."""
 
+import tomllib
+from collections.abc import Callable
 from difflib import get_close_matches
-from typing import get_args
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+
+from wardround.common.errors import WardroundError
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_Error: TypeAlias = type[WardroundError]
+
+
+def read_toml(
+    path: Path, model: type[_Model], error: _Error, absent: str | _Model, cached: bool = False
+) -> _Model:
+    """Read a TOML file into a model.
+
+    Args:
+        error: Is raised with a sentence where the file cannot be used.
+        absent: What holds where there is no such file: the sentence of the error, or the content.
+        cached: Whether a file that has not changed is read once only, as for one that is looked
+            at before every message. The model must be one that nobody can change.
+
+    Raises:
+        WardroundError: The error that was named: the file is missing, cannot be read, is not TOML,
+            or says what the model refuses.
+    """
+    read: Callable[..., BaseModel] = _read_once if cached else _read
+    try:
+        seen = path.stat()
+        content = read(path, model, error, (seen.st_mtime_ns, seen.st_size, seen.st_ino))
+    except OSError as fault:
+        if isinstance(absent, BaseModel) and isinstance(fault, FileNotFoundError):
+            return absent
+        _refuse(path, fault, error, absent if isinstance(absent, str) else "")
+    return cast("_Model", content)
+
+
+def load_toml(
+    path: Path, error: _Error, absent: str, hint: str = "Mend that line."
+) -> dict[str, Any]:
+    """Read a TOML file that something else will check.
+
+    Args:
+        error: Is raised with a sentence where the file cannot be used.
+        absent: That sentence where there is no such file.
+        hint: What helps where the file is not TOML.
+
+    Raises:
+        WardroundError: The error that was named.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as fault:
+        _refuse(path, fault, error, absent)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        msg = f"{path} is not a TOML file: {fault}. {hint}"
+        raise error(msg) from None
+
+
+def _read(
+    path: Path, model: type[BaseModel], error: _Error, state: tuple[int, int, int]
+) -> BaseModel:
+    """Return what a file in a state says."""
+    try:
+        return model.model_validate(load_toml(path, error, f"{path} is gone: read it again."))
+    except ValidationError as fault:
+        raise error(explain_problems(fault, model, str(path))) from None
+
+
+_read_once = lru_cache(maxsize=4096)(_read)  # an error is not kept
+
+
+def _refuse(path: Path, fault: OSError, error: _Error, absent: str) -> NoReturn:
+    if absent and isinstance(fault, FileNotFoundError | NotADirectoryError):
+        raise error(absent) from None
+    msg = f"cannot read {path} ({fault.strerror}): make it a readable file for this account."
+    raise error(msg) from None
 
 
 def explain_problems(error: ValidationError, model: type[BaseModel], origin: str) -> str:

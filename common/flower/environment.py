@@ -10,7 +10,7 @@ from pathlib import Path
 
 from wardround.common.errors import RunError
 
-FLOWER = "1.41"
+TESTED_FLOWER = "1.41"
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "ftp_proxy")
 
 
@@ -34,10 +34,10 @@ def require_flower() -> None:
         found = importlib.metadata.version("flwr")
     except importlib.metadata.PackageNotFoundError:
         found = "none"
-    if found.split(".")[:2] != FLOWER.split("."):
+    if found.split(".")[:2] != TESTED_FLOWER.split("."):
         msg = (
-            f"this wardround works with flwr {FLOWER}.*, and flwr {found} is installed: "
-            f"pip install 'flwr=={FLOWER}.*'."
+            f"this wardround works with flwr {TESTED_FLOWER}.*, and flwr {found} is installed: "
+            f"pip install 'flwr=={TESTED_FLOWER}.*'."
         )
         raise RunError(msg)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, RecordDict
 
 from wardround.common.errors import RunError
+from wardround.common.files.hash_chain import ChainHead
 from wardround.common.flower.messages.content import arrays_of, configs_of
 from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.schema import Model, Parameters
@@ -20,27 +21,6 @@ TRAIN = "train"
 EVALUATE = "evaluate"
 
 _RUN = re.compile(r"[0-9a-f]{32}")  # a site names a folder by it
-
-
-@dataclass(frozen=True, slots=True)
-class ChainHead:
-    """A place in a site's privacy ledger: who remembers it can tell that ledger from another.
-
-    Attributes:
-        entries: How many there were; 0 where nothing is known.
-        head: Hash of the last of them, which tells nothing of what it says.
-    """
-
-    entries: int = 0
-    head: str = ""
-
-    def or_later(self, other: "ChainHead") -> "ChainHead":
-        """Return the other mark if it is later, this one otherwise."""
-        return other if other.entries > self.entries else self
-
-    def contradicts(self, other: "ChainHead") -> bool:
-        """Return whether both cannot be of one ledger."""
-        return self.entries == other.entries and self.head != other.head
 
 
 NO_LEDGER = ChainHead()
@@ -176,7 +156,7 @@ def _pack_progress(counted_round: int, ledger: ChainHead) -> ConfigRecord:
         {
             "counted-round": counted_round,
             "ledger-counter": ledger.entries,
-            "ledger-head": ledger.head,
+            "ledger-head": ledger.hash,
         }
     )
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.errors import RunError
+from wardround.common.files.hash_chain import ChainHead
 from wardround.common.flower.messages.content import arrays_of, configs_of, metrics_of
-from wardround.common.messages.instructions import NO_LEDGER, ChainHead
+from wardround.common.messages.instructions import NO_LEDGER
 from wardround.common.messages.refusals import REFUSAL_WORDS
 from wardround.common.metrics.arrays import sums_from_record, sums_to_record
 from wardround.common.metrics.sums import MetricSums
@@ -121,7 +122,7 @@ def pack_update(update: SiteUpdate) -> RecordDict:
     content = _reply(update, update.attempt)
     if update.ledger.entries:
         header = configs_of(content)["header"]
-        header["ledger"], header["ledger-head"] = update.ledger.entries, update.ledger.head
+        header["ledger"], header["ledger-head"] = update.ledger.entries, update.ledger.hash
     content["model"] = to_array_record(update.parameters)
     facts = MetricRecord({"examinations": update.examinations, "updates": update.updates})
     if update.seconds:

@@ -1,15 +1,13 @@
 """A model as a safetensors file."""
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from torch import Tensor
 
 from wardround.common.errors import ModelError
-from wardround.common.files.durable import flush
+from wardround.common.files.atomic import BY_UMASK, remove_unfinished, replace_file
 from wardround.common.parameters.schema import Parameters
 
 
@@ -38,20 +36,11 @@ def save_model(
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    temporary = path.with_name(path.name + ".part")
     try:
+        remove_unfinished(path)  # it may be as large as the model
         tensors = {name: tensor.detach().contiguous() for name, tensor in parameters.items()}
-        save_file(tensors, temporary, metadata)
-        if durable:
-            flush(temporary)
-        temporary.replace(path)
-        if (
-            durable and os.name == "posix"
-        ):  # elsewhere a folder cannot be opened, and needs no flush
-            flush(path.parent)
+        replace_file(path, lambda part: save_file(tensors, part, metadata), BY_UMASK, durable)
     except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            temporary.unlink()
         msg = f"cannot write the model {path} ({error}): choose a folder with free space."
         raise ModelError(msg) from None
 

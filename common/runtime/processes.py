@@ -19,16 +19,21 @@ _LAST_BYTES = 4096
 _LOG_BYTES = 10 * 2**20
 
 
-def end_with_parent() -> None:
-    """Have this process killed when the one that started it ends; to be called first of all."""
-    parent = os.environ.get(PARENT)
+def end_with_parent(parent: int | None = None) -> None:
+    """Have this process killed when the one that started it ends; to be called first of all.
+
+    Args:
+        parent: The process that started it; without, the one that a :class:`Child` is told of.
+    """
+    if parent is None and PARENT in os.environ:
+        parent = int(os.environ[PARENT])
     if parent is None:
         return
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     else:
-        threading.Thread(target=_watch, args=(int(parent),), daemon=True).start()
-    if os.getppid() != int(parent):  # it ended before this was said
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:  # it ended before this was said
         os._exit(1)
 
 

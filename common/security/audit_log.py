@@ -1,16 +1,13 @@
 """A site's audit log: one line an entry, each chained to the one before and signed.
 
-An entry holds the hash of the entry before it, so that nothing can be changed, left out or moved;
-and a signature by the site's key, so that nobody else can write the chain anew. What a chain cannot
-show is that its end was cut off: for that somebody else must know how long it was. A :class:`Head`
-is all they need to keep.
+A line is one of :mod:`wardround.common.files.hash_chain`, signed by the site's key, so that nobody
+else can write the chain anew, and counted from 1. What a chain cannot show is that its end was cut
+off: for that somebody else must know how long it was; a :class:`ChainHead` is all they need.
 """
 
-import errno
-import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -20,7 +17,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from wardround.common.errors import AuditError
-from wardround.common.files.durable import flush
+from wardround.common.files.atomic import flush_folder
+from wardround.common.files.hash_chain import NO_HASH, ChainHead, to_line
+from wardround.common.files.json_lines import append_line, split_lines
+from wardround.common.files.lock import lock
 
 LOG_FILE = "log.jsonl"
 PURPOSE = b"wardround audit 1\n"  # a signature for this is none for anything else
@@ -48,20 +48,7 @@ class Event:
     sha256: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The state of a log: who keeps it can tell whether the log was cut off or rewritten later.
-
-    Attributes:
-        entries: How many there are.
-        hash: Of the last one.
-    """
-
-    entries: int
-    hash: str
-
-
-EMPTY = Head(0, "0" * 64)
+EMPTY = ChainHead(0, NO_HASH)
 
 
 class AuditLog:
@@ -80,7 +67,7 @@ class AuditLog:
         self._head = EMPTY
         self._length = 0
 
-    def append(self, event: Event) -> Head:
+    def append(self, event: Event) -> ChainHead:
         """Write an entry and return the head that ends with it.
 
         Raises:
@@ -100,44 +87,29 @@ class AuditLog:
         if length == self._length:
             return
         stream.seek(0)
-        *lines, torn = stream.readall().split(b"\n")
-        self._head = Head(len(lines), _hash_in(lines[-1], self._path)) if lines else EMPTY
+        lines, torn = split_lines(stream.readall())
+        self._head = ChainHead(len(lines), _hash_in(lines[-1], self._path)) if lines else EMPTY
         self._length = length - len(torn)
         if torn:  # a process was killed while it wrote: nothing has left on the strength of it
             stream.truncate(self._length)
             self._write(stream, Event(kind="repair", bytes=len(torn)))
 
-    def _write(self, stream: FileIO, event: Event) -> Head:
+    def _write(self, stream: FileIO, event: Event) -> ChainHead:
         line, head = _signed_line(event, self._head, self._key)
-        try:
-            stream.seek(self._length)
-            if stream.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            if self._durable:
-                os.fsync(stream.fileno())
-        except OSError:
-            stream.truncate(self._length)  # what is not safe does not count, and nothing leaves
-            raise
+        append_line(stream.fileno(), line, self._length, self._durable)
         self._head, self._length = head, self._length + len(line)
         return head
 
 
-def canonical(content: Mapping[str, object]) -> bytes:
-    """Return the one way in which an entry is written."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _signed_line(event: Event, before: Head, key: Ed25519PrivateKey) -> tuple[bytes, Head]:
-    content: dict[str, object] = {
-        "number": before.entries + 1,
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        **asdict(event),
-        "previous": before.hash,
-    }
-    digest = hashlib.sha256(canonical(content)).hexdigest()
-    signature = key.sign(PURPOSE + digest.encode()).hex()
-    line = canonical({**content, "hash": digest, "signature": signature})
-    return line + b"\n", Head(before.entries + 1, digest)
+def _signed_line(
+    event: Event, before: ChainHead, key: Ed25519PrivateKey
+) -> tuple[bytes, ChainHead]:
+    number = before.entries + 1
+    content = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **asdict(event)}
+    line, stated = to_line(
+        content, number, before.hash, lambda stated: key.sign(PURPOSE + stated.encode()).hex()
+    )
+    return line + b"\n", ChainHead(number, stated)
 
 
 def _hash_in(line: bytes, path: Path) -> str:
@@ -156,15 +128,7 @@ def _open_alone(path: Path, durable: bool) -> Iterator[FileIO]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     with FileIO(descriptor, "r+") as stream:
         if os.name == "posix":
-            import fcntl
-
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            lock(descriptor, wait=True)
         if is_new:
-            _keep_name(path.parent)
+            flush_folder(path.parent)
         yield stream
-
-
-def _keep_name(folder: Path) -> None:
-    """Make a new file's name durable; elsewhere than on POSIX a folder needs no flush."""
-    if os.name == "posix":
-        flush(folder)

@@ -1,16 +1,19 @@
 """Reading an audit log, and finding out whether it is as it was written."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wardround.common.errors import RunError
-from wardround.common.security.audit_log import EMPTY, LOG_FILE, PURPOSE, Event, Head, canonical
+from wardround.common.files.atomic import BY_UMASK, replace_file
+from wardround.common.files.hash_chain import BrokenLineError, ChainHead, canonical, from_line
+from wardround.common.files.json_lines import split_lines
+from wardround.common.security.audit_log import EMPTY, LOG_FILE, PURPOSE, Event
 
 _RECEIPT = "receipt.json"
 
@@ -25,12 +28,10 @@ class Entry:
     hash: str
 
 
-class _ChangedError(Exception):
-    """A line is not what was written."""
-
-
 def read_log(folder: Path) -> Iterator[Entry]:
     """Yield the entries of a log as they stand, unverified; an absent log has none.
+
+    A last line that is torn, or still being written, is left out.
 
     Raises:
         RunError: A line is not an entry.
@@ -38,7 +39,8 @@ def read_log(folder: Path) -> Iterator[Entry]:
     path = folder / LOG_FILE
     if not path.exists():
         return
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+    lines, _ = split_lines(path.read_bytes())
+    for number, line in enumerate(lines, start=1):
         try:
             content = json.loads(line)
             said = {field.name: content[field.name] for field in fields(Event)}
@@ -47,7 +49,7 @@ def read_log(folder: Path) -> Iterator[Entry]:
             raise RunError(_broken(path, number, "is not an entry")) from None
 
 
-def verify_log(folder: Path, key: Ed25519PublicKey, countersigned: Head = EMPTY) -> Head:
+def verify_log(folder: Path, key: Ed25519PublicKey, countersigned: ChainHead = EMPTY) -> ChainHead:
     """Check every entry, the chain and the signatures, and return the head.
 
     Args:
@@ -58,13 +60,14 @@ def verify_log(folder: Path, key: Ed25519PublicKey, countersigned: Head = EMPTY)
         RunError: Says the first line that is wrong, and how.
     """
     path = folder / LOG_FILE
-    *lines, torn = (path.read_bytes() if path.exists() else b"").split(b"\n")
+    lines, torn = split_lines(path.read_bytes() if path.exists() else b"")
     head, held = EMPTY, countersigned == EMPTY
     for number, line in enumerate(lines, start=1):
         try:
-            head = _follow(line, head, key)
-        except _ChangedError as error:
+            _, stated = from_line(line, number, head.hash, partial(_check_signature, key))
+        except BrokenLineError as error:
             raise RunError(_broken(path, number, str(error))) from None
+        head = ChainHead(number, stated)
         held = held or head == countersigned
     if torn:
         raise RunError(_broken(path, len(lines) + 1, "is cut off"))
@@ -77,14 +80,13 @@ def verify_log(folder: Path, key: Ed25519PublicKey, countersigned: Head = EMPTY)
     return head
 
 
-def keep_receipt(folder: Path, countersigned: Head) -> None:
+def keep_receipt(folder: Path, countersigned: ChainHead) -> None:
     """Keep a head that the server has countersigned beside the log."""
-    temporary = folder / f"{_RECEIPT}.part"
-    temporary.write_bytes(canonical({"entries": countersigned.entries, "hash": countersigned.hash}))
-    temporary.replace(folder / _RECEIPT)
+    content = canonical({"entries": countersigned.entries, "hash": countersigned.hash})
+    replace_file(folder / _RECEIPT, content, BY_UMASK, durable=False)
 
 
-def read_receipt(folder: Path) -> Head:
+def read_receipt(folder: Path) -> ChainHead:
     """Return the head of :func:`keep_receipt`, that of an empty log if there is none.
 
     Raises:
@@ -95,39 +97,29 @@ def read_receipt(folder: Path) -> Head:
         return EMPTY
     try:
         content = json.loads(path.read_bytes())
-        return Head(int(content["entries"]), str(content["hash"]))
+        return ChainHead(int(content["entries"]), str(content["hash"]))
     except (ValueError, KeyError, TypeError):
         msg = f"{path} cannot be read: ask the server for the head it countersigned last."
         raise RunError(msg) from None
 
 
-def _follow(line: bytes, before: Head, key: Ed25519PublicKey) -> Head:
-    """Return the head after a line.
+def _check_signature(key: Ed25519PublicKey, stated: str, signature: str) -> None:
+    """Check that a hash was signed by a key.
 
     Raises:
-        _ChangedError: The line is not what was written after that head.
+        BrokenLineError: It was not, or the signature is written in another way.
     """
+    fact = ""
     try:
-        content = json.loads(line)
-        if canonical(content) != line:
-            _change("is not written as an entry is")
-        stated, signature = str(content.pop("hash")), str(content.pop("signature"))
-        if (content["number"], content["previous"]) != (before.entries + 1, before.hash):
-            _change("does not follow the one before it")
-        if hashlib.sha256(canonical(content)).hexdigest() != stated:
-            _change("was changed")
         if bytes.fromhex(signature).hex() != signature:
-            _change("is not written as an entry is")
+            fact = "is not written as an entry is"
         key.verify(bytes.fromhex(signature), PURPOSE + stated.encode())
     except InvalidSignature:
-        _change("is not signed by this site's key")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        _change("is not an entry")
-    return Head(before.entries + 1, stated)
-
-
-def _change(fact: str) -> None:
-    raise _ChangedError(fact) from None
+        fact = fact or "is not signed by this site's key"
+    except ValueError:
+        fact = "is not an entry"
+    if fact:
+        raise BrokenLineError(fact)
 
 
 def _broken(path: Path, number: int, fact: str) -> str:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from wardround.common.errors import InputError
-from wardround.common.files.private_files import write_new
+from wardround.common.files.atomic import BY_UMASK, create_file, replace_file
 
 KEY_FILE, PUBLIC_FILE = "site.key", "site.pub"
 
@@ -72,17 +72,9 @@ def _make_key(folder: Path, durable: bool) -> None:
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f"{KEY_FILE}.{os.getpid()}.part"
-    try:
-        write_new(temporary, private, durable=durable)
-        # A link, unlike a rename, fails where another process has made the key meanwhile.
-        os.link(temporary, folder / KEY_FILE)
-        (folder / PUBLIC_FILE).write_bytes(public)
-    except FileExistsError:
-        pass
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    with suppress(FileExistsError):  # another process has made the key meanwhile
+        create_file(folder / KEY_FILE, private, durable=durable)
+        replace_file(folder / PUBLIC_FILE, public, BY_UMASK, durable)
 
 
 def _check_private(path: Path) -> None:

@@ -6,6 +6,7 @@ the key beside it: :func:`mend_pair` finishes the step. Who reads the pair meanw
 too; who renews it does so alone.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -22,9 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from wardround.common.errors import InputError
-from wardround.common.files.durable import flush
+from wardround.common.files.atomic import READABLE, flush_folder, replace_file
 from wardround.common.files.lock import held_alone
-from wardround.common.files.private_files import READABLE, check_private, replace_file
 
 _LOCK_FILE = ".renewal.lock"
 _RENEWED_BELOW = 1 / 3  # of a certificate's lifetime is left
@@ -57,7 +57,7 @@ def finish_pair(key_path: Path, certificate_path: Path, certificate: bytes) -> N
     replace_file(certificate_path, certificate, READABLE)
     with suppress(FileNotFoundError):  # who read the pair in between has put it in its place
         next_key_path(key_path).replace(key_path)
-    flush(key_path.parent)
+    flush_folder(key_path.parent)
 
 
 def mend_pair(key_path: Path, certificate_path: Path) -> x509.Certificate:
@@ -118,6 +118,22 @@ def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
         msg = f"{path} is not a private key of an elliptic curve: restore it from a backup."
         raise InputError(msg)
     return key
+
+
+def check_private(path: Path) -> None:
+    """Refuse a private key that others may read.
+
+    Raises:
+        InputError: They may, or it is not there.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        msg = f"cannot read the private key {path} ({error.strerror}): restore it from a backup."
+        raise InputError(msg) from None
+    if os.name == "posix" and mode & 0o077:
+        msg = f"others may read the private key {path}: chmod 600 it."
+        raise InputError(msg)
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

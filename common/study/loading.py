@@ -1,7 +1,6 @@
 """The only ways to a study: read, received or changed, and each time held against all rules."""
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from wardround.common.errors import StudyError
-from wardround.common.files.validated_toml import explain_problems
+from wardround.common.files.validated_toml import explain_problems, load_toml
 from wardround.common.study.rules.general import broken_rules
 from wardround.common.study.study import Study
 
@@ -55,24 +54,12 @@ def load_study(path: Path) -> Study:
     Raises:
         StudyError: The file is missing, is not TOML, or is not a study.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        msg = (
-            f"there is no study file {path}. "
-            "Make one with 'wardround study new FILE', or give the name of a built-in study."
-        )
-        raise StudyError(msg) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        msg = (
-            f"{path} is not a TOML file: {error}. "
-            "Mend that line; 'wardround study schema' lists the keys."
-        )
-        raise StudyError(msg) from None
-    except OSError as error:
-        msg = f"cannot read {path}: {error.strerror}. Give the path of a readable file."
-        raise StudyError(msg) from None
-    return parse_study(content, origin=str(path))
+    absent = (
+        f"there is no study file {path}. "
+        "Make one with 'wardround study new FILE', or give the name of a built-in study."
+    )
+    hint = "Mend that line; 'wardround study schema' lists the keys."
+    return parse_study(load_toml(path, StudyError, absent, hint), origin=str(path))
 
 
 def with_changes(study: Study, changes: Mapping[str, object]) -> Study:

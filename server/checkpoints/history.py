@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from wardround.common.files.json_lines import read_json_lines
 from wardround.common.metrics.metric_value import MetricValue
 
 TRAINING = "training"
@@ -74,10 +75,7 @@ def append_record(path: Path, record: RoundRecord) -> int:
 
 def read_records(path: Path) -> list[RoundRecord]:
     """Read all records; an absent file holds none, a torn last line is left out."""
-    if not path.exists():
-        return []
-    lines = path.read_bytes().split(b"\n")
-    return [_record(json.loads(line)) for line in lines[:-1] if line]
+    return [_record(line) for line in read_json_lines(path)]
 
 
 def truncate(path: Path, length: int) -> None:

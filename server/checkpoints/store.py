@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from wardround.common.errors import InputError, RunError
-from wardround.common.files.durable import flush
-from wardround.common.messages.instructions import NO_LEDGER, ChainHead, SiteProgress
+from wardround.common.files.atomic import BY_UMASK, flush, put_in_place, write_new
+from wardround.common.files.hash_chain import ChainHead
+from wardround.common.messages.instructions import NO_LEDGER, SiteProgress
 from wardround.common.parameters.model_file import load_model, save_model
 from wardround.common.parameters.schema import Parameters
 from wardround.server.checkpoints.stored_model import StoredModel
@@ -103,13 +104,13 @@ class CheckpointStore:
         )
         if commit.strategy:
             save_model(temporary / _STRATEGY, commit.strategy, {}, self._durable)
-        self._write(temporary / _STATE, json.dumps(asdict(commit.progress)))
+        self._write(temporary / _STATE, json.dumps(_state(commit.progress)))
         seal = {name: _sha256(temporary / name) for name in _FILES if (temporary / name).exists()}
         self._write(temporary / _SEAL, json.dumps(seal))
-        self._flush(temporary)
+        if self._durable:
+            flush(temporary)
         shutil.rmtree(place, ignore_errors=True)
-        temporary.rename(place)
-        self._flush(self.folder)
+        put_in_place(temporary, place, self._durable)
         self._prune(commit.progress)
 
     def latest(self) -> Commit | None:
@@ -144,7 +145,10 @@ class CheckpointStore:
             raise InputError(msg)
         model = load_model(place / _MODEL).parameters
         strategy = load_model(place / _STRATEGY).parameters if _STRATEGY in seal else {}
-        state["ledgers"] = {site: ChainHead(**mark) for site, mark in state["ledgers"].items()}
+        state["ledgers"] = {
+            site: ChainHead(mark["entries"], mark["head"])
+            for site, mark in state["ledgers"].items()
+        }
         return Commit(Progress(**state), model, strategy)
 
     def model(self, number: int) -> StoredModel:
@@ -162,18 +166,21 @@ class CheckpointStore:
         ]
 
     def _write(self, path: Path, text: str) -> None:
-        path.write_text(text, encoding="utf-8")
-        self._flush(path)
-
-    def _flush(self, path: Path) -> None:
-        """Wait until the disk has a file, or a folder's entries."""
-        if self._durable:
-            flush(path)
+        write_new(path, text.encode(), BY_UMASK, self._durable)
 
     def _prune(self, progress: Progress) -> None:
         for number in sorted(self._rounds())[: -self._keep]:
             if number != progress.best_round:
                 shutil.rmtree(self._place(number), ignore_errors=True)
+
+
+def _state(progress: Progress) -> dict[str, object]:
+    """Return what ``state.json`` holds."""
+    ledgers = {
+        site: {"entries": head.entries, "head": head.hash}
+        for site, head in progress.ledgers.items()
+    }
+    return {**asdict(progress), "ledgers": ledgers}
 
 
 def _sha256(path: Path) -> str:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from wardround.common.errors import InputError, WardroundError
-from wardround.common.files.private_files import READABLE, make_private_folder, write_new
+from wardround.common.files.atomic import READABLE, make_private_folder, write_new
 from wardround.common.security.tls_key_pair import private_pem, read_certificate
 from wardround.server.database import connect, transaction
 from wardround.server.identity.pki import (

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from wardround.common.errors import InputError
-from wardround.common.files.private_files import READABLE, make_private_folder, write_new
+from wardround.common.files.atomic import READABLE, make_private_folder, write_new
 from wardround.common.security.join_token import common_name
 from wardround.common.security.tls_key_pair import private_pem, read_certificate, read_private_key
 

@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from wardround.common.errors import InputError, WardroundError
-from wardround.common.files.private_files import replace_file
+from wardround.common.files.atomic import replace_file
 from wardround.common.security.tls_key_pair import (
     finish_pair,
     is_renewal_due,

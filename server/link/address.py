@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from wardround.common.files.private_files import make_private_folder, replace_file
+from wardround.common.files.atomic import make_private_folder, replace_file
 
 LINK_FOLDER, ADDRESS_FILE = "link", "inner.json"
 _LOOK_SECONDS = 0.1  # a person waits for this

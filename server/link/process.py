@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from wardround.common.errors import WardroundError
-from wardround.common.files.private_files import make_private_folder
+from wardround.common.files.atomic import make_private_folder
 from wardround.common.flower.environment import prepare_flower
 from wardround.common.flower.logs import quieten_flower
 from wardround.common.runtime.processes import end_with_parent

@@ -9,7 +9,7 @@ from typing import TypeVar
 import grpc
 
 from wardround.common.errors import InputError, RunError, WardroundError
-from wardround.common.files.private_files import check_private
+from wardround.common.security.tls_key_pair import check_private
 from wardround.server.identity.operator_access import OPERATOR_CERTIFICATE, OPERATOR_KEY
 from wardround.server.identity.pki import CA_CERTIFICATE
 from wardround.server.operators.messages import (

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wardround.common.files.json_lines import split_lines
 from wardround.server.operators.messages import RoundReport, RunEvent, RunSummary
 from wardround.server.operators.run_summaries import plain, read_history, summarise
 from wardround.server.scheduling.folder import LOG_FILE, RunFolder
@@ -101,11 +102,11 @@ class _Seen:
         try:
             with (self.run.path / LOG_FILE).open("rb") as stream:
                 stream.seek(self.log_bytes)
-                whole, _, _ = stream.read().rpartition(b"\n")
+                lines, _ = split_lines(stream.read())
         except OSError:
             return
-        self.log_bytes += len(whole) + 1 if whole else 0
-        for text in whole.split(b"\n"):
+        self.log_bytes += sum(len(line) + 1 for line in lines)
+        for text in lines:
             try:
                 line = json.loads(text)
             except ValueError:  # torn by a crash

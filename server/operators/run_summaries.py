@@ -3,7 +3,6 @@
 Nothing here imports torch, so that the process that watches over the server stays small.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable
@@ -12,6 +11,7 @@ from typing import TypeAlias
 
 import wardround
 from wardround.common.errors import RunError
+from wardround.common.files.json_lines import read_json_lines
 from wardround.server.operators.messages import (
     Refusal,
     RoundReport,
@@ -107,10 +107,9 @@ def read_history(run: RunFolder, metric: str) -> tuple[RoundReport, ...]:
 
 def _lines(run: RunFolder) -> list[_Json]:
     try:
-        lines = (run.checkpoints / HISTORY_FILE).read_bytes().split(b"\n")[:-1]
+        return read_json_lines(run.checkpoints / HISTORY_FILE)
     except OSError:
         return []
-    return [json.loads(line) for line in lines if line]
 
 
 def ranges(numbers: Iterable[int]) -> str:

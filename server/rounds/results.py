@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
-from wardround.common.messages.instructions import NO_LEDGER, ChainHead
+from wardround.common.files.hash_chain import ChainHead
+from wardround.common.messages.instructions import NO_LEDGER
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.metrics.sums import MetricSums
 from wardround.common.metrics.values import SiteValues

@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from wardround.common.errors import RunError
+from wardround.common.files.atomic import replace_file
 from wardround.common.files.lock import held_alone
-from wardround.common.files.private_files import replace_file
 from wardround.common.study.loading import load_study
 from wardround.common.study.study import Study
 

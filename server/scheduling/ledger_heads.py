@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.common.messages.instructions import NO_LEDGER, ChainHead
+from wardround.common.files.hash_chain import ChainHead
+from wardround.common.messages.instructions import NO_LEDGER
 from wardround.server.scheduling.store import changing, reading
 
 
@@ -37,5 +38,5 @@ class ServerLedgers:
                 "INSERT INTO ledgers VALUES (?, ?, ?) ON CONFLICT (site) DO UPDATE "
                 "SET entries = excluded.entries, head = excluded.head "
                 "WHERE excluded.entries > ledgers.entries",
-                (site, mark.entries, mark.head),
+                (site, mark.entries, mark.hash),
             )

@@ -9,8 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from wardround.common.errors import InputError, RunError, StudyError, known_names
-from wardround.common.files.durable import flush
-from wardround.common.files.private_files import make_private_folder, replace_file
+from wardround.common.files.atomic import flush, make_private_folder, replace_file
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 from wardround.server.scheduling.folder import STUDY_FILE, RunFolder

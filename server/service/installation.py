@@ -10,8 +10,7 @@ from cryptography import x509
 from pydantic import ValidationError
 
 from wardround.common.errors import InputError
-from wardround.common.files.durable import flush
-from wardround.common.files.private_files import READABLE, write_new
+from wardround.common.files.atomic import READABLE, put_in_place, write_new
 from wardround.common.files.validated_toml import explain_problems
 from wardround.server.database import connect
 from wardround.server.identity.membership import SCHEMA
@@ -45,8 +44,7 @@ def init_server(
         raise InputError(_not_writable(folder, error)) from None
     try:
         ca = _fill(staged, settings)
-        staged.replace(folder)  # an empty folder may stand there
-        flush(folder.parent)
+        put_in_place(staged, folder)  # an empty folder may stand there
     except OSError as error:
         raise InputError(_not_writable(folder, error)) from None
     finally:

@@ -7,7 +7,8 @@ is remembered here, and the site that is told of it does not train.
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from wardround.common.messages.instructions import NO_LEDGER, ChainHead
+from wardround.common.files.hash_chain import ChainHead
+from wardround.common.messages.instructions import NO_LEDGER
 
 
 class LedgerMemory(Protocol):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import wardround
 from wardround.common.errors import DataError, InputError
+from wardround.common.files.tables import write_table
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.loading import load_study
 from wardround.common.study.study import Study
@@ -44,7 +45,6 @@ from wardround.simulations.run_files.folder import (
     new_folder,
     read_facts,
     write_facts,
-    write_rows,
 )
 from wardround.simulations.run_files.log import recording
 from wardround.simulations.sites.preparation import PreparedSites, prepare_sites, reopen_sites
@@ -242,11 +242,11 @@ def _write_rows(out: Path, sites: PreparedSites, tested: list[MetricRow]) -> Non
         records = history_of(out, name)
         metrics.extend(history_rows(name, records))
         traffic.extend(traffic_rows(name, records))
-    write_rows(out / "metrics.csv", [*metrics, *tested], MetricRow)
-    write_rows(out / "traffic.csv", traffic, TrafficRow)
+    write_table(out / "metrics.csv", [*metrics, *tested], MetricRow)
+    write_table(out / "traffic.csv", traffic, TrafficRow)
     spent = list(privacy_rows(sites.folders))
     if spent:
-        write_rows(out / "privacy.csv", spent, PrivacyRow)
+        write_table(out / "privacy.csv", spent, PrivacyRow)
 
 
 def _report(out: Path) -> Path:

@@ -11,7 +11,7 @@ import tomli_w
 from wardround.client.policy.approvals import decide
 from wardround.client.policy.policy import OPEN_POLICY, POLICY_FILE
 from wardround.common.errors import RunError
-from wardround.common.files.private_files import READABLE, replace_file
+from wardround.common.files.atomic import READABLE, replace_file
 from wardround.common.study.study import Study
 from wardround.server.operators.client import ServerLine, server_at
 from wardround.server.operators.messages import RoundReport, RunDetails, Submission

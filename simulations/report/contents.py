@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from wardround.common.errors import InputError, StudyError
+from wardround.common.files.tables import read_table
 from wardround.common.study.loading import load_study
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
@@ -21,7 +22,6 @@ from wardround.simulations.run_files.folder import (
     SplitRow,
     TrafficRow,
     read_facts,
-    read_rows,
 )
 
 Result = TypeVar("Result")
@@ -122,7 +122,7 @@ Row = TypeVar("Row", MetricRow, TrafficRow, SplitRow, PrivacyRow)
 
 
 def _read_table(path: Path, kind: type[Row]) -> tuple[Row, ...]:
-    return _checked(path, lambda: tuple(read_rows(path, kind)))
+    return _checked(path, lambda: tuple(read_table(path, kind)))
 
 
 def _read_study(path: Path) -> tuple[Study | None, str]:

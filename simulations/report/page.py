@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wardround.common.errors import InputError
+from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.html import read_style
 from wardround.common.html.charts.figure import Figure
 from wardround.common.html.palette import colour_of
@@ -61,9 +62,7 @@ def write_report(run_folder: Path) -> Path:
     contents = read_contents(run_folder)
     template = load_template("page.html.jinja")
     path = run_folder / "report.html"
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(_render(template, contents), encoding="utf-8")
-    temporary.replace(path)
+    replace_file(path, _render(template, contents), BY_UMASK, durable=False)
     return path
 
 

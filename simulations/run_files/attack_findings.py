@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import InputError
+from wardround.common.files.atomic import BY_UMASK, replace_file
 
 FACTS, PICTURES = "attack.json", "attack.npz"
 
@@ -107,9 +108,8 @@ def write_findings(run: Path, findings: Findings, pictures: AttackPictures | Non
     if pictures is not None:
         arrays = {name: getattr(pictures, name) for name in ("attack", "images", "labels")}
         np.savez_compressed(run / PICTURES, allow_pickle=False, **arrays)
-    temporary = run / (FACTS + ".part")
-    temporary.write_text(json.dumps(asdict(findings), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(run / FACTS)
+    text = json.dumps(asdict(findings), indent=2) + "\n"
+    replace_file(run / FACTS, text, BY_UMASK, durable=False)
 
 
 def read_findings(run: Path) -> Findings | None:

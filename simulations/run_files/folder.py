@@ -17,15 +17,15 @@
 ======================= ==================================================================
 """
 
-import csv
 import json
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar, get_type_hints
+from typing import Literal
 
 from wardround.common.errors import InputError
+from wardround.common.files.atomic import BY_UMASK, replace_file
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 ALL_SITES = "all sites"
@@ -146,36 +146,10 @@ class RunFacts:
     parameters: int = 0
 
 
-Row = TypeVar("Row", MetricRow, TrafficRow, SplitRow, PrivacyRow)
-
-
-def write_rows(path: Path, rows: Iterable[Row], kind: type[Row]) -> None:
-    """Write rows as CSV with a header, replacing the file at once."""
-    temporary = path.with_suffix(".csv.part")
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer, names = csv.writer(stream), [f.name for f in fields(kind)]
-        writer.writerow(names)
-        writer.writerows([getattr(row, name) for name in names] for row in rows)
-    temporary.replace(path)
-
-
-def read_rows(path: Path, kind: type[Row]) -> list[Row]:
-    """Read what :func:`write_rows` wrote; an absent file holds no rows."""
-    if not path.exists():
-        return []
-    types = get_type_hints(kind)
-    with path.open(newline="", encoding="utf-8") as stream:
-        return [
-            kind(**{name: types[name](text) for name, text in line.items()})
-            for line in csv.DictReader(stream)
-        ]
-
-
 def write_facts(folder: Path, facts: RunFacts) -> None:
     """Write ``run.json``, replacing it at once."""
-    temporary = folder / "run.json.part"
-    temporary.write_text(json.dumps(asdict(facts), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder / "run.json")
+    text = json.dumps(asdict(facts), indent=2) + "\n"
+    replace_file(folder / "run.json", text, BY_UMASK, durable=False)
 
 
 def read_facts(folder: Path) -> RunFacts:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wardround.client.data.manifest.partition import split_of_patient
 from wardround.common.errors import InputError
+from wardround.common.files.tables import write_cells
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import Examinations, PublicExamination
 from wardround.simulations.run_files.folder import SplitRow
@@ -47,14 +48,9 @@ def needed_splits(study: Study) -> tuple[str, ...]:
 
 def save_assignment(assignment: Assignment, path: Path) -> None:
     """Write ``patient,site`` rows, site by site, replacing the file at once."""
-    temporary = path.with_name(path.name + ".part")
     order = {site: place for place, site in enumerate(assignment.sites)}
     rows = sorted(assignment.site_of.items(), key=lambda pair: (order[pair[1]], pair[0]))
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(("patient", "site"))
-        writer.writerows(rows)
-    temporary.replace(path)
+    write_cells(path, ("patient", "site"), rows)
 
 
 def load_assignment(path: Path, examinations: Examinations) -> Assignment:

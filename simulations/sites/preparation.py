@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wardround.common.files.tables import read_table, write_table
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.catalogue import load_dataset
 from wardround.simulations.datasets.examinations import Examinations
-from wardround.simulations.run_files.folder import SplitRow, read_rows, write_rows
+from wardround.simulations.run_files.folder import SplitRow
 from wardround.simulations.sites.assignment import (
     Assignment,
     load_assignment,
@@ -55,7 +56,7 @@ def prepare_sites(
     examinations = load_dataset(simulation.data, simulation.options, data_root, study)
     placed = _place(examinations, study, assignment)
     table = split_table(examinations, placed, study)
-    write_rows(out / "split.csv", table, SplitRow)
+    write_table(out / "split.csv", table, SplitRow)
     save_assignment(placed, out / "assignment.csv")
     folders = write_sites(examinations, placed, study, out / "sites", skip_unreadable)
     pooled = write_pooled_site(examinations, placed, study, out / POOLED_SITE, skip_unreadable)
@@ -66,7 +67,7 @@ def prepare_sites(
 
 def reopen_sites(out: Path) -> PreparedSites:
     """Return the sites of a run folder that :func:`prepare_sites` wrote."""
-    names = dict.fromkeys(row.site for row in read_rows(out / "split.csv", SplitRow))
+    names = dict.fromkeys(row.site for row in read_table(out / "split.csv", SplitRow))
     return PreparedSites(tuple(out / "sites" / name for name in names), out / POOLED_SITE)
 
 

@@ -10,6 +10,7 @@ import tomli_w
 from wardround.client.policy.policy import OPEN_POLICY, POLICY_FILE
 from wardround.client.site.folder import Scanner, SiteFile
 from wardround.common.errors import InputError
+from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import Examinations, PublicExamination
 from wardround.simulations.datasets.manifest_file import image_columns
@@ -149,6 +150,4 @@ def write_open_policy(folder: Path, delta: float = OPEN_POLICY.lifetime_delta) -
 
 
 def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    replace_file(path, text, BY_UMASK, durable=False)

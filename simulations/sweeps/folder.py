@@ -12,7 +12,6 @@
 ======================= ==================================================================
 """
 
-import csv
 import json
 import math
 from collections.abc import Sequence
@@ -21,6 +20,8 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from wardround.common.errors import InputError
+from wardround.common.files.atomic import BY_UMASK, replace_file
+from wardround.common.files.tables import write_cells
 from wardround.common.study.loading import with_changes
 from wardround.common.study.study import Study
 from wardround.server.rounds.evaluation import is_better
@@ -105,9 +106,8 @@ class SweepContents:
 
 def write_facts(folder: Path, facts: SweepFacts) -> None:
     """Write ``sweep.json``, replacing it at once."""
-    temporary = folder / "sweep.json.part"
-    temporary.write_text(json.dumps(asdict(facts), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder / "sweep.json")
+    text = json.dumps(asdict(facts), indent=2) + "\n"
+    replace_file(folder / "sweep.json", text, BY_UMASK, durable=False)
 
 
 def read_facts(folder: Path) -> SweepFacts:
@@ -135,22 +135,19 @@ def write_results(folder: Path, contents: SweepContents) -> None:
     """Write the table of trials and the best study, each replaced at once."""
     _write_table(folder / "sweep.csv", contents.trials, [p.key for p in contents.parameters])
     if contents.best is not None:
-        temporary = folder / "best-study.toml.part"
         best = with_changes(contents.study, contents.best.changes)
-        temporary.write_text(best.to_toml(), encoding="utf-8")
-        temporary.replace(folder / "best-study.toml")
+        replace_file(folder / "best-study.toml", best.to_toml(), BY_UMASK, durable=False)
 
 
 def _write_table(path: Path, trials: Sequence[Trial], keys: Sequence[str]) -> None:
-    temporary = path.with_suffix(".csv.part")
-    with temporary.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["trial", "status", "value", "rounds", "seconds", *keys, "reason"])
-        for trial in trials:
-            drawn = [print_value(trial.changes.get(key)) for key in keys]
-            facts = [trial.number, trial.status, trial.value, trial.rounds, f"{trial.seconds:.1f}"]
-            writer.writerow([*facts, *drawn, trial.reason])
-    temporary.replace(path)
+    header = ["trial", "status", "value", "rounds", "seconds", *keys, "reason"]
+    write_cells(path, header, (_cells(trial, keys) for trial in trials))
+
+
+def _cells(trial: Trial, keys: Sequence[str]) -> list[object]:
+    facts = [trial.number, trial.status, trial.value, trial.rounds, f"{trial.seconds:.1f}"]
+    drawn = [print_value(trial.changes.get(key)) for key in keys]
+    return [*facts, *drawn, trial.reason]
 
 
 def print_value(value: object) -> str:

@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.html import read_style
 from wardround.simulations.report.page import FOLDER, content_hash, load_template
 from wardround.simulations.report.wording import metric_title, number, sentence_title
@@ -35,9 +36,7 @@ def write_sweep_report(folder: Path, contents: SweepContents) -> Path:
         script_hashes=[content_hash(script)],
     )
     path = folder / "report.html"
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    replace_file(path, text, BY_UMASK, durable=False)
     return path
 
 

@@ -20,15 +20,14 @@ import pytest
 
 from wardround.client.egress.private_round import reply_once
 from wardround.client.privacy.ledger import budget as ledger_budget
-from wardround.client.privacy.ledger import file as ledger_file
-from wardround.client.privacy.ledger import outbox as outbox_module
 from wardround.client.privacy.ledger.budget import Caps
 from wardround.client.privacy.ledger.chain import read_chain
 from wardround.client.privacy.ledger.charges import Assignment, Charge
 from wardround.client.privacy.ledger.entries import Entry, Released, Reserved
 from wardround.client.privacy.ledger.file import read_ledger
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
-from wardround.client.privacy.ledger.outbox import Outbox
+from wardround.client.privacy.ledger.outbox import OUTBOX_FOLDER, Outbox
+from wardround.common.files import atomic, json_lines
 from wardround.common.privacy.accounting import Spend
 
 KILLS = 220
@@ -50,7 +49,7 @@ def die() -> None:
 
 def in_the_line(kind: str, share: float) -> None:
     """Die when a share of a line is written: none, a part (a torn tail), or all but its fsync."""
-    real = ledger_file._write
+    real = json_lines.write_whole
 
     def write(descriptor: int, data: bytes) -> None:
         if f'"kind":"{kind}"'.encode() in data:
@@ -58,7 +57,7 @@ def in_the_line(kind: str, share: float) -> None:
             die()
         real(descriptor, data)
 
-    ledger_file._write = write
+    json_lines.write_whole = write
 
 
 def after(owner: type, name: str) -> None:
@@ -78,12 +77,16 @@ def before(owner: type, name: str) -> None:
 
 
 def in_the_outbox(share: float) -> None:
-    def write(self: Outbox, path: Path, header: bytes, content: bytes) -> None:
-        whole = header + b"\n" + content
-        path.write_bytes(whole[: round(share * len(whole))])
-        die()
+    """Die when a share of an answer is written, still under its second name."""
+    real = atomic.put_in_place
 
-    outbox_module.Outbox._write = write  # type: ignore[method-assign]
+    def put(part: Path, path: Path, durable: bool = True) -> None:
+        if path.parent.name == OUTBOX_FOLDER:
+            os.truncate(part, round(share * part.stat().st_size))
+            die()
+        real(part, path, durable)
+
+    atomic.put_in_place = put
 
 
 def at_any_time(seconds: float) -> None:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.preprocessing.preprocessing import Case
 from wardround.client.data.preprocessing.scanner_shift import scanner_of
 from wardround.client.site.folder import Site
+from wardround.common.files.atomic import replace_file
 from wardround.common.study.study import Study
 
 PREPARATION_VERSION = 1  # raise it when the same settings give other arrays
@@ -137,11 +137,8 @@ def _mapped(path: Path) -> NDArray[Any]:
 
 
 def _write(path: Path, array: NDArray[Any]) -> None:
-    descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".part")  # created as 0600
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
+    def write(part: Path) -> None:
+        with part.open("wb") as stream:
             np.save(stream, array, allow_pickle=False)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+
+    replace_file(path, write, durable=False)

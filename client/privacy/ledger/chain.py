@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wardround.client.privacy.ledger.entries import Entry, LedgerError, Opened, read_entry
+from wardround.common.files.json_lines import split_lines
 
 _EDITED = (
     "the end of the privacy ledger was edited: put the last good copy of the ledger back. "
@@ -37,7 +38,7 @@ def read_chain(content: bytes) -> Chain:
     Raises:
         LedgerError: A line was changed, taken away, added or moved.
     """
-    *lines, tail = content.split(b"\n")
+    lines, tail = split_lines(content)
     entries: list[Entry] = []
     for line in lines:
         entries.append(read_entry(line, entries[-1] if entries else None))

@@ -1,20 +1,23 @@
 """What a privacy ledger says: facts, each bound to the one before it by a hash.
 
-A line is the canonical JSON of an entry: keys in order, no spaces, ASCII. Its hash is a SHA-256
-over the rest of the line, in which the hash of the line before stands. A line that is not written
-exactly so was not written by the ledger.
+A line is one of :mod:`wardround.common.files.hash_chain`, not signed and counted from 0. One that
+is not written exactly so was not written by the ledger.
 """
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
 
 from wardround.common.errors import WardroundError
+from wardround.common.files.hash_chain import (
+    NO_HASH,
+    BrokenLineError,
+    canonical,
+    from_line,
+    to_line,
+)
 
 FORMAT = 1
-NO_HASH = "0" * 64  # what the first entry follows
 
 
 class LedgerError(WardroundError):
@@ -128,15 +131,16 @@ class Entry:
 
     def line(self) -> bytes:
         """Return the entry as it stands in the file, without the end of the line."""
-        content = _sealed(self.number, self.time, self.fact, self.previous)
-        return _canonical({**content, "hash": self.hash})
+        place = {"number": self.number, "previous": self.previous, "hash": self.hash}
+        return canonical({**_content(self.time, self.fact), **place})
 
 
 def entry_after(last: Entry | None, fact: Fact) -> Entry:
     """Return the entry of a fact that follows another entry, or begins a ledger."""
     time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     number, previous = _place_after(last)
-    return Entry(number, time, fact, previous, _hash(_sealed(number, time, fact, previous)))
+    _, stated = to_line(_content(time, fact), number, previous)
+    return Entry(number, time, fact, previous, stated)
 
 
 def read_entry(line: bytes, last: Entry | None) -> Entry:
@@ -151,19 +155,14 @@ def read_entry(line: bytes, last: Entry | None) -> Entry:
     """
     number, previous = _place_after(last)
     try:
-        content = json.loads(line)
-        sealed = {key: value for key, value in content.items() if key != "hash"}
-        place = (sealed["number"], sealed["previous"], content["hash"])
-        intact = place == (number, previous, _hash(sealed)) and _canonical(content) == line
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        intact = False
-    if not intact:
+        content, stated = from_line(line, number, previous)
+    except BrokenLineError:
         msg = (
             f"line {number + 1} of the privacy ledger is not what was written there: put the last "
             "good copy of the ledger back. The site does not train until then."
         )
-        raise LedgerError(msg)
-    entry = _typed(content)
+        raise LedgerError(msg) from None
+    entry = _typed(content, stated)
     if entry is None:
         msg = (
             f"line {number + 1} of the privacy ledger says what this version does not know: "
@@ -173,13 +172,13 @@ def read_entry(line: bytes, last: Entry | None) -> Entry:
     return entry
 
 
-def _typed(content: dict[str, Any]) -> Entry | None:
+def _typed(content: dict[str, Any], stated: str) -> Entry | None:
     """Return the entry in verified content; None if this version does not know what it says."""
     try:
         kind, said = _KINDS[content.pop("kind")], content.pop("fact")
         if any(type(said[field.name]) is not field.type for field in fields(kind)):
             return None
-        return Entry(fact=kind(**said), **content)
+        return Entry(fact=kind(**said), hash=stated, **content)
     except (KeyError, TypeError):
         return None
 
@@ -188,23 +187,6 @@ def _place_after(last: Entry | None) -> tuple[int, str]:
     return (0, NO_HASH) if last is None else (last.number + 1, last.hash)
 
 
-def _sealed(number: int, time: str, fact: Fact, previous: str) -> dict[str, Any]:
-    """Return what the hash is over."""
-    return {
-        "fact": asdict(fact),
-        "kind": _NAMES[type(fact)],
-        "number": number,
-        "previous": previous,
-        "time": time,
-    }
-
-
-def _hash(content: dict[str, Any]) -> str:
-    return hashlib.sha256(_canonical(content)).hexdigest()
-
-
-def _canonical(content: dict[str, Any]) -> bytes:
-    text = json.dumps(
-        content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
-    return text.encode()
+def _content(time: str, fact: Fact) -> dict[str, Any]:
+    """Return what a line says beside its place in the chain."""
+    return {"fact": asdict(fact), "kind": _NAMES[type(fact)], "time": time}

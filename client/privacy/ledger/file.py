@@ -1,9 +1,8 @@
 """The file of a privacy ledger: one writer, appended to, on the disk before it counts."""
 
-import fcntl
 import os
 import weakref
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 
 from wardround.client.privacy.ledger.chain import Chain, read_chain
@@ -14,6 +13,9 @@ from wardround.client.privacy.ledger.entries import (
     Repaired,
     entry_after,
 )
+from wardround.common.files.atomic import flush_folder
+from wardround.common.files.json_lines import append_line
+from wardround.common.files.lock import lock, open_lock
 
 LEDGER_FOLDER = "ledger"  # of a site's folder
 LEDGER_FILE = "ledger.jsonl"
@@ -67,16 +69,9 @@ class LedgerFile:
         entry = entry_after(self.entries[-1] if self.entries else None, fact)
         line = entry.line() + b"\n"
         try:
-            _write(self._descriptor, line)
-            self._flush()
-        except BaseException as error:
-            # What did not reach the disk whole never counted.
-            with suppress(OSError):
-                os.ftruncate(self._descriptor, self._length)
-            if isinstance(error, OSError):
-                raise LedgerError(_unusable(self.path, error)) from None
-            raise
-        self._length += len(line)
+            self._write(line)
+        except OSError as error:
+            raise LedgerError(_unusable(self.path, error)) from None
         self.entries.append(entry)
         return entry
 
@@ -89,13 +84,16 @@ class LedgerFile:
         self._length = size - len(chain.torn)
         if chain.torn:
             os.ftruncate(self._descriptor, self._length)
+            if self._durable:
+                os.fsync(self._descriptor)
         if chain.unended:
-            _write(self._descriptor, b"\n")
-            self._length += 1
-        if chain.torn or chain.unended:
-            self._flush()
-            if self.entries:
-                self.append(Repaired(len(chain.torn)))
+            self._write(b"\n")
+        if (chain.torn or chain.unended) and self.entries:
+            self.append(Repaired(len(chain.torn)))
+
+    def _write(self, line: bytes) -> None:
+        append_line(self._descriptor, line, self._length, self._durable)
+        self._length += len(line)
 
     def _check_own(self) -> None:
         """Check that the file is still the one that was verified."""
@@ -109,10 +107,6 @@ class LedgerFile:
                 "verify it before the site is started again."
             )
             raise LedgerError(msg)
-
-    def _flush(self) -> None:
-        if self._durable:
-            _sync(self._descriptor)
 
 
 def read_ledger(site_folder: Path) -> Chain:
@@ -138,30 +132,19 @@ def read_ledger(site_folder: Path) -> Chain:
     return chain
 
 
-def flush_folder(folder: Path) -> None:
-    """Wait until the disk has a folder's entries."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        _sync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _lock(folder: Path) -> int:
     """Take a ledger's lock; the kernel gives it back when the process ends, however it ends."""
-    descriptor = os.open(folder / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = open_lock(folder / _LOCK_FILE)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not lock(descriptor, wait=False):
+            owner = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
+            msg = (
+                f"the ledger in {folder} is in use by process {owner}: a site has one ledger and "
+                "one process that writes it. Stop the other, or wait until it ends."
+            )
+            raise LedgerError(msg)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
-    except BlockingIOError:
-        owner = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        msg = (
-            f"the ledger in {folder} is in use by process {owner}: a site has one ledger and one "
-            "process that writes it. Stop the other, or wait until it ends."
-        )
-        raise LedgerError(msg) from None
     except BaseException:
         os.close(descriptor)
         raise
@@ -172,16 +155,6 @@ def _read_all(descriptor: int) -> bytes:
     with os.fdopen(os.dup(descriptor), "rb") as stream:
         stream.seek(0)
         return stream.read()
-
-
-def _write(descriptor: int, data: bytes) -> None:
-    written = 0
-    while written < len(data):
-        written += os.write(descriptor, data[written:])
-
-
-def _sync(descriptor: int) -> None:
-    os.fsync(descriptor)
 
 
 def _unusable(path: Path, error: OSError) -> str:

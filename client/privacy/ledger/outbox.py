@@ -7,7 +7,6 @@ leaves; it stays until a later round is asked for.
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from wardround.common.errors import RunError
-from wardround.common.files.durable import flush
+from wardround.common.files.atomic import flush_folder, replace_file
 
 OUTBOX_FOLDER = "outbox"
 _SUFFIX = ".answer"
@@ -78,17 +77,18 @@ class Outbox:
         Raises:
             RunError: It cannot be written.
         """
-        place = self._place(key)
-        temporary = place.with_suffix(".part")
+
+        def write(part: Path) -> None:
+            with part.open("wb") as stream:
+                stream.write(json.dumps(_header(key, reply)).encode() + b"\n")
+                stream.write(reply.content)
+
         try:
             self._folder.mkdir(exist_ok=True, mode=0o700)
-            self._write(temporary, json.dumps(_header(key, reply)).encode(), reply.content)
-            temporary.replace(place)
-            self._flush(self._folder)
-            self._flush(self._folder.parent)
+            replace_file(self._place(key), write, durable=self._durable)
+            if self._durable:
+                flush_folder(self._folder.parent)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink()
             msg = (
                 f"cannot keep the answer of round {key.round} ({error.strerror}), so it does not "
                 "leave: make room on the site's disk."
@@ -96,7 +96,10 @@ class Outbox:
             raise RunError(msg) from None
 
     def drop_before(self, study: str, run: str, number: int) -> None:
-        """Drop the answers of a run's rounds before one, and what nobody asked for in 30 days."""
+        """Drop the answers of a run's rounds before one, and what nobody asked for in 30 days.
+
+        What a killed process was writing goes too: who holds the ledger writes here alone.
+        """
         run_name, now = _run_name(study, run), time.time()
         for path in self._files():
             name, _, place = path.name.partition("-")
@@ -104,7 +107,7 @@ class Outbox:
                 path.unlink(missing_ok=True)
         for path in self._folder.glob("*"):
             with suppress(FileNotFoundError):
-                if now - path.stat().st_mtime > _UNASKED_SECONDS:
+                if path.suffix == ".part" or now - path.stat().st_mtime > _UNASKED_SECONDS:
                     path.unlink()
 
     def _place(self, key: ReplyKey) -> Path:
@@ -113,18 +116,6 @@ class Outbox:
 
     def _files(self) -> Iterator[Path]:
         return self._folder.glob(f"*-*-*{_SUFFIX}")
-
-    def _write(self, path: Path, header: bytes, content: bytes) -> None:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(header + b"\n")
-            stream.write(content)
-        self._flush(path)
-
-    def _flush(self, path: Path) -> None:
-        """Wait until the disk has a file, or a folder's entries."""
-        if self._durable:
-            flush(path)
 
 
 def _run_name(study: str, run: str) -> str:

@@ -3,13 +3,12 @@
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Iterable
 from pathlib import Path
 
 from wardround.client.privacy.ledger.entries import LedgerError
-from wardround.client.privacy.ledger.file import flush_folder
+from wardround.common.files.atomic import replace_file
 
 SALT_FILE = "salt"
 _SALT_BYTES = 32  # 256 bits: no patient is found by trying identifiers
@@ -33,7 +32,7 @@ def open_salt(folder: Path, durable: bool = True) -> bytes:
     """
     path = folder / SALT_FILE
     if not path.exists():
-        _draw(path, durable)
+        replace_file(path, secrets.token_bytes(_SALT_BYTES), durable=durable)
     salt = path.read_bytes()
     if len(salt) != _SALT_BYTES:
         msg = (
@@ -42,17 +41,3 @@ def open_salt(folder: Path, durable: bool = True) -> bytes:
         )
         raise LedgerError(msg)
     return salt
-
-
-def _draw(path: Path, durable: bool) -> None:
-    temporary = path.with_suffix(".part")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(descriptor, secrets.token_bytes(_SALT_BYTES))
-        if durable:
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    temporary.replace(path)
-    if durable:
-        flush_folder(path.parent)

@@ -12,7 +12,11 @@ from torch.func import functional_call
 
 from wardround.client.data.batch import Batch
 from wardround.client.training.objectives.base import LocalStart
-from wardround.client.training.optimisers import build_optimiser, learning_rate_at
+from wardround.client.training.optimisers import (
+    build_optimiser,
+    learning_rate_at,
+    set_learning_rate,
+)
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.parameters.schema import (
     Parameters,
@@ -40,8 +44,7 @@ class _PersonalModel:
         """Make a step along the twin's gradients, at the study's learning rate."""
         training = self._start.training
         rate = learning_rate_at(training, self._start.position.at(self._done))
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
+        set_learning_rate(self._optimiser, rate)
         if training.gradient_clip is not None:
             nn.utils.clip_grad_norm_(self.network.parameters(), training.gradient_clip)
         self._optimiser.step()

@@ -24,7 +24,7 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 
-from wardround.common.files.private_files import OWNER_ONLY
+from wardround.common.files.atomic import OWNER_ONLY, put_in_place
 from wardround.common.flower.messages.envelope import Envelope
 
 MAGIC, END = b"wardround parcel 2\n", b"end\n"
@@ -64,7 +64,7 @@ class MessageFileWriter:
             self._stream.write(LENGTH.pack(len(data)) + data)
         self._stream.write(LENGTH.pack(place) + END)
         self._stream.close()
-        self._part.replace(self._path)
+        put_in_place(self._part, self._path, durable=False)
 
     def leave(self) -> None:
         """Keep what was written for another time."""

@@ -26,7 +26,7 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import PARTITION_ID_KEY as _PARTITION_ID
 from flwr.serverapp import Grid, ServerApp
 
-from wardround.common.errors import RunError
+from wardround.common.errors import RunError, root_cause
 from wardround.common.flower.local import Run, claim_identity
 from wardround.common.flower.logs import quieten_flower
 from wardround.common.flower.ray.isolation import surroundings_of_ray
@@ -137,7 +137,7 @@ class _Engine:
         if self._thread.is_alive():
             return
         msg = (
-            f"Ray does not run ({_root(self._failure)}). Lower --ray-cpus-per-site or "
+            f"Ray does not run ({_first_line(self._failure)}). Lower --ray-cpus-per-site or "
             "--ray-gpus-per-site, check --ray-address, or use --engine pool."
         )
         raise RunError(msg)
@@ -249,11 +249,10 @@ def _require_reply(address: str | None) -> None:
         raise RunError(msg) from None
 
 
-def _root(error: BaseException | None) -> str:
+def _first_line(error: BaseException | None) -> str:
     """Return the first line of what was wrong at the beginning."""
     if error is None:
         return "its engine has ended"
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    first = root_cause(error)
+    lines = str(first).strip().splitlines()
+    return f"{type(first).__name__}: {lines[0]}" if lines else type(first).__name__

@@ -5,7 +5,6 @@ It talks to the inner listener of a link.
 Written against Flower 1.41; ``tests/unit/common/flower/superlink/test_grid.py`` holds the contract.
 """
 
-import fcntl
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -38,6 +37,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
 
 from wardround.common.errors import RunError
+from wardround.common.files.lock import held_alone
 from wardround.common.flower.app_bundle import RUN_KEY, STUDY_KEY, bundle, bundle_hash
 from wardround.common.flower.serverapp.link_client import (
     Entrance,
@@ -153,8 +153,7 @@ def open_run(entrance: Entrance, study_json: str, name: str) -> Iterator[tuple[L
         LinkLostError: The link has gone.
         RunError: The link is there and does not do what is asked.
     """
-    with entrance.lock_path.open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with held_alone(entrance.lock_path):
         run_id = _start(entrance, study_json, name)
         grid = LinkGrid(entrance, _acquire(entrance, run_id))
     stop = threading.Event()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 
-from wardround.common.files.private_files import OWNER_ONLY, make_private_folder
+from wardround.common.files.atomic import OWNER_ONLY, make_private_folder
 
 _LARGE_BYTES = 65_536  # smaller ones are many: a file each would cost more than the memory
 _ON_DISK = b"on disk"

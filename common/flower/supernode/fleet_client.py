@@ -25,6 +25,7 @@ from flwr.supercore.runtime_version_compatibility import RuntimeVersionMetadata
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
+from wardround.common.errors import root_cause
 from wardround.common.flower.response_release import Releasing
 
 STILL_CONNECTED = "still-connected"
@@ -203,7 +204,7 @@ def _failed_status(response: httpx.Response) -> Exception:
 
 
 def _failed_transport(error: httpx.HTTPError) -> FleetError:
-    reason = _root(error)
+    reason = root_cause(error)
     if isinstance(reason, ssl.SSLCertVerificationError):
         return FleetError("server-certificate")
     if isinstance(reason, ssl.SSLError) and "ALERT" in str(reason.reason or "").upper():
@@ -211,10 +212,3 @@ def _failed_transport(error: httpx.HTTPError) -> FleetError:
     if isinstance(error, httpx.DecodingError):
         return FleetError("unreadable")
     return FleetError("no-connection")
-
-
-def _root(error: BaseException) -> BaseException:
-    """Return what was wrong at the beginning."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
-    return error

@@ -27,7 +27,7 @@ from flwr.proto.node_pb2 import Node
 from flwr.proto.run_pb2 import GetRunRequest
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from wardround.common.files.private_files import replace_file
+from wardround.common.files.atomic import replace_file
 from wardround.common.flower.messages.envelope import Envelope
 from wardround.common.flower.supernode.fleet_client import (
     STILL_CONNECTED,

@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 
 from wardround.common.errors import InputError, WardroundError
-from wardround.common.files.private_files import READABLE, replace_file
+from wardround.common.files.atomic import READABLE, replace_file
 from wardround.common.html import read_style
 from wardround.common.html.charts.small import draw_boxes
 from wardround.server.operators.messages import Refusal, RunRecord

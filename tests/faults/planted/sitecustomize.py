@@ -28,7 +28,7 @@ POINTS = {
     ),
     "wardround.server.checkpoints.store": ("CheckpointStore._write",),
     "wardround.client.privacy.ledger.ledger": ("PrivacyLedger.reserve", "PrivacyLedger.release"),
-    "wardround.client.privacy.ledger.file": ("_write",),
+    "wardround.client.privacy.ledger.file": ("LedgerFile._write",),
     "wardround.client.egress.gateway": ("Gateway.train", "Gateway.describe"),
     "wardround.client.session": ("SiteSession.train",),
     "wardround.client.privacy.step": ("learning_rate_at",),

@@ -19,7 +19,7 @@ from tests.faults.table.fault import (
 
 from wardround.client.site.credentials import TLS_CERTIFICATE, TLS_KEY
 from wardround.client.site.folder import KEY_FOLDER
-from wardround.common.files.private_files import READABLE, replace_file
+from wardround.common.files.atomic import READABLE, replace_file
 from wardround.common.security.tls_key_pair import read_certificate, read_private_key
 from wardround.server.database import transaction
 from wardround.server.identity.membership import SCHEMA, add_certificate

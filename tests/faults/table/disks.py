@@ -28,7 +28,7 @@ def disk_of_server_is_full(stage: Stage) -> RunDetails:
 
 
 def disk_of_site_is_full(stage: Stage) -> RunDetails:
-    stage.arm("full disk", "client.privacy.ledger.file:_write", 5, SECOND)
+    stage.arm("full disk", "client.privacy.ledger.file:LedgerFile._write", 5, SECOND)
     trained = stage.calls(TRAINS, SECOND)
     details = stage.finish(stage.submit(stage.private))
     refused = [number for number, site in refusals_of(details) if site == SECOND]

@@ -26,13 +26,13 @@ from wardround.client.egress import gateway as door_module
 from wardround.client.policy.policy import POLICY_FILE
 from wardround.client.session import SiteSession
 from wardround.common.errors import DataError
+from wardround.common.files.hash_chain import ChainHead
 from wardround.common.flower.local import claim_identity, stamp
 from wardround.common.flower.messages.content import to_bytes
 from wardround.common.messages.instructions import (
     DESCRIBE,
     EVALUATE,
     TRAIN,
-    ChainHead,
     Instruction,
     new_run,
     pack_instruction,

@@ -17,7 +17,8 @@ from tests.integration.client.test_hospital_policy import (
 from wardround.client.app import close_sessions
 from wardround.client.privacy.ledger.entries import Released, entry_after
 from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
-from wardround.common.messages.instructions import NO_LEDGER, TRAIN, ChainHead, new_run
+from wardround.common.files.hash_chain import ChainHead
+from wardround.common.messages.instructions import NO_LEDGER, TRAIN, new_run
 from wardround.common.messages.replies import unpack_update
 from wardround.common.study.loading import parse_study
 from wardround.server.scheduling.ledger_heads import ServerLedgers
@@ -80,7 +81,7 @@ def test_a_site_whose_ledger_was_written_anew_refuses_to_train_and_nothing_is_ch
     try:
         for _ in range(2):
             update = unpack_update(train(), study)
-            assert update.ledger.head == read_ledger(folder).entries[update.ledger.entries - 1].hash
+            assert update.ledger.hash == read_ledger(folder).entries[update.ledger.entries - 1].hash
             memory.note("north", update.ledger)
         write_anew(folder)
         before = len(read_ledger(folder).entries)

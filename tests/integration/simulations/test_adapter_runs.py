@@ -8,6 +8,7 @@ import pytest
 from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
+from wardround.common.files.tables import read_table
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.model_file import load_model
 from wardround.common.parameters.schema import Parameters, schema
@@ -17,7 +18,7 @@ from wardround.simulations.experiment.federation import Machine, open_grid, run_
 from wardround.simulations.experiment.simulate import SimulationRequest, resume, simulate
 from wardround.simulations.experiment.training import load_trained
 from wardround.simulations.run_files.events import Event, RoundDone
-from wardround.simulations.run_files.folder import FEDERATED, MetricRow, TrafficRow, read_rows
+from wardround.simulations.run_files.folder import FEDERATED, MetricRow, TrafficRow
 
 ALONE = Machine(device="cpu", engine="in-process", threads=1)
 VIT: dict[str, Any] = {
@@ -66,10 +67,10 @@ def test_a_run_sends_adapters_compares_its_models_and_goes_on_after_a_stop(
         assert set(load_model(file).parameters) == set(layout.shared)
     sent = sum(spec.byte_count for spec in schema(load_model(files[0]).parameters))
     # Each array has a header of its own, which counts for more the smaller the arrays are.
-    for row in read_rows(tmp_path / "whole" / "traffic.csv", TrafficRow):
+    for row in read_table(tmp_path / "whole" / "traffic.csv", TrafficRow):
         assert sent < row.bytes_up < sent + 200 * len(layout.shared)
 
-    tested = read_rows(tmp_path / "whole" / "metrics.csv", MetricRow)
+    tested = read_table(tmp_path / "whole" / "metrics.csv", MetricRow)
     assert {row.model for row in tested if row.round == -1} == whole.keys()
     assert (tmp_path / "whole" / "samples.npz").exists()
     assert not list((tmp_path / "whole" / "sites").rglob("state/*/round-*"))

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from wardround.client.app import close_sessions, open_session
 from wardround.common.errors import RunError
+from wardround.common.files.tables import read_table
 from wardround.common.messages.instructions import Instruction, pack_instruction
 from wardround.common.messages.replies import Refusal, SiteUpdate, pack_refusal, pack_update
 from wardround.common.parameters.array_records import from_array_record
@@ -25,7 +26,7 @@ from wardround.simulations.engines.in_process import InProcessGrid, LocalGrid, s
 from wardround.simulations.experiment.backdoor import BACKDOOR_SUCCESS
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.experiment.simulate import SimulationRequest, simulate
-from wardround.simulations.run_files.folder import ALL_SITES, MetricRow, read_rows, value_of
+from wardround.simulations.run_files.folder import ALL_SITES, MetricRow, value_of
 from wardround.simulations.sites.preparation import prepare_sites
 
 ONE_PROCESS = Machine(device="cpu", engine="in-process", threads=1)
@@ -172,7 +173,7 @@ def study_of(manifest: Path, *adversaries: dict[str, object], rounds: int = 6) -
 
 def run(study: Study, out: Path, machine: Machine = ONE_PROCESS) -> list[MetricRow]:
     simulate(SimulationRequest(study, out, machine))
-    return read_rows(out / "metrics.csv", MetricRow)
+    return read_table(out / "metrics.csv", MetricRow)
 
 
 def accuracy(rows: list[MetricRow]) -> float:

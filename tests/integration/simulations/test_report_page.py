@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from wardround.common.errors import InputError
+from wardround.common.files.tables import write_table
 from wardround.common.html import read_style
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
@@ -30,7 +31,6 @@ from wardround.simulations.run_files.folder import (
     TrafficRow,
     local_model,
     write_facts,
-    write_rows,
 )
 
 SITES = ("hospital-1", "hospital-2", "hospital-3", "hospital-4")
@@ -51,9 +51,9 @@ def make_run(
     (folder / "study.toml").write_text(study.to_toml(), encoding="utf-8")
     finished = status == "finished"
     rows = _round_rows(study, rounds_done) + (_test_rows(study) if finished else [])
-    write_rows(folder / "metrics.csv", rows, MetricRow)
-    write_rows(folder / "split.csv", _split_rows(study), SplitRow)
-    write_rows(folder / "traffic.csv", _traffic_rows(rounds_done), TrafficRow)
+    write_table(folder / "metrics.csv", rows, MetricRow)
+    write_table(folder / "split.csv", _split_rows(study), SplitRow)
+    write_table(folder / "traffic.csv", _traffic_rows(rounds_done), TrafficRow)
     write_facts(folder, _facts(study, status, finished))
     if finished:
         np.savez_compressed(folder / "samples.npz", **asdict(_samples(study)))
@@ -343,7 +343,7 @@ def test_a_value_that_is_not_a_number_leaves_a_gap_and_a_dash(tmp_path: Path) ->
         else row
         for row in _round_rows(_study("classification"), 8)
     ]
-    write_rows(run / "metrics.csv", rows, MetricRow)
+    write_table(run / "metrics.csv", rows, MetricRow)
     chart = charts_of(Page(write_report(run)))["AUROC"]
     ns = "{http://www.w3.org/2000/svg}"
     paths = {path.findtext(f"{ns}title"): path.get("d", "") for path in chart.iter(f"{ns}path")}
@@ -416,7 +416,7 @@ def test_a_run_without_comparison_says_that_it_has_no_verdict(tmp_path: Path) ->
     run = make_run(tmp_path / "run")
     study = _study("classification")
     rows = [row for row in _test_rows(study) if row.model == FEDERATED]
-    write_rows(run / "metrics.csv", _round_rows(study, 8) + rows, MetricRow)
+    write_table(run / "metrics.csv", _round_rows(study, 8) + rows, MetricRow)
     text = Page(write_report(run)).text
     assert "This run cannot say whether a hospital gained" in text
     assert "mean over 4 hospitals): 0.896" in text
@@ -429,7 +429,7 @@ def test_a_hospital_that_tests_one_class_only_is_read_with_care(tmp_path: Path) 
         for row in _split_rows(_study("classification"))
         if row.site != "hospital-4" or row.split != "test" or row.class_name in ("", "nv")
     ]
-    write_rows(run / "split.csv", rows, SplitRow)
+    write_table(run / "split.csv", rows, SplitRow)
     text = Page(write_report(run)).text
     assert text.count("with care") == 1
     assert "Read hospital-4 with care: all its test patients are of class nv" in text

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from wardround.common.errors import RunError
+from wardround.common.files.tables import read_table
 from wardround.common.parameters.model_file import load_model
 from wardround.common.study.loading import load_study, parse_study, with_changes
 from wardround.common.study.study import Study
@@ -29,7 +30,6 @@ from wardround.simulations.run_files.folder import (
     SplitRow,
     TrafficRow,
     read_facts,
-    read_rows,
 )
 
 ONE_PROCESS = Machine(device="cpu", engine="in-process", threads=1)
@@ -134,11 +134,11 @@ def test_a_table_study_leaves_a_complete_run_folder(table_study: Study, tmp_path
 
 def test_every_model_is_tested_on_every_site(table_study: Study, tmp_path: Path) -> None:
     out = run(table_study, tmp_path / "run")
-    rows = read_rows(out / "metrics.csv", MetricRow)
+    rows = read_table(out / "metrics.csv", MetricRow)
     kept = {(r.model, r.site) for r in rows if r.round == -1 and r.metric == "accuracy"}
     models = ["federated", "pooled", *(f"local-{site}" for site in SITES)]
     assert kept == {(name, site) for name in models for site in (*SITES, "all sites")}
-    split = read_rows(out / "split.csv", SplitRow)
+    split = read_table(out / "split.csv", SplitRow)
     tested = {r.site: r.examinations for r in split if r.split == "test" and not r.class_name}
     for row in rows:
         if row.round == -1 and row.metric == "accuracy" and not row.class_name:
@@ -147,11 +147,11 @@ def test_every_model_is_tested_on_every_site(table_study: Study, tmp_path: Path)
 
 def test_every_round_is_measured_on_every_site(table_study: Study, tmp_path: Path) -> None:
     out = run(table_study, tmp_path / "run")
-    rows = read_rows(out / "metrics.csv", MetricRow)
+    rows = read_table(out / "metrics.csv", MetricRow)
     federated = [r for r in rows if r.model == "federated" and r.split == "validation"]
     seen = {(r.round, r.site) for r in federated if r.metric == "auroc" and not r.class_name}
     assert seen == {(n, site) for n in range(5) for site in (*SITES, "all sites")}
-    traffic = read_rows(out / "traffic.csv", TrafficRow)
+    traffic = read_table(out / "traffic.csv", TrafficRow)
     sent = [r for r in traffic if r.model == "federated"]
     assert {(r.round, r.site) for r in sent} == {(n, s) for n in range(1, 5) for s in SITES}
     assert all(r.bytes_up > 0 and r.bytes_down > 0 and r.updates > 0 for r in sent)
@@ -163,7 +163,7 @@ def test_accuracy_over_all_sites_is_the_sites_accuracies_weighted_by_their_patie
     out = run(table_study, tmp_path / "run")
     rows = [
         r
-        for r in read_rows(out / "metrics.csv", MetricRow)
+        for r in read_table(out / "metrics.csv", MetricRow)
         if (r.model, r.round, r.metric, r.class_name) == ("federated", -1, "accuracy", "")
     ]
     parts = [r for r in rows if r.site != "all sites"]
@@ -279,7 +279,7 @@ def test_an_image_study_learns_to_tell_its_classes_apart(tiny_study, tmp_path: P
         {"federation.rounds": 6, "training.learning_rate": 0.01, "simulation.compare": False},
     )
     out = run(study, tmp_path / "run")
-    rows = read_rows(out / "metrics.csv", MetricRow)
+    rows = read_table(out / "metrics.csv", MetricRow)
     (value,) = [
         r.value
         for r in rows

@@ -12,6 +12,7 @@ from wardround.client.training.optimisers import (
     SCHEDULES,
     build_optimiser,
     learning_rate_at,
+    set_learning_rate,
 )
 from wardround.common.study.sections import TrainingSection
 
@@ -158,3 +159,10 @@ def test_a_study_that_is_all_warmup_ends_at_a_number() -> None:
 def test_progress_outside_the_study_is_its_nearest_end(schedule: str) -> None:
     assert rate(schedule, 1.2) == rate(schedule, 1.0)
     assert rate(schedule, -0.1) == rate(schedule, 0.0)
+
+
+def test_the_learning_rate_is_set_in_all_groups() -> None:
+    weights = [nn.Parameter(torch.zeros(2)) for _ in range(2)]
+    optimiser = torch.optim.SGD([{"params": [one], "lr": 0.1 + k} for k, one in enumerate(weights)])
+    set_learning_rate(optimiser, 0.5)
+    assert [group["lr"] for group in optimiser.param_groups] == [0.5, 0.5]

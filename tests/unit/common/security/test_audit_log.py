@@ -5,14 +5,17 @@ import os
 import random
 import stat
 from collections.abc import Callable
+from datetime import datetime, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from wardround.common.errors import AuditError, InputError, RunError
+from wardround.common.files.hash_chain import ChainHead
 from wardround.common.security import audit_log as audit
-from wardround.common.security.audit_log import EMPTY, LOG_FILE, AuditLog, Event, Head
+from wardround.common.security.audit_log import EMPTY, LOG_FILE, AuditLog, Event
 from wardround.common.security.audit_verification import (
     keep_receipt,
     read_log,
@@ -41,7 +44,7 @@ def event(number: int) -> Event:
     )
 
 
-def write(folder: Path, key: Ed25519PrivateKey, first: int = 1) -> Head:
+def write(folder: Path, key: Ed25519PrivateKey, first: int = 1) -> ChainHead:
     log = AuditLog(folder, key, durable=False)
     return [log.append(event(number)) for number in range(first, first + ENTRIES)][-1]
 
@@ -103,7 +106,7 @@ KINDS: tuple[Callable[[bytes, random.Random], bytes], ...] = (
 )
 
 
-def is_found(folder: Path, key: Ed25519PrivateKey, countersigned: Head) -> bool:
+def is_found(folder: Path, key: Ed25519PrivateKey, countersigned: ChainHead) -> bool:
     try:
         verify_log(folder, key.public_key(), countersigned)
     except RunError:
@@ -212,8 +215,8 @@ def test_an_entry_that_cannot_be_written_is_an_error_and_leaves_the_log_whole(
 
 def test_a_receipt_is_read_back_and_a_damaged_one_refused(tmp_path: Path) -> None:
     assert read_receipt(tmp_path) == EMPTY
-    keep_receipt(tmp_path, Head(7, "ab" * 32))
-    assert read_receipt(tmp_path) == Head(7, "ab" * 32)
+    keep_receipt(tmp_path, ChainHead(7, "ab" * 32))
+    assert read_receipt(tmp_path) == ChainHead(7, "ab" * 32)
     (tmp_path / "receipt.json").write_text("{}")
     with pytest.raises(RunError, match="ask the server"):
         read_receipt(tmp_path)
@@ -246,3 +249,41 @@ def test_a_damaged_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / PUBLIC_FILE).write_bytes(b"nothing")
     with pytest.raises(InputError, match="not an Ed25519 public key"):
         open_public_key(tmp_path / PUBLIC_FILE)
+
+
+# As the first version wrote them, with the key below, at noon.
+FIRST_LINE = (
+    '{"attempt":0,"bytes":0,"hash":"6ab2b2ceb76f6711cf54504d6bccdd8a85f469371f3614e2cbbdcd316'
+    '9e24f68","kind":"site_info","number":1,"previous":"0000000000000000000000000000000000000'
+    '000000000000000000000000000","round":0,"run":"","sha256":"","signature":"c8dc7d009e5a07c'
+    "6ff4beb9c0f660d6b9c2eeda18ac26516aae4b8965ae04647fa8f095df9ab5ca1834a899812622580b846611"
+    '0d432d03f9ab933f6e0e02306","study":"abababab","time":"2026-11-28T12:00:00+00:00","verdic'
+    't":"allow"}'
+)
+SECOND_LINE = (
+    '{"attempt":0,"bytes":17,"hash":"6848e4fbe9821c223f3a0b4b46ab3110052787a52b5ad4f686b54586'
+    '411439f6","kind":"update","number":2,"previous":"6ab2b2ceb76f6711cf54504d6bccdd8a85f4693'
+    '71f3614e2cbbdcd3169e24f68","round":2,"run":"","sha256":"cd","signature":"1c6225a20f2fd90'
+    "4273e7d0cb9088c60b7286f641f0647ef52206abc047a2c17c18e987a344e99c35f4f3155c2932653249ffc8"
+    'd6a140bfb8cc7c2402276fa09","study":"","time":"2026-11-28T12:00:00+00:00","verdict":"deny'
+    ': \\u201c\\u00e4\\u201d"}'
+)
+
+
+class Noon(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return cls(2026, 11, 28, 12, 0, 0, tzinfo=tz)
+
+
+def test_a_log_is_written_byte_for_byte_as_it_always_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+    monkeypatch.setattr(audit, "datetime", Noon)
+    log = AuditLog(tmp_path, key)
+    log.append(Event(kind="site_info", study="abababab"))
+    head = log.append(Event(kind="update", verdict="deny: “ä”", round=2, bytes=17, sha256="cd"))
+    assert (tmp_path / LOG_FILE).read_text() == f"{FIRST_LINE}\n{SECOND_LINE}\n"
+    assert verify_log(tmp_path, key.public_key()) == head
+    assert head.entries == 2

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from wardround.common.errors import InputError, RunError
+from wardround.common.files.hash_chain import ChainHead
 from wardround.common.metrics.metric_value import MetricValue
 from wardround.server.checkpoints.history import (
     Measurement,
@@ -54,6 +55,15 @@ def test_commits_of_another_version_are_refused_not_passed_over(store: Checkpoin
     (place / "commit.json").write_text(json.dumps(seal))
     with pytest.raises(InputError, match="another version of wardround: start a new run"):
         store.latest()
+
+
+def test_what_sites_reported_of_their_ledgers_is_kept_and_read_back(store: CheckpointStore) -> None:
+    ledgers = {"north": ChainHead(7, "a" * 64), "south": ChainHead()}
+    commit = commit_of(3)
+    store.commit(replace(commit, progress=replace(commit.progress, ledgers=ledgers)))
+    state = json.loads((store.folder / "round-00003" / "state.json").read_text())
+    assert state["ledgers"]["north"] == {"entries": 7, "head": "a" * 64}
+    assert store.load(3).progress.ledgers == ledgers
 
 
 def test_the_latest_commit_comes_back_as_it_was(store: CheckpointStore) -> None:

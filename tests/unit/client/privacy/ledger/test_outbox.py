@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from wardround.client.privacy.ledger import outbox as outbox_module
 from wardround.client.privacy.ledger.budget import Caps
 from wardround.client.privacy.ledger.outbox import Outbox, ReplyKey, StoredReply
 from wardround.common.errors import RunError
@@ -86,6 +85,14 @@ def test_what_nobody_asked_for_in_thirty_days_is_dropped(box: Outbox, tmp_path: 
     assert box.find(KEY) == ANSWER
 
 
+def test_what_a_killed_process_was_writing_is_removed(box: Outbox, tmp_path: Path) -> None:
+    box.keep(KEY, ANSWER)
+    (path,) = files(tmp_path)
+    path.with_name(f".{path.name}.7-7.part").write_bytes(b"half")
+    box.drop_before(STUDY, RUN, 1)
+    assert files(tmp_path) == [path]
+
+
 def test_only_the_owner_reads_it_and_no_name_of_a_server_is_a_path(
     box: Outbox, tmp_path: Path
 ) -> None:
@@ -103,7 +110,7 @@ def test_an_answer_that_cannot_be_kept_does_not_leave(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(outbox_module.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(RunError, match="No space left"):
             box.keep(KEY, ANSWER)
     assert box.find(KEY) is None
@@ -121,6 +128,6 @@ def test_an_answer_is_on_the_disk_before_it_is_in_its_place(
         seen.append([path.suffix for path in files(tmp_path)])
         real(descriptor)
 
-    monkeypatch.setattr(outbox_module.os, "fsync", watched)
+    monkeypatch.setattr(os, "fsync", watched)
     Outbox(tmp_path, durable).keep(KEY, ANSWER)
     assert seen == ([[".part"], [".answer"], [".answer"]] if durable else [])

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from tests.support.ledger_folder import CAPS, PLAN, assign, charge, ledger_path
 
-from wardround.client.privacy.ledger import file as ledger_file
 from wardround.client.privacy.ledger.entries import LedgerError
 from wardround.client.privacy.ledger.file import read_ledger
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
@@ -93,17 +92,19 @@ def test_a_file_that_another_changes_under_an_open_ledger_is_found(
             ledger.reserve(charge(assign(ledger), 9), CAPS)
 
 
-@pytest.mark.parametrize("part", ["_write", "_sync"])
+@pytest.mark.parametrize("part", ["write", "fsync"])
 def test_a_full_disk_stops_the_round_and_the_ledger_goes_on_when_there_is_room(
     written: Path, cheap: None, monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
+    real = os.write
+
     def full(descriptor: int, data: bytes = b"") -> None:
-        os.write(descriptor, data[:17])
+        real(descriptor, data[:17])
         raise OSError(28, "No space left on device")
 
     with PrivacyLedger.open(written) as ledger:
         with monkeypatch.context() as patch:
-            patch.setattr(ledger_file, part, full)
+            patch.setattr(os, part, full)
             with pytest.raises(LedgerError, match="No space left"):
                 ledger.reserve(charge(assign(ledger), 7), CAPS)
         assert ledger.counter == 20
@@ -114,22 +115,16 @@ def test_a_full_disk_stops_the_round_and_the_ledger_goes_on_when_there_is_room(
 def test_an_entry_is_on_the_disk_before_it_counts_and_a_simulation_does_not_wait(
     tmp_path: Path, cheap: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    write, sync = os.write, os.fsync
     for durable in (True, False):
         done: list[str] = []
         with PrivacyLedger.open(tmp_path / str(durable), durable) as ledger:
             assignment = assign(ledger)
             with monkeypatch.context() as patch:
-                write, sync = ledger_file._write, ledger_file._sync
                 patch.setattr(
-                    ledger_file,
-                    "_write",
-                    lambda *a, write=write, done=done: (write(*a), done.append("write")),
+                    os, "write", lambda *a, done=done: (done.append("write"), write(*a))[1]
                 )
-                patch.setattr(
-                    ledger_file,
-                    "_sync",
-                    lambda *a, sync=sync, done=done: (sync(*a), done.append("sync")),
-                )
+                patch.setattr(os, "fsync", lambda a, done=done: (sync(a), done.append("sync")))
                 ledger.admit(assignment, PLAN, 1.0, CAPS)
                 ledger.reserve(charge(assignment, 1), CAPS)
         assert done == (["write", "sync"] * 2 if durable else ["write"] * 2)

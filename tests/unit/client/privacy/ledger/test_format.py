@@ -1,0 +1,48 @@
+"""A ledger's lines are those that they always were: the sites' own ledgers stay valid."""
+
+from datetime import datetime, tzinfo
+from typing import Self
+
+import pytest
+
+from wardround.client.privacy.ledger import entries
+from wardround.client.privacy.ledger.chain import read_chain
+from wardround.client.privacy.ledger.entries import Opened, Reserved, entry_after
+
+# As the first version wrote them, at noon.
+FIRST_LINE = (
+    '{"fact":{"format":1,"ledger":"0f0f0f0f","wardround":"0.1.0"},"hash":"ebd124b7554fc4715cb'
+    'd349ae6ab0643e5be96ed5ed626cca6ac916ffe9f58f4","kind":"opened","number":0,"previous":"00'
+    '00000000000000000000000000000000000000000000000000000000000000","time":"2026-11-28T12:00'
+    ':00Z"}'
+)
+SECOND_LINE = (
+    '{"fact":{"attempt":0,"dataset":"main \\u00e4","noise_multiplier":1.25,"round":1,"run":"r"'
+    ',"sampling_rate":0.1,"snapshot":"n","steps":10,"study":"s"},"hash":"e0953ed33edef12a0210'
+    '555e978d6ff5f1b22e23f3c517b21d5bec0c0a0e15be","kind":"reserved","number":1,"previous":"e'
+    'bd124b7554fc4715cbd349ae6ab0643e5be96ed5ed626cca6ac916ffe9f58f4","time":"2026-11-28T12:0'
+    '0:00Z"}'
+)
+OPENED = Opened("0f0f0f0f", "0.1.0", 1)
+RESERVED = Reserved("s", "r", "main ä", "n", 1, 0, 0.1, 1.25, 10)
+
+
+class Noon(datetime):
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        return cls(2026, 11, 28, 12, 0, 0, tzinfo=tz)
+
+
+def test_a_ledger_that_an_earlier_version_wrote_is_read() -> None:
+    chain = read_chain(f"{FIRST_LINE}\n{SECOND_LINE}\n".encode())
+    assert [entry.fact for entry in chain.entries] == [OPENED, RESERVED]
+    assert [entry.line().decode() for entry in chain.entries] == [FIRST_LINE, SECOND_LINE]
+
+
+def test_a_ledger_is_written_byte_for_byte_as_it_always_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(entries, "datetime", Noon)
+    first = entry_after(None, OPENED)
+    second = entry_after(first, RESERVED)
+    assert [entry.line().decode() for entry in (first, second)] == [FIRST_LINE, SECOND_LINE]
