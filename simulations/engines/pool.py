@@ -21,9 +21,10 @@ import torch
 from flwr.app import Context, Error, Message, MessageType
 from flwr.clientapp import ClientApp
 
-from wardround.common.flower.local import rebuild
+from wardround.common.flower.local import MessageNumbers, begin_local_run, rebuild
 from wardround.common.flower.messages.records import array_bytes
-from wardround.simulations.engines.in_process import CLIENT_APP_RAISED, LocalGrid
+from wardround.common.flower.site_grid import SiteGrid
+from wardround.simulations.engines.in_process import CLIENT_APP_RAISED
 from wardround.simulations.engines.pool_worker import Pipe, Reply, Request, withdrawn, work
 from wardround.simulations.engines.shared_memory import Inbox, Outboxes, Shell
 
@@ -56,14 +57,16 @@ class _Worker:
     sent: dict[str, _Instruction] = field(default_factory=dict)
 
 
-class PoolGrid(LocalGrid):
+class PoolGrid(SiteGrid):
     """Runs each site's work in the worker it is pinned to."""
 
     def __init__(
         self, app: ClientApp, contexts: Mapping[int, Context], run_id: int, plan: "WorkerPlan"
     ) -> None:
-        super().__init__(contexts, run_id)
+        super().__init__(begin_local_run(run_id))
         self._app = app
+        self._numbers = MessageNumbers()
+        self._nodes = tuple(contexts)
         self._plan = plan
         # One tracker for all processes: it frees the shared memory, whoever is killed.
         resource_tracker.ensure_running()
@@ -73,6 +76,10 @@ class PoolGrid(LocalGrid):
             self._workers = [self._start(share) for share in plan.divide(contexts) if share]
         self._worker_of = {node: w for w in self._workers for node in w.contexts}
 
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the sites' node ids."""
+        return list(self._nodes)
+
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue messages for the workers of their sites."""
         ids, fresh = [], list(messages)
@@ -80,7 +87,7 @@ class PoolGrid(LocalGrid):
             self._withdraw_older(message)
         unread = self._unread()
         for message in fresh:
-            ids.append(self._number(message))
+            ids.append(self._numbers.give(message))
             shell = self._outboxes.put(message.content, unread)
             unread.add(shell.segment)
             self._worker_of[message.metadata.dst_node_id].waiting.append(

@@ -11,7 +11,8 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from wardround.simulations.engines.in_process import InProcessGrid, LocalGrid, site_contexts
+from wardround.common.flower.site_grid import SiteGrid
+from wardround.simulations.engines.in_process import InProcessGrid, site_contexts
 from wardround.simulations.engines.pool import AHEAD, PoolGrid, WorkerPlan
 from wardround.simulations.engines.pool_worker import Request, answer_request
 from wardround.simulations.engines.shared_memory import Inbox, Outbox, Shell
@@ -56,7 +57,7 @@ def pool(contexts: dict[int, Context]) -> Iterator[PoolGrid]:
     grid.close()
 
 
-def send(grid: LocalGrid, content: RecordDict, *nodes: int) -> list[Message]:
+def send(grid: SiteGrid, content: RecordDict, *nodes: int) -> list[Message]:
     messages = [grid.create_message(content, "train", node, "g") for node in nodes]
     ids = list(grid.push_messages(messages))
     return [reply for message_id in ids for reply in grid.pull_messages([message_id])]
