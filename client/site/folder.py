@@ -6,6 +6,7 @@ A simulated site is such a folder too.
 
 import tomllib
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -102,12 +103,13 @@ class Site:
         return self.folder / "state"
 
 
-def open_site(folder: Path) -> Site:
-    """Open a site folder.
+def open_site(folder: str | PathLike[str]) -> Site:
+    """Open a site folder, a hospital's or a simulated one.
 
     Raises:
         DataError: There is no ``site.toml``, or it says something unknown.
     """
+    folder = Path(folder)
     path = folder / "site.toml"
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))

@@ -1,12 +1,11 @@
 """A Grid of persistent workers: as many as cores or GPUs, never one a site.
 
-Workers are forked after the imports (CPU) or spawned (CUDA). A site stays with its worker, so that
-its data, transforms and state stay warm. A model is written into shared memory once for all, and
-nobody sleeps: workers wait at a pipe, the server waits at all of them.
+Workers are forked after the imports where that is safe (``start_method.py``). A site stays with its
+worker, so that its data, transforms and state stay warm. A model is written into shared memory once
+for all, and nobody sleeps: workers wait at a pipe, the server waits at all of them.
 """
 
 import gc
-import multiprocessing
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkContext, SpawnContext
+from multiprocessing.context import ForkContext
 from multiprocessing.process import BaseProcess
 
 import torch
@@ -27,6 +26,7 @@ from wardround.common.flower.site_grid import SiteGrid
 from wardround.simulations.engines.in_process import CLIENT_APP_RAISED
 from wardround.simulations.engines.pool_worker import Pipe, Reply, Request, withdrawn, work
 from wardround.simulations.engines.shared_memory import Inbox, Outboxes, Shell
+from wardround.simulations.engines.start_method import StartContext, choose_context, start
 
 POLL_SECONDS = 1.0  # how often a caller may look at its deadline
 AHEAD = 2  # messages a worker holds, so that it never waits for the next one
@@ -72,7 +72,8 @@ class PoolGrid(SiteGrid):
         resource_tracker.ensure_running()
         self._outboxes = Outboxes()
         self._held: dict[str, Message] = {}
-        with _shared_imports(plan):
+        self._start_context = choose_context(plan.devices)
+        with _shared_imports(self._start_context):
             self._workers = [self._start(share) for share in plan.divide(contexts) if share]
         self._worker_of = {node: w for w in self._workers for node in w.contexts}
 
@@ -186,14 +187,14 @@ class PoolGrid(SiteGrid):
         self._feed(worker)
 
     def _start(self, contexts: dict[int, Context]) -> _Worker:
-        context = self._plan.context
+        context = self._start_context
         ours, theirs = context.Pipe()
         process = context.Process(
             target=work,
             args=(theirs, self._app, contexts, self._plan.threads),
             daemon=True,
         )
-        process.start()
+        start(process)
         theirs.close()
         return _Worker(process, ours, contexts)
 
@@ -212,18 +213,6 @@ class WorkerPlan:
     threads: int = 1
     load: Mapping[int, int] = field(default_factory=dict)
 
-    @property
-    def forks(self) -> bool:
-        """Whether workers are forked, which shares the imports; no CUDA context survives it."""
-        return not any(device.startswith("cuda") for device in self.devices)
-
-    @property
-    def context(self) -> ForkContext | SpawnContext:
-        """How workers start."""
-        if self.forks:
-            return multiprocessing.get_context("fork")
-        return multiprocessing.get_context("spawn")
-
     def divide(self, contexts: Mapping[int, Context]) -> list[dict[int, Context]]:
         """Return each worker's sites: longest first to the least loaded (Graham 1969)."""
         shares: list[dict[int, Context]] = [{} for _ in self.devices]
@@ -238,14 +227,14 @@ class WorkerPlan:
 
 
 @contextmanager
-def _shared_imports(plan: WorkerPlan) -> Iterator[None]:
+def _shared_imports(context: StartContext) -> Iterator[None]:
     """Import before a fork what each worker would import for itself.
 
     The first optimiser makes torch import its compiler: a second and 80 MB, once or in each worker.
     Frozen, the pages that the workers share are not written to, and so copied, by their garbage
     collectors.
     """
-    if not plan.forks:
+    if not isinstance(context, ForkContext):
         yield
         return
     torch.optim.SGD([torch.zeros(1)]).step()

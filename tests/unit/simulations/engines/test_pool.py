@@ -1,5 +1,6 @@
 """The pool of workers: shared memory that leaves nothing behind, workers that may die."""
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -48,6 +49,13 @@ def instruction_of(size: int = 4, value: float = 1.0, **words: bool) -> RecordDi
 @pytest.fixture
 def contexts() -> dict[int, Context]:
     return site_contexts([Path(f"site-{n}") for n in range(5)], "", "cpu", 1)
+
+
+@pytest.fixture(autouse=True)
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are forked: another process could not import this file's app by its name."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr("wardround.simulations.engines.pool.choose_context", lambda _: fork)
 
 
 @pytest.fixture
