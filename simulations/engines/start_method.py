@@ -24,7 +24,11 @@ StartContext = ForkContext | ForkServerContext | SpawnContext
 _TRIAL_SECONDS = 2.0  # a parallel loop over a million numbers takes a thousandth of it
 _TRIAL_NUMBERS = 2**20  # torch shares a loop out from 2**15 numbers on
 _THREADS_HAVE_RUN = threading.Event()
-_PRELOADED = ["wardround.client.app", "wardround.simulations.engines.pool_worker"]
+_PRELOADED = [
+    "wardround.simulations.engines.preloaded",
+    "wardround.simulations.engines.pool_worker",
+    "wardround.simulations.experiment.baselines",
+]
 
 
 def choose_context(devices: Sequence[str]) -> StartContext:

@@ -214,7 +214,7 @@ def test_a_process_whose_threads_have_computed_is_not_forked_and_simulates_again
         "wardround.simulate('study.toml', 'one', engine='in-process', threads=2)\n"
         "torch.ones(2**20).add_(1)\n"
         "assert not can_fork()\n"
-        "run = wardround.simulate('study.toml', 'two', engine='pool', workers=2, threads=2)\n"
+        "run = wardround.simulate('study.toml', 'two', engine='pool', workers=2, threads=1)\n"
         "print(run.status, *run.models)\n"
     )
     script = tmp_path / "script.py"
