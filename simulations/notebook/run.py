@@ -6,6 +6,8 @@ from datetime import datetime
 from os import PathLike
 from pathlib import Path
 
+import torch
+
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.experiment.simulate import SimulationRequest
@@ -132,7 +134,11 @@ def simulate(  # noqa: PLR0913 # one argument an option, as on the command line
         assignment=None if assignment is None else Path(assignment),
         command=("wardround", "simulate", str(folder / "study.toml"), *words),
     )
-    run_request(request, on_event or nobody)
+    before = torch.get_num_threads()
+    try:
+        run_request(request, on_event or nobody)
+    finally:
+        torch.set_num_threads(before)  # which an engine changes
     return open_run(folder)
 
 

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from tests.unit.server.sites.test_gathering import (
+from tests.support.town import (
     SOUTH,
     Reply,
     Town,
