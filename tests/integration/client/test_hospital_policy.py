@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.support.hospital import (
+from tests.support.hospitals.hospital import (
     ALONE,
     STUDY,
     ask,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from flwr.app import RecordDict
-from tests.support.hospital import (
+from tests.support.hospitals.hospital import (
     STUDY,
     ask,
     instruction_for,

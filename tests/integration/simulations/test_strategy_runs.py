@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.support.table_sites import ALONE, StoppedError, study_for, write_sites
+from tests.support.hospitals.table_sites import ALONE, StoppedError, study_for, write_sites
 
 from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import open_site

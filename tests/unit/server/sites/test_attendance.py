@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from tests.support.town import (
+from tests.support.hospitals.town import (
     SOUTH,
     Reply,
     Town,

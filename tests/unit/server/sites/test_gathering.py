@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 from flwr.app import RecordDict
-from tests.support.town import SOUTH, Reply, Town, TownGrid, make_study, refuses, says
+from tests.support.hospitals.town import SOUTH, Reply, Town, TownGrid, make_study, refuses, says
 
 from wardround.common.errors import RunError
 from wardround.server.sites import readiness as poll
