@@ -70,7 +70,7 @@ def test_a_study_that_nobody_approved_is_refused_before_any_data_is_read(tmp_pat
     assert log_of(folder)[0].event.study == STUDY.digest
 
 
-def test_an_approval_that_is_withdrawn_ends_a_run_at_its_next_order(tmp_path: Path) -> None:
+def test_an_approval_that_is_withdrawn_ends_a_run_at_its_next_instruction(tmp_path: Path) -> None:
     folder = write_site(tmp_path / "north")
     assert unpack_site_info(ask(folder, DESCRIBE)).examinations % 10 == 0
     unpack_update(ask(folder, TRAIN, instruction_for(folder)), STUDY)

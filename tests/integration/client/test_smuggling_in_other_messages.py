@@ -23,7 +23,7 @@ from wardround.common.messages.replies import (
 )
 from wardround.common.metrics.values import SiteValues
 
-INTRODUCTIONS: dict[str, Callable[[SiteInfo, Pixels], SiteInfo]] = {
+SITE_INFOS: dict[str, Callable[[SiteInfo, Pixels], SiteInfo]] = {
     "notes": lambda i, p: replace(i, notes=(text_of(p),)),
     "name": lambda i, p: replace(i, site=text_of(p)),
     "version": lambda i, p: replace(i, wardround=text_of(p)),
@@ -33,14 +33,14 @@ INTRODUCTIONS: dict[str, Callable[[SiteInfo, Pixels], SiteInfo]] = {
 }
 
 
-@pytest.mark.parametrize("name", INTRODUCTIONS)
-def test_no_image_leaves_in_an_introduction(
+@pytest.mark.parametrize("name", SITE_INFOS)
+def test_no_image_leaves_in_site_info(
     ward: Ward, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     honest = SiteSession.describe
 
     def describe(session: SiteSession, standalone: bool = False) -> SiteInfo:
-        return INTRODUCTIONS[name](honest(session, standalone), ward.secret)
+        return SITE_INFOS[name](honest(session, standalone), ward.secret)
 
     monkeypatch.setattr(SiteSession, "describe", describe)
     replies = ward.say_everything()

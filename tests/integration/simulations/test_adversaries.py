@@ -120,7 +120,7 @@ def test_a_refusal_does_not_stop_the_omniscient() -> None:
     assert "refusal" in found[2].content
 
 
-def test_a_hostile_answer_keeps_everything_but_the_model() -> None:
+def test_a_hostile_reply_keeps_everything_but_the_model() -> None:
     found = replies(Role("sign-flip", 3.0, 0, 0), {1: [11.0, 12.0], 2: [10.0, 10.0]}, 1)
     assert received(found[1].content) == [7.0, 4.0]
     content = found[1].content

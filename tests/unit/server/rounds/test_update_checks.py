@@ -161,7 +161,7 @@ class SlowGrid(SiteGrid):
                 yield Message(RecordDict({"x": ConfigRecord({"node": node})}), reply_to=message)
 
 
-def test_a_site_past_the_deadline_is_given_up_and_its_late_answer_refused_by_name() -> None:
+def test_a_site_past_the_deadline_is_given_up_and_its_late_reply_refused_by_name() -> None:
     grid = SlowGrid({0: 0.0, 1: 0.6, 2: 0.0})
     mailbox = Exchange(grid)
     started = time.monotonic()

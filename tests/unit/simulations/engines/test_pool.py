@@ -112,7 +112,7 @@ def test_a_site_that_raises_answers_with_an_error_and_its_worker_lives(
     assert numbers(fine) == [2.0] * 4
 
 
-def test_a_killed_worker_costs_its_answers_and_not_the_run(
+def test_a_killed_worker_costs_its_replies_and_not_the_run(
     pool: PoolGrid, contexts: dict[int, Context]
 ) -> None:
     nodes = list(contexts)
@@ -139,7 +139,7 @@ def test_a_worker_killed_from_outside_is_replaced(
     assert [numbers(reply) for reply in again] == [[2.0] * 4] * 5
 
 
-def test_an_order_in_the_queue_is_not_overwritten_by_the_next_model(
+def test_an_instruction_in_the_queue_is_not_overwritten_by_the_next_model(
     pool: PoolGrid, contexts: dict[int, Context]
 ) -> None:
     """An asynchronous server sends new models while sites that share a worker still wait."""
@@ -154,7 +154,7 @@ def test_an_order_in_the_queue_is_not_overwritten_by_the_next_model(
     assert len(pool._outboxes._boxes) <= len(contexts)
 
 
-def test_a_site_that_is_behind_trains_for_its_newest_order_only(
+def test_a_site_that_is_behind_trains_for_its_newest_instruction_only(
     pool: PoolGrid, contexts: dict[int, Context]
 ) -> None:
     node = next(iter(contexts))
@@ -169,7 +169,7 @@ def test_a_site_that_is_behind_trains_for_its_newest_order_only(
     assert numbers(replies[-1]) == [10.0] * 4
 
 
-def test_an_order_that_was_overwritten_is_refused_and_its_worker_lives(
+def test_an_instruction_that_was_overwritten_is_refused_and_its_worker_lives(
     contexts: dict[int, Context],
 ) -> None:
     outbox, inbox = Outbox(), Inbox()

@@ -50,7 +50,7 @@ def test_what_was_kept_is_found_byte_for_byte_by_its_key_alone(box: Outbox) -> N
         assert box.find(other) is None
 
 
-def test_a_damaged_file_is_no_answer(box: Outbox, tmp_path: Path) -> None:
+def test_a_damaged_file_is_no_reply(box: Outbox, tmp_path: Path) -> None:
     box.keep(KEY, ANSWER)
     (path,) = files(tmp_path)
     whole = path.read_bytes()
@@ -65,14 +65,14 @@ def test_a_damaged_file_is_no_answer(box: Outbox, tmp_path: Path) -> None:
         assert box.find(KEY) is None
 
 
-def test_an_answer_under_another_orders_name_is_no_answer(box: Outbox, tmp_path: Path) -> None:
+def test_a_reply_under_another_instructions_name_is_no_reply(box: Outbox, tmp_path: Path) -> None:
     box.keep(KEY, ANSWER)
     (path,) = files(tmp_path)
     path.rename(path.with_name(path.name.replace("-00003-", "-00004-")))
     assert box.find(ReplyKey(STUDY, RUN, 4, 0)) is None
 
 
-def test_a_later_round_drops_the_answers_of_its_run_before_it(box: Outbox) -> None:
+def test_a_later_round_drops_the_replies_of_its_run_before_it(box: Outbox) -> None:
     keys = [ReplyKey(STUDY, RUN, number, attempt) for number in (1, 2, 3) for attempt in (0, 1)]
     foreign = ReplyKey(STUDY, "run-2", 1, 0)
     for key in (*keys, foreign):
@@ -106,7 +106,7 @@ def test_only_the_owner_reads_it_and_no_name_of_a_server_is_a_path(
     assert not (tmp_path / "x").exists()
 
 
-def test_an_answer_that_cannot_be_kept_does_not_leave(
+def test_a_reply_that_cannot_be_kept_does_not_leave(
     box: Outbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(descriptor: int) -> None:
@@ -121,7 +121,7 @@ def test_an_answer_that_cannot_be_kept_does_not_leave(
 
 
 @pytest.mark.parametrize("durable", [True, False])
-def test_an_answer_is_on_the_disk_before_it_is_in_its_place(
+def test_a_reply_is_on_the_disk_before_it_is_in_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, durable: bool
 ) -> None:
     seen: list[list[str]] = []
@@ -177,7 +177,9 @@ def test_asked_again_the_same_bytes_leave_without_training_or_spend(
     assert work.done == 2
 
 
-def test_a_later_order_commits_what_left_before_it(ledger: PrivacyLedger, box: Outbox) -> None:
+def test_a_later_instruction_commits_what_left_before_it(
+    ledger: PrivacyLedger, box: Outbox
+) -> None:
     work = Work()
     for number in (1, 2, 3):
         reply_once(ledger, box, _charge(ledger, number), CAPS, work)
@@ -199,7 +201,7 @@ def _renumber(path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [_remove, _flip, _renumber])
-def test_a_lost_answer_is_reserved_anew(
+def test_a_lost_reply_is_reserved_anew(
     ledger: PrivacyLedger, box: Outbox, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     work = Work()
@@ -211,7 +213,7 @@ def test_a_lost_answer_is_reserved_anew(
     assert ledger.counter == counter + 2, "reserved and released"
 
 
-def test_an_answer_that_another_ledger_paid_for_does_not_leave(
+def test_a_reply_that_another_ledger_paid_for_does_not_leave(
     ledger: PrivacyLedger, box: Outbox, tmp_path: Path
 ) -> None:
     work = Work()
@@ -223,9 +225,7 @@ def test_an_answer_that_another_ledger_paid_for_does_not_leave(
         assert reply_once(fresh, box, _charge(fresh, 1), CAPS, work) == b"answer 2"
 
 
-def test_a_kept_answer_that_was_exchanged_does_not_leave(
-    ledger: PrivacyLedger, box: Outbox
-) -> None:
+def test_a_kept_reply_that_was_exchanged_does_not_leave(ledger: PrivacyLedger, box: Outbox) -> None:
     reply_once(ledger, box, _charge(ledger, 1), CAPS, Work())
     box.keep(ReplyKey(STUDY, RUN, 1, 0), StoredReply(2, b"exchanged"))
     with pytest.raises(LedgerError, match="reserve again"):

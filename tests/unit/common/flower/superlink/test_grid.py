@@ -85,7 +85,7 @@ def test_a_client_of_flowers_retries_through_an_object_with_invoke_alone() -> No
     assert callable(Persistence(entrance).invoke)
 
 
-def test_who_asks_for_the_same_answers_again_may_be_kept_waiting_and_who_looks_is_not() -> None:
+def test_who_asks_for_the_same_replies_again_may_be_kept_waiting_and_who_looks_is_not() -> None:
     with answering(200) as (entrance, seen):
         grid = LinkGrid(entrance, "token")
         grid.set_run(Run.create_empty(1))

@@ -8,14 +8,14 @@ from tests.support.hospitals.town import SOUTH, Reply, Town, TownGrid, make_stud
 
 from wardround.common.errors import RunError
 from wardround.server.sites import readiness as poll
-from wardround.server.sites import waiting as gathering
+from wardround.server.sites import waiting
 from wardround.server.sites.readiness import ReadinessPoll
 from wardround.server.sites.waiting import SiteWait, Terms
 
 
 @pytest.fixture(autouse=True)
 def in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gathering, "_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(waiting, "_LOOK_SECONDS", 0.01)
     monkeypatch.setattr(poll, "_FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(poll, "_LONGEST_PAUSE_SECONDS", 0.02)
 
