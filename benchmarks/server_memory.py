@@ -21,8 +21,9 @@ import torch
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
 import wardround
-from wardround.common.flower.local import rebuild
+from wardround.common.flower.local import MessageNumbers, begin_local_run, rebuild
 from wardround.common.flower.messages.content import configs_of
+from wardround.common.flower.site_grid import SiteGrid
 from wardround.common.messages.instructions import DESCRIBE, TRAIN
 from wardround.common.messages.replies import (
     SiteEvaluation,
@@ -38,7 +39,7 @@ from wardround.common.parameters.npy import encode_npy
 from wardround.common.parameters.schema import Schema, schema
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.study import Study
-from wardround.simulations.engines.in_process import LocalGrid, site_contexts
+from wardround.simulations.engines.in_process import site_contexts
 from wardround.simulations.experiment.federation import run_federation
 
 LAYERS = 7
@@ -76,7 +77,7 @@ class Measured:
         return self.peak / self.model
 
 
-class AnsweringGrid(LocalGrid):
+class AnsweringGrid(SiteGrid):
     """Sites that answer every order at once with a model of the right shapes.
 
     What is sent is not kept: a real transport hands it on to other machines.
@@ -84,19 +85,25 @@ class AnsweringGrid(LocalGrid):
 
     def __init__(self, study: Study, sites: int) -> None:
         folders = [Path(f"site-{number:03d}") for number in range(sites)]
-        super().__init__(site_contexts(folders, "", "cpu", 1), 1)
+        super().__init__(begin_local_run(1))
+        contexts = site_contexts(folders, "", "cpu", 1)
+        self._numbers = MessageNumbers()
         self._study = study
-        self._names = {node: f"site-{n:03d}" for n, node in enumerate(self._contexts)}
+        self._names = {node: f"site-{n:03d}" for n, node in enumerate(contexts)}
         self._templates = _templates(study)
         self._waiting: dict[str, Message] = {}
         self._asked = "", 0
         self.memory_before = 0
 
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the sites' node ids."""
+        return list(self._names)
+
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Remember who was asked what."""
         ids = []
         for message in messages:
-            message_id = self._number(message)
+            message_id = self._numbers.give(message)
             ids.append(message_id)
             instruction = configs_of(message.content)["instruction"]
             self._asked = str(instruction.get("run", "")), int(str(instruction.get("round", 0)))

@@ -3,14 +3,15 @@
 import csv
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.support.tiny_study import TINY_STUDY, Said, TinyStudy
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -22,69 +23,6 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data sets are absent: set WARDROUND_DATA to their folder")
     return folder
-
-
-_STUDY = """
-[study]
-name = "tiny"
-task = "classification"
-
-[data]
-classes = ["normal", "abnormal"]
-size = [16, 16]
-
-[model]
-network = "small-cnn"
-features = [4, 8]
-normalisation = "group"
-
-[training]
-batch_size = 4
-
-[federation]
-rounds = 2
-
-[simulation]
-data = "folder"
-split = "natural"
-
-[simulation.options]
-manifest = "{manifest}"
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class TinyStudy:
-    """Twenty small pictures of two hospitals, and a study over them.
-
-    Patients are called CANARYPATIENT000 and so on, files CANARYFILE000.png: neither may ever be
-    heard of outside a manifest.
-    """
-
-    folder: Path
-
-    @property
-    def study(self) -> Path:
-        return self.folder / "study.toml"
-
-    @property
-    def manifest(self) -> Path:
-        return self.folder / "manifest.csv"
-
-    def picture(self, number: int) -> Path:
-        return self.folder / "images" / f"CANARYFILE{number:03d}.png"
-
-    def change_study(self, old: str, new: str) -> None:
-        _replace(self.study, old, new)
-
-    def change_manifest(self, old: str, new: str) -> None:
-        _replace(self.manifest, old, new)
-
-
-def _replace(path: Path, old: str, new: str) -> None:
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new), encoding="utf-8")
 
 
 @pytest.fixture
@@ -106,17 +44,8 @@ def tiny_study(tmp_path: Path) -> TinyStudy:
         rows.append((*row, split[number % 10]))
     with tiny.manifest.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream, lineterminator="\n").writerows(rows)
-    tiny.study.write_text(_STUDY.format(manifest=tiny.manifest), encoding="utf-8")
+    tiny.study.write_text(TINY_STUDY.format(manifest=tiny.manifest), encoding="utf-8")
     return tiny
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a command line said."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ A simulated site is such a folder too.
 """
 
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -101,12 +102,13 @@ class Site:
         return self.folder / "state"
 
 
-def open_site(folder: Path) -> Site:
-    """Open a site folder.
+def open_site(folder: str | PathLike[str]) -> Site:
+    """Open a site folder, a hospital's or a simulated one.
 
     Raises:
         DataError: There is no ``site.toml``, or it says something unknown.
     """
+    folder = Path(folder)
     absent = (
         f"{folder} is not a site folder: it has no site.toml. "
         "Give a folder that 'wardround split' wrote, or write a site.toml with a name."

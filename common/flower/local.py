@@ -11,7 +11,16 @@ from flwr.supercore.task_identity import TaskIdentity
 
 SUPERLINK_NODE_ID: int = _SUPERLINK
 
-__all__ = ["SUPERLINK_NODE_ID", "Run", "claim_identity", "empty_run", "rebuild", "stamp"]
+__all__ = [
+    "SUPERLINK_NODE_ID",
+    "MessageNumbers",
+    "Run",
+    "begin_local_run",
+    "claim_identity",
+    "empty_run",
+    "rebuild",
+    "stamp",
+]
 
 
 def claim_identity(run_id: int) -> None:
@@ -24,6 +33,26 @@ def claim_identity(run_id: int) -> None:
 def empty_run(run_id: int) -> Run:
     """Return the Run object of a run that no SuperLink knows."""
     return Run.create_empty(run_id)
+
+
+def begin_local_run(run_id: int) -> Run:
+    """Let this process make messages as the server of a run that no SuperLink knows."""
+    claim_identity(run_id)
+    return empty_run(run_id)
+
+
+class MessageNumbers:
+    """Gives messages their ids, which a SuperLink would: "message-1", "message-2", ..."""
+
+    def __init__(self) -> None:
+        self._given = 0
+
+    def give(self, message: Message) -> str:
+        """Give a message the next id and return it."""
+        self._given += 1
+        message_id = f"message-{self._given}"
+        stamp(message, message_id)
+        return message_id
 
 
 def stamp(message: Message, message_id: str) -> None:

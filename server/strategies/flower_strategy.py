@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import torch
 from flwr.app import ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.serverapp import Grid, strategy
+from flwr.serverapp import strategy
 from numpy.typing import NDArray
 
 from wardround.common.errors import RunError
-from wardround.common.flower.local import Run, empty_run
+from wardround.common.flower.local import empty_run
 from wardround.common.flower.logs import quieten_flower
+from wardround.common.flower.site_grid import SiteGrid
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.schema import Model, Parameters
@@ -139,30 +140,12 @@ def _remembered(
             yield attribute + _LIST, ((str(place), array) for place, array in enumerate(arrays))
 
 
-class _Nodes(Grid):
+class _Nodes(SiteGrid):
     """As many nodes as there are sites, for a class that wants to count them; sends nothing."""
 
     def __init__(self, count: int) -> None:
+        super().__init__(empty_run(0))
         self._count = count
-
-    def set_run(self, run: Run) -> None:
-        """Ignore the run."""
-
-    @property
-    def run(self) -> Run:
-        """Return a run of no number."""
-        return empty_run(0)
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Return a message that is never sent."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
         """Return one id a site."""
@@ -173,12 +156,6 @@ class _Nodes(Grid):
         return []
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return nothing."""
-        return []
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
         """Return nothing."""
         return []
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import torch
 from flwr.app import Message, RecordDict
 
+from wardround.common.flower.local import begin_local_run
 from wardround.common.flower.messages.content import arrays_of, configs_of
+from wardround.common.flower.site_grid import SiteGrid
 from wardround.common.messages.instructions import TRAIN
 from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.compression import (
@@ -24,7 +26,6 @@ from wardround.common.parameters.schema import Parameters, schema
 from wardround.common.runtime.seeds import generator_for
 from wardround.simulations.adversaries.manipulations import OMNISCIENT, forge_update
 from wardround.simulations.adversaries.roles import Role
-from wardround.simulations.engines.in_process import LocalGrid
 
 _MODEL = "model"
 
@@ -76,13 +77,13 @@ class _Campaign:
         return role is not None and role.kind in OMNISCIENT and not self.is_complete
 
 
-class AdversarialGrid(LocalGrid):
+class AdversarialGrid(SiteGrid):
     """Passes everything on to another grid, and rewrites what hostile sites answer to training."""
 
     def __init__(
-        self, inner: LocalGrid, roles: Mapping[int, Role], run_id: int, wire: Wire | None = None
+        self, inner: SiteGrid, roles: Mapping[int, Role], run_id: int, wire: Wire | None = None
     ) -> None:
-        super().__init__({}, run_id)
+        super().__init__(begin_local_run(run_id))
         self._wire = wire or Wire()
         self._inner = inner
         self._roles = dict(roles)

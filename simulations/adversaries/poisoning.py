@@ -1,6 +1,7 @@
 """A site that trains on poisoned data: the site's own app, with its training patients swapped."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 
 import torch
@@ -67,9 +68,16 @@ class PoisonedCohort(Cohort):
         return Batch(images, batch.covariates, targets)
 
 
+class _PoisonableApp(ClientApp):
+    """Is made anew in a process that was not forked: Flower's chain of mods cannot be pickled."""
+
+    def __reduce__(self) -> tuple[Callable[[], ClientApp], tuple[()]]:
+        return poisonable_app, ()
+
+
 def poisonable_app() -> ClientApp:
     """Return the site's app with one step before it: a hostile site's patients are swapped."""
-    app = ClientApp(mods=[_poison])
+    app = _PoisonableApp(mods=[_poison])
     app.query("describe")(site_app.describe)
     app.train()(site_app.train)
     app.evaluate()(site_app.evaluate)

@@ -1,6 +1,6 @@
-"""Grids that run the two Flower apps on one machine: no sockets, no Ray.
+"""The Grid that runs the two Flower apps in one process: no sockets, no Ray.
 
-A Grid is Flower's word for the server's way to its sites. These run the very ClientApp that a
+A Grid is Flower's word for the server's way to its sites. This one runs the very ClientApp that a
 hospital runs, over site folders of this machine.
 """
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.serverapp import Grid
 
-from wardround.common.flower.local import Run, claim_identity, empty_run, stamp
+from wardround.common.flower.local import MessageNumbers, begin_local_run
+from wardround.common.flower.site_grid import SiteGrid
 from wardround.common.runtime.seeds import derive_seed
 
 logger = logging.getLogger(__name__)
@@ -37,72 +37,28 @@ def site_contexts(
     return contexts
 
 
-class LocalGrid(Grid):
-    """What the grids of one machine share: the sites' contexts and the numbering of messages."""
-
-    def __init__(self, contexts: Mapping[int, Context], run_id: int) -> None:
-        self._contexts = dict(contexts)
-        self._run = empty_run(run_id)
-        self._sent = 0
-        claim_identity(run_id)
-
-    def set_run(self, run: Run) -> None:
-        """Set the run this grid belongs to."""
-        self._run = run
-
-    @property
-    def run(self) -> Run:
-        """The run this grid belongs to."""
-        return self._run
-
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Return a message for a site."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
-    def get_node_ids(self) -> Iterable[int]:
-        """Return the sites' node ids."""
-        return list(self._contexts)
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Push, then pull each; nothing is late on one machine, so ``timeout`` is not needed."""
-        ids = self.push_messages(messages)
-        return [reply for message_id in ids for reply in self.pull_messages([message_id])]
-
-    def close(self) -> None:
-        """Free what the grid holds."""
-
-    def _number(self, message: Message) -> str:
-        self._sent += 1
-        message_id = f"message-{self._sent}"
-        stamp(message, message_id)
-        return message_id
-
-
-class InProcessGrid(LocalGrid):
+class InProcessGrid(SiteGrid):
     """Runs each site's work in this process, when its answer is pulled.
 
     Working at the pull rather than at the push keeps one answer in memory at a time.
     """
 
     def __init__(self, app: ClientApp, contexts: Mapping[int, Context], run_id: int) -> None:
-        super().__init__(contexts, run_id)
+        super().__init__(begin_local_run(run_id))
         self._app = app
+        self._contexts = dict(contexts)
+        self._numbers = MessageNumbers()
         self._waiting: dict[str, Message] = {}
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the sites' node ids."""
+        return list(self._contexts)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Accept messages for the sites."""
         ids = []
         for message in messages:
-            message_id = self._number(message)
+            message_id = self._numbers.give(message)
             self._waiting[message_id] = message
             ids.append(message_id)
         return ids

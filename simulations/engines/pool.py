@@ -1,12 +1,11 @@
 """A Grid of persistent workers: as many as cores or GPUs, never one a site.
 
-Workers are forked after the imports (CPU) or spawned (CUDA). A site stays with its worker, so that
-its data, transforms and state stay warm. A model is written into shared memory once for all, and
-nobody sleeps: workers wait at a pipe, the server waits at all of them.
+Workers are forked after the imports where that is safe (``start_method.py``). A site stays with its
+worker, so that its data, transforms and state stay warm. A model is written into shared memory once
+for all, and nobody sleeps: workers wait at a pipe, the server waits at all of them.
 """
 
 import gc
-import multiprocessing
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,17 +13,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkContext, SpawnContext
+from multiprocessing.context import ForkContext
 from multiprocessing.process import BaseProcess
 
 from flwr.app import Context, Error, Message, MessageType
 from flwr.clientapp import ClientApp
 
-from wardround.common.flower.local import rebuild
+from wardround.common.flower.local import MessageNumbers, begin_local_run, rebuild
 from wardround.common.flower.messages.content import array_bytes
-from wardround.simulations.engines.in_process import CLIENT_APP_RAISED, LocalGrid
+from wardround.common.flower.site_grid import SiteGrid
+from wardround.simulations.engines.in_process import CLIENT_APP_RAISED
 from wardround.simulations.engines.pool_worker import Pipe, Reply, Request, withdrawn, work
 from wardround.simulations.engines.shared_memory import Inbox, Outboxes, Shell
+from wardround.simulations.engines.start_method import StartContext, choose_context, start
 
 POLL_SECONDS = 1.0  # how often a caller may look at its deadline
 AHEAD = 2  # messages a worker holds, so that it never waits for the next one
@@ -55,22 +56,29 @@ class _Worker:
     sent: dict[str, _Instruction] = field(default_factory=dict)
 
 
-class PoolGrid(LocalGrid):
+class PoolGrid(SiteGrid):
     """Runs each site's work in the worker it is pinned to."""
 
     def __init__(
         self, app: ClientApp, contexts: Mapping[int, Context], run_id: int, plan: "WorkerPlan"
     ) -> None:
-        super().__init__(contexts, run_id)
+        super().__init__(begin_local_run(run_id))
         self._app = app
+        self._numbers = MessageNumbers()
+        self._nodes = tuple(contexts)
         self._plan = plan
         # One tracker for all processes: it frees the shared memory, whoever is killed.
         resource_tracker.ensure_running()
         self._outboxes = Outboxes()
         self._held: dict[str, Message] = {}
-        with _frozen_objects(plan):
+        self._start_context = choose_context(plan.devices)
+        with _frozen_objects(self._start_context):
             self._workers = [self._start(share) for share in plan.divide(contexts) if share]
         self._worker_of = {node: w for w in self._workers for node in w.contexts}
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the sites' node ids."""
+        return list(self._nodes)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         """Queue messages for the workers of their sites."""
@@ -79,7 +87,7 @@ class PoolGrid(LocalGrid):
             self._withdraw_older(message)
         unread = self._unread()
         for message in fresh:
-            ids.append(self._number(message))
+            ids.append(self._numbers.give(message))
             shell = self._outboxes.put(message.content, unread)
             unread.add(shell.segment)
             self._worker_of[message.metadata.dst_node_id].waiting.append(
@@ -178,14 +186,14 @@ class PoolGrid(LocalGrid):
         self._feed(worker)
 
     def _start(self, contexts: dict[int, Context]) -> _Worker:
-        context = self._plan.context
+        context = self._start_context
         ours, theirs = context.Pipe()
         process = context.Process(
             target=work,
             args=(theirs, self._app, contexts, self._plan.threads),
             daemon=True,
         )
-        process.start()
+        start(process)
         theirs.close()
         return _Worker(process, ours, contexts)
 
@@ -204,18 +212,6 @@ class WorkerPlan:
     threads: int = 1
     load: Mapping[int, int] = field(default_factory=dict)
 
-    @property
-    def forks(self) -> bool:
-        """Whether workers are forked, which shares the imports; no CUDA context survives it."""
-        return not any(device.startswith("cuda") for device in self.devices)
-
-    @property
-    def context(self) -> ForkContext | SpawnContext:
-        """How workers start."""
-        if self.forks:
-            return multiprocessing.get_context("fork")
-        return multiprocessing.get_context("spawn")
-
     def divide(self, contexts: Mapping[int, Context]) -> list[dict[int, Context]]:
         """Return each worker's sites: longest first to the least loaded (Graham 1969)."""
         shares: list[dict[int, Context]] = [{} for _ in self.devices]
@@ -230,9 +226,9 @@ class WorkerPlan:
 
 
 @contextmanager
-def _frozen_objects(plan: WorkerPlan) -> Iterator[None]:
+def _frozen_objects(context: StartContext) -> Iterator[None]:
     """Keep what the workers share from being written to, and so copied, by garbage collectors."""
-    if not plan.forks:
+    if not isinstance(context, ForkContext):
         yield
         return
     gc.collect()

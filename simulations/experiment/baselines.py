@@ -3,7 +3,6 @@
 As many are trained at a time as cores allow.
 """
 
-import multiprocessing
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from wardround.common.errors import RunError, WardroundError
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 from wardround.common.study.variants import plain, without_privacy
+from wardround.simulations.engines.start_method import StartContext, choose_context, start
 from wardround.simulations.experiment.federation import Machine, cores
 from wardround.simulations.experiment.training import Baseline, train_baseline
 from wardround.simulations.run_files.events import Event, Watch
@@ -49,9 +49,9 @@ def train_baselines(
 ) -> None:
     """Train all baselines, the first ones first.
 
-    On the CPU each runs in a forked process with one thread, a core each; they share nothing. On a
-    GPU they run one after the other in this process; and beside Ray, whose threads in this process
-    a fork would not survive.
+    On the CPU each runs in a process of its own with one thread, a core each; they share nothing.
+    On a GPU they run one after the other in this process; and beside Ray, whose threads in this
+    process a fork would not survive.
 
     Raises:
         RunError: A baseline failed.
@@ -66,12 +66,12 @@ def train_baselines(
     standalone = replace(
         machine, engine="in-process", workers=1, threads=machine.threads or cores() // len(devices)
     )
-    waiting = deque(baselines)
+    waiting, context = deque(baselines), choose_context(devices)
     running: dict[_Pipe, BaseProcess] = {}
     try:
         while waiting or running:
             while waiting and len(running) < len(devices):
-                pipe, process = _start(run_folder, waiting.popleft(), standalone)
+                pipe, process = _start(context, run_folder, waiting.popleft(), standalone)
                 running[pipe] = process
             for pipe in [p for p in running if p in wait(list(running))]:
                 _listen(pipe, running, watch)
@@ -102,13 +102,14 @@ def _listen(
         watch(word)
 
 
-def _start(run_folder: Path, baseline: Baseline, machine: Machine) -> tuple[_Pipe, BaseProcess]:
-    context = multiprocessing.get_context("fork")
+def _start(
+    context: StartContext, run_folder: Path, baseline: Baseline, machine: Machine
+) -> tuple[_Pipe, BaseProcess]:
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(
         target=_train, args=(theirs, run_folder, baseline, machine), daemon=True
     )
-    process.start()
+    start(process)
     theirs.close()
     return ours, process
 

@@ -15,6 +15,7 @@ from wardround.client.app import close_sessions
 from wardround.client.site.device import choose_device
 from wardround.common.errors import InputError, known_names
 from wardround.common.flower.local import SUPERLINK_NODE_ID
+from wardround.common.flower.site_grid import SiteGrid
 from wardround.common.parameters.compression import CompressionOptions
 from wardround.common.runtime.seeds import derive_seed
 from wardround.common.study.study import Study
@@ -25,7 +26,7 @@ from wardround.server.sites.exchange import Node
 from wardround.simulations.adversaries.grid import AdversarialGrid, Wire
 from wardround.simulations.adversaries.poisoning import give_role, poisonable_app
 from wardround.simulations.adversaries.roles import Role, cast_roles
-from wardround.simulations.engines.in_process import InProcessGrid, LocalGrid, site_contexts
+from wardround.simulations.engines.in_process import InProcessGrid, site_contexts
 from wardround.simulations.engines.pool import PoolGrid, WorkerPlan
 from wardround.simulations.engines.ray_engine import RayOptions, open_ray_grid
 
@@ -116,7 +117,7 @@ def open_grid(
         with open_ray_grid(list(contexts.values()), machine.ray, *_shares(machine, folders)) as ray:
             yield ray
         return
-    grid: LocalGrid
+    grid: SiteGrid
     if machine.engine == "in-process" or (machine.engine == "auto" and len(devices) == 1):
         torch.set_num_threads(machine.threads_for(1))
         grid = InProcessGrid(app, contexts, run_id)

@@ -199,7 +199,7 @@ class _Run:
         return baselines_of(self._study, sites.folders, sites.pooled)
 
     def _leave(self, facts: RunFacts, sites: PreparedSites) -> Path:
-        _write_rows(self._out, sites, self._tested)
+        _write_table(self._out, sites, self._tested)
         model = self._federated
         write_facts(
             self._out,
@@ -233,7 +233,7 @@ class _Run:
             self._seconds[part] = self._seconds.get(part, 0.0) + spent
 
 
-def _write_rows(out: Path, sites: PreparedSites, tested: list[MetricRow]) -> None:
+def _write_table(out: Path, sites: PreparedSites, tested: list[MetricRow]) -> None:
     standalone = (local_model(folder.name) for folder in sites.folders)
     names = [FEDERATED, *standalone, POOLED, UNPROTECTED]
     metrics: list[MetricRow] = []

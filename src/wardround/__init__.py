@@ -1,6 +1,11 @@
-"""Federated learning for medical imaging across hospitals: no image leaves its ward."""
+"""Federated learning for medical imaging across hospitals: no image leaves its ward.
+
+The names below are what a notebook needs; ``docs/reference/python-api.md`` shows them at work. Each
+is imported when it is first used.
+"""
 
 import os
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -11,4 +16,76 @@ os.environ.update(
     FLWR_DISABLE_UPDATE_CHECK="1",
     FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION="1",
     RAY_USAGE_STATS_ENABLED="0",
+)
+
+from wardround.common.runtime.lazy import lazy_exports  # after the settings above
+
+if TYPE_CHECKING:
+    from wardround.client.local_training import LocalTraining, train_locally
+    from wardround.client.site.folder import Site, open_site
+    from wardround.common.errors import (
+        AuditError,
+        DataError,
+        GuardError,
+        InputError,
+        ModelError,
+        PolicyError,
+        RunError,
+        StudyError,
+        WardroundError,
+    )
+    from wardround.common.study.study import Study
+    from wardround.simulations.notebook.models import LoadedModel, load_model
+    from wardround.simulations.notebook.run import SimulationResult, open_run, simulate
+    from wardround.simulations.notebook.studies import load_study
+
+__all__ = [
+    "AuditError",
+    "DataError",
+    "GuardError",
+    "InputError",
+    "LoadedModel",
+    "LocalTraining",
+    "ModelError",
+    "PolicyError",
+    "RunError",
+    "SimulationResult",
+    "Site",
+    "Study",
+    "StudyError",
+    "WardroundError",
+    "__version__",
+    "load_model",
+    "load_study",
+    "open_run",
+    "open_site",
+    "simulate",
+    "train_locally",
+]
+
+_ERRORS = "wardround.common.errors"
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "AuditError": _ERRORS,
+        "DataError": _ERRORS,
+        "GuardError": _ERRORS,
+        "InputError": _ERRORS,
+        "LoadedModel": "wardround.simulations.notebook.models",
+        "LocalTraining": "wardround.client.local_training",
+        "ModelError": _ERRORS,
+        "PolicyError": _ERRORS,
+        "RunError": _ERRORS,
+        "SimulationResult": "wardround.simulations.notebook.run",
+        "Site": "wardround.client.site.folder",
+        "Study": "wardround.common.study.study",
+        "StudyError": _ERRORS,
+        "WardroundError": _ERRORS,
+        "load_model": "wardround.simulations.notebook.models",
+        "load_study": "wardround.simulations.notebook.studies",
+        "open_run": "wardround.simulations.notebook.run",
+        "open_site": "wardround.client.site.folder",
+        "simulate": "wardround.simulations.notebook.run",
+        "train_locally": "wardround.client.local_training",
+    },
 )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.conftest import TinyStudy
 from tests.support.stage import ENVIRONMENT, WARDROUND, bits_of, wait_until
+from tests.support.tiny_study import TinyStudy
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tests.conftest import Said
 from tests.faults.stage import SITES, write_manifest
+from tests.support.tiny_study import Said
 
 from wardround.client.policy.approvals import decide
 from wardround.client.privacy.ledger.file import read_ledger

@@ -124,7 +124,7 @@ def deployment(tmp_path: Path) -> Iterator[Deployment]:
         yield made
 
 
-def test_a_daemon_joins_introduces_itself_trains_evaluates_and_ends_at_sigterm(
+def test_a_daemon_joins_sends_its_site_info_trains_evaluates_and_ends_at_sigterm(
     deployment: Deployment,
 ) -> None:
     site = deployment.start_site("north")
@@ -201,7 +201,7 @@ def child_of(process: int) -> int:
     return int(listed[0]) if listed else 0
 
 
-def test_a_daemon_that_is_killed_is_back_at_once_and_gives_the_same_answer_without_training(
+def test_a_daemon_that_is_killed_is_back_at_once_and_gives_the_same_reply_without_training(
     deployment: Deployment,
 ) -> None:
     site = deployment.start_site("north")

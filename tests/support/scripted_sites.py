@@ -9,6 +9,8 @@ from flwr.app import Error, Message, RecordDict
 
 import wardround
 from wardround.client.tasks.classification import count_classification
+from wardround.common.flower.local import MessageNumbers, begin_local_run
+from wardround.common.flower.site_grid import SiteGrid
 from wardround.common.messages.instructions import Instruction, unpack_instruction
 from wardround.common.messages.replies import (
     SiteEvaluation,
@@ -26,7 +28,7 @@ from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, read_records
 from wardround.server.checkpoints.store import CheckpointStore, Commit
 from wardround.server.rounds.loop import RoundFinished
-from wardround.simulations.engines.in_process import LocalGrid, site_contexts
+from wardround.simulations.engines.in_process import site_contexts
 from wardround.simulations.experiment.federation import run_federation
 
 BASE = {
@@ -104,19 +106,23 @@ class ScriptedSite:
         return pack_update(changed) if isinstance(changed, SiteUpdate) else changed
 
 
-class ScriptedGrid(LocalGrid):
+class ScriptedGrid(SiteGrid):
     """A Grid whose sites are scripts."""
 
     def __init__(self, sites: Iterable[ScriptedSite]) -> None:
         self.sites = list(sites)
         folders = [Path(f"site-{number}") for number in range(len(self.sites))]
-        super().__init__(site_contexts(folders, "", "cpu", 1), 1)
-        self._site_of = dict(zip(self._contexts, self.sites, strict=True))
+        super().__init__(begin_local_run(1))
+        self._numbers = MessageNumbers()
+        self._site_of = dict(zip(site_contexts(folders, "", "cpu", 1), self.sites, strict=True))
         self._waiting: dict[str, Message] = {}
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self._site_of)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         for message in messages:
-            self._waiting[self._number(message)] = message
+            self._waiting[self._numbers.give(message)] = message
             yield message.metadata.message_id
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:

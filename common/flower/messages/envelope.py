@@ -1,7 +1,7 @@
 """What a Flower message says of itself, without its content.
 
 Written against Flower 1.41;
-``tests/unit/common/flower/supernode/test_parcels.py`` holds the contract.
+``tests/unit/common/flower/supernode/test_message_files.py`` holds the contract.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 Flower's own inflation keeps every piece until the message is done, and copies an array twice.
 
 Written against Flower 1.41;
-``tests/unit/common/flower/supernode/test_parcels.py`` holds the contract.
+``tests/unit/common/flower/supernode/test_message_files.py`` holds the contract.
 """
 
 import json

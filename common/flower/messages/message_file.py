@@ -6,7 +6,7 @@ after object. A file is whole or absent, so that an answer outlives the daemon t
 Nothing waits for the disk: after a power cut a torn file is thrown away, and the server asks again.
 
 Written against Flower 1.41;
-``tests/unit/common/flower/supernode/test_parcels.py`` holds the contract.
+``tests/unit/common/flower/supernode/test_message_files.py`` holds the contract.
 """
 
 import os

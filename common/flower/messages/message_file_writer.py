@@ -4,7 +4,7 @@ The objects come first and what the message says of itself last, so that the obj
 that was not fetched to its end serve the next one that is made of the same.
 
 Written against Flower 1.41;
-``tests/unit/common/flower/supernode/test_parcels.py`` holds the contract.
+``tests/unit/common/flower/supernode/test_message_files.py`` holds the contract.
 """
 
 import os

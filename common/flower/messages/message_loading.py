@@ -1,7 +1,7 @@
 """The message in a parcel, once its size is known; nothing is allocated before.
 
 Written against Flower 1.41;
-``tests/unit/common/flower/supernode/test_parcels.py`` holds the contract.
+``tests/unit/common/flower/supernode/test_message_files.py`` holds the contract.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """How large a message is once it is in memory, found without making it.
 
 Written against Flower 1.41;
-``tests/unit/common/flower/supernode/test_parcels.py`` holds the contract.
+``tests/unit/common/flower/supernode/test_message_files.py`` holds the contract.
 """
 
 import json

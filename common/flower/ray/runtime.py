@@ -30,6 +30,7 @@ from wardround.common.errors import RunError, root_cause
 from wardround.common.flower.local import Run, claim_identity
 from wardround.common.flower.logs import quieten_flower
 from wardround.common.flower.ray.isolation import surroundings_of_ray
+from wardround.common.flower.site_grid import SiteGrid
 
 if TYPE_CHECKING:
     from flwr.app import ConfigRecordValues
@@ -168,22 +169,19 @@ class _Engine:
             self._failure = error
 
 
-class RayGrid(Grid):
+class RayGrid(SiteGrid):
     """Flower's Grid, which also says when its engine has ended instead of waiting for ever."""
 
     def __init__(self, engine: _Engine, sites: int) -> None:
         self._engine = engine
         self._sites = sites
         self._inner = engine.grid()
+        super().__init__(self._inner.run)
 
     def set_run(self, run: Run) -> None:
-        """Set the run this grid belongs to."""
+        """Set the run this grid and Flower's own belong to."""
+        super().set_run(run)
         self._inner.set_run(run)
-
-    @property
-    def run(self) -> Run:
-        """The run this grid belongs to."""
-        return self._inner.run
 
     def create_message(
         self,
@@ -196,7 +194,7 @@ class RayGrid(Grid):
         """Return a message for a site."""
         # Another grid of this process (a baseline's) may have claimed the identity meanwhile.
         claim_identity(self.run.run_id)
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+        return super().create_message(content, message_type, dst_node_id, group_id, ttl)
 
     def get_node_ids(self) -> Iterable[int]:
         """Return the sites' node ids, once Flower has made all of them."""
@@ -216,19 +214,6 @@ class RayGrid(Grid):
         """Return the answers that are there; does not wait."""
         self._engine.check()
         return self._inner.pull_messages(message_ids)
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Push, then pull until all have answered or the time is over."""
-        until = None if timeout is None else time.monotonic() + timeout
-        waiting, replies = set(self.push_messages(messages)), list[Message]()
-        while waiting and (until is None or time.monotonic() < until):
-            for reply in self.pull_messages(waiting):
-                replies.append(reply)
-                waiting.discard(reply.metadata.reply_to_message_id)
-            time.sleep(POLL_SECONDS)
-        return replies
 
 
 def _require_reply(address: str | None) -> None:

@@ -6,12 +6,11 @@ Written against Flower 1.41; ``tests/unit/common/flower/superlink/test_grid.py``
 """
 
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import httpx
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Message
 from flwr.common.constant import SubStatus
 from flwr.common.serde import (
     context_from_proto,
@@ -20,6 +19,7 @@ from flwr.common.serde import (
     user_config_to_proto,
 )
 from flwr.proto.control_pb2 import StartRunRequest
+from flwr.proto.node_pb2 import Node
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
     GetNodesRequest,
@@ -31,48 +31,52 @@ from flwr.proto.runtime_pb2 import (
 from flwr.supercore.constant import TaskType
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_object import no_object_id_recompute
 from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.grid import HttpGrid
 
 from wardround.common.errors import RunError
 from wardround.common.files.lock import held_alone
 from wardround.common.flower.app_bundle import RUN_KEY, STUDY_KEY, bundle, bundle_hash
+from wardround.common.flower.local import SUPERLINK_NODE_ID, empty_run, stamp
 from wardround.common.flower.serverapp.link_client import (
     Entrance,
     Holding,
     LinkLostError,
-    Persistence,
     make_client,
 )
 from wardround.common.flower.serverapp.transfers import Transfers
+from wardround.common.flower.site_grid import SiteGrid
 
 __all__ = ["Entrance", "LinkGrid", "LinkLostError", "open_run"]
-_LOOK_SECONDS = 0.2  # the link itself waits for a reply; this only spaces two calls
 _HEARTBEAT_SECONDS = 10.0  # well within the time after which Flower takes a silent study for dead
 
 
-class LinkGrid(HttpGrid):
-    """Flower's grid over HTTP, which says when the link has gone."""
+class LinkGrid(SiteGrid):
+    """A study's end of a link: sends and pulls over HTTP, and says when the link has gone."""
 
     def __init__(self, entrance: Entrance, token: str) -> None:
-        super().__init__(entrance.host_and_port, insecure=True, token=token)
-        self._entrance = entrance
+        super().__init__(empty_run(0))
         self._holding = Holding()
         self._asked: list[str] = []
-        self._retry_invoker = Persistence(entrance)  # type: ignore[assignment] # its invoke() alone is used
+        self._client = make_client(
+            RuntimeHttpClient,
+            entrance,
+            [RuntimeTokenHttpInterceptor(token), self._holding],
+        )
 
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """Return a message for a site."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the node ids of the connected sites."""
+        return list(self.site_names())
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send messages; return their ids, "" for one that the link refused."""
+        listed = list(messages)
+        with no_object_id_recompute():
+            for message in listed:
+                stamp(message, message.object_id)
+            return self._transfers.push(listed)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """Return the answers that are there.
@@ -82,36 +86,23 @@ class LinkGrid(HttpGrid):
         """
         asked = list(message_ids)
         self._holding.is_wanted, self._asked = asked == self._asked, asked
-        response = self._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=asked))
+        response = self._client.PullMessages(PullAppMessagesRequest(message_ids=asked))
         pairs = zip(response.messages_list, response.message_object_trees, strict=True)
-        return [self._post.pull(outline, tree) for outline, tree in pairs]
+        return [self._transfers.pull(outline, tree) for outline, tree in pairs]
 
     def site_names(self) -> dict[int, str]:
         """Return the connected sites by node, under the names that the server has for them."""
-        response = self._runtime_client.GetNodes(GetNodesRequest())
+        response = self._client.GetNodes(GetNodesRequest())
         return {node.node_id: node.name for node in response.nodes}
-
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        """Push, then pull until all have answered or the time is over."""
-        until = None if timeout is None else time.monotonic() + timeout
-        waiting, replies = set(self.push_messages(list(messages))), list[Message]()
-        while waiting and (until is None or time.monotonic() < until):
-            for reply in self.pull_messages(waiting):
-                replies.append(reply)
-                waiting.discard(reply.metadata.reply_to_message_id)
-            time.sleep(_LOOK_SECONDS)
-        return replies
 
     def beat(self) -> None:
         """Tell the link that this process is alive; a link that is gone is noticed elsewhere."""
         with suppress(httpx.HTTPError, LinkLostError, RunError):
-            self._runtime_client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+            self._client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
 
     def begin(self) -> Context:
         """Take the run up: from here on this process is its server."""
-        given = self._runtime_client.PullTaskInput(PullTaskInputRequest())
+        given = self._client.PullTaskInput(PullTaskInputRequest())
         context = context_from_proto(given.context)
         TaskIdentity.task_id = given.task_id
         TaskIdentity.run_id = given.run.run_id
@@ -123,22 +114,16 @@ class LinkGrid(HttpGrid):
         """End the run; the link forgets all of it."""
         status = SubStatus.COMPLETED if succeeded else SubStatus.FAILED
         with suppress(httpx.HTTPError, LinkLostError, RunError):
-            self._runtime_client.PushTaskOutput(PushTaskOutputRequest(sub_status=status))
+            self._client.PushTaskOutput(PushTaskOutputRequest(sub_status=status))
         self.close()
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
     @property
-    def _post(self) -> Transfers:
-        return Transfers(self._runtime_client, self.node, self.run.run_id)
-
-    def _try_push_messages(self, run_id: int, messages: Iterable[Message]) -> list[str]:
-        return self._post.push(list(messages))
-
-    def _connect(self) -> None:
-        self._client = make_client(
-            RuntimeHttpClient,
-            self._entrance,
-            [RuntimeTokenHttpInterceptor(self._token), self._holding],
-        )
+    def _transfers(self) -> Transfers:
+        return Transfers(self._client, Node(node_id=SUPERLINK_NODE_ID), self.run.run_id)
 
 
 @contextmanager

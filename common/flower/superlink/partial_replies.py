@@ -1,7 +1,7 @@
 """Answers that were given up half-way: what of them has come serves the next try.
 
-Written against Flower 1.41; ``tests/unit/common/flower/superlink/test_half_answers.py`` holds the
-contract.
+Written against Flower 1.41; ``tests/unit/common/flower/superlink/test_partial_replies.py`` holds
+the contract.
 """
 
 from flwr.supercore.object_store import ObjectStore

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from flwr.app import RecordDict
-from tests.integration.client.test_hospital_policy import (
+from tests.support.hospitals.hospital import (
     STUDY,
     ask,
     instruction_for,

@@ -12,6 +12,8 @@ from sklearn.datasets import load_digits
 from wardround.client.app import close_sessions, open_session
 from wardround.common.errors import RunError
 from wardround.common.files.tables import read_table
+from wardround.common.flower.local import MessageNumbers, begin_local_run
+from wardround.common.flower.site_grid import SiteGrid
 from wardround.common.messages.instructions import Instruction, pack_instruction
 from wardround.common.messages.replies import Refusal, SiteUpdate, pack_refusal, pack_update
 from wardround.common.parameters.array_records import from_array_record
@@ -22,7 +24,7 @@ from wardround.common.study.study import Study
 from wardround.simulations.adversaries.grid import AdversarialGrid
 from wardround.simulations.adversaries.poisoning import give_role, poisonable_app
 from wardround.simulations.adversaries.roles import Role
-from wardround.simulations.engines.in_process import InProcessGrid, LocalGrid, site_contexts
+from wardround.simulations.engines.in_process import InProcessGrid, site_contexts
 from wardround.simulations.experiment.backdoor import BACKDOOR_SUCCESS
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.experiment.simulate import SimulationRequest, simulate
@@ -36,19 +38,23 @@ POOL = Machine(device="cpu", engine="pool", workers=2, threads=1)
 # --- the grid, over a grid that answers what it is told ---------------------------------------
 
 
-class ScriptedGrid(LocalGrid):
+class ScriptedGrid(SiteGrid):
     """Answers a training order with the model that the script holds for the node, or refuses."""
 
     def __init__(self, script: dict[int, Parameters | None]) -> None:
-        super().__init__({}, 1)
+        super().__init__(begin_local_run(1))
+        self._numbers = MessageNumbers()
         self._script = script
         self._waiting: dict[str, Message] = {}
         self.pulled: list[int] = []
 
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self._script)
+
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         ids = []
         for message in messages:
-            ids.append(self._number(message))
+            ids.append(self._numbers.give(message))
             self._waiting[ids[-1]] = message
         return ids
 
@@ -65,7 +71,7 @@ class ScriptedGrid(LocalGrid):
         return []
 
 
-def instruction(grid: LocalGrid, node: int, model: Parameters, kind: str = "train") -> Message:
+def instruction(grid: SiteGrid, node: int, model: Parameters, kind: str = "train") -> Message:
     return grid.create_message(
         pack_instruction(Instruction("d", "0" * 32, 1, model)), kind, node, "round-1"
     )
@@ -118,7 +124,7 @@ def test_a_refusal_does_not_stop_the_omniscient() -> None:
     assert "refusal" in found[2].content
 
 
-def test_a_hostile_answer_keeps_everything_but_the_model() -> None:
+def test_a_hostile_reply_keeps_everything_but_the_model() -> None:
     found = replies(Role("sign-flip", 3.0, 0, 0), {1: [11.0, 12.0], 2: [10.0, 10.0]}, 1)
     assert received(found[1].content) == [7.0, 4.0]
     content = found[1].content

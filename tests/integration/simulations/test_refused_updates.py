@@ -10,7 +10,7 @@ import torch
 from flwr.app import Context, Error, Message, RecordDict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.integration.simulations.test_strategy_runs import study_for, write_sites
+from tests.support.hospitals.table_sites import study_for, write_sites
 
 from wardround.client.app import app, close_sessions
 from wardround.client.data.cohort import open_cohorts

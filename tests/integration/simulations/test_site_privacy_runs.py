@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.integration.simulations.test_strategy_runs import (
+from tests.support.hospitals.table_sites import (
     ALONE,
     StoppedError,
     study_for,

@@ -101,7 +101,7 @@ def test_a_certificate_that_the_server_never_noted_passes_no_gate(
     assert get(consortium, context).json() == {"refused": "not-a-site"}
 
 
-def test_a_good_certificate_gets_an_answer(consortium: Any, tmp_path: Path) -> None:
+def test_a_good_certificate_gets_a_reply(consortium: Any, tmp_path: Path) -> None:
     """The other tests' refusals are not for want of a server."""
     join(consortium.invite("north"), tmp_path / "north")
     tls = load_site_tls(tmp_path / "north")

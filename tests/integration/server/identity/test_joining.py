@@ -170,7 +170,7 @@ def test_an_expired_token_is_refused_before_anything_is_sent(
     assert consortium.heard == []
 
 
-def test_an_answer_that_is_lost_costs_no_second_invitation(consortium: Any, tmp_path: Path) -> None:
+def test_a_reply_that_is_lost_costs_no_second_invitation(consortium: Any, tmp_path: Path) -> None:
     consortium.lose = 1
     join(consortium.invite("north"), tmp_path / "north")
     assert [name.split()[0] for name, _ in consortium.heard] == ["GET", "POST", "POST"]
@@ -230,7 +230,7 @@ def test_a_full_disk_is_noticed_before_the_invitation_is_used(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["server"]
 
 
-def test_the_answer_must_be_a_certificate_for_the_sites_own_key(
+def test_the_reply_must_be_a_certificate_for_the_sites_own_key(
     consortium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import wardround.server.identity.enrolment as enrolment

@@ -93,7 +93,9 @@ def changed(job: Job, **values: object) -> Job:
     return replace(job, **values)  # type: ignore[arg-type]
 
 
-def test_an_order_in_a_file_becomes_an_update_in_a_file(job: Job, post: Post, study: Study) -> None:
+def test_an_instruction_in_a_file_becomes_an_update_in_a_file(
+    job: Job, post: Post, study: Study
+) -> None:
     write_instruction(post, instruction_of(study, new_run()))
     assert answer_job(job) == Done("", is_kept=True)
     reply = read_message(post.reply, LIMIT)
@@ -103,7 +105,7 @@ def test_an_order_in_a_file_becomes_an_update_in_a_file(job: Job, post: Post, st
     assert unpack_update(reply.content, study).updates == 2
 
 
-def test_the_same_order_again_is_answered_with_the_same_numbers_and_no_training(
+def test_the_same_instruction_again_is_answered_with_the_same_numbers_and_no_training(
     job: Job, post: Post, study: Study, site: Path
 ) -> None:
     content = instruction_of(study, new_run())
@@ -133,7 +135,7 @@ def test_the_same_order_again_is_answered_with_the_same_numbers_and_no_training(
     assert (site / "audit" / "log.jsonl").read_text().count('"kind":"update"') == 2
 
 
-def test_a_kept_answer_that_the_disk_has_changed_does_not_leave(
+def test_a_kept_reply_that_the_disk_has_changed_does_not_leave(
     job: Job, post: Post, study: Study
 ) -> None:
     write_instruction(post, instruction_of(study, new_run()))
@@ -149,7 +151,7 @@ def test_a_kept_answer_that_the_disk_has_changed_does_not_leave(
     assert not reply.content.array_records
 
 
-def test_a_kept_answer_does_not_leave_once_its_study_is_no_longer_approved(
+def test_a_kept_reply_does_not_leave_once_its_study_is_no_longer_approved(
     job: Job, post: Post, study: Study, site: Path
 ) -> None:
     write_instruction(post, instruction_of(study, new_run()))
@@ -159,7 +161,9 @@ def test_a_kept_answer_does_not_leave_once_its_study_is_no_longer_approved(
     assert unpack_refusal(read_message(post.reply, LIMIT).content) is not None
 
 
-def test_another_run_round_or_study_is_another_order(job: Job, post: Post, study: Study) -> None:
+def test_another_run_round_or_study_is_another_instruction(
+    job: Job, post: Post, study: Study
+) -> None:
     keys = set()
     run = new_run()
     initial = read_parameters(build_network(study, 0))
@@ -182,7 +186,7 @@ def test_another_run_round_or_study_is_another_order(job: Job, post: Post, study
     assert len(keys) == 3 * len(instructions)
 
 
-def test_what_a_killed_daemon_left_is_cleared_but_a_kept_answer_and_half_an_order_stay(
+def test_what_a_killed_daemon_left_is_cleared_but_a_kept_reply_and_half_an_instruction_stay(
     post: Post, site: Path
 ) -> None:
     for name in ("order.parcel", "order.part", "passing.parcel", "answer.part", "answer.parcel"):
@@ -259,7 +263,7 @@ def test_work_is_given_up_when_the_daemon_is_to_end(job: Job, post: Post) -> Non
         assert time.monotonic() - began < 5
 
 
-def test_a_question_leaves_alone_what_an_interrupted_order_brought(post: Post) -> None:
+def test_a_question_leaves_alone_what_an_interrupted_instruction_brought(post: Post) -> None:
     assert post.place_of("query.describe").with_suffix(".part") != post.instruction.with_suffix(
         ".part"
     )

@@ -68,7 +68,7 @@ def test_without_a_link_or_its_secret_nothing_is_known(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("content", [[], {"sites": 7}, {"sites": [{"site": "north"}]}, "x"])
-def test_an_answer_that_is_no_list_of_sites_counts_as_none(tmp_path, content: object) -> None:
+def test_a_reply_that_is_no_list_of_sites_counts_as_none(tmp_path, content: object) -> None:
     with _link(tmp_path, content):
         assert connected_sites(tmp_path) is None
 

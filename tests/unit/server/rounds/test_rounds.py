@@ -24,7 +24,7 @@ from wardround.server.app import make_server_app
 from wardround.server.checkpoints.store import CheckpointStore
 
 
-def test_the_next_model_is_the_mean_of_the_answers(tmp_path: Path) -> None:
+def test_the_next_model_is_the_mean_of_the_replies(tmp_path: Path) -> None:
     study = with_changes(study_with(), {"evaluation.keep": "last"})
     sites = [ScriptedSite("a", study, 1.0), ScriptedSite("b", study, 3.0)]
     commit, heard, _ = federate(study, tmp_path, *sites)
@@ -81,7 +81,7 @@ DISTURBANCES = [
 
 
 @pytest.mark.parametrize(("disturb", "reason"), DISTURBANCES)
-def test_a_bad_answer_is_refused_by_site_name_and_the_round_goes_on(
+def test_a_bad_reply_is_refused_by_site_name_and_the_round_goes_on(
     tmp_path: Path, disturb: Callable[[Instruction, SiteUpdate], Reply], reason: str
 ) -> None:
     study = with_changes(study_with(rounds=1), {"evaluation.keep": "last"})
@@ -100,7 +100,7 @@ def test_a_bad_answer_is_refused_by_site_name_and_the_round_goes_on(
 
 
 @pytest.mark.parametrize(("disturb", "reason"), DISTURBANCES)
-def test_too_few_answers_end_the_run_with_every_reason(
+def test_too_few_replies_end_the_run_with_every_reason(
     tmp_path: Path, disturb: Callable[[Instruction, SiteUpdate], Reply], reason: str
 ) -> None:
     study = study_with(minimum_sites=2)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from wardround.common.errors import WardroundError
 from wardround.common.flower.error_codes import is_transient
+from wardround.common.flower.local import MessageNumbers, begin_local_run
+from wardround.common.flower.site_grid import SiteGrid
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.arithmetic import distance
 from wardround.common.parameters.compression import CompressionOptions, compress, update_of
@@ -21,7 +23,6 @@ from wardround.common.study.study import Study
 from wardround.server.rounds.update_checks import UpdateChecks
 from wardround.server.sites.exchange import Exchange, Node
 from wardround.server.sites.participation import select_sites
-from wardround.simulations.engines.in_process import LocalGrid
 
 RUN = "0" * 32
 SENT: Parameters = {"w": torch.arange(6.0).reshape(2, 3), "n": torch.tensor(3)}
@@ -126,11 +127,12 @@ def test_selection_differs_from_round_to_round_and_reaches_every_site() -> None:
     assert set.union(*rounds) == {node.site for node in NODES}
 
 
-class SlowGrid(LocalGrid):
+class SlowGrid(SiteGrid):
     """A Grid whose sites answer after some seconds, or are away for the first tries."""
 
     def __init__(self, seconds: dict[int, float], away: dict[int, int] | None = None) -> None:
-        super().__init__({}, 1)
+        super().__init__(begin_local_run(1))
+        self._numbers = MessageNumbers()
         self._seconds = seconds
         self._away = dict(away or {})
         self._due: dict[str, tuple[Message, float]] = {}
@@ -143,7 +145,7 @@ class SlowGrid(LocalGrid):
         for message in messages:
             node = message.metadata.dst_node_id
             self.pushed.append(node)
-            message_id = self._number(message)
+            message_id = self._numbers.give(message)
             self._due[message_id] = (message, time.monotonic() + self._seconds[node])
             yield message_id
 
@@ -161,7 +163,7 @@ class SlowGrid(LocalGrid):
                 yield Message(RecordDict({"x": ConfigRecord({"node": node})}), reply_to=message)
 
 
-def test_a_site_past_the_deadline_is_given_up_and_its_late_answer_refused_by_name() -> None:
+def test_a_site_past_the_deadline_is_given_up_and_its_late_reply_refused_by_name() -> None:
     grid = SlowGrid({0: 0.0, 1: 0.6, 2: 0.0})
     mailbox = Exchange(grid)
     started = time.monotonic()

@@ -1,5 +1,6 @@
 """The pool of workers: shared memory that leaves nothing behind, workers that may die."""
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from wardround.simulations.engines.in_process import InProcessGrid, LocalGrid, site_contexts
+from wardround.common.flower.site_grid import SiteGrid
+from wardround.simulations.engines.in_process import InProcessGrid, site_contexts
 from wardround.simulations.engines.pool import AHEAD, PoolGrid, WorkerPlan
 from wardround.simulations.engines.pool_worker import Request, answer_request
 from wardround.simulations.engines.shared_memory import Inbox, Outbox, Shell
@@ -49,6 +51,13 @@ def contexts() -> dict[int, Context]:
     return site_contexts([Path(f"site-{n}") for n in range(5)], "", "cpu", 1)
 
 
+@pytest.fixture(autouse=True)
+def forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are forked: another process could not import this file's app by its name."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr("wardround.simulations.engines.pool.choose_context", lambda _: fork)
+
+
 @pytest.fixture
 def pool(contexts: dict[int, Context]) -> Iterator[PoolGrid]:
     grid = PoolGrid(app, contexts, 1, WorkerPlan(("cpu", "cpu")))
@@ -56,7 +65,7 @@ def pool(contexts: dict[int, Context]) -> Iterator[PoolGrid]:
     grid.close()
 
 
-def send(grid: LocalGrid, content: RecordDict, *nodes: int) -> list[Message]:
+def send(grid: SiteGrid, content: RecordDict, *nodes: int) -> list[Message]:
     messages = [grid.create_message(content, "train", node, "g") for node in nodes]
     ids = list(grid.push_messages(messages))
     return [reply for message_id in ids for reply in grid.pull_messages([message_id])]
@@ -103,7 +112,7 @@ def test_a_site_that_raises_answers_with_an_error_and_its_worker_lives(
     assert numbers(fine) == [2.0] * 4
 
 
-def test_a_killed_worker_costs_its_answers_and_not_the_run(
+def test_a_killed_worker_costs_its_replies_and_not_the_run(
     pool: PoolGrid, contexts: dict[int, Context]
 ) -> None:
     nodes = list(contexts)
@@ -130,7 +139,7 @@ def test_a_worker_killed_from_outside_is_replaced(
     assert [numbers(reply) for reply in again] == [[2.0] * 4] * 5
 
 
-def test_an_order_in_the_queue_is_not_overwritten_by_the_next_model(
+def test_an_instruction_in_the_queue_is_not_overwritten_by_the_next_model(
     pool: PoolGrid, contexts: dict[int, Context]
 ) -> None:
     """An asynchronous server sends new models while sites that share a worker still wait."""
@@ -145,7 +154,7 @@ def test_an_order_in_the_queue_is_not_overwritten_by_the_next_model(
     assert len(pool._outboxes._boxes) <= len(contexts)
 
 
-def test_a_site_that_is_behind_trains_for_its_newest_order_only(
+def test_a_site_that_is_behind_trains_for_its_newest_instruction_only(
     pool: PoolGrid, contexts: dict[int, Context]
 ) -> None:
     node = next(iter(contexts))
@@ -160,7 +169,7 @@ def test_a_site_that_is_behind_trains_for_its_newest_order_only(
     assert numbers(replies[-1]) == [10.0] * 4
 
 
-def test_an_order_that_was_overwritten_is_refused_and_its_worker_lives(
+def test_an_instruction_that_was_overwritten_is_refused_and_its_worker_lives(
     contexts: dict[int, Context],
 ) -> None:
     outbox, inbox = Outbox(), Inbox()

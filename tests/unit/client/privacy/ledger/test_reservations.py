@@ -23,7 +23,7 @@ from wardround.client.privacy.ledger.file import read_ledger
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 
 
-def test_one_reservation_lets_one_answer_out(tmp_path: Path, cheap: None) -> None:
+def test_one_reservation_lets_one_reply_out(tmp_path: Path, cheap: None) -> None:
     with PrivacyLedger.open(tmp_path) as ledger:
         assignment = assign(ledger)
         ledger.admit(assignment, PLAN, 1.0, CAPS)

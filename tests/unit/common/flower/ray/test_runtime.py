@@ -16,6 +16,7 @@ from flwr.serverapp import ServerApp
 from wardround.common.errors import InputError, RunError
 from wardround.common.flower.ray.isolation import SECLUDED, surroundings_of_ray
 from wardround.common.flower.ray.runtime import PARTITION_ID, RayPlan, open_ray
+from wardround.simulations.engines.in_process import InProcessGrid
 from wardround.simulations.engines.ray_engine import AssignedClientApp, RayOptions
 
 needs_ray = pytest.mark.skipif(
@@ -138,7 +139,7 @@ def test_leaving_the_grid_ends_the_server_app(monkeypatch: pytest.MonkeyPatch) -
     ended = threading.Event()
 
     def run(server_app: ServerApp, *_: object) -> None:
-        server_app("the grid", Context(1, 0, {}, RecordDict(), {}))
+        server_app(InProcessGrid(ClientApp(), {}, 1), Context(1, 0, {}, RecordDict(), {}))
         ended.set()
 
     simulated(monkeypatch, run)

@@ -149,7 +149,7 @@ def test_an_object_that_the_link_does_not_keep_is_said(link: Link, post: Transfe
         post.push(make_messages(11))
 
 
-def test_an_answer_of_which_the_link_has_lost_a_part_is_asked_for_again(
+def test_a_reply_of_which_the_link_has_lost_a_part_is_asked_for_again(
     link: Link, post: Transfers
 ) -> None:
     (message,) = make_messages(11)
@@ -162,7 +162,7 @@ def test_an_answer_of_which_the_link_has_lost_a_part_is_asked_for_again(
 
 
 @pytest.mark.parametrize("spoilt", [b"Array", b"Pickle  2\x00{}", b"Array  2\x00{}", b"\xff\x00"])
-def test_an_answer_that_cannot_be_read_is_an_error_of_its_site_and_ends_no_study(
+def test_a_reply_that_cannot_be_read_is_an_error_of_its_site_and_ends_no_study(
     link: Link, post: Transfers, spoilt: bytes
 ) -> None:
     (message,) = make_messages(11)

@@ -8,12 +8,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from flwr.proto.runtime_pb2 import GetNodesRequest
 from flwr.supercore.run import Run
-from flwr.superlink.grid import HttpGrid
+from flwr.supercore.runtime import RuntimeHttpClient
 
 from wardround.common.errors import RunError
 from wardround.common.flower.serverapp.grid import LinkGrid
-from wardround.common.flower.serverapp.link_client import Entrance, LinkLostError, Persistence
+from wardround.common.flower.serverapp.link_client import (
+    Entrance,
+    LinkLostError,
+    Persistence,
+    make_client,
+)
 from wardround.common.flower.superlink.long_polling import HELD_HEADER
 
 
@@ -71,14 +77,15 @@ def test_a_link_that_is_gone_is_lost_at_once_and_one_that_stays_silent_after_a_w
         LinkGrid(entrance, "token").site_names()
 
 
-def test_flowers_grid_retries_through_an_object_with_invoke_alone() -> None:
-    grid = HttpGrid("127.0.0.1:1", insecure=True, token="t")
-    assert callable(grid._retry_invoker.invoke)
-    assert callable(Persistence(Entrance("", ("", ""), lambda: False, Path())).invoke)
-    assert grid._client is None
+def test_a_client_of_flowers_retries_through_an_object_with_invoke_alone() -> None:
+    with answering(503, 200) as (entrance, seen):
+        client = make_client(RuntimeHttpClient, entrance, [])
+        assert not client.GetNodes(GetNodesRequest()).nodes
+    assert len(seen) == 2
+    assert callable(Persistence(entrance).invoke)
 
 
-def test_who_asks_for_the_same_answers_again_may_be_kept_waiting_and_who_looks_is_not() -> None:
+def test_who_asks_for_the_same_replies_again_may_be_kept_waiting_and_who_looks_is_not() -> None:
     with answering(200) as (entrance, seen):
         grid = LinkGrid(entrance, "token")
         grid.set_run(Run.create_empty(1))

@@ -11,7 +11,7 @@ from wardround.common.flower.superlink.link_state import LinkState
 from wardround.common.flower.superlink.object_store import DiskObjectStore
 
 
-def test_a_node_is_who_the_roll_says_and_keeps_its_number_over_a_restart(
+def test_a_node_is_who_the_list_of_members_says_and_keeps_its_number_over_a_restart(
     members: MemberLookup,
     disk_store: DiskObjectStore,
     state: LinkState,
@@ -35,7 +35,7 @@ def test_a_second_process_of_a_site_is_not_let_in_while_the_first_is_there(
     assert site.activate()
 
 
-def test_a_site_that_asks_for_post_is_there_without_a_new_activation(
+def test_a_site_that_asks_for_messages_is_there_without_a_new_activation(
     state: LinkState, join: Callable[[str], Site], run_id: int
 ) -> None:
     site = join("north")

@@ -1,4 +1,4 @@
-"""The contract with Flower's SuperLink: how large an answer may be, and of how many parts."""
+"""The contract with Flower's SuperLink: how large a reply may be, and of how many parts."""
 # ruff: noqa: TID251 - a contract with internals names them
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from wardround.common.flower.superlink.link_state import LinkState
 from wardround.common.flower.superlink.object_store import DiskObjectStore
 
 
-def test_an_answer_of_far_more_parts_than_its_order_is_refused(
+def test_a_reply_of_far_more_parts_than_its_instruction_is_refused(
     state: LinkState, join: Callable[[str], Site], run_id: int
 ) -> None:
     site = join("north")
@@ -29,7 +29,7 @@ def test_an_answer_of_far_more_parts_than_its_order_is_refused(
 
 
 @pytest.mark.parametrize("make", [np.zeros, np.arange], ids=["one piece named often", "many"])
-def test_an_answer_far_larger_than_its_order_is_refused_and_never_made(
+def test_a_reply_far_larger_than_its_instruction_is_refused_and_never_made(
     state: LinkState, join: Callable[[str], Site], run_id: int, make: Callable[..., Any]
 ) -> None:
     site = join("north")
@@ -50,7 +50,7 @@ def test_an_answer_far_larger_than_its_order_is_refused_and_never_made(
     assert state.object_store.get(reply.object_id) is None, "it is kept though nobody will fetch it"
 
 
-def test_an_answer_whose_objects_make_no_message_is_refused(
+def test_a_reply_whose_objects_make_no_message_is_refused(
     state: LinkState, disk_store: DiskObjectStore, join: Callable[[str], Site], run_id: int
 ) -> None:
     site = join("north")
@@ -64,7 +64,7 @@ def test_an_answer_whose_objects_make_no_message_is_refused(
     assert not is_transient(word.error.code)
 
 
-def test_an_answer_as_large_as_its_order_is_taken(
+def test_a_reply_as_large_as_its_instruction_is_taken(
     state: LinkState, join: Callable[[str], Site], run_id: int
 ) -> None:
     site = join("north")

@@ -170,7 +170,7 @@ def test_a_body_that_is_no_message_is_refused_in_a_word(
     assert json.loads(body) == {"detail": "Invalid protobuf payload"}
 
 
-def test_a_question_for_post_is_answered_the_moment_there_is_some(
+def test_a_question_for_messages_is_answered_the_moment_there_is_one(
     members: MemberLookup, disk_store: DiskObjectStore
 ) -> None:
     wakeups = Wakeups()
@@ -197,7 +197,7 @@ def test_a_question_for_post_is_answered_the_moment_there_is_some(
     assert seconds < superlink.HELD_SECONDS / 2
 
 
-def test_a_question_for_post_is_not_held_for_ever(
+def test_a_question_for_messages_is_not_held_for_ever(
     state: LinkState, join: Callable[[str], Site], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(superlink, "HELD_SECONDS", 0.05)

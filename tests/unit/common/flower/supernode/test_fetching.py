@@ -1,4 +1,4 @@
-"""The contract with what a site uses of Flower: how an order is fetched."""
+"""The contract with what a site uses of Flower: how an instruction is fetched."""
 
 import threading
 from pathlib import Path
@@ -16,7 +16,7 @@ from wardround.common.flower.supernode.supernode import SuperNode
 from wardround.common.flower.supernode.transfers import LostError, TooLargeError
 
 
-def test_an_order_is_fetched_whole_and_confirmed(
+def test_an_instruction_is_fetched_whole_and_confirmed(
     fleet: Fleet, node: SuperNode, message: Message, tmp_path: Path
 ) -> None:
     envelope, fleet.objects = message_file_of(message, tmp_path)
@@ -27,7 +27,7 @@ def test_an_order_is_fetched_whole_and_confirmed(
     assert read.content.config_records["instruction"]["round"] == 3
 
 
-def test_an_order_that_is_too_large_is_left_with_the_server(
+def test_an_instruction_that_is_too_large_is_left_with_the_server(
     fleet: Fleet, node: SuperNode, tmp_path: Path
 ) -> None:
     large = make_message(Array(np.random.default_rng(0).random(3_000_000)))  # 24 MB, five pieces
@@ -51,7 +51,7 @@ def test_an_object_that_the_server_has_lost_ends_the_fetching(
 LARGE = [Array(np.random.default_rng(n).random(100_000)) for n in range(8)]  # 0.8 MB each
 
 
-def test_an_order_that_was_interrupted_is_fetched_on_from_there_by_the_next_process(
+def test_an_instruction_that_was_interrupted_is_fetched_on_from_there_by_the_next_process(
     fleet: Fleet, node: SuperNode, tmp_path: Path
 ) -> None:
     envelope, contents = message_file_of(make_message(*LARGE), tmp_path)
@@ -73,7 +73,7 @@ def test_an_order_that_was_interrupted_is_fetched_on_from_there_by_the_next_proc
 
 
 @pytest.mark.parametrize("torn", [3, 25, 400, 1_000_000, -1, -500_000])
-def test_what_a_power_cut_tore_of_an_interrupted_order_is_fetched_again(
+def test_what_a_power_cut_tore_of_an_interrupted_instruction_is_fetched_again(
     fleet: Fleet, node: SuperNode, tmp_path: Path, torn: int
 ) -> None:
     envelope, contents = message_file_of(make_message(*LARGE), tmp_path)
@@ -91,7 +91,7 @@ def test_what_a_power_cut_tore_of_an_interrupted_order_is_fetched_again(
         assert read.content.array_records["model"][f"w{n}"].data == array.data
 
 
-def test_what_is_left_of_another_model_takes_no_room_in_the_next_order(
+def test_what_is_left_of_another_model_takes_no_room_in_the_next_instruction(
     fleet: Fleet, node: SuperNode, message: Message, tmp_path: Path
 ) -> None:
     envelope, contents = message_file_of(make_message(*LARGE), tmp_path)

@@ -1,4 +1,4 @@
-"""The contract with Flower's SuperLink: answers that came in part, and large parts on disk."""
+"""The contract with Flower's SuperLink: replies that came in part, and large parts on disk."""
 # ruff: noqa: TID251 - a contract with internals names them
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from wardround.common.flower.superlink.link_state import LinkState
 from wardround.common.flower.superlink.object_store import DiskObjectStore
 
 
-def test_an_answer_that_is_half_there_is_not_shown_and_lost_with_its_site(
+def test_a_reply_that_is_half_there_is_not_shown_and_lost_with_its_site(
     state: LinkState, join: Callable[[str], Site], run_id: int
 ) -> None:
     site = join("north")
@@ -52,7 +52,7 @@ def offer(state: LinkState, message: Message, run_id: int) -> tuple[str, list[st
     return session, missing
 
 
-def test_what_came_of_an_answer_that_was_given_up_is_not_asked_for_again_and_not_kept_for_ever(
+def test_what_came_of_a_reply_that_was_given_up_is_not_asked_for_again_and_not_kept_for_ever(
     state: LinkState, join: Callable[[str], Site], run_id: int, tmp_path: Path
 ) -> None:
     site = join("north")
@@ -86,7 +86,7 @@ def test_what_came_of_an_answer_that_was_given_up_is_not_asked_for_again_and_not
     assert list((tmp_path / "spool").iterdir()) == []
 
 
-def test_half_an_answer_goes_when_another_comes_and_with_its_run(
+def test_half_a_reply_goes_when_another_comes_and_with_its_run(
     state: LinkState, join: Callable[[str], Site], run_id: int, tmp_path: Path
 ) -> None:
     site = join("north")
@@ -102,7 +102,7 @@ def test_half_an_answer_goes_when_another_comes_and_with_its_run(
     assert list((tmp_path / "spool").iterdir()) == []
 
 
-def test_an_answer_goes_on_after_a_silence_of_any_length(
+def test_a_reply_goes_on_after_a_silence_of_any_length(
     state: LinkState, join: Callable[[str], Site], run_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = join("north")

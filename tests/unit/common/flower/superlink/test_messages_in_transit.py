@@ -1,4 +1,4 @@
-"""The contract with Flower's SuperLink: orders, answers, and what is removed after them."""
+"""The contract with Flower's SuperLink: instructions, replies, and what is removed after them."""
 # ruff: noqa: TID251 - a contract with internals names them
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from wardround.common.flower.error_codes import is_transient
 from wardround.common.flower.superlink.link_state import LinkState
 
 
-def test_an_order_goes_there_and_its_answer_back_and_nothing_of_either_is_left(
+def test_an_instruction_goes_there_and_its_reply_back_and_nothing_of_either_is_left(
     state: LinkState, join: Callable[[str], Site], run_id: int
 ) -> None:
     site = join("north")
@@ -29,7 +29,7 @@ def test_an_order_goes_there_and_its_answer_back_and_nothing_of_either_is_left(
     assert state.num_message_ins() == state.num_message_res() == 0
 
 
-def test_an_order_that_is_half_there_is_not_handed_out(
+def test_an_instruction_that_is_half_there_is_not_handed_out(
     state: LinkState, join: Callable[[str], Site], run_id: int
 ) -> None:
     site = join("north")
@@ -66,7 +66,7 @@ def test_what_a_killed_site_had_confirmed_is_reported_lost_as_soon_as_it_is_back
     assert site.pull() == []
 
 
-def test_an_answer_that_is_there_counts_though_its_site_has_left(
+def test_a_reply_that_is_there_counts_though_its_site_has_left(
     state: LinkState, join: Callable[[str], Site], run_id: int
 ) -> None:
     site = join("north")
@@ -77,14 +77,14 @@ def test_an_answer_that_is_there_counts_though_its_site_has_left(
     assert only(state.get_message_res({instruction.metadata.message_id}, run_id)).has_content()
 
 
-def test_an_order_that_nobody_knows_is_reported_and_raises_nothing(
+def test_an_instruction_that_nobody_knows_is_reported_and_raises_nothing(
     state: LinkState, run_id: int
 ) -> None:
     unknown = only(state.get_message_res({"f" * 64}, run_id))
     assert unknown.error.code == ErrorCode.MESSAGE_UNAVAILABLE
 
 
-def test_an_order_for_a_site_that_stays_away_leaves_nothing_behind(
+def test_an_instruction_for_a_site_that_stays_away_leaves_nothing_behind(
     state: LinkState, join: Callable[[str], Site], run_id: int
 ) -> None:
     site = join("north")

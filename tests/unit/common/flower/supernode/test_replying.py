@@ -1,4 +1,4 @@
-"""The contract with what a site uses of Flower: how an answer is sent."""
+"""The contract with what a site uses of Flower: how a reply is sent."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from wardround.common.flower.supernode.supernode import SuperNode
 from wardround.common.flower.supernode.transfers import LostError
 
 
-def test_an_answer_that_was_half_sent_is_sent_on_from_there(
+def test_a_reply_that_was_half_sent_is_sent_on_from_there(
     fleet: Fleet, node: SuperNode, message: Message, tmp_path: Path
 ) -> None:
     envelope, contents = message_file_of(message, tmp_path)
@@ -28,7 +28,7 @@ def test_an_answer_that_was_half_sent_is_sent_on_from_there(
     assert first in fleet.taken
 
 
-def test_an_answer_that_the_server_never_keeps_is_given_up(
+def test_a_reply_that_the_server_never_keeps_is_given_up(
     fleet: Fleet, node: SuperNode, message: Message, tmp_path: Path
 ) -> None:
     envelope, _ = message_file_of(message, tmp_path)

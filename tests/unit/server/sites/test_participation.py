@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from tests.unit.server.sites.test_gathering import (
+from tests.support.hospitals.town import (
     SOUTH,
     Reply,
     Town,
@@ -100,7 +100,7 @@ def test_a_site_that_did_not_answer_is_left_out_until_it_says_that_it_is_there(
     assert run.events() == [("site missed", "north"), ("site back", "north")]
 
 
-def test_a_site_whose_late_answer_came_is_back_without_being_asked() -> None:
+def test_a_site_whose_late_reply_came_is_back_without_being_asked() -> None:
     run = Run([EAST])
     asked = run.town.asked["north"]
     run.sites.miss("north", 1, is_stuck=True)

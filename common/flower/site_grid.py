@@ -1,0 +1,87 @@
+"""What every Grid of ours has in common: its run, its messages, and waiting for replies.
+
+A Grid is Flower's word for the server's way to its sites. Flower's own Grids warn of their own
+future, sleep three seconds between two looks, and differ in small things; ours derive from the one
+class here, and each adds only how messages reach its sites.
+
+Written against Flower 1.41; ``tests/unit/common/flower/test_site_grid.py`` holds the contract.
+"""
+
+import time
+from abc import abstractmethod
+from collections.abc import Iterable
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+
+LOOK_SECONDS = 0.05  # between two looks for replies, where nothing has arrived
+
+
+class SiteGrid(Grid):
+    """A Grid of one run.
+
+    Whoever derives from it says which nodes there are (``get_node_ids``), how messages are sent
+    (``push_messages``) and which replies are there (``pull_messages``).
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def set_run(self, run: Run) -> None:
+        """Set the run this grid belongs to."""
+        self._run = run
+
+    @property
+    def run(self) -> Run:
+        """The run this grid belongs to."""
+        return self._run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """Return a message for a site.
+
+        Args:
+            ttl: Seconds for which the message and its reply are valid; None takes Flower's value.
+        """
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    @abstractmethod
+    def get_node_ids(self) -> Iterable[int]:
+        """Return the sites' node ids."""
+
+    @abstractmethod
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send messages to their sites; return their ids, by which replies are asked for."""
+
+    @abstractmethod
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Return the replies to these messages that are there."""
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Push, then pull until all have replied or the time is over.
+
+        Args:
+            timeout: Seconds; None waits for all replies.
+        """
+        until = None if timeout is None else time.monotonic() + timeout
+        waiting, replies = list(self.push_messages(list(messages))), list[Message]()
+        while waiting and (until is None or time.monotonic() < until):
+            arrived = list(self.pull_messages(waiting))
+            replies.extend(arrived)
+            answered = {reply.metadata.reply_to_message_id for reply in arrived}
+            waiting = [message_id for message_id in waiting if message_id not in answered]
+            if not arrived:
+                time.sleep(LOOK_SECONDS)
+        return replies
+
+    def close(self) -> None:
+        """Free what the grid holds."""

@@ -1,0 +1,1 @@
+"""What a notebook or a script calls: studies, whole simulated runs, finished models."""

@@ -1,0 +1,26 @@
+"""The examples of ``docs/reference/python-api.md``, run word for word."""
+
+import re
+from pathlib import Path
+
+import pytest
+from tests.support.tiny_runs import write_tiny_study
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "python-api.md"
+
+
+def test_the_examples_run_in_the_order_of_the_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_tiny_study(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    assert len(blocks) > 10
+    names: dict[str, object] = {}
+    for number, block in enumerate(blocks, start=1):
+        exec(compile(block, f"python-api.md, example {number}", "exec"), names)
+    said = capfd.readouterr()
+    assert "tiny table ('no', 'yes')" in said.out
+    assert "Did you mean 'heart-disease'?" in said.out
+    assert said.err == ""
+    assert (tmp_path / "runs" / "first" / "report.html").is_file()
