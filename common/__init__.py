@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     )
     from wardround.common.metrics.metric_value import MetricValue
     from wardround.common.models.networks import build_network
-    from wardround.common.study.loading import parse_study
+    from wardround.common.study.loading import parse_study, with_changes
     from wardround.common.study.registry import METRICS, NETWORKS
     from wardround.common.study.study import Study
     from wardround.common.study.variants import without_privacy
@@ -39,6 +39,7 @@ __all__ = [
     "WardroundError",
     "build_network",
     "parse_study",
+    "with_changes",
     "without_privacy",
 ]
 
@@ -60,6 +61,7 @@ __getattr__, __dir__ = lazy_exports(
         "Study": "wardround.common.study.study",
         "build_network": "wardround.common.models.networks",
         "parse_study": "wardround.common.study.loading",
+        "with_changes": "wardround.common.study.loading",
         "without_privacy": "wardround.common.study.variants",
     },
 )

@@ -188,12 +188,7 @@ class PoolGrid(SiteGrid):
     def _start(self, contexts: dict[int, Context]) -> _Worker:
         context = self._start_context
         ours, theirs = context.Pipe()
-        process = context.Process(
-            target=work,
-            args=(theirs, self._app, contexts, self._plan.threads),
-            daemon=True,
-        )
-        start(process)
+        process = start(context, work, (theirs, self._app, contexts, self._plan.threads))
         theirs.close()
         return _Worker(process, ours, contexts)
 

@@ -12,13 +12,16 @@ import select
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.context import ForkContext, ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import ModuleType
 
 import torch
+
+from wardround.simulations.run_files.log import continue_log, open_log
 
 StartContext = ForkContext | ForkServerContext | SpawnContext
 _TRIAL_SECONDS = 2.0  # a parallel loop over a million numbers takes a thousandth of it
@@ -53,14 +56,23 @@ def can_fork() -> bool:
     return not _THREADS_HAVE_RUN.is_set()
 
 
-def start(process: BaseProcess) -> None:
-    """Start a process, which does not run the user's script again.
+def start(
+    context: StartContext, target: Callable[..., None], arguments: tuple[object, ...]
+) -> BaseProcess:
+    """Start a process that writes to this one's log and does not run the user's script again.
 
     A process that is not forked would import the main module first: a script that begins a
     simulation on its outermost level would begin another one in each worker.
     """
+    process = context.Process(target=_begin, args=(open_log(), target, arguments), daemon=True)
     with _without_main():
         process.start()
+    return process
+
+
+def _begin(log: Path | None, target: Callable[..., None], arguments: tuple[object, ...]) -> None:
+    continue_log(log)
+    target(*arguments)
 
 
 def _is_single_threaded() -> bool:

@@ -106,10 +106,7 @@ def _start(
     context: StartContext, run_folder: Path, baseline: Baseline, machine: Machine
 ) -> tuple[_Pipe, BaseProcess]:
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_train, args=(theirs, run_folder, baseline, machine), daemon=True
-    )
-    start(process)
+    process = start(context, _train, (theirs, run_folder, baseline, machine))
     theirs.close()
     return ours, process
 

@@ -22,12 +22,8 @@ logger = logging.getLogger(__name__)
 @contextmanager
 def recording(run_folder: Path, watch: Watch) -> Iterator[Watch]:
     """Keep what wardround logs in the run folder, and yield a watch that logs its events too."""
-    handler = logging.FileHandler(run_folder / "log.jsonl", encoding="utf-8")
-    handler.setFormatter(_AsLine())
     level, propagate = _ROOT.level, _ROOT.propagate
-    _ROOT.addHandler(handler)
-    _ROOT.setLevel(logging.INFO)
-    _ROOT.propagate = False  # the terminal belongs to the progress bars and to refusals
+    handler = _write_to(run_folder / "log.jsonl")
 
     def tell(event: Event) -> None:
         facts = " ".join(f"{key}={value}" for key, value in asdict(event).items())
@@ -41,6 +37,27 @@ def recording(run_folder: Path, watch: Watch) -> Iterator[Watch]:
         _ROOT.setLevel(level)
         _ROOT.propagate = propagate
         handler.close()
+
+
+def open_log() -> Path | None:
+    """Return the log that this process writes; None outside of a run."""
+    files = (handler for handler in _ROOT.handlers if isinstance(handler, logging.FileHandler))
+    return next((Path(handler.baseFilename) for handler in files), None)
+
+
+def continue_log(path: Path | None) -> None:
+    """Write on in a log of the process that started this one, where a fork has not done so."""
+    if path is not None and open_log() is None:
+        _write_to(path)
+
+
+def _write_to(path: Path) -> logging.Handler:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(_AsLine())
+    _ROOT.addHandler(handler)
+    _ROOT.setLevel(logging.INFO)
+    _ROOT.propagate = False  # the terminal belongs to the progress bars and to refusals
+    return handler
 
 
 class _AsLine(logging.Formatter):
