@@ -131,7 +131,7 @@ class SiteSession:
         """Evaluate the received model on the patients of a split.
 
         Where the strategy gives each site a model of its own, it is that model, as it was after
-        the order's round; a strategy that fine-tunes does so before the test.
+        the instruction's round; a strategy that fine-tunes does so before the test.
         """
         started = time.perf_counter()
         self._check(instruction)

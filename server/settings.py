@@ -28,7 +28,7 @@ class ServerFile(BaseModel):
         operators: "host:port" on which operators with certificates are answered; "" for nowhere
             but on the server's own machine.
         approval_timeout_seconds: How long a study waits for its sites to approve it.
-        first_deadline_seconds: How long a round waits for an answer where the study sets no
+        first_deadline_seconds: How long a round waits for a reply where the study sets no
             deadline: until a round is complete, and at most.
         least_deadline_seconds: Afterwards it is four times the longest round, and at least this.
         absence_seconds: How long such a round waits for a site that is not connected.

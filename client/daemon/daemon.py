@@ -1,8 +1,8 @@
 """The site's daemon: it dials out to one server and has a warm worker answer what is asked.
 
 It never ends by itself: whatever happens to the server or the network, it tries again. Told to stop
-it lets the work in hand finish for a while, gives it up otherwise, and takes its leave; an order
-that was given up is sent again by the server.
+it lets the work in hand finish for a while, gives it up otherwise, and takes its leave; an
+instruction that was given up is sent again by the server.
 """
 
 import logging
@@ -14,7 +14,7 @@ from pathlib import Path
 import wardround
 from wardround.client.daemon.certificate_renewal import CertificateWatch
 from wardround.client.daemon.control_socket import ControlSocket
-from wardround.client.daemon.job_files import Post, key_of
+from wardround.client.daemon.job_files import JobFiles, key_of
 from wardround.client.daemon.jobs import Done, Job
 from wardround.client.daemon.lock import only_daemon
 from wardround.client.daemon.shutdown import (
@@ -96,8 +96,8 @@ class SiteDaemon:
         self._worker = worker
         self._board = board
         self._stop = stop
-        self._post = Post(site.state_folder)
-        self._node = SuperNode(link, self._post.folder, stop.event, self._note)
+        self._files = JobFiles(site.state_folder)
+        self._node = SuperNode(link, self._files.folder, stop.event, self._note)
         self._certificate = CertificateWatch(site.folder, self._connect_anew, board.trouble)
         self._studies: dict[int, str] = {}
         self._trouble: str | None = None  # before it has been heard of
@@ -144,7 +144,7 @@ class SiteDaemon:
                 envelope, "internal", lambda one: self._node.transfers.fail(one, "internal")
             )
         finally:
-            self._post.drop_instruction()
+            self._files.drop_instruction()
 
     def _give_up(self, envelope: Envelope, code: str, tell: Callable[[Envelope], None]) -> None:
         self._board.give_up(code)
@@ -160,27 +160,27 @@ class SiteDaemon:
         started, key = time.monotonic(), key_of(envelope, study, _policy_of(self._site.folder))
         done = self._worker.reply(self._job(envelope, study, key))
         if done.is_kept:
-            self._post.store_reply(key)
-        self._node.transfers.push(self._post.place_for(envelope.kind), time.monotonic() - started)
+            self._files.store_reply(key)
+        self._node.transfers.push(self._files.place_for(envelope.kind), time.monotonic() - started)
         self._finish(done, envelope.kind)
         said = envelope.kind, envelope.group, name, time.monotonic() - started
         logger.info("answered kind=%s group=%r study=%r seconds=%.1f", *said)
 
     def _finish(self, done: Done, kind: str) -> None:
         if not done.is_kept:
-            self._post.forget_reply(kind)
+            self._files.forget_reply(kind)
         if done.refused:
             logger.warning("refused code=%s", done.refused)
         self._board.end(done.refused)
 
     def _job(self, envelope: Envelope, study: str, key: str) -> Job:
         """Fetch what a message needs, and return what is to be done with it."""
-        again = self._post.has_reply(key)
-        instruction, refuse, limit = self._post.place_of(envelope.kind), "", 0
+        again = self._files.has_reply(key)
+        instruction, refuse, limit = self._files.place_of(envelope.kind), "", 0
         try:
             limit = open_policy(self._site.folder).largest_message_bytes
             if not again:
-                self._post.forget_reply(envelope.kind)
+                self._files.forget_reply(envelope.kind)
                 self._node.transfers.fetch(envelope, instruction, limit)
         except PolicyError:
             refuse = "policy"
@@ -189,7 +189,7 @@ class SiteDaemon:
         if again or refuse:
             write_envelope(instruction, envelope)
             self._node.transfers.confirm(envelope)
-        reply = self._post.place_for(envelope.kind)
+        reply = self._files.place_for(envelope.kind)
         paths = str(instruction), str(reply), str(self._site.folder)
         return Job(*paths, study, limit, refuse, again and not refuse)
 

@@ -1,4 +1,4 @@
-"""The order that a site works on and its last answer, as files in ``state/post``."""
+"""The instruction that a site works on and its last reply, as files in ``state/jobs``."""
 
 import hashlib
 from pathlib import Path
@@ -6,40 +6,43 @@ from pathlib import Path
 from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.flower.messages.envelope import Envelope
 
-POST_FOLDER = "post"
+JOBS_FOLDER = "jobs"
 _KEPT_KIND = "train"
 _QUESTIONS = "query"  # how kinds of messages begin that carry no model
 
 
-class Post:
-    """The post of one site; one daemon uses it.
+class JobFiles:
+    """The job files of one site; one daemon uses it.
 
-    The answer to a training stays until another training is asked for: asked the same once more, by
+    The reply to a training stays until another training is asked for: asked the same once more, by
     a server that was restarted say, the site neither fetches the model again nor trains again. Such
     a server first asks who is there, so answers to all else have a place of their own, and so have
-    questions: what an interrupted order has brought of its model stays until the next order.
+    questions: what an interrupted instruction has brought of its model stays until the next one.
     """
 
     def __init__(self, state_folder: Path) -> None:
-        self.folder = state_folder / POST_FOLDER
+        self.folder = state_folder / JOBS_FOLDER
         make_private_folder(self.folder)
-        self.instruction, self.reply = self.folder / "order.parcel", self.folder / "answer.parcel"
-        self._key = self.folder / "answer.key"
-        self._passing = self.folder / "passing.parcel"
-        self._question = self.folder / "question.parcel"
+        self.instruction, self.reply = (
+            self.folder / "instruction.message",
+            self.folder / "reply.message",
+        )
+        self._key = self.folder / "reply.key"
+        self._passing = self.folder / "passing.message"
+        self._question = self.folder / "question.message"
         begun = set(self.folder.glob("*.part")) - {self.instruction.with_suffix(".part")}
         for left in (self.instruction, self._question, self._passing, *begun):
             left.unlink(missing_ok=True)
 
     def has_reply(self, key: str) -> bool:
-        """Whether the kept answer is to this order."""
+        """Whether the kept reply is to this instruction."""
         try:
             return self.reply.exists() and self._key.read_text(encoding="ascii") == key
         except (OSError, ValueError):
             return False
 
     def store_reply(self, key: str) -> None:
-        """Keep the answer that lies there, as the one to this order."""
+        """Keep the reply that lies there, as the one to this instruction."""
         replace_file(self._key, key.encode())
 
     def place_of(self, kind: str) -> Path:
@@ -47,11 +50,11 @@ class Post:
         return self._question if kind.startswith(_QUESTIONS) else self.instruction
 
     def place_for(self, kind: str) -> Path:
-        """Return where the answer to a kind of message goes."""
+        """Return where the reply to a kind of message goes."""
         return self.reply if kind == _KEPT_KIND else self._passing
 
     def forget_reply(self, kind: str = _KEPT_KIND) -> None:
-        """Remove the last answer to a kind of message."""
+        """Remove the last reply to a kind of message."""
         if kind == _KEPT_KIND:
             self._key.unlink(missing_ok=True)
         self.place_for(kind).unlink(missing_ok=True)
@@ -66,7 +69,7 @@ def key_of(envelope: Envelope, study: str, policy: bytes) -> str:
     """Return what two messages have in common that ask for the same: each number, each word.
 
     Args:
-        policy: The site's, as it is written: an answer that was checked by another one is not sent.
+        policy: The site's, as it is written: a reply that was checked by another one is not sent.
     """
     content = [child.object_id for child in envelope.tree.children]
     return hashlib.sha256(repr((envelope.kind, content, study, policy)).encode()).hexdigest()

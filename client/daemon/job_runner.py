@@ -1,6 +1,6 @@
 """What a site's worker does with a message: from a file to a file, and never an exception.
 
-Whatever goes wrong with a message, the answer is a refusal that has passed the site's door.
+Whatever goes wrong with a message, the reply is a refusal that has passed the site's gateway.
 """
 
 import logging
@@ -36,7 +36,7 @@ def answer_job(job: Job) -> Done:
     """Answer a message.
 
     Raises:
-        OSError: The answer cannot be written.
+        OSError: The reply cannot be written.
     """
     with MessageFile(Path(job.instruction)) as message_file:
         asked = message_file.envelope.opened()
@@ -63,7 +63,7 @@ def _reply(job: Job, asked: Message, context: Context) -> Message:
         return refuse(asked, context, REFUSED[job.refuse])
     try:
         if job.again:
-            # It passed the guard under the policy of today, or it would not have this order's key.
+            # It passed the guard under the policy of today, or it would not have this key.
             kept = read_message(Path(job.reply), sys.maxsize, must_match=True)
             return reply_again(asked, context, kept.content)
         message = read_message(Path(job.instruction), job.limit)
@@ -76,7 +76,7 @@ def _reply(job: Job, asked: Message, context: Context) -> Message:
 
 
 def _is_repeatable(job: Job, kind: str) -> bool:
-    """Whether an answer is kept here: a private one has its own place, others cost nothing."""
+    """Whether a reply is kept here: a private one has its own place, others cost nothing."""
     return kind == "train" and what_leaves(study_from_json(job.study)).noise_added_by == "nobody"
 
 

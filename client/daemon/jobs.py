@@ -10,7 +10,7 @@ class Job:
 
     Attributes:
         instruction: The file with the message.
-        reply: Where the answer goes; with ``again`` it is there and is sent once more.
+        reply: Where the reply goes; with ``again`` it is there and is sent once more.
         site: The site folder.
         study: The run's study, as JSON.
         limit: The most bytes that the message may have in memory.
@@ -36,8 +36,8 @@ class Done:
     """What the worker says of a message.
 
     Attributes:
-        refused: A key of REFUSAL_CODES; "" if there is an answer.
-        is_kept: Whether the answer may be sent again if the same is asked.
+        refused: A key of REFUSAL_CODES; "" if there is a reply.
+        is_kept: Whether the reply may be sent again if the same is asked.
     """
 
     refused: str

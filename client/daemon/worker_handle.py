@@ -107,7 +107,7 @@ class WarmWorker:
         self.starts += 1
 
     def _ask(self, job: Job) -> Done:
-        with suppress(OSError):  # that it is dead is seen when its answer is awaited
+        with suppress(OSError):  # that it is dead is seen when its reply is awaited
             self._channel.sendall(job.to_line())
         line = b""
         while not line.endswith(b"\n"):

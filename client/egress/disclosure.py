@@ -30,7 +30,7 @@ _SECONDS = 10  # a time is rounded up to so many
 
 
 def reduce_site_info(site_info: SiteInfo, study: Study, policy: Policy) -> SiteInfo:
-    """Return the introduction that may leave: a rounded count, and notes in a simulation only."""
+    """Return the site info that may leave: a rounded count, and notes in a simulation only."""
     leaves = what_leaves(study)
     count = rounded_down(site_info.examinations, policy.smallest_cell) if leaves.counts else 1
     notes = site_info.notes if leaves.notes and policy.simulated else ()

@@ -66,7 +66,7 @@ class Gateway:
 
     @classmethod
     def open(cls, folder: Path, explains: bool) -> "Gateway":
-        """Open the door of a site folder.
+        """Open the gateway of a site folder.
 
         Args:
             explains: Whether this process is part of a simulation, which shows reasons.
@@ -98,7 +98,7 @@ class Gateway:
         return self.policy
 
     def describe(self, session: SiteSession, standalone: bool) -> RecordDict:
-        """Return the site's introduction, if the policy allows the study."""
+        """Return what the site says of itself, if the policy allows the study."""
         study, agreed = session.context.study, self._agree(session)
         self.log.append(Event(kind="decision", study=study.digest))
         said = reduce_site_info(session.describe(standalone), study, agreed.policy)
@@ -124,7 +124,7 @@ class Gateway:
         return self._write_down(content, event)
 
     def send_again(self, study: Study, content: RecordDict) -> RecordDict:
-        """Return an update that has passed this door before, if the policy still allows the study.
+        """Return an update that has passed before, if the policy still allows the study.
 
         Raises:
             PolicyError: It does not.

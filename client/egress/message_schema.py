@@ -64,7 +64,7 @@ class SiteSchemas:
         )
 
     def site_info(self) -> MessageSchema:
-        """Return what an introduction may hold."""
+        """Return what a site info may hold."""
         notes: Rule = FreeText() if self._policy.simulated and self._leaves.notes else Empty()
         header: dict[str, Rule] = {
             "site": Exactly(self._name),
@@ -78,7 +78,7 @@ class SiteSchemas:
         return MessageSchema(settings={"header": header})
 
     def update(self, instruction: Instruction, ledger: tuple[str, ...] = ()) -> MessageSchema:
-        """Return what the answer to an order to train may hold.
+        """Return what the reply to an instruction to train may hold.
 
         Args:
             ledger: The hashes of the entries of the site's privacy ledger.
@@ -99,7 +99,7 @@ class SiteSchemas:
         return MessageSchema({"header": header}, numbers, arrays, self._may_lack)
 
     def evaluation(self, instruction: Instruction) -> MessageSchema:
-        """Return what the answer to an order to evaluate may hold."""
+        """Return what the reply to an instruction to evaluate may hold."""
         header: dict[str, Rule] = {**self._header(instruction), "attempt": Exactly(0)}
         cohort = self._cohorts.test if instruction.split == "test" else self._cohorts.validation
         facts: dict[str, Rule] = {"seconds": self._seconds} if self._leaves.times else {}

@@ -48,7 +48,7 @@ from wardround.common.security.tls_key_pair import (
     renewing_alone,
 )
 
-_ATTEMPTS = 3  # to hear the answer to a request that may have reached the server
+_ATTEMPTS = 3  # to hear the reply to a request that may have reached the server
 
 
 def join(token: JoinToken, folder: Path, again: bool = False) -> x509.Certificate:
@@ -150,7 +150,7 @@ def _fetch_ca(token: JoinToken) -> x509.Certificate:
 def _request_certificate(
     token: JoinToken, ca: x509.Certificate, new_folder: NewSiteFolder
 ) -> x509.Certificate:
-    """Ask for the site's certificate; an answer that is lost on the way is asked for again."""
+    """Ask for the site's certificate; a reply that is lost on the way is asked for again."""
     context = bare_context()
     context.load_verify_locations(cadata=ca.public_bytes(Encoding.DER))
     _present_invitation(context, token)
@@ -187,7 +187,7 @@ def _present_invitation(context: ssl.SSLContext, token: JoinToken) -> None:
 def _checked(
     reply: Reply, key: ec.EllipticCurvePrivateKey, ca: x509.Certificate, site: str
 ) -> x509.Certificate:
-    """Return the certificate of an answer, if it is the consortium's for this site and key."""
+    """Return the certificate of a reply, if it is the consortium's for this site and key."""
     try:
         certificate = x509.load_pem_x509_certificate(reply.certificate.encode())
         certificate.verify_directly_issued_by(ca)

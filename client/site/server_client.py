@@ -54,7 +54,7 @@ class Reply:
         """Return the content.
 
         Raises:
-            RefusedByServerError: The server refused, or the answer cannot be used.
+            RefusedByServerError: The server refused, or the reply cannot be used.
         """
         try:
             if self.status == httpx.codes.OK:
@@ -88,7 +88,7 @@ def ask(
 
     Raises:
         LinkError: The server was not reached, or is not the one it should be.
-        RefusedByServerError: It refused, or its answer cannot be used.
+        RefusedByServerError: It refused, or its reply cannot be used.
     """
     return exchange(client, path, body).read(wanted)
 
@@ -98,7 +98,7 @@ def exchange(client: httpx.Client, path: str, body: BaseModel | None = None) -> 
 
     Raises:
         LinkError: As :func:`ask`.
-        RefusedByServerError: The answer is larger than any is.
+        RefusedByServerError: The reply is larger than any is.
     """
     method = "GET" if body is None else "POST"
     content = None if body is None else body.model_dump_json().encode()

@@ -28,7 +28,7 @@ NO_LEDGER = ChainHead()
 
 @dataclass(frozen=True, slots=True)
 class SiteProgress:
-    """What an order says to one site alone.
+    """What an instruction says to one site alone.
 
     Attributes:
         counted_round: The last round whose update of this site was taken in, 0 if none was. What
@@ -51,7 +51,7 @@ class Instruction:
         attempt: Counts the tries at this round; a site asked the same twice answers the same.
         split: Whose patients an evaluation is about.
         surfaces: Whether an evaluation computes surface distances.
-        parameters: What is shared of the model; empty for an introduction.
+        parameters: What is shared of the model; empty for a site info.
         auxiliary: What a strategy sends beside the model, e.g. a control variate.
         kept_round: The round whose model is the best so far, -1 if none: a site with a part of its
             own keeps that round's too.
@@ -82,11 +82,11 @@ def new_run() -> str:
 
 
 def pack_instruction(instruction: Instruction, stored: Model | None = None) -> RecordDict:
-    """Return the content of the message that carries an order.
+    """Return the content of the message that carries an instruction.
 
     Args:
-        stored: A model that lies on disk and is sent instead of the order's own parameters, so that
-            it need not be in memory twice.
+        stored: A model that lies on disk and is sent instead of the instruction's own parameters,
+            so that it need not be in memory twice.
     """
     content = RecordDict(
         {
@@ -113,13 +113,13 @@ def pack_instruction(instruction: Instruction, stored: Model | None = None) -> R
 
 
 def addressed(content: RecordDict, site_progress: SiteProgress) -> RecordDict:
-    """Return an order with what it says to one site alone; the arrays are shared, not copied."""
+    """Return an instruction with what it says to one site alone; no array is copied."""
     own = _pack_progress(site_progress.counted_round, site_progress.ledger)
     return RecordDict({**content, "progress": own})
 
 
 def unpack_instruction(content: RecordDict) -> Instruction:
-    """Return the order in a message.
+    """Return the instruction in a message.
 
     Raises:
         RunError: The message is not an order of this version.

@@ -39,7 +39,7 @@ class SiteInfo:
 
 @dataclass(frozen=True, slots=True)
 class SiteUpdate:
-    """A site's answer to one round.
+    """A site's reply to one round.
 
     Attributes:
         examinations: Training examinations: the weight of the update.
@@ -51,7 +51,7 @@ class SiteUpdate:
         bytes_up: Size of the arrays as they travelled.
         auxiliary: What the strategy asks for beside the model, e.g. the change of a control
             variate.
-        run: The run of the order that this answers.
+        run: The run of the instruction that this answers.
         ledger: The last entry of the site's privacy ledger, where it keeps one.
     """
 
@@ -73,10 +73,10 @@ class SiteUpdate:
 
 @dataclass(frozen=True, slots=True)
 class SiteEvaluation:
-    """A site's answer to an evaluation.
+    """A site's reply to an evaluation.
 
     Attributes:
-        run: The run of the order that this answers.
+        run: The run of the instruction that this answers.
     """
 
     site: str
@@ -102,7 +102,7 @@ class Refusal:
 
 
 def pack_site_info(site_info: SiteInfo) -> RecordDict:
-    """Return the content of the message that carries an introduction."""
+    """Return the content of the message that carries a site info."""
     header = ConfigRecord(
         {
             "site": site_info.site,
@@ -154,7 +154,7 @@ def pack_refusal(refusal: Refusal) -> RecordDict:
 
 
 def unpack_refusal(content: RecordDict) -> Refusal | None:
-    """Return the refusal in a message, None if it is an answer."""
+    """Return the refusal in a message, None if it is a reply."""
     record = configs_of(content).get("refusal")
     if record is None:
         return None
@@ -162,7 +162,7 @@ def unpack_refusal(content: RecordDict) -> Refusal | None:
 
 
 def unpack_site_info(content: RecordDict) -> SiteInfo:
-    """Return the introduction in a message.
+    """Return the site info in a message.
 
     Raises:
         RunError: The message is not one.

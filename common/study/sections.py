@@ -148,10 +148,10 @@ class StrategyOptions(Section):
     contrastive_weight: NonNegative = 1.0  # contrastive: mu of MOON
     contrastive_temperature: Positive = 0.5  # contrastive: tau of MOON
     head_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # head-then-body: steps on the head
-    personal_weight: NonNegative = 0.1  # personal-twin: lambda of Ditto
+    personal_weight: NonNegative = 0.1  # personal-model: lambda of Ditto
     mixture: Fraction = 0.5  # mixture: alpha of APFL, the personal model's part
     finetune_steps: PositiveInt | None = None  # fine-tune: steps; those of a round if absent
-    # The combination.
+    # The aggregation.
     fairness: NonNegative = 0.1  # fair-mean: q of q-FedAvg; 0 makes all sites equal
     assumed_hostile: Annotated[int, Field(ge=0)] = 1  # robust rules: sites that may lie
     norm_bound: Positive | None = None  # norm-bounded-mean, centred-clipping; None: their median

@@ -52,7 +52,7 @@ class Progress:
     ledgers: dict[str, ChainHead] = field(default_factory=dict)
 
     def site_progress(self, site: str) -> SiteProgress:
-        """Return what the next order says to a site alone."""
+        """Return what the next instruction says to a site alone."""
         return SiteProgress(self.counted.get(site, 0), self.ledgers.get(site, NO_LEDGER))
 
 

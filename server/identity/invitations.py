@@ -89,7 +89,7 @@ def renew(folder: Path, site: str, key: ec.EllipticCurvePublicKey) -> str:
 def admit(folder: Path, serial: str, key: ec.EllipticCurvePublicKey, node_key: str) -> str:
     """Use up an invitation and return the site's certificate, in PEM; both or neither.
 
-    Asked again for the same site key, it returns the same certificate: an answer that was lost on
+    Asked again for the same site key, it returns the same certificate: a reply that was lost on
     the way costs no second invitation.
 
     Args:

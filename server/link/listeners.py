@@ -35,7 +35,7 @@ def open_socket(host: str, port: int) -> socket.socket:
         RunError: It is in use, or not this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # With no protocol named, asyncio leaves out TCP_NODELAY, and each answer waits 40 ms.
+    # With no protocol named, asyncio leaves out TCP_NODELAY, and each reply waits 40 ms.
     taken = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -145,7 +145,7 @@ def _listener(operations: Operations, closing: Event, gate: OperatorGate | None)
 
 
 def _handlers(operations: Operations, closing: Event) -> grpc.GenericRpcHandler:
-    # No request_deserializer: it would run before the door, and its errors have no sentence.
+    # No request_deserializer: it would run before the gate, and its errors have no sentence.
     questions: dict[str, tuple[type, Callable[..., object]]] = {
         "SubmitStudy": (Submission, operations.submit),
         "ListRuns": (Nothing, operations.runs),

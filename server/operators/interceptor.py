@@ -1,4 +1,4 @@
-"""The door before the operators' API: who may ask, and how many may watch at a time."""
+"""The gate before the operators' API: who may ask, and how many may watch at a time."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ class OperatorInterceptor(grpc.ServerInterceptor):  # type: ignore[misc] # grpc 
         continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler | None],
         details: grpc.HandlerCallDetails,
     ) -> grpc.RpcMethodHandler | None:
-        """Return the method's handler behind the door."""
+        """Return the method's handler behind the gate."""
         inner = continuation(details)
         if inner is None:
             return None

@@ -30,7 +30,7 @@ from wardround.server.sites.exchange import IDLE_SECONDS, NO_ANSWER, NOT_CONNECT
 
 @dataclass(frozen=True, slots=True)
 class _Underway:
-    """An order that is not answered yet, and what its answer will be held against."""
+    """An instruction that is not answered yet, and what its reply will be held against."""
 
     node: Node
     update_checks: UpdateChecks
@@ -49,7 +49,7 @@ class BufferedLoop(RoundLoop):
         number = before.round + 1
         results = RoundResults(number)
         self._assemble(results)
-        # In memory of its own: a late answer needs it when its file is gone.
+        # In memory of its own: a late reply needs it when its file is gone.
         commit = Commit(before, dict(self._store.model(before.round)))
         self._strategy.begin(number, commit.parameters)
         self._dispatch(commit, number)

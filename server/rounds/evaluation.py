@@ -46,13 +46,13 @@ def measure_model(
     addressed: Addressed = to_all,
     deadlines: Deadlines | None = None,
 ) -> Measured:
-    """Have every site evaluate the order's model on its own patients of the order's split.
+    """Have every site evaluate the instruction's model on its own patients of one split.
 
     A site that has not answered by the deadline is left out, as it is of a round.
 
     Args:
-        addressed: Adds to the order what one site alone is told.
-        deadlines: How long an answer is waited for; by default as the study says.
+        addressed: Adds to the instruction what one site alone is told.
+        deadlines: How long a reply is waited for; by default as the study says.
     """
     sums: dict[str, MetricSums | SiteValues] = {}
     refusals: list[RefusalRecord] = []
@@ -89,7 +89,7 @@ def _evaluated(
     """Return what a site measured, None if it has no such patients.
 
     Raises:
-        WardroundError: It refused, or its answer is not one to this order.
+        WardroundError: It refused, or its reply is not one to this instruction.
     """
     if reply.content is None:
         raise RunError(reply.reason)

@@ -53,7 +53,7 @@ class RoundLoop:
     """Runs one study over a grid of sites, from its last commit to its end.
 
     Every round starts from the commit on disk, as it would after a crash. The loop itself holds no
-    model, so that memory is what the strategy needs: for a mean, its sum and one site's answer.
+    model, so that memory is what the strategy needs: for a mean, its sum and one site's reply.
     """
 
     def __init__(
@@ -147,7 +147,7 @@ class RoundLoop:
     def _train(
         self, results: RoundResults, cohort: Sequence[Node], before: Progress, alone: bool
     ) -> None:
-        """Have some sites train the round's model, and take their answers in.
+        """Have some sites train the round's model, and take their replies in.
 
         Args:
             alone: Whether this is the round's only wave, which starts from the commit.
@@ -257,7 +257,7 @@ class RoundLoop:
         raise RunError(msg)
 
     def _told_apart(self, progress: Progress) -> Addressed:
-        """Return what adds to an order how its site stands with the run and the server."""
+        """Return what adds to an instruction how its site stands with the run and the server."""
 
         def told(content: RecordDict, node: Node) -> RecordDict:
             site_progress = progress.site_progress(node.site)

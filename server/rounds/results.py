@@ -32,7 +32,7 @@ class RoundResults:
     sums: dict[str, MetricSums | SiteValues] = field(default_factory=dict)
 
     def note(self, site: str, update: SiteUpdate) -> None:
-        """Note what holds of an answer whether it will count or not."""
+        """Note what holds of a reply whether it will count or not."""
         self.ledgers[site] = self.ledgers.get(site, NO_LEDGER).or_later(update.ledger)
 
     def count(self, site: str, update: SiteUpdate, norm: float, bytes_down: int) -> None:

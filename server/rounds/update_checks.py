@@ -14,7 +14,7 @@ from wardround.common.study.study import Study
 
 @dataclass(frozen=True, slots=True)
 class UpdateChecks:
-    """What an update of one wave must be.
+    """What an update of one cohort must be.
 
     Attributes:
         run: The run that the sites were asked in.

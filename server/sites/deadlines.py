@@ -16,8 +16,8 @@ class Limits:
     """What a server says where a study sets no deadline.
 
     Attributes:
-        first_seconds: For an answer, until a round has shown how long they take; never more.
-        least_seconds: For an answer, afterwards; never less.
+        first_seconds: For a reply, until a round has shown how long they take; never more.
+        least_seconds: For a reply, afterwards; never less.
         absence_seconds: For a site whose connection is gone.
     """
 
@@ -54,7 +54,7 @@ class Deadlines:
 
     @property
     def deadline_seconds(self) -> float | None:
-        """How long an answer is waited for; None is without end."""
+        """How long a reply is waited for; None is without end."""
         limits = self._limits
         if limits is None:
             return self._study_seconds
@@ -78,7 +78,7 @@ class Deadlines:
                 self._longest = max(self._longest, record.seconds)
 
     def learn_late(self, seconds: float) -> None:
-        """Note how long an answer took that came too late: the site is slow, and not stuck."""
+        """Note how long a reply took that came too late: the site is slow, and not stuck."""
         self._longest = max(self._longest, seconds)
 
     def words(self) -> str:

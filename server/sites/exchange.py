@@ -1,7 +1,7 @@
-"""Sending orders and taking the answers in, each once, in a fixed order.
+"""Sending orders and taking the replies in, each once, in a fixed order.
 
 Answers are pulled in the order of the sites' names. Sums of floats then do not depend on who was
-faster, and at most one answer is in memory at a time: the others wait with the transport.
+faster, and at most one reply is in memory at a time: the others wait with the transport.
 """
 
 import math
@@ -58,10 +58,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class LateReply:
-    """An answer that came after its deadline, and is not counted.
+    """A reply that came after its deadline, and is not counted.
 
     Attributes:
-        seconds: How long after its order it was found to be there.
+        seconds: How long after its instruction it was found to be there.
     """
 
     site: str
@@ -126,7 +126,7 @@ class Exchange:
         deadline_seconds: float | None = None,
         addressed: Addressed = to_all,
     ) -> Iterator[Reply]:
-        """Send one message to each node and yield an answer for each, in the nodes' order.
+        """Send one message to each node and yield a reply for each, in the nodes' order.
 
         A site that went away and came back is sent the message again.
 
@@ -146,13 +146,13 @@ class Exchange:
             yield reply
 
     def late_replies(self) -> list[LateReply]:
-        """Return every answer that has come since its deadline; none is counted."""
+        """Return every reply that has come since its deadline; none is counted."""
         late, still = [], []
         for request in self._overdue:
             reply = self._pull(request)
             if reply is None:
                 still.append(request)
-            elif not reply.has_error():  # else its site has lost the order, or was never reached
+            elif not reply.has_error():  # else its site has lost it, or was never reached
                 reason = f"its answer to {request.group} came too late"
                 seconds = time.monotonic() - request.sent_at
                 late.append(LateReply(request.node.site, reason, seconds))

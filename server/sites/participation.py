@@ -188,7 +188,7 @@ class ConnectedSites:
         self._tell(MISSED, site, f"did not answer in round {number}")
 
     def note(self, site: str) -> None:
-        """Take a site back whose answer came after all."""
+        """Take a site back whose reply came after all."""
         if site in self._missed:
             self._inside[site], _ = self._missed.pop(site)
             self._stuck.discard(site)

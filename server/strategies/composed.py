@@ -105,7 +105,7 @@ class ComposedStrategy:
         return following
 
     def state(self) -> Parameters:
-        """Return what the server step and the control variate remember."""
+        """Return what the server optimiser and the control variate remember."""
         control = {} if self._control is None else self._control.state()
         private = {} if self._private is None else self._private.state()
         return {

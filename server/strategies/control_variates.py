@@ -27,7 +27,7 @@ class ControlVariates:
                 self._variate[name] = torch.zeros_like(model[name])
 
     def auxiliary(self) -> Parameters:
-        """Return what an order carries: the shared control variate."""
+        """Return what an instruction carries: the shared control variate."""
         return {CONTROL + name: tensor for name, tensor in self._variate.items()}
 
     def accumulate(self, update: SiteUpdate, weight: float) -> None:

@@ -13,16 +13,16 @@ class Strategy(Protocol):
     """The server's half of an algorithm, over all rounds of a run."""
 
     def cohorts(self, sites: Sequence[Site]) -> Sequence[Sequence[Site]]:
-        """Return who works at the same time, and in which order; one wave unless in turn."""
+        """Return who works at the same time, and in which order; one cohort unless in turn."""
 
     def begin(self, number: int, parameters: Model) -> None:
         """Prepare for a round, which starts from this model."""
 
     def model(self) -> Model:
-        """Return the model that the next wave of this round is sent."""
+        """Return the model that the next cohort of this round is sent."""
 
     def auxiliary(self) -> Parameters:
-        """Return what an order carries beside the model, e.g. a control variate."""
+        """Return what an instruction carries beside the model, e.g. a control variate."""
 
     def accumulate(self, update: SiteUpdate) -> None:
         """Take one site's update in.

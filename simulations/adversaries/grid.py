@@ -38,7 +38,7 @@ class Wire:
     options: CompressionOptions = field(default_factory=CompressionOptions)
 
     def read(self, reply: Message, start: Parameters) -> Parameters | None:
-        """Return the model in an answer, None where it is an error or a refusal."""
+        """Return the model in a reply, None where it is an error or a refusal."""
         if reply.has_error() or _MODEL not in arrays_of(reply.content):
             return None
         arrays = from_array_record(arrays_of(reply.content)[_MODEL])
@@ -72,7 +72,7 @@ class _Campaign:
         return all(model is not None for model in self.honest.values())
 
     def waits(self, message_id: str) -> bool:
-        """Return whether an answer has to wait for the honest ones."""
+        """Return whether a reply has to wait for the honest ones."""
         role = self.roles.get(message_id)
         return role is not None and role.kind in OMNISCIENT and not self.is_complete
 
@@ -113,7 +113,7 @@ class AdversarialGrid(SiteGrid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return the answers that are there; a hostile one waits for the honest ones."""
+        """Return the replies that are there; a hostile one waits for the honest ones."""
         wanted = list(message_ids)
         while True:
             asked = self._asked(wanted)

@@ -38,9 +38,9 @@ def site_contexts(
 
 
 class InProcessGrid(SiteGrid):
-    """Runs each site's work in this process, when its answer is pulled.
+    """Runs each site's work in this process, when its reply is pulled.
 
-    Working at the pull rather than at the push keeps one answer in memory at a time.
+    Working at the pull rather than at the push keeps one reply in memory at a time.
     """
 
     def __init__(self, app: ClientApp, contexts: Mapping[int, Context], run_id: int) -> None:
@@ -64,7 +64,7 @@ class InProcessGrid(SiteGrid):
         return ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Do the work of the first of these messages that waits, and return its answer."""
+        """Do the work of the first of these messages that waits, and return its reply."""
         for message_id in message_ids:
             if message_id in self._waiting:
                 return [self._work(self._waiting.pop(message_id))]
@@ -75,7 +75,7 @@ class InProcessGrid(SiteGrid):
 
 
 def run_client(app: ClientApp, message: Message, context: Context) -> Message:
-    """Return a site's answer; an exception becomes an error answer, its text stays in the log."""
+    """Return a site's reply; an exception becomes an error answer, its text stays in the log."""
     try:
         return app(message, context)
     except Exception as error:  # a site that fails must not end the run

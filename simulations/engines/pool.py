@@ -38,7 +38,7 @@ class _Instruction:
     shell: Shell
 
     def is_replaced_by(self, other: Message) -> bool:
-        """Whether a site has no use for this order once it has the other: it trains for one."""
+        """Whether a site has no use for this one once it has the other: it trains for one."""
         old, new = self.message.metadata, other.metadata
         return (
             old.dst_node_id == new.dst_node_id
@@ -171,7 +171,7 @@ class PoolGrid(SiteGrid):
         while worker.waiting and len(worker.sent) < AHEAD:
             instruction = worker.waiting.popleft()
             worker.sent[instruction.message.metadata.message_id] = instruction
-            with suppress(OSError):  # that a worker is dead is noticed when its answer is awaited
+            with suppress(OSError):  # that a worker is dead is noticed when its reply is awaited
                 worker.pipe.send(Request(instruction.message.metadata, instruction.shell))
 
     def _replace(self, worker: _Worker) -> None:

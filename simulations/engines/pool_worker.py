@@ -87,5 +87,5 @@ def answer_request(
 
 
 def withdrawn(instruction: Message) -> Message:
-    """Return the answer to an order that nobody waits for any more."""
+    """Return the reply to an instruction that nobody waits for any more."""
     return Message(Error(CLIENT_APP_RAISED, "the order was withdrawn"), reply_to=instruction)

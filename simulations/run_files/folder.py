@@ -91,7 +91,7 @@ class PrivacyRow:
         epsilon: Of everything charged, at ``delta``.
         cap: The lifetime cap of the site's policy.
         charged: Rounds that were charged.
-        released: Rounds whose answer left.
+        released: Rounds whose reply left.
         steps: Private steps of the rounds charged.
     """
 

@@ -187,7 +187,7 @@ def test_a_message_over_which_two_workers_die_is_refused_and_the_next_is_answere
 
 
 def kill_workers(deployment: Deployment, daemon: int, times: int) -> None:
-    killed, instruction = [0], deployment.site("north") / "state" / "post" / "order.parcel"
+    killed, instruction = [0], deployment.site("north") / "state" / "jobs" / "instruction.message"
     wait_until(lambda: times == 1 or instruction.exists())  # it is whole, so it is being worked on
     for _ in range(times):
         wait_until(lambda: child_of(daemon) not in killed)

@@ -20,7 +20,7 @@ def make_message(*arrays: Array) -> Message:
 
 
 def message_file_of(message: Message, tmp_path: Path) -> tuple[Envelope, dict[str, bytes]]:
-    write_message(tmp_path / "source.parcel", message)
-    with MessageFile(tmp_path / "source.parcel") as message_file:
+    write_message(tmp_path / "source.message", message)
+    with MessageFile(tmp_path / "source.message") as message_file:
         envelope = message_file.envelope
         return envelope, {one: message_file.content(one) for one in envelope.object_ids}

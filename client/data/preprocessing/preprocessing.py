@@ -1,6 +1,6 @@
 """From examinations to what the network sees, the same way every time; done once and kept.
 
-The order: read, simulated scanner, orientation, spacing, size (resize), denoising, intensity,
+The instruction: read, simulated scanner, orientation, spacing, size (resize), denoising, intensity,
 size (pad). Padding comes last, so that its border does not take part in the intensities.
 """
 

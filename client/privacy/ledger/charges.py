@@ -1,4 +1,4 @@
-"""Who is charged for what: a study's run on a data set, an answer of it, its reservation."""
+"""Who is charged for what: a study's run on a data set, a reply of it, its reservation."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,7 @@ class Assignment:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """What one answer to an order spends."""
+    """What one reply to an instruction spends."""
 
     assignment: Assignment
     round: int

@@ -56,7 +56,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """The charge of one answer, from before its training."""
+    """The charge of one reply, from before its training."""
 
     study: str
     run: str
@@ -71,7 +71,7 @@ class Reserved:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The one answer of a reservation, from before it left.
+    """The one reply of a reservation, from before it left.
 
     Attributes:
         reservation: The number of the reservation's entry.
@@ -83,7 +83,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The server has moved on: this answer will not be asked for again."""
+    """The server has moved on: this reply will not be asked for again."""
 
     reservation: int
 

@@ -1,7 +1,7 @@
 """A site's privacy ledger: what was ever spent on its patients, and what may still be.
 
-Every answer that leaves is charged before it is computed: a study is **admitted** if its planned
-spend fits, each round is **reserved** before its training, its answer **released** before its bytes
+Every reply that leaves is charged before it is computed: a study is **admitted** if its planned
+spend fits, each round is **reserved** before its training, its reply **released** before its bytes
 leave, and **committed** when the server has moved on. Each entry is on the disk before the call
 returns. What is reserved is charged, whether or not anything left: a crash counts at most one
 reservation too many and never one too few.
@@ -95,7 +95,7 @@ class PrivacyLedger:
 
     @property
     def counter(self) -> int:
-        """Number of entries; travels with every answer, and comes back with later orders."""
+        """Number of entries; travels with every reply, and comes back with later orders."""
         return len(self._file.entries)
 
     @property
@@ -158,7 +158,7 @@ class PrivacyLedger:
         self._append(admission)
 
     def reserve(self, charge: Charge, caps: Caps) -> Reservation:
-        """Charge one answer, before anything is computed for it.
+        """Charge one reply, before anything is computed for it.
 
         Raises:
             BudgetError: It does not fit under the caps as they are now.
@@ -171,13 +171,13 @@ class PrivacyLedger:
         return self._book.reservations[number]
 
     def release(self, reservation: Reservation, sha256: str) -> None:
-        """Record the one answer of a reservation, before its bytes leave.
+        """Record the one reply of a reservation, before its bytes leave.
 
         Args:
             sha256: Of the bytes, 64 hexadecimal digits. The same again is recorded once.
 
         Raises:
-            LedgerError: The reservation is not in the ledger, or another answer left under it.
+            LedgerError: The reservation is not in the ledger, or another reply left under it.
         """
         self._check_known(reservation)
         recorded = self._book.released.get(reservation.number)
@@ -191,7 +191,7 @@ class PrivacyLedger:
             raise LedgerError(msg)
 
     def commit(self, reservation: Reservation) -> None:
-        """Record that the server has moved on from an answer; once is enough.
+        """Record that the server has moved on from a reply; once is enough.
 
         Raises:
             LedgerError: The reservation is not in the ledger, or nothing left under it.
@@ -211,7 +211,7 @@ class PrivacyLedger:
         return found
 
     def awaiting(self, assignment: Assignment) -> list[Reservation]:
-        """Return a run's reservations whose answer left and may be asked for again."""
+        """Return a run's reservations whose reply left and may be asked for again."""
         return self._book.awaiting(assignment)
 
     def _append(self, fact: Fact) -> int:

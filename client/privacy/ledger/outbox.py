@@ -1,7 +1,7 @@
 """Answers that a site has packed and not yet seen acknowledged: asked again, the same bytes.
 
-Under differential privacy a second training is a second spend, and two noisy answers to one order
-tell more than one. An answer lies in ``outbox/`` of the site's folder, whole or absent, before it
+Under differential privacy a second training is a second spend, and two noisy replies to one
+tell more than one. A reply lies in ``outbox/`` of the site's folder, whole or absent, before it
 leaves; it stays until a later round is asked for.
 """
 
@@ -24,7 +24,7 @@ _UNASKED_SECONDS = 30 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class ReplyKey:
-    """Which order an answer is to: a study's digest, its run, the round and the attempt."""
+    """Which order a reply is to: a study's digest, its run, the round and the attempt."""
 
     study: str
     run: str
@@ -54,7 +54,7 @@ class Outbox:
 
     Args:
         site_folder: The site's folder.
-        durable: Whether an answer waits for the disk; a simulation does without.
+        durable: Whether a reply waits for the disk; a simulation does without.
     """
 
     def __init__(self, site_folder: Path, durable: bool = True) -> None:
@@ -62,7 +62,7 @@ class Outbox:
         self._durable = durable
 
     def find(self, key: ReplyKey) -> StoredReply | None:
-        """Return the answer to an order; None if there is none, or its file is damaged."""
+        """Return the reply to an instruction; None if there is none, or its file is damaged."""
         try:
             header, _, content = self._place(key).read_bytes().partition(b"\n")
             said = json.loads(header)
@@ -72,7 +72,7 @@ class Outbox:
         return reply if said == _header(key, reply) else None
 
     def keep(self, key: ReplyKey, reply: StoredReply) -> None:
-        """Keep an answer, whole or not at all; it is safe when this returns.
+        """Keep a reply, whole or not at all; it is safe when this returns.
 
         Raises:
             RunError: It cannot be written.
@@ -96,7 +96,7 @@ class Outbox:
             raise RunError(msg) from None
 
     def drop_before(self, study: str, run: str, number: int) -> None:
-        """Drop the answers of a run's rounds before one, and what nobody asked for in 30 days.
+        """Drop the replies of a run's rounds before one, and what nobody asked for in 30 days.
 
         What a killed process was writing goes too: who holds the ledger writes here alone.
         """

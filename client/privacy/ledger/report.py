@@ -26,7 +26,7 @@ class RunReport:
         steps: T, those of every reservation.
         clip_norm: C, as the run was admitted.
         epsilon: Of this run alone, at the data set's delta.
-        reservations: Charged, whether or not an answer left.
+        reservations: Charged, whether or not a reply left.
         snapshots: How many sets of patients it was trained on.
     """
 

@@ -24,7 +24,7 @@ class LedgerBook:
             newest comes last.
         reservations: By number.
         released: The SHA-256 of what left, by the number of its reservation.
-        committed: The numbers of the reservations whose answer is not asked for again.
+        committed: The numbers of the reservations whose reply is not asked for again.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
@@ -81,7 +81,7 @@ class LedgerBook:
         return sum({item.charge.round: item.charge.spend.steps for item in charged}.values())
 
     def awaiting(self, assignment: Assignment) -> Charged:
-        """Return a run's reservations whose answer left and may be asked for again."""
+        """Return a run's reservations whose reply left and may be asked for again."""
         charged = self.charged(assignment.dataset, assignment.study, assignment.run)
         arriving = self.released.keys() - self.committed
         return [reservation for reservation in charged if reservation.number in arriving]

@@ -48,7 +48,7 @@ class LocalStart:
     Attributes:
         network: Holds ``parameters``, on its device.
         parameters: The whole model that was received, with the site's own part where it has one.
-        auxiliary: What the order carried beside the model.
+        auxiliary: What the instruction carried beside the model.
         memory: What the site kept from its last round; empty in its first.
         loss: The study's loss.
         limit: Until when it has to be over.

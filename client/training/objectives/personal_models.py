@@ -1,7 +1,7 @@
 """Objectives with a personal model beside the shared one: Ditto and APFL.
 
-The twin makes one step on each batch that the shared model makes one on, so a round costs twice
-the computation. The shared model is trained as by FedAvg.
+The personal model makes one step on each batch that the shared model makes one on, so a round costs
+twice the computation. The shared model is trained as by FedAvg.
 """
 
 import copy
@@ -26,7 +26,7 @@ from wardround.common.parameters.schema import (
     write_parameters,
 )
 
-TWIN = "twin/"
+PERSONAL_MODEL = "personal-model/"
 
 
 class _PersonalModel:
@@ -35,13 +35,13 @@ class _PersonalModel:
     def __init__(self, start: LocalStart) -> None:
         self._start = start
         self.network = copy.deepcopy(start.network)
-        write_parameters(self.network, {**start.parameters, **under(TWIN, start.memory)})
+        write_parameters(self.network, {**start.parameters, **under(PERSONAL_MODEL, start.memory)})
         self.network.train()
         self._optimiser = build_optimiser(self.network, start.training)
         self._done = 0
 
     def step(self) -> None:
-        """Make a step along the twin's gradients, at the study's learning rate."""
+        """Make a step along the personal model's gradients, at the study's learning rate."""
         training = self._start.training
         rate = learning_rate_at(training, self._start.position.at(self._done))
         set_learning_rate(self._optimiser, rate)
@@ -52,9 +52,9 @@ class _PersonalModel:
         self._done += 1
 
     def memory(self) -> Parameters:
-        """Return the twin's numbers, without those that never change."""
+        """Return the personal model's numbers, without those that never change."""
         mutable = self._start.layout.mutable_part(read_parameters(self.network))
-        return prefixed(TWIN, mutable)
+        return prefixed(PERSONAL_MODEL, mutable)
 
 
 class PersonalModel:
@@ -76,7 +76,7 @@ class PersonalModel:
         return loss
 
     def correct(self) -> None:
-        """Make the twin's step on the same batch."""
+        """Make the personal model's step on the same batch."""
         if self._batch is None:
             return
         with mixed_precision(self._start.training, self._batch.targets.device):
@@ -118,7 +118,7 @@ class Mixture:
         return loss
 
     def correct(self) -> None:
-        """Make the twin's step on the same batch."""
+        """Make the personal model's step on the same batch."""
         if self._batch is None:
             return
         alpha, shared = self._start.plan.options.mixture, self._start.network

@@ -6,7 +6,12 @@ from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.objectives.contrastive import Contrastive
 from wardround.client.training.objectives.corrections import ControlVariates, Dynamic, Proximal
 from wardround.client.training.objectives.head_then_body import HeadThenBody
-from wardround.client.training.objectives.personal_models import TWIN, Mixture, PersonalModel, mix
+from wardround.client.training.objectives.personal_models import (
+    PERSONAL_MODEL,
+    Mixture,
+    PersonalModel,
+    mix,
+)
 from wardround.common.parameters.schema import Parameters, under
 from wardround.common.study.plans.strategy import StrategyPlan
 
@@ -18,7 +23,7 @@ OBJECTIVES: dict[str, Callable[[LocalStart], Objective] | None] = {
     "dynamic": Dynamic,
     "contrastive": Contrastive,
     "head-then-body": HeadThenBody,
-    "personal-twin": PersonalModel,
+    "personal-model": PersonalModel,
     "mixture": Mixture,
     "fine-tune": None,
 }
@@ -37,7 +42,7 @@ def personal_model(received: Parameters, memory: Parameters, plan: StrategyPlan)
         received: The whole model: what all share, with the site's own part.
         memory: What the site kept from its last round.
     """
-    own = under(TWIN, memory)
+    own = under(PERSONAL_MODEL, memory)
     if not own:
         return received
     if plan.objective == "mixture":

@@ -32,7 +32,7 @@ class Envelope:
 
     @property
     def run_id(self) -> int:
-        """Flower's number of the run; not the run of an order."""
+        """Flower's number of the run; not the run of an instruction."""
         return int(self.message.metadata.run_id)
 
     @property
@@ -51,5 +51,5 @@ class Envelope:
         return list(dict.fromkeys(tree.object_id for tree in iterate_object_tree(self.tree)))
 
     def opened(self) -> Message:
-        """Return the message with no content in it, for an answer to refer to."""
+        """Return the message with no content in it, for a reply to refer to."""
         return message_from_proto(self.message)

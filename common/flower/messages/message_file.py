@@ -1,9 +1,10 @@
 """A Flower message as a file: written while it arrives, read where it is answered.
 
-A site's daemon never holds a model. It writes the objects of an order to a file as they come, the
-worker reads them from there and writes its answer to another, and the daemon sends that, object
-after object. A file is whole or absent, so that an answer outlives the daemon that was to send it.
-Nothing waits for the disk: after a power cut a torn file is thrown away, and the server asks again.
+A site's daemon never holds a model. It writes the objects of an instruction to a file as they
+come, the worker reads them from there and writes its reply to another, and the daemon sends that,
+object after object. A file is whole or absent, so that a reply outlives the daemon that was to
+send it. Nothing waits for the disk: after a power cut a torn file is thrown away, and the server
+asks again.
 
 Written against Flower 1.41;
 ``tests/unit/common/flower/supernode/test_message_files.py`` holds the contract.

@@ -211,7 +211,7 @@ class RayGrid(SiteGrid):
         return self._inner.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return the answers that are there; does not wait."""
+        """Return the replies that are there; does not wait."""
         self._engine.check()
         return self._inner.pull_messages(message_ids)
 

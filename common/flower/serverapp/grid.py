@@ -79,9 +79,9 @@ class LinkGrid(SiteGrid):
             return self._transfers.push(listed)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Return the answers that are there.
+        """Return the replies that are there.
 
-        Asked for the same ones again it waits a moment for them, so that who waits for an answer
+        Asked for the same ones again it waits a moment for them, so that who waits for a reply
         need not ask so often, and who only looks is not kept.
         """
         asked = list(message_ids)

@@ -64,7 +64,7 @@ class _Work:
         return int(caller if isinstance(caller, int) else caller.run_id)
 
     def __call__(self) -> Any:
-        """Return the answer."""
+        """Return the reply."""
         caller = self._identify() if self._caller is None else self._caller
         return self._reply(self._request, self._state, caller)
 

@@ -3,7 +3,7 @@
 Flower's own in-memory state, with these differences. A node is whom the roll of members says, and
 its number follows from its key, so that a site goes on when the link was restarted. A message that
 a site took and lost (killed, or cut off before it had all) is reported lost or handed out again,
-never silently gone. An answer that has arrived is kept though its site has left since; what is half
+never silently gone. A reply that has arrived is kept though its site has left since; what is half
 there is not shown, and kept for the site's next try. What is done with is removed: a run of a
 thousand rounds needs no more memory than one.
 
@@ -41,7 +41,8 @@ from wardround.common.flower.superlink.object_store import DiskObjectStore
 from wardround.common.flower.superlink.partial_replies import PartialReplies
 from wardround.common.flower.superlink.size_limit import SizeRule, refused_reply
 
-_SPARE_PARTS, _PARTS_A_PART = 256, 4  # how many an answer may have, for those of its order
+# How many parts a reply may have: so many times those of its instruction, and some more.
+_SPARE_PARTS, _PARTS_A_PART = 256, 4
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -65,7 +66,7 @@ class LinkState(InMemoryLinkState):
         self._partial_replies = PartialReplies(disk_store)
         self._size_rule = SizeRule(disk_store)
         self._lost: set[str] = set()  # orders that their sites took and will not answer
-        self._parts: dict[str, int] = {}  # of each order
+        self._parts: dict[str, int] = {}  # of each instruction
         self._open: dict[str, set[int]] = {}  # whom the messages of a push session are for
 
     # --- Who is there -----------------------------------------------------------------------
@@ -163,7 +164,7 @@ class LinkState(InMemoryLinkState):
     def store_message_and_object_tree(
         self, message: Message, object_tree: ObjectTree, session_id: str
     ) -> tuple[bool, list[str]]:
-        """Take a message's outline; an answer far larger than its order is refused."""
+        """Take a message's outline; a reply far larger than its instruction is refused."""
         metadata = message.metadata
         asked, parts = metadata.reply_to_message_id, _parts_of(object_tree)
         if asked and parts > _SPARE_PARTS + _PARTS_A_PART * self._parts.get(asked, 0):
@@ -227,10 +228,10 @@ class LinkState(InMemoryLinkState):
     # --- Answers to the server --------------------------------------------------------------
 
     def get_message_res(self, message_ids: set[str], run_id: int) -> list[Message]:
-        """Return the answers that are whole, and a word for each order that gets none.
+        """Return the replies that are whole, and a word for each instruction that gets none.
 
-        Unlike Flower's own: an answer counts though its site has left since, one that is half
-        there is not shown, and an order that is not known is reported instead of raising.
+        Unlike Flower's own: a reply counts though its site has left since, one that is half
+        there is not shown, and an instruction that is not known is reported instead of raising.
         """
         found: list[Message] = []
         with self.lock:
@@ -278,7 +279,7 @@ class LinkState(InMemoryLinkState):
         return dict.fromkeys(run_ids, gone) | super().get_run_status(run_ids)
 
     def delete_messages(self, message_ins_ids: set[str]) -> None:
-        """Remove orders and their answers, and what of the orders nobody will fetch any more."""
+        """Remove instructions, their replies, and what nobody will fetch any more."""
         with self.lock:
             for instruction_id in message_ins_ids:
                 self._lost.discard(instruction_id)

@@ -1,6 +1,6 @@
 """The parts of messages that wait to be fetched: small ones in memory, large ones on disk.
 
-The answers of many sites wait until the study takes them, one after the other. On disk they are
+The replies of many sites wait until the study takes them, one after the other. On disk they are
 the kernel's to keep in memory as long as there is room; the link itself holds none of them.
 
 Written against Flower 1.41; ``tests/unit/common/flower/superlink/test_partial_replies.py`` holds

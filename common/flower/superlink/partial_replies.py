@@ -8,7 +8,7 @@ from flwr.supercore.object_store import ObjectStore
 
 
 class PartialReplies:
-    """Half an answer a site and run, so that a site holds no more of the disk than one answer.
+    """Half an answer a site and run, so that a site holds no more of the disk than one reply.
 
     Args:
         store: Where the objects lie; what two answers share stays as long as one of them.
@@ -19,12 +19,12 @@ class PartialReplies:
         self._kept: dict[tuple[int, int], str] = {}
 
     def keep(self, run_id: int, node_id: int, reply_id: str) -> None:
-        """Keep what has come of an answer, instead of one before it."""
+        """Keep what has come of a reply, instead of one before it."""
         self.replace(run_id, node_id, reply_id)
         self._kept[run_id, node_id] = reply_id
 
     def replace(self, run_id: int, node_id: int, reply_id: str) -> None:
-        """Remove what the site's next answer, which is announced, does not share."""
+        """Remove what the site's next reply, which is announced, does not share."""
         before = self._kept.pop((run_id, node_id), reply_id)
         if before != reply_id:
             self._store.delete(before)

@@ -65,7 +65,7 @@ def _pull(request: PullMessagesRequest, state: LinkState, _: int) -> Any:
 
 
 def _push(request: PushMessagesRequest, state: LinkState, node_id: int) -> Any:
-    """Take a site's answer, if it is in this site's own name."""
+    """Take a site's reply, if it is in this site's own name."""
     if any(message.metadata.src_node_id != node_id for message in request.messages_list):
         raise NotAllowedError
     return fleet.push_messages(request, state)

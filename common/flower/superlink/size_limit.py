@@ -1,4 +1,4 @@
-"""No answer is handed to a study that would take far more of its memory than the order did.
+"""No reply is handed to a study that would take far more of its memory than the instruction did.
 
 Written against Flower 1.41;
 ``tests/unit/common/flower/superlink/test_size_limits.py`` holds the contract.
@@ -13,7 +13,8 @@ from wardround.common.flower.messages.inflation import UNREADABLE
 from wardround.common.flower.messages.sizes import Sizes
 from wardround.common.flower.superlink.object_store import DiskObjectStore
 
-_SPARE_BYTES, _BYTES_A_BYTE = 16 * 2**20, 4  # how large an answer may be, for those of its order
+# How large a reply may be: so many times its instruction, and some more.
+_SPARE_BYTES, _BYTES_A_BYTE = 16 * 2**20, 4
 _REASON = "its answer is far larger than its order, or cannot be read: it is not taken in"
 
 
@@ -30,12 +31,12 @@ class SizeRule:
         self._refused: dict[str, str] = {}  # answers, by their orders
 
     def note_instruction(self, instruction_id: str) -> None:
-        """Note how large an order is, while all of it is there."""
+        """Note how large an instruction is, while all of it is there."""
         if instruction_id not in self._instructions:
             self._instructions[instruction_id] = self._size_of(instruction_id) or 0
 
     def refuses(self, instruction_id: str, reply_id: str) -> bool:
-        """Whether an answer, all of which is there, is too large; or makes no message at all."""
+        """Whether a reply, all of which is there, is too large; or makes no message at all."""
         size = self._size_of(reply_id)
         most = _SPARE_BYTES + _BYTES_A_BYTE * self._instructions.get(instruction_id, 0)
         if size is not None and size <= most:
@@ -44,7 +45,7 @@ class SizeRule:
         return True
 
     def forget(self, instruction_id: str) -> None:
-        """Remove what is kept of an order, with an answer that nobody will fetch."""
+        """Remove what is kept of an instruction, with a reply that nobody will fetch."""
         self._instructions.pop(instruction_id, None)
         reply_id = self._refused.pop(instruction_id, None)
         if reply_id is not None:
@@ -58,7 +59,7 @@ class SizeRule:
 
 
 def refused_reply(instruction: Message) -> Message:
-    """Return what a study is handed in the place of an answer that is refused."""
+    """Return what a study is handed in the place of a reply that is refused."""
     made = create_message_error_unavailable_res_message(instruction.metadata, "node_unavail")
     error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, _REASON)
     message = make_message(metadata=made.metadata, error=error)

@@ -55,7 +55,7 @@ class Insist(Protocol):
     """Asks the server until it answers."""
 
     def __call__(self, ask: Callable[[FleetHttpClient], _Result], /) -> _Result:
-        """Return the answer."""
+        """Return the reply."""
 
 
 class Transfers:
@@ -111,7 +111,7 @@ class Transfers:
         self._insist(lambda client: client.ConfirmMessageReceived(request))
 
     def push(self, path: Path, seconds: float) -> None:
-        """Send the answer in a file, without what the server has of it already.
+        """Send the reply in a file, without what the server has of it already.
 
         Args:
             seconds: How long the work took.
@@ -148,7 +148,7 @@ class Transfers:
     def _send_once(
         self, envelope: Envelope, content: Callable[[str], bytes], seconds: float
     ) -> bool:
-        """Return whether the server has all of an answer; if not, it is offered again."""
+        """Return whether the server has all of a reply; if not, it is offered again."""
         offer = PushMessagesRequest(
             node=self._node,
             messages_list=[envelope.message],

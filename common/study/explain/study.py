@@ -147,7 +147,7 @@ def _personal(study: Study) -> Iterator[str]:
     if study.model.adapter_rank is not None and plan.share != "all":
         origin = "seed makes" if study.model.weights_sha256 is None else "weight file holds"
         yield f"the network's frozen numbers, which the study's {origin};"
-    if plan.objective in ("personal-twin", "mixture", "fine-tune"):
+    if plan.objective in ("personal-model", "mixture", "fine-tune"):
         yield "the hospital's own personal network;"
     yield "predictions for single patients."
 

@@ -24,7 +24,7 @@ OBJECTIVES: dict[str, str] = {
     "dynamic": "the loss, with a regularisation that cancels the site's own drift",
     "contrastive": "the loss, and features drawn to those of the received model",
     "head-then-body": "the loss, on the last layer first and on the rest after",
-    "personal-twin": "the loss; beside it a personal model, pulled towards the shared one",
+    "personal-model": "the loss; beside it a personal model, pulled towards the shared one",
     "mixture": "the loss; beside it a personal model, mixed with the shared one",
     "fine-tune": "the loss; before the final test the site trains on for itself",
 }
@@ -61,7 +61,7 @@ ROBUST = (
 )
 
 # The server's steps, each with its learning rate where the study gives none.
-SERVER_STEPS: dict[str, float] = {
+SERVER_OPTIMISERS: dict[str, float] = {
     "replace": 1.0,
     "sgd": 1.0,
     "momentum": 1.0,
@@ -74,9 +74,9 @@ SERVER_STEPS: dict[str, float] = {
 # What leaves a site with numbers of its own.
 _KEEPING = ("all-but-normalisation", "all-but-head")
 # Objectives whose sites evaluate a model that no other site has.
-_TWINS = ("personal-twin", "mixture")
+_PERSONAL_MODELS = ("personal-model", "mixture")
 # Objectives for which a site remembers something from round to round.
-_REMEMBERING = ("control-variates", "dynamic", "contrastive", *_TWINS)
+_STATEFUL = ("control-variates", "dynamic", "contrastive", *_PERSONAL_MODELS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ PRESETS: dict[str, Preset] = {
     "fedrep": Preset(
         "Collins et al. 2021, algorithm 1", share="all-but-head", objective="head-then-body"
     ),
-    "ditto": Preset("Li et al. 2021 (ICML), algorithm 1", objective="personal-twin"),
+    "ditto": Preset("Li et al. 2021 (ICML), algorithm 1", objective="personal-model"),
     "apfl": Preset("Deng et al. 2020, algorithm 1", objective="mixture"),
     "qfedavg": Preset("Li et al. 2020 (ICLR), algorithm 2", aggregation="fair-mean"),
     "cyclic": Preset("Chang et al. 2018, cyclical weight transfer", aggregation="in-turn"),
@@ -140,7 +140,7 @@ class StrategyPlan:
         personal: Patterns of further parameters that stay at the site.
         objective: A key of OBJECTIVES.
         aggregation: A key of AGGREGATION_RULES, or ``flower:`` and the name of a stock strategy.
-        server_optimiser: A key of SERVER_STEPS.
+        server_optimiser: A key of SERVER_OPTIMISERS.
     """
 
     share: str
@@ -154,19 +154,19 @@ class StrategyPlan:
     def personalised(self) -> bool:
         """Whether each site ends with a model of its own."""
         own = self.share in _KEEPING or bool(self.personal)
-        return own or self.objective in (*_TWINS, "fine-tune")
+        return own or self.objective in (*_PERSONAL_MODELS, "fine-tune")
 
     @property
     def keeps_state(self) -> bool:
         """Whether a site keeps something from round to round."""
         own = self.share in _KEEPING or bool(self.personal)
-        return own or self.objective in _REMEMBERING
+        return own or self.objective in _STATEFUL
 
     @property
     def server_learning_rate(self) -> float:
-        """The study's, or else the server step's own."""
+        """The study's, or else the server optimiser's own."""
         chosen = self.options.server_learning_rate
-        return SERVER_STEPS[self.server_optimiser] if chosen is None else chosen
+        return SERVER_OPTIMISERS[self.server_optimiser] if chosen is None else chosen
 
 
 def plan_of(study: Study) -> StrategyPlan:

@@ -39,7 +39,7 @@ _READERS: dict[str, tuple[str, ...]] = {
 # by what was noised before it (client/training/corrections.py), or rest a part of it.
 _READING_OBJECTIVES: dict[str, str] = {
     "contrastive": "compares features of a batch in its loss",
-    "personal-twin": "trains a second model on patients without noise",
+    "personal-model": "trains a second model on patients without noise",
     "mixture": "trains a second model on patients without noise",
     "fine-tune": "trains on patients without noise before the last test",
 }

@@ -10,7 +10,7 @@ from wardround.common.study.plans.strategy import (
     OBJECTIVES,
     PRESETS,
     ROBUST,
-    SERVER_STEPS,
+    SERVER_OPTIMISERS,
     SHARING,
     StrategyPlan,
     plan_of,
@@ -24,7 +24,7 @@ _READERS: dict[str, tuple[str, ...]] = {
     "contrastive_weight": ("contrastive",),
     "contrastive_temperature": ("contrastive",),
     "head_fraction": ("head-then-body",),
-    "personal_weight": ("personal-twin",),
+    "personal_weight": ("personal-model",),
     "mixture": ("mixture",),
     "finetune_steps": ("fine-tune",),
     "fairness": ("fair-mean",),
@@ -66,8 +66,8 @@ def _unknown(study: Study) -> Iterator[str]:
         yield from _unknown_stock(chosen.aggregation)
     elif chosen.aggregation is not None and chosen.aggregation not in AGGREGATION_RULES:
         yield known_names("federation.aggregation", chosen.aggregation, AGGREGATION_RULES)
-    if chosen.server_optimiser is not None and chosen.server_optimiser not in SERVER_STEPS:
-        yield known_names("federation.server_optimiser", chosen.server_optimiser, SERVER_STEPS)
+    if chosen.server_optimiser is not None and chosen.server_optimiser not in SERVER_OPTIMISERS:
+        yield known_names("federation.server_optimiser", chosen.server_optimiser, SERVER_OPTIMISERS)
 
 
 def _unknown_stock(name: str) -> Iterator[str]:
@@ -148,7 +148,7 @@ def _objective_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
             )
     if plan.objective == "head-then-body" and plan.share != "all-but-head":
         yield "the objective 'head-then-body' needs federation.share = 'all-but-head'."
-    if plan.objective in ("personal-twin", "mixture") and training.precision == "float16":
+    if plan.objective in ("personal-model", "mixture") and training.precision == "float16":
         yield (
             "a personal twin beside the shared model would need a second scale for float16: "
             "set training.precision = 'bfloat16' or 'float32'."

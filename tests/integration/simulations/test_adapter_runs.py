@@ -83,7 +83,12 @@ def test_a_run_sends_adapters_compares_its_models_and_goes_on_after_a_stop(
 
 @pytest.mark.parametrize(
     ("strategy", "kept"),
-    [("fedper", "personal/"), ("ditto", "twin/"), ("apfl", "twin/"), ("moon", "previous/")],
+    [
+        ("fedper", "personal/"),
+        ("ditto", "personal-model/"),
+        ("apfl", "personal-model/"),
+        ("moon", "previous/"),
+    ],
 )
 def test_what_a_site_keeps_for_itself_holds_nothing_frozen(
     strategy: str, kept: str, tiny_study: Any, tmp_path: Path

@@ -12,7 +12,7 @@ import pytest
 import torch
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from wardround.client.daemon.job_files import Post, key_of
+from wardround.client.daemon.job_files import JobFiles, key_of
 from wardround.client.daemon.job_runner import answer_job
 from wardround.client.daemon.jobs import Done, Job
 from wardround.client.daemon.worker_handle import AbandonedError, WarmWorker
@@ -72,19 +72,19 @@ def instruction_of(study: Study, run: str) -> RecordDict:
     return pack_instruction(Instruction(study.digest, run, 1, initial))
 
 
-def write_instruction(post: Post, content: RecordDict, kind: str = "train") -> None:
+def write_instruction(files: JobFiles, content: RecordDict, kind: str = "train") -> None:
     claim_identity(7)
-    write_message(post.instruction, Message(content, 11, kind, group_id="round 1"))
+    write_message(files.instruction, Message(content, 11, kind, group_id="round 1"))
 
 
 @pytest.fixture
-def post(site: Path) -> Post:
-    return Post(site / "state")
+def files(site: Path) -> JobFiles:
+    return JobFiles(site / "state")
 
 
 @pytest.fixture
-def job(site: Path, post: Post, study: Study) -> Job:
-    return Job(str(post.instruction), str(post.reply), str(site), study.to_json(), LIMIT)
+def job(site: Path, files: JobFiles, study: Study) -> Job:
+    return Job(str(files.instruction), str(files.reply), str(site), study.to_json(), LIMIT)
 
 
 def changed(job: Job, **values: object) -> Job:
@@ -94,40 +94,40 @@ def changed(job: Job, **values: object) -> Job:
 
 
 def test_an_instruction_in_a_file_becomes_an_update_in_a_file(
-    job: Job, post: Post, study: Study
+    job: Job, files: JobFiles, study: Study
 ) -> None:
-    write_instruction(post, instruction_of(study, new_run()))
+    write_instruction(files, instruction_of(study, new_run()))
     assert answer_job(job) == Done("", is_kept=True)
-    reply = read_message(post.reply, LIMIT)
-    with MessageFile(post.instruction) as instruction:
+    reply = read_message(files.reply, LIMIT)
+    with MessageFile(files.instruction) as instruction:
         assert reply.metadata.reply_to_message_id == instruction.envelope.message_id
         assert reply.metadata.src_node_id == 11
     assert unpack_update(reply.content, study).updates == 2
 
 
 def test_the_same_instruction_again_is_answered_with_the_same_numbers_and_no_training(
-    job: Job, post: Post, study: Study, site: Path
+    job: Job, files: JobFiles, study: Study, site: Path
 ) -> None:
     content = instruction_of(study, new_run())
-    write_instruction(post, content)
+    write_instruction(files, content)
     answer_job(job)
-    first = unpack_update(read_message(post.reply, LIMIT).content, study)
-    with MessageFile(post.instruction) as instruction:
+    first = unpack_update(read_message(files.reply, LIMIT).content, study)
+    with MessageFile(files.instruction) as instruction:
         first_id, key = (
             instruction.envelope.message_id,
             key_of(instruction.envelope, job.study, b""),
         )
-        post.store_reply(key)
+        files.store_reply(key)
     (site / "manifest.csv").unlink()  # nobody reads it again
     time.sleep(0.01)
-    write_instruction(post, content)
-    with MessageFile(post.instruction) as instruction:
+    write_instruction(files, content)
+    with MessageFile(files.instruction) as instruction:
         assert instruction.envelope.message_id != first_id
         assert key_of(instruction.envelope, job.study, b"") == key
         second_id = instruction.envelope.message_id
-    assert post.has_reply(key)
+    assert files.has_reply(key)
     assert answer_job(changed(job, again=True)) == Done("", is_kept=True)
-    reply = read_message(post.reply, LIMIT)
+    reply = read_message(files.reply, LIMIT)
     assert reply.metadata.reply_to_message_id == second_id
     second = unpack_update(reply.content, study)
     assert digest(first.parameters) == digest(second.parameters)
@@ -136,33 +136,33 @@ def test_the_same_instruction_again_is_answered_with_the_same_numbers_and_no_tra
 
 
 def test_a_kept_reply_that_the_disk_has_changed_does_not_leave(
-    job: Job, post: Post, study: Study
+    job: Job, files: JobFiles, study: Study
 ) -> None:
-    write_instruction(post, instruction_of(study, new_run()))
+    write_instruction(files, instruction_of(study, new_run()))
     answer_job(job)
-    with MessageFile(post.reply) as message_file:
+    with MessageFile(files.reply) as message_file:
         piece = max(message_file.envelope.object_ids, key=message_file.length)
         content = message_file.content(piece)
-    whole = post.reply.read_bytes()
+    whole = files.reply.read_bytes()
     place = whole.index(content) + len(content) - 1
-    post.reply.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    files.reply.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
     assert answer_job(changed(job, again=True)) == Done("input", is_kept=False)
-    reply = read_message(post.reply, LIMIT)
+    reply = read_message(files.reply, LIMIT)
     assert not reply.content.array_records
 
 
 def test_a_kept_reply_does_not_leave_once_its_study_is_no_longer_approved(
-    job: Job, post: Post, study: Study, site: Path
+    job: Job, files: JobFiles, study: Study, site: Path
 ) -> None:
-    write_instruction(post, instruction_of(study, new_run()))
+    write_instruction(files, instruction_of(study, new_run()))
     answer_job(job)
     approve(site)
     assert answer_job(changed(job, again=True)).refused == "policy"
-    assert unpack_refusal(read_message(post.reply, LIMIT).content) is not None
+    assert unpack_refusal(read_message(files.reply, LIMIT).content) is not None
 
 
 def test_another_run_round_or_study_is_another_instruction(
-    job: Job, post: Post, study: Study
+    job: Job, files: JobFiles, study: Study
 ) -> None:
     keys = set()
     run = new_run()
@@ -177,8 +177,8 @@ def test_another_run_round_or_study_is_another_instruction(
         Instruction(study.digest, run, 1, initial, counted_round=0),
     ]
     for instruction in instructions:
-        write_instruction(post, pack_instruction(instruction))
-        with MessageFile(post.instruction) as message_file:
+        write_instruction(files, pack_instruction(instruction))
+        with MessageFile(files.instruction) as message_file:
             keys |= {
                 key_of(message_file.envelope, *said)
                 for said in ((job.study, b""), ("another", b""), (job.study, b"stricter"))
@@ -187,14 +187,20 @@ def test_another_run_round_or_study_is_another_instruction(
 
 
 def test_what_a_killed_daemon_left_is_cleared_but_a_kept_reply_and_half_an_instruction_stay(
-    post: Post, site: Path
+    files: JobFiles, site: Path
 ) -> None:
-    for name in ("order.parcel", "order.part", "passing.parcel", "answer.part", "answer.parcel"):
-        (post.folder / name).write_bytes(b"x")
-    post.store_reply("key")
-    again = Post(site / "state")
+    for name in (
+        "instruction.message",
+        "instruction.part",
+        "passing.message",
+        "reply.part",
+        "reply.message",
+    ):
+        (files.folder / name).write_bytes(b"x")
+    files.store_reply("key")
+    again = JobFiles(site / "state")
     left = sorted(path.name for path in again.folder.iterdir())
-    assert left == ["answer.key", "answer.parcel", "order.part"]
+    assert left == ["instruction.part", "reply.key", "reply.message"]
     assert again.has_reply("key")
     assert not again.has_reply("another")
     again.forget_reply("query.describe")  # which a server that was restarted asks first
@@ -217,29 +223,29 @@ def test_what_a_killed_daemon_left_is_cleared_but_a_kept_reply_and_half_an_instr
     ],
 )
 def test_what_cannot_be_done_is_refused_with_a_word_and_no_text(
-    job: Job, post: Post, study: Study, change: dict[str, object], kind: str, code: str
+    job: Job, files: JobFiles, study: Study, change: dict[str, object], kind: str, code: str
 ) -> None:
-    write_instruction(post, instruction_of(study, new_run()), kind)
+    write_instruction(files, instruction_of(study, new_run()), kind)
     assert answer_job(changed(job, **change)) == Done(code, is_kept=False)
-    refusal = unpack_refusal(read_message(post.reply, LIMIT).content)
+    refusal = unpack_refusal(read_message(files.reply, LIMIT).content)
     assert refusal is not None
     assert (refusal.code, refusal.reason, refusal.site) == (code, "", "north")
 
 
 def test_a_study_that_nobody_approved_waits_for_a_decision(
-    job: Job, post: Post, study: Study, site: Path
+    job: Job, files: JobFiles, study: Study, site: Path
 ) -> None:
     approve(site)
     content = RecordDict({"instruction": ConfigRecord({"digest": study.digest})})
-    write_instruction(post, content, "query.describe")
+    write_instruction(files, content, "query.describe")
     assert answer_job(job).refused == "policy"
     assert [one.study.digest for one in pending_studies(site)] == [study.digest]
 
 
 def test_a_dead_worker_is_replaced_and_the_message_answered_by_the_next(
-    job: Job, post: Post, study: Study
+    job: Job, files: JobFiles, study: Study
 ) -> None:
-    write_instruction(post, instruction_of(study, new_run()))
+    write_instruction(files, instruction_of(study, new_run()))
     worker = WarmWorker((), lambda: False)
     try:
         os.kill(worker.process_id, signal.SIGKILL)
@@ -249,7 +255,7 @@ def test_a_dead_worker_is_replaced_and_the_message_answered_by_the_next(
         worker.stop()
 
 
-def test_work_is_given_up_when_the_daemon_is_to_end(job: Job, post: Post) -> None:
+def test_work_is_given_up_when_the_daemon_is_to_end(job: Job, files: JobFiles) -> None:
     is_over = threading.Event()
     worker = WarmWorker((), is_over.is_set)
     try:
@@ -263,8 +269,8 @@ def test_work_is_given_up_when_the_daemon_is_to_end(job: Job, post: Post) -> Non
         assert time.monotonic() - began < 5
 
 
-def test_a_question_leaves_alone_what_an_interrupted_instruction_brought(post: Post) -> None:
-    assert post.place_of("query.describe").with_suffix(".part") != post.instruction.with_suffix(
+def test_a_question_leaves_alone_what_an_interrupted_instruction_brought(files: JobFiles) -> None:
+    assert files.place_of("query.describe").with_suffix(".part") != files.instruction.with_suffix(
         ".part"
     )
-    assert post.place_of("train") == post.place_of("evaluate") == post.instruction
+    assert files.place_of("train") == files.place_of("evaluate") == files.instruction

@@ -20,29 +20,29 @@ from wardround.common.flower.messages.message_loading import read_message
 def test_a_message_is_the_same_when_it_is_read_from_its_file(
     message: Message, tmp_path: Path
 ) -> None:
-    write_message(tmp_path / "a.parcel", message)
-    read = read_message(tmp_path / "a.parcel", LIMIT)
+    write_message(tmp_path / "a.message", message)
+    read = read_message(tmp_path / "a.message", LIMIT)
     assert read.metadata.group_id == "round 3"
     assert read.metadata.message_id == message.object_id
     assert read.content.config_records["instruction"] == ConfigRecord({"round": 3})
     np.testing.assert_array_equal(read.content.array_records["model"]["w0"].numpy(), np.arange(6))
-    assert (tmp_path / "a.parcel").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "a.message").stat().st_mode & 0o077 == 0
     assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_large_array_travels_in_pieces_and_is_whole_again(tmp_path: Path) -> None:
     large = np.random.default_rng(0).random(2_000_000)  # 16 MB, more than three pieces
-    write_message(tmp_path / "a.parcel", make_message(Array(large)))
-    with MessageFile(tmp_path / "a.parcel") as message_file:
+    write_message(tmp_path / "a.message", make_message(Array(large)))
+    with MessageFile(tmp_path / "a.message") as message_file:
         sizes = [message_file.length(part) for part in message_file.envelope.object_ids]
     assert max(sizes) < 6 * 2**20
-    read = read_message(tmp_path / "a.parcel", 20_000_000)
+    read = read_message(tmp_path / "a.message", 20_000_000)
     np.testing.assert_array_equal(read.content.array_records["model"]["w0"].numpy(), large)
 
 
 @pytest.mark.parametrize("kept", [0, 5, 30, 200, -1])
 def test_a_file_that_was_cut_off_is_no_message(message: Message, tmp_path: Path, kept: int) -> None:
-    path = tmp_path / "a.parcel"
+    path = tmp_path / "a.message"
     write_message(path, message)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(ModelError, match="not a whole message"):
@@ -52,9 +52,9 @@ def test_a_file_that_was_cut_off_is_no_message(message: Message, tmp_path: Path,
 def test_a_message_larger_than_allowed_is_refused_before_it_is_made(
     message: Message, tmp_path: Path
 ) -> None:
-    write_message(tmp_path / "a.parcel", message)
+    write_message(tmp_path / "a.message", message)
     with pytest.raises(ModelError, match="are allowed"):
-        read_message(tmp_path / "a.parcel", 100)
+        read_message(tmp_path / "a.message", 100)
 
 
 def rewrite(path: Path, source: Path, change: Callable[[bytes], bytes]) -> None:
@@ -92,12 +92,12 @@ def test_an_array_that_names_one_piece_a_million_times_is_refused_before_it_is_m
         kind, children, _ = head.decode().split(" ")
         return f"{kind} {children} {len(changed)}".encode() + b"\x00" + changed
 
-    write_message(tmp_path / "a.parcel", make_message(Array(np.zeros(250_000))))  # 2 MB
-    rewrite(tmp_path / "b.parcel", tmp_path / "a.parcel", lambda content: content)
-    read_message(tmp_path / "b.parcel", LIMIT)
-    rewrite(tmp_path / "c.parcel", tmp_path / "a.parcel", repeat)
+    write_message(tmp_path / "a.message", make_message(Array(np.zeros(250_000))))  # 2 MB
+    rewrite(tmp_path / "b.message", tmp_path / "a.message", lambda content: content)
+    read_message(tmp_path / "b.message", LIMIT)
+    rewrite(tmp_path / "c.message", tmp_path / "a.message", repeat)
     with pytest.raises(ModelError, match="2e\\+06 MB"):
-        read_message(tmp_path / "c.parcel", LIMIT)
+        read_message(tmp_path / "c.message", LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_an_array_that_names_one_piece_a_million_times_is_refused_before_it_is_m
 def test_objects_that_make_no_message_are_refused_in_words(
     message: Message, tmp_path: Path, change: Callable[[bytes], bytes]
 ) -> None:
-    write_message(tmp_path / "a.parcel", message)
-    rewrite(tmp_path / "b.parcel", tmp_path / "a.parcel", change)
+    write_message(tmp_path / "a.message", message)
+    rewrite(tmp_path / "b.message", tmp_path / "a.message", change)
     with pytest.raises(ModelError, match="cannot be read"):
-        read_message(tmp_path / "b.parcel", LIMIT)
+        read_message(tmp_path / "b.message", LIMIT)

@@ -85,7 +85,7 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
         "choose 'weighted-mean' or 'mean'",
     ),
     ({"federation": {"strategy": "moon"}}, "the objective 'contrastive' compares", "e.g. fedavg"),
-    ({"federation": {"strategy": "ditto"}}, "'personal-twin' trains a second", "e.g. fedavg"),
+    ({"federation": {"strategy": "ditto"}}, "'personal-model' trains a second", "e.g. fedavg"),
     ({"federation": {"strategy": "apfl"}}, "'mixture' trains a second", "e.g. fedavg"),
     ({"federation": {"strategy": "fedavg-finetune"}}, "'fine-tune' trains", "e.g. fedavg"),
     (
@@ -174,7 +174,7 @@ def test_a_strategy_that_only_sees_noised_gradients_is_allowed(strategy: str) ->
 def test_every_objective_is_decided_upon() -> None:
     """A new objective reads patients until somebody has shown that it does not."""
     allowed = {"plain", "proximal", "control-variates", "dynamic", "head-then-body"}
-    refused = {"contrastive", "personal-twin", "mixture", "fine-tune"}
+    refused = {"contrastive", "personal-model", "mixture", "fine-tune"}
     assert allowed | refused == set(OBJECTIVES)
 
 

@@ -13,7 +13,7 @@ from wardround.common.study.plans.strategy import (
     OBJECTIVES,
     PRESETS,
     ROBUST,
-    SERVER_STEPS,
+    SERVER_OPTIMISERS,
     SHARING,
     plan_of,
 )
@@ -48,10 +48,10 @@ def test_every_name_of_a_choice_is_built_somewhere() -> None:
         assert preset.share in SHARING
         assert preset.objective in OBJECTIVES
         assert preset.aggregation in AGGREGATION_RULES
-        assert preset.server_optimiser in SERVER_STEPS
+        assert preset.server_optimiser in SERVER_OPTIMISERS
         assert preset.paper
     assert set(OBJECTIVES) == set(BUILT_OBJECTIVES)
-    assert set(SERVER_STEPS) == {*OPTIMISERS, "replace", "dynamic"}
+    assert set(SERVER_OPTIMISERS) == {*OPTIMISERS, "replace", "dynamic"}
     assert set(ROBUST) == set(MINIMUMS)
 
 
