@@ -29,6 +29,7 @@ from wardround.common.messages.replies import (
     pack_site_info,
     pack_update,
 )
+from wardround.common.parameters.arithmetic import largest_weight
 from wardround.common.security.audit_log import AuditLog, Event
 from wardround.common.security.signing_key import open_key
 from wardround.common.study.study import Study
@@ -107,7 +108,7 @@ class Gateway:
 
     def train(self, session: SiteSession, instruction: Instruction, standalone: bool) -> RecordDict:
         """Return the site's update, if the policy allows the study at this time of day."""
-        agreed = self._agree(session, datetime.now().time())
+        agreed = self._agree(session, instruction, datetime.now().time())
         plan, policy = session.context.privacy, agreed.policy
         event = _event("update", instruction)
 
@@ -135,12 +136,17 @@ class Gateway:
 
     def evaluate(self, session: SiteSession, instruction: Instruction) -> RecordDict:
         """Return the site's evaluation, if the policy allows the study."""
-        study, agreed = session.context.study, self._agree(session)
+        study, agreed = session.context.study, self._agree(session, instruction)
         said = reduce_evaluation(session.evaluate(instruction), study, agreed.policy)
         schema = agreed.schemas.evaluation(instruction)
         return self._leave(pack_evaluation(said), schema, _event("evaluation", instruction))
 
-    def _agree(self, session: SiteSession, now: time | None = None) -> _Agreed:
+    def _agree(
+        self,
+        session: SiteSession,
+        instruction: Instruction | None = None,
+        now: time | None = None,
+    ) -> _Agreed:
         """Return what may be said, if the policy allows the study.
 
         Raises:
@@ -152,7 +158,11 @@ class Gateway:
             schemas = SiteSchemas(session, policy)
             facts = Facts(session.cohorts.train.patient_count, update_bytes(session.context))
             agreed = _AGREED[session] = _Agreed(policy, schemas, facts)
-        self.require_allowed(session.context.study, replace(agreed.facts, now=now))
+        weight = None
+        if instruction is not None and session.context.privacy is not None:
+            weight = largest_weight(instruction.parameters)
+        facts = replace(agreed.facts, now=now, largest_weight=weight)
+        self.require_allowed(session.context.study, facts)
         return agreed
 
     def refuse(self, code: str, reason: str, error: Exception) -> RecordDict:

@@ -38,6 +38,8 @@ class Policy(BaseModel):
         metrics: How metrics leave. "sums": tables that merge exactly, whose cells may be single
             patients. "values": each metric as a number of three decimals. "none": not at all.
         largest_message_megabytes: What one message may hold, in 10^6 bytes.
+        largest_weight: What a received model may hold, in absolute value, in a study that protects
+            its patients. Larger ones make rounding decide what a patient contributes.
         training_hours: From when to when it may train, in local time; it may cross midnight.
         largest_training_minutes: What one round may take; then it is stopped, and nothing leaves.
         approved: Digests of the studies that a person of this hospital has read and approved, or
@@ -60,6 +62,7 @@ class Policy(BaseModel):
     smallest_cell: Count = 10
     metrics: Literal["sums", "values", "none"] = "values"
     largest_message_megabytes: Annotated[float, Field(gt=0)] = 1000.0
+    largest_weight: Annotated[float, Field(gt=0)] = 1000.0
     training_hours: tuple[time, time] | None = None
     largest_training_minutes: Annotated[float, Field(gt=0)] | None = None
     approved: tuple[Digest, ...] | Literal["any"] = ()
@@ -134,6 +137,7 @@ OPEN_POLICY = Policy(
     smallest_cell=1,
     metrics="sums",
     largest_message_megabytes=100_000,
+    largest_weight=NO_LIMIT,
     approved="any",
     simulated=True,
 )

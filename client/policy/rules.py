@@ -21,11 +21,14 @@ class Facts:
         training_patients: Of the site, in this study; None before its manifest is read.
         update_bytes: Size of an update's arrays; None before the network is built.
         now: The site's local time when it is asked to train; None where it is not.
+        largest_weight: Of the model that it is asked to train or to evaluate, in absolute value;
+            NaN where one is no number. None where it is not asked.
     """
 
     training_patients: int | None = None
     update_bytes: int | None = None
     now: time | None = None
+    largest_weight: float | None = None
 
 
 # What a study may spend: a server is told so, for time does not change it and an approval neither.
@@ -164,6 +167,14 @@ def _message(policy: Policy, study: Study, facts: Facts) -> _Reply:
     return size <= policy.largest_message_bytes, reason
 
 
+def _weights(policy: Policy, study: Study, facts: Facts) -> _Reply:
+    found, limit = facts.largest_weight, policy.largest_weight
+    if found is None or study.privacy.mode != "patient":
+        return True, f"at most {limit:g} in a model that patients are protected from"
+    # NaN is not at most anything, so a weight that is no number is refused.
+    return found <= limit, f"a received weight is {found:g}; at most {limit:g}"
+
+
 def _hours(policy: Policy, study: Study, facts: Facts) -> _Reply:
     if policy.training_hours is None:
         return True, "at any time"
@@ -216,6 +227,7 @@ RULES: dict[str, Callable[[Policy, Study, Facts], _Reply]] = {
     "delta": _delta,
     "cohort": _cohort,
     "message size": _message,
+    "weights": _weights,
     "training hours": _hours,
     TIME_RULE: _minutes,
 }

@@ -23,6 +23,9 @@ smallest_cell = 10                # no count below it leaves; counts are rounded
 metrics = "values"                # "values" (three decimals), "none", or "sums" (exact tables)
 largest_message_megabytes = 1000
 
+# What may come in: a number of a received model, in a study that protects its patients.
+largest_weight = 1000
+
 # When.
 # training_hours = ["22:00", "06:00"]  # local time; may cross midnight; always if absent
 # largest_training_minutes = 60        # a round; a longer one is stopped, and nothing leaves

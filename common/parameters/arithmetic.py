@@ -38,6 +38,16 @@ def distance(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> float:
     return hypot(*lengths)
 
 
+def largest_weight(model: Mapping[str, Tensor]) -> float:
+    """Return the largest absolute value of a model's floating tensors; NaN where one is NaN."""
+    ends = [
+        torch.stack(tensor.detach().aminmax()).abs().max().double()
+        for tensor in model.values()
+        if tensor.is_floating_point() and tensor.numel()
+    ]
+    return float(torch.stack(ends).max()) if ends else 0.0
+
+
 def is_finite(tensor: Tensor) -> bool:
     """Return whether a tensor holds neither NaN nor infinity, without a copy of it."""
     if not tensor.is_floating_point() or tensor.numel() == 0:

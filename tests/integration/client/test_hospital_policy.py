@@ -1,7 +1,9 @@
 """Sites with a hospital's own policy in whole runs: what they refuse, say, and write down."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,6 +33,7 @@ from wardround.common.messages.instructions import (
     DESCRIBE,
     EVALUATE,
     TRAIN,
+    new_run,
 )
 from wardround.common.messages.replies import unpack_refusal, unpack_site_info, unpack_update
 from wardround.common.study.loading import load_study, parse_study
@@ -133,6 +136,29 @@ def test_a_small_cohort_and_a_large_message_are_refused(tmp_path: Path) -> None:
     assert said_by(small) == [("refusal", "deny: cohort")]
     narrow = write_site(tmp_path / "narrow", largest_message_megabytes="0.00001")
     assert refusal_of(ask(narrow, DESCRIBE))[1] == "policy"
+
+
+_NOISE = {"mode": "patient", "noise_multiplier": 9.0, "sampling_rate": 0.1, "expected_patients": 30}
+PRIVATE = parse_study({**STUDY.model_dump(exclude_defaults=True), "privacy": _NOISE})
+
+
+@pytest.mark.parametrize("weight", [1001.0, -1e12, math.nan, math.inf])
+@pytest.mark.parametrize("kind", [TRAIN, EVALUATE])
+def test_a_private_study_takes_no_model_of_absurd_weights_and_charges_nothing_for_it(
+    tmp_path: Path, weight: float, kind: str
+) -> None:
+    folder = write_site(tmp_path / "north", approved=f'["{PRIVATE.digest}"]')
+    instruction = instruction_for(folder, study=PRIVATE)
+    name, first = next(iter(instruction.parameters.items()))
+    first.view(-1)[0] = weight
+    assert refusal_of(ask(folder, kind, instruction, PRIVATE))[1] == "policy"
+    assert said_by(folder)[-1] == ("refusal", "deny: weights")
+    assert not (folder / "ledger").exists() or not [
+        entry for entry in read_ledger(folder).entries if isinstance(entry.fact, Reserved)
+    ]
+    first.view(-1)[0] = 999.0
+    reply = ask(folder, TRAIN, replace(instruction, run=new_run()), PRIVATE)
+    assert unpack_refusal(reply) is None, name
 
 
 def test_what_cannot_be_written_down_does_not_leave(

@@ -3,6 +3,7 @@
 import os
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import time
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,14 @@ def test_each_limit_denies_on_its_own(changes: dict[str, Any], rule: str) -> Non
 def test_a_refusal_names_every_rule_that_denies() -> None:
     with pytest.raises(DeniedError, match=r"approved: nobody approved it.*privacy: privacy.mode"):
         require_allowed(Policy(), PLAIN, FACTS)
+
+
+@pytest.mark.parametrize(
+    ("weight", "expected"), [(1000.0, []), (1000.5, ["weights"]), (float("nan"), ["weights"])]
+)
+def test_a_received_weight_beyond_the_bound_denies(weight: float, expected: list[str]) -> None:
+    facts = replace(FACTS, largest_weight=weight)
+    assert denials(policy_for(PRIVATE), PRIVATE, facts) == expected
 
 
 def test_what_is_not_known_yet_denies_nothing() -> None:
