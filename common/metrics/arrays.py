@@ -8,8 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from wardround.common.errors import InputError
-from wardround.common.metrics.registry import sums_type
-from wardround.common.metrics.sums import MetricSums, empty_sums
+from wardround.common.metrics.sums import MetricSums, empty_sums, sums_type
 from wardround.common.metrics.task_sums import Arrays, refuse
 from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.schema import ArraySpec, Schema

@@ -1,13 +1,28 @@
 """What a site measured, as sums: adding two sites' sums measures the sites together.
 
-No prediction of a single examination is needed to merge, so none has to leave a site.
+The metrics of the catalogue come out of them, of one site or merged over several. No prediction of
+a single examination is needed to merge, so none has to leave a site.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from wardround.common.metrics.registry import sums_type
-from wardround.common.metrics.task_sums import TaskSums
+from wardround.common.metrics.classification import ClassificationSums
+from wardround.common.metrics.segmentation import SegmentationSums
+from wardround.common.metrics.task_sums import MetricValue, TaskSums
+from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
+
+TASK_SUMS: dict[str, type[TaskSums]] = {
+    "classification": ClassificationSums,
+    "segmentation": SegmentationSums,
+}
+
+
+def sums_type(study: Study) -> type[TaskSums]:
+    """Return the sums of a study's task."""
+    return TASK_SUMS[study.study.task]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,3 +56,30 @@ def merge(a: MetricSums, b: MetricSums) -> MetricSums:
     """
     measured = a.measured.plus(b.measured, (a.examinations, b.examinations))
     return MetricSums(a.examinations + b.examinations, a.loss + b.loss, measured)
+
+
+def metrics_of_task(study: Study) -> tuple[str, ...]:
+    """Return the metrics that a study measures."""
+    return tuple(name for name, entry in METRICS.items() if study.study.task in entry.tasks)
+
+
+def has_surfaces(study: Study) -> bool:
+    """Return whether a study has metrics of surfaces, which are measured once, at the end."""
+    return any(METRICS[name].surface for name in metrics_of_task(study))
+
+
+def summarise(sums: MetricSums, study: Study) -> tuple[MetricValue, ...]:
+    """Return every metric of the study's task, each over all classes and then a class.
+
+    Each task's file says how its metrics are defined. Surface metrics are absent where surfaces
+    were not measured.
+    """
+    return tuple(value for name in metrics_of_task(study) for value in _values(name, sums, study))
+
+
+def _values(metric: str, sums: MetricSums, study: Study) -> Iterator[MetricValue]:
+    count = sums.examinations
+    if metric == "loss":
+        yield MetricValue("loss", "", sums.loss / count if count else math.nan, count)
+    else:
+        yield from sums.measured.summarise(metric, count, study)

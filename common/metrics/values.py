@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wardround.common.errors import InputError
-from wardround.common.metrics.metric_value import MetricValue
-from wardround.common.metrics.summary import metrics_of_task, summarise
-from wardround.common.metrics.sums import MetricSums
+from wardround.common.metrics.sums import MetricSums, metrics_of_task, summarise
+from wardround.common.metrics.task_sums import MetricValue
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:

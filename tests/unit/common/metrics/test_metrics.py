@@ -24,8 +24,7 @@ from wardround.common.metrics.arrays import (
     sums_to_record,
     to_arrays,
 )
-from wardround.common.metrics.summary import summarise
-from wardround.common.metrics.sums import MetricSums, empty_sums, merge
+from wardround.common.metrics.sums import MetricSums, empty_sums, merge, summarise
 from wardround.common.study.loading import parse_study
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study

@@ -10,7 +10,7 @@ import torch
 
 from wardround.common.errors import InputError, RunError
 from wardround.common.files.hash_chain import ChainHead
-from wardround.common.metrics.metric_value import MetricValue
+from wardround.common.metrics.task_sums import MetricValue
 from wardround.server.checkpoints.history import (
     Measurement,
     RefusalRecord,
