@@ -34,8 +34,8 @@ from wardround.common.messages.replies import (
     pack_update,
 )
 from wardround.common.models.networks import build_network
+from wardround.common.parameters.array_records import encode_npy
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
-from wardround.common.parameters.npy import encode_npy
 from wardround.common.parameters.schema import Schema, schema
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.study import Study
