@@ -22,7 +22,7 @@ from wardround.common.messages.instructions import NO_LEDGER, TRAIN, new_run
 from wardround.common.messages.replies import unpack_update
 from wardround.common.study.loading import parse_study
 from wardround.server.scheduling.ledger_heads import ServerLedgers
-from wardround.server.sites.ledger_heads import LedgerMemory, RunLedgers
+from wardround.server.sites.participation import LedgerMemory, RunLedgers
 
 FIRST, OTHER, LATER = ChainHead(7, "a" * 64), ChainHead(7, "b" * 64), ChainHead(9, "c" * 64)
 
