@@ -21,9 +21,8 @@ import torch
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
 import wardround
-from wardround.common.flower.local import MessageNumbers, begin_local_run, rebuild
 from wardround.common.flower.messages.content import configs_of
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import MessageNumbers, SiteGrid, begin_local_run, rebuild
 from wardround.common.messages.instructions import DESCRIBE, TRAIN
 from wardround.common.messages.replies import (
     SiteEvaluation,

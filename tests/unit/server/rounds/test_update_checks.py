@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from wardround.common.errors import WardroundError
 from wardround.common.flower.error_codes import is_transient
-from wardround.common.flower.local import MessageNumbers, begin_local_run
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import MessageNumbers, SiteGrid, begin_local_run
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.arithmetic import distance
 from wardround.common.parameters.compression import CompressionOptions, compress, update_of
