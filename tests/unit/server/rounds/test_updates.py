@@ -19,7 +19,7 @@ from wardround.common.parameters.compression import CompressionOptions, compress
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
-from wardround.server.rounds.update_checks import UpdateChecks
+from wardround.server.rounds.updates import UpdateChecks
 from wardround.server.sites.exchange import Exchange, Node
 from wardround.server.sites.participation import select_sites
 
