@@ -1,11 +1,11 @@
-"""What a site measured, as sums: adding two sites' sums measures the sites together.
+"""What a site measured, as sums or as values: adding two sites' sums measures the sites together.
 
 The metrics of the catalogue come out of them, of one site or merged over several. No prediction of
 a single examination is needed to merge, so none has to leave a site.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from wardround.common.metrics.classification import ClassificationSums
@@ -83,3 +83,50 @@ def _values(metric: str, sums: MetricSums, study: Study) -> Iterator[MetricValue
         yield MetricValue("loss", "", sums.loss / count if count else math.nan, count)
     else:
         yield from sums.measured.summarise(metric, count, study)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteValues:
+    """One site's metrics over all classes, as few numbers: where tables would say too much.
+
+    Tables of several sites merge into the metric of all patients. Numbers do not: a mean of sites'
+    numbers is all that can be made of them.
+
+    Attributes:
+        examinations: How many are behind them, as the site rounds it: the weight of the site.
+        values: By a key of METRICS; a metric whose cells are too small is absent.
+    """
+
+    examinations: int
+    values: Mapping[str, float]
+
+
+def values_of(part: MetricSums | SiteValues, study: Study) -> tuple[MetricValue, ...]:
+    """Return what a site sent as metrics: each class's too, where it sent tables."""
+    if isinstance(part, MetricSums):
+        return summarise(part, study)
+    return tuple(
+        MetricValue(name, "", value, part.examinations) for name, value in part.values.items()
+    )
+
+
+def mean_of_sites(parts: list[MetricSums | SiteValues], study: Study) -> tuple[MetricValue, ...]:
+    """Return each metric over all classes as the mean of the sites' values.
+
+    A site weighs as many examinations as it says; one that does not say a metric has no part in it.
+    This is not the metric of all patients together: an AUROC, say, compares no two sites' patients.
+    """
+    said = [(part.examinations, values_of(part, study)) for part in parts]
+    found = []
+    for name in metrics_of_task(study):
+        pairs = [
+            (weight, value.value)
+            for weight, values in said
+            for value in values
+            if value.metric == name and not value.class_name and not math.isnan(value.value)
+        ]
+        total = sum(weight for weight, _ in pairs)
+        if total:
+            mean = sum(weight * value for weight, value in pairs) / total
+            found.append(MetricValue(name, "", mean, total))
+    return tuple(found)

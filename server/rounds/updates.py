@@ -11,8 +11,7 @@ from wardround.common.errors import RunError
 from wardround.common.files.hash_chain import ChainHead
 from wardround.common.messages.instructions import NO_LEDGER
 from wardround.common.messages.replies import SiteUpdate
-from wardround.common.metrics.sums import MetricSums
-from wardround.common.metrics.values import SiteValues
+from wardround.common.metrics.sums import MetricSums, SiteValues
 from wardround.common.parameters.arithmetic import distance, is_finite
 from wardround.common.parameters.compression import CompressionOptions, apply_update, decompress
 from wardround.common.parameters.schema import Model, Parameters, Schema, check_schema, schema

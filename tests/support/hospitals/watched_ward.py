@@ -31,7 +31,7 @@ from wardround.common.messages.instructions import (
 from wardround.common.messages.replies import (
     SiteUpdate,
 )
-from wardround.common.metrics.values import SiteValues
+from wardround.common.metrics.sums import SiteValues
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.study import Study
 

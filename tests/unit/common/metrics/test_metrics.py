@@ -18,7 +18,7 @@ from sklearn.metrics import (
 from wardround.client.tasks.classification import count_classification
 from wardround.client.tasks.segmentation import count_segmentation
 from wardround.common.errors import WardroundError
-from wardround.common.metrics.arrays import (
+from wardround.common.metrics.records import (
     from_arrays,
     sums_from_record,
     sums_to_record,
