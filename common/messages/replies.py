@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.errors import RunError
-from wardround.common.files.hash_chain import ChainHead
+from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import arrays_of, configs_of, metrics_of
 from wardround.common.messages.instructions import NO_LEDGER
 from wardround.common.messages.refusals import REFUSAL_WORDS

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from wardround.common.errors import RunError
-from wardround.common.files.hash_chain import ChainHead
+from wardround.common.files.json_lines import ChainHead
 from wardround.common.messages.instructions import NO_LEDGER
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.metrics.sums import MetricSums, SiteValues

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from wardround.common.files.hash_chain import ChainHead
+from wardround.common.files.json_lines import ChainHead
 from wardround.common.messages.instructions import NO_LEDGER
 from wardround.common.runtime.seeds import generator_for
 from wardround.common.study.study import Study
