@@ -21,9 +21,8 @@ import torch
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
 import wardround
-from wardround.common.flower.local import MessageNumbers, begin_local_run, rebuild
 from wardround.common.flower.messages.content import configs_of
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import MessageNumbers, SiteGrid, begin_local_run, rebuild
 from wardround.common.messages.instructions import DESCRIBE, TRAIN
 from wardround.common.messages.replies import (
     SiteEvaluation,
@@ -34,8 +33,8 @@ from wardround.common.messages.replies import (
     pack_update,
 )
 from wardround.common.models.networks import build_network
+from wardround.common.parameters.array_records import encode_npy
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
-from wardround.common.parameters.npy import encode_npy
 from wardround.common.parameters.schema import Schema, schema
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.study import Study

@@ -14,9 +14,8 @@ from wardround.client.session import SiteSession
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import InputError, PolicyError
 from wardround.common.messages.instructions import Instruction, new_run
-from wardround.common.metrics.metric_value import MetricValue
-from wardround.common.metrics.summary import summarise
-from wardround.common.metrics.sums import MetricSums
+from wardround.common.metrics.sums import MetricSums, summarise
+from wardround.common.metrics.task_sums import MetricValue
 from wardround.common.parameters.schema import (
     Parameters,
     check_schema,

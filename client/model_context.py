@@ -37,6 +37,7 @@ class ModelContext:
         base: The numbers that never change, beneath adapters.
         fingerprint: Tells that base from another.
         privacy: What is promised to each patient; None where nothing is.
+        keeps_state: Whether a site keeps something from round to round.
     """
 
     study: Study
@@ -48,6 +49,7 @@ class ModelContext:
     base: Parameters
     fingerprint: float
     privacy: PrivacyPlan | None
+    keeps_state: bool
 
     @classmethod
     def build(cls, study: Study, device_name: str) -> "ModelContext":
@@ -69,12 +71,8 @@ class ModelContext:
         initial, base = layout.personal_part(whole), layout.frozen_part(whole)
         privacy = plan_privacy(study) if what_leaves(study).noise_added_by == "site" else None
         seal = fingerprint(network)
-        return cls(study, device, network, plan, layout, initial, base, seal, privacy)
-
-    @property
-    def keeps_state(self) -> bool:
-        """Whether a site keeps something from round to round."""
-        return self.plan.keeps_state or self.study.federation.compression != "none"
+        keeps = plan.keeps_state or study.federation.compression != "none"
+        return cls(study, device, network, plan, layout, initial, base, seal, privacy, keeps)
 
     def completed(self, received: Parameters, memory: Parameters) -> Parameters:
         """Return a received model with a site's own part, where the strategy gives it one."""

@@ -20,8 +20,13 @@ from wardround.client.training.losses import build_loss
 from wardround.client.training.objectives.base import LocalStart, Loss, Objective
 from wardround.client.training.objectives.registry import build_objective, personal_model
 from wardround.client.training.optimisers import build_optimiser
-from wardround.client.training.schedule import SchedulePosition, draw_batches, steps_a_round
-from wardround.client.training.time_limit import UNLIMITED, TimeLimit
+from wardround.client.training.schedule import (
+    UNLIMITED,
+    SchedulePosition,
+    TimeLimit,
+    draw_batches,
+    steps_a_round,
+)
 from wardround.common.errors import RunError
 from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.replies import SiteEvaluation, SiteInfo, SiteUpdate

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         StudyError,
         WardroundError,
     )
-    from wardround.common.metrics.metric_value import MetricValue
+    from wardround.common.metrics.task_sums import MetricValue
     from wardround.common.models.networks import build_network
     from wardround.common.study.loading import parse_study, with_changes
     from wardround.common.study.registry import METRICS, NETWORKS
@@ -56,7 +56,7 @@ __getattr__, __dir__ = lazy_exports(
         "StudyError": "wardround.common.errors",
         "WardroundError": "wardround.common.errors",
         "METRICS": "wardround.common.study.registry",
-        "MetricValue": "wardround.common.metrics.metric_value",
+        "MetricValue": "wardround.common.metrics.task_sums",
         "NETWORKS": "wardround.common.study.registry",
         "Study": "wardround.common.study.study",
         "build_network": "wardround.common.models.networks",

@@ -51,8 +51,7 @@ def verify(
 
     Example: wardround site ledger verify runs/first/sites/hospital-1 --counter 25
     """
-    from wardround.client.privacy.ledger.chain import check_held
-    from wardround.client.privacy.ledger.file import read_ledger
+    from wardround.client.privacy.ledger.file import check_held, read_ledger
     from wardround.client.privacy.ledger.totals import LedgerBook
 
     chain = read_ledger(site)

@@ -115,7 +115,7 @@ def verify(
     from wardround.client.egress.gateway import AUDIT_FOLDER
     from wardround.client.site.folder import KEY_FOLDER
     from wardround.common.errors import InputError
-    from wardround.common.files.hash_chain import ChainHead
+    from wardround.common.files.json_lines import ChainHead
     from wardround.common.security.audit_verification import read_receipt, verify_log
     from wardround.common.security.signing_key import PUBLIC_FILE, open_public_key
 

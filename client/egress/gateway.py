@@ -16,9 +16,9 @@ from wardround.client.policy.policy import Policy, open_policy
 from wardround.client.policy.rules import TIME_RULE, DeniedError, Facts, require_allowed
 from wardround.client.session import SiteSession
 from wardround.client.site.folder import KEY_FOLDER, Site, open_site
-from wardround.client.training.time_limit import OvertimeError, TimeLimit
+from wardround.client.training.schedule import OvertimeError, TimeLimit
 from wardround.common.errors import PolicyError, RunError
-from wardround.common.files.hash_chain import ChainHead
+from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import configs_of, fingerprint_of
 from wardround.common.messages.instructions import NO_LEDGER, Instruction
 from wardround.common.messages.replies import (

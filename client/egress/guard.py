@@ -26,9 +26,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from wardround.common.errors import GuardError
-from wardround.common.parameters.array_records import NPY
-from wardround.common.parameters.npy import values_of, written_as
-from wardround.common.parameters.schema import ArraySpec, Schema
+from wardround.common.parameters.array_records import NPY, values_of
+from wardround.common.parameters.schema import ArraySpec, Schema, written_as
 
 _Record = ArrayRecord | ConfigRecord | MetricRecord
 # Bits of the exponent: where all are set, a 16-bit float is infinite or no number.

@@ -22,10 +22,8 @@ from wardround.client.session import SiteSession
 from wardround.client.training.schedule import steps_a_round
 from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.replies import REFUSAL_CODES
-from wardround.common.metrics.arrays import array_schema
-from wardround.common.metrics.registry import sums_type
-from wardround.common.metrics.summary import metrics_of_task
-from wardround.common.metrics.values import EXAMINATIONS
+from wardround.common.metrics.records import EXAMINATIONS, array_schema
+from wardround.common.metrics.sums import metrics_of_task, sums_type
 from wardround.common.models.sharing import auxiliary_schema
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
 from wardround.common.parameters.schema import Schema, schema

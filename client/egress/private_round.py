@@ -16,7 +16,7 @@ from wardround.client.privacy.ledger.charges import Assignment, Charge, Reservat
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox, ReplyKey, StoredReply
 from wardround.client.session import SiteSession
-from wardround.common.files.hash_chain import ChainHead
+from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import from_bytes, to_bytes
 from wardround.common.messages.instructions import Instruction
 from wardround.common.study.plans.patient_privacy import PrivacyPlan

@@ -12,8 +12,7 @@ from wardround.client.data.batch import Batch
 from wardround.client.tasks.registry import task_of
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
-from wardround.common.metrics.summary import has_surfaces
-from wardround.common.metrics.sums import MetricSums, empty_sums
+from wardround.common.metrics.sums import MetricSums, empty_sums, has_surfaces
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:

@@ -1,15 +1,24 @@
-"""The steps of a round: which examinations form each, where it lies in the study, its precision."""
+"""The steps of a round: which examinations form each, where it lies in the study, its precision.
 
-from collections.abc import Iterator
+And how long they may take: that is asked before each batch, so that one in flight stops.
+"""
+
+import math
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from wardround.common.errors import RunError
 from wardround.common.study.sections import TrainingSection
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_Item = TypeVar("_Item")
+_SECONDS_A_MINUTE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +82,48 @@ def _order(targets: Tensor, training: TrainingSection, generator: torch.Generato
         return torch.randperm(count, generator=generator)
     frequency = torch.bincount(targets).double()
     return torch.multinomial(1.0 / frequency[targets], count, replacement=True, generator=generator)
+
+
+class OvertimeError(RunError):
+    """The time is over; what was trained so far is let go."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """When a training has to be over, by this machine's monotonic clock.
+
+    Attributes:
+        until: Infinite where nothing is said.
+    """
+
+    until: float = math.inf
+
+    @classmethod
+    def of_minutes(cls, minutes: float | None) -> "TimeLimit":
+        """Return the limit that begins now; None limits nothing."""
+        if minutes is None:
+            return UNLIMITED
+        return cls(time.monotonic() + minutes * _SECONDS_A_MINUTE)
+
+    def check(self) -> None:
+        """Check that there is time left.
+
+        Raises:
+            OvertimeError: There is none.
+        """
+        if time.monotonic() > self.until:
+            msg = "the training took longer than it may: ask for fewer steps, or allow more time."
+            raise OvertimeError(msg)
+
+    def each(self, items: Iterable[_Item]) -> Iterator[_Item]:
+        """Yield items as long as there is time.
+
+        Raises:
+            OvertimeError: There was none left at one of them.
+        """
+        for item in items:
+            self.check()
+            yield item
+
+
+UNLIMITED = TimeLimit()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, RecordDict
 
 from wardround.common.errors import RunError
-from wardround.common.files.hash_chain import ChainHead
+from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import arrays_of, configs_of
 from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.schema import Model, Parameters

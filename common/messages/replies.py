@@ -6,13 +6,17 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.errors import RunError
-from wardround.common.files.hash_chain import ChainHead
+from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import arrays_of, configs_of, metrics_of
 from wardround.common.messages.instructions import NO_LEDGER
 from wardround.common.messages.refusals import REFUSAL_WORDS
-from wardround.common.metrics.arrays import sums_from_record, sums_to_record
-from wardround.common.metrics.sums import MetricSums
-from wardround.common.metrics.values import SiteValues, values_from_record, values_to_record
+from wardround.common.metrics.records import (
+    sums_from_record,
+    sums_to_record,
+    values_from_record,
+    values_to_record,
+)
+from wardround.common.metrics.sums import MetricSums, SiteValues
 from wardround.common.parameters.array_records import take_array_record, to_array_record
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.study import Study

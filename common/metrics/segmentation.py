@@ -8,15 +8,18 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.metrics.metric_value import MetricValue, divide, mean_over, per_class
 from wardround.common.metrics.task_sums import (
     Arrays,
     Counts,
+    MetricValue,
     Sums,
     TaskSums,
     check_same_shape,
     counts_of,
+    divide,
+    mean_over,
     no_counts,
+    per_class,
     refuse,
     refuse_other_task,
     sums_of,

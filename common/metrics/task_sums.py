@@ -1,10 +1,13 @@
 """What the sums of every task can do: merge, travel as arrays, and become metrics.
 
-A new task is a file beside ``classification.py`` with such sums, and a row in ``registry.py``.
+A new task is a file beside ``classification.py`` with such sums, and a row in ``sums.py``. The
+value over all classes has class name ""; a value that is not defined is NaN with support 0.
 """
 
+import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, ClassVar, NoReturn, Protocol, Self
+from dataclasses import dataclass
+from typing import ClassVar, NoReturn, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +15,31 @@ from numpy.typing import NDArray
 from wardround.common.errors import InputError
 from wardround.common.study.study import Study
 
-if TYPE_CHECKING:
-    from wardround.common.metrics.metric_value import MetricValue
-
 Counts = NDArray[np.int64]
 Sums = NDArray[np.float64]
 Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricValue:
+    """One metric of one class, or over all classes.
+
+    Attributes:
+        metric: A key of the catalogue's METRICS.
+        class_name: One class, or "" over all classes.
+        value: NaN where it is not defined.
+        support: Examinations (for a segmentation: cases) behind the value. Of one class: those
+            of the class; over all classes of a segmentation: those of the most frequent class.
+        error_bound: Largest possible error from binning scores; 0 where exact.
+        standard_error: Sampling error of a mean over cases; 0 where it is not computed.
+    """
+
+    metric: str
+    class_name: str
+    value: float
+    support: int
+    error_bound: float = 0.0
+    standard_error: float = 0.0
 
 
 class TaskSums(Protocol):
@@ -67,7 +89,7 @@ class TaskSums(Protocol):
             InputError: They were measured for different studies.
         """
 
-    def summarise(self, metric: str, examinations: int, study: Study) -> "Iterator[MetricValue]":
+    def summarise(self, metric: str, examinations: int, study: Study) -> Iterator[MetricValue]:
         """Yield a metric of the task over all classes, then a class; nothing if not measured."""
 
     def cells_behind(self, metric: str) -> Counts:
@@ -124,3 +146,30 @@ def sums_of(arrays: Mapping[str, NDArray[np.generic]], name: str) -> Sums:
 def no_counts(*shape: int) -> Counts:
     """Return counts over no examination."""
     return np.zeros(shape, dtype=np.int64)
+
+
+def mean_over(metric: str, values: Sums, support: int) -> MetricValue:
+    """Return the mean over the classes whose value is defined, of ``(K,)`` values."""
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return MetricValue(metric, "", math.nan, 0)
+    return MetricValue(metric, "", float(defined.mean()), support)
+
+
+def per_class(
+    metric: str,
+    names: tuple[str, ...],
+    values: Sums,
+    support: Counts,
+    bounds: Sums | None = None,
+) -> Iterator[MetricValue]:
+    """Yield the value of each of K classes, from ``(K,)`` values, supports and error bounds."""
+    bounds = np.zeros(len(names)) if bounds is None else bounds
+    for name, value, count, bound in zip(names, values, support, bounds, strict=True):
+        yield MetricValue(metric, name, float(value), int(count), float(bound))
+
+
+def divide(numerator: Counts | Sums, denominator: Counts | Sums) -> Sums:
+    """Return the quotient, NaN where the denominator is 0."""
+    undefined = np.full(np.shape(denominator), math.nan)
+    return np.divide(numerator, denominator, out=undefined, where=denominator > 0)

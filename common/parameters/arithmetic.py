@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from wardround.common.parameters.npy import to_numpy
+from wardround.common.parameters.array_records import to_numpy
 from wardround.common.parameters.schema import check_schema, schema
 
 

@@ -14,11 +14,24 @@ import torch
 from torch import Tensor, nn
 
 from wardround.common.errors import ModelError
-from wardround.common.parameters.npy import type_name, written_as
 
 Parameters = dict[str, Tensor]
 Model = Mapping[str, Tensor]  # to read only: it may lie on disk
 
+# The types a model may hold, with how they are written. NumPy has no bfloat16, so its bits travel
+# as int16; only the array's own "dtype" says what they mean.
+_WRITTEN_AS = {
+    "float64": "<f8",
+    "float32": "<f4",
+    "float16": "<f2",
+    "bfloat16": "<i2",
+    "int64": "<i8",
+    "int32": "<i4",
+    "int16": "<i2",
+    "int8": "|i1",
+    "uint8": "|u1",
+    "bool": "|b1",
+}
 _SHOWN = 3
 
 
@@ -148,3 +161,21 @@ def _listed(title: str, items: list[str]) -> list[str]:
         return []
     more = f" and {len(items) - _SHOWN} more" if len(items) > _SHOWN else ""
     return [f"{title} {', '.join(items[:_SHOWN])}{more}"]
+
+
+def type_name(tensor: Tensor) -> str:
+    """Return how a schema calls a tensor's type, e.g. "float32"."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def written_as(dtype: str) -> str:
+    """Return how NumPy writes a type of a model.
+
+    Raises:
+        ModelError: No model may hold it.
+    """
+    try:
+        return _WRITTEN_AS[dtype]
+    except KeyError:
+        msg = f"arrays of type {dtype!r:.40} are not sent: known are {', '.join(_WRITTEN_AS)}."
+        raise ModelError(msg) from None

@@ -1,6 +1,6 @@
 """A site's audit log: one line an entry, each chained to the one before and signed.
 
-A line is one of :mod:`wardround.common.files.hash_chain`, signed by the site's key, so that nobody
+A line is one of :mod:`wardround.common.files.json_lines`, signed by the site's key, so that nobody
 else can write the chain anew, and counted from 1. What a chain cannot show is that its end was cut
 off: for that somebody else must know how long it was; a :class:`ChainHead` is all they need.
 """
@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from wardround.common.errors import AuditError
 from wardround.common.files.atomic import flush_folder
-from wardround.common.files.hash_chain import NO_HASH, ChainHead, to_line
-from wardround.common.files.json_lines import append_line, split_lines
+from wardround.common.files.json_lines import NO_HASH, ChainHead, append_line, split_lines, to_line
 from wardround.common.files.lock import lock
 
 LOG_FILE = "log.jsonl"

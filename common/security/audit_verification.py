@@ -11,8 +11,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wardround.common.errors import RunError
 from wardround.common.files.atomic import BY_UMASK, replace_file
-from wardround.common.files.hash_chain import BrokenLineError, ChainHead, canonical, from_line
-from wardround.common.files.json_lines import split_lines
+from wardround.common.files.json_lines import (
+    BrokenLineError,
+    ChainHead,
+    canonical,
+    from_line,
+    split_lines,
+)
 from wardround.common.security.audit_log import EMPTY, LOG_FILE, PURPOSE, Event
 
 _RECEIPT = "receipt.json"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from wardround.common.files.json_lines import read_json_lines
-from wardround.common.metrics.metric_value import MetricValue
+from wardround.common.metrics.task_sums import MetricValue
 
 TRAINING = "training"
 

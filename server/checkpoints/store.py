@@ -13,11 +13,10 @@ from pathlib import Path
 
 from wardround.common.errors import InputError, RunError
 from wardround.common.files.atomic import BY_UMASK, flush, put_in_place, write_new
-from wardround.common.files.hash_chain import ChainHead
+from wardround.common.files.json_lines import ChainHead
 from wardround.common.messages.instructions import NO_LEDGER, SiteProgress
-from wardround.common.parameters.model_file import load_model, save_model
+from wardround.common.parameters.model_file import StoredModel, load_model, save_model
 from wardround.common.parameters.schema import Parameters
-from wardround.server.checkpoints.stored_model import StoredModel
 
 _MODEL, _STRATEGY = "model.safetensors", "strategy.safetensors"
 _STATE, _SEAL = "state.json", "commit.json"

@@ -23,8 +23,7 @@ from wardround.server.checkpoints.history import RoundRecord
 from wardround.server.checkpoints.store import Commit, Progress
 from wardround.server.rounds.evaluation import as_measurements
 from wardround.server.rounds.loop import RoundLoop
-from wardround.server.rounds.results import RoundResults
-from wardround.server.rounds.update_checks import UpdateChecks
+from wardround.server.rounds.updates import RoundResults, UpdateChecks
 from wardround.server.sites.exchange import IDLE_SECONDS, NO_ANSWER, NOT_CONNECTED, Node
 
 

@@ -11,9 +11,14 @@ from flwr.serverapp import Grid
 from wardround.common.errors import RunError, WardroundError
 from wardround.common.messages.instructions import EVALUATE, Instruction, pack_instruction
 from wardround.common.messages.replies import unpack_evaluation
-from wardround.common.metrics.summary import summarise
-from wardround.common.metrics.sums import MetricSums, merge
-from wardround.common.metrics.values import SiteValues, mean_of_sites, values_of
+from wardround.common.metrics.sums import (
+    MetricSums,
+    SiteValues,
+    mean_of_sites,
+    merge,
+    summarise,
+    values_of,
+)
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import Measurement, RefusalRecord

@@ -25,8 +25,7 @@ from wardround.server.rounds.evaluation import (
     measure_model,
     overall,
 )
-from wardround.server.rounds.results import RoundResults
-from wardround.server.rounds.update_checks import UpdateChecks
+from wardround.server.rounds.updates import RoundResults, UpdateChecks
 from wardround.server.sites.exchange import Addressed, Exchange, Node, Reply
 from wardround.server.sites.participation import Participation, select_sites
 from wardround.server.strategies.strategy import Strategy

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.common.files.hash_chain import ChainHead
+from wardround.common.files.json_lines import ChainHead
 from wardround.common.messages.instructions import NO_LEDGER
 from wardround.server.scheduling.store import changing, reading
 

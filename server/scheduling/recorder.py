@@ -9,8 +9,8 @@ from wardround.server.scheduling.folder import FINISHED, RUNNING, WAITING, RunFo
 
 if TYPE_CHECKING:
     from wardround.server.rounds.loop import RoundFinished
+    from wardround.server.sites.connected_sites import SiteChange
     from wardround.server.sites.deadlines import Deadlines
-    from wardround.server.sites.participation import SiteChange
 
 _WORTH_TELLING = 1.5  # how much longer or shorter a deadline gets before that is an event
 

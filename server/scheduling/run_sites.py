@@ -14,8 +14,8 @@ from wardround.server.scheduling.folder import RunFolder
 from wardround.server.scheduling.ledger_heads import ServerLedgers
 from wardround.server.scheduling.recorder import RunRecorder
 from wardround.server.settings import ServerFolder
+from wardround.server.sites.connected_sites import Admittance, ConnectedSites
 from wardround.server.sites.deadlines import Deadlines, limits_of
-from wardround.server.sites.participation import Admittance, ConnectedSites
 from wardround.server.sites.readiness import ReadinessPoll
 from wardround.server.sites.waiting import SiteWait, Terms
 from wardround.server.strategies.composed import needs_same_sites

@@ -11,9 +11,8 @@ from flwr.serverapp import strategy
 from numpy.typing import NDArray
 
 from wardround.common.errors import RunError
-from wardround.common.flower.local import empty_run
 from wardround.common.flower.logs import quieten_flower
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import SiteGrid, empty_run
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.schema import Model, Parameters

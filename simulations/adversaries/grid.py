@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from flwr.app import Message, RecordDict
 
-from wardround.common.flower.local import begin_local_run
 from wardround.common.flower.messages.content import arrays_of, configs_of
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import SiteGrid, begin_local_run
 from wardround.common.messages.instructions import TRAIN
 from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.compression import (

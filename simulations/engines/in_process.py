@@ -11,8 +11,7 @@ from pathlib import Path
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from wardround.common.flower.local import MessageNumbers, begin_local_run
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import MessageNumbers, SiteGrid, begin_local_run
 from wardround.common.runtime.seeds import derive_seed
 
 logger = logging.getLogger(__name__)

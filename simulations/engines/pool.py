@@ -19,9 +19,8 @@ from multiprocessing.process import BaseProcess
 from flwr.app import Context, Error, Message, MessageType
 from flwr.clientapp import ClientApp
 
-from wardround.common.flower.local import MessageNumbers, begin_local_run, rebuild
 from wardround.common.flower.messages.content import array_bytes
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import MessageNumbers, SiteGrid, begin_local_run, rebuild
 from wardround.simulations.engines.in_process import CLIENT_APP_RAISED
 from wardround.simulations.engines.pool_worker import Pipe, Reply, Request, withdrawn, work
 from wardround.simulations.engines.shared_memory import Inbox, Outboxes, Shell

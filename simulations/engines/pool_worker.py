@@ -10,7 +10,7 @@ import torch
 from flwr.app import Context, Error, Message, Metadata, RecordDict
 from flwr.clientapp import ClientApp
 
-from wardround.common.flower.local import rebuild
+from wardround.common.flower.site_grid import rebuild
 from wardround.simulations.engines.in_process import CLIENT_APP_RAISED, run_client
 from wardround.simulations.engines.shared_memory import Inbox, Outbox, Shell
 

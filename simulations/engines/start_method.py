@@ -21,7 +21,7 @@ from types import ModuleType
 
 import torch
 
-from wardround.simulations.run_files.log import continue_log, open_log
+from wardround.simulations.run_files.events import continue_log, open_log
 
 StartContext = ForkContext | ForkServerContext | SpawnContext
 _TRIAL_SECONDS = 2.0  # a parallel loop over a million numbers takes a thousandth of it

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from flwr.serverapp import Grid
 
 from wardround.common.messages.instructions import Instruction
-from wardround.common.metrics.summary import has_surfaces
+from wardround.common.metrics.sums import has_surfaces
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RefusalRecord
 from wardround.server.rounds.evaluation import measure_model

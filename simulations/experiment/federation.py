@@ -14,8 +14,7 @@ from wardround.client.app import app as client_app
 from wardround.client.app import close_sessions
 from wardround.client.site.device import choose_device
 from wardround.common.errors import InputError, known_names
-from wardround.common.flower.local import SUPERLINK_NODE_ID
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import SUPERLINK_NODE_ID, SiteGrid
 from wardround.common.parameters.compression import CompressionOptions
 from wardround.common.runtime.seeds import derive_seed
 from wardround.common.study.study import Study

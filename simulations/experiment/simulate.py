@@ -31,7 +31,13 @@ from wardround.simulations.experiment.training import (
     load_trained,
     train_together,
 )
-from wardround.simulations.run_files.events import StageFinished, StageStarted, Watch, nobody
+from wardround.simulations.run_files.events import (
+    StageFinished,
+    StageStarted,
+    Watch,
+    nobody,
+    recording,
+)
 from wardround.simulations.run_files.folder import (
     FEDERATED,
     POOLED,
@@ -46,7 +52,6 @@ from wardround.simulations.run_files.folder import (
     read_facts,
     write_facts,
 )
-from wardround.simulations.run_files.log import recording
 from wardround.simulations.sites.preparation import PreparedSites, prepare_sites, reopen_sites
 
 

@@ -21,9 +21,8 @@ from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.federation import Machine, open_grid
 from wardround.simulations.experiment.training import train_together
-from wardround.simulations.run_files.events import Event, RoundDone
+from wardround.simulations.run_files.events import Event, RoundDone, recording
 from wardround.simulations.run_files.folder import FEDERATED, new_folder
-from wardround.simulations.run_files.log import recording
 from wardround.simulations.sites.preparation import PreparedSites, prepare_sites, reopen_sites
 from wardround.simulations.sweeps.folder import (
     SweepContents,

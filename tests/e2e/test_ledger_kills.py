@@ -21,10 +21,9 @@ import pytest
 from wardround.client.egress.private_round import reply_once
 from wardround.client.privacy.ledger import budget as ledger_budget
 from wardround.client.privacy.ledger.budget import Caps
-from wardround.client.privacy.ledger.chain import read_chain
 from wardround.client.privacy.ledger.charges import Assignment, Charge
 from wardround.client.privacy.ledger.entries import Entry, Released, Reserved
-from wardround.client.privacy.ledger.file import read_ledger
+from wardround.client.privacy.ledger.file import read_chain, read_ledger
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import OUTBOX_FOLDER, Outbox
 from wardround.common.files import atomic, json_lines

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
-from wardround.common.flower.local import claim_identity
 from wardround.common.flower.messages.envelope import Envelope
 from wardround.common.flower.messages.message_file import MessageFile
 from wardround.common.flower.messages.message_file_writer import write_message
+from wardround.common.flower.site_grid import claim_identity
 
 LIMIT = 10_000_000
 

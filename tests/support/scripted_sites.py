@@ -9,8 +9,7 @@ from flwr.app import Error, Message, RecordDict
 
 import wardround
 from wardround.client.tasks.classification import count_classification
-from wardround.common.flower.local import MessageNumbers, begin_local_run
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import MessageNumbers, SiteGrid, begin_local_run
 from wardround.common.messages.instructions import Instruction, unpack_instruction
 from wardround.common.messages.replies import (
     SiteEvaluation,

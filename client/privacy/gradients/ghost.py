@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from wardround.client.privacy.gradients.ghost_layers import RULES, Tape
 from wardround.client.privacy.gradients.loop import PerSampleLoss
 from wardround.client.privacy.gradients.patient_batch import PatientBatch, PatientIndex
-from wardround.client.privacy.gradients.rounding import Roundings
+from wardround.client.privacy.gradients.patient_gradients import Roundings
 from wardround.common.errors import RunError
 
 MOST_ROUNDING = 1e-3  # of the clip norm

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wardround.client.privacy.gradients.patient_batch import PatientIndex
-from wardround.client.privacy.gradients.rounding import Roundings
+from wardround.client.privacy.gradients.patient_gradients import Roundings
 
 # Measured on one core, in multiplications of a convolution: what writing and reading one number of
 # a patient's gradient costs while those of all patients fit the cache, and beyond.

@@ -1,6 +1,6 @@
 """What a privacy ledger says: facts, each bound to the one before it by a hash.
 
-A line is one of :mod:`wardround.common.files.hash_chain`, not signed and counted from 0. One that
+A line is one of :mod:`wardround.common.files.json_lines`, not signed and counted from 0. One that
 is not written exactly so was not written by the ledger.
 """
 
@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from wardround.common.errors import WardroundError
-from wardround.common.files.hash_chain import (
+from wardround.common.files.json_lines import (
     NO_HASH,
     BrokenLineError,
     canonical,

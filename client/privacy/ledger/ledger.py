@@ -24,7 +24,6 @@ from typing import Self
 
 from wardround import __version__
 from wardround.client.privacy.ledger.budget import Accountant, Caps
-from wardround.client.privacy.ledger.chain import check_held
 from wardround.client.privacy.ledger.charges import (
     MAIN_DATASET,
     Assignment,
@@ -41,7 +40,7 @@ from wardround.client.privacy.ledger.entries import (
     Opened,
     Released,
 )
-from wardround.client.privacy.ledger.file import LEDGER_FOLDER, LedgerFile
+from wardround.client.privacy.ledger.file import LEDGER_FOLDER, LedgerFile, check_held
 from wardround.client.privacy.ledger.snapshot import open_salt, snapshot_of
 from wardround.client.privacy.ledger.totals import LedgerBook
 from wardround.common.privacy.accounting import Spend

@@ -7,8 +7,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
-from wardround.client.training.schedule import SchedulePosition
-from wardround.client.training.time_limit import UNLIMITED, TimeLimit
+from wardround.client.training.schedule import UNLIMITED, SchedulePosition, TimeLimit
 from wardround.common.models.sharing import Layout
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.plans.strategy import StrategyPlan

@@ -27,10 +27,9 @@ from flwr.common.constant import PARTITION_ID_KEY as _PARTITION_ID
 from flwr.serverapp import Grid, ServerApp
 
 from wardround.common.errors import RunError, root_cause
-from wardround.common.flower.local import Run, claim_identity
 from wardround.common.flower.logs import quieten_flower
 from wardround.common.flower.ray.isolation import surroundings_of_ray
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import Run, SiteGrid, claim_identity
 
 if TYPE_CHECKING:
     from flwr.app import ConfigRecordValues

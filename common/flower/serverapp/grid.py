@@ -39,7 +39,6 @@ from flwr.supercore.task_identity import TaskIdentity
 from wardround.common.errors import RunError
 from wardround.common.files.lock import held_alone
 from wardround.common.flower.app_bundle import RUN_KEY, STUDY_KEY, bundle, bundle_hash
-from wardround.common.flower.local import SUPERLINK_NODE_ID, empty_run, stamp
 from wardround.common.flower.serverapp.link_client import (
     Entrance,
     Holding,
@@ -47,7 +46,7 @@ from wardround.common.flower.serverapp.link_client import (
     make_client,
 )
 from wardround.common.flower.serverapp.transfers import Transfers
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import SUPERLINK_NODE_ID, SiteGrid, empty_run, stamp
 
 __all__ = ["Entrance", "LinkGrid", "LinkLostError", "open_run"]
 _HEARTBEAT_SECONDS = 10.0  # well within the time after which Flower takes a silent study for dead

@@ -27,7 +27,7 @@ from wardround.client.egress import gateway as door_module
 from wardround.client.policy.policy import POLICY_FILE
 from wardround.client.privacy.ledger.entries import Admitted, Opened, Reserved
 from wardround.client.privacy.ledger.file import read_ledger
-from wardround.client.training import time_limit
+from wardround.client.training import schedule
 from wardround.common.errors import DataError
 from wardround.common.messages.instructions import (
     DESCRIBE,
@@ -120,7 +120,7 @@ def test_a_training_in_flight_is_stopped_when_its_time_is_over_and_nothing_leave
     )
     instruction, looks = instruction_for(folder, study=study), itertools.count()
     clock = SimpleNamespace(monotonic=lambda: float(next(looks)))  # a second between two looks
-    monkeypatch.setattr(time_limit, "time", clock)
+    monkeypatch.setattr(schedule, "time", clock)
     assert refusal_of(ask(folder, TRAIN, instruction, study))[1] == "time"
     assert next(looks) == 8, "it looks before each batch, and stops after the sixth second"
     assert said_by(folder) == [("refusal", "deny: training minutes")]

@@ -21,7 +21,7 @@ from wardround.common.messages.replies import (
     SiteUpdate,
     unpack_refusal,
 )
-from wardround.common.metrics.values import SiteValues
+from wardround.common.metrics.sums import SiteValues
 
 SITE_INFOS: dict[str, Callable[[SiteInfo, Pixels], SiteInfo]] = {
     "notes": lambda i, p: replace(i, notes=(text_of(p),)),

@@ -17,12 +17,12 @@ from tests.support.hospitals.hospital import (
 from wardround.client.app import close_sessions
 from wardround.client.privacy.ledger.entries import Released, entry_after
 from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
-from wardround.common.files.hash_chain import ChainHead
+from wardround.common.files.json_lines import ChainHead
 from wardround.common.messages.instructions import NO_LEDGER, TRAIN, new_run
 from wardround.common.messages.replies import unpack_update
 from wardround.common.study.loading import parse_study
 from wardround.server.scheduling.ledger_heads import ServerLedgers
-from wardround.server.sites.ledger_heads import LedgerMemory, RunLedgers
+from wardround.server.sites.participation import LedgerMemory, RunLedgers
 
 FIRST, OTHER, LATER = ChainHead(7, "a" * 64), ChainHead(7, "b" * 64), ChainHead(9, "c" * 64)
 

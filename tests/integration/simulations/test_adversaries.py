@@ -12,8 +12,7 @@ from sklearn.datasets import load_digits
 from wardround.client.app import close_sessions, open_session
 from wardround.common.errors import RunError
 from wardround.common.files.tables import read_table
-from wardround.common.flower.local import MessageNumbers, begin_local_run
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import MessageNumbers, SiteGrid, begin_local_run
 from wardround.common.messages.instructions import Instruction, pack_instruction
 from wardround.common.messages.replies import Refusal, SiteUpdate, pack_refusal, pack_update
 from wardround.common.parameters.array_records import from_array_record

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wardround.common.metrics.metric_value import MetricValue
+from wardround.common.metrics.task_sums import MetricValue
 from wardround.common.parameters.arithmetic import difference, digest
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study

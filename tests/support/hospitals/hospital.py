@@ -9,7 +9,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from wardround.client.app import app, open_session
 from wardround.client.policy.policy import POLICY_FILE
-from wardround.common.flower.local import claim_identity, stamp
+from wardround.common.flower.site_grid import claim_identity, stamp
 from wardround.common.messages.instructions import (
     Instruction,
     new_run,

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from flwr.app import Error, Message, RecordDict
 
 import wardround
-from wardround.common.flower.local import begin_local_run, stamp
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import SiteGrid, begin_local_run, stamp
 from wardround.common.messages.replies import Refusal, SiteInfo, pack_refusal, pack_site_info
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study

@@ -17,9 +17,9 @@ from PIL import Image
 
 from wardround.client.app import app, open_session
 from wardround.client.session import SiteSession
-from wardround.common.files.hash_chain import ChainHead
-from wardround.common.flower.local import claim_identity, stamp
+from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import to_bytes
+from wardround.common.flower.site_grid import claim_identity, stamp
 from wardround.common.messages.instructions import (
     DESCRIBE,
     EVALUATE,
@@ -31,7 +31,7 @@ from wardround.common.messages.instructions import (
 from wardround.common.messages.replies import (
     SiteUpdate,
 )
-from wardround.common.metrics.values import SiteValues
+from wardround.common.metrics.sums import SiteValues
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.study import Study
 

@@ -17,10 +17,10 @@ from wardround.client.daemon.job_runner import answer_job
 from wardround.client.daemon.jobs import Done, Job
 from wardround.client.daemon.worker_handle import AbandonedError, WarmWorker
 from wardround.client.policy.approvals import pending_studies
-from wardround.common.flower.local import claim_identity
 from wardround.common.flower.messages.message_file import MessageFile
 from wardround.common.flower.messages.message_file_writer import write_message
 from wardround.common.flower.messages.message_loading import read_message
+from wardround.common.flower.site_grid import claim_identity
 from wardround.common.messages.instructions import Instruction, new_run, pack_instruction
 from wardround.common.messages.replies import unpack_refusal, unpack_update
 from wardround.common.models.networks import build_network

@@ -47,9 +47,9 @@ from wardround.common.messages.replies import (
     unpack_update,
 )
 from wardround.common.metrics.classification import ClassificationSums
+from wardround.common.metrics.records import values_from_record, values_to_record
 from wardround.common.metrics.segmentation import SegmentationSums
-from wardround.common.metrics.sums import MetricSums, empty_sums
-from wardround.common.metrics.values import SiteValues, values_from_record, values_to_record
+from wardround.common.metrics.sums import MetricSums, SiteValues, empty_sums
 from wardround.common.models.sharing import auxiliary_schema
 from wardround.common.parameters.compression import (
     COMPRESSIONS,

@@ -14,11 +14,9 @@ from wardround.client.tasks.task import UnusableLabelError
 from wardround.client.training.losses import LOSS_BUILDERS
 from wardround.common.errors import DataError, InputError, StudyError
 from wardround.common.messages.instructions import Instruction, new_run
-from wardround.common.metrics.arrays import from_arrays, to_arrays
-from wardround.common.metrics.metric_value import MetricValue
-from wardround.common.metrics.registry import TASK_SUMS
-from wardround.common.metrics.sums import empty_sums
-from wardround.common.metrics.task_sums import refuse, refuse_other_task, sums_of
+from wardround.common.metrics.records import from_arrays, to_arrays
+from wardround.common.metrics.sums import TASK_SUMS, empty_sums
+from wardround.common.metrics.task_sums import MetricValue, refuse, refuse_other_task, sums_of
 from wardround.common.study.loading import parse_study
 from wardround.common.study.registry import METRICS, NETWORKS, TASKS, MetricEntry, TaskEntry
 from wardround.common.study.study import Study

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from wardround.client.tasks.segmentation import count_segmentation, most_likely_classes
-from wardround.common.metrics.summary import summarise
-from wardround.common.metrics.sums import MetricSums
+from wardround.common.metrics.sums import MetricSums, summarise
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 

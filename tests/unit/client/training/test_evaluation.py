@@ -11,8 +11,7 @@ from wardround.client.data.batch import Batch
 from wardround.client.training.evaluation import evaluate, evaluating
 from wardround.common.errors import RunError
 from wardround.common.metrics.segmentation import SegmentationSums
-from wardround.common.metrics.summary import summarise
-from wardround.common.metrics.sums import merge
+from wardround.common.metrics.sums import merge, summarise
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 

@@ -18,14 +18,14 @@ from flwr.app import (
 )
 from flwr.clientapp import ClientApp
 
-from wardround.common.flower.local import (
+from wardround.common.flower.messages.content import from_bytes, to_bytes
+from wardround.common.flower.site_grid import (
     SUPERLINK_NODE_ID,
     claim_identity,
     empty_run,
     rebuild,
     stamp,
 )
-from wardround.common.flower.messages.content import from_bytes, to_bytes
 
 SWITCHES = {
     "FLWR_TELEMETRY_ENABLED": "0",

@@ -6,9 +6,8 @@ from collections.abc import Iterable
 import pytest
 from flwr.app import Message, RecordDict
 
-from wardround.common.flower.local import MessageNumbers, begin_local_run, empty_run
 from wardround.common.flower.serverapp.grid import LinkGrid
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import MessageNumbers, SiteGrid, begin_local_run, empty_run
 from wardround.server.strategies.flower_strategy import _Nodes
 from wardround.simulations.adversaries.grid import AdversarialGrid
 from wardround.simulations.engines.in_process import InProcessGrid

@@ -18,14 +18,13 @@ from sklearn.metrics import (
 from wardround.client.tasks.classification import count_classification
 from wardround.client.tasks.segmentation import count_segmentation
 from wardround.common.errors import WardroundError
-from wardround.common.metrics.arrays import (
+from wardround.common.metrics.records import (
     from_arrays,
     sums_from_record,
     sums_to_record,
     to_arrays,
 )
-from wardround.common.metrics.summary import summarise
-from wardround.common.metrics.sums import MetricSums, empty_sums, merge
+from wardround.common.metrics.sums import MetricSums, empty_sums, merge, summarise
 from wardround.common.study.loading import parse_study
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study

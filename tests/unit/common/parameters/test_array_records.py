@@ -12,8 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from wardround.common.errors import ModelError
-from wardround.common.parameters.array_records import from_array_record, to_array_record
-from wardround.common.parameters.npy import decode_npy, encode_npy
+from wardround.common.parameters.array_records import (
+    decode_npy,
+    encode_npy,
+    from_array_record,
+    to_array_record,
+)
 from wardround.common.parameters.schema import schema
 
 TYPES = [

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from wardround.common.errors import AuditError, InputError, RunError
-from wardround.common.files.hash_chain import ChainHead
+from wardround.common.files.json_lines import ChainHead
 from wardround.common.security import audit_log as audit
 from wardround.common.security.audit_log import EMPTY, LOG_FILE, AuditLog, Event
 from wardround.common.security.audit_verification import (

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from wardround.common.errors import InputError, RunError
-from wardround.common.files.hash_chain import ChainHead
-from wardround.common.metrics.metric_value import MetricValue
+from wardround.common.files.json_lines import ChainHead
+from wardround.common.metrics.task_sums import MetricValue
 from wardround.server.checkpoints.history import (
     Measurement,
     RefusalRecord,

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from wardround.common.metrics.metric_value import MetricValue
+from wardround.common.metrics.task_sums import MetricValue
 from wardround.common.study.loading import parse_study
 from wardround.server.checkpoints.history import Measurement, RefusalRecord, RoundRecord, SiteRecord
 from wardround.server.checkpoints.history import append_record as append

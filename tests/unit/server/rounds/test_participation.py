@@ -16,7 +16,7 @@ from wardround.server.checkpoints.history import RoundRecord, read_records
 from wardround.server.checkpoints.store import CheckpointStore
 from wardround.server.sites.deadlines import Deadlines, Limits
 from wardround.server.sites.exchange import NO_ANSWER, Node
-from wardround.server.sites.ledger_heads import LedgerMemory, RunLedgers
+from wardround.server.sites.participation import LedgerMemory, RunLedgers
 from wardround.server.sites.site_info import describe_sites
 
 DEADLINE_SECONDS = 0.3

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from wardround.common.flower.local import claim_identity
+from wardround.common.flower.site_grid import claim_identity
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -6,8 +6,8 @@ from typing import Self
 import pytest
 
 from wardround.client.privacy.ledger import entries
-from wardround.client.privacy.ledger.chain import read_chain
 from wardround.client.privacy.ledger.entries import Opened, Reserved, entry_after
+from wardround.client.privacy.ledger.file import read_chain
 
 # As the first version wrote them, at noon.
 FIRST_LINE = (

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 from tests.support.ledger_folder import CAPS, assign, charge, ledger_path
 
-from wardround.client.privacy.ledger.chain import check_held, read_chain
 from wardround.client.privacy.ledger.entries import LedgerError, Released, entry_after
-from wardround.client.privacy.ledger.file import read_ledger
+from wardround.client.privacy.ledger.file import check_held, read_chain, read_ledger
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 
 

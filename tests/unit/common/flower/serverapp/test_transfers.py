@@ -27,9 +27,9 @@ from flwr.supercore.inflatable.inflatable_object import (
 from flwr.supercore.inflatable.inflatable_utils import ObjectPushError
 
 from wardround.common.flower.error_codes import is_transient
-from wardround.common.flower.local import claim_identity
 from wardround.common.flower.messages.prefetch import AT_ONCE
 from wardround.common.flower.serverapp.transfers import Transfers
+from wardround.common.flower.site_grid import claim_identity
 
 PIECES = 12
 

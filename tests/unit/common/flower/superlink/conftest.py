@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.support.site_on_link import MemberLookup, Site, start_run
 
-from wardround.common.flower.local import claim_identity
+from wardround.common.flower.site_grid import claim_identity
 from wardround.common.flower.superlink.link_state import LinkState
 from wardround.common.flower.superlink.object_store import DiskObjectStore
 

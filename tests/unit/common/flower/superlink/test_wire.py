@@ -34,7 +34,7 @@ from tests.support.site_on_link import (
     start_run,
 )
 
-from wardround.common.flower.local import claim_identity
+from wardround.common.flower.site_grid import claim_identity
 from wardround.common.flower.superlink import http_app as superlink
 from wardround.common.flower.superlink.http_app import SuperLink
 from wardround.common.flower.superlink.link_state import LinkState

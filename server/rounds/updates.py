@@ -1,15 +1,23 @@
-"""The checks that an update passes before it counts; one that fails is refused by name."""
+"""The updates of a round: the checks that one passes before it counts, and what was taken in.
+
+One that fails is refused by name.
+"""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from wardround.common.errors import RunError
+from wardround.common.files.json_lines import ChainHead
+from wardround.common.messages.instructions import NO_LEDGER
 from wardround.common.messages.replies import SiteUpdate
+from wardround.common.metrics.sums import MetricSums, SiteValues
 from wardround.common.parameters.arithmetic import distance, is_finite
 from wardround.common.parameters.compression import CompressionOptions, apply_update, decompress
 from wardround.common.parameters.schema import Model, Parameters, Schema, check_schema, schema
 from wardround.common.study.study import Study
+from wardround.server.checkpoints.history import RefusalRecord, SiteRecord
+from wardround.server.checkpoints.store import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +86,60 @@ class UpdateChecks:
             )
             raise RunError(msg)
         return norm
+
+
+@dataclass(slots=True)
+class RoundResults:
+    """What one round has taken in so far.
+
+    Attributes:
+        norms: How far each update went.
+        counted: The round of each site's update that was taken in; an asynchronous one is older.
+        ledgers: What each site said of its privacy ledger, counted or not.
+        sums: What the sites measured of the round's own model.
+    """
+
+    number: int
+    bytes_down: int = 0
+    norms: list[float] = field(default_factory=list)
+    counted: dict[str, int] = field(default_factory=dict)
+    ledgers: dict[str, ChainHead] = field(default_factory=dict)
+    sites: list[SiteRecord] = field(default_factory=list)
+    refusals: list[RefusalRecord] = field(default_factory=list)
+    sums: dict[str, MetricSums | SiteValues] = field(default_factory=dict)
+
+    def note(self, site: str, update: SiteUpdate) -> None:
+        """Note what holds of a reply whether it will count or not."""
+        self.ledgers[site] = self.ledgers.get(site, NO_LEDGER).or_later(update.ledger)
+
+    def count(self, site: str, update: SiteUpdate, norm: float, bytes_down: int) -> None:
+        """Note that a site's update was taken in."""
+        self.norms.append(norm)
+        self.counted[site] = update.round
+        self.sites.append(
+            SiteRecord(
+                site=site,
+                examinations=update.examinations,
+                updates=update.updates,
+                seconds=update.seconds,
+                bytes_down=bytes_down,
+                bytes_up=update.bytes_up,
+                training_loss=update.training_loss,
+            )
+        )
+
+    def refuse(self, site: str, reason: str) -> None:
+        """Note that a site did not contribute."""
+        self.refusals.append(RefusalRecord(site, reason))
+
+    def onto(self, before: Progress) -> Progress:
+        """Return a progress with what this round has learnt of each site."""
+        ledgers = {
+            site: before.ledgers.get(site, NO_LEDGER).or_later(mark)
+            for site, mark in self.ledgers.items()
+        }
+        return replace(
+            before,
+            counted={**before.counted, **self.counted},
+            ledgers={**before.ledgers, **ledgers},
+        )

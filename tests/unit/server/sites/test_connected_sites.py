@@ -13,10 +13,10 @@ from tests.support.hospitals.town import (
     says,
 )
 
-from wardround.server.sites import participation as module
+from wardround.server.sites import connected_sites as module
 from wardround.server.sites import readiness as asking
+from wardround.server.sites.connected_sites import Admittance, ConnectedSites, SiteChange
 from wardround.server.sites.deadlines import Deadlines
-from wardround.server.sites.participation import Admittance, ConnectedSites, SiteChange
 from wardround.server.sites.readiness import ReadinessPoll
 from wardround.server.sites.waiting import SiteWait, Terms
 

@@ -1,5 +1,6 @@
-"""Metric sums as named arrays that travel in a message, and the check of what arrives."""
+"""What a site measured, as records of a message (sums as arrays, values as numbers), checked."""
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -8,15 +9,26 @@ import torch
 from numpy.typing import NDArray
 
 from wardround.common.errors import InputError
-from wardround.common.metrics.registry import sums_type
-from wardround.common.metrics.sums import MetricSums, empty_sums
+from wardround.common.metrics.sums import (
+    MetricSums,
+    SiteValues,
+    empty_sums,
+    metrics_of_task,
+    sums_type,
+)
 from wardround.common.metrics.task_sums import Arrays, refuse
 from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.schema import ArraySpec, Schema
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
-    from flwr.app import ArrayRecord
+    from flwr.app import ArrayRecord, MetricRecord
+
+EXAMINATIONS = "examinations"  # a key beside the metrics' names
+_UNREADABLE = (
+    "the site's metrics are not numbers of this study: "
+    "run the same version of wardround and the same study on both sides."
+)
 
 
 def to_arrays(sums: MetricSums) -> Arrays:
@@ -78,6 +90,33 @@ def sums_from_record(record: "ArrayRecord", study: Study) -> MetricSums:
     """
     tensors = from_array_record(record)
     return from_arrays({name: tensor.numpy() for name, tensor in tensors.items()}, study)
+
+
+def values_to_record(values: SiteValues) -> "MetricRecord":
+    """Return the values as the part of a message that carries them."""
+    from flwr.app import MetricRecord
+
+    return MetricRecord({EXAMINATIONS: values.examinations, **values.values})
+
+
+def values_from_record(record: "MetricRecord", study: Study) -> SiteValues:
+    """Return the values that :func:`values_to_record` wrote.
+
+    Raises:
+        InputError: They are not numbers that a site running this study could have measured.
+    """
+    known = metrics_of_task(study)
+    numbers: dict[str, float] = {}
+    for name, value in record.items():
+        if name not in (EXAMINATIONS, *known) or not isinstance(value, (int, float)):
+            raise InputError(_UNREADABLE)
+        if not math.isfinite(value):
+            raise InputError(_UNREADABLE)
+        numbers[name] = value
+    examinations = numbers.pop(EXAMINATIONS, -1)
+    if examinations < 0 or examinations != int(examinations):
+        raise InputError(_UNREADABLE)
+    return SiteValues(int(examinations), {name: float(v) for name, v in numbers.items()})
 
 
 def _check_names(given: set[str], expected: set[str], optional: frozenset[str]) -> None:

@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 
 from wardround.common.errors import WardroundError
 from wardround.common.flower.error_codes import is_transient
-from wardround.common.flower.local import MessageNumbers, begin_local_run
-from wardround.common.flower.site_grid import SiteGrid
+from wardround.common.flower.site_grid import MessageNumbers, SiteGrid, begin_local_run
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.arithmetic import distance
 from wardround.common.parameters.compression import CompressionOptions, compress, update_of
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
-from wardround.server.rounds.update_checks import UpdateChecks
+from wardround.server.rounds.updates import UpdateChecks
 from wardround.server.sites.exchange import Exchange, Node
 from wardround.server.sites.participation import select_sites
 
