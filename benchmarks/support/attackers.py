@@ -5,6 +5,7 @@ It is given its task as JSON and tells as JSON, when it is ended, what came of i
 
 import asyncio
 import json
+import os
 import resource
 import signal
 import ssl
@@ -15,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
-from wardround.common.runtime.processes import end_with_parent
+from wardround.common.runtime.processes import PARENT, end_with_parent
 
 _HOST = "127.0.0.1"
 _BODY = 2**20  # of which a byte a second comes
@@ -63,7 +64,8 @@ def attacking(task: AttackTask) -> Iterator[Attack]:
     """Attack until the context ends; then the counts are there."""
     attack = Attack()
     command = [sys.executable, "-m", "benchmarks.support.attackers", json.dumps(asdict(task))]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, PARENT: str(os.getpid())}
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         yield attack
     finally:

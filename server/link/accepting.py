@@ -82,10 +82,21 @@ class Acceptor:
         self._limits.enter(connection)
 
     async def _shake_hands(self, taken: socket.socket, protocol: asyncio.Protocol) -> None:
-        await self._loop.connect_accepted_socket(
-            lambda: protocol,
-            taken,
-            ssl=self._context,
-            ssl_handshake_timeout=HANDSHAKE_SECONDS,
-            ssl_shutdown_timeout=_GOODBYE_SECONDS,
-        )
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            await self._wait_for_a_byte(taken)
+            await self._loop.connect_accepted_socket(
+                lambda: protocol,
+                taken,
+                ssl=self._context,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+                ssl_shutdown_timeout=_GOODBYE_SECONDS,
+            )
+
+    async def _wait_for_a_byte(self, taken: socket.socket) -> None:
+        """Wait until something was sent: TLS takes 0.3 MB, which silence is not given."""
+        spoken: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_reader(taken, lambda: spoken.done() or spoken.set_result(None))
+        try:
+            await spoken
+        finally:
+            self._loop.remove_reader(taken)

@@ -5,6 +5,7 @@ again by the supervisor: sites go on as soon as they reach it, and a study from 
 """
 
 import asyncio
+import gc
 import logging
 import secrets
 import ssl
@@ -86,6 +87,8 @@ async def _serve(folder: Path, log: LogLimit) -> None:
         inner_listener(InnerGate(link, state, address.secret)): inner,
         public_listener(public, context, limits, silence_seconds): outer,
     }
+    gc.collect()
+    gc.freeze()  # what is there now stays; connections that ended are then collected sooner
     with quieten_flower(logging.WARNING):  # which its import has set to say everything
         await serve(listeners, lambda: _look_after(folder, context, log))
 
