@@ -94,9 +94,9 @@ class Acceptor:
 
     async def _wait_for_a_byte(self, taken: socket.socket) -> None:
         """Wait until something was sent: TLS takes 0.3 MB, which silence is not given."""
-        spoken: asyncio.Future[None] = self._loop.create_future()
-        self._loop.add_reader(taken, lambda: spoken.done() or spoken.set_result(None))
+        is_there = asyncio.Event()
+        self._loop.add_reader(taken, is_there.set)
         try:
-            await spoken
+            await is_there.wait()
         finally:
             self._loop.remove_reader(taken)
