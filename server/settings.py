@@ -35,9 +35,10 @@ class ServerFile(BaseModel):
         absence_seconds: How long such a round waits for a site that is not connected.
         site_certificate_days: How long a site's certificate is valid; it is renewed when less than
             a third of that is left.
-        most_connections: On the sites' port, all together. A quarter of the places is for whoever
-            has not shown a certificate yet, a sixteenth for the invited, the rest for sites. Each
-            takes up to 0.4 MB of memory. The system must allow as many open files, and 64 more.
+        most_connections: On the sites' port, all together. An eighth of the places is for
+            connections on which nothing was said yet, one for handshakes, a sixteenth for the
+            invited, the rest for sites. Each takes up to 0.4 MB of memory. The system must allow as
+            many open files, and 64 more.
         most_connections_of_a_site: With one more its oldest is ended.
         silence_seconds: How long no byte of a request may come before it is dropped.
     """

@@ -69,7 +69,7 @@ class Acceptor:
         with contextlib.suppress(AttributeError, OSError):  # Linux has it
             taken.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _NO_ANSWER_MILLISECONDS)
         connection = Connection(address, lambda: task.cancel())
-        task = self._loop.create_task(self._shake_hands(taken, self._make_protocol(connection)))
+        task = self._loop.create_task(self._shake_hands(taken, connection))
 
         def conclude(done: "asyncio.Task[None]") -> None:
             self._handshakes.discard(done)
@@ -81,11 +81,12 @@ class Acceptor:
         task.add_done_callback(conclude)
         self._limits.enter(connection)
 
-    async def _shake_hands(self, taken: socket.socket, protocol: asyncio.Protocol) -> None:
+    async def _shake_hands(self, taken: socket.socket, connection: Connection) -> None:
         async with asyncio.timeout(HANDSHAKE_SECONDS):
             await self._wait_for_a_byte(taken)
+            self._limits.hear(connection)
             await self._loop.connect_accepted_socket(
-                lambda: protocol,
+                lambda: self._make_protocol(connection),
                 taken,
                 ssl=self._context,
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,

@@ -90,23 +90,30 @@ class ConnectionLimits:
     """All connections of the public listener.
 
     Attributes:
+        silent: Those that said nothing yet, by address.
         strangers: Those that did not show a certificate yet, by address; also those that are told
-            that they may not enter, until they are closed.
+            that they may not enter, until they are closed. Silence does not take their places: an
+            honest client speaks first, and at once.
         invited: By invitation.
         sites: By site; all its certificates count together, wherever it calls from.
     """
 
     def __init__(self, judge: Judge, places: int, most_of_a_site: int) -> None:
-        """Divide places: a quarter is for strangers, a sixteenth for the invited."""
+        """Divide places: an eighth for silence, one for strangers, a sixteenth for the invited."""
         self._judge = judge
-        strangers, invited = places // 4, places // 16
+        strangers, invited = places // 8, places // 16
         # Half of them for one address: hospitals may share one behind a proxy.
+        self.silent = Pool(strangers, strangers // 2)
         self.strangers = Pool(strangers, strangers // 2)
         self.invited = Pool(invited, _OF_AN_INVITATION)
-        self.sites = Pool(places - strangers - invited, most_of_a_site)
+        self.sites = Pool(places - 2 * strangers - invited, most_of_a_site)
 
     def enter(self, connection: Connection) -> None:
-        """Give a connection a place among strangers, before anything was read from it."""
+        """Give a connection a place before anything came over it."""
+        self.silent.take(network_of(connection.address), connection)
+
+    def hear(self, connection: Connection) -> None:
+        """Give a connection over which something came a place among strangers."""
         self.strangers.take(network_of(connection.address), connection)
 
     def recognise(self, connection: Connection, peer_der: bytes) -> bool:

@@ -92,6 +92,10 @@ def _reply(line: ssl.SSLSocket) -> bytes:
     return received
 
 
+def _is_empty(limits: ConnectionLimits) -> bool:
+    return not any(map(len, (limits.silent, limits.strangers, limits.invited, limits.sites)))
+
+
 def test_one_connection_carries_many_requests_with_pauses(stage: Stage) -> None:
     with stage.caller.shake_hands() as line:
         for length in (0, 3, 10**6):
@@ -100,7 +104,7 @@ def test_one_connection_carries_many_requests_with_pauses(stage: Stage) -> None:
             time.sleep(1.5 * SILENCE_SECONDS)  # it is kept alive for longer than that
         line.sendall(request("GET / HTTP/1.1") + request("GET / HTTP/1.1\nconnection: close"))
         assert read_all(line).count(b"0 bytes") == 2
-    wait_until(lambda: len(stage.limits.sites) == len(stage.limits.strangers) == 0)
+    wait_until(lambda: _is_empty(stage.limits))
 
 
 def test_a_body_that_nobody_wants_has_a_moment_to_end(stage: Stage) -> None:
@@ -122,7 +126,7 @@ def test_silence_at_each_stage_ends_a_connection(stage: Stage) -> None:
         line.sendall(beginning)
     silent = stage.caller.connect()
     wait_until(lambda: not any(map(is_open, (*lines, silent))), 10.0)
-    wait_until(lambda: len(stage.limits.sites) == len(stage.limits.strangers) == 0)
+    wait_until(lambda: _is_empty(stage.limits))
 
 
 def test_with_one_connection_more_the_oldest_is_ended(stage: Stage) -> None:

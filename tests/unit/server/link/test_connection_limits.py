@@ -88,9 +88,24 @@ def test_known_sites_of_one_address_are_counted_as_themselves(ended: Ended) -> N
             assert limits.recognise(connection, site)
     assert (len(limits.strangers), len(limits.sites), ended.names) == (0, 8, [])
     for number in range(100):
+        limits.enter(speaking := ended.connection(f"stranger who speaks {number}"))
+        limits.hear(speaking)
+    for number in range(100):
         limits.enter(ended.connection(f"stranger {number}"))
-    assert (len(limits.strangers), len(limits.sites)) == (8, 8)  # half of a quarter, one address
+    # Half of an eighth, each: they all have one address.
+    assert (len(limits.silent), len(limits.strangers), len(limits.sites)) == (4, 4, 8)
     assert all(name.startswith("stranger") for name in ended.names)
+
+
+def test_silence_takes_no_place_of_who_speaks(ended: Ended) -> None:
+    limits = ConnectionLimits(Judge(), 64, 4)
+    honest = ended.connection("honest")
+    limits.enter(honest)
+    limits.hear(honest)
+    for number in range(100):
+        limits.enter(ended.connection(f"silent {number}"))
+    assert "honest" not in ended.names
+    assert len(limits.strangers) == 1
 
 
 def test_the_invited_and_the_refused_take_no_places_of_sites(ended: Ended) -> None:
@@ -99,11 +114,12 @@ def test_the_invited_and_the_refused_take_no_places_of_sites(ended: Ended) -> No
         guest, stranger = ended.connection(f"guest {number}"), ended.connection(f"s {number}")
         for one in (guest, stranger):
             limits.enter(one)
+            limits.hear(one)
         assert limits.recognise(guest, b"invited")
         assert not limits.recognise(stranger, b"revoked")
     assert len(limits.sites) == 0
     assert len(limits.invited) == 4
-    assert len(limits.strangers) <= 8  # where the refused stay until they are gone
+    assert len(limits.strangers) <= 4  # where the refused stay until they are gone
 
 
 @pytest.mark.parametrize(
