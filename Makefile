@@ -1,6 +1,7 @@
 # make demo   one simulated study from start to report, on data that comes with the packages
 # make test   every check: lint, types, layers, tests with branch coverage
-# Both make .venv and install by themselves; a second call reuses it.
+# make test-more  what takes longer, and is run beside it
+# They make .venv and install by themselves; a second call reuses it.
 PYTHON ?= python3
 VENV ?= .venv
 PIP_FLAGS ?=
@@ -12,11 +13,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test lint format proto bench bench-compression faults clean
+.PHONY: help install demo test test-more attacks lint format proto bench bench-compression faults clean
 
 help:
 	@echo "make demo    a simulated study on embedded data, ending in a report"
 	@echo "make test    lint, types, import layers, tests with branch coverage"
+	@echo "make test-more  what takes longer than these: make attacks"
+	@echo "make attacks what strangers and bad sites do to a server, done to real processes"
 	@echo "make lint    the first three of them"
 	@echo "make format  rewrite the files as 'make lint' wants them"
 	@echo "make proto   the code of the operators' messages, from operators.proto"
@@ -54,6 +57,12 @@ test: lint
 	  $(PYTEST_FLAGS) tests/unit tests/integration
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu" --cov --cov-append --cov-report=term \
 	  $(PYTEST_FLAGS) tests/e2e
+
+# Checks that 'make test' has no time for.
+test-more: attacks
+
+attacks: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m attacks $(PYTEST_FLAGS) tests/attacks
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -34,6 +34,12 @@ class ServerFile(BaseModel):
         absence_seconds: How long such a round waits for a site that is not connected.
         site_certificate_days: How long a site's certificate is valid; it is renewed when less than
             a third of that is left.
+        most_connections: On the sites' port, all together. An eighth of the places is for
+            connections on which nothing was said yet, one for handshakes, a sixteenth for the
+            invited, the rest for sites. Each takes up to 0.4 MB of memory. The system must allow as
+            many open files, and 64 more.
+        most_connections_of_a_site: With one more its oldest is ended.
+        silence_seconds: How long no byte of a request may come before it is dropped.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -50,6 +56,9 @@ class ServerFile(BaseModel):
     absence_seconds: Annotated[float, Field(gt=0)] = 600.0
     site_certificate_days: Days = 90.0
     server_certificate_days: Days = 365.0
+    most_connections: Annotated[int, Field(ge=32, le=100_000)] = 1024
+    most_connections_of_a_site: Annotated[int, Field(ge=4, le=1024)] = 16
+    silence_seconds: Annotated[float, Field(gt=0, le=3600)] = 30.0
 
     @property
     def address(self) -> str:

@@ -1,9 +1,10 @@
-"""The job of a deployed federation: two sites, a table of two numbers, a perceptron, one step.
+"""The job of a deployed federation: a table of two numbers, a perceptron, one step.
 
 The work is trivial whatever the network's size, so that what is measured is the federation.
 """
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +16,8 @@ from wardround.common.study.study import Study
 
 SITES = ("site-0", "site-1")
 TRAINED_ON = 24  # patients a site trains on, in one step
-_INPUTS, _CLASSES, _PATIENTS = 2, 2, 80
+_INPUTS, _CLASSES, _PATIENTS_OF_A_SITE = 2, 2, 40
+_SPLITS = ("train", "train", "train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,9 @@ def of_size(megabytes: float, layers: int = 7) -> Perceptron:
     return Perceptron((round((megabytes * 1e6 / 4 / layers) ** 0.5),) * (layers + 1))
 
 
-def make_study(folder: Path, network: Perceptron, rounds: int) -> Study:
+def make_study(
+    folder: Path, network: Perceptron, rounds: int, sites: Sequence[str] = SITES
+) -> Study:
     """Write the patients, and return the study about them."""
     return parse_study(
         {
@@ -64,27 +68,27 @@ def make_study(folder: Path, network: Perceptron, rounds: int) -> Study:
                 "local_steps": 1,
                 "batch_size": TRAINED_ON,
             },
-            "federation": {"rounds": rounds, "minimum_sites": len(SITES)},
+            "federation": {"rounds": rounds, "minimum_sites": len(sites)},
             "evaluation": {"keep": "last"},
             "simulation": {
                 "data": "folder",
                 "split": "natural",
                 "compare": False,
-                "options": {"manifest": str(_write_manifest(folder))},
+                "options": {"manifest": str(_write_manifest(folder, sites))},
             },
         }
     )
 
 
-def _write_manifest(folder: Path) -> Path:
+def _write_manifest(folder: Path, sites: Sequence[str]) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     generator, manifest = np.random.default_rng(0), folder / "manifest.csv"
     with manifest.open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["patient", "label", "split", "site", "a", "b"])
-        for number in range(_PATIENTS):
+        for number in range(_PATIENTS_OF_A_SITE * len(sites)):
             a, b = generator.normal(loc=number % 2, size=_INPUTS)
-            split = ("train", "train", "train", "validation", "test")[number // 4 % 5]
-            site = SITES[number // 2 % len(SITES)]
+            turn, place = divmod(number // 2, len(sites))
+            split, site = _SPLITS[turn % len(_SPLITS)], sites[place]
             writer.writerow([f"p{number}", number % 2, split, site, a, b])
     return manifest

@@ -3,11 +3,12 @@
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from benchmarks.support.deployed_run import DeployedRun
-from benchmarks.support.federation_job import Perceptron, make_study
+from benchmarks.support.federation_job import SITES, Perceptron, make_study
 from benchmarks.support.live_processes import UsageWatch
 from benchmarks.support.processes import run_timed
 from benchmarks.support.watching import watching
@@ -24,17 +25,24 @@ _LOOK_SECONDS = 1.0
 
 
 def run_wardround(
-    folder: Path, network: Perceptron, rounds: int, deadline_seconds: float
+    folder: Path,
+    network: Perceptron,
+    rounds: int,
+    deadline_seconds: float,
+    names: Sequence[str] = SITES,
+    meanwhile: Callable[[LocalFederation], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> DeployedRun:
     """Start everything, run the study, end everything.
 
     Args:
         folder: New; gets ``server/`` and ``logs/``.
+        names: Of the sites.
+        meanwhile: Goes on as long as the study, once all processes are started.
 
     Raises:
         RunError: A process ended.
     """
-    study = make_study(folder / "data", network, rounds)
+    study = make_study(folder / "data", network, rounds, names)
     sites = prepare_sites(study, folder).folders
     for site in sites:
         write_trial_policy(site, study)
@@ -46,9 +54,8 @@ def run_wardround(
         begin(federation, sites, lambda event: None)
         for site in sites:
             decide(site, study.digest, "approved")
-        with server_at(str(federation.server)) as line:
-            names = tuple(site.name for site in sites)
-            run = line.submit(Submission(study.to_toml(), "toml", names)).run
+        with meanwhile(federation), server_at(str(federation.server)) as line:
+            run = line.submit(Submission(study.to_toml(), "toml", tuple(names))).run
             details = _await_end(line, run, federation.require_alive, deadline_seconds)
         usage = watch.usage
     checkpoints = RunFolder(federation.server, run).checkpoints

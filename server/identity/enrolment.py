@@ -47,6 +47,7 @@ logger = logging.getLogger(__name__)
 
 Asked = TypeVar("Asked", bound=BaseModel)
 _BODY_SECONDS = 10.0
+_AT_A_TIME = 2  # of the invited; and as many of sites, who need not wait behind the invited
 _STATUS = {
     Reason.TOO_LARGE: 413,
     Reason.UNUSABLE: 400,
@@ -67,12 +68,13 @@ def enrolment_app(folder: Path, gate: CertificateGate | None = None) -> Starlett
         InputError: The CA's certificate cannot be read.
     """
     enrolment = _Enrolment(folder, gate or CertificateGate(folder))
+    invited, sites = asyncio.Semaphore(_AT_A_TIME), asyncio.Semaphore(_AT_A_TIME)
     app = Starlette(
         routes=[
-            _route("GET", CA_PATH, enrolment.show_ca),
-            _route("GET", STATUS_PATH, enrolment.show_status),
-            _route("POST", JOIN_PATH, enrolment.join),
-            _route("POST", RENEW_PATH, enrolment.renew),
+            _route("GET", CA_PATH, enrolment.show_ca, invited),
+            _route("GET", STATUS_PATH, enrolment.show_status, sites),
+            _route("POST", JOIN_PATH, enrolment.join, invited),
+            _route("POST", RENEW_PATH, enrolment.renew, sites),
         ],
         exception_handlers={_NOT_FOUND: _refuse_unknown, _WRONG_METHOD: _refuse_unknown},
     )
@@ -80,11 +82,14 @@ def enrolment_app(folder: Path, gate: CertificateGate | None = None) -> Starlett
     return app
 
 
-def _route(method: str, path: str, reply: Callable[[bytes, bytes], BaseModel]) -> Route:
+def _route(
+    method: str, path: str, reply: Callable[[bytes, bytes], BaseModel], turns: asyncio.Semaphore
+) -> Route:
     """Return a route whose work is done in a thread.
 
     Args:
-        answer: Takes the caller's certificate (DER) and the request's body.
+        reply: Takes the caller's certificate (DER) and the request's body.
+        turns: How many work at a time; the others wait, and keep no thread from the studies.
     """
 
     async def endpoint(request: HttpRequest) -> JSONResponse:
@@ -93,7 +98,8 @@ def _route(method: str, path: str, reply: Callable[[bytes, bytes], BaseModel]) -
             if peer is None:
                 raise RefusedError(Reason.NOT_INVITED)
             body = await _read_body(request)
-            return _json(200, await asyncio.to_thread(reply, peer, body))
+            async with turns:
+                return _json(200, await asyncio.to_thread(reply, peer, body))
         except RefusedError as error:
             logger.warning("refused=%s path=%s", error.reason, path)
             return _refusal(_STATUS.get(error.reason, _REFUSED), error.reason)

@@ -13,6 +13,7 @@ import binascii
 import hmac
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,13 +25,18 @@ from wardround.common.flower.superlink.node_ids import MemberLookup
 from wardround.common.flower.superlink.routes import FLEET, START, TASK
 from wardround.common.security.enrolment import PREFIX as ENROLMENT
 from wardround.server.identity.peer_certificate import peer_der
+from wardround.server.link.request_body import LARGEST_REQUEST, BodyReader
 
-LARGEST_REQUEST = 16 * 2**20  # bytes; Flower cuts arrays into pieces of 5 MB
 SECRET_HEADER = "x-wardround-secret"
 SITES_PATH = "/wardround/sites"
 _HEALTH = "/health"
-_FORBIDDEN, _TOO_LARGE, _UNREADY = 403, 413, 503
-_WORDS = {_FORBIDDEN: "forbidden", _TOO_LARGE: "length", _UNREADY: "unready"}
+_FORBIDDEN, _TOO_SLOW, _TOO_LARGE, _UNREADY = 403, 408, 413, 503
+_WORDS = {
+    _FORBIDDEN: "forbidden",
+    _TOO_SLOW: "slow",
+    _TOO_LARGE: "length",
+    _UNREADY: "unready",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -44,16 +50,19 @@ class PublicGate:
         members: MemberLookup,
         site_of_certificate: Callable[[bytes], str | None],
         enrolment: ASGIApp,
+        silence_seconds: float,
     ) -> None:
         """Put the gate before a link.
 
         Args:
             site_of_certificate: Whose a client certificate (DER) is, None if nothing may pass.
             enrolment: What answers below ``/wardround/enrol``; it checks certificates itself.
+            silence_seconds: How long no byte may come of a body that is not there yet.
         """
         self._link, self._members = link, members
         self._site_of_certificate = site_of_certificate
         self._enrolment = enrolment
+        self._body = BodyReader(_refusal, silence_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -86,7 +95,7 @@ class PublicGate:
             return _refusal(_FORBIDDEN)
         if not 0 <= _length(scope) <= LARGEST_REQUEST:
             return _refusal(_TOO_LARGE)
-        return self._link.answer_site
+        return partial(self._body.pass_on, self._link.answer_site)
 
 
 class InnerGate:
@@ -125,9 +134,13 @@ def _node_key(scope: Scope) -> bytes | None:
 
 
 def _length(scope: Scope) -> int:
-    """Return a request's declared length; -1 if it declares none, which no site of ours does."""
+    """Return a request's declared length; -1 if it declares none, which no site of ours does.
+
+    One that comes in chunks declares none: beside them ``Content-Length`` is not what comes.
+    """
     text = _header(scope, b"content-length") or b""
-    return int(text) if text.isdigit() else -1
+    is_chunked = any(key == b"transfer-encoding" for key, _ in scope["headers"])
+    return int(text) if text.isdigit() and not is_chunked else -1
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:
@@ -137,4 +150,5 @@ def _header(scope: Scope, name: bytes) -> bytes | None:
 
 
 def _refusal(status: int) -> JSONResponse:
-    return JSONResponse({"refused": _WORDS[status]}, status)
+    """Return a refusal; it ends the connection, so that no body comes that nobody reads."""
+    return JSONResponse({"refused": _WORDS[status]}, status, {"connection": "close"})

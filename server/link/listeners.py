@@ -7,17 +7,18 @@ import signal
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from wardround.common.errors import RunError
-from wardround.server.identity.peer_certificate import PeerCertificateProtocol
+from wardround.server.link.accepting import Acceptor
+from wardround.server.link.connection_limits import Connection, ConnectionLimits
+from wardround.server.link.site_connection import SiteConnection
 
 _KEEP_ALIVE_SECONDS = 75
 _STOP_SECONDS = 3
-_MOST_CONNECTIONS = 1024
 _BACKLOG = 512
 
 
@@ -26,6 +27,38 @@ class _Listener(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals to the process, which has two of these."""
         yield
+
+
+class _PublicListener(_Listener):
+    """uvicorn with an acceptor of ours, which knows who may hold how many connections."""
+
+    def __init__(
+        self,
+        configuration: uvicorn.Config,
+        context: ssl.SSLContext,
+        limits: ConnectionLimits,
+        silence_seconds: float,
+    ) -> None:
+        super().__init__(configuration)
+        self._context, self._limits = context, limits
+        self._silence_seconds = silence_seconds
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen; uvicorn itself is given nothing to listen to."""
+        await super().startup(sockets=[])
+        for one in sockets or []:
+            acceptor = Acceptor(one, self._context, self._limits, self._protocol)
+            self.servers.append(cast("asyncio.Server", acceptor))  # which is closed in the end
+
+    def _protocol(self, connection: Connection) -> SiteConnection:
+        return SiteConnection(
+            connection,
+            self._limits.recognise,
+            self._silence_seconds,
+            config=self.config,
+            server_state=self.server_state,
+            app_state={},
+        )
 
 
 def open_socket(host: str, port: int) -> socket.socket:
@@ -53,19 +86,20 @@ def open_socket(host: str, port: int) -> socket.socket:
     return taken
 
 
-def public_listener(app: ASGIApp, context: ssl.SSLContext) -> uvicorn.Server:
-    """Return the listener for hospitals: TLS with certificates on both sides."""
-    return _listener(
-        app,
-        http=PeerCertificateProtocol,
-        ssl_context_factory=lambda *_: context,
-        limit_concurrency=_MOST_CONNECTIONS,
-    )
+def public_listener(
+    app: ASGIApp, context: ssl.SSLContext, limits: ConnectionLimits, silence_seconds: float
+) -> uvicorn.Server:
+    """Return the listener for hospitals: TLS with certificates on both sides.
+
+    Args:
+        silence_seconds: How long the head of a request may take.
+    """
+    return _PublicListener(_configuration(app), context, limits, silence_seconds)
 
 
 def inner_listener(app: ASGIApp) -> uvicorn.Server:
     """Return the listener for the server's own processes."""
-    return _listener(app)
+    return _Listener(_configuration(app))
 
 
 async def serve(
@@ -92,8 +126,8 @@ async def serve(
         companion.cancel()
 
 
-def _listener(app: ASGIApp, **more: Any) -> uvicorn.Server:
-    configuration = uvicorn.Config(
+def _configuration(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         log_config=None,
         log_level="warning",
@@ -104,6 +138,4 @@ def _listener(app: ASGIApp, **more: Any) -> uvicorn.Server:
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_STOP_SECONDS,
-        **more,
     )
-    return _Listener(configuration)

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+import tomli_w
 
 from wardround.client.daemon.control_socket import ask_daemon
 from wardround.client.daemon.status import DaemonStatus
@@ -135,9 +137,28 @@ class Deployment:
         self.processes.append(process)
         return process
 
-    def start_link(self) -> subprocess.Popen[bytes]:
-        """Start the link alone, without what watches over it."""
-        return self._serve("link", "wardround.server.link.process", self.server)
+    def start_link(self, open_files: int | None = None) -> subprocess.Popen[bytes]:
+        """Start the link alone, without what watches over it.
+
+        Args:
+            open_files: How many the system allows it at most; None for as many as this process.
+        """
+        words: tuple[object, ...] = ("wardround.server.link.process", self.server)
+        if open_files is not None:
+            words = ("tests.support.few_files", open_files, *words)
+        return self._serve("link", *words)
+
+    def site_certificate(self, name: str) -> Path:
+        """Return a site's certificate with its key, in one file."""
+        keys = self.site(name) / "keys"
+        both = self.site(name) / "both.pem"
+        both.write_bytes((keys / "tls.key").read_bytes() + (keys / "tls.crt").read_bytes())
+        return both
+
+    def change_settings(self, **settings: object) -> None:
+        """Change what ``server.toml`` says; to be called before the server starts."""
+        path = self.server / "server.toml"
+        path.write_text(tomli_w.dumps({**tomllib.loads(path.read_text()), **settings}))
 
     def start_server(self, **more: str) -> subprocess.Popen[bytes]:
         return self._serve("server", "wardround.cli", "server", "start", self.server, **more)

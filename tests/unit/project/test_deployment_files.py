@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from wardround.server.settings import ServerFile
+
 FOLDER = Path(__file__).resolve().parents[3] / "packaging"
 UNITS, DOCKERFILES = ("site", "server"), ("site", "server")
 FOLDERS = {"site": "north:/site", "server": "server:/server"}
@@ -39,6 +41,11 @@ def test_a_unit_runs_unprivileged_and_writes_to_its_folder_alone(name: str) -> N
     assert service["User"] not in ("", "root")
     assert service["ReadWritePaths"] == f"/var/lib/wardround/{name}"
     assert service["ExecStart"].endswith(f"wardround {name} start /var/lib/wardround/{name}")
+
+
+def test_the_servers_unit_allows_as_many_open_files_as_it_has_connections() -> None:
+    most = ServerFile(name="lab", public_names=("localhost",)).most_connections
+    assert int(dict(read_unit("server")["Service"])["LimitNOFILE"]) >= 2 * most
 
 
 @pytest.mark.skipif(

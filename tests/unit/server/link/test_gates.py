@@ -14,13 +14,8 @@ from wardround.common.errors import RunError
 from wardround.common.flower.superlink.http_app import NODE_KEY_HEADER
 from wardround.common.flower.superlink.routes import FLEET, START, TASK
 from wardround.server.identity import peer_certificate
-from wardround.server.link.gates import (
-    LARGEST_REQUEST,
-    SECRET_HEADER,
-    SITES_PATH,
-    InnerGate,
-    PublicGate,
-)
+from wardround.server.link.gates import SECRET_HEADER, SITES_PATH, InnerGate, PublicGate
+from wardround.server.link.request_body import LARGEST_REQUEST
 
 PULL = "/v1/fleet/pull-messages"
 FORBIDDEN = (403, {"refused": "forbidden"})
@@ -71,7 +66,7 @@ async def _enrolment(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _public(link: Link, members: Members | None = None) -> PublicGate:
     members: Any = members or Members()
-    return PublicGate(cast("Any", link), members, CERTIFICATES.get, _enrolment)
+    return PublicGate(cast("Any", link), members, CERTIFICATES.get, _enrolment, silence_seconds=5.0)
 
 
 def _ask(gate: Any, method: str, path: str, peer: bytes | None = None, **more: Any) -> Any:
@@ -168,6 +163,15 @@ def test_a_request_that_is_too_large_or_does_not_say_how_large_is_refused(length
     link, headers = Link(), {**_key(b"north's key"), "content-length": length}
     reply = _ask(_public(link), "POST", PULL, b"north's", headers=headers)
     assert _seen(reply) == (413, {"refused": "length"})
+    assert link.heard == []
+
+
+def test_a_length_beside_chunks_is_no_length() -> None:
+    link, chunked = Link(), {"content-length": "3", "transfer-encoding": "chunked"}
+    headers = {**_key(b"north's key"), **chunked}
+    reply = _ask(_public(link), "POST", PULL, b"north's", headers=headers)
+    assert _seen(reply) == (413, {"refused": "length"})
+    assert reply.headers["connection"] == "close"
     assert link.heard == []
 
 
