@@ -33,7 +33,7 @@ from wardround.common.errors import (
 )
 from wardround.common.messages.instructions import unpack_instruction
 from wardround.common.messages.replies import Refusal, pack_refusal
-from wardround.common.study.loading import study_from_json
+from wardround.common.study.loading import require_promise, study_from_json
 
 logger = logging.getLogger(__name__)
 app = ClientApp()
@@ -115,9 +115,9 @@ def open_session(context: Context) -> SiteSession:
         device = str(context.node_config.get("device", site.settings.device))
         model_context = _BENCHES.get((text, device))
         if model_context is None:
-            model_context = _BENCHES[text, device] = ModelContext.build(
-                study_from_json(text), device
-            )
+            study = study_from_json(text)
+            require_promise(study)  # only now: the policy allows the study
+            model_context = _BENCHES[text, device] = ModelContext.build(study, device)
         session = _SESSIONS[folder, text] = SiteSession(site, model_context)
     return session
 
