@@ -1,5 +1,6 @@
 """What a hospital is shown before it decides cannot be drawn by whoever wrote the study."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,10 +10,11 @@ import pytest
 import tomli_w
 
 from wardround.client.daemon.daemon import _name_and_digest
+from wardround.client.policy import plan_limit
 from wardround.client.policy.approvals import full_digest, note_pending, pending_studies
 from wardround.client.policy.policy import Policy
 from wardround.client.policy.rules import DeniedError, Facts, require_allowed
-from wardround.common.errors import InputError
+from wardround.common.errors import InputError, StudyError
 from wardround.common.privacy import accounting
 from wardround.common.study.loading import load_study, with_changes
 from wardround.common.study.study import Study
@@ -110,4 +112,26 @@ def test_no_accounting_is_done_for_a_study_that_nobody_approved(
     note_pending(site, asked)
     assert [one.study.digest for one in pending_studies(site)] == [asked.digest]
     with pytest.raises(AssertionError, match="accounting"):
+        require_allowed(Policy(approved=(asked.digest,)), asked, Facts())
+
+
+def test_the_accounting_of_an_approved_study_has_a_time_limit(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless() -> None:
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            pass
+
+    private = {
+        "privacy.mode": "patient",
+        "privacy.noise_multiplier": 1.3456,
+        "model.normalisation": "group",
+        "evaluation.keep": "last",
+    }
+    asked = with_changes(study, private)
+    accounting._epsilon.cache_clear()
+    monkeypatch.setattr(plan_limit, "PLAN_SECONDS", 0.1)
+    monkeypatch.setattr(accounting, "_dp_accounting", endless)
+    with pytest.raises(StudyError, match="is not worked out after"), plan_limit.plan_limit():
         require_allowed(Policy(approved=(asked.digest,)), asked, Facts())
