@@ -157,7 +157,7 @@ class TrainingSection(Section):
     warmup: Fraction = 0.0
     batch_size: Size = 32
     local_epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    local_steps: PositiveInt | None = None
+    local_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     sampling: Literal["shuffle", "balanced"] = "shuffle"
     gradient_clip: Positive | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
