@@ -15,6 +15,7 @@ from flwr.clientapp import ClientApp
 
 from wardround.client.egress.gateway import Gateway
 from wardround.client.model_context import ModelContext
+from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.rules import DeniedError, Facts
 from wardround.client.privacy.ledger.budget import BudgetError
 from wardround.client.privacy.ledger.entries import LedgerError
@@ -33,7 +34,7 @@ from wardround.common.errors import (
 )
 from wardround.common.messages.instructions import unpack_instruction
 from wardround.common.messages.replies import Refusal, pack_refusal
-from wardround.common.study.loading import study_from_json
+from wardround.common.study.loading import require_promise, study_from_json
 
 logger = logging.getLogger(__name__)
 app = ClientApp()
@@ -150,7 +151,10 @@ def _reply(
         folder, text = _key(context)
         gateway = Gateway.open(Path(folder), _explains_refusals(context))
         if (folder, text) not in _SESSIONS:  # before anything is read or built for it
-            gateway.require_allowed(study_from_json(text), Facts())
+            study = study_from_json(text)
+            gateway.require_allowed(study, Facts())
+            with plan_limit():  # only now: a study that nobody approved is not worked out
+                require_promise(study)
         content = work(gateway, open_session(context))
     except Exception as error:
         content = _refusal(gateway, context, error)

@@ -106,9 +106,10 @@ def explain(context: typer.Context, path: StudyFile) -> None:
 
     Example: wardround study explain study.toml
     """
+    from wardround.common.runtime.printable import write_lines
     from wardround.common.study.explain.study import explain_study
 
-    sys.stdout.write(explain_study(read_study(context, path)))
+    write_lines(explain_study(read_study(context, path)))
 
 
 @study_app.command()

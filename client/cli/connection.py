@@ -98,8 +98,10 @@ def _print(checks: "tuple[Check, ...]") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from wardround.common.runtime.printable import cell
+
     table = Table("what", "", "found", "what to do")
     for check in checks:
         status = Text(check.status, style=_COLOURS[check.status])
-        table.add_row(check.name, status, Text(check.fact), Text(check.remedy))
+        table.add_row(check.name, status, cell(check.fact, 2_000), cell(check.remedy, 2_000))
     Console().print(table)

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 SiteArgument = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
 SiteOption = Annotated[Path, typer.Option("--site", help="A site folder.", show_default=False)]
 DigestArgument = Annotated[
-    str, typer.Argument(help="A study's digest, or its first 8 digits.", show_default=False)
+    str,
+    typer.Argument(help="A study's digest, or 16 or more of its first digits.", show_default=False),
 ]
-_SHOWN = 12  # of a digest
+_SHOWN = 16  # of a digest: as many as a decision takes
 _STOP_SECONDS = 40.0  # shutdown.py gives the daemon 30 s: 20 for the work in hand, 10 for all else
 
 
@@ -42,11 +43,12 @@ def start(
 
     from wardround.client.site.folder import open_site
     from wardround.common.flower.environment import prepare_flower
+    from wardround.common.runtime.printable import PrintableFormatter
 
     prepare_flower(open_site(site).state_folder / "flower")
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", force=True
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for talkative in ("httpx", "httpcore", "flwr"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
     from wardround.client.daemon.daemon import run_site
@@ -69,6 +71,7 @@ def status(
     from wardround.client.policy.approvals import pending_studies
     from wardround.client.privacy.ledger.remaining import read_privacy_left
     from wardround.common.errors import RunError, WardroundError
+    from wardround.common.runtime.printable import write_lines
 
     try:
         told = DaemonStatus.from_json(ask_daemon(site, "status"))
@@ -89,7 +92,7 @@ def status(
     lines = [*_status_lines(told), *(one.sentence for one in left), *filter(None, (unknown,))]
     if waiting:
         lines.append(f"{len(waiting)} studies wait for a decision: wardround site pending {site}")
-    sys.stdout.write("\n".join(lines) + "\n")
+    write_lines("\n".join(lines) + "\n")
 
 
 def stop(site: SiteArgument) -> None:
@@ -121,6 +124,7 @@ def pending(
     Example: wardround site pending /data/wardround/north
     """
     from wardround.client.policy.approvals import pending_studies
+    from wardround.common.runtime.printable import quoted, write_lines
 
     waiting = pending_studies(site)
     if as_json:
@@ -132,9 +136,9 @@ def pending(
         return
     for one in waiting:
         digits = one.study.digest[:_SHOWN]
-        sys.stdout.write(
+        write_lines(
             f"{digits}  {one.study.name}, asked for since {one.since:%Y-%m-%d %H:%M} UTC\n"
-            f"  {one.study.study.description or 'no description given'}\n"
+            f"{quoted(one.study.study.description or 'no description given')}\n"
             f"  read it:   wardround site explain {digits} --site {site}\n"
             f"  approve:   wardround site approve {digits} --site {site}\n"
             f"  reject:    wardround site reject {digits} --site {site}\n"
@@ -146,7 +150,7 @@ def pending(
 def approve(digest: DigestArgument, site: SiteOption) -> None:
     """Approve a study, once you have read what it asks for; the other rules still hold.
 
-    Example: wardround site approve 5e3a91c2 --site /data/wardround/north
+    Example: wardround site approve 5e3a91c2d07b6f48 --site /data/wardround/north
     """
     _decide(site, digest, "approved")
 
@@ -162,12 +166,13 @@ def reject(digest: DigestArgument, site: SiteOption) -> None:
 def _decide(site: Path, digits: str, verdict: str) -> None:
     from wardround.client.policy.approvals import decide, full_digest
     from wardround.client.site.folder import open_site
+    from wardround.common.runtime.printable import write_lines
 
     open_site(site)
     digest = full_digest(site, digits.strip().lower())
     decision = decide(site, digest, "approved" if verdict == "approved" else "rejected")
     name = f" ({decision.study})" if decision.study else ""
-    sys.stdout.write(f"{decision.account} has {verdict} {digest}{name}.\n")
+    write_lines(f"{decision.account} has {verdict} {digest}{name}.\n")
 
 
 def _status_lines(told: "DaemonStatus") -> list[str]:

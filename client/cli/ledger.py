@@ -100,6 +100,7 @@ def _print(report: "LedgerReport") -> None:
     from rich.console import Console
 
     from wardround.client.policy.policy import NO_LIMIT
+    from wardround.common.runtime.printable import cell
 
     console = Console()
     for dataset in report.datasets:
@@ -109,7 +110,7 @@ def _print(report: "LedgerReport") -> None:
             if dataset.cap >= NO_LIMIT
             else f"{dataset.remaining:.4g} of {dataset.cap:g} is left."
         )
-        console.print(told, markup=False, style="bold")
+        console.print(cell(told, style="bold"))
     if report.datasets:
         console.print(_table(report))
     console.print(
@@ -122,6 +123,8 @@ def _print(report: "LedgerReport") -> None:
 def _table(report: "LedgerReport") -> "Table":
     from rich.table import Table
 
+    from wardround.common.runtime.printable import cell
+
     table = Table("data set", "study", "run", "q", "sigma", "C", "T", "epsilon")
     for title in ("reserved", "released", "committed"):
         table.add_column(title, justify="right")
@@ -130,9 +133,9 @@ def _table(report: "LedgerReport") -> "Table":
             numbers = (run.sampling_rate, run.noise_multiplier, run.clip_norm, run.steps)
             counts = (run.reservations, run.released, run.committed)
             table.add_row(
-                dataset.dataset,
-                run.study[:_SHOWN],
-                run.run[:_SHOWN],
+                cell(dataset.dataset),
+                cell(run.study[:_SHOWN]),
+                cell(run.run[:_SHOWN]),
                 *(f"{number:.4g}" for number in (*numbers, run.epsilon)),
                 *(str(count) for count in counts),
             )

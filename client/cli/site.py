@@ -44,12 +44,13 @@ def explain(
     """
     from wardround.client.doctor.policy import evaluate_policy
     from wardround.client.policy.approvals import pending_file
+    from wardround.common.runtime.printable import write_lines
     from wardround.common.study.explain.study import explain_study
     from wardround.common.study.loading import load_study
 
     loaded = load_study(pending_file(site, str(study)) or study)
     report = evaluate_policy(site, loaded)
-    sys.stdout.write(explain_study(loaded) + "\n")
+    write_lines(explain_study(loaded) + "\n")
     _print_verdicts(report)
     if not report.allowed:
         raise typer.Exit(1)
@@ -154,21 +155,25 @@ def _print_verdicts(report: "PolicyReport") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("rule", "", "why", title=f"The policy of {report.site}")
+    from wardround.common.runtime.printable import cell, printable
+
+    table = Table("rule", "", "why", title=cell(f"The policy of {report.site}"))
     for verdict in report.verdicts:
         word = "[green]allow[/]" if verdict.allowed else "[bold red]deny[/]"
-        table.add_row(verdict.rule, word, verdict.reason.replace("[", "\\["))
+        table.add_row(verdict.rule, word, cell(verdict.reason, 2_000))
     console = Console()
     console.print(table)
     for problem in report.problems:
-        console.print(f"Not known: {problem}", markup=False, soft_wrap=True)
+        console.print(printable(f"Not known: {problem}"), markup=False, soft_wrap=True)
     reply = "would take part" if report.allowed else "refuses"
-    console.print(f"{report.site} {reply}.", markup=False)
+    console.print(printable(f"{report.site} {reply}."), markup=False)
 
 
 def _print_entries(entries: "list[Entry]") -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from wardround.common.runtime.printable import cell
 
     table = Table()
     for title in ("", "time", "what", "verdict"):
@@ -180,12 +185,12 @@ def _print_entries(entries: "list[Entry]") -> None:
         round_ = f"{event.round}.{event.attempt}" if event.run else ""
         table.add_row(
             str(entry.number),
-            entry.time,
-            event.kind,
-            event.verdict,
-            event.study[:_SHOWN],
+            cell(entry.time),
+            cell(event.kind),
+            cell(event.verdict),
+            cell(event.study[:_SHOWN]),
             round_,
             str(event.bytes),
-            event.sha256[:_SHOWN],
+            cell(event.sha256[:_SHOWN]),
         )
     Console().print(table)

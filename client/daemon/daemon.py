@@ -34,6 +34,7 @@ from wardround.common.flower.messages.message_file_writer import write_envelope
 from wardround.common.flower.supernode.fleet_client import FLEET_CODES, FleetLink, RunEndedError
 from wardround.common.flower.supernode.supernode import SuperNode
 from wardround.common.flower.supernode.transfers import LostError, StoppedError, TooLargeError
+from wardround.common.runtime.printable import printable
 from wardround.common.security.tls_key_pair import read_private_key
 from wardround.common.study.loading import study_from_json
 
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 _SHORTEST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.05, 1.0
 _HELD_SECONDS = 0.5  # a server that answers later than that has waited for something to say
 _LARGEST_STUDY = 1_000_000  # bytes of JSON
+_LONGEST_WORD = 64  # characters of a kind or a group that are shown
 _KEPT_STUDIES = 8  # their JSON and digests; a server could name new ones without end
 
 
@@ -156,14 +158,18 @@ class SiteDaemon:
     def _reply(self, envelope: Envelope) -> None:
         study = self._study_of(envelope.run_id)
         name, digest = _name_and_digest(study)
-        self._board.begin(work_of(envelope.kind, envelope.group, name, digest))
+        kind, group = (
+            printable(envelope.kind, _LONGEST_WORD),
+            printable(envelope.group, _LONGEST_WORD),
+        )
+        self._board.begin(work_of(kind, group, name, digest))
         started, key = time.monotonic(), key_of(envelope, study, _policy_of(self._site.folder))
         done = self._worker.reply(self._job(envelope, study, key))
         if done.is_kept:
             self._files.store_reply(key)
         self._node.transfers.push(self._files.place_for(envelope.kind), time.monotonic() - started)
         self._finish(done, envelope.kind)
-        said = envelope.kind, envelope.group, name, time.monotonic() - started
+        said = kind, group, name, time.monotonic() - started
         logger.info("answered kind=%s group=%r study=%r seconds=%.1f", *said)
 
     def _finish(self, done: Done, kind: str) -> None:
@@ -176,10 +182,11 @@ class SiteDaemon:
     def _job(self, envelope: Envelope, study: str, key: str) -> Job:
         """Fetch what a message needs, and return what is to be done with it."""
         again = self._files.has_reply(key)
-        instruction, refuse, limit = self._files.place_of(envelope.kind), "", 0
+        instruction, limit = self._files.place_of(envelope.kind), 0
+        refuse = "" if envelope.is_plain else "words"
         try:
             limit = open_policy(self._site.folder).largest_message_bytes
-            if not again:
+            if not again and not refuse:
                 self._files.forget_reply(envelope.kind)
                 self._node.transfers.fetch(envelope, instruction, limit)
         except PolicyError:

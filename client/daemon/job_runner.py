@@ -25,6 +25,9 @@ from wardround.common.study.plans.what_leaves import what_leaves
 logger = logging.getLogger(__name__)
 REFUSED: dict[str, WardroundError] = {
     "size": ModelError("the message is larger than the policy's largest_message_megabytes allow."),
+    "words": ModelError(
+        "the message's kind or group is too long, or holds a character that a screen obeys."
+    ),
     "policy": PolicyError("the site has no policy that can be read: nothing is allowed."),
     "died": RunError(
         "the worker process ended twice over this message: it may need more memory than there is."

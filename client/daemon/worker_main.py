@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from wardround.client.daemon.jobs import Job
+from wardround.common.runtime.printable import PrintableFormatter
 from wardround.common.runtime.processes import end_with_parent
 
 _OOM_SCORE = 500
@@ -27,7 +28,9 @@ def main(descriptor: int, parent: int) -> None:
     # A Ctrl-C goes to both processes; the daemon decides what becomes of the work.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     with socket.socket(fileno=descriptor) as channel, channel.makefile("rb") as lines:
         # Only now, so that the process ends with its parent from the first moment.
         from wardround.client.daemon.job_runner import answer_job

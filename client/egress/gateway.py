@@ -12,6 +12,7 @@ from wardround.client.egress.disclosure import reduce_evaluation, reduce_site_in
 from wardround.client.egress.guard import MessageSchema, check_message
 from wardround.client.egress.message_schema import SiteSchemas, refusal_schema, update_bytes
 from wardround.client.egress.private_round import reply_privately
+from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import Policy, open_policy
 from wardround.client.policy.rules import TIME_RULE, DeniedError, Facts, require_allowed
 from wardround.client.session import SiteSession
@@ -92,10 +93,12 @@ class Gateway:
 
         Raises:
             PolicyError: It does not, or there is none.
+            StudyError: What the study spends takes too long to work out.
         """
         if isinstance(self.policy, PolicyError):
             raise self.policy
-        require_allowed(self.policy, study, facts)
+        with plan_limit():
+            require_allowed(self.policy, study, facts)
         return self.policy
 
     def describe(self, session: SiteSession, standalone: bool) -> RecordDict:

@@ -24,8 +24,9 @@ from wardround.common.study.study import Study
 APPROVALS_FILE, PENDING_FOLDER = "approvals.toml", "pending"
 MOST_PENDING = 50  # a server may name any number of studies
 _LARGEST_BYTES = 200_000  # of a study
-_SHORTEST = 8  # digits that name a digest
-_DIGITS = re.compile(r"[0-9a-f]{8,64}")
+# Eight digits of a digest can be met by trying 2^32 studies, in hours; 16 cannot.
+SHORTEST = 16
+_DIGITS = re.compile(r"[0-9a-f]{16,64}")
 _FULL = 64  # hexadecimal digits of a SHA-256
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -98,7 +99,7 @@ def decide(folder: Path, digest: str, verdict: Verdict) -> Decision:
         PolicyError: The file is damaged.
     """
     place = _pending_place(folder, digest)
-    name = load_study(place).name if place.exists() else ""
+    name = load_study(place, planned=False).name if place.exists() else ""
     decision = Decision(
         digest=digest,
         verdict=verdict,
@@ -136,7 +137,9 @@ def pending_studies(folder: Path) -> tuple[PendingStudy, ...]:
         StudyError: A file is damaged.
     """
     found = [
-        PendingStudy(load_study(path), path, datetime.fromtimestamp(path.stat().st_mtime, UTC))
+        PendingStudy(
+            load_study(path, planned=False), path, datetime.fromtimestamp(path.stat().st_mtime, UTC)
+        )
         for path in (folder / "state" / PENDING_FOLDER).glob("*.toml")
     ]
     return tuple(sorted(found, key=lambda pending: (pending.since, pending.path.name)))
@@ -164,7 +167,7 @@ def full_digest(folder: Path, digits: str) -> str:
     if len(found) == 1:
         return found[0]
     msg = (
-        f"{digits!r} names {len(found)} studies of this site: give at least {_SHORTEST} digits of "
+        f"{digits!r} names {len(found)} studies of this site: give at least {SHORTEST} digits of "
         "one that 'wardround site pending' lists, or all 64."
     )
     raise InputError(msg)
@@ -179,6 +182,10 @@ def _write(path: Path, decisions: tuple[Decision, ...]) -> None:
 
 def _pending_place(folder: Path, digest: str) -> Path:
     return folder / "state" / PENDING_FOLDER / f"{digest}.toml"
+
+
+def _changed(path: Path) -> datetime:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
 def _account() -> str:

@@ -3,7 +3,7 @@
 A study may promise its patients more than the policy asks for, never less.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import time
 
@@ -34,6 +34,7 @@ class Facts:
 # What a study may spend: a server is told so, for time does not change it and an approval neither.
 BUDGET_RULES = frozenset({"study epsilon", "lifetime epsilon", "delta"})
 TIME_RULE = "training minutes"
+_PLANNED_RULES = frozenset({"study epsilon", "lifetime epsilon"})  # what they ask takes accounting
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +71,11 @@ class DeniedError(PolicyError):
         return "time" if self.rules == (TIME_RULE,) else "policy"
 
 
-def judge(policy: Policy, study: Study, facts: Facts) -> Iterator[Verdict]:
-    """Yield what each rule says."""
-    for name, rule in RULES.items():
+def judge(
+    policy: Policy, study: Study, facts: Facts, rules: "Mapping[str, _Rule] | None" = None
+) -> Iterator[Verdict]:
+    """Yield what each rule says; all of them where none is named."""
+    for name, rule in (RULES if rules is None else rules).items():
         allowed, reason = rule(policy, study, facts)
         yield Verdict(name, allowed, reason)
 
@@ -80,10 +83,15 @@ def judge(policy: Policy, study: Study, facts: Facts) -> Iterator[Verdict]:
 def require_allowed(policy: Policy, study: Study, facts: Facts) -> None:
     """Check that every rule allows the study.
 
+    Of a study that nobody approved the rules that need its plan are not asked: what that takes to
+    work out is spent on studies that a person here has read.
+
     Raises:
         DeniedError: Names the rules that do not, and why.
     """
-    denied = [verdict for verdict in judge(policy, study, facts) if not verdict.allowed]
+    approved, _ = _approved(policy, study, facts)
+    asked = RULES if approved else {k: v for k, v in RULES.items() if k not in _PLANNED_RULES}
+    denied = [one for one in judge(policy, study, facts, asked) if not one.allowed]
     if denied:
         reasons = "; ".join(f"{verdict.rule}: {verdict.reason}" for verdict in denied)
         msg = f"the site's policy does not allow this study ({reasons}): change one of the two."
@@ -99,17 +107,18 @@ def is_within(hours: tuple[time, time], now: time) -> bool:
 
 
 _Reply = tuple[bool, str]
+_Rule = Callable[[Policy, Study, Facts], _Reply]
 
 
 def _approved(policy: Policy, study: Study, facts: Facts) -> _Reply:
     digest = study.digest
     if digest in policy.rejected:
-        return False, f"{digest[:12]} was rejected"
+        return False, f"{digest[:16]} was rejected"
     if policy.approved == "any":
         return True, "a simulated site approves any study"
     if digest in policy.approved:
-        return True, f"{digest[:12]} is approved"
-    return False, f"nobody approved it; who has read it: 'wardround site approve {digest[:12]}'"
+        return True, f"{digest[:16]} is approved"
+    return False, f"nobody approved it; who has read it: 'wardround site approve {digest}'"
 
 
 def _task(policy: Policy, study: Study, facts: Facts) -> _Reply:
@@ -217,7 +226,7 @@ def _among(names: tuple[str, ...]) -> str:
     return f"allowed: {', '.join(names) or 'none'}"
 
 
-RULES: dict[str, Callable[[Policy, Study, Facts], _Reply]] = {
+RULES: dict[str, _Rule] = {
     "approved": _approved,
     "task": _task,
     "network": _network,

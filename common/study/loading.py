@@ -9,16 +9,20 @@ from pydantic import ValidationError
 
 from wardround.common.errors import StudyError
 from wardround.common.files.validated_toml import explain_problems, load_toml
+from wardround.common.runtime.printable import printable
 from wardround.common.study.rules.general import broken_rules
+from wardround.common.study.rules.patient_privacy import promise_rules
 from wardround.common.study.study import Study
 
 
-def parse_study(content: dict[str, Any], origin: str = "the study") -> Study:
+def parse_study(content: dict[str, Any], origin: str = "the study", planned: bool = True) -> Study:
     """Return a checked study.
 
     Args:
         content: What a TOML reader returns.
         origin: How messages call it.
+        planned: Whether the promise of ``[privacy]`` is worked out too, which may take half a
+            minute: not for a study that nobody here has approved.
 
     Raises:
         StudyError: Says every problem in one paragraph, with the nearest known key.
@@ -31,25 +35,42 @@ def parse_study(content: dict[str, Any], origin: str = "the study") -> Study:
     if broken:
         msg = f"{origin} is refused: {' '.join(broken)}"
         raise StudyError(msg)
+    if planned:
+        require_promise(study, origin)
     return study
 
 
+def require_promise(study: Study, origin: str = "the study") -> None:
+    """Check that what ``[privacy]`` promises to patients can be kept; the plan is kept for later.
+
+    Raises:
+        StudyError: It cannot.
+    """
+    if broken := list(promise_rules(study)):
+        msg = f"{origin} is refused: {' '.join(broken)}"
+        raise StudyError(msg)
+
+
 def study_from_json(text: str) -> Study:
-    """Return the study that :meth:`Study.to_json` wrote.
+    """Return the study that :meth:`Study.to_json` wrote, its promise not worked out.
 
     Raises:
         StudyError: It is not JSON, or not a study.
     """
     try:
         content = json.loads(text)
-    except ValueError as error:
-        msg = f"the study is not JSON ({error}): both sides must run the same version."
+    except (ValueError, RecursionError) as error:
+        said = printable(str(error), 200)
+        msg = f"the study is not JSON ({said}): both sides must run the same version."
         raise StudyError(msg) from None
-    return parse_study(content)
+    return parse_study(content, planned=False)
 
 
-def load_study(path: Path) -> Study:
+def load_study(path: Path, planned: bool = True) -> Study:
     """Read a study file.
+
+    Args:
+        planned: See :func:`parse_study`.
 
     Raises:
         StudyError: The file is missing, is not TOML, or is not a study.
@@ -59,7 +80,7 @@ def load_study(path: Path) -> Study:
         "Make one with 'wardround study new FILE', or give the name of a built-in study."
     )
     hint = "Mend that line; 'wardround study schema' lists the keys."
-    return parse_study(load_toml(path, StudyError, absent, hint), origin=str(path))
+    return parse_study(load_toml(path, StudyError, absent, hint), origin=str(path), planned=planned)
 
 
 def with_changes(study: Study, changes: Mapping[str, object]) -> Study:

@@ -1,17 +1,37 @@
-"""The sections of a study file, each a frozen model that refuses unknown keys."""
+"""The sections of a study file, each a frozen model that refuses unknown keys.
+
+A study comes from the other side: every number has a bound, every string and list a length, and no
+string holds a character that a screen obeys. The bounds are wide: they keep what reads a study busy
+for seconds at most, and say nothing of what is sensible.
+"""
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from wardround.common.errors import known_names
+from wardround.common.runtime.printable import refused_texts
 from wardround.common.study.registry import TASKS
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
-Positive = Annotated[float, Field(gt=0)]
+Text = Annotated[str, StringConstraints(max_length=256)]
+LongText = Annotated[str, StringConstraints(max_length=4_096)]  # a path
+Positive = Annotated[float, Field(gt=0, le=1e9)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[float, Field(ge=0)]
+Measured = Annotated[float, Field(ge=-1e12, le=1e12)]  # a value of a patient, or of a voxel
+WholeNumber = Annotated[int, Field(ge=-(10**12), le=10**12)]
+PositiveInt = Annotated[int, Field(ge=1, le=1_000_000)]
+Size = Annotated[int, Field(ge=1, le=65_536)]  # pixels, or the width of a layer
+Rounds = Annotated[int, Field(ge=1, le=100_000)]
+Seconds = Annotated[float, Field(gt=0, le=31_536_000)]  # a year
+NonNegative = Annotated[float, Field(ge=0, le=1e9)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -35,6 +55,14 @@ class Section(BaseModel):
         frozen=True, extra="forbid", str_strip_whitespace=True, allow_inf_nan=False
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_forged_text(cls, content: object) -> object:
+        """Look at every string, keys included, of this section and of all beneath it."""
+        if found := next(refused_texts(content), ""):
+            raise ValueError(found)
+        return content
+
 
 class Covariate(Section):
     """One clinical value of a patient: a number, or a category with its known values.
@@ -44,8 +72,8 @@ class Covariate(Section):
     """
 
     name: Name
-    values: tuple[str, ...] = ()
-    mean: float = 0.0
+    values: Annotated[tuple[Text, ...], Field(max_length=10_000)] = ()
+    mean: Measured = 0.0
     scale: Positive = 1.0
 
     @property
@@ -59,29 +87,29 @@ class StudySection(Section):
 
     name: Name
     task: Task
-    description: str = ""
+    description: Annotated[str, StringConstraints(max_length=4_000)] = ""
 
 
 class DataSection(Section):
     """``[data]``: the contract between a site's images and the network."""
 
     kind: Literal["image", "table"] = "image"
-    channels: tuple[Name, ...] = ("image",)
+    channels: Annotated[tuple[Name, ...], Field(max_length=256)] = ("image",)
     dimensions: Literal[2, 3] = 2
     colour: bool = False
-    classes: tuple[Name, ...]
+    classes: Annotated[tuple[Name, ...], Field(max_length=10_000)]
     multi_label: bool = False
-    size: tuple[PositiveInt, ...] | None = None
+    size: Annotated[tuple[Size, ...], Field(max_length=8)] | None = None
     fit: Literal["resize", "pad"] = "resize"
-    spacing: tuple[Positive, ...] | None = None
+    spacing: Annotated[tuple[Positive, ...], Field(max_length=8)] | None = None
     orientation: Annotated[str, StringConstraints(pattern=r"^[LR][AP][SI]$")] | None = None
     intensity: Intensity = "none"
-    window: tuple[float, float] | None = None
+    window: tuple[Measured, Measured] | None = None
     denoise: bool = False
     augmentation: Literal[
         "none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"
     ] = "none"
-    covariates: tuple[Covariate, ...] = ()
+    covariates: Annotated[tuple[Covariate, ...], Field(max_length=10_000)] = ()
     covariate_scaling: Literal["study", "site"] = "study"
 
     @property
@@ -104,8 +132,8 @@ class ModelSection(Section):
         weights_sha256: Hash of a file of pretrained weights beneath the adapters; drawn if absent.
     """
 
-    network: str
-    features: tuple[PositiveInt, ...] | None = None
+    network: Text
+    features: Annotated[tuple[Size, ...], Field(max_length=64)] | None = None
     normalisation: Literal["default", "batch", "instance", "group", "layer", "none"] = "default"
     activation: Literal["default", "relu", "leakyrelu", "prelu", "gelu", "elu", "swish"] = "default"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -118,21 +146,23 @@ class TrainingSection(Section):
     """``[training]``: one site's work between two messages."""
 
     loss: Loss | None = None
-    class_weights: Literal["none", "balanced"] | tuple[Positive, ...] = "none"
+    class_weights: (
+        Literal["none", "balanced"] | Annotated[tuple[Positive, ...], Field(max_length=10_000)]
+    ) = "none"
     optimiser: Literal["sgd", "adam", "adamw"] = "adam"
     learning_rate: Positive = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: NonNegative = 0.0
     schedule: Literal["constant", "cosine", "polynomial", "step"] = "constant"
     warmup: Fraction = 0.0
-    batch_size: PositiveInt = 32
-    local_epochs: PositiveInt | None = None
-    local_steps: PositiveInt | None = None
+    batch_size: Size = 32
+    local_epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    local_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     sampling: Literal["shuffle", "balanced"] = "shuffle"
     gradient_clip: Positive | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    patch_size: tuple[PositiveInt, ...] | None = None
-    patches_per_image: PositiveInt = 1
+    patch_size: Annotated[tuple[Size, ...], Field(max_length=8)] | None = None
+    patches_per_image: Size = 1
     foreground_fraction: Fraction = 0.5
 
 
@@ -153,9 +183,11 @@ class StrategyOptions(Section):
     finetune_steps: PositiveInt | None = None  # fine-tune: steps; those of a round if absent
     # The aggregation.
     fairness: NonNegative = 0.1  # fair-mean: q of q-FedAvg; 0 makes all sites equal
-    assumed_hostile: Annotated[int, Field(ge=0)] = 1  # robust rules: sites that may lie
+    assumed_hostile: Annotated[int, Field(ge=0, le=100_000)] = 1  # robust rules: liars
     norm_bound: Positive | None = None  # norm-bounded-mean, centred-clipping; None: their median
-    weight_cap: Annotated[float, Field(ge=1)] | None = 2.0  # robust rules: times the median site
+    weight_cap: Annotated[float, Field(ge=1, le=1e9)] | None = (
+        2.0  # robust rules: times the median site
+    )
     trim_fraction: Annotated[float, Field(ge=0, lt=0.5)] = 0.2  # flower:FedTrimmedAvg: beta
     # The server's step.
     server_learning_rate: Positive | None = None  # all but replace
@@ -181,23 +213,23 @@ class FederationSection(Section):
         buffer_size: Asynchronous: the model moves on after this many updates, whoever sent them.
     """
 
-    strategy: str = "fedavg"
-    share: str | None = None
-    personal: tuple[str, ...] = ()
-    objective: str | None = None
-    aggregation: str | None = None
-    server_optimiser: str | None = None
+    strategy: Text = "fedavg"
+    share: Text | None = None
+    personal: Annotated[tuple[Text, ...], Field(max_length=1_000)] = ()
+    objective: Text | None = None
+    aggregation: Text | None = None
+    server_optimiser: Text | None = None
     options: StrategyOptions = StrategyOptions()
-    rounds: PositiveInt = 10
+    rounds: Rounds = 10
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    minimum_sites: PositiveInt = 1
+    minimum_sites: Annotated[int, Field(ge=1, le=100_000)] = 1
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    deadline_seconds: Positive | None = None
-    norm_limit: Annotated[float, Field(gt=1)] | None = None
-    patience_rounds: PositiveInt | None = None
+    deadline_seconds: Seconds | None = None
+    norm_limit: Annotated[float, Field(gt=1, le=1e9)] | None = None
+    patience_rounds: Rounds | None = None
     compression: Literal["none", "float16", "bfloat16", "int8", "int4", "top-k"] = "none"
     kept_fraction: Annotated[float, Field(gt=0, le=1)] = 0.05
-    buffer_size: PositiveInt | None = None
+    buffer_size: Annotated[int, Field(ge=1, le=100_000)] | None = None
 
 
 class PrivacySection(Section):
@@ -228,15 +260,15 @@ class PrivacySection(Section):
     """
 
     mode: Literal["none", "patient", "site"] = "none"
-    epsilon: Positive | None = None
-    delta: Annotated[float, Field(gt=0, lt=1)] = 1e-5
-    noise_multiplier: Positive | None = None
+    epsilon: Annotated[float, Field(gt=0, le=1_000)] | None = None
+    delta: Annotated[float, Field(ge=1e-15, lt=1)] = 1e-5
+    noise_multiplier: Annotated[float, Field(gt=0, le=1e6)] | None = None
     clip_norm: Positive = 1.0
-    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
+    sampling_rate: Annotated[float, Field(ge=1e-6, le=1)] = 0.05
     expected_patients: PositiveInt | None = None
-    examples_per_patient: PositiveInt = 8
-    augmentation_copies: PositiveInt = 1
-    microbatch: PositiveInt = 32
+    examples_per_patient: Size = 8
+    augmentation_copies: Annotated[int, Field(ge=1, le=1_024)] = 1
+    microbatch: Size = 32
     adaptive_clipping: bool = False
     clip_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
     count_noise: Positive | None = None
@@ -245,7 +277,7 @@ class PrivacySection(Section):
 class EvaluationSection(Section):
     """``[evaluation]``: what is measured, and on whom."""
 
-    metric: str | None = None
+    metric: Text | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
     surface_tolerance_mm: Positive = 1.0
@@ -258,8 +290,8 @@ class Shift(Section):
     """One change that makes a site's scanner differ from the others'."""
 
     kind: Literal["contrast", "bias-field", "noise", "blur", "scaling"]
-    strength: Annotated[float, Field(ge=0)] = 1.0
-    sites: tuple[str, ...] = ()
+    strength: NonNegative = 1.0
+    sites: Annotated[tuple[Text, ...], Field(max_length=10_000)] = ()
 
 
 class Adversary(Section):
@@ -277,22 +309,24 @@ class Adversary(Section):
         "inner-product",
         "backdoor",
     ]  # explained in wardround.simulations.adversaries.manipulations
-    sites: tuple[str, ...] = ()
-    count: PositiveInt | None = None
+    sites: Annotated[tuple[Text, ...], Field(max_length=10_000)] = ()
+    count: Annotated[int, Field(ge=1, le=100_000)] | None = None
     strength: Positive | None = None
-    target: str | None = None  # backdoor: the class that the trigger stands for; else the first
+    target: Text | None = None  # backdoor: the class that the trigger stands for; else the first
 
 
 class SimulationSection(Section):
     """``[simulation]``: a stand-in for hospitals, which they and the digest ignore."""
 
-    data: str = "folder"
-    options: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    data: Text = "folder"
+    options: Annotated[
+        dict[Text, LongText | WholeNumber | Measured | bool], Field(max_length=100)
+    ] = Field(default_factory=dict)
     split: Literal["natural", "iid", "dirichlet", "quantity", "classes"] = "iid"
-    sites: PositiveInt = 4
+    sites: Annotated[int, Field(ge=1, le=100_000)] = 4
     alpha: Positive = 0.5
     classes_per_site: PositiveInt = 2
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    shift: tuple[Shift, ...] = ()
-    adversary: tuple[Adversary, ...] = ()
+    shift: Annotated[tuple[Shift, ...], Field(max_length=1_000)] = ()
+    adversary: Annotated[tuple[Adversary, ...], Field(max_length=1_000)] = ()
     compare: bool = True

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console, RenderableType
-from rich.markup import escape
+from rich.markup import escape as _without_markup
 from rich.table import Column, Table
 
+from wardround.common.runtime.printable import printable
 from wardround.server.operators.messages import (
     RunDetails,
     RunEvent,
@@ -27,6 +28,11 @@ _COLOURS = {
 _DIGEST_SHOWN = 8  # tells a handful of studies apart in 80 columns; decisions take the whole digest
 
 
+def escape(text: str) -> str:
+    """Return text of a site or of a study, in which neither markup nor a control character acts."""
+    return _without_markup(printable(text))
+
+
 def show(*parts: RenderableType) -> None:
     """Print tables and lines."""
     console = Console()
@@ -42,11 +48,11 @@ def runs_table(runs: Sequence[RunSummary]) -> RenderableType:
     table.caption = "Times in UTC"
     for run in runs:
         table.add_row(
-            run.run,
-            run.digest[:_DIGEST_SHOWN],
+            escape(run.run),
+            escape(run.digest[:_DIGEST_SHOWN]),
             _coloured(run.state),
             _of(run.round, run.rounds),
-            _metric(run.metric, run.value),
+            escape(_metric(run.metric, run.value)),
             _time(run.submitted),
         )
     return table
@@ -57,7 +63,7 @@ def run_page(details: RunDetails) -> list[RenderableType]:
     run = details.summary
     head = [
         f"[bold]{escape(run.run)}[/]  {escape(run.study)}  {_coloured(run.state)}",
-        f"digest {run.digest}",
+        f"digest {escape(run.digest)}",
         f"submitted {_time(run.submitted)}  started {_time(run.started)}  ended {_time(run.ended)}",
         f"sites: {escape(', '.join(details.sites)) or 'not known yet'}",
     ]
@@ -74,7 +80,7 @@ def run_page(details: RunDetails) -> list[RenderableType]:
 
 
 def _rounds(details: RunDetails) -> Table:
-    table = Table("round", f"{details.summary.metric} before it", "seconds", "sites")
+    table = Table("round", f"{escape(details.summary.metric)} before it", "seconds", "sites")
     for record in details.history:
         name = str(record.round) if record.sites else "end"
         value = "-" if record.value is None else f"{record.value:.4f}"
@@ -93,7 +99,7 @@ def _refusals(details: RunDetails) -> Table:
             for told in record.refusals
             if (told.site, told.reason, told.asked) == about
         ]
-        table.add_row(escape(one.site), one.asked, escape(one.reason), ranges(rounds))
+        table.add_row(escape(one.site), escape(one.asked), escape(one.reason), ranges(rounds))
     return table
 
 
@@ -133,7 +139,11 @@ def server_words(server: ServerSummary) -> str:
 
 
 def event_words(event: RunEvent) -> str:
-    """Return an event as one line."""
+    """Return an event as one line, in which no text of a site begins another."""
+    return printable(_event_words(event))
+
+
+def _event_words(event: RunEvent) -> str:
     said = {
         "round": lambda: _round_words(event),
         "measured": lambda: f"last model measured{_value(event)}",
@@ -172,7 +182,7 @@ def _of(number: int, whole: int) -> str:
 
 def _coloured(state: str) -> str:
     colour = _COLOURS.get(state)
-    return f"[{colour}]{state}[/]" if colour else state
+    return f"[{colour}]{state}[/]" if colour else escape(state)
 
 
 def _time(seconds: float | None) -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.common.runtime.printable import write_lines
+
 if TYPE_CHECKING:
     from wardround.server.operators.client import ServerLine
     from wardround.server.operators.messages import RunSummary
@@ -64,7 +66,7 @@ def submit(
         _print_json(done)
         return
     turn = f"{done.ahead} before it" if done.ahead else "it is next"
-    sys.stdout.write(
+    write_lines(
         f"{done.study} is run {done.run}; {turn}.\ndigest {done.digest}\n"
         f"Watch it: wardround runs watch {done.run} --server {server}\n"
     )
@@ -203,7 +205,7 @@ def _print_state(summary: "RunSummary", as_json: bool) -> None:
     if as_json:
         _print_json(summary)
     else:
-        sys.stdout.write(f"{summary.run} is {summary.state}.\n")
+        write_lines(f"{summary.run} is {summary.state}.\n")
 
 
 def _print_json(message: object) -> None:

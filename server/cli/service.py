@@ -54,6 +54,7 @@ def status(
 
     Example: wardround server status /srv/wardround
     """
+    from wardround.common.runtime.printable import write_lines
     from wardround.server.cli.operator_tables import server_words
     from wardround.server.operators.client import server_at
     from wardround.server.settings import open_server
@@ -61,7 +62,7 @@ def status(
     open_server(folder)
     with server_at(str(folder)) as line:
         found = line.server()
-    sys.stdout.write(json.dumps(asdict(found)) + "\n" if as_json else server_words(found))
+    write_lines(json.dumps(asdict(found)) + "\n" if as_json else server_words(found))
 
 
 def operator(

@@ -14,6 +14,7 @@ import wardround
 from wardround.client.cli.site import site_app
 from wardround.common.cli import study_app
 from wardround.common.errors import WardroundError
+from wardround.common.runtime.printable import printable
 from wardround.server.cli.operators import runs_app, sites_app, submit
 from wardround.server.cli.server import server_app
 from wardround.server.cli.service import add_service_commands
@@ -40,6 +41,7 @@ study_app.command()(submit)
 add_service_commands(server_app)
 add_commands(app)
 
+_LONGEST_SAID = 20_000  # characters: a study may be wrong in many places
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -112,7 +114,7 @@ def _explain(error: Exception) -> int:
 
 def _say(text: str) -> None:
     # One line, however long: a terminal folds it, and a path in it can be copied whole.
-    sys.stderr.write(f"wardround: {text}\n")
+    sys.stderr.write(f"wardround: {printable(text, _LONGEST_SAID)}\n")
 
 
 if __name__ == "__main__":

@@ -160,7 +160,7 @@ def test_a_study_that_nobody_approved_is_refused_shown_and_after_approval_done(
         assert (refused.refusal.code, refused.refusal.reason) == ("policy", "")
         listed = json.loads(wardround("site", "pending", folder, "--json").out)  # type: ignore[attr-defined]
         assert [one["digest"] for one in listed] == [QUICK.digest]
-        assert wardround("site", "approve", QUICK.digest[:12], "--site", folder).code == 0  # type: ignore[attr-defined]
+        assert wardround("site", "approve", QUICK.digest[:16], "--site", folder).code == 0  # type: ignore[attr-defined]
         answered = asked.ask(DESCRIBE, site_info(QUICK))
         assert answered.content is not None
         assert wardround("site", "reject", QUICK.digest, "--site", folder).code == 0  # type: ignore[attr-defined]

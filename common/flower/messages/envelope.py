@@ -12,6 +12,10 @@ from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 
+from wardround.common.runtime.printable import is_plain
+
+_LONGEST_WORD = 256  # characters
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -44,6 +48,12 @@ class Envelope:
     def group(self) -> str:
         """How the server calls the messages that belong together, e.g. "round 3"."""
         return str(self.message.metadata.group_id)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether kind and group are short words that a screen shows as they are."""
+        words = self.kind, self.group
+        return all(len(word) <= _LONGEST_WORD and is_plain(word) for word in words)
 
     @property
     def object_ids(self) -> list[str]:

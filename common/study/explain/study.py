@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from wardround.common.runtime.printable import quoted
 from wardround.common.study.explain.patient_privacy import (
     limits_words,
     promise_words,
@@ -19,7 +20,8 @@ from wardround.common.study.study import Study
 def explain_study(study: Study) -> str:
     """Return a page of text: purpose, data read, work done, what leaves, what does not."""
     parts = [
-        f"{study.name}: {study.study.description or 'no description given'}",
+        f"{study.name}, in the words of who wrote it:",
+        quoted(study.study.description or "no description given"),
         f"Digest {study.digest}",
         "",
         "Your hospital would be asked",

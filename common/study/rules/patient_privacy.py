@@ -9,7 +9,7 @@ site are not refused here.
 from collections.abc import Callable, Iterator
 
 from wardround.common.errors import InputError
-from wardround.common.study.plans.patient_privacy import plan_privacy
+from wardround.common.study.plans.patient_privacy import plan_privacy, steps_of
 from wardround.common.study.plans.strategy import plan_from
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import NETWORKS
@@ -18,6 +18,7 @@ from wardround.common.study.sections import PrivacySection
 from wardround.common.study.study import Study
 
 LARGEST_DELTA = 1e-2
+LARGEST_STEPS = 1_000_000  # of all rounds: the noise for them is found in half a minute
 
 # Modes that read a key of [privacy]; "mode" itself is read by all.
 _READERS: dict[str, tuple[str, ...]] = {
@@ -48,15 +49,15 @@ _READING_OBJECTIVES: dict[str, str] = {
 def privacy_rules(study: Study) -> Iterator[str]:
     """Yield a sentence (fact, value, remedy) for every rule of privacy that the study breaks.
 
-    The noise is solved for last, where nothing else is wrong: it takes seconds.
+    Whether the promise can be kept is not among them: :func:`promise_rules` says so.
     """
     yield from _keys_are_read(study.privacy)
     if study.privacy.mode == "site":
         yield from site_privacy_rules(study)
     if study.privacy.mode != "patient":
         return
-    broken = [sentence for rule in _RULES for sentence in rule(study)]
-    yield from broken or _promise_can_be_kept(study)
+    for rule in _RULES:
+        yield from rule(study)
 
 
 def _keys_are_read(privacy: PrivacySection) -> Iterator[str]:
@@ -179,7 +180,23 @@ def _promise_says_something(study: Study) -> Iterator[str]:
         )
 
 
-def _promise_can_be_kept(study: Study) -> Iterator[str]:
+def _steps_can_be_planned(study: Study) -> Iterator[str]:
+    steps = steps_of(study) * study.federation.rounds
+    if steps > LARGEST_STEPS:
+        yield (
+            f"{steps} private steps in {study.federation.rounds} rounds are more than the "
+            f"{LARGEST_STEPS} that are accounted for: lower federation.rounds or "
+            "training.local_steps, or raise privacy.sampling_rate."
+        )
+
+
+def promise_rules(study: Study) -> Iterator[str]:
+    """Yield a sentence if the promise of a study that breaks no other rule cannot be kept.
+
+    The noise is solved for, which takes seconds, and half a minute for the longest of studies.
+    """
+    if study.privacy.mode != "patient":
+        return
     try:
         plan = plan_privacy(study)
         if plan.epsilon == float("inf"):
@@ -198,4 +215,5 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _nothing_is_chosen_by_patients,
     _examples_fit,
     _promise_says_something,
+    _steps_can_be_planned,
 )

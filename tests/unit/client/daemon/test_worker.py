@@ -213,6 +213,7 @@ def test_what_a_killed_daemon_left_is_cleared_but_a_kept_reply_and_half_an_instr
     ("change", "kind", "code"),
     [
         ({"refuse": "size"}, "train", "input"),
+        ({"refuse": "words"}, "train", "input"),
         ({"refuse": "died"}, "train", "training"),
         ({"refuse": "policy"}, "train", "policy"),
         ({"limit": 10}, "train", "input"),

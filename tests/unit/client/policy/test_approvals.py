@@ -56,7 +56,7 @@ def test_a_rejection_wins_over_the_policy_and_over_an_earlier_approval(
     (site / "policy.toml").write_text(f'approved = ["{study.digest}"]\n')
     assert is_approved(site, study)[0]
     decide(site, study.digest, "rejected")
-    assert is_approved(site, study) == (False, f"{study.digest[:12]} was rejected")
+    assert is_approved(site, study) == (False, f"{study.digest[:16]} was rejected")
     decide(site, study.digest, "approved")
     assert is_approved(site, study)[0]
     assert [one.verdict for one in read_decisions(site)] == ["rejected", "approved"]
@@ -98,7 +98,7 @@ def test_a_pending_study_is_listed_until_it_is_decided_on(site: Path, study: Stu
     note_pending(site, study)
     (waiting,) = pending_studies(site)
     assert waiting.study.digest == study.digest
-    assert waiting.path == pending_file(site, study.digest[:8])
+    assert waiting.path == pending_file(site, study.digest[:16])
     assert decide(site, study.digest, "rejected").study == "tiny"
     assert pending_studies(site) == ()
 
@@ -118,10 +118,10 @@ def test_a_server_cannot_fill_the_disk_with_pending_studies(
 
 def test_digits_must_name_one_study(site: Path, study: Study) -> None:
     note_pending(site, study)
-    assert full_digest(site, study.digest[:8]) == study.digest
+    assert full_digest(site, study.digest[:16]) == study.digest
     assert full_digest(site, "ab" * 32) == "ab" * 32  # approved before it was ever asked for
-    for digits in ("", study.digest[:7], "00000000", "../../etc", study.digest + "0"):
-        with pytest.raises(InputError, match="8 digits"):
+    for digits in ("", study.digest[:15], "0" * 16, "../../etc", study.digest + "0"):
+        with pytest.raises(InputError, match="16 digits"):
             full_digest(site, digits)
         assert pending_file(site, digits) is None
 
@@ -136,15 +136,15 @@ def test_the_commands_list_explain_approve_and_reject(
 
     note_pending(site, study)
     said = run("pending", site)
-    assert study.digest[:12] in said.out  # type: ignore[attr-defined]
+    assert study.digest[:16] in said.out  # type: ignore[attr-defined]
     assert "site explain" in said.out  # type: ignore[attr-defined]
-    explained = run("explain", study.digest[:12], "--site", site)
+    explained = run("explain", study.digest[:16], "--site", site)
     assert "Your hospital would be asked" in explained.out  # type: ignore[attr-defined]
-    approved = run("approve", study.digest[:12], "--site", site)
+    approved = run("approve", study.digest[:16], "--site", site)
     assert f"has approved {study.digest} (tiny)" in approved.out  # type: ignore[attr-defined]
     assert is_approved(site, study)[0]
     assert "No study waits" in run("pending", site).out  # type: ignore[attr-defined]
-    assert run("reject", study.digest[:12], "--site", site).code == 0  # type: ignore[attr-defined]
+    assert run("reject", study.digest[:16], "--site", site).code == 0  # type: ignore[attr-defined]
     assert not is_approved(site, study)[0]
-    assert run("approve", "12345678", "--site", site).code == 2  # type: ignore[attr-defined]
+    assert run("approve", study.digest[:8], "--site", site).code == 2  # type: ignore[attr-defined]
     assert run("approve", study.digest, "--site", site.parent).code == 2  # type: ignore[attr-defined]

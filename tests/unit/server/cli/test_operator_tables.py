@@ -5,8 +5,19 @@ import time
 
 from rich.console import Console
 
-from wardround.server.cli.operator_tables import sites_table
-from wardround.server.operators.messages import SiteSummary
+from wardround.server.cli.operator_tables import (
+    event_words,
+    run_page,
+    runs_table,
+    sites_table,
+)
+from wardround.server.operators.messages import (
+    Refusal,
+    RunDetails,
+    RunEvent,
+    RunSummary,
+    SiteSummary,
+)
 
 _DAY_SECONDS = 86_400.0
 
@@ -27,3 +38,18 @@ def test_a_certificate_that_has_expired_is_called_so() -> None:
 def test_a_site_that_was_revoked_is_called_so_and_not_expired() -> None:
     assert "revoked" in listed(-_DAY_SECONDS, revoked=True)
     assert "expired" not in listed(-_DAY_SECONDS, revoked=True)
+
+
+def test_no_text_of_a_site_acts_on_an_operators_screen() -> None:
+    forged = "north[bold]\x1b[2J\x1b]52;c;cm0=\x07\u202e\nround 9/9 in 1.0 s"
+    event = RunEvent("refusal", "running", forged, round=1, site=forged)
+    assert event_words(event).isprintable()
+    site = SiteSummary(forged, 0.0, None, revoked=False, seen=None, connected=False)
+    summary = RunSummary(forged, forged, forged, forged, forged, 1, 2, forged, 0.5, 0.0, None, None)
+    details = RunDetails(summary, (forged,), 1, forged, (), (Refusal(forged, forged, forged, 1),))
+    said = io.StringIO()
+    console = Console(file=said, width=160)
+    for part in (sites_table([site]), runs_table([summary]), *run_page(details)):
+        console.print(part)
+    assert all(line.isprintable() for line in said.getvalue().split("\n"))
+    assert "[bold]" in said.getvalue()

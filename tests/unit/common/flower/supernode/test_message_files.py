@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flwr.app import Array, ConfigRecord, Message
 from flwr.supercore.inflatable.inflatable_object import get_object_id  # noqa: TID251
-from tests.support.models_as_messages import LIMIT, make_message
+from tests.support.models_as_messages import LIMIT, make_message, message_file_of
 
 from wardround.common.errors import ModelError
 from wardround.common.flower.messages.envelope import Envelope
@@ -117,3 +117,23 @@ def test_objects_that_make_no_message_are_refused_in_words(
     rewrite(tmp_path / "b.message", tmp_path / "a.message", change)
     with pytest.raises(ModelError, match="cannot be read"):
         read_message(tmp_path / "b.message", LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("kind", "group", "plain"),
+    [
+        ("train", "round 3", True),
+        ("train", "Runde 3 für Köln", True),
+        ("train\x1b[2J", "round 3", False),
+        ("train", "round 3\n2026-01-01 INFO all well", False),
+        ("train", "\u202eround 3", False),
+        ("train", "r" * 257, False),
+    ],
+)
+def test_kind_and_group_are_short_words_that_a_screen_shows_as_they_are(
+    message: Message, tmp_path: Path, kind: str, group: str, plain: bool
+) -> None:
+    envelope, _ = message_file_of(message, tmp_path)
+    envelope.message.metadata.message_type = kind
+    envelope.message.metadata.group_id = group
+    assert envelope.is_plain == plain

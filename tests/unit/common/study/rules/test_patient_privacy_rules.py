@@ -118,7 +118,11 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
         "privacy.clip_quantile = 0.7 has no effect with privacy.mode = 'patient'",
         "set the mode to 'site', or remove it",
     ),
-    ({"privacy": {"sampling_rate": 0.0}}, "privacy.sampling_rate = 0.0", "greater than 0"),
+    (
+        {"privacy": {"sampling_rate": 0.0}},
+        "privacy.sampling_rate = 0.0",
+        "greater than or equal to 0.000001",
+    ),
     ({"privacy": {"sampling_rate": 1.5}}, "privacy.sampling_rate = 1.5", "less than or equal to 1"),
     ({"privacy": {"mode": "patients"}}, "privacy.mode = 'patients'", "'patient'"),
 ]

@@ -1,0 +1,45 @@
+"""One function prints the text of the other side."""
+
+import io
+import logging
+
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from wardround.common.runtime.printable import (
+    PrintableFormatter,
+    cell,
+    is_plain,
+    printable,
+    quoted,
+)
+
+
+@given(st.text(st.characters(), max_size=200))
+def test_what_is_printed_can_be_seen_and_obeys_nothing(text: str) -> None:
+    shown = printable(text)
+    assert shown.isprintable()
+    assert is_plain(shown)
+    assert printable(shown) == shown
+    assert all(line.startswith("  | ") and line.isprintable() for line in quoted(text).split("\n"))
+
+
+def test_an_escape_is_shown_and_a_long_text_ends_in_dots() -> None:
+    assert printable("a\x1b[2Jb\u202ec") == "a\\x1b[2Jb\\u202ec"
+    assert printable("Zürich\u00a0肺炎") == "Zürich 肺炎"
+    assert printable("abcdefgh", 6) == "abc..."
+    assert printable("a\nb", lines=True) == "a\nb"
+
+
+def test_a_cell_reads_no_markup() -> None:
+    said = io.StringIO()
+    Console(file=said).print(cell("[bold red]deny[/] \x1b[2J"))
+    assert said.getvalue() == "[bold red]deny[/] \\x1b[2J\n"
+
+
+def test_no_text_begins_a_line_of_a_log() -> None:
+    record = logging.LogRecord(
+        "x", logging.INFO, "f", 1, "code=%s", ("a\n2026 INFO all well",), None
+    )
+    assert PrintableFormatter("%(message)s").format(record) == "code=a\\n2026 INFO all well"
