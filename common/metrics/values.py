@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from wardround.common.errors import InputError
+from wardround.common.fields import FieldError, Fields
 from wardround.common.metrics.metric_value import MetricValue
 from wardround.common.metrics.summary import metrics_of_task, summarise
 from wardround.common.metrics.sums import MetricSums
@@ -78,18 +79,15 @@ def values_from_record(record: "MetricRecord", study: Study) -> SiteValues:
     Raises:
         InputError: They are not numbers that a site running this study could have measured.
     """
-    known = metrics_of_task(study)
-    numbers: dict[str, float] = {}
-    for name, value in record.items():
-        if name not in (EXAMINATIONS, *known) or not isinstance(value, (int, float)):
-            raise InputError(_UNREADABLE)
-        if not math.isfinite(value):
-            raise InputError(_UNREADABLE)
-        numbers[name] = value
-    examinations = numbers.pop(EXAMINATIONS, -1)
-    if examinations < 0 or examinations != int(examinations):
+    known, fields = metrics_of_task(study), Fields(record, "values")
+    if not set(record) <= {EXAMINATIONS, *known}:
         raise InputError(_UNREADABLE)
-    return SiteValues(int(examinations), {name: float(v) for name, v in numbers.items()})
+    try:
+        values = {name: fields.number(name) for name in record if name != EXAMINATIONS}
+        return SiteValues(fields.whole(EXAMINATIONS), values)
+    except FieldError as error:
+        msg = f"{_UNREADABLE} ({error})"
+        raise InputError(msg) from None
 
 
 _UNREADABLE = (

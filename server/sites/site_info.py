@@ -12,6 +12,7 @@ from wardround.common.messages.refusals import in_words
 from wardround.common.messages.replies import SiteInfo, unpack_site_info
 from wardround.common.study.study import Study
 from wardround.server.sites.exchange import Exchange, Node
+from wardround.server.sites.intake import taking_in
 
 _SAME_BASE = 1e-3  # rounding differs by 1e-5, another draw of a single layer by 1
 
@@ -38,7 +39,8 @@ def describe_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[Si
                 else ""
             )
             raise DataError(msg)
-        site_info = unpack_site_info(reply.content)
+        with taking_in(reply.node.site):
+            site_info = unpack_site_info(reply.content)
         check_site_info(site_info, study)
         nodes.append(Node(reply.node.node_id, site_info.site, site_info.examinations))
         site_infos.append(site_info)
