@@ -1,6 +1,7 @@
 """Messages that nobody honest sends: a good one, with a few things in it changed."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -95,7 +96,8 @@ def set_field(record: str, key: str, value: object) -> Mutation:
     def change(content: RecordDict) -> None:
         found = content.get(record)
         if isinstance(found, (ConfigRecord, MetricRecord)):
-            found[key] = value  # type: ignore[assignment] # Flower checks it
+            with suppress(TypeError):  # this kind of record cannot carry it, so nobody sends it
+                found[key] = value  # type: ignore[assignment]
 
     return change
 
@@ -110,6 +112,7 @@ def drop_field(record: str, place: int) -> Mutation:
 
 def set_record(name: str, record: Record) -> Mutation:
     def change(content: RecordDict) -> None:
+        content.pop(name, None)  # Flower warns of what is overwritten
         content[name] = record
 
     return change
