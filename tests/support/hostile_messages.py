@@ -46,6 +46,8 @@ UNPACK: list[Callable[[RecordDict], object]] = [
     lambda content: unpack_update(content, STUDY),
     lambda content: unpack_evaluation(content, STUDY),
 ]
+# What a spoiler may raise over an array that another one has spoilt.
+UNMAKEABLE = (ValueError, TypeError, RuntimeError, MemoryError, WardroundError)
 INTEGERS = (0, -1, -50, 1, 2**31, 2**53, 2**63 - 1, -(2**63), 10**400)
 FLOATS = (float("inf"), float("-inf"), float("nan"), 1e308, -1e308, -0.5, 1.5, 1e-320, 7.0)
 TEXTS = ("", "12", "nan", "a\x1b[2J\x1b]52;c;aGk=\x07", "ab\u202ecd", "\ud800", "\n", "x" * 10_000)
@@ -127,7 +129,8 @@ def spoil_array(record: str, place: int, how: Callable[[Array], Array]) -> Mutat
         found = content.get(record)
         if isinstance(found, ArrayRecord) and found:
             key = [*found][place % len(found)]
-            found[key] = how(found[key])
+            with suppress(*UNMAKEABLE):  # of an array that is spoilt already
+                found[key] = how(found[key])
 
     return change
 
