@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, RecordDict
 
 from wardround.common.errors import RunError
+from wardround.common.fields import FieldError, Fields
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import arrays_of, configs_of
 from wardround.common.parameters.array_records import from_array_record, to_array_record
@@ -122,32 +123,34 @@ def unpack_instruction(content: RecordDict) -> Instruction:
     """Return the instruction in a message.
 
     Raises:
-        RunError: The message is not an order of this version.
+        RunError: The message is not an order of this version, or holds what cannot be true.
+        ModelError: An array cannot be read.
     """
     try:
-        header, site_progress = configs_of(content)["instruction"], configs_of(content)["progress"]
-        model = arrays_of(content)["model"]
+        header = Fields(configs_of(content).get("instruction"), "instruction")
+        progress = Fields(configs_of(content).get("progress"), "progress")
+        model = arrays_of(content).get("model")
+        if model is None:
+            msg = "model is missing"
+            raise FieldError(msg)
         auxiliary = arrays_of(content).get("auxiliary")
         return Instruction(
-            digest=str(header["digest"]),
-            run=_checked_run(str(header["run"])),
-            round=int(header["round"]),  # type: ignore[arg-type] # a bad value is caught below
-            attempt=int(header["attempt"]),  # type: ignore[arg-type]
-            split=str(header["split"]),
-            surfaces=bool(header["surfaces"]),
+            digest=header.text("digest"),
+            run=header.match("run", _RUN, "32 hexadecimal digits"),
+            round=header.whole("round"),
+            attempt=header.whole("attempt"),
+            split=header.text("split"),
+            surfaces=header.flag("surfaces"),
             parameters=from_array_record(model),
             auxiliary={} if auxiliary is None else from_array_record(auxiliary),
-            kept_round=int(header["kept-round"]),  # type: ignore[arg-type]
-            validate=bool(header["validate"]),
-            personal=bool(header["personal"]),
-            counted_round=int(site_progress["counted-round"]),  # type: ignore[arg-type]
-            ledger=ChainHead(
-                int(site_progress["ledger-counter"]),  # type: ignore[arg-type]
-                str(site_progress["ledger-head"]),
-            ),
+            kept_round=header.whole("kept-round", least=-1),
+            validate=header.flag("validate"),
+            personal=header.flag("personal"),
+            counted_round=progress.whole("counted-round", least=-1),
+            ledger=ChainHead(progress.whole("ledger-counter"), progress.text("ledger-head")),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        msg = f"the server's order cannot be read ({type(error).__name__}): update wardround."
+    except FieldError as error:
+        msg = f"the server's instruction cannot be read ({error}): update wardround."
         raise RunError(msg) from None
 
 
@@ -159,10 +162,3 @@ def _pack_progress(counted_round: int, ledger: ChainHead) -> ConfigRecord:
             "ledger-head": ledger.hash,
         }
     )
-
-
-def _checked_run(name: str) -> str:
-    if not _RUN.fullmatch(name):
-        msg = "a run is named by 32 hexadecimal digits"
-        raise ValueError(msg)
-    return name

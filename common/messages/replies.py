@@ -1,11 +1,20 @@
 """What leaves a site: its schema, its encoding, its checks."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.errors import RunError
+from wardround.common.fields import (
+    LARGEST_SECONDS,
+    LONGEST_TEXT,
+    FieldError,
+    Fields,
+    plain,
+)
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import arrays_of, configs_of, metrics_of
 from wardround.common.messages.instructions import NO_LEDGER
@@ -49,7 +58,7 @@ class SiteUpdate:
         examinations: Training examinations: the weight of the update.
         updates: Optimiser steps made.
         seconds: 0 where the site does not say.
-        training_loss: NaN where the site does not say.
+        training_loss: NaN where the site does not say, or where it is not finite.
         metrics: How the model that was *received* did on the site's validation patients: tables,
             or numbers where the site's policy lets no tables out.
         bytes_up: Size of the arrays as they travelled.
@@ -131,7 +140,7 @@ def pack_update(update: SiteUpdate) -> RecordDict:
     facts = MetricRecord({"examinations": update.examinations, "updates": update.updates})
     if update.seconds:
         facts["seconds"] = update.seconds
-    if not math.isnan(update.training_loss):
+    if math.isfinite(update.training_loss):
         facts["training-loss"] = update.training_loss
     content["facts"] = facts
     if update.auxiliary:
@@ -158,86 +167,94 @@ def pack_refusal(refusal: Refusal) -> RecordDict:
 
 
 def unpack_refusal(content: RecordDict) -> Refusal | None:
-    """Return the refusal in a message, None if it is a reply."""
+    """Return the refusal in a message, None if it is a reply.
+
+    A message that holds a refusal is one, whatever else is wrong with it: its words are cut, and
+    a code that is none of REFUSAL_CODES is taken for "internal".
+    """
     record = configs_of(content).get("refusal")
     if record is None:
         return None
-    return Refusal(str(record["site"]), str(record["code"]), str(record["reason"]))
+    code = record.get("code")
+    return Refusal(
+        plain(record.get("site", ""), LONGEST_TEXT),
+        code if isinstance(code, str) and code in REFUSAL_CODES else "internal",
+        plain(record.get("reason", "")),
+    )
 
 
 def unpack_site_info(content: RecordDict) -> SiteInfo:
     """Return the site info in a message.
 
     Raises:
-        RunError: The message is not one.
+        RunError: The message is not one, or holds what cannot be true.
     """
-    try:
-        header = configs_of(content)["header"]
-        notes = header["notes"]
+    with _reading("site-info"):
+        header = Fields(configs_of(content).get("header"), "header")
         return SiteInfo(
-            site=str(header["site"]),
-            wardround=str(header["wardround"]),
-            digest=str(header["digest"]),
-            examinations=int(header["examinations"]),  # type: ignore[arg-type] # caught below
-            notes=tuple(str(note) for note in notes) if isinstance(notes, list) else (),
-            base=float(header.get("base", 0.0)),  # type: ignore[arg-type]
+            site=header.text("site", least=1),
+            wardround=header.text("wardround", least=1),
+            digest=header.text("digest"),
+            examinations=header.whole("examinations"),
+            notes=header.texts("notes"),
+            base=header.number("base", default=0.0),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(_unreadable("site-info", error)) from None
 
 
 def unpack_update(content: RecordDict, study: Study) -> SiteUpdate:
     """Return the update in a message, whose arrays are taken out of it.
 
     Raises:
-        RunError: The message is not one.
+        RunError: The message is not one, or holds what cannot be true.
+        WardroundError: An array cannot be read, or the metrics are not those of the study.
     """
-    try:
-        header, facts = configs_of(content)["header"], metrics_of(content)["facts"]
-        model = arrays_of(content)["model"]
+    with _reading("update"):
+        header = Fields(configs_of(content).get("header"), "header")
+        facts = Fields(metrics_of(content).get("facts"), "facts")
+        model = arrays_of(content).get("model")
+        if model is None:
+            msg = "model is missing"
+            raise FieldError(msg)
         auxiliary = arrays_of(content).get("auxiliary")
         size = model.count_bytes() + (0 if auxiliary is None else auxiliary.count_bytes())
         return SiteUpdate(
-            site=str(header["site"]),
-            digest=str(header["digest"]),
-            round=int(header["round"]),  # type: ignore[arg-type] # a bad value is caught below
-            attempt=int(header["attempt"]),  # type: ignore[arg-type]
+            site=header.text("site", least=1),
+            digest=header.text("digest"),
+            round=header.whole("round"),
+            attempt=header.whole("attempt"),
             parameters=take_array_record(model),
-            examinations=int(facts["examinations"]),  # type: ignore[arg-type]
-            updates=int(facts["updates"]),  # type: ignore[arg-type]
-            seconds=float(facts.get("seconds", 0.0)),  # type: ignore[arg-type]
-            training_loss=float(facts.get("training-loss", math.nan)),  # type: ignore[arg-type]
+            examinations=facts.whole("examinations"),
+            updates=facts.whole("updates"),
+            seconds=facts.number("seconds", default=0.0, least=0.0, most=LARGEST_SECONDS),
+            training_loss=facts.number("training-loss", default=math.nan),
             metrics=_metrics(content, study),
             bytes_up=size,
             auxiliary={} if auxiliary is None else take_array_record(auxiliary),
-            run=str(header["run"]),
+            run=header.text("run", longest=32),
             ledger=ChainHead(
-                int(header.get("ledger", 0)),  # type: ignore[arg-type]
-                str(header.get("ledger-head", "")),
+                header.whole("ledger", default=0), header.text("ledger-head", default="")
             ),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(_unreadable("update", error)) from None
 
 
 def unpack_evaluation(content: RecordDict, study: Study) -> SiteEvaluation:
     """Return the evaluation in a message.
 
     Raises:
-        RunError: The message is not one.
+        RunError: The message is not one, or holds what cannot be true.
+        WardroundError: The metrics are not those of the study.
     """
-    try:
-        header, facts = configs_of(content)["header"], metrics_of(content)["facts"]
+    with _reading("evaluation"):
+        header = Fields(configs_of(content).get("header"), "header")
+        facts = Fields(metrics_of(content).get("facts"), "facts")
         return SiteEvaluation(
-            site=str(header["site"]),
-            digest=str(header["digest"]),
-            round=int(header["round"]),  # type: ignore[arg-type] # a bad value is caught below
+            site=header.text("site", least=1),
+            digest=header.text("digest"),
+            round=header.whole("round"),
             metrics=_metrics(content, study),
-            seconds=float(facts.get("seconds", 0.0)),  # type: ignore[arg-type]
-            run=str(header["run"]),
+            seconds=facts.number("seconds", default=0.0, least=0.0, most=LARGEST_SECONDS),
+            run=header.text("run", longest=32),
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(_unreadable("evaluation", error)) from None
 
 
 def _reply(reply: SiteUpdate | SiteEvaluation, attempt: int) -> RecordDict:
@@ -266,8 +283,13 @@ def _metrics(content: RecordDict, study: Study) -> MetricSums | SiteValues | Non
     return None if record is None else sums_from_record(record, study)
 
 
-def _unreadable(kind: str, error: Exception) -> str:
-    return (
-        f"the {kind} cannot be read ({type(error).__name__}): "
-        "server and site must run the same version of wardround."
-    )
+@contextmanager
+def _reading(kind: str) -> Iterator[None]:
+    try:
+        yield
+    except FieldError as error:
+        msg = (
+            f"the {kind} cannot be read ({error}): "
+            "server and site must run the same version of wardround."
+        )
+        raise RunError(msg) from None

@@ -1,6 +1,5 @@
 """What a site measured, as records of a message (sums as arrays, values as numbers), checked."""
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from wardround.common.errors import InputError
+from wardround.common.fields import LARGEST_COUNT, LARGEST_NUMBER, FieldError, Fields, plain
 from wardround.common.metrics.sums import (
     MetricSums,
     SiteValues,
@@ -30,6 +30,9 @@ _UNREADABLE = (
     "run the same version of wardround and the same study on both sides."
 )
 
+_LONGEST_NAMES = 100  # characters of names that nobody knows
+_LARGEST_TOTAL = 2**53  # of an array of counts: its sums are exact in float64, and in int64
+
 
 def to_arrays(sums: MetricSums) -> Arrays:
     """Return the sums as arrays by name; what was not measured is absent.
@@ -46,9 +49,9 @@ def to_arrays(sums: MetricSums) -> Arrays:
 def from_arrays(arrays: Mapping[str, NDArray[np.generic]], study: Study) -> MetricSums:
     """Return the sums that :func:`to_arrays` wrote, after checking that they can be true.
 
-    Checked are names, shapes, numbers that are finite and not negative, whole counts, and what the
-    task's sums check: for example that the tables count the same examinations. A loss may be
-    negative.
+    Checked are names, shapes, numbers that are finite, bounded and not negative, whole counts, and
+    what the task's sums check: for example that the tables count the same examinations. A loss may
+    be negative.
 
     Raises:
         InputError: The arrays are not what a site running this study could have measured.
@@ -59,6 +62,8 @@ def from_arrays(arrays: Mapping[str, NDArray[np.generic]], study: Study) -> Metr
         name: _checked(name, np.asarray(array), expected[name]) for name, array in arrays.items()
     }
     examinations = int(checked["examinations"][0])
+    if examinations > LARGEST_COUNT:
+        refuse("examinations", f"is more than {LARGEST_COUNT}")
     measured = sums_type(study).from_arrays(checked, examinations)
     return MetricSums(examinations, float(checked["loss"][0]), measured)
 
@@ -105,26 +110,24 @@ def values_from_record(record: "MetricRecord", study: Study) -> SiteValues:
     Raises:
         InputError: They are not numbers that a site running this study could have measured.
     """
-    known = metrics_of_task(study)
-    numbers: dict[str, float] = {}
-    for name, value in record.items():
-        if name not in (EXAMINATIONS, *known) or not isinstance(value, (int, float)):
-            raise InputError(_UNREADABLE)
-        if not math.isfinite(value):
-            raise InputError(_UNREADABLE)
-        numbers[name] = value
-    examinations = numbers.pop(EXAMINATIONS, -1)
-    if examinations < 0 or examinations != int(examinations):
+    known, fields = metrics_of_task(study), Fields(record, "values")
+    if not set(record) <= {EXAMINATIONS, *known}:
         raise InputError(_UNREADABLE)
-    return SiteValues(int(examinations), {name: float(v) for name, v in numbers.items()})
+    try:
+        values = {name: fields.number(name) for name in record if name != EXAMINATIONS}
+        return SiteValues(fields.whole(EXAMINATIONS), values)
+    except FieldError as error:
+        msg = f"{_UNREADABLE} ({error})"
+        raise InputError(msg) from None
 
 
 def _check_names(given: set[str], expected: set[str], optional: frozenset[str]) -> None:
     missing = sorted(expected - given - optional)
     unknown = sorted(given - expected)
     if missing or unknown:
+        held = plain(unknown, _LONGEST_NAMES)
         msg = (
-            f"the metrics lack {missing} and hold {unknown} that the study does not name: "
+            f"the metrics lack {missing} and hold {held} that the study does not name: "
             "run the same version of wardround and the same study on both sides."
         )
         raise InputError(msg)
@@ -134,7 +137,7 @@ def _checked(
     name: str, array: NDArray[np.generic], expected: NDArray[np.generic]
 ) -> NDArray[np.generic]:
     if array.shape != expected.shape:
-        refuse(name, f"has shape {array.shape} instead of {expected.shape}")
+        refuse(name, f"has shape {array.shape!s:.60} instead of {expected.shape}")
     if array.dtype.kind not in "iuf":
         refuse(name, f"is of type {array.dtype}")
     if not np.isfinite(array).all():
@@ -142,8 +145,11 @@ def _checked(
     numbers = array.astype(np.float64)
     if name != "loss" and (numbers < 0).any():
         refuse(name, f"is negative ({numbers.min():g})")
+    # Bounded, so that neither a product of two nor the sums of all sites can overflow.
+    if (np.abs(numbers) > LARGEST_NUMBER).any():
+        refuse(name, f"holds a number above {LARGEST_NUMBER:g}")
     if expected.dtype.kind == "i":
-        if (numbers != np.floor(numbers)).any() or (numbers >= 2**53).any():
+        if (numbers != np.floor(numbers)).any() or numbers.sum() >= _LARGEST_TOTAL:
             refuse(name, "is not a count")
         return numbers.astype(np.int64)
     return numbers

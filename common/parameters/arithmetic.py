@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from math import hypot, isfinite
+from math import hypot, inf, isfinite
 
 import numpy as np
 import torch
@@ -48,12 +48,17 @@ def largest_weight(model: Mapping[str, Tensor]) -> float:
     return float(torch.stack(ends).max()) if ends else 0.0
 
 
-def is_finite(tensor: Tensor) -> bool:
-    """Return whether a tensor holds neither NaN nor infinity, without a copy of it."""
+def is_finite(tensor: Tensor, most: float = inf) -> bool:
+    """Return whether a tensor holds neither NaN nor infinity, without a copy of it.
+
+    Args:
+        tensor: Of any shape; one of integers is finite.
+        most: The largest size that a number may have beside.
+    """
     if not tensor.is_floating_point() or tensor.numel() == 0:
         return True
     lowest, highest = torch.aminmax(tensor)  # both are NaN where one value is
-    return isfinite(lowest) and isfinite(highest)
+    return all(isfinite(end) and abs(float(end)) <= most for end in (lowest, highest))
 
 
 def digest(parameters: Mapping[str, Tensor]) -> str:

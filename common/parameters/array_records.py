@@ -133,7 +133,8 @@ def decode_npy(data: bytes, dtype: str, shape: tuple[int, ...]) -> NDArray[np.ge
     found = _read_header(data[:start])
     if found != (dtype, shape) or any(length < 0 for length in shape):
         msg = (
-            f"an array's header says {found[0]} {list(found[1])}, not {dtype} {list(shape)}: "
+            f"an array's header says {found[0]} {list(found[1])!s:.80}, "
+            f"not {dtype} {list(shape)!s:.80}: "
             "the sender must run the same version of wardround."
         )
         raise ModelError(msg)

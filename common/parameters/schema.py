@@ -82,7 +82,7 @@ def compare_schemas(given: Iterable[ArraySpec], expected: Iterable[ArraySpec]) -
     found = {spec.name: spec for spec in given}
     wanted = {spec.name: spec for spec in expected}
     different = [
-        f"{name!r} is {found[name].dtype:.20} {list(found[name].shape)}, "
+        f"{name!r} is {found[name].dtype:.20} {list(found[name].shape)!s:.80}, "
         f"not {spec.dtype} {list(spec.shape)}"
         for name, spec in wanted.items()
         if name in found and found[name] != spec

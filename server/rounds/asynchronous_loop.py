@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from flwr.app import Message
 
-from wardround.common.errors import RunError, WardroundError
+from wardround.common.errors import RunError
 from wardround.common.flower.error_codes import is_transient
 from wardround.common.flower.messages.content import array_bytes
 from wardround.common.messages.instructions import TRAIN, Instruction, pack_instruction
@@ -25,6 +25,7 @@ from wardround.server.rounds.evaluation import as_measurements
 from wardround.server.rounds.loop import RoundLoop
 from wardround.server.rounds.updates import RoundResults, UpdateChecks
 from wardround.server.sites.exchange import IDLE_SECONDS, NO_ANSWER, NOT_CONNECTED, Node
+from wardround.server.sites.intake import RefusedReplyError, taking_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class BufferedLoop(RoundLoop):
                 continue
             try:
                 self._take(results, commit, instruction, reply)
-            except WardroundError as error:
+            except RefusedReplyError as error:
                 results.refuse(instruction.node.site, str(error))
         if not replies:
             time.sleep(IDLE_SECONDS)
@@ -124,20 +125,19 @@ class BufferedLoop(RoundLoop):
     def _take(
         self, results: RoundResults, commit: Commit, instruction: _Underway, reply: Message
     ) -> None:
-        if reply.has_error():
-            raise RunError(reply.error.reason or "the site failed")
-        refusal = unpack_refusal(reply.content)
-        if refusal is not None:
-            raise RunError(refusal.reason or in_words(refusal.code))
-        site, update = instruction.node.site, unpack_update(reply.content, self._study)
-        self._note(results, site, update)
-        model, norm = instruction.update_checks.admit(update)
+        site = instruction.node.site
         staleness = results.number - instruction.update_checks.round
-        self._strategy.accumulate(
-            replace(
-                update, parameters=_moved(model, instruction.update_checks.sent, commit, staleness)
-            )
-        )
+        with taking_in(site):
+            if reply.has_error():
+                raise RunError(reply.error.reason or "the site failed")
+            refusal = unpack_refusal(reply.content)
+            if refusal is not None:
+                raise RunError(refusal.reason or in_words(refusal.code))
+            update = unpack_update(reply.content, self._study)
+            self._note(results, site, update)
+            model, norm = instruction.update_checks.admit(update)
+            moved = _moved(model, instruction.update_checks.sent, commit, staleness)
+        self._combine(site, replace(update, parameters=moved))
         results.count(site, update, norm, instruction.bytes_down)
         if update.metrics is not None and staleness == 0:
             results.sums[site] = update.metrics

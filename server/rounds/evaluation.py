@@ -8,7 +8,7 @@ from functools import reduce
 
 from flwr.serverapp import Grid
 
-from wardround.common.errors import RunError, WardroundError
+from wardround.common.errors import RunError
 from wardround.common.messages.instructions import EVALUATE, Instruction, pack_instruction
 from wardround.common.messages.replies import unpack_evaluation
 from wardround.common.metrics.sums import (
@@ -24,6 +24,7 @@ from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import Measurement, RefusalRecord
 from wardround.server.sites.deadlines import Deadlines
 from wardround.server.sites.exchange import Addressed, Exchange, Node, Reply, to_all
+from wardround.server.sites.intake import RefusedReplyError, taking_in
 
 logger = logging.getLogger(__name__)
 ALL_SITES = "all sites"  # the sites' tables, merged: the metric of all patients
@@ -76,8 +77,11 @@ def measure_model(
         if reply.is_missing:
             missing[site] = reply.is_stuck
         try:
-            metrics = _evaluated(reply, instruction, study)
-        except WardroundError as error:
+            with taking_in(site):
+                metrics = _evaluated(reply, instruction, study)
+                if metrics is not None:
+                    values_of(metrics, study)  # what cannot become metrics is refused here
+        except RefusedReplyError as error:
             logger.warning(
                 "evaluation without site=%s split=%s: %s", site, instruction.split, error
             )

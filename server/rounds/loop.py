@@ -10,6 +10,7 @@ from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from wardround.common.errors import RunError, WardroundError
+from wardround.common.fields import plain
 from wardround.common.flower.messages.content import array_bytes
 from wardround.common.messages.instructions import TRAIN, Instruction, addressed, pack_instruction
 from wardround.common.messages.replies import SiteUpdate, unpack_update
@@ -27,6 +28,7 @@ from wardround.server.rounds.evaluation import (
 )
 from wardround.server.rounds.updates import RoundResults, UpdateChecks
 from wardround.server.sites.exchange import Addressed, Exchange, Node, Reply
+from wardround.server.sites.intake import RefusedReplyError, taking_in
 from wardround.server.sites.participation import Participation, select_sites
 from wardround.server.strategies.strategy import Strategy
 
@@ -181,7 +183,7 @@ class RoundLoop:
                 self._participation.miss(reply.node.site, number, reply.is_stuck)
             try:
                 self._accumulate(results, reply, update_checks)
-            except WardroundError as error:
+            except RefusedReplyError as error:
                 results.refuse(reply.node.site, str(error))
             del reply  # or it is still there while the next one arrives
 
@@ -198,15 +200,32 @@ class RoundLoop:
         return measured
 
     def _accumulate(self, results: RoundResults, reply: Reply, update_checks: UpdateChecks) -> None:
-        if reply.content is None:
-            raise RunError(reply.reason)
-        site, update = reply.node.site, unpack_update(reply.content, self._study)
-        self._note(results, site, update)
-        model, norm = update_checks.admit(update)
-        self._strategy.accumulate(replace(update, parameters=model))
+        site = reply.node.site
+        with taking_in(site):
+            if reply.content is None:
+                raise RunError(reply.reason)
+            update = unpack_update(reply.content, self._study)
+            self._note(results, site, update)
+            model, norm = update_checks.admit(update)
+        self._combine(site, replace(update, parameters=model))
         results.count(site, update, norm, results.bytes_down)
         if update.metrics is not None:
             results.sums[site] = update.metrics
+
+    def _combine(self, site: str, update: SiteUpdate) -> None:
+        """Hand an update that passed its checks to the strategy.
+
+        Raises:
+            RefusedReplyError: It is not what the strategy asked for; nothing was taken in.
+        """
+        try:
+            self._strategy.accumulate(update)
+        except WardroundError as error:
+            raise RefusedReplyError(plain(error)) from None
+        except Exception as error:
+            # A defect of ours, perhaps with half of the update in the sum: not to be passed over.
+            error.add_note(f"while the update of site {site} was combined")
+            raise
 
     def _commit(self, before: Progress, parameters: Parameters, record: RoundRecord) -> Progress:
         progress = self._with_best(before, record)

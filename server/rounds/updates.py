@@ -19,6 +19,10 @@ from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RefusalRecord, SiteRecord
 from wardround.server.checkpoints.store import Progress
 
+# Beyond any network that works, and small enough that a float32 sum over sites, weighted by their
+# examinations, and a server optimiser's square of it stay finite.
+LARGEST_PARAMETER = 1e15
+
 
 @dataclass(frozen=True, slots=True)
 class UpdateChecks:
@@ -59,9 +63,12 @@ class UpdateChecks:
             raise RunError(msg)
         model = self._model(update.parameters)
         arrays = chain(model.items(), update.auxiliary.items())
-        infinite = [name for name, tensor in arrays if not is_finite(tensor)]
-        if infinite:
-            msg = f"{len(infinite)} arrays ({infinite[0]}, ...) hold NaN or infinity: not counted."
+        spoilt = [name for name, tensor in arrays if not is_finite(tensor, LARGEST_PARAMETER)]
+        if spoilt:
+            msg = (
+                f"{len(spoilt)} arrays ({spoilt[0]:.80}, ...) hold NaN or infinity, or a number "
+                f"above {LARGEST_PARAMETER:g}: not counted."
+            )
             raise RunError(msg)
         return model, self._checked_norm(model)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
+from wardround.common.fields import plain
 from wardround.common.flower.error_codes import is_transient
 from wardround.common.messages.refusals import in_words
 from wardround.common.messages.replies import Refusal, unpack_refusal
@@ -229,6 +230,6 @@ def _refused(node: Node, code: str, reason: str) -> Reply:
 
 def _reply(node: Node, reply: Message) -> Reply:
     if reply.has_error():
-        return _refused(node, "internal", reply.error.reason or "")
+        return _refused(node, "internal", plain(reply.error.reason))
     refusal = unpack_refusal(reply.content)
     return Reply(node, None if refusal else reply.content, refusal)

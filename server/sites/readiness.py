@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from flwr.app import Message
 from flwr.serverapp import Grid
 
-from wardround.common.errors import RunError, WardroundError
+from wardround.common.errors import RunError
 from wardround.common.messages.instructions import DESCRIBE
 from wardround.common.messages.replies import SiteInfo, unpack_refusal, unpack_site_info
 from wardround.common.study.study import Study
 from wardround.server.sites.exchange import Node
+from wardround.server.sites.intake import RefusedReplyError, taking_in
 from wardround.server.sites.site_info import check_site_info, question
 
 ABSENT = "is not connected"
@@ -135,8 +136,9 @@ class ReadinessPoll:
                 _close(seen, problem)
             return
         try:
-            seen.site_info = self._checked(reply, seen.node.site)
-        except WardroundError as error:
+            with taking_in(seen.node.site):
+                seen.site_info = self._checked(reply, seen.node.site)
+        except RefusedReplyError as error:
             _close(seen, f"cannot take part: {error}")
             return
         seen.node = Node(seen.node.node_id, seen.node.site, seen.site_info.examinations)

@@ -12,7 +12,11 @@ from wardround.common.messages.refusals import in_words
 from wardround.common.messages.replies import SiteInfo, unpack_site_info
 from wardround.common.study.study import Study
 from wardround.server.sites.exchange import Exchange, Node
+from wardround.server.sites.intake import taking_in
 
+OTHER_NETWORK = (
+    "it does not hold the frozen network that most others do: install the same torch and monai"
+)
 _SAME_BASE = 1e-3  # rounding differs by 1e-5, another draw of a single layer by 1
 
 
@@ -38,7 +42,8 @@ def describe_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[Si
                 else ""
             )
             raise DataError(msg)
-        site_info = unpack_site_info(reply.content)
+        with taking_in(reply.node.site):
+            site_info = unpack_site_info(reply.content)
         check_site_info(site_info, study)
         nodes.append(Node(reply.node.node_id, site_info.site, site_info.examinations))
         site_infos.append(site_info)
@@ -59,7 +64,7 @@ def question(study: Study) -> RecordDict:
 
 
 def check_site_info(site_info: SiteInfo, study: Study) -> None:
-    """Check that a site works on this study, with this version.
+    """Check that a site works on this study, with this version, and with adapters only if it asks.
 
     Raises:
         RunError: It does not.
@@ -76,6 +81,24 @@ def check_site_info(site_info: SiteInfo, study: Study) -> None:
             f"{wardround.__version__}: install the same version."
         )
         raise RunError(msg)
+    if site_info.base and study.model.adapter_rank is None:
+        msg = (
+            f"{site_info.site} speaks of a frozen network, and the study trains no adapters: "
+            "install the same version of wardround."
+        )
+        raise RunError(msg)
+
+
+def outvoted(site_infos: Sequence[SiteInfo]) -> tuple[str, ...]:
+    """Return the sites whose frozen network is not the one that more than half of them hold.
+
+    Nobody is where no half agrees: then nothing says who is right.
+    """
+    for one in site_infos:
+        others = [x.site for x in site_infos if not abs(x.base - one.base) <= _SAME_BASE]
+        if 2 * len(others) < len(site_infos):
+            return tuple(others)
+    return ()
 
 
 def check_bases(site_infos: Sequence[SiteInfo]) -> None:

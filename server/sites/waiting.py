@@ -9,7 +9,7 @@ from wardround.common.messages.replies import SiteInfo
 from wardround.common.study.study import Study
 from wardround.server.sites.exchange import Node
 from wardround.server.sites.readiness import ABSENT, ReadinessPoll
-from wardround.server.sites.site_info import check_bases
+from wardround.server.sites.site_info import OTHER_NETWORK, check_bases, outvoted
 
 # Often in the first half minute, in which most sites connect.
 _LOOK_SECONDS, _LATER_SECONDS, _EARLY_SECONDS = 0.2, 1.0, 30.0
@@ -63,6 +63,8 @@ class SiteWait:
             ready = [*self.poll.ready(connected)]
             missing = self._missing(connected, ready)
             if self._may_begin(ready, missing):
+                if self._refuse_outvoted(connected):
+                    continue
                 return self._take(connected)
             self._give_up_if_late(ready, missing)
             self.tell(self._words(ready, missing))
@@ -114,6 +116,17 @@ class SiteWait:
         if not reasons:
             return "no other site has joined"
         return "; ".join(f"{site} {reason}" for site, reason in sorted(reasons.items()))
+
+    def _refuse_outvoted(self, connected: Mapping[str, int]) -> bool:
+        """Leave out whose frozen network is another than most others'; return whether one is.
+
+        A single site could otherwise keep a study from its beginning by naming any number.
+        """
+        found = self.poll.ready(connected).values()
+        odd = outvoted([seen.site_info for seen in found if seen.site_info is not None])
+        for site in odd:
+            self.poll.refuse(site, f"cannot take part: {OTHER_NETWORK}")
+        return bool(odd)
 
     def _take(self, connected: Mapping[str, int]) -> tuple[tuple[Node, ...], tuple[SiteInfo, ...]]:
         found = [*self.poll.ready(connected).values()]

@@ -49,7 +49,13 @@ class WeightedMean:
         Args:
             tensors: Of any shape, each name with the same shape every time.
             weight: Examinations that the site trained on, above 0.
+
+        Raises:
+            RunError: The weight is 0; nothing was added.
         """
+        if weight < 1:
+            msg = "the site trained on no examinations: its update has no weight."
+            raise RunError(msg)
         for name, tensor in tensors:
             if name not in self._sum:
                 self._dtypes[name] = tensor.dtype

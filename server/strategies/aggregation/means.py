@@ -11,6 +11,7 @@ from wardround.common.parameters.schema import Model, Parameters
 from wardround.common.study.sections import TrainingSection
 from wardround.server.strategies.aggregation.base import WeightedMean
 
+_LARGEST_LOSS = 1e6  # beyond any of a model that learns; its powers stay finite
 _LEAST_LOSS = 1e-10  # a loss of 0 to a negative power is no number
 
 
@@ -54,6 +55,9 @@ class NormalisedMean:
 
     def accumulate(self, update: SiteUpdate) -> None:
         """Add one site's change, divided by its steps."""
+        if update.examinations < 1:
+            msg = "the site trained on no examinations: its update has no weight."
+            raise RunError(msg)
         length = effective_steps(update.updates, self._momentum)
         self._steps += update.examinations * length
         self._weight += update.examinations
@@ -113,6 +117,9 @@ class FairMean:
     def accumulate(self, update: SiteUpdate) -> None:
         """Add one site's direction, times its loss to the power q."""
         loss = max(float(update.auxiliary[RECEIVED_LOSS]), _LEAST_LOSS)
+        if loss > _LARGEST_LOSS:
+            msg = f"the site says a loss of {loss:.3g}, above {_LARGEST_LOSS:g}: not counted."
+            raise RunError(msg)
         force = loss**self._fairness
         squared = 0.0
         for name in sorted(self._trainable & update.parameters.keys()):

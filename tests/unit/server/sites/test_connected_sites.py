@@ -13,6 +13,7 @@ from tests.support.hospitals.town import (
     says,
 )
 
+from wardround.common.study.study import Study
 from wardround.server.sites import connected_sites as module
 from wardround.server.sites import readiness as asking
 from wardround.server.sites.connected_sites import Admittance, ConnectedSites, SiteChange
@@ -36,10 +37,14 @@ class Run:
     """A run that began with the sites that were connected."""
 
     def __init__(
-        self, east: list[Reply], is_open: bool = True, named: tuple[str, ...] = ()
+        self,
+        east: list[Reply],
+        is_open: bool = True,
+        named: tuple[str, ...] = (),
+        study: Study | None = None,
     ) -> None:
         sites = {"north": [says()], "south": [SOUTH], "east": east}
-        self.town = Town(make_study(), sites, {"north", "south"})
+        self.town = Town(study or make_study(), sites, {"north", "south"})
         poll = ReadinessPoll(TownGrid(self.town), self.town.names, self.town.study)
         terms = Terms(wanted=named, gathering_seconds=0.0)
         gathered = SiteWait(poll, lambda: MEMBERS, self.town.study, terms, lambda _: None).gather()
@@ -129,7 +134,9 @@ def test_a_run_for_named_sites_takes_no_other() -> None:
 
 
 def test_a_newcomer_with_another_frozen_network_is_left_out_and_the_run_goes_on() -> None:
-    run = Run([says(site="east", base=5.0)])
+    plain = make_study()
+    model = plain.model.model_copy(update={"adapter_rank": 4})
+    run = Run([says(site="east", base=5.0)], study=plain.model_copy(update={"model": model}))
     run.town.connected.add("east")
     assert run.round(1) == ["north", "south"]
     assert "do not hold the same frozen network" in run.sites.absent()["east"]

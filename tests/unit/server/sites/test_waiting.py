@@ -1,16 +1,24 @@
 """A study waits for its sites: for those that are away, and for those that have to approve it."""
 
+import math
 from collections.abc import Callable
 
 import pytest
 from flwr.app import RecordDict
+from hypothesis import HealthCheck, given, settings
 from tests.support.hospitals.town import SOUTH, Reply, Town, TownGrid, make_study, refuses, says
+from tests.support.hostile_messages import Mutation, attacks
 
 from wardround.common.errors import RunError
+from wardround.common.messages.replies import SiteInfo
+from wardround.common.study.study import Study
 from wardround.server.sites import readiness as poll
 from wardround.server.sites import waiting
 from wardround.server.sites.readiness import ReadinessPoll
+from wardround.server.sites.site_info import outvoted
 from wardround.server.sites.waiting import SiteWait, Terms
+
+BASES = {"north": 2.5, "east": 9.0, "south": 2.5001}
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +82,35 @@ def test_a_site_that_cannot_take_part_is_not_waited_for(reply: Reply, reason: st
     with pytest.raises(RunError, match=reason):
         gather(two([reply], [SOUTH]))
     assert gather(two([reply], [SOUTH], minimum_sites=1)) == ["south:40"]
+
+
+@pytest.mark.parametrize("base", [5.0, -1e99, math.nan, math.inf])
+def test_a_site_that_speaks_of_another_frozen_network_keeps_no_study_from_beginning(
+    base: float,
+) -> None:
+    town = two([says(base=base)], [SOUTH], minimum_sites=1)
+    assert gather(town) == ["south:40"]
+
+
+def test_of_adapters_on_different_networks_those_of_most_sites_train_together() -> None:
+    sites = [SiteInfo(site, "1", "d", 1, (), base) for site, base in BASES.items()]
+    assert outvoted(sites) == ("east",)
+    assert outvoted(sites[:2]) == (), "one against one: nothing says who is right"
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(attack=attacks)
+def test_whatever_a_site_says_of_itself_the_others_begin(attack: list[Mutation]) -> None:
+    def attacked(study: Study) -> RecordDict | None:
+        content = says()(study)
+        for change in attack:
+            change(content)
+        return content
+
+    town = two([attacked], [SOUTH], minimum_sites=1)
+    assert "south:40" in gather(town, Terms(approval_timeout_seconds=0.0))
 
 
 def test_a_member_that_is_away_is_waited_for_a_moment_beyond_the_quorum() -> None:
