@@ -13,12 +13,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-more attacks lint format proto bench bench-compression faults clean
+.PHONY: help install demo test test-more pages attacks lint format proto bench bench-compression faults clean
 
 help:
 	@echo "make demo    a simulated study on embedded data, ending in a report"
 	@echo "make test    lint, types, import layers, tests with branch coverage"
-	@echo "make test-more  what takes longer than these: make attacks"
+	@echo "make test-more  what takes longer than these: make pages, make attacks"
+	@echo "make pages   the commands and examples of README and docs, run as they stand there"
 	@echo "make attacks what strangers and bad sites do to a server, done to real processes"
 	@echo "make lint    the first three of them"
 	@echo "make format  rewrite the files as 'make lint' wants them"
@@ -53,13 +54,19 @@ lint: $(STAMP)
 # One thread a process: with small tensors more only wait for each other. The end-to-end tests have
 # processes, ports and folders of their own each, and go apart from those that measure memory.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu" --cov --cov-report= --cov-fail-under=0 \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu and not pages" --cov --cov-report= \
+	  --cov-fail-under=0 \
 	  $(PYTEST_FLAGS) tests/unit tests/integration
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu" --cov --cov-append --cov-report=term \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu and not pages" --cov --cov-append \
+	  --cov-report=term \
 	  $(PYTEST_FLAGS) tests/e2e
 
 # Checks that 'make test' has no time for.
-test-more: attacks
+test-more: pages attacks
+
+# What the pages say, run as it stands there.
+pages: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m pages $(PYTEST_FLAGS) tests/integration tests/e2e
 
 attacks: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m attacks $(PYTEST_FLAGS) tests/attacks

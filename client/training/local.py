@@ -26,6 +26,9 @@ class LocalWork:
     mean_loss: float
 
 
+_LARGEST_LOSS = 1e9  # no training comes back from it, and no message carries it
+
+
 def train_locally(
     start: LocalStart,
     batches: Iterable[Batch],
@@ -67,7 +70,7 @@ def train_locally(
         total += value.detach()
         done += 1
     mean_loss = float(total) / max(done, 1)
-    if mean_loss != mean_loss or mean_loss in (float("inf"), float("-inf")):
+    if not abs(mean_loss) < _LARGEST_LOSS:  # nor where it is no number
         msg = (
             f"the training loss is {mean_loss} after {done} steps: "
             "lower training.learning_rate or set training.gradient_clip."

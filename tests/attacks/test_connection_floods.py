@@ -15,7 +15,14 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
-from tests.support.attackers import Caller, Crowd, invitation_file, is_open, read_all, request
+from tests.support.hostile.attackers import (
+    Caller,
+    Crowd,
+    invitation_file,
+    is_open,
+    read_all,
+    request,
+)
 from tests.support.stage import Deployment, deployed, wait_until
 
 from wardround.common.security.tls_key_pair import private_pem, public_pem, read_private_key

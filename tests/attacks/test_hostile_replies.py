@@ -6,8 +6,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from tests.support.hostile_messages import Mutation, attacks, good_messages, refusals_of
-from tests.support.hostile_rounds import attack_rounds
+from tests.support.hostile.messages import Mutation, attacks, good_messages, refusals_of
+from tests.support.hostile.rounds import attack_rounds
 
 pytestmark = pytest.mark.attacks
 # Each attack is made on each of six kinds of messages: 10,002.

@@ -15,6 +15,7 @@ from tests.support.stage import ENVIRONMENT, wait_until
 from wardround.simulations.local_federation.processes import free_port
 
 pytestmark = [
+    pytest.mark.pages,
     pytest.mark.slow,
     pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
 ]

@@ -13,6 +13,7 @@ import pytest
 from tests.support.stage import ENVIRONMENT
 
 pytestmark = [
+    pytest.mark.pages,
     pytest.mark.slow,
     pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
 ]

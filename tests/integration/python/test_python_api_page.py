@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from tests.support.tiny_runs import write_tiny_study
 
+pytestmark = pytest.mark.pages
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "python-api.md"
 
 

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
-from tests.support.attackers import Caller, is_open, read_all, request
+from tests.support.hostile.attackers import Caller, is_open, read_all, request
 from tests.support.stage import wait_until
 
 from wardround.common.security.tls_key_pair import private_pem

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
-from tests.support.hostile_messages import (
+from tests.support.hostile.messages import (
     STUDY,
     Mutation,
     attacks,

@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from flwr.app import ConfigRecord
 from hypothesis import given, settings
-from tests.support.hostile_messages import (
+from tests.support.hostile.messages import (
     Mutation,
     attacks,
     drop_record,
@@ -16,7 +16,7 @@ from tests.support.hostile_messages import (
     set_record,
     spoil_array,
 )
-from tests.support.hostile_rounds import attack_rounds
+from tests.support.hostile.rounds import attack_rounds
 
 ATTACKS: dict[str, Mutation] = {
     "infinite examinations": set_field("facts", "examinations", float("inf")),

@@ -7,7 +7,7 @@ import pytest
 from flwr.app import RecordDict
 from hypothesis import HealthCheck, given, settings
 from tests.support.hospitals.town import SOUTH, Reply, Town, TownGrid, make_study, refuses, says
-from tests.support.hostile_messages import Mutation, attacks
+from tests.support.hostile.messages import Mutation, attacks
 
 from wardround.common.errors import RunError
 from wardround.common.messages.replies import SiteInfo

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 from flwr.app import Message, RecordDict
-from tests.support.hostile_messages import Mutation, is_plain
+from tests.support.hostile.messages import Mutation, is_plain
 from tests.support.scripted_sites import Reply, ScriptedSite, federate, study_with
 
 from wardround.common.messages.instructions import EVALUATE, TRAIN
