@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wardround.common.fields import plain
 from wardround.common.files.json_lines import split_lines
 from wardround.server.operators.messages import RoundReport, RunEvent, RunSummary
-from wardround.server.operators.run_summaries import plain, read_history, summarise
+from wardround.server.operators.run_summaries import read_history, summarise
 from wardround.server.scheduling.folder import LOG_FILE, RunFolder
 from wardround.server.scheduling.store import FINISHED, find_run
 

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import wardround
 from wardround.common.errors import RunError
+from wardround.common.fields import plain
 from wardround.common.files.json_lines import read_json_lines
 from wardround.server.operators.messages import (
     Refusal,
@@ -35,7 +36,6 @@ _PHASES = {
     AT_WORK: "running",
     FINISHED: "running",  # until its process has ended and the queue knows
 }
-_LONGEST_REASON = 500  # characters
 _Json: TypeAlias = dict[str, object]
 
 
@@ -128,12 +128,6 @@ def count_refusals(history: Iterable[RoundReport]) -> tuple[Refusal, ...]:
     told = [refusal for record in history for refusal in record.refusals]
     counts = Counter((one.site, one.reason, one.asked) for one in told)
     return tuple(Refusal(*about, times=times) for about, times in counts.most_common())
-
-
-def plain(text: object) -> str:
-    """Return a site's words without what would move an operator's cursor, and not endless."""
-    letters = (letter if letter.isprintable() else "?" for letter in str(text)[:_LONGEST_REASON])
-    return "".join(letters)
 
 
 def _phase(row: RunRow, said: str) -> str:
