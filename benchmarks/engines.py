@@ -60,7 +60,7 @@ class Job:
         """Return the command of a benchmark module that takes the job's files."""
         manifest = self.folder / "manifest.csv"
         return [
-            *(sys.executable, "-m", f"benchmarks.{module}"),
+            *(sys.executable, "-m", f"benchmarks.peers.{module}"),
             *(str(manifest), str(ROUNDS), str(self.initial)),
         ]
 
