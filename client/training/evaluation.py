@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
-from wardround.client.tasks.registry import TASKS
+from wardround.client.tasks.registry import task_of
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
 from wardround.common.metrics.sums import MetricSums, empty_sums, has_surfaces
@@ -46,7 +46,7 @@ def predict(network: nn.Module, batch: Batch, study: Study) -> Tensor:
         return _first_output(network(*inputs)).float()
 
     with mixed_precision(study.training, batch.targets.device):
-        return TASKS[study.study.task].predict(forward, batch, study)
+        return task_of(study).predict(forward, batch, study)
 
 
 def evaluate(
@@ -73,7 +73,7 @@ def evaluate(
     if len(cohort) == 0:
         return empty_sums(study, surfaces)
     surfaces = surfaces and has_surfaces(study)
-    counter = TASKS[study.study.task].counter(study, surfaces)
+    counter = task_of(study).counter(study, surfaces)
     losses: list[Tensor] = []
     counts: list[int] = []
     finite = torch.ones((), dtype=torch.bool, device=device)
