@@ -53,7 +53,14 @@ def verify(
     """
     from wardround.client.privacy.ledger.file import check_held, read_ledger
     from wardround.client.privacy.ledger.totals import LedgerBook
+    from wardround.common.errors import InputError
 
+    if head and not counter:
+        msg = (
+            f"--head {head[:12]} is the hash of the last of so many entries: say how many with "
+            "--counter, as the server or the auditor wrote it down."
+        )
+        raise InputError(msg)
     chain = read_ledger(site)
     LedgerBook(chain.entries)
     check_held(chain.entries, counter, head)

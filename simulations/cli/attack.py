@@ -71,10 +71,15 @@ def _print(findings: Findings, report: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from wardround.simulations.report.attack_section import NO_PLAN
+
     console = Console()
     whose = f"One training step of {findings.site} ({findings.network}), as its server sees it."
     console.print(whose, markup=False, style="bold")
-    console.print(f"Protection: {findings.plan}", markup=False)
+    if findings.plan:
+        console.print(f"Protection: {findings.plan}", markup=False)
+    else:
+        console.print(f"Protection: none can be compared. {NO_PLAN}", markup=False)
     if not findings.own_plan:
         console.print("The run itself had no such protection.", markup=False)
     table = Table("attack", "protection", "likeness", "identified", "seconds")

@@ -229,6 +229,9 @@ def sweep(  # noqa: PLR0913 # one argument an option of the command line
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     engine: Annotated[str, typer.Option(help="auto, in-process, pool or ray.")] = "auto",
+    threads: Annotated[
+        int, typer.Option(help="CPU threads of each process; 0 shares the cores.", min=0)
+    ] = 0,
     data_root: DataRoot = None,
     changes: Changes = None,
     out: Out = None,
@@ -254,6 +257,7 @@ def sweep(  # noqa: PLR0913 # one argument an option of the command line
         study=study,
         device=device,
         engine=engine,
+        threads=threads,
         data_root=data_root,
         changes=tuple(changes or ()),
         out=out,

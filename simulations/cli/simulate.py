@@ -178,7 +178,14 @@ def resolve_study(options: Options) -> Study:
     }
     changes.update({key: value for key, value in shorthands.items() if value is not None})
     study = find_study(options.study)
-    return with_changes(study, changes) if changes else study
+    changed = with_changes(study, changes) if changes else study
+    if options.sites is not None and changed.simulation.split == "natural":
+        msg = (
+            f"--sites {options.sites} draws sites, and this study takes the hospitals that its "
+            "data names: leave --sites out, or add --split iid."
+        )
+        raise InputError(msg)
+    return changed
 
 
 def parse_change(text: str) -> tuple[str, Any]:

@@ -4,6 +4,7 @@ import json
 import math
 import statistics
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from wardround.simulations.report.contents import RunContents, read_contents
@@ -57,7 +58,7 @@ def _print(contents: RunContents) -> None:
     for detail in headline.details:
         console.print(detail, markup=False)
     table = Table("hospital", "alone", "federated", "pooled", "gain", "", title=None)
-    for site in (*verdict.sites, verdict.mean):
+    for site in (*verdict.sites, _mean_of(verdict)):
         values = [number(v, verdict.metric) for v in (site.own, site.federated, site.pooled)]
         table.add_row(site.site, *values, signed(site.gain, verdict.metric), site.outcome)
     console.print(f"{metric_title(verdict.metric)} on each hospital's test patients", markup=False)
@@ -91,9 +92,9 @@ def _as_json(contents: RunContents) -> dict[str, object]:
         "metric": verdict.metric,
         "sites": [_site(site) for site in verdict.sites],
         "mean": _mean(verdict),
-        ALL_SITES: merged,
+        "all_sites": merged,
         "best_round": contents.facts.best_round,
-        "seconds": contents.facts.seconds,
+        "seconds": {k.replace(" ", "_"): v for k, v in contents.facts.seconds.items()},
         "notes": list(contents.facts.notes),
     }
 
@@ -110,9 +111,13 @@ def _site(site: SiteVerdict) -> dict[str, object]:
 
 
 def _mean(verdict: Verdict) -> dict[str, object]:
+    return _site(_mean_of(verdict))
+
+
+def _mean_of(verdict: Verdict) -> SiteVerdict:
     """Return the mean over the hospitals; of a run without comparison the federated one alone."""
     if verdict.compared:
-        return _site(verdict.mean)
+        return verdict.mean
     values = [site.federated for site in verdict.sites if not math.isnan(site.federated)]
     mean = statistics.mean(values) if values else math.nan
-    return {**_site(verdict.mean), "federated": mean}
+    return replace(verdict.mean, federated=mean)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from wardround.common.errors import InputError
 from wardround.simulations.cli.simulate import Options, resolve_study
+from wardround.simulations.studies import find_study
 
 if TYPE_CHECKING:
     from wardround.simulations.sweeps.folder import SweepContents, Trial
@@ -62,6 +63,7 @@ def run_sweep(options: SweepOptions) -> int:
                 data_root=run.data_root,
                 skip_unreadable=run.skip_unreadable,
                 command=("wardround", *sys.argv[1:]),
+                own_rounds=find_study(run.study).federation.rounds,
             )
             contents = sweep(request, tell)
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from wardround.simulations.privacy_attacks.gradient_matching import ends_in_a_li
 from wardround.simulations.privacy_attacks.target import Target
 from wardround.simulations.run_files.attack_findings import NotRun
 
-ANALYTIC, IN_BATCH = "image read off the first layer", "the same, several patients in a step"
+ANALYTIC, IN_BATCH = "read off the first layer", "the same, several patients in a step"
 MATCHING, CANARIES = "gradient matching", "planted patients"
 _LARGEST_IMAGE = 3 * 64 * 64  # numbers that a search can find in its time
 
@@ -17,7 +17,7 @@ def find_misfits(target: Target) -> Iterator[NotRun]:
     if first_linear_layer(target.network) is None:
         reason = (
             f"{target.study.model.network} does not begin with a linear layer that sees the "
-            "whole image."
+            "whole input."
         )
         yield NotRun(ANALYTIC, reason)
         yield NotRun(IN_BATCH, reason)

@@ -28,7 +28,8 @@ class Target:
 
     Attributes:
         examples: One batch of one a patient; those attacked first, then other candidates.
-        plan: None if the study cannot be trained privately; ``plan_words`` says why.
+        plan: None if the study cannot be trained privately.
+        plan_words: The plan in words; empty if there is none.
         own_plan: Whether the run itself was trained under the plan.
     """
 
@@ -119,8 +120,8 @@ def _plan_for(study: Study) -> tuple[PrivacyPlan | None, str]:
             defaults = PrivacySection(mode="patient").model_dump()
             private = with_changes(study, {f"privacy.{k}": value for k, value in defaults.items()})
         plan = plan_privacy(private)
-    except StudyError as error:
-        return None, f"This study cannot be trained with privacy for patients: {error}"
+    except StudyError:
+        return None, ""
     words = (
         f"patient-level DP-SGD, epsilon {plan.epsilon:.3g} at delta {plan.delta:.0e} over "
         f"{plan.planned.steps} steps: clip norm {plan.clip_norm:g}, noise multiplier "

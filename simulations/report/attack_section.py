@@ -16,6 +16,11 @@ from wardround.simulations.run_files.attack_findings import (
     read_findings,
 )
 
+NO_PLAN = (
+    "Its network, or another key of its study, rules that out, so nothing is compared: "
+    "'wardround study privacy STUDY' says which."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class AttackSection:
@@ -57,6 +62,8 @@ def _summarise(findings: Findings) -> Iterator[str]:
     )
     if findings.own_plan:
         yield f"Protection of this run: {findings.plan}."
+    elif not findings.plan:
+        yield f"This run had no privacy for patients. {NO_PLAN}"
     else:
         yield (
             "This run had no privacy for patients: its server saw what stands under 'none'. "

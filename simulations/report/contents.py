@@ -80,6 +80,11 @@ class RunContents:
         return self.study.task.classifies and not self.study.data.multi_label
 
     @property
+    def own_data(self) -> bool:
+        """Whether the images are the user's own, and not those of a public data set."""
+        return self.study is not None and self.study.simulation.data == "folder"
+
+    @property
     def rounds_done(self) -> int:
         """The last federated round that left a number; 0 if none did."""
         measured = [row.round for row in self.metrics if row.model == FEDERATED]

@@ -22,7 +22,7 @@ class Finding:
     """One attack on one kind of protection.
 
     Attributes:
-        attack: Its name, e.g. "image read off the first layer".
+        attack: Its name, e.g. "read off the first layer".
         protection: What was done to the update, e.g. "none".
         patients: How many were attacked.
         likeness: Mean correlation of a reconstruction with the patient's image, 1 at most.
@@ -74,7 +74,7 @@ class Findings:
 
     Attributes:
         site: Whose patients were attacked.
-        plan: The protection in words; why there is none if the study cannot have one.
+        plan: The protection in words; empty if the study cannot be trained with any.
         own_plan: Whether the run itself was trained under that plan.
     """
 

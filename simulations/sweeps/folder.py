@@ -27,6 +27,8 @@ from wardround.common.study.study import Study
 from wardround.server.rounds.evaluation import is_better
 from wardround.simulations.sweeps.search_space import Parameter, parse_parameters
 
+_ROUNDS = "federation.rounds"
+
 Verdict: TypeAlias = Literal["finished", "stopped early", "failed"]
 
 
@@ -38,6 +40,7 @@ class SweepFacts:
         parameters: What varies, as on the command line.
         data_root: Where real data sets lie; None for the environment's.
         data: Name, licence and citation of the data set.
+        own_rounds: Rounds of the study before ``--set`` shortened it for the search.
     """
 
     wardround: str
@@ -50,6 +53,7 @@ class SweepFacts:
     started: str
     data_root: str | None = None
     data: dict[str, str] | None = None
+    own_rounds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,18 @@ class SweepContents:
                 best = trial
         return best
 
+    @property
+    def lengthened(self) -> dict[str, int]:
+        """What the best study has anew beside the best values: its own rounds, if fewer were run.
+
+        A search is often made with fewer rounds than the study has, and its winner is not.
+        """
+        own = self.facts.own_rounds
+        varied = any(parameter.key == _ROUNDS for parameter in self.parameters)
+        if own is None or varied or own <= self.study.federation.rounds:
+            return {}
+        return {_ROUNDS: own}
+
 
 def write_facts(folder: Path, facts: SweepFacts) -> None:
     """Write ``sweep.json``, replacing it at once."""
@@ -135,7 +151,7 @@ def write_results(folder: Path, contents: SweepContents) -> None:
     """Write the table of trials and the best study, each replaced at once."""
     _write_table(folder / "sweep.csv", contents.trials, [p.key for p in contents.parameters])
     if contents.best is not None:
-        best = with_changes(contents.study, contents.best.changes)
+        best = with_changes(contents.study, {**contents.lengthened, **contents.best.changes})
         replace_file(folder / "best-study.toml", best.to_toml(), BY_UMASK, durable=False)
 
 

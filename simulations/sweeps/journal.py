@@ -2,17 +2,20 @@
 
 Tree-structured Parzen estimator (Bergstra et al., 2011, "Algorithms for hyper-parameter
 optimization") after a few random trials, and Optuna's median rule, which stops a trial whose best
-round so far is worse than the median of the others at that round.
+round so far is worse than the median of the others at that round. Where only lists of values vary,
+no combination is tried twice while another is untried.
 """
 
 import math
+import random
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wardround.common.runtime.seeds import derive_seed
 from wardround.simulations.sweeps.folder import Trial, Verdict
-from wardround.simulations.sweeps.search_space import Parameter, Range, chosen_value
+from wardround.simulations.sweeps.search_space import Choice, Parameter, Range, chosen_value
 
 if TYPE_CHECKING:
     import optuna
@@ -69,11 +72,29 @@ class Journal:
             n_startup_trials=RANDOM_TRIALS,
             seed=derive_seed("sweep", self._seed, len(counted)) % 2**32,
         )
-        trial = self._study.ask({p.key: _distribution(p) for p in self._parameters})
+        distributions = {p.key: _distribution(p) for p in self._parameters}
+        trial = self._study.ask(distributions)
         twin = next((t for t in counted if t.params == trial.params), None)
+        if twin is not None and (untried := self._untried(counted)):
+            self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # never begun
+            self._study.enqueue_trial(self._chosen(untried, len(counted)))
+            trial, twin = self._study.ask(distributions), None
         number = len(counted) + 1
         repeats = None if twin is None else (counted.index(twin) + 1, twin)
         return Draw(self._study, trial, number, self._changes(trial.params), repeats)
+
+    def _untried(self, counted: "Sequence[optuna.trial.FrozenTrial]") -> list[dict[str, str]]:
+        """Return the combinations that are left of a search over lists, none of another one."""
+        choices = [p for p in self._parameters if isinstance(p, Choice)]
+        if len(choices) < len(self._parameters):
+            return []
+        keys = [choice.key for choice in choices]
+        every = (dict(zip(keys, row, strict=True)) for row in product(*(c.values for c in choices)))
+        tried = [trial.params for trial in counted]
+        return [combination for combination in every if combination not in tried]
+
+    def _chosen(self, untried: Sequence[dict[str, str]], number: int) -> dict[str, str]:
+        return random.Random(derive_seed("sweep", self._seed, number)).choice(untried)
 
     def _counted(self) -> list["optuna.trial.FrozenTrial"]:
         trials = self._study.get_trials(deepcopy=False)

@@ -68,6 +68,11 @@ def explain(contents: SweepContents) -> list[str]:
     ]
     if counts:
         sentences.append(f"Trials: {', '.join(counts)}.")
+    for rounds in contents.lengthened.values():
+        sentences.append(
+            f"best-study.toml has the {rounds} rounds of the study; the trials had "
+            f"{contents.study.federation.rounds}."
+        )
     if contents.study.privacy.mode != "none":
         sentences.append(
             "This study promises privacy: on hospitals' own patients every trial would spend "

@@ -88,6 +88,14 @@ def parse_parameters(texts: Sequence[str], study: Study) -> tuple[Parameter, ...
     return parameters
 
 
+def combinations(parameters: Sequence[Parameter]) -> int | None:
+    """Return how many combinations there are; None where a range has no end of values."""
+    lists = [p for p in parameters if isinstance(p, Choice)]
+    if len(lists) < len(parameters):
+        return None
+    return math.prod(len(choice.values) for choice in lists)
+
+
 def read_aliases(texts: Sequence[str]) -> tuple[str, ...]:
     """Return a sentence for each parameter whose key was written in another way."""
     written = [text.partition("=")[0].strip() for text in texts]

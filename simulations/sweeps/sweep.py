@@ -34,7 +34,7 @@ from wardround.simulations.sweeps.folder import (
 )
 from wardround.simulations.sweeps.journal import Draw, Journal
 from wardround.simulations.sweeps.score import Pruned, kept_value
-from wardround.simulations.sweeps.search_space import parse_parameters
+from wardround.simulations.sweeps.search_space import combinations, parse_parameters
 
 FAILURES_IN_A_ROW = 3  # this many before any success: it is not the values that are wrong
 
@@ -51,6 +51,8 @@ class SweepRequest:
         metric: Scores the trials; None for the study's own.
         data_root: Where real data sets lie; None for the environment's.
         command: The command line that repeats this sweep.
+        own_rounds: Rounds that the best study is to have, where the trials have fewer; None for
+            those of the study.
     """
 
     study: Study
@@ -63,6 +65,7 @@ class SweepRequest:
     data_root: Path | None = None
     skip_unreadable: bool = False
     command: tuple[str, ...] = ()
+    own_rounds: int | None = None
 
 
 def sweep(request: SweepRequest, tell: TellTrial) -> SweepContents:
@@ -81,18 +84,20 @@ def sweep(request: SweepRequest, tell: TellTrial) -> SweepContents:
     new_folder(out, f"choose another --out, or go on with --resume {out}")
     try:
         sites = prepare_sites(study, out, request.data_root, None, request.skip_unreadable)
+        _require_validation(sites)
         (out / "study.toml").write_text(study.to_toml(), encoding="utf-8")
         facts = SweepFacts(
             wardround=wardround.__version__,
             command=request.command,
             digest=study.digest,
             parameters=request.parameters,
-            trials=request.trials,
+            trials=_at_most(request.trials, request.parameters, study),
             metric=study.metric,
             seed=request.seed,
             started=datetime.now(UTC).isoformat(timespec="seconds"),
             data_root=None if request.data_root is None else str(request.data_root),
             data=sites.facts,
+            own_rounds=request.own_rounds or study.federation.rounds,
         )
         write_facts(out, facts)
         return _Sweep(out, facts, study, request.machine, tell).go(sites)
@@ -114,7 +119,7 @@ def resume_sweep(out: Path, trials: int | None, machine: Machine, tell: TellTria
         msg = f"{out}/study.toml was changed after the sweep began: start a new sweep instead."
         raise InputError(msg)
     if trials is not None:
-        facts = replace(facts, trials=trials)
+        facts = replace(facts, trials=_at_most(trials, facts.parameters, study))
         write_facts(out, facts)
     return _Sweep(out, facts, study, machine, tell).go(reopen_sites(out))
 
@@ -133,6 +138,27 @@ def _checked(request: SweepRequest) -> Study:
         study = with_changes(study, {"evaluation.metric": request.metric})
     parse_parameters(request.parameters, study)
     return study
+
+
+def _require_validation(sites: PreparedSites) -> None:
+    """Check that trials can be scored, before the first is trained.
+
+    Raises:
+        InputError: No site has validation patients.
+    """
+    if any(row.split == "validation" and row.patients for row in sites.table):
+        return
+    msg = (
+        "no site has validation patients, so trials cannot be scored: add "
+        "--set evaluation.validation_fraction=0.2, or mark some in the manifest's split."
+    )
+    raise InputError(msg)
+
+
+def _at_most(trials: int, parameters: Sequence[str], study: Study) -> int:
+    """Return the number of trials: none beyond the last combination of lists."""
+    known = combinations(parse_parameters(parameters, study))
+    return trials if known is None else min(trials, known)
 
 
 def _require_packages() -> None:

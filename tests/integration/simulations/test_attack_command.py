@@ -54,7 +54,7 @@ def test_a_linear_first_layer_gives_the_image_away_and_noise_does_not(
     said = wardround("attack", run, *QUICK)
     assert said.code == 0, said.err
     found = likeness(run)
-    first = "image read off the first layer"
+    first = "read off the first layer"
     assert found[first, "none"] > 0.99
     assert found[first, "clipping alone"] > 0.99
     assert abs(found[first, "clipping and noise"]) < 0.5
@@ -92,7 +92,7 @@ def test_a_convolution_first_is_attacked_by_matching_and_the_rest_says_why_not(
     content = json.loads(said.out)
     assert content["site"] == "south"
     assert {miss["attack"] for miss in content["not_run"]} == {
-        "image read off the first layer",
+        "read off the first layer",
         "the same, several patients in a step",
     }
     found = likeness(run)
@@ -107,7 +107,11 @@ def test_a_network_that_cannot_be_private_is_attacked_without_protection_only(
     said = wardround("attack", run, *QUICK, "--json")
     content = json.loads(said.out)
     assert {row["protection"] for row in content["rows"]} == {"none"}
-    assert "cannot be trained with privacy" in content["plan"]
+    assert content["plan"] == ""
+    assert "wardround study privacy STUDY" in " ".join(wardround("attack", run, *QUICK).out.split())
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "Its network, or another key of its study, rules that out" in page
+    assert "is refused" not in page
     assert content["audit"] is None
 
 
@@ -162,7 +166,7 @@ manifest = "{manifest}"
     run = finished_run(tiny_study, tmp_path / "run")
     said = wardround("attack", run, *QUICK)
     assert said.code == 0, said.err
-    assert likeness(run)["image read off the first layer", "none"] > 0.99
+    assert likeness(run)["read off the first layer", "none"] > 0.99
     assert "a table has no image" in said.out.replace("\n", " ")
     assert read_attack_pictures(run) is None
 

@@ -5,6 +5,8 @@ Every case goes through the real front door of the command line.
 
 import errno
 import os
+import re
+import shutil
 from collections.abc import Callable
 
 import numpy as np
@@ -139,6 +141,45 @@ def test_a_site_without_patients_of_a_split_is_refused(tiny_study, wardround, tm
     said = wardround("simulate", tiny_study.study, "--out", tmp_path / "run", *FAST)
     refuse(said, "north has no test patients", "evaluation.test_fraction = 0")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_relative_manifest_is_the_one_beside_the_study_whatever_lies_elsewhere(
+    tiny_study, wardround, tmp_path, monkeypatch
+) -> None:
+    tiny_study.change_study(f'"{tiny_study.manifest}"', '"manifest.csv"')
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "manifest.csv").write_text("patient,image,label\nx,y.png,normal\n")
+    monkeypatch.chdir(elsewhere)
+    for more in ((), ("--data-root", elsewhere)):
+        said = wardround("split", tiny_study.study, *more, "--out", "run")
+        assert said.code == 0, said.err
+        assert "north" in said.out
+        shutil.rmtree(elsewhere / "run")
+
+
+def test_a_number_of_sites_beside_the_hospitals_of_the_data_is_refused(
+    tiny_study, wardround, tmp_path
+) -> None:
+    for words in (("simulate",), ("federation", "try")):
+        said = wardround(*words, tiny_study.study, "--sites", 3, "--out", tmp_path / "run")
+        assert said.code == 2
+        assert "leave --sites out, or add --split iid" in " ".join(said.err.split())
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_run_without_comparison_has_a_mean_and_its_json_no_blank_in_a_key(
+    tiny_study, wardround, tmp_path
+) -> None:
+    words = ("--no-compare", "--rounds", 1, "--engine", "in-process", "--threads", 1)
+    said = wardround("simulate", tiny_study.study, *words, "--quiet", "--out", tmp_path / "a")
+    assert said.code == 0, said.err
+    (mean,) = [line for line in said.out.splitlines() if "│" in line and "mean" in line]
+    assert any(cell.strip().startswith(("0.", "1.")) for cell in mean.split("│")), mean
+    said = wardround("simulate", tiny_study.study, *words, "--json", "--out", tmp_path / "b")
+    keys = re.findall(r'"([^"]+)":', said.out)
+    assert "all_sites" in keys
+    assert not [key for key in keys if " " in key]
 
 
 def test_an_assignment_of_other_data_is_refused(tiny_study, wardround, tmp_path) -> None:

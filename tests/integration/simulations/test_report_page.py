@@ -17,7 +17,7 @@ from PIL import Image
 from wardround.common.errors import InputError
 from wardround.common.files.tables import write_table
 from wardround.common.html import read_style
-from wardround.common.study.loading import parse_study
+from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.study import Study
 from wardround.simulations.report import write_report
 from wardround.simulations.report.samples import Samples
@@ -410,6 +410,20 @@ def test_a_folder_with_nothing_but_facts_has_a_page(tmp_path: Path) -> None:
     text = Page(write_report(tmp_path)).text
     assert "This run failed after round 0." in text
     assert "Nothing was measured yet." in text
+
+
+def test_pictures_of_ones_own_data_are_not_called_public(tmp_path: Path) -> None:
+    run, study = make_run(tmp_path / "run"), _study("classification")
+
+    def text_with(data: str) -> str:
+        changed = with_changes(study, {"simulation.data": data})
+        (run / "study.toml").write_text(changed.to_toml(), encoding="utf-8")
+        return Page(write_report(run)).text
+
+    assert "Test images of a public data set" in text_with("medmnist")
+    text = text_with("folder")
+    assert "Test images of your own data" in text
+    assert "public data set" not in text
 
 
 def test_a_run_without_comparison_says_that_it_has_no_verdict(tmp_path: Path) -> None:

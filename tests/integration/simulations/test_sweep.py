@@ -163,15 +163,59 @@ def test_a_metric_that_should_fall_is_searched_downwards(
 def test_equal_values_are_not_trained_twice(
     tiny_study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tried = no_training(monkeypatch, lambda changes: changes["training.batch_size"])
-    few = request(tiny_study, tmp_path / "sweep", 6, parameters=(BATCH_SIZE,))
+    tried = no_training(monkeypatch, lambda changes: changes["federation.rounds"])
+    coarse = "federation.rounds=1..2"  # a range, of which two values are all there are
+    few = request(tiny_study, tmp_path / "sweep", 6, parameters=(coarse,))
     trials = sweep(few, nobody).trials
     assert len(trials) == 6
     assert len(tried) == 2
     repeated = [trial for trial in trials if trial.reason]
     assert len(repeated) == 4
     for trial in repeated:
-        assert trial.value == trial.changes["training.batch_size"]
+        assert trial.value == trial.changes["federation.rounds"]
+
+
+def test_each_combination_of_lists_is_tried_before_any_is_repeated_and_then_the_sweep_ends(
+    tiny_study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = no_training(monkeypatch, lambda changes: changes["training.batch_size"])
+    rates = "training.learning_rate=0.001,0.01,0.1"
+    out = tmp_path / "sweep"
+    sweep(request(tiny_study, out, 4, parameters=(rates, BATCH_SIZE)), nobody)
+    contents = resume_sweep(out, 20, ALONE, nobody)
+    assert len({tuple(sorted(changes.items())) for changes in tried[:4]}) == 4
+    assert len({tuple(sorted(changes.items())) for changes in tried}) == len(tried) == 6
+    assert len(contents.trials) == contents.facts.trials == 6
+
+
+def test_a_study_without_validation_patients_is_refused_before_the_first_trial(
+    tiny_study, tmp_path: Path, wardround: Callable[..., object]
+) -> None:
+    text = tiny_study.manifest.read_text().replace("validation", "train")
+    tiny_study.manifest.write_text(text, encoding="utf-8")
+    out = tmp_path / "sweep"
+    said = wardround(
+        *("sweep", tiny_study.study, "--param", BATCH_SIZE, "--out", out),
+        *("--set", "evaluation.validation_fraction=0"),
+    )
+    assert said.code == 2
+    assert "no site has validation patients" in said.err
+    assert not out.exists()
+
+
+def test_the_best_study_has_the_rounds_of_the_study_where_the_search_had_fewer(
+    tiny_study, tmp_path: Path, wardround: Callable[..., object]
+) -> None:
+    own = load_study(tiny_study.study).federation.rounds
+    out = tmp_path / "sweep"
+    said = wardround(
+        *("sweep", tiny_study.study, "--param", BATCH_SIZE, "--set", "federation.rounds=1"),
+        *("--out", out, "--engine", "in-process", "--threads", 1),
+    )
+    assert said.code == 0, said.err
+    assert load_study(out / "study.toml").federation.rounds == 1
+    assert load_study(out / "best-study.toml").federation.rounds == own > 1
+    assert f"has the {own} rounds of the study; the trials had 1" in " ".join(said.out.split())
 
 
 def test_a_failed_trial_is_a_row_and_the_sweep_goes_on(

@@ -113,6 +113,15 @@ def test_verify_refuses_an_edited_and_a_shortened_ledger(wardround: Command, sit
     assert "7 entries and the server has seen 8" in said.err
 
 
+def test_a_hash_without_its_counter_is_refused_and_never_called_intact(
+    wardround: Command, site: Path
+) -> None:
+    said = wardround("site", "ledger", "verify", site, "--head", "0" * 64)
+    assert said.code == 2
+    assert "say how many with --counter" in " ".join(said.err.split())
+    assert "intact" not in said.out
+
+
 def test_looking_repairs_nothing_and_needs_no_lock(wardround: Command, site: Path) -> None:
     path = ledger_path(site)
     path.write_bytes(path.read_bytes() + b'{"fact":{"rese')
