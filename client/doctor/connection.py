@@ -15,6 +15,7 @@ from wardround.client.site.credentials import load_site_tls, make_client_context
 from wardround.client.site.folder import Site
 from wardround.client.site.server_client import LinkError, Reply, exchange, open_link
 from wardround.common.errors import InputError
+from wardround.common.messages.replies import understand_each_other
 from wardround.common.security.enrolment import STATUS_PATH, ServerStatus
 
 _TIMEOUT_SECONDS = 10.0  # a firewall that drops packets answers nothing at all
@@ -144,14 +145,15 @@ class _Way:
         theirs = self._status
         if theirs is None:
             raise _unknown()
-        ours = (wardround.__version__, version("flwr"))
-        if ours != (theirs.wardround, theirs.flwr):
-            fact = (
-                f"wardround {ours[0]} and flwr {ours[1]} here, "
-                f"wardround {theirs.wardround} and flwr {theirs.flwr} there"
-            )
-            raise FaultError(fact=fact, remedy="agree with the server's operator on one version.")
-        return f"the same as here: wardround {ours[0]}, flwr {ours[1]}"
+        pairs = ((wardround.__version__, theirs.wardround), (version("flwr"), theirs.flwr))
+        fact = (
+            f"wardround {pairs[0][0]} and flwr {pairs[1][0]} here, "
+            f"wardround {theirs.wardround} and flwr {theirs.flwr} there"
+        )
+        if not all(understand_each_other(ours, other) for ours, other in pairs):
+            remedy = "agree with the server's operator on versions of which only the last number "
+            raise FaultError(fact=fact, remedy=f"{remedy}differs.")
+        return fact
 
     def _known_endpoint(self) -> Endpoint:
         return self._endpoint or find_endpoint(self._address)

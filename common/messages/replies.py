@@ -1,6 +1,7 @@
 """What leaves a site: its schema, its encoding, its checks."""
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from wardround.common.metrics.sums import MetricSums, SiteValues
 from wardround.common.parameters.array_records import take_array_record, to_array_record
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.study import Study
+
+_RELEASE = re.compile(r"(?P<series>[0-9]+\.[0-9]+)\.[0-9]+")
 
 # Why a site refuses, in a word; nothing else of the reason leaves a hospital.
 REFUSAL_CODES = tuple(REFUSAL_WORDS)
@@ -112,6 +115,20 @@ class Refusal:
     site: str
     code: str
     reason: str = ""
+
+
+def understand_each_other(ours: str, theirs: str) -> bool:
+    """Return whether two releases read each other's messages: those that differ in a patch do.
+
+    Args:
+        ours: A version such as 0.3.1; of one that is no release, e.g. 0.4.0.dev2, only the same
+            understands it.
+        theirs: Of the other side.
+    """
+    releases = _RELEASE.fullmatch(ours), _RELEASE.fullmatch(theirs)
+    if releases[0] is None or releases[1] is None:
+        return ours == theirs
+    return releases[0].group("series") == releases[1].group("series")
 
 
 def pack_site_info(site_info: SiteInfo) -> RecordDict:

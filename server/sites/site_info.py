@@ -9,7 +9,11 @@ import wardround
 from wardround.common.errors import DataError, RunError
 from wardround.common.messages.instructions import DESCRIBE
 from wardround.common.messages.refusals import in_words
-from wardround.common.messages.replies import SiteInfo, unpack_site_info
+from wardround.common.messages.replies import (
+    SiteInfo,
+    understand_each_other,
+    unpack_site_info,
+)
 from wardround.common.study.study import Study
 from wardround.server.sites.exchange import Exchange, Node
 from wardround.server.sites.intake import taking_in
@@ -75,10 +79,10 @@ def check_site_info(site_info: SiteInfo, study: Study) -> None:
             f"{study.digest[:12]}: give both the same study file."
         )
         raise RunError(msg)
-    if site_info.wardround != wardround.__version__:
+    if not understand_each_other(wardround.__version__, site_info.wardround):
         msg = (
             f"{site_info.site} runs wardround {site_info.wardround}, the server "
-            f"{wardround.__version__}: install the same version."
+            f"{wardround.__version__}: only the last number of the two may differ."
         )
         raise RunError(msg)
     if site_info.base and study.model.adapter_rank is None:

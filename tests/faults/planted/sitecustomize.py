@@ -138,7 +138,7 @@ def of_another_version(content: Any) -> Any:
     """Return an introduction of a site that runs another version."""
     from flwr.app import ConfigRecord, RecordDict
 
-    header = ConfigRecord({**dict(content["header"].items()), "wardround": "0.0.1"})
+    header = ConfigRecord({**dict(content["header"].items()), "wardround": "9.0.1"})
     return RecordDict({**content, "header": header})
 
 
