@@ -58,10 +58,11 @@ def partition_patients(
     if not keeps or found.written is written:
         return found.partition()
     with parts_held(site.folder):  # another process may have been first
-        written = read_parts(site.folder)
-        found = _Assigning(written or _begin(site, study), examinations, study)
+        now = read_parts(site.folder)
+        if now != written:
+            found = _Assigning(now or _begin(site, study), examinations, study)
         partition = found.partition()
-        if found.written is not written:
+        if found.written is not now:
             write_parts(site.folder, found.written, durable=not simulated)
     return partition
 

