@@ -303,7 +303,8 @@ def test_resuming_a_finished_run_trains_nothing_and_keeps_its_models(
 
 
 def test_a_run_that_fails_says_so_and_leaves_its_report(table_study: Study, tmp_path: Path) -> None:
-    hopeless = with_changes(table_study, {"training.learning_rate": 1e15})
+    changes = {"training.learning_rate": 1e9, "training.optimiser": "sgd"}
+    hopeless = with_changes(table_study, changes)
     events: list[Event] = []
     with pytest.raises(RunError, match=r"needs 1.*training loss.*training\.learning_rate"):
         run(hopeless, tmp_path / "run", watch=events.append)
