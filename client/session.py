@@ -1,5 +1,6 @@
 """A site at work on one study: its cohorts stay loaded between the messages of a run."""
 
+import logging
 import time
 from dataclasses import replace
 from functools import cached_property
@@ -43,6 +44,7 @@ from wardround.common.parameters.schema import (
 from wardround.common.runtime.seeds import derive_seed, generator_for, seed_dropout
 from wardround.common.study.plans.what_leaves import what_leaves
 
+logger = logging.getLogger(__name__)
 # Before a parameter's name, in what a site keeps: what a compressed update left out, which it adds
 # to its next one.
 _RESIDUAL = "residual/"
@@ -55,6 +57,8 @@ class SiteSession:
         self.site = site
         self.context = context
         self.cohorts = open_cohorts(site, context.study)
+        for note in self.cohorts.parting:
+            logger.warning("%s", note)
         self._optimiser_state: dict[str, dict[str, Any]] = {}  # of a baseline, by its run
 
     @cached_property

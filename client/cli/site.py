@@ -165,6 +165,8 @@ def _print_verdicts(report: "PolicyReport") -> None:
     console.print(table)
     for problem in report.problems:
         console.print(printable(f"Not known: {problem}"), markup=False, soft_wrap=True)
+    for note in report.notes:
+        console.print(printable(f"Note: {note}."), markup=False, soft_wrap=True)
     reply = "would take part" if report.allowed else "refuses"
     console.print(printable(f"{report.site} {reply}."), markup=False)
 

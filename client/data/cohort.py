@@ -260,21 +260,28 @@ class Cohorts:
     train: Cohort
     validation: Cohort
     test: Cohort
+    parting: tuple[str, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a report must say; grows as images are read."""
-        return (*self.train.notes, *self.validation.notes, *self.test.notes)
+        """What a report must say, also of who is in which part; grows as images are read."""
+        of_parts = (*self.train.notes, *self.validation.notes, *self.test.notes)
+        return (*self.parting, *of_parts)
 
 
-def open_cohorts(site: Site, study: Study) -> Cohorts:
+def open_cohorts(site: Site, study: Study, keeps_parts: bool = True) -> Cohorts:
     """Read the manifest and part the patients; images are read when first needed.
+
+    Args:
+        keeps_parts: Whether the part of a patient who is seen for the first time is written in the
+            site folder, for good. Without, a later opening may draw another.
 
     Raises:
         DataError: The manifest cannot be used, or a split that the study asks for has no patient.
     """
     examinations = read_manifest(site, study)
-    parts = partition_patients(examinations, study)
+    partition = partition_patients(examinations, study, site, keeps_parts)
+    parts = partition.parts
     if study.data.kind == "image":
         PreparedFolder(site, study).remove_stale(examinations)
     source = CohortSource(
@@ -284,4 +291,4 @@ def open_cohorts(site: Site, study: Study) -> Cohorts:
         MemoryBudget(round(site.settings.cache_gigabytes * 1e9)),
     )
     train, validation, test = (Cohort(split, parts[split], source) for split in SPLITS)
-    return Cohorts(train, validation, test)
+    return Cohorts(train, validation, test, partition.notes)

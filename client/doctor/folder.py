@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -120,6 +121,33 @@ def check_manifest(site: Site) -> str:
     return fact
 
 
+def check_parts(site: Site) -> str:
+    """How many patients were given a part for good, and whether any was ever in another.
+
+    Raises:
+        FaultError: What is written is damaged; a warning where patients were moved.
+    """
+    from wardround.client.data.manifest.examination import SPLITS
+    from wardround.client.data.manifest.written_parts import parts_are_mixed, read_parts
+
+    written = read_parts(site.folder)
+    if written is None and not parts_are_mixed(site.folder):
+        return "nobody has one yet: no study was opened"
+    counts = Counter[str]() if written is None else written.counts()
+    fact = ", ".join(f"{counts[part]} {part}" for part in SPLITS) + " patients"
+    if not parts_are_mixed(site.folder):
+        return fact
+    if written is not None and not written.begun_late:
+        fact += f"; {len(written.former)} were in another part before"
+    else:
+        fact += "; the ledger is older, so who was trained on before is not known"
+    remedy = (
+        "what is spent on any part counts for all patients. Put a lost folder 'parts' back; "
+        "change the column split for new patients only."
+    )
+    raise FaultError(fact=fact, remedy=remedy, status="warn")
+
+
 def check_policy(site: Site) -> str:
     """Whether the hospital's rules can be read, and allow anything.
 
@@ -201,6 +229,7 @@ FOLDER_CHECKS: dict[str, Callable[[Site], str]] = {
     "processor": check_device,
     "data folder": check_data_folder,
     "manifest": check_manifest,
+    "parts": check_parts,
     "policy": check_policy,
     "ledger": check_ledger,
     "audit log": check_audit_log,

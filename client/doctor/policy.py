@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.cohort import Cohorts, open_cohorts
 from wardround.client.egress.message_schema import update_bytes
 from wardround.client.model_context import ModelContext
 from wardround.client.policy.policy import open_policy
@@ -19,11 +19,13 @@ class PolicyReport:
 
     Attributes:
         problems: Why a rule could not be asked: the site's data does not fit the study, say.
+        notes: What is to be known of who is in which part.
     """
 
     site: str
     verdicts: tuple[Verdict, ...]
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def allowed(self) -> bool:
@@ -40,13 +42,16 @@ def evaluate_policy(folder: Path, study: Study) -> PolicyReport:
     """
     site, policy = open_site(folder), open_policy(folder)
     problems: list[str] = []
-    facts = Facts(_patients(site, study, problems), _update_bytes(study, problems))
-    return PolicyReport(site.name, tuple(judge(policy, study, facts)), tuple(problems))
+    cohorts = _cohorts(site, study, problems)
+    patients = None if cohorts is None else cohorts.train.patient_count
+    notes = () if cohorts is None else cohorts.parting
+    facts = Facts(patients, _update_bytes(study, problems))
+    return PolicyReport(site.name, tuple(judge(policy, study, facts)), tuple(problems), notes)
 
 
-def _patients(site: Site, study: Study, problems: list[str]) -> int | None:
+def _cohorts(site: Site, study: Study, problems: list[str]) -> Cohorts | None:
     try:
-        return open_cohorts(site, study).train.patient_count
+        return open_cohorts(site, study, keeps_parts=False)
     except DataError as error:
         problems.append(str(error))
         return None

@@ -18,6 +18,7 @@ NO_LIMIT = 1e9  # of epsilon, for a simulated site
 
 Epsilon = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Policy(BaseModel):
@@ -45,6 +46,9 @@ class Policy(BaseModel):
         approved: Digests of the studies that a person of this hospital has read and approved, or
             "any", which a simulated site alone may say. ``approvals.toml`` adds to them.
         rejected: Digests that a person of this hospital rejected; that wins over an approval.
+        largest_validation_share: What share of its patients a study may set aside for validation,
+            where the manifest does not say who is which.
+        largest_test_share: The same for testing.
         simulated: Whether this is no hospital: free text may then leave, numbers are not rounded,
             and nothing waits for the disk.
     """
@@ -63,6 +67,8 @@ class Policy(BaseModel):
     metrics: Literal["sums", "values", "none"] = "values"
     largest_message_megabytes: Annotated[float, Field(gt=0)] = 1000.0
     largest_weight: Annotated[float, Field(gt=0)] = 1000.0
+    largest_validation_share: Share = 0.3
+    largest_test_share: Share = 0.35
     training_hours: tuple[time, time] | None = None
     largest_training_minutes: Annotated[float, Field(gt=0)] | None = None
     approved: tuple[Digest, ...] | Literal["any"] = ()
@@ -94,6 +100,14 @@ def open_policy(folder: Path) -> Policy:
     policy = read_toml(folder / POLICY_FILE, Policy, PolicyError, absent, cached=True)
     decisions = read_decisions(folder)
     return _with_decisions(policy, decisions) if decisions else policy
+
+
+def is_simulated(folder: Path) -> bool:
+    """Return whether a site folder says that it is no hospital's; one without a policy does not."""
+    try:
+        return open_policy(folder).simulated
+    except PolicyError:
+        return False
 
 
 @lru_cache(maxsize=64)
@@ -138,6 +152,8 @@ OPEN_POLICY = Policy(
     metrics="sums",
     largest_message_megabytes=100_000,
     largest_weight=NO_LIMIT,
+    largest_validation_share=1.0,
+    largest_test_share=1.0,
     approved="any",
     simulated=True,
 )

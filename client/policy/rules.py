@@ -161,6 +161,16 @@ def _delta(policy: Policy, study: Study, facts: Facts) -> _Reply:
     return asked <= allowed, f"delta {asked:g}; at most {allowed:g}"
 
 
+def _shares(policy: Policy, study: Study, facts: Facts) -> _Reply:
+    validation, test = study.evaluation.validation_fraction, study.evaluation.test_fraction
+    most = (policy.largest_validation_share, policy.largest_test_share)
+    reason = (
+        f"{validation:.4g} of the patients for validation and {test:.4g} for testing; "
+        f"at most {most[0]:g} and {most[1]:g}"
+    )
+    return validation <= most[0] and test <= most[1], reason
+
+
 def _cohort(policy: Policy, study: Study, facts: Facts) -> _Reply:
     found, needed = facts.training_patients, policy.smallest_cohort
     if found is None:
@@ -234,6 +244,7 @@ RULES: dict[str, _Rule] = {
     "study epsilon": _study_epsilon,
     "lifetime epsilon": _lifetime_epsilon,
     "delta": _delta,
+    "shares": _shares,
     "cohort": _cohort,
     "message size": _message,
     "weights": _weights,

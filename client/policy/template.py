@@ -17,6 +17,11 @@ study_epsilon = 8.0               # one study
 tasks = ["classification", "segmentation"]
 # networks = ["small-cnn", "unet"]  # all known ones if absent
 
+# What share of the patients a study may keep for validation and for testing, where the manifest
+# has no column split. Who is in which part is drawn here, once, and never changes.
+largest_validation_share = 0.3
+largest_test_share = 0.35
+
 # What may leave.
 smallest_cohort = 20              # training patients; with fewer the site does not take part
 smallest_cell = 10                # no count below it leaves; counts are rounded to multiples of it

@@ -1,19 +1,24 @@
-"""Which patient is in which site: the outcome of a split, saved and read back."""
+"""Which patient is in which site and part: the outcome of a split, saved and read back."""
 
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from wardround.client.data.manifest.partition import split_of_patient
+from wardround.client.data.manifest.allocation import draw_parts, shares_of, stratify
+from wardround.client.data.manifest.examination import SPLITS
+from wardround.client.data.manifest.partition import simulated_key
+from wardround.client.data.manifest.written_parts import WrittenParts
+from wardround.client.tasks.registry import task_of
+from wardround.client.tasks.task import Label, UnusableLabelError
 from wardround.common.errors import InputError
 from wardround.common.files.tables import write_cells
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import Examinations, PublicExamination
 from wardround.simulations.run_files.folder import SplitRow
 
-SPLIT_NAMES = ("train", "validation", "test")
+SPLIT_NAMES: tuple[str, ...] = SPLITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +29,55 @@ class Assignment:
         sites: Every site's name, in order.
         site_of: Patient to site.
         notes: Sentences the report must show.
+        split_of: Patient to train, validation or test, where the data set does not say.
     """
 
     sites: tuple[str, ...]
     site_of: Mapping[str, str]
     notes: tuple[str, ...] = ()
+    split_of: Mapping[str, str] = field(default_factory=dict)
 
     def rows_of(self, site: str, examinations: Examinations) -> tuple[PublicExamination, ...]:
         """Return the examinations of one site, in the data set's order."""
         return tuple(row for row in examinations.rows if self.site_of[row.patient] == site)
 
 
-def effective_split(row: PublicExamination, study: Study) -> str:
-    """Return the split a row has: the data set's, else the one the site's own hash will give."""
-    return row.split or split_of_patient(study, row.patient)
+def with_splits(examinations: Examinations, assignment: Assignment) -> Examinations:
+    """Return the examinations with the split of each patient."""
+    split_of = assignment.split_of
+    rows = [
+        row if row.split else replace(row, split=split_of.get(row.patient, ""))
+        for row in examinations.rows
+    ]
+    return replace(examinations, rows=tuple(rows))
+
+
+def draw_splits(examinations: Examinations, assignment: Assignment, study: Study) -> Assignment:
+    """Let each site draw who is tested on, as a hospital does when it first sees its patients.
+
+    Where the data set says it, or the assignment does, there is nothing to draw.
+    """
+    rows = examinations.rows
+    if any(row.split for row in rows) or assignment.split_of.keys() >= {r.patient for r in rows}:
+        return assignment
+    split_of: dict[str, str] = {}
+    for site in assignment.sites:
+        own = assignment.rows_of(site, examinations)
+        names = WrittenParts(simulated_key(study, site))
+        patient_of = {names.hash_of(row.patient): row.patient for row in own}
+        labelled = [(names.hash_of(row.patient), _label(row, study)) for row in own]
+        parts = draw_parts(stratify(labelled, study), shares_of(study), names.key, SPLITS)
+        split_of |= {patient_of[hash_]: part for hash_, part in parts.items()}
+    return replace(assignment, split_of=split_of)
+
+
+def _label(row: PublicExamination, study: Study) -> Label | None:
+    """Return what a site will read as the label; it refuses one that cannot be used, not this."""
+    labels = task_of(study).labels
+    try:
+        return None if labels is None else labels.read(row.label, study)
+    except UnusableLabelError:
+        return None
 
 
 def needed_splits(study: Study) -> tuple[str, ...]:
@@ -46,39 +86,60 @@ def needed_splits(study: Study) -> tuple[str, ...]:
     return tuple(name for name, share in zip(SPLIT_NAMES, fractions, strict=True) if share)
 
 
-def save_assignment(assignment: Assignment, path: Path) -> None:
-    """Write ``patient,site`` rows, site by site, replacing the file at once."""
+def save_assignment(assignment: Assignment, examinations: Examinations, path: Path) -> None:
+    """Write ``patient,site,split`` rows, site by site, replacing the file at once."""
     order = {site: place for place, site in enumerate(assignment.sites)}
-    rows = sorted(assignment.site_of.items(), key=lambda pair: (order[pair[1]], pair[0]))
-    write_cells(path, ("patient", "site"), rows)
+    found = {row.patient: row.split for row in with_splits(examinations, assignment).rows}
+    split_of = {**assignment.split_of, **found}
+    rows = sorted(
+        (
+            (patient, site, split_of.get(patient, ""))
+            for patient, site in assignment.site_of.items()
+        ),
+        key=lambda row: (order[row[1]], row[0]),
+    )
+    write_cells(path, ("patient", "site", "split"), rows)
 
 
 def load_assignment(path: Path, examinations: Examinations) -> Assignment:
     """Read what :func:`save_assignment` wrote, for the same data set.
 
+    The column split may be missing or empty: then the sites draw it.
+
     Raises:
-        InputError: The file is missing or is no assignment, names a patient twice, or leaves a
-            patient of the data set without a site.
+        InputError: The file is missing or is no assignment, names a patient twice, leaves a
+            patient of the data set without a site, or holds no split or one that is none.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            lines = [(line["patient"], line["site"]) for line in csv.DictReader(stream)]
+            lines = [
+                (line["patient"], line["site"], line.get("split") or "")
+                for line in csv.DictReader(stream)
+            ]
     except (OSError, UnicodeDecodeError, KeyError, csv.Error):
         msg = f"{path} is not an assignment: give a CSV file with the columns patient and site."
         raise InputError(msg) from None
-    site_of = dict(lines)
+    site_of = {patient: site for patient, site, _ in lines}
     if len(site_of) != len(lines):
         twice = len(lines) - len(site_of)
         msg = f"{path} names {twice} patients more than once: give each patient one site."
         raise InputError(msg)
-    homeless = {row.patient for row in examinations.rows} - site_of.keys()
+    patients = {row.patient for row in examinations.rows}
+    homeless = patients - site_of.keys()
     if homeless or not all(site_of.values()):
         msg = (
             f"{path} has no site for {len(homeless)} of the data set's patients, or an empty cell: "
             "it belongs to other data or options. Split again."
         )
         raise InputError(msg)
-    return Assignment(tuple(dict.fromkeys(site_of.values())), site_of)
+    split_of = {patient: split for patient, _, split in lines if split}
+    if split_of and (patients - split_of.keys() or not set(split_of.values()) <= set(SPLITS)):
+        msg = (
+            f"{path} has cells in the column split that are empty or no split: write train, "
+            "validation or test in each, or leave the column out."
+        )
+        raise InputError(msg)
+    return Assignment(tuple(dict.fromkeys(site_of.values())), site_of, (), split_of)
 
 
 def split_table(
@@ -87,8 +148,8 @@ def split_table(
     """Return who holds what: a row a site, split and class, with "" for all classes together."""
     counted: Counter[tuple[str, str, str]] = Counter()
     patients: dict[tuple[str, str, str], set[str]] = {}
-    for row in examinations.rows:
-        site, split = assignment.site_of[row.patient], effective_split(row, study)
+    for row in with_splits(examinations, assignment).rows:
+        site, split = assignment.site_of[row.patient], row.split
         for name in ("", *row.label.split(";")) if row.label else ("",):
             counted[site, split, name] += 1
             patients.setdefault((site, split, name), set()).add(row.patient)

@@ -10,10 +10,12 @@ from wardround.simulations.datasets.examinations import Examinations
 from wardround.simulations.run_files.folder import SplitRow
 from wardround.simulations.sites.assignment import (
     Assignment,
+    draw_splits,
     load_assignment,
     missing_classes,
     save_assignment,
     split_table,
+    with_splits,
 )
 from wardround.simulations.sites.site_folders import POOLED_SITE, write_pooled_site, write_sites
 from wardround.simulations.sites.split import split_examinations
@@ -57,7 +59,8 @@ def prepare_sites(
     placed = _place(examinations, study, assignment)
     table = split_table(examinations, placed, study)
     write_table(out / "split.csv", table, SplitRow)
-    save_assignment(placed, out / "assignment.csv")
+    save_assignment(placed, examinations, out / "assignment.csv")
+    examinations = with_splits(examinations, placed)
     folders = write_sites(examinations, placed, study, out / "sites", skip_unreadable)
     pooled = write_pooled_site(examinations, placed, study, out / POOLED_SITE, skip_unreadable)
     notes = (*examinations.notes, *placed.notes, *missing_classes(table))
@@ -74,4 +77,4 @@ def reopen_sites(out: Path) -> PreparedSites:
 def _place(examinations: Examinations, study: Study, assignment: Path | None) -> Assignment:
     if assignment is None:
         return split_examinations(examinations, study)
-    return load_assignment(assignment, examinations)
+    return draw_splits(examinations, load_assignment(assignment, examinations), study)

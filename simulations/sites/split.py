@@ -1,7 +1,8 @@
 """Dividing a data set's patients among simulated hospitals. No patient is ever in two.
 
-Whatever the method, every site gets at least one patient of each split that the study needs:
-where the draw leaves a site without, one patient moves there from the site with the most.
+Whatever the method, every site gets at least one patient of each split that the study needs, or as
+many patients as it has to draw for these itself where the data set does not say who is tested on:
+where the division leaves a site without, patients move there from the site with the most.
 """
 
 import re
@@ -15,7 +16,7 @@ from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import Examinations
 from wardround.simulations.sites.assignment import (
     Assignment,
-    effective_split,
+    draw_splits,
     missing_classes,
     needed_splits,
     split_table,
@@ -28,6 +29,7 @@ class Patient:
 
     Attributes:
         label: The patient's class; of several examinations or classes, the first.
+        split: The data set's; "" where the site will draw it.
         natural_site: The hospital the patient really was in, or "".
     """
 
@@ -52,6 +54,7 @@ def split_examinations(examinations: Examinations, study: Study) -> Assignment:
         assignment = _natural(patients, study)
     else:
         assignment = _drawn(patients, study)
+    assignment = draw_splits(examinations, assignment, study)
     table = split_table(examinations, assignment, study)
     return replace(assignment, notes=(*assignment.notes, *missing_classes(table)))
 
@@ -66,7 +69,7 @@ def gather_patients(examinations: Examinations, study: Study) -> tuple[Patient, 
     torn: set[str] = set()
     for row in examinations.rows:
         label = row.label.partition(";")[0]
-        new = Patient(row.patient, label, effective_split(row, study), row.natural_site)
+        new = Patient(row.patient, label, row.split, row.natural_site)
         known = patients.setdefault(row.patient, new)
         if (known.split, known.natural_site) != (new.split, new.natural_site):
             torn.add(row.patient)
@@ -94,14 +97,7 @@ def _natural(patients: Sequence[Patient], study: Study) -> Assignment:
         msg = f"two of the {len(names)} natural sites have the same name for a folder: rename one."
         raise InputError(msg)
     for site, name in names.items():
-        held = {patient.split for patient in patients if patient.natural_site == site}
-        for split in needed_splits(study):
-            if split not in held:
-                msg = (
-                    f"the natural site {name} has no {split} patients: join it with another site, "
-                    f"or set evaluation.{split}_fraction = 0 (validation and test only)."
-                )
-                raise InputError(msg)
+        _check_site(name, [patient for patient in patients if patient.natural_site == site], study)
     wanted = study.simulation.sites
     notes: tuple[str, ...] = ()
     if "sites" in study.simulation.model_fields_set and wanted != len(names):
@@ -113,6 +109,31 @@ def _natural(patients: Sequence[Patient], study: Study) -> Assignment:
     )
 
 
+def _check_site(name: str, patients: Sequence[Patient], study: Study) -> None:
+    for split, fewest in _fewest(patients, study).items():
+        held = sum(patient.split == split for patient in patients)
+        if held >= fewest:
+            continue
+        if not split:
+            msg = (
+                f"the natural site {name} has {held} patients for {fewest} splits: join it with "
+                "another site, or set a fraction of evaluation to 0 (validation and test only)."
+            )
+        else:
+            msg = (
+                f"the natural site {name} has no {split} patients: join it with another site, "
+                f"write {split} in the column split for some of its patients, or set "
+                f"evaluation.{split}_fraction = 0 (validation and test only)."
+            )
+        raise InputError(msg)
+
+
+def _fewest(patients: Sequence[Patient], study: Study) -> dict[str, int]:
+    """Return how many patients of each split a site needs; of "" where it draws the splits."""
+    needed = needed_splits(study)
+    return dict.fromkeys(needed, 1) if any(p.split for p in patients) else {"": len(needed)}
+
+
 def _site_name(original: str) -> str:
     cleaned = re.sub(r"[^A-Za-z0-9 ._-]", "-", original.strip())[:60].rstrip(" .")
     return cleaned if re.match(r"[A-Za-z0-9]", cleaned) else f"site-{cleaned}"
@@ -121,25 +142,27 @@ def _site_name(original: str) -> str:
 # --- Drawn sites ---------------------------------------------------------------
 def _drawn(patients: Sequence[Patient], study: Study) -> Assignment:
     simulation = study.simulation
-    needed = needed_splits(study)
-    _check_enough(patients, simulation.sites, needed)
+    fewest = _fewest(patients, study)
+    _check_enough(patients, simulation.sites, fewest)
     if simulation.split in ("dirichlet", "classes"):
         _check_labels(patients, study)
     generator = np.random.default_rng(simulation.seed)
     places = _METHODS[simulation.split](patients, study, generator)
-    moved = _fill_gaps(places, patients, simulation.sites, needed)
+    moved = _fill_gaps(places, patients, simulation.sites, fewest)
     names = tuple(f"hospital-{number + 1}" for number in range(simulation.sites))
     site_of = {patient.name: names[place] for patient, place in zip(patients, places, strict=True)}
     notes = (f"{moved} patients were moved so that every site has each split.",) if moved else ()
     return Assignment(names, site_of, notes)
 
 
-def _check_enough(patients: Sequence[Patient], sites: int, needed: Sequence[str]) -> None:
-    for split in needed:
+def _check_enough(patients: Sequence[Patient], sites: int, fewest: Mapping[str, int]) -> None:
+    for split, wanted in fewest.items():
         count = sum(patient.split == split for patient in patients)
-        if count < sites:
+        if count < sites * wanted:
+            of_whom = f"{split} patients (of {len(patients)})" if split else "patients"
+            each = "" if wanted == 1 else f", and each needs {wanted}"
             msg = (
-                f"there are {count} {split} patients (of {len(patients)}) for {sites} sites: "
+                f"there are {count} {of_whom} for {sites} sites{each}: "
                 f"lower simulation.sites, take more patients, or change the study's "
                 f"evaluation fractions (0 where the data set has no such split)."
             )
@@ -250,18 +273,18 @@ def _classes(patients: Sequence[Patient], study: Study, generator: np.random.Gen
 
 
 def _fill_gaps(
-    places: Places, patients: Sequence[Patient], sites: int, needed: Sequence[str]
+    places: Places, patients: Sequence[Patient], sites: int, fewest: Mapping[str, int]
 ) -> int:
-    """Give every site a patient of each needed split, and return how many had to move.
+    """Give every site the fewest patients of each split, and return how many had to move.
 
     A patient moves from the site with the most, of a class the poor site knows if there is one.
     """
     moved = 0
-    for split in needed:
+    for split, wanted in fewest.items():
         members = [index for index, patient in enumerate(patients) if patient.split == split]
-        for site in range(sites):
+        for site in [site for site in range(sites) for _ in range(wanted)]:
             counts = np.bincount([places[index] for index in members], minlength=sites)
-            if counts[site]:
+            if counts[site] >= wanted:
                 continue
             known = {p.label for p, place in zip(patients, places, strict=True) if place == site}
             donors = [index for index in members if places[index] == int(np.argmax(counts))]

@@ -1,70 +1,183 @@
 """Who is trained on and who is tested on: patients, not images, and for good.
 
-A patient's place is a keyed hash of the identifier, so that adding patients never moves another.
+Where the manifest does not say, a patient's part is drawn when a study first finds the patient
+here, and written in the site folder. No later study, whatever its name or shares, moves anybody.
 """
 
 import hashlib
-from collections.abc import Sequence
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from wardround.client.data.manifest.allocation import draw_parts, shares_of, stratify
 from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
+from wardround.client.data.manifest.written_parts import (
+    KEY_BYTES,
+    WrittenParts,
+    has_answered,
+    parts_held,
+    read_parts,
+    write_parts,
+)
+from wardround.client.policy.policy import is_simulated
+from wardround.client.site.folder import Site
 from wardround.common.errors import DataError
 from wardround.common.study.study import Study
 
 
-def patient_fraction(study_name: str, patient: str) -> float:
-    """Return the patient's fixed place in [0, 1), evenly spread over patients."""
-    digest = hashlib.sha256(f"{study_name}\x00{patient}".encode()).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48  # 48 bits are exact in a float
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """The examinations of a site by part.
 
+    Attributes:
+        parts: Each part's examinations, in the manifest's order.
+        notes: Sentences for whoever works at the site; they name nobody.
+    """
 
-def split_of_patient(study: Study, patient: str) -> SplitName:
-    """Return the split that the hash gives a patient."""
-    place = patient_fraction(study.name, patient)
-    if place < study.evaluation.test_fraction:
-        return "test"
-    if place < study.evaluation.test_fraction + study.evaluation.validation_fraction:
-        return "validation"
-    return "train"
+    parts: Mapping[SplitName, tuple[Examination, ...]]
+    notes: tuple[str, ...] = ()
 
 
 def partition_patients(
-    examinations: Sequence[Examination], study: Study
-) -> dict[SplitName, tuple[Examination, ...]]:
-    """Return the examinations of each split: where the manifest puts them, or else the hash.
+    examinations: Sequence[Examination], study: Study, site: Site, keeps: bool = True
+) -> Partition:
+    """Return the examinations of each part, and write down whose part was not written yet.
+
+    The manifest's column ``split`` goes before what is written, and that before a draw.
+
+    Args:
+        keeps: Whether new parts are written down. Whoever only looks at what a study would find
+            leaves the site folder as it is.
 
     Raises:
-        DataError: A split that the study asks for has no patient.
+        DataError: A part that the study asks for has no patient; nothing is written then. Or what
+            is written is damaged, or cannot be written.
     """
-    parts: dict[SplitName, list[Examination]] = {split: [] for split in SPLITS}
-    for examination in examinations:
-        split = examination.split or split_of_patient(study, examination.patient)
-        parts[split].append(examination)
-    _check_patients(parts, study, named=any(e.split for e in examinations))
-    return {split: tuple(part) for split, part in parts.items()}
+    written, simulated = read_parts(site.folder), is_simulated(site.folder)
+    found = _Assigning(written or _begin(site, study), examinations, study)
+    if not keeps or found.written is written:
+        return found.partition()
+    with parts_held(site.folder):  # another process may have been first
+        now = read_parts(site.folder)
+        if now != written:
+            found = _Assigning(now or _begin(site, study), examinations, study)
+        partition = found.partition()
+        if found.written is not now:
+            write_parts(site.folder, found.written, durable=not simulated)
+    return partition
 
 
-def _check_patients(parts: dict[SplitName, list[Examination]], study: Study, named: bool) -> None:
-    evaluation = study.evaluation
-    fractions: dict[SplitName, float] = {
-        "train": 1 - evaluation.validation_fraction - evaluation.test_fraction,
-        "validation": evaluation.validation_fraction,
-        "test": evaluation.test_fraction,
-    }
-    patients = len({e.patient for part in parts.values() for e in part})
-    for split, fraction in fractions.items():
-        if parts[split] or not fraction:
-            continue
-        if named:
-            msg = (
-                f"none of the {patients} patients of the manifest is in {split}: "
-                f"write {split} in the column split of some patients"
+def simulated_key(study: Study, site_name: str) -> bytes:
+    """Return the key of a simulated site, so that the same seed draws the same patients again."""
+    words = f"wardround split\0{study.simulation.seed}\0{site_name}"
+    return hashlib.sha256(words.encode()).digest()
+
+
+def _begin(site: Site, study: Study) -> WrittenParts:
+    """Return what a site writes first: its key."""
+    if is_simulated(site.folder):
+        return WrittenParts(simulated_key(study, site.name))
+    return WrittenParts(secrets.token_bytes(KEY_BYTES), has_answered(site.folder))
+
+
+class _Assigning:
+    """Gives each patient a part: the manifest's, or the written one, or one that is drawn.
+
+    Attributes:
+        written: What was written, and what has to be added.
+    """
+
+    def __init__(
+        self, written: WrittenParts, examinations: Sequence[Examination], study: Study
+    ) -> None:
+        self._examinations, self._study = examinations, study
+        self._shares = shares_of(study)
+        self._named = any(examination.split for examination in examinations)
+        self._hash_of = {e.patient: "" for e in examinations}
+        self._hash_of = {patient: written.hash_of(patient) for patient in self._hash_of}
+        self._known = {hash_ for hash_ in self._hash_of.values() if hash_ in written.part_of}
+        self.written = self._as_named(written) if self._named else self._drawn(written)
+
+    def partition(self) -> Partition:
+        """Return the examinations by part.
+
+        Raises:
+            DataError: A part that the study asks for has no patient.
+        """
+        parts: dict[SplitName, list[Examination]] = {part: [] for part in SPLITS}
+        for examination in self._examinations:
+            hash_ = self._hash_of[examination.patient]
+            parts[self.written.part_of[hash_]].append(examination)
+        self._check(parts)
+        notes = [*self._moved(), *self._other_shares()]
+        for part in SPLITS:
+            if parts[part] and not self._shares[part] and not self._named:
+                notes.append(
+                    f"{len({e.patient for e in parts[part]})} {part} patients are left out: the "
+                    "study asks for none, and they keep the part that another gave them"
+                )
+                parts[part] = []
+        return Partition({part: tuple(listed) for part, listed in parts.items()}, tuple(notes))
+
+    def _as_named(self, written: WrittenParts) -> WrittenParts:
+        """Return what is written with what the manifest says."""
+        given = {self._hash_of[e.patient]: e.split for e in self._examinations if e.split}
+        new = {hash_: part for hash_, part in given.items() if written.part_of.get(hash_) != part}
+        return written.with_line("manifest", self._study.digest, self._shares, new)
+
+    def _drawn(self, written: WrittenParts) -> WrittenParts:
+        """Return what is written with a draw of those who are not."""
+        unknown = [
+            (hash_, e.label)
+            for e in self._examinations
+            if (hash_ := self._hash_of[e.patient]) not in self._known
+        ]
+        held = {written.part_of[hash_] for hash_ in self._known}
+        lacking = [part for part in SPLITS if part not in held]
+        strata = stratify(unknown, self._study)
+        given = draw_parts(strata, self._shares, written.key, lacking)
+        return written.with_line("draw", self._study.digest, self._shares, given)
+
+    def _moved(self) -> list[str]:
+        """Return a sentence where patients were once in another part."""
+        part_of, former = self.written.part_of, self.written.former
+        moved = [hash_ for hash_ in self._hash_of.values() if hash_ in former]
+        if not moved:
+            return []
+        trained = sum(part_of[one] != "train" and "train" in former[one] for one in moved)
+        return [
+            f"the column split has moved {len(moved)} patients to another part, {trained} of them "
+            "out of training: what is measured on these flatters models that were trained on "
+            "them, and what is spent on any part of this site counts for all of its patients"
+        ]
+
+    def _other_shares(self) -> list[str]:
+        """Return a sentence where patients were drawn with other shares than the study's."""
+        own = (self._shares["train"], self._shares["validation"], self._shares["test"])
+        if self._named or not self._known or self.written.drawn_with() <= {own}:
+            return []
+        return [
+            f"the study asks for {own[1]:.0%} of the patients for validation and {own[2]:.0%} "
+            f"for testing; the {len(self._known)} whom the site knew before keep their parts, "
+            "which other shares may have given them"
+        ]
+
+    def _check(self, parts: Mapping[SplitName, Sequence[Examination]]) -> None:
+        for part in SPLITS:
+            if self._shares[part] and not parts[part]:
+                raise DataError(self._refusal(part))
+
+    def _refusal(self, part: SplitName) -> str:
+        patients = len(self._hash_of)
+        zero = "" if part == "train" else f", or have the study set evaluation.{part}_fraction = 0"
+        if self._named:
+            return (
+                f"none of the {patients} patients of the manifest is in {part}: write {part} in "
+                f"the column split of some patients{zero}."
             )
-        else:
-            msg = (
-                f"none of the {patients} patients falls into {split}, whose share is "
-                f"{fraction:.0%}: add patients, or write a column split in the manifest"
-            )
-        if split != "train":
-            msg += f", or have the study set evaluation.{split}_fraction = 0"
-        msg += "."
-        raise DataError(msg)
+        why = "they keep the parts that they were given before" if self._known else "too few"
+        return (
+            f"none of the {patients} patients is in {part} ({why}), whose share is "
+            f"{self._shares[part]:.0%}: give the manifest a column split that puts some patients "
+            f"in {part}, or add patients{zero}."
+        )

@@ -75,9 +75,9 @@ def _asked(study: Study) -> Iterator[str]:
         yield f"to hold the pretrained weights with the SHA-256 {study.model.weights_sha256};"
     yield _effort(study)
     yield (
-        f"to set {_percent(study.evaluation.validation_fraction)} of its patients aside for "
+        f"to set {_percent(study.evaluation.validation_fraction)} of its new patients aside for "
         f"validation and {_percent(study.evaluation.test_fraction)} for testing, where its "
-        "manifest does not say who is which."
+        "manifest does not say who is which; those it knows keep their part."
     )
 
 

@@ -260,6 +260,25 @@ def test_explain_ends_with_1_where_a_rule_denies_or_the_data_does_not_fit(
     assert "Not known:" in said.out
 
 
+def test_explain_says_who_was_moved_and_gives_nobody_a_part(
+    wardround: Callable[..., Any], tmp_path: Path, study_file: Path
+) -> None:
+    folder = write_site(tmp_path / "north")
+    manifest = folder / "manifest.csv"
+    header, *rows = manifest.read_text().splitlines()
+    parts = ("train", "train", "validation", "test")
+    text = "\n".join([f"{header},split", *(f"{r},{parts[n % 4]}" for n, r in enumerate(rows))])
+    manifest.write_text(text)
+    assert "Note:" not in wardround("site", "explain", study_file, "--site", folder).out
+    assert not (folder / "parts").exists()
+    ask(folder, DESCRIBE)
+    written = (folder / "parts" / "patients.jsonl").read_bytes()
+    manifest.write_text(text.replace(",train", ",test", 1))
+    said = wardround("site", "explain", study_file, "--site", folder)
+    assert "Note: the column split has moved 1 patients to another part, 1 of them" in said.out
+    assert (folder / "parts" / "patients.jsonl").read_bytes() == written
+
+
 def test_audit_verify_prints_the_head_to_keep_and_finds_a_log_cut_below_it(
     wardround: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Whole simulated runs of tiny studies: what they leave, what they repeat, how they go on."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from wardround.client.data.cohort import open_cohorts
+from wardround.client.site.folder import open_site
 from wardround.common.errors import RunError
 from wardround.common.files.tables import read_table
 from wardround.common.parameters.model_file import load_model
@@ -220,6 +223,43 @@ def test_a_saved_split_gives_the_same_sites_again(table_study: Study, tmp_path: 
         assert (first / name).read_bytes() == (tmp_path / "2" / name).read_bytes()
 
 
+def test_the_run_folder_says_who_was_tested(table_study: Study, tmp_path: Path) -> None:
+    study = with_changes(table_study, {"simulation.compare": False, "federation.rounds": 1})
+    out = run(study, tmp_path / "run")
+    with (out / "assignment.csv").open(encoding="utf-8") as stream:
+        said = {(row["site"], row["split"], row["patient"]) for row in csv.DictReader(stream)}
+    found = {
+        (name, cohort.split, examination.patient)
+        for name in SITES
+        for cohorts in [open_cohorts(open_site(out / "sites" / name), study)]
+        for cohort in (cohorts.train, cohorts.validation, cohorts.test)
+        for examination in cohort.examinations
+    }
+    assert said == found
+    assert {split for _, split, _ in said} == {"train", "validation", "test"}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_hospitals_of_three_to_eighteen_patients_train_and_test(
+    table_study: Study, tmp_path: Path, seed: int
+) -> None:
+    manifest = tmp_path / "manifest.csv"
+    header, *rows = manifest.read_text(encoding="utf-8").splitlines()
+    sizes = {"few": 3, "ten": 10, "fourteen": 14, "eighteen": 18}
+    sites = [site for site, size in sizes.items() for _ in range(size)]
+    placed = [f"{row.rpartition(',')[0]},{site}" for row, site in zip(rows, sites, strict=False)]
+    manifest.write_text("\n".join([header, *placed]) + "\n", encoding="utf-8")
+    changes = {"simulation.compare": False, "simulation.seed": seed, "federation.rounds": 1}
+    study = with_changes(
+        table_study,
+        {**changes, "evaluation.validation_fraction": 0.15, "evaluation.test_fraction": 0.15},
+    )
+    out = run(study, tmp_path / "run")
+    table = read_table(out / "split.csv", SplitRow)
+    assert all(row.patients for row in table if not row.class_name)
+    assert all(row.patients for row in table if row.site in ("fourteen", "eighteen"))
+
+
 # --- Stopped runs --------------------------------------------------------------
 def stop_after(stage: str, number: int) -> Callable[[Event], None]:
     def watch(event: Event) -> None:
@@ -263,7 +303,8 @@ def test_resuming_a_finished_run_trains_nothing_and_keeps_its_models(
 
 
 def test_a_run_that_fails_says_so_and_leaves_its_report(table_study: Study, tmp_path: Path) -> None:
-    hopeless = with_changes(table_study, {"training.learning_rate": 1e9})
+    changes = {"training.learning_rate": 1e9, "training.optimiser": "sgd"}
+    hopeless = with_changes(table_study, changes)
     events: list[Event] = []
     with pytest.raises(RunError, match=r"needs 1.*training loss.*training\.learning_rate"):
         run(hopeless, tmp_path / "run", watch=events.append)

@@ -13,7 +13,7 @@ from wardround.common.study.loading import load_study, with_changes
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.catalogue import load_dataset
 from wardround.simulations.datasets.examinations import Examinations
-from wardround.simulations.sites.assignment import Assignment, effective_split
+from wardround.simulations.sites.assignment import Assignment, with_splits
 from wardround.simulations.sites.site_folders import write_pooled_site, write_sites
 from wardround.simulations.sites.split import split_examinations
 
@@ -42,7 +42,7 @@ def test_a_hospital_reads_what_the_splitter_wrote(brains: Prepared, tmp_path: Pa
         expected = assignment.rows_of(site.name, examinations)
         assert [row.patient for row in rows] == [row.patient for row in expected]
         assert all(row.images[0].path.is_absolute() for row in rows)
-        parts = partition_patients(rows, study)
+        parts = partition_patients(rows, study, site).parts
         assert all(parts.values())
         patients = {row.patient for row in rows}
         assert not patients & seen
@@ -73,8 +73,8 @@ def test_the_pooled_site_keeps_each_rows_scanner_and_split(
         scanner = pooled.settings.scanners[row.scanner]
         own = standalone[assignment.site_of[row.patient]]
         assert (scanner.shift, scanner.seed) == (own.shift, own.shift_seed)
-    split_of = {row.patient: effective_split(row, study) for row in examinations.rows}
-    for split, part in partition_patients(rows, study).items():
+    split_of = {row.patient: row.split for row in with_splits(examinations, assignment).rows}
+    for split, part in partition_patients(rows, study, pooled).parts.items():
         assert {split_of[row.patient] for row in part} == {split}
 
 
@@ -104,7 +104,8 @@ def test_every_built_in_study_makes_sites_that_a_hospital_can_read(
     sizes = [len(read_manifest(open_site(folder), study)) for folder in folders]
     assert sum(sizes) == len(examinations.rows)
     for folder in folders:
-        parts = partition_patients(read_manifest(open_site(folder), study), study)
+        site = open_site(folder)
+        parts = partition_patients(read_manifest(site, study), study, site).parts
         assert parts["train"]
         assert parts["test"]
 

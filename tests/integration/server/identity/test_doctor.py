@@ -73,6 +73,7 @@ def test_a_whole_site_has_no_fault(site: Path) -> None:
         "processor",
         "data folder",
         "manifest",
+        "parts",
         "policy",
         "ledger",
         "audit log",
@@ -298,6 +299,33 @@ def test_a_manifest_that_cannot_be_used(site: Path, content: bytes | None, fact:
     path = site / "manifest.csv"
     path.unlink() if content is None else path.write_bytes(content)
     assert faults(site)["manifest"] == fact
+
+
+def test_who_has_a_part_is_counted_and_who_was_moved_is_pointed_at(site: Path) -> None:
+    assert found(site)["parts"].fact == "nobody has one yet: no study was opened"
+    parts = site / "parts" / "patients.jsonl"
+    parts.parent.mkdir()
+    line = {"by": "manifest", "study": "0" * 64, "shares": [0.7, 0.15, 0.15]}
+    lines = [{"key": "0" * 64}, {**line, "train": ["a" * 32, "b" * 32], "test": ["c" * 32]}]
+    parts.write_text("".join(json.dumps(one) + "\n" for one in lines))
+    assert found(site)["parts"].fact == "2 train, 0 validation, 1 test patients"
+    with parts.open("a") as stream:
+        stream.write(json.dumps({**line, "test": ["a" * 32]}) + "\n")
+    check = found(site)["parts"]
+    assert (check.status, check.fact) == (
+        "warn",
+        "1 train, 0 validation, 2 test patients; 1 were in another part before",
+    )
+    parts.write_text("lost")
+    assert "is not as the site wrote it" in faults(site)["parts"]
+
+
+def test_a_ledger_without_parts_is_pointed_at(site: Path) -> None:
+    (site / "ledger").mkdir(exist_ok=True)
+    (site / "ledger" / "ledger.jsonl").touch()
+    check = found(site)["parts"]
+    assert check.status == "warn"
+    assert "who was trained on before is not known" in check.fact
 
 
 def test_a_policy_that_cannot_be_read(site: Path) -> None:

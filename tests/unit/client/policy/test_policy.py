@@ -152,12 +152,29 @@ def test_a_larger_delta_than_the_policy_s_is_denied() -> None:
         ({"tasks": ("segmentation",)}, "task"),
         ({"networks": ("mlp",)}, "network"),
         ({"smallest_cohort": 51}, "cohort"),
+        ({"largest_validation_share": 0.1}, "shares"),
+        ({"largest_test_share": 0.14}, "shares"),
         ({"largest_message_megabytes": 0.9}, "message size"),
         ({"training_hours": (time(22), time(6))}, "training hours"),
     ],
 )
 def test_each_limit_denies_on_its_own(changes: dict[str, Any], rule: str) -> None:
     assert denials(policy_for(PRIVATE, **changes), PRIVATE) == [rule]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"validation_fraction": 0.3, "test_fraction": 0.35}, []),
+        ({"validation_fraction": 0.31}, ["shares"]),
+        ({"test_fraction": 0.9}, ["shares"]),
+    ],
+)
+def test_a_study_may_not_set_most_patients_aside(
+    asked: dict[str, float], expected: list[str]
+) -> None:
+    study = PLAIN.model_copy(update={"evaluation": PLAIN.evaluation.model_copy(update=asked)})
+    assert denials(policy_for(study, privacy_required=False), study) == expected
 
 
 def test_a_refusal_names_every_rule_that_denies() -> None:

@@ -15,10 +15,11 @@ from wardround.simulations.datasets.examinations import (
     PublicExamination,
 )
 from wardround.simulations.sites.assignment import (
-    effective_split,
+    draw_splits,
     load_assignment,
     save_assignment,
     split_table,
+    with_splits,
 )
 from wardround.simulations.sites.split import split_examinations
 
@@ -222,13 +223,57 @@ def test_a_patient_in_two_splits_is_refused_without_a_name() -> None:
     assert "p0" not in str(e.value)
 
 
-def test_where_the_data_names_no_split_the_sites_own_hash_is_foreseen() -> None:
-    rows = tuple(PublicExamination(f"patient {i}", label=CLASSES[i % 5]) for i in range(120))
-    examinations, study = Examinations(rows, FACTS), study_with("iid", sites=6)
+def unsplit(patients: int, sites: int = 2) -> Examinations:
+    rows = (
+        PublicExamination(f"p{i}", label=CLASSES[i % 5], natural_site=f"hospital {i % sites}")
+        for i in range(patients)
+    )
+    return Examinations(tuple(rows), FACTS)
+
+
+@pytest.mark.parametrize("rule", ["iid", "quantity", "dirichlet", "classes", "natural"])
+def test_where_the_data_names_no_split_each_site_draws_its_own(rule: str) -> None:
+    examinations, study = unsplit(120), study_with(rule, alpha=0.3)
     assignment = split_examinations(examinations, study)
+    parted = with_splits(examinations, assignment)
     for site in assignment.sites:
-        splits = {effective_split(row, study) for row in assignment.rows_of(site, examinations)}
-        assert splits == {"train", "validation", "test"}
+        splits = Counter(row.split for row in assignment.rows_of(site, parted))
+        assert set(splits) == {"train", "validation", "test"}
+        for split in ("validation", "test"):
+            assert splits[split] == pytest.approx(0.15 * splits.total(), abs=1)
+
+
+def test_the_drawn_splits_depend_on_the_seed_and_not_on_the_name() -> None:
+    examinations = unsplit(120)
+    drawn = [
+        split_examinations(examinations, study).split_of
+        for study in (
+            study_with("natural"),
+            with_changes(study_with("natural"), {"study.name": "another"}),
+            study_with("natural", seed=5),
+        )
+    ]
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]
+
+
+@pytest.mark.parametrize("patients", range(6, 36, 2))
+def test_natural_sites_of_a_few_patients_have_all_splits(patients: int) -> None:
+    examinations = unsplit(patients)
+    assignment = split_examinations(examinations, study_with("natural"))
+    for site in assignment.sites:
+        rows = assignment.rows_of(site, with_splits(examinations, assignment))
+        assert {row.split for row in rows} == {"train", "validation", "test"}
+
+
+def test_a_natural_site_of_two_patients_is_refused_with_the_remedy() -> None:
+    with pytest.raises(InputError, match="hospital 0 has 2 patients for 3 splits: join it"):
+        split_examinations(unsplit(4), study_with("natural"))
+
+
+def test_too_few_patients_to_draw_splits_at_each_site_are_refused() -> None:
+    with pytest.raises(InputError, match="are 12 patients for 5 sites, and each needs 3: lower"):
+        split_examinations(unsplit(12), study_with("iid", sites=5))
 
 
 def test_the_table_counts_patients_and_examinations() -> None:
@@ -250,9 +295,30 @@ def test_the_table_counts_patients_and_examinations() -> None:
 def test_a_saved_assignment_reads_back_equal(tmp_path: Path) -> None:
     examinations = make_examinations(60)
     assignment = split_examinations(examinations, study_with("quantity", sites=11))
-    save_assignment(assignment, tmp_path / "split.csv")
+    save_assignment(assignment, examinations, tmp_path / "split.csv")
     read = load_assignment(tmp_path / "split.csv", examinations)
     assert (read.sites, read.site_of) == (assignment.sites, assignment.site_of)
+    assert read.split_of == {row.patient: row.split for row in examinations.rows}
+
+
+def test_a_saved_assignment_keeps_who_is_tested(tmp_path: Path) -> None:
+    examinations = unsplit(60)
+    assignment = split_examinations(examinations, study_with("natural"))
+    save_assignment(assignment, examinations, tmp_path / "split.csv")
+    read = load_assignment(tmp_path / "split.csv", examinations)
+    assert read.split_of == assignment.split_of
+    other_seed = study_with("natural", seed=9)
+    assert draw_splits(examinations, read, other_seed).split_of == assignment.split_of
+
+
+def test_an_assignment_without_splits_is_drawn(tmp_path: Path) -> None:
+    examinations, study = unsplit(60), study_with("natural")
+    assignment = split_examinations(examinations, study)
+    lines = (f"{patient},{site}" for patient, site in assignment.site_of.items())
+    (tmp_path / "split.csv").write_text("\n".join(["patient,site", *lines]), encoding="utf-8")
+    read = load_assignment(tmp_path / "split.csv", examinations)
+    assert read.split_of == {}
+    assert draw_splits(examinations, read, study).split_of == assignment.split_of
 
 
 @pytest.mark.parametrize(
@@ -261,6 +327,7 @@ def test_a_saved_assignment_reads_back_equal(tmp_path: Path) -> None:
         ("patient,site\np0,a\np0,b\n", "1 patients more than once"),
         ("patient,site\np0,a\n", "no site for 39 of"),
         ("name,place\n1,2\n", "not an assignment"),
+        ("patient,site,split\n" + "".join(f"p{i},a,tset\n" for i in range(40)), "no split"),
     ],
 )
 def test_a_foreign_assignment_is_refused(tmp_path: Path, text: str, message: str) -> None:
