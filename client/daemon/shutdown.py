@@ -31,7 +31,7 @@ class StopRequest:
 
 
 def obey_signals(stop: StopRequest) -> None:
-    """End on SIGTERM and SIGINT: gently at the first, at once at the second.
+    """End when signalled, or when the terminal closes: gently at first, at once the second time.
 
     What a signal interrupts may hold any lock, so it does no more than to wake a thread.
     """
@@ -46,6 +46,8 @@ def obey_signals(stop: StopRequest) -> None:
 
     signal.signal(signal.SIGTERM, obey)
     signal.signal(signal.SIGINT, obey)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, obey)
 
     def wait_for_signal() -> None:
         os.read(woken, 1)

@@ -63,7 +63,9 @@ class _Opening:
 @contextmanager
 def _told_to_stop() -> Iterator[Callable[[], bool]]:
     told = Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, lambda *_: told.set()) for number in numbers}
     try:
         yield told.is_set

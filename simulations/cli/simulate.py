@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -61,6 +62,7 @@ def run_simulation(options: Options) -> int:
     if options.resume is not None:
         _check_alone(options)
         out, request = options.resume, None
+        _say_if_finished(out)
     else:
         study = resolve_study(options)
         out = options.out or _new_folder(study)
@@ -80,10 +82,18 @@ def run_simulation(options: Options) -> int:
             else:
                 simulate(request, watch)
         except KeyboardInterrupt:
-            sys.stderr.write(f"\n{_farewell(out)}\n")
+            with suppress(OSError):  # the terminal may have been closed
+                sys.stderr.write(f"\n{_farewell(out)}\n")
             return 130
     print_summary(out, as_json=options.as_json)
     return 0
+
+
+def _say_if_finished(out: Path) -> None:
+    from wardround.simulations.run_files.folder import read_facts
+
+    if read_facts(out).status == "finished":
+        sys.stderr.write(f"{out} is finished: nothing is left to do, and nothing was changed.\n")
 
 
 def _farewell(out: Path) -> str:
