@@ -24,9 +24,7 @@ def run_try(options: Options) -> int:
             tried = try_federation(request, watch)
     except KeyboardInterrupt:
         with suppress(OSError):  # the terminal may have been closed
-            sys.stderr.write(
-                f"\nStopped, and every process with it. What is done lies in {out}.\n"
-            )
+            sys.stderr.write(f"\nStopped, and every process with it. What is done lies in {out}.\n")
         return _STOPPED_CODE
     if options.as_json:
         sys.stdout.write(json.dumps(_as_json(tried)) + "\n")

@@ -12,7 +12,8 @@ Written against Flower 1.41; ``tests/unit/common/flower/supernode`` holds the co
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -70,6 +71,8 @@ class SuperNode:
         self._must_join = True
         self._failures = 0
         self._gone = threading.Event()
+        self._at_work_for = 0
+        self._withdrawn = threading.Event()
         self._heartbeat = threading.Thread(target=self._beat, daemon=True)
 
     @property
@@ -138,6 +141,20 @@ class SuperNode:
         reply = self._insist(lambda client: client.GetRun(request))
         return str(run_from_proto(reply.run).override_config.get("study", ""))
 
+    @contextmanager
+    def working_for(self, run_id: int) -> Iterator[Callable[[], bool]]:
+        """Have the server asked every few seconds whether it still wants anything of a run.
+
+        Yields:
+            Whether it has said that it does not.
+        """
+        self._withdrawn.clear()
+        self._at_work_for = run_id
+        try:
+            yield self._withdrawn.is_set
+        finally:
+            self._at_work_for = 0
+
     def leave(self) -> None:
         """Tell the server that the site goes; it is tried once."""
         self._gone.set()
@@ -186,6 +203,23 @@ class SuperNode:
         while not self._gone.wait(BEAT_SECONDS):
             if not self._is_known():
                 self._must_join = True
+            if (run_id := self._at_work_for) and self._is_withdrawn(run_id):
+                self._note_withdrawn(run_id)
+
+    def _note_withdrawn(self, run_id: int) -> None:
+        if run_id == self._at_work_for:  # and not at another by now
+            self._withdrawn.set()
+
+    def _is_withdrawn(self, run_id: int) -> bool:
+        """Return whether a run has come to its end; a server that does not answer says nothing."""
+        request = GetRunRequest(node=self._node, run_id=run_id)
+        try:
+            self._link.call(lambda client: client.GetRun(request))
+        except RunEndedError as ended:
+            return ended.is_withdrawn
+        except FleetError:
+            return False
+        return False
 
     def _is_known(self) -> bool:
         """Return whether the server knows the site; a server that does not answer says nothing."""
