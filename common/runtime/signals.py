@@ -6,7 +6,7 @@ has a job in the background ignore Ctrl-C, and ``nohup`` has it ignore that its 
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -14,6 +14,11 @@ _ENDING = tuple(
     signal.Signals[name] for name in ("SIGTERM", "SIGHUP") if name in signal.Signals.__members__
 )
 _FROM_OUTSIDE = (*_ENDING, signal.SIGINT)
+
+
+def heard_signals(numbers: Iterable[signal.Signals] = _FROM_OUTSIDE) -> list[signal.Signals]:
+    """Return those of the signals that end a command which this process does not ignore."""
+    return [one for one in numbers if signal.getsignal(one) != signal.SIG_IGN]
 
 
 @contextmanager
@@ -31,7 +36,7 @@ def ended_like_ctrl_c() -> Iterator[None]:
             signal.signal(one, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    heard = [one for one in _ENDING if signal.getsignal(one) != signal.SIG_IGN]
+    heard = heard_signals(_ENDING)
     before = {one: signal.getsignal(one) for one in heard}
     for one in heard:
         signal.signal(one, interrupt)

@@ -8,12 +8,16 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wardround.common.errors import InputError
 from wardround.common.study.loading import with_changes
 from wardround.common.study.study import Study
 from wardround.simulations.studies import find_study
+
+if TYPE_CHECKING:
+    from wardround.simulations.experiment.federation import Machine
+    from wardround.simulations.run_files.events import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,7 @@ def run_simulation(options: Options) -> int:
     from wardround.simulations.cli.summary import print_summary
     from wardround.simulations.engines.ray_engine import RayOptions
     from wardround.simulations.experiment.federation import Machine
-    from wardround.simulations.experiment.simulate import SimulationRequest, resume, simulate
+    from wardround.simulations.experiment.simulate import SimulationRequest, simulate
 
     machine = Machine(
         options.device, options.engine, options.workers, options.threads, RayOptions(*options.ray)
@@ -62,7 +66,6 @@ def run_simulation(options: Options) -> int:
     if options.resume is not None:
         _check_alone(options)
         out, request = options.resume, None
-        _say_if_finished(out)
     else:
         study = resolve_study(options)
         out = options.out or _new_folder(study)
@@ -78,7 +81,7 @@ def run_simulation(options: Options) -> int:
     with watching(quiet=options.quiet or options.as_json) as watch:
         try:
             if request is None:
-                resume(out, machine, watch)
+                _resume(out, machine, watch)
             else:
                 simulate(request, watch)
         except KeyboardInterrupt:
@@ -89,10 +92,13 @@ def run_simulation(options: Options) -> int:
     return 0
 
 
-def _say_if_finished(out: Path) -> None:
+def _resume(out: Path, machine: "Machine", watch: "Watch") -> None:
+    from wardround.simulations.experiment.simulate import resume
     from wardround.simulations.run_files.folder import read_facts
 
-    if read_facts(out).status == "finished":
+    was_finished = read_facts(out).status == "finished"
+    resume(out, machine, watch)
+    if was_finished:
         sys.stderr.write(f"{out} is finished: nothing is left to do, and nothing was changed.\n")
 
 

@@ -113,15 +113,16 @@ def resume(out: Path, machine: Machine, watch: Watch = nobody) -> Path:
     Raises:
         InputError: The folder holds no run, or another process works on it.
     """
-    if read_facts(out).status == "finished":
+    facts, study = read_facts(out), load_study(out / "study.toml")
+    if study.digest != facts.digest:
+        msg = f"{out}/study.toml was changed after the run began: start a new run instead."
+        raise InputError(msg)
+    if facts.status == "finished":
         return out / "report.html"
     with working_on(out):
-        facts, study = read_facts(out), load_study(out / "study.toml")
+        facts = read_facts(out)
         if facts.status == "finished":  # while the lock was waited for
             return out / "report.html"
-        if study.digest != facts.digest:
-            msg = f"{out}/study.toml was changed after the run began: start a new run instead."
-            raise InputError(msg)
         with recording(out, watch) as told:
             told(StageStarted("data"))
             return _Run(out, study, machine, told).go(facts, reopen_sites(out))

@@ -71,8 +71,6 @@ class SuperNode:
         self._must_join = True
         self._failures = 0
         self._gone = threading.Event()
-        self._at_work_for = 0
-        self._withdrawn = threading.Event()
         self._heartbeat = threading.Thread(target=self._beat, daemon=True)
 
     @property
@@ -148,12 +146,19 @@ class SuperNode:
         Yields:
             Whether it has said that it does not.
         """
-        self._withdrawn.clear()
-        self._at_work_for = run_id
+        over, withdrawn = threading.Event(), threading.Event()
+
+        def ask() -> None:
+            while not over.wait(BEAT_SECONDS) and not withdrawn.is_set():
+                if self._is_withdrawn(run_id):
+                    withdrawn.set()
+
+        # Not the heartbeat's thread: what the server is slow to say here must not delay that.
+        threading.Thread(target=ask, daemon=True).start()
         try:
-            yield self._withdrawn.is_set
+            yield withdrawn.is_set
         finally:
-            self._at_work_for = 0
+            over.set()
 
     def leave(self) -> None:
         """Tell the server that the site goes; it is tried once."""
@@ -203,12 +208,6 @@ class SuperNode:
         while not self._gone.wait(BEAT_SECONDS):
             if not self._is_known():
                 self._must_join = True
-            if (run_id := self._at_work_for) and self._is_withdrawn(run_id):
-                self._note_withdrawn(run_id)
-
-    def _note_withdrawn(self, run_id: int) -> None:
-        if run_id == self._at_work_for:  # and not at another by now
-            self._withdrawn.set()
 
     def _is_withdrawn(self, run_id: int) -> bool:
         """Return whether a run has come to its end; a server that does not answer says nothing."""
