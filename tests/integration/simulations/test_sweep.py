@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from wardround.common.errors import InputError
+
 pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'wardround[sweep]'")
 
 from wardround.common.errors import RunError
@@ -102,6 +104,19 @@ def test_a_resumed_sweep_adds_trials_and_repeats_none(
     assert [t.value for t in parts.trials] == [t.value for t in whole.trials]
     assert resume_sweep(tmp_path / "parts", None, ALONE, nobody).trials == parts.trials
     assert tried == at_once[7:]
+
+
+def test_a_sweep_that_has_had_its_trials_is_not_changed_by_resume(
+    tiny_study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_training(monkeypatch, lambda changes: changes["training.learning_rate"])
+    out = tmp_path / "sweep"
+    done = sweep(request(tiny_study, out, 3), nobody)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert resume_sweep(out, None, ALONE, nobody).trials == done.trials
+    with pytest.raises(InputError, match="has had 3 trials: --trials 2 is fewer"):
+        resume_sweep(out, 2, ALONE, nobody)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_an_interrupted_trial_is_trained_again_with_its_values(
