@@ -2,6 +2,7 @@
 
 import csv
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +24,21 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real data sets are absent: set WARDROUND_DATA to their folder")
     return folder
+
+
+@pytest.fixture
+def hearing_signals() -> Callable[[], None]:
+    """For ``preexec_fn``: a child that is sent a signal hears it, however the tests were started.
+
+    A shell has jobs in the background ignore Ctrl-C, nohup has them ignore that a terminal closes,
+    and children inherit both.
+    """
+
+    def restore() -> None:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+
+    return restore
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from wardround.client.daemon.shutdown import (
     obey_signals,
 )
 from wardround.client.daemon.status import StatusBoard, fresh_status, work_of
-from wardround.client.daemon.worker_handle import AbandonedError, WarmWorker
+from wardround.client.daemon.worker_handle import AbandonedError, WarmWorker, WithdrawnError
 from wardround.client.policy.policy import POLICY_FILE, open_policy
 from wardround.client.site.credentials import load_site_tls, make_client_context
 from wardround.client.site.folder import Site, open_site
@@ -134,7 +134,8 @@ class SiteDaemon:
         """Answer a message; whatever goes wrong on the way is the server's to know in a word."""
         try:
             self._reply(envelope)
-        except RunEndedError:
+        except (RunEndedError, WithdrawnError):
+            logger.info("not answered: the server wants nothing more of this run")
             self._board.give_up("run-ended")
         except LostError:
             self._give_up(envelope, "lost", self._node.transfers.excuse)
@@ -164,7 +165,9 @@ class SiteDaemon:
         )
         self._board.begin(work_of(kind, group, name, digest))
         started, key = time.monotonic(), key_of(envelope, study, _policy_of(self._site.folder))
-        done = self._worker.reply(self._job(envelope, study, key))
+        job = self._job(envelope, study, key)
+        with self._node.working_for(envelope.run_id) as is_withdrawn:
+            done = self._worker.reply(job, is_withdrawn)
         if done.is_kept:
             self._files.store_reply(key)
         self._node.transfers.push(self._files.place_for(envelope.kind), time.monotonic() - started)

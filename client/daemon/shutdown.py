@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from types import FrameType
 
+from wardround.common.runtime.signals import heard_signals
+
 logger = logging.getLogger(__name__)
 FINISH_SECONDS = 20.0  # for the work in hand, once told to stop
 LEAVE_SECONDS = 10.0  # for all else
@@ -31,7 +33,7 @@ class StopRequest:
 
 
 def obey_signals(stop: StopRequest) -> None:
-    """End on SIGTERM and SIGINT: gently at the first, at once at the second.
+    """End when signalled, or when the terminal closes: gently at first, at once the second time.
 
     What a signal interrupts may hold any lock, so it does no more than to wake a thread.
     """
@@ -44,8 +46,8 @@ def obey_signals(stop: StopRequest) -> None:
         numbers.append(number)
         os.write(wake, b"x")
 
-    signal.signal(signal.SIGTERM, obey)
-    signal.signal(signal.SIGINT, obey)
+    for one in heard_signals():
+        signal.signal(one, obey)
 
     def wait_for_signal() -> None:
         os.read(woken, 1)

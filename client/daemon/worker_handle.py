@@ -27,6 +27,10 @@ class AbandonedError(Exception):
     """The work was given up, because the daemon is to end."""
 
 
+class WithdrawnError(Exception):
+    """The work was given up, because the server wants nothing more of its run."""
+
+
 class _DiedError(Exception):
     """The process ended."""
 
@@ -57,18 +61,23 @@ class WarmWorker:
         if self._process.poll() is not None and time.monotonic() - self._began > _CALM_SECONDS:
             self._begin()
 
-    def reply(self, job: Job) -> Done:
+    def reply(self, job: Job, is_withdrawn: Callable[[], bool] = lambda: False) -> Done:
         """Have a message answered; whoever dies over it twice refuses it.
+
+        Args:
+            is_withdrawn: Asked while work is awaited; true ends the process in the middle of it,
+                as its death would: what was charged stays charged.
 
         Raises:
             AbandonedError: The daemon is to end.
+            WithdrawnError: The server wants nothing more of it.
             RunError: The worker cannot even refuse.
         """
         if self._process.poll() is not None:
             self._begin()
         for asked in (*(job,) * _TRIES, replace(job, refuse="died", again=False)):
             try:
-                return self._ask(asked)
+                return self._ask(asked, is_withdrawn)
             except _DiedError:
                 logger.warning("the worker ended over a message with %s", self._ending())
                 self._begin()
@@ -106,18 +115,21 @@ class WarmWorker:
         self._began = time.monotonic()
         self.starts += 1
 
-    def _ask(self, job: Job) -> Done:
+    def _ask(self, job: Job, is_withdrawn: Callable[[], bool]) -> Done:
         with suppress(OSError):  # that it is dead is seen when its reply is awaited
             self._channel.sendall(job.to_line())
         line = b""
         while not line.endswith(b"\n"):
-            line += self._note()
+            line += self._note(is_withdrawn)
         return Done(**json.loads(line))
 
-    def _note(self) -> bytes:
+    def _note(self, is_withdrawn: Callable[[], bool]) -> bytes:
         while not select.select([self._channel], [], [], _LOOK_SECONDS)[0]:
             if self._is_over():
                 raise AbandonedError
+            if is_withdrawn():
+                self._begin()
+                raise WithdrawnError
         try:
             heard = self._channel.recv(_LONGEST_LINE)
         except OSError:

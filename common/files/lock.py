@@ -59,3 +59,22 @@ def open_lock(path: Path) -> int:
     """
     flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process holds a lock file; where that cannot be told, it may be so."""
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

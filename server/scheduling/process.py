@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -22,7 +23,9 @@ from wardround.common.flower.logs import quieten_flower
 from wardround.common.runtime.processes import end_with_parent
 from wardround.server.link.address import LINK_FOLDER, LinkAddress, read_address, wait_for_link
 from wardround.server.scheduling.folder import FAILED, STOPPED, RunFolder
+from wardround.server.scheduling.queue import StudyQueue
 from wardround.server.scheduling.recorder import RunRecorder
+from wardround.server.scheduling.store import STOP
 from wardround.server.settings import open_server
 
 if TYPE_CHECKING:
@@ -122,7 +125,10 @@ class StudyProcess:
             folder / LINK_FOLDER / "taking-up.lock",
         )
         outcome = Outcome()
-        with open_run(entrance, self._study.to_json(), self._run.name) as (grid, context):
+        opened = open_run(
+            entrance, self._study.to_json(), self._run.name, self._is_stopped_by_operator
+        )
+        with opened as (grid, context):
             context.run_config.update(
                 {
                     "study": self._study.to_json(),
@@ -136,6 +142,12 @@ class StudyProcess:
             make_server_app(recorder.note_round, outcome, gather)(grid, context)
         if outcome.commit is not None:
             self._finish(outcome.commit)
+
+    def _is_stopped_by_operator(self) -> bool:
+        """Return whether the run is to stop; else its server ends, and goes on with it later."""
+        with suppress(WardroundError):
+            return StudyQueue(self._server.folder).wanted_state(self._run.name) == STOP
+        return False
 
     def _finish(self, commit: "Commit") -> None:
         """Keep the model that the study ends with."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
+from wardround.common.runtime.signals import heard_signals
 from wardround.server.identity.server_certificate import CertificateWatch, load_server_tls
 from wardround.server.operators.connected_sites import connected_sites
 from wardround.server.operators.grpc_server import operators_served
@@ -63,8 +64,7 @@ class _Opening:
 @contextmanager
 def _told_to_stop() -> Iterator[Callable[[], bool]]:
     told = Event()
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.signal(number, lambda *_: told.set()) for number in numbers}
+    before = {one: signal.signal(one, lambda *_: told.set()) for one in heard_signals()}
     try:
         yield told.is_set
     finally:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +46,8 @@ def run_attack(options: AttackOptions) -> None:
     run = options.run
     facts = read_facts(run)
     if facts.status != "finished":
-        msg = f"{run} is not finished (status: {facts.status}): go on with --resume first."
+        again = f"wardround simulate --resume {shlex.quote(str(run))}"
+        msg = f"{run} is not finished (status: {facts.status}): go on first with: {again}"
         raise InputError(msg)
     folder, study = site_folder(run, options.site), load_study(run / "study.toml")
     target = open_target(folder, study, options.seed)

@@ -278,11 +278,13 @@ def report(
     Example: wardround report runs/first
     """
     from wardround.common.errors import InputError
+    from wardround.simulations.experiment.simulate import write_what_is_left
     from wardround.simulations.report import write_report
 
     if not (run / "run.json").exists():
         msg = f"{run} holds no run: give the folder that 'wardround simulate --out' wrote."
         raise InputError(msg)
+    write_what_is_left(run)
     sys.stdout.write(f"{write_report(run)}\n")
 
 

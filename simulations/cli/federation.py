@@ -2,13 +2,10 @@
 
 import json
 import shlex
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from types import FrameType
 
 from wardround.simulations.cli.progress import watching
 from wardround.simulations.cli.simulate import Options, resolve_study
@@ -23,10 +20,11 @@ def run_try(options: Options) -> int:
     request = TryRequest(resolve_study(options), out, options.data_root, options.threads)
     quiet = options.quiet or options.as_json
     try:
-        with _ended_like_ctrl_c(), watching(quiet) as watch:
+        with watching(quiet) as watch:
             tried = try_federation(request, watch)
     except KeyboardInterrupt:
-        sys.stderr.write(f"\nStopped, and every process with it. What is done lies in {out}.\n")
+        with suppress(OSError):  # the terminal may have been closed
+            sys.stderr.write(f"\nStopped, and every process with it. What is done lies in {out}.\n")
         return _STOPPED_CODE
     if options.as_json:
         sys.stdout.write(json.dumps(_as_json(tried)) + "\n")
@@ -73,19 +71,3 @@ def _as_json(tried: Tried) -> dict[str, object]:
         "server": str(tried.server),
         "sites": [str(folder) for folder in tried.sites],
     }
-
-
-@contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
-    """Take SIGTERM, and a terminal that closes, for Ctrl-C: what was started is then ended."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, interrupt) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

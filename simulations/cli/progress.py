@@ -1,12 +1,15 @@
-"""What a terminal shows while a simulation runs: stage, round, metric, time left."""
+"""What is shown while a simulation runs: bars on a terminal, elsewhere a line a round."""
 
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from wardround.simulations.run_files.events import (
     Event,
     RoundDone,
+    SiteFailed,
     StageFinished,
     StageStarted,
     Watch,
@@ -31,9 +34,15 @@ _TITLES = {
 
 @contextmanager
 def watching(quiet: bool) -> Iterator[Watch]:
-    """Yield a watch that draws progress bars on standard error, or one that draws nothing."""
+    """Yield a watch that shows progress on standard error, or one that shows nothing.
+
+    A display that has gone, a terminal that was closed say, ends no run.
+    """
     if quiet:
         yield nobody
+        return
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield _print_line
         return
     from rich.console import Console
     from rich.progress import (
@@ -57,7 +66,8 @@ def watching(quiet: bool) -> Iterator[Watch]:
         yield _Bars(progress).take
     finally:
         if progress.live.is_started:
-            progress.stop()
+            with suppress(OSError):
+                progress.stop()
 
 
 class _Bars:
@@ -69,20 +79,55 @@ class _Bars:
 
     def take(self, event: Event) -> None:
         """Draw one event."""
-        self._progress.start()  # not before: what is refused at once draws nothing
+        with suppress(OSError):
+            self._progress.start()  # not before: what is refused at once draws nothing
+            self._draw(event)
+
+    def _draw(self, event: Event) -> None:
         if isinstance(event, StageStarted):
-            title, total = title_of(event.stage), event.rounds or 1
-            self._tasks[event.stage] = self._progress.add_task(title, total=total, note="")
+            self._begin(event.stage, event.rounds or 1, event.done)
         elif isinstance(event, StageFinished):
-            task = self._tasks[event.stage]
+            task = self._task(event.stage, 1)
             self._progress.update(task, completed=self._progress.tasks[task].total)
         elif isinstance(event, RoundDone):
+            task = self._task(event.stage, event.rounds)
             note = "" if event.value != event.value else f"{event.metric} {event.value:.3f}"
-            self._progress.update(self._tasks[event.stage], completed=event.round, note=note)
+            self._progress.update(task, completed=event.round, note=note)
         else:
-            self._progress.console.print(
-                f"round {event.round}: {event.site} is left out: {event.reason}", markup=False
-            )
+            self._progress.console.print(_left_out(event), markup=False)
+
+    def _task(self, stage: str, total: int) -> "TaskID":
+        """Return a stage's bar, also of one whose beginning was not told."""
+        return self._tasks[stage] if stage in self._tasks else self._begin(stage, total, 0)
+
+    def _begin(self, stage: str, total: int, done: int) -> "TaskID":
+        task = self._progress.add_task(title_of(stage), total=total, completed=done, note="")
+        self._tasks[stage] = task
+        return task
+
+
+def _print_line(event: Event) -> None:
+    """Print what is worth a line in a log: each stage, each round, who is left out."""
+    if isinstance(event, StageFinished):
+        return
+    if isinstance(event, StageStarted):
+        begins = f", from round {event.done + 1} of {event.rounds}" if event.done else ""
+        line = f"{title_of(event.stage)}{begins}"
+    elif isinstance(event, RoundDone):
+        value = "" if event.value != event.value else f", {event.metric} {event.value:.3f}"
+        line = (
+            f"{title_of(event.stage)}: round {event.round} of {event.rounds}{value}, "
+            f"{event.seconds:.1f} s"
+        )
+    else:
+        line = _left_out(event)
+    with suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+
+def _left_out(event: SiteFailed) -> str:
+    return f"round {event.round}: {event.site} is left out: {event.reason}"
 
 
 def title_of(stage: str) -> str:

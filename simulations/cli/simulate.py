@@ -4,15 +4,20 @@ import json
 import shlex
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wardround.common.errors import InputError
 from wardround.common.study.loading import with_changes
 from wardround.common.study.study import Study
 from wardround.simulations.studies import find_study
+
+if TYPE_CHECKING:
+    from wardround.simulations.experiment.federation import Machine
+    from wardround.simulations.run_files.events import Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ def run_simulation(options: Options) -> int:
     from wardround.simulations.cli.summary import print_summary
     from wardround.simulations.engines.ray_engine import RayOptions
     from wardround.simulations.experiment.federation import Machine
-    from wardround.simulations.experiment.simulate import SimulationRequest, resume, simulate
+    from wardround.simulations.experiment.simulate import SimulationRequest, simulate
 
     machine = Machine(
         options.device, options.engine, options.workers, options.threads, RayOptions(*options.ray)
@@ -76,14 +81,25 @@ def run_simulation(options: Options) -> int:
     with watching(quiet=options.quiet or options.as_json) as watch:
         try:
             if request is None:
-                resume(out, machine, watch)
+                _resume(out, machine, watch)
             else:
                 simulate(request, watch)
         except KeyboardInterrupt:
-            sys.stderr.write(f"\n{_farewell(out)}\n")
+            with suppress(OSError):  # the terminal may have been closed
+                sys.stderr.write(f"\n{_farewell(out)}\n")
             return 130
     print_summary(out, as_json=options.as_json)
     return 0
+
+
+def _resume(out: Path, machine: "Machine", watch: "Watch") -> None:
+    from wardround.simulations.experiment.simulate import resume
+    from wardround.simulations.run_files.folder import read_facts
+
+    was_finished = read_facts(out).status == "finished"
+    resume(out, machine, watch)
+    if was_finished:
+        sys.stderr.write(f"{out} is finished: nothing is left to do, and nothing was changed.\n")
 
 
 def _farewell(out: Path) -> str:

@@ -4,6 +4,7 @@ import json
 import math
 import shlex
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,8 @@ def run_sweep(options: SweepOptions) -> int:
 
     def tell(trial: "Trial", contents: "SweepContents") -> None:
         if not run.quiet and not run.as_json:
-            sys.stderr.write(f"{_line(trial, contents)}\n")
+            with suppress(OSError):
+                sys.stderr.write(f"{_line(trial, contents)}\n")
 
     if run.resume is not None:
         _check_alone(options)
@@ -67,7 +69,8 @@ def run_sweep(options: SweepOptions) -> int:
             )
             contents = sweep(request, tell)
     except KeyboardInterrupt:
-        sys.stderr.write(f"\n{_farewell(out)}\n")
+        with suppress(OSError):  # the terminal may have been closed
+            sys.stderr.write(f"\n{_farewell(out)}\n")
         return 130
     _print(out, contents, run.as_json)
     return 0

@@ -6,6 +6,8 @@ for all, and nobody sleeps: workers wait at a pipe, the server waits at all of t
 """
 
 import gc
+import os
+import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,6 +56,16 @@ class _Worker:
     waiting: deque[_Instruction] = field(default_factory=deque)
     sent: dict[str, _Instruction] = field(default_factory=dict)
 
+    def ask_to_end(self) -> None:
+        """Tell it to end, and to leave what it is at: the run was interrupted."""
+        try:
+            self.pipe.send(None)
+        except OSError:
+            self.process.kill()
+        if self.sent and self.process.pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGUSR1)
+
 
 class PoolGrid(SiteGrid):
     """Runs each site's work in the worker it is pinned to."""
@@ -66,8 +78,7 @@ class PoolGrid(SiteGrid):
         self._numbers = MessageNumbers()
         self._nodes = tuple(contexts)
         self._plan = plan
-        # One tracker for all processes: it frees the shared memory, whoever is killed.
-        resource_tracker.ensure_running()
+        _start_tracker()
         self._outboxes = Outboxes()
         self._held: dict[str, Message] = {}
         self._start_context = choose_context(plan.devices)
@@ -108,14 +119,12 @@ class PoolGrid(SiteGrid):
     def close(self) -> None:
         """Stop the workers and free the shared memory."""
         for worker in self._workers:
-            try:
-                worker.pipe.send(None)
-            except OSError:
-                worker.process.kill()
+            worker.ask_to_end()
         for worker in self._workers:
             worker.process.join(timeout=10)
             if worker.process.is_alive():
                 worker.process.kill()
+                worker.process.join()
             worker.pipe.close()
             worker.inbox.close()
         self._workers.clear()
@@ -231,6 +240,19 @@ def _frozen_objects(context: StartContext) -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()  # in this process, which goes on
+
+
+def _start_tracker() -> None:
+    """Start the one tracker of all processes: it frees the shared memory, whoever is killed.
+
+    It ignores the signals that end a process, except for that of a terminal that closes; it does
+    not see what is blocked when it starts.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _size(message: Message) -> int:

@@ -11,6 +11,7 @@ from flwr.app import Context, Error, Message, Metadata, RecordDict
 from flwr.clientapp import ClientApp
 
 from wardround.common.flower.site_grid import rebuild
+from wardround.common.runtime.signals import leave_signals_to_parent
 from wardround.simulations.engines.in_process import CLIENT_APP_RAISED, run_client
 from wardround.simulations.engines.shared_memory import Inbox, Outbox, Shell
 
@@ -42,6 +43,7 @@ def work(
     threads: int,
 ) -> None:
     """Answer requests until told to stop or until the server is gone."""
+    leave_signals_to_parent(_stop)
     torch.set_num_threads(threads)
     inbox, outbox, requests = Inbox(), Outbox(), deque[Request]()
     is_free = True
@@ -62,6 +64,10 @@ def work(
     finally:
         inbox.close()
         outbox.close()
+
+
+def _stop() -> None:
+    raise KeyboardInterrupt
 
 
 def _receive(pipe: Pipe, requests: deque[Request]) -> bool:

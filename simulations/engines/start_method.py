@@ -21,6 +21,8 @@ from types import ModuleType
 
 import torch
 
+from wardround.common.runtime.processes import end_with_parent
+from wardround.common.runtime.signals import leave_signals_to_parent
 from wardround.simulations.run_files.events import continue_log, open_log
 
 StartContext = ForkContext | ForkServerContext | SpawnContext
@@ -61,16 +63,28 @@ def start(
 ) -> BaseProcess:
     """Start a process that writes to this one's log and does not run the user's script again.
 
+    It ends with this one, even if this one is killed, and leaves signals from outside to it.
+
     A process that is not forked would import the main module first: a script that begins a
     simulation on its outermost level would begin another one in each worker.
     """
-    process = context.Process(target=_begin, args=(open_log(), target, arguments), daemon=True)
+    # A server of forks is the parent of its processes, and ends with this one.
+    parent = None if isinstance(context, ForkServerContext) else os.getpid()
+    words = (parent, open_log(), target, arguments)
+    process = context.Process(target=_begin, args=words, daemon=True)
     with _without_main():
         process.start()
     return process
 
 
-def _begin(log: Path | None, target: Callable[..., None], arguments: tuple[object, ...]) -> None:
+def _begin(
+    parent: int | None,
+    log: Path | None,
+    target: Callable[..., None],
+    arguments: tuple[object, ...],
+) -> None:
+    end_with_parent(os.getppid() if parent is None else parent)
+    leave_signals_to_parent()
     continue_log(log)
     target(*arguments)
 

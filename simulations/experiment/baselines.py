@@ -77,7 +77,7 @@ def train_baselines(
                 _listen(pipe, running, watch)
     finally:
         for process in running.values():
-            process.terminate()
+            process.kill()  # it shares nothing, and starts anew when the run is resumed
             process.join()
 
 
@@ -122,5 +122,3 @@ def _train(
         pipe.send(None)
     except WardroundError as error:
         pipe.send(str(error))
-    except KeyboardInterrupt:
-        pass

@@ -50,6 +50,7 @@ from wardround.simulations.run_files.folder import (
     local_model,
     new_folder,
     read_facts,
+    working_on,
     write_facts,
 )
 from wardround.simulations.sites.preparation import PreparedSites, prepare_sites, reopen_sites
@@ -89,7 +90,7 @@ def simulate(request: SimulationRequest, watch: Watch = nobody) -> Path:
     out = request.out
     new_folder(out, f"choose another --out, or go on with --resume {out}")
     try:
-        with recording(out, watch) as told:
+        with working_on(out), recording(out, watch) as told:
             facts, sites = _begin(request, told)
             return _Run(out, request.study, request.machine, told).go(facts, sites)
     except DataError as error:
@@ -107,15 +108,35 @@ def simulate(request: SimulationRequest, watch: Watch = nobody) -> Path:
 def resume(out: Path, machine: Machine, watch: Watch = nobody) -> Path:
     """Go on with a run that was stopped, to the model it would have had.
 
+    A finished run stays as it is.
+
     Raises:
-        InputError: The folder holds no run.
+        InputError: The folder holds no run, or another process works on it.
     """
     facts, study = read_facts(out), load_study(out / "study.toml")
     if study.digest != facts.digest:
         msg = f"{out}/study.toml was changed after the run began: start a new run instead."
         raise InputError(msg)
-    with recording(out, watch) as told:
-        return _Run(out, study, machine, told).go(facts, reopen_sites(out))
+    if facts.status == "finished":
+        return out / "report.html"
+    with working_on(out):
+        facts = read_facts(out)
+        if facts.status == "finished":  # while the lock was waited for
+            return out / "report.html"
+        with recording(out, watch) as told:
+            told(StageStarted("data"))
+            return _Run(out, study, machine, told).go(facts, reopen_sites(out))
+
+
+def write_what_is_left(out: Path) -> None:
+    """Write the tables of a run whose process was killed, from the rounds that it committed.
+
+    Raises:
+        InputError: The folder holds no run.
+    """
+    facts = read_facts(out)
+    if facts.status == "interrupted" and facts.finished is None:
+        _write_table(out, reopen_sites(out), [])
 
 
 def _begin(request: SimulationRequest, watch: Watch) -> tuple[RunFacts, PreparedSites]:
@@ -162,7 +183,7 @@ class _Run:
         try:
             self._work(facts, sites)
         except BaseException as reason:
-            self._status = "interrupted" if isinstance(reason, KeyboardInterrupt) else "failed"
+            self._status = "failed" if isinstance(reason, Exception) else "interrupted"
             # What was refused before the first round is no run.
             if (self._out / "run.json").exists():
                 with suppress(Exception):  # why the run ended must be heard, not why this did
@@ -177,7 +198,8 @@ class _Run:
                 nodes, site_infos = describe_sites(grid, self._study)
             self._notes = tuple(f"{i.site}: {note}" for i in site_infos for note in i.notes)
             # From here on the folder is a run, which can be resumed.
-            write_facts(self._out, replace(facts, seconds=self._seconds))
+            started = replace(facts, seconds=self._seconds, status="running", finished=None)
+            write_facts(self._out, started)
             self._watch(StageFinished("data"))
             with self._measuring(FEDERATED):
                 self._federated = train_together(

@@ -70,7 +70,8 @@ def train_together(
     finished = load_trained(run_folder, name)
     if finished is not None:
         return finished
-    watch(StageStarted(name, study.federation.rounds))
+    done = max((record.round for record in history_of(run_folder, name)), default=0)
+    watch(StageStarted(name, study.federation.rounds, done))
 
     def listen(event: RoundFinished) -> None:
         _tell(watch, name, event)

@@ -1,6 +1,7 @@
 """The verdict in words: sentences computed from numbers, flattering or not."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -203,10 +204,11 @@ def _without_comparison(contents: RunContents, verdict: Verdict) -> Headline:
 def _ending(contents: RunContents) -> str:
     planned = contents.rounds_planned
     rounds = f"round {contents.rounds_done}" + (f" of {planned}" if planned else "")
+    again = f"Go on with: wardround simulate --resume {shlex.quote(str(contents.folder))}"
     return {
         "running": f"This run has not finished: the last number is from {rounds}.",
-        "interrupted": f"This run was interrupted after {rounds}.",
-        "failed": f"This run failed after {rounds}.",
+        "interrupted": f"This run was interrupted after {rounds}. {again}",
+        "failed": f"This run failed after {rounds}. {again}",
         "finished": "This run is finished.",
     }[contents.facts.status]
 

@@ -24,10 +24,12 @@ class StageStarted:
     Attributes:
         stage: ``data``, ``federated``, ``local-SITE``, ``pooled``, ``test`` or ``report``.
         rounds: How many rounds it has; 0 where it has none.
+        done: How many of them an earlier try has done.
     """
 
     stage: str
     rounds: int = 0
+    done: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,24 +13,31 @@
                         ``without-privacy``
 ``samples.npz``         test images with what the models made of them (public data only)
 ``log.jsonl``           one line an event
+``run.lock``            held by the process that works on the run
 ``report.html``         the report
 ======================= ==================================================================
 """
 
 import json
+import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from wardround.common.errors import InputError
 from wardround.common.files.atomic import BY_UMASK, replace_file
+from wardround.common.files.lock import is_held, lock, open_lock
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 ALL_SITES = "all sites"
 FEDERATED = "federated"
 POOLED = "pooled"
+_LOCK_FILE = "run.lock"
+_LOCK_SECONDS, _LOOK_SECONDS = 2.0, 0.05  # the workers of a killed run end within that
 UNPROTECTED = "without-privacy"  # the same federation, in a study that promises privacy
 
 
@@ -153,14 +160,14 @@ def write_facts(folder: Path, facts: RunFacts) -> None:
 
 
 def read_facts(folder: Path) -> RunFacts:
-    """Read ``run.json``.
+    """Read ``run.json``; a run whose process has gone was interrupted, whatever it last wrote.
 
     Raises:
         InputError: The folder holds no run, or one that this version cannot read.
     """
     try:
         content = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return RunFacts(
+        facts = RunFacts(
             **{
                 **content,
                 "command": tuple(content["command"]),
@@ -176,6 +183,41 @@ def read_facts(folder: Path) -> RunFacts:
             "another version of wardround wrote it. Start a new run."
         )
         raise InputError(msg) from None
+    if facts.status == "running" and not is_held(folder / _LOCK_FILE):
+        return replace(facts, status="interrupted")
+    return facts
+
+
+@contextmanager
+def working_on(folder: Path) -> Iterator[None]:
+    """Be the only process that works on a run or sweep; others see that there is one.
+
+    A disk that knows no locks does without.
+
+    Raises:
+        InputError: Another process works on it.
+        OSError: The folder cannot be written.
+    """
+    descriptor = open_lock(folder / _LOCK_FILE)
+    try:
+        if not _is_taken(descriptor):
+            msg = f"another process works on {folder}: wait until it has ended, or end it first."
+            raise InputError(msg)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _is_taken(descriptor: int) -> bool:
+    until = time.monotonic() + _LOCK_SECONDS
+    try:
+        while not lock(descriptor, wait=False):
+            if time.monotonic() > until:
+                return False
+            time.sleep(_LOOK_SECONDS)
+    except OSError:
+        return True
+    return True
 
 
 def new_folder(folder: Path, remedy: str) -> None:

@@ -22,7 +22,7 @@ from wardround.common.study.study import Study
 from wardround.simulations.experiment.federation import Machine, open_grid
 from wardround.simulations.experiment.training import train_together
 from wardround.simulations.run_files.events import Event, RoundDone, recording
-from wardround.simulations.run_files.folder import FEDERATED, new_folder
+from wardround.simulations.run_files.folder import FEDERATED, new_folder, working_on
 from wardround.simulations.sites.preparation import PreparedSites, prepare_sites, reopen_sites
 from wardround.simulations.sweeps.folder import (
     SweepContents,
@@ -109,8 +109,11 @@ def sweep(request: SweepRequest, tell: TellTrial) -> SweepContents:
 def resume_sweep(out: Path, trials: int | None, machine: Machine, tell: TellTrial) -> SweepContents:
     """Go on with a sweep: to the trials that it was to have, or to a new number of them.
 
+    One that has had all of them stays as it is.
+
     Raises:
-        InputError: The folder holds no sweep, or its study was changed.
+        InputError: The folder holds no sweep, its study was changed, it has had more trials than
+            are asked for, or another process works on it.
     """
     facts, study = read_facts(out), load_study(out / "study.toml")
     _require_packages()
@@ -120,8 +123,10 @@ def resume_sweep(out: Path, trials: int | None, machine: Machine, tell: TellTria
         raise InputError(msg)
     if trials is not None:
         facts = replace(facts, trials=_at_most(trials, facts.parameters, study))
-        write_facts(out, facts)
-    return _Sweep(out, facts, study, machine, tell).go(reopen_sites(out))
+    resumed = _Sweep(out, facts, study, machine, tell)
+    if resumed.is_done() and (out / "report.html").exists():
+        return resumed.contents()
+    return resumed.go(reopen_sites(out))
 
 
 def _checked(request: SweepRequest) -> Study:
@@ -189,17 +194,34 @@ class _Sweep:
             METRICS[study.metric].higher_is_better,
         )
 
+    def is_done(self) -> bool:
+        """Whether nothing is left to try.
+
+        Raises:
+            InputError: It has had more trials than are asked for.
+        """
+        done = len(self._journal.trials())
+        if done > self._facts.trials:
+            msg = f"{self._out} has had {done} trials: --trials {self._facts.trials} is fewer."
+            raise InputError(msg)
+        return done == self._facts.trials
+
     def go(self, sites: PreparedSites) -> SweepContents:
         """Run the trials that are missing; whatever happens, write down those that are there."""
+        with working_on(self._out):
+            write_facts(self._out, self._facts)
+            return self._go(sites)
+
+    def _go(self, sites: PreparedSites) -> SweepContents:
         self._journal.forget_unfinished()
         try:
             while len(self._journal.trials()) < self._facts.trials:
                 self._next(sites)
-                contents = self._contents()
+                contents = self.contents()
                 self._tell(contents.trials[-1], contents)
                 self._require_success(contents.trials)
         finally:
-            contents = self._contents()
+            contents = self.contents()
             write_results(self._out, contents)
             _report(self._out, contents)
         return contents
@@ -249,7 +271,8 @@ class _Sweep:
             for part in ("checkpoints", "models"):
                 shutil.rmtree(folder / part, ignore_errors=True)
 
-    def _contents(self) -> SweepContents:
+    def contents(self) -> SweepContents:
+        """Return what it has come to."""
         return SweepContents(self._facts, self._study, self._journal.trials())
 
     def _require_success(self, trials: Sequence[Trial]) -> None:

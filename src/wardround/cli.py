@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from wardround.client.cli.site import site_app
 from wardround.common.cli import study_app
 from wardround.common.errors import WardroundError
 from wardround.common.runtime.printable import printable
+from wardround.common.runtime.signals import ended_like_ctrl_c
 from wardround.server.cli.operators import runs_app, sites_app, submit
 from wardround.server.cli.server import server_app
 from wardround.server.cli.service import add_service_commands
@@ -75,7 +77,8 @@ def main() -> None:
     # every 700 takes a tenth of its start-up.
     gc.set_threshold(50_000, 20, 20)
     try:
-        app()
+        with ended_like_ctrl_c():
+            app()
     except WardroundError as error:
         _say(str(error))
         sys.exit(error.exit_code)
@@ -114,7 +117,8 @@ def _explain(error: Exception) -> int:
 
 def _say(text: str) -> None:
     # One line, however long: a terminal folds it, and a path in it can be copied whole.
-    sys.stderr.write(f"wardround: {printable(text, _LONGEST_SAID)}\n")
+    with suppress(OSError):  # the terminal may have been closed
+        sys.stderr.write(f"wardround: {printable(text, _LONGEST_SAID)}\n")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Shell:
 
     folder: Path
     environment: dict[str, str]
+    restore_signals: Callable[[], None]
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def do(self, command: str) -> str:
@@ -61,15 +62,19 @@ class Shell:
                 env=self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                preexec_fn=self.restore_signals,
             )
         self.running.append(process)
         wait_until(lambda: re.search("Sites reach|answers", path.read_text()))
 
 
 @pytest.fixture
-def shell(tmp_path: Path, shared_data: Path) -> Iterator[Shell]:
+def shell(
+    tmp_path: Path, shared_data: Path, hearing_signals: Callable[[], None]
+) -> Iterator[Shell]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    opened = Shell(tmp_path, {**ENVIRONMENT, "PATH": path, "WARDROUND_DATA": str(shared_data)})
+    environment = {**ENVIRONMENT, "PATH": path, "WARDROUND_DATA": str(shared_data)}
+    opened = Shell(tmp_path, environment, hearing_signals)
     yield opened
     for process in reversed(opened.running):
         process.send_signal(signal.SIGINT)  # Ctrl-C

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from tests.faults.stage import SITES, Stage
 
 from wardround.client.policy.approvals import decide
+from wardround.client.privacy.ledger.file import read_ledger
 from wardround.common.study.loading import with_changes
 from wardround.server.service.installation import init_server
 
@@ -215,3 +217,30 @@ def test_a_run_that_is_stopped_after_a_round_and_resumed_ends_with_the_same_mode
     assert _say(folder, "runs", "resume", run).stdout == f"{run} is queued.\n"
     stage.finish_as_simulated(run)
     assert _say(folder, "runs", "resume", run).returncode == 2
+
+
+def test_a_run_that_is_stopped_ends_at_its_sites_within_seconds_and_the_next_study_begins(
+    stage: Stage,
+) -> None:
+    folder = stage.federation.server
+    stage.restore()
+    for site in SITES:  # a round that would take five minutes
+        stage.arm("hold", "client.privacy.step:learning_rate_at", 1, site, name=f"long-{site}")
+    run = stage.submit(stage.private)
+    for site in SITES:
+        stage.wait_reached(f"long-{site}")
+    charged = [read_ledger(stage.site(site)).entries for site in SITES]
+    assert all(charged)
+    workers = [stage.site_processes(site)[1].pid for site in SITES]
+    assert _say(folder, "runs", "stop", run).returncode == 0
+    began = time.monotonic()
+    _until(lambda: _state(folder, run) == "stopped")
+    _until(lambda: not [pid for pid in workers if psutil.pid_exists(pid)])
+    assert time.monotonic() - began < 20, "their processes have left it"
+    assert [read_ledger(stage.site(site)).entries for site in SITES] == charged, (
+        "what is spent stays spent"
+    )
+    stage.finish_as_simulated(stage.submit(stage.plain))
+    # The stopped run goes on, and nobody pays for its first round twice.
+    assert _say(folder, "runs", "resume", run).returncode == 0
+    stage.finish(run)

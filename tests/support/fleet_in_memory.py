@@ -55,6 +55,10 @@ class Fleet:
         assert request.node.node_id == 42
         return SendNodeHeartbeatResponse(success=True)
 
+    def GetRun(self, request):  # type: ignore[no-untyped-def]  # noqa: N802
+        assert request.node.node_id == 42
+        self._note("GetRun")
+
     def PullMessages(self, request):  # type: ignore[no-untyped-def]  # noqa: N802
         self._note("PullMessages")
         return PullMessagesResponse()

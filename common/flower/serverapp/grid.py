@@ -6,7 +6,7 @@ Written against Flower 1.41; ``tests/unit/common/flower/superlink/test_grid.py``
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 
 import httpx
@@ -36,7 +36,7 @@ from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 
-from wardround.common.errors import RunError
+from wardround.common.errors import RunError, WardroundError
 from wardround.common.files.lock import held_alone
 from wardround.common.flower.app_bundle import RUN_KEY, STUDY_KEY, bundle, bundle_hash
 from wardround.common.flower.serverapp.link_client import (
@@ -109,9 +109,8 @@ class LinkGrid(SiteGrid):
         self.set_run(run_from_proto(given.run))
         return context
 
-    def finish(self, succeeded: bool) -> None:
-        """End the run; the link forgets all of it."""
-        status = SubStatus.COMPLETED if succeeded else SubStatus.FAILED
+    def finish(self, status: str) -> None:
+        """End the run, as a sub-status of Flower's has it; the link forgets all of it."""
         with suppress(httpx.HTTPError, LinkLostError, RunError):
             self._client.PushTaskOutput(PushTaskOutputRequest(sub_status=status))
         self.close()
@@ -126,12 +125,18 @@ class LinkGrid(SiteGrid):
 
 
 @contextmanager
-def open_run(entrance: Entrance, study_json: str, name: str) -> Iterator[tuple[LinkGrid, Context]]:
+def open_run(
+    entrance: Entrance, study_json: str, name: str, is_withdrawn: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[LinkGrid, Context]]:
     """Open a run with a link, and close it at the end.
+
+    Sites leave what they are at for a run that has come to its end. For one that only fell they
+    work on: the process that takes it up asks for the same.
 
     Args:
         study_json: What sites read of the study.
         name: Of the run; another run of this name that is open with the link is closed.
+        is_withdrawn: Whether nobody will take the run up, asked where its work was cut short.
 
     Raises:
         LinkLostError: The link has gone.
@@ -142,15 +147,21 @@ def open_run(entrance: Entrance, study_json: str, name: str) -> Iterator[tuple[L
         grid = LinkGrid(entrance, _acquire(entrance, run_id))
     stop = threading.Event()
     heart = threading.Thread(target=_beat, args=(grid, stop), daemon=True)
-    succeeded = False
+    status = SubStatus.FAILED
     try:
         context = grid.begin()
         heart.start()
         yield grid, context
-        succeeded = True
+        status = SubStatus.COMPLETED
+    except WardroundError:
+        status = SubStatus.STOPPED  # it cannot go on
+        raise
+    except KeyboardInterrupt:
+        status = SubStatus.STOPPED if is_withdrawn() else SubStatus.FAILED
+        raise
     finally:
         stop.set()
-        grid.finish(succeeded)
+        grid.finish(status)
 
 
 def _start(entrance: Entrance, study_json: str, name: str) -> int:

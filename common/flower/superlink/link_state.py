@@ -302,7 +302,7 @@ class LinkState(InMemoryLinkState):
         self._partial_replies.forget(run_id)
 
     def create_run(self, *arguments: object, **named: object) -> int:
-        """Start a run; one of the same name that is still going ends."""
+        """Start a run; one of the same name that is still going has fallen, and ends."""
         run_id: int = super().create_run(*arguments, **named)  # type: ignore[arg-type] # as they are
         if run_id:
             self._end_others(run_id)
@@ -324,7 +324,7 @@ class LinkState(InMemoryLinkState):
             if other.run_id == run_id or other.override_config.get(RUN_KEY) != name:
                 continue
             if other.status.status != Status.FINISHED and other.primary_task_id is not None:
-                self.finish_task(other.primary_task_id, SubStatus.STOPPED, "")
+                self.finish_task(other.primary_task_id, SubStatus.FAILED, "")
             self.cleanup_run(other.run_id)  # one whose server was killed ended by itself
 
 

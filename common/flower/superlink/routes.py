@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
+from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID, SubStatus
 from flwr.proto.control_pb2 import StartRunRequest
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
@@ -33,6 +33,7 @@ from flwr.proto.runtime_pb2 import (
     SendTaskHeartbeatRequest,
 )
 from flwr.supercore.auth.typing import AccountInfo
+from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.servicer.runtime import runtime_handlers as core
 from flwr.superlink.servicer.control import control_handlers as control
 from flwr.superlink.servicer.fleet import fleet_handlers as fleet
@@ -71,6 +72,18 @@ def _push(request: PushMessagesRequest, state: LinkState, node_id: int) -> Any:
     return fleet.push_messages(request, state)
 
 
+def _get_run(request: GetRunRequest, state: LinkState, _: int) -> Any:
+    """Return a run; one that has come to its end is told apart from one that fell.
+
+    Of the latter is said what is said of a run that nobody knows: as with a link that was restarted
+    its next process asks for the same, and sites do well to work on.
+    """
+    if state.get_run_status({request.run_id})[request.run_id].sub_status == SubStatus.FAILED:
+        code = ApiErrorCode.FLEET_GET_RUN_FAILED
+        raise FlowerError(code, f"run {request.run_id} has no process")
+    return fleet.get_run(request, state)
+
+
 def _confirm(request: ConfirmMessageReceivedRequest, state: LinkState, _: int) -> Any:
     return fleet.confirm_message_received(request, state, state.object_store)
 
@@ -93,7 +106,7 @@ FLEET: Mapping[str, Call] = {
     ),
     "/v1/fleet/pull-messages": Call(PullMessagesRequest, _pull, held="always"),
     "/v1/fleet/push-messages": Call(PushMessagesRequest, _push),
-    "/v1/fleet/get-run": Call(GetRunRequest, lambda r, state, _: fleet.get_run(r, state)),
+    "/v1/fleet/get-run": Call(GetRunRequest, _get_run),
     "/v1/fleet/push-object": Call(
         PushObjectRequest, lambda r, state, _: fleet.push_object(r, state)
     ),

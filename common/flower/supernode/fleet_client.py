@@ -77,7 +77,16 @@ class FleetError(Exception):
 
 
 class RunEndedError(Exception):
-    """The server no longer wants anything of this run."""
+    """The server no longer wants anything of this run.
+
+    Args:
+        is_withdrawn: Whether it said so of a run that it knows; else that run's process fell, or
+            the server was started anew, and it may ask for the same again.
+    """
+
+    def __init__(self, is_withdrawn: bool = False) -> None:
+        super().__init__()
+        self.is_withdrawn = is_withdrawn
 
 
 class FleetLink:
@@ -195,7 +204,7 @@ def _failed_status(response: httpx.Response) -> Exception:
     error = FlowerError.from_json(response.text)
     code = error.code if error is not None else None
     if code in (ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED, ApiErrorCode.FLEET_GET_RUN_FAILED):
-        return RunEndedError()
+        return RunEndedError(code == ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED)
     if code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
         return FleetError(STILL_CONNECTED)
     words = {401: "not-admitted", 403: "refused"}

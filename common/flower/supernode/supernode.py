@@ -12,7 +12,8 @@ Written against Flower 1.41; ``tests/unit/common/flower/supernode`` holds the co
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -138,6 +139,27 @@ class SuperNode:
         reply = self._insist(lambda client: client.GetRun(request))
         return str(run_from_proto(reply.run).override_config.get("study", ""))
 
+    @contextmanager
+    def working_for(self, run_id: int) -> Iterator[Callable[[], bool]]:
+        """Have the server asked every few seconds whether it still wants anything of a run.
+
+        Yields:
+            Whether it has said that it does not.
+        """
+        over, withdrawn = threading.Event(), threading.Event()
+
+        def ask() -> None:
+            while not over.wait(BEAT_SECONDS) and not withdrawn.is_set():
+                if self._is_withdrawn(run_id):
+                    withdrawn.set()
+
+        # Not the heartbeat's thread: what the server is slow to say here must not delay that.
+        threading.Thread(target=ask, daemon=True).start()
+        try:
+            yield withdrawn.is_set
+        finally:
+            over.set()
+
     def leave(self) -> None:
         """Tell the server that the site goes; it is tried once."""
         self._gone.set()
@@ -186,6 +208,17 @@ class SuperNode:
         while not self._gone.wait(BEAT_SECONDS):
             if not self._is_known():
                 self._must_join = True
+
+    def _is_withdrawn(self, run_id: int) -> bool:
+        """Return whether a run has come to its end; a server that does not answer says nothing."""
+        request = GetRunRequest(node=self._node, run_id=run_id)
+        try:
+            self._link.call(lambda client: client.GetRun(request))
+        except RunEndedError as ended:
+            return ended.is_withdrawn
+        except FleetError:
+            return False
+        return False
 
     def _is_known(self) -> bool:
         """Return whether the server knows the site; a server that does not answer says nothing."""

@@ -216,6 +216,7 @@ def test_a_process_whose_threads_have_computed_is_not_forked_and_simulates_again
         "torch.ones(2**20).add_(1)\n"
         "assert not can_fork()\n"
         "run = wardround.simulate('study.toml', 'two', engine='pool', workers=2, threads=1)\n"
+        "run = wardround.simulate('study.toml', 'three', engine='pool', workers=2, threads=1)\n"
         "print(run.status, *run.models)\n"
     )
     script = tmp_path / "script.py"

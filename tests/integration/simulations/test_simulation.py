@@ -113,6 +113,7 @@ def test_a_table_study_leaves_a_complete_run_folder(table_study: Study, tmp_path
         "models",
         "pooled",
         "report.html",
+        "run.lock",
         "run.json",
         "sites",
         "split.csv",

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'wardround[sweep]'")
 
-from wardround.common.errors import RunError
+from wardround.common.errors import InputError, RunError
 from wardround.common.study.loading import load_study
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.sweeps import sweep as sweeping
@@ -102,6 +102,21 @@ def test_a_resumed_sweep_adds_trials_and_repeats_none(
     assert [t.value for t in parts.trials] == [t.value for t in whole.trials]
     assert resume_sweep(tmp_path / "parts", None, ALONE, nobody).trials == parts.trials
     assert tried == at_once[7:]
+
+
+def test_a_sweep_that_has_had_its_trials_is_not_changed_by_resume(
+    tiny_study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    no_training(monkeypatch, lambda changes: changes["training.learning_rate"])
+    out = tmp_path / "sweep"
+    done = sweep(request(tiny_study, out, 3), nobody)
+    # Optuna notes in its journal that it was opened.
+    kept = [p for p in out.rglob("*") if p.is_file() and p.name != "trials.journal"]
+    before = [(path, path.stat().st_mtime_ns, path.read_bytes()) for path in kept]
+    assert resume_sweep(out, None, ALONE, nobody).trials == done.trials
+    with pytest.raises(InputError, match="has had 3 trials: --trials 2 is fewer"):
+        resume_sweep(out, 2, ALONE, nobody)
+    assert [(path, path.stat().st_mtime_ns, path.read_bytes()) for path in kept] == before
 
 
 def test_an_interrupted_trial_is_trained_again_with_its_values(

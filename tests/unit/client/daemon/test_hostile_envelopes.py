@@ -2,6 +2,8 @@
 
 import logging
 import threading
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -47,7 +49,7 @@ def test_a_message_with_a_forged_word_is_refused_and_the_word_is_shown_escaped(
     setattr(envelope.message.metadata, place, FORGERY)
     jobs: list[Job] = []
 
-    def reply(job: Job) -> Done:
+    def reply(job: Job, is_withdrawn: Callable[[], bool]) -> Done:
         jobs.append(job)
         return Done("input", is_kept=False)
 
@@ -61,7 +63,11 @@ def test_a_message_with_a_forged_word_is_refused_and_the_word_is_shown_escaped(
         stop,  # type: ignore[arg-type]
     )
     transfers = _Transfers()
-    daemon._node = SimpleNamespace(transfers=transfers, study_of=lambda run: "")  # type: ignore[assignment]
+    daemon._node = SimpleNamespace(  # type: ignore[assignment]
+        transfers=transfers,
+        study_of=lambda run: "",
+        working_for=lambda run: nullcontext(lambda: False),
+    )
     with caplog.at_level(logging.INFO):
         daemon._take(envelope)
     assert [job.refuse for job in jobs] == ["words"]

@@ -15,7 +15,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from wardround.client.daemon.job_files import JobFiles, key_of
 from wardround.client.daemon.job_runner import answer_job
 from wardround.client.daemon.jobs import Done, Job
-from wardround.client.daemon.worker_handle import AbandonedError, WarmWorker
+from wardround.client.daemon.worker_handle import AbandonedError, WarmWorker, WithdrawnError
 from wardround.client.policy.approvals import pending_studies
 from wardround.common.flower.messages.message_file import MessageFile
 from wardround.common.flower.messages.message_file_writer import write_message
@@ -268,6 +268,22 @@ def test_work_is_given_up_when_the_daemon_is_to_end(job: Job, files: JobFiles) -
         began = time.monotonic()
         worker.stop()
         assert time.monotonic() - began < 5
+
+
+def test_work_that_nobody_wants_any_more_ends_with_its_process_and_the_next_one_is_ready(
+    job: Job, files: JobFiles, study: Study
+) -> None:
+    worker = WarmWorker((), lambda: False)
+    try:
+        first = worker.process_id
+        os.kill(first, signal.SIGSTOP)
+        with pytest.raises(WithdrawnError):
+            worker.reply(job, lambda: True)
+        assert (worker.starts, worker.process_id == first) == (2, False)
+        write_instruction(files, instruction_of(study, new_run()))
+        assert worker.reply(job) == Done("", is_kept=True)
+    finally:
+        worker.stop()
 
 
 def test_a_question_leaves_alone_what_an_interrupted_instruction_brought(files: JobFiles) -> None:

@@ -21,8 +21,10 @@ from flwr.proto.fleet_pb2 import (
     PushMessagesRequest,
 )
 from flwr.proto.node_pb2 import Node
+from flwr.proto.run_pb2 import GetRunRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, AcquireTaskResponse
 from flwr.supercore.date import now
+from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supercore.primitives.asymmetric import sign_message
 from tests.support.site_on_link import (
@@ -40,6 +42,7 @@ from wardround.common.flower.superlink.http_app import SuperLink
 from wardround.common.flower.superlink.link_state import LinkState
 from wardround.common.flower.superlink.long_polling import Wakeups
 from wardround.common.flower.superlink.object_store import DiskObjectStore
+from wardround.common.flower.superlink.routes import FLEET
 
 
 def headers_of(site: Site, ahead_seconds: float = 0.0, **changes: str) -> dict[str, str]:
@@ -226,3 +229,34 @@ def test_a_study_without_a_task_token_is_nobody(state: LinkState, run_id: int) -
         ask(link, "/v1/runtime/get-nodes", b"", {"flwr-task-token": "guess"}, is_site=False)
     )
     assert status == 401
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [
+        ("stopped", ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED),
+        ("completed", ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED),
+        ("failed", ApiErrorCode.FLEET_GET_RUN_FAILED),  # its process fell: another takes it up
+        ("begun anew", ApiErrorCode.FLEET_GET_RUN_FAILED),
+        ("unknown", ApiErrorCode.FLEET_GET_RUN_FAILED),
+    ],
+)
+def test_a_site_hears_whether_a_run_has_come_to_its_end_or_only_fell(
+    state: LinkState, join: Callable[[str], Site], run_id: int, ending: str, code: ApiErrorCode
+) -> None:
+    site = join("north")
+    asked = run_id + 1 if ending == "unknown" else run_id
+    call = FLEET["/v1/fleet/get-run"]
+    request = GetRunRequest(node=Node(node_id=site.node_id), run_id=asked)
+    (run,) = state.get_run_info(run_ids=[run_id])
+    if ending == "begun anew":
+        start_run(state)
+    elif ending != "unknown":
+        assert run.primary_task_id is not None
+        if ending == "completed":
+            assert state.claim_task(run.primary_task_id)
+            assert state.activate_task(run.primary_task_id)
+        assert state.finish_task(run.primary_task_id, ending, "")
+    with pytest.raises(FlowerError) as refused:
+        call.reply(request, state, site.node_id)
+    assert refused.value.code == code

@@ -169,8 +169,12 @@ def test_a_run_that_has_ended_is_no_failure_of_the_connection(
     certificates: Path, code: ApiErrorCode
 ) -> None:
     body = json.dumps({"code": int(code), "detail": ""}).encode()
-    with serve(certificates, reply(403, body)) as (address, _), pytest.raises(RunEndedError):
+    with (
+        serve(certificates, reply(403, body)) as (address, _),
+        pytest.raises(RunEndedError) as ended,
+    ):
         pull(make_link(address, site_context(certificates)))
+    assert ended.value.is_withdrawn == (code == ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED)
 
 
 def test_a_response_without_end_is_cut_off(certificates: Path) -> None:

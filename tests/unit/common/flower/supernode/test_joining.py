@@ -1,6 +1,8 @@
 """The contract with what a site uses of Flower: how a site takes its seat."""
 
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,39 @@ def test_a_site_that_is_told_to_stop_stops_waiting_for_its_server(
     fleet.refusals = [FleetError("no-connection")] * 2
     with pytest.raises(StoppedError):
         SuperNode(fleet, tmp_path, stop, heard.append).join()  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "is_given_up"),
+    [
+        (RunEndedError(is_withdrawn=True), True),
+        (RunEndedError(), False),  # its process fell, or the link is another one
+        (FleetError("no-connection"), False),
+    ],
+)
+def test_a_site_at_work_asks_whether_it_is_still_wanted(
+    fleet: Fleet,
+    node: SuperNode,
+    refusal: Exception,
+    is_given_up: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("wardround.common.flower.supernode.supernode.BEAT_SECONDS", 0.01)
+    node.join()
+    with node.working_for(7) as is_withdrawn:
+        _until(lambda: fleet.called.count("GetRun") > 2)
+        assert not is_withdrawn()
+        fleet.refusals = [refusal]
+        _until(lambda: not fleet.refusals)
+        asked = fleet.called.count("GetRun")
+        _until(lambda: is_withdrawn() or fleet.called.count("GetRun") > asked + 2)
+        assert is_withdrawn() == is_given_up
+    with node.working_for(8) as is_withdrawn:
+        assert not is_withdrawn()
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
