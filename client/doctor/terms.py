@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wardround.client.data.cohort import open_cohorts
-from wardround.client.policy.approvals import Terms, approvals_of
+from wardround.client.policy.approvals import Terms
 from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import (
     Policy,
@@ -66,9 +66,9 @@ def _asked(study: Study) -> str:
     if training.local_steps is not None or study.privacy.mode == "patient":
         work = f"{steps_of(study)} steps"
     else:
-        work = f"{training.local_epochs or 1} passes over the training patients"
+        work = f"{training.local_epochs or 1} pass(es) over the training patients"
     return (
-        f"asked: to train a {study.model.network} for {study.study.task}, {rounds} rounds of {work}"
+        f"asked: to train {study.model.network} for {study.study.task}, {rounds} rounds of {work}"
     )
 
 
@@ -76,13 +76,11 @@ def _rounds(folder: Path, policy: Policy, study: Study) -> str:
     once, before = rounds_of_approval(policy, study), approved_rounds(folder, study)
     if before is None:
         return "rounds: as many as are asked for, at a simulated site"
-    words = (
-        f"rounds: an approval is for {once}, over all runs; one that is trained again counts again"
+    whole = f", which with earlier ones makes {before + once}" if before else ""
+    return (
+        f"rounds: an approval is for {once}{whole}, over all runs; one that is trained again "
+        "counts again"
     )
-    if not before:
-        return words
-    times = len(approvals_of(folder, study.digest))
-    return f"{words}. {before} are approved already (by {times} approvals, or the policy)"
 
 
 def _patients(site: Site, study: Study) -> str:
@@ -98,7 +96,7 @@ def _promise(study: Study) -> str:
     if study.privacy.mode == "patient":
         return (
             f"privacy: epsilon {planned_epsilon(study):.4g} at delta {study.privacy.delta:g} for "
-            "each training patient, over all rounds of the study"
+            "each training patient, over the rounds of one approval"
         )
     if study.privacy.mode == "site":
         return "privacy: none from the server, and none for a single patient"
