@@ -164,7 +164,7 @@ def approve(
 
     An approval ends with the rounds that it names; approved again, as many are added.
 
-    Example: wardround site approve 5e3a91c2d07b6f48 --site /data/wardround/north
+    Example: wardround site approve study.toml --site /data/wardround/north
     """
     from wardround.client.doctor.terms import terms_of
     from wardround.client.policy.approvals import decide

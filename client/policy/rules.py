@@ -35,7 +35,7 @@ class Facts:
 BUDGET_RULES = frozenset({"study epsilon", "lifetime epsilon", "delta"})
 TIME_RULE = "training minutes"
 ROUNDS_RULE = "approved rounds"  # asked when a round is to be trained, and not before
-_CODES_OF_RULES = {(TIME_RULE,): "time", (ROUNDS_RULE,): "approval"}
+_CODES_OF_RULES: dict[tuple[str, ...], str] = {(TIME_RULE,): "time", (ROUNDS_RULE,): "approval"}
 _PLANNED_RULES = frozenset({"study epsilon", "lifetime epsilon"})  # what they ask takes accounting
 
 
