@@ -9,6 +9,7 @@ import signal
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -94,20 +95,22 @@ class AskedSite:
 Hospital = Callable[..., AskedSite]
 
 
+@pytest.fixture(scope="module")
+def worker() -> Iterator[WarmWorker]:
+    made = WarmWorker((), lambda: False)
+    yield made
+    made.stop()
+
+
 @pytest.fixture
-def hospital(tmp_path: Path) -> Iterator[Hospital]:
-    """A site that has approved some studies once, and its worker process."""
-    workers: list[WarmWorker] = []
+def hospital(tmp_path: Path, worker: WarmWorker) -> Hospital:
+    """A site that has approved some studies once, and a worker process."""
 
     def made(*studies: Study, **policy: str) -> AskedSite:
-        approved = json.dumps([study.digest for study in studies])
-        folder = write_site(tmp_path / "north", approved=approved, **policy)
-        workers.append(WarmWorker((), lambda: False))
-        return AskedSite(folder, workers[-1])
+        policy.setdefault("approved", json.dumps([study.digest for study in studies]))
+        return AskedSite(write_site(tmp_path / "north", **policy), worker)
 
-    yield made
-    for worker in workers:
-        worker.stop()
+    return made
 
 
 def instruction_for(study: Study, number: int, run: str, attempt: int = 0) -> Instruction:
@@ -169,12 +172,10 @@ def test_without_privacy_an_approval_ends_after_a_number_of_rounds(
         assert set(words) == {"", "input", "approval"}
         counted = (north.folder / "rounds" / f"{PLAIN.digest}.jsonl").read_bytes()
         assert counted.count(b"\n") == times * allowed
-        north.worker.stop()
-        north = replace(north, worker=WarmWorker((), lambda: False))
+        kill(north.worker)
         assert north.follow(PLAIN, instruction_for(PLAIN, 1, new_run())) == "approval"
         assert PLAIN.digest[:16] in wardround("site", "pending", north.folder).out  # type: ignore[attr-defined]
         approve(wardround, tmp_path, north, PLAIN)
-    north.worker.stop()
 
 
 def test_a_training_that_is_killed_is_counted(hospital: Hospital) -> None:
@@ -189,7 +190,7 @@ def test_a_training_that_is_killed_is_counted(hospital: Hospital) -> None:
     asking.start()
     for number in (1, 2):  # the daemon gives a message to a second worker
         wait_until(lambda n=number: counter.exists() and counter.read_bytes().count(b"\n") == n)
-        os.kill(north.worker.process_id, signal.SIGKILL)
+        kill(north.worker)
     asking.join()
     assert said == ["training"]
     assert north.follow(endless, instruction_for(endless, 1, new_run())) == "approval"
@@ -254,6 +255,16 @@ def test_a_later_round_is_not_evaluated_either(hospital: Hospital) -> None:
     north, good = hospital(PLAIN), instruction_for(PLAIN, PLAIN.federation.rounds, new_run())
     assert north.follow(PLAIN, good, EVALUATE) == ""
     assert north.follow(PLAIN, replace(good, round=good.round + 1), EVALUATE) == "input"
+    assert north.follow(PLAIN, replace(good, surfaces=True), EVALUATE) == "input"
+
+
+def test_a_simulated_site_trains_any_number_of_runs_and_no_later_round(hospital: Hospital) -> None:
+    north = hospital(simulated="true", approved='"any"')
+    for _ in range(4):
+        run, rounds = new_run(), PLAIN.federation.rounds
+        words = [north.follow(PLAIN, instruction_for(PLAIN, n, run)) for n in range(1, rounds + 2)]
+        assert words == [""] * rounds + ["input"]
+    assert not (north.folder / "rounds").exists()
 
 
 # --- 13: one study in many words -----------------------------------------------------------------
@@ -285,6 +296,18 @@ def test_of_many_studies_the_last_stay_in_memory(hospital: Hospital) -> None:
         assert north.describe(study.to_json()) == ""
         sizes.append(held.memory_info().rss)
     assert (sizes[-1] - sizes[2]) / 1e6 < 60
+
+
+def kill(worker: WarmWorker) -> None:
+    killed = worker.process_id
+    os.kill(killed, signal.SIGKILL)
+    wait_until(lambda: not _lives(killed))
+
+
+def _lives(process: int) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def approve(wardround: Callable[..., object], folder: Path, north: AskedSite, study: Study) -> None:
