@@ -26,7 +26,7 @@ from wardround.common.errors import WardroundError
 from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.replies import REFUSAL_CODES
 from wardround.common.metrics.records import EXAMINATIONS, array_schema
-from wardround.common.metrics.sums import has_surfaces, metrics_of_task, sums_type
+from wardround.common.metrics.sums import metrics_of_task, sums_type
 from wardround.common.models.sharing import CONTROL, auxiliary_schema
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
 from wardround.common.parameters.schema import ArraySpec, Schema, check_schema, schema
@@ -93,11 +93,6 @@ class SiteSchemas:
                 f"the instruction is for round {instruction.round}, keeps round "
                 f"{instruction.kept_round} and counts round {instruction.counted_round}, and the "
                 f"study has rounds 1 to {rounds}: ask for one of them."
-            )
-            raise InstructionError(msg)
-        if instruction.surfaces and not has_surfaces(self._study):
-            msg = (
-                "the instruction asks for surface distances, which the study has not: ask without."
             )
             raise InstructionError(msg)
         # A model may be judged as a whole: one that was trained without others has no other part.

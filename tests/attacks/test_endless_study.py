@@ -255,7 +255,6 @@ def test_a_later_round_is_not_evaluated_either(hospital: Hospital) -> None:
     north, good = hospital(PLAIN), instruction_for(PLAIN, PLAIN.federation.rounds, new_run())
     assert north.follow(PLAIN, good, EVALUATE) == ""
     assert north.follow(PLAIN, replace(good, round=good.round + 1), EVALUATE) == "input"
-    assert north.follow(PLAIN, replace(good, surfaces=True), EVALUATE) == "input"
 
 
 def test_a_simulated_site_trains_any_number_of_runs_and_no_later_round(hospital: Hospital) -> None:
