@@ -8,7 +8,9 @@ the site's guard: Flower would send the text of an exception to the server, so n
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -17,7 +19,7 @@ from wardround.client.egress.gateway import Gateway
 from wardround.client.model_context import ModelContext
 from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.rules import DeniedError, Facts
-from wardround.client.privacy.ledger.budget import BudgetError
+from wardround.client.privacy.ledger.budget import ApprovalError, BudgetError
 from wardround.client.privacy.ledger.entries import LedgerError
 from wardround.client.session import SiteSession
 from wardround.client.site.folder import open_site
@@ -35,16 +37,22 @@ from wardround.common.errors import (
 from wardround.common.messages.instructions import unpack_instruction
 from wardround.common.messages.replies import Refusal, pack_refusal
 from wardround.common.study.loading import require_promise, study_from_json
+from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)
 app = ClientApp()
 
-# One process keeps its sites warm: data, transforms and network stay loaded between messages.
-_BENCHES: dict[tuple[str, str], ModelContext] = {}
-_SESSIONS: dict[tuple[str, str], SiteSession] = {}
+# One process keeps its sites warm: data, transforms and network stay loaded between messages. What
+# is kept is named by digests, for a server may write one study in any number of ways; the last of
+# a site is used last.
+_SESSIONS: dict[tuple[str, str], SiteSession] = {}  # by site folder and digest
+_CONTEXTS: WeakValueDictionary[tuple[str, str], ModelContext] = WeakValueDictionary()
+_KEPT_STUDIES = 2  # of a site: each holds its images
+_KEPT_TEXTS = 4  # of studies, each of 1 MB at most
 # Of the nearest class of an error that is named here.
 _CODES: dict[type[BaseException], str] = {
     PolicyError: "policy",
+    ApprovalError: "approval",
     BudgetError: "budget",
     LedgerError: "ledger",
     GuardError: "guard",
@@ -91,7 +99,7 @@ def refuse(message: Message, context: Context, error: WardroundError) -> Message
     """Return the refusal of a message that nobody works on: it is too large, say."""
     gateway = None
     with suppress(WardroundError):
-        gateway = Gateway.open(Path(_key(context)[0]), _explains_refusals(context))
+        gateway = Gateway.open(Path(_site_of(context)), _explains_refusals(context))
     return Message(_refusal(gateway, context, error), reply_to=message)
 
 
@@ -99,9 +107,8 @@ def reply_again(message: Message, context: Context, content: RecordDict) -> Mess
     """Return an update that was computed before, if it may still leave."""
     gateway = None
     try:
-        folder, text = _key(context)
-        gateway = Gateway.open(Path(folder), _explains_refusals(context))
-        content = gateway.send_again(study_from_json(text), content)
+        gateway = Gateway.open(Path(_site_of(context)), _explains_refusals(context))
+        content = gateway.send_again(_site_and_study(context)[1], content)
     except Exception as error:
         content = _refusal(gateway, context, error)
     return Message(content, reply_to=message)
@@ -109,28 +116,41 @@ def reply_again(message: Message, context: Context, content: RecordDict) -> Mess
 
 def open_session(context: Context) -> SiteSession:
     """Return the warm session of the context's site and study, opened at the first call."""
-    folder, text = _key(context)
-    session = _SESSIONS.get((folder, text))
+    folder, study = _site_and_study(context)
+    session = _SESSIONS.pop((folder, study.digest), None)
     if session is None:
+        kept = [key for key in _SESSIONS if key[0] == folder]
+        for key in kept[: len(kept) + 1 - _KEPT_STUDIES]:
+            del _SESSIONS[key]
         site = open_site(Path(folder))
         device = str(context.node_config.get("device", site.settings.device))
-        model_context = _BENCHES.get((text, device))
+        model_context = _CONTEXTS.get((study.digest, device))
         if model_context is None:
-            model_context = _BENCHES[text, device] = ModelContext.build(
-                study_from_json(text), device
-            )
-        session = _SESSIONS[folder, text] = SiteSession(site, model_context)
+            model_context = ModelContext.build(study, device)
+            _CONTEXTS[study.digest, device] = model_context
+        session = SiteSession(site, model_context)
+    _SESSIONS[folder, study.digest] = session
     return session
 
 
 def close_sessions() -> None:
     """Forget all warm sessions, and with them the data they hold."""
     _SESSIONS.clear()
-    _BENCHES.clear()
+    _study_of.cache_clear()
 
 
-def _key(context: Context) -> tuple[str, str]:
-    return str(context.node_config["site"]), str(context.run_config["study"])
+def _site_of(context: Context) -> str:
+    return str(context.node_config["site"])
+
+
+def _site_and_study(context: Context) -> tuple[str, Study]:
+    return _site_of(context), _study_of(str(context.run_config["study"]))
+
+
+@lru_cache(maxsize=_KEPT_TEXTS)
+def _study_of(text: str) -> Study:
+    """Return the study of a text; a round reads none."""
+    return study_from_json(text)
 
 
 def _explains_refusals(context: Context) -> bool:
@@ -148,10 +168,9 @@ def _reply(
     """Return what a site answers; whatever goes wrong, a refusal and never an exception."""
     gateway = None
     try:
-        folder, text = _key(context)
-        gateway = Gateway.open(Path(folder), _explains_refusals(context))
-        if (folder, text) not in _SESSIONS:  # before anything is read or built for it
-            study = study_from_json(text)
+        gateway = Gateway.open(Path(_site_of(context)), _explains_refusals(context))
+        folder, study = _site_and_study(context)
+        if (folder, study.digest) not in _SESSIONS:  # before anything is read or built for it
             gateway.require_allowed(study, Facts())
             with plan_limit():  # only now: a study that nobody approved is not worked out
                 require_promise(study)
@@ -173,7 +192,7 @@ def _refusal(gateway: Gateway | None, context: Context, error: Exception) -> Rec
     except Exception as unwritten:  # the log is full, say: a word that holds nothing of the site
         logger.error("refusal not written down: %s", type(unwritten).__name__)
         code = "audit"
-    name = Path(_key(context)[0]).name if explains else ""
+    name = Path(_site_of(context)).name if explains else ""
     return pack_refusal(Refusal(name, code, reason if explains else ""))
 
 

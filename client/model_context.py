@@ -27,7 +27,7 @@ from wardround.common.study.study import Study
 PERSONAL = "personal/"  # before the name of a parameter that a site keeps for itself
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class ModelContext:
     """What all sites of one process share: a network of the study, on a device.
 

@@ -9,6 +9,7 @@ import typer
 
 if TYPE_CHECKING:
     from wardround.client.daemon.status import DaemonStatus, Work
+    from wardround.common.study.study import Study
 
 SiteArgument = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
 SiteOption = Annotated[Path, typer.Option("--site", help="A site folder.", show_default=False)]
@@ -147,32 +148,80 @@ def pending(
         sys.stdout.write("No study waits for a decision.\n")
 
 
-def approve(digest: DigestArgument, site: SiteOption) -> None:
-    """Approve a study, once you have read what it asks for; the other rules still hold.
+def approve(
+    study: Annotated[
+        str,
+        typer.Argument(
+            help="A study file (TOML), or 16 or more digits of the digest of one that this site "
+            "was asked for.",
+            show_default=False,
+        ),
+    ],
+    site: SiteOption,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask in a terminal.")] = False,
+) -> None:
+    """Say what a study asks for here and what is spent, and approve it; the other rules still hold.
 
-    Example: wardround site approve 5e3a91c2d07b6f48 --site /data/wardround/north
+    An approval ends with the rounds that it names; approved again, as many are added.
+
+    Example: wardround site approve study.toml --site /data/wardround/north
     """
-    _decide(site, digest, "approved")
+    from wardround.client.doctor.terms import terms_of
+    from wardround.client.policy.approvals import decide
+    from wardround.client.policy.plan_limit import plan_limit
+    from wardround.common.runtime.printable import write_lines
+    from wardround.common.study.loading import require_promise
+
+    loaded = _study_of(site, study)
+    with plan_limit():
+        require_promise(loaded)
+    terms = terms_of(site, loaded)
+    write_lines("\n".join(terms.lines) + "\n")
+    if sys.stdin.isatty() and not yes:
+        typer.confirm("Do you approve this?", abort=True)
+    decision = decide(site, loaded.digest, "approved", loaded, terms)
+    write_lines(f"{decision.account} has approved {decision.digest} ({decision.study}).\n")
 
 
 def reject(digest: DigestArgument, site: SiteOption) -> None:
     """Reject a study, also one that was approved before: from the next message on it is refused.
 
-    Example: wardround site reject 5e3a91c2 --site /data/wardround/north
+    Example: wardround site reject 5e3a91c2d07b6f48 --site /data/wardround/north
     """
-    _decide(site, digest, "rejected")
-
-
-def _decide(site: Path, digits: str, verdict: str) -> None:
     from wardround.client.policy.approvals import decide, full_digest
     from wardround.client.site.folder import open_site
     from wardround.common.runtime.printable import write_lines
 
     open_site(site)
-    digest = full_digest(site, digits.strip().lower())
-    decision = decide(site, digest, "approved" if verdict == "approved" else "rejected")
+    decision = decide(site, full_digest(site, digest.strip().lower()), "rejected")
     name = f" ({decision.study})" if decision.study else ""
-    write_lines(f"{decision.account} has {verdict} {digest}{name}.\n")
+    write_lines(f"{decision.account} has rejected {decision.digest}{name}.\n")
+
+
+def _study_of(site: Path, given: str) -> "Study":
+    """Return the study of a file, or the one that this site knows by these digits."""
+    from wardround.client.policy.approvals import full_digest, study_file
+    from wardround.client.site.folder import open_site
+    from wardround.common.errors import InputError
+    from wardround.common.study.loading import load_study
+
+    open_site(site)
+    digits, path = given.strip().lower(), Path(given)
+    if not path.is_file():
+        digest = full_digest(site, digits)
+        known = study_file(site, digest)
+        if known is None:
+            msg = (
+                f"this site does not hold the study {digest[:_SHOWN]}, so it cannot say what would "
+                "be approved: give the study's file, or wait until the server asks for it."
+            )
+            raise InputError(msg)
+        path = known
+    study = load_study(path, planned=False)
+    if path != Path(given) and not study.digest.startswith(digits):
+        msg = f"{path} was changed, it is not the study {digits[:_SHOWN]}: give the study's file."
+        raise InputError(msg)
+    return study
 
 
 def _status_lines(told: "DaemonStatus") -> list[str]:

@@ -32,7 +32,7 @@ def explain(
     study: Annotated[
         Path,
         typer.Argument(
-            help="A study file (TOML), or the digest of one that waits for a decision.",
+            help="A study file (TOML), or the digest of one that waits or was decided on.",
             show_default=False,
         ),
     ],
@@ -43,14 +43,16 @@ def explain(
     Example: wardround site explain study.toml --site /data/wardround/north
     """
     from wardround.client.doctor.policy import evaluate_policy
-    from wardround.client.policy.approvals import pending_file
+    from wardround.client.doctor.terms import terms_of
+    from wardround.client.policy.approvals import study_file
     from wardround.common.runtime.printable import write_lines
     from wardround.common.study.explain.study import explain_study
     from wardround.common.study.loading import load_study
 
-    loaded = load_study(pending_file(site, str(study)) or study)
+    loaded = load_study(study_file(site, str(study)) or study)
     report = evaluate_policy(site, loaded)
     write_lines(explain_study(loaded) + "\n")
+    write_lines("What you would approve\n" + "\n".join(terms_of(site, loaded).lines) + "\n\n")
     _print_verdicts(report)
     if not report.allowed:
         raise typer.Exit(1)

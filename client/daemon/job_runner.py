@@ -56,8 +56,8 @@ def answer_job(job: Job) -> Done:
     refusal = unpack_refusal(reply.content)
     if refusal is None:
         return Done("", is_kept=_is_repeatable(job, metadata.message_type))
-    if refusal.code == "policy":
-        _note_pending(Path(job.site), job.study)
+    if refusal.code in ("policy", "approval"):
+        _note_pending(Path(job.site), job.study, used_up=refusal.code == "approval")
     return Done(refusal.code, is_kept=False)
 
 
@@ -83,10 +83,11 @@ def _is_repeatable(job: Job, kind: str) -> bool:
     return kind == "train" and what_leaves(study_from_json(job.study)).noise_added_by == "nobody"
 
 
-def _note_pending(folder: Path, text: str) -> None:
-    """Keep a study that nobody has decided on, for a person to read."""
+def _note_pending(folder: Path, text: str, used_up: bool) -> None:
+    """Keep a study that waits for a decision: a first one, or another once its rounds are used."""
     with suppress(WardroundError):
         study = study_from_json(text)
         policy = open_policy(folder)
-        if policy.approved != "any" and study.digest not in (*policy.approved, *policy.rejected):
+        decided = study.digest in (*policy.approved, *policy.rejected)
+        if policy.approved != "any" and (used_up or not decided):
             note_pending(folder, study)

@@ -14,8 +14,9 @@ from wardround.client.egress.guard import MessageSchema, check_message
 from wardround.client.egress.message_schema import SiteSchemas, refusal_schema, update_bytes
 from wardround.client.egress.private_round import reply_privately
 from wardround.client.policy.plan_limit import plan_limit
-from wardround.client.policy.policy import Policy, open_policy
+from wardround.client.policy.policy import Policy, approved_rounds, open_policy
 from wardround.client.policy.rules import TIME_RULE, DeniedError, Facts, require_allowed
+from wardround.client.policy.trained_rounds import count_round
 from wardround.client.session import SiteSession
 from wardround.client.site.folder import KEY_FOLDER, Site, open_site
 from wardround.client.training.schedule import OvertimeError, TimeLimit
@@ -127,9 +128,20 @@ class Gateway:
             self._check(content, agreed.schemas.update(instruction, ledger))
 
         if plan is None:
+            self._count(session.context.study, instruction, policy)
             return self._leave(work(), agreed.schemas.update(instruction), event)
         content = reply_privately(session, plan, instruction, policy, work, check)
         return self._write_down(content, event)
+
+    def _count(self, study: Study, instruction: Instruction, policy: Policy) -> None:
+        """Count a training that no ledger counts, before it begins.
+
+        Raises:
+            DeniedError: No more of them were approved.
+        """
+        allowed = approved_rounds(self.site.folder, study)
+        if allowed is not None:
+            count_round(self.site.folder, instruction, allowed, durable=not policy.simulated)
 
     def send_again(self, study: Study, content: RecordDict) -> RecordDict:
         """Return an update that has passed before, if the policy still allows the study.
@@ -154,10 +166,15 @@ class Gateway:
         instruction: Instruction | None = None,
         now: time | None = None,
     ) -> _Agreed:
-        """Return what may be said, if the policy allows the study.
+        """Return what may be said, if the policy allows the study, and the study the instruction.
+
+        Args:
+            now: When it is asked to train; None where it is asked something else.
 
         Raises:
-            PolicyError: It does not, or there is none.
+            PolicyError: The policy does not, or there is none.
+            InstructionError: The study does not.
+            ModelError: The instruction's arrays are not those of the study.
         """
         agreed = _AGREED.get(session)
         if agreed is None or agreed.policy is not self.policy:
@@ -166,8 +183,10 @@ class Gateway:
             facts = Facts(session.cohorts.train.patient_count, update_bytes(session.context))
             agreed = _AGREED[session] = _Agreed(policy, schemas, facts)
         weight = None
-        if instruction is not None and session.context.privacy is not None:
-            weight = largest_weight(instruction.parameters)
+        if instruction is not None:
+            agreed.schemas.check_instruction(instruction, trains=now is not None)
+            if session.context.privacy is not None:
+                weight = largest_weight({**instruction.parameters, **instruction.auxiliary})
         facts = replace(agreed.facts, now=now, largest_weight=weight)
         self.require_allowed(session.context.study, facts)
         return agreed

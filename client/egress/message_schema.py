@@ -1,5 +1,7 @@
 """Exactly what a site's message may hold, for a study and a policy; whatever is not here stays.
 
+And what an instruction may hold: it is looked at before anything is charged or written for it.
+
 Under patient-level privacy an update holds the noised parameters and constants that anybody can
 read off the study: no count, no loss, no metric, no time.
 """
@@ -20,13 +22,15 @@ from wardround.client.model_context import ModelContext
 from wardround.client.policy.policy import Policy
 from wardround.client.session import SiteSession
 from wardround.client.training.schedule import steps_a_round
+from wardround.common.errors import WardroundError
 from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.replies import REFUSAL_CODES
 from wardround.common.metrics.records import EXAMINATIONS, array_schema
 from wardround.common.metrics.sums import metrics_of_task, sums_type
-from wardround.common.models.sharing import auxiliary_schema
+from wardround.common.models.sharing import CONTROL, auxiliary_schema
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
-from wardround.common.parameters.schema import Schema, schema
+from wardround.common.parameters.schema import ArraySpec, Schema, check_schema, schema
+from wardround.common.runtime.printable import printable
 from wardround.common.study.plans.patient_privacy import steps_of
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.registry import METRICS
@@ -37,6 +41,10 @@ LONGEST_SECONDS = 1e6
 MOST_ENTRIES = 10**6  # of a ledger
 _BOUNDED = Number(DECIMALS, 0.0, 1.0)
 _UNBOUNDED = Number(DECIMALS, -LARGEST_VALUE, LARGEST_VALUE)
+
+
+class InstructionError(WardroundError):
+    """An instruction asks for what its study does not."""
 
 
 class SiteSchemas:
@@ -55,11 +63,42 @@ class SiteSchemas:
         self._fingerprint = context.fingerprint
         self._leaves = what_leaves(context.study)
         self._arrays = update_arrays(context)
+        self._shared, self._whole, self._extras = _received_arrays(context)
         self._tables = {s: array_schema(context.study, s) for s in (False, True)}
         self._may_lack = _MAY_LACK.union(
             (f"metrics/{name}" for name in sums_type(context.study).OPTIONAL),
             (f"values/{name}" for name in metrics_of_task(context.study)),
         )
+
+    def check_instruction(self, instruction: Instruction, trains: bool) -> None:
+        """Check that an instruction asks for what the study does, and brings the study's model.
+
+        Args:
+            trains: Whether it asks to train; if not, to evaluate.
+
+        Raises:
+            InstructionError: It is for another study, or for a round that the study has not.
+            ModelError: Its arrays are not those of the study.
+        """
+        digest, rounds = self._study.digest, self._study.federation.rounds
+        if instruction.digest != digest:
+            msg = (
+                f"the instruction is for study {printable(instruction.digest, 16)}, this site "
+                f"works on {digest[:12]}: submit the study again."
+            )
+            raise InstructionError(msg)
+        numbers = instruction.round, instruction.kept_round, instruction.counted_round
+        if max(numbers) > rounds or instruction.round < int(trains):
+            msg = (
+                f"the instruction is for round {instruction.round}, keeps round "
+                f"{instruction.kept_round} and counts round {instruction.counted_round}, and the "
+                f"study has rounds 1 to {rounds}: ask for one of them."
+            )
+            raise InstructionError(msg)
+        # A model may be judged as a whole: one that was trained without others has no other part.
+        is_whole = not trains and len(instruction.parameters) == len(self._whole)
+        check_schema(instruction.parameters, self._whole if is_whole else self._shared)
+        check_schema(instruction.auxiliary, self._extras if trains else ())
 
     def site_info(self) -> MessageSchema:
         """Return what a site info may hold."""
@@ -185,6 +224,18 @@ def update_arrays(context: ModelContext) -> dict[str, Schema]:
     if auxiliary and unnoised:
         arrays["auxiliary"] = auxiliary
     return arrays
+
+
+def _received_arrays(context: ModelContext) -> tuple[Schema, Schema, Schema]:
+    """Return the arrays that a site is sent: what is shared, a whole model, and what is beside."""
+    layout, whole = context.layout, schema(context.network)
+    shared = tuple(spec for spec in whole if spec.name in set(layout.shared))
+    variates = (
+        ArraySpec(CONTROL + spec.name, spec.shape, spec.dtype)
+        for spec in shared
+        if context.plan.objective == "control-variates" and spec.name in layout.trainable
+    )
+    return shared, whole, tuple(variates)
 
 
 def update_bytes(context: ModelContext) -> int:

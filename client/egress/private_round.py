@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from flwr.app import RecordDict
 
-from wardround.client.policy.policy import Policy
+from wardround.client.policy.policy import Policy, approved_rounds
 from wardround.client.privacy.ledger.budget import Caps
 from wardround.client.privacy.ledger.charges import Assignment, Charge, Reservation
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
@@ -46,7 +46,9 @@ def reply_privately(
         GuardError: The reply is not what the study implies; it is neither kept nor released.
         RunError: The reply cannot be kept.
     """
-    folder, durable, caps = session.site.folder, not policy.simulated, _caps_of(policy)
+    folder, durable = session.site.folder, not policy.simulated
+    rounds = approved_rounds(folder, session.context.study)
+    caps = _caps_of(policy, None if rounds is None else rounds * plan.steps)
     outbox = Outbox(folder, durable)
     with PrivacyLedger.open(folder, durable) as ledger:
         ledger.check_counter(instruction.ledger.entries, instruction.ledger.hash)
@@ -121,11 +123,12 @@ def _settle(ledger: PrivacyLedger, outbox: Outbox, charge: Charge) -> None:
     outbox.drop_before(assignment.study, assignment.run, charge.round)
 
 
-def _caps_of(policy: Policy) -> Caps:
-    """Return what a policy allows to be spent."""
+def _caps_of(policy: Policy, study_steps: int | None) -> Caps:
+    """Return what a policy allows to be spent, and an approval of the study at hand."""
     return Caps(
         policy.lifetime_epsilon,
         policy.lifetime_delta,
         policy.study_epsilon,
         bind_plans=policy.refused_above_the_cap == "study",
+        study_steps=study_steps,
     )

@@ -1,6 +1,7 @@
 """What a person of this hospital decided about studies, and the studies that wait for a decision.
 
-``approvals.toml`` of the site folder holds the decisions, ``state/pending`` the studies as files.
+``approvals.toml`` of the site folder holds the decisions, ``studies`` what was decided on and
+``state/pending`` what waits, as files.
 A decision here counts beside ``approved`` in ``policy.toml``; a rejection wins over both.
 """
 
@@ -22,6 +23,7 @@ from wardround.common.study.loading import load_study
 from wardround.common.study.study import Study
 
 APPROVALS_FILE, PENDING_FOLDER = "approvals.toml", "pending"
+STUDIES_FOLDER = "studies"  # of a site folder: each study that was decided on, as a file
 MOST_PENDING = 50  # a server may name any number of studies
 _LARGEST_BYTES = 200_000  # of a study
 # Eight digits of a digest can be met by trying 2^32 studies, in hours; 16 cannot.
@@ -39,6 +41,8 @@ class Decision(BaseModel):
     Attributes:
         account: Who decided, as the operating system knows them.
         study: The study's own name, where it was known.
+        rounds: How many rounds an approval is for; it adds to those of earlier ones.
+        terms: What the person was told of the study when they approved it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +52,8 @@ class Decision(BaseModel):
     date: datetime
     account: str
     study: str = ""
+    rounds: Annotated[int, Field(ge=0)] = 0
+    terms: tuple[str, ...] = ()
 
 
 class _Decisions(BaseModel):
@@ -56,6 +62,22 @@ class _Decisions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     decision: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a person is told before they approve a study, and what is written down of it.
+
+    Attributes:
+        rounds: That this approval is for.
+        lines: What is asked, spent, and left, a sentence a line.
+    """
+
+    rounds: int
+    lines: tuple[str, ...]
+
+
+NO_TERMS = Terms(0, ())  # nobody was told anything: an approval is then for the rounds of one
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,35 +104,52 @@ def read_decisions(folder: Path) -> tuple[Decision, ...]:
     return read_toml(path, _Decisions, PolicyError, absent=none, cached=True).decision
 
 
-def verdicts(folder: Path) -> dict[str, Verdict]:
-    """Return what holds for each digest that was decided on.
+def approvals_of(folder: Path, digest: str) -> tuple[Decision, ...]:
+    """Return the approvals of a study, the oldest first, whatever was decided after them.
 
     Raises:
         PolicyError: The file is damaged.
     """
-    return {decision.digest: decision.verdict for decision in read_decisions(folder)}
+    decisions = read_decisions(folder)
+    return tuple(one for one in decisions if (one.digest, one.verdict) == (digest, "approved"))
 
 
-def decide(folder: Path, digest: str, verdict: Verdict) -> Decision:
-    """Write a decision down; a study that waited for it waits no longer.
+def decide(
+    folder: Path,
+    digest: str,
+    verdict: Verdict,
+    study: Study | None = None,
+    terms: Terms = NO_TERMS,
+) -> Decision:
+    """Write a decision down, and keep what it is about; it waits no longer.
+
+    Args:
+        study: What is decided on; by default the one of this digest that the site was asked for.
+        terms: What the person was told of it, where they approve.
 
     Raises:
         InputError: It cannot be written.
         PolicyError: The file is damaged.
     """
-    place = _pending_place(folder, digest)
-    name = load_study(place, planned=False).name if place.exists() else ""
+    known = study_file(folder, digest)
+    if study is None and known is not None:
+        study = load_study(known, planned=False)
     decision = Decision(
         digest=digest,
         verdict=verdict,
         date=datetime.now(UTC).replace(microsecond=0),
         account=_account(),
-        study=name,
+        study="" if study is None else study.name,
+        rounds=terms.rounds,
+        terms=terms.lines,
     )
     try:
         with held_alone(folder):  # one process at a time adds to the file
+            if study is not None:
+                make_private_folder(folder / STUDIES_FOLDER)
+                replace_file(folder / STUDIES_FOLDER / f"{digest}.toml", study.to_toml())
             _write(folder / APPROVALS_FILE, (*read_decisions(folder), decision))
-            place.unlink(missing_ok=True)
+            _pending_place(folder, digest).unlink(missing_ok=True)
     except OSError as error:
         msg = f"cannot write {folder / APPROVALS_FILE}: {error.strerror}. Use the site's account."
         raise InputError(msg) from None
@@ -153,6 +192,18 @@ def pending_file(folder: Path, digits: str) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
+def study_file(folder: Path, digits: str) -> Path | None:
+    """Return the file of the one study that waits or was decided on whose digest begins so."""
+    if not _DIGITS.fullmatch(digits):
+        return None
+    found = {
+        path.stem: path
+        for place in (folder / STUDIES_FOLDER, folder / "state" / PENDING_FOLDER)
+        for path in place.glob(f"{digits}*.toml")
+    }
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
 def full_digest(folder: Path, digits: str) -> str:
     """Return the digest that these digits begin, of a study that is known here or given in full.
 
@@ -176,16 +227,12 @@ def full_digest(folder: Path, digits: str) -> str:
 def _write(path: Path, decisions: tuple[Decision, ...]) -> None:
     import tomli_w
 
-    content = {"decision": [decision.model_dump(mode="json") for decision in decisions]}
-    replace_file(path, tomli_w.dumps(content).encode())
+    said = [one.model_dump(mode="json", exclude_defaults=True) for one in decisions]
+    replace_file(path, tomli_w.dumps({"decision": said}).encode())
 
 
 def _pending_place(folder: Path, digest: str) -> Path:
     return folder / "state" / PENDING_FOLDER / f"{digest}.toml"
-
-
-def _changed(path: Path) -> datetime:
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC)
 
 
 def _account() -> str:

@@ -1,5 +1,6 @@
 """What a hospital allows: ``policy.toml`` of its site folder. What it does not allow is refused."""
 
+import math
 from datetime import time
 from functools import lru_cache
 from pathlib import Path
@@ -7,11 +8,13 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from wardround.client.policy.approvals import Decision, Digest, read_decisions
+from wardround.client.policy.approvals import Decision, Digest, approvals_of, read_decisions
 from wardround.common.errors import PolicyError, known_names
 from wardround.common.files.validated_toml import read_toml
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.registry import NETWORKS, TASKS
 from wardround.common.study.sections import Task
+from wardround.common.study.study import Study
 
 POLICY_FILE = "policy.toml"
 NO_LIMIT = 1e9  # of epsilon, for a simulated site
@@ -43,8 +46,10 @@ class Policy(BaseModel):
             its patients. Larger ones make rounding decide what a patient contributes.
         training_hours: From when to when it may train, in local time; it may cross midnight.
         largest_training_minutes: What one round may take; then it is stopped, and nothing leaves.
-        approved: Digests of the studies that a person of this hospital has read and approved, or
-            "any", which a simulated site alone may say. ``approvals.toml`` adds to them.
+        approved: Digests of the studies that a person of this hospital has read and approved, once
+            each, or "any", which a simulated site alone may say. ``approvals.toml`` adds to them.
+        rounds_factor: How many rounds one approval of a study without privacy of patients is for,
+            over the rounds that the study names: a round that is lost is trained again.
         rejected: Digests that a person of this hospital rejected; that wins over an approval.
         largest_validation_share: What share of its patients a study may set aside for validation,
             where the manifest does not say who is which.
@@ -72,6 +77,7 @@ class Policy(BaseModel):
     training_hours: tuple[time, time] | None = None
     largest_training_minutes: Annotated[float, Field(gt=0)] | None = None
     approved: tuple[Digest, ...] | Literal["any"] = ()
+    rounds_factor: Annotated[float, Field(ge=1, le=1000)] = 2.0
     rejected: tuple[Digest, ...] = ()
     simulated: bool = False
 
@@ -93,13 +99,45 @@ def open_policy(folder: Path) -> Policy:
     Raises:
         PolicyError: There is none, or it says something unknown: then nothing is allowed.
     """
+    policy, decisions = _written_policy(folder), read_decisions(folder)
+    return _with_decisions(policy, decisions) if decisions else policy
+
+
+def rounds_of_approval(policy: Policy, study: Study) -> int:
+    """Return how many rounds one approval of a study is for.
+
+    Under privacy of patients they are the study's own: it has planned its noise for no more.
+    """
+    rounds = study.federation.rounds
+    if what_leaves(study).noise_added_by == "site":
+        return rounds
+    return math.floor(rounds * policy.rounds_factor)
+
+
+def approved_rounds(folder: Path, study: Study) -> int | None:
+    """Return how many rounds of a study a site may train, over all runs, attempts and restarts.
+
+    Every approval adds its own; one in ``policy.toml`` counts once. None where a simulated site
+    approves any study, as often as it likes.
+
+    Raises:
+        PolicyError: There is no policy, or a file is damaged.
+    """
+    policy = _written_policy(folder)
+    if policy.approved == "any":
+        return None
+    once = rounds_of_approval(policy, study)
+    approvals = approvals_of(folder, study.digest)
+    listed = once if study.digest in policy.approved else 0
+    return listed + sum(decision.rounds or once for decision in approvals)
+
+
+def _written_policy(folder: Path) -> Policy:
     absent = (
         f"{folder} has no {POLICY_FILE}, so nothing is allowed: "
         f"write a cautious one with 'wardround site policy new {folder}' and edit it."
     )
-    policy = read_toml(folder / POLICY_FILE, Policy, PolicyError, absent, cached=True)
-    decisions = read_decisions(folder)
-    return _with_decisions(policy, decisions) if decisions else policy
+    return read_toml(folder / POLICY_FILE, Policy, PolicyError, absent, cached=True)
 
 
 def is_simulated(folder: Path) -> bool:

@@ -34,6 +34,8 @@ class Facts:
 # What a study may spend: a server is told so, for time does not change it and an approval neither.
 BUDGET_RULES = frozenset({"study epsilon", "lifetime epsilon", "delta"})
 TIME_RULE = "training minutes"
+ROUNDS_RULE = "approved rounds"  # asked when a round is to be trained, and not before
+_CODES_OF_RULES: dict[tuple[str, ...], str] = {(TIME_RULE,): "time", (ROUNDS_RULE,): "approval"}
 _PLANNED_RULES = frozenset({"study epsilon", "lifetime epsilon"})  # what they ask takes accounting
 
 
@@ -68,7 +70,7 @@ class DeniedError(PolicyError):
         """The one word that the server is told."""
         if set(self.rules) <= BUDGET_RULES:
             return "budget"
-        return "time" if self.rules == (TIME_RULE,) else "policy"
+        return _CODES_OF_RULES.get(self.rules, "policy")
 
 
 def judge(

@@ -35,7 +35,9 @@ largest_weight = 1000
 # training_hours = ["22:00", "06:00"]  # local time; may cross midnight; always if absent
 # largest_training_minutes = 60        # a round; a longer one is stopped, and nothing leaves
 
-# The studies that were read and approved, by digest ('wardround study check STUDY').
-# Nothing is approved until it stands here.
+# The studies that were read and approved, by digest ('wardround study check STUDY'), once each.
+# Nothing is approved until it stands here, or 'wardround site approve' has written it down.
 approved = []
+# rounds_factor = 2                 # an approval of a study without privacy of patients ends after
+#                                    # so many times its rounds; of another, after its rounds
 """

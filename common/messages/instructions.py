@@ -22,6 +22,8 @@ TRAIN = "train"
 EVALUATE = "evaluate"
 
 _RUN = re.compile(r"[0-9a-f]{32}")  # a site names a folder by it
+_SPLIT = re.compile(r"validation|test")
+MOST_ATTEMPTS = 99_999  # at a round
 
 
 NO_LEDGER = ChainHead()
@@ -138,8 +140,8 @@ def unpack_instruction(content: RecordDict) -> Instruction:
             digest=header.text("digest"),
             run=header.match("run", _RUN, "32 hexadecimal digits"),
             round=header.whole("round"),
-            attempt=header.whole("attempt"),
-            split=header.text("split"),
+            attempt=header.whole("attempt", most=MOST_ATTEMPTS),
+            split=header.match("split", _SPLIT, "validation or test"),
             surfaces=header.flag("surfaces"),
             parameters=from_array_record(model),
             auxiliary={} if auxiliary is None else from_array_record(auxiliary),

@@ -12,6 +12,8 @@ REFUSAL_WORDS: Mapping[str, str] = {
     "training": "the training failed; the site's own log says why",
     "input": "the site cannot use what it was sent",
     "policy": "the hospital's policy does not allow it",
+    "approval": "the hospital has approved no more rounds of the study; somebody there must "
+    "approve it again",
     "budget": "it would spend more of the patients' privacy than the hospital's policy allows",
     "ledger": "the site's record of the privacy spent is damaged, cannot be written, or is not the "
     "one that this server has seen; nothing is trained until it is put right",

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from tests.faults.proxy import Proxy
 
-from wardround.client.policy.approvals import decide
+from wardround.client.policy.approvals import Terms, decide
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.model_file import load_model
 from wardround.common.study.loading import parse_study
@@ -33,6 +33,7 @@ ROUNDS, ROUND_STEPS, DEADLINE_SECONDS = 4, 4, 12.0
 SITES = ("site-0", "site-1", "site-2")
 _PATIENT_SECONDS = 40.0  # for a site that was killed to be there again, on a busy machine
 PATIENCE_SECONDS = 120.0  # for one fault, on a machine that has other work too
+MANY = Terms(10**6, ())  # rounds: what is killed is trained again, in one schedule after another
 _PLANTED = Path(__file__).parent / "planted"
 
 
@@ -113,7 +114,7 @@ class Stage:
             self.federation.join(self.site(name))
             self.proxies[name] = Proxy(self.port)
             for study in (self.plain, self.hurried, self.private):
-                decide(self.site(name), study.digest, "approved")
+                decide(self.site(name), study.digest, "approved", terms=MANY)
             self.start_site(name)
 
     def close(self) -> None:

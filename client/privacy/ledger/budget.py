@@ -13,6 +13,10 @@ class BudgetError(LedgerError):
     """A spend does not fit under a hospital's caps."""
 
 
+class ApprovalError(BudgetError):
+    """A study would make more steps than were approved of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caps:
     """What a hospital allows to be spent; its own file says it, a study never does.
@@ -23,12 +27,15 @@ class Caps:
         study_epsilon: Of one study, over all its runs.
         bind_plans: Whether a study is refused that plans more than they allow; if not, only its
             rounds are that would pass them.
+        study_steps: How many steps the study at hand may make, over all its runs and attempts: as
+            many as were approved; None where a simulated site approves any number.
     """
 
     lifetime_epsilon: float
     lifetime_delta: float
     study_epsilon: float
     bind_plans: bool = True
+    study_steps: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse caps that are none.
@@ -44,6 +51,25 @@ class Caps:
             f"{self.lifetime_delta:g} bound nothing: write positive numbers and a delta below 1."
         )
         raise LedgerError(msg)
+
+
+def check_steps(steps: int, caps: Caps, study: str) -> None:
+    """Check that a study makes no more steps than were approved of it.
+
+    Args:
+        steps: Of all its runs and attempts, with those that are asked for.
+        study: Its digest.
+
+    Raises:
+        ApprovalError: It would.
+    """
+    if caps.study_steps is not None and steps > caps.study_steps:
+        msg = (
+            f"study {study[:12]} would come to {steps} steps over all its runs, and "
+            f"{caps.study_steps} were approved: who wants another run approves it again, "
+            f"'wardround site approve {study[:16]}'."
+        )
+        raise ApprovalError(msg)
 
 
 def merged(spends: Iterable[Spend]) -> tuple[Spend, ...]:

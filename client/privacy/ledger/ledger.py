@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Self
 
 from wardround import __version__
-from wardround.client.privacy.ledger.budget import Accountant, Caps
+from wardround.client.privacy.ledger.budget import Accountant, Caps, check_steps
 from wardround.client.privacy.ledger.charges import (
     MAIN_DATASET,
     Assignment,
@@ -131,7 +131,8 @@ class PrivacyLedger:
     def admit(self, assignment: Assignment, planned: Spend, clip_norm: float, caps: Caps) -> None:
         """Let a run of a study begin, if all that it plans fits under the caps.
 
-        Where the caps do not bind plans it begins in any case, and each round is held against them.
+        Where the caps do not bind plans it begins if one step fits, and each round is held against
+        them; what cannot begin is not written down, or a server could fill the ledger with runs.
         A run that was admitted with this plan and these caps goes on: should a crash have made it
         dearer than planned, its last rounds may not fit, and are refused one by one.
 
@@ -150,17 +151,18 @@ class PrivacyLedger:
         if before == admission:
             return
         known = before is not None and replace(before, snapshot=assignment.snapshot) == admission
-        if caps.bind_plans and not known:
-            begun = self._book.steps_begun(assignment)
-            rest = replace(planned, steps=max(planned.steps - begun, 0))
-            self._check_caps(assignment, rest, caps)
+        if not known:
+            rest = max(planned.steps - self._book.steps_begun(assignment), 0)
+            steps = rest if caps.bind_plans else 1
+            self._check_caps(assignment, replace(planned, steps=steps), caps)
         self._append(admission)
 
     def reserve(self, charge: Charge, caps: Caps) -> Reservation:
         """Charge one reply, before anything is computed for it.
 
         Raises:
-            BudgetError: It does not fit under the caps as they are now.
+            BudgetError: It does not fit under the caps as they are now, or more steps than were
+                approved.
             LedgerError: The run was not admitted, or with another sampling or noise.
         """
         self._check_dataset(charge.assignment)
@@ -254,6 +256,7 @@ class PrivacyLedger:
 
     def _check_caps(self, assignment: Assignment, spend: Spend, caps: Caps) -> None:
         study, dataset = assignment.study, assignment.dataset
+        check_steps(self._book.steps_of_study(study) + spend.steps, caps, study)
         accountant = self._accountant(caps.lifetime_delta)
         of_study = [*self._book.spends(dataset, study), spend]
         accountant.check(of_study, caps.study_epsilon, "study", f"study {study[:_SHOWN]}")

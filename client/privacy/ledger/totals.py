@@ -75,6 +75,11 @@ class LedgerBook:
         """Return all that is charged to a data set, or what one study charged to it."""
         return [reservation.charge.spend for reservation in self.charged(dataset, study)]
 
+    def steps_of_study(self, study: str) -> int:
+        """Return the steps of all reservations of a study, whatever its runs, and its repeats."""
+        charges = (reservation.charge for reservation in self.reservations.values())
+        return sum(one.spend.steps for one in charges if one.assignment.study == study)
+
     def steps_begun(self, assignment: Assignment) -> int:
         """Return the steps of a run's plan that were reserved; a repeated round counts once."""
         charged = self.charged(assignment.dataset, assignment.study, assignment.run)

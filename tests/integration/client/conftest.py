@@ -38,7 +38,8 @@ def ward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward]:
     )
     (folder / "site.toml").write_text('name = "north"\n')
     (folder / POLICY_FILE).write_text(
-        f'privacy_required = false\napproved = ["{study.digest}"]\n', encoding="utf-8"
+        f'privacy_required = false\nrounds_factor = 1000\napproved = ["{study.digest}"]\n',
+        encoding="utf-8",
     )
     yield Ward(folder, study, tuple(images), needles_of(tuple(images)))
     close_sessions()

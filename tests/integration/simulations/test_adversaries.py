@@ -17,7 +17,7 @@ from wardround.common.messages.instructions import Instruction, pack_instruction
 from wardround.common.messages.replies import Refusal, SiteUpdate, pack_refusal, pack_update
 from wardround.common.parameters.array_records import from_array_record
 from wardround.common.parameters.model_file import load_model
-from wardround.common.parameters.schema import Parameters
+from wardround.common.parameters.schema import Parameters, read_parameters
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.study import Study
 from wardround.simulations.adversaries.grid import AdversarialGrid
@@ -246,7 +246,10 @@ def test_a_hostile_site_has_its_true_patients_back_after_training(
 
     monkeypatch.setattr(session, "train", train)
     grid = InProcessGrid(poisonable_app(), {node: context}, 1)
-    ids = grid.push_messages([instruction(grid, node, {"w": torch.zeros(1)})])
+    asked = Instruction(study.digest, "0" * 32, 1, read_parameters(session.context.network))
+    ids = grid.push_messages(
+        [grid.create_message(pack_instruction(asked), "train", node, "round-1")]
+    )
     list(grid.pull_messages(ids))
     close_sessions()
     assert session.cohorts is honest

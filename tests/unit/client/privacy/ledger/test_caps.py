@@ -18,7 +18,7 @@ from tests.support.ledger_folder import (
 
 from wardround.client.egress.private_round import reply_once
 from wardround.client.privacy.ledger import budget as ledger_budget
-from wardround.client.privacy.ledger.budget import BudgetError, Caps
+from wardround.client.privacy.ledger.budget import ApprovalError, BudgetError, Caps
 from wardround.client.privacy.ledger.entries import LedgerError
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox
@@ -116,6 +116,46 @@ def test_a_run_that_a_crash_made_dearer_goes_on_until_the_cap(tmp_path: Path, ch
                 ledger.reserve(charge(assignment, number), caps)
         with pytest.raises(BudgetError):
             ledger.admit(assignment, PLAN, 1.0, replace(caps, lifetime_epsilon=0.5))
+
+
+def test_a_study_makes_as_many_steps_as_were_approved_over_all_runs_attempts_and_restarts(
+    tmp_path: Path, cheap: None
+) -> None:
+    approved = replace(CAPS, study_steps=PLAN.steps)
+    with PrivacyLedger.open(tmp_path) as ledger:
+        assignment = assign(ledger)
+        ledger.admit(assignment, PLAN, 1.0, approved)
+        for number, attempt in ((1, 0), (1, 1), (2, 0)):
+            ledger.reserve(charge(assignment, number, attempt), approved)
+    with PrivacyLedger.open(tmp_path) as ledger:
+        later = assign(ledger, run="run-2")
+        before = ledger.counter
+        for _ in range(3):
+            with pytest.raises(ApprovalError, match="140 steps over all its runs, and 80"):
+                ledger.admit(later, PLAN, 1.0, approved)
+        assert ledger.counter == before
+        ledger.reserve(charge(assignment, 3), approved)
+        with pytest.raises(ApprovalError, match="site approve aaaa"):
+            ledger.reserve(charge(assignment, 4), approved)
+        ledger.admit(assign(ledger, OTHER), PLAN, 1.0, approved)
+        twice = replace(approved, study_steps=2 * PLAN.steps)
+        ledger.admit(later, PLAN, 1.0, twice)
+        for number in range(1, ROUNDS + 1):
+            ledger.reserve(charge(later, number), twice)
+
+
+def test_where_caps_bind_rounds_alone_a_run_that_cannot_begin_is_not_written_down(
+    tmp_path: Path, cheap: None
+) -> None:
+    approved = replace(CAPS, study_steps=STEP.steps, bind_plans=False)
+    with PrivacyLedger.open(tmp_path) as ledger:
+        ledger.admit(assign(ledger), PLAN, 1.0, approved)
+        ledger.reserve(charge(assign(ledger), 1), approved)
+        before = ledger.counter
+        for number in range(5):
+            with pytest.raises(ApprovalError):
+                ledger.admit(assign(ledger, run=f"another-{number}"), PLAN, 1.0, approved)
+        assert ledger.counter == before
 
 
 def test_a_cap_that_was_lowered_holds_at_the_next_round(tmp_path: Path, cheap: None) -> None:

@@ -1,0 +1,168 @@
+"""What a person is told before they approve a study, in about ten lines; the record holds them.
+
+They say what this very site would give: its patients, its policy, and what is spent already.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from wardround.client.data.cohort import open_cohorts
+from wardround.client.policy.approvals import Terms
+from wardround.client.policy.plan_limit import plan_limit
+from wardround.client.policy.policy import (
+    Policy,
+    approved_rounds,
+    open_policy,
+    rounds_of_approval,
+)
+from wardround.client.policy.rules import planned_epsilon
+from wardround.client.policy.trained_rounds import trained_rounds
+from wardround.client.privacy.ledger.charges import MAIN_DATASET
+from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
+from wardround.client.privacy.ledger.totals import LedgerBook
+from wardround.client.site.folder import Site, open_site
+from wardround.common.errors import DataError
+from wardround.common.privacy.accounting import epsilon_of
+from wardround.common.runtime.printable import printable
+from wardround.common.study.plans.patient_privacy import steps_of
+from wardround.common.study.plans.what_leaves import what_leaves
+from wardround.common.study.study import Study
+
+_METRICS = {
+    "values": "metrics of three decimals",
+    "sums": "exact tables of counts, whose cells may be single patients",
+    "none": "no metric",
+}
+
+
+def terms_of(folder: Path, study: Study) -> Terms:
+    """Return what an approval of a study would be for, at a site as it is now.
+
+    Raises:
+        DataError: It is no site folder.
+        PolicyError: It has no policy, or one that cannot be read.
+        LedgerError: The ledger is damaged.
+        StudyError: What the study spends takes too long to work out.
+        InputError: dp-accounting is not installed.
+    """
+    site, policy = open_site(folder), open_policy(folder)
+    with plan_limit():
+        lines = (
+            f"study: {printable(study.name)}, digest {study.digest}",
+            _asked(study),
+            _rounds(site.folder, policy, study),
+            _patients(site, study),
+            _promise(study),
+            _evaluated(study),
+            _leaving(study, policy),
+            _limits(policy),
+            *_spent(site.folder, policy, study),
+        )
+    return Terms(rounds_of_approval(policy, study), lines)
+
+
+def _asked(study: Study) -> str:
+    training, rounds = study.training, study.federation.rounds
+    if training.local_steps is not None or study.privacy.mode == "patient":
+        work = f"{steps_of(study)} steps"
+    else:
+        work = f"{training.local_epochs or 1} pass(es) over the training patients"
+    return (
+        f"asked: to train {study.model.network} for {study.study.task}, {rounds} rounds of {work}"
+    )
+
+
+def _rounds(folder: Path, policy: Policy, study: Study) -> str:
+    once, before = rounds_of_approval(policy, study), approved_rounds(folder, study)
+    if before is None:
+        return "rounds: as many as are asked for, at a simulated site"
+    whole = f", which with earlier ones makes {before + once}" if before else ""
+    return (
+        f"rounds: an approval is for {once}{whole}, over all runs; one that is trained again "
+        "counts again"
+    )
+
+
+def _patients(site: Site, study: Study) -> str:
+    try:
+        cohorts = open_cohorts(site, study)
+        counts = [part.patient_count for part in (cohorts.train, cohorts.validation, cohorts.test)]
+    except DataError as error:
+        return f"patients: not known: {printable(str(error))}"
+    return "patients here: {} to train, {} to validate, {} to test".format(*counts)
+
+
+def _promise(study: Study) -> str:
+    if study.privacy.mode == "patient":
+        return (
+            f"privacy: epsilon {planned_epsilon(study):.4g} at delta {study.privacy.delta:g} for "
+            "each training patient, over the rounds of one approval"
+        )
+    if study.privacy.mode == "site":
+        return "privacy: none from the server, and none for a single patient"
+    return "privacy: none: what leaves may show something of a patient"
+
+
+def _evaluated(study: Study) -> str:
+    if what_leaves(study).round_metrics:
+        return (
+            "evaluated: on the validation patients in every round, on them and on the test "
+            "patients whenever the server asks"
+        )
+    return (
+        "evaluated: on the validation and test patients, whenever the server asks; no noise is on "
+        "that"
+    )
+
+
+def _leaving(study: Study, policy: Policy) -> str:
+    leaves, cell = what_leaves(study), policy.smallest_cell
+    noise = " with noise" if leaves.noise_added_by == "site" else ""
+    said = [f"the network's shared numbers{noise}"]
+    if leaves.unnoised_arrays and study.federation.compression != "none":
+        said[0] += ", shortened"
+    if leaves.counts:
+        said.append(f"counts of examinations and steps in multiples of {cell}")
+    if leaves.losses and policy.metrics != "none":
+        said.append("the training loss")
+    if leaves.times:
+        said.append("the seconds")
+    if leaves.round_metrics:
+        said.append(_METRICS[policy.metrics])
+    return f"leaves in a round: {'; '.join(said)}. In an evaluation: {_METRICS[policy.metrics]}"
+
+
+def _limits(policy: Policy) -> str:
+    hours, minutes = policy.training_hours, policy.largest_training_minutes
+    when = "at any time" if hours is None else f"from {hours[0]:%H:%M} to {hours[1]:%H:%M}"
+    long = "any time" if minutes is None else f"at most {minutes:g} minutes"
+    return (
+        f"limits: {policy.study_epsilon:g} epsilon a study, {policy.lifetime_epsilon:g} for all of "
+        f"them; training {when}, a round takes {long}; messages of at most "
+        f"{policy.largest_message_megabytes:g} MB"
+    )
+
+
+def _spent(folder: Path, policy: Policy, study: Study) -> Iterator[str]:
+    allowed, is_private = approved_rounds(folder, study), study.privacy.mode == "patient"
+    book = _book(folder)
+    if is_private:
+        # A round that was planned with other steps is none of this digest.
+        trained = book.steps_of_study(study.digest) / steps_of(study)
+    else:
+        trained = trained_rounds(folder, study.digest)
+    of_approved = "" if not allowed else f" of {allowed} that are approved"
+    yield f"trained already: {trained:g} rounds{of_approved}"
+    delta, cap = policy.lifetime_delta, policy.lifetime_epsilon
+    own = epsilon_of(book.spends(MAIN_DATASET, study.digest), delta) if is_private else 0.0
+    whole = epsilon_of(book.spends(MAIN_DATASET), delta)
+    yield (
+        f"spent already: epsilon {own:.4g} by this study, {whole:.4g} of {cap:g} by all studies on "
+        f"these patients, at delta {delta:g}"
+    )
+
+
+def _book(folder: Path) -> LedgerBook:
+    if not (folder / LEDGER_FOLDER / LEDGER_FILE).exists():
+        return LedgerBook()
+    return LedgerBook(read_ledger(folder).entries)
