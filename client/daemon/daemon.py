@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import wardround
+from wardround.client.daemon.answer_steps import AnswerSteps
 from wardround.client.daemon.certificate_renewal import CertificateWatch
 from wardround.client.daemon.control_socket import ControlSocket
 from wardround.client.daemon.job_files import JobFiles, key_of
@@ -99,6 +100,7 @@ class SiteDaemon:
         self._board = board
         self._stop = stop
         self._files = JobFiles(site.state_folder)
+        self._steps = AnswerSteps(site.folder, stop)
         self._node = SuperNode(link, self._files.folder, stop.event, self._note)
         self._certificate = CertificateWatch(site.folder, self._connect_anew, board.trouble)
         self._studies: dict[int, str] = {}
@@ -142,6 +144,7 @@ class SiteDaemon:
             raise
         except Exception as error:  # a full disk, say; its text may name a file
             logger.error("not answered: %s", type(error).__name__)
+            self._steps.wait()
             self._give_up(
                 envelope, "internal", lambda one: self._node.transfers.fail(one, "internal")
             )
@@ -164,10 +167,13 @@ class SiteDaemon:
         )
         self._board.begin(work_of(kind, group, name, digest))
         started, key = time.monotonic(), key_of(envelope, study, _policy_of(self._site.folder))
-        done = self._worker.reply(self._job(envelope, study, key))
+        job = self._job(envelope, study, key)
+        self._steps.begin()
+        done = self._worker.reply(job)
         if done.is_kept:
             self._files.store_reply(key)
-        self._node.transfers.push(self._files.place_for(envelope.kind), time.monotonic() - started)
+        self._steps.wait()
+        self._node.transfers.push(self._files.place_for(envelope.kind))
         self._finish(done, envelope.kind)
         said = kind, group, name, time.monotonic() - started
         logger.info("answered kind=%s group=%r study=%r seconds=%.1f", *said)

@@ -15,6 +15,7 @@ from wardround.client.daemon.jobs import Done, Job
 from wardround.client.policy.approvals import note_pending
 from wardround.client.policy.policy import open_policy
 from wardround.common.errors import ModelError, PolicyError, RunError, WardroundError
+from wardround.common.flower.messages.envelope import without_time
 from wardround.common.flower.messages.message_file import MessageFile
 from wardround.common.flower.messages.message_file_writer import write_message
 from wardround.common.flower.messages.message_loading import read_message
@@ -51,7 +52,7 @@ def answer_job(job: Job) -> Done:
         state=RecordDict(),
         run_config={"study": job.study},
     )
-    reply = _reply(job, asked, context)
+    reply = without_time(_reply(job, asked, context), asked)
     write_message(Path(job.reply), reply)
     refusal = unpack_refusal(reply.content)
     if refusal is None:

@@ -42,6 +42,9 @@ class Policy(BaseModel):
             its patients. Larger ones make rounding decide what a patient contributes.
         training_hours: From when to when it may train, in local time; it may cross midnight.
         largest_training_minutes: What one round may take; then it is stopped, and nothing leaves.
+        answer_step_seconds: An answer is sent so long after its instruction, or a multiple of it:
+            its time says less of how many patients there are. 0 sends it at once.
+        kept_answer_days: How long an answer is kept whose counting the server has not confirmed.
         approved: Digests of the studies that a person of this hospital has read and approved, or
             "any", which a simulated site alone may say. ``approvals.toml`` adds to them.
         rejected: Digests that a person of this hospital rejected; that wins over an approval.
@@ -65,6 +68,8 @@ class Policy(BaseModel):
     largest_weight: Annotated[float, Field(gt=0)] = 1000.0
     training_hours: tuple[time, time] | None = None
     largest_training_minutes: Annotated[float, Field(gt=0)] | None = None
+    answer_step_seconds: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    kept_answer_days: Annotated[float, Field(gt=0, le=3650)] = 30.0
     approved: tuple[Digest, ...] | Literal["any"] = ()
     rejected: tuple[Digest, ...] = ()
     simulated: bool = False
@@ -138,6 +143,7 @@ OPEN_POLICY = Policy(
     metrics="sums",
     largest_message_megabytes=100_000,
     largest_weight=NO_LIMIT,
+    answer_step_seconds=0,
     approved="any",
     simulated=True,
 )
