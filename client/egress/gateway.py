@@ -1,5 +1,7 @@
 """The one way out of a site: what is said is allowed, reduced, guarded and written down."""
 
+import logging
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, time
@@ -37,6 +39,7 @@ from wardround.common.security.signing_key import open_key
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
+logger = logging.getLogger(__name__)
 AUDIT_FOLDER = "audit"
 _MOST_SITES = 4096  # of one process
 
@@ -85,10 +88,23 @@ class Gateway:
             policy = open_policy(site.folder)
         except PolicyError as error:
             policy = error
-        is_simulated = isinstance(policy, Policy) and policy.simulated
-        log = open_audit_log(site.folder, durable=not is_simulated)
-        explains_refusals = explains and (is_simulated or isinstance(policy, PolicyError))
+        simulated = is_simulated(policy)
+        log = open_audit_log(site.folder, durable=not simulated)
+        explains_refusals = explains and (simulated or isinstance(policy, PolicyError))
         return cls(site, policy, log, explains_refusals)
+
+    def let_go(self, sessions: Iterable[SiteSession]) -> None:
+        """Have this site's sessions drop what was withdrawn or changed since they read it.
+
+        A simulated site's images stay as they are while it runs: only its manifest is looked at.
+        """
+        images, held = not is_simulated(self.policy), tuple(sessions)
+        for _ in range(2):  # one that lets go may remove what another has on the disk
+            for session in held:
+                if session.has_stale_data(images):
+                    logger.info("the manifest or an image was changed: the data are read anew")
+                    _AGREED.pop(session, None)
+                    session.let_go()
 
     def require_allowed(self, study: Study, facts: Facts) -> Policy:
         """Return the policy, if it allows a study.
@@ -205,6 +221,11 @@ def open_audit_log(folder: Path, durable: bool = True) -> AuditLog:
         InputError: The key cannot be used.
     """
     return AuditLog(folder / AUDIT_FOLDER, open_key(folder / KEY_FOLDER, durable), durable)
+
+
+def is_simulated(policy: Policy | PolicyError) -> bool:
+    """Whether a site says that it is no hospital."""
+    return isinstance(policy, Policy) and policy.simulated
 
 
 def _train(
