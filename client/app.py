@@ -150,6 +150,7 @@ def _reply(
     try:
         folder, text = _key(context)
         gateway = Gateway.open(Path(folder), _explains_refusals(context))
+        gateway.take_receipt(message.content)
         gateway.let_go(one for (place, _), one in _SESSIONS.items() if place == folder)
         if (folder, text) not in _SESSIONS:  # before anything is read or built for it
             study = study_from_json(text)

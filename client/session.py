@@ -58,6 +58,7 @@ class SiteSession:
         self.site = site
         self.context = context
         self._optimiser_state: dict[str, dict[str, Any]] = {}  # of a baseline, by its run
+        self._cohorts: Cohorts | None
         self._cohorts, self._files = self._open()
 
     @property
@@ -67,10 +68,12 @@ class SiteSession:
         Raises:
             DataError: They were let go, and cannot be read anew.
         """
-        if self._cohorts is None:
+        cohorts = self._cohorts
+        if cohorts is None:
             self.site = open_site(self.site.folder)
-            self._cohorts, self._files = self._open()
-        return self._cohorts
+            cohorts, self._files = self._open()
+            self._cohorts = cohorts
+        return cohorts
 
     @cohorts.setter
     def cohorts(self, cohorts: Cohorts) -> None:
@@ -99,7 +102,7 @@ class SiteSession:
         with suppress(DataError):
             _ = self.cohorts
 
-    def _open(self) -> tuple[Cohorts | None, SourceFiles]:
+    def _open(self) -> tuple[Cohorts, SourceFiles]:
         """Return the patients, and how their files lay before any was read."""
         files = SourceFiles((self.site.folder / SITE_FILE, self.site.manifest_path))
         cohorts = open_cohorts(self.site, self.context.study)

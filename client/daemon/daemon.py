@@ -26,7 +26,9 @@ from wardround.client.daemon.shutdown import (
 )
 from wardround.client.daemon.status import StatusBoard, fresh_status, work_of
 from wardround.client.daemon.worker_handle import AbandonedError, WarmWorker
-from wardround.client.policy.policy import POLICY_FILE, open_policy
+from wardround.client.data.source_files import mark_of, remove_outdated
+from wardround.client.policy.policy import POLICY_FILE, kept_answer_days, open_policy
+from wardround.client.privacy.ledger.outbox import Outbox
 from wardround.client.site.credentials import load_site_tls, make_client_context
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import PolicyError, StudyError
@@ -44,6 +46,7 @@ _SHORTEST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.05, 1.0
 _HELD_SECONDS = 0.5  # a server that answers later than that has waited for something to say
 _LARGEST_STUDY = 1_000_000  # bytes of JSON
 _LONGEST_WORD = 64  # characters of a kind or a group that are shown
+_DROP_SECONDS = 3600.0  # between two looks for answers that are too old
 _KEPT_STUDIES = 8  # their JSON and digests; a server could name new ones without end
 
 
@@ -105,11 +108,14 @@ class SiteDaemon:
         self._certificate = CertificateWatch(site.folder, self._connect_anew, board.trouble)
         self._studies: dict[int, str] = {}
         self._trouble: str | None = None  # before it has been heard of
+        self._drop_at = time.monotonic()
 
     def run(self) -> None:
         """Work until told to stop."""
         idle = _SHORTEST_POLL_SECONDS
         self._certificate.start(self._stop.event)
+        self._drop_old_answers()
+        remove_outdated(self._site, mark_of(self._site))
         try:
             while not self._stop.event.is_set():
                 self._board.note_worker(self._worker.process_id, self._worker.starts)
@@ -119,6 +125,7 @@ class SiteDaemon:
                     idle = _SHORTEST_POLL_SECONDS
                     continue
                 self._worker.revive()
+                self._drop_old_answers()
                 if time.monotonic() - asked < _HELD_SECONDS:
                     self._stop.event.wait(idle)
                     idle = min(idle * 1.2, _LONGEST_POLL_SECONDS)
@@ -127,6 +134,15 @@ class SiteDaemon:
         finally:
             self._node.leave()
             logger.info("left the server")
+
+    def _drop_old_answers(self) -> None:
+        """Delete, once an hour, the answers that the policy keeps no longer."""
+        if time.monotonic() < self._drop_at:
+            return
+        self._drop_at = time.monotonic() + _DROP_SECONDS
+        days = kept_answer_days(self._site.folder)
+        self._files.forget_old(days)
+        Outbox(self._site.folder).drop_old(days)
 
     def _connect_anew(self) -> None:
         """Show the certificate that lies there now, from the next call on."""
@@ -170,8 +186,8 @@ class SiteDaemon:
         job = self._job(envelope, study, key)
         self._steps.begin()
         done = self._worker.reply(job)
-        if done.is_kept:
-            self._files.store_reply(key)
+        if done.is_kept and not job.again:
+            self._files.store_reply(key, done.run, done.round)
         self._steps.wait()
         self._node.transfers.push(self._files.place_for(envelope.kind))
         self._finish(done, envelope.kind)
@@ -181,6 +197,7 @@ class SiteDaemon:
     def _finish(self, done: Done, kind: str) -> None:
         if not done.is_kept:
             self._files.forget_reply(kind)
+        self._files.forget_counted(done.run, done.counted_round)
         if done.refused:
             logger.warning("refused code=%s", done.refused)
         self._board.end(done.refused)

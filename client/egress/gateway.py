@@ -14,12 +14,13 @@ from flwr.app import RecordDict
 from wardround.client.egress.disclosure import reduce_evaluation, reduce_site_info, reduce_update
 from wardround.client.egress.guard import MessageSchema, check_message
 from wardround.client.egress.message_schema import SiteSchemas, refusal_schema, update_bytes
-from wardround.client.egress.private_round import reply_privately
+from wardround.client.egress.private_round import drop_counted, reply_privately
+from wardround.client.egress.receipts import add_report, take_receipt
 from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import Policy, open_policy
 from wardround.client.policy.rules import TIME_RULE, DeniedError, Facts, require_allowed
 from wardround.client.session import SiteSession
-from wardround.client.site.folder import KEY_FOLDER, Site, open_site
+from wardround.client.site.folder import AUDIT_FOLDER, KEY_FOLDER, Site, open_site
 from wardround.client.training.schedule import OvertimeError, TimeLimit
 from wardround.common.errors import PolicyError, RunError
 from wardround.common.files.json_lines import ChainHead
@@ -40,7 +41,6 @@ from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)
-AUDIT_FOLDER = "audit"
 _MOST_SITES = 4096  # of one process
 
 
@@ -92,6 +92,11 @@ class Gateway:
         log = open_audit_log(site.folder, durable=not simulated)
         explains_refusals = explains and (simulated or isinstance(policy, PolicyError))
         return cls(site, policy, log, explains_refusals)
+
+    def take_receipt(self, content: RecordDict) -> None:
+        """Keep the server's receipt for the audit log, where an instruction brings one."""
+        if not is_simulated(self.policy):
+            take_receipt(content, self.site)
 
     def let_go(self, sessions: Iterable[SiteSession]) -> None:
         """Have this site's sessions drop what was withdrawn or changed since they read it.
@@ -160,6 +165,7 @@ class Gateway:
     def evaluate(self, session: SiteSession, instruction: Instruction) -> RecordDict:
         """Return the site's evaluation, if the policy allows the study."""
         study, agreed = session.context.study, self._agree(session, instruction)
+        drop_counted(session, instruction)
         said = reduce_evaluation(session.evaluate(instruction), study, agreed.policy)
         schema = agreed.schemas.evaluation(instruction)
         return self._leave(pack_evaluation(said), schema, _event("evaluation", instruction))
@@ -207,7 +213,12 @@ class Gateway:
         check_message(content, schema, limit)
 
     def _write_down(self, content: RecordDict, event: Event) -> RecordDict:
-        """Return a content that the guard has let through, once it stands in the audit log."""
+        """Return a content that the guard has let through, once it stands in the audit log.
+
+        A hospital adds how that log stood before, for the server to countersign.
+        """
+        if not is_simulated(self.policy):
+            add_report(content, self.log)
         seen = fingerprint_of(content)
         self.log.append(replace(event, bytes=seen.bytes, sha256=seen.sha256))
         return content

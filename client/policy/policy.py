@@ -101,6 +101,14 @@ def open_policy(folder: Path) -> Policy:
     return _with_decisions(policy, decisions) if decisions else policy
 
 
+def kept_answer_days(folder: Path) -> float:
+    """Return how long the site keeps answers; as by default where its policy cannot be read."""
+    try:
+        return open_policy(folder).kept_answer_days
+    except PolicyError:
+        return Policy().kept_answer_days
+
+
 @lru_cache(maxsize=64)
 def _with_decisions(policy: Policy, decisions: tuple[Decision, ...]) -> Policy:
     """Return a policy with the last decision about each digest; the same for the same."""

@@ -17,6 +17,8 @@ from wardround.common.study.sections import Name, Shift
 
 KEY_FOLDER = "keys"
 SITE_FILE = "site.toml"
+AUDIT_FOLDER = "audit"
+CA_CERTIFICATE = "ca.crt"  # of the server that the site has joined
 
 
 class Scanner(BaseModel):
