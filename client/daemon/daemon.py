@@ -114,8 +114,7 @@ class SiteDaemon:
         """Work until told to stop."""
         idle = _SHORTEST_POLL_SECONDS
         self._certificate.start(self._stop.event)
-        self._drop_old_answers()
-        remove_outdated(self._site, mark_of(self._site))
+        self._tidy()
         try:
             while not self._stop.event.is_set():
                 self._board.note_worker(self._worker.process_id, self._worker.starts)
@@ -134,6 +133,11 @@ class SiteDaemon:
         finally:
             self._node.leave()
             logger.info("left the server")
+
+    def _tidy(self) -> None:
+        """Delete what an earlier daemon left and this one would not have kept."""
+        self._drop_old_answers()
+        remove_outdated(self._site, mark_of(self._site))
 
     def _drop_old_answers(self) -> None:
         """Delete, once an hour, the answers that the policy keeps no longer."""

@@ -252,9 +252,7 @@ def forgeries(site: Path, authority: Authority) -> list[Receipt]:
         sign_receipt(other.key, name, NORTH, own, real.time),
         sign_receipt(other.key, real.authority[::-1], NORTH, own, real.time),
         # Even the true server cannot accuse a site of having cut what it never reported.
-        sign_receipt(
-            authority.key, name, NORTH, AuditReport(more, "ab" * 32, "ab" * 64), real.time
-        ),
+        sign_receipt(authority.key, name, NORTH, invented, real.time),
         sign_receipt(authority.key, name, "another-site", own, real.time),
     ]
 
