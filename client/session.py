@@ -86,7 +86,9 @@ class SiteSession:
             images: Whether to look at each image, and not at the manifest alone.
         """
         held = self._cohorts
-        return held is not None and (held.prepared.is_lost or self._files.have_changed(images))
+        if held is None:
+            return False
+        return self._files.have_changed(images) or (images and held.prepared.is_lost)
 
     def let_go(self) -> None:
         """Drop every copy of the data, in memory and on disk, and read the manifest anew.

@@ -15,6 +15,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 from flwr.app import Message, RecordDict
 
+from wardround.common.errors import InputError
 from wardround.common.fields import FieldError
 from wardround.common.flower.serverapp.grid import LinkGrid
 from wardround.common.flower.site_grid import Run, SiteGrid
@@ -28,7 +29,7 @@ from wardround.common.security.audit_receipt import (
     sign_receipt,
 )
 from wardround.server.identity.pki import Authority, open_authority
-from wardround.server.scheduling.store import changing
+from wardround.server.scheduling.store import changing, reading
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +45,14 @@ class ReceiptOffice:
     def __init__(self, folder: Path, run: str) -> None:
         self._folder, self._run = folder, run
         self._heard: dict[str, AuditReport] = {}
+        self._group, self._receipts = "", dict[str, Receipt]()
 
     def note(self, site: str, report: AuditReport) -> None:
-        """Note how a site's log stands; it is kept with the next receipt."""
-        before = self._heard.get(site)
-        if before is not None and report.entries < before.entries:
+        """Note how a site's log stands; it is kept with the next instruction to train."""
+        before = self._latest.get(site)
+        if before is None or report.entries > before.entries:
+            self._latest[site] = self._heard[site] = report
+        elif report.entries < before.entries:
             logger.warning(
                 "site=%s: its audit log has %d entries and had %d: an answer was late, or the log "
                 "was cut",
@@ -56,8 +60,6 @@ class ReceiptOffice:
                 report.entries,
                 before.entries,
             )
-            return
-        self._heard[site] = report
 
     def receipt_for(self, site: str, kind: str, group: str) -> Receipt | None:
         """Return the receipt that goes with a question to a site; None if it has said nothing yet.
@@ -71,28 +73,32 @@ class ReceiptOffice:
 
         Raises:
             RunError: The database cannot be used.
-            InputError: The CA's key cannot be read.
         """
-        asked = f"{self._run}/{group}" if kind == TRAIN else ""
+        if kind == TRAIN:
+            if group != self._group:
+                self._receipts, self._group = self._receipts_of(group), group
+            return self._receipts.get(site)
+        latest = self._latest.get(site)
+        return None if latest is None else self._sign(site, latest)
+
+    def _receipts_of(self, group: str) -> dict[str, Receipt]:
+        """Return the receipts of a round, for all sites; they are signed when it begins."""
+        if not self._latest:
+            return {}
         with changing(self._folder) as connection:
-            question = (
-                "SELECT entries, mark, signature, asked, receipt FROM audit_heads WHERE site = ?"
-            )
-            row = connection.execute(question, (site,)).fetchone()
-            if row is not None and asked and row[3] == asked:
-                return receipt_from_json(row[4])
-            known = None if row is None else AuditReport(*row[:3])
-            newest = _later(known, self._heard.get(site))
-            if newest is None:
-                return None
-            receipt = self._sign(site, newest)
-            _keep(connection, site, newest)
-            if asked:
+            question = "SELECT site, receipt FROM audit_receipts WHERE run = ? AND round = ?"
+            rows = connection.execute(question, (self._run, group)).fetchall()
+            if rows:
+                return {site: receipt_from_json(line) for site, line in rows}
+            signed = {site: self._sign(site, report) for site, report in self._latest.items()}
+            receipts = {site: receipt for site, receipt in signed.items() if receipt is not None}
+            for site, receipt in receipts.items():
+                _keep(connection, site, receipt.report)
                 connection.execute(
-                    "UPDATE audit_heads SET asked = ?, receipt = ? WHERE site = ?",
-                    (asked, receipt_to_json(receipt), site),
+                    "INSERT OR REPLACE INTO audit_receipts VALUES (?, ?, ?, ?)",
+                    (site, self._run, group, receipt_to_json(receipt)),
                 )
-        return receipt
+        return receipts
 
     def keep(self) -> None:
         """Keep what was heard last, for the next run.
@@ -105,13 +111,27 @@ class ReceiptOffice:
                 for site, report in self._heard.items():
                     _keep(connection, site, report)
 
-    def _sign(self, site: str, report: AuditReport) -> Receipt:
-        name = self._authority.certificate.fingerprint(hashes.SHA256()).hex()
-        return sign_receipt(self._authority.key, name, site, report, int(time.time()))
+    @cached_property
+    def _latest(self) -> dict[str, AuditReport]:
+        """What each site has ever said of its log, here or in an earlier run."""
+        with reading(self._folder) as connection:
+            rows = connection.execute("SELECT site, entries, mark, signature FROM audit_heads")
+            return {site: AuditReport(*report) for site, *report in rows}
+
+    def _sign(self, site: str, report: AuditReport) -> Receipt | None:
+        authority = self._authority
+        if authority is None:
+            return None
+        name = authority.certificate.fingerprint(hashes.SHA256()).hex()
+        return sign_receipt(authority.key, name, site, report, int(time.time()))
 
     @cached_property
-    def _authority(self) -> Authority:
-        return open_authority(self._folder)
+    def _authority(self) -> Authority | None:
+        try:
+            return open_authority(self._folder)
+        except InputError as error:  # its key is kept elsewhere, say: the study goes on
+            logger.warning("no audit log is countersigned: %s", error)
+            return None
 
 
 class ReceiptedGrid(SiteGrid):
@@ -181,15 +201,8 @@ class ReceiptedGrid(SiteGrid):
 def _keep(connection: sqlite3.Connection, site: str, report: AuditReport) -> None:
     """Keep a site's report, if it is of more entries than the one that is kept."""
     connection.execute(
-        "INSERT INTO audit_heads VALUES (?, ?, ?, ?, '', '') ON CONFLICT (site) DO UPDATE "
+        "INSERT INTO audit_heads VALUES (?, ?, ?, ?) ON CONFLICT (site) DO UPDATE "
         "SET entries = excluded.entries, mark = excluded.mark, signature = excluded.signature "
         "WHERE excluded.entries > audit_heads.entries",
         (site, *astuple(report)),
     )
-
-
-def _later(one: AuditReport | None, other: AuditReport | None) -> AuditReport | None:
-    """Return the report of more entries; the first of two of as many."""
-    if one is None or other is None:
-        return one or other
-    return other if other.entries > one.entries else one
