@@ -2,8 +2,7 @@
 
 What a hospital withdraws (a row of the manifest, an image) must not be used again because a copy
 of it is still in memory. So who holds copies looks at the sources before each use. Ten thousand
-files are looked at in a few hundredths of a second: only their entries are read, never their
-content.
+files are looked at in a fifth of a second: only their entries are read, never their content.
 
 The copies on the disk lie in ``state/prepared/``, one folder for each study's settings, with a mark
 that says of which manifest they are.

