@@ -169,7 +169,9 @@ def _reply(
     gateway = None
     try:
         gateway = Gateway.open(Path(_site_of(context)), _explains_refusals(context))
+        gateway.take_receipt(message.content)
         folder, study = _site_and_study(context)
+        gateway.let_go(one for (place, _), one in _SESSIONS.items() if place == folder)
         if (folder, study.digest) not in _SESSIONS:  # before anything is read or built for it
             gateway.require_allowed(study, Facts())
             with plan_limit():  # only now: a study that nobody approved is not worked out

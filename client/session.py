@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -11,9 +12,11 @@ from torch import Tensor
 
 import wardround
 from wardround.client.data.batch import Batch
-from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.data.cohort import Cohort, Cohorts, open_cohorts
+from wardround.client.data.reading.array_files import forget_arrays
+from wardround.client.data.source_files import SourceFiles, remove_outdated
 from wardround.client.model_context import PERSONAL, ModelContext
-from wardround.client.site.folder import Site
+from wardround.client.site.folder import SITE_FILE, Site, open_site
 from wardround.client.site.state import SiteState
 from wardround.client.training.evaluation import evaluate
 from wardround.client.training.local import LocalWork, train_locally
@@ -28,7 +31,7 @@ from wardround.client.training.schedule import (
     draw_batches,
     steps_a_round,
 )
-from wardround.common.errors import RunError
+from wardround.common.errors import DataError, RunError
 from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.replies import SiteEvaluation, SiteInfo, SiteUpdate
 from wardround.common.metrics.sums import MetricSums
@@ -56,10 +59,61 @@ class SiteSession:
     def __init__(self, site: Site, context: ModelContext) -> None:
         self.site = site
         self.context = context
-        self.cohorts = open_cohorts(site, context.study)
-        for note in self.cohorts.parting:
-            logger.warning("%s", note)
         self._optimiser_state: dict[str, dict[str, Any]] = {}  # of a baseline, by its run
+        self._cohorts: Cohorts | None
+        self._cohorts, self._files = self._open()
+
+    @property
+    def cohorts(self) -> Cohorts:
+        """The site's patients, as the manifest and the images were when they were read.
+
+        Raises:
+            DataError: They were let go, and cannot be read anew.
+        """
+        cohorts = self._cohorts
+        if cohorts is None:
+            self.site = open_site(self.site.folder)
+            cohorts, self._files = self._open()
+            self._cohorts = cohorts
+        return cohorts
+
+    @cohorts.setter
+    def cohorts(self, cohorts: Cohorts) -> None:
+        self._cohorts = cohorts
+
+    def has_stale_data(self, images: bool) -> bool:
+        """Return whether the manifest or an image is no longer as it was when it was read.
+
+        Args:
+            images: Whether to look at each image, and not at the manifest alone.
+        """
+        held = self._cohorts
+        if held is None:
+            return False
+        return self._files.have_changed(images) or (images and held.prepared.is_lost)
+
+    def let_go(self) -> None:
+        """Drop every copy of the data, in memory and on disk, and read the manifest anew.
+
+        Prepared images of this study's settings stay where their sources are as they were. Where
+        the manifest cannot be used, whoever asks for the patients next is told so.
+        """
+        if self._cohorts is not None:
+            remove_outdated(self.site, None, keep=self._cohorts.prepared.folder)
+        self._cohorts = None
+        self.__dict__.pop("loss", None)  # its weights are counts of the patients
+        forget_arrays()
+        with suppress(DataError):
+            _ = self.cohorts
+
+    def _open(self) -> tuple[Cohorts, SourceFiles]:
+        """Return the patients, and how their files lay before any was read."""
+        files = SourceFiles((self.site.folder / SITE_FILE, self.site.manifest_path))
+        cohorts = open_cohorts(self.site, self.context.study)
+        files.add_images(cohorts.images)
+        for note in cohorts.parting:
+            logger.warning("%s", note)
+        return cohorts, files
 
     @cached_property
     def loss(self) -> Loss:

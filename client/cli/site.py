@@ -1,6 +1,7 @@
 """``wardround site``: what a hospital decides and looks at, on its own machine."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from wardround.client.cli.ledger import ledger_app
 
 if TYPE_CHECKING:
     from wardround.client.doctor.policy import PolicyReport
+    from wardround.common.security.audit_receipt import Receipt
     from wardround.common.security.audit_verification import Entry
 
 site_app = typer.Typer(help="What a hospital decides and looks at.", no_args_is_help=True)
@@ -111,30 +113,30 @@ def verify(
 ) -> None:
     """Check that no entry was changed, moved, added or taken away, and who signed them.
 
-    A log cannot tell that its end was cut off: give what somebody else remembers of it.
+    That its end was cut off is seen from the server's receipts, which lie beside it, and from what
+    somebody else remembers of it.
 
     Example: wardround site audit verify runs/first/sites/hospital-1 --counter 25 --head 5e3a...
     """
-    from wardround.client.egress.gateway import AUDIT_FOLDER
-    from wardround.client.site.folder import KEY_FOLDER
+    from wardround.client.egress.receipts import kept_receipts
+    from wardround.client.site.folder import AUDIT_FOLDER, KEY_FOLDER
     from wardround.common.errors import InputError
-    from wardround.common.files.json_lines import ChainHead
-    from wardround.common.security.audit_verification import read_receipt, verify_log
+    from wardround.common.files.json_lines import NO_HASH, ChainHead
+    from wardround.common.security.audit_verification import verify_log
     from wardround.common.security.signing_key import PUBLIC_FILE, open_public_key
 
     if bool(counter) != bool(head):
         msg = "--counter and --head belong together: give both, or neither."
         raise InputError(msg)
-    folder = site / AUDIT_FOLDER
-    known = ChainHead(counter, head) if counter else read_receipt(folder)
+    known = ChainHead(counter, head) if counter else ChainHead(0, NO_HASH)
     public = open_public_key(key or site / KEY_FOLDER / PUBLIC_FILE)
-    found = verify_log(folder, public, known)
+    receipts = kept_receipts(site, public)
+    found = verify_log(site / AUDIT_FOLDER, public, known, receipts)
     sys.stdout.write(
         f"{found.entries} entries, each as it was written and signed.\n"
         f"--counter {found.entries} --head {found.hash}\n"
     )
-    if not known.entries:
-        sys.stdout.write("Whether entries after the last one were cut off is not known.\n")
+    _print_how_far(found.entries, known.entries, receipts)
 
 
 @audit_app.command()
@@ -146,11 +148,28 @@ def show(
 
     Example: wardround site audit show runs/first/sites/hospital-1 --last 5
     """
-    from wardround.client.egress.gateway import AUDIT_FOLDER
+    from wardround.client.site.folder import AUDIT_FOLDER
     from wardround.common.security.audit_verification import read_log
 
     entries = list(read_log(site / AUDIT_FOLDER))
     _print_entries(entries[-last:] if last else entries)
+
+
+def _print_how_far(entries: int, known: int, receipts: "Sequence[Receipt]") -> None:
+    """Say up to where nothing was cut off."""
+    from datetime import UTC, datetime
+
+    if receipts:
+        newest = receipts[-1]
+        signed, when = newest.report.entries, datetime.fromtimestamp(newest.time, UTC)
+        sys.stdout.write(
+            f"The server countersigned the first {signed} of them on {when:%Y-%m-%d %H:%M} UTC.\n"
+        )
+        known = max(known, signed)
+    if not known:
+        sys.stdout.write("Whether entries after the last one were cut off is not known.\n")
+    elif known < entries:
+        sys.stdout.write(f"Nobody else knows yet of the last {entries - known}.\n")
 
 
 def _print_verdicts(report: "PolicyReport") -> None:

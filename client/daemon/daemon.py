@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import wardround
+from wardround.client.daemon.answer_steps import AnswerSteps
 from wardround.client.daemon.certificate_renewal import CertificateWatch
 from wardround.client.daemon.control_socket import ControlSocket
 from wardround.client.daemon.job_files import JobFiles, key_of
@@ -25,7 +26,9 @@ from wardround.client.daemon.shutdown import (
 )
 from wardround.client.daemon.status import StatusBoard, fresh_status, work_of
 from wardround.client.daemon.worker_handle import AbandonedError, WarmWorker, WithdrawnError
-from wardround.client.policy.policy import POLICY_FILE, open_policy
+from wardround.client.data.source_files import mark_of, remove_outdated
+from wardround.client.policy.policy import POLICY_FILE, kept_answer_days, open_policy
+from wardround.client.privacy.ledger.outbox import Outbox
 from wardround.client.site.credentials import load_site_tls, make_client_context
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import PolicyError, StudyError
@@ -43,6 +46,7 @@ _SHORTEST_POLL_SECONDS, _LONGEST_POLL_SECONDS = 0.05, 1.0
 _HELD_SECONDS = 0.5  # a server that answers later than that has waited for something to say
 _LARGEST_STUDY = 1_000_000  # bytes of JSON
 _LONGEST_WORD = 64  # characters of a kind or a group that are shown
+_DROP_SECONDS = 3600.0  # between two looks for answers that are too old
 _KEPT_STUDIES = 8  # their JSON and digests; a server could name new ones without end
 
 
@@ -99,15 +103,18 @@ class SiteDaemon:
         self._board = board
         self._stop = stop
         self._files = JobFiles(site.state_folder)
+        self._steps = AnswerSteps(site.folder, stop)
         self._node = SuperNode(link, self._files.folder, stop.event, self._note)
         self._certificate = CertificateWatch(site.folder, self._connect_anew, board.trouble)
         self._studies: dict[int, str] = {}
         self._trouble: str | None = None  # before it has been heard of
+        self._drop_at = time.monotonic()
 
     def run(self) -> None:
         """Work until told to stop."""
         idle = _SHORTEST_POLL_SECONDS
         self._certificate.start(self._stop.event)
+        self._tidy()
         try:
             while not self._stop.event.is_set():
                 self._board.note_worker(self._worker.process_id, self._worker.starts)
@@ -117,6 +124,7 @@ class SiteDaemon:
                     idle = _SHORTEST_POLL_SECONDS
                     continue
                 self._worker.revive()
+                self._drop_old_answers()
                 if time.monotonic() - asked < _HELD_SECONDS:
                     self._stop.event.wait(idle)
                     idle = min(idle * 1.2, _LONGEST_POLL_SECONDS)
@@ -125,6 +133,20 @@ class SiteDaemon:
         finally:
             self._node.leave()
             logger.info("left the server")
+
+    def _tidy(self) -> None:
+        """Delete what an earlier daemon left and this one would not have kept."""
+        self._drop_old_answers()
+        remove_outdated(self._site, mark_of(self._site))
+
+    def _drop_old_answers(self) -> None:
+        """Delete, once an hour, the answers that the policy keeps no longer."""
+        if time.monotonic() < self._drop_at:
+            return
+        self._drop_at = time.monotonic() + _DROP_SECONDS
+        days = kept_answer_days(self._site.folder)
+        self._files.forget_old(days)
+        Outbox(self._site.folder).drop_old(days)
 
     def _connect_anew(self) -> None:
         """Show the certificate that lies there now, from the next call on."""
@@ -143,6 +165,7 @@ class SiteDaemon:
             raise
         except Exception as error:  # a full disk, say; its text may name a file
             logger.error("not answered: %s", type(error).__name__)
+            self._steps.wait()
             self._give_up(
                 envelope, "internal", lambda one: self._node.transfers.fail(one, "internal")
             )
@@ -166,11 +189,13 @@ class SiteDaemon:
         self._board.begin(work_of(kind, group, name, digest))
         started, key = time.monotonic(), key_of(envelope, study, _policy_of(self._site.folder))
         job = self._job(envelope, study, key)
+        self._steps.begin()
         with self._node.working_for(envelope.run_id) as is_withdrawn:
             done = self._worker.reply(job, is_withdrawn)
-        if done.is_kept:
-            self._files.store_reply(key)
-        self._node.transfers.push(self._files.place_for(envelope.kind), time.monotonic() - started)
+        if done.is_kept and not job.again:
+            self._files.store_reply(key, done.run, done.round)
+        self._steps.wait()
+        self._node.transfers.push(self._files.place_for(envelope.kind))
         self._finish(done, envelope.kind)
         said = kind, group, name, time.monotonic() - started
         logger.info("answered kind=%s group=%r study=%r seconds=%.1f", *said)
@@ -178,6 +203,7 @@ class SiteDaemon:
     def _finish(self, done: Done, kind: str) -> None:
         if not done.is_kept:
             self._files.forget_reply(kind)
+        self._files.forget_counted(done.run, done.counted_round)
         if done.refused:
             logger.warning("refused code=%s", done.refused)
         self._board.end(done.refused)

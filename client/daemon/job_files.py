@@ -1,8 +1,11 @@
 """The instruction that a site works on and its last reply, as files in ``state/jobs``."""
 
 import hashlib
+import time
+from contextlib import suppress
 from pathlib import Path
 
+from wardround.client.privacy.ledger.outbox import DAY_SECONDS
 from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.flower.messages.envelope import Envelope
 
@@ -15,7 +18,8 @@ class JobFiles:
     """The job files of one site; one daemon uses it.
 
     The reply to a training stays until another training is asked for: asked the same once more, by
-    a server that was restarted say, the site neither fetches the model again nor trains again. Such
+    a server that was restarted say, the site neither fetches the model again nor trains again. It
+    goes before, once the server says that it has counted it, or is old. Such
     a server first asks who is there, so answers to all else have a place of their own, and so have
     questions: what an interrupted instruction has brought of its model stays until the next one.
     """
@@ -37,13 +41,29 @@ class JobFiles:
     def has_reply(self, key: str) -> bool:
         """Whether the kept reply is to this instruction."""
         try:
-            return self.reply.exists() and self._key.read_text(encoding="ascii") == key
-        except (OSError, ValueError):
+            return self.reply.exists() and self._key.read_text(encoding="ascii").split()[0] == key
+        except (OSError, ValueError, IndexError):
             return False
 
-    def store_reply(self, key: str) -> None:
-        """Keep the reply that lies there, as the one to this instruction."""
-        replace_file(self._key, key.encode())
+    def store_reply(self, key: str, run: str, number: int) -> None:
+        """Keep the reply that lies there, as the one to this instruction for a round of a run."""
+        replace_file(self._key, f"{key} {run} {number}".encode())
+
+    def forget_counted(self, run: str, number: int) -> None:
+        """Remove the kept reply if it is one of a run until a round: the server has counted it."""
+        try:
+            _, kept_run, kept_number = self._key.read_text(encoding="ascii").split()
+            is_counted = kept_run == run and int(kept_number) <= number
+        except (OSError, ValueError):
+            return
+        if is_counted:
+            self.forget_reply()
+
+    def forget_old(self, days: float) -> None:
+        """Remove the kept reply once it is so many days old."""
+        with suppress(FileNotFoundError):
+            if time.time() - self.reply.stat().st_mtime > days * DAY_SECONDS:
+                self.forget_reply()
 
     def place_of(self, kind: str) -> Path:
         """Return where a message of a kind is kept while it is answered."""

@@ -15,9 +15,11 @@ from wardround.client.daemon.jobs import Done, Job
 from wardround.client.policy.approvals import note_pending
 from wardround.client.policy.policy import open_policy
 from wardround.common.errors import ModelError, PolicyError, RunError, WardroundError
+from wardround.common.flower.messages.envelope import without_time
 from wardround.common.flower.messages.message_file import MessageFile
 from wardround.common.flower.messages.message_file_writer import write_message
 from wardround.common.flower.messages.message_loading import read_message
+from wardround.common.messages.instructions import Standing, standing_of
 from wardround.common.messages.replies import unpack_refusal
 from wardround.common.study.loading import study_from_json
 from wardround.common.study.plans.what_leaves import what_leaves
@@ -51,31 +53,35 @@ def answer_job(job: Job) -> Done:
         state=RecordDict(),
         run_config={"study": job.study},
     )
-    reply = _reply(job, asked, context)
-    write_message(Path(job.reply), reply)
+    reply, standing = _reply(job, asked, context)
+    write_message(Path(job.reply), without_time(reply, asked))
     refusal = unpack_refusal(reply.content)
     if refusal is None:
-        return Done("", is_kept=_is_repeatable(job, metadata.message_type))
+        is_kept = _is_repeatable(job, metadata.message_type)
+        return Done("", is_kept, standing.run, standing.round, standing.counted_round)
     if refusal.code in ("policy", "approval"):
         _note_pending(Path(job.site), job.study, used_up=refusal.code == "approval")
     return Done(refusal.code, is_kept=False)
 
 
-def _reply(job: Job, asked: Message, context: Context) -> Message:
+def _reply(job: Job, asked: Message, context: Context) -> tuple[Message, Standing]:
     if job.refuse:
-        return refuse(asked, context, REFUSED[job.refuse])
+        return refuse(asked, context, REFUSED[job.refuse]), Standing()
+    standing = Standing()
     try:
         if job.again:
             # It passed the guard under the policy of today, or it would not have this key.
             kept = read_message(Path(job.reply), sys.maxsize, must_match=True)
-            return reply_again(asked, context, kept.content)
+            return reply_again(asked, context, kept.content), standing
         message = read_message(Path(job.instruction), job.limit)
-        return app(message, context)
+        standing = standing_of(message.content)
+        return app(message, context), standing
     except ModelError as error:
-        return refuse(asked, context, error)
+        return refuse(asked, context, error), standing
     except Exception as error:  # Flower's, of a kind of message that nobody answers
         logger.warning("not answered: %s", type(error).__name__)
-        return refuse(asked, context, ModelError("nobody here answers this kind of message."))
+        nobody = ModelError("nobody here answers this kind of message.")
+        return refuse(asked, context, nobody), standing
 
 
 def _is_repeatable(job: Job, kind: str) -> bool:

@@ -38,10 +38,16 @@ class Done:
     Attributes:
         refused: A key of REFUSAL_CODES; "" if there is a reply.
         is_kept: Whether the reply may be sent again if the same is asked.
+        run: Of the instruction, where it names one.
+        round: Of the instruction.
+        counted_round: The last round of the run whose reply the server has counted; -1: not said.
     """
 
     refused: str
     is_kept: bool
+    run: str = ""
+    round: int = 0
+    counted_round: int = -1
 
     def to_line(self) -> bytes:
         """Return it as it travels to the daemon."""

@@ -1,8 +1,10 @@
 """The patients of one site in one split, and the batches a network sees of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Generator, Tensor
@@ -30,6 +32,7 @@ class CohortSource:
     study: Study
     scales: tuple[Scale, ...]
     budget: MemoryBudget
+    prepared: PreparedFolder
 
 
 class Cohort:
@@ -46,7 +49,8 @@ class Cohort:
 
     @cached_property
     def _prepared(self) -> PreparedSplit:
-        return prepare_split(self._listed, self._source.site, self._study, self._source.budget)
+        source = self._source
+        return prepare_split(self._listed, source.site, self._study, source.budget, source.prepared)
 
     def prepare(self) -> None:
         """Read and prepare the images now, and not when they are first needed.
@@ -255,11 +259,18 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class Cohorts:
-    """A site's patients: those it trains on, chooses the model by, and tests on."""
+    """A site's patients: those it trains on, chooses the model by, and tests on.
+
+    Attributes:
+        prepared: What is kept of them on the disk.
+        images: The files and folders that they are read from.
+    """
 
     train: Cohort
     validation: Cohort
     test: Cohort
+    prepared: PreparedFolder
+    images: frozenset[Path]
     parting: tuple[str, ...] = ()
 
     @property
@@ -279,16 +290,34 @@ def open_cohorts(site: Site, study: Study, keeps_parts: bool = True) -> Cohorts:
     Raises:
         DataError: The manifest cannot be used, or a split that the study asks for has no patient.
     """
-    examinations = read_manifest(site, study)
+    prepared = PreparedFolder(site, study)
+    examinations = _read_manifest(site, study, prepared)
     partition = partition_patients(examinations, study, site, keeps_parts)
     parts = partition.parts
     if study.data.kind == "image":
-        PreparedFolder(site, study).remove_stale(examinations)
+        prepared.remove_stale(examinations)
     source = CohortSource(
         site,
         study,
         covariate_scales(study, parts["train"]),
         MemoryBudget(round(site.settings.cache_gigabytes * 1e9)),
+        prepared,
     )
     train, validation, test = (Cohort(split, parts[split], source) for split in SPLITS)
-    return Cohorts(train, validation, test, partition.notes)
+    images = frozenset(location.path for e in examinations for location in e.locations)
+    return Cohorts(train, validation, test, prepared, images, partition.notes)
+
+
+def _read_manifest(site: Site, study: Study, prepared: PreparedFolder) -> tuple[Examination, ...]:
+    """Return the site's examinations; of an image that is missing no copy stays either.
+
+    Raises:
+        DataError: The manifest cannot be used.
+    """
+    try:
+        return read_manifest(site, study)
+    except DataError:
+        settings = site.settings.model_copy(update={"skip_unreadable": True})
+        with suppress(DataError):
+            prepared.remove_stale(read_manifest(replace(site, settings=settings), study))
+        raise

@@ -190,15 +190,17 @@ def check_ledger(site: Site) -> str:
 
 def check_audit_log(site: Site) -> str:
     """Whether the record of what left is whole."""
+    from wardround.client.egress.receipts import kept_receipts
     from wardround.common.security.audit_log import LOG_FILE
-    from wardround.common.security.audit_verification import read_receipt, verify_log
+    from wardround.common.security.audit_verification import RECEIPTS_FILE, verify_log
     from wardround.common.security.signing_key import PUBLIC_FILE, open_public_key
 
     folder = site.folder / "audit"
-    if not (folder / LOG_FILE).exists():
+    if not any((folder / name).exists() for name in (LOG_FILE, RECEIPTS_FILE)):
         return "none yet: nothing has left"
     key = open_public_key(site.key_folder / PUBLIC_FILE)
-    return f"intact, {verify_log(folder, key, read_receipt(folder)).entries} entries"
+    receipts = kept_receipts(site.folder, key)
+    return f"intact, {verify_log(folder, key, receipts=receipts).entries} entries"
 
 
 def check_certificate(site: Site) -> str:

@@ -85,7 +85,7 @@ def _rounds(folder: Path, policy: Policy, study: Study) -> str:
 
 def _patients(site: Site, study: Study) -> str:
     try:
-        cohorts = open_cohorts(site, study)
+        cohorts = open_cohorts(site, study, keeps_parts=False)
         counts = [part.patient_count for part in (cohorts.train, cohorts.validation, cohorts.test)]
     except DataError as error:
         return f"patients: not known: {printable(str(error))}"

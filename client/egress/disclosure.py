@@ -24,7 +24,7 @@ from wardround.common.metrics.task_sums import Counts
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
-_SECONDS = 10  # a time is rounded up to so many
+_SECONDS = 10  # a time is rounded up to so many, or to multiples that reach the policy's step
 
 
 def reduce_site_info(site_info: SiteInfo, study: Study, policy: Policy) -> SiteInfo:
@@ -122,4 +122,6 @@ def _loss(update: SiteUpdate, study: Study, policy: Policy) -> float:
 def _seconds(seconds: float, policy: Policy) -> float:
     if policy.simulated:
         return seconds
-    return float(min(math.ceil(seconds / _SECONDS) * _SECONDS, LONGEST_SECONDS))
+    # Not finer than the time of the answer itself is.
+    grain = _SECONDS * max(math.ceil(policy.answer_step_seconds / _SECONDS), 1)
+    return float(min(math.ceil(seconds / grain) * grain, LONGEST_SECONDS))

@@ -1,5 +1,7 @@
 """The one way out of a site: what is said is allowed, reduced, guarded and written down."""
 
+import logging
+from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, time
@@ -12,13 +14,14 @@ from flwr.app import RecordDict
 from wardround.client.egress.disclosure import reduce_evaluation, reduce_site_info, reduce_update
 from wardround.client.egress.guard import MessageSchema, check_message
 from wardround.client.egress.message_schema import SiteSchemas, refusal_schema, update_bytes
-from wardround.client.egress.private_round import reply_privately
+from wardround.client.egress.private_round import drop_counted, reply_privately
+from wardround.client.egress.receipts import add_report, take_receipt
 from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import Policy, approved_rounds, open_policy
 from wardround.client.policy.rules import TIME_RULE, DeniedError, Facts, require_allowed
 from wardround.client.policy.trained_rounds import count_round
 from wardround.client.session import SiteSession
-from wardround.client.site.folder import KEY_FOLDER, Site, open_site
+from wardround.client.site.folder import AUDIT_FOLDER, KEY_FOLDER, Site, open_site
 from wardround.client.training.schedule import OvertimeError, TimeLimit
 from wardround.common.errors import PolicyError, RunError
 from wardround.common.files.json_lines import ChainHead
@@ -38,7 +41,7 @@ from wardround.common.security.signing_key import open_key
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
-AUDIT_FOLDER = "audit"
+logger = logging.getLogger(__name__)
 _MOST_SITES = 4096  # of one process
 
 
@@ -86,10 +89,28 @@ class Gateway:
             policy = open_policy(site.folder)
         except PolicyError as error:
             policy = error
-        is_simulated = isinstance(policy, Policy) and policy.simulated
-        log = open_audit_log(site.folder, durable=not is_simulated)
-        explains_refusals = explains and (is_simulated or isinstance(policy, PolicyError))
+        simulated = is_simulated(policy)
+        log = open_audit_log(site.folder, durable=not simulated)
+        explains_refusals = explains and (simulated or isinstance(policy, PolicyError))
         return cls(site, policy, log, explains_refusals)
+
+    def take_receipt(self, content: RecordDict) -> None:
+        """Keep the server's receipt for the audit log, where an instruction brings one."""
+        if not is_simulated(self.policy):
+            take_receipt(content, self.site, self.log)
+
+    def let_go(self, sessions: Iterable[SiteSession]) -> None:
+        """Have this site's sessions drop what was withdrawn or changed since they read it.
+
+        A simulated site's images stay as they are while it runs: only its manifest is looked at.
+        """
+        images, held = not is_simulated(self.policy), tuple(sessions)
+        for _ in range(2):  # one that lets go may remove what another has on the disk
+            for session in held:
+                if session.has_stale_data(images):
+                    logger.info("the manifest or an image was changed: the data are read anew")
+                    _AGREED.pop(session, None)
+                    session.let_go()
 
     def require_allowed(self, study: Study, facts: Facts) -> Policy:
         """Return the policy, if it allows a study.
@@ -156,6 +177,7 @@ class Gateway:
     def evaluate(self, session: SiteSession, instruction: Instruction) -> RecordDict:
         """Return the site's evaluation, if the policy allows the study."""
         study, agreed = session.context.study, self._agree(session, instruction)
+        drop_counted(session, instruction)
         said = reduce_evaluation(session.evaluate(instruction), study, agreed.policy)
         schema = agreed.schemas.evaluation(instruction)
         return self._leave(pack_evaluation(said), schema, _event("evaluation", instruction))
@@ -210,7 +232,12 @@ class Gateway:
         check_message(content, schema, limit)
 
     def _write_down(self, content: RecordDict, event: Event) -> RecordDict:
-        """Return a content that the guard has let through, once it stands in the audit log."""
+        """Return a content that the guard has let through, once it stands in the audit log.
+
+        A hospital adds how that log stood before, for the server to countersign.
+        """
+        if not is_simulated(self.policy):
+            add_report(content, self.log)
         seen = fingerprint_of(content)
         self.log.append(replace(event, bytes=seen.bytes, sha256=seen.sha256))
         return content
@@ -224,6 +251,11 @@ def open_audit_log(folder: Path, durable: bool = True) -> AuditLog:
         InputError: The key cannot be used.
     """
     return AuditLog(folder / AUDIT_FOLDER, open_key(folder / KEY_FOLDER, durable), durable)
+
+
+def is_simulated(policy: Policy | PolicyError) -> bool:
+    """Whether a site says that it is no hospital."""
+    return isinstance(policy, Policy) and policy.simulated
 
 
 def _train(

@@ -50,6 +50,7 @@ def reply_privately(
     rounds = approved_rounds(folder, session.context.study)
     caps = _caps_of(policy, None if rounds is None else rounds * plan.steps)
     outbox = Outbox(folder, durable)
+    outbox.drop_old(policy.kept_answer_days)
     with PrivacyLedger.open(folder, durable) as ledger:
         ledger.check_counter(instruction.ledger.entries, instruction.ledger.hash)
         patients = {examination.patient for examination in session.cohorts.train.examinations}
@@ -66,6 +67,13 @@ def reply_privately(
             return content
 
         return reply_once(ledger, outbox, charge, caps, packed, examined)
+
+
+def drop_counted(session: SiteSession, instruction: Instruction) -> None:
+    """Drop the kept replies that the server says it has counted."""
+    if session.context.privacy is not None:
+        outbox = Outbox(session.site.folder)
+        outbox.drop_counted(instruction.digest, instruction.run, instruction.counted_round)
 
 
 def reply_once(

@@ -46,6 +46,9 @@ class Policy(BaseModel):
             its patients. Larger ones make rounding decide what a patient contributes.
         training_hours: From when to when it may train, in local time; it may cross midnight.
         largest_training_minutes: What one round may take; then it is stopped, and nothing leaves.
+        answer_step_seconds: An answer is sent so long after its instruction, or a multiple of it:
+            its time says less of how many patients there are. 0 sends it at once.
+        kept_answer_days: How long an answer is kept whose counting the server has not confirmed.
         approved: Digests of the studies that a person of this hospital has read and approved, once
             each, or "any", which a simulated site alone may say. ``approvals.toml`` adds to them.
         rounds_factor: How many rounds one approval of a study without privacy of patients is for,
@@ -76,6 +79,8 @@ class Policy(BaseModel):
     largest_test_share: Share = 0.35
     training_hours: tuple[time, time] | None = None
     largest_training_minutes: Annotated[float, Field(gt=0)] | None = None
+    answer_step_seconds: Annotated[float, Field(ge=0, le=3600)] = 1.0
+    kept_answer_days: Annotated[float, Field(gt=0, le=3650)] = 30.0
     approved: tuple[Digest, ...] | Literal["any"] = ()
     rounds_factor: Annotated[float, Field(ge=1, le=1000)] = 2.0
     rejected: tuple[Digest, ...] = ()
@@ -148,6 +153,14 @@ def is_simulated(folder: Path) -> bool:
         return False
 
 
+def kept_answer_days(folder: Path) -> float:
+    """Return how long the site keeps answers; as by default where its policy cannot be read."""
+    try:
+        return open_policy(folder).kept_answer_days
+    except PolicyError:
+        return Policy().kept_answer_days
+
+
 @lru_cache(maxsize=64)
 def _with_decisions(policy: Policy, decisions: tuple[Decision, ...]) -> Policy:
     """Return a policy with the last decision about each digest; the same for the same."""
@@ -192,6 +205,7 @@ OPEN_POLICY = Policy(
     largest_weight=NO_LIMIT,
     largest_validation_share=1.0,
     largest_test_share=1.0,
+    answer_step_seconds=0,
     approved="any",
     simulated=True,
 )

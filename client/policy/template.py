@@ -35,6 +35,10 @@ largest_weight = 1000
 # training_hours = ["22:00", "06:00"]  # local time; may cross midnight; always if absent
 # largest_training_minutes = 60        # a round; a longer one is stopped, and nothing leaves
 
+answer_step_seconds = 1           # an answer waits for the next step: its time then tells less of
+                                  # how many patients there are; with more than any takes, nothing
+kept_answer_days = 30             # an answer that the server has not confirmed is deleted then
+
 # The studies that were read and approved, by digest ('wardround study check STUDY'), once each.
 # Nothing is approved until it stands here, or 'wardround site approve' has written it down.
 approved = []

@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from wardround.client.site.folder import open_site
+from wardround.client.site.folder import CA_CERTIFICATE, open_site
 from wardround.common.errors import InputError
 from wardround.common.security.tls_key_pair import mend_pair, read_certificate, read_private_key
 
-TLS_KEY, TLS_CERTIFICATE, CA_CERTIFICATE, NODE_KEY = "tls.key", "tls.crt", "ca.crt", "node.key"
+TLS_KEY, TLS_CERTIFICATE, NODE_KEY = "tls.key", "tls.crt", "node.key"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,9 @@ from wardround.common.files.validated_toml import read_toml
 from wardround.common.study.sections import Name, Shift
 
 KEY_FOLDER = "keys"
+SITE_FILE = "site.toml"
+AUDIT_FOLDER = "audit"
+CA_CERTIFICATE = "ca.crt"  # of the server that the site has joined
 
 
 class Scanner(BaseModel):
@@ -113,5 +116,5 @@ def open_site(folder: str | PathLike[str]) -> Site:
         f"{folder} is not a site folder: it has no site.toml. "
         "Give a folder that 'wardround split' wrote, or write a site.toml with a name."
     )
-    settings = read_toml(folder / "site.toml", SiteFile, DataError, absent)
+    settings = read_toml(folder / SITE_FILE, SiteFile, DataError, absent)
     return Site(folder.resolve(), settings)

@@ -21,14 +21,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from wardround.client.policy.policy import POLICY_FILE
 from wardround.client.policy.template import TEMPLATE
 from wardround.client.site.credentials import (
-    CA_CERTIFICATE,
     NODE_KEY,
     TLS_CERTIFICATE,
     TLS_KEY,
     make_node_key,
     make_tls_key,
 )
-from wardround.client.site.folder import KEY_FOLDER, open_site
+from wardround.client.site.folder import CA_CERTIFICATE, KEY_FOLDER, open_site
 from wardround.common.errors import InputError
 from wardround.common.files.atomic import (
     READABLE,

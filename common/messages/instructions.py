@@ -44,6 +44,21 @@ class SiteProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a message stands in its run.
+
+    Attributes:
+        run: "" where the message names none.
+        round: Of the message.
+        counted_round: See :class:`SiteProgress`.
+    """
+
+    run: str = ""
+    round: int = 0
+    counted_round: int = -1
+
+
+@dataclass(frozen=True, slots=True)
 class Instruction:
     """A request to train on, or to evaluate, a model.
 
@@ -154,6 +169,20 @@ def unpack_instruction(content: RecordDict) -> Instruction:
     except FieldError as error:
         msg = f"the server's instruction cannot be read ({error}): update wardround."
         raise RunError(msg) from None
+
+
+def standing_of(content: RecordDict) -> Standing:
+    """Return where an instruction stands in its run; nowhere if it does not say so."""
+    configs = configs_of(content)
+    try:
+        header = Fields(configs.get("instruction"), "instruction")
+        return Standing(
+            header.match("run", _RUN, "32 hexadecimal digits"),
+            header.whole("round"),
+            Fields(configs.get("progress"), "progress").whole("counted-round", least=-1),
+        )
+    except FieldError:
+        return Standing()
 
 
 def _pack_progress(counted_round: int, ledger: ChainHead) -> ConfigRecord:

@@ -2,7 +2,8 @@
 
 A line is one of :mod:`wardround.common.files.json_lines`, signed by the site's key, so that nobody
 else can write the chain anew, and counted from 1. What a chain cannot show is that its end was cut
-off: for that somebody else must know how long it was; a :class:`ChainHead` is all they need.
+off: for that somebody else must know how long it was. A server signs receipts for that
+(:mod:`wardround.common.security.audit_receipt`); for anybody else a :class:`ChainHead` is enough.
 """
 
 import json
@@ -13,6 +14,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -20,6 +22,9 @@ from wardround.common.errors import AuditError
 from wardround.common.files.atomic import flush_folder
 from wardround.common.files.json_lines import NO_HASH, ChainHead, append_line, split_lines, to_line
 from wardround.common.files.lock import lock
+
+if TYPE_CHECKING:
+    from wardround.common.security.audit_receipt import AuditReport
 
 LOG_FILE = "log.jsonl"
 PURPOSE = b"wardround audit 1\n"  # a signature for this is none for anything else
@@ -64,7 +69,24 @@ class AuditLog:
         self._key = key
         self._durable = durable
         self._head = EMPTY
+        self._signature = ""  # of the head
         self._length = 0
+
+    def report(self) -> "AuditReport | None":
+        """Return what the server is told of the log as it is now; None while it is empty.
+
+        Raises:
+            AuditError: It cannot be read, or its last line is not an entry.
+        """
+        from wardround.common.security.audit_receipt import mark_of, sign_report
+
+        try:
+            with _open_alone(self._path, self._durable) as stream:
+                self._catch_up(stream)
+        except OSError as error:
+            raise self._unusable(error) from None
+        entries = self._head.entries
+        return sign_report(self._key, entries, mark_of(self._signature)) if entries else None
 
     def append(self, event: Event) -> ChainHead:
         """Write an entry and return the head that ends with it.
@@ -77,8 +99,12 @@ class AuditLog:
                 self._catch_up(stream)
                 return self._write(stream, event)
         except OSError as error:
-            msg = f"cannot write the audit log {self._path} ({error.strerror}): make room for it."
-            raise AuditError(msg) from None
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: OSError) -> AuditError:
+        return AuditError(
+            f"cannot write the audit log {self._path} ({error.strerror}): make room for it."
+        )
 
     def _catch_up(self, stream: FileIO) -> None:
         """Learn the head from the file, where it is not as this process left it."""
@@ -87,33 +113,41 @@ class AuditLog:
             return
         stream.seek(0)
         lines, torn = split_lines(stream.readall())
-        self._head = ChainHead(len(lines), _hash_in(lines[-1], self._path)) if lines else EMPTY
+        self._head, self._signature = _head_of(lines, self._path)
         self._length = length - len(torn)
         if torn:  # a process was killed while it wrote: nothing has left on the strength of it
             stream.truncate(self._length)
             self._write(stream, Event(kind="repair", bytes=len(torn)))
 
     def _write(self, stream: FileIO, event: Event) -> ChainHead:
-        line, head = _signed_line(event, self._head, self._key)
+        line, head, signature = _signed_line(event, self._head, self._key)
         append_line(stream.fileno(), line, self._length, self._durable)
-        self._head, self._length = head, self._length + len(line)
+        self._head, self._signature = head, signature
+        self._length += len(line)
         return head
 
 
 def _signed_line(
     event: Event, before: ChainHead, key: Ed25519PrivateKey
-) -> tuple[bytes, ChainHead]:
-    number = before.entries + 1
+) -> tuple[bytes, ChainHead, str]:
+    number, signatures = before.entries + 1, list[str]()
     content = {"time": datetime.now(UTC).isoformat(timespec="seconds"), **asdict(event)}
-    line, stated = to_line(
-        content, number, before.hash, lambda stated: key.sign(PURPOSE + stated.encode()).hex()
-    )
-    return line + b"\n", ChainHead(number, stated)
+
+    def sign(stated: str) -> str:
+        signatures.append(key.sign(PURPOSE + stated.encode()).hex())
+        return signatures[-1]
+
+    line, stated = to_line(content, number, before.hash, sign)
+    return line + b"\n", ChainHead(number, stated), signatures[-1]
 
 
-def _hash_in(line: bytes, path: Path) -> str:
+def _head_of(lines: list[bytes], path: Path) -> tuple[ChainHead, str]:
+    """Return the head of a log, and the signature of its last entry."""
+    if not lines:
+        return EMPTY, ""
     try:
-        return str(json.loads(line)["hash"])
+        last = json.loads(lines[-1])
+        return ChainHead(len(lines), str(last["hash"])), str(last["signature"])
     except (ValueError, KeyError, TypeError):
         msg = f"the last line of {path} is not an entry: verify the log, and restore it."
         raise AuditError(msg) from None

@@ -115,6 +115,7 @@ class StudyProcess:
         from wardround.common.flower.serverapp.grid import Entrance, open_run
         from wardround.server.app import Outcome, make_server_app
         from wardround.server.link.gates import SECRET_HEADER
+        from wardround.server.scheduling.audit_heads import ReceiptedGrid, ReceiptOffice
         from wardround.server.scheduling.run_sites import wait_for_sites
 
         folder, recorder = self._server.folder, self._recorder
@@ -139,7 +140,12 @@ class StudyProcess:
             gather = functools.partial(
                 wait_for_sites, self._server, self._run, recorder, grid.site_names
             )
-            make_server_app(recorder.note_round, outcome, gather)(grid, context)
+            office = ReceiptOffice(folder, self._run.name)
+            try:
+                server_app = make_server_app(recorder.note_round, outcome, gather)
+                server_app(ReceiptedGrid(grid, office), context)
+            finally:
+                office.keep()
         if outcome.commit is not None:
             self._finish(outcome.commit)
 

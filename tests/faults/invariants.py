@@ -2,10 +2,9 @@
 
 from tests.faults.stage import SITES, Stage
 
-from wardround.client.egress.gateway import AUDIT_FOLDER
 from wardround.client.privacy.ledger.entries import Released, Reserved
 from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
-from wardround.client.site.folder import KEY_FOLDER
+from wardround.client.site.folder import AUDIT_FOLDER, KEY_FOLDER
 from wardround.common.security.audit_verification import read_log, verify_log
 from wardround.common.security.signing_key import PUBLIC_FILE, open_public_key
 from wardround.server.checkpoints.store import CheckpointStore

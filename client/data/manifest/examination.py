@@ -44,3 +44,8 @@ class Examination:
     split: SplitName | None = None
     covariates: tuple[str, ...] = ()
     scanner: str = ""
+
+    @property
+    def locations(self) -> tuple[Location, ...]:
+        """Of its images and its mask."""
+        return self.images if self.mask is None else (*self.images, self.mask)

@@ -83,14 +83,18 @@ class PreparedSplit:
 
 
 def prepare_split(
-    examinations: Sequence[Examination], site: Site, study: Study, budget: MemoryBudget
+    examinations: Sequence[Examination],
+    site: Site,
+    study: Study,
+    budget: MemoryBudget,
+    folder: PreparedFolder,
 ) -> PreparedSplit:
     """Read and prepare examinations, and keep them in memory or on disk.
 
     Raises:
         DataError: An examination cannot be used, and ``skip_unreadable`` is not set; or none can.
     """
-    preparer = _Preparer(site, study, budget, PreparedFolder(site, study))
+    preparer = _Preparer(site, study, budget, folder)
     kept: list[Examination] = []
     cases: list[Case | DiskCase] = []
     for examination, case in zip(examinations, preparer.run(examinations), strict=True):

@@ -22,6 +22,14 @@ from numpy.typing import NDArray
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.preprocessing.preprocessing import Case
 from wardround.client.data.preprocessing.scanner_shift import scanner_of
+from wardround.client.data.source_files import (
+    PREPARED_FOLDER,
+    has_mark,
+    is_mark,
+    mark_of,
+    remove_outdated,
+    write_mark,
+)
 from wardround.client.site.folder import Site
 from wardround.common.files.atomic import replace_file
 from wardround.common.study.study import Study
@@ -71,9 +79,15 @@ class PreparedFolder:
         settings["version"] = PREPARATION_VERSION
         settings["task"] = study.study.task
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-        self._root = site.state_folder / "prepared"
-        self._site = site
+        self._root = site.state_folder / PREPARED_FOLDER
+        self._site, self._mark = site, mark_of(site)  # as it is before it is read
         self.folder = self._root / digest[:16]
+        self._is_used = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether what lay here was removed, since the manifest was changed."""
+        return self._is_used and not self.folder.is_dir()
 
     def key(self, examination: Examination) -> str:
         """Return the name under which an examination is kept."""
@@ -89,11 +103,15 @@ class PreparedFolder:
     def find(self, key: str) -> DiskCase | None:
         """Return what is kept under a name; the spacing is written last, so it is complete."""
         complete = (self.folder / f"{key}.spacing.npy").exists()
+        self._is_used = self._is_used or complete
         return DiskCase(self.folder, key) if complete else None
 
     def save(self, key: str, case: Case) -> DiskCase:
         """Keep an examination; each file appears at once or not at all."""
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._is_used and not has_mark(self.folder, self._mark):
+            write_mark(self.folder, self._mark)
+        self._is_used = True
         _write(self.folder / f"{key}.image.npy", case.image.numpy())
         if case.mask is not None:
             _write(self.folder / f"{key}.mask.npy", case.mask.numpy())
@@ -101,11 +119,16 @@ class PreparedFolder:
         return DiskCase(self.folder, key)
 
     def remove_stale(self, examinations: Iterable[Examination]) -> None:
-        """Remove what belongs to no examination, and settings unused for thirty days."""
+        """Remove what belongs to no examination, and what was prepared of another manifest.
+
+        Settings that were unused for thirty days go too.
+        """
         if not self._root.is_dir():
             return
         now = time.time()
+        remove_outdated(self._site, self._mark, keep=self.folder)
         if self.folder.is_dir():
+            write_mark(self.folder, self._mark)
             os.utime(self.folder)
             wanted = {self.key(examination) for examination in examinations}
             for path in self._files(now):
@@ -117,6 +140,8 @@ class PreparedFolder:
 
     def _files(self, now: float) -> Iterator[Path]:
         for path in self.folder.iterdir():
+            if is_mark(path):
+                continue
             # Another process may be writing an unfinished file.
             if path.suffix == ".npy" or now - path.stat().st_mtime > _UNFINISHED_SECONDS:
                 yield path

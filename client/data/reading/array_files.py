@@ -15,7 +15,7 @@ from wardround.client.data.reading.image import UnreadableError
 
 CACHED_BYTES = 512 * 2**20  # several sites of one simulation read items of the same .npz in turn
 
-_Key = tuple[Path, int, str | None]
+_Key = tuple[Path, int, int, int, str | None]
 _cache: OrderedDict[_Key, NDArray[Any]] = OrderedDict()
 _cache_lock = threading.Lock()
 
@@ -43,6 +43,12 @@ def open_array(path: Path, array: str | None) -> NDArray[Any]:
     except Exception:  # a broken file breaks the readers in many ways, and their texts name files
         msg = "the array file is missing or damaged: write it again with numpy.save or numpy.savez."
         raise UnreadableError(msg) from None
+
+
+def forget_arrays() -> None:
+    """Let go what was read of archives; it is read again where it is asked for."""
+    with _cache_lock:
+        _cache.clear()
 
 
 def read_item(location: Location) -> NDArray[Any]:
@@ -75,7 +81,8 @@ def _numeric(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _cached_member(path: Path, array: str | None) -> NDArray[Any]:
-    key = (path, path.stat().st_mtime_ns, array)
+    found = path.stat()
+    key = (path, found.st_mtime_ns, found.st_size, found.st_ino, array)
     with _cache_lock:
         if key in _cache:
             _cache.move_to_end(key)

@@ -2,7 +2,8 @@
 
 Under differential privacy a second training is a second spend, and two noisy replies to one
 tell more than one. A reply lies in ``outbox/`` of the site's folder, whole or absent, before it
-leaves; it stays until a later round is asked for.
+leaves; it stays until the server says that it has counted it, or asks for a later round, and for
+some days at most (``kept_answer_days`` of the policy).
 """
 
 import hashlib
@@ -18,8 +19,7 @@ from wardround.common.files.atomic import flush_folder, replace_file
 
 OUTBOX_FOLDER = "outbox"
 _SUFFIX = ".answer"
-# A server that was away for a month does not ask for a round again.
-_UNASKED_SECONDS = 30 * 24 * 3600.0
+DAY_SECONDS = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +96,27 @@ class Outbox:
             raise RunError(msg) from None
 
     def drop_before(self, study: str, run: str, number: int) -> None:
-        """Drop the replies of a run's rounds before one, and what nobody asked for in 30 days.
+        """Drop the replies of a run's rounds before one.
 
         What a killed process was writing goes too: who holds the ledger writes here alone.
         """
-        run_name, now = _run_name(study, run), time.time()
+        self.drop_counted(study, run, number - 1)
+        for path in self._folder.glob("*.part"):
+            path.unlink(missing_ok=True)
+
+    def drop_counted(self, study: str, run: str, number: int) -> None:
+        """Drop the replies of a run until a round: the server has counted them."""
+        run_name = _run_name(study, run)
         for path in self._files():
             name, _, place = path.name.partition("-")
-            if name == run_name and int(place.partition("-")[0]) < number:
+            if name == run_name and int(place.partition("-")[0]) <= number:
                 path.unlink(missing_ok=True)
+
+    def drop_old(self, days: float) -> None:
+        """Drop what nobody has asked for in so many days, and what was left half written then."""
         for path in self._folder.glob("*"):
             with suppress(FileNotFoundError):
-                if path.suffix == ".part" or now - path.stat().st_mtime > _UNASKED_SECONDS:
+                if time.time() - path.stat().st_mtime > days * DAY_SECONDS:
                     path.unlink()
 
     def _place(self, key: ReplyKey) -> Path:

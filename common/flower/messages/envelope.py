@@ -6,7 +6,7 @@ Written against Flower 1.41;
 
 from dataclasses import dataclass
 
-from flwr.app import Message
+from flwr.app import Error, Message
 from flwr.common.serde import message_from_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
 from flwr.proto.message_pb2 import ObjectTree
@@ -63,3 +63,20 @@ class Envelope:
     def opened(self) -> Message:
         """Return the message with no content in it, for a reply to refer to."""
         return message_from_proto(self.message)
+
+
+def without_time(reply: Message, asked: Message) -> Message:
+    """Return a reply that does not say when it was made.
+
+    Flower dates each message to the microsecond. From the date of a reply the server reads how long
+    its site worked, and from that how many patients there are. Here a reply has the date of the
+    message that it answers, and expires with it.
+    """
+    reply.metadata.__dict__["_created_at"] = asked.metadata.created_at
+    reply.metadata.ttl = asked.metadata.ttl
+    return reply
+
+
+def error_without_time(error: Error, asked: Message) -> Message:
+    """Return the reply that something went wrong, which does not say when."""
+    return without_time(Message(error, reply_to=asked), asked)

@@ -11,7 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from flwr.app import Error, Message
+from flwr.app import Error
 from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_to_proto
 from flwr.proto.fleet_pb2 import PushMessagesRequest
@@ -25,7 +25,7 @@ from flwr.proto.node_pb2 import Node
 from flwr.supercore.inflatable.inflatable_object import is_valid_sha256_hash
 from flwr.supernode.fleet_http_client import FleetHttpClient
 
-from wardround.common.flower.messages.envelope import Envelope
+from wardround.common.flower.messages.envelope import Envelope, error_without_time
 from wardround.common.flower.messages.message_file import MessageFile
 from wardround.common.flower.messages.message_file_writer import MessageFileWriter
 from wardround.common.flower.messages.prefetch import several
@@ -35,6 +35,7 @@ MOST_OBJECTS = 100_000
 _OBJECT_WAIT_SECONDS, _OBJECT_PATIENCE = 0.1, 600
 _PUSHES = 5  # each says again what the server lacks; a server that never keeps it is given up
 _HEADS_BYTES = 2**20  # what may travel beside the arrays
+_NO_SECONDS = 0.0  # Flower asks how long the work took, which tells how many patients there are
 
 _Result = TypeVar("_Result")
 
@@ -110,11 +111,8 @@ class Transfers:
         )
         self._insist(lambda client: client.ConfirmMessageReceived(request))
 
-    def push(self, path: Path, seconds: float) -> None:
+    def push(self, path: Path) -> None:
         """Send the reply in a file, without what the server has of it already.
-
-        Args:
-            seconds: How long the work took.
 
         Raises:
             ModelError: The file is not whole.
@@ -122,7 +120,7 @@ class Transfers:
             LostError: The server does not take it.
         """
         with MessageFile(path) as message_file:
-            self._send(message_file.envelope, message_file.content, seconds)
+            self._send(message_file.envelope, message_file.content)
 
     def excuse(self, envelope: Envelope) -> None:
         """Answer that a message did not arrive: the server sends it again if it still wants it."""
@@ -133,27 +131,25 @@ class Transfers:
         self._send_error(envelope, ErrorCode.CLIENT_APP_RAISED_EXCEPTION, code)
 
     def _send_error(self, envelope: Envelope, code: int, reason: str) -> None:
-        reply = Message(Error(code, reason), reply_to=envelope.opened())
+        reply = error_without_time(Error(code, reason), envelope.opened())
         reply.metadata.__dict__["_message_id"] = reply.object_id
         response = Envelope(message_to_proto(reply), ObjectTree(object_id=reply.object_id))
-        self._send(response, lambda object_id: reply.deflate(), 0.0)
+        self._send(response, lambda object_id: reply.deflate())
 
-    def _send(self, envelope: Envelope, content: Callable[[str], bytes], seconds: float) -> None:
+    def _send(self, envelope: Envelope, content: Callable[[str], bytes]) -> None:
         for _ in range(_PUSHES):
-            if self._send_once(envelope, content, seconds):
+            if self._send_once(envelope, content):
                 return
         msg = "the server does not keep the answer"
         raise LostError(msg)
 
-    def _send_once(
-        self, envelope: Envelope, content: Callable[[str], bytes], seconds: float
-    ) -> bool:
+    def _send_once(self, envelope: Envelope, content: Callable[[str], bytes]) -> bool:
         """Return whether the server has all of a reply; if not, it is offered again."""
         offer = PushMessagesRequest(
             node=self._node,
             messages_list=[envelope.message],
             message_object_trees=[envelope.tree],
-            clientapp_runtime_list=[seconds],
+            clientapp_runtime_list=[_NO_SECONDS],
         )
         response = self._insist(lambda client: client.PushMessages(offer))
         wanted = set(response.objects_to_push)

@@ -35,7 +35,8 @@ ON_THE_WAY = (
 )
 NOT_IN_A_ROUND = ("common/study/loading.py", "common/study/rules/", "common/study/explain/")
 # As many as before every file had its room; a round that needs more is harder to read.
-MOST = {"plain": 62, "private": 82}
+# One more since: client/data/source_files.py, for each round looks whether a patient was withdrawn.
+MOST = {"plain": 63, "private": 82}
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """A server's words for its messages reach neither a screen nor a log as they are."""
 
 import logging
-import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,6 +13,7 @@ from tests.support.models_as_messages import make_message, message_file_of
 
 from wardround.client.daemon.daemon import SiteDaemon
 from wardround.client.daemon.jobs import Done, Job
+from wardround.client.daemon.shutdown import StopRequest
 from wardround.client.daemon.status import StatusBoard, fresh_status
 from wardround.client.site.folder import open_site
 
@@ -54,13 +54,13 @@ def test_a_message_with_a_forged_word_is_refused_and_the_word_is_shown_escaped(
         return Done("input", is_kept=False)
 
     board = StatusBoard(fresh_status("north", "server:1", "1", 1))
-    stop = SimpleNamespace(event=threading.Event())
+    stop = StopRequest()
     daemon = SiteDaemon(
         open_site(folder),
         SimpleNamespace(address="server:1"),  # type: ignore[arg-type]
         SimpleNamespace(reply=reply),  # type: ignore[arg-type]
         board,
-        stop,  # type: ignore[arg-type]
+        stop,
     )
     transfers = _Transfers()
     daemon._node = SimpleNamespace(  # type: ignore[assignment]

@@ -96,8 +96,9 @@ def changed(job: Job, **values: object) -> Job:
 def test_an_instruction_in_a_file_becomes_an_update_in_a_file(
     job: Job, files: JobFiles, study: Study
 ) -> None:
-    write_instruction(files, instruction_of(study, new_run()))
-    assert answer_job(job) == Done("", is_kept=True)
+    run = new_run()
+    write_instruction(files, instruction_of(study, run))
+    assert answer_job(job) == Done("", is_kept=True, run=run, round=1)
     reply = read_message(files.reply, LIMIT)
     with MessageFile(files.instruction) as instruction:
         assert reply.metadata.reply_to_message_id == instruction.envelope.message_id
@@ -117,7 +118,7 @@ def test_the_same_instruction_again_is_answered_with_the_same_numbers_and_no_tra
             instruction.envelope.message_id,
             key_of(instruction.envelope, job.study, b""),
         )
-        files.store_reply(key)
+        files.store_reply(key, "0" * 32, 1)
     (site / "manifest.csv").unlink()  # nobody reads it again
     time.sleep(0.01)
     write_instruction(files, content)
@@ -197,7 +198,7 @@ def test_what_a_killed_daemon_left_is_cleared_but_a_kept_reply_and_half_an_instr
         "reply.message",
     ):
         (files.folder / name).write_bytes(b"x")
-    files.store_reply("key")
+    files.store_reply("key", "0" * 32, 1)
     again = JobFiles(site / "state")
     left = sorted(path.name for path in again.folder.iterdir())
     assert left == ["instruction.part", "reply.key", "reply.message"]
@@ -207,6 +208,41 @@ def test_what_a_killed_daemon_left_is_cleared_but_a_kept_reply_and_half_an_instr
     assert again.has_reply("key")
     again.forget_reply()
     assert not again.has_reply("key")
+
+
+def test_a_kept_reply_goes_once_the_server_has_counted_it_or_it_is_old(
+    site: Path, files: JobFiles
+) -> None:
+    run, other = new_run(), new_run()
+
+    def keep() -> None:
+        files.reply.write_bytes(b"x")
+        files.store_reply("key", run, 2)
+
+    keep()
+    for one, counted in ((other, 9), (run, 1), (run, -1), ("", -1)):
+        files.forget_counted(one, counted)
+    assert files.has_reply("key")
+    files.forget_counted(run, 2)
+    assert not files.reply.exists()
+    keep()
+    old = time.time() - 31 * 24 * 3600
+    os.utime(files.reply, (old, old))
+    files.forget_old(32)
+    assert files.has_reply("key")
+    files.forget_old(30)
+    assert list(files.folder.iterdir()) == []
+
+
+def test_an_evaluation_says_what_the_server_has_counted(
+    job: Job, files: JobFiles, study: Study
+) -> None:
+    run, initial = new_run(), read_parameters(build_network(study, 0))
+    instruction = Instruction(study.digest, run, 2, initial, counted_round=2)
+    write_instruction(files, pack_instruction(instruction), "evaluate")
+    done = answer_job(job)
+    assert (done.refused, done.is_kept) == ("", False)
+    assert (done.run, done.round, done.counted_round) == (run, 2, 2)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +286,7 @@ def test_a_dead_worker_is_replaced_and_the_message_answered_by_the_next(
     worker = WarmWorker((), lambda: False)
     try:
         os.kill(worker.process_id, signal.SIGKILL)
-        assert worker.reply(job) == Done("", is_kept=True)
+        assert worker.reply(job).is_kept
         assert worker.starts == 2
     finally:
         worker.stop()

@@ -1,28 +1,36 @@
 """A site's audit log: whatever is changed in it is found (G1)."""
 
+import hashlib
+import json
 import multiprocessing
 import os
 import random
 import stat
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Self
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from wardround.common.errors import AuditError, InputError, RunError
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.security import audit_log as audit
 from wardround.common.security.audit_log import EMPTY, LOG_FILE, AuditLog, Event
+from wardround.common.security.audit_receipt import Receipt, mark_of, sign_receipt, sign_report
 from wardround.common.security.audit_verification import (
+    RECEIPTS_FILE,
+    check_receipts,
     keep_receipt,
     read_log,
-    read_receipt,
+    read_receipts,
     verify_log,
 )
 from wardround.common.security.signing_key import KEY_FILE, PUBLIC_FILE, open_key, open_public_key
+from wardround.server.identity.pki import Authority, make_authority
 
 ENTRIES = 5
 MUTATIONS = 1000
@@ -213,13 +221,108 @@ def test_an_entry_that_cannot_be_written_is_an_error_and_leaves_the_log_whole(
     assert log.append(event(10)).entries == head.entries + 1
 
 
-def test_a_receipt_is_read_back_and_a_damaged_one_refused(tmp_path: Path) -> None:
-    assert read_receipt(tmp_path) == EMPTY
-    keep_receipt(tmp_path, ChainHead(7, "ab" * 32))
-    assert read_receipt(tmp_path) == ChainHead(7, "ab" * 32)
-    (tmp_path / "receipt.json").write_text("{}")
-    with pytest.raises(RunError, match="ask the server"):
-        read_receipt(tmp_path)
+@pytest.fixture
+def authority() -> Authority:
+    return make_authority("lab")
+
+
+def receipt_for(log: AuditLog, authority: Authority, site: str = "north") -> Receipt:
+    report = log.report()
+    assert report is not None
+    name = authority.certificate.fingerprint(hashes.SHA256()).hex()
+    return sign_receipt(authority.key, name, site, report, 1_800_000_000)
+
+
+def test_a_log_that_grew_holds_what_its_receipts_are_for_and_one_that_was_cut_does_not(
+    key: Ed25519PrivateKey, authority: Authority, tmp_path: Path
+) -> None:
+    log, lengths = AuditLog(tmp_path, key), [0]
+    assert log.report() is None
+    for number in range(5):
+        log.append(event(number))
+        keep_receipt(tmp_path, receipt_for(log, authority))
+        lengths.append((tmp_path / LOG_FILE).stat().st_size)
+    log.append(event(9))
+    receipts = read_receipts(tmp_path)
+    check_receipts(receipts, "north", key.public_key(), authority.certificate)
+    assert verify_log(tmp_path, key.public_key(), receipts=receipts).entries == 6
+    whole = (tmp_path / LOG_FILE).read_bytes()
+    for length in lengths[:5]:
+        (tmp_path / LOG_FILE).write_bytes(whole[:length])
+        with pytest.raises(RunError, match="its end was cut off"):
+            verify_log(tmp_path, key.public_key(), receipts=receipts)
+        for number in range(20, 30):  # and it has grown again
+            AuditLog(tmp_path, key).append(event(number))
+        with pytest.raises(RunError, match="its end was cut off"):
+            verify_log(tmp_path, key.public_key(), receipts=receipts)
+
+
+def test_only_a_later_receipt_is_added_and_none_is_replaced(
+    key: Ed25519PrivateKey, authority: Authority, tmp_path: Path
+) -> None:
+    log = AuditLog(tmp_path, key)
+    made = []
+    for number in range(3):
+        log.append(event(number))
+        made.append(receipt_for(log, authority))
+    for receipt in (made[1], made[0], made[1], made[2]):
+        keep_receipt(tmp_path, receipt)
+    assert read_receipts(tmp_path) == (made[1], made[2])
+    with (tmp_path / RECEIPTS_FILE).open("ab") as stream:
+        stream.write(b"torn")
+    assert read_receipts(tmp_path) == (made[1], made[2])
+    log.append(event(3))
+    keep_receipt(tmp_path, receipt_for(log, authority))
+    assert len(read_receipts(tmp_path)) == 3
+    (tmp_path / RECEIPTS_FILE).write_text("{}\n")
+    with pytest.raises(RunError, match="no receipt"):
+        read_receipts(tmp_path)
+
+
+def test_a_receipt_that_another_signed_or_that_was_changed_is_refused(
+    key: Ed25519PrivateKey, authority: Authority, tmp_path: Path
+) -> None:
+    log = AuditLog(tmp_path, key)
+    log.append(event(1))
+    right = receipt_for(log, authority)
+    other, stranger = make_authority("lab"), Ed25519PrivateKey.generate()
+    name = authority.certificate.fingerprint(hashes.SHA256()).hex()
+    invented = sign_receipt(
+        authority.key, name, "north", sign_report(stranger, 9, "ab" * 32), right.time
+    )
+    wrong = [
+        replace(right, time=right.time + 1),
+        replace(right, site="south"),
+        replace(right, signature=""),
+        replace(right, signature="zz"),
+        replace(right, report=replace(right.report, entries=2)),
+        replace(right, report=replace(right.report, mark="ab" * 32)),
+        sign_receipt(other.key, name, "north", right.report, right.time),
+        sign_receipt(authority.key, name, "south", right.report, right.time),
+        invented,  # no server can accuse a site of having cut what it never wrote
+    ]
+    check_receipts([right], "north", key.public_key(), authority.certificate, only_its_own=True)
+    for receipt in wrong:
+        with pytest.raises(RunError, match="was not signed"):
+            check_receipts([receipt], "north", key.public_key(), authority.certificate)
+    foreign = receipt_for(log, other)
+    check_receipts([foreign], "north", key.public_key(), authority.certificate)
+    with pytest.raises(RunError, match="was not signed"):
+        check_receipts(
+            [foreign], "north", key.public_key(), authority.certificate, only_its_own=True
+        )
+
+
+def test_a_mark_says_nothing_of_an_entry_to_whoever_can_guess_it(
+    key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    log = AuditLog(tmp_path, key)
+    head = log.append(event(1))
+    report = log.report()
+    assert report is not None
+    assert report.mark not in (head.hash, hashlib.sha256(bytes.fromhex(head.hash)).hexdigest())
+    line = json.loads((tmp_path / LOG_FILE).read_bytes())
+    assert report.mark == mark_of(line["signature"])
 
 
 def test_a_site_s_key_is_made_once_and_only_its_owner_may_read_it(tmp_path: Path) -> None:

@@ -80,9 +80,23 @@ def test_what_nobody_asked_for_in_thirty_days_is_dropped(box: Outbox, tmp_path: 
     for name in (path, unfinished):
         os.utime(name, (old, old))
     box.keep(KEY, ANSWER)
-    box.drop_before(STUDY, RUN, 1)
+    box.drop_old(32)
+    assert unfinished.exists()
+    box.drop_old(30)
     assert len(files(tmp_path)) == 1
     assert box.find(KEY) == ANSWER
+
+
+def test_what_the_server_has_counted_is_dropped(box: Outbox) -> None:
+    keys = [ReplyKey(STUDY, RUN, number, 0) for number in (1, 2, 3)]
+    for key in keys:
+        box.keep(key, ANSWER)
+    for counted in (-1, 0):
+        box.drop_counted(STUDY, RUN, counted)
+        box.drop_counted(STUDY, "run-2", 3)
+    assert [key for key in keys if box.find(key)] == keys
+    box.drop_counted(STUDY, RUN, 2)
+    assert [key for key in keys if box.find(key)] == keys[2:]
 
 
 def test_what_a_killed_process_was_writing_is_removed(box: Outbox, tmp_path: Path) -> None:

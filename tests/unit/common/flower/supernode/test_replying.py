@@ -20,7 +20,7 @@ def test_a_reply_that_was_half_sent_is_sent_on_from_there(
     first, *others = envelope.object_ids
     fleet.wanted = [set(envelope.object_ids), set(others)]
     fleet.room = [1]  # then the session has ended
-    node.transfers.push(tmp_path / "source.message", 1.0)
+    node.transfers.push(tmp_path / "source.message")
     assert fleet.taken == contents
     assert fleet.called.count("PushMessages") == 2
     refused = fleet.called.count("PushObject") - len(contents)
@@ -35,7 +35,7 @@ def test_a_reply_that_the_server_never_keeps_is_given_up(
     fleet.wanted = [set(envelope.object_ids)] * 9
     fleet.room = [0] * 9
     with pytest.raises(LostError):
-        node.transfers.push(tmp_path / "source.message", 1.0)
+        node.transfers.push(tmp_path / "source.message")
 
 
 def test_an_excuse_is_an_error_that_means_send_it_again(
