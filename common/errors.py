@@ -77,3 +77,20 @@ def known_names(kind: str, name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name, names, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}."
+
+
+def install_command(*extras: str) -> str:
+    """Return the command that installs what extras of wardround need, package by package.
+
+    An extra can only be asked for by our own name, which is on no package index: who registers it
+    there would get code into hospitals.
+
+    Args:
+        extras: Names of ``optional-dependencies`` in pyproject.toml, e.g. "privacy".
+    """
+    from importlib.metadata import requires
+
+    markers = {f'extra == "{extra}"' for extra in extras}
+    wanted = [one.replace("'", '"').partition(";") for one in requires("wardround") or ()]
+    packages = [name.strip() for name, _, marker in wanted if marker.strip() in markers]
+    return "pip install " + " ".join(f"'{name}'" for name in packages)
