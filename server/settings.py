@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import InputError
-from wardround.common.files.validated_toml import OfForm, read_toml
+from wardround.common.fields import OfForm
+from wardround.common.files.validated_toml import read_toml
 from wardround.common.study.sections import Name
 
 SERVER_FILE = "server.toml"

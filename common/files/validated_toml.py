@@ -3,53 +3,17 @@
 import re
 import tomllib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar, cast, get_args
 
-from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
-from pydantic_core import ErrorDetails, PydanticCustomError, core_schema
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from wardround.common.errors import WardroundError, nearest
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Error: TypeAlias = type[WardroundError]
-
-
-@dataclass(frozen=True, slots=True)
-class OfForm:
-    """What a text must look like, as an annotation; an error says it in words.
-
-    A regular expression is for programs: whoever typed a name wants to know what it may hold.
-
-    Attributes:
-        pattern: What the whole text must match; it stands in the JSON Schema.
-        words: The same in words, e.g. "64 hexadecimal digits".
-        most_bytes: Of the text in UTF-8, where a letter may take two.
-    """
-
-    pattern: str
-    words: str
-    most_bytes: int = 1_000_000
-
-    def __get_pydantic_core_schema__(
-        self, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        """Check a text after all else was checked."""
-        return core_schema.no_info_after_validator_function(self._check, handler(source))
-
-    def __get_pydantic_json_schema__(
-        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        """Say the pattern in a JSON Schema."""
-        return {**handler(schema), "pattern": self.pattern}
-
-    def _check(self, text: str) -> str:
-        if not re.fullmatch(self.pattern, text) or len(text.encode()) > self.most_bytes:
-            kind, sentence = "of_form", "it must be {words}"
-            raise PydanticCustomError(kind, sentence, {"words": self.words})
-        return text
 
 
 def read_toml(

@@ -6,12 +6,10 @@ for seconds at most, and say nothing of what is sensible.
 """
 
 from typing import Annotated, Literal
-from unicodedata import normalize
 
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -19,7 +17,7 @@ from pydantic import (
 )
 
 from wardround.common.errors import known_names
-from wardround.common.files.validated_toml import OfForm
+from wardround.common.fields import OfForm
 from wardround.common.runtime.printable import refused_texts
 from wardround.common.study.registry import TASKS
 
@@ -27,7 +25,6 @@ from wardround.common.study.registry import TASKS
 NAME_LETTERS = "A-Za-zÀ-ÖØ-öø-ſ0-9"
 Name = Annotated[
     str,
-    BeforeValidator(lambda text: normalize("NFC", text) if isinstance(text, str) else text),
     OfForm(
         f"^[{NAME_LETTERS}][{NAME_LETTERS} ._-]{{0,63}}$",
         "1 to 64 letters (ä, é and ł count as two), digits, blanks, dots, hyphens and underscores, "

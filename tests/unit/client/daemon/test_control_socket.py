@@ -9,7 +9,7 @@ import pytest
 
 from wardround.client.daemon.control_socket import SOCKET_FILE, ControlSocket, ask_daemon
 from wardround.client.daemon.status import DaemonStatus, StatusBoard, fresh_status, work_of
-from wardround.common.errors import InputError, RunError
+from wardround.common.errors import RunError
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_where_no_daemon_runs_the_way_to_start_one_is_said(
     with pytest.raises(RunError, match="site start"):
         ask_daemon(tmp_path / "elsewhere", "status")
     control.close()
-    with pytest.raises(InputError, match="site start"):
+    with pytest.raises(RunError, match="site start"):
         ask_daemon(tmp_path, "status")
 
 
