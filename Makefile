@@ -5,6 +5,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PIP_FLAGS ?=
+TORCH ?=
 DEMO_FLAGS ?=
 PYTEST_FLAGS ?=
 BENCHMARKS ?= reference_job engines server_memory private_step federation large_model
@@ -13,7 +14,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-more pages attacks lint format proto bench bench-compression faults clean
+.PHONY: help install demo test test-more pages attacks lint format proto lock lock-site \
+  lock-server lock-simulation lock-torch bench bench-compression faults clean
 
 help:
 	@echo "make demo    a simulated study on embedded data, ending in a report"
@@ -24,6 +26,7 @@ help:
 	@echo "make lint    the first three of them"
 	@echo "make format  rewrite the files as 'make lint' wants them"
 	@echo "make proto   the code of the operators' messages, from operators.proto"
+	@echo "make lock    requirements/*.txt anew from pyproject.toml and constraints.txt, with hashes; needs uv"
 	@echo "make bench   time, memory and engines, beside bare torch loops; BENCHMARKS= picks some"
 	@echo "make bench-compression DATA_ROOT=...   what compression saves, on chest X-rays"
 	@echo "make faults  what goes wrong between server and sites, done to real processes; FAULTS= picks some"
@@ -39,6 +42,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	  echo "'$(PYTHON)' cannot make a virtual environment." \
 	    "Debian and Ubuntu: apt install python3-venv" >&2; exit 2; }
+	@test -z "$(TORCH)" || $(BIN)/python -m pip install --quiet --require-hashes --no-deps \
+	  --index-url https://download.pytorch.org/whl/cpu -r requirements/torch-$(TORCH).txt
 	$(BIN)/python -m pip install --quiet $(PIP_FLAGS) -c constraints.txt -e '.[test]'
 	@touch $@
 
@@ -78,6 +83,33 @@ format: $(STAMP)
 proto: $(STAMP)
 	$(BIN)/python -m grpc_tools.protoc -I src --python_out=src --pyi_out=src \
 	  src/wardround/server/operators/proto/operators.proto
+
+# What hospitals and operators install: every package with its hashes, from one index. torch apart,
+# since it comes with CUDA or without (torch-cuda.txt, torch-cpu.txt).
+UV ?= uv
+PYPI := https://pypi.org/simple
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-annotate --no-config --custom-compile-command "make lock" --constraint constraints.txt
+OF_CUDA = $(shell sed -nE 's/^((cuda|nvidia)-[a-z0-9-]+|torch|triton)==.*/--no-emit-package \1/p' \
+  requirements/torch-cuda.txt)
+
+lock:
+	@echo torch | $(COMPILE) --index-url $(PYPI) - --output-file requirements/torch-cuda.txt
+	@echo hatchling | $(COMPILE) --index-url $(PYPI) - --output-file requirements/build.txt
+	@$(MAKE) --no-print-directory lock-site lock-server lock-simulation
+	@wc -l requirements/*.txt
+
+lock-site: EXTRAS = --extra dicom --extra privacy --extra transformers
+lock-server: EXTRAS = --extra privacy --extra transformers
+lock-simulation: EXTRAS = --extra dicom --extra privacy --extra simulation --extra sweep \
+  --extra transformers
+lock-site lock-server lock-simulation: lock-%:
+	@$(COMPILE) --index-url $(PYPI) $(EXTRAS) $(OF_CUDA) pyproject.toml \
+	  --output-file requirements/$*.txt
+
+lock-torch:
+	@sed -n 's/^torch==.*/&+cpu/p' constraints.txt | $(COMPILE) --no-deps \
+	  --index-url https://download.pytorch.org/whl/cpu - --output-file requirements/torch-cpu.txt
 
 # Those that need no data; benchmarks.compression and others that do: docs/how-to/benchmarks.md.
 bench: $(STAMP)

@@ -186,10 +186,10 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 @study_app.command()
 def schema() -> None:
-    """Print the JSON Schema of a study file: every key, its type and its limits.
+    """Print the JSON Schema of a study file: every key, its type, its limits and its meaning.
 
     Example: wardround study schema > study.schema.json
     """
-    from wardround.common.study.study import Study
+    from wardround.common.study.explain.schema import study_schema
 
-    sys.stdout.write(json.dumps(Study.model_json_schema(), indent=2) + "\n")
+    sys.stdout.write(json.dumps(study_schema(), indent=2) + "\n")

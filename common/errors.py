@@ -4,6 +4,7 @@ Exit codes of the command line: 0 done, 1 a defect of ours, 2 the input was refu
 3 the run could not go on, 130 stopped by the user.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
@@ -74,6 +75,78 @@ def known_names(kind: str, name: str, known: Iterable[str]) -> str:
         kind: What is being chosen, e.g. "network".
     """
     names = sorted(known)
-    close = get_close_matches(name, names, n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    close = nearest(name, names)
+    hint = f" Did you mean {close!r}?" if close else ""
     return f"unknown {kind} {name!r}.{hint} Known: {', '.join(names)}."
+
+
+# What people of the field write, in small letters and digits alone; what we call it.
+_USUAL = {
+    "acc": ("accuracy",),
+    "auc": ("auroc",),
+    "bs": ("batch_size",),
+    "clip": ("clip_norm", "gradient_clip"),
+    "epochs": ("local_epochs",),
+    "eps": ("epsilon",),
+    "epsilontotal": ("epsilon",),
+    "gpu": ("cuda",),
+    "lr": ("learning_rate",),
+    "maxgradnorm": ("clip_norm",),
+    "minfitclients": ("minimum_sites",),
+    "minclients": ("minimum_sites",),
+    "mri": ("mr",),
+    "mu": ("proximal_weight",),
+    "nrounds": ("rounds",),
+    "numrounds": ("rounds",),
+    "optimizer": ("optimiser",),
+    "normalization": ("normalisation",),
+    "sigma": ("noise_multiplier",),
+    "steps": ("local_steps",),
+    "wd": ("weight_decay",),
+}
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """Return the known name that was most likely meant, None if there is none.
+
+    In this order: the same but for capitals, blanks and hyphens (``UNet``); what the field calls it
+    (``lr``); the first letters of its words (``gc`` for ``gradient_clip``); what looks like it.
+
+    Args:
+        cutoff: How much must look alike for the last, in [0, 1].
+    """
+    by_letters = {_letters(one): one for one in sorted(known, reverse=True)}
+    letters = _letters(name)
+    if letters in by_letters:
+        return by_letters[letters]
+    for usual in _USUAL.get(letters, ()):
+        if usual in by_letters.values():
+            return usual
+    initials = {
+        "".join(word[:1] for word in re.split("[_-]", one)): one for one in by_letters.values()
+    }
+    if len(letters) > 1 and letters in initials:
+        return initials[letters]
+    close = get_close_matches(letters, by_letters, n=1, cutoff=cutoff)
+    return by_letters[close[0]] if close else None
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", name.casefold())
+
+
+def install_command(*extras: str) -> str:
+    """Return the command that installs what extras of wardround need, package by package.
+
+    An extra can only be asked for by our own name, which is on no package index: who registers it
+    there would get code into hospitals.
+
+    Args:
+        extras: Names of ``optional-dependencies`` in pyproject.toml, e.g. "privacy".
+    """
+    from importlib.metadata import requires
+
+    markers = {f'extra == "{extra}"' for extra in extras}
+    wanted = [one.replace("'", '"').partition(";") for one in requires("wardround") or ()]
+    packages = [name.strip() for name, _, marker in wanted if marker.strip() in markers]
+    return "pip install " + " ".join(f"'{name}'" for name in packages)

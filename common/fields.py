@@ -8,6 +8,12 @@ finite, and within bounds, so that nobody later has to ask again.
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from unicodedata import normalize
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import PydanticCustomError, core_schema
 
 from wardround.common.errors import InputError
 
@@ -150,6 +156,42 @@ class Fields:
 
     def _refused(self, key: str, value: object, wanted: str) -> FieldError:
         return FieldError(f"{self._name}/{key} is {_shown(value)}, not {wanted}")
+
+
+@dataclass(frozen=True, slots=True)
+class OfForm:
+    """What a text must look like, as an annotation; an error says it in words.
+
+    A regular expression is for programs: whoever typed a name wants to know what it may hold.
+
+    Attributes:
+        pattern: What the whole text must match; it stands in the JSON Schema.
+        words: The same in words, e.g. "64 hexadecimal digits".
+        most_bytes: Of the text in UTF-8, where a letter may take two.
+    """
+
+    pattern: str
+    words: str
+    most_bytes: int = 1_000_000
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Check a text after all else was checked."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Say the pattern in a JSON Schema."""
+        return {**handler(schema), "pattern": self.pattern}
+
+    def _check(self, written: str) -> str:
+        text = normalize("NFC", written)  # an accent that is a sign of its own joins its letter
+        if not re.fullmatch(self.pattern, text) or len(text.encode()) > self.most_bytes:
+            kind, sentence = "of_form", "it must be {words}"
+            raise PydanticCustomError(kind, sentence, {"words": self.words})
+        return text
 
 
 def plain(text: object, longest: int = LONGEST_REASON) -> str:

@@ -7,12 +7,21 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import InputError
+from wardround.common.fields import OfForm
 from wardround.common.files.validated_toml import read_toml
 from wardround.common.study.sections import Name
 
 SERVER_FILE = "server.toml"
-PublicName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?$")]
-OperatorAddress = Annotated[str, Field(pattern=r"^([^\s/]{1,253}:[0-9]{1,5})?$")]
+PublicName = Annotated[
+    str,
+    OfForm(
+        "^[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?$",
+        "a host name or an address without a port, e.g. fl.example.org",
+    ),
+]
+OperatorAddress = Annotated[
+    str, OfForm(r"^([^\s/]{1,253}:[0-9]{1,5})?$", 'an address and a port, e.g. 0.0.0.0:8444, or ""')
+]
 Days = Annotated[float, Field(gt=0, le=3650)]
 
 

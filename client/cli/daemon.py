@@ -61,7 +61,7 @@ def status(
     site: SiteArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what the daemon of a site folder is doing, and what privacy is spent and left.
+    """Say what a site's daemon is doing, and what privacy is spent and left; 3 if none runs.
 
     Example: wardround site status /data/wardround/north
     """
@@ -71,9 +71,11 @@ def status(
     from wardround.client.daemon.status import DaemonStatus
     from wardround.client.policy.approvals import pending_studies
     from wardround.client.privacy.ledger.remaining import read_privacy_left
+    from wardround.client.site.folder import open_site
     from wardround.common.errors import RunError, WardroundError
     from wardround.common.runtime.printable import write_lines
 
+    open_site(site)
     try:
         told = DaemonStatus.from_json(ask_daemon(site, "status"))
     except (TypeError, KeyError):

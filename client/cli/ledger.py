@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from wardround.client.privacy.ledger.report import LedgerReport
+    from wardround.client.privacy.ledger.report import DatasetReport, LedgerReport
 
 ledger_app = typer.Typer(
     help="Show, verify and export what was spent on a site's patients.", no_args_is_help=True
@@ -118,8 +118,9 @@ def _print(report: "LedgerReport") -> None:
             else f"{dataset.remaining:.4g} of {dataset.cap:g} is left."
         )
         console.print(cell(told, style="bold"))
+        console.print(_table(dataset))
     if report.datasets:
-        console.print(_table(report))
+        console.print("Rounds: reserved / released / committed. All digits: --json.", markup=False)
     console.print(
         f"Unit: {report.unit}; neighbours: {report.adjacency}; accountant: {report.accountant}. "
         f"{report.counter} entries until {report.until}.",
@@ -127,23 +128,24 @@ def _print(report: "LedgerReport") -> None:
     )
 
 
-def _table(report: "LedgerReport") -> "Table":
+def _table(dataset: "DatasetReport") -> "Table":
+    """Return a data set's runs, a row each; 80 columns hold it."""
     from rich.table import Table
 
     from wardround.common.runtime.printable import cell
 
-    table = Table("data set", "study", "run", "q", "sigma", "C", "T", "epsilon")
-    for title in ("reserved", "released", "committed"):
-        table.add_column(title, justify="right")
-    for dataset in report.datasets:
-        for run in dataset.runs:
-            numbers = (run.sampling_rate, run.noise_multiplier, run.clip_norm, run.steps)
-            counts = (run.reservations, run.released, run.committed)
-            table.add_row(
-                cell(dataset.dataset),
-                cell(run.study[:_SHOWN]),
-                cell(run.run[:_SHOWN]),
-                *(f"{number:.4g}" for number in (*numbers, run.epsilon)),
-                *(str(count) for count in counts),
-            )
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("study", "run"):
+        table.add_column(title, no_wrap=True)
+    for title in ("q", "sigma", "C", "T", "epsilon", "rounds"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for run in dataset.runs:
+        numbers = (run.sampling_rate, run.noise_multiplier, run.clip_norm, run.steps)
+        counts = (run.reservations, run.released, run.committed)
+        table.add_row(
+            cell(run.study[:_SHOWN]),
+            cell(run.run[:_SHOWN]),
+            *(f"{number:.4g}" for number in (*numbers, run.epsilon)),
+            " / ".join(map(str, counts)),
+        )
     return table

@@ -1,7 +1,10 @@
 """``wardround site``: what a hospital decides and looks at, on its own machine."""
 
+import json
+import re
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,15 +29,17 @@ add_daemon_commands(site_app)
 add_connection_commands(site_app)
 
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
-_SHOWN = 12  # of a digest
+_SHOWN = 8  # of a digest
 
 
 @site_app.command()
 def explain(
+    context: typer.Context,
     study: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="A study file (TOML), or the digest of one that waits or was decided on.",
+            help="A study file (TOML), the digest of one that waits or was decided on, "
+            "or the name of a built-in study.",
             show_default=False,
         ),
     ],
@@ -51,7 +56,9 @@ def explain(
     from wardround.common.study.explain.study import explain_study
     from wardround.common.study.loading import load_study
 
-    loaded = load_study(study_file(site, str(study)) or study)
+    held = study_file(site, study.strip().lower())
+    find = context.obj  # the front door knows built-in studies by name; a site does not
+    loaded = find(study) if held is None and callable(find) else load_study(held or Path(study))
     report = evaluate_policy(site, loaded)
     write_lines(explain_study(loaded) + "\n")
     write_lines("What you would approve\n" + "\n".join(terms_of(site, loaded).lines) + "\n\n")
@@ -143,6 +150,7 @@ def verify(
 def show(
     site: SiteFolder,
     last: Annotated[int, typer.Option(help="How many of the last entries; 0 for all.", min=0)] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, all of each entry.")] = False,
 ) -> None:
     """Print what left the site, and what was refused; 'verify' says whether it can be believed.
 
@@ -152,7 +160,11 @@ def show(
     from wardround.common.security.audit_verification import read_log
 
     entries = list(read_log(site / AUDIT_FOLDER))
-    _print_entries(entries[-last:] if last else entries)
+    shown = entries[-last:] if last else entries
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(entry) for entry in shown], indent=2) + "\n")
+    else:
+        _print_entries(shown)
 
 
 def _print_how_far(entries: int, known: int, receipts: "Sequence[Receipt]") -> None:
@@ -198,22 +210,27 @@ def _print_entries(entries: "list[Entry]") -> None:
 
     from wardround.common.runtime.printable import cell
 
-    table = Table()
-    for title in ("", "time", "what", "verdict"):
-        table.add_column(title, overflow="fold", no_wrap=title in ("what", "verdict"))
-    for title in ("study", "round", "bytes", "SHA-256"):
-        table.add_column(title)
+    # 80 columns hold it: the hash of what left, and the rest of a digest, are in --json.
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("", "time (UTC)", "what", "verdict", "study", "round"):
+        table.add_column(title, no_wrap=title not in ("what", "verdict"), overflow="fold")
+    table.add_column("bytes", justify="right", no_wrap=True)
     for entry in entries:
         event = entry.event
         round_ = f"{event.round}.{event.attempt}" if event.run else ""
         table.add_row(
             str(entry.number),
-            cell(entry.time),
+            cell(_to_the_second(entry.time)),
             cell(event.kind),
             cell(event.verdict),
             cell(event.study[:_SHOWN]),
             round_,
             str(event.bytes),
-            cell(event.sha256[:_SHOWN]),
         )
     Console().print(table)
+
+
+def _to_the_second(time: str) -> str:
+    """Return a time of a log as people write it; as it is, where it is something else."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?(Z|\+00:00)", time)
+    return f"{found[1]} {found[2]}" if found else time

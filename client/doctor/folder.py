@@ -244,7 +244,7 @@ def _read_rows(site: Site) -> list[list[str]]:
         with site.manifest_path.open(newline="", encoding="utf-8-sig") as stream:
             rows = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
     except FileNotFoundError:
-        remedy = "write it: a row for each examination; docs/reference/site-folder.md says how."
+        remedy = "write it, a row for each examination; manifest.example.csv shows the columns."
         raise FaultError(fact="there is no manifest", remedy=remedy) from None
     except (UnicodeDecodeError, csv.Error):
         remedy = "save it as a comma-separated file in UTF-8."

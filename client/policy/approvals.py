@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import InputError, PolicyError
+from wardround.common.fields import OfForm
 from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.files.lock import held_alone
 from wardround.common.files.validated_toml import read_toml
@@ -31,7 +32,7 @@ SHORTEST = 16
 _DIGITS = re.compile(r"[0-9a-f]{16,64}")
 _FULL = 64  # hexadecimal digits of a SHA-256
 
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Digest = Annotated[str, OfForm("^[0-9a-f]{64}$", "64 hexadecimal digits")]
 Verdict = Literal["approved", "rejected"]
 
 

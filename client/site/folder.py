@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import DataError
+from wardround.common.fields import OfForm
 from wardround.common.files.validated_toml import read_toml
 from wardround.common.study.sections import Name, Shift
 
@@ -40,7 +41,13 @@ class ServerTable(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    address: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")]
+    address: Annotated[
+        str,
+        OfForm(
+            r"^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$",
+            "a name or an address, a colon and a port, e.g. fl.example.org:8443",
+        ),
+    ]
 
 
 class SiteFile(BaseModel):
@@ -62,7 +69,9 @@ class SiteFile(BaseModel):
     name: Name
     manifest: str = "manifest.csv"
     data_root: str | None = None
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[
+        str, OfForm(r"^(auto|cpu|cuda(:\d+)?)$", "auto, cpu, cuda or a GPU such as cuda:0")
+    ] = "auto"
     cache_gigabytes: Annotated[float, Field(gt=0)] = 4.0
     cache_place: Literal["memory", "disk"] = "memory"
     skip_unreadable: bool = False

@@ -1,8 +1,8 @@
 """TOML files, checked against a model when read; what is wrong with one is said in a paragraph."""
 
+import re
 import tomllib
-from collections.abc import Callable
-from difflib import get_close_matches
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias, TypeVar, cast, get_args
@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar, cast, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from wardround.common.errors import WardroundError
+from wardround.common.errors import WardroundError, nearest
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _Error: TypeAlias = type[WardroundError]
@@ -105,8 +105,16 @@ def _sentence(problem: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{name} is missing: add it."
     if problem["type"] == "value_error":
         return str(problem["msg"]).removeprefix("Value error, ")
-    expected = str(problem["msg"])[0].lower() + str(problem["msg"])[1:]
-    return f"{name} = {problem['input']!r} cannot be used: {expected}."
+    return f"{name} = {problem['input']!r} cannot be used: {_expected(problem)}"
+
+
+def _expected(problem: ErrorDetails) -> str:
+    said = str(problem["msg"])[0].lower() + str(problem["msg"])[1:]
+    if problem["type"] == "literal_error":
+        names = re.findall(r"'([^']*)'", str(problem.get("ctx", {}).get("expected", "")))
+        close = nearest(str(problem["input"]), names)
+        return f"{said}." + (f" Did you mean {close!r}?" if close else "")
+    return f"{said}."
 
 
 def _dotted(place: tuple[str | int, ...]) -> str:
@@ -118,9 +126,34 @@ def _dotted(place: tuple[str | int, ...]) -> str:
 
 def _unknown_key(place: tuple[str | int, ...], name: str, model: type[BaseModel]) -> str:
     known = sorted(_keys_at(place[:-1], model))
-    close = get_close_matches(str(place[-1]), known, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(known)}."
-    return f"{name} is not a key of a study: {hint}"
+    close = nearest(str(place[-1]), known, cutoff=0.5)
+    if len(place) == 1:  # the section may be missing
+        close = close or nearest_key(str(place[0]), model)
+    hint = f"did you mean {close!r}?" if close else f"known here: {', '.join(known)}."
+    of = "a study" if model.__name__ == "Study" else "this file"
+    return f"{name} is not a key of {of}: {hint}"
+
+
+def nearest_key(name: str, model: type[BaseModel]) -> str | None:
+    """Return the dotted key whose last part was meant by a name without its section.
+
+    Args:
+        name: E.g. "lr"; "training.learning_rate" is returned.
+        model: Whose keys are looked at, those of its tables included.
+    """
+    by_name = {key.rpartition(".")[2]: key for key in reversed([*dotted_keys(model)])}
+    close = nearest(name, by_name)
+    return by_name[close] if close else None
+
+
+def dotted_keys(model: type[BaseModel], before: str = "") -> Iterator[str]:
+    """Yield each key of a file, e.g. "training.learning_rate", those of its tables included."""
+    for name, entry in model.model_fields.items():
+        inner = entry.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from dotted_keys(inner, f"{before}{name}.")
+        else:
+            yield f"{before}{name}"
 
 
 def _keys_at(place: tuple[str | int, ...], model: type[BaseModel]) -> set[str]:

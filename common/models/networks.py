@@ -11,7 +11,7 @@ from math import prod
 import torch
 from torch import nn
 
-from wardround.common.errors import StudyError, known_names
+from wardround.common.errors import StudyError, install_command, known_names
 from wardround.common.models.lora import add_adapters
 from wardround.common.models.sharing import head_names
 from wardround.common.models.small_networks import (
@@ -261,7 +261,7 @@ def _require(extra: str | None, network: str) -> None:
     if extra == "transformers" and find_spec("einops") is None:
         msg = (
             f"model.network = {network!r} needs the package einops: "
-            "run pip install 'wardround[transformers]'."
+            f"run {install_command('transformers')}."
         )
         raise StudyError(msg)
 

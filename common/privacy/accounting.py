@@ -15,7 +15,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Protocol
 
-from wardround.common.errors import InputError
+from wardround.common.errors import InputError, install_command
 
 LARGEST_EPSILON = 10_000.0  # beyond it the answer is infinity: nothing is promised
 _LEAST_NOISE = 1e-4  # one step with less, unsampled, has an epsilon beyond 10^7
@@ -224,6 +224,6 @@ def _dp_accounting() -> ModuleType:
     except ImportError:
         msg = (
             "differential privacy needs the package dp-accounting, which is not installed: "
-            "pip install 'wardround[privacy]'."
+            f"{install_command('privacy')}."
         )
         raise InputError(msg) from None

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from wardround.common.errors import StudyError
-from wardround.common.files.validated_toml import explain_problems, load_toml
+from wardround.common.files.validated_toml import explain_problems, load_toml, nearest_key
 from wardround.common.runtime.printable import printable
 from wardround.common.study.rules.general import broken_rules
 from wardround.common.study.rules.patient_privacy import promise_rules
@@ -83,11 +83,14 @@ def load_study(path: Path, planned: bool = True) -> Study:
     return parse_study(load_toml(path, StudyError, absent, hint), origin=str(path), planned=planned)
 
 
-def with_changes(study: Study, changes: Mapping[str, object]) -> Study:
+def with_changes(
+    study: Study, changes: Mapping[str, object], origin: str = "the study with these changes"
+) -> Study:
     """Return a study with dotted keys replaced, checked again.
 
     Args:
         changes: E.g. ``{"training.learning_rate": 0.01}``.
+        origin: How messages call the study.
 
     Raises:
         StudyError: A key does not exist or a value is refused.
@@ -95,13 +98,18 @@ def with_changes(study: Study, changes: Mapping[str, object]) -> Study:
     content = study.model_dump(mode="python", exclude_unset=True)
     for key, value in changes.items():
         _set(content, key, value)
-    return parse_study(content, origin="the study with these changes")
+    return parse_study(content, origin=origin)
 
 
 def _set(content: dict[str, Any], key: str, value: object) -> None:
     *path, name = key.split(".")
+    if not path and key in Study.model_fields:
+        msg = f"cannot set {key!r}: it is a section of the study; name a key in it, as {key}.KEY."
+        raise StudyError(msg)
     if not path:
-        msg = f"cannot set {key!r}: name the section too, e.g. training.learning_rate."
+        meant = nearest_key(key, Study)
+        hint = f"did you mean {meant}?" if meant else "e.g. training.learning_rate."
+        msg = f"cannot set {key!r}: name the section too; {hint}"
         raise StudyError(msg)
     table: object = content
     for part in path:

@@ -17,10 +17,21 @@ from pydantic import (
 )
 
 from wardround.common.errors import known_names
+from wardround.common.fields import OfForm
 from wardround.common.runtime.printable import refused_texts
 from wardround.common.study.registry import TASKS
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$")]
+# Letters of Latin scripts (to U+017F), composed: a name must not look like another one.
+NAME_LETTERS = "A-Za-zÀ-ÖØ-öø-ſ0-9"
+Name = Annotated[
+    str,
+    OfForm(
+        f"^[{NAME_LETTERS}][{NAME_LETTERS} ._-]{{0,63}}$",
+        "1 to 64 letters (ä, é and ł count as two), digits, blanks, dots, hyphens and underscores, "
+        "beginning with a letter or a digit",
+        most_bytes=64,  # as many as a certificate's common name has room for
+    ),
+]
 Text = Annotated[str, StringConstraints(max_length=256)]
 LongText = Annotated[str, StringConstraints(max_length=4_096)]  # a path
 Positive = Annotated[float, Field(gt=0, le=1e9)]
@@ -102,7 +113,9 @@ class DataSection(Section):
     size: Annotated[tuple[Size, ...], Field(max_length=8)] | None = None
     fit: Literal["resize", "pad"] = "resize"
     spacing: Annotated[tuple[Positive, ...], Field(max_length=8)] | None = None
-    orientation: Annotated[str, StringConstraints(pattern=r"^[LR][AP][SI]$")] | None = None
+    orientation: (
+        Annotated[str, OfForm("^[LR][AP][SI]$", "three letters: L or R, A or P, S or I")] | None
+    ) = None
     intensity: Intensity = "none"
     window: tuple[Measured, Measured] | None = None
     denoise: bool = False
@@ -139,7 +152,7 @@ class ModelSection(Section):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     adapter_rank: Annotated[int, Field(ge=1, le=256)] | None = None
     adapter_scale: Positive = 1.0
-    weights_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    weights_sha256: Annotated[str, OfForm("^[0-9a-f]{64}$", "64 hexadecimal digits")] | None = None
 
 
 class TrainingSection(Section):

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from wardround.common.errors import InputError, WardroundError
 from wardround.common.files.atomic import READABLE, make_private_folder, write_new
 from wardround.common.security.tls_key_pair import private_pem, read_certificate
+from wardround.common.study.sections import NAME_LETTERS
 from wardround.server.database import connect, transaction
 from wardround.server.identity.pki import (
     CA_CERTIFICATE,
@@ -28,7 +29,8 @@ from wardround.server.identity.pki import (
 )
 
 OPERATOR_KEY, OPERATOR_CERTIFICATE = "operator.key", "operator.crt"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NAME = re.compile(rf"[{NAME_LETTERS}][{NAME_LETTERS}._-]{{0,63}}")
+_MOST_BYTES = 64  # of a common name
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS operators (
     serial TEXT PRIMARY KEY, name TEXT NOT NULL, issued REAL NOT NULL, expires REAL NOT NULL,
@@ -48,7 +50,7 @@ def issue_operator(folder: Path, name: str, days: float, out: Path) -> x509.Cert
         OSError: ``out`` cannot be written.
         RunError: The database cannot be used.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(name) or len(name.encode()) > _MOST_BYTES:
         msg = f"{name!r} cannot be an operator's name: use up to 64 letters, digits and . _ -"
         raise InputError(msg)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

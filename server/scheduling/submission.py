@@ -7,6 +7,7 @@ import time
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from unicodedata import normalize
 
 from wardround.common.errors import InputError, RunError, StudyError, known_names
 from wardround.common.files.atomic import flush, make_private_folder, replace_file
@@ -120,7 +121,8 @@ def _insert(connection: sqlite3.Connection, study: Study) -> RunRow:
 
 def _slug(name: str) -> str:
     """Return a study's name as part of a folder's: small letters, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    plain = normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()  # ö becomes o
+    return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "study"
 
 
 def _write(run: RunFolder, study: Study, sites: Sequence[str]) -> None:

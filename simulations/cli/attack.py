@@ -98,7 +98,7 @@ def _print(findings: Findings, report: Path) -> None:
             f"({audit.confidence:.0%} confidence); claimed {audit.claimed:.2f}.",
             markup=False,
         )
-    warning = "An attack that fails proves nothing; see docs/concepts/attacks.md."
+    warning = "An attack that fails proves nothing: others may know more, or try longer."
     console.print(warning, markup=False)
     console.print(f"Report: {report}", markup=False, soft_wrap=True)
 

@@ -33,7 +33,7 @@ Privacy = Annotated[
     str | None,
     typer.Option(
         metavar="KEY=VALUE,...",
-        help="Protect each patient: epsilon=8, or more keys of the study's privacy.",
+        help="Protect each patient: epsilon=8, or more keys of a study's [privacy].",
         show_default=False,
     ),
 ]
@@ -337,7 +337,10 @@ def list_data(as_json: AsJson = False) -> None:
 
 @data_app.command("show")
 def show_data(
-    name: Annotated[str, typer.Argument(help="A data set.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(help="A data set, or a study whose data set is shown.", show_default=False),
+    ],
 ) -> None:
     """Show everything known about a data set: licence, citation, options.
 
@@ -346,12 +349,24 @@ def show_data(
     from rich.console import Console
     from rich.table import Table
 
-    from wardround.simulations.datasets.catalogue import dataset_facts
+    from wardround.simulations.datasets.catalogue import DATASETS, dataset_facts
 
     table = Table(show_header=False, box=None)
-    for key, value in dataset_facts(name).items():
+    for key, value in dataset_facts(name if name in DATASETS else _data_of(name)).items():
         table.add_row(key, value)
     Console().print(table)
+
+
+def _data_of(study: str) -> str:
+    """Return the data set of a study; the name itself where it is no study's either."""
+    from wardround.common.errors import InputError, known_names
+    from wardround.simulations.datasets.catalogue import DATASETS
+    from wardround.simulations.studies import built_in_names, find_study
+
+    if study in built_in_names() or Path(study).is_file():
+        return find_study(study).simulation.data
+    names = {*DATASETS, *built_in_names()}
+    raise InputError(known_names("data set or study", study, names))
 
 
 @data_app.command("get")

@@ -194,7 +194,7 @@ def resolve_study(options: Options) -> Study:
     }
     changes.update({key: value for key, value in shorthands.items() if value is not None})
     study = find_study(options.study)
-    changed = with_changes(study, changes) if changes else study
+    changed = with_changes(study, changes, origin=_typed(options)) if changes else study
     if options.sites is not None and changed.simulation.split == "natural":
         msg = (
             f"--sites {options.sites} draws sites, and this study takes the hospitals that its "
@@ -202,6 +202,16 @@ def resolve_study(options: Options) -> Study:
         )
         raise InputError(msg)
     return changed
+
+
+def _typed(options: Options) -> str:
+    """Return what errors call a study that the command line changes: what was typed."""
+    words = [f"--set {text}" for text in options.changes]
+    words += [f"--privacy {options.privacy}"] if options.privacy is not None else []
+    given = {"--sites": options.sites, "--split": options.split}
+    given |= {"--rounds": options.rounds, "--seed": options.seed}
+    words += [f"{name} {value}" for name, value in given.items() if value is not None]
+    return f"{options.study} with {' '.join(words)}" if words else "the study with these changes"
 
 
 def parse_change(text: str) -> tuple[str, Any]:
@@ -217,6 +227,9 @@ def parse_change(text: str) -> tuple[str, Any]:
     key, sign, value = text.partition("=")
     if not sign:
         msg = f"--set {text} has no value: write --set section.key=value."
+        raise InputError(msg)
+    if not key.strip():
+        msg = f"--set {text} has no key: write --set section.key=value."
         raise InputError(msg)
     if not value.strip():
         return key.strip(), None
@@ -234,8 +247,21 @@ def privacy_changes(text: str | None) -> dict[str, Any]:
     """
     if text is None:
         return {}
-    parts = (parse_change(f"privacy.{part.strip()}") for part in text.split(",") if part.strip())
-    return {"privacy.mode": "patient", **dict(parts)}
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    for part in parts:
+        if "=" not in part:
+            meant = f"epsilon={part}" if _is_number(part) else f"{part}=VALUE"
+            msg = f"--privacy {text}: {part!r} says no key: write --privacy {meant}."
+            raise InputError(msg)
+    return {"privacy.mode": "patient", **dict(parse_change(f"privacy.{part}") for part in parts)}
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _new_folder(study: Study) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.errors import InputError
+from wardround.common.errors import InputError, install_command
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
     DataRequest,
@@ -21,7 +21,7 @@ from wardround.simulations.datasets.examinations import (
     Examinations,
     PublicExamination,
 )
-from wardround.simulations.datasets.locations import EXTRA, cache_folder
+from wardround.simulations.datasets.locations import cache_folder
 from wardround.simulations.datasets.virtual_patients import Anatomy, Points, draw_deformation
 
 CLASSES = ("background", "grey matter", "white matter")
@@ -98,12 +98,14 @@ def _template_files() -> tuple[Path, ...]:
     """Return the T1, grey and white matter files, without importing nilearn (2 s)."""
     spec = importlib.util.find_spec("nilearn")
     if spec is None or not spec.submodule_search_locations:
-        msg = f"brain-tissue needs the MNI template of nilearn, which is not installed: {EXTRA}"
+        install = install_command("simulation")
+        msg = f"brain-tissue needs the MNI template of nilearn, which is not installed: {install}"
         raise InputError(msg)
     data = Path(spec.submodule_search_locations[0]) / "datasets" / "data"
     files = [sorted(data.glob(f"mni_icbm152_{kind}_*.nii*")) for kind in _MAPS]
     if not all(files):
-        msg = f"nilearn is installed without the MNI template: {EXTRA} --force-reinstall"
+        install = f"{install_command('simulation')} --force-reinstall"
+        msg = f"nilearn is installed without the MNI template: {install}"
         raise InputError(msg)
     return tuple(found[0] for found in files)
 

@@ -6,12 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.common.errors import InputError
+from wardround.common.errors import InputError, install_command
 from wardround.common.files.cache_folder import (
     cache_folder as cache_folder,  # data sets find it here
 )
-
-EXTRA = "pip install 'wardround[simulation]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ def fetch(download: Download) -> Path:
     try:
         import pooch
     except ImportError:
-        msg = f"a download needs pooch, which is not installed: {EXTRA}"
+        msg = f"a download needs pooch, which is not installed: {install_command('simulation')}"
         raise InputError(msg) from None
     try:
         fetched = pooch.retrieve(

@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from wardround.client.app import app as client_app
-from wardround.common.errors import InputError
+from wardround.common.errors import InputError, install_command
 from wardround.simulations.engines.in_process import run_client
 
 
@@ -46,7 +46,7 @@ class RayOptions:
         if find_spec("ray") is None:
             msg = (
                 "the engine 'ray' needs the package ray, which is not installed: "
-                "run  pip install 'wardround[ray]'  or use --engine pool."
+                f"run  {install_command('ray')}  or use --engine pool."
             )
             raise InputError(msg)
         if device.startswith("cuda:"):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wardround.common.errors import InputError
+from wardround.common.errors import InputError, install_command
 from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.html import read_style
 from wardround.common.html.charts.figure import Figure
@@ -195,7 +195,7 @@ def load_template(name: str) -> "Template":
 def _missing_extra(package: str) -> str:
     return (
         f"the report needs the package {package}, which is not installed: "
-        "run  pip install 'wardround[simulation]'  and ask for the report again."
+        f"run  {install_command('simulation')}  and ask for the report again."
     )
 
 

@@ -8,10 +8,12 @@ where the division leaves a site without, patients move there from the site with
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from unicodedata import normalize
 
 import numpy as np
 
 from wardround.common.errors import InputError
+from wardround.common.study.sections import NAME_LETTERS
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import Examinations
 from wardround.simulations.sites.assignment import (
@@ -135,8 +137,13 @@ def _fewest(patients: Sequence[Patient], study: Study) -> dict[str, int]:
 
 
 def _site_name(original: str) -> str:
-    cleaned = re.sub(r"[^A-Za-z0-9 ._-]", "-", original.strip())[:60].rstrip(" .")
-    return cleaned if re.match(r"[A-Za-z0-9]", cleaned) else f"site-{cleaned}"
+    """Return a natural site's name as one that a site may have; accents stay."""
+    composed = normalize("NFC", original.strip())
+    cleaned = re.sub(rf"[^{NAME_LETTERS} ._-]", "-", composed)[:60]
+    while len(cleaned.encode()) > 60:
+        cleaned = cleaned[:-1]
+    cleaned = cleaned.rstrip(" .")
+    return cleaned if re.match(f"[{NAME_LETTERS}]", cleaned) else f"site-{cleaned}"
 
 
 # --- Drawn sites ---------------------------------------------------------------

@@ -15,7 +15,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import wardround
-from wardround.common.errors import DataError, InputError, RunError, WardroundError, known_names
+from wardround.common.errors import (
+    DataError,
+    InputError,
+    RunError,
+    WardroundError,
+    install_command,
+    known_names,
+)
 from wardround.common.study.loading import load_study, with_changes
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
@@ -171,7 +178,7 @@ def _require_packages() -> None:
         if find_spec(package) is None:
             msg = (
                 f"a sweep needs the package {package}, which is not installed: "
-                "run  pip install 'wardround[simulation,sweep]'"
+                f"run  {install_command('simulation', 'sweep')}"
             )
             raise InputError(msg)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+import typer.core
 
 import wardround
 from wardround.client.cli.site import site_app
@@ -25,6 +26,9 @@ from wardround.simulations.cli.commands import add_commands
 if TYPE_CHECKING:
     from wardround.common.study.study import Study
 
+# Help is plain text, as click prints it: rich would read "[privacy]" as markup and cut the names of
+# options off. Typer escapes brackets wherever rich is installed, whatever is asked for below.
+typer.core.HAS_RICH = False
 app = typer.Typer(
     name="wardround",
     help="Federated learning for medical imaging across hospitals: no image leaves its ward.",
@@ -32,7 +36,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(study_app, name="study")
 app.add_typer(site_app, name="site")

@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,15 +50,6 @@ def said_by(command: str, folder: Path) -> str:
 def without_numbers(text: str) -> str:
     """Return a text on one line, in which other patients or rounds change nothing."""
     return _NUMBER.sub("#", " ".join(text.split()))
-
-
-def test_the_readme_installs_extras_that_exist() -> None:
-    command = next(block for block in blocks(README) if block.startswith("pip"))
-    named = re.fullmatch(r"pip install -c (\S+) '\.\[([\w,]+)\]'\n", command)
-    assert named is not None
-    assert (ROOT / named[1]).is_file()
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(named[2].split(",")) <= project["optional-dependencies"].keys()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from safetensors.numpy import load_file
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'wardround[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed: make install")
 psutil = pytest.importorskip("psutil", reason="psutil is not installed; Ray brings it")
 pytestmark = pytest.mark.slow
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.data.reading.image import Stored, UnreadableError
+from wardround.common.errors import install_command
 
 _SAME_DIRECTION = 1e-3  # of unit vectors
 _SAME_GAP = 0.05  # of the gap between slices: scanners round positions
@@ -128,7 +129,7 @@ def _pixels(dataset: Any) -> NDArray[Any]:
             raise
         msg = (
             f"the pixels are compressed ({syntax.name}) and no decoder could read them: "
-            "install the extra 'wardround[dicom]', or store the series uncompressed."
+            f"{install_command('dicom')}, or store the series uncompressed."
         )
         raise UnreadableError(msg) from None
     if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":

@@ -1,6 +1,7 @@
 """Sites with a hospital's own policy in whole runs: what they refuse, say, and write down."""
 
 import itertools
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -307,3 +308,23 @@ def test_audit_show_prints_what_left(wardround: Callable[..., Any], tmp_path: Pa
     said = wardround("site", "audit", "show", folder)
     assert said.code == 0
     assert "site-info" in said.out
+
+
+def test_audit_show_fits_eighty_columns_and_prints_all_as_json(
+    wardround: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = write_site(tmp_path / "north")
+    ask(folder, DESCRIBE)
+    said = wardround("site", "audit", "show", folder)
+    (line,) = [line for line in said.out.splitlines() if "site-info" in line]
+    (entry,) = [
+        one
+        for one in json.loads(wardround("site", "audit", "show", folder, "--json").out)
+        if one["event"]["kind"] == "site-info"
+    ]
+    event = entry["event"]
+    assert len(event["study"]) == len(event["sha256"]) == len(entry["hash"]) == 64
+    shown = [str(entry["number"]), *entry["time"].removesuffix("+00:00").split("T"), "site-info"]
+    assert line.split() == [*shown, "allow", event["study"][:8], str(event["bytes"])]
+    assert max(map(len, said.out.splitlines())) <= 80

@@ -470,7 +470,7 @@ def test_a_missing_extra_is_named_with_its_pip_line(
 ) -> None:
     write_facts(tmp_path, _facts(_study("classification"), "finished", True))
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    with pytest.raises(InputError, match=r"jinja2.*pip install 'wardround\[simulation\]'"):
+    with pytest.raises(InputError, match=r"jinja2.*pip install 'jinja2>=3'"):
         write_report(tmp_path)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'wardround[sweep]'")
+pytest.importorskip("optuna", reason="Optuna is not installed: make install")
 
 from wardround.common.errors import InputError, RunError
 from wardround.common.study.loading import load_study

@@ -113,13 +113,3 @@ def test_a_command_that_does_not_exist_is_found(line: str, fault: str) -> None:
     assert words is not None
     assert fault_of(words, is_whole=True).startswith(fault)
     assert bool(fault_of(words, is_whole=True)) == bool(fault)
-
-
-def test_no_help_holds_what_rich_takes_for_markup_and_leaves_out() -> None:
-    def helps(command: Any) -> Iterator[str]:
-        yield command.help or ""
-        yield from (getattr(one, "help", None) or "" for one in command.params)
-        for inner in getattr(command, "commands", {}).values():
-            yield from helps(inner)
-
-    assert not [text for text in helps(COMMANDS) if re.search(r"\[[a-z/#@]", text)]

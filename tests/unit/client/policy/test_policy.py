@@ -218,7 +218,7 @@ def test_hours_may_cross_midnight(hours: tuple[str, str], now: str, expected: bo
     [
         ({"lifetime_eps": 3}, "did you mean 'lifetime_epsilon'"),
         ({"approved": "any"}, "approved = 'any' is for simulated sites"),
-        ({"approved": ["abc"]}, "should match pattern"),
+        ({"approved": ["abc"]}, "64 hexadecimal digits"),
         ({"networks": ["small-cn"]}, "Did you mean 'small-cnn'"),
         ({"metrics": "sums"}, "set metrics = 'values'"),
         ({"smallest_cohort": 5}, "smallest_cohort = 5 is less than smallest_cell = 10"),

@@ -237,7 +237,7 @@ def test_a_missing_package_is_named_with_the_way_to_get_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(builders, "find_spec", lambda name: None)
-    with pytest.raises(StudyError, match=r"pip install 'wardround\[transformers\]'"):
+    with pytest.raises(StudyError, match=r"pip install 'einops>="):
         build_network(study_for("vit"), 0)
 
 

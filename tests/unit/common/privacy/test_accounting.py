@@ -188,7 +188,7 @@ def test_a_number_out_of_range_is_refused(wrong, words: str) -> None:
 def test_without_the_accountant_the_extra_to_install_is_named(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     monkeypatch.setitem(sys.modules, "dp_accounting.pld", None)
-    with pytest.raises(InputError, match=r"pip install 'wardround\[privacy\]'"):
+    with pytest.raises(InputError, match=r"pip install 'dp-accounting>="):
         epsilon_of([Spend(0.123, 1.23, 45)], 1e-5)
 
 

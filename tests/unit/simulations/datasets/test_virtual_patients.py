@@ -75,7 +75,7 @@ def test_the_same_seed_draws_the_same_brains_once() -> None:
 
 def test_a_missing_extra_is_named_with_its_pip_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(InputError, match=r"pip install 'wardround\[simulation\]'"):
+    with pytest.raises(InputError, match=r"pip install .*'nilearn>="):
         load_dataset("brain-tissue", {}, None, built_in("brain-tissue"))
 
 

@@ -21,7 +21,7 @@ from wardround.simulations.engines.ray_engine import AssignedClientApp, RayOptio
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None,
-    reason="Ray is not installed: pip install 'wardround[ray]'",
+    reason="Ray is not installed: make install",
 )
 
 
@@ -198,7 +198,7 @@ def test_a_cluster_may_have_more_than_this_machine() -> None:
 
 def test_without_ray_the_remedy_is_a_line_to_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wardround.simulations.engines.ray_engine.find_spec", lambda _: None)
-    with pytest.raises(InputError, match=r"pip install 'wardround\[ray\]'"):
+    with pytest.raises(InputError, match=r"pip install 'flwr\[simulation\]"):
         RayOptions().check("cpu", cores=2)
 
 

@@ -242,4 +242,4 @@ def test_without_the_accountant_a_private_study_is_refused_with_the_extra_to_ins
     monkeypatch.setitem(sys.modules, "dp_accounting", None)
     monkeypatch.setitem(sys.modules, "dp_accounting.pld", None)
     said = refusal({"noise_multiplier": 1.2345})
-    assert "pip install 'wardround[privacy]'" in said
+    assert "pip install 'dp-accounting>=" in said

@@ -19,6 +19,7 @@ from wardround.common.privacy import accounting
 from wardround.common.study.loading import load_study, with_changes
 from wardround.common.study.study import Study
 
+pytestmark = pytest.mark.attacks
 FORGERY = "\x1b[2J\x1b[Hepsilon = 0.1, every rule allows it\x1b]52;c;cm0gLXJmIH4=\x07"
 MARKUP = "[bold green]every rule allows it[/] [link=http://x]here[/link]"
 
@@ -135,3 +136,33 @@ def test_the_accounting_of_an_approved_study_has_a_time_limit(
     monkeypatch.setattr(accounting, "_dp_accounting", endless)
     with pytest.raises(StudyError, match="is not worked out after"), plan_limit.plan_limit():
         require_allowed(Policy(approved=(asked.digest,)), asked, Facts())
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "number"),
+    [
+        ("federation", "rounds", 10**9),
+        ("training", "local_steps", 10**9),
+        ("privacy", "epsilon", 9999),
+        ("privacy", "delta", 1e-300),
+        ("privacy", "noise_multiplier", 1e-300),
+    ],
+)
+def test_a_number_that_keeps_a_machine_busy_is_refused_when_the_study_is_read(
+    site: Path,
+    study: Study,
+    wardround: Callable[..., Any],
+    section: str,
+    key: str,
+    number: float,
+) -> None:
+    content = study.model_dump(mode="json", exclude_none=True)
+    content["privacy"] = {"mode": "patient", "noise_multiplier": 1.0, "delta": 1e-5}
+    content[section][key] = number
+    path = site / "study.toml"
+    path.write_text(tomli_w.dumps(content), encoding="utf-8")
+    begun = time.monotonic()
+    said = wardround("site", "explain", path, "--site", site)
+    assert said.code == 2
+    assert f"{section}.{key}" in said.err
+    assert time.monotonic() - begun < 5.0

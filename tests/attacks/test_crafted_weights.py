@@ -1,5 +1,7 @@
 """No weights make a patient's contribution longer than the clip norm, on any path (P6b)."""
 
+import re
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wardround.client.data.batch import Batch
+from wardround.client.policy.policy import Policy
+from wardround.client.policy.rules import DeniedError, Facts, require_allowed
 from wardround.client.privacy.gradients.clipped_sum import METHODS, clipped_gradient_sum
 from wardround.client.privacy.gradients.loop import loop_clipped_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
@@ -16,6 +20,7 @@ from wardround.common.models.networks import build_network
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 
+pytestmark = pytest.mark.attacks
 CLIP = 1.0
 MOST = CLIP * (1 + 1e-3)
 SIDE = 16
@@ -130,3 +135,22 @@ def test_the_loop_clips_a_gradient_of_millions_of_equal_numbers_to_the_clip_norm
     patients = PatientBatch(batch, (1,))
     found = loop_clipped_sum(network, patients, lambda logits, targets: logits[:, 0], CLIP)
     assert norm_of(found) <= CLIP * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("weight", [1e6, 1e9, 1e12, float("inf"), float("nan")])
+def test_a_hospital_with_the_default_policy_takes_no_model_with_such_weights(weight: float) -> None:
+    """The models of the attack, as the site's policy sees them before anything is computed."""
+    asked = study_of("small-cnn")
+    private = parse_study(
+        {
+            **asked.model_dump(mode="json", exclude_none=True),
+            "privacy": {"mode": "patient", "noise_multiplier": 20.0, "delta": 1e-6},
+            "evaluation": {"keep": "last"},
+        }
+    )
+    policy = Policy(approved=(private.digest,))
+    require_allowed(policy, private, Facts(largest_weight=1.0))
+    with pytest.raises(
+        DeniedError, match=re.escape(f"a received weight is {weight:g}; at most 1000")
+    ):
+        require_allowed(policy, private, Facts(largest_weight=weight))

@@ -1,0 +1,179 @@
+"""The JSON Schema of a study file, each key with a sentence: what an editor shows beside it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from wardround.common.study.study import Study
+
+_STUDY = {
+    "name": "What the study is called; letters, digits, blanks, dots, hyphens, underscores.",
+    "task": "What is learned: classification or segmentation.",
+    "description": "A sentence for a hospital's data-protection officer.",
+}
+_DATA = {
+    "kind": "image, or table for clinical values alone.",
+    "channels": 'One column of the manifest each: "image", or "image.t1" for "t1".',
+    "dimensions": "2 or 3.",
+    "colour": "Whether images have three colours; 2D only.",
+    "classes": "Their names in order; of a segmentation the background comes first.",
+    "multi_label": "Whether several classes may apply to one image.",
+    "size": "Pixels or voxels of an axis each; every image is brought to this size.",
+    "fit": "How: resize, or pad, which cuts or fills and keeps the scale.",
+    "spacing": "Millimetres between voxels, a number an axis.",
+    "orientation": 'Of the axes, e.g. "RAS"; 3D only.',
+    "intensity": "How values are brought to one scale, by the kind of image.",
+    "window": "Centre and width in Hounsfield units, for ct.",
+    "denoise": "Whether a gentle Gaussian is applied.",
+    "augmentation": "Random changes of training images: light, or those for a kind of image.",
+    "covariates": "Clinical values of each patient, a table each.",
+    "covariate_scaling": "Whose mean and deviation scale them: the study's, or each site's own.",
+}
+_COVARIATE = {
+    "name": "The column of the manifest.",
+    "values": "The categories that are known; none for a number.",
+    "mean": "What is taken away from a number.",
+    "scale": "What the rest is divided by.",
+}
+_MODEL = {
+    "network": "The network, by name.",
+    "features": "Channels of each level of the network; its own where absent.",
+    "normalisation": "The kind of its normalisation layers; its own for default.",
+    "activation": "The function behind its layers; its own for default.",
+    "dropout": "The chance with which a unit is left out of a training step.",
+    "adapter_rank": "Rank of LoRA adapters; the network is then frozen but for them and its head.",
+    "adapter_scale": "What the adapters' output is multiplied by: alpha / r in the paper.",
+    "weights_sha256": "Hash of a file of pretrained weights beneath the adapters.",
+}
+_TRAINING = {
+    "loss": "What is made small; the task's own where absent.",
+    "class_weights": "none, balanced (by each site's own counts), or a number a class.",
+    "optimiser": "sgd, adam or adamw.",
+    "learning_rate": "Size of a step; often abbreviated lr.",
+    "momentum": "Of sgd.",
+    "weight_decay": "How strongly weights are drawn to zero.",
+    "schedule": "How the learning rate falls over the whole study.",
+    "warmup": "Share of the study in which the learning rate rises.",
+    "batch_size": "Examples of a training step.",
+    "local_epochs": "Passes over a site's patients in a round; or say local_steps.",
+    "local_steps": "Training steps of a round; or say local_epochs.",
+    "sampling": "shuffle, or balanced: classes equally often.",
+    "gradient_clip": "Largest norm of a step's gradient.",
+    "precision": "Of the arithmetic of a training step.",
+    "patch_size": "A segmentation trains on patches of this size.",
+    "patches_per_image": "How many patches an image gives to a pass.",
+    "foreground_fraction": "Share of the patches that are placed on the foreground.",
+}
+_FEDERATION = {
+    "strategy": "How updates become the next model, by name.",
+    "share": "Which numbers travel, instead of the strategy's choice.",
+    "personal": "Patterns of numbers that stay at a site whatever is shared.",
+    "objective": "What a site makes small beside the loss, instead of the strategy's choice.",
+    "aggregation": "How updates combine, instead of the strategy's choice.",
+    "server_optimiser": "What the server does with the result, instead of the strategy's choice.",
+    "options": "The numbers of the strategy.",
+    "rounds": "How often the sites train and the server aggregates.",
+    "seed": "Of the first weights and of every order.",
+    "minimum_sites": "The quorum: a round with fewer updates fails.",
+    "fraction": "Share of the sites that take part in a round, drawn anew each round.",
+    "deadline_seconds": "How long a round waits for its sites.",
+    "norm_limit": "An update that goes this many times as far as the last median is refused.",
+    "patience_rounds": "The study ends after so many rounds without a better model.",
+    "compression": "How an update is written in fewer bytes; what is lost is sent later.",
+    "kept_fraction": "For top-k: the share of the numbers that is sent.",
+    "buffer_size": "Asynchronous: the model moves on after this many updates, whoever sent them.",
+}
+_OPTIONS = {
+    "proximal_weight": "proximal: mu of FedProx.",
+    "dynamic_weight": "dynamic: alpha of FedDyn.",
+    "contrastive_weight": "contrastive: mu of MOON.",
+    "contrastive_temperature": "contrastive: tau of MOON.",
+    "head_fraction": "head-then-body: share of the steps on the head.",
+    "personal_weight": "personal-model: lambda of Ditto.",
+    "mixture": "mixture: alpha of APFL, the personal model's part.",
+    "finetune_steps": "fine-tune: how many steps; those of a round where absent.",
+    "fairness": "fair-mean: q of q-FedAvg; 0 makes all sites equal.",
+    "assumed_hostile": "Robust rules: how many sites may lie.",
+    "norm_bound": "norm-bounded-mean and centred-clipping; the median of the norms where absent.",
+    "weight_cap": "Robust rules: most weight of a site, times that of the median site.",
+    "trim_fraction": "flower:FedTrimmedAvg: beta.",
+    "server_learning_rate": "Size of the server's step; all but replace.",
+    "server_momentum": "momentum.",
+    "server_betas": "adam and yogi: the two decays.",
+    "server_epsilon": "adam, yogi and adagrad: tau of Reddi et al. 2021.",
+}
+_PRIVACY = {
+    "mode": "Whom it protects: nobody, each patient, or each site as a whole.",
+    "epsilon": "What all rounds may spend; the noise is solved for it.",
+    "delta": "The chance beside epsilon; below 1 / (10 x patients of the smallest site).",
+    "noise_multiplier": "Standard deviation of the noise over clip_norm, instead of epsilon.",
+    "clip_norm": "Largest norm of what one patient adds to a step, or one site to a round.",
+    "sampling_rate": "Patient: probability that a patient takes part in a step.",
+    "expected_patients": "Patient: what the sum of a step is divided by.",
+    "examples_per_patient": "Patient: most examples of a patient in a step.",
+    "augmentation_copies": "Patient: how often an example enters a step, augmented anew.",
+    "microbatch": "Patient: examples in memory at once; changes no result.",
+    "adaptive_clipping": "Site: whether the clip norm follows a quantile of the updates' norms.",
+    "clip_quantile": "Site: that quantile.",
+    "count_noise": "Site: deviation of the noise on the count that the quantile is read from.",
+}
+_EVALUATION = {
+    "metric": "What picks the best model and steers early stopping.",
+    "validation_fraction": "Share of patients that pick the model.",
+    "test_fraction": "Share of patients on whom the chosen model is tested.",
+    "surface_tolerance_mm": "Of surface Dice, in millimetres.",
+    "score_bins": "Of the histograms from which AUROC is merged.",
+    "keep": "Which model is the result: the best, or the last.",
+    "overlap": "Of sliding windows, as a share of the window.",
+}
+_SIMULATION = {
+    "data": "The data set, by name.",
+    "options": "What the data set is asked for; 'wardround data show NAME' lists it.",
+    "split": "How patients are divided between the simulated sites.",
+    "sites": "How many sites there are.",
+    "alpha": "dirichlet and quantity: small numbers make sites unequal.",
+    "classes_per_site": "classes: how many classes a site has.",
+    "seed": "Of the split.",
+    "shift": "How the sites' scanners differ, a table each.",
+    "adversary": "Sites that attack the training, a table each.",
+    "compare": "Whether each site alone, and all data in one place, are trained too.",
+}
+_SHIFT = {
+    "kind": "What differs.",
+    "strength": "How much it differs.",
+    "sites": "Whose scanners; where absent all of them, each more than the last.",
+}
+_ADVERSARY = {
+    "kind": "What the sites do.",
+    "sites": "Who attacks.",
+    "count": "How many attack, drawn by the seed, instead of names.",
+    "strength": "The attack's own: a factor, or a standard deviation.",
+    "target": "backdoor: the class that the trigger stands for.",
+}
+KEYS: Mapping[str, Mapping[str, str]] = {
+    "StudySection": _STUDY,
+    "DataSection": _DATA,
+    "Covariate": _COVARIATE,
+    "ModelSection": _MODEL,
+    "TrainingSection": _TRAINING,
+    "FederationSection": _FEDERATION,
+    "StrategyOptions": _OPTIONS,
+    "PrivacySection": _PRIVACY,
+    "EvaluationSection": _EVALUATION,
+    "SimulationSection": _SIMULATION,
+    "Shift": _SHIFT,
+    "Adversary": _ADVERSARY,
+}
+
+
+def study_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a study file: every key, its type, its limits and its meaning."""
+    schema = Study.model_json_schema()
+    for section, table in schema["$defs"].items():
+        first_line = str(table.get("description", "")).partition("\n")[0]
+        table["description"] = first_line.replace("``", "")
+        for key, content in table.get("properties", {}).items():
+            content["description"] = KEYS.get(section, {}).get(key, "")
+    for content in schema["properties"].values():
+        reached = str(content.get("$ref") or content["allOf"][0]["$ref"]).rpartition("/")[2]
+        content["description"] = schema["$defs"][reached]["description"]
+    return schema
