@@ -115,7 +115,7 @@ class _Draft:
             if (name, self._dimensions) not in _TOO_SLOW
             if self._privacy != "patient" or name in PRIVATE_NETWORKS
         ]
-        weights = [0.12 if name in (*_HEAVY, *_HEAVY_TOO) else 1.0 for name in fitting]
+        weights = [0.06 if name in (*_HEAVY, *_HEAVY_TOO) else 1.0 for name in fitting]
         return self._chance.choices(fitting, weights)[0]
 
     def _data(self) -> Content:
