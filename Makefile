@@ -7,6 +7,7 @@ VENV ?= .venv
 PIP_FLAGS ?=
 TORCH ?=
 DEMO_FLAGS ?=
+STUDIES ?= 200
 PYTEST_FLAGS ?=
 BENCHMARKS ?= reference_job engines server_memory private_step federation large_model
 
@@ -14,15 +15,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-more pages attacks lint format proto lock lock-site \
+.PHONY: help install demo test test-more pages attacks studies lint format proto lock lock-site \
   lock-server lock-simulation lock-torch bench bench-compression faults clean
 
 help:
 	@echo "make demo    a simulated study on embedded data, ending in a report"
 	@echo "make test    lint, types, import layers, tests with branch coverage"
-	@echo "make test-more  what takes longer than these: make pages, make attacks"
+	@echo "make test-more  what takes longer than these: make pages, attacks, studies"
 	@echo "make pages   the commands and examples of README and docs, run as they stand there"
 	@echo "make attacks what strangers and bad sites do to a server, done to real processes"
+	@echo "make studies random valid studies, each run on a few small patients; STUDIES=2000 for more"
 	@echo "make lint    the first three of them"
 	@echo "make format  rewrite the files as 'make lint' wants them"
 	@echo "make proto   the code of the operators' messages, from operators.proto"
@@ -67,7 +69,7 @@ test: lint
 	  $(PYTEST_FLAGS) tests/e2e
 
 # Checks that 'make test' has no time for.
-test-more: pages attacks
+test-more: pages attacks studies
 
 # What the pages say, run as it stands there.
 pages: $(STAMP)
@@ -75,6 +77,9 @@ pages: $(STAMP)
 
 attacks: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m attacks $(PYTEST_FLAGS) tests/attacks
+
+studies: $(STAMP)
+	OMP_NUM_THREADS=1 WARDROUND_STUDIES=$(STUDIES) $(BIN)/pytest -m studies $(PYTEST_FLAGS) tests/studies
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -33,6 +33,7 @@ from wardround.common.errors import (
     RunError,
     StudyError,
     WardroundError,
+    describe_defect,
 )
 from wardround.common.messages.instructions import unpack_instruction
 from wardround.common.messages.replies import Refusal, pack_refusal
@@ -185,7 +186,7 @@ def _reply(
 def _refusal(gateway: Gateway | None, context: Context, error: Exception) -> RecordDict:
     code, reason = _code(error), str(error)
     if code == "internal":
-        reason = f"{type(error).__name__} in the site's work, see the log"
+        reason = f"{describe_defect(error)}: please report it"
     explains = gateway.explains_refusals if gateway else _explains_refusals(context)
     _log(error, code, reason, explains)
     try:

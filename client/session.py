@@ -129,6 +129,7 @@ class SiteSession:
             standalone: Whether this is a baseline, whose test patients nobody asks it for.
         """
         self.cohorts.train.prepare()
+        self.cohorts.train.require_batches()
         self.cohorts.validation.prepare()
         if not standalone:
             self.cohorts.test.prepare()
@@ -331,7 +332,8 @@ class SiteSession:
         def to_batch(indices: Tensor) -> Batch:
             return cohort.batch(indices, augmenting, device)
 
-        batches = map(to_batch, draw_batches(cohort.targets, start.training, drawing))
+        fewest = self.context.study.fewest_in_batch
+        batches = map(to_batch, draw_batches(cohort.targets, start.training, drawing, fewest))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             seed_dropout(derive_seed(*key, "dropout"), device)
             work = train_locally(start, batches, optimiser, objective)

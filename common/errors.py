@@ -7,6 +7,8 @@ Exit codes of the command line: 0 done, 1 a defect of ours, 2 the input was refu
 import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+from pathlib import Path
+from traceback import extract_tb
 
 
 class WardroundError(Exception):
@@ -66,6 +68,13 @@ def root_cause(error: BaseException) -> BaseException:
     """Return what was wrong at the beginning."""
     *_, first = causes(error)
     return first
+
+
+def describe_defect(error: BaseException) -> str:
+    """Return what a defect is and where, without its own text, which may name a patient's file."""
+    frames = extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"a defect of wardround ({type(error).__name__}{place})"
 
 
 def known_names(kind: str, name: str, known: Iterable[str]) -> str:

@@ -13,15 +13,18 @@ from wardround.client.data import augmentation, patches
 from wardround.client.data.batch import Batch
 from wardround.client.data.manifest.covariates import Scale, covariate_scales, encode_covariates
 from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
-from wardround.client.data.manifest.manifest import read_manifest
+from wardround.client.data.manifest.manifest import name_rows, read_manifest
 from wardround.client.data.manifest.partition import partition_patients
 from wardround.client.data.preprocessing.cache import MemoryBudget, PreparedSplit, prepare_split
 from wardround.client.data.preprocessing.disk_cache import PreparedFolder
 from wardround.client.data.preprocessing.preprocessing import Case
 from wardround.client.site.folder import Site
 from wardround.client.tasks.registry import task_of
+from wardround.client.tasks.windows import accepted_sizes, pad_around
 from wardround.common.errors import DataError
 from wardround.common.study.study import Study
+
+_SAME_SIZE = "Set training.patch_size or data.size in the study, or training.batch_size = 1."
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,28 @@ class Cohort:
         """
         if self._has_images:
             _ = self._prepared
+
+    def require_batches(self) -> None:
+        """Check that any of the examinations can be trained on together.
+
+        Raises:
+            DataError: They differ in size, and the study asks for whole images, several a batch.
+        """
+        training = self._study.training
+        if self._study.input_size is not None or training.batch_size == 1 or self.stacked:
+            return
+        sizes = [tuple(self._prepared.case(i).image.shape[1:]) for i in range(len(self))]
+        others = [
+            e.row for e, size in zip(self.examinations, sizes, strict=True) if size != sizes[0]
+        ]
+        if others:
+            first = f"row {self.examinations[0].row}, {_by(sizes[0])}"
+            msg = (
+                f"images of different sizes cannot form one batch: {name_rows(others)} "
+                f"of the manifest {'has' if len(others) == 1 else 'have'} another size than "
+                f"{first}. {_SAME_SIZE}"
+            )
+            raise DataError(msg)
 
     @property
     def stacked(self) -> bool:
@@ -185,9 +210,21 @@ class Cohort:
             batch = self._patched(indices, generator)
         else:
             batch = self._whole(indices)
+            if generator is not None:
+                batch = self._accepted(batch)
         if device is not None:
             batch = batch.to(device)
         return batch if generator is None else self._augmented(batch, generator)
+
+    def _accepted(self, batch: Batch) -> Batch:
+        """Return whole images padded to what the network can divide, as they are evaluated."""
+        if batch.images is None or self._study.input_size is not None:
+            return batch
+        sizes = accepted_sizes(batch.images.shape[2:], self._study)
+        if sizes == list(batch.images.shape[2:]):
+            return batch
+        images, _ = pad_around(batch.images, sizes)
+        return Batch(images, batch.covariates, patches.pad_to(batch.targets, sizes, 0))
 
     def _augmented(self, batch: Batch, generator: Generator) -> Batch:
         name = self._study.data.augmentation
@@ -214,10 +251,7 @@ class Cohort:
             return stack.images.index_select(0, indices), masks
         cases = [self._prepared.case(index) for index in indices.tolist()]
         if len({case.image.shape for case in cases}) > 1:
-            msg = (
-                f"{len(cases)} images of different sizes cannot form one batch: set "
-                "training.patch_size or data.size in the study, or training.batch_size = 1."
-            )
+            msg = f"{len(cases)} images of different sizes cannot form one batch. {_SAME_SIZE}"
             raise DataError(msg)
         labels = [case.mask for case in cases if case.mask is not None]
         return torch.stack([c.image for c in cases]), torch.stack(labels) if labels else None
@@ -255,6 +289,10 @@ class Cohort:
             generator,
         )
         return [(patches.crop(image, s, size), patches.crop(mask, s, size)) for s in starts]
+
+
+def _by(size: Sequence[int]) -> str:
+    return "x".join(str(side) for side in size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,9 @@ def update_arrays(context: ModelContext) -> dict[str, Schema]:
     kind, model = study.federation.compression, schema(shared)
     arrays = {"model": model if kind == "none" else compressed_schema(model, kind, options)}
     auxiliary = auxiliary_schema(context.plan, layout, shared)
-    if auxiliary and unnoised:
+    # A control variate follows from the noised model and from what the site was sent, and from
+    # nothing else of its patients.
+    if auxiliary and (unnoised or context.plan.objective == "control-variates"):
         arrays["auxiliary"] = auxiliary
     return arrays
 

@@ -57,23 +57,27 @@ def steps_a_round(examinations: int, training: TrainingSection) -> int:
 
 
 def draw_batches(
-    targets: Tensor, training: TrainingSection, generator: torch.Generator
+    targets: Tensor, training: TrainingSection, generator: torch.Generator, fewest: int = 1
 ) -> Iterator[Tensor]:
     """Yield the examination indices, int64, of each step of one round.
 
     Every epoch is a new permutation. With ``sampling = "balanced"`` examinations are drawn with
-    replacement so that each class that is present is equally likely.
+    replacement so that each class that is present is equally likely. A last batch of fewer than
+    ``fewest`` takes the first examination of the epoch once more.
 
     Args:
         targets: ``(N,)`` class indices; only its length counts unless sampling is balanced.
         generator: The only source of randomness.
+        fewest: How many examinations a step needs; no more than a batch holds.
     """
     remaining = steps_a_round(len(targets), training)
     while remaining > 0:
         order = _order(targets, training, generator)
         for start in range(0, len(order), training.batch_size)[:remaining]:
             remaining -= 1
-            yield order[start : start + training.batch_size]
+            batch = order[start : start + training.batch_size]
+            missing = fewest - len(batch)
+            yield batch if missing <= 0 else torch.cat([batch, order[:1].expand(missing)])
 
 
 def _order(targets: Tensor, training: TrainingSection, generator: torch.Generator) -> Tensor:

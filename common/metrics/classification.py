@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -25,6 +25,8 @@ from wardround.common.metrics.task_sums import (
     sums_of,
 )
 from wardround.common.study.study import Study
+
+_Z95 = 1.959964  # two-sided 95 % point of the normal distribution
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -171,7 +173,8 @@ def _balanced_accuracy(
     recall = divide(right, sums.confusion.sum(axis=-1))
     # A label without positives or without negatives has no balanced accuracy: NaN passes through.
     values = recall.mean(axis=1) if study.data.multi_label else recall
-    yield mean_over("balanced-accuracy", values, examinations)
+    overall = mean_over("balanced-accuracy", values, examinations)
+    yield replace(overall, standard_error=_recall_error(sums.confusion, np.isfinite(values)))
 
 
 def _f1(sums: ClassificationSums, examinations: int, study: Study) -> Iterator[MetricValue]:
@@ -182,7 +185,13 @@ def _f1(sums: ClassificationSums, examinations: int, study: Study) -> Iterator[M
     else:
         right, truth, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
     values = np.where(truth > 0, divide(2 * right, truth + predicted), math.nan)
-    yield mean_over("f1", values, examinations)
+    counted = np.isfinite(values)
+    if study.data.multi_label:
+        present = np.array([False, True])
+        error = _mean_error(np.array([_f1_error(table, present) for table in confusion[counted]]))
+    else:
+        error = _f1_error(confusion, counted)
+    yield replace(mean_over("f1", values, examinations), standard_error=error)
     yield from per_class("f1", study.data.classes, values, truth)
 
 
@@ -198,6 +207,43 @@ def _auroc(sums: ClassificationSums, examinations: int, study: Study) -> Iterato
     yield MetricValue("auroc", "", overall.value, overall.support, bound)
     support_of_class = np.where(defined, sums.positives.sum(axis=1), 0)
     yield from per_class("auroc", study.data.classes, values, support_of_class, bounds)
+
+
+def _recall_error(confusion: Counts, counted: NDArray[np.bool_]) -> float:
+    """Return the standard error of a mean recall: each class's binomial error, then their mean.
+
+    A recall is first drawn towards one half (Agresti and Coull 1998), since 4 right out of 4 is not
+    known without error. The examinations count as independent.
+    """
+    right, cases = np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(axis=-1)
+    centre = (right + _Z95**2 / 2) / (cases + _Z95**2)
+    variances = divide(centre * (1 - centre), cases)
+    if confusion.ndim == 3:  # of (sensitivity + specificity) / 2 of each label
+        variances = variances.sum(axis=1) / 4
+    return _mean_error(np.sqrt(variances[counted]))
+
+
+def _f1_error(confusion: Counts, counted: NDArray[np.bool_]) -> float:
+    """Return the standard error of a mean F1 over the counted classes, by the delta method.
+
+    What is predicted for the examinations of one true class is multinomial; its shares are drawn
+    towards equal ones first, as for a recall.
+    """
+    table = confusion.astype(float)
+    cases = table.sum(axis=1)
+    if not counted.any() or not cases.any():
+        return 0.0
+    both = np.maximum(cases + table.sum(axis=0), 1)
+    slopes = np.broadcast_to(-2 * table.diagonal() / both**2, table.shape) + np.diag(2 / both)
+    slopes = slopes * counted / counted.sum()
+    shares = (table + _Z95**2 / len(table)) / (cases + _Z95**2)[:, None]
+    spread = (shares * slopes**2).sum(axis=1) - (shares * slopes).sum(axis=1) ** 2
+    return float(np.sqrt((cases * spread).sum()))
+
+
+def _mean_error(errors: Sums) -> float:
+    """Return the standard error of a mean of independent values."""
+    return float(np.sqrt((errors**2).sum()) / len(errors)) if len(errors) else 0.0
 
 
 _SUMMARIES: dict[str, Callable[[ClassificationSums, int, Study], Iterator[MetricValue]]] = {

@@ -22,12 +22,10 @@ from wardround.common.models.small_networks import (
     WithCovariates,
     replace_normalisation,
 )
-from wardround.common.study.registry import NETWORKS
+from wardround.common.study.registry import NETWORKS, largest_patch
 from wardround.common.study.study import Study
 
 _SMALL_IMAGE = 64  # up to this size a residual network keeps its full resolution at the start
-_FEWEST_PATCHES = 7  # an image of fewer tokens a side is hardly one for attention
-_LARGEST_PATCH = 16  # ViT-B/16: Dosovitskiy et al. 2021
 
 
 def build_network(study: Study, seed: int) -> nn.Module:
@@ -224,7 +222,7 @@ def _vit(study: Study) -> nn.Module:
         ViT(
             study.data.planes,
             img_size=size,
-            patch_size=tuple(_patch(length) for length in size),
+            patch_size=tuple(largest_patch(length) for length in size),
             hidden_size=192,
             mlp_dim=768,
             num_layers=12,
@@ -271,19 +269,6 @@ def _size(study: Study) -> tuple[int, ...]:
         msg = f"data.size is missing: {study.model.network} needs images of one size."
         raise StudyError(msg)
     return study.input_size
-
-
-def _patch(length: int) -> int:
-    """Return the largest patch that divides a side into enough pieces."""
-    largest = min(_LARGEST_PATCH, length // _FEWEST_PATCHES)
-    fitting = [patch for patch in range(2, largest + 1) if length % patch == 0]
-    if not fitting:
-        msg = (
-            f"data.size has a side of {length}, which vit cannot cut into equal patches: "
-            "use a multiple of 16, or 28."
-        )
-        raise StudyError(msg)
-    return fitting[-1]
 
 
 def _activation(study: Study, key: str = "act") -> dict[str, str]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 BOTH = ("classification", "segmentation")
+_FEWEST_PATCHES = 7  # an image of fewer tokens a side is hardly one for attention
+_LARGEST_PATCH = 16  # ViT-B/16: Dosovitskiy et al. 2021
 NO_CLASS = "none"  # the label of a multi-label examination that is of no class
 
 
@@ -49,6 +51,12 @@ def tasks_that(fact: Literal["dense", "classifies"], holds: bool = True) -> str:
     return " or ".join(name for name, entry in TASKS.items() if getattr(entry, fact) == holds)
 
 
+def largest_patch(length: int) -> int:
+    """Return the largest patch that cuts a side into enough pieces for a transformer; 0 if none."""
+    largest = min(_LARGEST_PATCH, length // _FEWEST_PATCHES)
+    return max((patch for patch in range(2, largest + 1) if length % patch == 0), default=0)
+
+
 @dataclass(frozen=True, slots=True)
 class NetworkEntry:
     """What a network can be used for.
@@ -64,8 +72,12 @@ class NetworkEntry:
         extra: The optional extra to install, if it needs one.
         minimum: Each spatial size must be at least this, at the default widths.
         widths: Fewest and most widths that ``model.features`` may list.
+        narrowest: The least of these widths: some networks halve them inside.
         halves: Whether each further width halves the image once more.
         adapters: Whether it is a transformer, which LoRA adapters fit.
+        patches: Whether it cuts the image into equal patches, see :func:`largest_patch`.
+        flat: Whether its layers see one value a channel, so that a normalisation over the batch
+            needs two examples at least.
     """
 
     tasks: tuple[str, ...]
@@ -78,8 +90,11 @@ class NetworkEntry:
     extra: str | None = None
     minimum: int = 1
     widths: tuple[int, int] = (1, 8)
+    narrowest: int = 1
     halves: bool = False
     adapters: bool = False
+    patches: bool = False
+    flat: bool = False
 
     def divisor_for(self, features: tuple[int, ...] | None) -> int:
         """Return what each spatial size must be a multiple of, with these widths."""
@@ -105,16 +120,34 @@ NETWORKS: dict[str, NetworkEntry] = {
         _IMAGE, (2, 3), 1, (*_CHOICES, "none"), True, True, True, minimum=4, halves=True
     ),
     "mlp": NetworkEntry(
-        _IMAGE, (0, 2, 3), 1, ("batch", "layer", "none"), True, True, True, widths=(0, 8)
+        _IMAGE,
+        (0, 2, 3),
+        1,
+        ("batch", "layer", "none"),
+        True,
+        True,
+        True,
+        widths=(0, 8),
+        flat=True,
     ),
     "unet": NetworkEntry(
         _U, (2, 3), 8, _CHOICES, True, True, True, minimum=16, widths=(2, 6), halves=True
     ),
     "basic-unet": NetworkEntry(
-        _U, (2, 3), 16, _CHOICES, True, True, True, minimum=32, widths=(6, 6)
+        _U, (2, 3), 16, _CHOICES, True, True, True, minimum=32, widths=(6, 6), narrowest=2
     ),
     "attention-unet": NetworkEntry(
-        _U, (2, 3), 8, _CHOICES, False, True, True, minimum=16, widths=(2, 6), halves=True
+        _U,
+        (2, 3),
+        8,
+        _CHOICES,
+        False,
+        True,
+        True,
+        minimum=16,
+        widths=(2, 6),
+        narrowest=2,
+        halves=True,
     ),
     "segresnet": NetworkEntry(_U, (2, 3), 8, _CHOICES, True, True, False, minimum=16),
     "dynunet": NetworkEntry(
@@ -128,7 +161,17 @@ NETWORKS: dict[str, NetworkEntry] = {
     "resnet50": NetworkEntry(_IMAGE, (2, 3), 1, _CHOICES, True, False, False, minimum=16),
     "efficientnet-b0": NetworkEntry(_IMAGE, (2, 3), 1, _CHOICES, False, False, False, minimum=64),
     "vit": NetworkEntry(
-        _IMAGE, (2, 3), 1, (), False, True, False, "transformers", minimum=16, adapters=True
+        _IMAGE,
+        (2, 3),
+        1,
+        (),
+        False,
+        True,
+        False,
+        "transformers",
+        minimum=16,
+        patches=True,
+        adapters=True,
     ),
 }
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from wardround.common.study.registry import TASKS, TaskEntry
+from wardround.common.study.registry import NETWORKS, TASKS, TaskEntry
 from wardround.common.study.sections import (
     DataSection,
     EvaluationSection,
@@ -75,6 +75,12 @@ class Study(Section):
     def metric(self) -> str:
         """The metric that picks the best model, the task's own where none is chosen."""
         return self.evaluation.metric or self.task.metric
+
+    @property
+    def fewest_in_batch(self) -> int:
+        """How many examples a training step needs: two where one alone cannot be normalised."""
+        entry = NETWORKS.get(self.model.network)
+        return 2 if entry and entry.flat and self.model.normalisation == "batch" else 1
 
     @property
     def input_size(self) -> tuple[int, ...] | None:

@@ -23,6 +23,7 @@ from wardround.server.strategies.strategy import Site
 logger = logging.getLogger(__name__)
 _STEPPING = ("FedAdagrad", "FedAdam", "FedAvgM", "FedYogi")  # those with a server optimiser
 _LIST = "[]"
+_REMEDY = "add sites, or choose another federation.strategy."
 
 
 class StockStrategy:
@@ -86,10 +87,12 @@ class StockStrategy:
                 record, _ = self._strategy.aggregate_train(self._number, self._replies)
         except Exception as error:  # a stock class refuses in many ways
             logger.exception("stock strategy %s failed", name)
-            msg = f"Flower's {name} could not combine {len(self._replies)} updates: {error}"
+            msg = (
+                f"Flower's {name} could not combine {_updates(self._replies)} ({error}): {_REMEDY}"
+            )
             raise RunError(msg) from None
         if not record:
-            msg = f"Flower's {name} made no model of {len(self._replies)} updates."
+            msg = f"Flower's {name} made no model of {_updates(self._replies)}: {_REMEDY}"
             raise RunError(msg)
         self._replies = []
         combined = {**self._others.finish(), **from_array_record(record)}
@@ -124,7 +127,12 @@ class StockStrategy:
         return self._given is None or name in self._given
 
     def _for_it(self, parameters: Parameters) -> Parameters:
-        return {name: tensor for name, tensor in parameters.items() if self._is_given(name)}
+        """Return what it is given, in the model's order: it pairs arrays by their place."""
+        return {name: parameters[name] for name in self._model if self._is_given(name)}
+
+
+def _updates(replies: Sequence[Message]) -> str:
+    return f"{len(replies)} update{'' if len(replies) == 1 else 's'}"
 
 
 def _remembered(

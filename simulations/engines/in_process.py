@@ -11,6 +11,7 @@ from pathlib import Path
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from wardround.common.errors import describe_defect
 from wardround.common.flower.site_grid import MessageNumbers, SiteGrid, begin_local_run
 from wardround.common.runtime.seeds import derive_seed
 
@@ -79,5 +80,5 @@ def run_client(app: ClientApp, message: Message, context: Context) -> Message:
         return app(message, context)
     except Exception as error:  # a site that fails must not end the run
         logger.exception("site=%s failed", Path(str(context.node_config["site"])).name)
-        reason = f"{type(error).__name__} in the site's work, see the log"
+        reason = f"{describe_defect(error)}: please report it"
         return Message(Error(CLIENT_APP_RAISED, reason), reply_to=message)

@@ -1,5 +1,6 @@
 """Some test images of a run with what the federated model makes of them; public data only."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def _sample(batch: Batch, logits: torch.Tensor, site: str, study: Study) -> _Sam
         slice_index = int((truth > 0).sum(dim=(0, 1)).argmax())
         image, truth = image[..., slice_index], truth[..., slice_index]
         prediction = prediction[..., slice_index]
-    score = _dice(prediction > 0, truth > 0)
+    score = _dice(prediction, truth, study.class_count)
     return _Sample(as_picture(image, study), _bytes(truth), _bytes(prediction), site, score)
 
 
@@ -105,9 +106,14 @@ def as_picture(image: torch.Tensor, study: Study) -> NDArray[np.float32]:
     return np.asarray(scaled[..., :3] if study.data.colour else scaled, dtype=np.float32)
 
 
-def _dice(a: torch.Tensor, b: torch.Tensor) -> float:
-    total = int(a.sum() + b.sum())
-    return float(2 * (a & b).sum() / total) if total else 1.0
+def _dice(found: torch.Tensor, truth: torch.Tensor, classes: int) -> float:
+    """Return the mean Dice of the foreground classes that the truth holds; NaN where none."""
+    values = []
+    for index in range(1, classes):
+        a, b = found == index, truth == index
+        if b.any():
+            values.append(float(2 * (a & b).sum() / (a.sum() + b.sum())))
+    return sum(values) / len(values) if values else math.nan
 
 
 def _bytes(labels: torch.Tensor) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from wardround.simulations.experiment.baselines import baselines_of, train_basel
 from wardround.simulations.experiment.cross_site import cross_site_rows
 from wardround.simulations.experiment.environment import describe_environment
 from wardround.simulations.experiment.federation import Machine, open_grid
+from wardround.simulations.experiment.paired import paired_rows
 from wardround.simulations.experiment.privacy_spent import privacy_rows
 from wardround.simulations.experiment.rows import history_rows, refusal_notes, traffic_rows
 from wardround.simulations.experiment.samples import write_samples
@@ -214,6 +215,7 @@ class _Run:
                 models = [self._federated, *(model for model in others if model is not None)]
                 rows = cross_site_rows(grid, self._study, nodes, models, self._refused)
                 self._tested.extend(rows)
+                self._tested.extend(paired_rows(sites.folders, self._study, models))
                 attacked = backdoor_rows(sites.folders, self._study, self._federated)
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"

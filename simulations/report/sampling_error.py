@@ -3,10 +3,11 @@
 import math
 from dataclasses import dataclass
 
+from wardround.common.study.registry import METRICS
 from wardround.simulations.run_files.folder import MetricRow
 
 Z95 = 1.959964  # two-sided 95 % point of the normal distribution
-_PROPORTIONS = ("accuracy", "balanced-accuracy", "f1")
+_LARGEST = 0.5  # standard error of what lies in [0, 1] (Popoviciu 1935)
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +17,12 @@ class PatientCounts:
     Attributes:
         total: All of them.
         by_class: How many have each class, in the study's order; empty if not known.
+        images_each: Examinations a patient has, of the class where it is the most; at least 1.
     """
 
     total: int
     by_class: tuple[int, ...] = ()
+    images_each: float = 1.0
 
 
 def proportion_error(proportion: float, trials: int) -> float:
@@ -34,9 +37,8 @@ def proportion_error(proportion: float, trials: int) -> float:
     """
     if trials < 1 or math.isnan(proportion):
         return math.nan
-    weight = trials + Z95**2
-    centre = (proportion * trials + Z95**2 / 2) / weight
-    return math.sqrt(centre * (1 - centre) / weight)
+    centre = (proportion * trials + Z95**2 / 2) / (trials + Z95**2)
+    return math.sqrt(centre * (1 - centre) / trials)
 
 
 def auroc_error(auroc: float, positives: int, negatives: int) -> float:
@@ -67,25 +69,35 @@ def auroc_error(auroc: float, positives: int, negatives: int) -> float:
 def value_error(row: MetricRow, counts: PatientCounts) -> float:
     """Return the standard error of a metric over all classes, NaN where it cannot be told.
 
-    An error that was measured with the value goes first. The unit is the patient: several images
-    of one patient are not independent. The classes of a mean AUROC are taken as independent,
-    because each one's error comes from its own few patients.
+    An error that was measured with the value goes first. The unit is the patient: several images of
+    one patient are taken for one image seen several times, and one patient alone says nothing of
+    how patients differ. The classes of a mean AUROC are taken as independent, because each one's
+    error comes from its own few patients. What lies between 0 and 1 has an error of one half at
+    most, which is taken where nothing else is known.
     """
-    if row.standard_error > 0:
-        return row.standard_error
-    if row.metric == "auroc":
-        return _macro_auroc_error(row.value, counts)
-    if row.metric in _PROPORTIONS:
-        return proportion_error(row.value, counts.total or row.support)
-    return math.nan  # e.g. Dice: its spread from patient to patient is not in one number
+    if math.isnan(row.value):
+        return math.nan
+    error = math.nan
+    if row.standard_error > 0 and counts.total != 1:
+        error = row.standard_error * math.sqrt(counts.images_each)
+    elif row.metric == "auroc":
+        error = _macro_auroc_error(row.value, counts)
+    elif row.metric == "accuracy":
+        error = proportion_error(row.value, counts.total or row.support)
+    entry = METRICS.get(row.metric)
+    if entry is None or not entry.higher_is_better:
+        return error
+    return _LARGEST if math.isnan(error) else min(error, _LARGEST)
 
 
 def _macro_auroc_error(auroc: float, counts: PatientCounts) -> float:
-    # The two areas of a binary task are one and the same, so the second one is enough.
-    classes = counts.by_class[1:] if len(counts.by_class) == 2 else counts.by_class
+    # A patient may be of both classes of a binary task; its two areas are one and the same.
+    if len(counts.by_class) == 2:
+        negatives, positives = counts.by_class
+        return auroc_error(auroc, positives, negatives)
     errors = [
-        auroc_error(auroc, count, counts.total - count)
-        for count in classes
-        if 0 < count < counts.total
+        auroc_error(auroc, count, max(counts.total - count, 1))
+        for count in counts.by_class
+        if count
     ]
     return math.hypot(*errors) / len(errors) if errors else math.nan

@@ -10,6 +10,7 @@ from wardround.simulations.report.sampling_error import Z95, PatientCounts, valu
 from wardround.simulations.run_files.folder import (
     ALL_SITES,
     FEDERATED,
+    PAIRED,
     POOLED,
     MetricRow,
     SplitRow,
@@ -17,7 +18,6 @@ from wardround.simulations.run_files.folder import (
 )
 
 Outcome = Literal["gained", "lost", "no clear difference", "not compared"]
-TOLERANCE = 0.01  # what counts as a difference where its sampling error is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class SiteVerdict:
         gain: Federated beside own; positive is better, whatever the metric's direction.
         error: Standard error of the gain; NaN where it cannot be told.
         bound: Largest error of the gain from binning scores.
+        is_paired: Whether both models were compared patient by patient.
     """
 
     site: str
@@ -40,6 +41,7 @@ class SiteVerdict:
     gain: float
     error: float
     bound: float = 0.0
+    is_paired: bool = False
 
     @property
     def margin(self) -> float:
@@ -68,6 +70,11 @@ class Verdict:
     def compared(self) -> tuple[SiteVerdict, ...]:
         """The sites that have both a federated and an own value."""
         return tuple(site for site in self.sites if site.outcome != "not compared")
+
+    @property
+    def paired(self) -> bool:
+        """Whether all compared sites were compared patient by patient."""
+        return bool(self.compared) and all(site.is_paired for site in self.compared)
 
     def with_outcome(self, outcome: Outcome) -> tuple[SiteVerdict, ...]:
         """Return the sites with this outcome."""
@@ -108,12 +115,12 @@ def judge_gain(gain: float, margin: float) -> Outcome:
 
     Args:
         gain: Positive is better; NaN if one of the two was not measured.
-        margin: Half width of its 95 % interval; NaN puts TOLERANCE in its place.
+        margin: Half width of its 95 % interval; where it is NaN, no difference is clear.
     """
     if math.isnan(gain):
         return "not compared"
     # A gain computed by subtraction may miss the margin by a rounding error only.
-    if abs(gain) <= (TOLERANCE if math.isnan(margin) else margin) + 1e-12:
+    if math.isnan(margin) or abs(gain) <= margin + 1e-12:
         return "no clear difference"
     return "gained" if gain > 0 else "lost"
 
@@ -121,9 +128,15 @@ def judge_gain(gain: float, margin: float) -> Outcome:
 def judge(rows: Sequence[MetricRow], split: Sequence[SplitRow], metric: str) -> Verdict:
     """Return the verdict of a run from the kept models' values on the test patients.
 
-    The two models are judged as if tested on different patients. They were tested on the same
-    ones, so the true error of the gain is smaller: the verdict errs towards "no clear difference".
+    Where the run compared both models patient by patient, that comparison is the verdict. Else they
+    are judged as if tested on different patients. They were tested on the same ones, so the true
+    error of the gain is smaller: the verdict errs towards "no clear difference".
     """
+    paired = {
+        row.site: row
+        for row in rows
+        if (row.model, row.split, row.metric) == (local_model(row.site), PAIRED, metric)
+    }
     kept = {
         (row.model, row.site): row
         for row in rows
@@ -137,7 +150,7 @@ def judge(rows: Sequence[MetricRow], split: Sequence[SplitRow], metric: str) -> 
                 kept.get((local_model(site), site)),
                 kept.get((FEDERATED, site)),
                 kept.get((POOLED, site)),
-                count_test_patients(split, site),
+                paired.get(site) or count_test_patients(split, site),
             )
             for site in sites_of(rows, split)
         ),
@@ -158,6 +171,7 @@ def count_test_patients(split: Sequence[SplitRow], site: str) -> PatientCounts:
     return PatientCounts(
         sum(row.patients for row in rows if not row.class_name),
         tuple(row.patients for row in rows if row.class_name),
+        max((row.examinations / row.patients for row in rows if row.patients), default=1.0),
     )
 
 
@@ -166,13 +180,16 @@ def _judge_site(
     own: MetricRow | None,
     federated: MetricRow | None,
     pooled: MetricRow | None,
-    counts: PatientCounts,
+    known: PatientCounts | MetricRow,
 ) -> SiteVerdict:
     gain, error, bound = math.nan, math.nan, 0.0
     if own and federated:
         gain = gain_over(own.value, federated.value, own.metric)
-        error = math.hypot(value_error(own, counts), value_error(federated, counts))
         bound = own.error_bound + federated.error_bound
+        if isinstance(known, PatientCounts):
+            error = math.hypot(value_error(own, known), value_error(federated, known))
+        else:
+            error = known.standard_error
     return SiteVerdict(
         site=site,
         own=own.value if own else math.nan,
@@ -181,6 +198,7 @@ def _judge_site(
         gain=gain,
         error=error,
         bound=bound,
+        is_paired=isinstance(known, MetricRow),
     )
 
 

@@ -9,7 +9,6 @@ from typing import Literal
 from wardround.common.study.registry import METRICS
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.verdict import (
-    TOLERANCE,
     SiteVerdict,
     Verdict,
     higher_is_better,
@@ -76,6 +75,8 @@ def compose_headline(contents: RunContents, verdict: Verdict) -> Headline:
 def _who_gained(verdict: Verdict) -> tuple[str, Tone]:
     gained, lost = verdict.with_outcome("gained"), verdict.with_outcome("lost")
     unclear, total = verdict.with_outcome("no clear difference"), len(verdict.compared)
+    if all(math.isnan(site.margin) for site in verdict.compared):
+        return _nobody_can_say(verdict)
     losses = _listed([_loss(site, verdict.metric) for site in lost])
     if total == 1:
         return _only_one(verdict)
@@ -89,6 +90,13 @@ def _who_gained(verdict: Verdict) -> tuple[str, Tone]:
         return "; ".join(part for part in parts if part) + ".", "neutral" if lost else "good"
     parts = [f"No hospital clearly gained from training together: {losses}", _unclear(unclear)]
     return "; ".join(part for part in parts if part) + ".", "bad"
+
+
+def _nobody_can_say(verdict: Verdict) -> tuple[str, Tone]:
+    return (
+        "Whether a hospital gained from training together cannot be said: how far chance alone "
+        f"moves its {metric_title(verdict.metric)} is not known."
+    ), "neutral"
 
 
 def _all_unclear(verdict: Verdict) -> tuple[str, Tone]:
@@ -232,22 +240,29 @@ def _last_validation(contents: RunContents) -> str:
 
 def explain_margin(verdict: Verdict) -> str:
     """Return how the report tells a difference from chance."""
-    if verdict.compared and any(math.isnan(site.margin) for site in verdict.compared):
+    unknown = [site.site for site in verdict.compared if math.isnan(site.margin)]
+    if unknown:
         return (
-            f"The run did not record how {metric_title(verdict.metric)} varies from patient to "
-            f"patient, so differences of up to {TOLERANCE} are called no clear difference."
+            f"How {metric_title(verdict.metric)} varies from patient to patient is not known for "
+            f"{_listed(unknown)}, so no difference there is called clear."
+        )
+    if verdict.paired:
+        return (
+            "± is the largest difference that chance makes in 95 of 100 cases between two models "
+            "that are equally good: each test patient's answers by the one and by the other are "
+            "swapped at random, all examinations of a patient together."
         )
     how = {
         "auroc": "Hanley and McNeil's formula",
         "accuracy": "the binomial formula",
-        "balanced-accuracy": "the binomial formula",
-        "f1": "the binomial formula, an approximation for F1",
+        "balanced-accuracy": "the binomial formula, a class at a time",
+        "f1": "the delta method, a class at a time",
     }.get(verdict.metric)
     if how is None:
         return (
-            "± is half a 95% interval of the gain, from the spread over test cases. Slices of one "
-            "patient count as cases of their own, though they are alike: where a hospital tests "
-            "few patients with many slices, the interval is too narrow."
+            "± is half a 95% interval of the gain, from the spread over test cases; a patient with "
+            "several slices counts as one case. Both models saw the same patients, which this "
+            "leaves out of account: the true interval is usually narrower."
         )
     return (
         "± is half a 95% interval of the gain, from the number of test patients by "

@@ -38,6 +38,7 @@ FEDERATED = "federated"
 POOLED = "pooled"
 _LOCK_FILE = "run.lock"
 _LOCK_SECONDS, _LOOK_SECONDS = 2.0, 0.05  # the workers of a killed run end within that
+PAIRED = "paired"  # in the place of a split: two models compared patient by patient
 UNPROTECTED = "without-privacy"  # the same federation, in a study that promises privacy
 
 
@@ -55,7 +56,9 @@ class MetricRow:
         round: The round after which the model was measured: 0 is the initial model;
             -1 the model that is kept (the best one), on the test patients.
         site: Whose patients, or ``all sites`` for the sites' sums merged.
-        split: ``validation`` or ``test``.
+        split: ``validation`` or ``test``; ``paired`` where the value is not the model's own but the
+            federated model's gain over it on the same test patients, and ``standard_error`` the
+            half width of its 95 % interval over 1.96.
         metric: A key of the catalogue's METRICS.
         class_name: One class, or "" for the metric over all classes.
         value: NaN where it is not defined (a class without cases).

@@ -4,9 +4,7 @@ import errno
 import gc
 import os
 import sys
-import traceback
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +13,7 @@ import typer.core
 import wardround
 from wardround.client.cli.site import site_app
 from wardround.common.cli import study_app
-from wardround.common.errors import WardroundError
+from wardround.common.errors import WardroundError, describe_defect
 from wardround.common.runtime.printable import printable
 from wardround.common.runtime.signals import ended_like_ctrl_c
 from wardround.server.cli.operators import runs_app, sites_app, submit
@@ -111,10 +109,8 @@ def _explain(error: Exception) -> int:
             "a run that had begun goes on with 'wardround simulate --resume RUN'."
         )
         return 3
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
     _say(
-        f"a defect of wardround ({type(error).__name__}{place}). "
+        f"{describe_defect(error)}. "
         "Run it again with WARDROUND_TRACEBACK=1 and report what it prints."
     )
     return 1

@@ -88,6 +88,9 @@ class ControlVariates:
             walked = gradient_weight(self._start.training, self._start.position)
             trained = _weights(self._start.network)
             for name, own in self._own.items():
+                if not walked:  # a round at learning rate 0, within a warm-up: nothing was learnt
+                    self._renewed[name] = own
+                    continue
                 distance = self._start.parameters[name] - trained[name]
                 self._renewed[name] = own - self._common[name] + distance / walked
         return self._renewed

@@ -5,6 +5,7 @@ twice the computation. The shared model is trained as by FedAvg.
 """
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -124,13 +125,16 @@ class Mixture:
         alpha, shared = self._start.plan.options.mixture, self._start.network
         mixed = {
             name: own * alpha + weight.detach() * (1 - alpha)
-            for (name, own), weight in zip(
-                self._personal_model.network.named_parameters(), shared.parameters(), strict=True
+            for (name, own), (_, weight) in zip(
+                _by_place(self._personal_model.network), _by_place(shared), strict=True
             )
             if own.requires_grad
         }
         with mixed_precision(self._start.training, self._batch.targets.device):
-            logits = functional_call(self._personal_model.network, mixed, self._batch.inputs)
+            # Not tied by torch, which would not give back a layer that is in several places.
+            logits = functional_call(
+                self._personal_model.network, mixed, self._batch.inputs, tie_weights=False
+            )
             value = self._start.loss(logits, self._batch.targets)
         value.backward()  # type: ignore[no-untyped-call] # torch's own
         self._personal_model.step()
@@ -142,6 +146,12 @@ class Mixture:
     def auxiliary(self) -> Parameters:
         """Return nothing: the personal model does not leave the site."""
         return {}
+
+
+def _by_place(network: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield the weights by name, those of a layer that is in several places once."""
+    for prefix, layer in network.named_modules():
+        yield from layer.named_parameters(prefix, recurse=False)
 
 
 def mix(own: Parameters, received: Parameters, alpha: float) -> Parameters:

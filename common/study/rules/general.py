@@ -3,7 +3,14 @@
 from collections.abc import Callable, Iterator
 
 from wardround.common.errors import known_names
-from wardround.common.study.registry import LOSSES, METRICS, NETWORKS, NetworkEntry, tasks_that
+from wardround.common.study.registry import (
+    LOSSES,
+    METRICS,
+    NETWORKS,
+    NetworkEntry,
+    largest_patch,
+    tasks_that,
+)
 from wardround.common.study.rules.patient_privacy import privacy_rules
 from wardround.common.study.rules.strategy import strategy_rules
 from wardround.common.study.study import Study
@@ -77,6 +84,11 @@ def _widths_fit(study: Study) -> Iterator[str]:
     if not fewest <= len(features) <= most:
         count = str(fewest) if fewest == most else f"{fewest} to {most}"
         yield (f"model.features lists {len(features)} widths: {study.model.network} takes {count}.")
+    if any(width < entry.narrowest for width in features):
+        yield (
+            f"model.features = {list(features)} is too narrow for {study.model.network}: "
+            f"each width must be at least {entry.narrowest}."
+        )
 
 
 def _adapters_fit(study: Study) -> Iterator[str]:
@@ -109,6 +121,11 @@ def _size_fits_network(study: Study, entry: NetworkEntry, seen: tuple[int, ...])
         yield (
             f"{key} = {list(seen)} does not fit {study.model.network}: "
             f"each must be at least {minimum}{multiple}."
+        )
+    for side in dict.fromkeys(side for side in seen if entry.patches and not largest_patch(side)):
+        yield (
+            f"{key} has a side of {side}, which {study.model.network} cannot cut into equal "
+            "patches: use a multiple of 16, or 28."
         )
 
 
@@ -191,6 +208,12 @@ def _budget_fits(study: Study) -> Iterator[str]:
     training, evaluation = study.training, study.evaluation
     if training.local_epochs and training.local_steps:
         yield "training.local_epochs and training.local_steps are both set: keep one."
+    if training.batch_size < study.fewest_in_batch:
+        yield (
+            f"model.normalisation = 'batch' of {study.model.network} needs "
+            f"{study.fewest_in_batch} examples in a batch, and training.batch_size = "
+            f"{training.batch_size}: raise it, or choose another normalisation."
+        )
     if training.momentum and training.optimiser != "sgd":
         yield f"training.momentum is for sgd, not {training.optimiser}: remove it."
     if evaluation.validation_fraction + evaluation.test_fraction >= 1:

@@ -37,12 +37,12 @@ class Minimum:
         needed = self.sites(hostile)
         if sites >= needed:
             return
-        safe = max(0, (sites - self.extra) // self.factor)
+        safe = (sites - self.extra) // self.factor
+        fewer = f"lower federation.options.assumed_hostile to {safe}, " if safe >= 0 else ""
         plural = "update" if sites == 1 else "updates"
         msg = (
             f"{self.rule} needs {needed} sites to withstand {hostile} hostile ones, got {sites} "
-            f"{plural}: add sites, lower federation.assumed_hostile to {safe}, "
-            "or choose another federation.aggregation."
+            f"{plural}: add sites, {fewer}or choose another federation.aggregation."
         )
         raise RunError(msg)
 

@@ -209,6 +209,33 @@ def test_volumes_of_different_sizes_are_cases_and_give_patches(tmp_path: Path) -
         train.batch(torch.tensor([0, 1]))
 
 
+def test_sizes_that_form_no_batch_are_named_by_row_before_anything_is_trained(
+    tmp_path: Path,
+) -> None:
+    rows = volumes(tmp_path, [(20, 18, 17), (20, 18, 17), (24, 18, 17)])
+    data = {"dimensions": 3}
+    study = study_of("segmentation", data=data, evaluation=TRAIN_ONLY)
+    said = r"row 4 of the manifest has another size than row 2, 20x18x17\. Set training\.patch_size"
+    with pytest.raises(DataError, match=said):
+        open_rows(tmp_path, rows, study).train.require_batches()
+    open_rows(tmp_path, rows[:2], study).train.require_batches()
+    alone = study_of("segmentation", data=data, training={"batch_size": 1}, evaluation=TRAIN_ONLY)
+    open_rows(tmp_path, rows, alone).train.require_batches()
+
+
+def test_whole_images_are_padded_to_what_the_network_can_divide_for_training(
+    tmp_path: Path,
+) -> None:
+    rows = volumes(tmp_path, [(20, 18, 17)] * 2)
+    study = study_of("segmentation", data={"dimensions": 3}, evaluation=TRAIN_ONLY)
+    train = open_rows(tmp_path, rows, study).train
+    trained = train.batch(torch.tensor([0, 1]), torch.Generator().manual_seed(0))
+    assert trained.images is not None
+    assert trained.images.shape == (2, 1, 24, 24, 24)
+    assert trained.targets.shape == (2, 24, 24, 24)
+    assert trained.targets.sum() == train.batch(torch.tensor([0, 1])).targets.sum()
+
+
 def test_patches_lie_anywhere_inside_and_on_the_foreground_as_often_as_asked() -> None:
     mask = torch.zeros(40, 30)
     mask[39, 2] = 1

@@ -180,6 +180,17 @@ def test_what_an_honest_site_says_passes(federation: dict[str, Any], policy: Pol
     check_message(pack_evaluation(evaluation), schemas.evaluation(instruction), LARGEST)
 
 
+def test_a_control_variate_of_a_private_study_passes() -> None:
+    study = study_with(
+        privacy={"mode": "patient", "noise_multiplier": 1.0}, federation={"strategy": "scaffold"}
+    )
+    schemas, context = schemas_of(study)
+    instruction = instruction_for(study)
+    said = reduce_update(honest_update(study, context, instruction), study, HOSPITAL)
+    assert said.auxiliary
+    check_message(pack_update(said), schemas.update(instruction), LARGEST)
+
+
 def test_a_hospital_says_numbers_rounded_and_a_simulation_exact_ones() -> None:
     _, context = schemas_of(PLAIN)
     exact = honest_update(PLAIN, context, instruction_for(PLAIN))

@@ -49,6 +49,21 @@ def test_the_number_of_local_steps_is_kept_exactly(count: int, size: int, steps:
     assert len(set(whole)) == len(whole), "no example comes twice before all came once"
 
 
+@pytest.mark.parametrize(("count", "size"), [(1, 2), (5, 2), (9, 8), (8, 8)])
+def test_a_last_batch_of_one_takes_in_another_example_where_a_step_needs_two(
+    count: int, size: int
+) -> None:
+    training = TrainingSection(batch_size=size)
+    generators = (torch.Generator().manual_seed(0) for _ in range(2))
+    batches, usual = (
+        list(draw_batches(torch.zeros(count), training, generator, fewest))
+        for generator, fewest in zip(generators, (2, 1), strict=True)
+    )
+    assert min(len(batch) for batch in batches) >= min(2, size)
+    assert len(batches) == len(usual)
+    assert all(b[: len(u)].tolist() == u.tolist() for b, u in zip(batches, usual, strict=True))
+
+
 def test_balanced_sampling_draws_each_class_equally_often() -> None:
     targets = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
     drawn = torch.cat(draw(targets, batch_size=100, local_steps=90, sampling="balanced"))

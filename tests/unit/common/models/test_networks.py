@@ -16,7 +16,7 @@ from wardround.common.models.small_networks import ACTIVATIONS, group_count, nor
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import parameter_count, read_parameters
 from wardround.common.study.loading import parse_study
-from wardround.common.study.registry import NETWORKS
+from wardround.common.study.registry import NETWORKS, largest_patch
 from wardround.common.study.study import Study
 
 # Building or running one of these takes seconds.
@@ -228,9 +228,24 @@ def test_a_classification_network_with_groups_trains_on_one_image(name: str) -> 
 
 def test_vit_cuts_images_into_at_least_seven_patches_a_side() -> None:
     cut = {28: 4, 32: 4, 64: 8, 96: 12, 128: 16, 224: 16, 256: 16}
-    assert {length: builders._patch(length) for length in cut} == cut
-    with pytest.raises(StudyError, match="side of 31"):
-        builders._patch(31)
+    assert {length: largest_patch(length) for length in cut} == cut
+    with pytest.raises(StudyError, match="side of 31, which vit cannot cut"):
+        parse_study(
+            {
+                "study": {"name": "networks", "task": "classification"},
+                "data": {"classes": ["a", "b"], "size": [31, 32]},
+                "model": {"network": "vit"},
+            }
+        )
+
+
+@pytest.mark.parametrize(
+    ("network", "widths"), [("basic-unet", [8, 3, 1, 2, 8, 2]), ("attention-unet", [1, 2])]
+)
+def test_widths_that_a_network_cannot_halve_are_refused(network: str, widths: list[int]) -> None:
+    with pytest.raises(StudyError, match="each width must be at least 2"):
+        study_for(network, features=widths)
+    build_network(study_for(network, features=[max(2, width) for width in widths]), 0)
 
 
 def test_a_missing_package_is_named_with_the_way_to_get_it(

@@ -69,6 +69,13 @@ def test_a_control_variate_is_the_mean_gradient_of_the_round() -> None:
     assert torch.allclose(federation.weight, -0.05 * gradient, atol=1e-6)
 
 
+def test_a_round_at_learning_rate_zero_teaches_scaffold_nothing_and_divides_nothing() -> None:
+    training = {"warmup": 1.0}  # whose first step goes at rate 0
+    federation = Federation(hospitals((20,), steps=1), {"strategy": "scaffold"}, training).run(1)
+    assert torch.equal(under(CONTROL, federation.sites[0].memory)["weight"], torch.zeros(1, 2))
+    assert torch.isfinite(federation.weight).all()
+
+
 def test_moon_is_fedavg_in_the_first_round_and_holds_the_features_back_after_it() -> None:
     def changes(weight: float) -> list[Parameters]:
         chosen = {"strategy": "moon", "options": {"contrastive_weight": weight}}

@@ -11,7 +11,7 @@ from tests.support.hospitals.linear_federation import (
     squared,
     two_layers,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from wardround.common.parameters.schema import read_parameters
 
@@ -81,6 +81,13 @@ def test_apfl_goes_from_the_shared_model_to_that_of_each_hospital_alone() -> Non
     federation, personal = own(1.0)
     for site, one in zip(federation.sites, personal, strict=True):
         assert torch.allclose(one, descend(site, torch.zeros(2), 2 * site.steps), atol=1e-5)
+
+
+def test_apfl_trains_a_network_that_has_one_layer_in_several_places() -> None:
+    shared = nn.PReLU()
+    layers = nn.Sequential(nn.Linear(2, 4), shared, nn.Linear(4, 4), shared, nn.Linear(4, 1))
+    federation = Federation(hospitals((20,), steps=3), {"strategy": "apfl"}, network=layers).run(2)
+    assert all(tensor.isfinite().all() for tensor in federation.sites[0].memory.values())
 
 
 def test_apfls_personal_part_follows_the_gradient_of_the_mixture() -> None:

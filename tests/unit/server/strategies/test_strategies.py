@@ -15,8 +15,11 @@ from tests.support.hospitals.linear_federation import (
 )
 from torch import Tensor
 
+from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.arithmetic import digest
-from wardround.common.study.plans.strategy import PRESETS
+from wardround.common.study.plans.strategy import PRESETS, plan_from
+from wardround.common.study.sections import FederationSection
+from wardround.server.strategies.flower_strategy import StockStrategy
 
 
 # --- The combination -------------------------------------------------------------
@@ -151,6 +154,19 @@ def test_a_server_that_goes_on_from_its_state_makes_the_same_model(name: str) ->
 
 
 # --- Flower's own ----------------------------------------------------------------
+def test_flowers_steps_do_not_depend_on_the_order_in_which_a_site_names_its_numbers() -> None:
+    plan = plan_from(FederationSection(strategy="flower:FedAvgM"))
+    model = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+    strategy = StockStrategy(plan, frozenset(model), 2)
+    strategy.begin(1, model)
+    for site in ("north", "south"):
+        moved = {"bias": torch.ones(2), "weight": torch.full((2, 3), 3.0)}
+        strategy.accumulate(SiteUpdate(site, "digest", 1, 0, moved, 10, 1, 0.0, 0.0))
+    found = strategy.finish()
+    assert torch.equal(found["weight"], torch.full((2, 3), 3.0))
+    assert torch.equal(found["bias"], torch.ones(2))
+
+
 def test_flowers_mean_is_ours() -> None:
     found = run("flower:FedAvg", 3, (10, 30, 60))
     assert torch.allclose(found, run("fedavg", 3, (10, 30, 60)), atol=1e-5)

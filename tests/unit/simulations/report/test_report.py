@@ -14,6 +14,7 @@ from wardround.common.html.charts.small import GAIN_WIDTH
 from wardround.simulations.report.charts.gain_bars import draw_gain_bars
 from wardround.simulations.report.charts.pictures import draw_samples
 from wardround.simulations.report.contents import RunContents
+from wardround.simulations.report.missing import why_missing
 from wardround.simulations.report.samples import Samples, read_samples
 from wardround.simulations.report.sampling_error import (
     PatientCounts,
@@ -25,6 +26,7 @@ from wardround.simulations.report.verdict import SiteVerdict, Verdict, gain_over
 from wardround.simulations.report.wording import Headline, compose_headline, number, signed
 from wardround.simulations.run_files.folder import (
     FEDERATED,
+    PAIRED,
     POOLED,
     MetricRow,
     RunFacts,
@@ -87,8 +89,8 @@ def test_the_error_of_a_mean_auroc_over_seven_classes_agrees_with_repeated_draws
 
 
 def test_a_proportion_of_one_is_not_known_without_error() -> None:
-    # By hand: centre (10 + 1.9207) / 13.8415 = 0.8612, error sqrt(0.8612 x 0.1388 / 13.8415).
-    assert proportion_error(1.0, 10) == pytest.approx(0.0929, abs=1e-4)
+    # By hand: centre (10 + 1.9207) / 13.8415 = 0.8612, error sqrt(0.8612 x 0.1388 / 10).
+    assert proportion_error(1.0, 10) == pytest.approx(0.1093, abs=1e-4)
 
 
 def test_a_proportion_of_many_has_the_binomial_error() -> None:
@@ -105,7 +107,52 @@ def test_the_auroc_error_is_positive_for_every_area(
 def test_no_patients_give_no_error() -> None:
     assert math.isnan(auroc_error(0.9, 0, 10))
     assert math.isnan(proportion_error(0.9, 0))
-    assert math.isnan(value_error(kept(FEDERATED, "a", 0.9), PatientCounts(10, (10, 0))))
+
+
+def test_what_is_not_known_is_the_largest_that_can_be_and_never_no_number() -> None:
+    assert value_error(kept(FEDERATED, "a", 0.9), PatientCounts(10, (10, 0))) == 0.5
+    assert value_error(kept(FEDERATED, "a", 0.9, "dice"), PatientCounts(10)) == 0.5
+    assert math.isnan(value_error(kept(FEDERATED, "a", 0.9, "hd95"), PatientCounts(10)))
+
+
+def test_a_patient_of_both_classes_does_not_take_the_error_of_an_auroc_away() -> None:
+    error = value_error(kept(FEDERATED, "a", 0.9), PatientCounts(20, (20, 7)))
+    assert error == auroc_error(0.9, 7, 20)
+
+
+def test_slices_of_one_patient_count_once() -> None:
+    row = kept(FEDERATED, "a", 0.9, "dice", error=0.01)
+    assert value_error(row, PatientCounts(5, images_each=16)) == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced-accuracy", "f1", "auroc", "dice"])
+def test_a_site_with_one_test_patient_never_gains(metric: str) -> None:
+    rows = [
+        kept(local_model("a"), "a", 0.0, metric, 0.001),
+        kept(FEDERATED, "a", 1.0, metric, 0.001),
+    ]
+    split = (SplitRow("a", "test", "", 16, 1), SplitRow("a", "test", "x", 16, 1))
+    (site,) = judge(rows, split, metric).sites
+    assert site.outcome == "no clear difference"
+
+
+def test_a_comparison_of_each_patient_goes_before_two_separate_errors() -> None:
+    rows = [
+        kept(local_model("a"), "a", 0.8, "accuracy"),
+        kept(FEDERATED, "a", 0.9, "accuracy"),
+        MetricRow(local_model("a"), -1, "a", PAIRED, "accuracy", "", 0.1, 100, 0.0, 0.03),
+    ]
+    verdict = judge(rows, (), "accuracy")
+    assert verdict.sites[0].outcome == "gained"
+    assert verdict.paired
+    assert not judge(rows[:2], (), "accuracy").paired
+
+
+def test_a_class_that_is_not_tested_is_not_a_site_without_test_patients() -> None:
+    row = replace(kept(FEDERATED, "a", math.nan), support=0)
+    contents = run([row], (SplitRow("a", "test", "", 7, 7), SplitRow("a", "test", "x", 7, 7)))
+    assert why_missing(contents, row, "a", "") == "needs two classes"
+    assert why_missing(run([row]), row, "a", "") == "no test patients"
 
 
 def test_a_measured_error_goes_before_a_formula() -> None:
@@ -133,7 +180,7 @@ def test_the_gain_knows_the_direction_of_the_metric(metric: str, gain: float) ->
         (-0.03, 0.02, "lost"),
         (0.03, 0.03, "no clear difference"),
         (-0.009, math.nan, "no clear difference"),
-        (0.011, math.nan, "gained"),
+        (0.5, math.nan, "no clear difference"),
         (math.nan, 0.02, "not compared"),
     ],
 )
@@ -231,8 +278,10 @@ def test_the_headline_of_a_loss_turns_the_direction() -> None:
 
 
 def test_an_unknown_sampling_error_is_said_and_not_invented() -> None:
-    words = headline(0.1, 0.2, error=0.0)
+    words = headline(0.1, 0.2, metric="hd95", error=0.0)
     assert "its sampling error is not known" in words.details[1]
+    assert "cannot be said" in words.sentence
+    assert words.tone == "neutral"
 
 
 @pytest.mark.parametrize("status", ["running", "interrupted", "failed"])

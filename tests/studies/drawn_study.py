@@ -1,0 +1,290 @@
+"""Random studies: every task, network, loss, strategy, sampling, precision and privacy mode.
+
+Each section is drawn so that most of what comes out fits together. What does not is refused by the
+study's own rules, and another one is drawn.
+"""
+
+from collections.abc import Sequence
+from random import Random
+from typing import Any, TypeVar
+
+from tests.studies.patients import CLASSES, Kind
+
+from wardround.common.errors import StudyError
+from wardround.common.study.loading import parse_study
+from wardround.common.study.plans.flower_strategies import stock_names
+from wardround.common.study.plans.strategy import (
+    AGGREGATION_RULES,
+    OBJECTIVES,
+    PRESETS,
+    ROBUST,
+    SERVER_OPTIMISERS,
+    SHARING,
+)
+from wardround.common.study.private_networks import PRIVATE_NETWORKS
+from wardround.common.study.registry import LOSSES, METRICS, NETWORKS, TASKS
+from wardround.common.study.study import Study
+
+Content = dict[str, Any]
+_Item = TypeVar("_Item")
+
+# These are drawn less often, and make one step.
+_HEAVY = ("resnet18", "resnet50", "densenet121", "efficientnet-b0", "swin-unetr")
+_HEAVY_TOO = ("segresnet", "vit")
+# A round of these takes half a minute on a core where a volume is the least they take.
+_TOO_SLOW = {(name, 3) for name in _HEAVY}
+_PRESETS = (
+    "none",
+    "light",
+    "xray",
+    "ct",
+    "mr",
+    "dermoscopy",
+    "ultrasound",
+    "histology",
+)
+
+
+def draw_study(seed: int, manifest: str) -> tuple[Study, Kind]:
+    """Return the study of a seed, with the kind of its images; every rule lets it pass."""
+    chance = _Chance(seed)
+    while True:
+        content, kind = _Draft(chance).content()
+        content["simulation"]["options"] = {"manifest": manifest}
+        try:
+            return parse_study(content), kind
+        except StudyError:
+            continue
+
+
+class _Chance(Random):
+    """The draws of one study."""
+
+    def mostly(self, usual: _Item, *others: _Item) -> _Item:
+        """Return the usual in two of three draws."""
+        return usual if self.random() < 2 / 3 else self.choice(others)
+
+    def seldom(self) -> bool:
+        """Return whether one draw in four says so."""
+        return self.random() < 1 / 4
+
+    def some(self, keys: dict[str, Sequence[Any]]) -> Content:
+        """Return a third of the keys, each with one of its values."""
+        return {k: self.choice(v) for k, v in keys.items() if self.random() < 1 / 3}
+
+
+class _Draft:
+    """One study that is being drawn."""
+
+    def __init__(self, chance: _Chance) -> None:
+        self._chance = chance
+        self._task = chance.choice(sorted(TASKS))
+        self._dense = TASKS[self._task].dense
+        self._privacy = chance.mostly("none", "patient", "site")
+        table = not self._dense and chance.seldom()
+        self._dimensions = 0 if table else chance.mostly(2, 3)
+        self._network = self._fitting_network()
+        self._heavy = self._network in _HEAVY or (self._network in _HEAVY_TOO)
+        colour = self._dimensions == 2 and chance.seldom()
+        self._kind = Kind(self._dimensions or 2, colour, chance.mostly(True, False))
+        self._several = TASKS[self._task].classifies and chance.seldom()
+
+    def content(self) -> tuple[Content, Kind]:
+        """Return what the file says, with the kind of its images."""
+        content: Content = {
+            "study": {"name": "drawn", "task": self._task},
+            "data": self._data(),
+            "model": self._model(),
+            "training": self._training(),
+            "federation": self._federation(),
+            "evaluation": self._evaluation(),
+            "simulation": self._simulation(),
+        }
+        self._give_sizes(content)
+        if self._privacy != "none":
+            content["privacy"] = self._promise()
+        if self._privacy == "site":
+            content["evaluation"]["keep"] = "last"
+        return content, self._kind
+
+    def _fitting_network(self) -> str:
+        fitting = [
+            name
+            for name, entry in NETWORKS.items()
+            if self._task in entry.tasks and self._dimensions in entry.dimensions
+            if (name, self._dimensions) not in _TOO_SLOW
+            if self._privacy != "patient" or name in PRIVATE_NETWORKS
+        ]
+        weights = [0.06 if name in (*_HEAVY, *_HEAVY_TOO) else 1.0 for name in fitting]
+        return self._chance.choices(fitting, weights)[0]
+
+    def _data(self) -> Content:
+        chance, table = self._chance, not self._dimensions
+        covariates: Sequence[Content] = (
+            {"name": "age", "mean": 60.0, "scale": 10.0},
+            {"name": "weight"},
+            {"name": "sex", "values": ["f", "m"]},
+        )
+        count = chance.randint(1, 3) if table else chance.mostly(0, 1, 3)
+        data: Content = {
+            "classes": list(CLASSES[: chance.randint(2, 3)]),
+            "multi_label": self._several,
+            "covariates": list(covariates[:count]),
+            "covariate_scaling": chance.mostly("study", "site") if count else "study",
+        }
+        if table:
+            return {**data, "kind": "table"}
+        return {
+            **data,
+            "dimensions": self._kind.dimensions,
+            "colour": self._kind.colour,
+            "channels": chance.mostly(["image"], ["image", "second"]),
+            "intensity": chance.choice([name for name in _PRESETS if name != "light"]),
+            "augmentation": chance.choice(_PRESETS),
+            "denoise": chance.seldom(),
+        }
+
+    def _model(self) -> Content:
+        chance, entry = self._chance, NETWORKS[self._network]
+        model: Content = {"network": self._network}
+        if self._privacy == "patient":
+            allowed = PRIVATE_NETWORKS[self._network].normalisations
+            model["normalisation"] = chance.choice(allowed)
+        elif entry.normalisations and chance.random() < 1 / 2:
+            model["normalisation"] = chance.choice(entry.normalisations)
+        if entry.activations and chance.seldom():
+            model["activation"] = chance.choice(["relu", "prelu", "gelu", "elu", "swish"])
+        if entry.dropout and chance.seldom():
+            model["dropout"] = 0.3
+        if entry.features:
+            fewest, most = entry.widths
+            count = chance.randint(fewest, min(most, max(fewest, 3)))
+            model["features"] = [chance.choice([1, 2, 3, 4, 8]) for _ in range(count)]
+        if entry.adapters and chance.seldom():
+            model["adapter_rank"] = chance.randint(1, 4)
+        return model
+
+    def _training(self) -> Content:
+        chance = self._chance
+        losses = [name for name, tasks in LOSSES.items() if self._task in tasks]
+        training = {
+            "optimiser": chance.choice(["sgd", "sgd", "adam", "adamw"]),
+            "learning_rate": chance.choice([1e-3, 1e-2]),
+            "batch_size": 4 if self._heavy else chance.randint(1, 9),
+            **chance.some(
+                {
+                    "loss": losses,
+                    "weight_decay": [0.01],
+                    "schedule": ["cosine", "polynomial", "step"],
+                    "warmup": [0.1, 0.5, 1.0],
+                }
+            ),
+        }
+        key = "local_steps" if self._heavy else chance.choice(["local_steps", "local_epochs"])
+        training[key] = 1 if self._heavy else chance.mostly(1, 2)
+        if training["optimiser"] == "sgd" and chance.seldom():
+            training["momentum"] = 0.9
+        if self._privacy == "patient":
+            return training
+        training.update(chance.some({"class_weights": ["balanced"], "gradient_clip": [1.0]}))
+        if chance.seldom() and not self._dense and not self._several:
+            training["sampling"] = "balanced"
+        training["precision"] = chance.mostly("float32", "bfloat16", "float16")
+        return training
+
+    def _federation(self) -> Content:
+        chance = self._chance
+        names = [*PRESETS, *PRESETS, *(f"flower:{name}" for name in stock_names())]
+        choices: dict[str, Sequence[Any]] = {
+            "share": sorted(SHARING),
+            "objective": sorted(OBJECTIVES),
+            "aggregation": sorted(AGGREGATION_RULES),
+            "server_optimiser": sorted(SERVER_OPTIMISERS),
+            "personal": [["*bias"]],
+            "fraction": [0.5],
+            "norm_limit": [10.0],
+            "patience_rounds": [1],
+            "buffer_size": [1, 2],
+        }
+        keys = chance.sample(sorted(choices), chance.mostly(0, 1, 2))
+        strategy = chance.choice(names)
+        hostile = strategy in ROBUST and not chance.seldom()
+        return {
+            "strategy": strategy,
+            "rounds": 1 if self._heavy else chance.mostly(1, 2),
+            "seed": chance.randint(0, 3),
+            "compression": chance.mostly("none", "float16", "bfloat16", "int8", "int4", "top-k"),
+            "options": {"assumed_hostile": 0} if hostile else {},
+            **{key: chance.choice(choices[key]) for key in keys},
+        }
+
+    def _evaluation(self) -> Content:
+        metrics = [
+            name
+            for name, entry in METRICS.items()
+            if self._task in entry.tasks and not entry.surface
+        ]
+        fractions = self._chance.mostly((0.2, 0.2), (0.0, 0.2), (0.2, 0.0), (0.0, 0.0))
+        return {
+            "validation_fraction": fractions[0],
+            "test_fraction": fractions[1],
+            **self._chance.some(
+                {
+                    "metric": metrics,
+                    "keep": ["best", "last"],
+                    "score_bins": [10],
+                    "overlap": [0.0],
+                }
+            ),
+        }
+
+    def _simulation(self) -> Content:
+        chance = self._chance
+        shifts = ("contrast", "bias-field", "noise", "blur", "scaling")
+        return {
+            "data": "folder",
+            "split": chance.choice(["iid", "natural", "dirichlet", "quantity", "classes"]),
+            "sites": chance.randint(2, 3) if self._heavy else chance.randint(1, 4),
+            "compare": chance.random() < 1 / 8 and not self._heavy,
+            "shift": [{"kind": chance.choice(shifts)}] if chance.seldom() else [],
+        }
+
+    def _give_sizes(self, content: Content) -> None:
+        """Draw the size of the images and of patches, mostly what the network takes."""
+        if not self._dimensions:
+            return
+        chance, entry = self._chance, NETWORKS[self._network]
+        features = content["model"].get("features")
+        step = 16 if entry.patches else entry.divisor_for(features)
+        least = max(entry.minimum_for(features), step, 4)
+
+        def size() -> list[int]:
+            return [least + step * chance.seldom() for _ in range(self._dimensions)]
+
+        how = chance.choice(["size", "patch", "both", "neither"]) if self._dense else "size"
+        if how == "both":  # patches of images of any size
+            content["data"]["size"] = [side + chance.randint(0, 3) for side in size()]
+        elif how == "size":
+            content["data"]["size"] = size()
+        if how in ("patch", "both"):
+            content["training"]["patch_size"] = size()
+            content["training"]["patches_per_image"] = chance.randint(1, 2)
+        if "size" in content["data"]:
+            content["data"]["fit"] = chance.choice(["resize", "pad"])
+
+    def _promise(self) -> Content:
+        chance = self._chance
+        privacy: Content = {"mode": self._privacy, "noise_multiplier": chance.choice([1.0, 2.0])}
+        if self._privacy == "site":
+            return {**privacy, "adaptive_clipping": chance.seldom()}
+        return {
+            **privacy,
+            "sampling_rate": 0.1 if self._heavy else chance.choice([0.1, 0.5, 1.0]),
+            **chance.some(
+                {
+                    "examples_per_patient": [1, 2],
+                    "augmentation_copies": [1, 2],
+                    "microbatch": [1, 3],
+                }
+            ),
+        }

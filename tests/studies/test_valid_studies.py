@@ -1,0 +1,91 @@
+"""Whatever ``wardround study check`` passes runs, or says what to do about it.
+
+``make studies`` draws 200 studies, always the same ones. ``make studies STUDIES=2000`` (the
+environment variable WARDROUND_STUDIES of pytest) draws more, and ``PYTEST_FLAGS=-s`` prints how
+they ended. A study that fails is printed whole.
+"""
+
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from tests.studies.drawn_study import draw_study
+from tests.studies.patients import write_images, write_manifest
+
+from wardround.common.errors import WardroundError
+from wardround.simulations.experiment.federation import Machine
+from wardround.simulations.experiment.simulate import SimulationRequest, simulate
+
+STUDIES = int(os.environ.get("WARDROUND_STUDIES", "200"))
+MACHINE = Machine(device="cpu", engine="in-process", threads=1)
+# What a checked study may still meet: it names what the data, or the number of sites, does not
+# allow, and what to change. Nothing else may end a run.
+EXPECTED = (
+    r"needs \d+ sites to withstand \d+ hostile ones, got \d+ updates?: add sites",
+    r"sites with \d+ classes each cannot hold \d+ classes: raise simulation",
+    r"images of different sizes cannot form one batch: rows? .* of the manifest .* Set training",
+    r"has no (train|validation|test) patients: ",
+    r"there are \d+ \w+ patients \(of \d+\) for \d+ sites: lower simulation.sites",
+    r"needs labels, and these patients have none to tell apart: set it to iid",
+    r"Flower's \w+ (could not combine|made no model of) \d+ updates?.*: add sites",
+)
+# Not mended yet: an update that is not a number leaves a site at float16 (seed 132936, with int4
+# and a clipped gradient), and the server's refusal names no remedy. Counted apart, at float16 only.
+KNOWN_AT_FLOAT16 = r"hold NaN or infinity, or a number above"
+
+pytestmark = pytest.mark.studies
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    write_images(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def endings() -> Iterator[Counter[str]]:
+    counted: Counter[str] = Counter()
+    yield counted
+    print(f"\n{counted.total()} studies: {dict(counted)}")  # noqa: T201 # the count by hand
+
+
+@settings(
+    max_examples=STUDIES,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    phases=(Phase.explicit, Phase.generate),  # a smaller seed is no simpler study
+    suppress_health_check=list(HealthCheck),
+)
+@given(seed=st.integers(0, 2**63))
+def test_a_study_that_passes_its_check_runs_or_says_what_to_do(
+    seed: int, images: Path, endings: Counter[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("study")
+    manifest = folder / "manifest.csv"
+    study, kind = draw_study(seed, str(manifest))
+    several = study.data.multi_label
+    write_manifest(manifest, images, kind, study.class_count, several, splits=seed % 2 == 0)
+    try:
+        report = simulate(SimulationRequest(study, folder / "run", MACHINE))
+        assert report.stat().st_size
+        endings["ran"] += 1
+    except WardroundError as error:
+        said = str(error)
+        if study.training.precision == "float16" and re.search(KNOWN_AT_FLOAT16, said):
+            endings["known fault at float16"] += 1
+            return
+        assert any(re.search(words, said) for words in EXPECTED), f"{said}\n{study.to_toml()}"
+        endings["refused with a remedy"] += 1
+    except BaseException as error:
+        error.add_note(study.to_toml())
+        raise
+    finally:
+        shutil.rmtree(folder)
