@@ -47,6 +47,8 @@ class SiteFile(BaseModel):
         server: The server that the site has joined; a simulated site has none.
         data_root: Folder that relative paths of the manifest start from; the site folder if absent.
         device: "auto" takes a GPU where there is one.
+        ledger: Where the privacy ledger lies, from the site folder: several site folders of one data
+            set share one.
         cache_gigabytes: Memory for prepared images; beyond it they are kept on disk.
         shift: How a simulated scanner differs; never set for a real hospital.
         shift_seed: Seed of that difference.
@@ -59,6 +61,7 @@ class SiteFile(BaseModel):
     name: Name
     manifest: str = "manifest.csv"
     data_root: str | None = None
+    ledger: Annotated[str, Field(min_length=1)] = "ledger"
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     cache_gigabytes: Annotated[float, Field(gt=0)] = 4.0
     cache_place: Literal["memory", "disk"] = "memory"
@@ -71,10 +74,16 @@ class SiteFile(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """An opened site folder."""
+    """An opened site folder.
+
+    Attributes:
+        is_tolerant: Whether what cannot be used of a patient is left out, and no reason to refuse:
+            to a server that protects patients from, a refusal would tell of that one.
+    """
 
     folder: Path
     settings: SiteFile
+    is_tolerant: bool = False
 
     @property
     def name(self) -> str:
@@ -90,6 +99,16 @@ class Site:
     def data_root(self) -> Path:
         """Folder that relative paths of the manifest start from."""
         return (self.folder / (self.settings.data_root or ".")).resolve()
+
+    @property
+    def skips_unreadable(self) -> bool:
+        """Whether images that cannot be read are left out."""
+        return self.is_tolerant or self.settings.skip_unreadable
+
+    @property
+    def ledger_folder(self) -> Path:
+        """Where the privacy ledger lies."""
+        return (self.folder / self.settings.ledger).resolve()
 
     @property
     def key_folder(self) -> Path:
