@@ -170,9 +170,22 @@ def _decide(site: Path, digits: str, verdict: str) -> None:
 
     open_site(site)
     digest = full_digest(site, digits.strip().lower())
+    if verdict == "approved":
+        _require_cohort(site, digest)
     decision = decide(site, digest, "approved" if verdict == "approved" else "rejected")
     name = f" ({decision.study})" if decision.study else ""
     write_lines(f"{decision.account} has {verdict} {digest}{name}.\n")
+
+
+def _require_cohort(site: Path, digest: str) -> None:
+    """Refuse to approve a study that protects its patients where there are too few of them."""
+    from wardround.client.doctor.policy import require_cohort
+    from wardround.client.policy.approvals import pending_file
+    from wardround.common.study.loading import load_study
+
+    asked = pending_file(site, digest)
+    if asked is not None:  # else nobody has sent its text, and 'site explain' holds a file against
+        require_cohort(site, load_study(asked, planned=False))
 
 
 def _status_lines(told: "DaemonStatus") -> list[str]:

@@ -75,7 +75,7 @@ class Cohort:
     @cached_property
     def examinations(self) -> tuple[Examination, ...]:
         """Those that are used; with ``skip_unreadable`` the images must be read to know them."""
-        if self._has_images and self._source.site.settings.skip_unreadable:
+        if self._has_images and self._source.site.skips_unreadable:
             return self._prepared.examinations
         return self._listed
 
@@ -274,7 +274,7 @@ def open_cohorts(site: Site, study: Study) -> Cohorts:
         DataError: The manifest cannot be used, or a split that the study asks for has no patient.
     """
     examinations = read_manifest(site, study)
-    parts = partition_patients(examinations, study)
+    parts = partition_patients(examinations, study, may_lack_patients=site.is_tolerant)
     if study.data.kind == "image":
         PreparedFolder(site, study).remove_stale(examinations)
     source = CohortSource(

@@ -47,7 +47,7 @@ class SiteFile(BaseModel):
         server: The server that the site has joined; a simulated site has none.
         data_root: Folder that relative paths of the manifest start from; the site folder if absent.
         device: "auto" takes a GPU where there is one.
-        ledger: Where the privacy ledger lies, from the site folder: several site folders of one data
+        ledger: Where the privacy ledger lies, from the site folder; several folders of one data
             set share one.
         cache_gigabytes: Memory for prepared images; beyond it they are kept on disk.
         shift: How a simulated scanner differs; never set for a real hospital.

@@ -28,9 +28,12 @@ def split_of_patient(study: Study, patient: str) -> SplitName:
 
 
 def partition_patients(
-    examinations: Sequence[Examination], study: Study
+    examinations: Sequence[Examination], study: Study, may_lack_patients: bool = False
 ) -> dict[SplitName, tuple[Examination, ...]]:
     """Return the examinations of each split: where the manifest puts them, or else the hash.
+
+    Args:
+        may_lack_patients: Whether a split that the study asks for may be empty.
 
     Raises:
         DataError: A split that the study asks for has no patient.
@@ -39,7 +42,8 @@ def partition_patients(
     for examination in examinations:
         split = examination.split or split_of_patient(study, examination.patient)
         parts[split].append(examination)
-    _check_patients(parts, study, named=any(e.split for e in examinations))
+    if not may_lack_patients:
+        _check_patients(parts, study, named=any(e.split for e in examinations))
     return {split: tuple(part) for split, part in parts.items()}
 
 

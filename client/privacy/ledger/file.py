@@ -124,9 +124,7 @@ class LedgerFile:
         LedgerError: Another process has it open, it was edited, or it cannot be written.
     """
 
-    def __init__(
-        self, folder: Path, durable: bool = True, patience_seconds: float = 0.0
-    ) -> None:
+    def __init__(self, folder: Path, durable: bool = True, patience_seconds: float = 0.0) -> None:
         self.path = folder / LEDGER_FILE
         self._durable = durable
         self._process = os.getpid()

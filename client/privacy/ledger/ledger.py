@@ -80,9 +80,7 @@ class PrivacyLedger:
             raise
 
     @classmethod
-    def open(
-        cls, site_folder: Path, durable: bool = True, patience_seconds: float = 0.0
-    ) -> Self:
+    def open(cls, site_folder: Path, durable: bool = True, patience_seconds: float = 0.0) -> Self:
         """Open the ledger of a site, or begin one."""
         return cls(site_folder, durable, patience_seconds)
 

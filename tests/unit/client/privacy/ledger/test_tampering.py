@@ -164,7 +164,7 @@ def test_a_ledger_torn_in_its_first_line_begins_anew(written: Path) -> None:
     path.write_bytes(path.read_bytes()[:30])
     with PrivacyLedger.open(written, durable=False) as ledger:
         assert ledger.counter == 1
-        with pytest.raises(LedgerError, match="0 charges for this server and the server has seen 6"):
+        with pytest.raises(LedgerError, match=r"0 charges for this server .* has seen 6"):
             ledger.check_head(NOBODY, ChainHead(6))
 
 
@@ -197,6 +197,6 @@ def test_a_deleted_ledger_is_refused_by_the_counter(written: Path) -> None:
     ledger_path(written).unlink()
     with (
         PrivacyLedger.open(written, durable=False) as ledger,
-        pytest.raises(LedgerError, match="0 charges for this server and the server has seen 6"),
+        pytest.raises(LedgerError, match=r"0 charges for this server .* has seen 6"),
     ):
         ledger.check_head(NOBODY, ChainHead(6))
