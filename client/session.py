@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 
 import wardround
 from wardround.client.data.batch import Batch
@@ -15,7 +16,7 @@ from wardround.client.model_context import PERSONAL, ModelContext
 from wardround.client.site.folder import Site
 from wardround.client.site.state import SiteState
 from wardround.client.training.evaluation import evaluate
-from wardround.client.training.local import LocalWork, train_locally
+from wardround.client.training.local import LocalWork, loss_scaler, train_locally
 from wardround.client.training.losses import build_loss
 from wardround.client.training.objectives.base import LocalStart, Loss, Objective
 from wardround.client.training.objectives.registry import build_objective, personal_model
@@ -56,6 +57,7 @@ class SiteSession:
         self.context = context
         self.cohorts = open_cohorts(site, context.study)
         self._optimiser_state: dict[str, dict[str, Any]] = {}  # of a baseline, by its run
+        self._scalers: dict[str, GradScaler] = {}  # of the losses, by run
 
     @cached_property
     def loss(self) -> Loss:
@@ -252,6 +254,13 @@ class SiteSession:
             surfaces,
         )
 
+    def _scaler(self, instruction: Instruction) -> GradScaler:
+        """Return the scaler of a run's losses, which knows the scale of its last round."""
+        if instruction.run not in self._scalers:
+            scaler = loss_scaler(self.context.study.training, self.context.device)
+            self._scalers = {instruction.run: scaler}
+        return self._scalers[instruction.run]
+
     def _work_privately(self, start: LocalStart, objective: Objective | None) -> LocalWork:
         optimiser = build_optimiser(start.network, start.training)
         return self.context.train_privately(start, self.cohorts.train, optimiser, objective)
@@ -276,7 +285,7 @@ class SiteSession:
         batches = map(to_batch, draw_batches(cohort.targets, start.training, drawing))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             seed_dropout(derive_seed(*key, "dropout"), device)
-            work = train_locally(start, batches, optimiser, objective)
+            work = train_locally(start, batches, optimiser, objective, self._scaler(instruction))
         if standalone:
             self._optimiser_state = {instruction.run: optimiser.state_dict()}
         return work
