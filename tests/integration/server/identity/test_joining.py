@@ -306,11 +306,12 @@ def test_a_site_that_joins_a_second_consortium_shares_the_first_folders_ledger(
     consortium: Any, tmp_path: Path
 ) -> None:
     heart, lung = tmp_path / "heart", tmp_path / "lung"
-    join(consortium.invite("heart"), heart)
+    token = consortium.invite("heart")
+    join(token, heart)
     ledger = open_site(heart).ledger_folder
     assert ledger == heart / "ledger"
     join(consortium.invite("lung"), lung, ledger=ledger)
     assert open_site(lung).ledger_folder == ledger
     ledger.mkdir()
     with pytest.raises(InputError, match="has a ledger already"):
-        join(consortium.invite("heart"), heart, again=True, ledger=lung / "ledger")
+        join(token, heart, again=True, ledger=lung / "ledger")
