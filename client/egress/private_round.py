@@ -16,7 +16,7 @@ from wardround.client.privacy.ledger.charges import Assignment, Charge, Reservat
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox, ReplyKey, StoredReply
 from wardround.client.session import SiteSession
-from wardround.client.site.credentials import server_of
+from wardround.client.site.folder import server_of
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import from_bytes, to_bytes
 from wardround.common.messages.instructions import Instruction

@@ -5,7 +5,6 @@
 owner alone, and are part of no message.
 """
 
-import hashlib
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,12 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from wardround.client.site.folder import Site, open_site
+from wardround.client.site.folder import open_site
 from wardround.common.errors import InputError
 from wardround.common.security.tls_key_pair import mend_pair, read_certificate, read_private_key
 
 TLS_KEY, TLS_CERTIFICATE, CA_CERTIFICATE, NODE_KEY = "tls.key", "tls.crt", "ca.crt", "node.key"
-_SERVER_DIGITS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +108,3 @@ def signing_request(key: ec.EllipticCurvePrivateKey, site: str) -> str:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)])
     builder = x509.CertificateSigningRequestBuilder().subject_name(name)
     return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
-
-
-def server_of(site: Site) -> str:
-    """Return a name for the server that a site answers; empty where it has joined none.
-
-    It is the hash of the consortium's CA certificate, for an address may change.
-    """
-    try:
-        certificate = (site.key_folder / CA_CERTIFICATE).read_bytes()
-    except OSError:
-        return ""
-    return hashlib.sha256(certificate).hexdigest()[:_SERVER_DIGITS]

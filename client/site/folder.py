@@ -4,6 +4,7 @@ A folder holds ``site.toml``, ``manifest.csv`` and what the site keeps for itsel
 A simulated site is such a folder too.
 """
 
+import hashlib
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,6 +17,7 @@ from wardround.common.files.validated_toml import read_toml
 from wardround.common.study.sections import Name, Shift
 
 KEY_FOLDER = "keys"
+_SERVER_DIGITS = 32
 
 
 class Scanner(BaseModel):
@@ -134,3 +136,15 @@ def open_site(folder: str | PathLike[str]) -> Site:
     )
     settings = read_toml(folder / "site.toml", SiteFile, DataError, absent)
     return Site(folder.resolve(), settings)
+
+
+def server_of(site: Site) -> str:
+    """Return a name for the server that a site answers; empty where it has joined none.
+
+    It is the hash of the consortium's CA certificate, for an address may change.
+    """
+    try:
+        certificate = (site.key_folder / "ca.crt").read_bytes()
+    except OSError:
+        return ""
+    return hashlib.sha256(certificate).hexdigest()[:_SERVER_DIGITS]

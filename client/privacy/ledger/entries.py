@@ -42,7 +42,7 @@ class Ordered:
     """Whose orders a run's are: one ledger may answer several servers.
 
     Attributes:
-        server: As :func:`wardround.client.site.credentials.server_of` names it.
+        server: As :func:`wardround.client.site.folder.server_of` names it.
     """
 
     run: str
