@@ -92,8 +92,9 @@ def export(
 def _read_report(site: Path) -> "LedgerReport":
     from wardround.client.privacy.ledger.file import read_ledger
     from wardround.client.privacy.ledger.report import report_ledger
+    from wardround.client.privacy.ledger.snapshot import parts_are_mixed
 
-    return report_ledger(read_ledger(site).entries)
+    return report_ledger(read_ledger(site).entries, parts_are_mixed(site))
 
 
 def _print(report: "LedgerReport") -> None:
@@ -104,8 +105,8 @@ def _print(report: "LedgerReport") -> None:
 
     console = Console()
     for dataset in report.datasets:
-        told = f"Data set {dataset.dataset}: epsilon {dataset.epsilon:.4g} is spent at delta "
-        told += f"{dataset.delta:g}; " + (
+        told = f"Data set {dataset.dataset}, {dataset.part} patients: epsilon "
+        told += f"{dataset.epsilon:.4g} is spent at delta {dataset.delta:g}; " + (
             "a simulated site has no cap."
             if dataset.cap >= NO_LIMIT
             else f"{dataset.remaining:.4g} of {dataset.cap:g} is left."
@@ -125,7 +126,7 @@ def _table(report: "LedgerReport") -> "Table":
 
     from wardround.common.runtime.printable import cell
 
-    table = Table("data set", "study", "run", "q", "sigma", "C", "T", "epsilon")
+    table = Table("data set", "part", "study", "run", "q", "sigma", "C", "T", "epsilon")
     for title in ("reserved", "released", "committed"):
         table.add_column(title, justify="right")
     for dataset in report.datasets:
@@ -134,6 +135,7 @@ def _table(report: "LedgerReport") -> "Table":
             counts = (run.reservations, run.released, run.committed)
             table.add_row(
                 cell(dataset.dataset),
+                cell(dataset.part),
                 cell(run.study[:_SHOWN]),
                 cell(run.run[:_SHOWN]),
                 *(f"{number:.4g}" for number in (*numbers, run.epsilon)),

@@ -46,7 +46,7 @@ def reply_privately(
         GuardError: The reply is not what the study implies; it is neither kept nor released.
         RunError: The reply cannot be kept.
     """
-    folder, durable, caps = session.site.folder, not policy.simulated, _caps_of(policy)
+    folder, durable, caps = session.site.folder, not policy.simulated, caps_of(policy)
     outbox = Outbox(folder, durable)
     with PrivacyLedger.open(folder, durable) as ledger:
         ledger.check_counter(instruction.ledger.entries, instruction.ledger.hash)
@@ -121,7 +121,7 @@ def _settle(ledger: PrivacyLedger, outbox: Outbox, charge: Charge) -> None:
     outbox.drop_before(assignment.study, assignment.run, charge.round)
 
 
-def _caps_of(policy: Policy) -> Caps:
+def caps_of(policy: Policy) -> Caps:
     """Return what a policy allows to be spent."""
     return Caps(
         policy.lifetime_epsilon,

@@ -34,6 +34,7 @@ class Facts:
 # What a study may spend: a server is told so, for time does not change it and an approval neither.
 BUDGET_RULES = frozenset({"study epsilon", "lifetime epsilon", "delta"})
 TIME_RULE = "training minutes"
+EVALUATION_RULE = "evaluations"
 _PLANNED_RULES = frozenset({"study epsilon", "lifetime epsilon"})  # what they ask takes accounting
 
 
@@ -68,7 +69,11 @@ class DeniedError(PolicyError):
         """The one word that the server is told."""
         if set(self.rules) <= BUDGET_RULES:
             return "budget"
-        return "time" if self.rules == (TIME_RULE,) else "policy"
+        words: dict[tuple[str, ...], str] = {
+            (TIME_RULE,): "time",
+            (EVALUATION_RULE,): "evaluations",
+        }
+        return words.get(self.rules, "policy")
 
 
 def judge(
@@ -201,6 +206,13 @@ def _minutes(policy: Policy, study: Study, facts: Facts) -> _Reply:
     return True, f"a round that takes more than {limit:g} minutes is stopped, and nothing leaves"
 
 
+def _evaluations(policy: Policy, study: Study, facts: Facts) -> _Reply:
+    if study.privacy.mode == "patient":
+        return True, "each answer has noise, is charged to its patients, and is given once a round"
+    day, whole = policy.largest_evaluations_a_day, policy.largest_evaluations_of_a_study
+    return True, f"at most {whole} models are measured for it, and {day} a day for all studies"
+
+
 def _epsilon_within(policy: Policy, study: Study, cap: float, of_what: str) -> _Reply:
     if study.privacy.mode != "patient":
         return True, "nothing is spent"
@@ -239,4 +251,5 @@ RULES: dict[str, _Rule] = {
     "weights": _weights,
     "training hours": _hours,
     TIME_RULE: _minutes,
+    EVALUATION_RULE: _evaluations,
 }

@@ -22,7 +22,7 @@ TRAIN = "train"
 EVALUATE = "evaluate"
 
 _RUN = re.compile(r"[0-9a-f]{32}")  # a site names a folder by it
-
+_SPLIT = re.compile(r"validation|test")  # nobody else is evaluated on
 
 NO_LEDGER = ChainHead()
 
@@ -139,7 +139,7 @@ def unpack_instruction(content: RecordDict) -> Instruction:
             run=header.match("run", _RUN, "32 hexadecimal digits"),
             round=header.whole("round"),
             attempt=header.whole("attempt"),
-            split=header.text("split"),
+            split=header.match("split", _SPLIT, "validation or test"),
             surfaces=header.flag("surfaces"),
             parameters=from_array_record(model),
             auxiliary={} if auxiliary is None else from_array_record(auxiliary),

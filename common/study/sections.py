@@ -252,6 +252,9 @@ class PrivacySection(Section):
         augmentation_copies: Patient: how often an example enters a step, each time augmented anew.
             A patient's examples are averaged, so it costs time and no privacy (De et al. 2022).
         microbatch: Patient: examples in memory at once. It changes no result.
+        validation_epsilon: Patient: what all measurements on validation patients may spend on one
+            of them; the epsilon of the study if absent. 0: they are not measured.
+        test_epsilon: Patient: the same of the one measurement on test patients.
         adaptive_clipping: Site: whether the clip norm follows a quantile of the updates' norms.
         clip_quantile: Site: that quantile.
         count_noise: Site: standard deviation of the noise on the count that the quantile is read
@@ -269,6 +272,8 @@ class PrivacySection(Section):
     examples_per_patient: Size = 8
     augmentation_copies: Annotated[int, Field(ge=1, le=1_024)] = 1
     microbatch: Size = 32
+    validation_epsilon: Annotated[float, Field(ge=0, le=1_000)] | None = None
+    test_epsilon: Annotated[float, Field(ge=0, le=1_000)] | None = None
     adaptive_clipping: bool = False
     clip_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
     count_noise: Positive | None = None

@@ -24,6 +24,14 @@ def snapshot_of(patients: Iterable[str], salt: bytes) -> str:
     return hmac.new(salt, listed, hashlib.sha256).hexdigest()
 
 
+def parts_are_mixed(site_folder: Path) -> bool:
+    """Return whether some patient of a site has changed its part, so that all are one account.
+
+    A patient's part follows from the identifier, or stands in the manifest, and is taken to stay.
+    """
+    return False
+
+
 def open_salt(folder: Path, durable: bool = True) -> bytes:
     """Return the secret of a ledger's folder, drawn at the first call.
 

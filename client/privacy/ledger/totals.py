@@ -20,15 +20,15 @@ class LedgerBook:
     """The sum of a ledger's entries.
 
     Attributes:
-        admissions: The last one of each run on each data set, by study, run and data set; the
-            newest comes last.
+        admissions: The last one of each run on each part of a data set, by study, run, data set
+            and part; the newest comes last.
         reservations: By number.
         released: The SHA-256 of what left, by the number of its reservation.
         committed: The numbers of the reservations whose reply is not asked for again.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self.admissions: dict[tuple[str, str, str], Admitted] = {}
+        self.admissions: dict[tuple[str, str, str, str], Admitted] = {}
         self.reservations: dict[int, Reservation] = {}
         self.released: dict[int, str] = {}
         self.committed: set[int] = set()
@@ -43,7 +43,7 @@ class LedgerBook:
         """
         fact = entry.fact
         if isinstance(fact, Admitted):
-            key = (fact.study, fact.run, fact.dataset)
+            key = (fact.study, fact.run, fact.dataset, fact.part)
             self.admissions.pop(key, None)
             self.admissions[key] = fact
         elif isinstance(fact, Reserved):
@@ -56,12 +56,18 @@ class LedgerBook:
             self.committed.add(fact.reservation)
 
     def admission(self, assignment: Assignment) -> Admitted | None:
-        """Return how a run was admitted to a data set, None if it was not."""
-        key = (assignment.study, assignment.run, assignment.dataset)
+        """Return how a run was admitted to a part of a data set, None if it was not."""
+        key = (assignment.study, assignment.run, assignment.dataset, assignment.part)
         return self.admissions.get(key)
 
-    def charged(self, dataset: str, study: str | None = None, run: str | None = None) -> Charged:
-        """Return the reservations on a data set: all, or those of a study, or of a run of it."""
+    def charged(
+        self,
+        dataset: str,
+        study: str | None = None,
+        run: str | None = None,
+        part: str | None = None,
+    ) -> Charged:
+        """Return the reservations on a data set: all, or those of a study, a run or a part."""
         return [
             reservation
             for reservation in self.reservations.values()
@@ -69,22 +75,30 @@ class LedgerBook:
             if assignment.dataset == dataset
             and study in (None, assignment.study)
             and run in (None, assignment.run)
+            and part in (None, assignment.part)
         ]
 
-    def spends(self, dataset: str, study: str | None = None) -> list[Spend]:
-        """Return all that is charged to a data set, or what one study charged to it."""
-        return [reservation.charge.spend for reservation in self.charged(dataset, study)]
+    def spends(
+        self, dataset: str, study: str | None = None, part: str | None = None
+    ) -> list[Spend]:
+        """Return all that is charged to a data set, or what one study charged, or to one part."""
+        charged = self.charged(dataset, study, part=part)
+        return [reservation.charge.spend for reservation in charged]
 
     def steps_begun(self, assignment: Assignment) -> int:
         """Return the steps of a run's plan that were reserved; a repeated round counts once."""
-        charged = self.charged(assignment.dataset, assignment.study, assignment.run)
+        charged = self._of_run(assignment)
         return sum({item.charge.round: item.charge.spend.steps for item in charged}.values())
 
     def awaiting(self, assignment: Assignment) -> Charged:
         """Return a run's reservations whose reply left and may be asked for again."""
-        charged = self.charged(assignment.dataset, assignment.study, assignment.run)
+        charged = self._of_run(assignment)
         arriving = self.released.keys() - self.committed
         return [reservation for reservation in charged if reservation.number in arriving]
+
+    def answered(self, assignment: Assignment) -> Charged:
+        """Return what a study reserved on a part of a data set, over all its runs."""
+        return self.charged(assignment.dataset, assignment.study, part=assignment.part)
 
     def datasets(self) -> list[str]:
         """Return the names of all data sets, in the order they were first used."""
@@ -96,6 +110,16 @@ class LedgerBook:
             if reservation.charge.assignment.snapshot == snapshot:
                 return reservation.charge.assignment.dataset
         return None
+
+    def parts(self, dataset: str) -> list[str]:
+        """Return the parts of a data set that were charged, or admitted to, in their order."""
+        found = [fact.part for fact in self.admissions.values() if fact.dataset == dataset]
+        return list(dict.fromkeys(found))
+
+    def _of_run(self, assignment: Assignment) -> Charged:
+        return self.charged(
+            assignment.dataset, assignment.study, assignment.run, part=assignment.part
+        )
 
     def _known(self, number: int) -> None:
         if number not in self.reservations:

@@ -56,7 +56,7 @@ def test_show_says_what_is_spent_and_what_is_left(
     assert "Unit: patient; neighbours: one patient added or removed" in words
     assert "a" * 12 in said.out
     row = [cell.strip() for cell in said.out.split("\n") if "main" in cell][-1]
-    assert [cell.strip() for cell in row.strip("│").split("│")][3:] == (
+    assert [cell.strip() for cell in row.strip("│").split("│")][4:] == (
         ["0.05", "1.3", "0.7", "300", "3", "3", "2", "1"]
     )
 
