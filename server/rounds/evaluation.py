@@ -167,11 +167,11 @@ def overall(measurements: Sequence[Measurement], metric: str) -> float:
 
 
 def noise_error(measurements: Sequence[Measurement], metric: str, study: Study) -> float:
-    """Return the standard error that noise alone gives :func:`overall`, 0 without noise."""
+    """Return the standard error that noise gives the difference of two :func:`overall`, or 0."""
     found = _overall(measurements, metric)
     if found is None or not what_leaves(study).noised_metrics:
         return 0.0
-    return found.standard_error
+    return math.sqrt(2) * found.standard_error
 
 
 def _overall(measurements: Sequence[Measurement], metric: str) -> MetricValue | None:
