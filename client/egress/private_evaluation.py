@@ -17,6 +17,7 @@ from wardround.client.privacy.ledger.charges import Assignment, Charge, Reservat
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox, ReplyKey, StoredReply
 from wardround.client.session import SiteSession
+from wardround.common.errors import RunError
 from wardround.common.flower.messages.content import from_bytes, to_bytes
 from wardround.common.messages.instructions import Instruction
 from wardround.common.metrics.noised import NORM_BOUND
@@ -47,6 +48,9 @@ def evaluate_once(
         RunError: The answer cannot be kept.
     """
     study, folder, durable = session.context.study, session.site.folder, not policy.simulated
+    if instruction.digest != study.digest:  # before anything is charged under its name
+        msg = f"the order is for study {instruction.digest[:_SHOWN]}: submit the study again."
+        raise RunError(msg)
     if instruction.round > study.federation.rounds:
         _refuse(f"the study has no round {instruction.round}", study)
     outbox, caps = Outbox(folder, durable), caps_of(policy)

@@ -44,6 +44,10 @@ def _of_patients(study: Study, rounds: Mapping[str, int]) -> Iterator[str]:
     yield from promise_words(plan)
     yield "Each validation and test patient is promised this."
     yield from evaluation_words(evaluation_plans(study))
+    yield (
+        "The measurements of this run have that noise, and the model was chosen by them: two of "
+        "them that differ by less than it tell nothing apart."
+    )
     for site, count in sorted(rounds.items()):
         spent = rounded_up(epsilon_of([plan.spend(count)], plan.delta))
         yield (

@@ -165,6 +165,12 @@ def test_a_site_killed_before_an_answer_left_gives_it_after_all_and_charges_it_o
     assert sum(isinstance(fact, Released) for fact in facts) == 1
 
 
+def test_an_order_of_another_digest_charges_nothing(folder: Path) -> None:
+    false = replace(order(folder), digest="f" * 64)
+    assert refusal_of(ask(folder, EVALUATE, false, PRIVATE))[1] == "training"
+    assert not (folder / "ledger").exists()
+
+
 def test_an_answer_that_left_and_was_lost_is_not_made_again(folder: Path) -> None:
     instruction = order(folder)
     ask(folder, EVALUATE, instruction, PRIVATE)

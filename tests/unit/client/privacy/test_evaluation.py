@@ -1,4 +1,4 @@
-"""What one patient adds to a measurement is at most 1, whatever the model says, and noise covers it."""
+"""What one patient adds to a measurement is at most 1, whatever the model, and noise covers it."""
 
 import math
 from dataclasses import dataclass
