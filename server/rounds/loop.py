@@ -15,6 +15,7 @@ from wardround.common.flower.messages.content import array_bytes
 from wardround.common.messages.instructions import TRAIN, Instruction, addressed, pack_instruction
 from wardround.common.messages.replies import SiteUpdate, unpack_update
 from wardround.common.parameters.schema import Parameters
+from wardround.common.study.plans.patient_privacy import is_measured
 from wardround.common.study.plans.what_leaves import kept_model, what_leaves
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, append_record, read_records, truncate
@@ -252,8 +253,8 @@ class RoundLoop:
         """Measure the last model too, then return the one that is kept."""
         number = progress.round
         self._nodes = self._participation.of_round(number + 1)
-        leaves = what_leaves(self._study)
-        is_told = leaves.round_metrics or not leaves.noised_metrics
+        noised = what_leaves(self._study).noised_metrics
+        is_told = not noised or is_measured(self._study, "validation")
         measured = self._measure(progress) if is_told else Measured()
         closing = RoundRecord(number + 1, number, 0.0, (), measured.refusals, measured.values)
         append_record(self._store.history_path, closing)

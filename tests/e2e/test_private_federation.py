@@ -111,9 +111,10 @@ class Town:
         return "".join(path.read_text() for path in (self.folder / "logs").glob("*.log"))
 
     def spent(self, name: str, study: Study) -> tuple[float, int]:
-        """Return the epsilon of a study at a site, and how many answers it was charged for."""
+        """Return the epsilon of a study's training at a site, and how many updates cost it."""
         report = report_ledger(read_ledger(self.site(name)).entries)
-        runs = [run for one in report.datasets for run in one.runs if run.study == study.digest]
+        trained = [one for one in report.datasets if one.part == "train"]
+        runs = [run for one in trained for run in one.runs if run.study == study.digest]
         return float(sum(run.epsilon for run in runs)), sum(run.reservations for run in runs)
 
 

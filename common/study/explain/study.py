@@ -148,7 +148,7 @@ def _noised_measurements(study: Study) -> Iterator[str]:
     told = "what its validation patients say of the common network, as a few sums with noise"
     if not is_measured(study, "validation"):
         yield "nothing that is measured on its validation patients;"
-    elif study.federation.buffer_size is not None:
+    elif not what_leaves(study).round_metrics:
         yield f"after the last round {told}, from which these follow: {_metrics(study)};"
     else:
         yield f"{told}, from which these follow: {_metrics(study)};"

@@ -95,7 +95,7 @@ class EvaluationPlan:
     Attributes:
         part: Whose answers they are.
         answers: Most answers of the study, over all its runs: for validation one a round and one
-            for the first model, or one in all where nobody waits for anybody; for test one.
+            for the first model, or one in all where the last model is kept; for test one.
         noise_multiplier: Standard deviation of the noise on each number.
         delta: In (0, 1).
     """
@@ -213,9 +213,8 @@ def plan_evaluation(study: Study, part: MeasuredPart) -> EvaluationPlan | None:
     if epsilon is None:
         plan = plan_privacy(study) if study.privacy.noise_multiplier is not None else None
         epsilon = plan.epsilon if plan else study.privacy.epsilon or DEFAULT_EPSILON
-    # An asynchronous server waits for nobody, and has the last model measured alone.
-    is_once = part == "test" or study.federation.buffer_size is not None
-    answers = 1 if is_once else study.federation.rounds + 1
+    each_round = part == "validation" and measures_each_round(study)
+    answers = study.federation.rounds + 1 if each_round else 1
     return EvaluationPlan(part, answers, noise_for(epsilon, delta, 1.0, answers), delta)
 
 
@@ -232,6 +231,16 @@ def is_measured(study: Study, part: MeasuredPart) -> bool:
         "test": study.evaluation.test_fraction,
     }
     return share[part] > 0 and asked_epsilon(study.privacy, part) != 0
+
+
+def measures_each_round(study: Study) -> bool:
+    """Return whether a private study has validation patients measured in each round.
+
+    Not where the last model is kept in any case: one answer has less noise than many. Nor where the
+    server waits for nobody, as it would have to for a measurement.
+    """
+    is_chosen = study.evaluation.keep == "best" and study.federation.buffer_size is None
+    return is_chosen and is_measured(study, "validation")
 
 
 def asked_epsilon(privacy: PrivacySection, part: MeasuredPart) -> float | None:

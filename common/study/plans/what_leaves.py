@@ -8,7 +8,7 @@ let out, no policy lets out.
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from wardround.common.study.plans.patient_privacy import is_measured
+from wardround.common.study.plans.patient_privacy import measures_each_round
 from wardround.common.study.study import Study
 
 
@@ -25,7 +25,7 @@ class WhatLeaves:
         times: How long its work took.
         losses: Its mean training loss.
         round_metrics: How the model that it was sent does on its validation patients, in every
-            round.
+            round. Without them the server measures only when the training is over.
         noised_metrics: Whether what it measures leaves with noise alone; the server then asks for
             it in messages of their own, each of which is accounted for.
         unnoised_arrays: Numbers that no noised gradient made: the running means of a normalisation,
@@ -75,7 +75,7 @@ _BY_MODE: dict[str, WhatLeaves] = {
 def what_leaves(study: Study) -> WhatLeaves:
     """Return what a site that takes part in a study may say."""
     leaves = _BY_MODE[study.privacy.mode]
-    if leaves.noised_metrics and not is_measured(study, "validation"):
+    if leaves.noised_metrics and not measures_each_round(study):
         return _UNMEASURED
     return leaves
 

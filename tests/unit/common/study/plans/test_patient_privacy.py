@@ -190,7 +190,7 @@ def test_a_hospital_reads_what_is_promised_and_what_no_longer_leaves() -> None:
     leaving, _, rest = text.partition("These never leave")
     assert "What is promised to each training patient" in leaving
     assert "What is promised to each validation and test patient" in leaving
-    assert "all 21 of the study together have epsilon = 3 at delta = 1e-05" in leaving
+    assert "all 11 of the study together have epsilon = 3 at delta = 1e-05" in leaving
     assert "the one of the study has epsilon = 3 at delta = 1e-05" in leaving
     assert "epsilon = 3 at delta = 1e-05" in leaving
     assert "training examinations it holds" not in leaving

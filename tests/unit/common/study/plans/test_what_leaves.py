@@ -61,6 +61,8 @@ def test_the_best_model_is_kept_only_where_every_round_is_measured() -> None:
     assert kept_model(study_with()) == "best"
     assert kept_model(study_with(evaluation={"keep": "last"})) == "last"
     assert kept_model(study_with(**OF_PATIENTS)) == "best"
+    last = study_with(**OF_PATIENTS, evaluation={"keep": "last"})
+    assert not what_leaves(last).round_metrics, "one answer has less noise than many"
     unmeasured = {"privacy": {**OF_PATIENTS["privacy"], "validation_epsilon": 0}}
     assert kept_model(study_with(**unmeasured)) == "last"
     assert kept_model(study_with(**OF_PATIENTS, evaluation={"validation_fraction": 0})) == "last"

@@ -75,8 +75,8 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
         "set it to 'study'",
     ),
     (
-        {"privacy": {"mode": "patient", "epsilon": 1.0, "test_epsilon": 2.0}},
-        "privacy.test_epsilon = 2 promises a test patient less",
+        {"privacy": {"test_epsilon": 900.0}},
+        "privacy.test_epsilon = 900 promises a test patient less",
         "lower it",
     ),
     (
