@@ -7,6 +7,7 @@ answer is charged to the patients measured, before it is computed.
 """
 
 from collections.abc import Callable
+from typing import NoReturn
 
 from flwr.app import RecordDict
 
@@ -67,14 +68,16 @@ def evaluate_once(
         if reservation is None:
             ledger.admit(assignment, plan.planned, NORM_BOUND, caps)
             reservation = ledger.reserve(charge, caps)
-        if kept is None or kept.reservation != reservation.number:
+        is_new = kept is None or kept.reservation != reservation.number
+        if kept is None or is_new:
             if ledger.has_left(reservation):
                 _refuse(f"the answer to round {charge.round} left, and is no longer kept", study)
             # Nothing left under it: what a killed process had drawn is lost, and nobody saw it.
             kept = StoredReply(reservation.number, to_bytes(work()))
         content = from_bytes(kept.content)
         check(content)
-        outbox.keep(key, kept)
+        if is_new:
+            outbox.keep(key, kept)
         ledger.release(reservation, kept.sha256)
     return content
 
@@ -91,7 +94,8 @@ def _earlier(
         before = reservation.charge
         if before.round != charge.round:
             continue
-        if (before.assignment.run, before.attempt) == (charge.assignment.run, charge.attempt):
+        is_same = (before.assignment.run, before.attempt) == (charge.assignment.run, charge.attempt)
+        if is_same and before.spend == charge.spend:
             return reservation
         _refuse(f"round {charge.round} was answered before, to another order", study)
     if len(answered) >= plan.answers:
@@ -99,7 +103,7 @@ def _earlier(
     return None
 
 
-def _refuse(fact: str, study: Study) -> None:
+def _refuse(fact: str, study: Study) -> NoReturn:
     msg = (
         f"nothing more is said of the patients' measurements in study {study.digest[:_SHOWN]}: "
         f"{fact}. A second answer would tell more of each patient than was promised."

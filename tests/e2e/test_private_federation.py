@@ -204,7 +204,7 @@ def goes_on_by_quorum(town: Town, study: Study, wardround: Command) -> None:
     watched = wardround("runs", "watch", run, "--server", town.server).out
     assert f"round 3: {CAPPED} did not take part: {SAID}" in watched
     ledger = wardround("site", "ledger", "show", town.site(CAPPED)).out
-    assert ledger.startswith("Data set main: epsilon ")
+    assert ledger.startswith("Data set main, train patients: epsilon ")
     listed = wardround("sites", "list", "--server", town.server, "--json").out
     assert [site["connected"] for site in json.loads(listed)] == [True, True, True]
     assert "CANARY" not in watched + ledger + listed + town.logs()

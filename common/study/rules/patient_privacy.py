@@ -234,9 +234,10 @@ def promise_rules(study: Study) -> Iterator[str]:
             )
             return
         for part in MEASURED_PARTS:
-            measured = plan_evaluation(study, part)
-            if measured is not None and measured.epsilon > plan.epsilon * _ROUNDING:
-                yield _too_dear(part, measured.epsilon, plan.epsilon)
+            plan_evaluation(study, part)
+            asked = asked_epsilon(study.privacy, part) or 0.0
+            if asked > plan.epsilon * _ROUNDING:
+                yield _too_dear(part, asked, plan.epsilon)
     except InputError as error:
         yield f"the promise of [privacy] cannot be planned: {error}"
 
