@@ -1,8 +1,8 @@
 """A server that has models of its own choice measured, to read the patients they are measured on.
 
 Under privacy a study's site answers once a round and part, with noise. On b4151c0 it answered all
-of these without a word: the record of one patient was read to four digits, with her class and the
-exact number of patients, out of a study with epsilon 1.
+of these exactly: 21 questions read a number out of one patient's record to four digits, in a study
+with epsilon 1, and whether the accuracy moved up or down told her class.
 """
 
 from collections.abc import Iterator
