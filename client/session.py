@@ -17,6 +17,7 @@ from wardround.client.data.cohort import Cohort, Cohorts, open_cohorts
 from wardround.client.data.reading.array_files import forget_arrays
 from wardround.client.data.source_files import SourceFiles, remove_outdated
 from wardround.client.model_context import PERSONAL, ModelContext
+from wardround.client.privacy.evaluation import measure_privately
 from wardround.client.site.folder import SITE_FILE, Site, open_site
 from wardround.client.site.state import SiteState
 from wardround.client.training.evaluation import evaluate
@@ -46,6 +47,7 @@ from wardround.common.parameters.schema import (
     write_parameters,
 )
 from wardround.common.runtime.seeds import derive_seed, generator_for, seed_dropout
+from wardround.common.study.plans.patient_privacy import EvaluationPlan
 from wardround.common.study.plans.what_leaves import what_leaves
 
 logger = logging.getLogger(__name__)
@@ -163,8 +165,7 @@ class SiteSession:
         started = time.perf_counter()
         self._check(instruction)
         start = replace(self._start(instruction), limit=limit)
-        measured = instruction.validate and what_leaves(self.context.study).round_metrics
-        metrics = self._validate(start) if measured else None
+        metrics = self._validate(start) if self._says_metrics(instruction) else None
         write_parameters(self.context.network, start.parameters)
         auxiliary = self._received_loss()
         objective = build_objective(start)
@@ -200,6 +201,32 @@ class SiteSession:
         the instruction's round; a strategy that fine-tunes does so before the test.
         """
         started = time.perf_counter()
+        cohort = self._ready(instruction)
+        metrics = self._evaluate(cohort, instruction.surfaces) if len(cohort) else None
+        seconds = time.perf_counter() - started
+        return SiteEvaluation(
+            self.site.name, instruction.digest, instruction.round, metrics, seconds, instruction.run
+        )
+
+    def evaluate_privately(self, instruction: Instruction, plan: EvaluationPlan) -> SiteEvaluation:
+        """Evaluate the received model on the patients of a split, as :meth:`evaluate`, with noise.
+
+        Every call is another draw of the noise: who calls this pays for it first.
+        """
+        cohort, context = self._ready(instruction), self.context
+        metrics = measure_privately(
+            context.network, cohort, context.study, context.device, self.loss, plan
+        )
+        return SiteEvaluation(
+            self.site.name, instruction.digest, instruction.round, metrics, 0.0, instruction.run
+        )
+
+    def measured(self, instruction: Instruction) -> Cohort:
+        """Return the patients that an evaluation is about."""
+        return self.cohorts.test if instruction.split == "test" else self.cohorts.validation
+
+    def _ready(self, instruction: Instruction) -> Cohort:
+        """Put the model that is to be evaluated into the network; return on whom."""
         self._check(instruction)
         context, model = self.context, self.context.on_base(instruction.parameters)
         if instruction.personal:
@@ -211,12 +238,12 @@ class SiteSession:
             and self.context.plan.objective == "fine-tune"
         ):
             self._fine_tune(instruction)
-        cohort = self.cohorts.test if instruction.split == "test" else self.cohorts.validation
-        metrics = self._evaluate(cohort, instruction.surfaces) if len(cohort) else None
-        seconds = time.perf_counter() - started
-        return SiteEvaluation(
-            self.site.name, instruction.digest, instruction.round, metrics, seconds, instruction.run
-        )
+        return self.measured(instruction)
+
+    def _says_metrics(self, instruction: Instruction) -> bool:
+        """Return whether an update says how the received model does on validation patients."""
+        leaves = what_leaves(self.context.study)
+        return instruction.validate and leaves.round_metrics and not leaves.noised_metrics
 
     def _state(self, instruction: Instruction) -> SiteState:
         return SiteState(self.site.state_folder, instruction.digest, instruction.run)

@@ -126,9 +126,14 @@ def privacy(
     Example: wardround study privacy study.toml --patients 200,500
     """
     from wardround.common.models.networks import build_network
-    from wardround.common.study.explain.patient_privacy import promise_words, table_words
+    from wardround.common.study.explain.patient_privacy import (
+        evaluation_words,
+        promise_words,
+        table_words,
+    )
     from wardround.common.study.plans.patient_privacy import (
         USUAL_PATIENTS,
+        evaluation_plans,
         plan_privacy,
         trade_offs,
     )
@@ -140,14 +145,17 @@ def privacy(
     plan, sizes = plan_privacy(study), _sizes(patients) or USUAL_PATIENTS
     network = build_network(study, study.federation.seed)
     trainable = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
-    rows = trade_offs(plan, trainable, sizes)
+    rows, evaluations = trade_offs(plan, trainable, sizes), evaluation_plans(study)
     if as_json:
         said = {**asdict(plan), "epsilon": plan.epsilon, "parameters": trainable, "patients": sizes}
+        said["evaluations"] = [{**asdict(one), "epsilon": one.epsilon} for one in evaluations]
         said["trade_offs"] = [asdict(row) for row in rows]
         sys.stdout.write(json.dumps(said) + "\n")
         return
     promise = "".join(f"  - {sentence}\n" for sentence in promise_words(plan))
     sys.stdout.write(f"{study.name}: what is promised to each training patient\n{promise}\n")
+    measured = "".join(f"  - {sentence}\n" for sentence in evaluation_words(evaluations))
+    sys.stdout.write(f"What is promised to each validation and test patient\n{measured}\n")
     sys.stdout.write(table_words(rows, sizes, plan, trainable) + "\n")
 
 

@@ -97,10 +97,11 @@ def export(
 
 
 def _read_report(site: Path) -> "LedgerReport":
+    from wardround.client.data.manifest.written_parts import parts_are_mixed
     from wardround.client.privacy.ledger.file import read_ledger
     from wardround.client.privacy.ledger.report import report_ledger
 
-    return report_ledger(read_ledger(site).entries)
+    return report_ledger(read_ledger(site).entries, parts_are_mixed(site))
 
 
 def _print(report: "LedgerReport") -> None:
@@ -111,8 +112,8 @@ def _print(report: "LedgerReport") -> None:
 
     console = Console()
     for dataset in report.datasets:
-        told = f"Data set {dataset.dataset}: epsilon {dataset.epsilon:.4g} is spent at delta "
-        told += f"{dataset.delta:g}; " + (
+        told = f"Data set {dataset.dataset}, {dataset.part} patients: epsilon "
+        told += f"{dataset.epsilon:.4g} is spent at delta {dataset.delta:g}; " + (
             "a simulated site has no cap."
             if dataset.cap >= NO_LIMIT
             else f"{dataset.remaining:.4g} of {dataset.cap:g} is left."

@@ -19,6 +19,7 @@ from wardround.client.egress.message_schema import (
 from wardround.client.policy.policy import Policy
 from wardround.client.training.schedule import steps_a_round
 from wardround.common.messages.replies import SiteEvaluation, SiteInfo, SiteUpdate
+from wardround.common.metrics.noised import NoisedSums
 from wardround.common.metrics.sums import MetricSums, SiteValues, summarise
 from wardround.common.metrics.task_sums import Counts
 from wardround.common.study.plans.what_leaves import what_leaves
@@ -51,13 +52,15 @@ def reduce_update(update: SiteUpdate, study: Study, policy: Policy) -> SiteUpdat
         updates=steps,
         seconds=_seconds(update.seconds, policy) if leaves.times else 0.0,
         training_loss=_loss(update, study, policy) if leaves.losses else math.nan,
-        metrics=_metrics(update.metrics, study, policy) if leaves.round_metrics else None,
+        metrics=None if leaves.noised_metrics else _metrics(update.metrics, study, policy),
     )
 
 
 def reduce_evaluation(evaluation: SiteEvaluation, study: Study, policy: Policy) -> SiteEvaluation:
     """Return the evaluation that may leave."""
     seconds = _seconds(evaluation.seconds, policy) if what_leaves(study).times else 0.0
+    if isinstance(evaluation.metrics, NoisedSums):
+        return replace(evaluation, seconds=0.0)
     metrics = _metrics(evaluation.metrics, study, policy)
     return replace(evaluation, metrics=metrics, seconds=seconds)
 

@@ -1,10 +1,11 @@
 """The one way out of a site: what is said is allowed, reduced, guarded and written down."""
 
 import logging
+import math
 from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from datetime import datetime, time
+from datetime import date, datetime, time
 from functools import lru_cache
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -14,11 +15,20 @@ from flwr.app import RecordDict
 from wardround.client.egress.disclosure import reduce_evaluation, reduce_site_info, reduce_update
 from wardround.client.egress.guard import MessageSchema, check_message
 from wardround.client.egress.message_schema import SiteSchemas, refusal_schema, update_bytes
+from wardround.client.egress.private_evaluation import evaluate_once
 from wardround.client.egress.private_round import drop_counted, reply_privately
 from wardround.client.egress.receipts import add_report, take_receipt
+from wardround.client.model_context import ModelContext
+from wardround.client.policy.evaluations import count_evaluation
 from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import Policy, approved_rounds, open_policy
-from wardround.client.policy.rules import TIME_RULE, DeniedError, Facts, require_allowed
+from wardround.client.policy.rules import (
+    EVALUATION_RULE,
+    TIME_RULE,
+    DeniedError,
+    Facts,
+    require_allowed,
+)
 from wardround.client.policy.trained_rounds import count_round
 from wardround.client.session import SiteSession
 from wardround.client.site.folder import AUDIT_FOLDER, KEY_FOLDER, Site, open_site
@@ -38,6 +48,7 @@ from wardround.common.messages.replies import (
 from wardround.common.parameters.arithmetic import largest_weight
 from wardround.common.security.audit_log import AuditLog, Event
 from wardround.common.security.signing_key import open_key
+from wardround.common.study.plans.patient_privacy import MeasuredPart, plan_evaluation
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
@@ -141,8 +152,13 @@ class Gateway:
         plan, policy = session.context.privacy, agreed.policy
         event = _event("update", instruction)
 
+        is_measured = self._may_measure(session.context, policy)
+        asked = instruction if is_measured else replace(instruction, validate=False)
+
         def work(mark: ChainHead = NO_LEDGER) -> RecordDict:
-            update = replace(_train(session, instruction, standalone, policy), ledger=mark)
+            update = replace(_train(session, asked, standalone, policy), ledger=mark)
+            if not is_measured:
+                update = replace(update, training_loss=math.nan)
             return pack_update(reduce_update(update, session.context.study, policy))
 
         def check(content: RecordDict, ledger: tuple[str, ...]) -> None:
@@ -164,6 +180,24 @@ class Gateway:
         if allowed is not None:
             count_round(self.site.folder, instruction, allowed, durable=not policy.simulated)
 
+    def _may_measure(self, context: ModelContext, policy: Policy) -> bool:
+        """Count the measurements in an update; return whether the policy allows them.
+
+        Raises:
+            DeniedError: It does not, and the strategy needs one.
+        """
+        study = context.study
+        if what_leaves(study).noised_metrics:
+            return True  # its updates hold none
+        try:
+            count_evaluation(self.site.folder, study.digest, policy, date.today())
+        except DeniedError as error:
+            if context.plan.aggregation == "fair-mean":  # weighs sites by their loss
+                raise
+            logger.warning("a round is trained without being measured: %s", error)
+            return False
+        return True
+
     def send_again(self, study: Study, content: RecordDict) -> RecordDict:
         """Return an update that has passed before, if the policy still allows the study.
 
@@ -175,12 +209,46 @@ class Gateway:
         return self._write_down(content, _event_again(content, study))
 
     def evaluate(self, session: SiteSession, instruction: Instruction) -> RecordDict:
-        """Return the site's evaluation, if the policy allows the study."""
-        study, agreed = session.context.study, self._agree(session, instruction)
+        """Return the site's evaluation, if the policy allows the study, and another of it.
+
+        A simulated site, whose patients are nobody's, tells its test results without noise: a
+        report is about how good a model is. The model is chosen by what a hospital would tell.
+        """
+        agreed, event = self._agree(session, instruction), _event("evaluation", instruction)
+        study, policy = session.context.study, agreed.policy
         drop_counted(session, instruction)
-        said = reduce_evaluation(session.evaluate(instruction), study, agreed.policy)
+        is_shown = policy.simulated and instruction.split == "test"
+        if what_leaves(study).noised_metrics and not is_shown:
+            return self._write_down(self._evaluate_privately(session, instruction, agreed), event)
+        count_evaluation(self.site.folder, study.digest, policy, date.today())
+        said = reduce_evaluation(session.evaluate(instruction), study, policy)
         schema = agreed.schemas.evaluation(instruction)
-        return self._leave(pack_evaluation(said), schema, _event("evaluation", instruction))
+        return self._leave(pack_evaluation(said), schema, event)
+
+    def _evaluate_privately(
+        self, session: SiteSession, instruction: Instruction, agreed: _Agreed
+    ) -> RecordDict:
+        """Return the one answer to an instruction of a private study.
+
+        Raises:
+            DeniedError: There is none, or it was given.
+        """
+        study, policy = session.context.study, agreed.policy
+        part: MeasuredPart = "test" if instruction.split == "test" else "validation"
+        plan = plan_evaluation(study, part)
+        if plan is None or policy.metrics == "none":
+            reason = "the study measures none" if plan is None else "metrics = 'none' in the policy"
+            msg = f"nothing is told of {part} patients: {reason}."
+            raise DeniedError(msg, (EVALUATION_RULE,), study.digest)
+
+        def work() -> RecordDict:
+            said = session.evaluate_privately(instruction, plan)
+            return pack_evaluation(reduce_evaluation(said, study, policy))
+
+        def check(content: RecordDict) -> None:
+            self._check(content, agreed.schemas.noised_evaluation(instruction))
+
+        return evaluate_once(session, plan, instruction, policy, work, check)
 
     def _agree(
         self,

@@ -25,7 +25,7 @@ from wardround.client.training.schedule import steps_a_round
 from wardround.common.errors import WardroundError
 from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.replies import REFUSAL_CODES
-from wardround.common.metrics.records import EXAMINATIONS, array_schema
+from wardround.common.metrics.records import EXAMINATIONS, array_schema, noised_schema
 from wardround.common.metrics.sums import metrics_of_task, sums_type
 from wardround.common.models.sharing import CONTROL, auxiliary_schema
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
@@ -130,7 +130,7 @@ class SiteSchemas:
             facts["seconds"] = self._seconds
         if self._leaves.losses and self._policy.metrics != "none":
             facts["training-loss"] = Number(None) if self._policy.simulated else _UNBOUNDED
-        if self._leaves.round_metrics:
+        if self._leaves.round_metrics and not self._leaves.noised_metrics:
             numbers.update(self._values(self._cohorts.validation))
             arrays.update(self._sums(surfaces=False))
         return MessageSchema({"header": header}, numbers, arrays, self._may_lack)
@@ -146,6 +146,12 @@ class SiteSchemas:
             self._sums(instruction.surfaces),
             self._may_lack,
         )
+
+    def noised_evaluation(self, instruction: Instruction) -> MessageSchema:
+        """Return what the reply to an instruction to evaluate may hold in a private study."""
+        header: dict[str, Rule] = {**self._header(instruction), "attempt": Exactly(0)}
+        noised = {"noised": noised_schema(self._study)}
+        return MessageSchema({"header": header}, {"facts": {}}, noised)
 
     def _header(self, instruction: Instruction) -> dict[str, Rule]:
         return {

@@ -23,7 +23,7 @@ from wardround.common.messages.instructions import Instruction
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 
 # Another process holds a shared ledger while it works out what fits, and while it writes.
-_PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 60.0
 _Seen = TypeVar("_Seen")
 
 
@@ -53,10 +53,10 @@ def reply_privately(
     """
     folder, durable = session.site.folder, not policy.simulated
     rounds = approved_rounds(folder, session.context.study)
-    caps = _caps_of(policy, None if rounds is None else rounds * plan.steps)
+    caps = caps_of(policy, None if rounds is None else rounds * plan.steps)
     outbox, server = Outbox(folder, durable), server_of(session.site)
     outbox.drop_old(policy.kept_answer_days)
-    with PrivacyLedger.open(folder, durable, _PATIENCE_SECONDS) as ledger:
+    with PrivacyLedger.open(folder, durable, PATIENCE_SECONDS) as ledger:
         ledger.check_head(server, instruction.ledger)
         patients = {examination.patient for examination in session.cohorts.train.examinations}
         assignment = Assignment(instruction.digest, instruction.run, ledger.snapshot(patients))
@@ -139,7 +139,7 @@ def _settle(ledger: PrivacyLedger, outbox: Outbox, charge: Charge) -> None:
     outbox.drop_before(assignment.study, assignment.run, charge.round)
 
 
-def _caps_of(policy: Policy, study_steps: int | None) -> Caps:
+def caps_of(policy: Policy, study_steps: int | None = None) -> Caps:
     """Return what a policy allows to be spent, and an approval of the study at hand."""
     return Caps(
         policy.lifetime_epsilon,

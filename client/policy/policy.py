@@ -41,6 +41,10 @@ class Policy(BaseModel):
         smallest_cell: No count below it leaves, and every count is rounded down to a multiple.
         metrics: How metrics leave. "sums": tables that merge exactly, whose cells may be single
             patients. "values": each metric as a number of three decimals. "none": not at all.
+        largest_evaluations_a_day: How many models the site measures a day, for all studies without
+            privacy for patients together. Such a measurement has no noise.
+        largest_evaluations_of_a_study: How many it measures for one such study, over all its runs.
+            A study with privacy has a limit of its own: one answer a round.
         largest_message_megabytes: What one message may hold, in 10^6 bytes.
         largest_weight: What a received model may hold, in absolute value, in a study that protects
             its patients. Larger ones make rounding decide what a patient contributes. A study may
@@ -74,6 +78,8 @@ class Policy(BaseModel):
     smallest_cohort: Count = 20
     smallest_cell: Count = 10
     metrics: Literal["sums", "values", "none"] = "values"
+    largest_evaluations_a_day: Count = 200
+    largest_evaluations_of_a_study: Count = 1000
     largest_message_megabytes: Annotated[float, Field(gt=0)] = 1000.0
     largest_weight: Annotated[float, Field(gt=0)] = 1000.0
     largest_validation_share: Share = 0.3

@@ -35,7 +35,12 @@ class Facts:
 BUDGET_RULES = frozenset({"study epsilon", "lifetime epsilon", "delta"})
 TIME_RULE = "training minutes"
 ROUNDS_RULE = "approved rounds"  # asked when a round is to be trained, and not before
-_CODES_OF_RULES: dict[tuple[str, ...], str] = {(TIME_RULE,): "time", (ROUNDS_RULE,): "approval"}
+EVALUATION_RULE = "evaluations"
+_CODES_OF_RULES: dict[tuple[str, ...], str] = {
+    (TIME_RULE,): "time",
+    (ROUNDS_RULE,): "approval",
+    (EVALUATION_RULE,): "evaluations",
+}
 _PLANNED_RULES = frozenset({"study epsilon", "lifetime epsilon"})  # what they ask takes accounting
 
 
@@ -215,6 +220,13 @@ def _minutes(policy: Policy, study: Study, facts: Facts) -> _Reply:
     return True, f"a round that takes more than {limit:g} minutes is stopped, and nothing leaves"
 
 
+def _evaluations(policy: Policy, study: Study, facts: Facts) -> _Reply:
+    if study.privacy.mode == "patient":
+        return True, "each answer has noise, is charged to its patients, and is given once a round"
+    day, whole = policy.largest_evaluations_a_day, policy.largest_evaluations_of_a_study
+    return True, f"at most {whole} models are measured for it, and {day} a day for all studies"
+
+
 def _epsilon_within(policy: Policy, study: Study, cap: float, of_what: str) -> _Reply:
     if study.privacy.mode != "patient":
         return True, "nothing is spent"
@@ -254,4 +266,5 @@ RULES: dict[str, _Rule] = {
     "weights": _weights,
     "training hours": _hours,
     TIME_RULE: _minutes,
+    EVALUATION_RULE: _evaluations,
 }

@@ -26,6 +26,8 @@ largest_test_share = 0.35
 smallest_cohort = 20              # training patients; with fewer the site does not take part
 smallest_cell = 10                # no count below it leaves; counts are rounded to multiples of it
 metrics = "values"                # "values" (three decimals), "none", or "sums" (exact tables)
+largest_evaluations_a_day = 200   # models measured without noise: for all studies together,
+largest_evaluations_of_a_study = 1000  # and for one study (with privacy: one answer a round)
 largest_message_megabytes = 1000
 
 # What may come in: a number of a received model, in a study that protects its patients.

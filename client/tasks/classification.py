@@ -10,6 +10,7 @@ from torch import Tensor
 
 from wardround.client.tasks.task import Forward, Label, Spacing, UnusableLabelError
 from wardround.common.metrics.classification import ClassificationSums
+from wardround.common.metrics.noised import encode_scores
 from wardround.common.metrics.task_sums import Counts, Sums
 from wardround.common.study.registry import NO_CLASS
 from wardround.common.study.study import Study
@@ -83,6 +84,11 @@ class Classification:
         """Return ``(B,)`` class indices, or ``(B, K)`` 0/1: a label from a score of one half on."""
         return (outputs >= 0).float() if study.data.multi_label else outputs.argmax(1)
 
+    def bounded(self, outputs: Tensor, targets: Tensor, study: Study) -> NDArray[np.float64]:
+        """Return into which bin each score of an examination falls, ``(B, D - 2)``."""
+        scores, truth = _scores_and_truth(outputs.cpu(), targets.cpu(), study)
+        return encode_scores(scores, truth, study)
+
     def counter(self, study: Study, surfaces: bool) -> "ClassificationCounter":
         """Return a counter of a new evaluation; there are no surfaces."""
         return ClassificationCounter(study)
@@ -118,16 +124,11 @@ def count_classification(logits: Tensor, targets: Tensor, study: Study) -> Class
         study: Says the classes and the bins of scores.
     """
     classes = study.class_count
-    # float64 keeps confident examinations apart that float32 would tie at a score of 1.
+    scores, truth = _scores_and_truth(logits, targets, study)
     if study.data.multi_label:
-        scores = torch.sigmoid(logits.double()).numpy()
-        truth = targets.numpy() > 0.5
         confusion = _label_tables(truth, scores >= 0.5)
     else:
-        scores = torch.softmax(logits.double(), dim=1).numpy()
-        labels = targets.numpy()
-        truth = labels[:, None] == np.arange(classes)
-        cell = labels * classes + scores.argmax(axis=1)
+        cell = targets.numpy() * classes + scores.argmax(axis=1)
         confusion = np.bincount(cell, minlength=classes**2).reshape(classes, classes)
     bins = study.evaluation.score_bins
     return ClassificationSums(
@@ -136,6 +137,15 @@ def count_classification(logits: Tensor, targets: Tensor, study: Study) -> Class
         _histograms(scores, ~truth, bins),
         _ordered_pairs(scores, truth),
     )
+
+
+def _scores_and_truth(logits: Tensor, targets: Tensor, study: Study) -> tuple[Sums, Mask]:
+    """Return ``(N, K)`` scores, and of which classes each examination is."""
+    # float64 keeps confident examinations apart that float32 would tie at a score of 1.
+    if study.data.multi_label:
+        return torch.sigmoid(logits.double()).numpy(), targets.numpy() > 0.5
+    scores = torch.softmax(logits.double(), dim=1).numpy()
+    return scores, targets.numpy()[:, None] == np.arange(study.class_count)
 
 
 def _label_tables(truth: Mask, predicted: Mask) -> Counts:

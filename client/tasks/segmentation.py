@@ -11,6 +11,7 @@ from torch import Tensor
 from wardround.client.tasks.surface_distances import measure_surfaces
 from wardround.client.tasks.task import Forward, Spacing
 from wardround.client.tasks.windows import accepted_sizes, pad_around, slide_windows
+from wardround.common.metrics.noised import encode_dice
 from wardround.common.metrics.segmentation import SegmentationSums, SurfaceSums
 from wardround.common.study.study import Study
 
@@ -51,6 +52,13 @@ class Segmentation:
     def decide(self, outputs: Tensor, study: Study) -> Tensor:
         """Return the most likely classes ``(B, *spatial)``, int64."""
         return most_likely_classes(outputs)
+
+    def bounded(self, outputs: Tensor, targets: Tensor, study: Study) -> NDArray[np.float64]:
+        """Return the Dice of each foreground class that a mask holds, ``(B, 2 (K - 1))``."""
+        found = most_likely_classes(outputs)
+        confusion = _confusion(found, targets, study.class_count).cpu().numpy()
+        dice, present = _case_dice(confusion)
+        return encode_dice(dice[:, 1:], present[:, 1:])
 
     def counter(self, study: Study, surfaces: bool) -> "SegmentationCounter":
         """Return a counter of a new evaluation."""
@@ -102,8 +110,7 @@ def count_segmentation(
     confusion = _confusion(predicted, targets, study.class_count).cpu().numpy()
     right = np.diagonal(confusion, axis1=1, axis2=2)
     truth, found = confusion.sum(axis=2), confusion.sum(axis=1)
-    present = truth > 0
-    dice = np.divide(2.0 * right, truth + found, out=np.zeros(truth.shape), where=present)
+    dice, present = _case_dice(confusion)
     surface = None
     if spacings_mm is not None:
         surface = _sum_surfaces(predicted, targets, study, spacings_mm)
@@ -116,6 +123,15 @@ def count_segmentation(
         _case_moments(dice[:, 1:], present[:, 1:]),
         surface,
     )
+
+
+def _case_dice(confusion: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return ``(B, K)`` each: the Dice, 0 where the mask holds nothing, and whether it does."""
+    right = np.diagonal(confusion, axis1=1, axis2=2)
+    truth, found = confusion.sum(axis=2), confusion.sum(axis=1)
+    present = truth > 0
+    dice = np.divide(2.0 * right, truth + found, out=np.zeros(truth.shape), where=present)
+    return dice, present
 
 
 def _case_moments(dice: NDArray[np.float64], present: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -7,6 +7,8 @@ in ``common/metrics``, and what it asks of a study is a row in ``common/study/re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.common.metrics.task_sums import TaskSums
@@ -84,6 +86,18 @@ class Task(Protocol):
 
     def decide(self, outputs: Tensor, study: Study) -> Tensor:
         """Return what outputs ``(B, ...)`` say is to be found: in the shape of the targets."""
+
+    def bounded(self, outputs: Tensor, targets: Tensor, study: Study) -> NDArray[np.float64]:
+        """Return what each of B examinations adds to a measurement that noise is added to.
+
+        Args:
+            outputs: ``(B, ...)`` float32, as :meth:`predict` returned them; need not be finite.
+            targets: ``(B, ...)`` on the same device.
+            study: Says the classes.
+
+        Returns:
+            ``(B, D - 2)``, as :mod:`wardround.common.metrics.noised` says for the task.
+        """
 
     def counter(self, study: Study, surfaces: bool) -> Counter:
         """Return a counter of a new evaluation.

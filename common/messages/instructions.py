@@ -22,7 +22,7 @@ TRAIN = "train"
 EVALUATE = "evaluate"
 
 _RUN = re.compile(r"[0-9a-f]{32}")  # a site names a folder by it
-_SPLIT = re.compile(r"validation|test")
+_SPLIT = re.compile(r"validation|test")  # nobody else is evaluated on
 MOST_ATTEMPTS = 99_999  # at a round
 
 

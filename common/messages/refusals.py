@@ -18,6 +18,8 @@ REFUSAL_WORDS: Mapping[str, str] = {
     "ledger": "the site's record of the privacy spent is damaged, cannot be written, or is not the "
     "one that this server has seen; nothing is trained until it is put right",
     "time": "the training took longer than the hospital's policy allows, and was stopped",
+    "evaluations": "it has measured this already, or as many models as the hospital allows: one "
+    "more would tell more of single patients",
     "guard": "the answer was not exactly what the study implies, and stayed at the site",
     "audit": "the site cannot write its log of what leaves",
     "internal": "the site failed; its own log says why",
@@ -27,7 +29,9 @@ REFUSAL_WORDS: Mapping[str, str] = {
 # Under patient-level privacy nothing is said whose cause may be a patient: whoever knows all the
 # others would learn of that one exactly. These words depend on no patient's data; for every other
 # one the closed word stands.
-SAID_UNDER_PRIVACY = frozenset({"policy", "approval", "budget", "ledger", "study", "audit"})
+SAID_UNDER_PRIVACY = frozenset(
+    {"policy", "approval", "evaluations", "budget", "ledger", "study", "audit"}
+)
 CLOSED = "failed"
 
 

@@ -20,7 +20,10 @@ from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import arrays_of, configs_of, metrics_of
 from wardround.common.messages.instructions import NO_LEDGER
 from wardround.common.messages.refusals import REFUSAL_WORDS
+from wardround.common.metrics.noised import NoisedSums
 from wardround.common.metrics.records import (
+    noised_from_record,
+    noised_to_record,
     sums_from_record,
     sums_to_record,
     values_from_record,
@@ -98,7 +101,7 @@ class SiteEvaluation:
     site: str
     digest: str
     round: int
-    metrics: MetricSums | SiteValues | None
+    metrics: MetricSums | SiteValues | NoisedSums | None
     seconds: float
     run: str = ""
 
@@ -268,7 +271,7 @@ def unpack_evaluation(content: RecordDict, study: Study) -> SiteEvaluation:
             site=header.text("site", least=1),
             digest=header.text("digest"),
             round=header.whole("round"),
-            metrics=_metrics(content, study),
+            metrics=_noised(content, study) or _metrics(content, study),
             seconds=facts.number("seconds", default=0.0, least=0.0, most=LARGEST_SECONDS),
             run=header.text("run", longest=32),
         )
@@ -287,6 +290,8 @@ def _reply(reply: SiteUpdate | SiteEvaluation, attempt: int) -> RecordDict:
     content = RecordDict({"header": header})
     if isinstance(reply.metrics, MetricSums):
         content["metrics"] = sums_to_record(reply.metrics)
+    elif isinstance(reply.metrics, NoisedSums):
+        content["noised"] = noised_to_record(reply.metrics)
     elif reply.metrics is not None:
         content["values"] = values_to_record(reply.metrics)
     return content
@@ -298,6 +303,11 @@ def _metrics(content: RecordDict, study: Study) -> MetricSums | SiteValues | Non
         return values_from_record(values, study)
     record = arrays_of(content).get("metrics")
     return None if record is None else sums_from_record(record, study)
+
+
+def _noised(content: RecordDict, study: Study) -> NoisedSums | None:
+    record = arrays_of(content).get("noised")
+    return None if record is None else noised_from_record(record, study)
 
 
 @contextmanager

@@ -161,8 +161,8 @@ def auroc_from_sums(sums: ClassificationSums) -> tuple[Sums, Sums]:
 
 
 def _accuracy(sums: ClassificationSums, examinations: int, study: Study) -> Iterator[MetricValue]:
-    total = int(sums.confusion.sum())
-    right = int(np.trace(sums.confusion, axis1=-2, axis2=-1).sum())
+    total = float(sums.confusion.sum())  # not whole where noise was added
+    right = float(np.trace(sums.confusion, axis1=-2, axis2=-1).sum())
     yield MetricValue("accuracy", "", right / total if total else math.nan, examinations)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wardround.common.errors import InputError
 from wardround.common.fields import LARGEST_COUNT, LARGEST_NUMBER, FieldError, Fields, plain
+from wardround.common.metrics.noised import NoisedSums, checked_vector, length_of
 from wardround.common.metrics.sums import (
     MetricSums,
     SiteValues,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from flwr.app import ArrayRecord, MetricRecord
 
 EXAMINATIONS = "examinations"  # a key beside the metrics' names
+_VECTOR = "vector"
 _UNREADABLE = (
     "the site's metrics are not numbers of this study: "
     "run the same version of wardround and the same study on both sides."
@@ -95,6 +97,32 @@ def sums_from_record(record: "ArrayRecord", study: Study) -> MetricSums:
     """
     tensors = from_array_record(record)
     return from_arrays({name: tensor.numpy() for name, tensor in tensors.items()}, study)
+
+
+def noised_schema(study: Study) -> Schema:
+    """Return name, shape and type of the array that a noised measurement travels as."""
+    return (ArraySpec(_VECTOR, (length_of(study),), "float64"),)
+
+
+def noised_to_record(sums: NoisedSums) -> "ArrayRecord":
+    """Return a noised measurement as the part of a message that carries it."""
+    return to_array_record({_VECTOR: torch.from_numpy(sums.vector)})
+
+
+def noised_from_record(record: "ArrayRecord", study: Study) -> NoisedSums:
+    """Return the measurement that :func:`noised_to_record` wrote; its noise is not said.
+
+    Raises:
+        InputError: It is not what a site running this study could have sent.
+        ModelError: The bytes of the array cannot be read.
+    """
+    tensors = from_array_record(record)
+    if set(tensors) != {_VECTOR}:
+        raise InputError(_UNREADABLE)
+    tensor = tensors[_VECTOR]
+    if tensor.dtype != torch.float64:
+        raise InputError(_UNREADABLE)
+    return NoisedSums(checked_vector(tensor.numpy(), study))
 
 
 def values_to_record(values: SiteValues) -> "MetricRecord":

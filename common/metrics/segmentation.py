@@ -203,7 +203,7 @@ def _merge_surfaces(
 
 def _foreground(metric: str, study: Study, totals: Sums, cases: Counts) -> Iterator[MetricValue]:
     values, cases = divide(totals, cases)[1:], cases[1:]
-    yield mean_over(metric, values, int(cases.max(initial=0)))
+    yield mean_over(metric, values, round(float(cases.max(initial=0))))
     yield from per_class(metric, study.data.classes[1:], values, cases)
 
 

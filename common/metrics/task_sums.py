@@ -166,7 +166,7 @@ def per_class(
     """Yield the value of each of K classes, from ``(K,)`` values, supports and error bounds."""
     bounds = np.zeros(len(names)) if bounds is None else bounds
     for name, value, count, bound in zip(names, values, support, bounds, strict=True):
-        yield MetricValue(metric, name, float(value), int(count), float(bound))
+        yield MetricValue(metric, name, float(value), round(float(count)), float(bound))
 
 
 def divide(numerator: Counts | Sums, denominator: Counts | Sums) -> Sums:

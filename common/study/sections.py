@@ -267,6 +267,9 @@ class PrivacySection(Section):
         microbatch: Patient: examples in memory at once. It changes no result.
         largest_weight: Patient: what a model that a site is sent may hold, in absolute value. The
             hospital's own bound holds where it is smaller, or where this is absent.
+        validation_epsilon: Patient: what all measurements on validation patients may spend on one
+            of them; the epsilon of the study if absent. 0: they are not measured.
+        test_epsilon: Patient: the same of the one measurement on test patients.
         adaptive_clipping: Site: whether the clip norm follows a quantile of the updates' norms.
         clip_quantile: Site: that quantile.
         count_noise: Site: standard deviation of the noise on the count that the quantile is read
@@ -285,6 +288,8 @@ class PrivacySection(Section):
     augmentation_copies: Annotated[int, Field(ge=1, le=1_024)] = 1
     microbatch: Size = 32
     largest_weight: Positive | None = None
+    validation_epsilon: Annotated[float, Field(ge=0, le=1_000)] | None = None
+    test_epsilon: Annotated[float, Field(ge=0, le=1_000)] | None = None
     adaptive_clipping: bool = False
     clip_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
     count_noise: Positive | None = None

@@ -3,14 +3,16 @@
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
+from typing import TypeAlias
 
 from flwr.serverapp import Grid
 
 from wardround.common.errors import RunError
 from wardround.common.messages.instructions import EVALUATE, Instruction, pack_instruction
 from wardround.common.messages.replies import unpack_evaluation
+from wardround.common.metrics.noised import NoisedSums, merge_noised, summarise_noised
 from wardround.common.metrics.sums import (
     MetricSums,
     SiteValues,
@@ -19,6 +21,9 @@ from wardround.common.metrics.sums import (
     summarise,
     values_of,
 )
+from wardround.common.metrics.task_sums import MetricValue
+from wardround.common.study.plans.patient_privacy import plan_evaluation
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import Measurement, RefusalRecord
@@ -27,6 +32,7 @@ from wardround.server.sites.exchange import Addressed, Exchange, Node, Reply, to
 from wardround.server.sites.intake import RefusedReplyError, taking_in
 
 logger = logging.getLogger(__name__)
+Metrics: TypeAlias = MetricSums | SiteValues | NoisedSums
 ALL_SITES = "all sites"  # the sites' tables, merged: the metric of all patients
 MEAN_OF_SITES = "mean of sites"  # where a site sends numbers, which do not merge
 
@@ -60,7 +66,7 @@ def measure_model(
         addressed: Adds to the instruction what one site alone is told.
         deadlines: How long a reply is waited for; by default as the study says.
     """
-    sums: dict[str, MetricSums | SiteValues] = {}
+    sums: dict[str, Metrics] = {}
     refusals: list[RefusalRecord] = []
     missing: dict[str, bool] = {}
     deadlines = deadlines or Deadlines(study.federation.deadline_seconds)
@@ -80,7 +86,7 @@ def measure_model(
             with taking_in(site):
                 metrics = _evaluated(reply, instruction, study)
                 if metrics is not None:
-                    values_of(metrics, study)  # what cannot become metrics is refused here
+                    _values(metrics, study)  # what cannot become metrics is refused here
         except RefusedReplyError as error:
             logger.warning(
                 "evaluation without site=%s split=%s: %s", site, instruction.split, error
@@ -92,9 +98,7 @@ def measure_model(
     return Measured(as_measurements(sums, instruction.split, study), tuple(refusals), missing)
 
 
-def _evaluated(
-    reply: Reply, instruction: Instruction, study: Study
-) -> MetricSums | SiteValues | None:
+def _evaluated(reply: Reply, instruction: Instruction, study: Study) -> Metrics | None:
     """Return what a site measured, None if it has no such patients.
 
     Raises:
@@ -107,22 +111,50 @@ def _evaluated(
     if about != (instruction.digest, instruction.run, instruction.round):
         msg = f"its evaluation is not of the model of round {instruction.round} of this run."
         raise RunError(msg)
-    return evaluation.metrics
+    metrics = evaluation.metrics
+    if isinstance(metrics, NoisedSums):
+        return replace(metrics, deviation=_noise(instruction.split, study))
+    return metrics
+
+
+def _noise(split: str, study: Study) -> float:
+    """Return the standard deviation of the noise on each number that a site sends of a split.
+
+    Raises:
+        RunError: The study has no noised measurements.
+    """
+    private = what_leaves(study).noised_metrics
+    plan = plan_evaluation(study, "test" if split == "test" else "validation") if private else None
+    if plan is None:
+        msg = f"a measurement with noise came, and the study asks for none on {split} patients."
+        raise RunError(msg)
+    return plan.noise_multiplier
 
 
 def as_measurements(
-    sums: Mapping[str, MetricSums | SiteValues], split: str, study: Study
+    sums: Mapping[str, Metrics], split: str, study: Study
 ) -> tuple[Measurement, ...]:
-    """Return each site's values, then those of all sites merged, or their mean."""
-    parts = [Measurement(site, split, values_of(part, study)) for site, part in sums.items()]
-    tables = [part for part in sums.values() if isinstance(part, MetricSums)]
+    """Return each site's values, then those of all sites merged, or their mean.
+
+    What has noise is merged with its like alone.
+    """
+    parts = [Measurement(site, split, _values(part, study)) for site, part in sums.items()]
+    noised = [part for part in sums.values() if isinstance(part, NoisedSums)]
+    exact = [part for part in sums.values() if not isinstance(part, NoisedSums)]
+    tables = [part for part in exact if isinstance(part, MetricSums)]
     if not sums:
         return ()
-    if len(tables) == len(sums):
+    if noised:
+        together = Measurement(ALL_SITES, split, summarise_noised(merge_noised(noised), study))
+    elif len(tables) == len(sums):
         together = Measurement(ALL_SITES, split, summarise(reduce(merge, tables), study))
     else:
-        together = Measurement(MEAN_OF_SITES, split, mean_of_sites([*sums.values()], study))
+        together = Measurement(MEAN_OF_SITES, split, mean_of_sites(exact, study))
     return (*parts, together)
+
+
+def _values(part: Metrics, study: Study) -> tuple[MetricValue, ...]:
+    return summarise_noised(part, study) if isinstance(part, NoisedSums) else values_of(part, study)
 
 
 def overall(measurements: Sequence[Measurement], metric: str) -> float:
@@ -130,19 +162,38 @@ def overall(measurements: Sequence[Measurement], metric: str) -> float:
 
     Where a site sends numbers and no tables it is the mean of the sites.
     """
+    found = _overall(measurements, metric)
+    return math.nan if found is None else found.value
+
+
+def noise_error(measurements: Sequence[Measurement], metric: str, study: Study) -> float:
+    """Return the standard error that noise gives the difference of two :func:`overall`, or 0."""
+    found = _overall(measurements, metric)
+    if found is None or not what_leaves(study).noised_metrics:
+        return 0.0
+    return math.sqrt(2) * found.standard_error
+
+
+def _overall(measurements: Sequence[Measurement], metric: str) -> MetricValue | None:
     for measurement in measurements:
         if measurement.site not in (ALL_SITES, MEAN_OF_SITES):
             continue
         for value in measurement.values:
             if value.metric == metric and not value.class_name:
-                return value.value
-    return math.nan
+                return value
+    return None
 
 
-def is_better(value: float, than: float, metric: str) -> bool:
-    """Return whether a value beats another; anything beats NaN, NaN beats nothing."""
+def is_better(value: float, than: float, metric: str, error: float = 0.0) -> bool:
+    """Return whether a value beats another; anything beats NaN, NaN beats nothing.
+
+    Args:
+        error: By how much it may fall short and still win. The largest of many numbers with noise
+            is mostly the one with the luckiest noise: among models that noise cannot tell apart the
+            last one, which was trained longest, is the better guess.
+    """
     if math.isnan(value):
         return False
     if math.isnan(than):
         return True
-    return value > than if METRICS[metric].higher_is_better else value < than
+    return value > than - error if METRICS[metric].higher_is_better else value < than + error

@@ -15,6 +15,7 @@ from wardround.common.flower.messages.content import array_bytes
 from wardround.common.messages.instructions import TRAIN, Instruction, addressed, pack_instruction
 from wardround.common.messages.replies import SiteUpdate, unpack_update
 from wardround.common.parameters.schema import Parameters
+from wardround.common.study.plans.patient_privacy import is_measured
 from wardround.common.study.plans.what_leaves import kept_model, what_leaves
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, append_record, read_records, truncate
@@ -24,6 +25,7 @@ from wardround.server.rounds.evaluation import (
     as_measurements,
     is_better,
     measure_model,
+    noise_error,
     overall,
 )
 from wardround.server.rounds.updates import RoundResults, UpdateChecks
@@ -115,9 +117,11 @@ class RoundLoop:
         self._strategy.begin(number, self._store.model(before.round))
         cohorts = self._strategy.cohorts(select_sites(self._nodes, self._study, number))
         # A site evaluates what it is sent. Only in a single wave is that the round's own model.
-        alone = len(cohorts) == 1
-        silent = alone or not what_leaves(self._study).round_metrics
-        apart = Measured() if silent else self._measure(before)
+        # What has noise is asked for apart, for it is accounted apart.
+        leaves, alone = what_leaves(self._study), len(cohorts) == 1
+        apart = Measured()
+        if leaves.round_metrics and (leaves.noised_metrics or not alone):
+            apart = self._measure(before)
         for cohort in cohorts:
             there = [node for node in cohort if node.site not in apart.missing]
             self._train(results, there, before, alone)
@@ -249,7 +253,9 @@ class RoundLoop:
         """Measure the last model too, then return the one that is kept."""
         number = progress.round
         self._nodes = self._participation.of_round(number + 1)
-        measured = self._measure(progress)
+        noised = what_leaves(self._study).noised_metrics
+        is_told = not noised or is_measured(self._study, "validation")
+        measured = self._measure(progress) if is_told else Measured()
         closing = RoundRecord(number + 1, number, 0.0, (), measured.refusals, measured.values)
         append_record(self._store.history_path, closing)
         best = self._with_best(progress, closing).best_round
@@ -257,10 +263,14 @@ class RoundLoop:
         return self._store.load(number if is_last else best)
 
     def _with_best(self, before: Progress, record: RoundRecord) -> Progress:
-        value = overall(record.measurements, self._study.metric)
-        if not is_better(value, before.best_value, self._study.metric):
+        metric, best = self._study.metric, before.best_value
+        value = overall(record.measurements, metric)
+        error = noise_error(record.measurements, metric, self._study)
+        if not is_better(value, best, metric, error):
             return before
-        return replace(before, best_round=record.measured_round, best_value=value)
+        # The mark to beat stays: it is not lowered by a model that won within the error.
+        kept = value if is_better(value, best, metric) else best
+        return replace(before, best_round=record.measured_round, best_value=kept)
 
     def _require_quorum(self, results: RoundResults) -> None:
         needed = self._quorum

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from wardround.client.data.manifest.written_parts import parts_are_mixed
 from wardround.client.privacy.ledger.file import LEDGER_FOLDER, read_ledger
-from wardround.client.privacy.ledger.report import report_ledger
+from wardround.client.privacy.ledger.report import DatasetReport, report_ledger
 from wardround.simulations.run_files.folder import PrivacyRow
 
 
 def privacy_rows(folders: Sequence[Path]) -> Iterator[PrivacyRow]:
-    """Yield a row for every site that has a ledger.
+    """Yield a row for every part of the patients of every site that has a ledger.
 
     Args:
         folders: Site folders; those of a study without privacy for patients have no ledger.
@@ -20,9 +21,10 @@ def privacy_rows(folders: Sequence[Path]) -> Iterator[PrivacyRow]:
     for folder in folders:
         if not (folder / LEDGER_FOLDER).is_dir():
             continue
-        for dataset in report_ledger(read_ledger(folder).entries).datasets:
+        for dataset in _accounts(folder):
             yield PrivacyRow(
                 site=folder.name,
+                part=dataset.part,
                 epsilon=dataset.epsilon,
                 delta=dataset.delta,
                 cap=dataset.cap,
@@ -30,3 +32,7 @@ def privacy_rows(folders: Sequence[Path]) -> Iterator[PrivacyRow]:
                 released=sum(run.released for run in dataset.runs),
                 steps=sum(run.steps for run in dataset.runs),
             )
+
+
+def _accounts(folder: Path) -> tuple[DatasetReport, ...]:
+    return report_ledger(read_ledger(folder).entries, parts_are_mixed(folder)).datasets

@@ -1,15 +1,20 @@
 """What a private run promised, what each hospital spent on it, and what it cost in accuracy."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from wardround.client.policy.policy import NO_LIMIT
 from wardround.common.errors import WardroundError
-from wardround.common.study.explain.patient_privacy import limits_words, promise_words
+from wardround.common.study.explain.patient_privacy import (
+    evaluation_words,
+    limits_words,
+    promise_words,
+)
 from wardround.common.study.explain.site_privacy import site_limits_words, site_promise_words
-from wardround.common.study.plans.patient_privacy import plan_privacy
+from wardround.common.study.plans.patient_privacy import evaluation_plans, plan_privacy
 from wardround.common.study.plans.site_privacy import plan_site_privacy
+from wardround.common.study.study import Study
 from wardround.simulations.report.charts.tables import Cell, Table, kept_values
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.wording import number, sentence_title, signed
@@ -43,7 +48,7 @@ def describe_privacy(contents: RunContents) -> PrivacyPart | None:
     of_patients = study.privacy.mode == "patient"
     try:
         promise = tuple(
-            promise_words(plan_privacy(study))
+            _patients_promise(study)
             if of_patients
             else site_promise_words(plan_site_privacy(study))
         )
@@ -52,21 +57,40 @@ def describe_privacy(contents: RunContents) -> PrivacyPart | None:
     tables = (_tabulate_spent(contents.privacy), _tabulate_cost(contents))
     return PrivacyPart(
         _cost_sentence(contents),
-        "training patient" if of_patients else "hospital",
+        "patient" if of_patients else "hospital",
         promise,
         tuple(limits_words() if of_patients else site_limits_words()),
         tuple(table for table in tables if table is not None),
     )
 
 
+def _patients_promise(study: Study) -> Iterator[str]:
+    yield from promise_words(plan_privacy(study))
+    yield "to each validation and test patient:"
+    yield from evaluation_words(evaluation_plans(study))
+    yield (
+        "in this simulation the test results have no noise, which a hospital's would have; the "
+        "validation results have it, and the model was chosen by them."
+    )
+
+
 def _tabulate_spent(rows: Sequence[PrivacyRow]) -> Table | None:
     if not rows:
         return None
-    columns = ("epsilon spent", "delta", "lifetime cap", "rounds charged", "answers left", "steps")
+    columns = (
+        "patients",
+        "epsilon spent",
+        "delta",
+        "lifetime cap",
+        "answers charged",
+        "answers left",
+        "steps",
+    )
     cells = (
         (
             row.site,
             (
+                Cell(row.part),
                 Cell(_epsilon(row.epsilon)),
                 Cell(f"{row.delta:g}"),
                 Cell("none" if row.cap >= NO_LIMIT else _epsilon(row.cap)),
@@ -78,8 +102,8 @@ def _tabulate_spent(rows: Sequence[PrivacyRow]) -> Table | None:
         for row in rows
     )
     caption = (
-        "What each hospital's ledger holds: every round is charged before it is computed, "
-        "whether or not its answer left."
+        "What each hospital's ledger holds: every answer is charged before it is computed, "
+        "whether or not it left, to the patients whom it is about. No patient is in two parts."
     )
     return Table(caption, "hospital", columns, tuple(cells))
 

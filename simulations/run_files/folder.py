@@ -95,17 +95,19 @@ class TrafficRow:
 
 @dataclass(frozen=True, slots=True)
 class PrivacyRow:
-    """What one site's ledger says of a data set at the end of a run.
+    """What one site's ledger says of a part of a data set at the end of a run.
 
     Attributes:
+        part: Whose account it is: the patients of "train", "validation" or "test".
         epsilon: Of everything charged, at ``delta``.
         cap: The lifetime cap of the site's policy.
-        charged: Rounds that were charged.
-        released: Rounds whose reply left.
-        steps: Private steps of the rounds charged.
+        charged: Answers that were charged.
+        released: Answers that left.
+        steps: Private steps of what was charged; an evaluation is one.
     """
 
     site: str
+    part: str
     epsilon: float
     delta: float
     cap: float

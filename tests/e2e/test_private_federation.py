@@ -112,9 +112,10 @@ class Town:
         return "".join(path.read_text() for path in (self.folder / "logs").glob("*.log"))
 
     def spent(self, name: str, study: Study) -> tuple[float, int]:
-        """Return the epsilon of a study at a site, and how many answers it was charged for."""
+        """Return the epsilon of a study's training at a site, and how many updates cost it."""
         report = report_ledger(read_ledger(self.site(name)).entries)
-        runs = [run for one in report.datasets for run in one.runs if run.study == study.digest]
+        trained = [one for one in report.datasets if one.part == "train"]
+        runs = [run for one in trained for run in one.runs if run.study == study.digest]
         return float(sum(run.epsilon for run in runs)), sum(run.reservations for run in runs)
 
 
@@ -205,7 +206,7 @@ def goes_on_by_quorum(town: Town, study: Study, wardround: Command) -> None:
     watched = wardround("runs", "watch", run, "--server", town.server).out
     assert f"round 3: {CAPPED} did not take part: {SAID}" in watched
     ledger = wardround("site", "ledger", "show", town.site(CAPPED)).out
-    assert ledger.startswith("Data set main: epsilon ")
+    assert ledger.startswith("Data set main, train patients: epsilon ")
     listed = wardround("sites", "list", "--server", town.server, "--json").out
     assert [site["connected"] for site in json.loads(listed)] == [True, True, True]
     assert "CANARY" not in watched + ledger + listed + town.logs()

@@ -41,12 +41,15 @@ def _ledger_covers_what_left(stage: Stage, name: str) -> None:
     released = [one.fact.reservation for one in entries if isinstance(one.fact, Released)]
     assert len(set(released)) == len(released), "I2: two answers to one reservation"
     assert set(released) <= reserved.keys(), "I2: released without a reservation"
-    paid = {(fact.study, fact.run, fact.round, fact.attempt) for fact in reserved.values()}
+    parts = {"update": "train", "evaluation": "validation"}
+    paid = {(f.part, f.study, f.run, f.round, f.attempt) for f in reserved.values()}
     for entry in read_log(folder / AUDIT_FOLDER):
         event = entry.event
-        if event.kind == "update" and event.study == stage.private.digest:
-            key = (event.study, event.run, event.round, event.attempt)
+        if event.kind in parts and event.study == stage.private.digest:
+            key = (parts[event.kind], event.study, event.run, event.round, event.attempt)
             assert key in paid, f"I2: {key} left and was not paid for"
+    measured = [(f.study, f.round) for f in reserved.values() if f.part == "validation"]
+    assert len(set(measured)) == len(measured), "I2: a model was measured twice"
 
 
 def _audit_log_holds(stage: Stage, name: str) -> None:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.client.data.manifest.allocation import Shares
 from wardround.client.data.manifest.examination import SPLITS, SplitName
+from wardround.client.site.folder import SITE_FILE, open_site
 from wardround.common.errors import DataError
 from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.files.json_lines import split_lines
@@ -27,7 +28,7 @@ from wardround.common.files.lock import lock, open_lock
 PARTS_FOLDER, PARTS_FILE = "parts", "patients.jsonl"
 KEY_BYTES = 32  # 256 bits: neither a patient nor a draw is found by trying
 # Of client/privacy/ledger, which this layer does not know: a site that has one has answered before.
-_LEDGER = ("ledger", "ledger.jsonl")
+_LEDGER_FILE = "ledger.jsonl"
 _HASH_DIGITS = 32  # 128 bits: no two patients of a site share a hash
 
 _Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
@@ -155,8 +156,10 @@ def parts_are_mixed(site_folder: Path) -> bool:
 
 
 def has_answered(site_folder: Path) -> bool:
-    """Return whether a site has a privacy ledger."""
-    return site_folder.joinpath(*_LEDGER).exists()
+    """Return whether a site has a privacy ledger, of its own or one that it shares."""
+    own = site_folder / "ledger"
+    named = open_site(site_folder).ledger_folder if (site_folder / SITE_FILE).exists() else own
+    return any((folder / _LEDGER_FILE).exists() for folder in (own, named))
 
 
 def read_parts(site_folder: Path) -> WrittenParts | None:

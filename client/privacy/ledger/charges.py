@@ -6,24 +6,27 @@ from wardround.client.privacy.ledger.budget import Caps
 from wardround.client.privacy.ledger.entries import Admitted, Reserved
 from wardround.common.privacy.accounting import Spend
 
+TRAIN = "train"  # the part of the patients that a study trains on
 MAIN_DATASET = "main"  # a site folder holds one manifest, and so one data set
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """A run of a study on a data set.
+    """A run of a study on one part of a data set.
 
     Attributes:
         study: The study's digest.
         run: The run's name, from the server's orders.
-        snapshot: The patients trained on, as :func:`~.ledger_snapshot.snapshot_of` names them.
+        snapshot: The patients of the part, as :func:`~.ledger_snapshot.snapshot_of` names them.
         dataset: The site's own name of the data set, never a study's.
+        part: Whom it is about: "train", "validation" or "test". No patient is in two.
     """
 
     study: str
     run: str
     snapshot: str
     dataset: str = MAIN_DATASET
+    part: str = TRAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ def to_fact(charge: Charge) -> Reserved:
         study=assignment.study,
         run=assignment.run,
         dataset=assignment.dataset,
+        part=assignment.part,
         snapshot=assignment.snapshot,
         round=charge.round,
         attempt=charge.attempt,
@@ -66,7 +70,7 @@ def to_fact(charge: Charge) -> Reserved:
 
 def to_charge(fact: Reserved) -> Charge:
     """Return the charge that an entry says."""
-    assignment = Assignment(fact.study, fact.run, fact.snapshot, fact.dataset)
+    assignment = Assignment(fact.study, fact.run, fact.snapshot, fact.dataset, fact.part)
     spend = Spend(fact.sampling_rate, fact.noise_multiplier, fact.steps)
     return Charge(assignment, fact.round, fact.attempt, spend)
 
@@ -77,6 +81,7 @@ def to_admission(assignment: Assignment, planned: Spend, clip_norm: float, caps:
         study=assignment.study,
         run=assignment.run,
         dataset=assignment.dataset,
+        part=assignment.part,
         snapshot=assignment.snapshot,
         sampling_rate=float(planned.sampling_rate),
         noise_multiplier=float(planned.noise_multiplier),

@@ -17,7 +17,7 @@ from wardround.common.files.json_lines import (
     to_line,
 )
 
-FORMAT = 1
+FORMAT = 2
 
 
 class LedgerError(WardroundError):
@@ -51,11 +51,12 @@ class Ordered:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A study whose planned spend fitted, with the caps of that day."""
+    """A study whose planned spend on a part of the patients fitted, with the caps of that day."""
 
     study: str
     run: str
     dataset: str
+    part: str
     snapshot: str
     sampling_rate: float
     noise_multiplier: float
@@ -68,11 +69,12 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """The charge of one reply, from before its training."""
+    """The charge of one reply, from before it was computed."""
 
     study: str
     run: str
     dataset: str
+    part: str
     snapshot: str
     round: int
     attempt: int

@@ -6,13 +6,14 @@ leave, and **committed** when the server has moved on. Each entry is on the disk
 returns. What is reserved is charged, whether or not anything left: a crash counts at most one
 reservation too many and never one too few.
 
-**Whose spend it is.** A charge is entered under a data set, and a snapshot that names the patients
-trained on. What counts against the lifetime cap is the composition over *all* entries of the data
-set, whatever their snapshot. Patients come and go between snapshots, and the ledger knows of none
-who they are; a patient that was in every snapshot has spent exactly this, one who came later spent
-less. So the bound holds for each of them, and adding patients never buys new budget. The snapshot
-is recorded so that a report can say which charges were of the same patients, and so that a data set
-cannot be charged anew under another name.
+**Whose spend it is.** A charge is entered under a data set, a part of it (those trained on, those
+of validation, those of the test), and a snapshot that names the patients of the part. What counts
+against the lifetime cap is the composition over *all* entries of the part, whatever their snapshot.
+Patients come and go between snapshots, and the ledger knows of none who they are; a patient that
+was in every snapshot has spent exactly this, one who came later spent less. So the bound holds for
+each of them, and adding patients never buys new budget. The snapshot is recorded so that a report
+can say which charges were of the same patients, and so that a data set cannot be charged anew under
+another name. No patient is in two parts; where one ever was, all parts are one account.
 """
 
 import secrets
@@ -24,9 +25,11 @@ from types import TracebackType
 from typing import Self
 
 from wardround import __version__
+from wardround.client.data.manifest.written_parts import parts_are_mixed
 from wardround.client.privacy.ledger.budget import Accountant, Caps, check_steps
 from wardround.client.privacy.ledger.charges import (
     MAIN_DATASET,
+    TRAIN,
     Assignment,
     Charge,
     Reservation,
@@ -72,6 +75,7 @@ class PrivacyLedger:
         try:
             self._salt = open_salt(self._folder, durable)
             self._book = LedgerBook(self._file.entries)
+            self._mixed = parts_are_mixed(site_folder)
             self._accountants: dict[float, Accountant] = {}
             if not self._file.entries:
                 self._append(Opened(secrets.token_hex(16), __version__, FORMAT))
@@ -189,9 +193,9 @@ class PrivacyLedger:
             raise LedgerError(msg)
         self._append(Ordered(run, server))
 
-    def spent(self, delta: float, dataset: str = MAIN_DATASET) -> float:
-        """Return the epsilon of everything charged to a data set."""
-        return self._accountant(delta).epsilon(self._book.spends(dataset))
+    def spent(self, delta: float, dataset: str = MAIN_DATASET, part: str = TRAIN) -> float:
+        """Return the epsilon of everything charged to the patients of a part of a data set."""
+        return self._accountant(delta).epsilon(self._book.spends(dataset, part=self._account(part)))
 
     def admit(self, assignment: Assignment, planned: Spend, clip_norm: float, caps: Caps) -> None:
         """Let a run of a study begin, if all that it plans fits under the caps.
@@ -276,6 +280,14 @@ class PrivacyLedger:
             return None
         return found
 
+    def answered(self, assignment: Assignment) -> list[Reservation]:
+        """Return what a study has reserved on a part of a data set, over all its runs."""
+        return self._book.answered(assignment)
+
+    def has_left(self, reservation: Reservation) -> bool:
+        """Return whether a reply was released under a reservation."""
+        return reservation.number in self._book.released
+
     def awaiting(self, assignment: Assignment) -> list[Reservation]:
         """Return a run's reservations whose reply left and may be asked for again."""
         return self._book.awaiting(assignment)
@@ -321,20 +333,27 @@ class PrivacyLedger:
 
     def _check_caps(self, assignment: Assignment, spend: Spend, caps: Caps) -> None:
         study, dataset = assignment.study, assignment.dataset
-        check_steps(self._book.steps_of_study(study) + spend.steps, caps, study)
+        if assignment.part == TRAIN:
+            check_steps(self._book.steps_of_study(study) + spend.steps, caps, study)
         accountant = self._accountant(caps.lifetime_delta)
-        of_study = [*self._book.spends(dataset, study), spend]
+        part = self._account(assignment.part)
+        of_study = [*self._book.spends(dataset, study, part), spend]
         accountant.check(of_study, caps.study_epsilon, "study", f"study {study[:_SHOWN]}")
-        whole = [*self._book.spends(dataset), spend]
+        whole = [*self._book.spends(dataset, part=part), spend]
         accountant.check(whole, caps.lifetime_epsilon, "lifetime", f"the data set {dataset!r}")
 
+    def _account(self, part: str) -> str | None:
+        """Return the part that a part's charges are held against; None for all together."""
+        return None if self._mixed or self._book.is_shared else part
 
-def _reply(charge: Charge) -> tuple[str, str, str, int, int]:
+
+def _reply(charge: Charge) -> tuple[str, str, str, str, int, int]:
     assignment = charge.assignment
     return (
         assignment.study,
         assignment.run,
         assignment.dataset,
+        assignment.part,
         charge.round,
         charge.attempt,
     )

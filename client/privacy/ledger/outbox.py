@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from wardround.client.privacy.ledger.charges import TRAIN
 from wardround.common.errors import RunError
 from wardround.common.files.atomic import flush_folder, replace_file
 
@@ -24,12 +25,18 @@ DAY_SECONDS = 24 * 3600.0
 
 @dataclass(frozen=True, slots=True)
 class ReplyKey:
-    """Which order a reply is to: a study's digest, its run, the round and the attempt."""
+    """Which order a reply is to.
+
+    Attributes:
+        study: Its digest.
+        part: Whom it is about: those trained on, or those measured.
+    """
 
     study: str
     run: str
     round: int
     attempt: int
+    part: str = TRAIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,7 @@ class Outbox:
     def drop_before(self, study: str, run: str, number: int) -> None:
         """Drop the replies of a run's rounds before one.
 
+        A model is measured in the round after its own: that reply stays as long as that round's.
         What a killed process was writing goes too: who holds the ledger writes here alone.
         """
         self.drop_counted(study, run, number - 1)
@@ -109,7 +117,8 @@ class Outbox:
         run_name = _run_name(study, run)
         for path in self._files():
             name, _, place = path.name.partition("-")
-            if name == run_name and int(place.partition("-")[0]) <= number:
+            is_update = path.stem.endswith(f"-{TRAIN}")
+            if name == run_name and int(place.partition("-")[0]) + (not is_update) <= number:
                 path.unlink(missing_ok=True)
 
     def drop_old(self, days: float) -> None:
@@ -120,8 +129,8 @@ class Outbox:
                     path.unlink()
 
     def _place(self, key: ReplyKey) -> Path:
-        name = f"{_run_name(key.study, key.run)}-{key.round:05d}-{key.attempt:05d}{_SUFFIX}"
-        return self._folder / name
+        name = f"{_run_name(key.study, key.run)}-{key.round:05d}-{key.attempt:05d}"
+        return self._folder / f"{name}-{key.part}{_SUFFIX}"
 
     def _files(self) -> Iterator[Path]:
         return self._folder.glob(f"*-*-*{_SUFFIX}")

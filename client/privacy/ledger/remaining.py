@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class PrivacyLeft:
-    """The account of one data set.
+    """The account of one part of a data set.
 
     Attributes:
         spent: Epsilon, at ``delta``.
@@ -14,6 +14,7 @@ class PrivacyLeft:
     """
 
     dataset: str
+    part: str
     spent: float
     left: float
     cap: float
@@ -23,18 +24,19 @@ class PrivacyLeft:
     def sentence(self) -> str:
         """It in words."""
         return (
-            f"privacy of data set {self.dataset}: epsilon {self.spent:.4g} of {self.cap:g} is "
-            f"spent at delta {self.delta:g}, {self.left:.4g} is left"
+            f"privacy of data set {self.dataset}, {self.part} patients: epsilon {self.spent:.4g} "
+            f"of {self.cap:g} is spent at delta {self.delta:g}, {self.left:.4g} is left"
         )
 
 
 def read_privacy_left(site_folder: Path) -> tuple[PrivacyLeft, ...]:
-    """Return the account of each data set; none where no private study has ever run.
+    """Return the account of each part of each data set; none where no private study has ever run.
 
     Raises:
         LedgerError: The ledger is damaged.
         InputError: dp-accounting is not installed.
     """
+    from wardround.client.data.manifest.written_parts import parts_are_mixed
     from wardround.client.privacy.ledger.file import (
         LEDGER_FILE,
         find_ledger_folder,
@@ -44,8 +46,8 @@ def read_privacy_left(site_folder: Path) -> tuple[PrivacyLeft, ...]:
 
     if not (find_ledger_folder(site_folder) / LEDGER_FILE).exists():
         return ()
-    report = report_ledger(read_ledger(site_folder).entries)
+    report = report_ledger(read_ledger(site_folder).entries, parts_are_mixed(site_folder))
     return tuple(
-        PrivacyLeft(one.dataset, one.epsilon, one.remaining, one.cap, one.delta)
+        PrivacyLeft(one.dataset, one.part, one.epsilon, one.remaining, one.cap, one.delta)
         for one in report.datasets
     )

@@ -15,6 +15,7 @@ from wardround.common.privacy.accounting import Spend, epsilon_of
 
 UNIT = "patient"
 ADJACENCY = "one patient added or removed"
+_ALL = "all"  # parts
 _INFINITE = "infinite"
 
 
@@ -45,15 +46,18 @@ class RunReport:
 
 @dataclass(frozen=True, slots=True)
 class DatasetReport:
-    """What is charged to a data set.
+    """What is charged to one part of a data set.
 
     Attributes:
+        part: Whose account it is: "train", "validation" or "test"; "all" where some patient has
+            changed its part.
         epsilon: Of all runs together.
         delta: At which every epsilon is stated; the hospital's at the last admission.
         cap: The hospital's lifetime epsilon at the last admission.
     """
 
     dataset: str
+    part: str
     epsilon: float
     delta: float
     cap: float
@@ -80,8 +84,11 @@ class LedgerReport:
     datasets: tuple[DatasetReport, ...]
 
 
-def report_ledger(entries: tuple[Entry, ...]) -> LedgerReport:
+def report_ledger(entries: tuple[Entry, ...], mixed: bool = False) -> LedgerReport:
     """Return what verified entries amount to.
+
+    Args:
+        mixed: Whether some patient has changed its part, so that all parts are one account.
 
     Raises:
         LedgerError: An entry speaks of a reservation that is not there.
@@ -89,7 +96,11 @@ def report_ledger(entries: tuple[Entry, ...]) -> LedgerReport:
     """
     book, last = LedgerBook(entries), entries[-1]
     accountant = f"PLD (dp-accounting {version('dp-accounting')})"
-    datasets = tuple(_report_dataset(book, name) for name in book.datasets())
+    datasets = tuple(
+        _report_part(book, name, part)
+        for name in book.datasets()
+        for part in ([_ALL] if mixed or book.is_shared else book.parts(name))
+    )
     return LedgerReport(UNIT, ADJACENCY, accountant, len(entries), last.hash, last.time, datasets)
 
 
@@ -99,9 +110,9 @@ def to_json(report: LedgerReport) -> str:
 
 
 def to_csv(report: LedgerReport) -> str:
-    """Return a report as a table with a row a run, and one a data set whose run is "all"."""
+    """Return a report as a table with a row a run, and a row "all" a part of a data set."""
     whole = ("unit", "adjacency", "accountant")
-    of_set = ("dataset", "delta", "cap", "remaining")
+    of_set = ("dataset", "part", "delta", "cap", "remaining")
     of_run = tuple(field.name for field in fields(RunReport))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -116,17 +127,21 @@ def to_csv(report: LedgerReport) -> str:
     return text.getvalue()
 
 
-def _report_dataset(book: LedgerBook, name: str) -> DatasetReport:
-    admissions = [fact for fact in book.admissions.values() if fact.dataset == name]
+def _report_part(book: LedgerBook, name: str, part: str) -> DatasetReport:
+    admissions = [
+        fact
+        for fact in book.admissions.values()
+        if fact.dataset == name and part in (_ALL, fact.part)
+    ]
     delta, cap = admissions[-1].lifetime_delta, admissions[-1].lifetime_epsilon
-    epsilon = epsilon_of(book.spends(name), delta)
+    epsilon = epsilon_of(book.spends(name, part=None if part == _ALL else part), delta)
     runs = (run for fact in admissions for run in _report_run(book, fact, delta))
-    return DatasetReport(name, epsilon, delta, cap, max(cap - epsilon, 0.0), tuple(runs))
+    return DatasetReport(name, part, epsilon, delta, cap, max(cap - epsilon, 0.0), tuple(runs))
 
 
 def _report_run(book: LedgerBook, admitted: Admitted, delta: float) -> Iterator[RunReport]:
     """Report a run: one row, and another for each noise or sampling that it also had."""
-    charged = book.charged(admitted.dataset, admitted.study, admitted.run)
+    charged = book.charged(admitted.dataset, admitted.study, admitted.run, admitted.part)
     unspent = Spend(admitted.sampling_rate, admitted.noise_multiplier, 0)
     for spend in merged(item.charge.spend for item in charged) or (unspent,):
         equal = [item for item in charged if _alike(item.charge.spend, spend)]

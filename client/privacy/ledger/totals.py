@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from wardround.client.privacy.ledger.charges import Assignment, Reservation, to_charge
+from wardround.client.privacy.ledger.charges import TRAIN, Assignment, Reservation, to_charge
 from wardround.client.privacy.ledger.entries import (
     Admitted,
     Committed,
@@ -21,8 +21,8 @@ class LedgerBook:
     """The sum of a ledger's entries.
 
     Attributes:
-        admissions: The last one of each run on each data set, by study, run and data set; the
-            newest comes last.
+        admissions: The last one of each run on each part of a data set, by study, run, data set
+            and part; the newest comes last.
         reservations: By number.
         released: The SHA-256 of what left, by the number of its reservation.
         committed: The numbers of the reservations whose reply is not asked for again.
@@ -30,7 +30,7 @@ class LedgerBook:
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self.admissions: dict[tuple[str, str, str], Admitted] = {}
+        self.admissions: dict[tuple[str, str, str, str], Admitted] = {}
         self.reservations: dict[int, Reservation] = {}
         self.released: dict[int, str] = {}
         self.committed: set[int] = set()
@@ -46,7 +46,7 @@ class LedgerBook:
         """
         fact = entry.fact
         if isinstance(fact, Admitted):
-            key = (fact.study, fact.run, fact.dataset)
+            key = (fact.study, fact.run, fact.dataset, fact.part)
             self.admissions.pop(key, None)
             self.admissions[key] = fact
         elif isinstance(fact, Ordered):
@@ -61,12 +61,18 @@ class LedgerBook:
             self.committed.add(fact.reservation)
 
     def admission(self, assignment: Assignment) -> Admitted | None:
-        """Return how a run was admitted to a data set, None if it was not."""
-        key = (assignment.study, assignment.run, assignment.dataset)
+        """Return how a run was admitted to a part of a data set, None if it was not."""
+        key = (assignment.study, assignment.run, assignment.dataset, assignment.part)
         return self.admissions.get(key)
 
-    def charged(self, dataset: str, study: str | None = None, run: str | None = None) -> Charged:
-        """Return the reservations on a data set: all, or those of a study, or of a run of it."""
+    def charged(
+        self,
+        dataset: str,
+        study: str | None = None,
+        run: str | None = None,
+        part: str | None = None,
+    ) -> Charged:
+        """Return the reservations on a data set: all, or those of a study, a run or a part."""
         return [
             reservation
             for reservation in self.reservations.values()
@@ -74,6 +80,7 @@ class LedgerBook:
             if assignment.dataset == dataset
             and study in (None, assignment.study)
             and run in (None, assignment.run)
+            and part in (None, assignment.part)
         ]
 
     def charged_for(self, server: str) -> list[int]:
@@ -84,25 +91,42 @@ class LedgerBook:
             if self.servers.get(reservation.charge.assignment.run, "") == server
         ]
 
-    def spends(self, dataset: str, study: str | None = None) -> list[Spend]:
-        """Return all that is charged to a data set, or what one study charged to it."""
-        return [reservation.charge.spend for reservation in self.charged(dataset, study)]
+    @property
+    def is_shared(self) -> bool:
+        """Whether several servers' orders were charged here, so several site folders share it.
+
+        Each folder has drawn its own parts, so that a patient may be in several: the parts are one
+        account then.
+        """
+        return len(set(self.servers.values())) > 1
+
+    def spends(
+        self, dataset: str, study: str | None = None, part: str | None = None
+    ) -> list[Spend]:
+        """Return all that is charged to a data set, or what one study charged, or to one part."""
+        charged = self.charged(dataset, study, part=part)
+        return [reservation.charge.spend for reservation in charged]
 
     def steps_of_study(self, study: str) -> int:
-        """Return the steps of all reservations of a study, whatever its runs, and its repeats."""
+        """Return the training steps charged to a study, over all its runs and repeats."""
         charges = (reservation.charge for reservation in self.reservations.values())
-        return sum(one.spend.steps for one in charges if one.assignment.study == study)
+        trained = (one for one in charges if one.assignment.part == TRAIN)
+        return sum(one.spend.steps for one in trained if one.assignment.study == study)
 
     def steps_begun(self, assignment: Assignment) -> int:
         """Return the steps of a run's plan that were reserved; a repeated round counts once."""
-        charged = self.charged(assignment.dataset, assignment.study, assignment.run)
+        charged = self._of_run(assignment)
         return sum({item.charge.round: item.charge.spend.steps for item in charged}.values())
 
     def awaiting(self, assignment: Assignment) -> Charged:
         """Return a run's reservations whose reply left and may be asked for again."""
-        charged = self.charged(assignment.dataset, assignment.study, assignment.run)
+        charged = self._of_run(assignment)
         arriving = self.released.keys() - self.committed
         return [reservation for reservation in charged if reservation.number in arriving]
+
+    def answered(self, assignment: Assignment) -> Charged:
+        """Return what a study reserved on a part of a data set, over all its runs."""
+        return self.charged(assignment.dataset, assignment.study, part=assignment.part)
 
     def datasets(self) -> list[str]:
         """Return the names of all data sets, in the order they were first used."""
@@ -114,6 +138,16 @@ class LedgerBook:
             if reservation.charge.assignment.snapshot == snapshot:
                 return reservation.charge.assignment.dataset
         return None
+
+    def parts(self, dataset: str) -> list[str]:
+        """Return the parts of a data set that were charged, or admitted to, in their order."""
+        found = [fact.part for fact in self.admissions.values() if fact.dataset == dataset]
+        return list(dict.fromkeys(found))
+
+    def _of_run(self, assignment: Assignment) -> Charged:
+        return self.charged(
+            assignment.dataset, assignment.study, assignment.run, part=assignment.part
+        )
 
     def _known(self, number: int) -> None:
         if number not in self.reservations:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from textwrap import wrap
 
 from wardround.common.privacy.accounting import epsilon_of
-from wardround.common.study.plans.patient_privacy import PrivacyPlan, TradeOff
+from wardround.common.study.plans.patient_privacy import EvaluationPlan, PrivacyPlan, TradeOff
 
 
 def promise_words(plan: PrivacyPlan) -> Iterator[str]:
@@ -53,17 +53,39 @@ def mechanism_words(plan: PrivacyPlan) -> Iterator[str]:
     )
 
 
+def evaluation_words(plans: Sequence[EvaluationPlan]) -> Iterator[str]:
+    """Yield what is promised to the patients whom models are measured on, and by what means."""
+    for plan in plans:
+        whole = "the one of the study has"
+        if plan.answers > 1:
+            whole = f"all {plan.answers} of the study together have"
+        yield (
+            f"to an answer about {plan.part} patients one patient adds a vector of norm at most 1, "
+            "whatever the model, and each of its numbers has normal noise of standard deviation "
+            f"{plan.noise_multiplier:.4g}; {whole} "
+            f"epsilon = {rounded_up(plan.epsilon)} at delta = {plan.delta:g};"
+        )
+    if not plans:
+        yield "nothing is measured on them, so nothing of them leaves;"
+        return
+    yield (
+        "a model is measured once a round, over all runs of the study, and who asks again gets the "
+        "same bytes or nothing; the patients measured are charged before it is computed, each part "
+        "on an account of its own under the same caps."
+    )
+
+
 def withheld_words() -> Iterator[str]:
     """Yield what stays at the hospital because it would carry no noise."""
     yield "how many training patients and examinations the hospital has, and of which classes;"
-    yield "its training loss, and any measurement between the rounds;"
+    yield "its training loss, and any measurement without noise;"
 
 
 def limits_words() -> Iterator[str]:
     """Yield what patient-level privacy does not promise."""
     yield (
-        "The promise is to the training patients. What is measured on validation and test patients "
-        "carries no noise and is not covered; the hospital's policy says whether it leaves."
+        "A promise is to the patients of one part: those trained on, those of validation, those of "
+        "the test. A patient who changes parts has the promise of each, and the epsilons add up."
     )
     yield (
         "It bounds what is learned from one patient's taking part. What holds for patients in "

@@ -4,12 +4,17 @@ from collections.abc import Iterator
 
 from wardround.common.runtime.printable import quoted
 from wardround.common.study.explain.patient_privacy import (
+    evaluation_words,
     limits_words,
     promise_words,
     withheld_words,
 )
 from wardround.common.study.explain.site_privacy import site_limits_words, site_promise_words
-from wardround.common.study.plans.patient_privacy import plan_privacy
+from wardround.common.study.plans.patient_privacy import (
+    evaluation_plans,
+    is_measured,
+    plan_privacy,
+)
 from wardround.common.study.plans.site_privacy import plan_site_privacy
 from wardround.common.study.plans.strategy import SHARING, describe_aggregation, plan_of
 from wardround.common.study.plans.what_leaves import what_leaves
@@ -55,7 +60,15 @@ def _promised(study: Study) -> list[str]:
     if study.privacy.mode != "patient":
         return []
     words = promise_words(plan_privacy(study))
-    return ["What is promised to each training patient", *_listed(words), ""]
+    measured = evaluation_words(evaluation_plans(study))
+    return [
+        "What is promised to each training patient",
+        *_listed(words),
+        "",
+        "What is promised to each validation and test patient",
+        *_listed(measured),
+        "",
+    ]
 
 
 def _asked(study: Study) -> Iterator[str]:
@@ -114,7 +127,7 @@ def _leaving(study: Study) -> Iterator[str]:
         yield "its mean gradient over the round, one number a number of the network;"
     if plan.aggregation == "fair-mean":
         yield "the mean loss of the received network on its training patients;"
-    yield from _measurements(study) if leaves.round_metrics else _last_measurements(study)
+    yield from _noised_measurements(study) if leaves.noised_metrics else _measurements(study)
     alike = "" if leaves.counts else " (each hospital says that it has one)"
     if leaves.noise_added_by == "server":
         alike = " (each counting the same, shortened and with noise)"
@@ -130,12 +143,17 @@ def _measurements(study: Study) -> Iterator[str]:
     yield "its mean training loss and the seconds it took."
 
 
-def _last_measurements(study: Study) -> Iterator[str]:
-    yield "that it made its steps, and about how long it took."
-    yield (
-        "After the last round, as far as the hospital's policy lets it: what its validation and "
-        f"test patients say of the kept network, from which these follow: {_metrics(study)}."
-    )
+def _noised_measurements(study: Study) -> Iterator[str]:
+    yield "that it made its steps;"
+    told = "what its validation patients say of the common network, as a few sums with noise"
+    if not is_measured(study, "validation"):
+        yield "nothing that is measured on its validation patients;"
+    elif not what_leaves(study).round_metrics:
+        yield f"after the last round {told}, from which these follow: {_metrics(study)};"
+    else:
+        yield f"{told}, from which these follow: {_metrics(study)};"
+    if is_measured(study, "test"):
+        yield "the same sums of its test patients, with noise, once;"
 
 
 def _personal(study: Study) -> Iterator[str]:

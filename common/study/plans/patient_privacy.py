@@ -1,17 +1,21 @@
-"""What patient-level privacy does in every step of a study, and what it costs: one frozen object.
+"""What patient-level privacy does in each step and measurement of a study, and what it costs.
 
-The plan follows from the study alone. What a site holds has no part in it, so that neither the
+A plan follows from the study alone. What a site holds has no part in it, so that neither the
 noise nor the number of steps tells how many patients a site has.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from wardround.common.errors import StudyError
 from wardround.common.privacy.accounting import Spend, epsilon_of, noise_for
+from wardround.common.study.sections import PrivacySection
 from wardround.common.study.study import Study
 
+MeasuredPart = Literal["validation", "test"]
+MEASURED_PARTS: tuple[MeasuredPart, ...] = ("validation", "test")
 DEFAULT_EPSILON = 8.0  # where a study gives neither epsilon nor a noise multiplier
 USUAL_EPSILONS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 USUAL_PATIENTS = (100, 300, 1000, 3000, 10_000)
@@ -78,6 +82,42 @@ class PrivacyPlan:
         """
         expected = self.sampling_rate * patients
         return self.noise_multiplier * math.sqrt(parameters) / expected
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationPlan:
+    """Noise and accounting of what is measured on patients who are not trained on.
+
+    Every patient adds a vector of norm at most 1 to an answer, and every patient of the part is in
+    every answer: the Gaussian mechanism without sampling. To each number of the sum comes noise of
+    ``noise_multiplier``.
+
+    Attributes:
+        part: Whose answers they are.
+        answers: Most answers of the study, over all its runs: for validation one a round and one
+            for the first model, or one in all where the last model is kept; for test one.
+        noise_multiplier: Standard deviation of the noise on each number.
+        delta: In (0, 1).
+    """
+
+    part: MeasuredPart
+    answers: int
+    noise_multiplier: float
+    delta: float
+
+    def spend(self, answers: int = 1) -> Spend:
+        """Return what so many answers spend."""
+        return Spend(1.0, self.noise_multiplier, answers)
+
+    @property
+    def planned(self) -> Spend:
+        """What all answers spend."""
+        return self.spend(self.answers)
+
+    @property
+    def epsilon(self) -> float:
+        """Epsilon of all answers, at the plan's delta."""
+        return epsilon_of([self.planned], self.delta)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +197,55 @@ def plan_privacy(study: Study) -> PrivacyPlan:
         delta=privacy.delta,
         examples_per_patient=privacy.examples_per_patient,
     )
+
+
+def plan_evaluation(study: Study, part: MeasuredPart) -> EvaluationPlan | None:
+    """Return what measurements on one part of the patients spend; None where there are none.
+
+    Solving for the noise takes a second the first time in a process and nothing after.
+
+    Raises:
+        InputError: The promise cannot be kept, or dp-accounting is not installed.
+    """
+    if not is_measured(study, part):
+        return None
+    epsilon, delta = asked_epsilon(study.privacy, part), study.privacy.delta
+    if epsilon is None:
+        plan = plan_privacy(study) if study.privacy.noise_multiplier is not None else None
+        epsilon = plan.epsilon if plan else study.privacy.epsilon or DEFAULT_EPSILON
+    each_round = part == "validation" and measures_each_round(study)
+    answers = study.federation.rounds + 1 if each_round else 1
+    return EvaluationPlan(part, answers, noise_for(epsilon, delta, 1.0, answers), delta)
+
+
+def evaluation_plans(study: Study) -> tuple[EvaluationPlan, ...]:
+    """Return the plans of all parts that a private study measures."""
+    plans = (plan_evaluation(study, part) for part in MEASURED_PARTS)
+    return tuple(plan for plan in plans if plan is not None)
+
+
+def is_measured(study: Study, part: MeasuredPart) -> bool:
+    """Return whether a study with privacy for patients lets anything be told of a part."""
+    share = {
+        "validation": study.evaluation.validation_fraction,
+        "test": study.evaluation.test_fraction,
+    }
+    return share[part] > 0 and asked_epsilon(study.privacy, part) != 0
+
+
+def measures_each_round(study: Study) -> bool:
+    """Return whether a private study has validation patients measured in each round.
+
+    Not where the last model is kept in any case: one answer has less noise than many. Nor where the
+    server waits for nobody, as it would have to for a measurement.
+    """
+    is_chosen = study.evaluation.keep == "best" and study.federation.buffer_size is None
+    return is_chosen and is_measured(study, "validation")
+
+
+def asked_epsilon(privacy: PrivacySection, part: MeasuredPart) -> float | None:
+    """Return the epsilon that a study gives the measurements on a part, None for its own."""
+    return {"validation": privacy.validation_epsilon, "test": privacy.test_epsilon}[part]
 
 
 def steps_of(study: Study) -> int:

@@ -8,6 +8,7 @@ let out, no policy lets out.
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from wardround.common.study.plans.patient_privacy import measures_each_round
 from wardround.common.study.study import Study
 
 
@@ -25,6 +26,8 @@ class WhatLeaves:
         losses: Its mean training loss.
         round_metrics: How the model that it was sent does on its validation patients, in every
             round. Without them the server measures only when the training is over.
+        noised_metrics: Whether what it measures leaves with noise alone; the server then asks for
+            it in messages of their own, each of which is accounted for.
         unnoised_arrays: Numbers that no noised gradient made: the running means of a normalisation,
             and what a strategy asks for beside the model.
     """
@@ -35,6 +38,7 @@ class WhatLeaves:
     times: bool
     losses: bool
     round_metrics: bool
+    noised_metrics: bool
     unnoised_arrays: bool
 
 
@@ -45,18 +49,22 @@ _ALL = WhatLeaves(
     times=True,
     losses=True,
     round_metrics=True,
+    noised_metrics=False,
     unnoised_arrays=True,
 )
-# Noise on the parameters hides no patient whom a count, a loss or a measurement beside them shows.
+# Noise on the parameters hides no patient whom a count, a loss or an exact measurement beside them
+# shows.
 _NOISED_ALONE = WhatLeaves(
     noise_added_by="site",
     counts=False,
     notes=False,
     times=False,
     losses=False,
-    round_metrics=False,
+    round_metrics=True,
+    noised_metrics=True,
     unnoised_arrays=False,
 )
+_UNMEASURED = replace(_NOISED_ALONE, round_metrics=False)
 _BY_MODE: dict[str, WhatLeaves] = {
     "none": _ALL,
     "site": replace(_ALL, noise_added_by="server"),
@@ -66,7 +74,10 @@ _BY_MODE: dict[str, WhatLeaves] = {
 
 def what_leaves(study: Study) -> WhatLeaves:
     """Return what a site that takes part in a study may say."""
-    return _BY_MODE[study.privacy.mode]
+    leaves = _BY_MODE[study.privacy.mode]
+    if leaves.noised_metrics and not measures_each_round(study):
+        return _UNMEASURED
+    return leaves
 
 
 def kept_model(study: Study) -> Literal["best", "last"]:

@@ -9,7 +9,14 @@ site are not refused here.
 from collections.abc import Callable, Iterator
 
 from wardround.common.errors import InputError
-from wardround.common.study.plans.patient_privacy import plan_privacy, steps_of
+from wardround.common.study.plans.patient_privacy import (
+    DEFAULT_EPSILON,
+    MEASURED_PARTS,
+    asked_epsilon,
+    plan_evaluation,
+    plan_privacy,
+    steps_of,
+)
 from wardround.common.study.plans.strategy import plan_from
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import NETWORKS
@@ -18,6 +25,7 @@ from wardround.common.study.sections import PrivacySection
 from wardround.common.study.study import Study
 
 LARGEST_DELTA = 1e-2
+_ROUNDING = 1.01  # a solved noise is exact to 0.1 %
 LARGEST_STEPS = 1_000_000  # of all rounds: the noise for them is found in half a minute
 
 # Modes that read a key of [privacy]; "mode" itself is read by all.
@@ -32,6 +40,8 @@ _READERS: dict[str, tuple[str, ...]] = {
     "augmentation_copies": ("patient",),
     "microbatch": ("patient",),
     "largest_weight": ("patient",),
+    "validation_epsilon": ("patient",),
+    "test_epsilon": ("patient",),
     "adaptive_clipping": ("site",),
     "clip_quantile": ("site",),
     "count_noise": ("site",),
@@ -142,8 +152,8 @@ def _nothing_is_chosen_by_patients(study: Study) -> Iterator[str]:
     deadlines = study.federation.patience_rounds
     if deadlines is not None:
         yield (
-            f"federation.patience_rounds = {deadlines} needs a measurement every round, which "
-            "privacy.mode = 'patient' does not let out: remove it; the last model is kept."
+            f"federation.patience_rounds = {deadlines} would end the training by one measurement, "
+            "which has noise under privacy.mode = 'patient': remove it."
         )
 
 
@@ -181,6 +191,24 @@ def _promise_says_something(study: Study) -> Iterator[str]:
         )
 
 
+def _measurements_promise_no_less(study: Study) -> Iterator[str]:
+    privacy = study.privacy
+    epsilon = DEFAULT_EPSILON if privacy.epsilon is None else privacy.epsilon
+    if privacy.noise_multiplier is not None:
+        return  # what it comes to takes accounting: promise_rules
+    for part in MEASURED_PARTS:
+        asked = asked_epsilon(privacy, part)
+        if asked is not None and asked > epsilon:
+            yield _too_dear(part, asked, epsilon)
+
+
+def _too_dear(part: str, asked: float, epsilon: float) -> str:
+    return (
+        f"privacy.{part}_epsilon = {asked:g} promises a {part} patient less than the epsilon = "
+        f"{epsilon:.4g} of a training patient: lower it, or remove it."
+    )
+
+
 def _steps_can_be_planned(study: Study) -> Iterator[str]:
     steps = steps_of(study) * study.federation.rounds
     if steps > LARGEST_STEPS:
@@ -205,6 +233,12 @@ def promise_rules(study: Study) -> Iterator[str]:
                 f"privacy.noise_multiplier = {plan.noise_multiplier:g} promises nothing after "
                 f"{plan.planned.steps} steps: raise it, or give privacy.epsilon instead."
             )
+            return
+        for part in MEASURED_PARTS:
+            plan_evaluation(study, part)
+            asked = asked_epsilon(study.privacy, part) or 0.0
+            if asked > plan.epsilon * _ROUNDING:
+                yield _too_dear(part, asked, plan.epsilon)
     except InputError as error:
         yield f"the promise of [privacy] cannot be planned: {error}"
 
@@ -216,5 +250,6 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _nothing_is_chosen_by_patients,
     _examples_fit,
     _promise_says_something,
+    _measurements_promise_no_less,
     _steps_can_be_planned,
 )

@@ -32,12 +32,22 @@ def _is_patients(study: Study) -> bool:
 
 def _of_patients(study: Study, rounds: Mapping[str, int]) -> Iterator[str]:
     from wardround.common.privacy.accounting import epsilon_of
-    from wardround.common.study.explain.patient_privacy import promise_words, rounded_up
-    from wardround.common.study.plans.patient_privacy import plan_privacy
+    from wardround.common.study.explain.patient_privacy import (
+        evaluation_words,
+        promise_words,
+        rounded_up,
+    )
+    from wardround.common.study.plans.patient_privacy import evaluation_plans, plan_privacy
 
     plan = plan_privacy(study)
     yield "Each training patient is promised this."
     yield from promise_words(plan)
+    yield "Each validation and test patient is promised this."
+    yield from evaluation_words(evaluation_plans(study))
+    yield (
+        "The measurements of this run have that noise, and the model was chosen by them: two of "
+        "them that differ by less than it tell nothing apart."
+    )
     for site, count in sorted(rounds.items()):
         spent = rounded_up(epsilon_of([plan.spend(count)], plan.delta))
         yield (

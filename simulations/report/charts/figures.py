@@ -17,8 +17,9 @@ from wardround.common.html.charts.figure import (
 from wardround.common.html.charts.line_chart import LineChart, Point, Series
 from wardround.common.html.charts.looks import FEDERATION, MUTED, Look
 from wardround.common.html.charts.site_series import site_series
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.simulations.report.contents import RunContents
-from wardround.simulations.report.wording import metric_title, sentence_title
+from wardround.simulations.report.wording import metric_title, number, sentence_title
 from wardround.simulations.run_files.folder import (
     ALL_SITES,
     FEDERATED,
@@ -46,6 +47,7 @@ def draw_curves(contents: RunContents, metric: str) -> Figure | None:
         caption += " Dotted: a hospital's model of its own data alone."
     if (best := contents.facts.best_round) >= 0:
         caption += f" The dotted upright marks round {best}, whose model is kept."
+    caption += _noise_words(contents, rows, metric)
     series = (
         *_together(lines),
         *site_series(_of_each_site(contents, lines, lambda _: FEDERATED), alone, group=2),
@@ -54,6 +56,22 @@ def draw_curves(contents: RunContents, metric: str) -> Figure | None:
     chart = LineChart(caption, series, _ROUND, up, upright=best if best >= 0 else None)
     title = f"{sentence_title(metric)} on validation patients after each round."
     return line_figure(chart, tabulate_series(title, "round", series))
+
+
+def _noise_words(contents: RunContents, rows: Sequence[MetricRow], metric: str) -> str:
+    """Return what noise the federated model's values have, in a study with privacy of patients."""
+    if contents.study is None or not what_leaves(contents.study).noised_metrics:
+        return ""
+    errors = [
+        row.standard_error
+        for row in rows
+        if (row.model, row.site) == (FEDERATED, ALL_SITES) and row.standard_error
+    ]
+    size = f", ± {number(sum(errors) / len(errors), metric)} for all sites" if errors else ""
+    return (
+        " The federated model's values have the noise that protects these patients"
+        f"{size} (one standard error); it is chosen by them."
+    )
 
 
 _Lines = Mapping[tuple[str, str], Sequence[Point]]  # by model and site

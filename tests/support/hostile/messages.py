@@ -31,6 +31,7 @@ from wardround.common.messages.replies import (
     unpack_site_info,
     unpack_update,
 )
+from wardround.common.metrics.noised import NoisedSums, length_of
 from wardround.common.metrics.sums import SiteValues
 from wardround.common.parameters.array_records import to_array_record
 from wardround.common.study.study import Study
@@ -54,7 +55,7 @@ TEXTS = ("", "12", "nan", "a\x1b[2J\x1b]52;c;aGk=\x07", "ab\u202ecd", "\ud800", 
 NUMBERS = [*INTEGERS, *FLOATS, [1, 2], [1.5], list[int]()]
 SETTINGS = [*NUMBERS, *TEXTS, b"\x00\xff", True, ["a\x1b[2J"], ["x"] * 5_000]
 NAMES = ["header", "facts", "metrics", "values", "model", "auxiliary", "refusal", "instruction"]
-NAMES += ["progress", "pixels"]
+NAMES += ["progress", "pixels", "noised"]
 KEYS = ["site", "digest", "run", "round", "attempt", "examinations", "updates", "seconds"]
 KEYS += ["training-loss", "ledger", "ledger-head", "notes", "base", "code", "reason", "wardround"]
 KEYS += ["split", "surfaces", "kept-round", "validate", "personal", "counted-round", "loss"]
@@ -82,7 +83,7 @@ def update_of(study: Study = STUDY, *, values: bool = False) -> RecordDict:
 
 def good_messages() -> list[RecordDict]:
     """Return one message of each kind; each may be changed."""
-    run = new_run()
+    run, noised = new_run(), NoisedSums(np.zeros(length_of(STUDY)))
     parameters = initial(STUDY)
     return [
         update_of(),
@@ -91,6 +92,7 @@ def good_messages() -> list[RecordDict]:
         pack_site_info(SiteInfo("evil", "1", STUDY.digest, 10, ("a note",), 0.5)),
         pack_refusal(Refusal("evil", "data", "row 5 is empty")),
         pack_instruction(Instruction(STUDY.digest, run, 1, parameters, auxiliary=parameters)),
+        pack_evaluation(SiteEvaluation("evil", STUDY.digest, 1, noised, 0.0, run)),
     ]
 
 
@@ -194,7 +196,7 @@ mutations: st.SearchStrategy[Mutation] = st.one_of(
     st.builds(drop_field, names, places),
     st.builds(drop_record, names),
     st.builds(set_record, names, st.sampled_from(RECORDS).map(lambda make: make())),
-    st.builds(spoil_array, st.sampled_from(["model", "metrics", "auxiliary"]), places,
+    st.builds(spoil_array, st.sampled_from(["model", "metrics", "auxiliary", "noised"]), places,
               st.sampled_from(SPOILERS)),
 )  # fmt: skip
 attacks = st.lists(mutations, min_size=1, max_size=4)

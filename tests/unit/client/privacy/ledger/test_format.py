@@ -11,20 +11,20 @@ from wardround.client.privacy.ledger.file import read_chain
 
 # As the first version wrote them, at noon.
 FIRST_LINE = (
-    '{"fact":{"format":1,"ledger":"0f0f0f0f","wardround":"0.1.0"},"hash":"ebd124b7554fc4715cb'
-    'd349ae6ab0643e5be96ed5ed626cca6ac916ffe9f58f4","kind":"opened","number":0,"previous":"00'
+    '{"fact":{"format":2,"ledger":"0f0f0f0f","wardround":"0.1.0"},"hash":"44304f75c02debbd3ed'
+    '75b6c2b57710fa56edea5305484ceba9431b309952ad5","kind":"opened","number":0,"previous":"00'
     '00000000000000000000000000000000000000000000000000000000000000","time":"2026-11-28T12:00'
     ':00Z"}'
 )
 SECOND_LINE = (
-    '{"fact":{"attempt":0,"dataset":"main \\u00e4","noise_multiplier":1.25,"round":1,"run":"r"'
-    ',"sampling_rate":0.1,"snapshot":"n","steps":10,"study":"s"},"hash":"e0953ed33edef12a0210'
-    '555e978d6ff5f1b22e23f3c517b21d5bec0c0a0e15be","kind":"reserved","number":1,"previous":"e'
-    'bd124b7554fc4715cbd349ae6ab0643e5be96ed5ed626cca6ac916ffe9f58f4","time":"2026-11-28T12:0'
-    '0:00Z"}'
+    '{"fact":{"attempt":0,"dataset":"main \\u00e4","noise_multiplier":1.25,"part":"train","rou'
+    'nd":1,"run":"r","sampling_rate":0.1,"snapshot":"n","steps":10,"study":"s"},"hash":"9215d'
+    '0aee9821dca68d3f9f65596e35c73935d8e56c06525f4804ab847b53ff9","kind":"reserved","number":'
+    '1,"previous":"44304f75c02debbd3ed75b6c2b57710fa56edea5305484ceba9431b309952ad5","time":"'
+    '2026-11-28T12:00:00Z"}'
 )
-OPENED = Opened("0f0f0f0f", "0.1.0", 1)
-RESERVED = Reserved("s", "r", "main ä", "n", 1, 0, 0.1, 1.25, 10)
+OPENED = Opened("0f0f0f0f", "0.1.0", 2)
+RESERVED = Reserved("s", "r", "main ä", "train", "n", 1, 0, 0.1, 1.25, 10)
 
 
 class Noon(datetime):

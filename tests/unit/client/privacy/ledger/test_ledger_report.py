@@ -85,7 +85,7 @@ def test_an_unbounded_spend_is_exported_as_a_word(tmp_path: Path) -> None:
 def test_the_first_entry_names_the_ledger_and_admissions_keep_their_caps(reported: Path) -> None:
     facts = [entry.fact for entry in read_ledger(reported).entries]
     assert isinstance(facts[0], Opened)
-    assert facts[0].format == 1
+    assert facts[0].format == 2
     admitted = [fact for fact in facts if isinstance(fact, Admitted)]
     assert [fact.lifetime_epsilon for fact in admitted] == [8.0, 8.0]
 

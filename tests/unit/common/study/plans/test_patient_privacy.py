@@ -140,8 +140,8 @@ def test_a_comparison_without_privacy_keeps_the_rest_of_the_study() -> None:
     assert bare.federation == asked.federation
 
 
-def test_the_last_model_is_kept_since_none_is_measured_before() -> None:
-    assert kept_model(study()) == "last"
+def test_the_best_model_is_kept_by_what_is_measured_with_noise() -> None:
+    assert kept_model(study()) == "best"
     assert kept_model(without_privacy(study())) == "best"
 
 
@@ -189,6 +189,9 @@ def test_a_hospital_reads_what_is_promised_and_what_no_longer_leaves() -> None:
     text = explain_study(study({"epsilon": 3.0}))
     leaving, _, rest = text.partition("These never leave")
     assert "What is promised to each training patient" in leaving
+    assert "What is promised to each validation and test patient" in leaving
+    assert "all 11 of the study together have epsilon = 3 at delta = 1e-05" in leaving
+    assert "the one of the study has epsilon = 3 at delta = 1e-05" in leaving
     assert "epsilon = 3 at delta = 1e-05" in leaving
     assert "training examinations it holds" not in leaving
     assert "mean training loss" not in leaving

@@ -1,6 +1,6 @@
 """What leaves is said once, and the page that a hospital reads says the same."""
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 import pytest
@@ -36,18 +36,22 @@ def test_a_study_that_hides_no_patient_lets_counts_losses_times_and_metrics_out(
     sections: dict[str, Any], noise: str
 ) -> None:
     study = study_with(**sections)
-    noised_by, *whether = astuple(what_leaves(study))
-    assert noised_by == noise
-    assert all(whether)
+    leaves = what_leaves(study)
+    assert leaves.noise_added_by == noise
+    assert not leaves.noised_metrics
+    assert all(astuple(replace(leaves, noised_metrics=True)))
     leaving = explain_study(study).partition("These never leave")[0]
     assert all(words in leaving for words in OPEN)
 
 
 def test_a_study_with_privacy_of_patients_lets_nothing_out_that_is_not_noised() -> None:
     study = study_with(**OF_PATIENTS)
-    noised_by, *whether = astuple(what_leaves(study))
-    assert noised_by == "site"
-    assert not any(whether)
+    leaves = what_leaves(study)
+    assert leaves.noise_added_by == "site"
+    assert leaves.round_metrics
+    assert leaves.noised_metrics
+    others = astuple(replace(leaves, round_metrics=False, noised_metrics=False))[1:]
+    assert not any(others)
     page = explain_study(study)
     assert not any(words in page.partition("These never leave")[0] for words in OPEN)
     assert "its training loss" in page.partition("These never leave")[2]
@@ -56,4 +60,9 @@ def test_a_study_with_privacy_of_patients_lets_nothing_out_that_is_not_noised() 
 def test_the_best_model_is_kept_only_where_every_round_is_measured() -> None:
     assert kept_model(study_with()) == "best"
     assert kept_model(study_with(evaluation={"keep": "last"})) == "last"
-    assert kept_model(study_with(**OF_PATIENTS)) == "last"
+    assert kept_model(study_with(**OF_PATIENTS)) == "best"
+    last = study_with(**OF_PATIENTS, evaluation={"keep": "last"})
+    assert not what_leaves(last).round_metrics, "one answer has less noise than many"
+    unmeasured = {"privacy": {**OF_PATIENTS["privacy"], "validation_epsilon": 0}}
+    assert kept_model(study_with(**unmeasured)) == "last"
+    assert kept_model(study_with(**OF_PATIENTS, evaluation={"validation_fraction": 0})) == "last"

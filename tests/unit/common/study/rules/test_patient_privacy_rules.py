@@ -75,9 +75,14 @@ RULES: list[tuple[dict[str, Any], str, str]] = [
         "set it to 'study'",
     ),
     (
+        {"privacy": {"test_epsilon": 900.0}},
+        "privacy.test_epsilon = 900 promises a test patient less",
+        "lower it",
+    ),
+    (
         {"federation": {"patience_rounds": 3}},
         "federation.patience_rounds = 3",
-        "the last model is kept",
+        "one measurement, which has noise",
     ),
     (
         {"federation": {"strategy": "qfedavg"}},

@@ -1,0 +1,206 @@
+"""A server that has models of its own choice measured, to read the patients they are measured on.
+
+Under privacy a study's site answers once a round and part, with noise. On b4151c0 it answered all
+of these exactly: 21 questions read a number out of one patient's record to four digits, in a study
+with epsilon 1, and whether the accuracy moved up or down told her class.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+from flwr.app import RecordDict
+from tests.support.hospitals.hospital import STUDY, ask, context_of, refusal_of, write_site
+
+from wardround.client.app import close_sessions, open_session
+from wardround.client.data.cohort import Cohort
+from wardround.common.flower.messages.content import fingerprint_of, metrics_of
+from wardround.common.messages.instructions import EVALUATE, Instruction, new_run
+from wardround.common.messages.replies import unpack_evaluation, unpack_refusal
+from wardround.common.metrics.task_sums import MetricValue
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
+
+pytestmark = pytest.mark.attacks
+ROUNDS = 10
+
+
+def study_with(mode: str) -> Study:
+    content = STUDY.model_dump(exclude_defaults=True)
+    content["study"]["name"] = f"oracle-{mode}"
+    content["model"] = {"network": "mlp", "features": []}
+    content["federation"] = {"rounds": ROUNDS}
+    if mode == "patient":
+        noise = {"epsilon": 1.0, "delta": 1e-5, "sampling_rate": 0.1, "expected_patients": 30}
+        content["privacy"] = {"mode": mode, **noise}
+    return parse_study(content)
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    yield
+    close_sessions()
+
+
+@dataclass
+class Server:
+    """A hostile server: it knows the study, and nothing of the patients."""
+
+    folder: Path
+    study: Study
+    split: str = "validation"
+    asked: int = 0
+    answers: dict[tuple[int, str], set[str]] = field(default_factory=dict)
+    refusals: list[str] = field(default_factory=list)
+
+    def measure(self, weights: list[float], bias: float) -> float | None:
+        """Return the accuracy of ``sign(w x + b)``; it tries rounds, runs and tries as it needs."""
+        self.asked += 1
+        for attempt in range(3):
+            number = self.asked % (ROUNDS + 1)
+            content = ask(
+                self.folder, EVALUATE, self._instruction(weights, bias, number, attempt), self.study
+            )
+            if (refusal := unpack_refusal(content)) is not None:
+                self.refusals.append(refusal.code)
+                continue
+            self.answers.setdefault((number, self.split), set()).add(fingerprint_of(content).sha256)
+            return self._accuracy(content)
+        return None
+
+    def _instruction(
+        self, weights: list[float], bias: float, number: int, attempt: int
+    ) -> Instruction:
+        network = open_session(context_of(self.folder, self.study)).context.network
+        names = [name for name, _ in network.named_parameters()]
+        matrix = torch.zeros(2, len(weights))
+        matrix[1] = torch.tensor(weights)
+        shift = torch.tensor([0.0, bias])
+        parameters = dict(zip(names, (matrix, shift), strict=True))
+        return Instruction(
+            self.study.digest, new_run(), number, parameters, attempt=attempt, split=self.split
+        )
+
+    def _accuracy(self, content: RecordDict) -> float | None:
+        values = metrics_of(content).get("values")
+        if values is not None:
+            return float(values["accuracy"])
+        metrics = unpack_evaluation(content, self.study).metrics
+        assert metrics is not None
+        return _noised_accuracy(metrics, self.study)
+
+
+def _noised_accuracy(metrics: object, study: Study) -> float | None:
+    from wardround.common.metrics.noised import NoisedSums, summarise_noised
+
+    assert isinstance(metrics, NoisedSums)
+    values: tuple[MetricValue, ...] = summarise_noised(metrics, study)
+    return next(value.value for value in values if value.metric == "accuracy")
+
+
+def read_largest(server: Server, column: int, steps: int = 20) -> float | None:
+    """Return the largest number of a column over the patients, found by bisection.
+
+    With a threshold above it the accuracy is that of a constant answer. Just below it one patient
+    is told apart: the accuracy moves by 1 / N, up if she is ill and down if she is not.
+    """
+    weights = [float(index == column) for index in range(2)]
+    low, high = 0.0, 16.0
+    constant = server.measure(weights, -high)
+    for _ in range(steps):
+        middle = (low + high) / 2
+        seen = server.measure(weights, -middle)
+        if seen is None or constant is None:
+            return None
+        low, high = (low, middle) if seen == constant else (middle, high)
+    return high
+
+
+def hospital(tmp_path: Path, study: Study, **policy: str) -> tuple[Path, Cohort]:
+    # Whatever the weights: the cap on them is another finding's.
+    folder = write_site(tmp_path / "north", approved=f'["{study.digest}"]', **policy)
+    return folder, open_session(context_of(folder, study)).cohorts.validation
+
+
+def test_a_study_with_privacy_tells_a_hostile_server_of_no_single_patient(tmp_path: Path) -> None:
+    study = study_with("patient")
+    folder, cohort = hospital(tmp_path, study)
+    covariates = cohort.covariates
+    assert covariates is not None
+    server = Server(folder, study)
+    read = [read_largest(server, column) for column in range(2)]
+    truth = covariates.max(dim=0).values.tolist()
+    told = [one for one, right in zip(read, truth, strict=True) if one is not None]
+    assert not any(abs(one - right) < 0.01 for one, right in zip(told, truth, strict=False))
+
+
+def test_hundreds_of_questions_get_one_noised_answer_a_round_and_part(tmp_path: Path) -> None:
+    study = study_with("patient")
+    folder, _ = hospital(tmp_path, study)
+    for split in ("validation", "test"):
+        server = Server(folder, study, split)
+        for number in range(60):
+            if number % 20 == 19:
+                close_sessions()  # the site's worker starts anew
+            server.measure([1.0, 0.0], -number / 50)
+        answers = ROUNDS + 1 if split == "validation" else 1
+        assert sum(map(len, server.answers.values())) <= answers
+        assert all(len(one) == 1 for one in server.answers.values())
+        assert set(server.refusals) == {"evaluations"}
+
+
+def test_the_same_order_gets_the_same_bytes_whatever_weights_it_brings(tmp_path: Path) -> None:
+    study = study_with("patient")
+    folder, _ = hospital(tmp_path, study)
+    server = Server(folder, study)
+    order = server._instruction([1.0, 0.0], 0.0, 1, 0)
+    first = fingerprint_of(ask(folder, EVALUATE, order, study))
+    order.parameters[next(iter(order.parameters))].mul_(-1.0)
+    assert fingerprint_of(ask(folder, EVALUATE, order, study)) == first
+    close_sessions()
+    assert fingerprint_of(ask(folder, EVALUATE, order, study)) == first
+
+
+def test_a_round_that_the_study_does_not_have_is_not_measured(tmp_path: Path) -> None:
+    study = study_with("patient")
+    folder, _ = hospital(tmp_path, study)
+    order = Server(folder, study)._instruction([1.0, 0.0], 0.0, ROUNDS + 1, 0)
+    assert refusal_of(ask(folder, EVALUATE, order, study))[1] == "evaluations"
+
+
+@pytest.mark.parametrize("metrics", ['"sums"', '"values"'])
+def test_nothing_is_told_exactly_whatever_the_policy_says_of_metrics(
+    tmp_path: Path, metrics: str
+) -> None:
+    study = study_with("patient")
+    cells = {"smallest_cell": "1"} if metrics == '"sums"' else {}
+    folder, cohort = hospital(tmp_path, study, metrics=metrics, **cells)
+    order = Server(folder, study)._instruction([1.0, 0.0], 0.0, 1, 0)
+    content = ask(folder, EVALUATE, order, study)
+    assert set(content) == {"header", "facts", "noised"}
+    assert not metrics_of(content)["facts"]
+    vector = unpack_evaluation(content, study).metrics
+    assert len(cohort) not in vector.vector.tolist()
+
+
+def test_without_privacy_a_site_measures_as_many_models_as_its_policy_says(tmp_path: Path) -> None:
+    study = study_with("none")
+    folder, _ = hospital(tmp_path, study)
+    server = Server(folder, study)
+    told = [server.measure([1.0, 0.0], -number / 50) for number in range(205)]
+    assert sum(one is not None for one in told) == 200
+    assert told[200:] == [None] * 5
+    assert set(server.refusals) == {"evaluations"}
+    close_sessions()
+    assert server.measure([1.0, 0.0], 0.0) is None
+
+
+def test_without_a_limit_a_patient_is_read_to_four_digits(tmp_path: Path) -> None:
+    """The attack works where nothing stops it: the tests above are no accident."""
+    study = study_with("none")
+    folder, cohort = hospital(tmp_path, study)
+    assert cohort.covariates is not None
+    read = [read_largest(Server(folder, study), column) for column in range(2)]
+    assert read == pytest.approx(cohort.covariates.max(dim=0).values.tolist(), abs=1e-4)
