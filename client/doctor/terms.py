@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.manifest.written_parts import parts_are_mixed
 from wardround.client.policy.approvals import Terms
 from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import (
@@ -17,14 +18,14 @@ from wardround.client.policy.policy import (
 )
 from wardround.client.policy.rules import planned_epsilon
 from wardround.client.policy.trained_rounds import trained_rounds
-from wardround.client.privacy.ledger.charges import MAIN_DATASET
-from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
+from wardround.client.privacy.ledger.charges import MAIN_DATASET, TRAIN
+from wardround.client.privacy.ledger.file import LEDGER_FILE, find_ledger_folder, read_ledger
 from wardround.client.privacy.ledger.totals import LedgerBook
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import DataError
 from wardround.common.privacy.accounting import epsilon_of
 from wardround.common.runtime.printable import printable
-from wardround.common.study.plans.patient_privacy import steps_of
+from wardround.common.study.plans.patient_privacy import evaluation_plans, steps_of
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
@@ -53,7 +54,7 @@ def terms_of(folder: Path, study: Study) -> Terms:
             _rounds(site.folder, policy, study),
             _patients(site, study),
             _promise(study),
-            _evaluated(study),
+            _evaluated(study, policy),
             _leaving(study, policy),
             _limits(policy),
             *_spent(site.folder, policy, study),
@@ -103,15 +104,18 @@ def _promise(study: Study) -> str:
     return "privacy: none: what leaves may show something of a patient"
 
 
-def _evaluated(study: Study) -> str:
-    if what_leaves(study).round_metrics:
-        return (
-            "evaluated: on the validation patients in every round, on them and on the test "
-            "patients whenever the server asks"
-        )
+def _evaluated(study: Study, policy: Policy) -> str:
+    if what_leaves(study).noised_metrics:
+        said = [
+            f"{plan.part} patients: {plan.answers} answer{'s' * (plan.answers > 1)} with noise, "
+            f"epsilon {plan.epsilon:.4g} for each of these patients"
+            for plan in evaluation_plans(study)
+        ]
+        return f"evaluated: {'; '.join(said) or 'nobody'}. No other answer is given"
     return (
-        "evaluated: on the validation and test patients, whenever the server asks; no noise is on "
-        "that"
+        "evaluated, without noise: on the validation patients in every round, on them and on the "
+        f"test patients whenever the server asks, {policy.largest_evaluations_of_a_study} times at "
+        f"most and {policy.largest_evaluations_a_day} times a day"
     )
 
 
@@ -129,7 +133,10 @@ def _leaving(study: Study, policy: Policy) -> str:
         said.append("the seconds")
     if leaves.round_metrics:
         said.append(_METRICS[policy.metrics])
-    return f"leaves in a round: {'; '.join(said)}. In an evaluation: {_METRICS[policy.metrics]}"
+    measured = _METRICS[policy.metrics]
+    if leaves.noised_metrics:
+        measured = "no metric" if policy.metrics == "none" else "one vector of sums with noise"
+    return f"leaves in a round: {'; '.join(said)}. In an evaluation: {measured}"
 
 
 def _limits(policy: Policy) -> str:
@@ -154,15 +161,19 @@ def _spent(folder: Path, policy: Policy, study: Study) -> Iterator[str]:
     of_approved = "" if not allowed else f" of {allowed} that are approved"
     yield f"trained already: {trained:g} rounds{of_approved}"
     delta, cap = policy.lifetime_delta, policy.lifetime_epsilon
-    own = epsilon_of(book.spends(MAIN_DATASET, study.digest), delta) if is_private else 0.0
-    whole = epsilon_of(book.spends(MAIN_DATASET), delta)
-    yield (
-        f"spent already: epsilon {own:.4g} by this study, {whole:.4g} of {cap:g} by all studies on "
-        f"these patients, at delta {delta:g}"
-    )
+    is_one_account = parts_are_mixed(folder) or book.is_shared
+    said = []
+    for part in [None] if is_one_account else (book.parts(MAIN_DATASET) or [TRAIN]):
+        own = epsilon_of(book.spends(MAIN_DATASET, study.digest, part), delta) if is_private else 0
+        whole = epsilon_of(book.spends(MAIN_DATASET, part=part), delta)
+        said.append(
+            f"{part or 'all'} patients epsilon {own:.4g} by this study, {whole:.4g} of {cap:g} by "
+            "all studies"
+        )
+    yield f"spent already, at delta {delta:g}: {'; '.join(said)}"
 
 
 def _book(folder: Path) -> LedgerBook:
-    if not (folder / LEDGER_FOLDER / LEDGER_FILE).exists():
+    if not (find_ledger_folder(folder) / LEDGER_FILE).exists():
         return LedgerBook()
     return LedgerBook(read_ledger(folder).entries)

@@ -140,7 +140,7 @@ def check_can_join(folder: Path, token: JoinToken, again: bool, ledger: Path | N
     if ledger is not None and ledger != site.ledger_folder and site.ledger_folder.exists():
         msg = (
             f"{folder} has a ledger already, {site.ledger_folder}, and what it holds would be "
-            "forgotten: leave out --ledger-of, or see docs/concepts/ledger.md for two ledgers."
+            "forgotten: leave out --ledger-of. Two ledgers in use cannot be made one."
         )
         raise InputError(msg)
     if (site.key_folder / TLS_CERTIFICATE).exists() and not again:

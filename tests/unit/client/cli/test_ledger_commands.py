@@ -53,7 +53,7 @@ def test_show_says_what_is_spent_and_what_is_left(
     said = wardround("site", "ledger", "show", site)
     assert said.code == 0
     words = " ".join(said.out.split())
-    assert "train patients: epsilon 3 is spent at delta 1e-05; 5 of 8 is left" in words
+    assert "all patients: epsilon 3 is spent at delta 1e-05; 5 of 8 is left" in words
     assert "Unit: patient; neighbours: one patient added or removed" in words
     assert "a" * 12 in said.out
     (row,) = [line for line in said.out.split("\n") if line.startswith("aaaa")]

@@ -139,7 +139,7 @@ def test_what_is_printed_is_what_the_record_holds_and_what_explain_prints(
     assert list(decision.terms) == lines
     assert decision.rounds == 4
     assert "\n".join(lines) in explained
-    for word in ("rounds: an approval is for 4,", "patients", "privacy: none", "evaluated:"):
+    for word in ("rounds: an approval is for 4,", "patients", "privacy: none", "evaluated,"):
         assert word in said
     again = wardround("site", "approve", study.digest[:16], "--site", site).out  # type: ignore[attr-defined]
     assert "an approval is for 4, which with earlier ones makes 8" in again
