@@ -42,6 +42,7 @@ from wardround.simulations.local_federation.processes import LocalFederation
 from wardround.simulations.sites.preparation import prepare_sites
 
 pytestmark = [
+    pytest.mark.attacks,
     pytest.mark.slow,
     pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
 ]

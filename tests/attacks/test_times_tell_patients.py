@@ -30,6 +30,8 @@ from wardround.common.flower.supernode.transfers import Transfers
 from wardround.common.messages.instructions import new_run, pack_instruction
 from wardround.common.messages.replies import SiteEvaluation, SiteUpdate
 
+pytestmark = pytest.mark.attacks
+
 WORK_SECONDS = 0.13
 
 

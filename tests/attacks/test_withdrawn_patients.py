@@ -37,6 +37,8 @@ from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.study import Study
 
+pytestmark = pytest.mark.attacks
+
 PATIENTS = 60
 IMAGES = parse_study(
     {
