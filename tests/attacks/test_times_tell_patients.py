@@ -5,6 +5,8 @@ The site is its daemon, with the messages of a server that notes all that it is 
 
 import threading
 import time
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,13 +63,17 @@ class Link:
         board = StatusBoard(fresh_status(folder.name, "server:1", "1", 1))
         self.daemon = SiteDaemon(open_site(folder), link, worker, board, self.stop)  # type: ignore[arg-type]
         transfers = Transfers(lambda: Node(node_id=42), self._insist, threading.Event())
-        node = {"transfers": transfers, "study_of": staticmethod(lambda run: STUDY.to_json())}
+        node = {
+            "transfers": transfers,
+            "study_of": staticmethod(lambda run: STUDY.to_json()),
+            "working_for": staticmethod(lambda run: nullcontext(lambda: False)),
+        }
         self.daemon._node = type("SuperNode", (), node)()
 
     def _insist(self, ask):  # type: ignore[no-untyped-def]
         return ask(self.server)
 
-    def _reply(self, job: Job) -> Done:
+    def _reply(self, job: Job, is_withdrawn: Callable[[], bool]) -> Done:
         self.fetched = time.monotonic()
         time.sleep(self.work)
         return answer_job(job)
@@ -114,7 +120,7 @@ def test_an_error_on_the_way_says_neither(tmp_path: Path, monkeypatch: pytest.Mo
     folder = write_site(tmp_path / "north", answer_step_seconds="0.4")
     link = Link(folder, monkeypatch, WORK_SECONDS)
 
-    def break_disk(job: Job) -> Done:
+    def break_disk(job: Job, is_withdrawn: Callable[[], bool]) -> Done:
         link.fetched = time.monotonic()
         time.sleep(WORK_SECONDS)
         raise OSError
