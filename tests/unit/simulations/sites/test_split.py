@@ -211,6 +211,18 @@ def test_more_sites_than_patients_are_refused() -> None:
         split_examinations(make_examinations(12), study_with("iid", sites=30))
 
 
+def test_of_an_own_manifest_the_rows_of_torn_patients_are_named() -> None:
+    rows = (
+        *make_examinations(40).rows,
+        PublicExamination("p0", label=CLASSES[0], split="test", natural_site="south/east"),
+    )
+    study = study_with("iid", sites=2)
+    simulation = study.simulation.model_copy(update={"data": "folder"})
+    own = study.model_copy(update={"simulation": simulation})
+    with pytest.raises(InputError, match=rf"natural site \(row {len(rows) + 1}\): give"):
+        split_examinations(Examinations(rows, {}), own)
+
+
 def test_a_patient_in_two_splits_is_refused_without_a_name() -> None:
     rows = (
         *make_examinations(40).rows,
