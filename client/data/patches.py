@@ -15,7 +15,7 @@ def foreground_positions(mask: Tensor) -> tuple[Tensor, ...]:
 
     They are thinned out evenly: 4096 places of all classes, at least 256 of each.
     """
-    labels = [label for label in mask.unique().tolist() if label > 0]
+    labels = torch.bincount(mask.flatten().int())[1:].nonzero().flatten().add(1).tolist()
     most = max(MOST_POSITIONS // max(len(labels), 1), _FEWEST_OF_A_CLASS)
     places = []
     for label in labels:

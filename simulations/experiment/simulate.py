@@ -23,7 +23,7 @@ from wardround.simulations.experiment.environment import describe_environment
 from wardround.simulations.experiment.federation import Machine, open_grid
 from wardround.simulations.experiment.privacy_spent import privacy_rows
 from wardround.simulations.experiment.rows import history_rows, refusal_notes, traffic_rows
-from wardround.simulations.experiment.samples import write_samples
+from wardround.simulations.experiment.samples import length_unit, write_samples
 from wardround.simulations.experiment.training import (
     Baseline,
     TrainedModel,
@@ -176,6 +176,7 @@ class _Run:
         self._notes: tuple[str, ...] = ()
         self._refused: list[RefusalRecord] = []
         self._federated: TrainedModel | None = None
+        self._length_unit = "mm"
 
     def go(self, facts: RunFacts, sites: PreparedSites) -> Path:
         """Train and test everything; whatever happens, leave a folder that can be read."""
@@ -218,6 +219,7 @@ class _Run:
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"
                 write_samples(samples, sites.folders, self._study, self._federated)
+                self._length_unit = length_unit(sites.folders, self._study)
                 self._watch(StageFinished("test"))
 
     def _baselines(self, sites: PreparedSites) -> Sequence[Baseline]:
@@ -238,6 +240,7 @@ class _Run:
                 notes=tuple(dict.fromkeys((*facts.notes, *self._notes, *self._unmeasured()))),
                 best_round=-1 if model is None else model.round,
                 parameters=0 if model is None else _count(model.parameters),
+                length_unit=self._length_unit,
             ),
         )
         self._watch(StageStarted("report"))

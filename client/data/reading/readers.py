@@ -249,7 +249,8 @@ def _check_depth(picture: "PIL.Image.Image") -> None:
     Raises:
         UnreadableError: The file holds such colours.
     """
-    deep = any("16" in str(part) for tile in picture.tile for part in _arguments(tile[3]))
+    tiles = getattr(picture, "tile", ())  # how the file's numbers lie, e.g. "RGB;16B"
+    deep = any("16" in str(part) for tile in tiles for part in _arguments(tile[3]))
     if deep and picture.mode in ("RGB", "RGBA", "LA"):
         msg = (
             "its colours have 16 bits, of which only 8 could be read: save it as an array "
