@@ -202,7 +202,8 @@ def _never_found(contents: RunContents) -> list[str]:
     if not missed:
         return []
     names = _listed([name for name in contents.classes if name in missed] or missed)
-    return [f"The federated model never finds {names}, though test patients have it."]
+    it = "it" if len(missed) == 1 else "them"
+    return [f"The federated model never finds {names}, though test patients have {it}."]
 
 
 def _without_comparison(contents: RunContents, verdict: Verdict) -> Headline:
