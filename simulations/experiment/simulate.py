@@ -23,7 +23,7 @@ from wardround.simulations.experiment.environment import describe_environment
 from wardround.simulations.experiment.federation import Machine, open_grid
 from wardround.simulations.experiment.privacy_spent import privacy_rows
 from wardround.simulations.experiment.rows import history_rows, refusal_notes, traffic_rows
-from wardround.simulations.experiment.samples import length_unit, write_samples
+from wardround.simulations.experiment.samples import length_unit, truth_outside, write_samples
 from wardround.simulations.experiment.training import (
     Baseline,
     TrainedModel,
@@ -220,6 +220,7 @@ class _Run:
                 samples = self._out / "samples.npz"
                 write_samples(samples, sites.folders, self._study, self._federated)
                 self._length_unit = length_unit(sites.folders, self._study)
+                self._notes += tuple(truth_outside(sites.folders, self._study))
                 self._watch(StageFinished("test"))
 
     def _baselines(self, sites: PreparedSites) -> Sequence[Baseline]:
