@@ -4,13 +4,20 @@
 momentum 0.9, batch 32, one local epoch, 5 rounds, every site evaluated every round, one thread.
 
     python -m benchmarks.reference_job [--repeats 3] [--many-sites]
+    python -m benchmarks.reference_job --images FOLDER
+
+With ``--images``, FOLDER/selection.csv and FOLDER/images of HAM10000 (a row a JPEG; columns
+lesion_id, image_id, dx, dataset) take the place of the generated arrays: four natural sites, one
+pass, beside a plain loop over the same files that ends at the same evaluations.
 """
 
 import argparse
+import csv
 import json
 import statistics
 import sys
 import tempfile
+import zlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +30,34 @@ from wardround.common.study.loading import load_study
 
 ROUNDS = 5
 HERE = Path(__file__).parent
+_COPIES = 5
+_PICTURES = """
+[study]
+name = "pictures"
+task = "classification"
+[data]
+colour = true
+classes = {classes}
+size = [64, 64]
+intensity = "dermoscopy"
+[model]
+network = "small-cnn"
+normalisation = "group"
+[training]
+optimiser = "adam"
+learning_rate = 1e-3
+batch_size = 32
+local_epochs = 1
+[federation]
+rounds = 1
+[evaluation]
+metric = "accuracy"
+[simulation]
+data = "folder"
+split = "natural"
+[simulation.options]
+manifest = "{manifest}"
+"""
 
 
 def main() -> None:
@@ -30,11 +65,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--many-sites", action="store_true", help="64 x 62 beside 4 x 1,000")
+    parser.add_argument("--images", type=Path, help="folder of HAM10000's JPEGs and selection.csv")
     arguments = parser.parse_args()
     print(machine())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if arguments.many_sites:
+        if arguments.images is not None:
+            _compare_on_pictures(folder, arguments.images.resolve(), arguments.repeats)
+        elif arguments.many_sites:
             _compare_site_counts(folder, arguments.repeats)
         else:
             _compare_with_floor(folder, arguments.repeats)
@@ -82,6 +120,36 @@ def _compare_site_counts(folder: Path, repeats: int) -> None:
     _print_processes(first, second)
 
 
+def _compare_on_pictures(folder: Path, images: Path, repeats: int) -> None:
+    manifest, classes = _write_manifest(folder, images)
+    study = folder / "study.toml"
+    study.write_text(_PICTURES.format(manifest=manifest, classes=json.dumps(classes)))
+    plain = [sys.executable, "-m", "benchmarks.peers.plain_images", str(manifest), "1", "64"]
+    floor, ours = [], []
+    for number in range(repeats):
+        floor.append(run_timed(plain, {"OMP_NUM_THREADS": "1"}))
+        ours.append(run_timed(_command(study, folder / f"pictures-{number}")))
+    _print_processes(floor, ours)
+
+
+def _write_manifest(folder: Path, images: Path) -> tuple[Path, list[str]]:
+    """Write five examinations a JPEG, to be as many as the whole set; return the classes too."""
+    with (images / "selection.csv").open(newline="") as stream:
+        lines = list(csv.DictReader(stream))
+    manifest = folder / "manifest.csv"
+    with manifest.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["patient", "image", "label", "site", "split"])
+        for line in lines:
+            place = zlib.crc32(line["lesion_id"].encode()) % 100
+            split = "train" if place < 70 else "validation" if place < 85 else "test"
+            path = images / "images" / f"{line['image_id']}.jpg"
+            for copy in range(_COPIES):
+                patient = f"{line['lesion_id']}-{copy}"
+                writer.writerow([patient, path, line["dx"], line["dataset"], split])
+    return manifest, sorted({line["dx"] for line in lines})
+
+
 def _print_processes(first: list[Timed], second: list[Timed]) -> None:
     _print_row("whole process, wall s", *([r.wall_seconds for r in rs] for rs in (first, second)))
     _print_row("whole process, CPU s", *([r.cpu_seconds for r in rs] for rs in (first, second)))
@@ -114,7 +182,7 @@ def _round_seconds(out: Path) -> list[float]:
 
 
 def _accuracy(run: Timed) -> float:
-    return float(json.loads(run.output)["all sites"]["federated"])
+    return float(json.loads(run.output)["all_sites"]["federated"])
 
 
 def _print_row(title: str, floor: list[float], ours: list[float]) -> None:

@@ -88,7 +88,11 @@ class AugmentationParameters:
 
 
 def draw(
-    preset: AugmentationPreset, batch_size: int, dimensions: int, generator: Generator
+    preset: AugmentationPreset,
+    batch_size: int,
+    dimensions: int,
+    generator: Generator,
+    spacings: Tensor | None = None,
 ) -> AugmentationParameters:
     """Draw what happens to a batch.
 
@@ -97,6 +101,8 @@ def draw(
         batch_size: Number of images.
         dimensions: 2 or 3.
         generator: Of the CPU; the only source of randomness.
+        spacings: ``(B, dimensions)`` millimetres a voxel along each axis of the images, on the
+            CPU: an angle is one of the body, not of voxels. None where voxels are cubes.
     """
 
     def even(largest: float, *shape: int) -> Tensor:
@@ -111,6 +117,8 @@ def draw(
         flips, transposes = coins[:, :dimensions], coins[:, dimensions]
     if preset.moves:
         turn = _rotations(even(math.radians(preset.rotation), 1 if dimensions == 2 else 3))
+        if spacings is not None:
+            turn = turn * _stretches(spacings)
         shift = even(2 * preset.translation, dimensions, 1)
         affine = torch.cat([turn / (1 + even(preset.zoom, 1, 1)), shift], dim=2)
     noise = some(preset.noise, torch.abs)
@@ -160,6 +168,19 @@ def _rotations(angles: Tensor) -> Tensor:
     return total
 
 
+def _stretches(spacings: Tensor) -> Tensor:
+    """Return ``(B, d, d)`` factors from turns in millimetres to turns in voxels.
+
+    Where ``R`` turns millimetres and ``s`` is the voxel size, ``R[i, j] s[j] / s[i]`` turns voxels.
+
+    Args:
+        spacings: ``(B, d)`` in the order of the array's axes: the last is x.
+    """
+    sizes = spacings.flip(1)
+    sizes = sizes / sizes[:, :1]  # of cubes exactly 1: nothing is rounded
+    return sizes[:, None, :] / sizes[:, :, None]
+
+
 def _flipped(array: Tensor, flips: Tensor, transposes: Tensor) -> Tensor:
     """Return the array mirrored; with the swap of two axes these are all turns by 90 degrees."""
     shape = (-1, *(1,) * (array.ndim - 1))
@@ -201,7 +222,9 @@ def _recoloured(images: Tensor, parameters: AugmentationParameters) -> Tensor:
     if parameters.gamma is not None:
         low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
         span = (high - low).clamp(min=1e-6)
-        images = ((images - low) / span) ** column(parameters.gamma) * span + low
+        bent = ((images - low) / span) ** column(parameters.gamma) * span + low
+        # An exact zero is what "mr" leaves for air and for what was cut away: no scanner bends it.
+        images = torch.where(images == 0, images, bent)
     if parameters.gain is not None:
         images = images * column(parameters.gain)
     if parameters.offset is None and parameters.noise is None:

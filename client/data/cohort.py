@@ -48,7 +48,7 @@ class Cohort:
         self._listed = tuple(examinations)
         self._source = source
         self._study = source.study
-        self._foreground: dict[int, Tensor] = {}
+        self._foreground: dict[int, tuple[Tensor, ...]] = {}
 
     @cached_property
     def _prepared(self) -> PreparedSplit:
@@ -180,7 +180,12 @@ class Cohort:
 
     def spacing(self, index: int) -> tuple[float, ...]:
         """Return the millimetres a voxel of a prepared examination, 1 where unknown."""
-        return self._prepared.case(index).spacing
+        return self._prepared.spacing(index)
+
+    @cached_property
+    def _spacings(self) -> Tensor:
+        """``(N, dimensions)`` float32: millimetres a voxel of each prepared examination."""
+        return torch.tensor([self.spacing(index) for index in range(len(self))])
 
     def case(self, index: int) -> Batch:
         """Return one whole examination as a batch of one, without randomness."""
@@ -214,7 +219,7 @@ class Cohort:
                 batch = self._accepted(batch)
         if device is not None:
             batch = batch.to(device)
-        return batch if generator is None else self._augmented(batch, generator)
+        return batch if generator is None else self._augmented(batch, indices, generator)
 
     def _accepted(self, batch: Batch) -> Batch:
         """Return whole images padded to what the network can divide, as they are evaluated."""
@@ -226,13 +231,16 @@ class Cohort:
         images, _ = pad_around(batch.images, sizes)
         return Batch(images, batch.covariates, patches.pad_to(batch.targets, sizes, 0))
 
-    def _augmented(self, batch: Batch, generator: Generator) -> Batch:
+    def _augmented(self, batch: Batch, indices: Tensor, generator: Generator) -> Batch:
         name = self._study.data.augmentation
         if batch.images is None or name == "none":
             return batch
         preset = augmentation.PRESETS[name]
+        spacings = self._spacings[indices] if preset.rotation else None
+        if spacings is not None and len(indices) < len(batch.images):
+            spacings = spacings.repeat_interleave(len(batch.images) // len(indices), dim=0)
         dimensions = self._study.data.dimensions
-        drawn = augmentation.draw(preset, len(batch.images), dimensions, generator)
+        drawn = augmentation.draw(preset, len(batch.images), dimensions, generator, spacings)
         masks = batch.targets if self._has_masks else None
         images, masks = augmentation.apply(batch.images, masks, drawn)
         return Batch(images, batch.covariates, batch.targets if masks is None else masks)

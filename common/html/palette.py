@@ -1,9 +1,19 @@
-"""Colours of pictures that colour-blind readers tell apart (Okabe and Ito, 2008).
+"""Colours of pictures that colour-blind readers tell apart (Okabe and Ito, 2008, and two more).
 
 Those of charts are near to them and stand in ``charts.css``, one set for light and one for dark.
 """
 
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#B0A000")
+COLOURS = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+    "#B0A000",
+    "#5A2FD6",
+    "#4A1030",
+)
 
 
 def colour_of(index: int) -> str:

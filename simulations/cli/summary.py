@@ -4,6 +4,7 @@ import json
 import math
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from wardround.simulations.report.verdict import SiteVerdict, Verdict, judge
 from wardround.simulations.report.wording import compose_headline, metric_title, number, signed
 from wardround.simulations.run_files.folder import ALL_SITES, FEDERATED, POOLED, value_of
 from wardround.simulations.sites.preparation import PreparedSites
+
+_WIDEST_NAME = 26  # of 80 columns; a longer one goes on in the next line
 
 
 def print_summary(run_folder: Path, as_json: bool = False) -> None:
@@ -26,10 +29,11 @@ def print_summary(run_folder: Path, as_json: bool = False) -> None:
 def print_split(sites: PreparedSites, out: Path) -> None:
     """Print who holds what."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     classes = list(dict.fromkeys(row.class_name for row in sites.table if row.class_name))
-    table = Table("site", "split", "examinations", "patients", *classes)
+    names = Column("site", overflow="fold", min_width=_width_of([row.site for row in sites.table]))
+    table = Table(names, "split", "examinations", "patients", *classes)
     counts = {(row.site, row.split, row.class_name): row for row in sites.table}
     for row in sites.table:
         if not row.class_name:
@@ -49,7 +53,7 @@ def print_split(sites: PreparedSites, out: Path) -> None:
 
 def _print(contents: RunContents) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     verdict = judge(contents.metrics, contents.split, contents.metric)
     headline = compose_headline(contents, verdict)
@@ -57,7 +61,10 @@ def _print(contents: RunContents) -> None:
     console.print(headline.sentence, markup=False, style="bold")
     for detail in headline.details:
         console.print(detail, markup=False)
-    table = Table("hospital", "alone", "federated", "pooled", "gain", "", title=None)
+    names = Column(
+        "hospital", overflow="fold", min_width=_width_of([s.site for s in verdict.sites])
+    )
+    table = Table(names, "alone", "federated", "pooled", "gain", "", title=None)
     for site in (*verdict.sites, _mean_of(verdict)):
         values = [number(v, verdict.metric) for v in (site.own, site.federated, site.pooled)]
         table.add_row(site.site, *values, signed(site.gain, verdict.metric), site.outcome)
@@ -66,6 +73,11 @@ def _print(contents: RunContents) -> None:
     for note in contents.facts.notes:
         console.print(note, markup=False)
     console.print(f"Report: {contents.folder / 'report.html'}", markup=False)
+
+
+def _width_of(names: Sequence[str]) -> int:
+    """Return the width that whole names need, within reason: two of them may begin alike."""
+    return min(max((len(name) for name in names), default=0), _WIDEST_NAME)
 
 
 def _finite(content: object) -> object:

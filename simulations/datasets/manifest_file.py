@@ -91,13 +91,20 @@ def _examination(path: Path, row: int, line: dict[str, str], study: Study) -> Pu
             channel: _absolute(line[column], path.parent)
             for channel, column in image_columns(study, line.keys()).items()
         },
-        label=line.get("label", ""),
+        label=_label(line.get("label", ""), study),
         mask=_absolute(line.get("mask", ""), path.parent),
         natural_site=line.get("site", ""),
         split=split,
         covariates={c.name: line[c.name] for c in study.data.covariates},
         box=line.get("box", ""),
     )
+
+
+def _label(text: str, study: Study) -> str:
+    """Return a label as data sets write it: several classes joined with ``;``, without blanks."""
+    if not study.data.multi_label:
+        return text
+    return ";".join(part.strip() for part in text.replace("|", ";").split(";"))
 
 
 def _absolute(location: str, folder: Path) -> str:

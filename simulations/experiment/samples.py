@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.manifest.examination import Examination
+from wardround.client.data.preprocessing.geometry import centre_fit
+from wardround.client.data.preprocessing.preprocessing import prepare_case
+from wardround.client.data.reading.readers import read_image
 from wardround.client.model_context import ModelContext
-from wardround.client.site.folder import open_site
+from wardround.client.site.folder import Site, open_site
 from wardround.client.site.state import SiteState
 from wardround.client.tasks.registry import task_of
 from wardround.client.training.evaluation import predict
@@ -63,6 +67,45 @@ def write_samples(path: Path, folders: Sequence[Path], study: Study, model: Trai
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
+def length_unit(folders: Sequence[Path], study: Study) -> str:
+    """Return the unit of distances between surfaces, by the first test image of each site.
+
+    A photograph says nothing of its size: its distances are counted in pixels as it was stored.
+    """
+    if not study.task.dense or study.data.spacing is not None:
+        return "mm"
+    unsized = "pixels" if study.data.dimensions == 2 else "voxels"
+    units = set()
+    for folder in folders:
+        for examination in open_cohorts(open_site(folder), study).test.examinations[:1]:
+            image = read_image(examination.images[0], study.data.dimensions, study.data.colour)
+            units.add(unsized if image.spacing is None else "mm")
+    return " or ".join(sorted(units)) or "mm"
+
+
+def truth_outside(folders: Sequence[Path], study: Study) -> Iterator[str]:
+    """Yield a sentence for each site of whose truth a part is cropped away, and so not scored."""
+    size = study.data.size
+    if not study.task.dense or size is None or study.data.fit != "pad":
+        return
+    whole = study.data.model_copy(update={"size": None})
+    uncropped = study.model_copy(update={"data": whole})
+    for folder in folders:
+        site, total, lost = open_site(folder), 0, 0
+        for examination in open_cohorts(site, study).test.examinations:
+            mask = prepare_case(examination, site, uncropped).mask
+            if mask is not None:
+                inside = centre_fit(mask.numpy()[None, None], size, 0)
+                total += int((mask > 0).sum())
+                lost += int((mask > 0).sum()) - int((inside > 0).sum())
+        if lost:
+            yield (
+                f"{lost / total:.1%} of the truth in the test images of {site.name} lies outside "
+                f"data.size = {list(size)} and is not scored: take a larger size, or "
+                "training.patch_size, which needs none."
+            )
+
+
 def _of_site(
     folder: Path, context: ModelContext, model: TrainedModel, count: int
 ) -> Iterator[_Sample]:
@@ -75,7 +118,21 @@ def _of_site(
         batch = cohort.case(index)
         with torch.inference_mode():
             logits = predict(context.network, batch, study)
-        yield _sample(batch, logits, site.name, study)
+        yield _sample(
+            _as_stored(cohort.examinations[index], batch, site, study), logits, site.name, study
+        )
+
+
+def _as_stored(examination: Examination, batch: Batch, site: Site, study: Study) -> Batch:
+    """Return the batch of one with its image as it was, on the grid that the network sees.
+
+    Normalised colours are false ones. A CT keeps its window, without which it shows nothing.
+    """
+    if study.data.intensity == "ct":
+        return batch
+    data = study.data.model_copy(update={"intensity": "none", "denoise": False})
+    plain = prepare_case(examination, site, study.model_copy(update={"data": data}))
+    return Batch(plain.image[None], batch.covariates, batch.targets)
 
 
 def _sample(batch: Batch, logits: torch.Tensor, site: str, study: Study) -> _Sample:
@@ -101,6 +158,8 @@ def as_picture(image: torch.Tensor, study: Study) -> NDArray[np.float32]:
     if image.ndim == 4:
         image = image[..., image.shape[-1] // 2]
     planes = image.float().movedim(0, -1).numpy() if study.data.colour else image[0].float().numpy()
+    if study.data.colour and planes.min() >= 0 and planes.max() <= 1:
+        return np.asarray(planes[..., :3], dtype=np.float32)  # a photograph's own colours
     low, high = np.percentile(planes, (0.5, 99.5))
     scaled = np.clip((planes - low) / max(high - low, 1e-6), 0, 1)
     return np.asarray(scaled[..., :3] if study.data.colour else scaled, dtype=np.float32)

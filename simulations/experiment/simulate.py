@@ -24,7 +24,7 @@ from wardround.simulations.experiment.federation import Machine, open_grid
 from wardround.simulations.experiment.paired import paired_rows
 from wardround.simulations.experiment.privacy_spent import privacy_rows
 from wardround.simulations.experiment.rows import history_rows, refusal_notes, traffic_rows
-from wardround.simulations.experiment.samples import write_samples
+from wardround.simulations.experiment.samples import length_unit, truth_outside, write_samples
 from wardround.simulations.experiment.training import (
     Baseline,
     TrainedModel,
@@ -177,6 +177,7 @@ class _Run:
         self._notes: tuple[str, ...] = ()
         self._refused: list[RefusalRecord] = []
         self._federated: TrainedModel | None = None
+        self._length_unit = "mm"
 
     def go(self, facts: RunFacts, sites: PreparedSites) -> Path:
         """Train and test everything; whatever happens, leave a folder that can be read."""
@@ -220,6 +221,8 @@ class _Run:
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"
                 write_samples(samples, sites.folders, self._study, self._federated)
+                self._length_unit = length_unit(sites.folders, self._study)
+                self._notes += tuple(truth_outside(sites.folders, self._study))
                 self._watch(StageFinished("test"))
 
     def _baselines(self, sites: PreparedSites) -> Sequence[Baseline]:
@@ -240,6 +243,7 @@ class _Run:
                 notes=tuple(dict.fromkeys((*facts.notes, *self._notes, *self._unmeasured()))),
                 best_round=-1 if model is None else model.round,
                 parameters=0 if model is None else _count(model.parameters),
+                length_unit=self._length_unit,
             ),
         )
         self._watch(StageStarted("report"))

@@ -34,15 +34,20 @@ class Headline:
     tone: Tone
 
 
-def metric_title(metric: str) -> str:
-    """Return what a sentence calls a metric, e.g. ``AUROC``, ``Dice``."""
+def metric_title(metric: str, length_unit: str = "mm") -> str:
+    """Return what a sentence calls a metric, e.g. ``AUROC``, ``HD95 in pixels``."""
     entry = METRICS.get(metric)
-    return entry.title.split(" (")[0] if entry else metric
+    return in_unit(entry.title.split(" (")[0], length_unit) if entry else metric
 
 
-def sentence_title(metric: str) -> str:
+def in_unit(title: str, length_unit: str) -> str:
+    """Return the title of a metric with the unit that a run's distances are in."""
+    return title.replace(" in mm", f" in {length_unit}")
+
+
+def sentence_title(metric: str, length_unit: str = "mm") -> str:
     """Return the title of a metric as the first word of a sentence."""
-    title = metric_title(metric)
+    title = metric_title(metric, length_unit)
     return title[0].upper() + title[1:]
 
 
@@ -67,6 +72,7 @@ def compose_headline(contents: RunContents, verdict: Verdict) -> Headline:
     sentence, tone = _who_gained(verdict)
     details = [_means(verdict), _mean_gain(verdict), *_besides(verdict)]
     details += _one_class_only(contents, verdict)
+    details += _never_found(contents)
     if status != "finished":
         details.insert(0, f"{_ending(contents)} The numbers below are what was measured by then.")
     return Headline(sentence, tuple(part for part in details if part), tone)
@@ -190,6 +196,24 @@ def _one_class_only(contents: RunContents, verdict: Verdict) -> list[str]:
     return sentences
 
 
+def _never_found(contents: RunContents) -> list[str]:
+    """Say which classes the federated model finds in none of the test patients who have them."""
+    missed = [
+        row.class_name
+        for row in contents.metrics
+        if (row.model, row.round, row.site, row.split) == (FEDERATED, -1, ALL_SITES, "test")
+        and row.metric in ("f1", "dice")
+        and row.class_name
+        and row.support > 0
+        and row.value == 0
+    ]
+    if not missed:
+        return []
+    names = _listed([name for name in contents.classes if name in missed] or missed)
+    it = "it" if len(missed) == 1 else "them"
+    return [f"The federated model never finds {names}, though test patients have {it}."]
+
+
 def _without_comparison(contents: RunContents, verdict: Verdict) -> Headline:
     tested = [site.federated for site in verdict.sites if not math.isnan(site.federated)]
     if contents.facts.status != "finished":
@@ -206,7 +230,8 @@ def _without_comparison(contents: RunContents, verdict: Verdict) -> Headline:
         "With compare = true under [simulation], each hospital's own model and a pooled model "
         "are trained at the same budget.",
     )
-    return Headline(sentence, tuple(part for part in details if part), "neutral")
+    said = (*details, *_never_found(contents))
+    return Headline(sentence, tuple(part for part in said if part), "neutral")
 
 
 def _ending(contents: RunContents) -> str:

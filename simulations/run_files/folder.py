@@ -141,6 +141,7 @@ class RunFacts:
         notes: Sentences the report must show, e.g. a class that a site does not hold.
         data: Name, licence, citation and home page of the data set.
         best_round: The round whose model is kept; -1 before there is one.
+        length_unit: Of distances between surfaces: pixels or voxels where no file gives its size.
     """
 
     wardround: str
@@ -156,6 +157,7 @@ class RunFacts:
     data: dict[str, str] = field(default_factory=dict)
     best_round: int = -1
     parameters: int = 0
+    length_unit: str = "mm"
 
 
 def write_facts(folder: Path, facts: RunFacts) -> None:

@@ -1,12 +1,14 @@
 """Which patient is in which site and part: the outcome of a split, saved and read back."""
 
 import csv
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wardround.client.data.manifest.allocation import draw_parts, shares_of, stratify
+from wardround.client.data.manifest.cells import ARRAY_FILES
 from wardround.client.data.manifest.examination import SPLITS
 from wardround.client.data.manifest.partition import simulated_key
 from wardround.client.data.manifest.written_parts import WrittenParts
@@ -18,6 +20,7 @@ from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import Examinations, PublicExamination
 from wardround.simulations.run_files.folder import SplitRow
 
+_COMPARED_BYTES = 4 * 2**20  # from the middle of a volume, where no two patients are alike
 SPLIT_NAMES: tuple[str, ...] = SPLITS
 
 
@@ -171,6 +174,71 @@ def missing_classes(table: Sequence[SplitRow]) -> tuple[str, ...]:
     return tuple(
         f"{site} has no training patient of {', '.join(names)}." for site, names in absent.items()
     )
+
+
+def too_small_steps(table: Sequence[SplitRow], study: Study) -> tuple[str, ...]:
+    """Return a sentence for every site whose private steps are divided by far too many patients."""
+    if study.privacy.mode != "patient":
+        return ()
+    expected = study.privacy.expected_patients or study.training.batch_size
+    notes = []
+    for row in table:
+        drawn = row.patients * study.privacy.sampling_rate
+        if row.split == "train" and not row.class_name and 0 < 2 * drawn < expected:
+            notes.append(
+                f"A private step of {row.site} draws {drawn:.1f} of its {row.patients} training "
+                f"patients on average, and divides their sum by {expected}: its steps are "
+                f"{expected / drawn:.1f} times too small. Set privacy.expected_patients "
+                "(the batch size where it is absent) or raise privacy.sampling_rate."
+            )
+    return tuple(notes)
+
+
+def duplicated_images(examinations: Examinations) -> tuple[str, ...]:
+    """Return sentences on files that are the same image under two names.
+
+    Files are compared by their size first and their bytes then, so that few are read.
+
+    Args:
+        examinations: With the split of each patient.
+    """
+    by_file: dict[tuple[int, str], list[tuple[int, PublicExamination]]] = {}
+    for size, rows in _of_one_size(examinations).items():
+        if len(rows) > 1:
+            for number, row, path in rows:
+                by_file.setdefault((size, _digest(path)), []).append((number, row))
+    alike = [rows for rows in by_file.values() if len(rows) > 1]
+    findings = (
+        ("under different labels", [r for r in alike if len({row.label for _, row in r}) > 1]),
+        ("in different splits", [r for r in alike if len({row.split for _, row in r}) > 1]),
+        ("of different patients", [r for r in alike if len({row.patient for _, row in r}) > 1]),
+    )
+    return tuple(
+        f"{len(groups)} images stand twice or more {how}, e.g. examinations "
+        f"{' and '.join(str(number) for number, _ in groups[0])} of the data (the first is 1): "
+        "drop or mend them, or the test is not one."
+        for how, groups in findings
+        if groups
+    )
+
+
+def _of_one_size(
+    examinations: Examinations,
+) -> dict[int, list[tuple[int, PublicExamination, Path]]]:
+    """Return the examinations of one picture file each, by its size in bytes."""
+    sized: dict[int, list[tuple[int, PublicExamination, Path]]] = {}
+    for number, row in enumerate(examinations.rows, start=1):
+        for place in row.images.values():
+            path = Path(place)
+            if path.suffix.lower() not in ARRAY_FILES and "#" not in place and path.is_file():
+                sized.setdefault(path.stat().st_size, []).append((number, row, path))
+    return sized
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        stream.seek(max(0, (path.stat().st_size - _COMPARED_BYTES) // 2))
+        return hashlib.sha256(stream.read(_COMPARED_BYTES)).hexdigest()
 
 
 def _classes(study: Study) -> tuple[str, ...]:

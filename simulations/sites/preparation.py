@@ -11,10 +11,12 @@ from wardround.simulations.run_files.folder import SplitRow
 from wardround.simulations.sites.assignment import (
     Assignment,
     draw_splits,
+    duplicated_images,
     load_assignment,
     missing_classes,
     save_assignment,
     split_table,
+    too_small_steps,
     with_splits,
 )
 from wardround.simulations.sites.site_folders import POOLED_SITE, write_pooled_site, write_sites
@@ -63,7 +65,13 @@ def prepare_sites(
     examinations = with_splits(examinations, placed)
     folders = write_sites(examinations, placed, study, out / "sites", skip_unreadable)
     pooled = write_pooled_site(examinations, placed, study, out / POOLED_SITE, skip_unreadable)
-    notes = (*examinations.notes, *placed.notes, *missing_classes(table))
+    notes = (
+        *examinations.notes,
+        *placed.notes,
+        *missing_classes(table),
+        *too_small_steps(table, study),
+        *duplicated_images(examinations),
+    )
     facts = examinations.facts.as_text()
     return PreparedSites(folders, pooled, table, tuple(dict.fromkeys(notes)), facts)
 

@@ -12,6 +12,7 @@ from unicodedata import normalize
 
 import numpy as np
 
+from wardround.client.data.manifest.manifest import name_rows
 from wardround.common.errors import InputError
 from wardround.common.study.sections import NAME_LETTERS
 from wardround.common.study.study import Study
@@ -68,17 +69,19 @@ def gather_patients(examinations: Examinations, study: Study) -> tuple[Patient, 
         InputError: A patient's examinations are in two splits or two natural sites.
     """
     patients: dict[str, Patient] = {}
-    torn: set[str] = set()
-    for row in examinations.rows:
+    torn: dict[str, int] = {}
+    for number, row in enumerate(examinations.rows, start=2):  # below a header, as spreadsheets do
         label = row.label.partition(";")[0]
         new = Patient(row.patient, label, row.split, row.natural_site)
         known = patients.setdefault(row.patient, new)
         if (known.split, known.natural_site) != (new.split, new.natural_site):
-            torn.add(row.patient)
+            torn.setdefault(row.patient, number)
     if torn:
+        rows = sorted(torn.values())
+        where = f" ({name_rows(rows)})" if study.simulation.data == "folder" else ""
         msg = (
-            f"{len(torn)} patients have examinations in more than one split or natural site: "
-            "give all examinations of a patient the same."
+            f"{len(torn)} patients have examinations in more than one split or natural site"
+            f"{where}: give all examinations of a patient the same."
         )
         raise InputError(msg)
     return tuple(patients.values())

@@ -16,6 +16,7 @@ from wardround.client.data.manifest.cells import (
     parse_split,
 )
 from wardround.client.data.manifest.examination import Examination, Location, SplitName
+from wardround.client.data.reading.readers import has_reader
 from wardround.client.site.folder import Site
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import UnusableLabelError
@@ -298,6 +299,10 @@ def _check_files(
                 problems.add(
                     examination.row, f"the file that the column {column} names is missing", remedy
                 )
+            elif not has_reader(location.path):
+                remedy = "use NIfTI, DICOM, PNG, JPEG, TIFF, BMP, GIF, .npy or .npz"
+                fact = f"the file that the column {column} names is of an unknown format"
+                problems.add(examination.row, fact, remedy)
 
 
 def _named_locations(examination: Examination, columns: _Columns) -> Iterator[tuple[str, Location]]:

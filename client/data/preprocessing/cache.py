@@ -83,6 +83,10 @@ class PreparedSplit:
         mask = None if masks is None else masks[index]
         return Case(self.stack.images[index], mask, self.spacings[index])
 
+    def spacing(self, index: int) -> tuple[float, ...]:
+        """Return the millimetres a voxel of one examination, without reading its image."""
+        return self.spacings[index] if self.spacings else self.cases[index].spacing
+
 
 def prepare_split(
     examinations: Sequence[Examination],

@@ -67,8 +67,13 @@ class DiskCase:
         return Case(
             torch.from_numpy(_mapped(self.folder / f"{self.key}.image.npy")),
             torch.from_numpy(_mapped(mask)) if mask.exists() else None,
-            tuple(np.load(self.folder / f"{self.key}.spacing.npy", allow_pickle=False).tolist()),
+            self.spacing,
         )
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Millimetres a voxel."""
+        return tuple(np.load(self.folder / f"{self.key}.spacing.npy", allow_pickle=False).tolist())
 
 
 class PreparedFolder:

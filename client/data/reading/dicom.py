@@ -58,7 +58,8 @@ def _read_series(path: Path) -> list[Any]:
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     files = [p for p in files if len(files) == 1 or _is_dicom(p)]
-    datasets = [pydicom.dcmread(file) for file in files]
+    # The index of a disc: usually DICOMDIR, but an export may call it anything.
+    datasets = [d for d in map(pydicom.dcmread, files) if "DirectoryRecordSequence" not in d]
     if not datasets:
         msg = "the folder has no DICOM file: name the folder of one series."
         raise UnreadableError(msg)

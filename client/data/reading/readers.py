@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,11 @@ from wardround.client.data.reading.array_files import read_item
 from wardround.client.data.reading.dicom import read_dicom
 from wardround.client.data.reading.image import Image, Stored, UnreadableError
 
+if TYPE_CHECKING:
+    import PIL.Image
+
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow has it
-_PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+_PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF")
 _BINARY_THRESHOLD = 127  # the middle of 8 bits: JPEG leaves greys around black and white
 
 
@@ -22,8 +25,8 @@ def read_image(location: Location, dimensions: int, colour: bool = False) -> Ima
     """Read one image.
 
     Args:
-        location: A NIfTI file, a DICOM file or the folder of one series, a PNG, JPEG, BMP or TIFF
-            file, or an item of an array file.
+        location: A NIfTI file, a DICOM file or the folder of one series, a PNG, JPEG, BMP, TIFF or
+            GIF file, or an item of an array file.
         dimensions: 2 for ``(rows, columns)``, 3 for ``(x, y, z)``.
         colour: Whether to give red, green and blue (grey is repeated) or one grey plane.
 
@@ -172,12 +175,23 @@ def _reader_of(path: Path) -> Callable[[Path, int, bool], Stored]:
         return lambda path, dimensions, is_mask: read_dicom(path, dimensions)
     if path.suffix[1:].isdecimal():  # a DICOM file named by its UID
         return lambda path, dimensions, is_mask: read_dicom(path, dimensions)
-    msg = "its format is unknown: use NIfTI, DICOM, PNG, JPEG, .npy or .npz."
+    msg = "its format is unknown: use NIfTI, DICOM, PNG, JPEG, TIFF, BMP, GIF, .npy or .npz."
     raise UnreadableError(msg)
 
 
+def has_reader(path: Path) -> bool:
+    """Return whether a file's name is one of a format that can be read; opens nothing."""
+    if path.suffix.lower() in ARRAY_FILES:
+        return True
+    try:
+        _reader_of(path)
+    except UnreadableError:
+        return False
+    return True
+
+
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+    return path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def _spacing(stored: Stored, dimensions: int) -> tuple[float, ...] | None:
@@ -212,6 +226,10 @@ def _read_picture(path: Path, dimensions: int, is_mask: bool) -> Stored:
     import PIL.ImageOps
 
     with PIL.Image.open(path, formats=_PICTURE_FORMATS) as picture:
+        _check_depth(picture)
+        if (count := getattr(picture, "n_frames", 1)) > 1:
+            msg = f"it holds {count} pictures: save each as a file of its own, or all as one array."
+            raise UnreadableError(msg)
         turned = PIL.ImageOps.exif_transpose(picture)
         mode = turned.mode
         if mode == "LA":
@@ -223,3 +241,23 @@ def _read_picture(path: Path, dimensions: int, is_mask: bool) -> Stored:
         elif mode not in ("L", "I", "F", "RGB") and not mode.startswith("I;16"):
             turned = turned.convert("RGB")
         return Stored(np.asarray(turned))
+
+
+def _check_depth(picture: "PIL.Image.Image") -> None:
+    """Refuse colours of 16 bits, of which Pillow would keep 8 without a word.
+
+    Raises:
+        UnreadableError: The file holds such colours.
+    """
+    tiles = getattr(picture, "tile", ())  # how the file's numbers lie, e.g. "RGB;16B"
+    deep = any("16" in str(part) for tile in tiles for part in _arguments(tile[3]))
+    if deep and picture.mode in ("RGB", "RGBA", "LA"):
+        msg = (
+            "its colours have 16 bits, of which only 8 could be read: save it as an array "
+            "(.npy, rows x columns x 3), or with 8 bits."
+        )
+        raise UnreadableError(msg)
+
+
+def _arguments(decoder: Any) -> tuple[Any, ...]:
+    return decoder if isinstance(decoder, tuple) else (decoder,)

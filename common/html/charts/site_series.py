@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from wardround.common.html.charts.line_chart import Point, Series
 from wardround.common.html.charts.looks import MUTED, Look, site_look
+from wardround.common.html.palette import COLOURS
 
-FEW_SITES = 8  # more colours and marks than this cannot be told apart in one chart
+FEW_SITES = len(COLOURS) - 1  # more colours cannot be told apart; the first is the federation's
 Lines = Mapping[str, Sequence[Point]]
 
 

@@ -9,7 +9,7 @@ from wardround.common.study.registry import METRICS
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.missing import why_missing
 from wardround.simulations.report.verdict import higher_is_better, judge
-from wardround.simulations.report.wording import number, sentence_title
+from wardround.simulations.report.wording import in_unit, number, sentence_title
 from wardround.simulations.run_files.folder import (
     ALL_SITES,
     FEDERATED,
@@ -76,7 +76,7 @@ def tabulate_measures(contents: RunContents) -> Table | None:
     for metric in [name for name in METRICS if name in measured]:
         mean = judge(contents.metrics, contents.split, metric).mean
         values = (mean.own, mean.federated, mean.pooled)
-        title = METRICS[metric].title
+        title = in_unit(METRICS[metric].title, contents.facts.length_unit)
         if not higher_is_better(metric):
             title += ", lower is better"
         rows.append((title, tuple(Cell(number(value, metric)) for value in values)))
@@ -141,7 +141,8 @@ def _tabulate_metric_by_class(contents: RunContents, kept: Kept, metric: str) ->
                 cells.append(Cell(number(row.value, metric), f"n = {row.support}"))
         rows.append((name, tuple(cells)))
     caption = (
-        f"{sentence_title(metric)} of the federated model by class; n: test cases behind the value."
+        f"{sentence_title(metric, contents.facts.length_unit)} of the federated model by class; "
+        "n: test cases behind the value."
     )
     return Table(caption, "class", sites, tuple(rows))
 

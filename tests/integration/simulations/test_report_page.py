@@ -19,6 +19,7 @@ from wardround.common.files.tables import write_table
 from wardround.common.html import read_style
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.study import Study
+from wardround.simulations.cli.summary import print_summary
 from wardround.simulations.report import write_report
 from wardround.simulations.report.samples import Samples
 from wardround.simulations.run_files.folder import (
@@ -502,8 +503,64 @@ def test_a_browser_draws_the_charts_in_light_and_in_dark(tmp_path: Path) -> None
     report = write_report(make_run(tmp_path / "run"))
     dark, light = (shown_colours(browser, report, tmp_path, scheme) for scheme in (0, 1))
     style = read_style()
-    for index in range(7):
+    for index in range(7):  # as many classes as the run has
         in_light, in_dark = re.findall(rf"--series-{index}: (#\w+);", style)
         assert light[in_light] > 300, f"series {index} is not seen in light"
         assert dark[in_dark] > 300, f"series {index} is not seen in dark"
         assert dark[in_light] < 50
+
+
+def test_the_tables_of_eight_hospitals_fit_the_page(tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        pytest.skip("there is no chromium: the page is not laid out in this test")
+    folder = make_run(tmp_path / "run")
+    sites = [f"a_hospital_with_a_long_name_{number}" for number in range(8)]
+    models = (FEDERATED, POOLED, *map(local_model, sites))
+    rows = [
+        MetricRow(model, -1, site, "test", "auroc", "", 0.8, 60)
+        for model in models
+        for site in (*sites, ALL_SITES)
+    ]
+    rows += [
+        MetricRow(FEDERATED, -1, site, "test", "auroc", "nv", math.nan, 0)
+        for site in (*sites, ALL_SITES)
+    ]
+    write_table(folder / "metrics.csv", rows, MetricRow)
+    write_table(folder / "split.csv", [SplitRow(s, "test", "", 9, 9) for s in sites], SplitRow)
+    measured = (
+        "<script>document.title = 'cut off: ' + Math.max("
+        "...[...document.querySelectorAll('#matrix .wide, #classes .wide')]"
+        ".map(e => e.scrollWidth - e.clientWidth))</script>"
+    )
+    page = write_report(folder).read_text(encoding="utf-8")
+    page = re.sub(r"<meta http-equiv[^>]*>", "", page).replace("</body>", f"{measured}</body>")
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=1100,2000"]
+    done = subprocess.run(
+        [browser, *options, "--dump-dom", (tmp_path / "page.html").as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "<title>cut off: 0</title>" in done.stdout
+
+
+def test_two_hospitals_whose_names_begin_alike_are_told_apart_at_80_columns(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    folder = make_run(tmp_path / "run")
+    sites = ("vidir_dermatoscopy_molemax", "vidir_dermatoscopy_modern")
+    rows = [
+        MetricRow(model, -1, site, "test", "auroc", "", 0.8, 60)
+        for model in (FEDERATED, POOLED, *map(local_model, sites))
+        for site in (*sites, ALL_SITES)
+    ]
+    write_table(folder / "metrics.csv", rows, MetricRow)
+    write_table(folder / "split.csv", [SplitRow(s, "test", "", 9, 9) for s in sites], SplitRow)
+    print_summary(folder)
+    printed = capsys.readouterr().out
+    assert all(f"│ {site} " in printed for site in sites)
+    assert max(map(len, printed.splitlines())) <= 80

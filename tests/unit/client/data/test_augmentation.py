@@ -153,3 +153,34 @@ def test_the_geometry_is_the_same_on_a_gpu() -> None:
         assert here_masks is not None
         assert there_masks is not None
         assert (there_masks.cpu() == here_masks).float().mean() > 0.999
+
+
+def test_an_angle_is_one_of_the_body_and_not_of_its_voxels() -> None:
+    """A slice thickness of 8 mm: ten degrees of the body, not the 54 of its voxels."""
+    preset = AugmentationPreset(rotation=10)
+    spacings = torch.tensor([[1.0, 1.0, 8.0]]).repeat(50, 1)
+    drawn = draw(preset, 50, 3, seeded(), spacings)
+    assert drawn.affine is not None
+    size = torch.tensor([8.0, 1.0, 1.0])  # x before y before z: the last axis of the array first
+    body = size[None, :, None] * drawn.affine[:, :, :3] / size[None, None, :]
+    identity = torch.eye(3).expand(50, 3, 3)
+    torch.testing.assert_close(body @ body.transpose(1, 2), identity, atol=1e-5, rtol=0)
+    cosine = (body.diagonal(dim1=1, dim2=2).sum(1) - 1) / 2
+    assert float(torch.rad2deg(torch.acos(cosine)).max()) < 18  # three turns of ten degrees
+
+
+def test_voxels_that_are_cubes_turn_as_ever_to_the_last_bit() -> None:
+    spacings = torch.full((6, 3), 0.7)
+    plain = draw(PRESETS["mr"], 6, 3, seeded())
+    spaced = draw(PRESETS["mr"], 6, 3, seeded(), spacings)
+    assert plain.affine is not None
+    assert spaced.affine is not None
+    assert torch.equal(plain.affine, spaced.affine)
+
+
+def test_the_air_around_a_head_stays_at_zero_when_grey_values_are_bent() -> None:
+    images = torch.randn(4, 1, 8, 8, generator=seeded(2))
+    images[:, :, :, :3] = 0
+    bent, _ = apply(images, None, AugmentationParameters(gamma=torch.full((4,), 1.35)))
+    assert (bent[:, :, :, :3] == 0).all()
+    assert not torch.equal(bent, images)

@@ -251,9 +251,21 @@ def test_patches_lie_anywhere_inside_and_on_the_foreground_as_often_as_asked() -
 
 
 def test_many_foreground_positions_are_thinned_out_evenly() -> None:
-    positions = foreground_positions(torch.ones(100, 100))
+    (positions,) = foreground_positions(torch.ones(100, 100))
     assert len(positions) <= 4096
     assert positions.float().mean(0).tolist() == pytest.approx([49.5, 49.5], abs=2)
+
+
+def test_a_small_lesion_is_met_as_often_as_the_large_organ_beside_it() -> None:
+    mask = torch.zeros(100, 100, dtype=torch.uint8)
+    mask[:, :60] = 1
+    mask[50:54, 90:94] = 2
+    organ, lesion = foreground_positions(mask)
+    assert len(lesion) == 16
+    generator = torch.Generator().manual_seed(0)
+    starts = draw_starts((100, 100), (8, 8), (organ, lesion), (2000, 1.0), generator)
+    on_lesion = mask[(starts + 4)[:, 0], (starts + 4)[:, 1]] == 2
+    assert float(on_lesion.float().mean()) == pytest.approx(0.5, abs=0.05)
 
 
 def prepared_files(folder: Path) -> list[Path]:

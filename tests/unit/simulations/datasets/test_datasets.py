@@ -176,6 +176,17 @@ def test_an_own_manifest_is_read_with_its_sites(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("cell", ["normal|pneumonia", "normal; pneumonia", "normal;pneumonia"])
+def test_several_labels_of_an_own_manifest_count_however_they_are_joined(
+    tmp_path: Path, cell: str
+) -> None:
+    write_manifest(tmp_path / "mine.csv", ["patient", "image", "label"], ["p1", "a.png", cell])
+    study = built_in("pneumonia-xray")
+    several = study.model_copy(update={"data": study.data.model_copy(update={"multi_label": True})})
+    (row,) = load_dataset("folder", {"manifest": "mine.csv"}, tmp_path, several).rows
+    assert row.label.split(";") == ["normal", "pneumonia"]
+
+
 @pytest.mark.parametrize(
     ("header", "row", "message"),
     [

@@ -13,6 +13,7 @@ from wardround.common.errors import InputError
 from wardround.common.html.charts.small import GAIN_WIDTH
 from wardround.simulations.report.charts.gain_bars import draw_gain_bars
 from wardround.simulations.report.charts.pictures import draw_samples
+from wardround.simulations.report.charts.tables import tabulate_measures
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.missing import why_missing
 from wardround.simulations.report.samples import Samples, read_samples
@@ -57,6 +58,34 @@ def headline(*gains: float, metric: str = "dice", error: float = 0.002) -> Headl
         rows.append(kept(FEDERATED, site, 0.8 + gain, metric, error))
         rows.append(kept(POOLED, site, 0.9, metric, error))
     return compose_headline(run(rows), judge(rows, (), metric))
+
+
+def test_a_class_that_the_model_never_finds_is_said_at_the_top() -> None:
+    rows = [
+        kept(local_model("a"), "a", 0.8),
+        kept(FEDERATED, "a", 0.8),
+        *(
+            MetricRow(FEDERATED, -1, "all sites", "test", "f1", name, value, support)
+            for name, value, support in (("akiec", 0.0, 9), ("nv", 0.9, 80), ("vasc", 0.0, 0))
+        ),
+    ]
+    details = compose_headline(run(rows), judge(rows, (), "auroc")).details
+    assert "The federated model never finds akiec, though test patients have it." in details
+    alone = [row for row in rows if row.model == FEDERATED]
+    assert any(
+        "never finds akiec" in line
+        for line in compose_headline(run(alone), judge(alone, (), "auroc")).details
+    )
+
+
+@pytest.mark.parametrize(("unit", "title"), [("mm", "HD95 in mm"), ("pixels", "HD95 in pixels")])
+def test_distances_are_in_the_unit_that_the_images_have(unit: str, title: str) -> None:
+    models = (FEDERATED, local_model("a"))
+    contents = run([kept(model, "a", 4.0, "hd95") for model in models])
+    contents = replace(contents, facts=replace(contents.facts, length_unit=unit))
+    table = tabulate_measures(contents)
+    assert table is not None
+    assert [heading for heading, _ in table.rows] == [f"{title}, lower is better"]
 
 
 # --- Sampling errors ----------------------------------------------------------------------

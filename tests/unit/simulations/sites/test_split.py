@@ -14,11 +14,14 @@ from wardround.simulations.datasets.examinations import (
     Examinations,
     PublicExamination,
 )
+from wardround.simulations.run_files.folder import SplitRow
 from wardround.simulations.sites.assignment import (
     draw_splits,
+    duplicated_images,
     load_assignment,
     save_assignment,
     split_table,
+    too_small_steps,
     with_splits,
 )
 from wardround.simulations.sites.split import split_examinations
@@ -211,6 +214,18 @@ def test_more_sites_than_patients_are_refused() -> None:
         split_examinations(make_examinations(12), study_with("iid", sites=30))
 
 
+def test_of_an_own_manifest_the_rows_of_torn_patients_are_named() -> None:
+    rows = (
+        *make_examinations(40).rows,
+        PublicExamination("p0", label=CLASSES[0], split="test", natural_site="south/east"),
+    )
+    study = study_with("iid", sites=2)
+    simulation = study.simulation.model_copy(update={"data": "folder"})
+    own = study.model_copy(update={"simulation": simulation})
+    with pytest.raises(InputError, match=rf"natural site \(row {len(rows) + 1}\): give"):
+        split_examinations(Examinations(rows, {}), own)
+
+
 def test_a_patient_in_two_splits_is_refused_without_a_name() -> None:
     rows = (
         *make_examinations(40).rows,
@@ -334,3 +349,34 @@ def test_a_foreign_assignment_is_refused(tmp_path: Path, text: str, message: str
     (tmp_path / "split.csv").write_text(text)
     with pytest.raises(InputError, match=message):
         load_assignment(tmp_path / "split.csv", make_examinations(40))
+
+
+def test_a_private_step_that_is_divided_by_too_many_patients_is_said() -> None:
+    private = {"privacy.mode": "patient", "privacy.sampling_rate": 0.1}
+    study = with_changes(study_with("iid"), {**private, "training.batch_size": 32})
+    table = [SplitRow("a", "train", "", 50, 50), SplitRow("b", "train", "", 300, 300)]
+    (note,) = too_small_steps(table, study)
+    assert note.startswith("A private step of a draws 5.0 of its 50 training patients on average")
+    assert "its steps are 6.4 times too small. Set privacy.expected_patients" in note
+    fitting = with_changes(study, {"privacy.expected_patients": 5})
+    assert too_small_steps(table, fitting) == ()
+    assert too_small_steps(table, study_with("iid")) == ()
+
+
+def test_one_image_under_two_labels_in_training_and_test_is_said(tmp_path: Path) -> None:
+    for name, content in (("a", b"same"), ("b", b"same"), ("c", b"else"), ("d", b"longer")):
+        (tmp_path / f"{name}.jpg").write_bytes(content)
+    rows = tuple(
+        PublicExamination(name, {"image": str(tmp_path / f"{name}.jpg")}, label, split=split)
+        for name, label, split in (
+            ("a", "nv", "train"),
+            ("b", "mel", "test"),
+            ("c", "nv", "train"),
+            ("d", "nv", "test"),
+        )
+    )
+    labels, splits, patients = duplicated_images(Examinations(rows, {}))
+    assert labels.startswith("1 images stand twice or more under different labels, e.g.")
+    assert "examinations 1 and 2 of the data" in splits
+    assert "of different patients" in patients
+    assert duplicated_images(Examinations(rows[1:], {})) == ()

@@ -172,6 +172,15 @@ def test_problems_are_summed_up_and_name_no_patient_and_no_file(tmp_path: Path) 
     assert not any(word in message for word in ("SECRET", "HIDDEN", "tumour"))
 
 
+def test_a_format_that_no_reader_knows_is_refused_before_any_image_is_opened(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "a.svg").write_text("<svg/>")
+    site = site_of(tmp_path, "patient,image,label\np1,a.svg,healthy\n")
+    with pytest.raises(DataError, match="column image names is of an unknown format in row 2"):
+        read_manifest(site, study_of())
+
+
 def test_missing_files_are_left_to_the_reading_where_they_may_be_skipped(tmp_path: Path) -> None:
     site = site_of(tmp_path, "patient,image,label\np,gone.png,0\n", "skip_unreadable = true")
     assert len(read_manifest(site, study_of())) == 1

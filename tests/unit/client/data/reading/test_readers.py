@@ -1,5 +1,7 @@
 import io
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,13 @@ import pydicom
 import pytest
 from PIL import Image as Picture
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, JPEG2000Lossless, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    MediaStorageDirectoryStorage,
+    generate_uid,
+)
 
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading import dicom
@@ -326,3 +334,51 @@ def test_real_series_have_the_size_and_the_voxels_of_their_description(shared_da
     mask = read_mask(Location(hippocampus / "labels" / path.name), 3, 3)
     assert mask.array.shape == image.array.shape
     assert np.unique(mask.array).tolist() == [0, 1, 2]
+
+
+def test_an_index_of_a_disc_is_no_series_whatever_its_name(tmp_path: Path) -> None:
+    location = save_series(tmp_path / "ct", np.zeros((3, 4, 5), np.int16), [0.0, 1.0, 2.0])
+    index = pydicom.Dataset()
+    index.file_meta = FileMetaDataset()
+    index.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    index.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    index.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    index.DirectoryRecordSequence = []
+    index.save_as(location.path / "DIRFILE", enforce_file_format=True)
+    assert read_image(location, 3).array.shape[-1] == 3
+
+
+def deep_colours(path: Path) -> None:
+    """Write a PNG of 16-bit colours, which Pillow itself cannot."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + checksum
+
+    rows = b"".join(b"\0" + np.full((5, 3), 513, ">u2").tobytes() for _ in range(4))
+    header = struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0)
+    parts = (
+        chunk(b"IHDR", header),
+        chunk(b"IDAT", zlib.compress(rows)),
+        chunk(b"IEND", b""),
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def test_colours_of_sixteen_bits_are_refused_rather_than_cut_to_eight(tmp_path: Path) -> None:
+    deep_colours(tmp_path / "deep.png")
+    with pytest.raises(UnreadableError, match="16 bits, of which only 8 could be read"):
+        read_image(Location(tmp_path / "deep.png"), 2, colour=True)
+
+
+def test_a_gif_may_be_a_mask_but_not_a_film(tmp_path: Path) -> None:
+    white = np.zeros((6, 7), np.uint8)
+    white[2:4] = 255
+    frame = Picture.fromarray(white)
+    frame.save(tmp_path / "mask.gif")
+    mask = read_mask(Location(tmp_path / "mask.gif"), 2, 2)
+    assert mask.array[0].tolist() == (white > 0).astype(int).tolist()
+    other = Picture.fromarray(255 - white)
+    frame.save(tmp_path / "film.gif", save_all=True, append_images=[other])
+    with pytest.raises(UnreadableError, match="it holds 2 pictures"):
+        read_mask(Location(tmp_path / "film.gif"), 2, 2)

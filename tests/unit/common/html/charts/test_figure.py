@@ -17,6 +17,7 @@ from wardround.common.html.charts.figure import (
 from wardround.common.html.charts.line_chart import LineChart, Point, Series
 from wardround.common.html.charts.looks import Look
 from wardround.common.html.charts.site_series import FEW_SITES, site_series
+from wardround.common.html.palette import COLOURS
 
 UP, ROUND = Axis("AUROC"), Axis("round", "whole")
 
@@ -45,6 +46,7 @@ def words_of(html: str) -> str:
 
 def test_each_of_a_few_sites_has_a_look_and_a_name_of_its_own() -> None:
     series = site_series(lines(FEW_SITES))
+    assert len({one.look.colour for one in series}) == FEW_SITES == 8
     looks = {(one.look.colour, one.look.marker) for one in series}
     assert len(looks) == FEW_SITES
     assert len({one.look.marker for one in series}) >= 7, "told apart without colours too"
@@ -149,7 +151,7 @@ def _luminance(colour: str) -> float:
 def test_every_line_stands_out_from_the_page_in_light_and_in_dark() -> None:
     style = read_style()
     pages = re.findall(r"--page: (#\w+);", style)
-    for name in (*(f"series-{n}" for n in range(7)), "muted"):
+    for name in (*(f"series-{n}" for n in range(len(COLOURS))), "muted"):
         for colour, page in zip(re.findall(rf"--{name}: (#\w+);", style), pages, strict=True):
             dark, light = sorted((_luminance(colour), _luminance(page)))
             # WCAG 2.2, 1.4.11: 3 to 1 for what is needed to understand a graphic.
