@@ -34,6 +34,9 @@ REFUSED: dict[str, WardroundError] = {
     ),
 }
 
+# With these words a study may be one that nobody has decided on yet.
+_UNDECIDED = ("approval", "policy", "budget")
+
 
 def answer_job(job: Job) -> Done:
     """Answer a message.
@@ -56,7 +59,7 @@ def answer_job(job: Job) -> Done:
     refusal = unpack_refusal(reply.content)
     if refusal is None:
         return Done("", is_kept=_is_repeatable(job, metadata.message_type))
-    if refusal.code == "policy":
+    if refusal.code in _UNDECIDED:
         _note_pending(Path(job.site), job.study)
     return Done(refusal.code, is_kept=False)
 

@@ -35,6 +35,8 @@ class RunStatus:
         round: Rounds committed.
         value: The study's metric, of the model that the last round started from; None before.
         sites: Who takes part.
+        took_part: Whose updates are in a committed round.
+        without: The sites that the run is for whose updates are in none.
         message: What it waits for, or why it ended.
         deadlines: How long its rounds wait for a site, in words.
         starts: How often its process has been started.
@@ -50,6 +52,8 @@ class RunStatus:
     metric: str = ""
     value: float | None = None
     sites: tuple[str, ...] = ()
+    took_part: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     message: str = ""
     deadlines: str = ""
     starts: int = 0
@@ -77,7 +81,8 @@ class RunFolder:
         """Return how the run stands, None before its process was started once."""
         try:
             content = json.loads((self.path / STATUS_FILE).read_text(encoding="utf-8"))
-            return RunStatus(**{**content, "sites": tuple(content["sites"])})
+            lists = {name: tuple(content[name]) for name in ("sites", "took_part", "without")}
+            return RunStatus(**{**content, **lists})
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

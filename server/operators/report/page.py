@@ -50,7 +50,7 @@ def page_of(record: RunRecord) -> str:
 def _head(record: RunRecord) -> str:
     details, run = record.details, record.details.summary
     times = f"started {_time(run.started)}, ended {_time(run.ended)} (UTC)"
-    lines = [f"Run {run.run}, {run.round} of {run.rounds} rounds; {times}; status: {run.state}."]
+    lines = [f"Run {run.run}, {run.round} of {run.rounds} rounds; {times}; status: {run.standing}."]
     lines += [f"Sites of the last round: {', '.join(details.sites)}."] if details.sites else []
     lines += (
         [f"{details.deadlines[0].upper()}{details.deadlines[1:]}."] if details.deadlines else []
@@ -81,8 +81,8 @@ def _values(record: RunRecord) -> tuple[str, Sequence[str], Iterable[Sequence[st
         )
         for one in history
     ]
-    head = ("round", f"{record.details.summary.metric} before it", "seconds", "sites")
-    return "Each round, with the metric of the model that it started from.", head, rows
+    head = ("round", record.details.summary.metric, "seconds", "sites")
+    return "Each round, with the metric of the model that it began with.", head, rows
 
 
 def _participation(record: RunRecord) -> str:

@@ -69,7 +69,7 @@ def test_a_site_without_a_policy_refuses_and_a_simulation_shows_the_remedy(tmp_p
 def test_a_study_that_nobody_approved_is_refused_before_any_data_is_read(tmp_path: Path) -> None:
     folder = write_site(tmp_path / "north", approved="[]")
     (folder / "manifest.csv").write_text("not a manifest")
-    assert refusal_of(ask(folder, DESCRIBE)) == ("north", "policy", "")
+    assert refusal_of(ask(folder, DESCRIBE)) == ("north", "approval", "")
     assert said_by(folder) == [("refusal", "deny: approved")]
     assert log_of(folder)[0].event.study == STUDY.digest
 
@@ -80,7 +80,7 @@ def test_an_approval_that_is_withdrawn_ends_a_run_at_its_next_instruction(tmp_pa
     unpack_update(ask(folder, TRAIN, instruction_for(folder)), STUDY)
     write_policy(folder, approved="[]")
     for kind in (TRAIN, EVALUATE):
-        assert refusal_of(ask(folder, kind, instruction_for(folder))) == ("north", "policy", "")
+        assert refusal_of(ask(folder, kind, instruction_for(folder))) == ("north", "approval", "")
     denied = ("refusal", "deny: approved")
     assert said_by(folder)[2:] == [("update", "allow"), denied, denied]
 
@@ -219,7 +219,7 @@ def test_a_run_with_a_hospital_that_refuses_ends_with_its_word(tmp_path: Path) -
         write_site(tmp_path / "sites" / "north"),
         write_site(tmp_path / "sites" / "south", approved="[]"),
     ]
-    with pytest.raises(DataError, match="south cannot take part: policy"):
+    with pytest.raises(DataError, match="south cannot take part: approval"):
         run(tmp_path, folders)
 
 
