@@ -74,6 +74,19 @@ def test_a_study_that_nobody_approved_is_refused_before_any_data_is_read(tmp_pat
     assert log_of(folder)[0].event.study == STUDY.digest
 
 
+def test_a_study_that_waits_fills_no_log_and_every_refusal_is_counted(tmp_path: Path) -> None:
+    folder = write_site(tmp_path / "north", approved="[]")
+    for _ in range(100):
+        assert refusal_of(ask(folder, DESCRIBE)) == ("north", "approval", "")
+    numbers = ["", *(f" ({2**power} times)" for power in range(1, 7))]
+    assert said_by(folder) == [("refusal", f"deny: approved{number}") for number in numbers]
+    write_policy(folder)
+    assert unpack_refusal(ask(folder, DESCRIBE)) is None
+    write_policy(folder, approved="[]")
+    assert refusal_of(ask(folder, DESCRIBE))[1] == "approval"
+    assert said_by(folder)[-1] == ("refusal", "deny: approved")
+
+
 def test_an_approval_that_is_withdrawn_ends_a_run_at_its_next_instruction(tmp_path: Path) -> None:
     folder = write_site(tmp_path / "north")
     assert unpack_site_info(ask(folder, DESCRIBE)).examinations % 10 == 0
@@ -82,7 +95,8 @@ def test_an_approval_that_is_withdrawn_ends_a_run_at_its_next_instruction(tmp_pa
     for kind in (TRAIN, EVALUATE):
         assert refusal_of(ask(folder, kind, instruction_for(folder))) == ("north", "approval", "")
     denied = ("refusal", "deny: approved")
-    assert said_by(folder)[2:] == [("update", "allow"), denied, denied]
+    again = ("refusal", "deny: approved (2 times)")
+    assert said_by(folder)[2:] == [("update", "allow"), denied, again]
 
 
 def test_a_site_trains_in_its_hours_only_and_evaluates_at_any(

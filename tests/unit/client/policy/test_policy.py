@@ -196,7 +196,8 @@ def test_a_study_may_not_set_most_patients_aside(
 
 
 def test_a_refusal_names_every_rule_that_denies() -> None:
-    with pytest.raises(DeniedError, match=r"approved: no person here has approved it.*privacy: privacy.mode"):
+    told = r"approved: no person here has approved it.*privacy: privacy.mode"
+    with pytest.raises(DeniedError, match=told):
         require_allowed(Policy(), PLAIN, FACTS)
 
 

@@ -125,7 +125,8 @@ def test_no_more_studies_run_at_a_time_than_the_server_allows(tmp_path) -> None:
 
 
 def test_a_run_that_waits_for_its_sites_keeps_no_other_from_its_turn(tmp_path) -> None:
-    runs, queue = [_submit(tmp_path, seed) for seed in range(MOST_WAITING + 2)], StudyQueue(tmp_path)
+    runs = [_submit(tmp_path, seed) for seed in range(MOST_WAITING + 2)]
+    queue = StudyQueue(tmp_path)
     for run in runs[:MOST_WAITING]:
         turn = queue.next_run()
         assert turn is not None
