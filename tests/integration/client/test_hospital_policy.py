@@ -25,8 +25,11 @@ from tests.support.hospitals.hospital import (
 from wardround.client.app import close_sessions
 from wardround.client.egress import gateway as door_module
 from wardround.client.policy.policy import POLICY_FILE
+from wardround.client.privacy.ledger.budget import Caps
+from wardround.client.privacy.ledger.charges import Assignment, Charge
 from wardround.client.privacy.ledger.entries import Admitted, Opened, Reserved
 from wardround.client.privacy.ledger.file import read_ledger
+from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.training import schedule
 from wardround.common.errors import DataError
 from wardround.common.messages.instructions import (
@@ -36,7 +39,8 @@ from wardround.common.messages.instructions import (
     new_run,
 )
 from wardround.common.messages.replies import unpack_refusal, unpack_site_info, unpack_update
-from wardround.common.study.loading import load_study, parse_study
+from wardround.common.study.loading import load_study, parse_study, with_changes
+from wardround.common.study.plans.patient_privacy import plan_privacy
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, read_records
 from wardround.server.checkpoints.store import CheckpointStore
@@ -257,6 +261,29 @@ def test_explain_prints_each_rule_and_the_study_in_words(
     assert "north would take part." in text
     assert "deny" not in text
     assert "training patients; at least 20" in text
+
+
+def test_explain_counts_what_the_ledger_holds_already(
+    wardround: Callable[..., Any], tmp_path: Path
+) -> None:
+    study = with_changes(
+        STUDY,
+        {"privacy.mode": "patient", "privacy.epsilon": 7.9, "evaluation.keep": "last"},
+    )
+    path = tmp_path / "private.toml"
+    path.write_text(study.to_toml())
+    folder = write_site(tmp_path / "north", approved=f'["{study.digest}"]')
+    assert wardround("site", "explain", path, "--site", folder).code == 0
+    plan, caps = plan_privacy(study), Caps(8.0, 1e-5, 8.0)
+    with PrivacyLedger.open(folder) as ledger:
+        assignment = Assignment("e" * 64, "another run", ledger.snapshot(["p1"]))
+        ledger.admit(assignment, plan.planned, plan.clip_norm, caps)
+        ledger.reserve(Charge(assignment, 1, 0, plan.planned), caps)
+    said = wardround("site", "explain", path, "--site", folder)
+    text = " ".join(said.out.split())
+    assert said.code == 1
+    assert "spent before" in text
+    assert "north refuses." in text
 
 
 def test_explain_ends_with_1_where_a_rule_denies_or_the_data_does_not_fit(
