@@ -14,11 +14,13 @@ from wardround.client.privacy.ledger.charges import MAIN_DATASET
 from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
 from wardround.client.privacy.ledger.totals import LedgerBook
 from wardround.client.site.folder import Site, open_site
+from wardround.client.training.schedule import few_steps_note
 from wardround.common.errors import DataError, InputError
 from wardround.common.study.plans.patient_privacy import plan_privacy
 from wardround.common.study.study import Study
 
 LEDGER_RULE = "spent before"
+
 
 @dataclass(frozen=True, slots=True)
 class PolicyReport:
@@ -26,7 +28,7 @@ class PolicyReport:
 
     Attributes:
         problems: Why a rule could not be asked: the site's data does not fit the study, say.
-        notes: What is to be known of who is in which part.
+        notes: What is to be known of who is in which part, and of the training here.
     """
 
     site: str
@@ -54,10 +56,16 @@ def evaluate_policy(folder: Path, study: Study) -> PolicyReport:
     problems: list[str] = []
     cohorts = _cohorts(site, study, problems)
     patients = None if cohorts is None else cohorts.train.patient_count
-    notes = () if cohorts is None else cohorts.parting
+    notes = () if cohorts is None else _notes(cohorts, study)
     facts = Facts(patients, _update_bytes(study, problems))
     verdicts = (*judge(policy, study, facts), _beside_the_spent(site.folder, policy, study))
     return PolicyReport(site.name, verdicts, tuple(problems), notes)
+
+
+def _notes(cohorts: Cohorts, study: Study) -> tuple[str, ...]:
+    if study.privacy.mode == "patient":  # its steps are counted by the study alone
+        return cohorts.parting
+    return (*cohorts.parting, *few_steps_note(len(cohorts.train), study.training))
 
 
 def _beside_the_spent(folder: Path, policy: Policy, study: Study) -> Verdict:

@@ -57,17 +57,20 @@ def submit(
     Example: wardround study submit study.toml --server /srv/wardround
     """
     from wardround.common.cli import read_study
+    from wardround.common.study.template import refused_at_first
     from wardround.server.operators.messages import Submission
 
-    text = read_study(context, study).to_toml()
+    loaded = read_study(context, study)
+    text = loaded.to_toml()
     with _line(server, identity) as line:
         done = line.submit(Submission(text, "toml", tuple(site or ())))
     if as_json:
         _print_json(done)
         return
     turn = f"{done.ahead} before it" if done.ahead else "it is next"
+    notes = "".join(f"Note: {note}\n" for note in refused_at_first(loaded))
     write_lines(
-        f"{done.study} is run {done.run}; {turn}.\ndigest {done.digest}\n"
+        f"{done.study} is run {done.run}; {turn}.\ndigest {done.digest}\n{notes}"
         f"Watch it: wardround runs watch {done.run} --server {server}\n"
     )
 
