@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.support.tiny_study import Said
 
 from wardround.client.policy.approvals import decide
@@ -154,3 +156,58 @@ def test_a_site_whose_policy_refuses_what_it_approved_is_not_waited_for_and_told
     message = str(summary_of(wardround, federation, run)["message"])
     assert "south has a policy that does not allow the study" in message
     assert "north" not in message
+
+
+# --- What our own commands write ------------------------------------------------------------------
+def write_images(folder: Path, patients: int = 60) -> None:
+    """Write a manifest as the template wants it, with pictures of two brightnesses."""
+    drawn, rows = np.random.default_rng(len(folder.name)), ["patient,image,label"]
+    for number in range(patients):
+        label = ("normal", "abnormal")[number % 2]
+        pixels = drawn.normal(80 + 60 * (number % 2), 20, (16, 16)).clip(0, 255)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.png")
+        rows.append(f"p{number},{number}.png,{label}")
+    (folder / "manifest.csv").write_text("\n".join(rows), encoding="utf-8")
+
+
+@pytest.fixture
+def newcomers(tmp_path: Path) -> Iterator[LocalFederation]:
+    """Two sites that have done nothing but join: their policy is the one that joining writes."""
+    with LocalFederation(tmp_path, {"OMP_NUM_THREADS": "1"}) as made:
+        made.make_server()
+        made.start_server()
+        for name in HERE:
+            made.join(tmp_path / name)
+            write_images(tmp_path / name)
+            made.start_site(tmp_path / name)
+        yield made
+
+
+def test_a_study_of_study_new_trains_at_sites_that_joined_and_approved_or_both_are_told_why(
+    newcomers: LocalFederation, wardround: Command
+) -> None:
+    root, server = newcomers.server.parent, ("--server", newcomers.server)
+    ends = {}
+    for name, options in (("private", ["--private"]), ("plain", [])):
+        path = root / f"{name}.toml"
+        assert wardround("study", "new", path, *options).code == 0
+        text = path.read_text().replace('"my-study"', f'"{name}"')
+        path.write_text(text.replace("rounds = 10", "rounds = 2"), encoding="utf-8")
+        done = json.loads(wardround("study", "submit", path, *server, "--json").out)
+        run = str(done["run"])
+        for site in HERE:
+            approve_when_asked(wardround, root / site, str(done["digest"]))
+        assert wardround("runs", "watch", run, *server).code in (0, 3)
+        ends[name] = summary_of(wardround, newcomers, run)
+    assert ends["private"]["state"] == "finished", ends["private"]["message"]
+    assert ends["private"]["without"] == []
+    assert ends["plain"]["state"] == "failed"
+    for site in HERE:
+        assert f"{site} has a policy that does not allow the study" in str(ends["plain"]["message"])
+        shown = wardround("site", "audit", "show", root / site).out
+        assert "privacy" in shown
+
+
+def approve_when_asked(wardround: Command, site: Path, digest: str) -> None:
+    wait_for(lambda: digest in wardround("site", "pending", site, "--json").out)
+    assert wardround("site", "approve", digest, "--site", site).code == 0
