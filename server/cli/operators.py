@@ -133,6 +133,31 @@ def report(
 
 
 @runs_app.command()
+def model(
+    run: RunName,
+    server: Server = _HERE,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file; RUN.safetensors by default.", show_default=False),
+    ] = None,
+    identity: Identity = None,
+) -> None:
+    """Fetch the model that a finished run keeps, and a card that says what it is.
+
+    The file holds what all sites share; its digest is compared with the run's log.
+
+    Example: wardround runs model my-study-1 --server /srv/wardround --out model.safetensors
+    """
+    from wardround.server.operators.run_model import write_model
+
+    with _line(server, identity) as line:
+        record = line.record(run)
+        place = out or Path(f"{record.details.summary.run}.safetensors")
+        card = write_model(line.model(run), record, place)
+    write_lines(f"{card}\n{place}\n")
+
+
+@runs_app.command()
 def watch(
     run: RunName, server: Server = _HERE, identity: Identity = None, as_json: AsJson = False
 ) -> None:

@@ -191,6 +191,20 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelPart:
+    """A part of the file of the model that a run keeps.
+
+    Attributes:
+        digest: Of the whole model's numbers, as the run's log says it.
+        kept_round: After which it was made; 0 is the initial one.
+    """
+
+    digest: str
+    kept_round: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Runs:
     """All runs, the oldest first."""
 

@@ -121,8 +121,8 @@ class SiteWait:
             return
         msg = (
             f"the study needs {needed} sites and {len(ready)} can take part "
-            f"({self._reasons(missing)}). Mend that and resume the run, or submit the study again "
-            "with fewer federation.minimum_sites."
+            f"({self._reasons(missing)}). Put that right and resume the run, or submit the study "
+            "again with fewer federation.minimum_sites."
         )
         raise RunError(msg)
 

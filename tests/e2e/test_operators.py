@@ -128,7 +128,8 @@ def stage(tmp_path_factory) -> Iterator[Stage]:
         made.open()
         settings = made.federation.server / "server.toml"
         kept = [line for line in settings.read_text().splitlines() if "_deadline_" not in line]
-        kept = [line for line in kept if "absence_seconds" not in line]
+        own = ("absence_seconds", "gathering_seconds")
+        kept = [line for line in kept if not line.startswith(own)]
         settings.write_text("\n".join(kept) + "\n" + _LIMITS)  # read when a study begins
         yield made
     finally:

@@ -206,6 +206,16 @@ class RunRecord(_message.Message):
     values: _containers.RepeatedCompositeFieldContainer[SiteValue]
     def __init__(self, details: _Optional[_Union[RunDetails, _Mapping]] = ..., study: _Optional[str] = ..., server: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[SitePart, _Mapping]]] = ..., values: _Optional[_Iterable[_Union[SiteValue, _Mapping]]] = ...) -> None: ...
 
+class ModelPart(_message.Message):
+    __slots__ = ("digest", "kept_round", "data")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    KEPT_ROUND_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    kept_round: int
+    data: bytes
+    def __init__(self, digest: _Optional[str] = ..., kept_round: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
 class RunEvent(_message.Message):
     __slots__ = ("kind", "state", "message", "round", "rounds", "metric", "value", "seconds", "site", "sites")
     KIND_FIELD_NUMBER: _ClassVar[int]

@@ -13,8 +13,11 @@ from PIL import Image
 from tests.support.tiny_study import Said
 
 from wardround.client.policy.approvals import decide
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.model_file import load_model
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
+from wardround.server.scheduling.folder import RunFolder
 from wardround.simulations.local_federation.processes import LocalFederation
 from wardround.simulations.local_federation.run import write_trial_policy
 
@@ -117,6 +120,15 @@ def test_a_run_waits_for_its_quorum_says_why_and_ends_with_the_names_of_who_was_
     page = tmp_path / "report.html"
     wardround("runs", "report", run, "--server", federation.server, "--out", page)
     assert "status: finished without east, west." in page.read_text()
+    kept = tmp_path / "model.safetensors"
+    told = wardround("runs", "model", run, "--server", federation.server, "--out", kept)
+    assert told.code == 0, told.err
+    assert kept.read_bytes() == RunFolder(federation.server, run).model_path.read_bytes()
+    card = kept.with_name("model.safetensors.md").read_text()
+    assert digest(load_model(kept).parameters) in card
+    assert "trained at: north (2 rounds), south (2 rounds); without east, west" in card
+    again = wardround("runs", "model", "quorum-9", "--server", federation.server, "--out", kept)
+    assert again.code == 2
 
 
 def test_a_study_that_waits_blocks_none_that_is_ready_and_a_rejection_ends_it_at_once(
@@ -208,6 +220,6 @@ def test_a_study_of_study_new_trains_at_sites_that_joined_and_approved_or_both_a
         assert "privacy" in shown
 
 
-def approve_when_asked(wardround: Command, site: Path, digest: str) -> None:
-    wait_for(lambda: digest in wardround("site", "pending", site, "--json").out)
-    assert wardround("site", "approve", digest, "--site", site).code == 0
+def approve_when_asked(wardround: Command, site: Path, asked: str) -> None:
+    wait_for(lambda: asked in wardround("site", "pending", site, "--json").out)
+    assert wardround("site", "approve", asked, "--site", site).code == 0
