@@ -16,7 +16,7 @@ from wardround.server.operators.messages import (
     ServerSummary,
     SiteSummary,
 )
-from wardround.server.operators.run_summaries import ranges
+from wardround.server.operators.run_summaries import WITHHELD, ranges
 
 _COLOURS = {
     "finished": "green",
@@ -82,6 +82,8 @@ def run_page(details: RunDetails) -> list[RenderableType]:
 def _rounds(details: RunDetails) -> Table:
     metric = f"{escape(details.summary.metric)} of the model it began with"
     table = Table("round", metric, "seconds", "sites")
+    if any(record.value is None for record in details.history):
+        table.caption = f"-  {escape(WITHHELD)}"
     for record in details.history:
         name = str(record.round) if record.sites else "end"
         value = "-" if record.value is None else f"{record.value:.4f}"

@@ -35,7 +35,7 @@ Identity = Annotated[
         show_default=False,
     ),
 ]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run.", show_default=False)]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _HERE = "."
 _ENDED_OTHERWISE = 3  # beside 1 (failed) and 2 (refused): a script can tell them apart

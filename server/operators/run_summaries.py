@@ -28,6 +28,10 @@ from wardround.server.scheduling.folder import WAITING as AWAITING_SITES
 from wardround.server.scheduling.store import QUEUED, RUNNING, STOP, RunRow, all_runs
 
 HISTORY_FILE = "history.jsonl"  # in the folder of the commits, which vouch for its lines
+WITHHELD = (
+    'no value: the sites\' policies let no metric out (metrics = "none"), or have too few patients '
+    "to measure on (smallest_cell), or nobody was asked"
+)
 TOGETHER = ("all sites", "mean of sites")  # as server/measurement.py calls them
 # What a process says of itself, while the queue says that the run is running.
 _PHASES = {
