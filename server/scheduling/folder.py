@@ -35,12 +35,12 @@ class RunStatus:
         round: Rounds committed.
         value: The study's metric, of the model that the last round started from; None before.
         sites: Who takes part.
-        took_part: Whose updates are in a committed round.
-        without: The sites that the run is for whose updates are in none.
         message: What it waits for, or why it ended.
         deadlines: How long its rounds wait for a site, in words.
         starts: How often its process has been started.
         updated: Seconds since 1970.
+        took_part: Whose updates are in a committed round.
+        without: The sites that the run is for whose updates are in none.
     """
 
     run: str
@@ -52,12 +52,12 @@ class RunStatus:
     metric: str = ""
     value: float | None = None
     sites: tuple[str, ...] = ()
-    took_part: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
     message: str = ""
     deadlines: str = ""
     starts: int = 0
     updated: float = 0.0
+    took_part: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 class RunFolder:

@@ -35,6 +35,7 @@ from wardround.server.scheduling.store import (
 STOPPED_BY_OPERATOR = "stopped by an operator"
 READY = "its sites are ready; it waits for another run to end"
 MOST_WAITING = 4  # processes that wait for their sites; each takes some 300 MB
+GIVES_WAY_SECONDS = 60.0  # after which a run that waits makes room, if more are queued
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ class StudyQueue:
                 sites.
         """
         self._folder, self._parallel = folder, parallel_studies
-        self._begun: set[str] = set()
+        self._begun: dict[str, float] = {}  # since when
+        self._giving_way = ""
 
     def next_run(self) -> QueuedRun | None:
         """Return the run whose process is to be started; None if there is none for now.
@@ -83,7 +85,7 @@ class StudyQueue:
             if row.wanted == RUN:
                 return QueuedRun(row.run, row.study, row.digest)
             self.stopped(row.run)
-        if len(turns) >= self._parallel or len(self._begun - turns) >= MOST_WAITING:
+        if len(turns) >= self._parallel or len(self._begun.keys() - turns) >= MOST_WAITING:
             return None
         queued = [row for row in waiting if row.state == QUEUED and row.wanted == RUN]
         return QueuedRun(queued[0].run, queued[0].study, queued[0].digest) if queued else None
@@ -105,7 +107,7 @@ class StudyQueue:
                 "WHERE run = ?",
                 (RUNNING, time.time(), run),
             )
-        self._begun.add(run)
+        self._begun[run] = time.monotonic()
 
     def finished(self, run: str) -> None:
         """Note that a run has come to its end.
@@ -140,24 +142,45 @@ class StudyQueue:
         self._end(run, STOPPED, STOPPED_BY_OPERATOR)
 
     def wanted_state(self, run: str) -> str:
-        """Return what the operator wants of a run: ``run`` or ``stop``; a run unknown has to stop.
+        """Return what is wanted of a run: ``run`` or ``stop``; a run unknown has to stop.
+
+        So has one that has waited for its sites for a while where others are queued and too many
+        wait: it is queued again behind them, so that no number of studies that nobody approves
+        keeps one that is ready from its turn.
 
         Raises:
             RunError: The database cannot be used.
         """
         with reading(self._folder) as connection:
             found = select_runs(connection, "run = ?", (run,))
-        return found[0].wanted if found else STOP
+            if not found or found[0].wanted == STOP:
+                return STOP
+            if self._gives_way(connection, run):
+                self._giving_way = run
+                return STOP
+        return RUN
+
+    def _gives_way(self, connection: sqlite3.Connection, run: str) -> bool:
+        turns = _turns(connection)
+        since = {one: began for one, began in self._begun.items() if one not in turns}
+        if len(since) < MOST_WAITING or len(turns) >= self._parallel:
+            return False
+        if run != min(since, key=lambda one: since[one]):
+            return False
+        queued = select_runs(connection, "state = ? AND wanted = ?", (QUEUED, RUN))
+        return bool(queued) and time.monotonic() - since[run] >= GIVES_WAY_SECONDS
 
     def _end(self, run: str, state: str, reason: str) -> None:
         with changing(self._folder) as connection:
             row = get_run(connection, run)
             if row.is_over:
-                self._begun.discard(run)
+                self._begun.pop(run, None)
                 return
             if state == STOPPED and row.wanted == RUN:
+                place = NEXT_PLACE if run == self._giving_way else "place"
                 connection.execute(
-                    "UPDATE runs SET state = ?, reason = '' WHERE run = ?", (QUEUED, run)
+                    f"UPDATE runs SET state = ?, place = {place}, reason = '' WHERE run = ?",
+                    (QUEUED, run),
                 )
             else:
                 ends = STOPPED if state == FAILED and row.wanted == STOP else state
@@ -166,7 +189,8 @@ class StudyQueue:
                     (ends, reason, time.time(), run),
                 )
             connection.execute("DELETE FROM turns WHERE run = ?", (run,))
-        self._begun.discard(run)
+        self._begun.pop(run, None)
+        self._giving_way = "" if run == self._giving_way else self._giving_way
 
 
 def take_turn(folder: Path, run: str, parallel_studies: int) -> bool:

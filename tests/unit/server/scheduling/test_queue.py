@@ -17,6 +17,7 @@ from wardround.common.errors import InputError, RunError, StudyError
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 from wardround.server.database import DATABASE_FILE
+from wardround.server.scheduling import queue as queue_module
 from wardround.server.scheduling.folder import RunFolder, RunStatus
 from wardround.server.scheduling.queue import (
     MOST_WAITING,
@@ -139,6 +140,29 @@ def test_a_run_that_waits_for_its_sites_keeps_no_other_from_its_turn(tmp_path) -
     assert queue.next_run() is None, "one is running"
     queue.finished(runs[2])
     assert take_turn(tmp_path, runs[0], 1)
+
+
+def test_no_number_of_runs_that_nobody_approves_keeps_another_from_waiting_too(
+    tmp_path, monkeypatch
+) -> None:
+    runs = [_submit(tmp_path, seed) for seed in range(MOST_WAITING + 1)]
+    queue = StudyQueue(tmp_path)
+    for run in runs[:MOST_WAITING]:
+        queue.started(run)
+    assert {queue.wanted_state(run) for run in runs} == {"run"}, "they wait for a while first"
+    monkeypatch.setattr(queue_module, "GIVES_WAY_SECONDS", 0.0)
+    wanted = {run: queue.wanted_state(run) for run in runs[:MOST_WAITING]}
+    assert wanted == {runs[0]: "stop"} | dict.fromkeys(runs[1:MOST_WAITING], "run")
+    queue.stopped(runs[0])
+    turn = queue.next_run()
+    assert turn is not None
+    assert turn.run == runs[-1]
+    queue.started(runs[-1])
+    assert queue.next_run() is None
+    queue.failed(runs[1], "rejected")
+    turn = queue.next_run()
+    assert turn is not None
+    assert turn.run == runs[0], "it is queued again, behind the others"
 
 
 def test_of_those_that_are_ready_the_first_that_was_submitted_is_the_next(tmp_path) -> None:
