@@ -31,6 +31,7 @@ from wardround.client.training.schedule import (
     SchedulePosition,
     TimeLimit,
     draw_batches,
+    few_steps_note,
     steps_a_round,
 )
 from wardround.common.errors import DataError, RunError
@@ -142,7 +143,10 @@ class SiteSession:
             wardround.__version__,
             self.context.study.digest,
             len(self.cohorts.train),
-            tuple(self.cohorts.notes),
+            (
+                *self.cohorts.notes,
+                *few_steps_note(len(self.cohorts.train), self.context.study.training),
+            ),
             self.context.fingerprint,
         )
 

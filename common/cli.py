@@ -17,66 +17,32 @@ StudyFile = Annotated[
     typer.Argument(help="A study file (TOML), or the name of a built-in one.", show_default=False),
 ]
 
-_TEMPLATE = """\
-# What server and hospitals agree on. 'wardround study explain' says it in words,
-# 'wardround study schema' lists every key.
-
-[study]
-name = "my-study"
-task = "classification"          # or "segmentation"
-description = "One sentence a hospital's data-protection officer understands."
-
-[data]
-channels = ["image"]             # one column of the manifest each
-dimensions = 2                   # 2 or 3
-classes = ["normal", "abnormal"] # for a segmentation the background comes first
-size = [64, 64]                  # every image is brought to this size
-intensity = "xray"               # xray, ct, mr, dermoscopy, ultrasound, histology, none
-augmentation = "light"
-
-[model]
-network = "small-cnn"
-normalisation = "group"
-
-[training]
-optimiser = "adam"
-learning_rate = 1e-3
-batch_size = 32
-local_epochs = 1
-
-[federation]
-strategy = "fedavg"
-rounds = 10
-seed = 0
-
-[evaluation]
-metric = "auroc"
-
-[simulation]                     # a hospital ignores this part, and so does the digest
-data = "folder"
-split = "iid"
-sites = 4
-
-[simulation.options]
-manifest = "manifest.csv"
-"""
-
 
 @study_app.command()
 def new(
     path: Annotated[Path, typer.Argument(help="Where to write it.", show_default=False)],
+    task: Annotated[str, typer.Option(help="classification or segmentation.")] = "classification",
+    private: Annotated[
+        bool,
+        typer.Option(
+            "--private", help="Promise each patient privacy, as a site's first policy requires."
+        ),
+    ] = False,
 ) -> None:
     """Write a study file to start from.
 
-    Example: wardround study new study.toml
+    Example: wardround study new study.toml --task segmentation --private
     """
-    from wardround.common.errors import InputError
+    from wardround.common.errors import InputError, known_names
+    from wardround.common.study.template import TEMPLATE_TASKS, study_template
 
+    if task not in TEMPLATE_TASKS:
+        raise InputError(known_names("task", task, TEMPLATE_TASKS))
     if path.exists():
         msg = f"{path} exists already: choose another name."
         raise InputError(msg)
     try:
-        path.write_text(_TEMPLATE, encoding="utf-8")
+        path.write_text(study_template(task, private), encoding="utf-8")
     except OSError as error:
         msg = f"cannot write {path}: {error.strerror}. Choose another place."
         raise InputError(msg) from None
@@ -91,13 +57,21 @@ def check(
 ) -> None:
     """Check a study file and print its digest, which is what a hospital approves.
 
+    It also says what the policy that a site starts with would not allow.
+
     Example: wardround study check study.toml
     """
+    from wardround.common.study.template import refused_at_first
+
     study = read_study(context, path)
+    notes = tuple(refused_at_first(study))
     if as_json:
-        sys.stdout.write(json.dumps({"name": study.name, "digest": study.digest}) + "\n")
-    else:
-        sys.stdout.write(f"{study.name} is a valid study.\ndigest {study.digest}\n")
+        said = {"name": study.name, "digest": study.digest, "notes": notes}
+        sys.stdout.write(json.dumps(said) + "\n")
+        return
+    sys.stdout.write(f"{study.name} is a valid study.\ndigest {study.digest}\n")
+    for note in notes:
+        sys.stdout.write(f"Note: {note}\n")
 
 
 @study_app.command()

@@ -36,7 +36,10 @@ class ServerFile(BaseModel):
         parallel_studies: How many studies run at a time.
         operators: "host:port" on which operators with certificates are answered; "" for nowhere
             but on the server's own machine.
-        approval_timeout_seconds: How long a study waits for its sites to approve it.
+        approval_timeout_seconds: How long a study waits for its quorum: for sites to connect, and
+            to approve it.
+        gathering_seconds: How long a study that has its quorum waits for other sites before it
+            begins without them.
         first_deadline_seconds: How long a round waits for a reply where the study sets no
             deadline: until a round is complete, and at most.
         least_deadline_seconds: Afterwards it is four times the longest round, and at least this.
@@ -60,6 +63,7 @@ class ServerFile(BaseModel):
     operators: OperatorAddress = ""
     parallel_studies: Annotated[int, Field(ge=1, le=64)] = 1
     approval_timeout_seconds: Annotated[float, Field(gt=0)] = 86_400.0
+    gathering_seconds: Annotated[float, Field(ge=0)] = 10.0
     first_deadline_seconds: Annotated[float, Field(gt=0)] = 14_400.0
     least_deadline_seconds: Annotated[float, Field(gt=0)] = 300.0
     absence_seconds: Annotated[float, Field(gt=0)] = 600.0

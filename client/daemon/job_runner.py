@@ -36,6 +36,9 @@ REFUSED: dict[str, WardroundError] = {
     ),
 }
 
+# With these words a study may be one that nobody has decided on yet.
+_UNDECIDED = ("approval", "policy", "budget")
+
 
 def answer_job(job: Job) -> Done:
     """Answer a message.
@@ -59,7 +62,7 @@ def answer_job(job: Job) -> Done:
     if refusal is None:
         is_kept = _is_repeatable(job, metadata.message_type)
         return Done("", is_kept, standing.run, standing.round, standing.counted_round)
-    if refusal.code in ("policy", "approval"):
+    if refusal.code in _UNDECIDED:
         _note_pending(Path(job.site), job.study, used_up=refusal.code == "approval")
     return Done(refusal.code, is_kept=False)
 

@@ -4,14 +4,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.client.data.cohort import Cohorts, open_cohorts
+from wardround.client.data.manifest.written_parts import parts_are_mixed
 from wardround.client.egress.message_schema import update_bytes
 from wardround.client.model_context import ModelContext
-from wardround.client.policy.policy import open_policy
+from wardround.client.policy.plan_limit import plan_limit
+from wardround.client.policy.policy import Policy, open_policy
 from wardround.client.policy.rules import Facts, Verdict, judge
+from wardround.client.privacy.ledger.budget import Accountant
+from wardround.client.privacy.ledger.charges import MAIN_DATASET, TRAIN
+from wardround.client.privacy.ledger.file import LEDGER_FILE, find_ledger_folder, read_ledger
+from wardround.client.privacy.ledger.totals import LedgerBook
 from wardround.client.site.folder import Site, open_site
+from wardround.client.training.schedule import few_steps_note
 from wardround.common.errors import DataError, InputError, PolicyError
+from wardround.common.study.plans.patient_privacy import plan_privacy
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
+
+LEDGER_RULE = "spent before"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +30,7 @@ class PolicyReport:
 
     Attributes:
         problems: Why a rule could not be asked: the site's data does not fit the study, say.
-        notes: What is to be known of who is in which part.
+        notes: What is to be known of who is in which part, and of the training here.
     """
 
     site: str
@@ -40,14 +50,49 @@ def evaluate_policy(folder: Path, study: Study) -> PolicyReport:
     Raises:
         DataError: It is no site folder.
         PolicyError: It has no policy, or one that cannot be read.
+        LedgerError: The ledger is damaged.
+        StudyError: What the study spends takes too long to work out.
+        InputError: dp-accounting is not installed.
     """
     site, policy = open_site(folder), open_policy(folder)
     problems: list[str] = []
     cohorts = _cohorts(site, study, problems)
     patients = None if cohorts is None else cohorts.train.patient_count
-    notes = () if cohorts is None else cohorts.parting
+    notes = () if cohorts is None else _notes(cohorts, study)
     facts = Facts(patients, _update_bytes(study, problems))
-    return PolicyReport(site.name, tuple(judge(policy, study, facts)), tuple(problems), notes)
+    verdicts = (*judge(policy, study, facts), _beside_the_spent(site.folder, policy, study))
+    return PolicyReport(site.name, verdicts, tuple(problems), notes)
+
+
+def _notes(cohorts: Cohorts, study: Study) -> tuple[str, ...]:
+    if study.privacy.mode == "patient":  # its steps are counted by the study alone
+        return cohorts.parting
+    return (*cohorts.parting, *few_steps_note(len(cohorts.train), study.training))
+
+
+def _beside_the_spent(folder: Path, policy: Policy, study: Study) -> Verdict:
+    """Say whether another run of a study fits beside what the site's ledger holds."""
+    if study.privacy.mode != "patient":
+        return Verdict(LEDGER_RULE, True, "nothing is spent")
+    if not (find_ledger_folder(folder) / LEDGER_FILE).exists():
+        return Verdict(LEDGER_RULE, True, "the ledger is empty")
+    book, accountant = LedgerBook(read_ledger(folder).entries), Accountant(policy.lifetime_delta)
+    part = None if parts_are_mixed(folder) or book.is_shared else TRAIN
+    whole = book.spends(MAIN_DATASET, part=part)
+    own = book.spends(MAIN_DATASET, study.digest, part)
+    with plan_limit():
+        plan, spent = plan_privacy(study), accountant.epsilon(whole)
+        binds = policy.refused_above_the_cap == "study"
+        asked = plan.planned if binds else plan.spend()
+        fits = accountant.fits([*whole, asked], policy.lifetime_epsilon) and accountant.fits(
+            [*own, asked], policy.study_epsilon
+        )
+        then = accountant.epsilon([*whole, plan.planned])
+    reason = (
+        f"epsilon {spent:.4g} of {policy.lifetime_epsilon:g} is spent on the training patients, "
+        f"{accountant.epsilon(own):.4g} of it by this study; after another run of it {then:.4g}"
+    )
+    return Verdict(LEDGER_RULE, fits, reason)
 
 
 def require_cohort(folder: Path, study: Study) -> None:

@@ -34,9 +34,11 @@ class Facts:
 # What a study may spend: a server is told so, for time does not change it and an approval neither.
 BUDGET_RULES = frozenset({"study epsilon", "lifetime epsilon", "delta"})
 TIME_RULE = "training minutes"
+APPROVAL_RULE = "approved"
 ROUNDS_RULE = "approved rounds"  # asked when a round is to be trained, and not before
 EVALUATION_RULE = "evaluations"
 _CODES_OF_RULES: dict[tuple[str, ...], str] = {
+    (): "approval",
     (TIME_RULE,): "time",
     (ROUNDS_RULE,): "approval",
     (EVALUATION_RULE,): "evaluations",
@@ -63,19 +65,30 @@ class DeniedError(PolicyError):
     Args:
         rules: The rules that do not.
         digest: The study's.
+        is_rejected: Whether a person here has rejected it.
     """
 
-    def __init__(self, message: str, rules: tuple[str, ...], digest: str) -> None:
+    def __init__(
+        self, message: str, rules: tuple[str, ...], digest: str, is_rejected: bool = False
+    ) -> None:
         super().__init__(message)
         self.rules = rules
         self.digest = digest
+        self.is_rejected = is_rejected
 
     @property
     def code(self) -> str:
-        """The one word that the server is told."""
-        if set(self.rules) <= BUDGET_RULES:
+        """The one word that the server is told: of all reasons the one that holds for longest.
+
+        A server waits for an approval. So it must not hear of one that is missing where a rule
+        refuses the study in any case.
+        """
+        if self.is_rejected:
+            return "rejected"
+        rules = tuple(rule for rule in self.rules if rule != APPROVAL_RULE)
+        if rules and set(rules) <= BUDGET_RULES:
             return "budget"
-        return _CODES_OF_RULES.get(self.rules, "policy")
+        return _CODES_OF_RULES.get(rules, "policy")
 
 
 def judge(
@@ -102,7 +115,8 @@ def require_allowed(policy: Policy, study: Study, facts: Facts) -> None:
     if denied:
         reasons = "; ".join(f"{verdict.rule}: {verdict.reason}" for verdict in denied)
         msg = f"the site's policy does not allow this study ({reasons}): change one of the two."
-        raise DeniedError(msg, tuple(verdict.rule for verdict in denied), study.digest)
+        rules = tuple(verdict.rule for verdict in denied)
+        raise DeniedError(msg, rules, study.digest, study.digest in policy.rejected)
 
 
 def is_within(hours: tuple[time, time], now: time) -> bool:
@@ -125,7 +139,7 @@ def _approved(policy: Policy, study: Study, facts: Facts) -> _Reply:
         return True, "a simulated site approves any study"
     if digest in policy.approved:
         return True, f"{digest[:16]} is approved"
-    return False, f"nobody approved it; who has read it: 'wardround site approve {digest}'"
+    return False, f"no person here has approved it: 'wardround site approve {digest}'"
 
 
 def _task(policy: Policy, study: Study, facts: Facts) -> _Reply:
@@ -253,7 +267,7 @@ def _among(names: tuple[str, ...]) -> str:
 
 
 RULES: dict[str, _Rule] = {
-    "approved": _approved,
+    APPROVAL_RULE: _approved,
     "task": _task,
     "network": _network,
     "privacy": _privacy,

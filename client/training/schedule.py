@@ -19,6 +19,7 @@ from wardround.common.study.sections import TrainingSection
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _Item = TypeVar("_Item")
 _SECONDS_A_MINUTE = 60
+FEW_STEPS = 5  # in a round
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,22 @@ def steps_a_round(examinations: int, training: TrainingSection) -> int:
         return training.local_steps
     batches = -(-examinations // training.batch_size)
     return batches * (training.local_epochs or 1)
+
+
+def few_steps_note(examinations: int, training: TrainingSection) -> tuple[str, ...]:
+    """Return a sentence where a site makes so few steps a round that the training swings.
+
+    The optimiser begins anew in each round, and the first steps of Adam all have the size of the
+    learning rate, whatever the gradient (Kingma and Ba 2015, section 2.1).
+    """
+    steps = steps_a_round(examinations, training)
+    if steps >= FEW_STEPS or training.optimiser == "sgd":
+        return ()
+    return (
+        f"{steps} steps a round: with fewer than {FEW_STEPS} the training swings, since "
+        f"{training.optimiser} begins anew in each round. Set training.local_steps = 10, or a "
+        "lower training.learning_rate",
+    )
 
 
 def draw_batches(

@@ -11,9 +11,9 @@ REFUSAL_WORDS: Mapping[str, str] = {
     "device": "the site cannot use its device; its own log says why",
     "training": "the training failed; the site's own log says why",
     "input": "the site cannot use what it was sent",
-    "policy": "the hospital's policy does not allow it",
-    "approval": "the hospital has approved no more rounds of the study; somebody there must "
-    "approve it again",
+    "policy": "a rule of the hospital's policy does not allow it",
+    "approval": "nobody at the hospital has approved the study, or no more of its rounds",
+    "rejected": "the hospital has rejected the study",
     "budget": "it would spend more of the patients' privacy than the hospital's policy allows",
     "ledger": "the site's record of the privacy spent is damaged, cannot be written, or is not the "
     "one that this server has seen; nothing is trained until it is put right",
@@ -30,7 +30,7 @@ REFUSAL_WORDS: Mapping[str, str] = {
 # others would learn of that one exactly. These words depend on no patient's data; for every other
 # one the closed word stands.
 SAID_UNDER_PRIVACY = frozenset(
-    {"policy", "approval", "evaluations", "budget", "ledger", "study", "audit"}
+    {"policy", "approval", "rejected", "evaluations", "budget", "ledger", "study", "audit"}
 )
 CLOSED = "failed"
 

@@ -16,7 +16,7 @@ from wardround.server.operators.messages import (
     ServerSummary,
     SiteSummary,
 )
-from wardround.server.operators.run_summaries import ranges
+from wardround.server.operators.run_summaries import WITHHELD, ranges
 
 _COLOURS = {
     "finished": "green",
@@ -50,7 +50,7 @@ def runs_table(runs: Sequence[RunSummary]) -> RenderableType:
         table.add_row(
             escape(run.run),
             escape(run.digest[:_DIGEST_SHOWN]),
-            _coloured(run.state),
+            _standing(run),
             _of(run.round, run.rounds),
             escape(_metric(run.metric, run.value)),
             _time(run.submitted),
@@ -62,7 +62,7 @@ def run_page(details: RunDetails) -> list[RenderableType]:
     """Return all that is known of a run."""
     run = details.summary
     head = [
-        f"[bold]{escape(run.run)}[/]  {escape(run.study)}  {_coloured(run.state)}",
+        f"[bold]{escape(run.run)}[/]  {escape(run.study)}  {_standing(run)}",
         f"digest {escape(run.digest)}",
         f"submitted {_time(run.submitted)}  started {_time(run.started)}  ended {_time(run.ended)}",
         f"sites: {escape(', '.join(details.sites)) or 'not known yet'}",
@@ -80,7 +80,10 @@ def run_page(details: RunDetails) -> list[RenderableType]:
 
 
 def _rounds(details: RunDetails) -> Table:
-    table = Table("round", f"{escape(details.summary.metric)} before it", "seconds", "sites")
+    metric = f"{escape(details.summary.metric)} of the model it began with"
+    table = Table("round", metric, "seconds", "sites")
+    if any(record.value is None for record in details.history):
+        table.caption = f"-  {escape(WITHHELD)}"
     for record in details.history:
         name = str(record.round) if record.sites else "end"
         value = "-" if record.value is None else f"{record.value:.4f}"
@@ -178,6 +181,11 @@ def _metric(metric: str, value: float | None) -> str:
 
 def _of(number: int, whole: int) -> str:
     return f"{number}/{whole}" if whole else "-"
+
+
+def _standing(run: RunSummary) -> str:
+    missing = escape(run.standing.removeprefix(run.state))
+    return f"{_coloured(run.state)}[yellow]{missing}[/]" if missing else _coloured(run.state)
 
 
 def _coloured(state: str) -> str:

@@ -35,7 +35,7 @@ Identity = Annotated[
         show_default=False,
     ),
 ]
-RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run.", show_default=False)]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _HERE = "."
 _ENDED_OTHERWISE = 3  # beside 1 (failed) and 2 (refused): a script can tell them apart
@@ -57,17 +57,20 @@ def submit(
     Example: wardround study submit study.toml --server /srv/wardround
     """
     from wardround.common.cli import read_study
+    from wardround.common.study.template import refused_at_first
     from wardround.server.operators.messages import Submission
 
-    text = read_study(context, study).to_toml()
+    loaded = read_study(context, study)
+    text = loaded.to_toml()
     with _line(server, identity) as line:
         done = line.submit(Submission(text, "toml", tuple(site or ())))
     if as_json:
         _print_json(done)
         return
     turn = f"{done.ahead} before it" if done.ahead else "it is next"
+    notes = "".join(f"Note: {note}\n" for note in refused_at_first(loaded))
     write_lines(
-        f"{done.study} is run {done.run}; {turn}.\ndigest {done.digest}\n"
+        f"{done.study} is run {done.run}; {turn}.\ndigest {done.digest}\n{notes}"
         f"Watch it: wardround runs watch {done.run} --server {server}\n"
     )
 
@@ -127,6 +130,31 @@ def report(
     place = out or Path(f"{found.details.summary.run}.html")
     write_report(found, place)
     sys.stdout.write(f"{place}\n")
+
+
+@runs_app.command()
+def model(
+    run: RunName,
+    server: Server = _HERE,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file; RUN.safetensors by default.", show_default=False),
+    ] = None,
+    identity: Identity = None,
+) -> None:
+    """Fetch the model that a finished run keeps, and a card that says what it is.
+
+    The file holds what all sites share; its digest is compared with the run's log.
+
+    Example: wardround runs model my-study-1 --server /srv/wardround --out model.safetensors
+    """
+    from wardround.server.operators.run_model import write_model
+
+    with _line(server, identity) as line:
+        record = line.record(run)
+        place = out or Path(f"{record.details.summary.run}.safetensors")
+        card = write_model(line.model(run), record, place)
+    write_lines(f"{card}\n{place}\n")
 
 
 @runs_app.command()

@@ -14,6 +14,7 @@ from wardround.server.identity.operator_access import OPERATOR_CERTIFICATE, OPER
 from wardround.server.identity.pki import CA_CERTIFICATE
 from wardround.server.operators.messages import (
     AboutRun,
+    ModelPart,
     Nothing,
     RunDetails,
     RunEvent,
@@ -103,6 +104,13 @@ class ServerLine:
         with self._refusals_read():
             for content in call(AboutRun(run)):
                 yield read_reply(RunEvent, content)
+
+    def model(self, run: str) -> Iterator[ModelPart]:
+        """Yield the file of the model that a finished run keeps, in parts."""
+        call = self.channel.unary_stream(f"/{SERVICE}/FetchModel", request_serializer=pack)
+        with self._refusals_read():
+            for content in call(AboutRun(run)):
+                yield read_reply(ModelPart, content)
 
     def stop(self, run: str) -> RunSummary:
         """Want a run to stop."""

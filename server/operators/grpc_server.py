@@ -164,6 +164,8 @@ def _handlers(operations: Operations, closing: Event) -> grpc.GenericRpcHandler:
     }
     watch = partial(_watch, operations, closing)
     methods["WatchRun"] = grpc.unary_stream_rpc_method_handler(watch, response_serializer=pack)
+    fetch = partial(_fetch, operations)
+    methods["FetchModel"] = grpc.unary_stream_rpc_method_handler(fetch, response_serializer=pack)
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
@@ -175,6 +177,13 @@ def _reply(
 ) -> object:
     with _refusals_told(context):
         return ask(read_question(kind, request))
+
+
+def _fetch(
+    operations: Operations, request: bytes, context: grpc.ServicerContext
+) -> Iterator[object]:
+    with _refusals_told(context):
+        yield from operations.model(read_question(AboutRun, request))
 
 
 def _watch(

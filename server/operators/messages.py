@@ -65,6 +65,7 @@ class RunSummary:
         message: What it waits for, or why it ended.
         round: Rounds committed.
         value: The study's metric over all sites, of the model that the last round started from.
+        without: The sites that the run is for and that have taken part in no round of it.
     """
 
     run: str
@@ -79,11 +80,17 @@ class RunSummary:
     submitted: float
     started: float | None
     ended: float | None
+    without: tuple[str, ...] = ()
 
     @property
     def is_over(self) -> bool:
         """Whether nothing happens any more unless an operator resumes it."""
         return self.state in ("stopped", "finished", "failed")
+
+    @property
+    def standing(self) -> str:
+        """The state, with the sites that are missing from what was done."""
+        return f"{self.state} without {', '.join(self.without)}" if self.without else self.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +188,20 @@ class RunRecord:
     server: str
     parts: tuple[SitePart, ...]
     values: tuple[SiteValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPart:
+    """A part of the file of the model that a run keeps.
+
+    Attributes:
+        digest: Of the whole model's numbers, as the run's log says it.
+        kept_round: After which it was made; 0 is the initial one.
+    """
+
+    digest: str
+    kept_round: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from wardround.server.identity.server_certificate import SERVER_CERTIFICATE
 from wardround.server.operators.connected_sites import connected_sites
 from wardround.server.operators.messages import (
     AboutRun,
+    ModelPart,
     Nothing,
     RunDetails,
     RunEvent,
@@ -26,6 +27,7 @@ from wardround.server.operators.messages import (
     Submitted,
 )
 from wardround.server.operators.run_events import watch_run
+from wardround.server.operators.run_model import model_parts
 from wardround.server.operators.run_summaries import describe, record_of, summarise
 from wardround.server.scheduling.queue import resume_run, stop_run
 from wardround.server.scheduling.store import QUEUED, RUNNING, all_runs, all_sites, find_run
@@ -64,6 +66,10 @@ class Operations:
     def record(self, about: AboutRun) -> RunRecord:
         """Return what a report of a run is made of."""
         return record_of(self._folder, find_run(self._folder, about.run))
+
+    def model(self, about: AboutRun) -> Iterator[ModelPart]:
+        """Yield the file of the model that a finished run keeps, in parts."""
+        return model_parts(self._folder, find_run(self._folder, about.run))
 
     def watch(self, about: AboutRun, wait: Wait) -> Iterator[RunEvent]:
         """Yield what has happened and what happens in a run, until it is over."""

@@ -43,7 +43,8 @@ def watch_run(folder: Path, run: str, wait: Callable[[float], bool]) -> Iterator
         summary = summarise(folder, find_run(folder, run))
         yield from seen.news(summary)
         if summary.is_over:
-            yield _event("end", summary, summary.message, round_=summary.round)
+            message = summary.message or (summary.standing if summary.without else "")
+            yield _event("end", summary, message, round_=summary.round)
             return
         if not wait(_LOOK_SECONDS):
             return

@@ -25,9 +25,13 @@ from wardround.server.operators.messages import (
 from wardround.server.scheduling.folder import FINISHED, STARTING, STUDY_FILE, RunFolder
 from wardround.server.scheduling.folder import RUNNING as AT_WORK
 from wardround.server.scheduling.folder import WAITING as AWAITING_SITES
-from wardround.server.scheduling.store import RUNNING, STOP, RunRow
+from wardround.server.scheduling.store import QUEUED, RUNNING, STOP, RunRow, all_runs
 
 HISTORY_FILE = "history.jsonl"  # in the folder of the commits, which vouch for its lines
+WITHHELD = (
+    'no value: the sites\' policies let no metric out (metrics = "none"), or have too few patients '
+    "to measure on (smallest_cell), or nobody was asked"
+)
 TOGETHER = ("all sites", "mean of sites")  # as server/measurement.py calls them
 # What a process says of itself, while the queue says that the run is running.
 _PHASES = {
@@ -47,7 +51,7 @@ def summarise(folder: Path, row: RunRow) -> RunSummary:
         study=row.study,
         digest=row.digest,
         state=_phase(row, "" if status is None else status.state),
-        message=_message(row, "" if status is None else status.message),
+        message=_message(folder, row, "" if status is None else status.message),
         round=0 if status is None else status.round,
         rounds=0 if status is None else status.rounds,
         metric="" if status is None else status.metric,
@@ -55,6 +59,7 @@ def summarise(folder: Path, row: RunRow) -> RunSummary:
         submitted=row.submitted,
         started=row.started,
         ended=row.ended,
+        without=() if status is None or not status.round else status.without,
     )
 
 
@@ -136,8 +141,20 @@ def _phase(row: RunRow, said: str) -> str:
     return "stopping" if row.wanted == STOP else _PHASES.get(said, "starting")
 
 
-def _message(row: RunRow, said: str) -> str:
+def _message(folder: Path, row: RunRow, said: str) -> str:
+    if row.state == QUEUED:
+        return _queued_behind(folder, row)
     return plain(said if row.state == RUNNING else row.reason)
+
+
+def _queued_behind(folder: Path, row: RunRow) -> str:
+    """Say which runs are before a run that is queued."""
+    before = [
+        one.run
+        for one in all_runs(folder)
+        if one.state == RUNNING or (one.state == QUEUED and one.place < row.place)
+    ]
+    return f"waits behind {', '.join(before)}" if before else "is next"
 
 
 def _round(line: _Json, metric: str) -> RoundReport:

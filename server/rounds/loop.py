@@ -280,7 +280,8 @@ class RoundLoop:
         msg = (
             f"round {results.number} has {len(results.sites)} updates "
             f"and needs {needed} ({reasons}). "
-            "Mend the sites, or lower federation.minimum_sites, and resume the run."
+            "Put right what these reasons say, or lower federation.minimum_sites, and resume the "
+            "run."
         )
         raise RunError(msg)
 

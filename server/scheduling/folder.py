@@ -39,6 +39,8 @@ class RunStatus:
         deadlines: How long its rounds wait for a site, in words.
         starts: How often its process has been started.
         updated: Seconds since 1970.
+        took_part: Whose updates are in a committed round.
+        without: The sites that the run is for whose updates are in none.
     """
 
     run: str
@@ -54,6 +56,8 @@ class RunStatus:
     deadlines: str = ""
     starts: int = 0
     updated: float = 0.0
+    took_part: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 class RunFolder:
@@ -77,7 +81,8 @@ class RunFolder:
         """Return how the run stands, None before its process was started once."""
         try:
             content = json.loads((self.path / STATUS_FILE).read_text(encoding="utf-8"))
-            return RunStatus(**{**content, "sites": tuple(content["sites"])})
+            lists = {name: tuple(content[name]) for name in ("sites", "took_part", "without")}
+            return RunStatus(**{**content, **lists})
         except (OSError, ValueError, KeyError, TypeError):
             return None
 

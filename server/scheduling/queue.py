@@ -3,13 +3,19 @@
 What an operator wants of a run and what it is doing are two columns, changed in one transaction
 each: whatever is killed in between, the next supervisor reads a state that a rule below covers.
 The supervisor that holds the server folder's lock is the only one that runs studies.
+
+A run whose process waits for its sites takes no turn: hospitals may need days to approve a study,
+and another that is ready does not wait for that. It takes its turn when it begins its rounds, and
+keeps it until it is over, however often its process falls.
 """
 
+import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.common.errors import InputError
+from wardround.server.scheduling.folder import RunFolder
 from wardround.server.scheduling.store import (
     FAILED,
     FINISHED,
@@ -27,6 +33,9 @@ from wardround.server.scheduling.store import (
 )
 
 STOPPED_BY_OPERATOR = "stopped by an operator"
+READY = "its sites are ready; it waits for another run to end"
+MOST_WAITING = 4  # processes that wait for their sites; each takes some 300 MB
+GIVES_WAY_SECONDS = 60.0  # after which a run that waits makes room, if more are queued
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +62,31 @@ class StudyQueue:
         """Open the queue of a server folder.
 
         Args:
-            parallel_studies: How many studies run at a time.
+            parallel_studies: How many studies run at a time, beside those that wait for their
+                sites.
         """
         self._folder, self._parallel = folder, parallel_studies
-        self._begun: set[str] = set()
+        self._begun: dict[str, float] = {}  # since when
+        self._giving_way = ""
 
     def next_run(self) -> QueuedRun | None:
-        """Return the run whose turn it is; None if there is none, or enough are running.
+        """Return the run whose process is to be started; None if there is none for now.
 
         It stays the next one until :meth:`started` is told of it.
 
         Raises:
             RunError: The database cannot be used.
         """
-        if len(self._begun) >= self._parallel:
-            return None
         with reading(self._folder) as connection:
             waiting = select_runs(connection, "state IN (?, ?)", (RUNNING, QUEUED))
+            turns = _turns(connection)
         left = [row for row in waiting if row.state == RUNNING and row.run not in self._begun]
         for row in left:
             if row.wanted == RUN:
                 return QueuedRun(row.run, row.study, row.digest)
             self.stopped(row.run)
+        if len(turns) >= self._parallel or len(self._begun.keys() - turns) >= MOST_WAITING:
+            return None
         queued = [row for row in waiting if row.state == QUEUED and row.wanted == RUN]
         return QueuedRun(queued[0].run, queued[0].study, queued[0].digest) if queued else None
 
@@ -95,7 +107,7 @@ class StudyQueue:
                 "WHERE run = ?",
                 (RUNNING, time.time(), run),
             )
-        self._begun.add(run)
+        self._begun[run] = time.monotonic()
 
     def finished(self, run: str) -> None:
         """Note that a run has come to its end.
@@ -130,24 +142,45 @@ class StudyQueue:
         self._end(run, STOPPED, STOPPED_BY_OPERATOR)
 
     def wanted_state(self, run: str) -> str:
-        """Return what the operator wants of a run: ``run`` or ``stop``; a run unknown has to stop.
+        """Return what is wanted of a run: ``run`` or ``stop``; a run unknown has to stop.
+
+        So has one that has waited for its sites for a while where others are queued and too many
+        wait: it is queued again behind them, so that no number of studies that nobody approves
+        keeps one that is ready from its turn.
 
         Raises:
             RunError: The database cannot be used.
         """
         with reading(self._folder) as connection:
             found = select_runs(connection, "run = ?", (run,))
-        return found[0].wanted if found else STOP
+            if not found or found[0].wanted == STOP:
+                return STOP
+            if self._gives_way(connection, run):
+                self._giving_way = run
+                return STOP
+        return RUN
+
+    def _gives_way(self, connection: sqlite3.Connection, run: str) -> bool:
+        turns = _turns(connection)
+        since = {one: began for one, began in self._begun.items() if one not in turns}
+        if len(since) < MOST_WAITING or len(turns) >= self._parallel:
+            return False
+        if run != min(since, key=lambda one: since[one]):
+            return False
+        queued = select_runs(connection, "state = ? AND wanted = ?", (QUEUED, RUN))
+        return bool(queued) and time.monotonic() - since[run] >= GIVES_WAY_SECONDS
 
     def _end(self, run: str, state: str, reason: str) -> None:
         with changing(self._folder) as connection:
             row = get_run(connection, run)
             if row.is_over:
-                self._begun.discard(run)
+                self._begun.pop(run, None)
                 return
             if state == STOPPED and row.wanted == RUN:
+                place = NEXT_PLACE if run == self._giving_way else "place"
                 connection.execute(
-                    "UPDATE runs SET state = ?, reason = '' WHERE run = ?", (QUEUED, run)
+                    f"UPDATE runs SET state = ?, place = {place}, reason = '' WHERE run = ?",
+                    (QUEUED, run),
                 )
             else:
                 ends = STOPPED if state == FAILED and row.wanted == STOP else state
@@ -155,7 +188,44 @@ class StudyQueue:
                     "UPDATE runs SET state = ?, reason = ?, ended = ? WHERE run = ?",
                     (ends, reason, time.time(), run),
                 )
-        self._begun.discard(run)
+            connection.execute("DELETE FROM turns WHERE run = ?", (run,))
+        self._begun.pop(run, None)
+        self._giving_way = "" if run == self._giving_way else self._giving_way
+
+
+def take_turn(folder: Path, run: str, parallel_studies: int) -> bool:
+    """Have a run begin its rounds, if not enough others have; return whether it may.
+
+    One that has its turn keeps it. Of several that are ready the one that was submitted first is
+    the next.
+
+    Raises:
+        InputError: There is no such run.
+        RunError: The database cannot be used.
+    """
+    with changing(folder) as connection:
+        turns, row = _turns(connection), get_run(connection, run)
+        if run in turns:
+            return True
+        if len(turns) >= parallel_studies or row.state != RUNNING or row.wanted != RUN:
+            return False
+        before = select_runs(
+            connection, "state = ? AND wanted = ? AND place < ?", (RUNNING, RUN, row.place)
+        )
+        if any(one.run not in turns and _is_ready(folder, one.run) for one in before):
+            return False
+        connection.execute("INSERT INTO turns VALUES (?)", (run,))
+        return True
+
+
+def _turns(connection: sqlite3.Connection) -> set[str]:
+    question = "SELECT turns.run FROM turns JOIN runs ON runs.run = turns.run WHERE state = ?"
+    return {str(run) for (run,) in connection.execute(question, (RUNNING,))}
+
+
+def _is_ready(folder: Path, run: str) -> bool:
+    status = RunFolder(folder, run).status()
+    return status is not None and status.message == READY
 
 
 def stop_run(folder: Path, run: str) -> RunRow:

@@ -1,6 +1,7 @@
 """What the process of a study writes down of it: how it stands now, and what happened."""
 
 import math
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,14 @@ class RunRecorder:
         )
         if before is not None:
             self._status = replace(
-                self._status, round=before.round, value=before.value, sites=before.sites
+                self._status,
+                round=before.round,
+                value=before.value,
+                sites=before.sites,
+                took_part=before.took_part,
+                without=before.without,
             )
+        self._wanted: Callable[[], Collection[str]] | None = None
         self._deadlines: Deadlines | None = None
         self._told_seconds: float | None = None
         self._tell(starts=(before.starts if before else 0) + 1)
@@ -49,9 +56,18 @@ class RunRecorder:
             self._tell(state=WAITING, message=message)
             self._run.log("waiting", message=message)
 
-    def begin(self, sites: tuple[str, ...], deadlines: "Deadlines") -> None:
-        """Note who takes part from now on, and how long they are waited for."""
-        self._deadlines = deadlines
+    def begin(
+        self,
+        sites: tuple[str, ...],
+        deadlines: "Deadlines",
+        wanted: Callable[[], Collection[str]],
+    ) -> None:
+        """Note who takes part from now on, and how long they are waited for.
+
+        Args:
+            wanted: Gives the sites that the run is for.
+        """
+        self._deadlines, self._wanted = deadlines, wanted
         self._run.put_present_sites(sites)
         self._tell(state=RUNNING, sites=sites, message="")
         self._run.log("sites ready", sites=list(sites))
@@ -74,7 +90,11 @@ class RunRecorder:
         """Note a committed round."""
         value = finished.value if math.isfinite(finished.value) else None
         record = finished.record
-        self._tell(state=RUNNING, round=record.round, value=value, message="")
+        took_part = {*self._status.took_part, *(site.site for site in record.sites)}
+        self._status = replace(self._status, took_part=tuple(sorted(took_part)))
+        self._tell(
+            state=RUNNING, round=record.round, value=value, message="", without=self._without()
+        )
         self._run.log(
             "round",
             round=record.round,
@@ -95,8 +115,14 @@ class RunRecorder:
         Args:
             model: Its digest.
         """
-        self._tell(state=FINISHED, round=rounds, message="")
+        self._tell(state=FINISHED, round=rounds, message="", without=self._without())
         self._run.log("finished", kept_round=kept_round, model=model)
+
+    def _without(self) -> tuple[str, ...]:
+        """Return the sites that the run is for and that have taken part in no round."""
+        if self._wanted is None:  # its last round was committed before its process fell
+            return self._status.without
+        return tuple(sorted({*self._wanted()} - {*self._status.took_part}))
 
     def _note_deadlines(self) -> None:
         """Tell how long a round waits when that is new, or has become quite another time."""

@@ -1,5 +1,6 @@
 """The sites of a run as its process finds them: waited for, and watched from then on."""
 
+import functools
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,12 +13,13 @@ from wardround.common.study.study import Study
 from wardround.server.identity.membership import members
 from wardround.server.scheduling.folder import RunFolder
 from wardround.server.scheduling.ledger_heads import ServerLedgers
+from wardround.server.scheduling.queue import READY, take_turn
 from wardround.server.scheduling.recorder import RunRecorder
 from wardround.server.settings import ServerFolder
 from wardround.server.sites.connected_sites import Admittance, ConnectedSites
 from wardround.server.sites.deadlines import Deadlines, limits_of
 from wardround.server.sites.readiness import ReadinessPoll
-from wardround.server.sites.waiting import SiteWait, Terms
+from wardround.server.sites.waiting import SiteWait, Terms, Turn
 from wardround.server.strategies.composed import needs_same_sites
 
 _RESUMED_SECONDS = 600.0  # how long a run that goes on waits for a site it had
@@ -39,14 +41,18 @@ def wait_for_sites(
     """
     terms = _terms(server, run, recorder)
     poll, members = ReadinessPoll(grid, names, study), _MemberLookup(server.folder)
-    gathered = SiteWait(poll, members.active, study, terms, recorder.wait).gather()
+    may_begin = functools.partial(
+        take_turn, server.folder, run.name, server.settings.parallel_studies
+    )
+    turn = Turn(may_begin, READY)
+    gathered = SiteWait(poll, members.active, study, terms, recorder.wait, turn).gather()
     admittance = Admittance(terms.wanted, members.active, not needs_same_sites(study))
     deadlines = Deadlines(study.federation.deadline_seconds, limits_of(server.settings))
     ledgers = ServerLedgers(server.folder)
     participation = ConnectedSites(
         poll, admittance, deadlines, gathered, recorder.note_site, ledgers
     )
-    recorder.begin(participation.sites, deadlines)
+    recorder.begin(participation.sites, deadlines, lambda: terms.wanted or members.active())
     for site, reason in poll.refused().items():
         recorder.leave_out(site, reason)
     return participation
@@ -57,6 +63,7 @@ def _terms(server: ServerFolder, run: RunFolder, recorder: RunRecorder) -> Terms
         wanted=run.wanted_sites(),
         expected=run.present_sites(),
         approval_timeout_seconds=server.settings.approval_timeout_seconds,
+        gathering_seconds=server.settings.gathering_seconds,
     )
     if terms.expected:
         terms = replace(terms, gathering_seconds=_RESUMED_SECONDS)

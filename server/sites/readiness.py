@@ -16,9 +16,11 @@ from wardround.server.sites.intake import RefusedReplyError, taking_in
 from wardround.server.sites.site_info import check_site_info, question
 
 ABSENT = "is not connected"
-_PENDING = "policy"  # the refusal that time may change
+PENDING = "has not approved the study"  # the refusal that time may change
 _PROBLEMS = {
-    _PENDING: "has not approved the study",
+    "approval": PENDING,
+    "rejected": "has rejected the study",
+    "policy": "has a policy that does not allow the study",
     "budget": "has no privacy budget left for the study",
     "ledger": "cannot vouch for the privacy it has spent; its own log says why",
     "data": "cannot use its data for the study; its own log says why",
@@ -131,7 +133,7 @@ class ReadinessPoll:
         refusal = unpack_refusal(reply.content)
         if refusal is not None:
             problem = _PROBLEMS.get(refusal.code, f"refuses ({refusal.code})")
-            if refusal.code == _PENDING:
+            if problem == PENDING:
                 seen.problem, seen.is_final = problem, False
             else:
                 _close(seen, problem)

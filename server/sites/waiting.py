@@ -8,7 +8,7 @@ from wardround.common.errors import RunError
 from wardround.common.messages.replies import SiteInfo
 from wardround.common.study.study import Study
 from wardround.server.sites.exchange import Node
-from wardround.server.sites.readiness import ABSENT, ReadinessPoll
+from wardround.server.sites.readiness import ABSENT, PENDING, ReadinessPoll
 from wardround.server.sites.site_info import OTHER_NETWORK, check_bases, outvoted
 
 # Often in the first half minute, in which most sites connect.
@@ -22,18 +22,34 @@ class Terms:
     Attributes:
         wanted: The sites it is for; empty takes every member.
         expected: The sites that it had before it was interrupted: it waits for these.
-        approval_timeout_seconds: For the quorum, and for connected sites to approve the study.
-        gathering_seconds: For sites that are not connected, beyond the quorum.
+        approval_timeout_seconds: For the quorum.
+        gathering_seconds: For sites beyond the quorum that are not connected, or have not approved
+            the study.
+        answer_seconds: For sites beyond the quorum that have not answered yet: they read their
+            data.
     """
 
     wanted: tuple[str, ...] = ()
     expected: tuple[str, ...] = ()
     approval_timeout_seconds: float = 86_400.0
     gathering_seconds: float = 10.0
+    answer_seconds: float = 600.0
 
     def admits(self, site: str) -> bool:
         """Return whether a site may take part."""
         return not self.wanted or site in self.wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Whether a study that has its sites may begin: not while enough others are running.
+
+    Attributes:
+        words: What it is said to wait for, until it may.
+    """
+
+    may_begin: Callable[[], bool] = lambda: True
+    words: str = ""
 
 
 @dataclass(slots=True)
@@ -45,6 +61,7 @@ class SiteWait:
     study: Study
     terms: Terms
     tell: Callable[[str], None]
+    turn: Turn = field(default_factory=Turn)
     _began: float = field(default_factory=time.monotonic)
 
     def gather(self) -> tuple[tuple[Node, ...], tuple[SiteInfo, ...]]:
@@ -65,9 +82,12 @@ class SiteWait:
             if self._may_begin(ready, missing):
                 if self._refuse_outvoted(connected):
                     continue
-                return self._take(connected)
-            self._give_up_if_late(ready, missing)
-            self.tell(self._words(ready, missing))
+                if self.turn.may_begin():
+                    return self._take(connected)
+                self.tell(self.turn.words)
+            else:
+                self._give_up_if_late(ready, missing)
+                self.tell(self._words(ready, missing))
             early = time.monotonic() - self._began < _EARLY_SECONDS
             time.sleep(_LOOK_SECONDS if early else _LATER_SECONDS)
 
@@ -88,11 +108,10 @@ class SiteWait:
     def _may_begin(self, ready: list[str], missing: dict[str, str]) -> bool:
         if len(ready) < self.study.federation.minimum_sites:
             return False
-        waited = time.monotonic() - self._began
-        if not missing or waited >= self.terms.approval_timeout_seconds:
-            return True
-        absent = all(reason == ABSENT for reason in missing.values())
-        return absent and waited >= self.terms.gathering_seconds
+        waited, terms = time.monotonic() - self._began, self.terms
+        answering = any(reason not in (ABSENT, PENDING) for reason in missing.values())
+        patience = max(terms.gathering_seconds, terms.answer_seconds * answering)
+        return not missing or waited >= min(patience, terms.approval_timeout_seconds)
 
     def _give_up_if_late(self, ready: list[str], missing: dict[str, str]) -> None:
         needed = self.study.federation.minimum_sites
@@ -102,8 +121,8 @@ class SiteWait:
             return
         msg = (
             f"the study needs {needed} sites and {len(ready)} can take part "
-            f"({self._reasons(missing)}). Mend that and resume the run, or submit the study again "
-            "with fewer federation.minimum_sites."
+            f"({self._reasons(missing)}). Put that right and resume the run, or submit the study "
+            "again with fewer federation.minimum_sites."
         )
         raise RunError(msg)
 

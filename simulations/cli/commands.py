@@ -87,7 +87,10 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
     privacy: Privacy = None,
     out: Out = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Go on with a run that was stopped.")
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Go on with the run in this folder, which was stopped."
+        ),
     ] = None,
     compare: Annotated[
         bool, typer.Option(help="Train each site alone, and pooled, beside the federation.")
@@ -271,7 +274,9 @@ def sweep(  # noqa: PLR0913 # one argument an option of the command line
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A run folder.", show_default=False)
+    ],
 ) -> None:
     """Write the report of a run anew.
 
@@ -289,7 +294,9 @@ def report(
 
 
 def attack(  # noqa: PLR0913 # one argument an option of the command line
-    run: Annotated[Path, typer.Argument(help="A run folder.", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A run folder.", show_default=False)
+    ],
     site: Annotated[
         str | None, typer.Option(help="Whose patients; the first site's if not given.")
     ] = None,

@@ -126,8 +126,8 @@ def _tabulate_cost(contents: RunContents) -> Table | None:
     )
     columns = ("without privacy", "with privacy", "difference")
     caption = (
-        f"{sentence_title(metric)} of the federated model on each hospital's test patients, beside "
-        "the same federation without privacy."
+        f"{sentence_title(metric)} of the federated model on each hospital's test patients, "
+        "compared with the same federation without privacy."
     )
     return Table(caption, "hospital", columns, rows)
 

@@ -147,11 +147,11 @@ def _means(verdict: Verdict) -> str:
     direction = "" if higher_is_better(metric) else ", lower is better"
     pooled = ""
     if not math.isnan(mean.pooled):
-        pooled = f" beside pooled {number(mean.pooled, metric)}"
+        pooled = f", compared with pooled {number(mean.pooled, metric)}"
     return (
         f"{sentence_title(metric)} on test patients (mean over hospitals{direction}): "
         f"federated {number(mean.federated, metric)}{pooled}"
-        f"{' and' if pooled else ' beside'} own data alone {number(mean.own, metric)}."
+        f"{' and' if pooled else ', compared with'} own data alone {number(mean.own, metric)}."
     )
 
 

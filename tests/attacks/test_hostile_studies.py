@@ -107,9 +107,9 @@ def test_no_accounting_is_done_for_a_study_that_nobody_approved(
     accounting._epsilon.cache_clear()
     monkeypatch.setattr(accounting, "_dp_accounting", never)
     assert _name_and_digest(asked.to_json()) == (asked.name, asked.digest)  # the daemon's thread
-    with pytest.raises(DeniedError, match="nobody approved it") as denied:
+    with pytest.raises(DeniedError, match="no person here has approved it") as denied:
         require_allowed(Policy(), asked, Facts())
-    assert denied.value.code == "policy"
+    assert denied.value.code == "approval"
     note_pending(site, asked)
     assert [one.study.digest for one in pending_studies(site)] == [asked.digest]
     with pytest.raises(AssertionError, match="accounting"):

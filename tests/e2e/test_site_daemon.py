@@ -157,7 +157,7 @@ def test_a_study_that_nobody_approved_is_refused_shown_and_after_approval_done(
     with asking(deployment, QUICK) as asked:
         refused = asked.ask(DESCRIBE, site_info(QUICK))
         assert refused.refusal is not None
-        assert (refused.refusal.code, refused.refusal.reason) == ("policy", "")
+        assert (refused.refusal.code, refused.refusal.reason) == ("approval", "")
         listed = json.loads(wardround("site", "pending", folder, "--json").out)  # type: ignore[attr-defined]
         assert [one["digest"] for one in listed] == [QUICK.digest]
         assert wardround("site", "approve", QUICK.digest[:16], "--site", folder).code == 0  # type: ignore[attr-defined]
@@ -166,7 +166,7 @@ def test_a_study_that_nobody_approved_is_refused_shown_and_after_approval_done(
         assert wardround("site", "reject", QUICK.digest, "--site", folder).code == 0  # type: ignore[attr-defined]
         again = asked.ask(TRAIN, lambda: pack_instruction(asked.instruction()))
         assert again.refusal is not None
-        assert again.refusal.code == "policy"
+        assert again.refusal.code == "rejected"
 
 
 def test_a_message_over_which_two_workers_die_is_refused_and_the_next_is_answered(
@@ -237,7 +237,7 @@ def test_a_daemon_that_is_killed_at_work_is_asked_again(deployment: Deployment) 
         waiting.join(PATIENCE_SECONDS)
         assert replies
         assert replies[0].refusal is not None
-        assert replies[0].refusal.code == "policy"
+        assert replies[0].refusal.code == "approval"
 
 
 def running(deployment: Deployment, name: str) -> bool:

@@ -87,7 +87,7 @@ class Submitted(_message.Message):
     def __init__(self, run: _Optional[str] = ..., study: _Optional[str] = ..., digest: _Optional[str] = ..., ahead: _Optional[int] = ...) -> None: ...
 
 class RunSummary(_message.Message):
-    __slots__ = ("run", "study", "digest", "state", "message", "round", "rounds", "metric", "value", "submitted", "started", "ended")
+    __slots__ = ("run", "study", "digest", "state", "message", "round", "rounds", "metric", "value", "submitted", "started", "ended", "without")
     RUN_FIELD_NUMBER: _ClassVar[int]
     STUDY_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -100,6 +100,7 @@ class RunSummary(_message.Message):
     SUBMITTED_FIELD_NUMBER: _ClassVar[int]
     STARTED_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_FIELD_NUMBER: _ClassVar[int]
     run: str
     study: str
     digest: str
@@ -112,7 +113,8 @@ class RunSummary(_message.Message):
     submitted: float
     started: float
     ended: float
-    def __init__(self, run: _Optional[str] = ..., study: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., message: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., submitted: _Optional[float] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ...) -> None: ...
+    without: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, run: _Optional[str] = ..., study: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., message: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., submitted: _Optional[float] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., without: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Runs(_message.Message):
     __slots__ = ("runs",)
@@ -203,6 +205,16 @@ class RunRecord(_message.Message):
     parts: _containers.RepeatedCompositeFieldContainer[SitePart]
     values: _containers.RepeatedCompositeFieldContainer[SiteValue]
     def __init__(self, details: _Optional[_Union[RunDetails, _Mapping]] = ..., study: _Optional[str] = ..., server: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[SitePart, _Mapping]]] = ..., values: _Optional[_Iterable[_Union[SiteValue, _Mapping]]] = ...) -> None: ...
+
+class ModelPart(_message.Message):
+    __slots__ = ("digest", "kept_round", "data")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    KEPT_ROUND_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    kept_round: int
+    data: bytes
+    def __init__(self, digest: _Optional[str] = ..., kept_round: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class RunEvent(_message.Message):
     __slots__ = ("kind", "state", "message", "round", "rounds", "metric", "value", "seconds", "site", "sites")

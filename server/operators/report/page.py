@@ -12,7 +12,7 @@ from wardround.common.html.charts.small import draw_boxes
 from wardround.server.operators.messages import Refusal, RunRecord
 from wardround.server.operators.report.course import draw_course
 from wardround.server.operators.report.privacy import privacy_words
-from wardround.server.operators.run_summaries import ranges
+from wardround.server.operators.run_summaries import WITHHELD, ranges
 
 _MOST_BOXES = 150
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -50,7 +50,7 @@ def page_of(record: RunRecord) -> str:
 def _head(record: RunRecord) -> str:
     details, run = record.details, record.details.summary
     times = f"started {_time(run.started)}, ended {_time(run.ended)} (UTC)"
-    lines = [f"Run {run.run}, {run.round} of {run.rounds} rounds; {times}; status: {run.state}."]
+    lines = [f"Run {run.run}, {run.round} of {run.rounds} rounds; {times}; status: {run.standing}."]
     lines += [f"Sites of the last round: {', '.join(details.sites)}."] if details.sites else []
     lines += (
         [f"{details.deadlines[0].upper()}{details.deadlines[1:]}."] if details.deadlines else []
@@ -66,7 +66,9 @@ def _head(record: RunRecord) -> str:
 def _course(record: RunRecord) -> str:
     figure = draw_course(record)
     if figure is None:
-        return _section("How it went", "<p>No metric was measured, or none was let out.</p>")
+        reason = escape(WITHHELD.removeprefix("no value: "))
+        nothing = f"<p>No metric was measured, or none was let out: {reason}.</p>"
+        return _section("How it went", nothing)
     return _section("How it went", figure.html + _table(*_values(record)))
 
 
@@ -81,8 +83,10 @@ def _values(record: RunRecord) -> tuple[str, Sequence[str], Iterable[Sequence[st
         )
         for one in history
     ]
-    head = ("round", f"{record.details.summary.metric} before it", "seconds", "sites")
-    return "Each round, with the metric of the model that it started from.", head, rows
+    head = ("round", record.details.summary.metric, "seconds", "sites")
+    missing = "" if all(one.value is not None for one in history) else f" –: {WITHHELD}."
+    caption = f"Each round, with the metric of the model that it began with.{missing}"
+    return caption, head, rows
 
 
 def _participation(record: RunRecord) -> str:

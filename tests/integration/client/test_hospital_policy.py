@@ -26,8 +26,11 @@ from tests.support.hospitals.hospital import (
 from wardround.client.app import close_sessions
 from wardround.client.egress import gateway as door_module
 from wardround.client.policy.policy import POLICY_FILE
+from wardround.client.privacy.ledger.budget import Caps
+from wardround.client.privacy.ledger.charges import Assignment, Charge
 from wardround.client.privacy.ledger.entries import Admitted, Opened, Reserved
 from wardround.client.privacy.ledger.file import read_ledger
+from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.training import schedule
 from wardround.common.errors import DataError
 from wardround.common.messages.instructions import (
@@ -37,7 +40,8 @@ from wardround.common.messages.instructions import (
     new_run,
 )
 from wardround.common.messages.replies import unpack_refusal, unpack_site_info, unpack_update
-from wardround.common.study.loading import load_study, parse_study
+from wardround.common.study.loading import load_study, parse_study, with_changes
+from wardround.common.study.plans.patient_privacy import plan_privacy
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, read_records
 from wardround.server.checkpoints.store import CheckpointStore
@@ -70,9 +74,22 @@ def test_a_site_without_a_policy_refuses_and_a_simulation_shows_the_remedy(tmp_p
 def test_a_study_that_nobody_approved_is_refused_before_any_data_is_read(tmp_path: Path) -> None:
     folder = write_site(tmp_path / "north", approved="[]")
     (folder / "manifest.csv").write_text("not a manifest")
-    assert refusal_of(ask(folder, DESCRIBE)) == ("north", "policy", "")
+    assert refusal_of(ask(folder, DESCRIBE)) == ("north", "approval", "")
     assert said_by(folder) == [("refusal", "deny: approved")]
     assert log_of(folder)[0].event.study == STUDY.digest
+
+
+def test_a_study_that_waits_fills_no_log_and_every_refusal_is_counted(tmp_path: Path) -> None:
+    folder = write_site(tmp_path / "north", approved="[]")
+    for _ in range(100):
+        assert refusal_of(ask(folder, DESCRIBE)) == ("north", "approval", "")
+    numbers = ["", *(f" ({2**power} times)" for power in range(1, 7))]
+    assert said_by(folder) == [("refusal", f"deny: approved{number}") for number in numbers]
+    write_policy(folder)
+    assert unpack_refusal(ask(folder, DESCRIBE)) is None
+    write_policy(folder, approved="[]")
+    assert refusal_of(ask(folder, DESCRIBE))[1] == "approval"
+    assert said_by(folder)[-1] == ("refusal", "deny: approved")
 
 
 def test_an_approval_that_is_withdrawn_ends_a_run_at_its_next_instruction(tmp_path: Path) -> None:
@@ -81,9 +98,10 @@ def test_an_approval_that_is_withdrawn_ends_a_run_at_its_next_instruction(tmp_pa
     unpack_update(ask(folder, TRAIN, instruction_for(folder)), STUDY)
     write_policy(folder, approved="[]")
     for kind in (TRAIN, EVALUATE):
-        assert refusal_of(ask(folder, kind, instruction_for(folder))) == ("north", "policy", "")
+        assert refusal_of(ask(folder, kind, instruction_for(folder))) == ("north", "approval", "")
     denied = ("refusal", "deny: approved")
-    assert said_by(folder)[2:] == [("update", "allow"), denied, denied]
+    again = ("refusal", "deny: approved (2 times)")
+    assert said_by(folder)[2:] == [("update", "allow"), denied, again]
 
 
 def test_a_site_trains_in_its_hours_only_and_evaluates_at_any(
@@ -221,7 +239,7 @@ def test_a_run_with_a_hospital_that_refuses_ends_with_its_word(tmp_path: Path) -
         write_site(tmp_path / "sites" / "north"),
         write_site(tmp_path / "sites" / "south", approved="[]"),
     ]
-    with pytest.raises(DataError, match="south cannot take part: policy"):
+    with pytest.raises(DataError, match="south cannot take part: approval"):
         run(tmp_path, folders)
 
 
@@ -245,6 +263,29 @@ def test_explain_prints_each_rule_and_the_study_in_words(
     assert "north would take part." in text
     assert "deny" not in text
     assert "training patients; at least 20" in text
+
+
+def test_explain_counts_what_the_ledger_holds_already(
+    wardround: Callable[..., Any], tmp_path: Path
+) -> None:
+    study = with_changes(
+        STUDY,
+        {"privacy.mode": "patient", "privacy.epsilon": 7.9, "evaluation.keep": "last"},
+    )
+    path = tmp_path / "private.toml"
+    path.write_text(study.to_toml())
+    folder = write_site(tmp_path / "north", approved=f'["{study.digest}"]')
+    assert wardround("site", "explain", path, "--site", folder).code == 0
+    plan, caps = plan_privacy(study), Caps(8.0, 1e-5, 8.0)
+    with PrivacyLedger.open(folder) as ledger:
+        assignment = Assignment("e" * 64, "another run", ledger.snapshot(["p1"]))
+        ledger.admit(assignment, plan.planned, plan.clip_norm, caps)
+        ledger.reserve(Charge(assignment, 1, 0, plan.planned), caps)
+    said = wardround("site", "explain", path, "--site", folder)
+    text = " ".join(said.out.split())
+    assert said.code == 1
+    assert "spent before" in text
+    assert "north refuses." in text
 
 
 def test_explain_ends_with_1_where_a_rule_denies_or_the_data_does_not_fit(

@@ -158,7 +158,7 @@ def test_a_kept_reply_does_not_leave_once_its_study_is_no_longer_approved(
     write_instruction(files, instruction_of(study, new_run()))
     answer_job(job)
     approve(site)
-    assert answer_job(changed(job, again=True)).refused == "policy"
+    assert answer_job(changed(job, again=True)).refused == "approval"
     assert unpack_refusal(read_message(files.reply, LIMIT).content) is not None
 
 
@@ -275,7 +275,7 @@ def test_a_study_that_nobody_approved_waits_for_a_decision(
     approve(site)
     content = RecordDict({"instruction": ConfigRecord({"digest": study.digest})})
     write_instruction(files, content, "query.describe")
-    assert answer_job(job).refused == "policy"
+    assert answer_job(job).refused == "approval"
     assert [one.study.digest for one in pending_studies(site)] == [study.digest]
 
 

@@ -125,6 +125,24 @@ def test_a_refusal_for_the_budget_alone_is_called_that(changes: dict[str, Any], 
     assert denied.value.code == code
 
 
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, "approval"),
+        ({"tasks": ("segmentation",)}, "policy"),
+        ({"lifetime_delta": 1e-9}, "budget"),
+        ({"rejected": (PRIVATE.digest,)}, "rejected"),
+        ({"rejected": (PRIVATE.digest,), "tasks": ("segmentation",)}, "rejected"),
+    ],
+)
+def test_a_server_is_told_that_an_approval_is_missing_where_one_would_help(
+    changes: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(DeniedError) as denied:
+        require_allowed(Policy(**changes), PRIVATE, FACTS)
+    assert denied.value.code == code
+
+
 @settings(deadline=None)
 @given(st.floats(0.01, 100), st.floats(0.01, 100))
 def test_epsilon_above_the_cap_is_always_denied(epsilon: float, cap: float) -> None:
@@ -178,7 +196,8 @@ def test_a_study_may_not_set_most_patients_aside(
 
 
 def test_a_refusal_names_every_rule_that_denies() -> None:
-    with pytest.raises(DeniedError, match=r"approved: nobody approved it.*privacy: privacy.mode"):
+    told = r"approved: no person here has approved it.*privacy: privacy.mode"
+    with pytest.raises(DeniedError, match=told):
         require_allowed(Policy(), PLAIN, FACTS)
 
 

@@ -13,6 +13,7 @@ from wardround.server.cli.operator_tables import (
 )
 from wardround.server.operators.messages import (
     Refusal,
+    RoundReport,
     RunDetails,
     RunEvent,
     RunSummary,
@@ -38,6 +39,17 @@ def test_a_certificate_that_has_expired_is_called_so() -> None:
 def test_a_site_that_was_revoked_is_called_so_and_not_expired() -> None:
     assert "revoked" in listed(-_DAY_SECONDS, revoked=True)
     assert "expired" not in listed(-_DAY_SECONDS, revoked=True)
+
+
+def test_a_value_that_did_not_come_has_its_reason_beside_it() -> None:
+    summary = RunSummary("r-1", "r", "d", "running", "", 2, 2, "auroc", None, 0.0, None, None)
+    rounds = tuple(RoundReport(n, n - 1, 1.0, value, ("north",), ()) for n, value in ((1, 0.7),))
+    said = io.StringIO()
+    Console(file=said, width=160).print(*run_page(RunDetails(summary, (), 1, "", rounds, ())))
+    assert "no value" not in said.getvalue()
+    rounds = (*rounds, RoundReport(2, 1, 1.0, None, ("north",), ()))
+    Console(file=said, width=160).print(*run_page(RunDetails(summary, (), 1, "", rounds, ())))
+    assert "no value: the sites' policies let no metric out" in " ".join(said.getvalue().split())
 
 
 def test_no_text_of_a_site_acts_on_an_operators_screen() -> None:

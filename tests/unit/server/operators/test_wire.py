@@ -11,6 +11,7 @@ from wardround.common.errors import InputError
 from wardround.server.operators import messages
 from wardround.server.operators.messages import (
     AboutRun,
+    ModelPart,
     Nothing,
     Refusal,
     RoundReport,
@@ -58,6 +59,8 @@ EXAMPLES = (
     SUMMARY,
     Runs(()),
     Runs((SUMMARY, SUMMARY)),
+    replace(SUMMARY, without=("east", "west")),
+    ModelPart("ab" * 32, 4, b"\0\xff"),
     REFUSAL,
     REPORT,
     DETAILS,
@@ -99,11 +102,12 @@ def _type_name(hint: Any, field: Any) -> str:
         float: "double",
         bool: "bool",
         int: "uint64" if is_large else "uint32",
+        bytes: "bytes",
     }[hint]
 
 
 def _declared(field: Any) -> str:
-    types_by_number = {1: "double", 4: "uint64", 8: "bool", 9: "string", 13: "uint32"}
+    types_by_number = {1: "double", 4: "uint64", 8: "bool", 9: "string", 12: "bytes", 13: "uint32"}
     if field.enum_type is not None:
         return str(field.enum_type.name)
     if field.message_type is not None:

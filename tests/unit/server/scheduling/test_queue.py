@@ -17,8 +17,16 @@ from wardround.common.errors import InputError, RunError, StudyError
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 from wardround.server.database import DATABASE_FILE
-from wardround.server.scheduling.folder import RunFolder
-from wardround.server.scheduling.queue import StudyQueue, resume_run, stop_run
+from wardround.server.scheduling import queue as queue_module
+from wardround.server.scheduling.folder import RunFolder, RunStatus
+from wardround.server.scheduling.queue import (
+    MOST_WAITING,
+    READY,
+    StudyQueue,
+    resume_run,
+    stop_run,
+    take_turn,
+)
 from wardround.server.scheduling.store import all_runs, all_sites, changing, find_run, note_seen
 from wardround.server.scheduling.submission import LONGEST_STUDY, read_study, submit_study
 
@@ -102,6 +110,7 @@ def test_runs_come_in_the_order_of_their_submission(tmp_path) -> None:
         assert turn is not None
         assert turn.run == run
         queue.started(run)
+        assert take_turn(tmp_path, run, 1)
         assert queue.next_run() is None
         queue.finished(run)
     assert queue.next_run() is None
@@ -112,7 +121,76 @@ def test_no_more_studies_run_at_a_time_than_the_server_allows(tmp_path) -> None:
     runs, queue = [_submit(tmp_path, seed) for seed in range(3)], StudyQueue(tmp_path, 2)
     for run in runs[:2]:
         queue.started(run)
+        assert take_turn(tmp_path, run, 2)
     assert queue.next_run() is None
+
+
+def test_a_run_that_waits_for_its_sites_keeps_no_other_from_its_turn(tmp_path) -> None:
+    runs = [_submit(tmp_path, seed) for seed in range(MOST_WAITING + 2)]
+    queue = StudyQueue(tmp_path)
+    for run in runs[:MOST_WAITING]:
+        turn = queue.next_run()
+        assert turn is not None
+        assert turn.run == run
+        queue.started(run)
+    assert queue.next_run() is None, "so many processes wait"
+    assert take_turn(tmp_path, runs[2], 1)
+    assert take_turn(tmp_path, runs[2], 1), "it keeps its turn, after a fall too"
+    assert not take_turn(tmp_path, runs[0], 1)
+    assert queue.next_run() is None, "one is running"
+    queue.finished(runs[2])
+    assert take_turn(tmp_path, runs[0], 1)
+
+
+def test_no_number_of_runs_that_nobody_approves_keeps_another_from_waiting_too(
+    tmp_path, monkeypatch
+) -> None:
+    runs = [_submit(tmp_path, seed) for seed in range(MOST_WAITING + 1)]
+    queue = StudyQueue(tmp_path)
+    for run in runs[:MOST_WAITING]:
+        queue.started(run)
+    assert {queue.wanted_state(run) for run in runs} == {"run"}, "they wait for a while first"
+    monkeypatch.setattr(queue_module, "GIVES_WAY_SECONDS", 0.0)
+    wanted = {run: queue.wanted_state(run) for run in runs[:MOST_WAITING]}
+    assert wanted == {runs[0]: "stop"} | dict.fromkeys(runs[1:MOST_WAITING], "run")
+    queue.stopped(runs[0])
+    turn = queue.next_run()
+    assert turn is not None
+    assert turn.run == runs[-1]
+    queue.started(runs[-1])
+    assert queue.next_run() is None
+    queue.failed(runs[1], "rejected")
+    turn = queue.next_run()
+    assert turn is not None
+    assert turn.run == runs[0], "it is queued again, behind the others"
+
+
+def test_of_those_that_are_ready_the_first_that_was_submitted_is_the_next(tmp_path) -> None:
+    (first, second), queue = [_submit(tmp_path, seed) for seed in range(2)], StudyQueue(tmp_path)
+    for run in (first, second):
+        queue.started(run)
+        RunFolder(tmp_path, run).put_status(RunStatus(run, "s", "d", message=READY))
+    assert not take_turn(tmp_path, second, 1)
+    stop_run(tmp_path, first)
+    assert not take_turn(tmp_path, first, 1)
+    assert take_turn(tmp_path, second, 1)
+
+
+def test_a_turn_ends_with_its_run_and_outlives_its_supervisor(tmp_path) -> None:
+    (first, second), queue = [_submit(tmp_path, seed) for seed in range(2)], StudyQueue(tmp_path)
+    queue.started(first)
+    assert take_turn(tmp_path, first, 1)
+    after = StudyQueue(tmp_path)
+    turn = after.next_run()
+    assert turn is not None
+    assert turn.run == first
+    after.started(first)
+    assert after.next_run() is None
+    after.failed(first, "it fell")
+    resume_run(tmp_path, first)
+    turn = after.next_run()
+    assert turn is not None
+    assert turn.run == second
 
 
 def test_a_queued_run_is_stopped_at_once_and_resumed_behind_the_others(tmp_path) -> None:
@@ -286,6 +364,7 @@ class AnySequence(RuleBasedStateMachine):
         self.queue = StudyQueue(self.folder, self.PARALLEL)
         self.waiting: list[str] = []  # in order
         self.running: list[str] = []  # with a process
+        self.turns: set[str] = set()  # of them, and of those that are left
         self.left: list[str] = []  # running when the supervisor was killed
         self.to_stop: set[str] = set()
         self.over: dict[str, str] = {}
@@ -310,15 +389,16 @@ class AnySequence(RuleBasedStateMachine):
     @rule()
     def take_a_turn(self) -> None:
         turn = self.queue.next_run()
-        if len(self.running) >= self.PARALLEL:
-            assert turn is None
-            return
         for run in [run for run in self.left if run in self.to_stop]:
             # Those before the one that is taken up are settled on the way.
             if _state(self.folder, run) == "stopped":
                 self.left.remove(run)
                 self.over[run] = "stopped"
-        candidates = [run for run in self.left if run not in self.to_stop] + self.waiting
+        self.turns &= {*self.running, *self.left}
+        candidates = [run for run in self.left if run not in self.to_stop]
+        are_few = len(set(self.running) - self.turns) < MOST_WAITING
+        if len(self.turns) < self.PARALLEL and are_few:
+            candidates += self.waiting
         assert (None if turn is None else turn.run) == (candidates[0] if candidates else None)
         if turn is None:
             return
@@ -327,12 +407,22 @@ class AnySequence(RuleBasedStateMachine):
         self.running.append(turn.run)
 
     @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        run = data.draw(st.sampled_from(self.running))
+        may = run in self.turns or (run not in self.to_stop and len(self.turns) < self.PARALLEL)
+        assert take_turn(self.folder, run, self.PARALLEL) == may
+        if may:
+            self.turns.add(run)
+
+    @precondition(lambda self: self.running)
     @rule(data=st.data(), end=st.sampled_from(["finished", "failed", "stopped"]))
     def end(self, data: st.DataObject, end: str) -> None:
         run = data.draw(st.sampled_from(self.running))
         wanted = self.queue.wanted_state(run)
         assert wanted == ("stop" if run in self.to_stop else "run")
         self.running.remove(run)
+        self.turns.discard(run)
         if end == "failed":
             self.queue.failed(run, "it fell")
         else:
@@ -383,7 +473,8 @@ class AnySequence(RuleBasedStateMachine):
         known = dict.fromkeys(self.waiting, "queued") | dict(self.over)
         known |= dict.fromkeys(self.running + self.left, "running")
         assert {row.run: row.state for row in all_runs(self.folder)} == known
-        assert len(self.running) <= self.PARALLEL
+        assert len(self.turns) <= self.PARALLEL
+        assert len(set(self.running) - self.turns) <= MOST_WAITING
 
 
 TestAnySequence = AnySequence.TestCase

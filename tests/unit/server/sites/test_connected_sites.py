@@ -71,7 +71,7 @@ def test_a_site_that_comes_later_takes_part_from_the_next_round_on() -> None:
 
 
 def test_a_site_that_approves_later_takes_part_from_then_on() -> None:
-    run = Run([refuses("policy"), refuses("policy"), EAST])
+    run = Run([refuses("approval"), refuses("approval"), EAST])
     run.town.connected.add("east")
     assert run.round(1) == ["north", "south"]
     assert run.sites.absent() == {"east": "has not approved the study"}

@@ -1,6 +1,7 @@
 """A study waits for its sites: for those that are away, and for those that have to approve it."""
 
 import math
+import time
 from collections.abc import Callable
 
 import pytest
@@ -16,7 +17,7 @@ from wardround.server.sites import readiness as poll
 from wardround.server.sites import waiting
 from wardround.server.sites.readiness import ReadinessPoll
 from wardround.server.sites.site_info import outvoted
-from wardround.server.sites.waiting import SiteWait, Terms
+from wardround.server.sites.waiting import SiteWait, Terms, Turn
 
 BASES = {"north": 2.5, "east": 9.0, "south": 2.5001}
 
@@ -33,9 +34,11 @@ def gather(
     terms: Terms | None = None,
     members: tuple[str, ...] = (),
     hears: Callable[[str], None] = lambda _: None,
+    turn: Turn | None = None,
 ) -> list[str]:
     poll = ReadinessPoll(TownGrid(town), town.names, town.study)
-    found = SiteWait(poll, lambda: members, town.study, terms or Terms(), hears).gather()
+    wait = SiteWait(poll, lambda: members, town.study, terms or Terms(), hears, turn or Turn())
+    found = wait.gather()
     return [f"{node.site}:{node.examinations}" for node in found[0]]
 
 
@@ -50,21 +53,52 @@ def test_sites_that_are_there_and_ready_are_taken_in_the_order_of_their_names() 
 
 def test_a_site_that_has_not_approved_the_study_is_asked_until_it_has() -> None:
     heard: list[str] = []
-    town = two([refuses("policy"), refuses("policy"), refuses("policy"), says()], [SOUTH])
+    town = two([refuses("approval"), refuses("approval"), refuses("approval"), says()], [SOUTH])
     assert gather(town, hears=heard.append) == ["north:40", "south:40"]
     assert town.asked["north"] == 4
     assert "waiting for sites: 1 of 2 are ready (north has not approved the study)" in heard
 
 
 def test_a_site_that_never_approves_ends_the_waiting_with_its_name() -> None:
-    town = two([refuses("policy")], [SOUTH])
+    town = two([refuses("approval")], [SOUTH])
     with pytest.raises(RunError, match=r"needs 2 sites and 1 .*north has not approved the study"):
         gather(town, Terms(approval_timeout_seconds=0.2))
 
 
-def test_with_a_quorum_a_site_that_never_approves_is_left_out() -> None:
-    town = two([refuses("policy")], [SOUTH], minimum_sites=1)
-    assert gather(town, Terms(approval_timeout_seconds=0.2)) == ["south:40"]
+def test_with_a_quorum_a_site_that_never_approves_is_waited_for_a_moment() -> None:
+    town = two([refuses("approval")], [SOUTH], minimum_sites=1)
+    assert gather(town, Terms(gathering_seconds=0.1)) == ["south:40"]
+    town = two([refuses("approval"), refuses("approval"), says()], [SOUTH], minimum_sites=1)
+    assert gather(town, Terms()) == ["north:40", "south:40"]
+
+
+def test_a_site_that_still_reads_its_data_is_waited_for_longer_than_one_that_is_away() -> None:
+    town = two([lambda _: None], [SOUTH], minimum_sites=1)
+    began = time.monotonic()
+    assert gather(town, Terms(gathering_seconds=0.0, answer_seconds=0.3)) == ["south:40"]
+    assert time.monotonic() - began >= 0.3
+
+
+@pytest.mark.parametrize("members", [(), ("north", "south")])
+def test_a_study_that_every_site_has_rejected_ends_at_once_and_says_so(
+    members: tuple[str, ...],
+) -> None:
+    town = two([refuses("rejected")], [refuses("policy")], minimum_sites=1)
+    began = time.monotonic()
+    with pytest.raises(
+        RunError, match=r"north has rejected the study; south has a policy that does not allow"
+    ):
+        gather(town, members=members)
+    assert time.monotonic() - began < 5
+
+
+def test_a_study_that_has_its_sites_waits_for_its_turn_and_says_so() -> None:
+    heard: list[str] = []
+    answers = iter([False, False, True])
+    turn = Turn(lambda: next(answers), "its turn comes")
+    town = two([says()], [SOUTH])
+    assert gather(town, hears=heard.append, turn=turn) == ["north:40", "south:40"]
+    assert heard.count("its turn comes") == 2
 
 
 @pytest.mark.parametrize(
@@ -72,6 +106,8 @@ def test_with_a_quorum_a_site_that_never_approves_is_left_out() -> None:
     [
         (refuses("budget"), "north has no privacy budget left"),
         (refuses("data"), "north cannot use its data"),
+        (refuses("policy"), "north has a policy that does not allow the study"),
+        (refuses("rejected"), "north has rejected the study"),
         (refuses("guard"), r"north refuses \(guard\)"),
         (says(wardround="0.0.1"), r"north runs wardround 0\.0\.1, the server"),
         (says(site="someone"), "it calls itself 'someone'"),
