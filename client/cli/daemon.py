@@ -39,6 +39,13 @@ def start(
 
     Example: wardround site start /data/wardround/north
     """
+    from wardround.common.files.account import shown, started_as_owner
+
+    with started_as_owner(site, shown("wardround", "site", "start", site)):
+        _serve(site, server)
+
+
+def _serve(site: Path, server: str) -> None:
     import logging
 
     from wardround.client.site.folder import open_site

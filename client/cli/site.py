@@ -65,11 +65,11 @@ def new(site: SiteFolder) -> None:
     from wardround.client.policy.policy import POLICY_FILE
     from wardround.client.policy.template import TEMPLATE
     from wardround.common.errors import InputError
+    from wardround.common.files.atomic import BY_UMASK, write_new
 
     path = site / POLICY_FILE
     try:
-        with path.open("x", encoding="utf-8") as stream:
-            stream.write(TEMPLATE)
+        write_new(path, TEMPLATE.encode(), BY_UMASK)
     except FileExistsError:
         msg = f"{path} exists already: edit it, or move it away."
         raise InputError(msg) from None

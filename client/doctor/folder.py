@@ -1,17 +1,21 @@
 """The doctor's checks of this machine and of the site folder."""
 
 import csv
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import wardround
 from wardround.client.data.manifest.cells import parse_location
+from wardround.client.doctor.account import check_account
 from wardround.client.doctor.check import FaultError
 from wardround.client.site.folder import Site
 from wardround.common.errors import InputError
+from wardround.common.files.account import acting_as, owner_of
 from wardround.common.flower.environment import TESTED_FLOWER
 
 _GIGABYTE = 10**9
@@ -86,16 +90,20 @@ def check_data_folder(site: Site) -> str:
     Raises:
         FaultError: It is not there, or this account may not read it.
     """
-    if not site.data_root.is_dir():
+    owner = owner_of(site.folder)
+    try:
+        with acting_as(owner):
+            is_folder = site.data_root.is_dir()
+            next(site.data_root.iterdir(), None)
+    except PermissionError:
+        remedy = f"give the account {owner.name} the right to read it; it needs none to write."
+        fact = f"the data folder may not be read by {owner.name}, under whom the daemon runs"
+        raise FaultError(fact=fact, remedy=remedy) from None
+    except (FileNotFoundError, NotADirectoryError):
+        is_folder = False
+    if not is_folder:
         remedy = "write data_root in site.toml, or mount the folder."
         raise FaultError(fact="the data folder is not there", remedy=remedy)
-    try:
-        next(site.data_root.iterdir(), None)
-    except PermissionError:
-        remedy = "give this account the right to read it; it needs none to write."
-        raise FaultError(
-            fact="the data folder may not be read by this account", remedy=remedy
-        ) from None
     return "is there and can be read"
 
 
@@ -115,9 +123,14 @@ def check_manifest(site: Site) -> str:
     patient = header.index("patient")
     patients = {row[patient] for row in examinations if len(row) > patient}
     fact = f"{len(examinations)} examinations of {len(patients)} patients"
-    if missing := _count_missing(site, header, examinations):
+    missing, closed = _count_unusable(site, header, examinations)
+    if missing:
         fact += f"; {missing} of the files they name are missing"
         raise FaultError(fact=fact, remedy="mount the data, or set data_root in site.toml.")
+    if closed:
+        name = owner_of(site.folder).name
+        fact += f"; {closed} of the files they name may not be read by {name}"
+        raise FaultError(fact=fact, remedy=f"give the account {name} the right to read them.")
     return fact
 
 
@@ -224,6 +237,7 @@ def check_certificate(site: Site) -> str:
 
 
 FOLDER_CHECKS: dict[str, Callable[[Site], str]] = {
+    "account": check_account,
     "versions": check_versions,
     "disk": check_disk,
     "processor": check_device,
@@ -252,17 +266,22 @@ def _read_rows(site: Site) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows]
 
 
-def _count_missing(site: Site, header: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Return how many cells name no file."""
+def _count_unusable(
+    site: Site, header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[int, int]:
+    """Return how many cells name no file, and how many one that the site's account cannot read."""
     columns = [
         place for place, name in enumerate(header) if name.partition(".")[0] in _IMAGE_COLUMNS
     ]
-    cells = [row[place] for row in rows for place in columns if place < len(row)]
-    return sum(1 for cell in cells if not _names_file(site, cell))
+    named = [_path_of(site, row[place]) for row in rows for place in columns if place < len(row)]
+    there = [path for path in named if path is not None and path.exists()]
+    with acting_as(owner_of(site.folder)):
+        readable = [os.access(path, os.R_OK, effective_ids=True) for path in there]
+    return len(named) - len(there), readable.count(False)
 
 
-def _names_file(site: Site, cell: str) -> bool:
+def _path_of(site: Site, cell: str) -> Path | None:
     try:
-        return bool(cell) and parse_location(cell, site.data_root).path.exists()
+        return parse_location(cell, site.data_root).path if cell else None
     except (ValueError, InputError):
-        return False
+        return None

@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import InputError, PolicyError
+from wardround.common.files.account import wrong_account
 from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.files.lock import held_alone
 from wardround.common.files.validated_toml import read_toml
@@ -112,7 +113,8 @@ def decide(folder: Path, digest: str, verdict: Verdict) -> Decision:
             _write(folder / APPROVALS_FILE, (*read_decisions(folder), decision))
             place.unlink(missing_ok=True)
     except OSError as error:
-        msg = f"cannot write {folder / APPROVALS_FILE}: {error.strerror}. Use the site's account."
+        remedy = wrong_account(folder)
+        msg = f"cannot write {folder / APPROVALS_FILE} ({error.strerror}): {remedy}"
         raise InputError(msg) from None
     return decision
 

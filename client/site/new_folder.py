@@ -33,6 +33,8 @@ from wardround.common.errors import InputError
 from wardround.common.files.atomic import (
     READABLE,
     flush_folder,
+    keep_owner_of_folder,
+    make_folder,
     make_private_folder,
     put_in_place,
     write_new,
@@ -100,8 +102,9 @@ def prepare_new_folder(folder: Path, token: JoinToken) -> Iterator[NewSiteFolder
     folder = folder.resolve()
     parent = folder if folder.is_dir() else folder.parent
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        make_folder(parent)
         staged = Path(mkdtemp(prefix=".joining-", dir=parent))
+        keep_owner_of_folder(staged)
     except OSError as error:
         raise InputError(_not_writable(parent, error)) from None
     try:

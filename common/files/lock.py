@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wardround.common.errors import WardroundError
+from wardround.common.files.atomic import open_or_make
 
 
 def lock(descriptor: int, wait: bool) -> bool:
@@ -57,5 +58,6 @@ def open_lock(path: Path) -> int:
     Raises:
         OSError: It cannot be.
     """
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+    if path.is_dir():
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return open_or_make(path, os.O_RDWR)

@@ -34,6 +34,7 @@ def start(
 
     Example: wardround server start /srv/wardround
     """
+    from wardround.common.files.account import shown, started_as_owner
     from wardround.server.service.service import serve
 
     def tell(address: str) -> None:
@@ -43,7 +44,8 @@ def start(
         )
         sys.stdout.flush()
 
-    serve(folder, operators, tell)
+    with started_as_owner(folder, shown("wardround", "server", "start", folder)):
+        serve(folder, operators, tell)
 
 
 def status(

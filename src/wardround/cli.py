@@ -42,7 +42,8 @@ add_service_commands(server_app)
 add_commands(app)
 
 _LONGEST_SAID = 20_000  # characters: a study may be wrong in many places
-_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_NO_RIGHT = {errno.EACCES, errno.EPERM}
 
 
 def _show_version(wanted: bool) -> None:
@@ -97,6 +98,12 @@ def main() -> None:
 def _explain(error: Exception) -> int:
     """Say what went wrong without the error's own text, which may name a patient's file."""
     code = getattr(error, "errno", None)
+    if code in _NO_RIGHT:
+        _say(
+            f"cannot read or write a file ({os.strerror(code)}). Use the account that the folder "
+            "belongs to (ls -ld FOLDER), or choose another folder."
+        )
+        return 3
     if code in _FULL_DISK:
         _say(
             f"cannot write ({os.strerror(code)}). Make room or choose another folder; "

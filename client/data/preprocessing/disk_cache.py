@@ -23,7 +23,7 @@ from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.preprocessing.preprocessing import Case
 from wardround.client.data.preprocessing.scanner_shift import scanner_of
 from wardround.client.site.folder import Site
-from wardround.common.files.atomic import replace_file
+from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.study.study import Study
 
 PREPARATION_VERSION = 1  # raise it when the same settings give other arrays
@@ -93,7 +93,7 @@ class PreparedFolder:
 
     def save(self, key: str, case: Case) -> DiskCase:
         """Keep an examination; each file appears at once or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(self.folder)
         _write(self.folder / f"{key}.image.npy", case.image.numpy())
         if case.mask is not None:
             _write(self.folder / f"{key}.mask.npy", case.mask.numpy())

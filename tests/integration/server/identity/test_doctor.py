@@ -68,6 +68,7 @@ def test_a_whole_site_has_no_fault(site: Path) -> None:
     assert checks["accepted"].fact.endswith("north")
     assert list(checks) == [
         "site.toml",
+        "account",
         "versions",
         "disk",
         "processor",
