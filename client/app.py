@@ -31,6 +31,7 @@ from wardround.common.errors import (
     RunError,
     StudyError,
     WardroundError,
+    is_full_disk,
 )
 from wardround.common.messages.instructions import unpack_instruction
 from wardround.common.messages.replies import Refusal, pack_refusal
@@ -172,7 +173,7 @@ def _refusal(gateway: Gateway | None, context: Context, error: Exception) -> Rec
             return gateway.refuse(code, reason, error)
     except Exception as unwritten:  # the log is full, say: a word that holds nothing of the site
         logger.error("refusal not written down: %s", type(unwritten).__name__)
-        code = "audit"
+        code = "disk" if is_full_disk(unwritten) else "audit"
     name = Path(_key(context)[0]).name if explains else ""
     return pack_refusal(Refusal(name, code, reason if explains else ""))
 
@@ -180,6 +181,8 @@ def _refusal(gateway: Gateway | None, context: Context, error: Exception) -> Rec
 def _code(error: Exception) -> str:
     if isinstance(error, DeniedError):
         return error.code
+    if is_full_disk(error):
+        return "disk"
     return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
 
 

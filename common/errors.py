@@ -4,8 +4,11 @@ Exit codes of the command line: 0 done, 1 a defect of ours, 2 the input was refu
 3 the run could not go on, 130 stopped by the user.
 """
 
+import errno
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
+
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class WardroundError(Exception):
@@ -59,6 +62,11 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         yield seen
         # Also what "from None" hides: httpcore does so with the TLS error behind its own.
         seen = seen.__cause__ or seen.__context__
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error comes from a disk that has no room or cannot be written."""
+    return any(isinstance(seen, OSError) and seen.errno in _FULL_DISK for seen in causes(error))
 
 
 def root_cause(error: BaseException) -> BaseException:

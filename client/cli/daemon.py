@@ -69,17 +69,21 @@ def status(
 ) -> None:
     """Say what the daemon of a site folder is doing, and what privacy is spent and left.
 
+    3 while no daemon runs there or the server is not reached, so that a monitor can tell.
+
     Example: wardround site status /data/wardround/north
     """
     from dataclasses import asdict
 
     from wardround.client.daemon.control_socket import ask_daemon
     from wardround.client.daemon.status import DaemonStatus
+    from wardround.client.doctor.doctor import faults_at_hand
     from wardround.client.policy.approvals import pending_studies
     from wardround.client.privacy.ledger.remaining import read_privacy_left
     from wardround.common.errors import RunError, WardroundError
     from wardround.common.runtime.printable import write_lines
 
+    faults = faults_at_hand(site)
     try:
         told = DaemonStatus.from_json(ask_daemon(site, "status"))
     except (TypeError, KeyError):
@@ -93,13 +97,18 @@ def status(
     if as_json:
         privacy = [asdict(one) for one in left]
         digests = [one.study.digest for one in waiting]
-        said = {**told.to_json(), "privacy": privacy, "pending": digests}
+        found = [asdict(one) for one in faults]
+        said = {**told.to_json(), "privacy": privacy, "pending": digests, "faults": found}
         sys.stdout.write(json.dumps(said) + "\n")
-        return
-    lines = [*_status_lines(told), *(one.sentence for one in left), *filter(None, (unknown,))]
-    if waiting:
-        lines.append(f"{len(waiting)} studies wait for a decision: wardround site pending {site}")
-    write_lines("\n".join(lines) + "\n")
+    else:
+        lines = [*_status_lines(told), *(one.sentence for one in left), *filter(None, (unknown,))]
+        lines += [f"{one.name}: {one.fact}: {one.remedy}" for one in faults]
+        if waiting:
+            said_of = f"{len(waiting)} studies wait for a decision"
+            lines.append(f"{said_of}: wardround site pending {site}")
+        write_lines("\n".join(lines) + "\n")
+    if not told.connected_since:
+        raise typer.Exit(RunError.exit_code)
 
 
 def stop(site: SiteArgument) -> None:
@@ -131,8 +140,10 @@ def pending(
     Example: wardround site pending /data/wardround/north
     """
     from wardround.client.policy.approvals import pending_studies
+    from wardround.client.site.folder import open_site
     from wardround.common.runtime.printable import quoted, write_lines
 
+    open_site(site)
     waiting = pending_studies(site)
     if as_json:
         said = [

@@ -82,8 +82,8 @@ def ask_daemon(folder: Path, command: str) -> dict[str, object]:
     """Return what the daemon of a site folder answers.
 
     Raises:
-        InputError: None runs there.
-        RunError: It does not answer, or is of another version.
+        InputError: This account may not ask.
+        RunError: None runs there, or it does not answer, or is of another version.
     """
     path = folder / SOCKET_FILE
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
@@ -93,7 +93,7 @@ def ask_daemon(folder: Path, command: str) -> dict[str, object]:
                 channel.connect(name)
         except (FileNotFoundError, ConnectionRefusedError):
             msg = f"no daemon runs for {folder}: start it with 'wardround site start {folder}'."
-            raise InputError(msg) from None
+            raise RunError(msg) from None
         except OSError as error:
             msg = f"cannot open {path} ({error.strerror}): use the account the daemon runs under."
             raise InputError(msg) from None

@@ -28,7 +28,7 @@ from wardround.client.daemon.worker_handle import AbandonedError, WarmWorker
 from wardround.client.policy.policy import POLICY_FILE, open_policy
 from wardround.client.site.credentials import load_site_tls, make_client_context
 from wardround.client.site.folder import Site, open_site
-from wardround.common.errors import PolicyError, StudyError
+from wardround.common.errors import PolicyError, StudyError, is_full_disk
 from wardround.common.flower.messages.envelope import Envelope
 from wardround.common.flower.messages.message_file_writer import write_envelope
 from wardround.common.flower.supernode.fleet_client import FLEET_CODES, FleetLink, RunEndedError
@@ -142,9 +142,8 @@ class SiteDaemon:
             raise
         except Exception as error:  # a full disk, say; its text may name a file
             logger.error("not answered: %s", type(error).__name__)
-            self._give_up(
-                envelope, "internal", lambda one: self._node.transfers.fail(one, "internal")
-            )
+            code = "disk" if is_full_disk(error) else "internal"
+            self._give_up(envelope, code, lambda one: self._node.transfers.fail(one, code))
         finally:
             self._files.drop_instruction()
 

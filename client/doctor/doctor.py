@@ -8,6 +8,20 @@ from wardround.client.doctor.connection import check_connection
 from wardround.client.doctor.folder import FOLDER_CHECKS
 from wardround.client.site.folder import Site, open_site
 
+# What takes no time, and stands in the way of any study.
+_AT_HAND = ("account", "disk", "data folder", "policy", "certificate")
+
+
+def faults_at_hand(folder: Path) -> tuple[Check, ...]:
+    """Return those of the doctor's checks that fail and can be asked at any moment.
+
+    Raises:
+        DataError: It is no site folder.
+    """
+    site = open_site(folder)
+    checks = (run_check(name, partial(FOLDER_CHECKS[name], site)) for name in _AT_HAND)
+    return tuple(check for check in checks if check.status == "fail")
+
 
 def examine(folder: Path) -> tuple[Check, ...]:
     """Run all checks on a site folder; nothing is changed in it."""

@@ -14,13 +14,14 @@ from wardround.client.data.manifest.cells import parse_location
 from wardround.client.doctor.account import check_account
 from wardround.client.doctor.check import FaultError
 from wardround.client.site.folder import Site
-from wardround.common.errors import InputError
+from wardround.common.errors import DataError, InputError
 from wardround.common.files.account import acting_as, owner_of
 from wardround.common.flower.environment import TESTED_FLOWER
 
 _GIGABYTE = 10**9
 # Prepared images take most of it; ledger and audit log need under 1.
 _LEAST_GIGABYTES, _FEW_GIGABYTES = 1, 10
+_STUDIES = ("studies", "state/pending")  # those decided on, and those that wait
 _IMAGE_COLUMNS = ("image", "mask")
 
 
@@ -134,6 +135,29 @@ def check_manifest(site: Site) -> str:
     return fact
 
 
+def check_studies(site: Site) -> str:
+    """Whether the manifest is what the studies need that this site was asked for.
+
+    Raises:
+        FaultError: A study would be refused; the rows are named, and no patient.
+    """
+    from wardround.client.data.manifest.manifest import read_manifest
+    from wardround.common.study.loading import load_study
+
+    paths = [path for name in _STUDIES for path in sorted((site.folder / name).glob("*.toml"))]
+    for path in paths:
+        study = load_study(path, planned=False)
+        try:
+            read_manifest(site, study)
+        except DataError as error:
+            place = f"the manifest {site.manifest_path}"
+            fact, _, remedy = str(error).replace(place, "the manifest", 1).rpartition(": ")
+            raise FaultError(fact=f"{study.name}: {fact}", remedy=remedy) from None
+    if not paths:
+        return "none is known yet: cells are checked against a study once the server asks"
+    return f"the manifest's cells fit {len(paths)} studies"
+
+
 def check_parts(site: Site) -> str:
     """How many patients were given a part for good, and whether any was ever in another.
 
@@ -243,6 +267,7 @@ FOLDER_CHECKS: dict[str, Callable[[Site], str]] = {
     "processor": check_device,
     "data folder": check_data_folder,
     "manifest": check_manifest,
+    "studies": check_studies,
     "parts": check_parts,
     "policy": check_policy,
     "ledger": check_ledger,

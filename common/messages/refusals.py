@@ -18,6 +18,7 @@ REFUSAL_WORDS: Mapping[str, str] = {
     "time": "the training took longer than the hospital's policy allows, and was stopped",
     "guard": "the answer was not exactly what the study implies, and stayed at the site",
     "audit": "the site cannot write its log of what leaves",
+    "disk": "the site's disk is full, or cannot be written; it takes part again when there is room",
     "internal": "the site failed; its own log says why",
 }
 

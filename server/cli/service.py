@@ -52,10 +52,11 @@ def status(
     folder: ServerFolder,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say how the server of a folder stands; 3 if none runs.
+    """Say how the server of a folder stands; 3 if none runs, or sites cannot reach it.
 
     Example: wardround server status /srv/wardround
     """
+    from wardround.common.errors import RunError
     from wardround.common.runtime.printable import write_lines
     from wardround.server.cli.operator_tables import server_words
     from wardround.server.operators.client import server_at
@@ -65,6 +66,8 @@ def status(
     with server_at(str(folder)) as line:
         found = line.server()
     write_lines(json.dumps(asdict(found)) + "\n" if as_json else server_words(found))
+    if not found.link_is_up:
+        raise typer.Exit(RunError.exit_code)
 
 
 def operator(

@@ -15,6 +15,7 @@ from wardround.client.cli.site import site_app
 from wardround.common.cli import study_app
 from wardround.common.errors import WardroundError
 from wardround.common.runtime.printable import printable
+from wardround.server.cli.backup import add_backup_commands
 from wardround.server.cli.operators import runs_app, sites_app, submit
 from wardround.server.cli.server import server_app
 from wardround.server.cli.service import add_service_commands
@@ -39,6 +40,7 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(sites_app, name="sites")
 study_app.command()(submit)
 add_service_commands(server_app)
+add_backup_commands(server_app)
 add_commands(app)
 
 _LONGEST_SAID = 20_000  # characters: a study may be wrong in many places

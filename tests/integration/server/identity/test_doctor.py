@@ -74,6 +74,7 @@ def test_a_whole_site_has_no_fault(site: Path) -> None:
         "processor",
         "data folder",
         "manifest",
+        "studies",
         "parts",
         "policy",
         "ledger",

@@ -9,7 +9,7 @@ import pytest
 
 from wardround.client.daemon.control_socket import SOCKET_FILE, ControlSocket, ask_daemon
 from wardround.client.daemon.status import DaemonStatus, StatusBoard, fresh_status, work_of
-from wardround.common.errors import InputError, RunError
+from wardround.common.errors import RunError
 
 
 @pytest.fixture
@@ -79,10 +79,10 @@ def test_nonsense_on_the_socket_does_not_silence_the_daemon(
 def test_where_no_daemon_runs_the_way_to_start_one_is_said(
     control: ControlSocket, tmp_path: Path
 ) -> None:
-    with pytest.raises(InputError, match="site start"):
+    with pytest.raises(RunError, match="site start"):
         ask_daemon(tmp_path / "elsewhere", "status")
     control.close()
-    with pytest.raises(InputError, match="site start"):
+    with pytest.raises(RunError, match="site start"):
         ask_daemon(tmp_path, "status")
 
 
@@ -91,7 +91,7 @@ def test_a_socket_that_a_killed_daemon_left_is_taken_over(
 ) -> None:
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / SOCKET_FILE))
-    with pytest.raises(InputError, match="no daemon runs"):
+    with pytest.raises(RunError, match="no daemon runs"):
         ask_daemon(tmp_path, "status")
     control = ControlSocket(tmp_path, {"status": board.to_json})
     assert ask_daemon(tmp_path, "status")["process"] == 7
