@@ -36,6 +36,7 @@ from wardround.common.flower.supernode.supernode import SuperNode
 from wardround.common.flower.supernode.transfers import LostError, StoppedError, TooLargeError
 from wardround.common.runtime.printable import printable
 from wardround.common.security.tls_key_pair import read_private_key
+from wardround.common.security.tls_path import INTERCEPTIONS, who_ends_tls
 from wardround.common.study.loading import study_from_json
 
 logger = logging.getLogger(__name__)
@@ -100,9 +101,12 @@ class SiteDaemon:
         self._stop = stop
         self._files = JobFiles(site.state_folder)
         self._node = SuperNode(link, self._files.folder, stop.event, self._note)
-        self._certificate = CertificateWatch(site.folder, self._connect_anew, board.trouble)
+        self._certificate = CertificateWatch(
+            site.folder, link.address, self._connect_anew, board.trouble
+        )
         self._studies: dict[int, str] = {}
         self._trouble: str | None = None  # before it has been heard of
+        self._ended_by = ""  # who ends TLS in the server's place: a code of INTERCEPTIONS
 
     def run(self) -> None:
         """Work until told to stop."""
@@ -209,6 +213,11 @@ class SiteDaemon:
 
     def _note(self, code: str) -> None:
         """Say once when the server is no longer reached, and when it is again."""
+        if code == "server-certificate" and self._trouble not in (code, *INTERCEPTIONS):
+            ended = who_ends_tls(self._link.address)
+            self._ended_by = "" if ended is None else ended[0]
+        if code == "server-certificate" and self._ended_by:
+            code = self._ended_by
         self._board.heard(code)
         if code and code != self._trouble:
             logger.warning("server=%s code=%s: %s", self._link.address, code, FLEET_CODES[code])

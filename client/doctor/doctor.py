@@ -23,8 +23,12 @@ def faults_at_hand(folder: Path) -> tuple[Check, ...]:
     return tuple(check for check in checks if check.status == "fail")
 
 
-def examine(folder: Path) -> tuple[Check, ...]:
-    """Run all checks on a site folder; nothing is changed in it."""
+def examine(folder: Path, address: str = "") -> tuple[Check, ...]:
+    """Run all checks on a site folder; nothing is changed in it.
+
+    Args:
+        address: Of the server, "host:port", where it is not that of ``site.toml``.
+    """
     opened: list[Site] = []
 
     def site_file() -> str:
@@ -36,4 +40,4 @@ def examine(folder: Path) -> tuple[Check, ...]:
         return tuple(checks)
     site = opened[0]
     checks += [run_check(name, partial(run, site)) for name, run in FOLDER_CHECKS.items()]
-    return (*checks, *check_connection(site))
+    return (*checks, *check_connection(site, address))

@@ -21,8 +21,9 @@ def init(
     public_name: Annotated[
         list[str],
         typer.Option(
-            help="Host name or address under which sites reach the server; the first stands in "
-            "invitations. May be given several times.",
+            help="Host name or address under which sites reach the server, with its port where "
+            "that is not --port (NAT). May be given several times; the first stands in "
+            "invitations.",
             show_default=False,
         ),
     ],
@@ -50,6 +51,10 @@ def invite(
     site: SiteName,
     server: ServerOption = _HERE,
     hours: Annotated[float, typer.Option(help="How long it may be used.", min=0.01)] = 72.0,
+    address: Annotated[
+        str,
+        typer.Option(help="Which of the server's public names this site dials; else the first."),
+    ] = "",
 ) -> None:
     """Print a token with which one site joins, once.
 
@@ -62,7 +67,7 @@ def invite(
 
     from wardround.server.identity.invitations import invite as invite_site
 
-    token = invite_site(server, site, timedelta(hours=hours))
+    token = invite_site(server, site, timedelta(hours=hours), address)
     sys.stderr.write(
         f"For {site}, once, until {token.expires:%Y-%m-%d %H:%M} UTC. At the hospital: "
         f"wardround site join TOKEN --folder {site!r}\n"
