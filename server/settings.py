@@ -11,7 +11,7 @@ from wardround.common.errors import InputError
 from wardround.common.files.validated_toml import read_toml
 from wardround.common.study.sections import Name
 
-SERVER_FILE = "server.toml"
+SERVER_FILE, LOCK_FILE = "server.toml", "server.lock"
 _HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
 _IPV6 = r"[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*"
 PublicName = Annotated[

@@ -22,17 +22,17 @@ class CertificateWatch:
 
     Args:
         folder: The site folder.
-        address: Of the server, where the daemon itself goes.
         renewed: Is called when there is a new certificate, whoever asked for it.
         trouble: Is told a word where it was not renewed.
+        address: Of the server, "host:port", where the daemon does not go where ``site.toml`` says.
     """
 
     def __init__(
         self,
         folder: Path,
-        address: str,
         renewed: Callable[[], None],
         trouble: Callable[[str], None],
+        address: str = "",
     ) -> None:
         self._folder, self._address = folder, address
         self._renewed, self._trouble = renewed, trouble

@@ -102,7 +102,7 @@ class SiteDaemon:
         self._files = JobFiles(site.state_folder)
         self._node = SuperNode(link, self._files.folder, stop.event, self._note)
         self._certificate = CertificateWatch(
-            site.folder, link.address, self._connect_anew, board.trouble
+            site.folder, self._connect_anew, board.trouble, link.address
         )
         self._studies: dict[int, str] = {}
         self._trouble: str | None = None  # before it has been heard of

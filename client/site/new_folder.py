@@ -44,7 +44,12 @@ from wardround.common.security.tls_key_pair import private_pem, read_private_key
 
 SITE_FILE = "site.toml"
 MANIFEST_EXAMPLE = "manifest.example.csv"
-_MANIFEST_HEADER = "patient,image,label,split\n"
+_MANIFEST_ROWS = (  # two patients; the site draws who is trained on where split is empty
+    "patient,image,label,split\n"
+    "0001,0001/first.nii.gz,normal,\n"
+    "0001,0001/second.nii.gz,normal,\n"
+    "0002,0002/first.nii.gz,effusion,\n"
+)
 _KEPT = (POLICY_FILE, MANIFEST_EXAMPLE)  # where they are there already
 
 
@@ -159,7 +164,7 @@ def _write(new_folder: NewSiteFolder, token: JoinToken) -> NewSiteFolder:
             write_new(keys / NODE_KEY, private_pem(new_folder.node_key))
         write_new(staged / SITE_FILE, _site_file(new_folder.folder, token).encode(), READABLE)
         write_new(staged / POLICY_FILE, TEMPLATE.encode(), READABLE)
-        write_new(staged / MANIFEST_EXAMPLE, _MANIFEST_HEADER.encode(), READABLE)
+        write_new(staged / MANIFEST_EXAMPLE, _MANIFEST_ROWS.encode(), READABLE)
     except OSError as error:
         raise InputError(_not_writable(staged.parent, error)) from None
     return new_folder

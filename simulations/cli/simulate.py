@@ -5,7 +5,6 @@ import shlex
 import shutil
 import sys
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -223,5 +222,6 @@ def privacy_changes(text: str | None) -> dict[str, Any]:
 
 
 def _new_folder(study: Study) -> Path:
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{study.name.replace(' ', '-')}-{stamp}"
+    from wardround.simulations.run_files.folder import unused_folder
+
+    return unused_folder(study.name)

@@ -21,6 +21,8 @@ import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -176,6 +178,24 @@ def read_facts(folder: Path) -> RunFacts:
             "another version of wardround wrote it. Start a new run."
         )
         raise InputError(msg) from None
+
+
+def unused_folder(name: str) -> Path:
+    """Return a folder of that name and this second below ``runs/``, which nobody else gets.
+
+    It is made, and empty: two runs that begin in one second both get one.
+    """
+    first = Path("runs") / f"{name.replace(' ', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
+    for number in count(1):
+        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError:  # nothing can be written here, which new_folder says
+            pass
+        return folder
+    raise AssertionError  # pragma: no cover
 
 
 def new_folder(folder: Path, remedy: str) -> None:

@@ -141,7 +141,7 @@ def test_the_daemon_renews_at_the_server_that_it_was_given(
     file.write_text(file.read_text().replace(f":{server.port}", ":1"))
     troubles: list[str] = []
     address = f"127.0.0.1:{server.port}"
-    watch = CertificateWatch(tmp_path / "north", address, lambda: None, troubles.append)
+    watch = CertificateWatch(tmp_path / "north", lambda: None, troubles.append, address)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("wardround.client.site.enrolment.is_renewal_due", lambda *_: True)
         watch.look()

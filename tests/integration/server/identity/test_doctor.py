@@ -400,7 +400,7 @@ def test_a_proxy_that_does_not_know_the_way(site: Path, monkeypatch: pytest.Monk
         proxy.shutdown()
         thread.join()
     assert failed["proxy"].status == "ok"
-    assert "the proxy did not connect" in failed["TLS"].fact
+    assert "the proxy does not allow connections" in failed["TLS"].remedy
 
 
 def test_a_proxy_is_left_out_for_a_server_that_needs_none(

@@ -18,7 +18,7 @@ from tests.support.stage import (
 )
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a daemon runs under POSIX")
-PACKAGING = Path(__file__).resolve().parents[2] / "packaging"
+PACKAGING = Path(__file__).resolve().parents[4] / "packaging"
 
 
 @pytest.fixture
@@ -41,6 +41,7 @@ def say(*words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_health_checks_fail_while_a_site_is_not_connected(deployment: Deployment) -> None:
     server = deployment.start_server()
     north = deployment.join("north")
@@ -73,6 +74,7 @@ def test_an_empty_folder_is_told_how_a_hospital_makes_a_site(tmp_path: Path) -> 
         assert "wardround split" not in text
 
 
+@pytest.mark.slow
 def test_a_bad_cell_is_the_same_fault_to_doctor_status_and_log(deployment: Deployment) -> None:
     study = table_study("cells", minimum_sites=1)
     deployment.start_server()
