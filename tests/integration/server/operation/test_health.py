@@ -4,10 +4,13 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.faults.full_disk import small_disk
+from tests.faults.not_here import NotHereError
 from tests.support.stage import (
     WARDROUND,
     Deployment,
@@ -92,10 +95,43 @@ def test_a_bad_cell_is_the_same_fault_to_doctor_status_and_log(deployment: Deplo
     assert "CANARY" not in found["fact"]
     assert str(north) not in found["fact"]
     deployment.start_site("north")
-    wait_until(lambda: deployment.status("north").connected_since)
+    wait_until(lambda: say("site", "status", north).returncode == 0)
     path = deployment.folder / "study.toml"
     path.write_text(study.to_toml())
     said = say("study", "submit", path, "--server", deployment.server, "--json")
     assert said.returncode == 0, said.stderr
     wait_until(lambda: "refusal: data" in say("site", "status", north).stdout)
     assert "row 2" in deployment.log("north")
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_before_a_study_is_the_same_fault_to_all(
+    deployment: Deployment,
+) -> None:
+    study = table_study("full", minimum_sites=1)
+    deployment.start_server()
+    north = deployment.join("north")
+    write_table(north, 40)
+    (north / "policy.toml").write_text("privacy_required = false\nsmallest_cohort = 10\n")
+    assert say("site", "approve", study.digest, "--site", north).returncode == 0
+    path = deployment.folder / "study.toml"
+    path.write_text(study.to_toml())
+    try:
+        with small_disk(north, deployment.folder / "disk.img", 8) as disk:
+            daemon = deployment.start_site("north")
+            wait_until(lambda: say("site", "status", north).returncode == 0)
+            disk.fill()
+            said = say("study", "submit", path, "--server", deployment.server, "--json")
+            run = json.loads(said.stdout)["run"]
+            shown = ("runs", "show", run, "--server", deployment.server)
+            wait_until(lambda: "disk is full" in " ".join(say(*shown).stdout.split()))
+            status = say("site", "status", north).stdout
+            assert "disk: the site's disk is full" in status  # what was refused
+            assert "disk: 0.0 GB free" in status
+            doctor = json.loads(say("site", "doctor", north, "--json").stdout)
+            assert ("disk", "fail") in [(check["name"], check["status"]) for check in doctor]
+            daemon.kill()
+            daemon.wait()
+            time.sleep(1.0)  # its worker ends with it
+    except NotHereError as error:
+        pytest.skip(str(error))
