@@ -208,7 +208,7 @@ def _status_lines(told: "DaemonStatus") -> list[str]:
         lines.append(f"the worker process was started {told.worker_starts} times")
     for trouble in told.troubles:
         times = f" ({trouble.count} times)" if trouble.count > 1 else ""
-        known = REFUSAL_WORDS if trouble.what == "refusal" else FLEET_CODES
+        known = FLEET_CODES if trouble.what == "connection" else REFUSAL_WORDS
         sentence = known.get(trouble.code, "")
         words = f"{trouble.what}: {trouble.code}{times}"
         lines.append(f"{trouble.time} {words}{': ' if sentence else ''}{sentence}")

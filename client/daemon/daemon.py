@@ -145,8 +145,8 @@ class SiteDaemon:
         except (StoppedError, AbandonedError):
             raise
         except Exception as error:  # a full disk, say; its text may name a file
-            logger.error("not answered: %s", type(error).__name__)
             code = "disk" if is_full_disk(error) else "internal"
+            logger.error("not answered code=%s: %s", code, type(error).__name__)
             self._give_up(envelope, code, lambda one: self._node.transfers.fail(one, code))
         finally:
             self._files.drop_instruction()
