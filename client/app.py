@@ -36,6 +36,7 @@ from wardround.common.errors import (
     StudyError,
     WardroundError,
     describe_defect,
+    is_full_disk,
 )
 from wardround.common.messages.instructions import unpack_instruction
 from wardround.common.messages.refusals import CLOSED, SAID_UNDER_PRIVACY
@@ -211,7 +212,7 @@ def _refusal(gateway: Gateway | None, context: Context, error: Exception) -> Rec
             return gateway.refuse(said, reason, error, code)
     except Exception as unwritten:  # the log is full, say: a word that holds nothing of the site
         logger.error("refusal not written down: %s", type(unwritten).__name__)
-        said = "audit"
+        said = "disk" if is_full_disk(unwritten) else "audit"
     name = Path(_site_of(context)).name if explains else ""
     return pack_refusal(Refusal(name, said, reason if explains else ""))
 
@@ -228,6 +229,8 @@ def _protects(context: Context) -> bool:
 def _code(error: Exception) -> str:
     if isinstance(error, DeniedError):
         return error.code
+    if is_full_disk(error):
+        return "disk"
     return next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
 
 

@@ -4,11 +4,14 @@ Exit codes of the command line: 0 done, 1 a defect of ours, 2 the input was refu
 3 the run could not go on, 130 stopped by the user.
 """
 
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
 from traceback import extract_tb
+
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 class WardroundError(Exception):
@@ -62,6 +65,11 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         yield seen
         # Also what "from None" hides: httpcore does so with the TLS error behind its own.
         seen = seen.__cause__ or seen.__context__
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error comes from a disk that has no room or cannot be written."""
+    return any(isinstance(seen, OSError) and seen.errno in _FULL_DISK for seen in causes(error))
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -1,13 +1,12 @@
 """``server.sqlite3``: what a server knows, in one file that several processes use at a time."""
 
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from wardround.common.errors import RunError
-from wardround.common.files.atomic import OWNER_ONLY
+from wardround.common.files.atomic import write_new
 
 DATABASE_FILE = "server.sqlite3"
 _BUSY_SECONDS = 10.0  # each change is one small transaction: who waits longer has found a hung disk
@@ -70,7 +69,7 @@ def _make_private(path: Path) -> None:
     it, those of SQLite too, and another process would take the database from under our feet.
     """
     with suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
+        write_new(path, b"", durable=False)
 
 
 def _unusable(folder: Path, error: Exception) -> str:

@@ -1,27 +1,32 @@
 """The server folder: ``server.toml`` and where everything else of a server lies."""
 
+import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wardround.common.errors import InputError
 from wardround.common.fields import OfForm
 from wardround.common.files.validated_toml import read_toml
 from wardround.common.study.sections import Name
 
-SERVER_FILE = "server.toml"
+SERVER_FILE, LOCK_FILE = "server.toml", "server.lock"
+_HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"
+_IPV6 = r"[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f:.]*"
 PublicName = Annotated[
     str,
     OfForm(
-        "^[A-Za-z0-9]([A-Za-z0-9.:-]{0,251}[A-Za-z0-9])?$",
-        "a host name or an address without a port, e.g. fl.example.org",
+        rf"^({_HOST}(:[0-9]{{1,5}})?|\[{_IPV6}\](:[0-9]{{1,5}})?|{_IPV6})$",
+        "a host name or an address, with a port where it is another than the one listened on, "
+        "e.g. fl.example.org or fl.example.org:443",
     ),
 ]
 OperatorAddress = Annotated[
     str, OfForm(r"^([^\s/]{1,253}:[0-9]{1,5})?$", 'an address and a port, e.g. 0.0.0.0:8444, or ""')
 ]
+_LARGEST_PORT = 65_535
 Days = Annotated[float, Field(gt=0, le=3650)]
 
 
@@ -32,7 +37,8 @@ class ServerFile(BaseModel):
         name: The consortium's name; it stands in its certificates.
         host: Address that the public listener binds, e.g. "0.0.0.0".
         public_names: Host names or addresses under which sites reach the server; all stand in its
-            certificate, and the first in each invitation.
+            certificate, and the first in each invitation. With a port, "fl.example.org:443", where
+            sites dial another one than ``port``, as behind a router that maps ports.
         parallel_studies: How many studies run at a time.
         operators: "host:port" on which operators with certificates are answered; "" for nowhere
             but on the server's own machine.
@@ -76,8 +82,49 @@ class ServerFile(BaseModel):
     @property
     def address(self) -> str:
         """Where sites find the server: "name:port"."""
-        name = self.public_names[0]
-        return f"[{name}]:{self.port}" if ":" in name else f"{name}:{self.port}"
+        return self.addresses[0]
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All places where sites find the server, each "name:port"."""
+        split = (_split(name, self.port) for name in self.public_names)
+        return tuple(
+            f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in split
+        )
+
+    @property
+    def host_names(self) -> tuple[str, ...]:
+        """The public names without ports, each once: what the server's certificate is for."""
+        return tuple(dict.fromkeys(_split(name, self.port)[0] for name in self.public_names))
+
+    @field_validator("public_names")
+    @classmethod
+    def _have_ports(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            host, port = _split(name, 1)
+            if not 1 <= port <= _LARGEST_PORT:
+                msg = f"{name!r} has no port from 1 to {_LARGEST_PORT}: write HOST or HOST:PORT."
+                raise ValueError(msg)
+            if ":" in host:
+                _check_ipv6(host)
+        return names
+
+
+def _split(name: str, port: int) -> tuple[str, int]:
+    """Return host and port of a public name; a bare IPv6 address has no port."""
+    if name.startswith("["):
+        host, _, own = name[1:].partition("]")
+        return host, int(own[1:] or port)
+    host, _, own = name.partition(":")
+    return (name, port) if ":" in own else (host, int(own or port))
+
+
+def _check_ipv6(host: str) -> None:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        msg = f"{host!r} is not an IPv6 address: write HOST, HOST:PORT or [ADDRESS]:PORT."
+        raise ValueError(msg) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from wardround.client.doctor.check import Check
 
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
+ServerOption = Annotated[
+    str, typer.Option(help="host:port, instead of the server that the site has joined.")
+]
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
@@ -89,19 +92,20 @@ def _what_is_missing(site: Path) -> str:
     return f"edit {policy}; write {manifest} (manifest.example.csv has the columns); then: "
 
 
-def renew(site: SiteFolder) -> None:
+def renew(site: SiteFolder, server: ServerOption = "") -> None:
     """Get a new certificate for a new key; the old one works until it expires.
 
     Example: wardround site renew north
     """
     from wardround.client.site.enrolment import renew as renew_certificate
 
-    expires = renew_certificate(site).not_valid_after_utc
+    expires = renew_certificate(site, server).not_valid_after_utc
     sys.stdout.write(f"The site's certificate is valid until {expires:%Y-%m-%d %H:%M} UTC.\n")
 
 
 def doctor(
     site: SiteFolder,
+    server: ServerOption = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check everything that a site needs to take part, and say what to do; 1 if something fails.
@@ -112,7 +116,7 @@ def doctor(
 
     from wardround.client.doctor.doctor import examine
 
-    checks = examine(site)
+    checks = examine(site, server)
     if as_json:
         sys.stdout.write(json.dumps([asdict(check) for check in checks], indent=2) + "\n")
     else:

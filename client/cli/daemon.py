@@ -40,6 +40,13 @@ def start(
 
     Example: wardround site start /data/wardround/north
     """
+    from wardround.common.files.account import shown, started_as_owner
+
+    with started_as_owner(site, shown("wardround", "site", "start", site)):
+        _serve(site, server)
+
+
+def _serve(site: Path, server: str) -> None:
     import logging
 
     from wardround.client.site.folder import open_site
@@ -61,7 +68,9 @@ def status(
     site: SiteArgument,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a site's daemon is doing, and what privacy is spent and left; 3 if none runs.
+    """Say what a site's daemon is doing, and what privacy is spent and left.
+
+    3 while no daemon runs there or the server is not reached, so that a monitor can tell.
 
     Example: wardround site status /data/wardround/north
     """
@@ -69,6 +78,7 @@ def status(
 
     from wardround.client.daemon.control_socket import ask_daemon
     from wardround.client.daemon.status import DaemonStatus
+    from wardround.client.doctor.doctor import faults_at_hand
     from wardround.client.policy.approvals import pending_studies
     from wardround.client.privacy.ledger.remaining import read_privacy_left
     from wardround.client.site.folder import open_site
@@ -76,6 +86,7 @@ def status(
     from wardround.common.runtime.printable import write_lines
 
     open_site(site)
+    faults = faults_at_hand(site)
     try:
         told = DaemonStatus.from_json(ask_daemon(site, "status"))
     except (TypeError, KeyError):
@@ -89,13 +100,18 @@ def status(
     if as_json:
         privacy = [asdict(one) for one in left]
         digests = [one.study.digest for one in waiting]
-        said = {**told.to_json(), "privacy": privacy, "pending": digests}
+        found = [asdict(one) for one in faults]
+        said = {**told.to_json(), "privacy": privacy, "pending": digests, "faults": found}
         sys.stdout.write(json.dumps(said) + "\n")
-        return
-    lines = [*_status_lines(told), *(one.sentence for one in left), *filter(None, (unknown,))]
-    if waiting:
-        lines.append(f"{len(waiting)} studies wait for a decision: wardround site pending {site}")
-    write_lines("\n".join(lines) + "\n")
+    else:
+        lines = [*_status_lines(told), *(one.sentence for one in left), *filter(None, (unknown,))]
+        lines += [f"{one.name}: {one.fact}: {one.remedy}" for one in faults]
+        if waiting:
+            said_of = f"{len(waiting)} studies wait for a decision"
+            lines.append(f"{said_of}: wardround site pending {site}")
+        write_lines("\n".join(lines) + "\n")
+    if not told.connected_since:
+        raise typer.Exit(RunError.exit_code)
 
 
 def stop(site: SiteArgument) -> None:
@@ -127,8 +143,10 @@ def pending(
     Example: wardround site pending /data/wardround/north
     """
     from wardround.client.policy.approvals import pending_studies
+    from wardround.client.site.folder import open_site
     from wardround.common.runtime.printable import quoted, write_lines
 
+    open_site(site)
     waiting = pending_studies(site)
     if as_json:
         said = [
@@ -243,7 +261,7 @@ def _status_lines(told: "DaemonStatus") -> list[str]:
         lines.append(f"the worker process was started {told.worker_starts} times")
     for trouble in told.troubles:
         times = f" ({trouble.count} times)" if trouble.count > 1 else ""
-        known = REFUSAL_WORDS if trouble.what == "refusal" else FLEET_CODES
+        known = FLEET_CODES if trouble.what == "connection" else REFUSAL_WORDS
         sentence = known.get(trouble.code, "")
         words = f"{trouble.what}: {trouble.code}{times}"
         lines.append(f"{trouble.time} {words}{': ' if sentence else ''}{sentence}")

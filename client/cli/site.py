@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wardround.client.cli.backup import add_backup_commands
 from wardround.client.cli.connection import add_connection_commands
 from wardround.client.cli.daemon import add_daemon_commands
 from wardround.client.cli.ledger import ledger_app
@@ -27,6 +28,7 @@ site_app.add_typer(audit_app, name="audit")
 site_app.add_typer(ledger_app, name="ledger")
 add_daemon_commands(site_app)
 add_connection_commands(site_app)
+add_backup_commands(site_app)
 
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
 _SHOWN = 8  # of a digest
@@ -76,11 +78,11 @@ def new(site: SiteFolder) -> None:
     from wardround.client.policy.policy import POLICY_FILE
     from wardround.client.policy.template import TEMPLATE
     from wardround.common.errors import InputError
+    from wardround.common.files.atomic import BY_UMASK, write_new
 
     path = site / POLICY_FILE
     try:
-        with path.open("x", encoding="utf-8") as stream:
-            stream.write(TEMPLATE)
+        write_new(path, TEMPLATE.encode(), BY_UMASK)
     except FileExistsError:
         msg = f"{path} exists already: edit it, or move it away."
         raise InputError(msg) from None

@@ -24,12 +24,18 @@ class CertificateWatch:
         folder: The site folder.
         renewed: Is called when there is a new certificate, whoever asked for it.
         trouble: Is told a word where it was not renewed.
+        address: Of the server, "host:port", where the daemon does not go where ``site.toml`` says.
     """
 
     def __init__(
-        self, folder: Path, renewed: Callable[[], None], trouble: Callable[[str], None]
+        self,
+        folder: Path,
+        renewed: Callable[[], None],
+        trouble: Callable[[str], None],
+        address: str = "",
     ) -> None:
-        self._folder, self._renewed, self._trouble = folder, renewed, trouble
+        self._folder, self._address = folder, address
+        self._renewed, self._trouble = renewed, trouble
         self._path = load_site_tls(folder).cert_path
         self._seen = self._path.stat().st_mtime_ns
         self._next = time.monotonic()
@@ -62,7 +68,7 @@ class CertificateWatch:
 
         self._next = time.monotonic() + _RENEWAL_SECONDS
         try:
-            renew_if_due(self._folder)
+            renew_if_due(self._folder, self._address)
         except (WardroundError, OSError) as error:
             logger.warning("the certificate was not renewed: %s", error)
             self._trouble("renewal")

@@ -82,7 +82,7 @@ def ask_daemon(folder: Path, command: str) -> dict[str, object]:
     """Return what the daemon of a site folder answers.
 
     Raises:
-        InputError: Its socket cannot be opened.
+        InputError: This account may not ask.
         RunError: None runs there, it does not answer, or is of another version.
     """
     path = folder / SOCKET_FILE

@@ -31,7 +31,7 @@ from wardround.client.policy.policy import POLICY_FILE, kept_answer_days, open_p
 from wardround.client.privacy.ledger.outbox import Outbox
 from wardround.client.site.credentials import load_site_tls, make_client_context
 from wardround.client.site.folder import Site, open_site
-from wardround.common.errors import PolicyError, StudyError
+from wardround.common.errors import PolicyError, StudyError, is_full_disk
 from wardround.common.flower.messages.envelope import Envelope
 from wardround.common.flower.messages.message_file_writer import write_envelope
 from wardround.common.flower.supernode.fleet_client import FLEET_CODES, FleetLink, RunEndedError
@@ -39,6 +39,7 @@ from wardround.common.flower.supernode.supernode import SuperNode
 from wardround.common.flower.supernode.transfers import LostError, StoppedError, TooLargeError
 from wardround.common.runtime.printable import printable
 from wardround.common.security.tls_key_pair import read_private_key
+from wardround.common.security.tls_path import INTERCEPTIONS, who_ends_tls
 from wardround.common.study.loading import study_from_json
 
 logger = logging.getLogger(__name__)
@@ -105,10 +106,13 @@ class SiteDaemon:
         self._files = JobFiles(site.state_folder)
         self._steps = AnswerSteps(site.folder, stop)
         self._node = SuperNode(link, self._files.folder, stop.event, self._note)
-        self._certificate = CertificateWatch(site.folder, self._connect_anew, board.trouble)
+        self._certificate = CertificateWatch(
+            site.folder, self._connect_anew, board.trouble, link.address
+        )
         self._studies: dict[int, str] = {}
         self._trouble: str | None = None  # before it has been heard of
         self._drop_at = time.monotonic()
+        self._ended_by = ""  # who ends TLS in the server's place: a code of INTERCEPTIONS
 
     def run(self) -> None:
         """Work until told to stop."""
@@ -164,11 +168,10 @@ class SiteDaemon:
         except (StoppedError, AbandonedError):
             raise
         except Exception as error:  # a full disk, say; its text may name a file
-            logger.error("not answered: %s", type(error).__name__)
+            code = "disk" if is_full_disk(error) else "internal"
+            logger.error("not answered code=%s: %s", code, type(error).__name__)
             self._steps.wait()
-            self._give_up(
-                envelope, "internal", lambda one: self._node.transfers.fail(one, "internal")
-            )
+            self._give_up(envelope, code, lambda one: self._node.transfers.fail(one, code))
         finally:
             self._files.drop_instruction()
 
@@ -239,6 +242,11 @@ class SiteDaemon:
 
     def _note(self, code: str) -> None:
         """Say once when the server is no longer reached, and when it is again."""
+        if code == "server-certificate" and self._trouble not in (code, *INTERCEPTIONS):
+            ended = who_ends_tls(self._link.address)
+            self._ended_by = "" if ended is None else ended[0]
+        if code == "server-certificate" and self._ended_by:
+            code = self._ended_by
         self._board.heard(code)
         if code and code != self._trouble:
             logger.warning("server=%s code=%s: %s", self._link.address, code, FLEET_CODES[code])

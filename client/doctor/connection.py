@@ -11,7 +11,11 @@ from urllib.request import getproxies, proxy_bypass
 
 import wardround
 from wardround.client.doctor.check import Check, FaultError, Status, run_check
-from wardround.client.site.credentials import load_site_tls, make_client_context
+from wardround.client.site.credentials import (
+    bare_context,
+    load_site_tls,
+    make_client_context,
+)
 from wardround.client.site.folder import Site
 from wardround.client.site.server_client import LinkError, Reply, exchange, open_link
 from wardround.common.errors import InputError
@@ -39,12 +43,16 @@ class Endpoint:
         return f"{'the proxy ' if self.is_proxy else ''}{self.host}:{self.port}"
 
 
-def check_connection(site: Site) -> list[Check]:
-    """Check the way to the server; what cannot be asked after a failure is said not to be known."""
+def check_connection(site: Site, address: str = "") -> list[Check]:
+    """Check the way to the server; what cannot be asked after a failure is said not to be known.
+
+    Args:
+        address: Of the server, where it is not that of ``site.toml``.
+    """
     if site.settings.server is None:
         fact = "site.toml names no server"
         return [Check("server", "fail", fact, "join one: wardround site join TOKEN")]
-    return _Way(site, site.settings.server.address).check()
+    return _Way(site, address or site.settings.server.address).check()
 
 
 class _Way:
@@ -76,6 +84,8 @@ class _Way:
 
     def _proxy(self) -> str:
         self._endpoint = find_endpoint(self._address)
+        with open_link(self._address, bare_context()):
+            pass  # a proxy that cannot be used is said here
         if self._endpoint.is_proxy:
             return f"HTTPS_PROXY: connections go through {self._endpoint}"
         return "none is set for this server"

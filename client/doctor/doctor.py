@@ -9,9 +9,27 @@ from wardround.client.doctor.folder import FOLDER_CHECKS
 from wardround.client.doctor.neighbours import check_one_ledger
 from wardround.client.site.folder import Site, open_site
 
+# What takes no time, and stands in the way of any study.
+_AT_HAND = ("account", "disk", "data folder", "policy", "certificate")
 
-def examine(folder: Path) -> tuple[Check, ...]:
-    """Run all checks on a site folder; nothing is changed in it."""
+
+def faults_at_hand(folder: Path) -> tuple[Check, ...]:
+    """Return those of the doctor's checks that fail and can be asked at any moment.
+
+    Raises:
+        DataError: It is no site folder.
+    """
+    site = open_site(folder)
+    checks = (run_check(name, partial(FOLDER_CHECKS[name], site)) for name in _AT_HAND)
+    return tuple(check for check in checks if check.status == "fail")
+
+
+def examine(folder: Path, address: str = "") -> tuple[Check, ...]:
+    """Run all checks on a site folder; nothing is changed in it.
+
+    Args:
+        address: Of the server, "host:port", where it is not that of ``site.toml``.
+    """
     opened: list[Site] = []
 
     def site_file() -> str:
@@ -24,4 +42,4 @@ def examine(folder: Path) -> tuple[Check, ...]:
     site = opened[0]
     checks += [run_check(name, partial(run, site)) for name, run in FOLDER_CHECKS.items()]
     checks.append(run_check("one ledger", partial(check_one_ledger, site)))
-    return (*checks, *check_connection(site))
+    return (*checks, *check_connection(site, address))

@@ -1,22 +1,27 @@
 """The doctor's checks of this machine and of the site folder."""
 
 import csv
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import wardround
 from wardround.client.data.manifest.cells import parse_location
+from wardround.client.doctor.account import check_account
 from wardround.client.doctor.check import FaultError
 from wardround.client.site.folder import Site
-from wardround.common.errors import InputError
+from wardround.common.errors import DataError, InputError
+from wardround.common.files.account import acting_as, owner_of
 from wardround.common.flower.environment import TESTED_FLOWER
 
 _GIGABYTE = 10**9
 # Prepared images take most of it; ledger and audit log need under 1.
 _LEAST_GIGABYTES, _FEW_GIGABYTES = 1, 10
+_STUDIES = ("studies", "state/pending")  # those decided on, and those that wait
 _IMAGE_COLUMNS = ("image", "mask")
 
 
@@ -86,16 +91,20 @@ def check_data_folder(site: Site) -> str:
     Raises:
         FaultError: It is not there, or this account may not read it.
     """
-    if not site.data_root.is_dir():
+    owner = owner_of(site.folder)
+    try:
+        with acting_as(owner):
+            is_folder = site.data_root.is_dir()
+            next(site.data_root.iterdir(), None)
+    except PermissionError:
+        remedy = f"give the account {owner.name} the right to read it; it needs none to write."
+        fact = f"the data folder may not be read by {owner.name}, under whom the daemon runs"
+        raise FaultError(fact=fact, remedy=remedy) from None
+    except (FileNotFoundError, NotADirectoryError):
+        is_folder = False
+    if not is_folder:
         remedy = "write data_root in site.toml, or mount the folder."
         raise FaultError(fact="the data folder is not there", remedy=remedy)
-    try:
-        next(site.data_root.iterdir(), None)
-    except PermissionError:
-        remedy = "give this account the right to read it; it needs none to write."
-        raise FaultError(
-            fact="the data folder may not be read by this account", remedy=remedy
-        ) from None
     return "is there and can be read"
 
 
@@ -115,10 +124,38 @@ def check_manifest(site: Site) -> str:
     patient = header.index("patient")
     patients = {row[patient] for row in examinations if len(row) > patient}
     fact = f"{len(examinations)} examinations of {len(patients)} patients"
-    if missing := _count_missing(site, header, examinations):
+    missing, closed = _count_unusable(site, header, examinations)
+    if missing:
         fact += f"; {missing} of the files they name are missing"
         raise FaultError(fact=fact, remedy="mount the data, or set data_root in site.toml.")
+    if closed:
+        name = owner_of(site.folder).name
+        fact += f"; {closed} of the files they name may not be read by {name}"
+        raise FaultError(fact=fact, remedy=f"give the account {name} the right to read them.")
     return fact
+
+
+def check_studies(site: Site) -> str:
+    """Whether the manifest is what the studies need that this site was asked for.
+
+    Raises:
+        FaultError: A study would be refused; the rows are named, and no patient.
+    """
+    from wardround.client.data.manifest.manifest import read_manifest
+    from wardround.common.study.loading import load_study
+
+    paths = [path for name in _STUDIES for path in sorted((site.folder / name).glob("*.toml"))]
+    for path in paths:
+        study = load_study(path, planned=False)
+        try:
+            read_manifest(site, study)
+        except DataError as error:
+            place = f"the manifest {site.manifest_path}"
+            fact, _, remedy = str(error).replace(place, "the manifest", 1).rpartition(": ")
+            raise FaultError(fact=f"{study.name}: {fact}", remedy=remedy) from None
+    if not paths:
+        return "none is known yet: cells are checked against a study once the server asks"
+    return f"the manifest's cells fit {len(paths)} studies"
 
 
 def check_parts(site: Site) -> str:
@@ -230,11 +267,13 @@ def check_certificate(site: Site) -> str:
 
 
 FOLDER_CHECKS: dict[str, Callable[[Site], str]] = {
+    "account": check_account,
     "versions": check_versions,
     "disk": check_disk,
     "processor": check_device,
     "data folder": check_data_folder,
     "manifest": check_manifest,
+    "studies": check_studies,
     "parts": check_parts,
     "policy": check_policy,
     "ledger": check_ledger,
@@ -258,17 +297,22 @@ def _read_rows(site: Site) -> list[list[str]]:
     return [[cell.strip() for cell in row] for row in rows]
 
 
-def _count_missing(site: Site, header: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
-    """Return how many cells name no file."""
+def _count_unusable(
+    site: Site, header: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[int, int]:
+    """Return how many cells name no file, and how many one that the site's account cannot read."""
     columns = [
         place for place, name in enumerate(header) if name.partition(".")[0] in _IMAGE_COLUMNS
     ]
-    cells = [row[place] for row in rows for place in columns if place < len(row)]
-    return sum(1 for cell in cells if not _names_file(site, cell))
+    named = [_path_of(site, row[place]) for row in rows for place in columns if place < len(row)]
+    there = [path for path in named if path is not None and path.exists()]
+    with acting_as(owner_of(site.folder)):
+        readable = [os.access(path, os.R_OK, effective_ids=True) for path in there]
+    return len(named) - len(there), readable.count(False)
 
 
-def _names_file(site: Site, cell: str) -> bool:
+def _path_of(site: Site, cell: str) -> Path | None:
     try:
-        return bool(cell) and parse_location(cell, site.data_root).path.exists()
+        return parse_location(cell, site.data_root).path if cell else None
     except (ValueError, InputError):
-        return False
+        return None

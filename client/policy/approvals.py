@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import InputError, PolicyError
 from wardround.common.fields import OfForm
+from wardround.common.files.account import wrong_account
 from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.files.lock import held_alone
 from wardround.common.files.validated_toml import read_toml
@@ -152,7 +153,8 @@ def decide(
             _write(folder / APPROVALS_FILE, (*read_decisions(folder), decision))
             _pending_place(folder, digest).unlink(missing_ok=True)
     except OSError as error:
-        msg = f"cannot write {folder / APPROVALS_FILE}: {error.strerror}. Use the site's account."
+        remedy = wrong_account(folder)
+        msg = f"cannot write {folder / APPROVALS_FILE} ({error.strerror}): {remedy}"
         raise InputError(msg) from None
     return decision
 

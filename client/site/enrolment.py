@@ -25,7 +25,13 @@ from wardround.client.site.new_folder import (
     check_can_join,
     prepare_new_folder,
 )
-from wardround.client.site.server_client import LinkError, RefusedByServerError, ask, open_link
+from wardround.client.site.server_client import (
+    LinkError,
+    RefusedByServerError,
+    ask,
+    explain_ended_tls,
+    open_link,
+)
 from wardround.common.errors import InputError, RunError
 from wardround.common.files.atomic import replace_file, write_new
 from wardround.common.security.enrolment import (
@@ -81,10 +87,13 @@ def join(
     return certificate
 
 
-def renew(folder: Path) -> x509.Certificate:
+def renew(folder: Path, address: str = "") -> x509.Certificate:
     """Get a new certificate for a new key; the old certificate stays valid until it expires.
 
     Connections that are open keep the old one, so no round is lost.
+
+    Args:
+        address: Of the server, "host:port", where it is not that of ``site.toml``.
 
     Raises:
         InputError: The site has not joined, its certificate has expired, or another renewal runs.
@@ -97,7 +106,7 @@ def renew(folder: Path) -> x509.Certificate:
         waiting = next_key_path(tls.key_path)
         try:
             replace_file(waiting, private_pem(key))
-            with open_link(tls.address, make_client_context(tls)) as client:
+            with open_link(address or tls.address, make_client_context(tls)) as client:
                 request = Request(request=signing_request(key, name))
                 reply = ask(client, RENEW_PATH, Reply, request)
             certificate = _checked(reply, key, read_certificate(tls.ca_path), name)
@@ -108,10 +117,13 @@ def renew(folder: Path) -> x509.Certificate:
         return certificate
 
 
-def renew_if_due(site_folder: Path) -> bool:
+def renew_if_due(site_folder: Path, address: str = "") -> bool:
     """Renew the certificate if less than a third of its life is left; True if it was.
 
     A failure is to be logged and tried again: the old certificate still works.
+
+    Args:
+        address: As for :func:`renew`.
 
     Raises:
         InputError: As :func:`renew`.
@@ -120,7 +132,7 @@ def renew_if_due(site_folder: Path) -> bool:
     certificate = read_certificate(load_site_tls(site_folder).cert_path)
     if not is_renewal_due(certificate, datetime.now(UTC)):
         return False
-    renew(site_folder)
+    renew(site_folder, address)
     return True
 
 
@@ -135,13 +147,25 @@ def _fetch_ca(token: JoinToken) -> x509.Certificate:
     context.verify_mode = ssl.CERT_NONE
     _present_invitation(context, token)
     with open_link(token.address, context) as client:
-        reply = ask(client, CA_PATH, Reply)
+        try:
+            reply = ask(client, CA_PATH, Reply)
+        except RunError as error:
+            # Whoever ends TLS has no invitation to show to the server, whatever it makes of that.
+            was_reached = not isinstance(error, LinkError) or error.sent
+            ended = explain_ended_tls(token.address) if was_reached else ""
+            if not ended:
+                raise
+            msg = f"{ended} Nothing secret was sent."
+            raise RunError(msg) from None
     try:
         ca = x509.load_pem_x509_certificate(reply.certificate.encode())
         if hmac.compare_digest(ca.fingerprint(hashes.SHA256()), token.ca_sha256):
             return ca
     except ValueError:
         pass
+    if ended := explain_ended_tls(token.address):
+        msg = f"{ended} Nothing secret was sent."
+        raise RunError(msg)
     msg = (
         f"what answers at {token.address} is not the server that the invitation is from (its CA "
         "has another fingerprint). Nothing secret was sent. A proxy that opens TLS does this: ask "

@@ -144,7 +144,8 @@ def open_site(folder: str | PathLike[str]) -> Site:
     folder = Path(folder)
     absent = (
         f"{folder} is not a site folder: it has no site.toml. "
-        "Give a folder that 'wardround split' wrote, or write a site.toml with a name."
+        f"'wardround site join TOKEN --folder {folder}' makes one, with a token from the server's "
+        "operator."
     )
     settings = read_toml(folder / SITE_FILE, SiteFile, DataError, absent)
     return Site(folder.resolve(), settings)

@@ -32,6 +32,8 @@ from wardround.common.errors import InputError
 from wardround.common.files.atomic import (
     READABLE,
     flush_folder,
+    keep_owner_of_folder,
+    make_folder,
     make_private_folder,
     put_in_place,
     write_new,
@@ -41,7 +43,12 @@ from wardround.common.security.tls_key_pair import private_pem, read_private_key
 
 SITE_FILE = "site.toml"
 MANIFEST_EXAMPLE = "manifest.example.csv"
-_MANIFEST_HEADER = "patient,image,label,split\n"
+_MANIFEST_ROWS = (  # two patients; the site draws who is trained on where split is empty
+    "patient,image,label,split\n"
+    "0001,0001/first.nii.gz,normal,\n"
+    "0001,0001/second.nii.gz,normal,\n"
+    "0002,0002/first.nii.gz,effusion,\n"
+)
 _KEPT = (POLICY_FILE, MANIFEST_EXAMPLE)  # where they are there already
 
 
@@ -104,8 +111,9 @@ def prepare_new_folder(
     folder = folder.resolve()
     parent = folder if folder.is_dir() else folder.parent
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        make_folder(parent)
         staged = Path(mkdtemp(prefix=".joining-", dir=parent))
+        keep_owner_of_folder(staged)
     except OSError as error:
         raise InputError(_not_writable(parent, error)) from None
     try:
@@ -172,7 +180,7 @@ def _write(new_folder: NewSiteFolder, token: JoinToken, ledger: Path | None) -> 
         site_file = _site_file(new_folder.folder, token, ledger)
         write_new(staged / SITE_FILE, site_file.encode(), READABLE)
         write_new(staged / POLICY_FILE, TEMPLATE.encode(), READABLE)
-        write_new(staged / MANIFEST_EXAMPLE, _MANIFEST_HEADER.encode(), READABLE)
+        write_new(staged / MANIFEST_EXAMPLE, _MANIFEST_ROWS.encode(), READABLE)
     except OSError as error:
         raise InputError(_not_writable(staged.parent, error)) from None
     return new_folder

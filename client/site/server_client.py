@@ -13,6 +13,13 @@ from pydantic import BaseModel, ValidationError
 
 from wardround.common.errors import RunError, causes
 from wardround.common.security.enrolment import LARGEST_BODY, SENTENCES, Reason, Refused
+from wardround.common.security.tls_path import (
+    INTERCEPTIONS,
+    PROXY_ANSWERS,
+    proxy_answer,
+    proxy_settings_read,
+    who_ends_tls,
+)
 
 Content = TypeVar("Content", bound=BaseModel)
 _TIMEOUT_SECONDS = 20.0  # a server signs a certificate in well under a second; proxies are slow
@@ -70,14 +77,20 @@ class Reply:
 
 @contextmanager
 def open_link(address: str, context: ssl.SSLContext) -> Iterator[httpx.Client]:
-    """Open a connection to a server; it goes through HTTPS_PROXY where that is set."""
-    with httpx.Client(
-        base_url=f"https://{address}",
-        verify=context,
-        timeout=_TIMEOUT_SECONDS,
-        headers={"accept-encoding": "identity"},
-        follow_redirects=False,
-    ) as client:
+    """Open a connection to a server; it goes through HTTPS_PROXY where that is set.
+
+    Raises:
+        InputError: The proxy is of a kind that is not used, or its address cannot be read.
+    """
+    with proxy_settings_read():
+        client = httpx.Client(
+            base_url=f"https://{address}",
+            verify=context,
+            timeout=_TIMEOUT_SECONDS,
+            headers={"accept-encoding": "identity"},
+            follow_redirects=False,
+        )
+    with client:
         yield client
 
 
@@ -122,12 +135,15 @@ def exchange(client: httpx.Client, path: str, body: BaseModel | None = None) -> 
 def explain_failure(error: httpx.HTTPError, address: str) -> LinkError:
     """Return what a failed request means, and what to do about it."""
     cause = _tls_error(error)
+    if isinstance(cause, ssl.SSLError) and (ended := explain_ended_tls(address)):
+        return LinkError(ended)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return LinkError(f"{address} is not trusted: {explain_untrusted(cause, address)}")
     if isinstance(cause, ssl.SSLError):
         return LinkError(f"{address} ended the TLS connection: {explain_alert(cause)}", sent=True)
-    if isinstance(error, httpx.ProxyError):
-        return LinkError(f"the proxy did not connect to {address}: ask who runs it to allow that.")
+    answer = proxy_answer(error)
+    if answer is not None:
+        return LinkError(f"{address} cannot be reached: {PROXY_ANSWERS[answer]}")
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
         return LinkError(
             f"{address} cannot be reached: run 'wardround site doctor', or ask whether the server "
@@ -137,6 +153,18 @@ def explain_failure(error: httpx.HTTPError, address: str) -> LinkError:
         f"the connection to {address} broke off: try again; if it goes on, "
         "ask the server's operator.",
         sent=True,
+    )
+
+
+def explain_ended_tls(address: str) -> str:
+    """Return who ends TLS before the server, and what to do; "" where it is the server itself."""
+    found = who_ends_tls(address)
+    if found is None:
+        return ""
+    kind, issuer = found
+    return (
+        f"what answers at {address} is not the server (its certificate is by {issuer!r}): "
+        + (INTERCEPTIONS[kind])
     )
 
 

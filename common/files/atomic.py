@@ -2,6 +2,9 @@
 
 A file is written under a second name beside its place and put there with one rename: a reader sees
 the old file or the new one, never a part of either.
+
+What root makes in a folder of another account belongs to that account: a site's daemon could not
+read what ``sudo wardround site approve`` wrote otherwise.
 """
 
 import os
@@ -80,6 +83,7 @@ def write_new(path: Path, content: bytes, mode: int = OWNER_ONLY, durable: bool 
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
+            keep_owner(descriptor, path.parent)
             stream.write(content)
             if durable:
                 stream.flush()
@@ -134,7 +138,80 @@ def flush_folder(folder: Path) -> None:
 
 def make_private_folder(folder: Path) -> None:
     """Make a folder that only its owner may enter; one that is there stays as it is."""
-    folder.mkdir(mode=_OWNER_FOLDER, parents=True, exist_ok=True)
+    make_folder(folder, _OWNER_FOLDER)
+
+
+def make_folder(folder: Path, mode: int = 0o777) -> None:
+    """Make a folder, and those above it that are missing; one that is there stays as it is.
+
+    Args:
+        mode: Of the folder itself; the account's umask takes from it.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    for made in reversed(missing):
+        keep_owner_of_folder(made)
+
+
+def keep_owner_of_folder(made: Path) -> None:
+    """Give a folder that this process has just made to the owner of the one that it lies in."""
+    if _owner_to_keep(made.parent) is None:
+        return
+    descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        keep_owner(descriptor, made.parent)
+    finally:
+        os.close(descriptor)
+
+
+def open_or_make(path: Path, flags: int) -> int:
+    """Open a file, made where it is missing; its folder's owner alone may open it then.
+
+    Args:
+        flags: How; ``O_CREAT`` is added.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    flags |= os.O_CREAT | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags | os.O_EXCL, OWNER_ONLY)
+    except FileExistsError:
+        return os.open(path, flags, OWNER_ONLY)
+    try:
+        keep_owner(descriptor, path.parent)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def keep_owner(descriptor: int, folder: Path) -> None:
+    """Give what this process has just made, and nobody else, to the owner of a folder.
+
+    Only root's files need it. Never call it for what was there before: whoever owns the folder
+    could have put a link to another's file there.
+
+    Args:
+        folder: In which it lies.
+
+    Raises:
+        OSError: It cannot be given.
+    """
+    owner = _owner_to_keep(folder)
+    if owner is not None:
+        os.fchown(descriptor, *owner)
+
+
+def _owner_to_keep(folder: Path) -> tuple[int, int] | None:
+    """Return account and group of a folder where they are others than root's, and this is root."""
+    if os.name != "posix" or os.geteuid() != 0:
+        return None
+    found = folder.stat()
+    return (found.st_uid, found.st_gid) if found.st_uid else None
 
 
 def _part_of(path: Path) -> Path:

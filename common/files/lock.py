@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from wardround.common.errors import WardroundError
+from wardround.common.files.atomic import open_or_make
 
 
 def lock(descriptor: int, wait: bool) -> bool:
@@ -51,14 +52,28 @@ def held_alone(path: Path, refusal: WardroundError | None = None) -> Iterator[in
         os.close(descriptor)
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of a file, as far as this system tells; it is not taken.
+
+    Even to try would take it for a moment, and from whoever begins just then.
+    """
+    try:
+        number = f":{path.stat().st_ino} "  # the device before it is another on layered disks
+        held = Path("/proc/locks").read_text(encoding="ascii")
+    except (OSError, ValueError):
+        return False
+    return any("FLOCK" in line and number in line for line in held.splitlines())
+
+
 def open_lock(path: Path) -> int:
     """Open a folder, or a lock file, made where it is missing, for :func:`lock`.
 
     Raises:
         OSError: It cannot be.
     """
-    flags = os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+    if path.is_dir():
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return open_or_make(path, os.O_RDWR)
 
 
 def is_held(path: Path) -> bool:

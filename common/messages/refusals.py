@@ -22,6 +22,7 @@ REFUSAL_WORDS: Mapping[str, str] = {
     "more would tell more of single patients",
     "guard": "the answer was not exactly what the study implies, and stayed at the site",
     "audit": "the site cannot write its log of what leaves",
+    "disk": "the site's disk is full, or cannot be written; it takes part again when there is room",
     "internal": "the site failed; its own log says why",
     "failed": "the site could not do it; in a study that protects its patients it does not say "
     "more, its own log does",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from wardround.common.errors import AuditError
-from wardround.common.files.atomic import flush_folder
+from wardround.common.files.atomic import flush_folder, make_folder, open_or_make
 from wardround.common.files.json_lines import NO_HASH, ChainHead, append_line, split_lines, to_line
 from wardround.common.files.lock import lock
 
@@ -156,9 +156,9 @@ def _head_of(lines: list[bytes], path: Path) -> tuple[ChainHead, str]:
 @contextmanager
 def _open_alone(path: Path, durable: bool) -> Iterator[FileIO]:
     """Give the file to one process at a time; the lock goes when it is closed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     is_new = durable and not path.exists()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = open_or_make(path, os.O_RDWR)
     with FileIO(descriptor, "r+") as stream:
         if os.name == "posix":
             lock(descriptor, wait=True)

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from wardround.common.errors import InputError
-from wardround.common.files.atomic import BY_UMASK, create_file, replace_file
+from wardround.common.files.atomic import BY_UMASK, create_file, make_folder, replace_file
 
 KEY_FILE, PUBLIC_FILE = "site.key", "site.pub"
 
@@ -71,7 +71,7 @@ def _make_key(folder: Path, durable: bool) -> None:
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with suppress(FileExistsError):  # another process has made the key meanwhile
         create_file(folder / KEY_FILE, private, durable=durable)
         replace_file(folder / PUBLIC_FILE, public, BY_UMASK, durable)

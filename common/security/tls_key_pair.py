@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from wardround.common.errors import InputError
+from wardround.common.files.account import this_account
 from wardround.common.files.atomic import READABLE, flush_folder, replace_file
 from wardround.common.files.lock import held_alone
 
@@ -94,10 +95,11 @@ def read_certificate(path: Path) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except OSError as error:
-        msg = f"cannot read the certificate {path} ({error.strerror}): restore it from a backup."
+        msg = f"cannot read the certificate {path} ({error.strerror}): {_remedy(path, error)}"
+        raise InputError(msg) from None
     except ValueError:
         msg = f"{path} is not a certificate: restore it from a backup."
-    raise InputError(msg)
+        raise InputError(msg) from None
 
 
 def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
@@ -110,7 +112,7 @@ def read_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except OSError as error:
-        msg = f"cannot read the private key {path} ({error.strerror}): check the folder's owner."
+        msg = f"cannot read the private key {path} ({error.strerror}): {_remedy(path, error)}"
         raise InputError(msg) from None
     except (ValueError, TypeError):
         key = None
@@ -129,7 +131,7 @@ def check_private(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        msg = f"cannot read the private key {path} ({error.strerror}): restore it from a backup."
+        msg = f"cannot read the private key {path} ({error.strerror}): {_remedy(path, error)}"
         raise InputError(msg) from None
     if os.name == "posix" and mode & 0o077:
         msg = f"others may read the private key {path}: chmod 600 it."
@@ -144,6 +146,12 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 def public_pem(key: ec.EllipticCurvePublicKey) -> bytes:
     """Return a public key as text; Flower's SuperLink knows a node by this."""
     return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _remedy(path: Path, error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "restore it from a backup."
+    return f"make it readable for this account, {this_account().name}."
 
 
 def _fits(key_path: Path, certificate: x509.Certificate) -> bool:

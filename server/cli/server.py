@@ -21,8 +21,9 @@ def init(
     public_name: Annotated[
         list[str],
         typer.Option(
-            help="Host name or address under which sites reach the server; the first stands in "
-            "invitations. May be given several times.",
+            help="Host name or address under which sites reach the server, with its port where "
+            "that is not --port (NAT). May be given several times; the first stands in "
+            "invitations.",
             show_default=False,
         ),
     ],
@@ -50,24 +51,42 @@ def invite(
     site: SiteName,
     server: ServerOption = _HERE,
     hours: Annotated[float, typer.Option(help="How long it may be used.", min=0.01)] = 72.0,
+    address: Annotated[
+        str,
+        typer.Option(help="Which of the server's public names this site dials; else the first."),
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A new file for the token, which you alone can read; not printed then."),
+    ] = None,
 ) -> None:
     """Print a token with which one site joins, once.
 
-    The token alone goes to standard output. Hand it over so that nobody else sees it (not by open
-    mail): who uses it first joins in the site's place. An earlier token of the site is withdrawn.
+    The token alone goes to standard output, or with --out to a file. Hand it over so that nobody
+    else sees it (not by open mail): who uses it first joins in the site's place. An earlier token
+    of the site is withdrawn.
 
     Example: wardround server invite north --server /srv/wardround
     """
     from datetime import timedelta
 
+    from wardround.common.errors import InputError
+    from wardround.common.files.atomic import create_file
     from wardround.server.identity.invitations import invite as invite_site
 
-    token = invite_site(server, site, timedelta(hours=hours))
+    if out is not None and out.exists():
+        msg = f"{out} is there already: give another --out."
+        raise InputError(msg)
+    token = invite_site(server, site, timedelta(hours=hours), address)
     sys.stderr.write(
         f"For {site}, once, until {token.expires:%Y-%m-%d %H:%M} UTC. At the hospital: "
         f"wardround site join TOKEN --folder {site!r}\n"
     )
-    sys.stdout.write(token.text() + "\n")
+    if out is None:
+        sys.stdout.write(token.text() + "\n")
+        return
+    create_file(out, f"{token.text()}\n".encode())
+    sys.stderr.write(f"The token is in {out}, readable by you alone.\n")
 
 
 @server_app.command()

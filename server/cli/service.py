@@ -34,6 +34,7 @@ def start(
 
     Example: wardround server start /srv/wardround
     """
+    from wardround.common.files.account import shown, started_as_owner
     from wardround.server.service.service import serve
 
     def tell(address: str) -> None:
@@ -43,17 +44,19 @@ def start(
         )
         sys.stdout.flush()
 
-    serve(folder, operators, tell)
+    with started_as_owner(folder, shown("wardround", "server", "start", folder)):
+        serve(folder, operators, tell)
 
 
 def status(
     folder: ServerFolder,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say how the server of a folder stands; 3 if none runs.
+    """Say how the server of a folder stands; 3 if none runs, or sites cannot reach it.
 
     Example: wardround server status /srv/wardround
     """
+    from wardround.common.errors import RunError
     from wardround.common.runtime.printable import write_lines
     from wardround.server.cli.operator_tables import server_words
     from wardround.server.operators.client import server_at
@@ -63,6 +66,8 @@ def status(
     with server_at(str(folder)) as line:
         found = line.server()
     write_lines(json.dumps(asdict(found)) + "\n" if as_json else server_words(found))
+    if not found.link_is_up:
+        raise typer.Exit(RunError.exit_code)
 
 
 def operator(

@@ -33,16 +33,25 @@ class RefusedError(Exception):
         self.reason = reason
 
 
-def invite(folder: Path, site: str, life: timedelta = DEFAULT_LIFE) -> JoinToken:
+def invite(folder: Path, site: str, life: timedelta = DEFAULT_LIFE, address: str = "") -> JoinToken:
     """Invite a site; an earlier invitation of it that is still open is withdrawn.
 
+    Args:
+        address: Where this site is to dial, one of the server's; the first of them if empty.
+
     Raises:
-        InputError: No site can have that name, this one has a valid certificate, or the folder is
-            no server folder.
+        InputError: The server has no such address, no site can have that name, this one has a valid
+            certificate, or the folder is no server folder.
         RunError: The database cannot be used.
     """
     check_site_name(site)
     settings, authority = open_server(folder).settings, open_authority(folder)
+    if address and address not in (*settings.addresses, *settings.public_names):
+        known = ", ".join(settings.addresses)
+        msg = f"{address} is no address of this server: {known}. Add it to public_names first."
+        raise InputError(msg)
+    named = zip((*settings.addresses, *settings.public_names), settings.addresses * 2, strict=True)
+    dialled = dict(named).get(address, settings.address)
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = authority.issue(INVITATION, site, key.public_key(), life)
     with transaction(folder, SCHEMA) as connection:
@@ -60,7 +69,7 @@ def invite(folder: Path, site: str, life: timedelta = DEFAULT_LIFE) -> JoinToken
         )
         connection.execute(_WITHDRAW, (time.time(), site))
         connection.execute("INSERT INTO invitations VALUES (?, ?, ?, ?, NULL, NULL)", row)
-    return JoinToken(settings.address, fingerprint(authority.certificate), certificate, key)
+    return JoinToken(dialled, fingerprint(authority.certificate), certificate, key)
 
 
 def renew(folder: Path, site: str, key: ec.EllipticCurvePublicKey) -> str:

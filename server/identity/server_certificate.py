@@ -74,7 +74,7 @@ def renew_server_certificate(folder: Path) -> x509.Certificate:
     """
     settings = open_server(folder).settings
     key = ec.generate_private_key(ec.SECP256R1())
-    life, names = timedelta(days=settings.server_certificate_days), settings.public_names
+    life, names = timedelta(days=settings.server_certificate_days), settings.host_names
     certificate = open_authority(folder).issue(SERVER, names[0][:64], key.public_key(), life, names)
     path, content = folder / CA_FOLDER / SERVER_KEY, certificate.public_bytes(Encoding.PEM)
     with renewing_alone(folder / CA_FOLDER):

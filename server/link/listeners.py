@@ -76,11 +76,12 @@ def open_socket(host: str, port: int) -> socket.socket:
         taken.listen(_BACKLOG)
     except OSError as error:
         taken.close()
-        remedy = (
-            "stop what listens there"
-            if error.errno == errno.EADDRINUSE
-            else "give an address of this machine"
-        )
+        remedy = {
+            errno.EADDRINUSE: "stop what listens there",
+            errno.EACCES: "ports below 1024 need a right (AmbientCapabilities=CAP_NET_BIND_SERVICE "
+            "in the unit file, and in CapabilityBoundingSet). Or have the router map that port to "
+            '8443 and write public_names = ["HOST:443"] with port = 8443',
+        }.get(error.errno or 0, "give an address of this machine")
         msg = f"cannot listen on {host}:{port} ({error.strerror}): {remedy}, or change server.toml."
         raise RunError(msg) from None
     return taken

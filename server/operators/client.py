@@ -9,6 +9,7 @@ from typing import TypeVar
 import grpc
 
 from wardround.common.errors import InputError, RunError, WardroundError
+from wardround.common.files.lock import is_locked
 from wardround.common.security.tls_key_pair import check_private
 from wardround.server.identity.operator_access import OPERATOR_CERTIFICATE, OPERATOR_KEY
 from wardround.server.identity.pki import CA_CERTIFICATE
@@ -34,7 +35,7 @@ from wardround.server.operators.wire import (
     read_reply,
     socket_target,
 )
-from wardround.server.settings import SERVER_FILE
+from wardround.server.settings import LOCK_FILE, SERVER_FILE
 
 ANSWER_SECONDS = 30.0
 _Reply = TypeVar("_Reply")
@@ -147,6 +148,8 @@ class ServerLine:
             return RunError(sentence)
         if code == grpc.StatusCode.UNIMPLEMENTED:
             return RunError(f"the server at {self.place} runs another version: install the same.")
+        if _is_folder(self.place) and is_locked(Path(self.place) / LOCK_FILE):
+            return RunError(f"the server of {self.place} is starting: ask again in some seconds.")
         return RunError(f"no server answers at {self.place}: {self._remedy(sentence)}")
 
     def _remedy(self, sentence: str) -> str:

@@ -10,7 +10,13 @@ from cryptography import x509
 from pydantic import ValidationError
 
 from wardround.common.errors import InputError
-from wardround.common.files.atomic import READABLE, put_in_place, write_new
+from wardround.common.files.atomic import (
+    READABLE,
+    keep_owner_of_folder,
+    make_folder,
+    put_in_place,
+    write_new,
+)
 from wardround.common.files.validated_toml import explain_problems
 from wardround.server.database import connect
 from wardround.server.identity.membership import SCHEMA
@@ -38,8 +44,9 @@ def init_server(
         msg = f"{folder} is there and holds something: give a folder that is new or empty."
         raise InputError(msg)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
         staged = Path(mkdtemp(prefix=".init-", dir=folder.parent))
+        keep_owner_of_folder(staged)
     except OSError as error:
         raise InputError(_not_writable(folder, error)) from None
     try:

@@ -21,10 +21,10 @@ from wardround.common.files.lock import held_alone
 from wardround.common.runtime.processes import Child, Pause, last_words
 from wardround.server.link.address import LINK_FOLDER
 from wardround.server.scheduling.folder import RunFolder
+from wardround.server.settings import LOCK_FILE
 
 logger = logging.getLogger(__name__)
 LINK_LOG, STUDY_LOG = "link.log", "process.log"
-_LOCK_FILE = "server.lock"
 _STOP, _REFUSED_CODES = "stop", (InputError.exit_code, RunError.exit_code)
 _TICK_SECONDS, _LOOK_SECONDS = 0.2, 0.5
 _STUDY_ENDS_SECONDS, _LINK_ENDS_SECONDS = 10.0, 5.0
@@ -71,7 +71,7 @@ def hold_server(folder: Path) -> Iterator[None]:
         OSError: The folder cannot be written.
     """
     msg = f"a server works in {folder} already: stop that one, or wait until it has ended."
-    with held_alone(folder / _LOCK_FILE, RunError(msg)):
+    with held_alone(folder / LOCK_FILE, RunError(msg)):
         yield
 
 

@@ -230,6 +230,6 @@ def _refused(node: Node, code: str, reason: str) -> Reply:
 
 def _reply(node: Node, reply: Message) -> Reply:
     if reply.has_error():
-        return _refused(node, "internal", plain(reply.error.reason))
+        return _refused(node, "internal", in_words(plain(reply.error.reason)))
     refusal = unpack_refusal(reply.content)
     return Reply(node, None if refusal else reply.content, refusal)

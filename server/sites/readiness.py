@@ -8,7 +8,9 @@ from flwr.app import Message
 from flwr.serverapp import Grid
 
 from wardround.common.errors import RunError
+from wardround.common.flower.error_codes import is_transient
 from wardround.common.messages.instructions import DESCRIBE
+from wardround.common.messages.refusals import REFUSAL_WORDS, in_words
 from wardround.common.messages.replies import SiteInfo, unpack_refusal, unpack_site_info
 from wardround.common.study.study import Study
 from wardround.server.sites.exchange import Node
@@ -24,6 +26,7 @@ _PROBLEMS = {
     "budget": "has no privacy budget left for the study",
     "ledger": "cannot vouch for the privacy it has spent; its own log says why",
     "data": "cannot use its data for the study; its own log says why",
+    "disk": "cannot write, its disk is full",
     "device": "cannot use its device; its own log says why",
     "failed": "cannot take part; its own log says why",
 }
@@ -89,8 +92,11 @@ class ReadinessPoll:
                 continue
             for reply in self._grid.pull_messages([seen.asked]):
                 seen.asked = ""
-                if not reply.has_error():  # else it has gone, and is asked again when it is back
+                if not reply.has_error():
                     self._note(seen, reply)
+                elif not is_transient(reply.error.code):  # else it has gone, until it is back
+                    # Its disk is full, say, so that it could not even refuse: it is asked again.
+                    seen.problem = _failure(str(reply.error.reason))
 
     def ready(self, connected: Mapping[str, int]) -> dict[str, Seen]:
         """Return the sites that can take part, by name."""
@@ -157,6 +163,11 @@ class ReadinessPoll:
             )
             raise RunError(msg)
         return site_info
+
+
+def _failure(word: str) -> str:
+    """Return what became of a question that a site could not answer, in one of the known words."""
+    return f"cannot take part ({in_words(word if word in REFUSAL_WORDS else 'internal')})"
 
 
 def _close(seen: Seen, problem: str) -> None:

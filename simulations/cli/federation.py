@@ -4,20 +4,20 @@ import json
 import shlex
 import sys
 from contextlib import suppress
-from datetime import datetime
-from pathlib import Path
 
 from wardround.simulations.cli.progress import watching
 from wardround.simulations.cli.simulate import Options, resolve_study
 from wardround.simulations.local_federation.run import Tried, TryRequest, try_federation
+from wardround.simulations.run_files.folder import unused_folder
 
 _STOPPED_CODE = 130  # 128 + SIGINT, as shells count
 
 
 def run_try(options: Options) -> int:
     """Try a federation, show it live, print what came of it, and return the exit code."""
-    out = options.out or Path("runs") / f"federation-{datetime.now():%Y%m%d-%H%M%S}"
-    request = TryRequest(resolve_study(options), out, options.data_root, options.threads)
+    study = resolve_study(options)
+    out = options.out or unused_folder("federation")
+    request = TryRequest(study, out, options.data_root, options.threads)
     quiet = options.quiet or options.as_json
     try:
         with watching(quiet) as watch:

@@ -6,7 +6,6 @@ import shutil
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -265,5 +264,6 @@ def _is_number(text: str) -> bool:
 
 
 def _new_folder(study: Study) -> Path:
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path("runs") / f"{study.name.replace(' ', '-')}-{stamp}"
+    from wardround.simulations.run_files.folder import unused_folder
+
+    return unused_folder(study.name)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from os import PathLike
 from pathlib import Path
 
@@ -19,7 +18,12 @@ from wardround.simulations.report.contents import read_contents
 from wardround.simulations.report.verdict import Verdict, judge
 from wardround.simulations.report.wording import compose_headline
 from wardround.simulations.run_files.events import Event, nobody
-from wardround.simulations.run_files.folder import FEDERATED, MetricRow, Status
+from wardround.simulations.run_files.folder import (
+    FEDERATED,
+    MetricRow,
+    Status,
+    unused_folder,
+)
 
 _Path = str | PathLike[str]
 
@@ -115,7 +119,7 @@ def simulate(  # noqa: PLR0913 # one argument an option, as on the command line
     if seed is not None:
         changes.update({"federation.seed": seed, "simulation.seed": seed})
     chosen = with_changes(chosen, changes) if changes else chosen
-    folder = _new_folder(chosen) if out is None else Path(out)
+    folder = unused_folder(chosen.name) if out is None else Path(out)
     machine = Machine(device, engine, workers, threads)
     machine.check()
     options = {
@@ -165,14 +169,3 @@ def open_run(folder: _Path) -> SimulationResult:
         models=model_names(path),
         notes=contents.facts.notes,
     )
-
-
-def _new_folder(study: Study) -> Path:
-    """Return a folder below ``runs/`` that is not there yet."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    first = Path("runs") / f"{study.name.replace(' ', '-')}-{stamp}"
-    folder, number = first, 1
-    while folder.exists():  # a second run within the same second
-        number += 1
-        folder = first.with_name(f"{first.name}-{number}")
-    return folder

@@ -25,6 +25,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Literal
 
@@ -225,6 +227,24 @@ def _is_taken(descriptor: int) -> bool:
     except OSError:
         return True
     return True
+
+
+def unused_folder(name: str) -> Path:
+    """Return a folder of that name and this second below ``runs/``, which nobody else gets.
+
+    It is made, and empty: two runs that begin in one second both get one.
+    """
+    first = Path("runs") / f"{name.replace(' ', '-')}-{datetime.now():%Y%m%d-%H%M%S}"
+    for number in count(1):
+        folder = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError:  # nothing can be written here, which new_folder says
+            pass
+        return folder
+    raise AssertionError  # pragma: no cover
 
 
 def new_folder(folder: Path, remedy: str) -> None:

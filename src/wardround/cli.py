@@ -16,6 +16,7 @@ from wardround.common.cli import study_app
 from wardround.common.errors import WardroundError, describe_defect
 from wardround.common.runtime.printable import printable
 from wardround.common.runtime.signals import ended_like_ctrl_c
+from wardround.server.cli.backup import add_backup_commands
 from wardround.server.cli.operators import runs_app, sites_app, submit
 from wardround.server.cli.server import server_app
 from wardround.server.cli.service import add_service_commands
@@ -44,10 +45,12 @@ app.add_typer(runs_app, name="runs")
 app.add_typer(sites_app, name="sites")
 study_app.command()(submit)
 add_service_commands(server_app)
+add_backup_commands(server_app)
 add_commands(app)
 
 _LONGEST_SAID = 20_000  # characters: a study may be wrong in many places
-_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
+_NO_RIGHT = {errno.EACCES, errno.EPERM}
 
 
 def _show_version(wanted: bool) -> None:
@@ -103,6 +106,12 @@ def main() -> None:
 def _explain(error: Exception) -> int:
     """Say what went wrong without the error's own text, which may name a patient's file."""
     code = getattr(error, "errno", None)
+    if code in _NO_RIGHT:
+        _say(
+            f"cannot read or write a file ({os.strerror(code)}). Use the account that the folder "
+            "belongs to (ls -ld FOLDER), or choose another folder."
+        )
+        return 3
     if code in _FULL_DISK:
         _say(
             f"cannot write ({os.strerror(code)}). Make room or choose another folder; "

@@ -25,7 +25,7 @@ _PATIENCE_SECONDS = 120.0
 
 
 def terminals() -> list[str]:
-    """Return each section's commands; the first section only says where the data lies."""
+    """Return each section's commands; what stands before the first section has none."""
     sections = PAGE.read_text().split("\n## ")[1:]
     return ["".join(re.findall(r"^```\n(.*?)^```$", one, re.DOTALL | re.M)) for one in sections]
 
@@ -80,6 +80,15 @@ def shell(
         process.send_signal(signal.SIGINT)  # Ctrl-C
     codes = [process.wait(30) for process in opened.running]
     assert codes == [0] * len(codes)
+
+
+def test_the_page_leaves_no_token_that_others_can_read_and_wants_no_folder_that_is_not_there() -> (
+    None
+):
+    text = PAGE.read_text()
+    commands = "".join(re.findall(r"^```\n(.*?)^```$", text, re.DOTALL | re.M))
+    assert "export" not in commands
+    assert not re.search(r"server invite .*>", commands)
 
 
 def test_four_terminals_train_the_model_of_simulate_bit_for_bit(shell: Shell) -> None:

@@ -31,7 +31,7 @@ from wardround.client.data.source_files import (
     write_mark,
 )
 from wardround.client.site.folder import Site
-from wardround.common.files.atomic import replace_file
+from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.study.study import Study
 
 PREPARATION_VERSION = 1  # raise it when the same settings give other arrays
@@ -113,7 +113,7 @@ class PreparedFolder:
 
     def save(self, key: str, case: Case) -> DiskCase:
         """Keep an examination; each file appears at once or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private_folder(self.folder)
         if not self._is_used and not has_mark(self.folder, self._mark):
             write_mark(self.folder, self._mark)
         self._is_used = True

@@ -24,7 +24,7 @@ from wardround.client.privacy.ledger.entries import (
     read_entry,
 )
 from wardround.client.site.folder import open_site
-from wardround.common.files.atomic import flush_folder
+from wardround.common.files.atomic import flush_folder, make_private_folder, open_or_make
 from wardround.common.files.json_lines import append_line, split_lines
 from wardround.common.files.lock import lock, open_lock
 
@@ -32,7 +32,7 @@ LEDGER_FOLDER = "ledger"  # of a site's folder, where site.toml names no other
 LEDGER_FILE = "ledger.jsonl"
 _LOCK_FILE = "lock"
 _LOOK_SECONDS = 0.05
-_OPENING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_OPENING = os.O_RDWR | os.O_APPEND
 _EDITED = (
     "the end of the privacy ledger was edited: put the last good copy of the ledger back. "
     "The site does not train until then."
@@ -131,9 +131,9 @@ class LedgerFile:
         held = ExitStack()
         self._close = weakref.finalize(self, held.close)
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_private_folder(folder)
             held.callback(os.close, _lock(folder, patience_seconds))
-            self._descriptor = os.open(self.path, _OPENING, 0o600)
+            self._descriptor = open_or_make(self.path, _OPENING)
             held.callback(os.close, self._descriptor)
             if durable:
                 flush_folder(folder)

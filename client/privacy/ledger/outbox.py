@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wardround.client.privacy.ledger.charges import TRAIN
 from wardround.common.errors import RunError
-from wardround.common.files.atomic import flush_folder, replace_file
+from wardround.common.files.atomic import flush_folder, make_private_folder, replace_file
 
 OUTBOX_FOLDER = "outbox"
 _SUFFIX = ".answer"
@@ -91,7 +91,7 @@ class Outbox:
                 stream.write(reply.content)
 
         try:
-            self._folder.mkdir(exist_ok=True, mode=0o700)
+            make_private_folder(self._folder)
             replace_file(self._place(key), write, durable=self._durable)
             if self._durable:
                 flush_folder(self._folder.parent)

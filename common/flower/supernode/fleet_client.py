@@ -27,6 +27,12 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from wardround.common.errors import root_cause
 from wardround.common.flower.response_release import Releasing
+from wardround.common.security.tls_path import (
+    INTERCEPTIONS,
+    PROXY_ANSWERS,
+    proxy_answer,
+    proxy_settings_read,
+)
 
 STILL_CONNECTED = "still-connected"
 LARGEST_RESPONSE_BYTES = 32 * 2**20  # Flower sends an array in pieces of 5 MB
@@ -39,9 +45,15 @@ FLEET_CODES = {
         "the server does not answer: check its name and port, the firewall and the proxy."
     ),
     "server-certificate": (
-        "the server's certificate is not from the authority in keys/ca.crt, is for another name, "
-        "or has expired: ask who invited this site for the right one; never copy it unchecked."
+        "the server's certificate is not from the authority in keys/ca.crt, or has expired: ask "
+        "the server's operator; never copy another authority unchecked."
     ),
+    "server-name": (
+        "the server's certificate is for another name than the one in site.toml: use a name that "
+        "the server's operator says, or ask for this one in public_names and 'server renew'."
+    ),
+    **INTERCEPTIONS,
+    **PROXY_ANSWERS,
     "own-certificate": (
         "the server does not take this site's certificate: it has expired or was revoked. "
         "Run 'wardround site renew', or ask for a new invitation."
@@ -60,6 +72,8 @@ FLEET_CODES = {
     "server-busy": "the server cannot answer now: it is starting, or has a fault of its own.",
     "unreadable": "what answers is no wardround server of this version, or sends too much.",
 }
+
+_WRONG_NAME = (62, 64)  # OpenSSL: host name, and address
 
 _Result = TypeVar("_Result")
 
@@ -115,7 +129,8 @@ class FleetLink:
 
     def open(self, context: ssl.SSLContext) -> None:
         """Connect with this TLS from the next call on; a call under way ends as it began."""
-        self._client = _Client(f"https://{self.address}", self._interceptors, context)
+        with proxy_settings_read():
+            self._client = _Client(f"https://{self.address}", self._interceptors, context)
 
     def call(self, ask: Callable[[FleetHttpClient], _Result]) -> _Result:
         """Return what the server answers.
@@ -215,7 +230,11 @@ def _failed_status(response: httpx.Response) -> Exception:
 def _failed_transport(error: httpx.HTTPError) -> FleetError:
     reason = root_cause(error)
     if isinstance(reason, ssl.SSLCertVerificationError):
-        return FleetError("server-certificate")
+        is_name = reason.verify_code in _WRONG_NAME
+        return FleetError("server-name" if is_name else "server-certificate")
+    answer = proxy_answer(error)
+    if answer is not None:
+        return FleetError(answer)
     if isinstance(reason, ssl.SSLError) and "ALERT" in str(reason.reason or "").upper():
         return FleetError("own-certificate")
     if isinstance(error, httpx.DecodingError):

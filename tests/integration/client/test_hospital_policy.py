@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime
@@ -181,18 +182,19 @@ def test_a_private_study_takes_no_model_of_absurd_weights_and_charges_nothing_fo
     assert unpack_refusal(reply) is None, name
 
 
+@pytest.mark.parametrize(("number", "word"), [(28, "disk"), (5, "audit")])  # full, or broken
 def test_what_cannot_be_written_down_does_not_leave(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, word: str
 ) -> None:
     folder = write_site(tmp_path / "north")
     instruction = instruction_for(folder)
     unpack_update(ask(folder, TRAIN, instruction), STUDY)
 
     def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr("wardround.common.security.audit_log.os.fsync", full)
-    assert refusal_of(ask(folder, TRAIN, instruction)) == ("", "audit", "")
+    assert refusal_of(ask(folder, TRAIN, instruction)) == ("", word, "")
     monkeypatch.undo()
     assert [kind for kind, _ in said_by(folder)] == ["update"]
 

@@ -23,7 +23,7 @@ HARDENED = {
     "ProtectKernelModules": "true",
     "SystemCallFilter": "@system-service",
     "UMask": "0077",
-    "Restart": "always",
+    "Restart": "on-failure",
 }
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from wardround.server.service.supervisor import hold_server
+
 
 @pytest.fixture
 def token(consortium: Any, wardround: Callable[..., Any]) -> str:
@@ -82,3 +84,37 @@ def test_a_name_that_no_site_can_have_is_not_invited(
     said = wardround("server", "invite", "--server", consortium.folder, "--", name)
     assert said.code == 2
     assert "Traceback" not in said.err
+
+
+def test_a_token_goes_to_a_file_that_nobody_else_can_read(
+    consortium: Any, tmp_path: Path, wardround: Callable[..., Any]
+) -> None:
+    file = tmp_path / "north.token"
+    said = wardround("server", "invite", "north", "--server", consortium.folder, "--out", file)
+    assert (said.code, said.out) == (0, "")
+    assert file.stat().st_mode & 0o777 == 0o600
+    joined = wardround("site", "join", file.read_text().strip(), "--folder", tmp_path / "north")
+    assert joined.code == 0, joined.err
+    again = wardround("server", "invite", "south", "--server", consortium.folder, "--out", file)
+    assert again.code == 2
+    assert "there already" in again.err
+
+
+def test_the_example_of_a_manifest_has_rows(
+    token: str, tmp_path: Path, wardround: Callable[..., Any]
+) -> None:
+    assert wardround("site", "join", token.strip(), "--folder", tmp_path / "north").code == 0
+    header, *rows = (tmp_path / "north" / "manifest.example.csv").read_text().splitlines()
+    assert len(rows) >= 2
+    assert all(len(row.split(",")) == len(header.split(",")) for row in rows)
+
+
+def test_a_server_that_starts_is_not_one_that_does_not_run(
+    consortium: Any, wardround: Callable[..., Any]
+) -> None:
+    assert "no server answers" in wardround("server", "status", consortium.folder).err
+    with hold_server(consortium.folder):
+        said = wardround("server", "status", consortium.folder)
+    assert said.code == 3
+    assert "is starting" in said.err
+    assert "no server answers" in wardround("server", "status", consortium.folder).err

@@ -68,11 +68,13 @@ def test_a_whole_site_has_no_fault(site: Path) -> None:
     assert checks["accepted"].fact.endswith("north")
     assert list(checks) == [
         "site.toml",
+        "account",
         "versions",
         "disk",
         "processor",
         "data folder",
         "manifest",
+        "studies",
         "parts",
         "policy",
         "ledger",
@@ -399,7 +401,7 @@ def test_a_proxy_that_does_not_know_the_way(site: Path, monkeypatch: pytest.Monk
         proxy.shutdown()
         thread.join()
     assert failed["proxy"].status == "ok"
-    assert "the proxy did not connect" in failed["TLS"].fact
+    assert "the proxy does not allow connections" in failed["TLS"].remedy
 
 
 def test_a_proxy_is_left_out_for_a_server_that_needs_none(
