@@ -1,14 +1,14 @@
 """The patients of one site in one split, and the batches a network sees of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Generator, Tensor
 
 from wardround.client.data import augmentation, patches
-from wardround.client.data.batch import Batch
+from wardround.client.data.batch import Batch, to_device
 from wardround.client.data.manifest.covariates import Scale, covariate_scales, encode_covariates
 from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
 from wardround.client.data.manifest.manifest import read_manifest
@@ -20,6 +20,8 @@ from wardround.client.site.folder import Site
 from wardround.client.tasks.registry import task_of
 from wardround.common.errors import DataError
 from wardround.common.study.study import Study
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class Cohort:
         self._source = source
         self._study = source.study
         self._foreground: dict[int, Tensor] = {}
+        self._darkest: dict[int, float] = {}  # of images smaller than a patch
 
     @cached_property
     def _prepared(self) -> PreparedSplit:
@@ -153,15 +156,15 @@ class Cohort:
         """Return the millimetres a voxel of a prepared examination, 1 where unknown."""
         return self._prepared.case(index).spacing
 
-    def case(self, index: int) -> Batch:
+    def case(self, index: int, device: torch.device = _CPU) -> Batch:
         """Return one whole examination as a batch of one, without randomness."""
-        return self._whole(torch.tensor([index]))
+        return self.batch(torch.tensor([index]), device=device)
 
     def batch(
         self,
         indices: Tensor,
         generator: Generator | None = None,
-        device: torch.device | None = None,
+        device: torch.device = _CPU,
     ) -> Batch:
         """Return a batch.
 
@@ -170,7 +173,7 @@ class Cohort:
             generator: Of the CPU, for patches and augmentation; None gives whole images as they
                 are. With ``training.patch_size`` a drawn batch has ``patches_per_image`` examples
                 an index, one index after the other.
-            device: Where the batch goes, before it is augmented; it stays where it is if None.
+            device: Where the batch goes, before it is augmented, with what is drawn for it.
 
         Raises:
             DataError: Whole images of different sizes cannot form one batch.
@@ -181,27 +184,35 @@ class Cohort:
             batch = self._patched(indices, generator)
         else:
             batch = self._whole(indices)
-        if device is not None:
-            batch = batch.to(device)
-        return batch if generator is None else self._augmented(batch, generator)
+        if generator is not None:
+            return self._augmented(batch, generator, device).widened()
+        return batch.to(device).widened()
 
-    def _augmented(self, batch: Batch, generator: Generator) -> Batch:
+    def _augmented(self, batch: Batch, generator: Generator, device: torch.device) -> Batch:
         name = self._study.data.augmentation
         if batch.images is None or name == "none":
-            return batch
+            return batch.to(device)
         preset = augmentation.PRESETS[name]
         dimensions = self._study.data.dimensions
         drawn = augmentation.draw(preset, len(batch.images), dimensions, generator)
-        masks = batch.targets if self._has_masks else None
-        images, masks = augmentation.apply(batch.images, masks, drawn)
-        return Batch(images, batch.covariates, batch.targets if masks is None else masks)
+        parts = drawn.tensors
+        images, covariates, targets, *there = to_device(
+            (batch.images, batch.covariates, batch.targets, *parts.values()), device
+        )
+        if images is None or targets is None:
+            msg = "a batch of images arrived without them"
+            raise TypeError(msg)
+        drawn = replace(drawn, **dict(zip(parts, there, strict=True)))
+        masks = targets if self._has_masks else None
+        images, masks = augmentation.apply(images, masks, drawn)
+        return Batch(images, covariates, targets if masks is None else masks)
 
     def _whole(self, indices: Tensor) -> Batch:
         covariates = None if self.covariates is None else self.covariates[indices]
         if not self._has_images:
             return Batch(None, covariates, self.targets[indices])
         images, masks = self._images_and_masks(indices)
-        return Batch(images, covariates, self.targets[indices] if masks is None else masks.long())
+        return Batch(images, covariates, self.targets[indices] if masks is None else masks)
 
     def _images_and_masks(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
         stack = self._prepared.stack
@@ -229,7 +240,7 @@ class Cohort:
         if self.covariates is not None:
             covariates = self.covariates[indices].repeat_interleave(repeats, dim=0)
         images = torch.stack([image for image, _ in examples])
-        return Batch(images, covariates, torch.stack([mask for _, mask in examples]).long())
+        return Batch(images, covariates, torch.stack([mask for _, mask in examples]))
 
     def _patches_of(
         self, index: int, case: Case, generator: Generator
@@ -239,7 +250,11 @@ class Cohort:
         if size is None or case.mask is None:
             msg = "patches need a size and a mask"
             raise TypeError(msg)
-        image = patches.pad_to(case.image, size, float(case.image.min()))
+        image = case.image
+        if patches.is_smaller(image, size):
+            if index not in self._darkest:  # a whole volume is read for it
+                self._darkest[index] = float(image.min())
+            image = patches.pad_to(image, size, self._darkest[index])
         mask = patches.pad_to(case.mask, size, 0)
         if index not in self._foreground:
             self._foreground[index] = patches.foreground_positions(mask)
