@@ -13,6 +13,7 @@ import wardround
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.model_context import PERSONAL, ModelContext
+from wardround.client.site.device import names_memory_remedy
 from wardround.client.site.folder import Site
 from wardround.client.site.state import SiteState
 from wardround.client.training.evaluation import evaluate
@@ -68,6 +69,7 @@ class SiteSession:
             self.context.study, self.cohorts.train.class_counts(), self.context.device
         )
 
+    @names_memory_remedy
     def describe(self, standalone: bool = False) -> SiteInfo:
         """Load the data, so that what is wrong with it is said before the first round.
 
@@ -87,6 +89,7 @@ class SiteSession:
             self.context.fingerprint,
         )
 
+    @names_memory_remedy
     def train(
         self, instruction: Instruction, standalone: bool = False, limit: TimeLimit = UNLIMITED
     ) -> SiteUpdate:
@@ -136,6 +139,7 @@ class SiteSession:
             run=instruction.run,
         )
 
+    @names_memory_remedy
     def evaluate(self, instruction: Instruction) -> SiteEvaluation:
         """Evaluate the received model on the patients of a split.
 

@@ -9,6 +9,8 @@ from torch import Tensor
 
 _ALIGNMENT_BYTES = 256  # of each tensor within a packed copy, as CUDA's own allocator aligns
 
+_WITHOUT_COPIES = ("cpu", "meta")
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -59,7 +61,7 @@ def to_device(tensors: Iterable[Tensor | None], device: torch.device) -> tuple[T
     """
     given = tuple(tensors)
     travelling = [tensor for tensor in given if tensor is not None and tensor.device.type == "cpu"]
-    if device.type == "cpu" or not travelling:
+    if device.type in _WITHOUT_COPIES or not travelling:
         return tuple(None if tensor is None else tensor.to(device) for tensor in given)
     places, size = _places(travelling)
     packed = torch.empty(size, dtype=torch.uint8, pin_memory=True)
