@@ -115,5 +115,7 @@ def _patient_losses(
     """Return ``(P,)``: each patient's loss, the mean of the losses of its examples."""
     patient_index = PatientIndex(patients.counts)
     losses = per_sample_loss(network(*patients.examples.inputs), patients.examples.targets)
+    if patient_index.most == 1:
+        return losses
     counts = torch.tensor(patients.counts, device=losses.device)
     return patient_index.total(losses / patient_index.spread(counts))

@@ -86,6 +86,12 @@ def test_the_noise_of_a_private_step_is_one_transfer(results: Results) -> None:
     assert noise["apart"] == 0, "the same key gives the same noise, wherever it is added"
 
 
+def test_a_private_step_waits_once_where_each_patient_has_one_image(results: Results) -> None:
+    step = of(results, "clipping, one image a patient")
+    assert step["synchronisations"] == 1, (step["waits"], step["blocking"])
+    assert step["apart"] < 1e-6
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_clipped_gradients_are_those_of_the_cpu(results: Results, method: str) -> None:
     assert of(results, f"clipping {method}")["apart"] < 1e-6
