@@ -88,7 +88,7 @@ bench-compression: $(STAMP)
 	@test -n "$(DATA_ROOT)" || { echo "give DATA_ROOT=FOLDER, where the data sets lie" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.compression --data-root "$(DATA_ROOT)" --out runs/compression
 
-# Wherever a GPU is; PYTHONPATH or VENV may name an installation that has a CUDA build of torch.
+# VENV may name an installation with a CUDA build of torch.
 gpu: $(STAMP)
 	$(BIN)/python -m benchmarks.gpu $(GPU_FLAGS)
 

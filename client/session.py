@@ -13,7 +13,6 @@ import wardround
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.model_context import PERSONAL, ModelContext
-from wardround.client.site.device import names_memory_remedy
 from wardround.client.site.folder import Site
 from wardround.client.site.state import SiteState
 from wardround.client.training.evaluation import evaluate
@@ -27,6 +26,7 @@ from wardround.client.training.schedule import (
     SchedulePosition,
     TimeLimit,
     draw_batches,
+    names_memory_remedy,
     steps_a_round,
 )
 from wardround.common.errors import RunError

@@ -4,8 +4,9 @@ A preset only makes what could have been acquired: no flips where a body has a l
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -94,6 +95,11 @@ class AugmentationParameters:
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: part for name, part in found.items() if isinstance(part, Tensor)}
 
+    def arrived(self, there: Sequence[Tensor | None]) -> "AugmentationParameters":
+        """Return the parameters as they arrived elsewhere: :attr:`tensors` in their order."""
+        changed: dict[str, Any] = dict(zip(self.tensors, there, strict=True))
+        return replace(self, **changed)
+
 
 def draw(
     preset: AugmentationPreset, batch_size: int, dimensions: int, generator: Generator
@@ -144,8 +150,7 @@ def apply(
         masks: ``(B, *spatial)`` labels, moved as the images but never mixed, or None.
         parameters: From :func:`draw`, for as many images.
     """
-    there = to_device(parameters.tensors.values(), images.device)
-    parameters = replace(parameters, **dict(zip(parameters.tensors, there, strict=True)))
+    parameters = parameters.arrived(to_device(parameters.tensors.values(), images.device))
     flips, transposes = parameters.flips, parameters.transposes
     if flips is not None and transposes is not None:
         images = _flipped(images, flips, transposes)

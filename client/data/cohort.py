@@ -1,7 +1,7 @@
 """The patients of one site in one split, and the batches a network sees of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -195,16 +195,14 @@ class Cohort:
         preset = augmentation.PRESETS[name]
         dimensions = self._study.data.dimensions
         drawn = augmentation.draw(preset, len(batch.images), dimensions, generator)
-        parts = drawn.tensors
         images, covariates, targets, *there = to_device(
-            (batch.images, batch.covariates, batch.targets, *parts.values()), device
+            (batch.images, batch.covariates, batch.targets, *drawn.tensors.values()), device
         )
         if images is None or targets is None:
             msg = "a batch of images arrived without them"
             raise TypeError(msg)
-        drawn = replace(drawn, **dict(zip(parts, there, strict=True)))
         masks = targets if self._has_masks else None
-        images, masks = augmentation.apply(images, masks, drawn)
+        images, masks = augmentation.apply(images, masks, drawn.arrived(there))
         return Batch(images, covariates, targets if masks is None else masks)
 
     def _whole(self, indices: Tensor) -> Batch:

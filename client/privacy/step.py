@@ -152,7 +152,7 @@ def noised_mean(sums: Parameters, plan: PrivacyPlan, randomness: Randomness) -> 
         return {name: mean(value) for name, value in sums.items()}
     # On a GPU as one vector: each parameter would be a copy of its noise and eight small kernels.
     together = mean(torch.cat([value.flatten() for value in sums.values()]))
-    parts = together.split([value.numel() for value in sums.values()])
+    parts = torch.split(together, [value.numel() for value in sums.values()])
     return {
         name: part.view(value.shape)
         for (name, value), part in zip(sums.items(), parts, strict=True)

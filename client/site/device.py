@@ -1,18 +1,10 @@
-"""Which processor a site trains on, how it computes there, and what to do when it is too small."""
-
-import functools
-from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+"""Which processor a site trains on, and how it computes there."""
 
 import torch
 from torch import nn
 
-from wardround.common.errors import InputError, RunError
+from wardround.common.errors import InputError
 from wardround.common.study.study import Study
-
-_Parameters = ParamSpec("_Parameters")
-_Result = TypeVar("_Result")
-_MEMORY_IS_FULL = ("out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED")
 
 
 def device_for(name: str, study: Study) -> torch.device:
@@ -86,54 +78,3 @@ def choose_arithmetic(device: torch.device, study: Study) -> None:
     torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.deterministic = False
     torch.backends.cudnn.benchmark = (study.training.patch_size or study.data.size) is not None
-
-
-def names_memory_remedy(
-    work: Callable[_Parameters, _Result],
-) -> Callable[_Parameters, _Result]:
-    """Return the work; where it runs out of memory it says what makes it smaller.
-
-    Raises:
-        RunError: The memory of the GPU, or of the machine, is full.
-    """
-
-    @functools.wraps(work)
-    def wrapped(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-        try:
-            return work(*args, **kwargs)
-        except (RuntimeError, MemoryError) as error:
-            remedy = _memory_remedy(error)
-            if remedy is None:
-                raise
-        # Outside: the error holds on to everything that was in memory.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        raise RunError(remedy)
-
-    return wrapped
-
-
-def _memory_remedy(error: Exception) -> str | None:
-    """Return what to say of an error; None if it is not about memory."""
-    smaller = (
-        "lower training.batch_size, training.patch_size or data.size in the study (with privacy "
-        "privacy.microbatch, which changes no result)"
-    )
-    if isinstance(error, torch.OutOfMemoryError) or "CUDA" in str(error):
-        if not isinstance(error, torch.OutOfMemoryError) and not _is_full(error):
-            return None
-        return (
-            f"the memory of the GPU is full: {smaller}, or set training.precision = 'bfloat16'. "
-            "Look with nvidia-smi whether another process uses the same GPU; device = 'cpu' in "
-            "site.toml does without one."
-        )
-    if isinstance(error, MemoryError) or _is_full(error):
-        return (
-            "the memory of this machine is full: set cache_place = 'disk' or lower "
-            f"cache_gigabytes in site.toml, or {smaller}."
-        )
-    return None
-
-
-def _is_full(error: Exception) -> bool:
-    return any(words in str(error) for words in _MEMORY_IS_FULL)

@@ -133,7 +133,7 @@ class SegmentationCounter:
         sizes = [len(confusion) for confusion, _ in self._counted]
         together = torch.cat([confusion for confusion, _ in self._counted]).cpu()
         surfaces = [surface for _, surface in self._counted]
-        for confusion, surface in zip(together.split(sizes), surfaces, strict=True):
+        for confusion, surface in zip(torch.split(together, sizes), surfaces, strict=True):
             total = total.plus(_sums_of(confusion.numpy(), surface), (count, len(confusion)))
             count += len(confusion)
         return total

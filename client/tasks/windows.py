@@ -117,7 +117,8 @@ class _Sums:
         """Add the logits ``(1, K, *patch)`` of a window of one case."""
         case, *spatial = box
         spatial[self._axis] = slice(None)  # a window begins where the sums do
-        self._total[case, :, *spatial] += logits * self._weight
+        place: Box = (case, slice(None), *spatial)
+        self._total[place] += logits * self._weight
         if case == slice(0, 1):  # the windows of all cases lie alike
             self._weights[tuple(spatial)] += self._weight
 

@@ -83,7 +83,8 @@ class LossInParts:
         if self._total is not None:
             parts.append(self._total / self._count)
         if self._sums is not None and self._volumes is not None:
-            parts.append(self._volumes(*self._sums, self._count))
+            overlap, total, volume = self._sums.unbind()
+            parts.append(self._volumes(overlap, total, volume, self._count))
         return torch.stack(parts).sum(0).mean().float()
 
 

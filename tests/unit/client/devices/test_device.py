@@ -13,8 +13,8 @@ from wardround.client.site.device import (
     arranged_for,
     choose_arithmetic,
     device_for,
-    names_memory_remedy,
 )
+from wardround.client.training.schedule import names_memory_remedy
 from wardround.common.errors import RunError
 from wardround.simulations.experiment.environment import describe_environment
 from wardround.simulations.experiment.federation import Machine
