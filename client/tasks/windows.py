@@ -164,7 +164,7 @@ def _predictions(
     placed = [(case, box) for case in range(len(images)) for box in boxes]
     for first in range(0, len(placed), at_once):
         some = placed[first : first + at_once]
-        seen = torch.stack([images[case, :, *box] for case, box in some])
+        seen = torch.stack([images[case][(slice(None), *box)] for case, box in some])
         # Filled where they are needed: numbers of this process would be copied, with a wait.
         cases = torch.stack([seen.new_full((), case, dtype=torch.int64) for case, _ in some])
         logits = forward(seen, cases)
