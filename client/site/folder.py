@@ -46,7 +46,7 @@ class SiteFile(BaseModel):
     Attributes:
         server: The server that the site has joined; a simulated site has none.
         data_root: Folder that relative paths of the manifest start from; the site folder if absent.
-        device: "auto" takes a GPU where there is one.
+        device: "auto" takes a GPU where there is one, but for tables.
         cache_gigabytes: Memory for prepared images; beyond it they are kept on disk.
         shift: How a simulated scanner differs; never set for a real hospital.
         shift_seed: Seed of that difference.
