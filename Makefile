@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help install demo test test-more pages attacks studies lint format proto lock lock-site \
-  lock-server lock-simulation lock-torch bench bench-compression faults clean
+  lock-server lock-simulation lock-torch bench bench-compression gpu faults clean
 
 help:
 	@echo "make demo    a simulated study on embedded data, ending in a report"
@@ -31,6 +31,7 @@ help:
 	@echo "make lock    requirements/*.txt anew from pyproject.toml and constraints.txt, with hashes; needs uv"
 	@echo "make bench   time, memory and engines, beside bare torch loops; BENCHMARKS= picks some"
 	@echo "make bench-compression DATA_ROOT=...   what compression saves, on chest X-rays"
+	@echo "make gpu     on a machine with a GPU: right, fast, what fits; without one it checks itself"
 	@echo "make faults  what goes wrong between server and sites, done to real processes; FAULTS= picks some"
 	@echo "make clean   remove caches and build products; .venv and runs stay"
 
@@ -123,6 +124,10 @@ bench: $(STAMP)
 bench-compression: $(STAMP)
 	@test -n "$(DATA_ROOT)" || { echo "give DATA_ROOT=FOLDER, where the data sets lie" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.compression --data-root "$(DATA_ROOT)" --out runs/compression
+
+# VENV may name an installation with a CUDA build of torch.
+gpu: $(STAMP)
+	$(BIN)/python -m benchmarks.gpu $(GPU_FLAGS)
 
 # Under ten minutes. All of them write the table in docs/concepts/reliability.md, some only print theirs.
 faults: $(STAMP)

@@ -7,7 +7,7 @@ from torch import nn
 
 from wardround.client.data.cohort import Cohort
 from wardround.client.privacy.step import StepComputation, train_privately
-from wardround.client.site.device import arranged_for, choose_device
+from wardround.client.site.device import arranged_for, choose_arithmetic, device_for
 from wardround.client.site.state import SiteState
 from wardround.client.training.local import LocalWork
 from wardround.client.training.objectives.base import LocalStart, Objective
@@ -60,7 +60,8 @@ class ModelContext:
             InputError: The study is private, and the accountant is not installed.
         """
         keep_freed_memory()
-        device, plan = choose_device(device_name), plan_of(study)
+        device, plan = device_for(device_name, study), plan_of(study)
+        choose_arithmetic(device, study)
         network = build_network(study, study.federation.seed)
         if study.model.weights_sha256 is not None:
             load_base(network, study.model.weights_sha256)

@@ -32,6 +32,7 @@ from wardround.client.training.schedule import (
     TimeLimit,
     draw_batches,
     few_steps_note,
+    names_memory_remedy,
     steps_a_round,
 )
 from wardround.common.errors import DataError, RunError
@@ -127,6 +128,7 @@ class SiteSession:
             self.context.study, self.cohorts.train.class_counts(), self.context.device
         )
 
+    @names_memory_remedy
     def describe(self, standalone: bool = False) -> SiteInfo:
         """Load the data, so that what is wrong with it is said before the first round.
 
@@ -150,6 +152,7 @@ class SiteSession:
             self.context.fingerprint,
         )
 
+    @names_memory_remedy
     def train(
         self, instruction: Instruction, standalone: bool = False, limit: TimeLimit = UNLIMITED
     ) -> SiteUpdate:
@@ -198,6 +201,7 @@ class SiteSession:
             run=instruction.run,
         )
 
+    @names_memory_remedy
     def evaluate(self, instruction: Instruction) -> SiteEvaluation:
         """Evaluate the received model on the patients of a split.
 

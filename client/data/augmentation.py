@@ -4,12 +4,15 @@ A preset only makes what could have been acquired: no flips where a body has a l
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+
+from wardround.client.data.batch import to_device
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +89,17 @@ class AugmentationParameters:
     noise: Tensor | None = None
     noise_seed: int = 0
 
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The parts that are used, by name: they travel to a device with their batch."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: part for name, part in found.items() if isinstance(part, Tensor)}
+
+    def arrived(self, there: Sequence[Tensor | None]) -> "AugmentationParameters":
+        """Return the parameters as they arrived elsewhere: :attr:`tensors` in their order."""
+        changed: dict[str, Any] = dict(zip(self.tensors, there, strict=True))
+        return replace(self, **changed)
+
 
 def draw(
     preset: AugmentationPreset,
@@ -144,13 +158,13 @@ def apply(
         masks: ``(B, *spatial)`` labels, moved as the images but never mixed, or None.
         parameters: From :func:`draw`, for as many images.
     """
-    if parameters.flips is not None and parameters.transposes is not None:
-        flips = parameters.flips.to(images.device)
-        transposes = parameters.transposes.to(images.device)
+    parameters = parameters.arrived(to_device(parameters.tensors.values(), images.device))
+    flips, transposes = parameters.flips, parameters.transposes
+    if flips is not None and transposes is not None:
         images = _flipped(images, flips, transposes)
         masks = None if masks is None else _flipped(masks, flips, transposes)
     if parameters.affine is not None:
-        images, masks = _moved(images, masks, parameters.affine.to(images.device))
+        images, masks = _moved(images, masks, parameters.affine)
     return _recoloured(images, parameters), masks
 
 
@@ -195,7 +209,8 @@ def _flipped(array: Tensor, flips: Tensor, transposes: Tensor) -> Tensor:
 
 def _moved(images: Tensor, masks: Tensor | None, affine: Tensor) -> tuple[Tensor, Tensor | None]:
     # affine_grid counts each axis from -1 to 1: without this, turning would shear an oblong image.
-    sizes = torch.tensor(images.shape[:1:-1], dtype=images.dtype, device=images.device)
+    # Filled on the device: a tensor made of numbers here would be copied there, with a wait.
+    sizes = torch.stack([images.new_full((), size) for size in images.shape[:1:-1]])
     linear = affine[:, :, :-1] * (sizes[None, None, :] / sizes[None, :, None])
     theta = torch.cat([linear, affine[:, :, -1:]], dim=2).to(images.dtype)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)

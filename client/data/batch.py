@@ -1,9 +1,15 @@
-"""What the network sees: a batch of examples of one site."""
+"""What the network sees: a batch of examples of one site, and how it gets to a device."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+_ALIGNMENT_BYTES = 256  # of each tensor within a packed copy, as CUDA's own allocator aligns
+
+_WITHOUT_COPIES = ("cpu", "meta")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +37,54 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the batch on a device."""
-        return Batch(
-            None if self.images is None else self.images.to(device, non_blocking=True),
-            None if self.covariates is None else self.covariates.to(device, non_blocking=True),
-            self.targets.to(device, non_blocking=True),
+        images, covariates, targets = to_device(
+            (self.images, self.covariates, self.targets), device
         )
+        return Batch(images, covariates, self.targets if targets is None else targets)
+
+    def widened(self) -> "Batch":
+        """Return the batch with masks as int64: they lie in memory, and travel, as bytes."""
+        if self.targets.is_floating_point():
+            return self
+        return Batch(self.images, self.covariates, self.targets.long())
+
+
+def to_device(tensors: Iterable[Tensor | None], device: torch.device) -> tuple[Tensor | None, ...]:
+    """Return tensors on a device, in one copy that this process does not wait for.
+
+    A copy from ordinary memory makes the process wait, and each copy has a fixed price. So all
+    tensors are put into one block of page-locked memory, which torch keeps for the next time.
+
+    Args:
+        tensors: None stays None; one that lies on a device already does not travel.
+        device: For the CPU nothing is copied.
+    """
+    given = tuple(tensors)
+    travelling = [tensor for tensor in given if tensor is not None and tensor.device.type == "cpu"]
+    if device.type in _WITHOUT_COPIES or not travelling:
+        return tuple(None if tensor is None else tensor.to(device) for tensor in given)
+    places, size = _places(travelling)
+    packed = torch.empty(size, dtype=torch.uint8, pin_memory=True)
+    for tensor, place in zip(travelling, places, strict=True):
+        _view(packed, place, tensor).copy_(tensor)
+    there = packed.to(device, non_blocking=True)
+    arrived = iter(
+        [_view(there, place, like) for like, place in zip(travelling, places, strict=True)]
+    )
+    return tuple(
+        next(arrived) if tensor is not None and tensor.device.type == "cpu" else tensor
+        for tensor in given
+    )
+
+
+def _places(tensors: Iterable[Tensor]) -> tuple[list[int], int]:
+    """Return where each tensor begins in a packed block, and the block's size, in bytes."""
+    places, end = list[int](), 0
+    for tensor in tensors:
+        places.append(end)
+        end += math.ceil(tensor.nbytes / _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES
+    return places, end
+
+
+def _view(packed: Tensor, place: int, like: Tensor) -> Tensor:
+    return packed[place : place + like.nbytes].view(like.dtype).view(like.shape)

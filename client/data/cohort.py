@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from wardround.client.data import augmentation, patches
-from wardround.client.data.batch import Batch
+from wardround.client.data.batch import Batch, to_device
 from wardround.client.data.manifest.covariates import Scale, covariate_scales, encode_covariates
 from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
 from wardround.client.data.manifest.manifest import name_rows, read_manifest
@@ -25,6 +25,7 @@ from wardround.common.errors import DataError
 from wardround.common.study.study import Study
 
 _SAME_SIZE = "Set training.patch_size or data.size in the study, or training.batch_size = 1."
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ class Cohort:
         self._source = source
         self._study = source.study
         self._foreground: dict[int, tuple[Tensor, ...]] = {}
+        self._darkest: dict[int, float] = {}  # of images smaller than a patch
 
     @cached_property
     def _prepared(self) -> PreparedSplit:
@@ -187,15 +189,15 @@ class Cohort:
         """``(N, dimensions)`` float32: millimetres a voxel of each prepared examination."""
         return torch.tensor([self.spacing(index) for index in range(len(self))])
 
-    def case(self, index: int) -> Batch:
+    def case(self, index: int, device: torch.device = _CPU) -> Batch:
         """Return one whole examination as a batch of one, without randomness."""
-        return self._whole(torch.tensor([index]))
+        return self.batch(torch.tensor([index]), device=device)
 
     def batch(
         self,
         indices: Tensor,
         generator: Generator | None = None,
-        device: torch.device | None = None,
+        device: torch.device = _CPU,
     ) -> Batch:
         """Return a batch.
 
@@ -204,7 +206,7 @@ class Cohort:
             generator: Of the CPU, for patches and augmentation; None gives whole images as they
                 are. With ``training.patch_size`` a drawn batch has ``patches_per_image`` examples
                 an index, one index after the other.
-            device: Where the batch goes, before it is augmented; it stays where it is if None.
+            device: Where the batch goes, before it is augmented, with what is drawn for it.
 
         Raises:
             DataError: Whole images of different sizes cannot form one batch.
@@ -217,9 +219,9 @@ class Cohort:
             batch = self._whole(indices)
             if generator is not None:
                 batch = self._accepted(batch)
-        if device is not None:
-            batch = batch.to(device)
-        return batch if generator is None else self._augmented(batch, indices, generator)
+        if generator is not None:
+            return self._augmented(batch, indices, generator, device).widened()
+        return batch.to(device).widened()
 
     def _accepted(self, batch: Batch) -> Batch:
         """Return whole images padded to what the network can divide, as they are evaluated."""
@@ -231,26 +233,34 @@ class Cohort:
         images, _ = pad_around(batch.images, sizes)
         return Batch(images, batch.covariates, patches.pad_to(batch.targets, sizes, 0))
 
-    def _augmented(self, batch: Batch, indices: Tensor, generator: Generator) -> Batch:
+    def _augmented(
+        self, batch: Batch, indices: Tensor, generator: Generator, device: torch.device
+    ) -> Batch:
         name = self._study.data.augmentation
         if batch.images is None or name == "none":
-            return batch
+            return batch.to(device)
         preset = augmentation.PRESETS[name]
         spacings = self._spacings[indices] if preset.rotation else None
         if spacings is not None and len(indices) < len(batch.images):
             spacings = spacings.repeat_interleave(len(batch.images) // len(indices), dim=0)
         dimensions = self._study.data.dimensions
         drawn = augmentation.draw(preset, len(batch.images), dimensions, generator, spacings)
-        masks = batch.targets if self._has_masks else None
-        images, masks = augmentation.apply(batch.images, masks, drawn)
-        return Batch(images, batch.covariates, batch.targets if masks is None else masks)
+        images, covariates, targets, *there = to_device(
+            (batch.images, batch.covariates, batch.targets, *drawn.tensors.values()), device
+        )
+        if images is None or targets is None:
+            msg = "a batch of images arrived without them"
+            raise TypeError(msg)
+        masks = targets if self._has_masks else None
+        images, masks = augmentation.apply(images, masks, drawn.arrived(there))
+        return Batch(images, covariates, targets if masks is None else masks)
 
     def _whole(self, indices: Tensor) -> Batch:
         covariates = None if self.covariates is None else self.covariates[indices]
         if not self._has_images:
             return Batch(None, covariates, self.targets[indices])
         images, masks = self._images_and_masks(indices)
-        return Batch(images, covariates, self.targets[indices] if masks is None else masks.long())
+        return Batch(images, covariates, self.targets[indices] if masks is None else masks)
 
     def _images_and_masks(self, indices: Tensor) -> tuple[Tensor, Tensor | None]:
         stack = self._prepared.stack
@@ -275,7 +285,7 @@ class Cohort:
         if self.covariates is not None:
             covariates = self.covariates[indices].repeat_interleave(repeats, dim=0)
         images = torch.stack([image for image, _ in examples])
-        return Batch(images, covariates, torch.stack([mask for _, mask in examples]).long())
+        return Batch(images, covariates, torch.stack([mask for _, mask in examples]))
 
     def _patches_of(
         self, index: int, case: Case, generator: Generator
@@ -285,7 +295,11 @@ class Cohort:
         if size is None or case.mask is None:
             msg = "patches need a size and a mask"
             raise TypeError(msg)
-        image = patches.pad_to(case.image, size, float(case.image.min()))
+        image = case.image
+        if patches.is_smaller(image, size):
+            if index not in self._darkest:  # a whole volume is read for it
+                self._darkest[index] = float(image.min())
+            image = patches.pad_to(image, size, self._darkest[index])
         mask = patches.pad_to(case.mask, size, 0)
         if index not in self._foreground:
             self._foreground[index] = patches.foreground_positions(mask)

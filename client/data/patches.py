@@ -87,6 +87,11 @@ def crop(array: Tensor, start: Tensor, size: Sequence[int]) -> Tensor:
     return array
 
 
+def is_smaller(array: Tensor, size: Sequence[int]) -> bool:
+    """Return whether an array ``(..., *spatial)`` is smaller than a size along any axis."""
+    return any(have < want for have, want in zip(array.shape[-len(size) :], size, strict=True))
+
+
 def pad_to(array: Tensor, size: Sequence[int], value: float) -> Tensor:
     """Return ``(..., *spatial)`` padded around its centre to at least ``size``.
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wardround.client.data.cohort import Cohort
 from wardround.client.privacy.arithmetic import exact_arithmetic
@@ -146,7 +146,16 @@ def noised_mean(sums: Parameters, plan: PrivacyPlan, randomness: Randomness) -> 
         Float32 on the device of each sum.
     """
     deviation = plan.noise_multiplier * plan.clip_norm
+
+    def mean(total: Tensor) -> Tensor:
+        return noised(total, deviation, randomness).div_(plan.expected_patients).float()
+
+    if all(value.device.type == "cpu" for value in sums.values()):
+        return {name: mean(value) for name, value in sums.items()}
+    # On a GPU as one vector: each parameter would be a copy of its noise and eight small kernels.
+    together = mean(torch.cat([value.flatten() for value in sums.values()]))
+    parts = torch.split(together, [value.numel() for value in sums.values()])
     return {
-        name: noised(value, deviation, randomness).div_(plan.expected_patients).float()
-        for name, value in sums.items()
+        name: part.view(value.shape)
+        for (name, value), part in zip(sums.items(), parts, strict=True)
     }

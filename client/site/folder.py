@@ -58,7 +58,7 @@ class SiteFile(BaseModel):
     Attributes:
         server: The server that the site has joined; a simulated site has none.
         data_root: Folder that relative paths of the manifest start from; the site folder if absent.
-        device: "auto" takes a GPU where there is one.
+        device: "auto" takes a GPU where there is one, but for tables.
         ledger: Where the privacy ledger lies, from the site folder; several folders of one data
             set share one.
         cache_gigabytes: Memory for prepared images; beyond it they are kept on disk.

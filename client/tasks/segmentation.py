@@ -1,6 +1,6 @@
 """Segmentation: a class at every voxel; the target is a mask on the image's grid."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,14 +9,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.client.tasks.surface_distances import measure_surfaces
-from wardround.client.tasks.task import Forward, Spacing
-from wardround.client.tasks.windows import accepted_sizes, pad_around, slide_windows
+from wardround.client.tasks.task import Box, Forward, PartsCounter, Spacing
+from wardround.client.tasks.windows import (
+    Windows,
+    accepted_sizes,
+    pad_around,
+    slide_in_parts,
+    slide_windows,
+)
 from wardround.common.metrics.noised import encode_dice
 from wardround.common.metrics.segmentation import SegmentationSums, SurfaceSums
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
     from wardround.client.data.batch import Batch
+
+_CLASSES_OF_A_BYTE = 256
 
 
 class Segmentation:
@@ -35,19 +43,23 @@ class Segmentation:
         image is seen whole, padded to what the network can divide and cropped back. Covariates go
         with every window of their examination.
         """
-        images, covariates = batch.images, batch.covariates
+        images, windows = batch.images, _windows(study)
         if images is None:
             return forward(*batch.inputs)
-
-        def of_cases(windows: Tensor, cases: Tensor) -> Tensor:
-            inputs = (windows,) if covariates is None else (windows, covariates[cases])
-            return forward(*inputs)
-
-        patch, overlap = study.training.patch_size, study.evaluation.overlap
-        if patch is not None:
-            return slide_windows(of_cases, images, patch, overlap, study.training.batch_size)
+        if windows is not None:
+            return slide_windows(_of_cases(forward, batch), images, windows)
         padded, inside = pad_around(images, accepted_sizes(images.shape[2:], study))
-        return of_cases(padded, torch.arange(len(images), device=images.device))[inside]
+        cases = torch.arange(len(images), device=images.device)
+        return _of_cases(forward, batch)(padded, cases)[inside]
+
+    def predict_in_parts(
+        self, forward: Forward, batch: "Batch", study: Study
+    ) -> Iterator[tuple[Box, Tensor]] | None:
+        """Return the logits of windows, part by part; None where an image is seen whole."""
+        windows = _windows(study)
+        if batch.images is None or windows is None:
+            return None
+        return slide_in_parts(_of_cases(forward, batch), batch.images, windows)
 
     def decide(self, outputs: Tensor, study: Study) -> Tensor:
         """Return the most likely classes ``(B, *spatial)``, int64."""
@@ -65,24 +77,94 @@ class Segmentation:
         return SegmentationCounter(study, surfaces)
 
 
+def _windows(study: Study) -> Windows | None:
+    """Return how windows slide; None where images are seen whole."""
+    training = study.training
+    if training.patch_size is None:
+        return None
+    return Windows(training.patch_size, study.evaluation.overlap, training.batch_size)
+
+
+def _of_cases(forward: Forward, batch: "Batch") -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the outputs of windows, with the covariates of their examinations if there are any."""
+    covariates = batch.covariates
+
+    def of_cases(windows: Tensor, cases: Tensor) -> Tensor:
+        inputs = (windows,) if covariates is None else (windows, covariates[cases])
+        return forward(*inputs)
+
+    return of_cases
+
+
 class SegmentationCounter:
     """Counts each batch at once: logits of volumes are too large to be kept."""
 
     def __init__(self, study: Study, surfaces: bool) -> None:
         self._study = study
-        self._sums = SegmentationSums.empty(study, surfaces)
-        self._count = 0
+        self._empty = SegmentationSums.empty(study, surfaces)
+        self._counted: list[tuple[Tensor, SurfaceSums | None]] = []
 
     def add(self, outputs: Tensor, targets: Tensor, spacings_mm: Sequence[Spacing] | None) -> None:
         """Count a batch: logits ``(B, K, *spatial)``, masks ``(B, *spatial)``."""
         found = most_likely_classes(outputs)
-        counted = count_segmentation(found, targets, self._study, spacings_mm)
-        self._sums = self._sums.plus(counted, (self._count, len(targets)))
-        self._count += len(targets)
+        self._add(_confusion(found, targets, self._study.class_count), found, targets, spacings_mm)
+
+    def in_parts(self, targets: Tensor, keeps_classes: bool) -> "VoxelCounter":
+        """Return a counter of one batch, masks ``(B, *spatial)``, whose logits come in parts."""
+        return VoxelCounter(targets, self._study.class_count, keeps_classes)
+
+    def add_parts(self, parts: PartsCounter, spacings_mm: Sequence[Spacing] | None) -> None:
+        """Count a batch of which all parts were taken in."""
+        if not isinstance(parts, VoxelCounter):
+            msg = "the parts were counted by another counter"
+            raise TypeError(msg)
+        self._add(parts.confusion, parts.found, parts.targets, spacings_mm)
+
+    def _add(
+        self,
+        confusion: Tensor,
+        found: Tensor | None,
+        targets: Tensor,
+        spacings_mm: Sequence[Spacing] | None,
+    ) -> None:
+        surface = None
+        if spacings_mm is not None and found is not None:
+            surface = _sum_surfaces(found, targets, self._study, spacings_mm)
+        self._counted.append((confusion, surface))
 
     def sums(self) -> SegmentationSums:
         """Return the sums over all cases."""
-        return self._sums
+        total, count = self._empty, 0
+        if not self._counted:
+            return total
+        # They stay on the device until here: one transfer, not one a batch.
+        sizes = [len(confusion) for confusion, _ in self._counted]
+        together = torch.cat([confusion for confusion, _ in self._counted]).cpu()
+        surfaces = [surface for _, surface in self._counted]
+        for confusion, surface in zip(torch.split(together, sizes), surfaces, strict=True):
+            total = total.plus(_sums_of(confusion.numpy(), surface), (count, len(confusion)))
+            count += len(confusion)
+        return total
+
+
+class VoxelCounter:
+    """Counts one batch whose logits come in parts."""
+
+    def __init__(self, targets: Tensor, classes: int, keeps_classes: bool) -> None:
+        self.targets = targets
+        self.confusion = targets.new_zeros((len(targets), classes, classes))
+        narrow = torch.uint8 if classes <= _CLASSES_OF_A_BYTE else torch.int16
+        self.found = torch.empty_like(targets, dtype=narrow) if keeps_classes else None
+
+    def add(self, place: Box, outputs: Tensor) -> Tensor:
+        """Count a part: logits ``(B, K, *part)``; return its masks ``(B, *part)``."""
+        cases, _, *spatial = place
+        targets = self.targets[cases, *spatial]
+        found = most_likely_classes(outputs)
+        self.confusion += _confusion(found, targets, outputs.shape[1])
+        if self.found is not None:
+            self.found[cases, *spatial] = found.to(self.found.dtype)
+        return targets
 
 
 def most_likely_classes(logits: Tensor) -> Tensor:
@@ -108,12 +190,17 @@ def count_segmentation(
         spacings_mm: The voxel size of each case; None leaves surfaces unmeasured.
     """
     confusion = _confusion(predicted, targets, study.class_count).cpu().numpy()
-    right = np.diagonal(confusion, axis1=1, axis2=2)
-    truth, found = confusion.sum(axis=2), confusion.sum(axis=1)
-    dice, present = _case_dice(confusion)
     surface = None
     if spacings_mm is not None:
         surface = _sum_surfaces(predicted, targets, study, spacings_mm)
+    return _sums_of(confusion, surface)
+
+
+def _sums_of(confusion: NDArray[np.int64], surface: SurfaceSums | None) -> SegmentationSums:
+    """Return the sums over cases of ``(B, K, K)`` voxel counts, true by predicted."""
+    right = np.diagonal(confusion, axis1=1, axis2=2)
+    truth, found = confusion.sum(axis=2), confusion.sum(axis=1)
+    dice, present = _case_dice(confusion)
     return SegmentationSums(
         dice.sum(axis=0),
         present.sum(axis=0),
@@ -147,14 +234,20 @@ def _confusion(predicted: Tensor, targets: Tensor, classes: int) -> Tensor:
     cases = len(targets)
     offset = torch.arange(cases, device=targets.device) * classes**2
     cell = (targets * classes + predicted).reshape(cases, -1) + offset[:, None]
-    counts = torch.bincount(cell.flatten(), minlength=cases * classes**2)
+    length = cases * classes**2
+    if cell.device.type == "cpu":
+        counts = torch.bincount(cell.flatten(), minlength=length)
+    else:  # bincount looks at the smallest and the largest value, and waits for each
+        one = cell.new_ones(()).expand(cell.numel())
+        counts = cell.new_zeros(length).scatter_add_(0, cell.flatten(), one)
     return counts.reshape(cases, classes, classes)
 
 
 def _sum_surfaces(
     predicted: Tensor, targets: Tensor, study: Study, spacings_mm: Sequence[Spacing]
 ) -> SurfaceSums:
-    cases = zip(targets.cpu().numpy(), predicted.cpu().numpy(), spacings_mm, strict=True)
+    both = torch.stack([targets.to(predicted.dtype), predicted]).cpu().numpy()  # one transfer
+    cases = zip(*both, spacings_mm, strict=True)
     measured = np.array([_measure_case(truth, found, study, mm) for truth, found, mm in cases])
     hd95, surface_dice = measured[:, 0], measured[:, 1]
     return SurfaceSums(
@@ -166,7 +259,7 @@ def _sum_surfaces(
 
 
 def _measure_case(
-    truth: NDArray[np.int64], found: NDArray[np.int64], study: Study, spacing_mm: Spacing
+    truth: NDArray[np.integer], found: NDArray[np.integer], study: Study, spacing_mm: Spacing
 ) -> NDArray[np.float64]:
     """Return ``(2, K)``: HD95 and surface Dice, NaN where undefined; the background always is."""
     measured = np.full((2, study.class_count), np.nan)

@@ -4,8 +4,8 @@ A new task is a file beside ``classification.py`` and a row in ``registry.py``; 
 in ``common/metrics``, and what it asks of a study is a row in ``common/study/registry.py``.
 """
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # From the network's positional arguments (images, covariates, or both) to float32 outputs.
 Forward = Callable[..., Tensor]
 Spacing = tuple[float, ...]
+Box = tuple[slice, ...]
 Label = tuple[float, ...]
 
 
@@ -60,6 +61,50 @@ class Counter(Protocol):
 
     def sums(self) -> TaskSums:
         """Return what was counted; called once, after every output was found to be finite."""
+
+
+class PartsCounter(Protocol):
+    """Counts one batch whose outputs come in parts."""
+
+    def add(self, place: Box, outputs: Tensor) -> Tensor:
+        """Count a part.
+
+        Args:
+            place: Where it lies in ``(B, K, *spatial)``.
+            outputs: ``(B, K, *part)`` float32.
+
+        Returns:
+            Its targets, ``(B, *part)``.
+        """
+
+
+@runtime_checkable
+class CountsParts(Protocol):
+    """A counter that needs no batch's outputs whole."""
+
+    def in_parts(self, targets: Tensor, keeps_classes: bool) -> PartsCounter:
+        """Return a counter of one batch.
+
+        Args:
+            targets: ``(B, *spatial)``.
+            keeps_classes: Whether surfaces will be measured.
+        """
+
+    def add_parts(self, parts: PartsCounter, spacings_mm: Sequence[Spacing] | None) -> None:
+        """Count a batch of which all parts were taken in."""
+
+
+@runtime_checkable
+class PredictsInParts(Protocol):
+    """A task whose outputs may be too large to be kept, so that they are reduced on the way."""
+
+    def predict_in_parts(
+        self, forward: Forward, batch: "Batch", study: Study
+    ) -> Iterator[tuple[Box, Tensor]] | None:
+        """Yield where each part lies in ``(B, K, *spatial)`` and its outputs, float32.
+
+        None where a study has outputs that are small enough.
+        """
 
 
 class Task(Protocol):

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.tasks.registry import task_of
+from wardround.client.tasks.task import Counter, CountsParts, Forward, PredictsInParts, Spacing
+from wardround.client.training.losses import MeanLoss
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
 from wardround.common.metrics.sums import MetricSums, empty_sums, has_surfaces
@@ -41,12 +43,24 @@ def predict(network: nn.Module, batch: Batch, study: Study) -> Tensor:
 
     The batch lies on the network's device; call inside :func:`evaluating`.
     """
+    forward = _forward(network, study, batch.targets.device)
+    return task_of(study).predict(forward, batch, study)
+
+
+def _forward(network: nn.Module, study: Study, device: torch.device) -> Forward:
+    """Return the network's final outputs, float32, at the study's precision.
+
+    Args:
+        device: Of the network. Inputs that lie elsewhere are brought there, and the outputs back.
+    """
 
     def forward(*inputs: Tensor) -> Tensor:
-        return _first_output(network(*inputs)).float()
+        home = inputs[0].device
+        with mixed_precision(study.training, device):
+            outputs = _first_output(network(*(given.to(device) for given in inputs)))
+        return outputs.float().to(home)
 
-    with mixed_precision(study.training, batch.targets.device):
-        return task_of(study).predict(forward, batch, study)
+    return forward
 
 
 def evaluate(
@@ -78,33 +92,77 @@ def evaluate(
     counts: list[int] = []
     finite = torch.ones((), dtype=torch.bool, device=device)
     with evaluating(network):
-        for indices, loaded in _batches(cohort, study):
-            batch = loaded.to(device)
-            outputs = predict(network, batch, study)
-            losses.append(loss(outputs, batch.targets))
-            counts.append(len(batch))
-            finite &= outputs.isfinite().all()
+        for indices, batch in _batches(cohort, study, device):
             spacings = [cohort.spacing(index) for index in indices] if surfaces else None
-            counter.add(outputs, batch.targets, spacings)
+            measured = _measure_in_parts(network, batch, study, loss, (counter, spacings))
+            if measured is None:
+                outputs = predict(network, batch, study)
+                measured = loss(outputs, batch.targets), outputs.isfinite().all()
+                counter.add(outputs, batch.targets, spacings)
+            losses.append(measured[0])
+            finite &= measured[1]
+            counts.append(len(batch))
         # Losses stay on the device until here: one transfer, not one a batch.
-        means = torch.stack(losses).tolist()
+        *means, is_finite = torch.stack([*losses, finite]).tolist()
     total = sum(mean * count for mean, count in zip(means, counts, strict=True))
-    _check_numbers(total, bool(finite))
+    _check_numbers(total, bool(is_finite))
     return MetricSums(sum(counts), total, counter.sums())
 
 
-def _batches(cohort: "Cohort", study: Study) -> Iterator[tuple[range, Batch]]:
+def _measure_in_parts(
+    network: nn.Module,
+    batch: Batch,
+    study: Study,
+    loss: Loss,
+    counting: tuple[Counter, Sequence[Spacing] | None],
+) -> tuple[Tensor, Tensor] | None:
+    """Measure a batch whose outputs are too large to be kept, where task and loss allow it.
+
+    Where the device has no room even for a part, the sums are kept in this machine's memory.
+
+    Returns:
+        The mean loss and whether all outputs are finite, scalars on the network's device; None
+        where nothing was done.
+    """
+    task, (counter, spacings_mm) = task_of(study), counting
+    if not isinstance(task, PredictsInParts) or not isinstance(counter, CountsParts):
+        return None
+    device = batch.targets.device
+    for home in (device, torch.device("cpu")):
+        seen, part_loss = batch.to(home), loss.in_parts() if isinstance(loss, MeanLoss) else None
+        parts = task.predict_in_parts(_forward(network, study, device), seen, study)
+        if parts is None or part_loss is None:
+            return None
+        counted = counter.in_parts(seen.targets, keeps_classes=spacings_mm is not None)
+        finite = torch.ones((), dtype=torch.bool, device=home)
+        try:
+            for place, outputs in parts:
+                targets = counted.add(place, outputs)
+                part_loss.add(outputs, targets)
+                finite &= outputs.isfinite().all()
+        except torch.OutOfMemoryError:
+            if home.type == "cpu":
+                raise
+            del seen, parts, counted
+            torch.cuda.empty_cache()
+            continue
+        counter.add_parts(counted, spacings_mm)
+        return part_loss.mean().to(device), finite.to(device)
+    return None
+
+
+def _batches(cohort: "Cohort", study: Study, device: torch.device) -> Iterator[tuple[range, Batch]]:
     """Yield the examinations in order, one at a time where they differ in size or take windows."""
     count = len(cohort)
     one_size = study.data.size is not None or study.data.kind == "table"
     if not one_size or study.training.patch_size is not None:
         for index in range(count):
-            yield range(index, index + 1), cohort.case(index)
+            yield range(index, index + 1), cohort.case(index, device)
         return
     size = study.training.batch_size
     for start in range(0, count, size):
         indices = range(start, min(start + size, count))
-        yield indices, cohort.batch(torch.tensor(indices))
+        yield indices, cohort.batch(torch.tensor(indices), device=device)
 
 
 def _check_numbers(loss: float, finite: bool) -> None:

@@ -45,6 +45,48 @@ class MeanLoss:
         """Return the mean loss of the batch, a scalar."""
         return self.per_sample(logits, targets).mean()
 
+    def in_parts(self) -> "LossInParts | None":
+        """Return the loss of an image of which the outputs come in parts; None if none can be."""
+        known = self.of_samples in _OF_PIXELS or self.of_samples in _OF_VOLUMES
+        return LossInParts(self) if known else None
+
+
+class LossInParts:
+    """The loss of one batch of images whose logits are never all in memory.
+
+    It is that of the whole, up to rounding: each loss here is a mean over pixels, or follows from
+    sums over them.
+    """
+
+    def __init__(self, loss: MeanLoss) -> None:
+        self._pixels = _OF_PIXELS.get(loss.of_samples)
+        self._volumes = _OF_VOLUMES.get(loss.of_samples)
+        self._class_weights = loss.class_weights
+        self._total: Tensor | None = None
+        self._sums: Tensor | None = None
+        self._count = 0
+
+    def add(self, logits: Tensor, targets: Tensor) -> None:
+        """Take in a part: logits ``(B, K, *part)`` float32 and class indices ``(B, *part)``."""
+        count = targets[0].numel()
+        self._count += count
+        if self._pixels is not None:
+            total = self._pixels(logits, targets, self._class_weights).double() * count
+            self._total = total if self._total is None else self._total + total
+        if self._volumes is not None:
+            sums = torch.stack([*_overlap(logits, targets), _volumes(logits, targets)]).double()
+            self._sums = sums if self._sums is None else self._sums + sums
+
+    def mean(self) -> Tensor:
+        """Return the mean loss of the batch, a scalar in float32."""
+        parts = []
+        if self._total is not None:
+            parts.append(self._total / self._count)
+        if self._sums is not None and self._volumes is not None:
+            overlap, total, volume = self._sums.unbind()
+            parts.append(self._volumes(overlap, total, volume, self._count))
+        return torch.stack(parts).sum(0).mean().float()
+
 
 def build_loss(study: Study, class_counts: Tensor | None, device: torch.device) -> MeanLoss:
     """Return the study's loss.
@@ -164,7 +206,7 @@ def dice(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -
         ``(B,)``, each in [0, 1].
     """
     overlap, total = _overlap(logits, targets)
-    return 1 - ((2 * overlap + _SMOOTH) / (total + _SMOOTH))[:, 1:].mean(1)
+    return _dice_of(overlap, total)
 
 
 def dice_ce(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
@@ -198,12 +240,9 @@ def generalised_dice(
     Returns:
         ``(B,)``, each in [0, 1].
     """
-    overlap, total = (part / targets[0].numel() for part in _overlap(logits, targets))
-    volume = _one_hot(logits, targets).flatten(2).mean(2)
-    smallest = volume.masked_fill(volume == 0, torch.inf).amin(1, keepdim=True)
-    weights = torch.where(volume == 0, smallest, volume) ** -2
-    above = 2 * (weights * overlap).sum(1) + _SMOOTH
-    return 1 - above / ((weights * total).sum(1) + _SMOOTH)
+    voxels = targets[0].numel()
+    overlap, total = (part / voxels for part in _overlap(logits, targets))
+    return _generalised_dice_of(overlap, total, _one_hot(logits, targets).flatten(2).mean(2))
 
 
 def mse(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
@@ -220,6 +259,36 @@ def mse(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) ->
     probabilities = logits.sigmoid() if _is_multi_label(logits, targets) else logits.softmax(1)
     return _over_pixels((probabilities - _one_hot(logits, targets)) ** 2)
 
+
+def _dice_of(overlap: Tensor, total: Tensor) -> Tensor:
+    """Return ``(B,)`` of :func:`_overlap`."""
+    return 1 - ((2 * overlap + _SMOOTH) / (total + _SMOOTH))[:, 1:].mean(1)
+
+
+def _generalised_dice_of(overlap: Tensor, total: Tensor, volume: Tensor) -> Tensor:
+    """Return ``(B,)`` of :func:`_overlap` and the classes' volumes, as fractions of the image."""
+    smallest = volume.masked_fill(volume == 0, torch.inf).amin(1, keepdim=True)
+    weights = torch.where(volume == 0, smallest, volume) ** -2
+    above = 2 * (weights * overlap).sum(1) + _SMOOTH
+    return 1 - above / ((weights * total).sum(1) + _SMOOTH)
+
+
+# What a loss is when an image comes in parts: a mean over pixels, something of sums over them, or
+# the sum of both.
+_OF_PIXELS: dict[SampleLoss, SampleLoss] = {
+    cross_entropy: cross_entropy,
+    focal: focal,
+    bce: bce,
+    mse: mse,
+    dice_ce: cross_entropy,
+}
+_OF_VOLUMES: dict[SampleLoss, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {
+    dice: lambda overlap, total, _, __: _dice_of(overlap, total),
+    dice_ce: lambda overlap, total, _, __: _dice_of(overlap, total),
+    generalised_dice: lambda overlap, total, volume, voxels: _generalised_dice_of(
+        overlap / voxels, total / voxels, volume / voxels
+    ),
+}
 
 LOSS_BUILDERS: dict[str, SampleLoss] = {
     "cross-entropy": cross_entropy,
@@ -253,6 +322,11 @@ def _overlap(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     probabilities, truth = logits.softmax(1), _one_hot(logits, targets)
     overlap = (probabilities * truth).flatten(2).sum(2)
     return overlap, (probabilities + truth).flatten(2).sum(2)
+
+
+def _volumes(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the pixels of each sample and class, ``(B, K)``."""
+    return _one_hot(logits, targets).flatten(2).sum(2)
 
 
 def _focused(negative_log: Tensor) -> Tensor:

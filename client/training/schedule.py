@@ -1,14 +1,16 @@
 """The steps of a round: which examinations form each, where it lies in the study, its precision.
 
-And how long they may take: that is asked before each batch, so that one in flight stops.
+And how long they may take: that is asked before each batch, so that one in flight stops. And what
+is said where they take more memory than there is.
 """
 
+import functools
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -18,6 +20,9 @@ from wardround.common.study.sections import TrainingSection
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _Item = TypeVar("_Item")
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+_MEMORY_IS_FULL = ("out of memory", "can't allocate memory", "_STATUS_ALLOC_FAILED")
 _SECONDS_A_MINUTE = 60
 FEW_STEPS = 5  # in a round
 
@@ -148,3 +153,54 @@ class TimeLimit:
 
 
 UNLIMITED = TimeLimit()
+
+
+def names_memory_remedy(
+    work: Callable[_Parameters, _Result],
+) -> Callable[_Parameters, _Result]:
+    """Return the work; where it runs out of memory it says what makes it smaller.
+
+    Raises:
+        RunError: The memory of the GPU, or of the machine, is full.
+    """
+
+    @functools.wraps(work)
+    def wrapped(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        try:
+            return work(*args, **kwargs)
+        except (RuntimeError, MemoryError) as error:
+            remedy = _memory_remedy(error)
+            if remedy is None:
+                raise
+        # Outside: the error holds on to everything that was in memory.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        raise RunError(remedy)
+
+    return wrapped
+
+
+def _memory_remedy(error: Exception) -> str | None:
+    """Return what to say of an error; None if it is not about memory."""
+    smaller = (
+        "lower training.batch_size, training.patch_size or data.size in the study (with privacy "
+        "privacy.microbatch, which changes no result)"
+    )
+    if isinstance(error, torch.OutOfMemoryError) or "CUDA" in str(error):
+        if not isinstance(error, torch.OutOfMemoryError) and not _is_full(error):
+            return None
+        return (
+            f"the memory of the GPU is full: {smaller}, or set training.precision = 'bfloat16'. "
+            "Look with nvidia-smi whether another process uses the same GPU; device = 'cpu' in "
+            "site.toml does without one."
+        )
+    if isinstance(error, MemoryError) or _is_full(error):
+        return (
+            "the memory of this machine is full: set cache_place = 'disk' or lower "
+            f"cache_gigabytes in site.toml, or {smaller}."
+        )
+    return None
+
+
+def _is_full(error: Exception) -> bool:
+    return any(words in str(error) for words in _MEMORY_IS_FULL)

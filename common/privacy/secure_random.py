@@ -87,7 +87,7 @@ class Randomness:
         numbers = torch.empty(count, dtype=torch.float64, device=device)
         for start, end in blocks(count, device):
             block = numbers[start:end]
-            words = self.words(end - start).to(device)
+            words = _brought(self.words(end - start), device)
             tail = words.bitwise_and(_WITHOUT_SIGN).double().add_(0.5).mul_(2.0**-64)
             below = torch.special.ndtri(tail)
             torch.where(words < 0, below, below.neg(), out=block)
@@ -131,6 +131,14 @@ class Randomness:
         contribution is clipped, and nobody else's depends on it.
         """
         return Generator().manual_seed(self.seed())
+
+
+def _brought(words: Tensor, device: torch.device) -> Tensor:
+    """Return words on a device; a GPU fetches them itself, from page-locked memory."""
+    if device.type == "cpu":
+        return words
+    room = torch.empty(words.shape, dtype=words.dtype, pin_memory=True)
+    return room.copy_(words).to(device, non_blocking=True)
 
 
 def blocks(count: int, device: torch.device) -> Iterator[tuple[int, int]]:

@@ -25,6 +25,7 @@ from wardround.simulations.adversaries.manipulations import (
 from wardround.simulations.adversaries.roles import Role
 
 _KEY = "adversary"
+_CPU = torch.device("cpu")
 
 
 class PoisonedCohort(Cohort):
@@ -42,7 +43,7 @@ class PoisonedCohort(Cohort):
         self,
         indices: Tensor,
         generator: Generator | None = None,
-        device: torch.device | None = None,
+        device: torch.device = _CPU,
     ) -> Batch:
         """Return a batch as the adversary wants the network to see it.
 

@@ -3,6 +3,7 @@
 import platform
 from importlib.metadata import PackageNotFoundError, version
 
+from wardround.client.site.device import choose_device
 from wardround.simulations.experiment.federation import Machine, cores
 
 _PACKAGES = ("torch", "flwr", "monai", "numpy", "nibabel", "pydicom", "pydantic")
@@ -14,7 +15,7 @@ def describe_environment(machine: Machine) -> dict[str, str]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
         "cores": str(cores()),
-        "device": _device_name(machine.device),
+        "device": _device_names(machine),
         "engine": machine.engine,
         "workers": str(machine.workers or "as many as cores or GPUs"),
         "threads": str(machine.threads or "cores shared among the workers"),
@@ -27,9 +28,12 @@ def describe_environment(machine: Machine) -> dict[str, str]:
     return facts
 
 
-def _device_name(device: str) -> str:
+def _device_names(machine: Machine) -> str:
+    """Return the GPUs that work is given to, each once, or the CPU."""
     import torch
 
-    if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
-        return torch.cuda.get_device_name()
-    return "cpu"
+    chosen = choose_device(machine.device)
+    if chosen.type == "cpu":
+        return "cpu"
+    used = dict.fromkeys(machine.devices_for(torch.cuda.device_count()))
+    return ", ".join(f"{torch.cuda.get_device_name(name)} ({name})" for name in used)

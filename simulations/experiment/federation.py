@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from flwr.serverapp import Grid
 
 from wardround.client.app import app as client_app
 from wardround.client.app import close_sessions
-from wardround.client.site.device import choose_device
+from wardround.client.site.device import choose_device, device_for
 from wardround.common.errors import InputError, known_names
 from wardround.common.flower.site_grid import SUPERLINK_NODE_ID, SiteGrid
 from wardround.common.parameters.compression import CompressionOptions
@@ -68,6 +68,12 @@ class Machine:
         if self.engine == "ray":
             self.ray.check(self.device, cores())
 
+    def for_study(self, study: Study) -> "Machine":
+        """Return the machine with "auto" settled where the study settles it."""
+        if self.device != "auto" or device_for(self.device, study).type != "cpu":
+            return self
+        return replace(self, device="cpu")
+
     def devices_for(self, sites: int) -> tuple[str, ...]:
         """Return one device a worker, for this many sites; one means no worker is needed."""
         chosen = choose_device(self.device)
@@ -105,7 +111,7 @@ def open_grid(
     Raises:
         StudyError: An adversary of the study does not fit it.
     """
-    run_id = derive_seed("run", study.digest)
+    machine, run_id = machine.for_study(study), derive_seed("run", study.digest)
     devices = machine.devices_for(len(folders))
     contexts = site_contexts(folders, study.to_json(), devices[0], run_id)
     for context in contexts.values():

@@ -154,7 +154,7 @@ def _begin(request: SimulationRequest, watch: Watch) -> tuple[RunFacts, Prepared
         digest=study.digest,
         seed=study.federation.seed,
         started=_now(),
-        environment=describe_environment(request.machine),
+        environment=describe_environment(request.machine.for_study(study)),
         seconds={"data": time.perf_counter() - started},
         notes=sites.notes,
         data=sites.facts,
@@ -209,7 +209,9 @@ class _Run:
                 )
             baselines = self._baselines(sites)
             with self._measuring("baselines"):
-                train_baselines(self._out, baselines, self._machine, self._watch)
+                train_baselines(
+                    self._out, baselines, self._machine.for_study(self._study), self._watch
+                )
             with self._measuring("test"):
                 self._watch(StageStarted("test"))
                 others = [load_trained(self._out, baseline.name) for baseline in baselines]

@@ -44,13 +44,13 @@ def ghost_clipped_sum(
         return {}
     squared = torch.stack([part.squared_norms() for part in gradients.values()]).sum(0)
     # In float32, as the loop has it: both methods leave out the same patients.
-    if not bool(torch.isfinite(squared.float()).all()):
-        return None
+    finite = torch.isfinite(squared.float())
     coefficients = (clip_norm / squared.sqrt()).clamp_(max=1.0)
     off = Roundings.together([part.roundings() for part in gradients.values()]).reach(squared)
     # Where the terms of a gradient cancel, its norm says nothing of the rounding that is summed.
     # "not" so that a bound that is no number counts as too large.
-    if not bool((coefficients * off <= MOST_ROUNDING * clip_norm).all()):
+    fits = coefficients * off <= MOST_ROUNDING * clip_norm
+    if not bool((finite & fits).all()):  # asked once: a GPU is waited for
         return None
     return {
         f"{name}.{key}" if name else key: total
@@ -115,5 +115,7 @@ def _patient_losses(
     """Return ``(P,)``: each patient's loss, the mean of the losses of its examples."""
     patient_index = PatientIndex(patients.counts)
     losses = per_sample_loss(network(*patients.examples.inputs), patients.examples.targets)
+    if patient_index.most == 1:
+        return losses
     counts = torch.tensor(patients.counts, device=losses.device)
     return patient_index.total(losses / patient_index.spread(counts))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -108,8 +109,7 @@ class PatientIndex:
 
     def index(self, device: torch.device) -> Tensor:
         """Return ``(M,)`` int64: the patient of each example."""
-        counts = torch.tensor(self.counts, device=device)
-        return torch.repeat_interleave(counts, output_size=self.examples)
+        return _owner_and_place(self.counts, device)[0]
 
     def total(self, rows: Tensor) -> Tensor:
         """Return ``(P, ...)``, each patient's sum, of ``(M, ...)``."""
@@ -125,9 +125,7 @@ class PatientIndex:
         shape = (self.patients, self.most, *rows.shape[1:])
         if self._even:
             return rows.reshape(shape)
-        owner = self.index(rows.device)
-        first = torch.tensor((0, *self.counts[:-1]), device=rows.device).cumsum(0)
-        place = torch.arange(self.examples, device=rows.device) - first[owner]
+        owner, place = _owner_and_place(self.counts, rows.device)
         padded = rows.new_zeros(shape)
         padded[owner, place] = rows
         return padded
@@ -139,3 +137,10 @@ class PatientIndex:
     @property
     def _even(self) -> bool:
         return min(self.counts) == self.most
+
+
+@lru_cache(maxsize=4)  # each layer asks, and a GPU would be waited for each time
+def _owner_and_place(counts: tuple[int, ...], device: torch.device) -> Tensor:
+    """Return ``(2, M)`` int64: the patient of each example, and its place among the patient's."""
+    places = [(owner, place) for owner, count in enumerate(counts) for place in range(count)]
+    return torch.tensor(places, dtype=torch.int64).reshape(-1, 2).T.contiguous().to(device)

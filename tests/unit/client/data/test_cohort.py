@@ -236,6 +236,30 @@ def test_whole_images_are_padded_to_what_the_network_can_divide_for_training(
     assert trained.targets.sum() == train.batch(torch.tensor([0, 1])).targets.sum()
 
 
+def test_a_volume_is_not_looked_through_at_every_draw_of_patches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = volumes(tmp_path, [(20, 18, 17), (9, 30, 16)])
+    study = study_of(
+        "segmentation",
+        data={"dimensions": 3},
+        evaluation=TRAIN_ONLY,
+        training={"patch_size": [16, 16, 16]},
+    )
+    train, looked = open_rows(tmp_path, rows, study).train, list[torch.Size]()
+    train.prepare()
+    minimum = torch.Tensor.min
+
+    def counted(image: torch.Tensor, *arguments: Any) -> Any:
+        looked.append(image.shape)
+        return minimum(image, *arguments)
+
+    monkeypatch.setattr(torch.Tensor, "min", counted)
+    for _ in range(3):
+        train.batch(torch.tensor([0, 1]), torch.Generator())
+    assert looked == [(1, 9, 30, 16)], "once, and only what is smaller than a patch"
+
+
 def test_patches_lie_anywhere_inside_and_on_the_foreground_as_often_as_asked() -> None:
     mask = torch.zeros(40, 30)
     mask[39, 2] = 1

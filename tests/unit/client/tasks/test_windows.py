@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from wardround.client.data.batch import Batch
-from wardround.client.tasks.windows import slide_windows
+from wardround.client.tasks.windows import Windows, slide_windows
 from wardround.client.training.evaluation import evaluating, predict
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.study import Study
@@ -121,7 +121,7 @@ def test_windows_of_a_convolution_equal_a_loop_over_windows(spatial, patch, over
     images = torch.randn((2, 1, *spatial), generator=seeded(9))
 
     with evaluating(convolution):
-        ours = slide_windows(lambda seen, _: convolution(seen), images, patch, overlap, 4)
+        ours = slide_windows(lambda seen, _: convolution(seen), images, Windows(patch, overlap, 4))
         by_hand = windows_by_hand(convolution, images, patch, overlap)
 
     assert_close(ours, by_hand, rtol=1e-4, atol=1e-5)
@@ -135,7 +135,7 @@ def test_an_image_smaller_than_the_patch_is_padded_with_its_darkest_value():
         seen.append((windows.clone(), cases))
         return windows
 
-    assert_close(slide_windows(forward, images, (16, 16), 0.5, 3), images)
+    assert_close(slide_windows(forward, images, Windows((16, 16), 0.5, 3)), images)
     for windows, cases in seen:
         assert windows.shape[2:] == (16, 16)
         assert torch.equal(windows[:, 0, 0, 0], images.amin(dim=(1, 2, 3))[cases])

@@ -54,20 +54,20 @@ class FakeCohort:
     def __len__(self):
         return len(self.cases)
 
-    def case(self, index):
-        return self.cases[index]
+    def case(self, index, device=CPU):
+        return self.cases[index].to(device)
 
     def spacing(self, index):
         return self.spacings[index]
 
-    def batch(self, indices, generator=None):
+    def batch(self, indices, generator=None, device=CPU):
         chosen = [self.cases[index] for index in indices.tolist()]
 
         def joined(name):
             parts = [getattr(case, name) for case in chosen]
             return None if parts[0] is None else torch.cat(parts)
 
-        return Batch(joined("images"), joined("covariates"), joined("targets"))
+        return Batch(joined("images"), joined("covariates"), joined("targets")).to(device)
 
 
 def cohort_of(images: Tensor, targets: Tensor) -> FakeCohort:

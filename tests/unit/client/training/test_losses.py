@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from wardround.client.training.losses import (
     LOSS_BUILDERS,
+    MeanLoss,
     balanced_weights,
     bce,
     build_loss,
@@ -274,3 +275,22 @@ def test_half_precision_logits_give_a_float32_loss() -> None:
     loss = build_loss(study_for(), None, CPU)
     value = loss(torch.randn(2, 3, dtype=torch.bfloat16), torch.tensor([0, 2]))
     assert value.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", sorted(LOSS_BUILDERS))
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_loss_of_an_image_in_parts_is_that_of_the_whole(
+    mask_case: tuple[Tensor, Tensor], name: str, weighted: bool
+) -> None:
+    logits, targets = mask_case
+    loss = MeanLoss(LOSS_BUILDERS[name], WEIGHTS if weighted else None)
+    parts = loss.in_parts()
+    assert parts is not None, "each loss of the catalogue can be taken apart"
+    for begin, end in ((0, 2), (2, 3), (3, logits.shape[2])):
+        parts.add(logits[:, :, begin:end], targets[:, begin:end])
+    torch.testing.assert_close(parts.mean(), loss(logits, targets))
+
+
+def test_a_loss_that_nobody_knows_how_to_take_apart_is_computed_whole() -> None:
+    unknown = MeanLoss(lambda logits, targets, weights: logits.flatten(1).mean(1))
+    assert unknown.in_parts() is None
