@@ -107,7 +107,8 @@ def _differentiate(loss: Tensor, optimiser: torch.optim.Optimizer, scaler: GradS
         scaler.unscale_(optimiser)
         weights = (weight for group in optimiser.param_groups for weight in group["params"])
         gradients = [weight.grad for weight in weights if weight.grad is not None]
-        if all(bool(gradient.isfinite().all()) for gradient in gradients):
+        # Asked once for all of them: each question is a wait for the device.
+        if bool(torch.stack([gradient.isfinite().all() for gradient in gradients]).all()):
             return
         if scaler.get_scale() <= _LEAST_SCALE:
             msg = (
