@@ -8,6 +8,7 @@ the site's guard: Flower would send the text of an exception to the server, so n
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -18,6 +19,7 @@ from flwr.clientapp import ClientApp
 from wardround.client.egress.gateway import Gateway
 from wardround.client.model_context import ModelContext
 from wardround.client.policy.plan_limit import plan_limit
+from wardround.client.policy.policy import open_policy
 from wardround.client.policy.rules import DeniedError, Facts
 from wardround.client.privacy.ledger.budget import ApprovalError, BudgetError
 from wardround.client.privacy.ledger.entries import LedgerError
@@ -36,8 +38,10 @@ from wardround.common.errors import (
     describe_defect,
 )
 from wardround.common.messages.instructions import unpack_instruction
+from wardround.common.messages.refusals import CLOSED, SAID_UNDER_PRIVACY
 from wardround.common.messages.replies import Refusal, pack_refusal
 from wardround.common.study.loading import require_promise, study_from_json
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)
@@ -129,9 +133,21 @@ def open_session(context: Context) -> SiteSession:
         if model_context is None:
             model_context = ModelContext.build(study, device)
             _CONTEXTS[study.digest, device] = model_context
+        site = replace(site, is_tolerant=_is_tolerant(site.folder, study))
         session = SiteSession(site, model_context)
     _SESSIONS[folder, study.digest] = session
     return session
+
+
+def _is_tolerant(folder: Path, study: Study) -> bool:
+    """Return whether a patient whose data cannot be used counts as nobody.
+
+    So it is under patient-level privacy: a refusal would tell of that one patient. A simulation is
+    there to find such faults, and stops.
+    """
+    with suppress(PolicyError):
+        return what_leaves(study).noise_added_by == "site" and not open_policy(folder).simulated
+    return False
 
 
 def close_sessions() -> None:
@@ -189,14 +205,24 @@ def _refusal(gateway: Gateway | None, context: Context, error: Exception) -> Rec
         reason = f"{describe_defect(error)}: please report it"
     explains = gateway.explains_refusals if gateway else _explains_refusals(context)
     _log(error, code, reason, explains)
+    said = code if explains or code in SAID_UNDER_PRIVACY or not _protects(context) else CLOSED
     try:
         if gateway is not None:
-            return gateway.refuse(code, reason, error)
+            return gateway.refuse(said, reason, error, code)
     except Exception as unwritten:  # the log is full, say: a word that holds nothing of the site
         logger.error("refusal not written down: %s", type(unwritten).__name__)
-        code = "audit"
+        said = "audit"
     name = Path(_site_of(context)).name if explains else ""
-    return pack_refusal(Refusal(name, code, reason if explains else ""))
+    return pack_refusal(Refusal(name, said, reason if explains else ""))
+
+
+def _protects(context: Context) -> bool:
+    """Return whether the study protects its patients; so it is where nobody can read it."""
+    try:
+        study = _site_and_study(context)[1]
+    except Exception:  # whatever the other side sent
+        return True
+    return what_leaves(study).noise_added_by == "site"
 
 
 def _code(error: Exception) -> str:

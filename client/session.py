@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.amp import GradScaler
 
 import wardround
 from wardround.client.data.batch import Batch
@@ -19,7 +20,7 @@ from wardround.client.model_context import PERSONAL, ModelContext
 from wardround.client.site.folder import SITE_FILE, Site, open_site
 from wardround.client.site.state import SiteState
 from wardround.client.training.evaluation import evaluate
-from wardround.client.training.local import LocalWork, train_locally
+from wardround.client.training.local import LocalWork, loss_scaler, train_locally
 from wardround.client.training.losses import build_loss
 from wardround.client.training.objectives.base import LocalStart, Loss, Objective
 from wardround.client.training.objectives.registry import build_objective, personal_model
@@ -60,6 +61,7 @@ class SiteSession:
         self.site = site
         self.context = context
         self._optimiser_state: dict[str, dict[str, Any]] = {}  # of a baseline, by its run
+        self._scalers: dict[str, GradScaler] = {}  # of the losses, by run
         self._cohorts: Cohorts | None
         self._cohorts, self._files = self._open()
 
@@ -72,7 +74,7 @@ class SiteSession:
         """
         cohorts = self._cohorts
         if cohorts is None:
-            self.site = open_site(self.site.folder)
+            self.site = replace(open_site(self.site.folder), is_tolerant=self.site.is_tolerant)
             cohorts, self._files = self._open()
             self._cohorts = cohorts
         return cohorts
@@ -311,6 +313,13 @@ class SiteSession:
             surfaces,
         )
 
+    def _scaler(self, instruction: Instruction) -> GradScaler:
+        """Return the scaler of a run's losses, which knows the scale of its last round."""
+        if instruction.run not in self._scalers:
+            scaler = loss_scaler(self.context.study.training, self.context.device)
+            self._scalers = {instruction.run: scaler}
+        return self._scalers[instruction.run]
+
     def _work_privately(self, start: LocalStart, objective: Objective | None) -> LocalWork:
         optimiser = build_optimiser(start.network, start.training)
         return self.context.train_privately(start, self.cohorts.train, optimiser, objective)
@@ -336,7 +345,7 @@ class SiteSession:
         batches = map(to_batch, draw_batches(cohort.targets, start.training, drawing, fewest))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             seed_dropout(derive_seed(*key, "dropout"), device)
-            work = train_locally(start, batches, optimiser, objective)
+            work = train_locally(start, batches, optimiser, objective, self._scaler(instruction))
         if standalone:
             self._optimiser_state = {instruction.run: optimiser.state_dict()}
         return work

@@ -1,5 +1,7 @@
 """``wardround site join | renew | doctor``: a site's way to its server."""
 
+import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,26 +33,53 @@ def join(
     again: Annotated[
         bool, typer.Option(help="Join anew, though the folder has joined before.")
     ] = False,
+    ledger_of: Annotated[
+        Path | None,
+        typer.Option(help="A site folder of the same patients: both then spend one budget."),
+    ] = None,
 ) -> None:
     """Join a server with the token of an invitation.
 
     The site's keys are made here and never leave; the server signs a request. Nothing secret is
-    sent before the server has shown that the token is from it.
+    sent before the server has shown that the token is from it. A hospital that joins a second
+    consortium with the same patients gives --ledger-of the first folder.
 
     Example: wardround site join wardround-AQ7Gq0f4N4... --folder north
     """
     from wardround.client.site.enrolment import join as join_server
+    from wardround.client.site.folder import open_site
     from wardround.common.security.join_token import parse_token
 
     # A token on the command line can be seen by others of this machine: hence "-".
     invitation = parse_token(sys.stdin.read() if token == "-" else token)
     place = folder or Path(invitation.site)
-    certificate = join_server(invitation, place, again)
+    ledger = None if ledger_of is None else open_site(ledger_of).ledger_folder
+    certificate = join_server(invitation, place, again, ledger)
     sys.stdout.write(
         f"{invitation.site} has joined {invitation.address}; its certificate is valid until "
         f"{certificate.not_valid_after_utc:%Y-%m-%d} and is renewed by the site's daemon.\n"
+        f"{_offered_ledgers(place)}"
         f"Next: {_what_is_missing(place)}wardround site doctor {place}\n"
     )
+
+
+def _offered_ledgers(place: Path) -> str:
+    """Return what to do where a site folder of another consortium lies beside this one."""
+    from wardround.client.doctor.neighbours import neighbours_of
+    from wardround.client.site.folder import open_site
+
+    site, lines = open_site(place), ""
+    for other in neighbours_of(place):
+        ours, theirs = site.settings.server, other.settings.server
+        if theirs is None or theirs == ours or other.ledger_folder == site.ledger_folder:
+            continue
+        lines += (
+            f"{other.folder.name} beside it belongs to {theirs.address}. If it holds the same "
+            "patients, both must spend one budget: before the first study write\n"
+            f"  ledger = {json.dumps(os.path.relpath(other.ledger_folder, site.folder))}\n"
+            f"above the tables of {site.folder / 'site.toml'}.\n"
+        )
+    return lines
 
 
 def _what_is_missing(site: Path) -> str:
@@ -79,7 +108,6 @@ def doctor(
 
     Example: wardround site doctor north
     """
-    import json
     from dataclasses import asdict
 
     from wardround.client.doctor.doctor import examine

@@ -168,6 +168,7 @@ def approve(
 
     Example: wardround site approve study.toml --site /data/wardround/north
     """
+    from wardround.client.doctor.policy import require_cohort
     from wardround.client.doctor.terms import terms_of
     from wardround.client.policy.approvals import decide
     from wardround.client.policy.plan_limit import plan_limit
@@ -175,6 +176,7 @@ def approve(
     from wardround.common.study.loading import require_promise
 
     loaded = _study_of(site, study)
+    require_cohort(site, loaded)
     with plan_limit():
         require_promise(loaded)
     terms = terms_of(site, loaded)

@@ -104,7 +104,7 @@ class Cohort:
     @cached_property
     def examinations(self) -> tuple[Examination, ...]:
         """Those that are used; with ``skip_unreadable`` the images must be read to know them."""
-        if self._has_images and self._source.site.settings.skip_unreadable:
+        if self._has_images and self._source.site.skips_unreadable:
             return self._prepared.examinations
         return self._listed
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from wardround.client.doctor.check import Check, run_check
 from wardround.client.doctor.connection import check_connection
 from wardround.client.doctor.folder import FOLDER_CHECKS
+from wardround.client.doctor.neighbours import check_one_ledger
 from wardround.client.site.folder import Site, open_site
 
 
@@ -22,4 +23,5 @@ def examine(folder: Path) -> tuple[Check, ...]:
         return tuple(checks)
     site = opened[0]
     checks += [run_check(name, partial(run, site)) for name, run in FOLDER_CHECKS.items()]
+    checks.append(run_check("one ledger", partial(check_one_ledger, site)))
     return (*checks, *check_connection(site))

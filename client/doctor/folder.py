@@ -174,10 +174,14 @@ def check_ledger(site: Site) -> str:
         FaultError: It was damaged or changed.
     """
     from wardround.client.privacy.ledger.entries import LedgerError
-    from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
+    from wardround.client.privacy.ledger.file import (
+        LEDGER_FILE,
+        find_ledger_folder,
+        read_ledger,
+    )
     from wardround.client.privacy.ledger.totals import LedgerBook
 
-    if not (site.folder / LEDGER_FOLDER / LEDGER_FILE).exists():
+    if not (find_ledger_folder(site.folder) / LEDGER_FILE).exists():
         return "none yet: no private study was answered"
     try:
         entries = read_ledger(site.folder).entries

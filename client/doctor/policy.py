@@ -9,7 +9,8 @@ from wardround.client.model_context import ModelContext
 from wardround.client.policy.policy import open_policy
 from wardround.client.policy.rules import Facts, Verdict, judge
 from wardround.client.site.folder import Site, open_site
-from wardround.common.errors import DataError, InputError
+from wardround.common.errors import DataError, InputError, PolicyError
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
 
@@ -47,6 +48,28 @@ def evaluate_policy(folder: Path, study: Study) -> PolicyReport:
     notes = () if cohorts is None else cohorts.parting
     facts = Facts(patients, _update_bytes(study, problems))
     return PolicyReport(site.name, tuple(judge(policy, study, facts)), tuple(problems), notes)
+
+
+def require_cohort(folder: Path, study: Study) -> None:
+    """Check that a site has patients enough for a study that protects them, before it is approved.
+
+    It is asked of a person here and now, and not of the site when a server asks: whether there is
+    one patient more or less must not decide what the server is told.
+
+    Raises:
+        DataError: It is no site folder, or its data does not fit the study.
+        PolicyError: There are too few, or the site has no policy.
+    """
+    if what_leaves(study).noise_added_by != "site":
+        return
+    site, needed = open_site(folder), open_policy(folder).smallest_cohort
+    found = open_cohorts(site, study, keeps_parts=False).train.patient_count
+    if found < needed:
+        msg = (
+            f"the site has {found} training patients for this study, and its policy asks for "
+            f"{needed}: add patients, or lower smallest_cohort in policy.toml."
+        )
+        raise PolicyError(msg)
 
 
 def _cohorts(site: Site, study: Study, problems: list[str]) -> Cohorts | None:

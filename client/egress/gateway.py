@@ -202,7 +202,11 @@ class Gateway:
         if agreed is None or agreed.policy is not self.policy:
             policy = self.require_allowed(session.context.study, Facts())
             schemas = SiteSchemas(session, policy)
-            facts = Facts(session.cohorts.train.patient_count, update_bytes(session.context))
+            # Under patient privacy a refusal by the number of patients would be an exact bit about
+            # one of them: the number is held against the policy when a person approves the study.
+            counted = session.context.privacy is None
+            patients = session.cohorts.train.patient_count if counted else None
+            facts = Facts(patients, update_bytes(session.context))
             agreed = _AGREED[session] = _Agreed(policy, schemas, facts)
         weight = None
         if instruction is not None:
@@ -213,10 +217,16 @@ class Gateway:
         self.require_allowed(session.context.study, facts)
         return agreed
 
-    def refuse(self, code: str, reason: str, error: Exception) -> RecordDict:
-        """Return a refusal: a word of a closed set, and a sentence in a simulation."""
+    def refuse(
+        self, code: str, reason: str, error: Exception, cause: str | None = None
+    ) -> RecordDict:
+        """Return a refusal: a word of a closed set, and a sentence in a simulation.
+
+        Args:
+            cause: The word that stands in the log, where another one leaves.
+        """
         refusal = Refusal(self.site.name, code, reason if self.explains_refusals else "")
-        event = Event(kind="refusal", verdict=f"deny: {code}")
+        event = Event(kind="refusal", verdict=f"deny: {cause or code}")
         if isinstance(error, DeniedError):
             event = replace(event, verdict=f"deny: {', '.join(error.rules)}", study=error.digest)
         schema = refusal_schema(self.site.name, self.explains_refusals)

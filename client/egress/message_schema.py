@@ -38,7 +38,6 @@ from wardround.common.study.registry import METRICS
 DECIMALS = 3  # of a metric and of a loss that leave a hospital
 LARGEST_VALUE = 1e3  # of a loss or a distance in mm; a larger one is not said
 LONGEST_SECONDS = 1e6
-MOST_ENTRIES = 10**6  # of a ledger
 _BOUNDED = Number(DECIMALS, 0.0, 1.0)
 _UNBOUNDED = Number(DECIMALS, -LARGEST_VALUE, LARGEST_VALUE)
 
@@ -118,13 +117,14 @@ class SiteSchemas:
         """Return what the reply to an instruction to train may hold.
 
         Args:
-            ledger: The hashes of the entries of the site's privacy ledger.
+            ledger: The hashes of the entries of the site's privacy ledger that were charged for
+                this server.
         """
         facts: dict[str, Rule] = {EXAMINATIONS: self._examinations, "updates": self._updates}
         header = self._header(instruction)
         numbers, arrays = {"facts": facts}, dict(self._arrays)
         if self._leaves.noise_added_by == "site":
-            header["ledger"] = Count(most=MOST_ENTRIES)
+            header["ledger"] = Count(most=len(ledger))
             header["ledger-head"] = OneOf(ledger)
         if self._leaves.times:
             facts["seconds"] = self._seconds

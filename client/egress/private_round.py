@@ -16,11 +16,14 @@ from wardround.client.privacy.ledger.charges import Assignment, Charge, Reservat
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox, ReplyKey, StoredReply
 from wardround.client.session import SiteSession
+from wardround.client.site.folder import server_of
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import from_bytes, to_bytes
 from wardround.common.messages.instructions import Instruction
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 
+# Another process holds a shared ledger while it works out what fits, and while it writes.
+_PATIENCE_SECONDS = 60.0
 _Seen = TypeVar("_Seen")
 
 
@@ -34,12 +37,14 @@ def reply_privately(
 ) -> RecordDict:
     """Return the one reply to an instruction of a private study, as it was checked.
 
-    The ledger is open only meanwhile, so that sites may share a process, or move between some.
+    The ledger is open only meanwhile, so that sites may share a process, or move between some. It
+    is set aside while the site trains, so that site folders may share a ledger.
 
     Args:
-        work: Trains and packs the reply, which names the ledger's last entry; it is called only if
-            no reply is kept, and after it is paid for.
-        check: Raises where a reply must not leave; it is given the hashes of the ledger's entries.
+        work: Trains and packs the reply, which names what was charged last for this server; it is
+            called only if no reply is kept, and after it is paid for.
+        check: Raises where a reply must not leave; it is given the hashes of the ledger's entries
+            that were charged for this server.
 
     Raises:
         LedgerError: The study does not fit under the site's caps, or the ledger is not whole.
@@ -49,21 +54,24 @@ def reply_privately(
     folder, durable = session.site.folder, not policy.simulated
     rounds = approved_rounds(folder, session.context.study)
     caps = _caps_of(policy, None if rounds is None else rounds * plan.steps)
-    outbox = Outbox(folder, durable)
+    outbox, server = Outbox(folder, durable), server_of(session.site)
     outbox.drop_old(policy.kept_answer_days)
-    with PrivacyLedger.open(folder, durable) as ledger:
-        ledger.check_counter(instruction.ledger.entries, instruction.ledger.hash)
+    with PrivacyLedger.open(folder, durable, _PATIENCE_SECONDS) as ledger:
+        ledger.check_head(server, instruction.ledger)
         patients = {examination.patient for examination in session.cohorts.train.examinations}
         assignment = Assignment(instruction.digest, instruction.run, ledger.snapshot(patients))
         ledger.admit(assignment, plan.planned, plan.clip_norm, caps)
+        ledger.bind(instruction.run, server)
         charge = Charge(assignment, instruction.round, instruction.attempt, plan.spend())
 
         def packed() -> bytes:
-            return to_bytes(work(ChainHead(ledger.counter, ledger.head)))
+            head = ledger.head(server)
+            with ledger.set_aside():
+                return to_bytes(work(head))
 
         def examined(reply: bytes) -> RecordDict:
             content = from_bytes(reply)
-            check(content, ledger.hashes)
+            check(content, ledger.marks(server))
             return content
 
         return reply_once(ledger, outbox, charge, caps, packed, examined)

@@ -43,7 +43,8 @@ class Policy(BaseModel):
             patients. "values": each metric as a number of three decimals. "none": not at all.
         largest_message_megabytes: What one message may hold, in 10^6 bytes.
         largest_weight: What a received model may hold, in absolute value, in a study that protects
-            its patients. Larger ones make rounding decide what a patient contributes.
+            its patients. Larger ones make rounding decide what a patient contributes. A study may
+            ask for less, never for more.
         training_hours: From when to when it may train, in local time; it may cross midnight.
         largest_training_minutes: What one round may take; then it is stopped, and nothing leaves.
         answer_step_seconds: An answer is sent so long after its instruction, or a multiple of it:

@@ -189,7 +189,9 @@ def _message(policy: Policy, study: Study, facts: Facts) -> _Reply:
 
 
 def _weights(policy: Policy, study: Study, facts: Facts) -> _Reply:
-    found, limit = facts.largest_weight, policy.largest_weight
+    asked = study.privacy.largest_weight
+    limit = policy.largest_weight if asked is None else min(asked, policy.largest_weight)
+    found = facts.largest_weight
     if found is None or study.privacy.mode != "patient":
         return True, f"at most {limit:g} in a model that patients are protected from"
     # NaN is not at most anything, so a weight that is no number is refused.

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from wardround.client.data.cohort import Cohort
+from wardround.client.privacy.arithmetic import exact_arithmetic
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.loop import trained_parameters
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
@@ -55,7 +56,7 @@ def train_privately(
     There are exactly ``plan.steps`` steps, each on patients drawn by themselves. Whatever follows
     the noise (the objective's corrections, the optimiser) sees nothing else of the patients. All
     randomness is keyed by the operating system: no seed repeats a round, and torch's global
-    generators end as they were.
+    generators and settings end as they were.
 
     Args:
         start: Its span has ``plan.steps`` steps, its loss is a :class:`MeanLoss`.
@@ -76,7 +77,8 @@ def train_privately(
     choice = ExampleChoice.of(plan, start.training, computation.copies)
     sampler = PatientSampler(cohort, choice, randomness)
     start.network.train()
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+    generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with generators, exact_arithmetic():
         seed_dropout(randomness.seed(), device)
         for done in range(plan.steps):
             start.limit.check()

@@ -51,7 +51,9 @@ from wardround.common.security.tls_key_pair import (
 _ATTEMPTS = 3  # to hear the reply to a request that may have reached the server
 
 
-def join(token: JoinToken, folder: Path, again: bool = False) -> x509.Certificate:
+def join(
+    token: JoinToken, folder: Path, again: bool = False, ledger: Path | None = None
+) -> x509.Certificate:
     """Join the server that a token names, and return the site's certificate.
 
     The site folder is made where it is missing. Nothing is put into it before the server has
@@ -59,6 +61,7 @@ def join(token: JoinToken, folder: Path, again: bool = False) -> x509.Certificat
 
     Args:
         again: Whether a site that joined before joins anew, with new keys for TLS.
+        ledger: The ledger folder of another site folder that holds the same patients.
 
     Raises:
         InputError: The token has expired, or the folder is not this site's or has joined.
@@ -70,8 +73,8 @@ def join(token: JoinToken, folder: Path, again: bool = False) -> x509.Certificat
             "operator for a new token. (If that time has not come yet, set this machine's clock.)"
         )
         raise InputError(msg)
-    check_can_join(folder, token, again)
-    with prepare_new_folder(folder, token) as new_folder:
+    check_can_join(folder, token, again, ledger)
+    with prepare_new_folder(folder, token, ledger) as new_folder:
         ca = _fetch_ca(token)
         certificate = _request_certificate(token, ca, new_folder)
         _install(new_folder, certificate, ca)

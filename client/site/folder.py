@@ -4,6 +4,7 @@ A folder holds ``site.toml``, ``manifest.csv`` and what the site keeps for itsel
 A simulated site is such a folder too.
 """
 
+import hashlib
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -20,6 +21,7 @@ KEY_FOLDER = "keys"
 SITE_FILE = "site.toml"
 AUDIT_FOLDER = "audit"
 CA_CERTIFICATE = "ca.crt"  # of the server that the site has joined
+_SERVER_DIGITS = 32
 
 
 class Scanner(BaseModel):
@@ -57,6 +59,8 @@ class SiteFile(BaseModel):
         server: The server that the site has joined; a simulated site has none.
         data_root: Folder that relative paths of the manifest start from; the site folder if absent.
         device: "auto" takes a GPU where there is one.
+        ledger: Where the privacy ledger lies, from the site folder; several folders of one data
+            set share one.
         cache_gigabytes: Memory for prepared images; beyond it they are kept on disk.
         shift: How a simulated scanner differs; never set for a real hospital.
         shift_seed: Seed of that difference.
@@ -69,6 +73,7 @@ class SiteFile(BaseModel):
     name: Name
     manifest: str = "manifest.csv"
     data_root: str | None = None
+    ledger: Annotated[str, Field(min_length=1)] = "ledger"
     device: Annotated[
         str, OfForm(r"^(auto|cpu|cuda(:\d+)?)$", "auto, cpu, cuda or a GPU such as cuda:0")
     ] = "auto"
@@ -83,10 +88,16 @@ class SiteFile(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """An opened site folder."""
+    """An opened site folder.
+
+    Attributes:
+        is_tolerant: Whether what cannot be used of a patient is left out, and no reason to refuse:
+            to a server that protects patients from, a refusal would tell of that one.
+    """
 
     folder: Path
     settings: SiteFile
+    is_tolerant: bool = False
 
     @property
     def name(self) -> str:
@@ -102,6 +113,16 @@ class Site:
     def data_root(self) -> Path:
         """Folder that relative paths of the manifest start from."""
         return (self.folder / (self.settings.data_root or ".")).resolve()
+
+    @property
+    def skips_unreadable(self) -> bool:
+        """Whether images that cannot be read are left out."""
+        return self.is_tolerant or self.settings.skip_unreadable
+
+    @property
+    def ledger_folder(self) -> Path:
+        """Where the privacy ledger lies."""
+        return (self.folder / self.settings.ledger).resolve()
 
     @property
     def key_folder(self) -> Path:
@@ -127,3 +148,15 @@ def open_site(folder: str | PathLike[str]) -> Site:
     )
     settings = read_toml(folder / SITE_FILE, SiteFile, DataError, absent)
     return Site(folder.resolve(), settings)
+
+
+def server_of(site: Site) -> str:
+    """Return a name for the server that a site answers; empty where it has joined none.
+
+    It is the hash of the consortium's CA certificate, for an address may change.
+    """
+    try:
+        certificate = (site.key_folder / CA_CERTIFICATE).read_bytes()
+    except OSError:
+        return ""
+    return hashlib.sha256(certificate).hexdigest()[:_SERVER_DIGITS]

@@ -90,8 +90,13 @@ class NewSiteFolder:
 
 
 @contextmanager
-def prepare_new_folder(folder: Path, token: JoinToken) -> Iterator[NewSiteFolder]:
+def prepare_new_folder(
+    folder: Path, token: JoinToken, ledger: Path | None = None
+) -> Iterator[NewSiteFolder]:
     """Write a site folder beside its place; what is not installed is removed.
+
+    Args:
+        ledger: The ledger folder that it shares with another site folder; None for its own.
 
     Raises:
         InputError: Nothing can be written there.
@@ -104,13 +109,18 @@ def prepare_new_folder(folder: Path, token: JoinToken) -> Iterator[NewSiteFolder
     except OSError as error:
         raise InputError(_not_writable(parent, error)) from None
     try:
-        yield _write(NewSiteFolder(folder, staged, make_tls_key(), _node_key(folder)), token)
+        yield _write(
+            NewSiteFolder(folder, staged, make_tls_key(), _node_key(folder)), token, ledger
+        )
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def check_can_join(folder: Path, token: JoinToken, again: bool) -> None:
+def check_can_join(folder: Path, token: JoinToken, again: bool, ledger: Path | None = None) -> None:
     """Refuse a folder that is another site's, has joined, or cannot become a site folder.
+
+    Args:
+        ledger: The ledger folder that it is to share; None for what it has.
 
     Raises:
         InputError: Says which.
@@ -127,6 +137,12 @@ def check_can_join(folder: Path, token: JoinToken, again: bool) -> None:
             "give another --folder, or ask for an invitation of that name."
         )
         raise InputError(msg)
+    if ledger is not None and ledger != site.ledger_folder and site.ledger_folder.exists():
+        msg = (
+            f"{folder} has a ledger already, {site.ledger_folder}, and what it holds would be "
+            "forgotten: leave out --ledger-of, or see docs/concepts/ledger.md for two ledgers."
+        )
+        raise InputError(msg)
     if (site.key_folder / TLS_CERTIFICATE).exists() and not again:
         msg = (
             f"{folder} has joined a server already: 'wardround site renew {folder}' renews its "
@@ -141,7 +157,7 @@ def check_can_join(folder: Path, token: JoinToken, again: bool) -> None:
         raise InputError(msg)
 
 
-def _write(new_folder: NewSiteFolder, token: JoinToken) -> NewSiteFolder:
+def _write(new_folder: NewSiteFolder, token: JoinToken, ledger: Path | None) -> NewSiteFolder:
     """Write all but the certificates.
 
     Raises:
@@ -153,7 +169,8 @@ def _write(new_folder: NewSiteFolder, token: JoinToken) -> NewSiteFolder:
         write_new(keys / TLS_KEY, private_pem(new_folder.tls_key))
         if not (new_folder.folder / KEY_FOLDER / NODE_KEY).exists():
             write_new(keys / NODE_KEY, private_pem(new_folder.node_key))
-        write_new(staged / SITE_FILE, _site_file(new_folder.folder, token).encode(), READABLE)
+        site_file = _site_file(new_folder.folder, token, ledger)
+        write_new(staged / SITE_FILE, site_file.encode(), READABLE)
         write_new(staged / POLICY_FILE, TEMPLATE.encode(), READABLE)
         write_new(staged / MANIFEST_EXAMPLE, _MANIFEST_HEADER.encode(), READABLE)
     except OSError as error:
@@ -167,13 +184,16 @@ def _node_key(folder: Path) -> ec.EllipticCurvePrivateKey:
     return read_private_key(path) if path.exists() else make_node_key()
 
 
-def _site_file(folder: Path, token: JoinToken) -> str:
+def _site_file(folder: Path, token: JoinToken, ledger: Path | None) -> str:
     """Return ``site.toml`` with the server's address; what is in it already stays as it is."""
+    shared = {} if ledger is None else {"ledger": os.path.relpath(ledger, folder)}
     table = tomli_w.dumps({"server": {"address": token.address}})
     path = folder / SITE_FILE
     if not path.exists():
-        return tomli_w.dumps({"name": token.site}) + "\n" + table
+        return tomli_w.dumps({"name": token.site, **shared}) + "\n" + table
     text = path.read_text(encoding="utf-8")
+    if "ledger" not in tomllib.loads(text):
+        text = tomli_w.dumps(shared) + text  # above all tables
     if "server" in tomllib.loads(text):
         return text
     return text.rstrip("\n") + "\n\n" + table

@@ -21,7 +21,14 @@ REFUSAL_WORDS: Mapping[str, str] = {
     "guard": "the answer was not exactly what the study implies, and stayed at the site",
     "audit": "the site cannot write its log of what leaves",
     "internal": "the site failed; its own log says why",
+    "failed": "the site could not do it; in a study that protects its patients it does not say "
+    "more, its own log does",
 }
+# Under patient-level privacy nothing is said whose cause may be a patient: whoever knows all the
+# others would learn of that one exactly. These words depend on no patient's data; for every other
+# one the closed word stands.
+SAID_UNDER_PRIVACY = frozenset({"policy", "approval", "budget", "ledger", "study", "audit"})
+CLOSED = "failed"
 
 
 def in_words(code: str) -> str:

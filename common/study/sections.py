@@ -265,6 +265,8 @@ class PrivacySection(Section):
         augmentation_copies: Patient: how often an example enters a step, each time augmented anew.
             A patient's examples are averaged, so it costs time and no privacy (De et al. 2022).
         microbatch: Patient: examples in memory at once. It changes no result.
+        largest_weight: Patient: what a model that a site is sent may hold, in absolute value. The
+            hospital's own bound holds where it is smaller, or where this is absent.
         adaptive_clipping: Site: whether the clip norm follows a quantile of the updates' norms.
         clip_quantile: Site: that quantile.
         count_noise: Site: standard deviation of the noise on the count that the quantile is read
@@ -282,6 +284,7 @@ class PrivacySection(Section):
     examples_per_patient: Size = 8
     augmentation_copies: Annotated[int, Field(ge=1, le=1_024)] = 1
     microbatch: Size = 32
+    largest_weight: Positive | None = None
     adaptive_clipping: bool = False
     clip_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.5
     count_noise: Positive | None = None

@@ -23,6 +23,7 @@ _PROBLEMS = {
     "ledger": "cannot vouch for the privacy it has spent; its own log says why",
     "data": "cannot use its data for the study; its own log says why",
     "device": "cannot use its device; its own log says why",
+    "failed": "cannot take part; its own log says why",
 }
 # Doubled after each no: a person approves within minutes or days.
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 15.0

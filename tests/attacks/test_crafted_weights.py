@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.hostile.weights import DEAR, longest_contribution
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -18,6 +19,7 @@ from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.gradients.patient_gradients import squared_lengths
 from wardround.common.models.networks import build_network
 from wardround.common.study.loading import parse_study
+from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.study import Study
 
 pytestmark = pytest.mark.attacks
@@ -121,6 +123,15 @@ def test_no_weights_and_inputs_make_a_contribution_longer_than_the_clip_norm(
         both = clipped_gradient_sum(network, patients, cross_entropy, CLIP, method, 8)
         assert norm_of(one) <= MOST
         assert norm_of(both) <= 2 * MOST
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] if n in DEAR else []) for n in PRIVATE_NETWORKS],
+)
+def test_no_private_network_has_weights_that_pass_the_clip_norm(name: str) -> None:
+    """A few of the thousands of tests/attacks/test_weights.py, for every network of the list."""
+    assert longest_contribution(name, 1 if name in DEAR else 6) <= MOST
 
 
 def test_a_norm_of_millions_of_equal_numbers_is_not_too_small() -> None:

@@ -5,6 +5,7 @@ stands in one.
 """
 
 import csv
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from wardround.client.tasks.task import UnusableLabelError
 from wardround.common.errors import DataError
 from wardround.common.study.study import Study
 
+logger = logging.getLogger(__name__)
 ROWS_NAMED = 5  # enough to find the pattern, and one line of a terminal
 
 
@@ -40,13 +42,22 @@ class RowProblems:
         Raises:
             DataError: There is at least one problem.
         """
-        if not self.rows:
-            return
-        sentences = [
+        if self.rows:
+            msg = f"the manifest {manifest} is refused. {self.in_words()}"
+            raise DataError(msg)
+
+    def in_words(self) -> str:
+        """Return a sentence for each fact."""
+        return " ".join(
             f"{fact} in {name_rows(rows)}: {remedy}." for (fact, remedy), rows in self.rows.items()
-        ]
-        msg = f"the manifest {manifest} is refused. " + " ".join(sentences)
-        raise DataError(msg)
+        )
+
+    def without_unusable(self, examinations: Sequence[Examination]) -> tuple[Examination, ...]:
+        """Return the examinations of the other rows; at the site it is said which were left out."""
+        if self.rows:
+            logger.warning("rows of the manifest are left out. %s", self.in_words())
+        unusable = {row for rows in self.rows.values() for row in rows}
+        return tuple(e for e in examinations if e.row not in unusable)
 
 
 def name_rows(rows: Sequence[int]) -> str:
@@ -63,7 +74,8 @@ def read_manifest(site: Site, study: Study) -> tuple[Examination, ...]:
 
     Args:
         site: Says where the manifest and the images lie. With ``skip_unreadable`` a missing file
-            is no reason to refuse the manifest.
+            is no reason to refuse the manifest. A tolerant site leaves out every row that cannot
+            be used, and only that one: what leaves then depends on no other patient's row.
         study: Says which columns are needed and which labels exist.
 
     Raises:
@@ -78,12 +90,14 @@ def read_manifest(site: Site, study: Study) -> tuple[Examination, ...]:
         reader.examination(row, cells + [""] * (len(header) - len(cells)), len(header))
         for row, cells in lines[1:]
     )
-    if not examinations:
+    if not examinations and not site.is_tolerant:
         msg = f"the manifest {site.manifest_path} has a header but no rows: add one an examination."
         raise DataError(msg)
-    _check_splits(examinations, reader.problems)
+    _check_splits(examinations, reader.problems, one_by_one=site.is_tolerant)
     if not site.settings.skip_unreadable:
         _check_files(examinations, columns, reader.problems)
+    if site.is_tolerant:
+        return reader.problems.without_unusable(examinations)
     reader.problems.raise_if_any(site.manifest_path)
     return examinations
 
@@ -244,9 +258,19 @@ class _RowReader:
         return texts
 
 
-def _check_splits(examinations: Sequence[Examination], problems: RowProblems) -> None:
+def _check_splits(
+    examinations: Sequence[Examination], problems: RowProblems, one_by_one: bool
+) -> None:
+    """Check that the column is filled everywhere or nowhere, and each patient is in one split.
+
+    Args:
+        one_by_one: Whether patients are independent: who names no split has none, whatever the
+            other patients' rows say.
+    """
     named = {e.patient: e.split for e in reversed(examinations) if e.split is not None}
     for examination in examinations:
+        if one_by_one and examination.patient not in named:
+            continue
         if named and examination.split is None:
             problems.add(
                 examination.row,

@@ -54,13 +54,13 @@ def partition_patients(
             is written is damaged, or cannot be written.
     """
     written, simulated = read_parts(site.folder), is_simulated(site.folder)
-    found = _Assigning(written or _begin(site, study), examinations, study)
+    found = _Assigning(written or _begin(site, study), examinations, study, site.is_tolerant)
     if not keeps or found.written is written:
         return found.partition()
     with parts_held(site.folder):  # another process may have been first
         now = read_parts(site.folder)
         if now != written:
-            found = _Assigning(now or _begin(site, study), examinations, study)
+            found = _Assigning(now or _begin(site, study), examinations, study, site.is_tolerant)
         partition = found.partition()
         if found.written is not now:
             write_parts(site.folder, found.written, durable=not simulated)
@@ -88,7 +88,11 @@ class _Assigning:
     """
 
     def __init__(
-        self, written: WrittenParts, examinations: Sequence[Examination], study: Study
+        self,
+        written: WrittenParts,
+        examinations: Sequence[Examination],
+        study: Study,
+        may_be_empty: bool,
     ) -> None:
         self._examinations, self._study = examinations, study
         self._shares = shares_of(study)
@@ -96,7 +100,9 @@ class _Assigning:
         self._hash_of = {e.patient: "" for e in examinations}
         self._hash_of = {patient: written.hash_of(patient) for patient in self._hash_of}
         self._known = {hash_ for hash_ in self._hash_of.values() if hash_ in written.part_of}
-        self.written = self._as_named(written) if self._named else self._drawn(written)
+        self._may_be_empty = may_be_empty
+        # A tolerant site may have patients who name no split beside others who do: they are drawn.
+        self.written = self._drawn(self._as_named(written) if self._named else written)
 
     def partition(self) -> Partition:
         """Return the examinations by part.
@@ -130,9 +136,10 @@ class _Assigning:
         unknown = [
             (hash_, e.label)
             for e in self._examinations
-            if (hash_ := self._hash_of[e.patient]) not in self._known
+            if (hash_ := self._hash_of[e.patient]) not in written.part_of
         ]
-        held = {written.part_of[hash_] for hash_ in self._known}
+        known = written.part_of.keys() & self._hash_of.values()
+        held = {written.part_of[hash_] for hash_ in known}
         lacking = [part for part in SPLITS if part not in held]
         strata = stratify(unknown, self._study)
         given = draw_parts(strata, self._shares, written.key, lacking)
@@ -164,7 +171,7 @@ class _Assigning:
 
     def _check(self, parts: Mapping[SplitName, Sequence[Examination]]) -> None:
         for part in SPLITS:
-            if self._shares[part] and not parts[part]:
+            if self._shares[part] and not parts[part] and not self._may_be_empty:
                 raise DataError(self._refusal(part))
 
     def _refusal(self, part: SplitName) -> str:

@@ -1,5 +1,6 @@
 """The prepared examinations of one split: one stacked tensor where they fit, else one by one."""
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from wardround.client.site.folder import Site
 from wardround.common.errors import DataError
 from wardround.common.study.study import Study
 
+logger = logging.getLogger(__name__)
 _BLOCK = 512  # examinations of one array file that are prepared in one sweep
 _CHUNK = 64  # examinations that are read before they are put away
 _THREADS = 4  # of one site; several sites may prepare at the same time
@@ -101,7 +103,9 @@ def prepare_split(
         if case is not None:
             kept.append(examination)
             cases.append(case)
-    if examinations and not kept:
+    if site.is_tolerant and preparer.skipped:
+        logger.warning("left out: %s", "; ".join(preparer.notes))
+    if examinations and not kept and not site.is_tolerant:
         msg = (
             f"none of the {len(examinations)} examinations of a split could be read: "
             "mend the files, or unset skip_unreadable to see why."
@@ -159,7 +163,7 @@ class _Preparer:
         try:
             case = prepare_case(examination, self.site, self.study)
         except DataError:
-            if not self.site.settings.skip_unreadable:
+            if not self.site.skips_unreadable:
                 raise
             self.skipped.append(examination.row)
             return None

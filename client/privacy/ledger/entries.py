@@ -38,6 +38,18 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
+class Ordered:
+    """Whose orders a run's are: one ledger may answer several servers.
+
+    Attributes:
+        server: As :func:`wardround.client.site.folder.server_of` names it.
+    """
+
+    run: str
+    server: str
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
     """A study whose planned spend fitted, with the caps of that day."""
 
@@ -99,10 +111,11 @@ class Repaired:
     dropped_bytes: int
 
 
-Fact = Opened | Admitted | Reserved | Released | Committed | Repaired
+Fact = Opened | Ordered | Admitted | Reserved | Released | Committed | Repaired
 
 _KINDS: dict[str, type[Fact]] = {
     "opened": Opened,
+    "ordered": Ordered,
     "admitted": Admitted,
     "reserved": Reserved,
     "released": Released,

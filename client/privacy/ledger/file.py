@@ -7,6 +7,7 @@ line whose end is missing. Anything else that does not fit was edited, and nothi
 
 import json
 import os
+import time
 import weakref
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -22,13 +23,15 @@ from wardround.client.privacy.ledger.entries import (
     entry_after,
     read_entry,
 )
+from wardround.client.site.folder import open_site
 from wardround.common.files.atomic import flush_folder
 from wardround.common.files.json_lines import append_line, split_lines
 from wardround.common.files.lock import lock, open_lock
 
-LEDGER_FOLDER = "ledger"  # of a site's folder
+LEDGER_FOLDER = "ledger"  # of a site's folder, where site.toml names no other
 LEDGER_FILE = "ledger.jsonl"
 _LOCK_FILE = "lock"
+_LOOK_SECONDS = 0.05
 _OPENING = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 _EDITED = (
     "the end of the privacy ledger was edited: put the last good copy of the ledger back. "
@@ -115,12 +118,13 @@ class LedgerFile:
         folder: Where the ledger lies; made if it is absent.
         durable: Whether an entry waits for the disk. A simulation does without: what a killed
             process wrote is safe with the kernel.
+        patience_seconds: How long it is waited for another process that has it open.
 
     Raises:
         LedgerError: Another process has it open, it was edited, or it cannot be written.
     """
 
-    def __init__(self, folder: Path, durable: bool = True) -> None:
+    def __init__(self, folder: Path, durable: bool = True, patience_seconds: float = 0.0) -> None:
         self.path = folder / LEDGER_FILE
         self._durable = durable
         self._process = os.getpid()
@@ -128,7 +132,7 @@ class LedgerFile:
         self._close = weakref.finalize(self, held.close)
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            held.callback(os.close, _lock(folder))
+            held.callback(os.close, _lock(folder, patience_seconds))
             self._descriptor = os.open(self.path, _OPENING, 0o600)
             held.callback(os.close, self._descriptor)
             if durable:
@@ -194,13 +198,38 @@ class LedgerFile:
             raise LedgerError(msg)
 
 
+def find_ledger_folder(site_folder: Path) -> Path:
+    """Return where a site's ledger lies.
+
+    A ledger belongs to a data set. A hospital that takes part in two consortia has two site
+    folders, and ``ledger`` in their ``site.toml`` names the one ledger that both charge.
+
+    Raises:
+        DataError: ``site.toml`` says something unknown.
+        LedgerError: The site spent from a ledger of its own before it was given another.
+    """
+    own = site_folder / LEDGER_FOLDER
+    if not (site_folder / "site.toml").exists():
+        return own
+    named = open_site(site_folder).ledger_folder
+    if named != own.resolve() and (own / LEDGER_FILE).exists():
+        msg = (
+            f"{site_folder} has a ledger of its own beside {named}, which its site.toml names, and "
+            "what it holds would be forgotten: move the own one there, if nothing is there yet. "
+            "Otherwise lower lifetime_epsilon in policy.toml by what the own one has spent, and "
+            "move it away. The site does not train until then."
+        )
+        raise LedgerError(msg)
+    return named
+
+
 def read_ledger(site_folder: Path) -> Chain:
     """Return the verified ledger of a site, as it is now, without opening it for writing.
 
     Raises:
         LedgerError: There is none, it was edited, or it cannot be read.
     """
-    path = site_folder / LEDGER_FOLDER / LEDGER_FILE
+    path = find_ledger_folder(site_folder) / LEDGER_FILE
     try:
         chain = read_chain(path.read_bytes())
     except FileNotFoundError:
@@ -217,11 +246,13 @@ def read_ledger(site_folder: Path) -> Chain:
     return chain
 
 
-def _lock(folder: Path) -> int:
+def _lock(folder: Path, patience_seconds: float) -> int:
     """Take a ledger's lock; the kernel gives it back when the process ends, however it ends."""
-    descriptor = open_lock(folder / _LOCK_FILE)
+    descriptor, until = open_lock(folder / _LOCK_FILE), time.monotonic() + patience_seconds
     try:
-        if not lock(descriptor, wait=False):
+        while not (held := lock(descriptor, wait=False)) and time.monotonic() < until:
+            time.sleep(_LOOK_SECONDS)
+        if not held:
             owner = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
             msg = (
                 f"the ledger in {folder} is in use by process {owner}: a site has one ledger and "

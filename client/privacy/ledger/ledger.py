@@ -16,7 +16,8 @@ cannot be charged anew under another name.
 """
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -38,11 +39,13 @@ from wardround.client.privacy.ledger.entries import (
     Fact,
     LedgerError,
     Opened,
+    Ordered,
     Released,
 )
-from wardround.client.privacy.ledger.file import LEDGER_FOLDER, LedgerFile, check_held
+from wardround.client.privacy.ledger.file import LedgerFile, find_ledger_folder
 from wardround.client.privacy.ledger.snapshot import open_salt, snapshot_of
 from wardround.client.privacy.ledger.totals import LedgerBook
+from wardround.common.files.json_lines import ChainHead
 from wardround.common.privacy.accounting import Spend
 
 _SHOWN = 12  # of a digest
@@ -52,18 +55,22 @@ class PrivacyLedger:
     """The open ledger of a site; one process has it open at a time.
 
     Args:
-        site_folder: The site's folder; the ledger lies in ``ledger/`` in it.
+        site_folder: The site's folder, whose ``site.toml`` may say that the ledger lies elsewhere.
         durable: Whether an entry waits for the disk; a simulation does without.
+        patience_seconds: How long it is waited for another process that has it open.
 
     Raises:
         LedgerError: Another process has it open, it was edited, or it cannot be written.
     """
 
-    def __init__(self, site_folder: Path, durable: bool = True) -> None:
-        folder = site_folder / LEDGER_FOLDER
-        self._file = LedgerFile(folder, durable)
+    def __init__(
+        self, site_folder: Path, durable: bool = True, patience_seconds: float = 0.0
+    ) -> None:
+        self._folder = find_ledger_folder(site_folder)
+        self._durable, self._patience_seconds = durable, patience_seconds
+        self._file = LedgerFile(self._folder, durable, patience_seconds)
         try:
-            self._salt = open_salt(folder, durable)
+            self._salt = open_salt(self._folder, durable)
             self._book = LedgerBook(self._file.entries)
             self._accountants: dict[float, Accountant] = {}
             if not self._file.entries:
@@ -73,9 +80,9 @@ class PrivacyLedger:
             raise
 
     @classmethod
-    def open(cls, site_folder: Path, durable: bool = True) -> Self:
+    def open(cls, site_folder: Path, durable: bool = True, patience_seconds: float = 0.0) -> Self:
         """Open the ledger of a site, or begin one."""
-        return cls(site_folder, durable)
+        return cls(site_folder, durable, patience_seconds)
 
     def __enter__(self) -> Self:
         return self
@@ -92,37 +99,95 @@ class PrivacyLedger:
         """Let another process open the ledger."""
         self._file.close()
 
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """Let other processes use the ledger meanwhile: a training takes long.
+
+        Raises:
+            LedgerError: Another process keeps it, or it does not hold afterwards what it held.
+        """
+        before = self._file.entries[-1]
+        self._file.close()
+        yield
+        self._file = LedgerFile(self._folder, self._durable, self._patience_seconds)
+        entries = self._file.entries
+        if entries[before.number : before.number + 1] != [before]:
+            self.close()
+            msg = (
+                f"the ledger in {self._folder} is another one than before the training: put the "
+                "site's own back. The site does not train until then."
+            )
+            raise LedgerError(msg)
+        self._book = LedgerBook(entries)
+
     @property
     def counter(self) -> int:
-        """Number of entries; travels with every reply, and comes back with later orders."""
+        """Number of entries; it does not leave the site."""
         return len(self._file.entries)
 
-    @property
-    def head(self) -> str:
-        """Hash of the last entry; with the counter it names this very ledger."""
-        return self._file.entries[-1].hash
+    def marks(self, server: str) -> tuple[str, ...]:
+        """Return the hashes of the reservations that a server's orders made, in order.
 
-    @property
-    def hashes(self) -> tuple[str, ...]:
-        """The hashes of all entries, in order."""
-        return tuple(entry.hash for entry in self._file.entries)
+        They are all that a server learns of a ledger: how many rounds it was charged for itself,
+        and a hash that depends on the random number of the first entry. What other servers ordered,
+        who the patients are and what the caps were makes other entries, and other hashes.
+        """
+        entries = self._file.entries
+        return tuple(entries[number].hash for number in self._book.charged_for(server))
+
+    def head(self, server: str) -> ChainHead:
+        """Return the last of a server's marks, which travels with its reply."""
+        marks = self.marks(server)
+        return ChainHead(len(marks), marks[-1]) if marks else ChainHead()
 
     def snapshot(self, patients: Iterable[str]) -> str:
         """Return the name of a set of patients, which tells nothing about them."""
         return snapshot_of(patients, self._salt)
 
-    def check_counter(self, expected: int, head: str = "") -> None:
-        """Check that this ledger holds what the server was once told of it.
+    def check_head(self, server: str, remembered: ChainHead) -> None:
+        """Check that this ledger holds what a server was once told of it.
 
         Args:
-            expected: The counter that the server remembers; 0 if it knows of none.
-            head: The hash that it remembers with it; empty if none.
+            remembered: What the server remembers; no entries if it knows of none.
 
         Raises:
             LedgerError: The ledger is behind, or another one: it was deleted, or put back from a
                 copy, and does not hold all that was spent.
         """
-        check_held(self._file.entries, expected, head)
+        marks, expected = self.marks(server), remembered.entries
+        if expected > len(marks):
+            msg = (
+                f"the privacy ledger holds {len(marks)} charges for this server and the server has "
+                f"seen {expected}: it was deleted, or an old copy was put back. Put the newest "
+                "copy back. The site does not train until then."
+            )
+            raise LedgerError(msg)
+        if expected > 0 and remembered.hash and marks[expected - 1] != remembered.hash:
+            msg = (
+                f"charge {expected} for this server in the privacy ledger is not the one that the "
+                "server has seen: this is another ledger. Put the site's own back. The site does "
+                "not train until then."
+            )
+            raise LedgerError(msg)
+
+    def bind(self, run: str, server: str) -> None:
+        """Record whose orders a run's are, before its first charge; once is enough.
+
+        Args:
+            server: Empty where the site has joined none.
+
+        Raises:
+            LedgerError: They are another server's.
+        """
+        known = self._book.servers.get(run, "")
+        if known == server:
+            return
+        if known or any(
+            one.charge.assignment.run == run for one in self._book.reservations.values()
+        ):
+            msg = f"run {run[:_SHOWN]} is another server's: it is not answered here."
+            raise LedgerError(msg)
+        self._append(Ordered(run, server))
 
     def spent(self, delta: float, dataset: str = MAIN_DATASET) -> float:
         """Return the epsilon of everything charged to a data set."""

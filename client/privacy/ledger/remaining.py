@@ -35,10 +35,14 @@ def read_privacy_left(site_folder: Path) -> tuple[PrivacyLeft, ...]:
         LedgerError: The ledger is damaged.
         InputError: dp-accounting is not installed.
     """
-    from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
+    from wardround.client.privacy.ledger.file import (
+        LEDGER_FILE,
+        find_ledger_folder,
+        read_ledger,
+    )
     from wardround.client.privacy.ledger.report import report_ledger
 
-    if not (site_folder / LEDGER_FOLDER / LEDGER_FILE).exists():
+    if not (find_ledger_folder(site_folder) / LEDGER_FILE).exists():
         return ()
     report = report_ledger(read_ledger(site_folder).entries)
     return tuple(

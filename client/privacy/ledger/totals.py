@@ -8,6 +8,7 @@ from wardround.client.privacy.ledger.entries import (
     Committed,
     Entry,
     LedgerError,
+    Ordered,
     Released,
     Reserved,
 )
@@ -25,6 +26,7 @@ class LedgerBook:
         reservations: By number.
         released: The SHA-256 of what left, by the number of its reservation.
         committed: The numbers of the reservations whose reply is not asked for again.
+        servers: Whose orders a run's are, by run.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
@@ -32,6 +34,7 @@ class LedgerBook:
         self.reservations: dict[int, Reservation] = {}
         self.released: dict[int, str] = {}
         self.committed: set[int] = set()
+        self.servers: dict[str, str] = {}
         for entry in entries:
             self.add(entry)
 
@@ -46,6 +49,8 @@ class LedgerBook:
             key = (fact.study, fact.run, fact.dataset)
             self.admissions.pop(key, None)
             self.admissions[key] = fact
+        elif isinstance(fact, Ordered):
+            self.servers.setdefault(fact.run, fact.server)
         elif isinstance(fact, Reserved):
             self.reservations[entry.number] = Reservation(entry.number, to_charge(fact))
         elif isinstance(fact, Released):
@@ -69,6 +74,14 @@ class LedgerBook:
             if assignment.dataset == dataset
             and study in (None, assignment.study)
             and run in (None, assignment.run)
+        ]
+
+    def charged_for(self, server: str) -> list[int]:
+        """Return the numbers of the reservations that a server's orders made, in order."""
+        return [
+            number
+            for number, reservation in self.reservations.items()
+            if self.servers.get(reservation.charge.assignment.run, "") == server
         ]
 
     def spends(self, dataset: str, study: str | None = None) -> list[Spend]:

@@ -31,6 +31,7 @@ _READERS: dict[str, tuple[str, ...]] = {
     "examples_per_patient": ("patient",),
     "augmentation_copies": ("patient",),
     "microbatch": ("patient",),
+    "largest_weight": ("patient",),
     "adaptive_clipping": ("site",),
     "clip_quantile": ("site",),
     "count_noise": ("site",),

@@ -122,7 +122,8 @@ def test_a_training_in_flight_is_stopped_when_its_time_is_over_and_nothing_leave
     instruction, looks = instruction_for(folder, study=study), itertools.count()
     clock = SimpleNamespace(monotonic=lambda: float(next(looks)))  # a second between two looks
     monkeypatch.setattr(schedule, "time", clock)
-    assert refusal_of(ask(folder, TRAIN, instruction, study))[1] == "time"
+    told = "failed" if mode == "patient" else "time"  # the time depends on the patients
+    assert refusal_of(ask(folder, TRAIN, instruction, study))[1] == told
     assert next(looks) == 8, "it looks before each batch, and stops after the sixth second"
     assert said_by(folder) == [("refusal", "deny: training minutes")]
     if mode == "patient":

@@ -78,6 +78,7 @@ def test_a_whole_site_has_no_fault(site: Path) -> None:
         "ledger",
         "audit log",
         "certificate",
+        "one ledger",
         "proxy",
         "name",
         "port",

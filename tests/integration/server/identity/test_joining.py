@@ -300,3 +300,18 @@ def test_a_site_behind_a_proxy_joins_through_it(
     join(consortium.invite("north"), tmp_path / "north")
     line = f"CONNECT 127.0.0.1:{consortium.port} HTTP/1.1".encode()
     assert asked == [line, line]
+
+
+def test_a_site_that_joins_a_second_consortium_shares_the_first_folders_ledger(
+    consortium: Any, tmp_path: Path
+) -> None:
+    heart, lung = tmp_path / "heart", tmp_path / "lung"
+    token = consortium.invite("heart")
+    join(token, heart)
+    ledger = open_site(heart).ledger_folder
+    assert ledger == heart / "ledger"
+    join(consortium.invite("lung"), lung, ledger=ledger)
+    assert open_site(lung).ledger_folder == ledger
+    ledger.mkdir()
+    with pytest.raises(InputError, match="has a ledger already"):
+        join(token, heart, again=True, ledger=lung / "ledger")

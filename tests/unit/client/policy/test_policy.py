@@ -190,6 +190,22 @@ def test_a_received_weight_beyond_the_bound_denies(weight: float, expected: list
     assert denials(policy_for(PRIVATE), PRIVATE, facts) == expected
 
 
+@pytest.mark.parametrize(
+    ("asked", "weight", "expected"),
+    [
+        (10.0, 10.0, []),
+        (10.0, 10.5, ["weights"]),
+        (1e6, 1000.0, []),
+        (1e6, 1000.5, ["weights"]),
+    ],
+)
+def test_a_study_may_lower_the_bound_of_a_received_weight_and_never_raise_it(
+    asked: float, weight: float, expected: list[str]
+) -> None:
+    study, facts = asking(largest_weight=asked), replace(FACTS, largest_weight=weight)
+    assert denials(policy_for(study), study, facts) == expected
+
+
 def test_what_is_not_known_yet_denies_nothing() -> None:
     hours = (time(22), time(6))
     policy = policy_for(PRIVATE, smallest_cohort=10**6, training_hours=hours)
