@@ -93,7 +93,11 @@ def check(
 
     Example: wardround study check study.toml
     """
+    from wardround.common.study.loading import require_simulation
+
     study = read_study(context, path)
+    if "simulation" in study.model_fields_set:
+        require_simulation(study, str(path))
     if as_json:
         sys.stdout.write(json.dumps({"name": study.name, "digest": study.digest}) + "\n")
     else:
