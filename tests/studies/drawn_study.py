@@ -191,7 +191,8 @@ class _Draft:
         training.update(chance.some({"class_weights": ["balanced"], "gradient_clip": [1.0]}))
         if chance.seldom() and not self._dense and not self._several:
             training["sampling"] = "balanced"
-        training["precision"] = chance.mostly("float32", "bfloat16", "float16")
+        if not self._heavy:  # a step of resnet50 at float16 takes a minute on a core
+            training["precision"] = chance.mostly("float32", "bfloat16", "float16")
         return training
 
     def _federation(self) -> Content:
