@@ -73,3 +73,20 @@ def test_a_federation_reads_nothing_of_a_simulation(tmp_path: Path) -> None:
     path = tmp_path / "study.toml"
     path.write_text(study({"strategy": "krum"}, sites=1).to_toml(), encoding="utf-8")
     assert load_study(path).federation.strategy == "krum"
+
+
+@pytest.mark.parametrize("network", ["attention-unet", "densenet121", "resnet18"])
+def test_site_privacy_refuses_a_network_whose_own_normalisation_is_over_the_batch(
+    network: str,
+) -> None:
+    task = "segmentation" if network == "attention-unet" else "classification"
+    content = {
+        "study": {"name": "rules", "task": task},
+        "data": {"classes": ["a", "b"], "size": [64, 64]},
+        "model": {"network": network},
+        "privacy": {"mode": "site", "noise_multiplier": 1.0},
+        "evaluation": {"keep": "last"},
+    }
+    with pytest.raises(StudyError, match=r"averages running .* 'group'"):
+        parse_study(content)
+    parse_study({**content, "model": {"network": network, "normalisation": "group"}})
