@@ -70,7 +70,8 @@ def _sum_is_all(study: Study, plan: StrategyPlan) -> Iterator[str]:
     if averages and plan.share != "all-but-normalisation":
         yield (
             f"model.normalisation = {chosen!r} of {study.model.network} averages running "
-            "variances, which noise can make negative: set it to 'group', or federation.share = 'all-but-normalisation'."
+            "variances, which noise can make negative: set it to 'group', or federation.share = "
+            "'all-but-normalisation'."
         )
 
 
