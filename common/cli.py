@@ -61,9 +61,12 @@ def check(
 
     Example: wardround study check study.toml
     """
+    from wardround.common.study.loading import require_simulation
     from wardround.common.study.template import refused_at_first
 
     study = read_study(context, path)
+    if "simulation" in study.model_fields_set:
+        require_simulation(study, str(path))
     notes = tuple(refused_at_first(study))
     if as_json:
         said = {"name": study.name, "digest": study.digest, "notes": notes}

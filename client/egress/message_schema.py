@@ -227,9 +227,11 @@ def update_arrays(context: ModelContext) -> dict[str, Schema]:
     kind, model = study.federation.compression, schema(shared)
     arrays = {"model": model if kind == "none" else compressed_schema(model, kind, options)}
     auxiliary = auxiliary_schema(context.plan, layout, shared)
-    # A control variate follows from the noised model and from what the site was sent, and from
-    # nothing else of its patients.
-    if auxiliary and (unnoised or context.plan.objective == "control-variates"):
+    if not unnoised:
+        # A control variate follows from noised gradients and from what the site was sent, also
+        # where a reply was lost: tests/unit/client/privacy/test_post_processing.py.
+        auxiliary = tuple(spec for spec in auxiliary if spec.name.startswith(CONTROL))
+    if auxiliary:
         arrays["auxiliary"] = auxiliary
     return arrays
 

@@ -28,7 +28,7 @@ class SiteState:
     """
 
     def __init__(self, folder: Path, digest: str, run: str) -> None:
-        self._study = folder / digest[:16]
+        self._study = folder / digest  # whole: two studies that begin alike can be found by trying
         self._folder = self._study / run
 
     def after(self, number: int) -> Parameters:

@@ -51,6 +51,19 @@ def require_promise(study: Study, origin: str = "the study") -> None:
         raise StudyError(msg)
 
 
+def require_simulation(study: Study, origin: str = "the study") -> None:
+    """Check that ``[simulation]`` asks for nothing that no data could give.
+
+    Raises:
+        StudyError: It does.
+    """
+    from wardround.common.study.rules.simulation import simulation_rules  # no site reads it
+
+    if broken := list(simulation_rules(study)):
+        msg = f"{origin} cannot be simulated: {' '.join(broken)}"
+        raise StudyError(msg)
+
+
 def study_from_json(text: str) -> Study:
     """Return the study that :meth:`Study.to_json` wrote, its promise not worked out.
 

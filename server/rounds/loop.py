@@ -136,6 +136,7 @@ class RoundLoop:
         )
         norms = [norm for norm in results.norms if not math.isnan(norm)]
         usual = statistics.median(norms) if norms else math.nan
+        usual = usual or before.usual_norm  # no site moved at a learning rate of 0
         after = replace(results.onto(before), usual_norm=usual)
         return self._commit(after, self._strategy.finish(), record)
 

@@ -86,7 +86,7 @@ class UpdateChecks:
         if limit is None:
             return math.nan
         norm = distance(model, self.sent)
-        if norm > limit * self.usual_norm:
+        if 0 < limit * self.usual_norm < norm:  # 0 after a round at learning rate 0: in a warm-up
             msg = (
                 f"it went {norm:.3g} from the model, {norm / self.usual_norm:.1f} times as far as "
                 f"usual; federation.norm_limit allows {limit:g}: not counted."

@@ -12,7 +12,7 @@ import wardround
 from wardround.common.errors import DataError, InputError
 from wardround.common.files.tables import write_table
 from wardround.common.parameters.schema import Parameters
-from wardround.common.study.loading import load_study
+from wardround.common.study.loading import load_study, require_simulation
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RefusalRecord
 from wardround.server.sites.site_info import describe_sites
@@ -145,6 +145,8 @@ def _begin(request: SimulationRequest, watch: Watch) -> tuple[RunFacts, Prepared
     started, study, out = time.perf_counter(), request.study, request.out
     watch(StageStarted("data"))
     request.machine.check()
+    if request.assignment is None:  # else that says how many sites there are
+        require_simulation(study)
     sites = prepare_sites(
         study, out, request.data_root, request.assignment, request.skip_unreadable
     )

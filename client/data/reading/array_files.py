@@ -40,8 +40,11 @@ def open_array(path: Path, array: str | None) -> NDArray[Any]:
         return _numeric(_cached_member(path, array))
     except UnreadableError:
         raise
-    except Exception:  # a broken file breaks the readers in many ways, and their texts name files
-        msg = "the array file is missing or damaged: write it again with numpy.save or numpy.savez."
+    except Exception as error:  # a broken file breaks the readers in many ways; they name files
+        msg = (
+            f"the array file is missing or damaged ({type(error).__name__}): write it again with "
+            "numpy.save or numpy.savez."
+        )
         raise UnreadableError(msg) from None
 
 

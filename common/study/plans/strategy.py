@@ -48,17 +48,22 @@ AGGREGATION_RULES: dict[str, str] = {
     "nnm-trimmed-mean": "a trimmed mean, after each model is averaged with its neighbours",
 }
 
-ROBUST = (
-    "coordinate-median",
-    "trimmed-mean",
-    "krum",
-    "multi-krum",
-    "bulyan",
-    "geometric-median",
-    "centred-clipping",
-    "norm-bounded-mean",
-    "nnm-trimmed-mean",
-)
+_AT_MOST_HALF = (2, 1)  # n > 2 f
+_ROBUST: dict[str, tuple[int, int]] = {
+    "coordinate-median": _AT_MOST_HALF,
+    "trimmed-mean": _AT_MOST_HALF,
+    "krum": (2, 3),
+    "multi-krum": (2, 3),
+    "bulyan": (4, 3),
+    "geometric-median": _AT_MOST_HALF,
+    "centred-clipping": _AT_MOST_HALF,
+    "norm-bounded-mean": _AT_MOST_HALF,
+    "nnm-trimmed-mean": _AT_MOST_HALF,
+}
+ROBUST = tuple(_ROBUST)
+# How many updates a rule needs in a round to withstand ``f`` hostile ones: factor and extra of
+# ``factor * f + extra``. Those absent need one.
+FEWEST_SITES: dict[str, tuple[int, int]] = {**_ROBUST, "flower:Bulyan": (4, 3)}
 
 # The server's steps, each with its learning rate where the study gives none.
 SERVER_OPTIMISERS: dict[str, float] = {
@@ -195,6 +200,12 @@ def plan_from(federation: FederationSection, adapted: bool = False) -> StrategyP
         server_optimiser=federation.server_optimiser or row.server_optimiser,
         options=federation.options,
     )
+
+
+def fewest_sites(plan: StrategyPlan) -> int:
+    """Return how many updates a round needs, for the hostile sites that are assumed."""
+    factor, extra = FEWEST_SITES.get(plan.aggregation, (0, 1))
+    return factor * plan.options.assumed_hostile + extra
 
 
 def describe_aggregation(plan: StrategyPlan) -> str:

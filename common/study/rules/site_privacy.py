@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from wardround.common.study.plans.strategy import MEANS, StrategyPlan, plan_from
+from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.study import Study
 
 
@@ -62,10 +63,15 @@ def _sum_is_all(study: Study, plan: StrategyPlan) -> Iterator[str]:
             "answered, which privacy.mode = 'site' does not use: "
             "choose another strategy, e.g. fedprox."
         )
-    if study.model.normalisation == "batch" and plan.share != "all-but-normalisation":
+    private = PRIVATE_NETWORKS.get(study.model.network)
+    own_is_batch = private is not None and "default" not in private.normalisations
+    chosen = study.model.normalisation
+    averages = chosen == "batch" or (chosen == "default" and own_is_batch)
+    if averages and plan.share != "all-but-normalisation":
         yield (
-            "model.normalisation = 'batch' averages running variances, which noise can make "
-            "negative: set it to 'group', or federation.share = 'all-but-normalisation'."
+            f"model.normalisation = {chosen!r} of {study.model.network} averages running "
+            "variances, which noise can make negative: set it to 'group', or federation.share = "
+            "'all-but-normalisation'."
         )
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from wardround.common.errors import StudyError, known_names
 from wardround.common.parameters.schema import Model
+from wardround.common.study.plans.strategy import FEWEST_SITES, ROBUST
 from wardround.server.strategies.aggregation.base import Aggregation, WeightedMean
 from wardround.server.strategies.aggregation.bulyan import bulyan
 from wardround.server.strategies.aggregation.coordinate_median import coordinate_median
@@ -53,22 +54,7 @@ class AggregationOptions:
 
 Maker = Callable[[AggregationOptions, Model], Aggregation]
 
-_AT_MOST_HALF = (2, 1)  # n > 2 f
-# What each rule needs: factor and extra of n >= factor * f + extra. Those absent need one site.
-MINIMUMS: dict[str, Minimum] = {
-    name: Minimum(name, *bound)
-    for name, bound in {
-        "coordinate-median": _AT_MOST_HALF,
-        "trimmed-mean": _AT_MOST_HALF,
-        "krum": (2, 3),
-        "multi-krum": (2, 3),
-        "bulyan": (4, 3),
-        "geometric-median": _AT_MOST_HALF,
-        "centred-clipping": _AT_MOST_HALF,
-        "norm-bounded-mean": _AT_MOST_HALF,
-        "nnm-trimmed-mean": _AT_MOST_HALF,
-    }.items()
-}
+MINIMUMS = {name: Minimum(name, *FEWEST_SITES[name]) for name in ROBUST}
 
 
 def _weighted_mean(options: AggregationOptions, previous: Model) -> Aggregation:

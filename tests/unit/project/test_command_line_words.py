@@ -256,4 +256,4 @@ def test_no_remedy_points_to_a_page_that_a_wheel_does_not_hold(package: str) -> 
     for path in (ROOT / package).rglob("*.py"):
         for text in texts_of_code(path):
             assert "docs/" not in text, f"{path}: {text}"
-            assert ".md" not in text, f"{path}: {text}"
+            assert text == ".md" or ".md" not in text, f"{path}: {text}"

@@ -316,10 +316,10 @@ def test_work_that_nobody_wants_any_more_ends_with_its_process_and_the_next_one_
         with pytest.raises(WithdrawnError):
             worker.reply(job, lambda: True)
         assert (worker.starts, worker.process_id == first) == (2, False)
-        instruction = instruction_of(study, new_run())
-        write_instruction(files, instruction)
+        run = new_run()
+        write_instruction(files, instruction_of(study, run))
         done = worker.reply(job)
-        assert (done.refused, done.is_kept, done.run) == ("", True, instruction.run)
+        assert (done.refused, done.is_kept, done.run) == ("", True, run)
     finally:
         worker.stop()
 

@@ -43,6 +43,17 @@ def test_a_step_whose_gradient_overflows_is_made_at_a_smaller_scale(
     assert weight == pytest.approx(exact, rel=2e-3)
 
 
+def test_an_overflow_in_the_first_step_leaves_no_momentum_unset(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Torch's fused SGD makes its momentum of unset memory, and fills it in a step that is made."""
+    monkeypatch.setattr(torch, "empty_like", lambda tensor, **_: torch.full_like(tensor, 1e30))
+    inputs, told = [1.0, 1.0], {"learning_rate": 0.01, "momentum": 0.9}
+    weight, _ = train(0.75, inputs, precision="float16", **told)  # 2^16 * 1.5 is no float16
+    exact, _ = train(0.75, inputs, **told)
+    assert weight == pytest.approx(exact, rel=2e-3)
+
+
 def test_a_gradient_that_overflows_at_any_scale_ends_the_training_in_words() -> None:
     with pytest.raises(RunError, match="too large for float16"):
         train(1e4, [100.0], learning_rate=0.1, precision="float16")

@@ -13,6 +13,7 @@ from wardround.client.data.batch import Batch
 from wardround.client.site.device import choose_device
 from wardround.client.training.local import LocalWork, train_locally
 from wardround.client.training.objectives.base import LocalStart
+from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.schedule import SchedulePosition, draw_batches, steps_a_round
 from wardround.common.errors import InputError, RunError
 from wardround.common.models.sharing import layout_of
@@ -154,7 +155,7 @@ def train(weight: float, inputs: list[float], **training: object) -> tuple[float
         position=SchedulePosition.of_round(1, 1, len(inputs)),
         loss=squared,
     )
-    optimiser = torch.optim.SGD(network.parameters(), lr=section.learning_rate)
+    optimiser = build_optimiser(network, section)
     batches = [Batch(None, torch.tensor([[v]]), torch.tensor([[0.0]])) for v in inputs]
     work = train_locally(start, batches, optimiser)
     return network.weight.item(), work

@@ -88,6 +88,12 @@ def test_the_first_round_knows_no_usual_distance_and_refuses_nobody_for_it() -> 
     assert UpdateChecks(study, RUN, 2, SENT, math.nan).admit(update(study, moved(1e6)))[1] > 1e6
 
 
+def test_after_a_round_in_which_no_site_moved_nobody_is_refused_for_a_distance() -> None:
+    """A warm-up begins at a learning rate of 0, and ten times nothing is no limit."""
+    study = study_with(norm_limit=10)
+    assert UpdateChecks(study, RUN, 2, SENT, 0.0).admit(update(study, moved(1.0)))[1] > 0
+
+
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "int8", "int4", "top-k"])
 def test_a_compressed_update_is_admitted_as_the_model_it_stands_for(kind: str) -> None:
     study = study_with(compression=kind, kept_fraction=1.0)
