@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,9 @@ def carry(source: socket.socket, sink: socket.socket) -> None:
     except OSError:
         pass
     finally:
-        sink.close()
+        # Not closed here: the other direction still reads from it, by the number of its file.
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
 
 
 def pump(
@@ -197,8 +200,15 @@ def pump(
         except OSError:
             caller.close()
             return
-        for source, sink in (ends, ends[::-1]):
-            threading.Thread(target=carry, args=(source, sink), daemon=True).start()
+        directions = [
+            threading.Thread(target=carry, args=pair, daemon=True) for pair in (ends, ends[::-1])
+        ]
+        for direction in directions:
+            direction.start()
+        for direction in directions:
+            direction.join()
+        for end in ends:
+            end.close()
 
     def accept() -> None:
         while True:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.stage import table_study
 
 from wardround.client.doctor.doctor import examine
 from wardround.client.policy.policy import POLICY_FILE
@@ -62,10 +63,15 @@ def test_a_site_that_joins_as_root_is_its_folders_account(site: Path) -> None:
 
 @pytest.mark.parametrize("command", ["approve", "reject"])
 def test_what_root_decides_the_daemons_account_can_read(
-    site: Path, wardround: Callable[..., Any], command: str
+    site: Path, tmp_path: Path, wardround: Callable[..., Any], command: str
 ) -> None:
-    assert wardround("site", command, "a" * 64, "--site", site).code == 0
-    assert b"a" * 64 in read_as_other(site / "approvals.toml")
+    study = table_study("decided")
+    file = tmp_path / "study.toml"
+    file.write_text(study.to_toml())
+    given = file if command == "approve" else study.digest
+    said = wardround("site", command, given, "--site", site)
+    assert said.code == 0, said.err
+    assert study.digest.encode() in read_as_other(site / "approvals.toml")
     assert not_of_its_account(site) == [str(site / "manifest.csv")]
 
 

@@ -19,6 +19,8 @@ from tests.support.stage import (
     write_table,
 )
 
+from wardround.common.study.study import Study
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a daemon runs under POSIX")
 PACKAGING = Path(__file__).resolve().parents[4] / "packaging"
 
@@ -41,6 +43,13 @@ def health_check(kind: str, folder: Path) -> int:
 def say(*words: object) -> subprocess.CompletedProcess[str]:
     command = [*WARDROUND, *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def written(study: Study, deployment: Deployment) -> Path:
+    """Write a study to a file, which a site that was not asked for it yet approves it from."""
+    path = deployment.folder / "study.toml"
+    path.write_text(study.to_toml())
+    return path
 
 
 @pytest.mark.slow
@@ -84,7 +93,7 @@ def test_a_bad_cell_is_the_same_fault_to_doctor_status_and_log(deployment: Deplo
     manifest = write_table(north, 40)
     manifest.write_text(manifest.read_text().replace(",train,", ",trian,", 1))
     (north / "policy.toml").write_text("privacy_required = false\nsmallest_cohort = 10\n")
-    assert say("site", "approve", study.digest, "--site", north).returncode == 0
+    assert say("site", "approve", written(study, deployment), "--site", north).returncode == 0
     (north / "state" / "pending").mkdir(parents=True)
     (north / "state" / "pending" / f"{study.digest}.toml").write_text(study.to_toml())
     doctor = json.loads(say("site", "doctor", north, "--json").stdout)
@@ -95,9 +104,9 @@ def test_a_bad_cell_is_the_same_fault_to_doctor_status_and_log(deployment: Deplo
     assert str(north) not in found["fact"]
     deployment.start_site("north")
     wait_until(lambda: say("site", "status", north).returncode == 0)
-    path = deployment.folder / "study.toml"
-    path.write_text(study.to_toml())
-    said = say("study", "submit", path, "--server", deployment.server, "--json")
+    said = say(
+        "study", "submit", written(study, deployment), "--server", deployment.server, "--json"
+    )
     assert said.returncode == 0, said.stderr
     wait_until(lambda: "refusal: data" in say("site", "status", north).stdout)
     assert "row 2" in deployment.log("north")
@@ -112,9 +121,8 @@ def test_a_disk_that_is_full_before_a_study_is_the_same_fault_to_all(
     north = deployment.join("north")
     write_table(north, 40)
     (north / "policy.toml").write_text("privacy_required = false\nsmallest_cohort = 10\n")
-    assert say("site", "approve", study.digest, "--site", north).returncode == 0
-    path = deployment.folder / "study.toml"
-    path.write_text(study.to_toml())
+    path = written(study, deployment)
+    assert say("site", "approve", path, "--site", north).returncode == 0
     try:
         with small_disk(north, deployment.folder / "disk.img", 8) as disk:
             deployment.start_site("north")
