@@ -125,6 +125,9 @@ def start_server() -> Iterator[Callable[..., Consortium]]:
             consortium,
             http=WithTransport,
             ssl_context_factory=lambda *_: context,
+            # As the product does: uvicorn's own set-up closes every handler that it finds, and
+            # with absl's (of dp-accounting) the stream that pytest captures.
+            log_config=None,
             log_level="critical",
             lifespan="off",
             ws="none",
