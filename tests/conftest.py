@@ -1,6 +1,7 @@
 """Shared fixtures."""
 
 import csv
+import logging
 import os
 import signal
 from collections.abc import Callable
@@ -76,8 +77,11 @@ def wardround(
     def run(*words: object) -> Said:
         capfd.readouterr()
         monkeypatch.setattr("sys.argv", ["wardround", *(str(word) for word in words)])
+        handlers = logging.root.handlers[:]
         with pytest.raises(SystemExit) as end:
             main()
+        # A command that sets up a log writes it to what is captured here, and only here.
+        logging.root.handlers[:] = handlers
         said = capfd.readouterr()
         code = end.value.code
         return Said(code if isinstance(code, int) else int(bool(code)), said.out, said.err)

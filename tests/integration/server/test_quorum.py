@@ -214,10 +214,11 @@ def test_a_study_of_study_new_trains_at_sites_that_joined_and_approved_or_both_a
     assert ends["private"]["state"] == "finished", ends["private"]["message"]
     assert ends["private"]["without"] == []
     assert ends["plain"]["state"] == "failed"
-    for site in HERE:
-        assert f"{site} has a policy that does not allow the study" in str(ends["plain"]["message"])
-        shown = wardround("site", "audit", "show", root / site).out
-        assert "privacy" in shown
+    # The first site that says so ends it: the quorum of two cannot be met any more.
+    told = [f"{site} has a policy that does not allow the study" for site in HERE]
+    assert any(one in str(ends["plain"]["message"]) for one in told)
+    refused = [wardround("site", "audit", "show", root / site).out for site in HERE]
+    assert any("privacy" in shown for shown in refused)
 
 
 def approve_when_asked(wardround: Command, site: Path, asked: str) -> None:
