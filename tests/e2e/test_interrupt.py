@@ -229,7 +229,7 @@ def test_a_finished_run_is_never_changed(tiny_study, tmp_path: Path):
 
 def test_a_run_that_another_process_works_on_is_not_resumed(start: Start, tmp_path: Path):
     run = tmp_path / "run"
-    process = start("--engine", "in-process", "--no-compare")
+    process = start("--engine", "in-process", "--no-compare", "--rounds", "3000")
     wait_for_round(run, 2, process)
     assert status_of(run) == "running"
     second = resume(run)

@@ -19,6 +19,7 @@ from tests.faults.table.fault import (
     refused_command,
 )
 
+from wardround.client.privacy.ledger.charges import TRAIN
 from wardround.client.privacy.ledger.entries import Reserved
 from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
 from wardround.server.operators.messages import RunDetails
@@ -27,7 +28,8 @@ from wardround.server.scheduling.folder import RunFolder
 
 def _reserved(stage: Stage, name: str) -> int:
     entries = read_ledger(stage.site(name)).entries
-    return sum(isinstance(one.fact, Reserved) for one in entries)
+    # Those of rounds: what is measured on other patients is charged to them, apart.
+    return sum(isinstance(one.fact, Reserved) and one.fact.part == TRAIN for one in entries)
 
 
 def _charged(stage: Stage, name: str) -> int:
