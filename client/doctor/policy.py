@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.client.data.cohort import Cohorts, open_cohorts
-from wardround.client.data.manifest.written_parts import parts_are_mixed
 from wardround.client.egress.message_schema import update_bytes
 from wardround.client.model_context import ModelContext
 from wardround.client.policy.plan_limit import plan_limit
@@ -13,7 +12,7 @@ from wardround.client.policy.rules import Facts, Verdict, judge
 from wardround.client.privacy.ledger.budget import Accountant
 from wardround.client.privacy.ledger.charges import MAIN_DATASET, TRAIN
 from wardround.client.privacy.ledger.file import LEDGER_FILE, find_ledger_folder, read_ledger
-from wardround.client.privacy.ledger.totals import LedgerBook
+from wardround.client.privacy.ledger.totals import LedgerBook, account_of
 from wardround.client.site.folder import Site, open_site
 from wardround.client.training.schedule import few_steps_note
 from wardround.common.errors import DataError, InputError, PolicyError
@@ -77,7 +76,7 @@ def _beside_the_spent(folder: Path, policy: Policy, study: Study) -> Verdict:
     if not (find_ledger_folder(folder) / LEDGER_FILE).exists():
         return Verdict(LEDGER_RULE, True, "the ledger is empty")
     book, accountant = LedgerBook(read_ledger(folder).entries), Accountant(policy.lifetime_delta)
-    part = None if parts_are_mixed(folder) or book.is_shared else TRAIN
+    part = account_of(folder, book, TRAIN)
     whole = book.spends(MAIN_DATASET, part=part)
     own = book.spends(MAIN_DATASET, study.digest, part)
     with plan_limit():

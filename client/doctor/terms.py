@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wardround.client.data.cohort import open_cohorts
-from wardround.client.data.manifest.written_parts import parts_are_mixed
 from wardround.client.policy.approvals import Terms
 from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import (
@@ -20,7 +19,7 @@ from wardround.client.policy.rules import planned_epsilon
 from wardround.client.policy.trained_rounds import trained_rounds
 from wardround.client.privacy.ledger.charges import MAIN_DATASET, TRAIN
 from wardround.client.privacy.ledger.file import LEDGER_FILE, find_ledger_folder, read_ledger
-from wardround.client.privacy.ledger.totals import LedgerBook
+from wardround.client.privacy.ledger.totals import LedgerBook, account_of
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import DataError
 from wardround.common.privacy.accounting import epsilon_of
@@ -161,9 +160,8 @@ def _spent(folder: Path, policy: Policy, study: Study) -> Iterator[str]:
     of_approved = "" if not allowed else f" of {allowed} that are approved"
     yield f"trained already: {trained:g} rounds{of_approved}"
     delta, cap = policy.lifetime_delta, policy.lifetime_epsilon
-    is_one_account = parts_are_mixed(folder) or book.is_shared
-    said = []
-    for part in [None] if is_one_account else (book.parts(MAIN_DATASET) or [TRAIN]):
+    said, parts = [], book.parts(MAIN_DATASET) or [TRAIN]
+    for part in dict.fromkeys(account_of(folder, book, part) for part in parts):
         own = epsilon_of(book.spends(MAIN_DATASET, study.digest, part), delta) if is_private else 0
         whole = epsilon_of(book.spends(MAIN_DATASET, part=part), delta)
         said.append(

@@ -20,7 +20,6 @@ from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox, ReplyKey, StoredReply
 from wardround.client.session import SiteSession
 from wardround.client.site.folder import server_of
-from wardround.common.errors import RunError
 from wardround.common.flower.messages.content import from_bytes, to_bytes
 from wardround.common.messages.instructions import Instruction
 from wardround.common.metrics.noised import NORM_BOUND
@@ -41,6 +40,7 @@ def evaluate_once(
     """Return the one answer to an instruction to evaluate, as it was checked.
 
     Args:
+        instruction: Held against the study already, its digest and round too.
         work: Measures, adds the noise and packs; called only after it is paid for.
         check: Raises where an answer must not leave.
 
@@ -51,11 +51,6 @@ def evaluate_once(
         RunError: The answer cannot be kept.
     """
     study, folder, durable = session.context.study, session.site.folder, not policy.simulated
-    if instruction.digest != study.digest:  # before anything is charged under its name
-        msg = f"the order is for study {instruction.digest[:_SHOWN]}: submit the study again."
-        raise RunError(msg)
-    if instruction.round > study.federation.rounds:
-        _refuse(f"the study has no round {instruction.round}", study)
     outbox, caps, server = Outbox(folder, durable), caps_of(policy), server_of(session.site)
     approvals = _approvals(folder, study)
     with PrivacyLedger.open(folder, durable, PATIENCE_SECONDS) as ledger:

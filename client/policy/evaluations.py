@@ -13,12 +13,12 @@ from pathlib import Path
 from wardround.client.policy.policy import Policy
 from wardround.client.policy.rules import EVALUATION_RULE, DeniedError
 from wardround.common.errors import PolicyError
-from wardround.common.files.atomic import flush_folder
+from wardround.common.files.atomic import flush_folder, make_private_folder, open_or_make
 from wardround.common.files.lock import held_alone
 
 EVALUATIONS_FOLDER = "evaluations"
 _DAY, _STUDY = "day-", "study-"
-_APPENDING = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+_APPENDING = os.O_WRONLY | os.O_APPEND
 _SHOWN = 12  # of a digest
 
 
@@ -42,7 +42,7 @@ def count_evaluation(folder: Path, digest: str, policy: Policy, today: date) -> 
     counts = folder / EVALUATIONS_FOLDER
     day, study = counts / f"{_DAY}{today.isoformat()}", counts / f"{_STUDY}{digest}"
     try:
-        counts.mkdir(exist_ok=True, mode=0o700)
+        make_private_folder(counts)
         with held_alone(counts):
             _check(_count(day), policy.largest_evaluations_a_day, "a_day", digest)
             _check(_count(study), policy.largest_evaluations_of_a_study, "of_a_study", digest)
@@ -66,7 +66,7 @@ def _count(path: Path) -> int:
 
 
 def _add_one(path: Path) -> None:
-    descriptor = os.open(path, _APPENDING, 0o600)
+    descriptor = open_or_make(path, _APPENDING)
     with closing(os.fdopen(descriptor, "wb", buffering=0)) as file:
         file.write(b".")
         os.fsync(descriptor)

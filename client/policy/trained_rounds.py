@@ -11,13 +11,12 @@ from pathlib import Path
 
 from wardround.client.policy.rules import ROUNDS_RULE, DeniedError
 from wardround.common.errors import RunError
-from wardround.common.files.atomic import flush_folder, make_private_folder
+from wardround.common.files.atomic import flush_folder, make_private_folder, open_or_make
 from wardround.common.files.json_lines import append_line, canonical, split_lines
 from wardround.common.files.lock import lock
 from wardround.common.messages.instructions import Instruction
 
 ROUNDS_FOLDER = "rounds"
-_OPENING = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
 def trained_rounds(folder: Path, digest: str) -> int:
@@ -50,7 +49,7 @@ def count_round(folder: Path, instruction: Instruction, allowed: int, durable: b
     path = _place(folder, instruction.digest)
     try:
         make_private_folder(path.parent)
-        descriptor = os.open(path, _OPENING, 0o600)
+        descriptor = open_or_make(path, os.O_RDWR)
         try:
             lock(descriptor, wait=True)
             # One process at a time gets here, and a line without its end began no training.

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from wardround.common.errors import RunError
+from wardround.common.files.atomic import make_private_folder, open_or_make
 from wardround.common.files.json_lines import (
     BrokenLineError,
     ChainHead,
@@ -134,8 +135,8 @@ def keep_receipt(folder: Path, receipt: Receipt) -> None:
         OSError: The file cannot be written.
     """
     path = folder / RECEIPTS_FILE
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    make_private_folder(folder)
+    descriptor = open_or_make(path, os.O_RDWR)
     with os.fdopen(descriptor, "r+b") as stream:
         lock(descriptor, wait=True)
         length = os.fstat(descriptor).st_size

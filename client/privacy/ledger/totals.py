@@ -1,7 +1,9 @@
 """What the entries of a ledger amount to: who was admitted, what is charged, what has left."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
+from wardround.client.data.manifest.written_parts import parts_are_mixed
 from wardround.client.privacy.ledger.charges import TRAIN, Assignment, Reservation, to_charge
 from wardround.client.privacy.ledger.entries import (
     Admitted,
@@ -15,6 +17,15 @@ from wardround.client.privacy.ledger.entries import (
 from wardround.common.privacy.accounting import Spend
 
 Charged = list[Reservation]
+
+
+def account_of(site_folder: Path, book: "LedgerBook", part: str) -> str | None:
+    """Return the part whose charges a part's are held against; None where all are one account.
+
+    Raises:
+        DataError: What is written of the parts is damaged.
+    """
+    return None if parts_are_mixed(site_folder) or book.is_shared else part
 
 
 class LedgerBook:
