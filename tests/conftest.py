@@ -14,6 +14,10 @@ from tests.support.tiny_study import TINY_STUDY, Said, TinyStudy
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 
+# Tables are as wide as the terminal that the tests happen to be started in, and break their words
+# there: "SOCKS proxy" was cut in two where it had 100 columns. A test of a narrow one sets it.
+os.environ["COLUMNS"] = "240"
+
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
