@@ -15,16 +15,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-more pages attacks studies lint format proto lock lock-site \
+.PHONY: help install demo test test-more pages attacks studies pacs lint format proto lock lock-site \
   lock-server lock-simulation lock-torch bench bench-compression gpu faults clean
 
 help:
 	@echo "make demo    a simulated study on embedded data, ending in a report"
 	@echo "make test    lint, types, import layers, tests with branch coverage"
-	@echo "make test-more  what takes longer than these: make pages, attacks, studies"
+	@echo "make test-more  what takes longer than these: make pages, attacks, studies, pacs"
 	@echo "make pages   the commands and examples of README and docs, run as they stand there"
 	@echo "make attacks what strangers and bad sites do to a server, done to real processes"
 	@echo "make studies random valid studies, each run on a few small patients; STUDIES=2000 for more"
+	@echo "make pacs    to a real picture archive (Debian's Orthanc) and back; without one they skip"
 	@echo "make lint    the first three of them"
 	@echo "make format  rewrite the files as 'make lint' wants them"
 	@echo "make proto   the code of the operators' messages, from operators.proto"
@@ -62,15 +63,15 @@ lint: $(STAMP)
 # One thread a process: with small tensors more only wait for each other. The end-to-end tests have
 # processes, ports and folders of their own each, and go apart from those that measure memory.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu and not pages" --cov --cov-report= \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu and not pages and not pacs" --cov --cov-report= \
 	  --cov-fail-under=0 \
 	  $(PYTEST_FLAGS) tests/unit tests/integration
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu and not pages" --cov --cov-append \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu and not pages and not pacs" --cov --cov-append \
 	  --cov-report=term \
 	  $(PYTEST_FLAGS) tests/e2e
 
 # Checks that 'make test' has no time for.
-test-more: pages attacks studies
+test-more: pages attacks studies pacs
 
 # What the pages say, run as it stands there.
 pages: $(STAMP)
@@ -81,6 +82,9 @@ attacks: $(STAMP)
 
 studies: $(STAMP)
 	OMP_NUM_THREADS=1 WARDROUND_STUDIES=$(STUDIES) $(BIN)/pytest -m studies $(PYTEST_FLAGS) tests/studies
+
+pacs: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m pacs $(PYTEST_FLAGS) tests/pacs
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
@@ -105,10 +109,11 @@ lock:
 	@$(MAKE) --no-print-directory lock-site lock-server lock-simulation
 	@wc -l requirements/*.txt
 
-lock-site: EXTRAS = --extra dicom --extra privacy --extra transformers
-lock-server: EXTRAS = --extra privacy --extra transformers
-lock-simulation: EXTRAS = --extra dicom --extra privacy --extra simulation --extra sweep \
+lock-site: EXTRAS = --extra dicom --extra export --extra ocr --extra pacs --extra privacy \
   --extra transformers
+lock-server: EXTRAS = --extra privacy --extra transformers
+lock-simulation: EXTRAS = --extra dicom --extra export --extra pacs --extra privacy \
+  --extra simulation --extra sweep --extra transformers
 lock-site lock-server lock-simulation: lock-%:
 	@$(COMPILE) --index-url $(PYPI) $(EXTRAS) $(OF_CUDA) pyproject.toml \
 	  --output-file requirements/$*.txt

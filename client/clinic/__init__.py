@@ -1,0 +1,1 @@
+"""From the picture archive to a model, and from the model back into the archive."""

@@ -1,0 +1,1 @@
+"""From a folder or an archive to a checked, de-identified data set with a manifest."""

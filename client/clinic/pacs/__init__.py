@@ -1,0 +1,1 @@
+"""The picture archive: asked, read from, written to; results as DICOM objects."""
