@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
@@ -38,6 +38,12 @@ from wardround.common.parameters.schema import (
 from wardround.common.runtime.printable import printable, refused_texts
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
 
 WEIGHTS, CONTRACT, METRICS = "weights.safetensors", "contract.json", "metrics.json"
 CARD, LICENCE, DIGEST, SIGNATURE = "card.md", "licence.txt", "digest.json", "signature.json"
@@ -174,7 +180,7 @@ def write_model_folder(
     return found
 
 
-def open_model_folder(folder: Path, key: Any = None) -> ModelFolder:
+def open_model_folder(folder: Path, key: "Ed25519PublicKey | None" = None) -> ModelFolder:
     """Open and check a model folder.
 
     Args:
@@ -201,7 +207,7 @@ def open_model_folder(folder: Path, key: Any = None) -> ModelFolder:
     return ModelFolder(folder, contract, study, measured, said.digest, signed_by)
 
 
-def sign_model_folder(folder: Path, key: Any) -> str:
+def sign_model_folder(folder: Path, key: "Ed25519PrivateKey") -> str:
     """Sign a model folder that is whole; return the public key in hexadecimal digits.
 
     Args:
@@ -268,7 +274,7 @@ def _study_of(contract: Contract) -> Study:
     return study
 
 
-def _signer(folder: Path, digest: str, key: Any) -> str | None:
+def _signer(folder: Path, digest: str, key: "Ed25519PublicKey | None") -> str | None:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
