@@ -93,13 +93,18 @@ class ModelFolder:
         """The licence, as :attr:`card`."""
         return (self.path / LICENCE).read_text(encoding="utf-8", errors="replace")
 
+    @property
+    def weights_path(self) -> Path:
+        """The safetensors file."""
+        return self.path / WEIGHTS
+
     def weights(self) -> Parameters:
         """Return all numbers of the network.
 
         Raises:
             ModelError: They are not those of the contract.
         """
-        found = load_model(self.path / WEIGHTS).parameters
+        found = load_model(self.weights_path).parameters
         if parameters_digest(found) != self.contract.parameters:
             msg = "the weights are not those that the contract speaks of: copy the model again."
             raise ModelError(msg)
@@ -131,6 +136,20 @@ def network_with(study: Study, weights: Mapping[str, Tensor]) -> nn.Module:
         ModelError: The weights do not fit the network.
         StudyError: The network needs a package that is not installed.
     """
+    from wardround.common.models.networks import build_network
+
+    check_shapes(study, weights)
+    network = build_network(study, 0)
+    write_parameters(network, weights)
+    return network.eval()
+
+
+def check_shapes(study: Study, weights: Mapping[str, Tensor]) -> None:
+    """Check that weights are those of a study's network, which is given no memory for that.
+
+    Raises:
+        ModelError: A name, shape or type differs.
+    """
     import torch
 
     from wardround.common.models.networks import build_network
@@ -141,9 +160,6 @@ def network_with(study: Study, weights: Mapping[str, Tensor]) -> nn.Module:
     except (NotImplementedError, RuntimeError):  # a network that computes while it is built
         expected = schema(build_network(study, 0))
     compare_schemas(schema(weights), expected)
-    network = build_network(study, 0)
-    write_parameters(network, weights)
-    return network.eval()
 
 
 def write_model_folder(
