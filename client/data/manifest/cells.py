@@ -52,6 +52,21 @@ def parse_location(text: str, root: Path) -> Location:
     return Location(_array_file(root, name), array, int(parts[0]) if parts else None)
 
 
+def may_hold_channels(text: str) -> bool:
+    """Return whether a cell names a file that may hold several channels, by its name."""
+    return text.lower().endswith((".nii", ".nii.gz"))
+
+
+def channel_cells(text: str, count: int) -> tuple[str, ...]:
+    """Return the cell of each channel of a file that must hold so many; "" stays "".
+
+    Args:
+        text: Names the file.
+        count: How many channels the study has.
+    """
+    return tuple(f"{text}#{channel}/{count}" if text else "" for channel in range(count))
+
+
 @lru_cache(maxsize=64)
 def _array_file(root: Path, name: str) -> Path:
     """Return an array file's path; thousands of rows name the same few files."""

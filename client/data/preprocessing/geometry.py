@@ -44,11 +44,11 @@ def reorient(image: Image, target: str) -> Image:
     if image.affine is None:
         remedy = "store it as NIfTI or DICOM"
         if image.is_unplaced:
-            remedy = "write its sform or qform, or set data.orientation = 'stored' in the study"
-        msg = (
-            f"the file does not say how it lies, and volumes are turned to {target!r}: {remedy}, "
-            "where all sites store their images alike."
-        )
+            remedy = (
+                "write its sform or qform, or set data.orientation = 'stored' in the study where "
+                "all sites store their images alike"
+            )
+        msg = f"the file does not say how it lies, and volumes are turned to {target!r}: {remedy}."
         raise UnreadableError(msg)
     source = orientations.io_orientation(image.affine)
     if np.isnan(source).any():

@@ -177,8 +177,21 @@ def _raw_header(path: Path) -> Any:
     else:
         with path.open("rb") as plain:
             block = plain.read(_HEADER_BYTES)
-    kind = Nifti2Header if b"n+2" in block[4:8] else Nifti1Header
-    return kind(block[: kind.template_dtype.itemsize], check=False)
+    kind = Nifti2Header if block[4:8] == b"n+2\0" else Nifti1Header
+    size = kind.template_dtype.itemsize
+    header = kind(block[:size], check=False) if len(block) >= size else None
+    if (
+        header is None
+        or int(header["sizeof_hdr"]) != size
+        or bytes(header["magic"])[:3]
+        not in (
+            b"n+1",
+            b"n+2",
+        )
+    ):
+        msg = "it is no NIfTI file, or packed twice: save it as .nii or .nii.gz."
+        raise UnreadableError(msg)
+    return header
 
 
 def _unit(header: Any) -> float:
