@@ -173,9 +173,7 @@ def test_what_is_packed_twice_is_said_to_be_so(tmp_path: Path) -> None:
     ("dtype", "fact"),
     [(np.complex64, "complex numbers"), ([("R", "u1"), ("G", "u1"), ("B", "u1")], "colours")],
 )
-def test_voxels_that_are_no_real_numbers_are_refused(
-    tmp_path: Path, dtype: Any, fact: str
-) -> None:
+def test_voxels_that_are_no_real_numbers_are_refused(tmp_path: Path, dtype: Any, fact: str) -> None:
     with pytest.raises(UnreadableError, match=fact):
         read(saved(tmp_path / "a.nii", np.zeros((4, 5, 6), dtype)))
 
@@ -197,9 +195,7 @@ def test_axes_of_length_one_at_the_end_are_no_axes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("slices", [2, 3, 4, 5])
-def test_slices_of_a_volume_are_never_the_colours_of_a_picture(
-    tmp_path: Path, slices: int
-) -> None:
+def test_slices_of_a_volume_are_never_the_colours_of_a_picture(tmp_path: Path, slices: int) -> None:
     place = saved(tmp_path / "a.nii", np.ones((32, 32, slices), np.int16))
     for colour in (False, True):
         with pytest.raises(UnreadableError, match=f"32x32x{slices} for a 2D study"):

@@ -126,9 +126,7 @@ def test_colours_of_print_are_turned_into_those_of_a_screen(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["pages.tif", "film.gif", "film.png"])
-def test_a_file_of_many_pictures_is_refused_as_image_and_as_mask(
-    tmp_path: Path, name: str
-) -> None:
+def test_a_file_of_many_pictures_is_refused_as_image_and_as_mask(tmp_path: Path, name: str) -> None:
     pages = [Picture.fromarray(np.roll(LESION, page, axis=0) * 255) for page in range(5)]
     pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
     for read in (
