@@ -139,9 +139,10 @@ class Cohort:
 
     @cached_property
     def _voxels(self) -> Tensor:
-        """``(N, K)`` int64: voxels of each label in each mask."""
+        """``(N, K)`` int64: voxels of each class in each mask."""
+        classes = self._study.class_count
         counts = [
-            torch.bincount(mask.flatten().int(), minlength=self._study.class_count)
+            torch.bincount(mask.flatten().int(), minlength=classes)[:classes]
             for index in range(len(self))
             if (mask := self._prepared.case(index).mask) is not None
         ]
@@ -302,7 +303,7 @@ class Cohort:
             image = patches.pad_to(image, size, self._darkest[index])
         mask = patches.pad_to(case.mask, size, 0)
         if index not in self._foreground:
-            self._foreground[index] = patches.foreground_positions(mask)
+            self._foreground[index] = patches.foreground_positions(mask, self._study.class_count)
         starts = patches.draw_starts(
             mask.shape,
             size,

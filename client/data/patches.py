@@ -10,12 +10,17 @@ MOST_POSITIONS = 4096  # evenly spaced; 96 kB a volume instead of 24 bytes for e
 _FEWEST_OF_A_CLASS = 256
 
 
-def foreground_positions(mask: Tensor) -> tuple[Tensor, ...]:
+def foreground_positions(mask: Tensor, class_count: int) -> tuple[Tensor, ...]:
     """Return ``(P, dimensions)`` places of voxels of each foreground class that the mask holds.
 
     They are thinned out evenly: 4096 places of all classes, at least 256 of each.
+
+    Args:
+        mask: ``(*spatial)`` class indices.
+        class_count: Of the study; what lies above it is no class but what nobody annotated.
     """
-    labels = torch.bincount(mask.flatten().int())[1:].nonzero().flatten().add(1).tolist()
+    counts = torch.bincount(mask.flatten().int())[1:class_count]
+    labels = counts.nonzero().flatten().add(1).tolist()
     most = max(MOST_POSITIONS // max(len(labels), 1), _FEWEST_OF_A_CLASS)
     places = []
     for label in labels:

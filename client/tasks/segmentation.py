@@ -230,23 +230,27 @@ def _case_moments(dice: NDArray[np.float64], present: NDArray[np.bool_]) -> NDAr
 
 
 def _confusion(predicted: Tensor, targets: Tensor, classes: int) -> Tensor:
-    """Return ``(B, K, K)`` voxel counts of every case, true by predicted, in one pass."""
-    cases = len(targets)
-    offset = torch.arange(cases, device=targets.device) * classes**2
+    """Return ``(B, K, K)`` voxel counts of every case, true by predicted, in one pass.
+
+    Voxels of the class index K are those that nobody annotated: they are counted apart and left.
+    """
+    cases, cells = len(targets), (classes + 1) * classes
+    offset = torch.arange(cases, device=targets.device) * cells
     cell = (targets * classes + predicted).reshape(cases, -1) + offset[:, None]
-    length = cases * classes**2
+    length = cases * cells
     if cell.device.type == "cpu":
         counts = torch.bincount(cell.flatten(), minlength=length)
     else:  # bincount looks at the smallest and the largest value, and waits for each
         one = cell.new_ones(()).expand(cell.numel())
         counts = cell.new_zeros(length).scatter_add_(0, cell.flatten(), one)
-    return counts.reshape(cases, classes, classes)
+    return counts.reshape(cases, classes + 1, classes)[:, :classes]
 
 
 def _sum_surfaces(
     predicted: Tensor, targets: Tensor, study: Study, spacings_mm: Sequence[Spacing]
 ) -> SurfaceSums:
     both = torch.stack([targets.to(predicted.dtype), predicted]).cpu().numpy()  # one transfer
+    both[:, both[0] >= study.class_count] = 0  # nobody knows what lies there: no surface of either
     cases = zip(*both, spacings_mm, strict=True)
     measured = np.array([_measure_case(truth, found, study, mm) for truth, found, mm in cases])
     hd95, surface_dice = measured[:, 0], measured[:, 1]

@@ -27,10 +27,12 @@ class MeanLoss:
     Attributes:
         of_samples: One of :data:`LOSS_BUILDERS`.
         class_weights: ``(K,)``, or None.
+        ignores: Whether pixels of the class index K count for nothing: nobody annotated them.
     """
 
     of_samples: SampleLoss
     class_weights: Tensor | None = None
+    ignores: bool = False
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each sample, ``(B,)`` in float32 whatever the precision of logits.
@@ -39,7 +41,10 @@ class MeanLoss:
             logits: ``(B, K)`` or ``(B, K, *spatial)``.
             targets: ``(B,)`` or ``(B, *spatial)`` class indices, or ``(B, K)`` 0/1 for multi-label.
         """
-        return self.of_samples(logits.float(), targets, self.class_weights)
+        if not self.ignores:
+            return self.of_samples(logits.float(), targets, self.class_weights)
+        sums = _KeptSums.of(self, logits.float(), targets)
+        return sums.loss(self)
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of the batch, a scalar."""
@@ -51,6 +56,74 @@ class MeanLoss:
         return LossInParts(self) if known else None
 
 
+@dataclass(frozen=True, slots=True)
+class _KeptSums:
+    """What a loss follows from, over the pixels that count; each of B images by itself.
+
+    Attributes:
+        count: ``(B,)`` pixels that count, as floats.
+        pixels: ``(B,)`` sum of their losses; None where the loss is no mean over pixels.
+        volumes: ``(3, B, K)``: ``sum p g``, ``sum p + sum g`` and ``sum g``; None where the loss
+            does not follow from them.
+    """
+
+    count: Tensor
+    pixels: Tensor | None
+    volumes: Tensor | None
+
+    @classmethod
+    def of(cls, loss: MeanLoss, logits: Tensor, targets: Tensor) -> "_KeptSums":
+        """Return the sums of images ``(B, K, *spatial)``, or of a part of them."""
+        kept = targets < logits.shape[1]  # all of them, where the study ignores nothing
+        count = kept.flatten(1).sum(1).to(logits.dtype)
+        pixels = volumes = None
+        of_pixels = _OF_PIXELS.get(loss.of_samples)
+        if of_pixels is not None:
+            known = targets.clamp(max=logits.shape[1] - 1)
+            values = of_pixels(logits, known, loss.class_weights)
+            values = values.mean(1) if values.ndim == logits.ndim else values
+            pixels = torch.where(kept, values, 0.0).flatten(1).sum(1)
+        if loss.of_samples in _OF_VOLUMES:
+            probabilities = torch.where(kept.unsqueeze(1), logits.softmax(1), 0.0)
+            truth = _one_hot(logits, targets)  # 0 for every class where it is ignored
+            overlap = (probabilities * truth).flatten(2).sum(2)
+            total = (probabilities + truth).flatten(2).sum(2)
+            volumes = torch.stack([overlap, total, truth.flatten(2).sum(2)])
+        return cls(count, pixels, volumes)
+
+    def double(self) -> "_KeptSums":
+        """Return the sums in float64, in which many parts can be added."""
+        return _KeptSums(
+            self.count.double(),
+            None if self.pixels is None else self.pixels.double(),
+            None if self.volumes is None else self.volumes.double(),
+        )
+
+    def plus(self, other: "_KeptSums") -> "_KeptSums":
+        """Return the sums over both parts of the same images."""
+
+        def both(one: Tensor | None, two: Tensor | None) -> Tensor | None:
+            return one if one is None or two is None else one + two
+
+        return _KeptSums(
+            self.count + other.count,
+            both(self.pixels, other.pixels),
+            both(self.volumes, other.volumes),
+        )
+
+    def loss(self, loss: MeanLoss) -> Tensor:
+        """Return the loss of each image, ``(B,)``; 0 over pixels where none of them counts."""
+        parts, voxels = [], self.count.clamp(min=1)
+        if self.pixels is not None:
+            parts.append(self.pixels / voxels)
+        if self.volumes is not None:
+            overlap, total, volume = self.volumes.unbind()
+            of_volumes = _OF_VOLUMES[loss.of_samples]
+            found = of_volumes(overlap, total, volume, voxels.unsqueeze(1))
+            parts.append(torch.where(self.count > 0, found, 0.0))
+        return torch.stack(parts).sum(0)
+
+
 class LossInParts:
     """The loss of one batch of images whose logits are never all in memory.
 
@@ -59,33 +132,20 @@ class LossInParts:
     """
 
     def __init__(self, loss: MeanLoss) -> None:
-        self._pixels = _OF_PIXELS.get(loss.of_samples)
-        self._volumes = _OF_VOLUMES.get(loss.of_samples)
-        self._class_weights = loss.class_weights
-        self._total: Tensor | None = None
-        self._sums: Tensor | None = None
-        self._count = 0
+        self._loss = loss
+        self._sums: _KeptSums | None = None
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
         """Take in a part: logits ``(B, K, *part)`` float32 and class indices ``(B, *part)``."""
-        count = targets[0].numel()
-        self._count += count
-        if self._pixels is not None:
-            total = self._pixels(logits, targets, self._class_weights).double() * count
-            self._total = total if self._total is None else self._total + total
-        if self._volumes is not None:
-            sums = torch.stack([*_overlap(logits, targets), _volumes(logits, targets)]).double()
-            self._sums = sums if self._sums is None else self._sums + sums
+        sums = _KeptSums.of(self._loss, logits, targets).double()
+        self._sums = sums if self._sums is None else self._sums.plus(sums)
 
     def mean(self) -> Tensor:
         """Return the mean loss of the batch, a scalar in float32."""
-        parts = []
-        if self._total is not None:
-            parts.append(self._total / self._count)
-        if self._sums is not None and self._volumes is not None:
-            overlap, total, volume = self._sums.unbind()
-            parts.append(self._volumes(overlap, total, volume, self._count))
-        return torch.stack(parts).sum(0).mean().float()
+        if self._sums is None:
+            msg = "no part was taken in"
+            raise RuntimeError(msg)
+        return self._sums.loss(self._loss).mean().float()
 
 
 def build_loss(study: Study, class_counts: Tensor | None, device: torch.device) -> MeanLoss:
@@ -114,7 +174,8 @@ def build_loss(study: Study, class_counts: Tensor | None, device: torch.device) 
         weights = balanced_weights(class_counts)
     elif chosen != "none":
         weights = torch.tensor(chosen)
-    return MeanLoss(LOSS_BUILDERS[study.loss], None if weights is None else weights.to(device))
+    on_device = None if weights is None else weights.to(device)
+    return MeanLoss(LOSS_BUILDERS[study.loss], on_device, study.data.ignore_label is not None)
 
 
 def balanced_weights(class_counts: Tensor) -> Tensor:
@@ -148,7 +209,13 @@ def cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None)
     Returns:
         ``(B,)``, each in [0, inf).
     """
-    return _over_pixels(F.cross_entropy(logits, targets, weight=class_weights, reduction="none"))
+    return _over_pixels(_cross_entropy_of_pixels(logits, targets, class_weights))
+
+
+def _cross_entropy_of_pixels(
+    logits: Tensor, targets: Tensor, class_weights: Tensor | None
+) -> Tensor:
+    return F.cross_entropy(logits, targets, weight=class_weights, reduction="none")
 
 
 def focal(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
@@ -165,14 +232,18 @@ def focal(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tens
     Returns:
         ``(B,)``, each in [0, inf).
     """
+    return _over_pixels(_focal_of_pixels(logits, targets, class_weights))
+
+
+def _focal_of_pixels(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
     if _is_multi_label(logits, targets):
         negative = F.binary_cross_entropy_with_logits(
             logits, targets.to(logits.dtype), reduction="none"
         )
-        return _over_pixels(_weighted(_focused(negative), class_weights))
+        return _weighted(_focused(negative), class_weights)
     negative = F.cross_entropy(logits, targets, reduction="none")
     losses = _focused(negative)
-    return _over_pixels(losses if class_weights is None else class_weights[targets] * losses)
+    return losses if class_weights is None else class_weights[targets] * losses
 
 
 def bce(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
@@ -186,9 +257,13 @@ def bce(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor
     Returns:
         ``(B,)``, each in [0, inf).
     """
+    return _over_pixels(_bce_of_pixels(logits, targets, class_weights))
+
+
+def _bce_of_pixels(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
     truth = _one_hot(logits, targets)
     losses = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
-    return _over_pixels(_weighted(losses, class_weights))
+    return _weighted(losses, class_weights)
 
 
 def dice(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
@@ -256,8 +331,12 @@ def mse(logits: Tensor, targets: Tensor, class_weights: Tensor | None = None) ->
     Returns:
         ``(B,)``, each in [0, 1].
     """
+    return _over_pixels(_mse_of_pixels(logits, targets, class_weights))
+
+
+def _mse_of_pixels(logits: Tensor, targets: Tensor, class_weights: Tensor | None) -> Tensor:
     probabilities = logits.sigmoid() if _is_multi_label(logits, targets) else logits.softmax(1)
-    return _over_pixels((probabilities - _one_hot(logits, targets)) ** 2)
+    return (probabilities - _one_hot(logits, targets)) ** 2
 
 
 def _dice_of(overlap: Tensor, total: Tensor) -> Tensor:
@@ -273,16 +352,16 @@ def _generalised_dice_of(overlap: Tensor, total: Tensor, volume: Tensor) -> Tens
     return 1 - above / ((weights * total).sum(1) + _SMOOTH)
 
 
-# What a loss is when an image comes in parts: a mean over pixels, something of sums over them, or
-# the sum of both.
+# What a loss is where an image comes in parts, or not every pixel counts: the mean of what it is of
+# each pixel, something of sums over them, or the sum of both.
 _OF_PIXELS: dict[SampleLoss, SampleLoss] = {
-    cross_entropy: cross_entropy,
-    focal: focal,
-    bce: bce,
-    mse: mse,
-    dice_ce: cross_entropy,
+    cross_entropy: _cross_entropy_of_pixels,
+    focal: _focal_of_pixels,
+    bce: _bce_of_pixels,
+    mse: _mse_of_pixels,
+    dice_ce: _cross_entropy_of_pixels,
 }
-_OF_VOLUMES: dict[SampleLoss, Callable[[Tensor, Tensor, Tensor, int], Tensor]] = {
+_OF_VOLUMES: dict[SampleLoss, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]] = {
     dice: lambda overlap, total, _, __: _dice_of(overlap, total),
     dice_ce: lambda overlap, total, _, __: _dice_of(overlap, total),
     generalised_dice: lambda overlap, total, volume, voxels: _generalised_dice_of(
@@ -322,11 +401,6 @@ def _overlap(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     probabilities, truth = logits.softmax(1), _one_hot(logits, targets)
     overlap = (probabilities * truth).flatten(2).sum(2)
     return overlap, (probabilities + truth).flatten(2).sum(2)
-
-
-def _volumes(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the pixels of each sample and class, ``(B, K)``."""
-    return _one_hot(logits, targets).flatten(2).sum(2)
 
 
 def _focused(negative_log: Tensor) -> Tensor:

@@ -52,6 +52,9 @@ def _known_task(name: str) -> str:
     return name
 
 
+COMMON_ORIENTATION = "RAS"  # MONAI's default too
+AS_STORED = "stored"
+
 Task = Annotated[str, AfterValidator(_known_task), Field(json_schema_extra={"enum": [*TASKS]})]
 Intensity = Literal["none", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"]
 Loss = Literal[
@@ -102,7 +105,16 @@ class StudySection(Section):
 
 
 class DataSection(Section):
-    """``[data]``: the contract between a site's images and the network."""
+    """``[data]``: the contract between a site's images and the network.
+
+    Attributes:
+        ignore_label: The label of voxels in a mask that nobody annotated: they count in no loss and
+            in no metric.
+        orientation: Where the axes of a volume point to; None is :data:`COMMON_ORIENTATION` for
+            every file that says how it lies. ``stored`` leaves volumes as they are.
+        resample_to: Whether a mask or channel on another grid than the first channel's is brought
+            onto that ("image"), or refused.
+    """
 
     kind: Literal["image", "table"] = "image"
     channels: Annotated[tuple[Name, ...], Field(max_length=256)] = ("image",)
@@ -110,12 +122,18 @@ class DataSection(Section):
     colour: bool = False
     classes: Annotated[tuple[Name, ...], Field(max_length=10_000)]
     multi_label: bool = False
+    ignore_label: Annotated[int, Field(ge=-32_768, le=65_535)] | None = None
     size: Annotated[tuple[Size, ...], Field(max_length=8)] | None = None
     fit: Literal["resize", "pad"] = "resize"
     spacing: Annotated[tuple[Positive, ...], Field(max_length=8)] | None = None
     orientation: (
-        Annotated[str, OfForm("^[LR][AP][SI]$", "three letters: L or R, A or P, S or I")] | None
+        Annotated[
+            str,
+            OfForm("^([LR][AP][SI]|stored)$", "three letters: L or R, A or P, S or I; or 'stored'"),
+        ]
+        | None
     ) = None
+    resample_to: Literal["image"] | None = None
     intensity: Intensity = "none"
     window: tuple[Measured, Measured] | None = None
     denoise: bool = False

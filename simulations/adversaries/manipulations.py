@@ -36,6 +36,8 @@ _LEAST_SIDE = 2  # a chequered patch needs two pixels a side
 def flip_targets(targets: Tensor, classes: int) -> Tensor:
     """Return class k as class ``classes - 1 - k``; each 0 as 1 and 1 as 0 for multi-label.
 
+    What nobody annotated, of the index ``classes``, stays as it is.
+
     Args:
         targets: ``(B,)`` or ``(B, *spatial)`` class indices, or ``(B, K)`` 0/1 floats for
             multi-label.
@@ -44,7 +46,9 @@ def flip_targets(targets: Tensor, classes: int) -> Tensor:
     Returns:
         The shape of ``targets``.
     """
-    return 1 - targets if targets.is_floating_point() else classes - 1 - targets
+    if targets.is_floating_point():
+        return 1 - targets
+    return torch.where(targets < classes, classes - 1 - targets, targets)
 
 
 def put_trigger(images: Tensor) -> Tensor:

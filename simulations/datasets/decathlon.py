@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from wardround.client.data.manifest.cells import channel_cells
 from wardround.common.errors import InputError, known_names
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
@@ -55,10 +56,16 @@ def _load(request: DataRequest) -> Examinations:
     folder = _find(request)
     description = _read_description(folder)
     _check(description, request.study)
+    channels = request.study.data.channels
+    count = len(channels)
+
+    def cells(image: str) -> tuple[str, ...]:
+        return (image,) if count == 1 else channel_cells(image, count)
+
     rows = tuple(
         PublicExamination(
             patient=_stem(image),
-            images={"image": str(image)},
+            images=dict(zip(channels, cells(str(image)), strict=True)),
             mask=str(label),
         )
         for image, label in _pairs(folder)
@@ -124,10 +131,10 @@ def _read_description(folder: Path) -> _Description:
 
 
 def _check(description: _Description, study: Study) -> None:
-    if description.modalities > 1:
+    if description.modalities != len(study.data.channels):
         msg = (
-            f"the images hold {description.modalities} modalities in one file, which a site does "
-            "not read: save one file a modality and give them as simulation.data = 'folder'."
+            f"the images hold {description.modalities} modalities, data.channels has "
+            f"{len(study.data.channels)}: list all of them, in the order of dataset.json."
         )
         raise InputError(msg)
     if description.labels and description.labels != study.class_count:

@@ -5,7 +5,11 @@ from collections.abc import Set as AbstractSet
 from functools import lru_cache
 from pathlib import Path
 
-from wardround.client.data.manifest.cells import ARRAY_FILES
+from wardround.client.data.manifest.cells import (
+    ARRAY_FILES,
+    channel_cells,
+    may_hold_channels,
+)
 from wardround.common.errors import InputError
 from wardround.common.study.registry import TASKS
 from wardround.common.study.study import Study
@@ -67,12 +71,12 @@ def image_columns(study: Study, held: AbstractSet[str] = frozenset()) -> dict[st
 
     Args:
         study: Names the channels.
-        held: The columns there are; a study of one channel also finds it under ``image``.
+        held: The columns there are; channels are also found under ``image``, in one file.
     """
     if study.data.kind == "table":
         return {}
     columns = {name: name if name == "image" else f"image.{name}" for name in study.data.channels}
-    if len(columns) == 1 and "image" in held and held.isdisjoint(columns.values()):
+    if "image" in held and held.isdisjoint(columns.values()):
         return dict.fromkeys(columns, "image")
     return columns
 
@@ -87,10 +91,7 @@ def _examination(path: Path, row: int, line: dict[str, str], study: Study) -> Pu
         raise InputError(msg)
     return PublicExamination(
         patient=line["patient"],
-        images={
-            channel: _absolute(line[column], path.parent)
-            for channel, column in image_columns(study, line.keys()).items()
-        },
+        images=_images(path, row, line, study),
         label=_label(line.get("label", ""), study),
         mask=_absolute(line.get("mask", ""), path.parent),
         natural_site=line.get("site", ""),
@@ -98,6 +99,21 @@ def _examination(path: Path, row: int, line: dict[str, str], study: Study) -> Pu
         covariates={c.name: line[c.name] for c in study.data.covariates},
         box=line.get("box", ""),
     )
+
+
+def _images(path: Path, row: int, line: dict[str, str], study: Study) -> dict[str, str]:
+    """Return where each channel lies, in a file of its own or all in one."""
+    columns = image_columns(study, line.keys())
+    if len(columns) < 2 or set(columns.values()) != {"image"}:
+        return {name: _absolute(line[column], path.parent) for name, column in columns.items()}
+    if not may_hold_channels(line["image"]):
+        msg = (
+            f"{path}, row {row}: the column image names one file for {len(columns)} channels: "
+            "name a NIfTI file of four axes, or give each channel a column image.CHANNEL."
+        )
+        raise InputError(msg)
+    cells = channel_cells(_absolute(line["image"], path.parent), len(columns))
+    return dict(zip(columns, cells, strict=True))
 
 
 def _label(text: str, study: Study) -> str:

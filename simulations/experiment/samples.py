@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import open_cohorts
 from wardround.client.data.manifest.examination import Examination
-from wardround.client.data.preprocessing.geometry import centre_fit
+from wardround.client.data.preprocessing.geometry import axis_codes, centre_fit
 from wardround.client.data.preprocessing.preprocessing import prepare_case
+from wardround.client.data.reading.image import UnreadableError
 from wardround.client.data.reading.readers import read_image
 from wardround.client.model_context import ModelContext
 from wardround.client.site.folder import Site, open_site
@@ -21,21 +22,28 @@ from wardround.client.site.state import SiteState
 from wardround.client.tasks.registry import task_of
 from wardround.client.training.evaluation import predict
 from wardround.common.parameters.schema import write_parameters
+from wardround.common.study.sections import AS_STORED, COMMON_ORIENTATION
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.training import TrainedModel
 
 PICTURES = 8  # one screen of the report
+_WORLD_AXIS = {"R": 0, "L": 0, "A": 1, "P": 1, "S": 2, "I": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """One picture: a 2D image or the fullest slice of a volume, scaled to 0..1."""
+    """One picture, upright: a 2D image or the fullest slice of a volume, scaled to 0..1.
+
+    Attributes:
+        sides: What lies at its left and at its right edge, e.g. "RL"; "" where that is not known.
+    """
 
     image: NDArray[np.float32]
     truth: NDArray[np.uint8] | int
     prediction: NDArray[np.uint8] | int
     site: str
     score: float
+    sides: str = ""
 
 
 def write_samples(path: Path, folders: Sequence[Path], study: Study, model: TrainedModel) -> None:
@@ -63,6 +71,7 @@ def write_samples(path: Path, folders: Sequence[Path], study: Study, model: Trai
         "prediction": _stack([s.prediction for s in samples], height, width),
         "site": np.array([s.site for s in samples]),
         "score": np.array([s.score for s in samples], dtype=np.float32),
+        "sides": np.array([s.sides for s in samples], dtype="U2"),
     }
     np.savez_compressed(path, allow_pickle=False, **arrays)
 
@@ -95,6 +104,7 @@ def truth_outside(folders: Sequence[Path], study: Study) -> Iterator[str]:
         for examination in open_cohorts(site, study).test.examinations:
             mask = prepare_case(examination, site, uncropped).mask
             if mask is not None:
+                mask = torch.where(mask < study.class_count, mask, 0)
                 inside = centre_fit(mask.numpy()[None, None], size, 0)
                 total += int((mask > 0).sum())
                 lost += int((mask > 0).sum()) - int((inside > 0).sum())
@@ -118,9 +128,10 @@ def _of_site(
         batch = cohort.case(index)
         with torch.inference_mode():
             logits = predict(context.network, batch, study)
-        yield _sample(
-            _as_stored(cohort.examinations[index], batch, site, study), logits, site.name, study
-        )
+        examination = cohort.examinations[index]
+        shown = _as_stored(examination, batch, site, study)
+        sample = _sample(shown, logits, study, _axes_of(examination, study))
+        yield replace(sample, site=site.name)
 
 
 def _as_stored(examination: Examination, batch: Batch, site: Site, study: Study) -> Batch:
@@ -135,7 +146,21 @@ def _as_stored(examination: Examination, batch: Batch, site: Site, study: Study)
     return Batch(plain.image[None], batch.covariates, batch.targets)
 
 
-def _sample(batch: Batch, logits: torch.Tensor, site: str, study: Study) -> _Sample:
+def _axes_of(examination: Examination, study: Study) -> str:
+    """Return where the axes of a prepared image point to, e.g. "RAS"; "" where nothing says so."""
+    data = study.data
+    try:
+        image = read_image(examination.images[0], data.dimensions, data.colour)
+    except UnreadableError:  # it was read before: a picture is not worth a run
+        return ""
+    if image.affine is None:
+        return ""
+    if data.dimensions == 3 and data.orientation != AS_STORED:
+        return data.orientation or COMMON_ORIENTATION
+    return axis_codes(image.affine)
+
+
+def _sample(batch: Batch, logits: torch.Tensor, study: Study, axes: str) -> _Sample:
     if batch.images is None:
         msg = "a sample needs an image"
         raise ValueError(msg)
@@ -144,19 +169,50 @@ def _sample(batch: Batch, logits: torch.Tensor, site: str, study: Study) -> _Sam
     if not study.task.dense:
         best = int(prediction)
         score = float(logits[0].float().softmax(0)[best])
-        return _Sample(as_picture(image, study), int(truth), best, site, score)
+        if image.ndim == 4:
+            image = image[..., image.shape[-1] // 2]
+        image, sides = upright(image, axes, study)
+        return _Sample(as_picture(image, study), int(truth), best, "", score, sides)
+    ignored = truth >= study.class_count
+    truth, prediction = (part.masked_fill(ignored, 0) for part in (truth, prediction))
     if truth.ndim == 3:
         slice_index = int((truth > 0).sum(dim=(0, 1)).argmax())
-        image, truth = image[..., slice_index], truth[..., slice_index]
-        prediction = prediction[..., slice_index]
+        image, truth, prediction = (p[..., slice_index] for p in (image, truth, prediction))
     score = _dice(prediction, truth, study.class_count)
-    return _Sample(as_picture(image, study), _bytes(truth), _bytes(prediction), site, score)
+    (image, sides), (truth, _), (prediction, _) = (
+        upright(part, axes, study) for part in (image, truth, prediction)
+    )
+    picture = as_picture(image, study)
+    return _Sample(picture, _bytes(truth), _bytes(prediction), "", score, sides)
+
+
+def upright(plane: torch.Tensor, axes: str, study: Study) -> tuple[torch.Tensor, str]:
+    """Return a slice as radiology shows it, and what lies at its left and at its right edge.
+
+    The patient's front (from the side: head) is on top, the right (from the side: front) left.
+
+    Args:
+        plane: ``(..., first axis, second axis)`` of the image that a network sees.
+        axes: Where its axes point to, e.g. "RAS"; "" where the files do not say. An array of a
+            volume is then taken to have its axes to the right, the front and the head.
+        study: Says whether it is a slice of a volume.
+    """
+    known = len(axes) >= 2 and "?" not in axes[:2]
+    if not known:
+        if study.data.dimensions == 2:
+            return plane, ""
+        axes = COMMON_ORIENTATION
+    if _WORLD_AXIS[axes[0]] < _WORLD_AXIS[axes[1]]:  # the rows of a picture are the higher one
+        plane, axes = plane.transpose(-1, -2), axes[1] + axes[0]
+    flips = [place - 2 for place in (0, 1) if axes[place] in "RAS"]
+    sides = "RL" if axes[1] in "RL" else "AP"
+    return plane.flip(flips), sides if known else ""
 
 
 def as_picture(image: torch.Tensor, study: Study) -> NDArray[np.float32]:
-    """Return an image ``(C, *spatial)`` scaled to 0..1, of a volume the middle slice."""
+    """Return an image ``(C, *spatial)`` scaled to 0..1, of a volume the middle slice, upright."""
     if image.ndim == 4:
-        image = image[..., image.shape[-1] // 2]
+        image, _ = upright(image[..., image.shape[-1] // 2], "", study)
     planes = image.float().movedim(0, -1).numpy() if study.data.colour else image[0].float().numpy()
     if study.data.colour and planes.min() >= 0 and planes.max() <= 1:
         return np.asarray(planes[..., :3], dtype=np.float32)  # a photograph's own colours

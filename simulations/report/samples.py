@@ -1,7 +1,7 @@
 """``samples.npz``: some public test images with what the federated model made of them."""
 
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ class Samples:
         prediction: Like truth.
         site: ``(N,)`` names of the sites.
         score: ``(N,)`` probability of the predicted class, or Dice of the image; NaN if not known.
+        sides: ``(N,)`` what lies at the left and at the right edge of an image, e.g. "RL", or "";
+            empty where no image says it.
     """
 
     images: NDArray[np.float32]
@@ -28,6 +30,7 @@ class Samples:
     prediction: NDArray[np.integer]
     site: NDArray[np.str_]
     score: NDArray[np.floating]
+    sides: NDArray[np.str_] = field(default_factory=lambda: np.zeros(0, "U2"))
 
     def __post_init__(self) -> None:
         count = len(self.images)
@@ -46,6 +49,14 @@ class Samples:
         if any(len(part) != count for part in (self.truth, self.site, self.score)):
             msg = f"truth, prediction, site and score must hold {count} items, one an image."
             raise InputError(msg)
+        if len(self.sides) not in (0, count):
+            msg = f"sides must hold {count} items, one an image, or none."
+            raise InputError(msg)
+
+    def edges(self, index: int) -> str:
+        """Return what lies at the left and the right edge of an image: two letters, or ""."""
+        letters = str(self.sides[index]) if len(self.sides) else ""
+        return letters if letters in _EDGES else ""
 
     @property
     def is_segmentation(self) -> bool:
@@ -56,7 +67,8 @@ class Samples:
         return len(self.images)
 
 
-_ARRAYS = ("images", "truth", "prediction", "site", "score")
+_ARRAYS = ("images", "truth", "prediction", "site", "score", "sides")
+_EDGES = ("RL", "AP")
 
 
 def read_samples(path: Path) -> Samples | None:
@@ -69,12 +81,12 @@ def read_samples(path: Path) -> Samples | None:
         return None
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            images, truth, prediction, site, score = (arrays[name] for name in _ARRAYS)
+            images, truth, prediction, site, score, sides = (arrays[name] for name in _ARRAYS)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         msg = (
             f"{path} cannot be read as samples: it needs the arrays {', '.join(_ARRAYS)}. "
             "Delete it to have the report without pictures."
         )
         raise InputError(msg) from None
-    samples = Samples(images.astype(np.float32), truth, prediction, site, score)
+    samples = Samples(images.astype(np.float32), truth, prediction, site, score, sides)
     return samples if len(samples) else None

@@ -1,6 +1,7 @@
 """The cells of a manifest: from text to a location, a split, a number."""
 
 import math
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,14 +17,17 @@ _SPLIT_NAMES: dict[str, SplitName] = {
     "val": "validation",
     "test": "test",
 }
+# A volume of a NIfTI file with four axes, and how many it must hold.
+_VOLUME = re.compile(r"(.+\.nii(?:\.gz)?)#(\d{1,6})(?:/(\d{1,6}))?", re.IGNORECASE | re.DOTALL)
 _MISSING = frozenset({"", "?", "na", "n/a", "nan", "none", "null"})
 
 
 def parse_location(text: str, root: Path) -> Location:
     """Return where a cell points to.
 
-    ``file.npy#17`` and ``set.npz#train_images#17`` point into an array file; any other cell is a
-    path, whatever signs it holds.
+    ``file.npy#17`` and ``set.npz#train_images#17`` point into an array file, ``scan.nii.gz#0`` and
+    ``scan.nii.gz#0/4`` to a volume of a NIfTI file; any other cell is a path, whatever signs it
+    holds.
 
     Args:
         text: The cell; relative paths start from ``root``.
@@ -32,6 +36,9 @@ def parse_location(text: str, root: Path) -> Location:
     Raises:
         ValueError: What follows the file's name is not an array and an item.
     """
+    if volume := _VOLUME.fullmatch(text):
+        count = None if volume[3] is None else int(volume[3])
+        return Location(root / volume[1], None, int(volume[2]), count)
     name, *parts = text.split("#")
     if not parts or not name.lower().endswith(ARRAY_FILES):
         return Location(root / text)
@@ -43,6 +50,21 @@ def parse_location(text: str, root: Path) -> Location:
         msg = "not ARRAY#ITEM"
         raise ValueError(msg)
     return Location(_array_file(root, name), array, int(parts[0]) if parts else None)
+
+
+def may_hold_channels(text: str) -> bool:
+    """Return whether a cell names a file that may hold several channels, by its name."""
+    return text.lower().endswith((".nii", ".nii.gz"))
+
+
+def channel_cells(text: str, count: int) -> tuple[str, ...]:
+    """Return the cell of each channel of a file that must hold so many; "" stays "".
+
+    Args:
+        text: Names the file.
+        count: How many channels the study has.
+    """
+    return tuple(f"{text}#{channel}/{count}" if text else "" for channel in range(count))
 
 
 @lru_cache(maxsize=64)

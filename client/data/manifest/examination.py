@@ -12,12 +12,14 @@ SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 class Location:
     """Where an image lies: a file, a folder of one DICOM series, or a member of an array file.
 
-    ``images.npy#17`` is item 17 of an array; ``set.npz#train_images#17`` that of a named array.
+    ``images.npy#17`` is item 17 of an array; ``set.npz#train_images#17`` that of a named array;
+    ``scan.nii.gz#0/4`` the first of the four volumes that a NIfTI file must hold.
     """
 
     path: Path
     array: str | None = None
     index: int | None = None
+    count: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wardround.client.data.manifest.cells import (
+    channel_cells,
+    may_hold_channels,
     parse_location,
     parse_number,
     parse_split,
@@ -140,8 +142,8 @@ def _image_columns(header: Sequence[str], study: Study) -> tuple[str, ...]:
     if study.data.kind == "table":
         return ()
     names = tuple(c if c == "image" else f"image.{c}" for c in study.data.channels)
-    if len(names) == 1 and names[0] not in header and "image" in header:
-        return ("image",)
+    if "image" in header and not any(name in header for name in names):
+        return ("image",) * len(names)  # one file that holds all channels
     return names
 
 
@@ -188,7 +190,13 @@ class _RowReader:
         columns = self.columns
         if not cells[columns.patient]:
             self.problems.add(row, "the column patient is empty", "name the patient")
-        images = (self._location(row, name, cells[place]) for name, place in columns.images)
+        texts = tuple(cells[place] for _, place in columns.images)
+        if len(texts) > 1 and len({place for _, place in columns.images}) == 1:
+            texts = self._of_one_file(row, texts)
+        images = (
+            self._location(row, name, text)
+            for (name, _), text in zip(columns.images, texts, strict=True)
+        )
         return Examination(
             row,
             cells[columns.patient],
@@ -200,13 +208,22 @@ class _RowReader:
             self._scanner(row, cells),
         )
 
+    def _of_one_file(self, row: int, texts: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the cell of each channel, where one file holds them all."""
+        if texts[0] and not may_hold_channels(texts[0]):
+            fact = f"the column image names one file for {len(texts)} channels"
+            remedy = "name a NIfTI file of four axes, or give each channel a column image.CHANNEL"
+            self.problems.add(row, fact, remedy)
+            return texts
+        return channel_cells(texts[0], len(texts))
+
     def _location(self, row: int, column: str, text: str) -> Location:
         if not text:
             self.problems.add(row, f"the column {column} is empty", "name a file, or drop the row")
         try:
             return parse_location(text, self.root)
         except ValueError:
-            remedy = "write file.npy#17 or file.npz#array#17"
+            remedy = "write file.npy#17, file.npz#array#17 or scan.nii.gz#0"
             self.problems.add(row, f"the column {column} does not name an item", remedy)
             return Location(self.root)
 

@@ -34,7 +34,7 @@ from wardround.client.site.folder import Site
 from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.study.study import Study
 
-PREPARATION_VERSION = 1  # raise it when the same settings give other arrays
+PREPARATION_VERSION = 2  # raise it when the same settings give other arrays
 # A study that rests for weeks between rounds finds its images prepared.
 _UNUSED_SECONDS = 30 * 24 * 3600.0
 # Longer than writing one block takes: what is older was left by a crash.
@@ -48,6 +48,8 @@ _SETTINGS = (
     "fit",
     "spacing",
     "orientation",
+    "resample_to",
+    "ignore_label",
     "intensity",
     "window",
     "denoise",
@@ -102,7 +104,7 @@ class PreparedFolder:
             facts = [scanner.model_dump(mode="json"), examination.patient]
         masks = () if examination.mask is None else (examination.mask,)
         for location in (*examination.images, *masks):
-            facts.append([location.array, location.index, *_source_facts(location)])
+            facts.append([location.array, location.index, location.count, *_source_facts(location)])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
     def find(self, key: str) -> DiskCase | None:

@@ -1,5 +1,6 @@
 """Where voxels lie: orientation, spacing, size. Images are interpolated, masks never mixed."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wardround.client.data.reading.image import Image, UnreadableError
+from wardround.client.data.reading.image import MOST_VOXELS, Image, UnreadableError
 
 _LINEAR = {2: "bilinear", 3: "trilinear"}
 
@@ -41,10 +42,13 @@ def reorient(image: Image, target: str) -> Image:
     from nibabel import orientations
 
     if image.affine is None:
-        msg = (
-            f"the file does not say how it lies, but data.orientation = {target!r}: "
-            "store it as NIfTI or DICOM."
-        )
+        remedy = "store it as NIfTI or DICOM"
+        if image.is_unplaced:
+            remedy = (
+                "write its sform or qform, or set data.orientation = 'stored' in the study where "
+                "all sites store their images alike"
+            )
+        msg = f"the file does not say how it lies, and volumes are turned to {target!r}: {remedy}."
         raise UnreadableError(msg)
     source = orientations.io_orientation(image.affine)
     if np.isnan(source).any():
@@ -64,11 +68,35 @@ def reorient(image: Image, target: str) -> Image:
 def size_at_spacing(
     size: Sequence[int], spacing: Sequence[float], target: Sequence[float]
 ) -> tuple[int, ...]:
-    """Return how many voxels of the target spacing cover the same millimetres, at least one."""
-    return tuple(
-        max(1, round(count * step / new))
+    """Return how many voxels of the target spacing cover the same millimetres.
+
+    Args:
+        size: Voxels of each axis.
+        spacing: Millimetres a voxel.
+        target: Millimetres a voxel, as wanted.
+
+    Raises:
+        UnreadableError: Less than half a voxel is left, or more than memory holds.
+    """
+    found = tuple(
+        round(count * step / new) if count * step < MOST_VOXELS * new else MOST_VOXELS
         for count, step, new in zip(size, spacing, target, strict=True)
     )
+    for count, step, new in zip(size, spacing, target, strict=True):
+        # A lone slice, however thin, is one voxel.
+        if count > 1 and count * step < new / 2:
+            msg = (
+                f"it is {count * step:.3g} mm long along an axis, and nothing of it is left at "
+                f"data.spacing = {list(target)}: mend the voxel size in its header, or its unit."
+            )
+            raise UnreadableError(msg)
+    if math.prod(max(1, count) for count in found) > MOST_VOXELS:
+        msg = (
+            f"at data.spacing = {list(target)} it would have more than {MOST_VOXELS:,} voxels: "
+            "take a larger spacing."
+        )
+        raise UnreadableError(msg)
+    return tuple(max(1, count) for count in found)
 
 
 def resize_images(block: NDArray[np.float32], size: Sequence[int]) -> NDArray[np.float32]:

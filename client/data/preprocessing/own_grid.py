@@ -66,10 +66,10 @@ def prepare_images(images: Sequence[Image], data: DataSection) -> tuple[Tensor, 
     Raises:
         UnreadableError: One cannot be used, or they do not lie on one grid.
     """
-    channels: list[Image] = []
-    finished = [prepare_channel(image, channels, data) for image in images]
+    channels = [prepare_channel(image, images[0], data) for image in images]
+    finished = [block for _, block in channels]
     stacked = np.concatenate(finished) if len(finished) > 1 else finished[0]
-    turned = channels[0]
+    turned, _ = channels[0]
     grid = _grid_between(images[0], turned, resampled_size(turned, data), stacked.shape[1:])
     return torch.from_numpy(np.ascontiguousarray(stacked)), grid
 

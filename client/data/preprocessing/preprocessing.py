@@ -1,11 +1,11 @@
 """From examinations to what the network sees, the same way every time; done once and kept.
 
-The instruction: read, simulated scanner, orientation, spacing, size (resize), denoising, intensity,
-size (pad). Padding comes last, so that its border does not take part in the intensities.
+The instruction: read, simulated scanner, one grid, orientation, spacing, size (resize), denoising,
+intensity, size (pad). Padding comes last, so that its border does not take part in the intensities.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wardround.client.data.manifest.cells import ARRAY_FILES
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.preprocessing import geometry
+from wardround.client.data.preprocessing.alignment import bring_onto, mismatch
 from wardround.client.data.preprocessing.intensity import INTENSITIES
 from wardround.client.data.preprocessing.scanner_shift import generator_of, scanner_of, shift_image
 from wardround.client.data.reading import readers
 from wardround.client.data.reading.array_files import open_array
 from wardround.client.data.reading.image import Image, UnreadableError
+from wardround.client.data.reading.labels import check_labels
 from wardround.client.site.folder import Site
-from wardround.common.study.sections import DataSection
+from wardround.common.study.sections import AS_STORED, COMMON_ORIENTATION, DataSection
 from wardround.common.study.study import Study
 
 ArrayNames = tuple[tuple[Path, str | None], ...]
@@ -57,7 +60,8 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
         DataError: A file cannot be used; says the row and the column.
     """
     data = study.data
-    channels: list[Image] = []
+    first: Image | None = None  # as it was read: the others are brought onto its grid
+    lying: list[Image] = []
     finished: list[NDArray[np.float32]] = []
     scanner = scanner_of(examination, site)
     generator = generator_of(examination, scanner)
@@ -65,48 +69,49 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
         try:
             image = readers.read_image(location, data.dimensions, data.colour)
             shifted = shift_image(image.array, scanner.shift, generator)
-            image = Image(shifted, image.spacing, image.affine, image.eight_bit)
-            finished.append(prepare_channel(image, channels, data))
+            image = replace(image, array=shifted)
+            first = image if first is None else first
+            turned, channel = prepare_channel(image, first, data)
+            lying.append(turned)
+            finished.append(channel)
         except UnreadableError as error:
             raise error.at(examination.row, column) from None
-    mask = _prepare_mask(examination, channels, study)
+    mask = _prepare_mask(examination, first, study)
     stacked = np.concatenate(finished) if len(finished) > 1 else finished[0]
-    return Case(_tensor(stacked), mask, _final_spacing(channels[0], data))
+    return Case(_tensor(stacked), mask, _final_spacing(lying[0], data))
 
 
-def prepare_channel(image: Image, channels: list[Image], data: DataSection) -> NDArray[np.float32]:
-    """Return one channel ready for the network; its turned image joins the channels before it.
+def prepare_channel(
+    image: Image, first: Image, data: DataSection
+) -> tuple[Image, NDArray[np.float32]]:
+    """Return one channel with its axes turned, and ready for the network.
 
     Args:
         image: As it was read, ``(planes, *spatial)``.
-        channels: Those before it, turned; the new one is added.
+        first: The first channel as it was read; the others are brought onto its grid.
         data: The study's contract.
 
     Returns:
-        ``(planes, *spatial)`` float32.
+        The turned image, and ``(planes, *spatial)`` float32.
 
     Raises:
         UnreadableError: It cannot be used, or does not lie on the grid of the first channel.
     """
-    turned = _oriented(image, data)
-    _check_same_grid(turned, channels, data)
-    channels.append(turned)
+    turned = _oriented(image if image is first else _onto(image, first, data), data)
     block = _at_spacing(turned, data, is_mask=False)
     finished: NDArray[np.float32] = finish_images(block, turned.eight_bit, data)[0]
-    return finished
+    return turned, finished
 
 
-def _prepare_mask(
-    examination: Examination, channels: Sequence[Image], study: Study
-) -> Tensor | None:
-    if examination.mask is None:
+def _prepare_mask(examination: Examination, first: Image | None, study: Study) -> Tensor | None:
+    if examination.mask is None or first is None:
         return None
     data = study.data
     try:
-        mask = readers.read_mask(examination.mask, data.dimensions, study.class_count)
-        mask = _oriented(mask, data) if channels[0].affine is not None else mask
-        _check_same_grid(mask, channels, data)
-        mask = Image(mask.array, channels[0].spacing)
+        mask = readers.read_mask(
+            examination.mask, data.dimensions, study.class_count, data.ignore_label
+        )
+        mask = _oriented(_onto(mask, first, data, is_mask=True), data)
         return _tensor(finish_masks(_at_spacing(mask, data, is_mask=True), data)[0, 0])
     except UnreadableError as error:
         raise error.at(examination.row, "mask") from None
@@ -132,7 +137,7 @@ def prepare_block(examinations: Sequence[Examination], site: Site, study: Study)
         block = readers.sort_planes(stored, data.dimensions, data.colour)
         readers.check_finite(block)
         if spatial and block.shape[2:] != spatial:
-            raise _mismatch(block.shape[2:], spatial)
+            raise mismatch(block.shape[2:], spatial)
         spatial = block.shape[2:]
         for place, scanner, generator in shifted:
             block[place] = shift_image(block[place], scanner.shift, generator)
@@ -143,8 +148,8 @@ def prepare_block(examinations: Sequence[Examination], site: Site, study: Study)
         stored = _items([e.mask for e in examinations if e.mask is not None])
         labels = readers.sort_labels(stored, data.dimensions)
         if labels.shape[2:] != spatial:
-            raise _mismatch(labels.shape[2:], spatial)
-        labels = readers.check_labels(labels, study.class_count)
+            raise mismatch(labels.shape[2:], spatial)
+        labels = check_labels(labels, study.class_count, data.ignore_label)
         masks = _tensor(finish_masks(labels, data)[:, 0]).unbind()
     spacing = tuple(have / now for have, now in zip(spatial, _resized(spatial, data), strict=True))
     return [Case(i, m, spacing) for i, m in zip(images.unbind(), masks, strict=True)]
@@ -156,11 +161,14 @@ def shared_arrays(examination: Examination, data: DataSection) -> ArrayNames | N
     Examinations of the same arrays can be prepared in one sweep. None where a file has to be
     opened for this examination alone, or where it has to be placed in space.
     """
-    if data.orientation or data.spacing:
+    if data.spacing or data.orientation not in (None, AS_STORED):
         return None
     masks = () if examination.mask is None else (examination.mask,)
     locations = (*examination.images, *masks)
-    if any(location.index is None for location in locations):
+    if any(
+        location.index is None or location.path.suffix.lower() not in ARRAY_FILES
+        for location in locations
+    ):
         return None
     return tuple((location.path, location.array) for location in locations)
 
@@ -216,8 +224,21 @@ def _resized(spatial: tuple[int, ...], data: DataSection) -> tuple[int, ...]:
     return data.size if data.size is not None and data.fit == "resize" else spatial
 
 
+def _onto(image: Image, first: Image, data: DataSection, is_mask: bool = False) -> Image:
+    return bring_onto(image, first, data.resample_to == "image", is_mask)
+
+
 def _oriented(image: Image, data: DataSection) -> Image:
-    return geometry.reorient(image, data.orientation) if data.orientation else image
+    """Return a volume with its axes as the study has them; all sites' alike where it says nothing.
+
+    Raises:
+        UnreadableError: Its header could say how it lies, and does not.
+    """
+    if data.dimensions == 2 or data.orientation == AS_STORED:
+        return image
+    if data.orientation is None and image.affine is None and not image.is_unplaced:
+        return image  # an array, whose format says nothing of it
+    return geometry.reorient(image, data.orientation or COMMON_ORIENTATION)
 
 
 def _at_spacing(image: Image, data: DataSection, is_mask: bool) -> NDArray[Any]:
@@ -249,31 +270,6 @@ def _final_spacing(image: Image, data: DataSection) -> tuple[float, ...]:
     spacing = image.spacing or (1.0,) * len(spatial)
     size = resampled_size(image, data)
     return tuple(step * have / now for step, have, now in zip(spacing, spatial, size, strict=True))
-
-
-def _check_same_grid(image: Image, channels: Sequence[Image], data: DataSection) -> None:
-    """Refuse an image or mask that does not lie on the grid of the first channel."""
-    if not channels:
-        return
-    first = channels[0]
-    if image.array.shape[1:] != first.array.shape[1:]:
-        raise _mismatch(image.array.shape[1:], first.array.shape[1:])
-    if image.affine is None or first.affine is None or data.dimensions == 2:
-        return
-    codes, wanted = geometry.axis_codes(image.affine), geometry.axis_codes(first.affine)
-    if codes != wanted:
-        msg = (
-            f"its axes point to {codes} and those of the image to {wanted}: "
-            "store both alike, or have the study set data.orientation."
-        )
-        raise UnreadableError(msg)
-
-
-def _mismatch(shape: Iterable[int], wanted: Iterable[int]) -> UnreadableError:
-    sizes = ["x".join(str(size) for size in sizes) for sizes in (shape, wanted)]
-    return UnreadableError(
-        f"its shape is {sizes[0]} and that of the image {sizes[1]}: give one of the same shape."
-    )
 
 
 def _items(locations: Sequence[Location]) -> NDArray[Any]:

@@ -47,7 +47,7 @@ def read_dicom(path: Path, dimensions: int) -> Stored:
     if len(frames) != 1:
         msg = f"the series has {len(frames)} frames for a 2D study: name one file of one frame."
         raise UnreadableError(msg)
-    return Stored(frames[0].pixels, frames[0].spacing)
+    return Stored(frames[0].pixels, frames[0].spacing, _slice_affine(frames[0]))
 
 
 def _read_series(path: Path) -> list[Any]:
@@ -151,6 +151,19 @@ def _rescaled(values: NDArray[Any], dataset: Any, rescale: Any) -> NDArray[Any]:
     if (slope, intercept) == (1.0, 0.0):
         return values
     return values.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+
+def _slice_affine(frame: _Frame) -> NDArray[np.float64] | None:
+    """Return where (row, column, 0) of a slice lies; None where the file does not say."""
+    if frame.spacing is None or frame.directions is None or frame.position is None:
+        return None
+    along_row, along_column = frame.directions[:3], frame.directions[3:]
+    affine = np.eye(4)
+    affine[:3, 0] = along_column * frame.spacing[0]
+    affine[:3, 1] = along_row * frame.spacing[1]
+    affine[:3, 2] = np.cross(along_row, along_column) * (frame.thickness or 1.0)
+    affine[:3, 3] = frame.position
+    return _LPS_TO_RAS @ affine
 
 
 def _stack(frames: list[_Frame]) -> Stored:

@@ -1,11 +1,15 @@
 """What a reader returns, and how it says that a file cannot be used."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import DataError
+
+MOST_VOXELS = 2**31  # 1024 x 1024 x 2048: more is a header that lies, or no machine's memory
 
 
 class UnreadableError(DataError):
@@ -26,14 +30,17 @@ class Image:
     Attributes:
         array: ``(planes, *spatial)``; float32 for an image, an integer type for a mask.
         spacing: Millimetres a voxel along each spatial axis; None where the file does not say.
-        affine: 4x4 matrix from voxel to RAS millimetres; None where the file does not say.
+        affine: 4x4 matrix from voxel to RAS millimetres, of a slice from (row, column, 0); None
+            where the file does not say.
         eight_bit: Whether the file held bytes, so that 255 is white.
+        is_unplaced: Whether the format can say how an image lies, and this file does not.
     """
 
     array: NDArray[Any]
     spacing: tuple[float, ...] | None = None
     affine: NDArray[Any] | None = None
     eight_bit: bool = False
+    is_unplaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +51,35 @@ class Stored:
         values: Spatial axes first, then perhaps one of colour (3 or 4) or a single plane.
         spacing: As in :class:`Image`, perhaps with more axes than are used.
         affine: As in :class:`Image`.
+        is_unplaced: As in :class:`Image`.
+        is_lossy: Whether the format changes values a little, as JPEG does.
     """
 
     values: NDArray[Any]
     spacing: tuple[float, ...] | None = None
     affine: NDArray[Any] | None = None
+    is_unplaced: bool = False
+    is_lossy: bool = False
+
+
+def turned(
+    values: NDArray[Any],
+    affine: NDArray[Any],
+    axes: Sequence[int],
+    flips: Sequence[bool],
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return voxels in another order of their three axes, and the affine that they then have.
+
+    Args:
+        values: ``(x, y, z)``.
+        affine: ``(4, 4)``, from voxels to millimetres.
+        axes: For each new axis, which old one it is.
+        flips: For each new axis, whether it runs the other way.
+    """
+    back = np.zeros((4, 4))
+    back[3, 3] = 1.0
+    for new, (old, flip) in enumerate(zip(axes, flips, strict=True)):
+        back[old, new] = -1.0 if flip else 1.0
+        back[old, 3] = values.shape[old] - 1 if flip else 0.0
+    steps = tuple(slice(None, None, -1 if flip else None) for flip in flips)
+    return values.transpose(axes)[steps], affine @ back

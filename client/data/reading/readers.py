@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,10 @@ from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.array_files import read_item
 from wardround.client.data.reading.dicom import read_dicom
 from wardround.client.data.reading.image import Image, Stored, UnreadableError
-
-if TYPE_CHECKING:
-    import PIL.Image
+from wardround.client.data.reading.labels import check_labels
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow has it
-_PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF")
-_BINARY_THRESHOLD = 127  # the middle of 8 bits: JPEG leaves greys around black and white
+_PICTURE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def read_image(location: Location, dimensions: int, colour: bool = False) -> Image:
@@ -40,28 +37,37 @@ def read_image(location: Location, dimensions: int, colour: bool = False) -> Ima
     array = sort_planes(stored.values[np.newaxis], dimensions, colour)[0]
     check_finite(array)
     eight_bit = stored.values.dtype == np.uint8
-    return Image(array, _spacing(stored, dimensions), stored.affine, eight_bit)
+    spacing = _spacing(stored, dimensions)
+    return Image(array, spacing, stored.affine, eight_bit, stored.is_unplaced)
 
 
-def read_mask(location: Location, dimensions: int, class_count: int) -> Image:
+def read_mask(
+    location: Location, dimensions: int, class_count: int, ignore_label: int | None = None
+) -> Image:
     """Read one mask of class indices.
 
-    A picture file with two classes may mark the foreground with white: above 127 is class 1.
+    A picture file of two classes may mark the foreground with white, which is then class 1.
+
+    Args:
+        location: As for :func:`read_image`.
+        dimensions: As for :func:`read_image`.
+        class_count: How many classes the study has, the background included.
+        ignore_label: The label of voxels that nobody annotated, if the study has one.
 
     Returns:
-        ``(1, *spatial)`` uint8, or int16 for more than 256 classes.
+        ``(1, *spatial)`` uint8, or int16 for many classes; ``class_count`` where it is ignored.
 
     Raises:
-        UnreadableError: As for :func:`read_image`, or a label is not in 0 .. ``class_count`` - 1.
+        UnreadableError: As for :func:`read_image`, or a label is none of the study.
     """
     stored = _read(location, dimensions, is_mask=True)
     values = stored.values[np.newaxis]
     if values.ndim == dimensions + 2 and values.shape[-1] in (3, 4):
         values = _one_plane(values)
-    array = check_labels(
-        sort_labels(values, dimensions), class_count, binary=_is_picture(location.path)
-    )[0]
-    return Image(array, _spacing(stored, dimensions), stored.affine)
+    picture = ("lossy" if stored.is_lossy else "exact") if _is_picture(location.path) else ""
+    array = check_labels(sort_labels(values, dimensions), class_count, ignore_label, picture)[0]
+    spacing = _spacing(stored, dimensions)
+    return Image(array, spacing, stored.affine, is_unplaced=stored.is_unplaced)
 
 
 def sort_planes(values: NDArray[Any], dimensions: int, colour: bool) -> NDArray[np.float32]:
@@ -113,33 +119,6 @@ def check_finite(array: NDArray[np.float32]) -> None:
         raise UnreadableError(msg)
 
 
-def check_labels(values: NDArray[Any], class_count: int, binary: bool = False) -> NDArray[Any]:
-    """Return a mask as small integers.
-
-    Args:
-        values: Any numbers.
-        class_count: How many labels there may be.
-        binary: Whether white (above 127) may stand for class 1 of two.
-
-    Returns:
-        The shape of ``values``.
-
-    Raises:
-        UnreadableError: A value is no label of the study.
-    """
-    if binary and class_count == 2 and values.max() > _BINARY_THRESHOLD:
-        return (values > _BINARY_THRESHOLD).astype(np.uint8)
-    low, high = float(values.min()), float(values.max())
-    whole = values.dtype.kind in "bui" or bool((values == np.floor(values)).all())
-    if not whole or not (low >= 0 and high < class_count):
-        msg = (
-            f"its labels go from {low:g} to {high:g}, but the study has the labels "
-            f"0 to {class_count - 1}: map them to whole numbers in that range."
-        )
-        raise UnreadableError(msg)
-    return values.astype(np.uint8 if class_count <= 256 else np.int16)
-
-
 def _one_plane(values: NDArray[Any]) -> NDArray[Any]:
     rgb = values[..., :3]
     if (rgb != rgb[..., :1]).any():
@@ -156,7 +135,7 @@ def _read(location: Location, dimensions: int, is_mask: bool) -> Stored:
     try:
         if path.suffix.lower() in ARRAY_FILES:
             return Stored(read_item(location))
-        return _reader_of(path)(path, dimensions, is_mask)
+        return _reader_of(path)(location, dimensions, is_mask)
     except UnreadableError:
         raise
     except Exception as error:  # a damaged file breaks a reader in any way; its text names the file
@@ -165,16 +144,16 @@ def _read(location: Location, dimensions: int, is_mask: bool) -> Stored:
         raise UnreadableError(msg) from None
 
 
-def _reader_of(path: Path) -> Callable[[Path, int, bool], Stored]:
+def _reader_of(path: Path) -> Callable[[Location, int, bool], Stored]:
     name = path.name.lower()
     if name.endswith((".nii", ".nii.gz")):
         return _read_nifti
     if _is_picture(path):
         return _read_picture
     if path.is_dir() or name.endswith((".dcm", ".dicom", ".ima")) or not path.suffix:
-        return lambda path, dimensions, is_mask: read_dicom(path, dimensions)
+        return lambda location, dimensions, is_mask: read_dicom(location.path, dimensions)
     if path.suffix[1:].isdecimal():  # a DICOM file named by its UID
-        return lambda path, dimensions, is_mask: read_dicom(path, dimensions)
+        return lambda location, dimensions, is_mask: read_dicom(location.path, dimensions)
     msg = "its format is unknown: use NIfTI, DICOM, PNG, JPEG, TIFF, BMP, GIF, .npy or .npz."
     raise UnreadableError(msg)
 
@@ -191,7 +170,7 @@ def has_reader(path: Path) -> bool:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
+    return path.suffix.lower() in _PICTURE_FILES
 
 
 def _spacing(stored: Stored, dimensions: int) -> tuple[float, ...] | None:
@@ -204,60 +183,13 @@ def _spacing(stored: Stored, dimensions: int) -> tuple[float, ...] | None:
     return spacing
 
 
-_MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
+def _read_nifti(location: Location, dimensions: int, is_mask: bool) -> Stored:
+    from wardround.client.data.reading.nifti import read_nifti
+
+    return read_nifti(location.path, dimensions, (location.index, location.count))
 
 
-def _read_nifti(path: Path, dimensions: int, is_mask: bool) -> Stored:
-    import nibabel
+def _read_picture(location: Location, dimensions: int, is_mask: bool) -> Stored:
+    from wardround.client.data.reading.pictures import read_picture
 
-    image = nibabel.load(path)
-    values = np.asarray(image.dataobj)
-    if values.dtype.kind not in "buif":
-        msg = "its voxels are not real numbers: save them as such."
-        raise UnreadableError(msg)
-    unit = _MILLIMETRES.get(image.header.get_xyzt_units()[0], 1.0)
-    spacing = tuple(float(step) * unit for step in image.header.get_zooms())
-    affine = np.diag([unit, unit, unit, 1.0]) @ image.affine
-    return Stored(values, spacing, affine)
-
-
-def _read_picture(path: Path, dimensions: int, is_mask: bool) -> Stored:
-    import PIL.Image
-    import PIL.ImageOps
-
-    with PIL.Image.open(path, formats=_PICTURE_FORMATS) as picture:
-        _check_depth(picture)
-        if (count := getattr(picture, "n_frames", 1)) > 1:
-            msg = f"it holds {count} pictures: save each as a file of its own, or all as one array."
-            raise UnreadableError(msg)
-        turned = PIL.ImageOps.exif_transpose(picture)
-        mode = turned.mode
-        if mode == "LA":
-            turned = turned.convert("L")
-        elif is_mask and mode in ("P", "1"):
-            pass  # the indices are the labels
-        elif mode == "1":
-            turned = turned.convert("L")
-        elif mode not in ("L", "I", "F", "RGB") and not mode.startswith("I;16"):
-            turned = turned.convert("RGB")
-        return Stored(np.asarray(turned))
-
-
-def _check_depth(picture: "PIL.Image.Image") -> None:
-    """Refuse colours of 16 bits, of which Pillow would keep 8 without a word.
-
-    Raises:
-        UnreadableError: The file holds such colours.
-    """
-    tiles = getattr(picture, "tile", ())  # how the file's numbers lie, e.g. "RGB;16B"
-    deep = any("16" in str(part) for tile in tiles for part in _arguments(tile[3]))
-    if deep and picture.mode in ("RGB", "RGBA", "LA"):
-        msg = (
-            "its colours have 16 bits, of which only 8 could be read: save it as an array "
-            "(.npy, rows x columns x 3), or with 8 bits."
-        )
-        raise UnreadableError(msg)
-
-
-def _arguments(decoder: Any) -> tuple[Any, ...]:
-    return decoder if isinstance(decoder, tuple) else (decoder,)
+    return read_picture(location.path, is_mask)

@@ -204,6 +204,19 @@ def _images_fit(study: Study) -> Iterator[str]:
         yield "data.orientation is for 3D images: remove it."
 
 
+def _labels_fit(study: Study) -> Iterator[str]:
+    label, classes = study.data.ignore_label, len(study.data.classes)
+    if label is None:
+        return
+    if not study.task.dense:
+        yield f"data.ignore_label is for {tasks_that('dense')}: remove it."
+    elif 0 <= label < classes:
+        yield (
+            f"data.ignore_label = {label} is the class {study.data.classes[label]!r}: choose a "
+            f"number that is none of 0 to {classes - 1}, as 255."
+        )
+
+
 def _budget_fits(study: Study) -> Iterator[str]:
     training, evaluation = study.training, study.evaluation
     if training.local_epochs and training.local_steps:
@@ -233,6 +246,7 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _classes_fit,
     _table_fits,
     _images_fit,
+    _labels_fit,
     _budget_fits,
     strategy_rules,
     privacy_rules,

@@ -50,12 +50,14 @@ class Picture:
 
     Attributes:
         verdict: "right" or "wrong" for a classification, "" for a segmentation.
+        edges: What lies at its left and at its right edge, e.g. "RL"; "" where nothing says so.
     """
 
     site: str
     panels: tuple[Panel, ...]
     caption: str
     verdict: str = ""
+    edges: str = ""
 
 
 def draw_samples(samples: Samples, classes: Sequence[str]) -> tuple[Picture, ...]:
@@ -94,7 +96,7 @@ def _segmentation(samples: Samples, index: int, classes: Sequence[str]) -> Pictu
         for label, mask in masks.items()
     )
     caption = site if math.isnan(score) else f"{site}, Dice {score:.3f}"
-    return Picture(site, panels, caption)
+    return Picture(site, panels, caption, edges=samples.edges(index))
 
 
 def _classification(samples: Samples, index: int, classes: Sequence[str]) -> Picture:
@@ -109,7 +111,8 @@ def _classification(samples: Samples, index: int, classes: Sequence[str]) -> Pic
         picture_uri(samples.images[index]),
     )
     right = bool(np.array_equal(samples.truth[index], samples.prediction[index]))
-    return Picture(site, (panel,), caption, "right" if right else "wrong")
+    verdict = "right" if right else "wrong"
+    return Picture(site, (panel,), caption, verdict, samples.edges(index))
 
 
 def class_name(index: int, classes: Sequence[str]) -> str:

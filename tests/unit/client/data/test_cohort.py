@@ -263,7 +263,7 @@ def test_a_volume_is_not_looked_through_at_every_draw_of_patches(
 def test_patches_lie_anywhere_inside_and_on_the_foreground_as_often_as_asked() -> None:
     mask = torch.zeros(40, 30)
     mask[39, 2] = 1
-    foreground = foreground_positions(mask)
+    foreground = foreground_positions(mask, 3)
     generator = torch.Generator().manual_seed(0)
     starts = draw_starts((40, 30), (8, 10), foreground, (4000, 0.5), generator)
     assert (starts >= 0).all()
@@ -275,7 +275,7 @@ def test_patches_lie_anywhere_inside_and_on_the_foreground_as_often_as_asked() -
 
 
 def test_many_foreground_positions_are_thinned_out_evenly() -> None:
-    (positions,) = foreground_positions(torch.ones(100, 100))
+    (positions,) = foreground_positions(torch.ones(100, 100), 2)
     assert len(positions) <= 4096
     assert positions.float().mean(0).tolist() == pytest.approx([49.5, 49.5], abs=2)
 
@@ -284,7 +284,7 @@ def test_a_small_lesion_is_met_as_often_as_the_large_organ_beside_it() -> None:
     mask = torch.zeros(100, 100, dtype=torch.uint8)
     mask[:, :60] = 1
     mask[50:54, 90:94] = 2
-    organ, lesion = foreground_positions(mask)
+    organ, lesion = foreground_positions(mask, 3)
     assert len(lesion) == 16
     generator = torch.Generator().manual_seed(0)
     starts = draw_starts((100, 100), (8, 8), (organ, lesion), (2000, 1.0), generator)

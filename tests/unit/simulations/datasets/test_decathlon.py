@@ -67,6 +67,17 @@ def test_a_description_that_does_not_fit_is_refused(
         load_dataset("decathlon", {}, decathlon, built_in("hippocampus"))
 
 
+def test_a_task_of_several_modalities_is_read_as_channels(decathlon: Path) -> None:
+    folder = decathlon / "Task04_Hippocampus"
+    modalities = {"0": "FLAIR", "1": "T1w"}
+    (folder / "dataset.json").write_text(json.dumps({"labels": {}, "modality": modalities}))
+    study = built_in("hippocampus")
+    data = study.data.model_copy(update={"channels": ("flair", "t1")})
+    found = load_dataset("decathlon", {}, decathlon, study.model_copy(update={"data": data}))
+    path = folder / "imagesTr" / "h_1.nii.gz"
+    assert found.rows[0].images == {"flair": f"{path}#0/2", "t1": f"{path}#1/2"}
+
+
 def test_an_absent_task_says_where_it_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"msd_spleen.*medicaldecathlon.com"):
         load_dataset(

@@ -5,13 +5,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from wardround.client.model_context import ModelContext
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
-from wardround.simulations.experiment.samples import length_unit, truth_outside, write_samples
+from wardround.simulations.experiment.samples import (
+    length_unit,
+    truth_outside,
+    upright,
+    write_samples,
+)
 from wardround.simulations.experiment.training import TrainedModel
 
 REDDISH = (200, 90, 60)
@@ -74,3 +80,40 @@ def test_truth_that_is_cropped_away_and_not_scored_is_said(photographs: Path) ->
     assert note.startswith("50.0% of the truth in the test images of eyes lies outside data.size")
     assert list(truth_outside([photographs], study_of(size=[16, 16], fit="pad"))) == []
     assert list(truth_outside([photographs], study_of(size=[8, 8]))) == []
+
+
+@pytest.mark.parametrize(
+    ("axes", "dimensions", "sides"),
+    [("RAS", 3, "RL"), ("LPS", 3, "RL"), ("ARS", 3, "RL"), ("ASR", 3, "AP"), ("RSA", 3, "RL"),
+     ("", 3, ""), ("PL", 2, "RL"), ("LP", 2, "RL"), ("IL", 2, "RL"), ("IP", 2, "AP"), ("", 2, "")],
+)  # fmt: skip
+def test_pictures_are_upright_with_the_patients_right_at_the_left(
+    axes: str, dimensions: int, sides: str
+) -> None:
+    # Each pixel holds how far it lies to the right, and to the front or the head.
+    size = (5, 7)
+    steps = {"R": (1, 0), "L": (-1, 0), "A": (0, 1), "P": (0, -1), "S": (0, 1), "I": (0, -1)}
+    if sides == "AP":  # from the side the front is across, and the head is up
+        steps |= {"A": (1, 0), "P": (-1, 0)}
+    first, second = (steps[letter] for letter in (axes or "RA")[:2])
+    places = torch.stack(torch.meshgrid(*(torch.arange(side) for side in size), indexing="ij"))
+    plane = torch.stack([first[k] * places[0] + second[k] * places[1] for k in (0, 1)])
+    shown, marks = upright(plane, axes, flat_study(dimensions))
+    assert marks == sides
+    if dimensions == 2 and not axes:
+        assert torch.equal(shown, plane), "a photograph stays as it is"
+        return
+    across, up = shown
+    assert (across.diff(dim=1) == -1).all(), "from the right, or the front, to the other side"
+    assert (across.diff(dim=0) == 0).all()
+    assert (up.diff(dim=0) == -1).all(), "down from the front, or the head"
+
+
+def flat_study(dimensions: int) -> Study:
+    return parse_study(
+        {
+            "study": {"name": "slices", "task": "segmentation"},
+            "data": {"classes": ["background", "organ"], "dimensions": dimensions},
+            "model": {"network": "unet"},
+        }
+    )

@@ -67,6 +67,30 @@ def test_absolute_paths_and_a_data_root_are_followed(tmp_path: Path) -> None:
     assert paths == [images / "x.png", tmp_path / "a.png"]
 
 
+def test_one_file_may_hold_all_channels_of_a_study(tmp_path: Path) -> None:
+    text = "patient,image,label\np1,a.nii.gz,0\np2,b.nii,1\n"
+    for name in ("a.nii.gz", "b.nii"):
+        (tmp_path / name).touch()
+    study = study_of(channels=["flair", "t1"])
+    rows = read_manifest(site_of(tmp_path, text), study)
+    packed = rows[0].images[0].path
+    assert rows[0].images == (Location(packed, None, 0, 2), Location(packed, None, 1, 2))
+    with pytest.raises(DataError, match="names one file for 2 channels in row 3: name a NIfTI"):
+        read_manifest(site_of(tmp_path, text.replace("b.nii", "b.png")), study)
+
+
+def test_a_volume_of_a_nifti_file_is_located_by_its_number(tmp_path: Path) -> None:
+    text = "patient,image,label\np1,a.nii.gz#3,0\np2,b#1.nii,1\np3,a.nii.gz#1/4,1\n"
+    for name in ("a.nii.gz", "b#1.nii"):
+        (tmp_path / name).touch()
+    site = site_of(tmp_path, text)
+    assert [e.images[0] for e in read_manifest(site, study_of())] == [
+        Location(site.data_root / "a.nii.gz", None, 3),
+        Location(site.data_root / "b#1.nii"),
+        Location(site.data_root / "a.nii.gz", None, 1, 4),
+    ]
+
+
 def test_channels_are_columns_in_the_order_of_the_study(tmp_path: Path) -> None:
     site = site_of(tmp_path, "patient,image.t2,image.t1,label\np1,a.png,b.png,0\n")
     (examination,) = read_manifest(site, study_of(channels=["t1", "t2"]))

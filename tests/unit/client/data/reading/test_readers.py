@@ -287,7 +287,7 @@ def test_missing_files_and_unknown_formats_are_refused(tmp_path: Path) -> None:
 
 def test_a_white_foreground_in_a_picture_is_class_one(tmp_path: Path) -> None:
     path = tmp_path / "m.png"
-    Picture.fromarray(np.array([[0, 127, 128, 255]], dtype=np.uint8)).save(path)
+    Picture.fromarray(np.array([[0, 0, 255, 255]], dtype=np.uint8)).save(path)
     assert read_mask(Location(path), 2, 2).array.tolist() == [[[0, 0, 1, 1]]]
     with pytest.raises(UnreadableError, match=r"labels go from 0 to 255.* 0 to 2"):
         read_mask(Location(path), 2, 3)
@@ -315,12 +315,20 @@ def test_a_grey_picture_saved_in_colour_is_a_mask_but_a_coloured_one_is_not(
         read_mask(Location(tmp_path / "c.png"), 2, 2)
 
 
-@pytest.mark.parametrize("labels", [[[0.0, 1.5]], [[0.0, -1.0]], [[0.0, 3.0]], [[0.0, np.nan]]])
+@pytest.mark.parametrize(
+    ("labels", "fact"),
+    [
+        ([[0.0, 1.5]], "not whole numbers .1.5"),
+        ([[0.0, -1.0]], "0 to 2"),
+        ([[0.0, 3.0]], "0 to 2"),
+        ([[0.0, np.nan]], "1 of its labels are no numbers"),
+    ],
+)
 def test_labels_that_the_study_does_not_have_are_refused(
-    tmp_path: Path, labels: list[list[float]]
+    tmp_path: Path, labels: list[list[float]], fact: str
 ) -> None:
     np.save(tmp_path / "m.npy", np.array(labels))
-    with pytest.raises(UnreadableError, match="0 to 2"):
+    with pytest.raises(UnreadableError, match=fact):
         read_mask(Location(tmp_path / "m.npy"), 2, 3)
 
 
