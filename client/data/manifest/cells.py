@@ -1,12 +1,15 @@
 """The cells of a manifest: from text to a location, a split, a number."""
 
 import math
+import re
 from functools import lru_cache
 from pathlib import Path
 
 from wardround.client.data.manifest.examination import Location, SplitName
 
 ARRAY_FILES = (".npy", ".npz")
+# What may follow the path of DICOM files; their reader says what there is to choose.
+_DICOM_PART = re.compile(r"^(series|volume|frame)=\w{1,9}$", re.ASCII)
 
 _SPLIT_NAMES: dict[str, SplitName] = {
     "train": "train",
@@ -22,8 +25,9 @@ _MISSING = frozenset({"", "?", "na", "n/a", "nan", "none", "null"})
 def parse_location(text: str, root: Path) -> Location:
     """Return where a cell points to.
 
-    ``file.npy#17`` and ``set.npz#train_images#17`` point into an array file; any other cell is a
-    path, whatever signs it holds.
+    ``file.npy#17`` and ``set.npz#train_images#17`` point into an array file; ``study/#series=4``,
+    ``film.dcm#frame=middle`` and ``dynamic/#volume=0`` choose among DICOM images; any other cell is
+    a path, whatever signs it holds.
 
     Args:
         text: The cell; relative paths start from ``root``.
@@ -33,6 +37,8 @@ def parse_location(text: str, root: Path) -> Location:
         ValueError: What follows the file's name is not an array and an item.
     """
     name, *parts = text.split("#")
+    if parts and all(_DICOM_PART.match(part) for part in parts):
+        return Location(root / name, "#".join(parts))
     if not parts or not name.lower().endswith(ARRAY_FILES):
         return Location(root / text)
     if name.lower().endswith(".npz") and not parts[0].isdecimal():

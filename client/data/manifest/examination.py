@@ -13,6 +13,8 @@ class Location:
     """Where an image lies: a file, a folder of one DICOM series, or a member of an array file.
 
     ``images.npy#17`` is item 17 of an array; ``set.npz#train_images#17`` that of a named array.
+    ``study/#series=4`` is one DICOM series of several in a folder, ``film.dcm#frame=middle`` one
+    frame of a file: what follows the path is then the ``array``.
     """
 
     path: Path

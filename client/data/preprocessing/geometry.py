@@ -1,6 +1,7 @@
 """Where voxels lie: orientation, spacing, size. Images are interpolated, masks never mixed."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,8 @@ def reorient(image: Image, target: str) -> Image:
     if spacing is not None:
         new_axis_of = turn[:, 0].astype(int)
         spacing = tuple(spacing[int(np.flatnonzero(new_axis_of == axis)[0])] for axis in range(3))
-    return Image(np.ascontiguousarray(np.stack(planes)), spacing, affine, image.eight_bit)
+    array = np.ascontiguousarray(np.stack(planes))
+    return replace(image, array=array, spacing=spacing, affine=affine)
 
 
 def size_at_spacing(

@@ -4,8 +4,9 @@ The instruction: read, simulated scanner, orientation, spacing, size (resize), d
 size (pad). Padding comes last, so that its border does not take part in the intensities.
 """
 
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from wardround.client.data.preprocessing.intensity import INTENSITIES
 from wardround.client.data.preprocessing.scanner_shift import generator_of, scanner_of, shift_image
 from wardround.client.data.reading import readers
 from wardround.client.data.reading.array_files import open_array
-from wardround.client.data.reading.image import Image, UnreadableError
+from wardround.client.data.reading.image import Image, MaskTarget, UnreadableError
 from wardround.client.site.folder import Site
 from wardround.common.study.sections import DataSection
 from wardround.common.study.study import Study
+
+logger = logging.getLogger(__name__)
 
 ArrayNames = tuple[tuple[Path, str | None], ...]
 
@@ -64,8 +67,9 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
     for column, location in zip(image_columns(study), examination.images, strict=True):
         try:
             image = readers.read_image(location, data.dimensions, data.colour)
+            _say(image, examination.row, column)
             shifted = shift_image(image.array, scanner.shift, generator)
-            image = Image(shifted, image.spacing, image.affine, image.eight_bit)
+            image = replace(image, array=shifted)
             image = _oriented(image, data)
             _check_same_grid(image, channels, data)
             channels.append(image)
@@ -85,13 +89,21 @@ def _prepare_mask(
         return None
     data = study.data
     try:
-        mask = readers.read_mask(examination.mask, data.dimensions, study.class_count)
+        target = MaskTarget(data.classes, channels[0])
+        mask = readers.read_mask(examination.mask, data.dimensions, study.class_count, target)
+        _say(mask, examination.row, "mask")
         mask = _oriented(mask, data) if channels[0].affine is not None else mask
         _check_same_grid(mask, channels, data)
         mask = Image(mask.array, channels[0].spacing)
         return _tensor(finish_masks(_at_spacing(mask, data, is_mask=True), data)[0, 0])
     except UnreadableError as error:
         raise error.at(examination.row, "mask") from None
+
+
+def _say(image: Image, row: int, column: str) -> None:
+    """Write to the site's log what was done to an image while it was read."""
+    if image.notes:
+        logger.info("row %d, column %s: %s.", row, column, "; ".join(image.notes))
 
 
 def prepare_block(examinations: Sequence[Examination], site: Site, study: Study) -> list[Case]:

@@ -28,12 +28,17 @@ class Image:
         spacing: Millimetres a voxel along each spatial axis; None where the file does not say.
         affine: 4x4 matrix from voxel to RAS millimetres; None where the file does not say.
         eight_bit: Whether the file held bytes, so that 255 is white.
+        notes: What was done on the way and is worth a line in the site's log.
+        frame: The coordinate system that the affine leads to, as DICOM names it; "" if unknown.
+            It stands in no message.
     """
 
     array: NDArray[Any]
     spacing: tuple[float, ...] | None = None
     affine: NDArray[Any] | None = None
     eight_bit: bool = False
+    notes: tuple[str, ...] = ()
+    frame: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +49,25 @@ class Stored:
         values: Spatial axes first, then perhaps one of colour (3 or 4) or a single plane.
         spacing: As in :class:`Image`, perhaps with more axes than are used.
         affine: As in :class:`Image`.
+        notes: As in :class:`Image`.
+        frame: As in :class:`Image`.
     """
 
     values: NDArray[Any]
     spacing: tuple[float, ...] | None = None
     affine: NDArray[Any] | None = None
+    notes: tuple[str, ...] = ()
+    frame: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskTarget:
+    """What a mask is read for: some formats name what they outline, and where it lies.
+
+    Attributes:
+        classes: The study's, in order; the first is the background.
+        image: The image that the mask is of, as it will be compared with it; None if unknown.
+    """
+
+    classes: tuple[str, ...] = ()
+    image: Image | None = None

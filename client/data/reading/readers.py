@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from wardround.client.data.manifest.cells import ARRAY_FILES
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.array_files import read_item
-from wardround.client.data.reading.dicom import read_dicom
-from wardround.client.data.reading.image import Image, Stored, UnreadableError
+from wardround.client.data.reading.image import Image, MaskTarget, Stored, UnreadableError
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -40,13 +39,22 @@ def read_image(location: Location, dimensions: int, colour: bool = False) -> Ima
     array = sort_planes(stored.values[np.newaxis], dimensions, colour)[0]
     check_finite(array)
     eight_bit = stored.values.dtype == np.uint8
-    return Image(array, _spacing(stored, dimensions), stored.affine, eight_bit)
+    spacing = _spacing(stored, dimensions)
+    return Image(array, spacing, stored.affine, eight_bit, stored.notes, stored.frame)
 
 
-def read_mask(location: Location, dimensions: int, class_count: int) -> Image:
+def read_mask(
+    location: Location, dimensions: int, class_count: int, target: MaskTarget | None = None
+) -> Image:
     """Read one mask of class indices.
 
     A picture file with two classes may mark the foreground with white: above 127 is class 1.
+
+    Args:
+        location: As for :func:`read_image`, or a DICOM segmentation or structure set.
+        dimensions: Of the study.
+        class_count: Of the study.
+        target: Its classes and the image, for formats that name what they outline.
 
     Returns:
         ``(1, *spatial)`` uint8, or int16 for more than 256 classes.
@@ -54,14 +62,16 @@ def read_mask(location: Location, dimensions: int, class_count: int) -> Image:
     Raises:
         UnreadableError: As for :func:`read_image`, or a label is not in 0 .. ``class_count`` - 1.
     """
-    stored = _read(location, dimensions, is_mask=True)
+    target = target or MaskTarget(tuple(str(label) for label in range(class_count)))
+    stored = _read(location, dimensions, is_mask=True, target=target)
     values = stored.values[np.newaxis]
     if values.ndim == dimensions + 2 and values.shape[-1] in (3, 4):
         values = _one_plane(values)
     array = check_labels(
         sort_labels(values, dimensions), class_count, binary=_is_picture(location.path)
     )[0]
-    return Image(array, _spacing(stored, dimensions), stored.affine)
+    spacing = _spacing(stored, dimensions)
+    return Image(array, spacing, stored.affine, notes=stored.notes, frame=stored.frame)
 
 
 def sort_planes(values: NDArray[Any], dimensions: int, colour: bool) -> NDArray[np.float32]:
@@ -148,7 +158,9 @@ def _one_plane(values: NDArray[Any]) -> NDArray[Any]:
     return rgb[..., :1]
 
 
-def _read(location: Location, dimensions: int, is_mask: bool) -> Stored:
+def _read(
+    location: Location, dimensions: int, is_mask: bool, target: MaskTarget | None = None
+) -> Stored:
     path = location.path
     if not path.exists():
         msg = "the file is missing: put it there, or mend the manifest."
@@ -156,6 +168,11 @@ def _read(location: Location, dimensions: int, is_mask: bool) -> Stored:
     try:
         if path.suffix.lower() in ARRAY_FILES:
             return Stored(read_item(location))
+        if _is_dicom(path):
+            return _read_dicom(location, dimensions, target)
+        if location.array is not None:
+            msg = "what follows '#' in its cell chooses among DICOM files, and it is none: drop it."
+            raise UnreadableError(msg)
         return _reader_of(path)(path, dimensions, is_mask)
     except UnreadableError:
         raise
@@ -171,17 +188,21 @@ def _reader_of(path: Path) -> Callable[[Path, int, bool], Stored]:
         return _read_nifti
     if _is_picture(path):
         return _read_picture
-    if path.is_dir() or name.endswith((".dcm", ".dicom", ".ima")) or not path.suffix:
-        return lambda path, dimensions, is_mask: read_dicom(path, dimensions)
-    if path.suffix[1:].isdecimal():  # a DICOM file named by its UID
-        return lambda path, dimensions, is_mask: read_dicom(path, dimensions)
     msg = "its format is unknown: use NIfTI, DICOM, PNG, JPEG, TIFF, BMP, GIF, .npy or .npz."
     raise UnreadableError(msg)
 
 
+def _is_dicom(path: Path) -> bool:
+    if path.name.lower().endswith((".nii", ".nii.gz")) or _is_picture(path):
+        return False
+    suffix = path.suffix.lower()
+    # A number is the end of a UID, which such a file is often named by.
+    return suffix in ("", ".dcm", ".dicom", ".ima") or suffix[1:].isdecimal() or path.is_dir()
+
+
 def has_reader(path: Path) -> bool:
     """Return whether a file's name is one of a format that can be read; opens nothing."""
-    if path.suffix.lower() in ARRAY_FILES:
+    if path.suffix.lower() in ARRAY_FILES or _is_dicom(path):
         return True
     try:
         _reader_of(path)
@@ -205,6 +226,14 @@ def _spacing(stored: Stored, dimensions: int) -> tuple[float, ...] | None:
 
 
 _MILLIMETRES = {"meter": 1000.0, "micron": 0.001}
+
+
+def _read_dicom(location: Location, dimensions: int, target: MaskTarget | None) -> Stored:
+    from wardround.client.data.reading.dicom.reader import read_dicom, read_dicom_mask
+
+    if target is None:
+        return read_dicom(location.path, dimensions, location.array)
+    return read_dicom_mask(location.path, dimensions, target, location.array)
 
 
 def _read_nifti(path: Path, dimensions: int, is_mask: bool) -> Stored:

@@ -1,0 +1,133 @@
+"""From the DICOM objects at a place to the images of one series, with a word on what was left."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from wardround.client.data.reading.dicom import kinds
+from wardround.client.data.reading.dicom.choice import Choice, listed
+from wardround.client.data.reading.dicom.files import Found
+from wardround.client.data.reading.image import UnreadableError
+
+_MASK_KINDS = ("segmentation", "structures")
+
+
+def images_of(found: Found, choice: Choice) -> tuple[list[Any], tuple[str, ...]]:
+    """Return the images of one series, and what was left out.
+
+    Localisers, pages of a dose report, and objects about images are left out beside images: each
+    is known by its SOP class or image type. Nothing else is.
+
+    Raises:
+        UnreadableError: There is no image, an image lacks its pixels, or there are several series.
+    """
+    images = [d for d in found.datasets if kinds.kind_of(d) == "image"]
+    notes = [*found.notes, *_counted(found.datasets, lambda d: kinds.kind_of(d) != "image")]
+    if not images:
+        raise _no_image(found.datasets)
+    for is_beside, words in ((kinds.is_localiser, "localiser"), (kinds.is_page, "screen page")):
+        beside = [image for image in images if is_beside(image)]
+        if beside and len(beside) < len(images):
+            images = [image for image in images if not is_beside(image)]
+            notes.append(f"{len(beside)} {words}{'s' if len(beside) > 1 else ''} left out")
+    if any(not kinds.has_pixels(image) for image in images):
+        lacking = sum(not kinds.has_pixels(image) for image in images)
+        msg = (
+            f"a file of the series has no pixels ({lacking} of {len(images)} files; "
+            f"{_modalities(images)}): export the series again."
+        )
+        raise UnreadableError(msg)
+    images = _one_series(images, choice)
+    images, copies = _without_copies(images)
+    if copies:
+        notes.append(f"{copies} files that stand twice, byte by byte, are read once")
+    return images, tuple(notes)
+
+
+def masks_of(found: Found) -> list[Any]:
+    """Return the segmentations and structure sets at a place."""
+    return [d for d in found.datasets if kinds.kind_of(d) in _MASK_KINDS]
+
+
+def _counted(datasets: Sequence[Any], left_out: Any) -> list[str]:
+    names = Counter(kinds.in_words(d) for d in datasets if left_out(d))
+    return [f"{count} x {name} left out" for name, count in sorted(names.items())]
+
+
+def _no_image(datasets: Sequence[Any]) -> UnreadableError:
+    if not datasets:
+        msg = "no file is of the series that is named: mend the number after '#series='."
+        return UnreadableError(msg)
+    first = datasets[0]
+    name = kinds.in_words(first)
+    many = f" (and {len(datasets) - 1} more files)" if len(datasets) > 1 else ""
+    if kinds.kind_of(first) in _MASK_KINDS:
+        remedy = "name it in the column mask, and the images that it is drawn on in column image"
+    else:
+        remedy = "name the images that it belongs to"
+    return UnreadableError(f"it is no image but a DICOM {name}{many}: {remedy}.")
+
+
+def _modalities(images: Sequence[Any]) -> str:
+    return listed(sorted({kinds.in_words(image) for image in images}))
+
+
+def _one_series(images: list[Any], choice: Choice) -> list[Any]:
+    series: dict[str, list[Any]] = {}
+    for image in images:
+        series.setdefault(str(image.get("SeriesInstanceUID", "")), []).append(image)
+    if choice.series is not None:
+        numbers = [number for number in map(_number_of, series.values()) if number is not None]
+        chosen = [s for s in series.values() if _number_of(s) == str(choice.series)]
+        if len(chosen) == 1:
+            return chosen[0]
+        there = f"{len(chosen)} series" if chosen else "no series"
+        msg = (
+            f"there is {there} of number {choice.series} among {len(series)}"
+            f"{' (' + listed(numbers) + ')' if numbers else ''}: keep one series a folder, or mend "
+            "the number after '#series='."
+        )
+        raise UnreadableError(msg)
+    if len(series) == 1:
+        return images
+    words = [
+        f"{kinds.modality_of(s[0]) or kinds.in_words(s[0])} of {len(s)} files, "
+        + (f"number {number}" if (number := _number_of(s)) else "without a number")
+        for s in series.values()
+    ]
+    msg = (
+        f"the folder mixes {len(series)} series ({listed(words)}): keep one series a folder, or "
+        "name one by its number in the cell, as in FOLDER#series=4."
+    )
+    raise UnreadableError(msg)
+
+
+def _number_of(series: Sequence[Any]) -> str | None:
+    text = str(series[0].get("SeriesNumber") or "").strip()
+    return text if text.isdecimal() and len(text) <= 9 else None
+
+
+def _without_copies(images: list[Any]) -> tuple[list[Any], int]:
+    """Leave out what is the same object with the same pixels.
+
+    Raises:
+        UnreadableError: The same object has other pixels in another file.
+    """
+    kept: dict[str, Any] = {}
+    for image in images:
+        key = str(image.get("SOPInstanceUID") or id(image))
+        first = kept.setdefault(key, image)
+        if first is not image and _pixels_of(first) != _pixels_of(image):
+            msg = (
+                "two files say that they are the same slice, but their pixels differ: keep the "
+                "right one of them."
+            )
+            raise UnreadableError(msg)
+    return list(kept.values()), len(images) - len(kept)
+
+
+def _pixels_of(image: Any) -> Any:
+    element = next(
+        name for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData") if name in image
+    )
+    return image[element].value
