@@ -69,7 +69,7 @@ def find_datasets(path: Path, series: int | None = None) -> Found:
     inner = [e for e in entries if e.is_dir() and not e.name.startswith((".", "__MACOSX"))]
     datasets = _read_files(files, series)
     if not datasets:
-        raise _nothing(len(inner))
+        raise _nothing(len(inner), series)
     notes = (f"{len(inner)} folders inside it are not read",) if inner else ()
     return Found(datasets, is_folder=True, notes=notes)
 
@@ -96,8 +96,10 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", module=r"pylibjpeg|openjpeg|libjpeg")
 
 
-def _nothing(folders: int) -> UnreadableError:
+def _nothing(folders: int, series: int | None) -> UnreadableError:
     msg = "the folder has no DICOM file: name the folder of one series."
+    if series is not None:
+        msg = f"the folder has no file of series {series}: mend the number after '#series='."
     if folders:
         msg = (
             f"the folder has no DICOM file of its own, but {folders} folders: "

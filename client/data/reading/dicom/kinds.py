@@ -11,8 +11,10 @@ _STRUCTURES = _STORAGE + "481.3"
 _INDEX = "1.2.840.10008.1.3.10"
 # Objects about images: reports, presentation states, dose, plans, registrations, waveforms, papers.
 _ABOUT_IMAGES = tuple(
-    _STORAGE + number for number in ("88.", "11.", "9.", "66.", "67", "68.", "104.", "481.", "4.2")
+    _STORAGE + number
+    for number in ("88.", "11.", "9.", "66.", "67", "68.", "91.", "104.", "481.", "4.2")
 )
+_RADIOGRAPH = _STORAGE + "481.1"  # of a treatment beam: the one picture among those of radiotherapy
 _CAPTURE = _STORAGE + "7"
 _SLIDE = _STORAGE + "77.1.6"
 # Frames that follow each other in time: ultrasound, X-ray angiography and fluoroscopy, video.
@@ -42,7 +44,7 @@ def kind_of(dataset: Any) -> Kind:
         return "segmentation"
     if sop_class == _STRUCTURES:
         return "structures"
-    if sop_class.startswith(_ABOUT_IMAGES):
+    if sop_class.startswith(_ABOUT_IMAGES) and sop_class != _RADIOGRAPH:
         return "other"
     if has_pixels(dataset) or "Rows" in dataset:
         return "image"
@@ -52,7 +54,10 @@ def kind_of(dataset: Any) -> Kind:
 
 def in_words(dataset: Any) -> str:
     """Return e.g. "CT Image" or "Segmentation"; never a UID."""
-    name = _name(sop_class_of(dataset))
+    sop_class = sop_class_of(dataset)
+    if sop_class in _SEGMENTATIONS:
+        return "segmentation (SEG)"
+    name = "structure set (RTSTRUCT)" if sop_class == _STRUCTURES else _name(sop_class)
     return name.removesuffix(" Storage") if name else "object of a private kind"
 
 

@@ -82,7 +82,11 @@ def _array(dataset: Any) -> NDArray[Any]:
         values: NDArray[Any] = dataset.pixel_array
     except Exception as error:
         if not syntax.is_private and not getattr(syntax, "is_compressed", False):
-            raise
+            msg = (
+                f"its pixels are damaged or cut short ({type(error).__name__}): replace the file, "
+                "or export the series again."
+            )
+            raise UnreadableError(msg) from None
         raise _undecoded(syntax, error, kinds.in_words(dataset)) from None
     return values
 
@@ -101,8 +105,8 @@ def _undecoded(syntax: Any, error: Exception, name: str) -> UnreadableError:
         has_decoder = False
     if has_decoder:
         return UnreadableError(
-            f"its compressed pixels{known} are damaged ({type(error).__name__}): "
-            f"export the {name} again."
+            f"its compressed pixels{known} cannot be decoded ({type(error).__name__}): they are "
+            f"damaged or of a rare variant; export the {name} again, uncompressed."
         )
     return UnreadableError(
         f"the pixels are compressed{known or ' in a private way'} and no decoder could read them: "

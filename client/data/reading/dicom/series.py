@@ -55,9 +55,6 @@ def _counted(datasets: Sequence[Any], left_out: Any) -> list[str]:
 
 
 def _no_image(datasets: Sequence[Any]) -> UnreadableError:
-    if not datasets:
-        msg = "no file is of the series that is named: mend the number after '#series='."
-        return UnreadableError(msg)
     first = datasets[0]
     name = kinds.in_words(first)
     many = f" (and {len(datasets) - 1} more files)" if len(datasets) > 1 else ""
@@ -95,9 +92,10 @@ def _one_series(images: list[Any], choice: Choice) -> list[Any]:
         + (f"number {number}" if (number := _number_of(s)) else "without a number")
         for s in series.values()
     ]
-    msg = (
-        f"the folder mixes {len(series)} series ({listed(words)}): keep one series a folder, or "
-        "name one by its number in the cell, as in FOLDER#series=4."
+    numbers = [_number_of(s) for s in series.values()]
+    can_choose = None not in numbers and len(set(numbers)) == len(numbers)
+    msg = f"the folder mixes {len(series)} series ({listed(words)}): keep one series a folder" + (
+        ", or name one by its number in the cell, as in FOLDER#series=4." if can_choose else "."
     )
     raise UnreadableError(msg)
 

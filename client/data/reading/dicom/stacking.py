@@ -17,7 +17,7 @@ from wardround.client.data.reading.image import Stored, UnreadableError
 
 _SAME_DIRECTION = 1e-3  # of unit vectors
 _SAME_SPACING = 1e-3  # millimetres
-_SAME_GAP = 0.05  # of the gap between slices: scanners round positions
+_SAME_GAP = 0.05  # of the gap, that a slice may lie off its place: scanners round positions
 _SAME_COLUMN = 0.1  # pixels that a whole volume may lean sideways and count as straight
 _JITTER = 0.5  # pixels that a slice may lie beside the lean
 _CONTENT = 0.1  # of the range of values: above it lies more than air
@@ -269,21 +269,21 @@ def _even_gap(depths: NDArray[np.float64], gap: float | None) -> float:
     """
     if len(depths) == 1:
         return gap or 1.0
+    step = float(depths[-1] - depths[0]) / (len(depths) - 1)
+    number = np.arange(len(depths)) - (len(depths) - 1) / 2
+    even = depths.mean() + number * (depths @ number) / (number @ number)  # least squares
+    if step > 0 and np.abs(depths - even).max() <= max(_SAME_GAP * step, 1e-3):
+        return step
     gaps = np.diff(depths)
-    typical = float(np.median(gaps))
-    even = depths[0] + np.arange(len(depths)) * (depths[-1] - depths[0]) / len(gaps)
-    allowed = max(_SAME_GAP * typical, 1e-3)
-    uneven = np.abs(gaps - typical).max() > allowed or np.abs(depths - even).max() > allowed
-    if typical <= 0 or uneven:
-        missing = round(float((depths[-1] - depths[0]) / typical)) - len(gaps) if typical > 0 else 0
-        fact = f" ({missing} of {len(depths) + missing} slices seem to be missing)"
-        msg = (
-            f"the gaps between slices go from {gaps.min():.3f} to {gaps.max():.3f} mm"
-            f"{fact if missing > 0 else ''}: complete the series, and remove slices that stand "
-            "twice."
-        )
-        raise UnreadableError(msg)
-    return float(depths[-1] - depths[0]) / len(gaps)
+    usual = float(np.median(gaps))
+    missing = round(float(gaps.sum()) / usual) - len(gaps) if usual > 0 else 0
+    of = len(depths) + missing
+    fact = f" ({missing} of {of} slices seem to be missing)" if missing > 0 else ""
+    msg = (
+        f"the gaps between slices go from {gaps.min():.3f} to {gaps.max():.3f} mm{fact}: complete "
+        "the series, and remove slices that stand twice."
+    )
+    raise UnreadableError(msg)
 
 
 def _check_tilt(frame: Frame, normal: NDArray[np.float64]) -> None:
