@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.data.reading.dicom.frames import Frame, Place, frame_of_reference
+from wardround.client.data.reading.dicom.kinds import is_ct
+from wardround.client.data.reading.dicom.values import AIR
 from wardround.client.data.reading.image import Stored, UnreadableError
 
 _SAME_DIRECTION = 1e-3  # of unit vectors
@@ -55,7 +57,7 @@ def stacked(frames: list[Frame], is_mask: bool = False) -> Stored:
     lean = grid.lean()
     if lean is None:
         return Stored(_volume(slices), grid.spacing, grid.affine(), (), frame)
-    slices, corner = _straightened(slices, lean, is_mask)
+    slices, corner = _straightened(slices, lean, None if is_mask else _outside(frames))
     note = f"a gantry tilt of {grid.degrees(lean):.1f} degrees was taken out"
     return Stored(_volume(slices), grid.spacing, grid.straight_affine(corner), (note,), frame)
 
@@ -137,21 +139,33 @@ class _Grid:
         return np.asarray(_LPS_TO_RAS @ affine)
 
 
+def _outside(frames: Sequence[Frame]) -> float:
+    """Return the value of what no slice shows: air in a CT, or else the darkest."""
+    darkest = float(min(frame.pixels.min() for frame in frames))
+    return min(darkest, AIR) if is_ct(frames[0].header.dataset) else darkest
+
+
 def _straightened(
-    slices: Sequence[NDArray[Any]], lean: NDArray[np.float64], is_mask: bool
+    slices: Sequence[NDArray[Any]], lean: NDArray[np.float64], outside: float | None
 ) -> tuple[list[NDArray[Any]], tuple[int, int]]:
     """Return slices shifted back, and the corner of the new grid in pixels of the middle slice.
 
     The grid is as large as a slice, and grows where anything but air would fall off it.
+
+    Args:
+        slices: ``(rows, columns[, 3])`` each.
+        lean: ``(slices, 2)``, columns and rows that each lies beside the middle one.
+        outside: What lies beyond them; None for a mask, whose labels are not mixed.
     """
     low = np.floor(lean.min(0)).astype(int)
     high = np.ceil(lean.max(0)).astype(int)
     rows, columns = slices[0].shape[:2]
-    darkest = min(s.min() for s in slices)
     shape = (rows + high[1] - low[1], columns + high[0] - low[0], *slices[0].shape[2:])
-    shifted = [_shifted(s, lean[i] - low, shape, darkest, is_mask) for i, s in enumerate(slices)]
+    shifted = [_shifted(s, lean[i] - low, shape, outside) for i, s in enumerate(slices)]
     # What is kept: the middle slice's own window, and all that holds more than air.
-    air = darkest + _CONTENT * (max(s.max() for s in slices) - darkest)
+    air = outside or 0.0
+    if outside is not None:
+        air += _CONTENT * (max(float(s.max()) for s in slices) - outside)
     full = np.logical_or.reduce([s > air for s in shifted])
     full = full.any(axis=2) if full.ndim == 3 else full
     first_row, last_row = _window(full.any(axis=1), -low[1], rows)
@@ -168,26 +182,21 @@ def _window(full: NDArray[np.bool_], start: int, size: int) -> tuple[int, int]:
 
 
 def _shifted(
-    pixels: NDArray[Any],
-    by: NDArray[np.float64],
-    shape: tuple[int, ...],
-    fill: Any,
-    is_mask: bool,
+    pixels: NDArray[Any], by: NDArray[np.float64], shape: tuple[int, ...], outside: float | None
 ) -> NDArray[Any]:
     """Return a slice on a larger grid, ``by`` pixels (columns, rows) from its corner."""
-    if is_mask:
-        by = np.round(by)
-    whole = np.floor(by).astype(int)
-    part = by - whole
-    result = np.full(shape, 0 if is_mask else fill, pixels.dtype if is_mask else np.float32)
     rows, columns = pixels.shape[:2]
-    if is_mask or not part.any():
-        result[whole[1] : whole[1] + rows, whole[0] : whole[0] + columns] = pixels
-        return result
+    if outside is None:
+        mask = np.zeros(shape, pixels.dtype)
+        whole = np.round(by).astype(int)
+        mask[whole[1] : whole[1] + rows, whole[0] : whole[0] + columns] = pixels
+        return mask
+    whole = np.floor(by).astype(int)
+    part = (by - whole).astype(np.float32)
+    result = np.full(shape, outside, np.float32)
     # Linear interpolation in two steps; beyond the border lies the fill.
-    framed = np.full((rows + 2, columns + 2, *pixels.shape[2:]), fill, np.float32)
+    framed = np.full((rows + 2, columns + 2, *pixels.shape[2:]), outside, np.float32)
     framed[1:-1, 1:-1] = pixels
-    part = part.astype(np.float32)
     mixed = framed[1:] * (1 - part[1]) + framed[:-1] * part[1]
     mixed = mixed[:, 1:] * (1 - part[0]) + mixed[:, :-1] * part[0]
     target = result[whole[1] : whole[1] + rows + 1, whole[0] : whole[0] + columns + 1]
