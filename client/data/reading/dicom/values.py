@@ -57,10 +57,9 @@ def rescaled(stored: NDArray[Any], header: Header) -> NDArray[Any]:
     Raises:
         UnreadableError: The slope is 0, or not finite.
     """
-    if first(header.dataset.get("ModalityLUTSequence")) is not None:
-        from pydicom.pixels import apply_modality_lut
-
-        return np.asarray(apply_modality_lut(stored, header.dataset))
+    table = first(header.dataset.get("ModalityLUTSequence"))
+    if table is not None:
+        return _looked_up(stored, table, header.dataset)
     slope = _number(header, "RescaleSlope", 1.0)
     intercept = _number(header, "RescaleIntercept", 0.0)
     if not np.isfinite([slope, intercept]).all() or (slope == 0 and stored.any()):
@@ -72,6 +71,32 @@ def rescaled(stored: NDArray[Any], header: Header) -> NDArray[Any]:
     if (slope, intercept) == (1.0, 0.0):
         return stored
     return stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+
+
+def _looked_up(stored: NDArray[Any], table: Any, dataset: Any) -> NDArray[Any]:
+    """Return what a modality LUT gives each number; those before and after it, its first and last.
+
+    Raises:
+        UnreadableError: The table has fewer entries than it says.
+    """
+    count, lowest, bits = (int(value) for value in table.LUTDescriptor)
+    count = count or 2**16
+    if int(dataset.get("PixelRepresentation") or 0) and lowest >= 2**15:
+        lowest -= 2**16  # written without the sign of the pixels
+    data = table.LUTData
+    little = getattr(dataset, "original_encoding", (None, True))[1] is not False
+    if isinstance(data, bytes):
+        width = "u1" if bits <= 8 and len(data) < 2 * count else "u2"
+        entries = np.frombuffer(data, ("<" if little else ">") + width)
+    else:
+        entries = np.atleast_1d(np.asarray(data, dtype=np.int64))
+        if bits <= 8 and len(entries) < count:  # two bytes in a word
+            entries = entries.astype("<u2").view(np.uint8)
+    if len(entries) < count:
+        msg = f"its modality LUT says {count} entries and has {len(entries)}: export it again."
+        raise UnreadableError(msg)
+    places = np.clip(stored.astype(np.int64) - lowest, 0, count - 1)
+    return np.asarray(entries[:count].astype(np.int32)[places])
 
 
 def _number(header: Header, name: str, default: float) -> float:
