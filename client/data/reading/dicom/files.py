@@ -219,7 +219,7 @@ def _begins_with_an_element(head: bytes) -> bool:
             continue
         if head[4:6] in _VALUE_TYPES:
             return True
-        (length,) = struct.unpack(f"{order}I", head[4:8])
+        length = int.from_bytes(head[4:8], "little" if order == "<" else "big")
         return length <= _LONGEST_FIRST_VALUE
     return False
 

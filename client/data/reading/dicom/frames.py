@@ -125,27 +125,27 @@ def _spacing(header: Header) -> tuple[float, float] | None:
     for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         values = header.get("PixelMeasuresSequence", name)
         if values is not None and not isinstance(values, float) and len(values) == 2:
-            return float(values[0]), float(values[1])
-    regions = header.dataset.get("SequenceOfUltrasoundRegions") or ()
+            first_value, second_value = values
+            return float(first_value), float(second_value)
+    regions = list(header.dataset.get("SequenceOfUltrasoundRegions") or [])
     if len(regions) == 1:
         region = regions[0]
-        units = (region.get("PhysicalUnitsXDirection"), region.get("PhysicalUnitsYDirection"))
-        if units == (_REGION_IN_CENTIMETRES,) * 2:
+        units = {region.get(f"PhysicalUnits{axis}Direction") for axis in "XY"}
+        if units == {_REGION_IN_CENTIMETRES}:
             return 10 * abs(float(region.PhysicalDeltaY)), 10 * abs(float(region.PhysicalDeltaX))
     return None
 
 
 def _directions(values: Any) -> NDArray[np.float64]:
-    directions = _vector(values)
-    rows, columns = directions[:3], directions[3:]
-    lengths = np.array([np.linalg.norm(rows), np.linalg.norm(columns)])
-    if not np.allclose(lengths, 1, atol=0.01) or abs(rows @ columns) > _RIGHT_ANGLE:
+    pair = _vector(values).reshape(2, 3)
+    lengths = np.linalg.norm(pair, axis=1)
+    if not np.allclose(lengths, 1, atol=0.01) or abs(pair[0] @ pair[1]) > _RIGHT_ANGLE:
         msg = (
             "its ImageOrientationPatient is no pair of directions at a right angle: export the "
             "series again."
         )
         raise UnreadableError(msg)
-    return np.concatenate([rows / lengths[0], columns / lengths[1]])
+    return np.asarray((pair / lengths[:, np.newaxis]).ravel())
 
 
 def _vector(values: Any) -> NDArray[np.float64]:

@@ -122,15 +122,15 @@ def _coloured(values: NDArray[Any], dataset: Any) -> NDArray[np.uint8]:
     """
     from pydicom.pixels import apply_color_lut
 
-    colours = apply_color_lut(values, dataset)[..., :3]
+    colours: NDArray[Any] = apply_color_lut(values, dataset)[..., :3]
     if colours.dtype == np.uint8:
         return colours
     tables = [
         dataset.get(f"{name}PaletteColorLookupTableData") for name in ("Red", "Green", "Blue")
     ]
     if all(tables) and all(len(t) % 2 == 0 and _is_of_bytes(t) for t in tables):
-        return colours.astype(np.uint8)
-    return (colours >> 8).astype(np.uint8)
+        return np.asarray(colours, np.uint8)
+    return np.asarray(colours >> 8, np.uint8)
 
 
 def _is_of_bytes(table: bytes) -> bool:

@@ -6,12 +6,17 @@ from typing import Any
 import numpy as np
 
 from wardround.client.data.reading.dicom import kinds
-from wardround.client.data.reading.dicom.choice import Choice, parse_choice, place_of
 from wardround.client.data.reading.dicom.files import Found, find_datasets
 from wardround.client.data.reading.dicom.frames import Frame, check_frames, headers_of
 from wardround.client.data.reading.dicom.frames import place_of as place_of_frame
 from wardround.client.data.reading.dicom.pixels import decoded
-from wardround.client.data.reading.dicom.series import images_of, masks_of
+from wardround.client.data.reading.dicom.series import (
+    Choice,
+    images_of,
+    masks_of,
+    parse_choice,
+    place_of,
+)
 from wardround.client.data.reading.dicom.stacking import stacked
 from wardround.client.data.reading.dicom.uptake import suv_factors
 from wardround.client.data.reading.dicom.values import rescaled, valued

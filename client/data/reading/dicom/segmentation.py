@@ -113,7 +113,7 @@ def _layers(dataset: Any, numbers: Collection[int], classes: Mapping[int, int]) 
 
 def _is_inside(values: NDArray[Any], dataset: Any, kind: str) -> NDArray[np.bool_]:
     if kind != "FRACTIONAL":
-        return values != 0
+        return np.asarray(values != 0)
     # At least half: of the voxel (OCCUPANCY), or of certainty (PROBABILITY).
     whole = int(dataset.get("MaximumFractionalValue") or 255)
     return 2 * values.astype(np.int64) >= whole
@@ -278,10 +278,11 @@ def _on_own_grid(layers: list[_Layer]) -> Stored:
 
 
 def _check_alike(layers: list[_Layer]) -> None:
-    place = layers[0].place
-    for layer in layers:
-        same = layer.place.spacing == place.spacing and layer.labels.shape == layers[0].labels.shape
-        if not same or not np.allclose(layer.place.directions, place.directions, atol=1e-4):
+    first_layer = layers[0]
+    axes = [_frame_affine(layer.place)[:3, :3] for layer in layers]
+    for layer, turned in zip(layers, axes, strict=True):
+        same = layer.labels.shape == first_layer.labels.shape
+        if not same or not np.allclose(turned, axes[0], atol=1e-4):
             msg = (
                 "the frames of the segmentation differ in size, spacing or orientation: export it "
                 "on the grid of the image."

@@ -1,15 +1,80 @@
-"""From the DICOM objects at a place to the images of one series, with a word on what was left."""
+"""From the DICOM objects at a place to the images of one series, with a word on what was left.
 
+A cell of the manifest chooses where there are several: ``study/#series=4`` is the series of number
+4 of a folder, ``cine.dcm#frame=17`` the 18th frame, ``cine.dcm#frame=middle`` the middle one,
+``dynamic/#volume=2`` the third volume of a series that passes each place several times. They may be
+joined: ``study/#series=4#volume=0``.
+"""
+
+import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from wardround.client.data.reading.dicom import kinds
-from wardround.client.data.reading.dicom.choice import Choice, listed
 from wardround.client.data.reading.dicom.files import Found
 from wardround.client.data.reading.image import UnreadableError
 
 _MASK_KINDS = ("segmentation", "structures")
+_PART = re.compile(r"^(series|volume|frame)=(\d{1,9}|middle)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What is meant; None where the cell leaves it open.
+
+    Attributes:
+        series: The SeriesNumber.
+        volume: Counted from 0, in the order of what the volumes differ in.
+        frame: Counted from 0: as stored in one file, by place in a folder.
+    """
+
+    series: int | None = None
+    volume: int | None = None
+    frame: int | Literal["middle"] | None = None
+
+
+def parse_choice(text: str | None) -> Choice:
+    """Return what a cell chooses after the path.
+
+    Raises:
+        UnreadableError: It chooses twice, or something that there is not.
+    """
+    if not text:
+        return Choice()
+    found: dict[str, str] = {}
+    for part in text.split("#"):
+        match = _PART.match(part)
+        if match is None or match[1] in found or (match[1] != "frame" and match[2] == "middle"):
+            msg = "what follows '#' chooses nothing: write #series=4, #volume=0 or #frame=17."
+            raise UnreadableError(msg)
+        found[match[1]] = match[2]
+    frame = found.get("frame")
+    return Choice(
+        series=int(found["series"]) if "series" in found else None,
+        volume=int(found["volume"]) if "volume" in found else None,
+        frame=None if frame is None else "middle" if frame == "middle" else int(frame),
+    )
+
+
+def place_of(frame: int | Literal["middle"], count: int) -> int:
+    """Return which of ``count`` frames is meant.
+
+    Raises:
+        UnreadableError: There are not so many.
+    """
+    place = count // 2 if frame == "middle" else frame
+    if place >= count:
+        msg = f"there are {count} frames, counted from 0, and no frame {place}: mend the number."
+        raise UnreadableError(msg)
+    return place
+
+
+def listed(words: Sequence[str], most: int = 5) -> str:
+    """Return words with semicolons between, the first few of many."""
+    more = len(words) - most
+    return "; ".join(words[:most]) + (f"; and {more} more" if more > 0 else "")
 
 
 def images_of(found: Found, choice: Choice) -> tuple[list[Any], tuple[str, ...]]:
@@ -74,14 +139,14 @@ def _one_series(images: list[Any], choice: Choice) -> list[Any]:
     for image in images:
         series.setdefault(str(image.get("SeriesInstanceUID", "")), []).append(image)
     if choice.series is not None:
-        numbers = [number for number in map(_number_of, series.values()) if number is not None]
+        known = [number for number in map(_number_of, series.values()) if number is not None]
         chosen = [s for s in series.values() if _number_of(s) == str(choice.series)]
         if len(chosen) == 1:
             return chosen[0]
         there = f"{len(chosen)} series" if chosen else "no series"
         msg = (
             f"there is {there} of number {choice.series} among {len(series)}"
-            f"{' (' + listed(numbers) + ')' if numbers else ''}: keep one series a folder, or mend "
+            f"{' (' + listed(known) + ')' if known else ''}: keep one series a folder, or mend "
             "the number after '#series='."
         )
         raise UnreadableError(msg)

@@ -135,11 +135,12 @@ def _turned(stored: NDArray[Any], header: Header) -> NDArray[Any]:
     dataset = header.dataset
     table = first(dataset.get("ModalityLUTSequence"))
     if table is not None:
-        return (2 ** int(table.LUTDescriptor[2]) - 1) - rescaled(stored, header).astype(np.int64)
+        highest = 2 ** int(table.LUTDescriptor[2]) - 1
+        return np.asarray(highest - rescaled(stored, header).astype(np.int64))
     if stored.dtype.kind == "f":
         return rescaled(stored.max() + stored.min() - stored, header)
     top = 2 ** int(dataset.BitsStored) - 1
-    turned = -1 - stored if dataset.PixelRepresentation else top - (stored & top)
+    turned: NDArray[Any] = -1 - stored if dataset.PixelRepresentation else top - (stored & top)
     return rescaled(turned, header)
 
 
@@ -158,5 +159,5 @@ def _as_stored(value: int, dataset: Any) -> int:
     """Return a padding value as the pixels hold it: some files write it with the other sign."""
     bits = int(dataset.get("BitsAllocated") or 16)
     if int(dataset.get("PixelRepresentation") or 0):
-        return value - 2**bits if value >= 2 ** (bits - 1) else value
-    return value % 2**bits
+        return int(value - 2**bits) if value >= 2 ** (bits - 1) else value
+    return int(value % 2**bits)

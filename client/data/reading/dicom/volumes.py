@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from wardround.client.data.reading.dicom.choice import Choice
 from wardround.client.data.reading.dicom.frames import Frame
+from wardround.client.data.reading.dicom.series import Choice
 from wardround.client.data.reading.image import UnreadableError
 
 _SAME_PLACE = 1e-3  # millimetres, or thousandths of the gap
@@ -82,7 +82,7 @@ def one_volume(frames: list[Frame], choice: Choice) -> list[Frame]:
 
 def _places(frames: Sequence[Frame]) -> list[tuple[int, ...]]:
     """Return a key of each frame's place, the same for frames at one place."""
-    keys = []
+    keys: list[tuple[int, ...]] = []
     for number, frame in enumerate(frames):
         position, normal = frame.place.position, frame.place.normal
         if position is None:

@@ -85,14 +85,15 @@ def test_a_ct_in_other_units_is_left_in_them(tmp_path: Path) -> None:
 def test_a_modality_lut_is_applied(tmp_path: Path, photometric: str, as_bytes: bool) -> None:
     stored = np.array([[0, 1], [2, 3]], np.uint8)
     table = np.array([0, 10, 400, 4095], np.uint16)
-    data = table.tobytes() if as_bytes else table.tolist()
-    lut = {"LUTDescriptor": [4, 0, 12], "ModalityLUTType": "OD", "LUTData": data}
+    lut = {"LUTDescriptor": [4, 0, 12], "ModalityLUTType": "OD", "LUTData": table.tobytes()}
     dataset = picture(
         stored,
         ComputedRadiographyImageStorage,
         PhotometricInterpretation=photometric,
         ModalityLUTSequence=sequence(lut),
     )
+    if not as_bytes:
+        dataset.ModalityLUTSequence[0].add_new("LUTData", "US", table.tolist())
     wanted = table[stored].astype(int)
     if photometric == "MONOCHROME1":
         wanted = 4095 - wanted
