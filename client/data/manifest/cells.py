@@ -8,6 +8,8 @@ from pathlib import Path
 from wardround.client.data.manifest.examination import Location, SplitName
 
 ARRAY_FILES = (".npy", ".npz")
+# What may follow the path of DICOM files; their reader says what there is to choose.
+_DICOM_PART = re.compile(r"^(series|volume|frame)=\w{1,9}$", re.ASCII)
 
 _SPLIT_NAMES: dict[str, SplitName] = {
     "train": "train",
@@ -26,7 +28,8 @@ def parse_location(text: str, root: Path) -> Location:
     """Return where a cell points to.
 
     ``file.npy#17`` and ``set.npz#train_images#17`` point into an array file, ``scan.nii.gz#0`` and
-    ``scan.nii.gz#0/4`` to a volume of a NIfTI file; any other cell is a path, whatever signs it
+    ``scan.nii.gz#0/4`` to a volume of a NIfTI file; ``study/#series=4``, ``film.dcm#frame=middle``
+    and ``dynamic/#volume=0`` choose among DICOM images; any other cell is a path, whatever signs it
     holds.
 
     Args:
@@ -40,6 +43,8 @@ def parse_location(text: str, root: Path) -> Location:
         count = None if volume[3] is None else int(volume[3])
         return Location(root / volume[1], None, int(volume[2]), count)
     name, *parts = text.split("#")
+    if parts and all(_DICOM_PART.match(part) for part in parts):
+        return Location(root / name, "#".join(parts))
     if not parts or not name.lower().endswith(ARRAY_FILES):
         return Location(root / text)
     if name.lower().endswith(".npz") and not parts[0].isdecimal():

@@ -14,6 +14,8 @@ class Location:
 
     ``images.npy#17`` is item 17 of an array; ``set.npz#train_images#17`` that of a named array;
     ``scan.nii.gz#0/4`` the first of the four volumes that a NIfTI file must hold.
+    ``study/#series=4`` is one DICOM series of several in a folder, ``film.dcm#frame=middle`` one
+    frame of a file: what follows the path is then the ``array``.
     """
 
     path: Path

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,8 @@ def reorient(image: Image, target: str) -> Image:
     if spacing is not None:
         new_axis_of = turn[:, 0].astype(int)
         spacing = tuple(spacing[int(np.flatnonzero(new_axis_of == axis)[0])] for axis in range(3))
-    return Image(np.ascontiguousarray(np.stack(planes)), spacing, affine, image.eight_bit)
+    array = np.ascontiguousarray(np.stack(planes))
+    return replace(image, array=array, spacing=spacing, affine=affine)
 
 
 def size_at_spacing(

@@ -4,6 +4,7 @@ The instruction: read, simulated scanner, one grid, orientation, spacing, size (
 intensity, size (pad). Padding comes last, so that its border does not take part in the intensities.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,11 +23,13 @@ from wardround.client.data.preprocessing.intensity import INTENSITIES
 from wardround.client.data.preprocessing.scanner_shift import generator_of, scanner_of, shift_image
 from wardround.client.data.reading import readers
 from wardround.client.data.reading.array_files import open_array
-from wardround.client.data.reading.image import Image, UnreadableError
+from wardround.client.data.reading.image import Image, MaskTarget, UnreadableError
 from wardround.client.data.reading.labels import check_labels
 from wardround.client.site.folder import Site
 from wardround.common.study.sections import AS_STORED, COMMON_ORIENTATION, DataSection
 from wardround.common.study.study import Study
+
+logger = logging.getLogger(__name__)
 
 ArrayNames = tuple[tuple[Path, str | None], ...]
 
@@ -68,6 +71,7 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
     for column, location in zip(image_columns(study), examination.images, strict=True):
         try:
             image = readers.read_image(location, data.dimensions, data.colour)
+            _say(image, examination.row, column)
             shifted = shift_image(image.array, scanner.shift, generator)
             image = replace(image, array=shifted)
             first = image if first is None else first
@@ -109,12 +113,23 @@ def _prepare_mask(examination: Examination, first: Image | None, study: Study) -
     data = study.data
     try:
         mask = readers.read_mask(
-            examination.mask, data.dimensions, study.class_count, data.ignore_label
+            examination.mask,
+            data.dimensions,
+            study.class_count,
+            data.ignore_label,
+            MaskTarget(data.classes, first),
         )
+        _say(mask, examination.row, "mask")
         mask = _oriented(_onto(mask, first, data, is_mask=True), data)
         return _tensor(finish_masks(_at_spacing(mask, data, is_mask=True), data)[0, 0])
     except UnreadableError as error:
         raise error.at(examination.row, "mask") from None
+
+
+def _say(image: Image, row: int, column: str) -> None:
+    """Write to the site's log what was done to an image while it was read."""
+    if image.notes:
+        logger.info("row %d, column %s: %s.", row, column, "; ".join(image.notes))
 
 
 def prepare_block(examinations: Sequence[Examination], site: Site, study: Study) -> list[Case]:

@@ -34,6 +34,9 @@ class Image:
             where the file does not say.
         eight_bit: Whether the file held bytes, so that 255 is white.
         is_unplaced: Whether the format can say how an image lies, and this file does not.
+        notes: What was done on the way and is worth a line in the site's log.
+        frame: The coordinate system that the affine leads to, as DICOM names it; "" if unknown.
+            It stands in no message.
     """
 
     array: NDArray[Any]
@@ -41,6 +44,8 @@ class Image:
     affine: NDArray[Any] | None = None
     eight_bit: bool = False
     is_unplaced: bool = False
+    notes: tuple[str, ...] = ()
+    frame: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class Stored:
         affine: As in :class:`Image`.
         is_unplaced: As in :class:`Image`.
         is_lossy: Whether the format changes values a little, as JPEG does.
+        notes: As in :class:`Image`.
+        frame: As in :class:`Image`.
     """
 
     values: NDArray[Any]
@@ -60,6 +67,8 @@ class Stored:
     affine: NDArray[Any] | None = None
     is_unplaced: bool = False
     is_lossy: bool = False
+    notes: tuple[str, ...] = ()
+    frame: str = ""
 
 
 def turned(
@@ -83,3 +92,16 @@ def turned(
         back[old, 3] = values.shape[old] - 1 if flip else 0.0
     steps = tuple(slice(None, None, -1 if flip else None) for flip in flips)
     return values.transpose(axes)[steps], affine @ back
+
+
+@dataclass(frozen=True, slots=True)
+class MaskTarget:
+    """What a mask is read for: some formats name what they outline, and where it lies.
+
+    Attributes:
+        classes: The study's, in order; the first is the background.
+        image: The image that the mask is of, as it was read; None if unknown.
+    """
+
+    classes: tuple[str, ...] = ()
+    image: Image | None = None

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from wardround.client.data.manifest.cells import ARRAY_FILES
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.array_files import read_item
-from wardround.client.data.reading.dicom import read_dicom
-from wardround.client.data.reading.image import Image, Stored, UnreadableError
+from wardround.client.data.reading.image import Image, MaskTarget, Stored, UnreadableError
 from wardround.client.data.reading.labels import check_labels
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow has it
@@ -38,21 +37,34 @@ def read_image(location: Location, dimensions: int, colour: bool = False) -> Ima
     check_finite(array)
     eight_bit = stored.values.dtype == np.uint8
     spacing = _spacing(stored, dimensions)
-    return Image(array, spacing, stored.affine, eight_bit, stored.is_unplaced)
+    return Image(
+        array,
+        spacing,
+        stored.affine,
+        eight_bit,
+        stored.is_unplaced,
+        stored.notes,
+        stored.frame,
+    )
 
 
 def read_mask(
-    location: Location, dimensions: int, class_count: int, ignore_label: int | None = None
+    location: Location,
+    dimensions: int,
+    class_count: int,
+    ignore_label: int | None = None,
+    target: MaskTarget | None = None,
 ) -> Image:
     """Read one mask of class indices.
 
     A picture file of two classes may mark the foreground with white, which is then class 1.
 
     Args:
-        location: As for :func:`read_image`.
+        location: As for :func:`read_image`, or a DICOM segmentation or structure set.
         dimensions: As for :func:`read_image`.
         class_count: How many classes the study has, the background included.
         ignore_label: The label of voxels that nobody annotated, if the study has one.
+        target: Its classes and the image, for formats that name what they outline.
 
     Returns:
         ``(1, *spatial)`` uint8, or int16 for many classes; ``class_count`` where it is ignored.
@@ -60,14 +72,22 @@ def read_mask(
     Raises:
         UnreadableError: As for :func:`read_image`, or a label is none of the study.
     """
-    stored = _read(location, dimensions, is_mask=True)
+    target = target or MaskTarget(tuple(str(label) for label in range(class_count)))
+    stored = _read(location, dimensions, is_mask=True, target=target)
     values = stored.values[np.newaxis]
     if values.ndim == dimensions + 2 and values.shape[-1] in (3, 4):
         values = _one_plane(values)
     picture = ("lossy" if stored.is_lossy else "exact") if _is_picture(location.path) else ""
     array = check_labels(sort_labels(values, dimensions), class_count, ignore_label, picture)[0]
     spacing = _spacing(stored, dimensions)
-    return Image(array, spacing, stored.affine, is_unplaced=stored.is_unplaced)
+    return Image(
+        array,
+        spacing,
+        stored.affine,
+        is_unplaced=stored.is_unplaced,
+        notes=stored.notes,
+        frame=stored.frame,
+    )
 
 
 def sort_planes(values: NDArray[Any], dimensions: int, colour: bool) -> NDArray[np.float32]:
@@ -127,7 +147,9 @@ def _one_plane(values: NDArray[Any]) -> NDArray[Any]:
     return rgb[..., :1]
 
 
-def _read(location: Location, dimensions: int, is_mask: bool) -> Stored:
+def _read(
+    location: Location, dimensions: int, is_mask: bool, target: MaskTarget | None = None
+) -> Stored:
     path = location.path
     if not path.exists():
         msg = "the file is missing: put it there, or mend the manifest."
@@ -135,6 +157,11 @@ def _read(location: Location, dimensions: int, is_mask: bool) -> Stored:
     try:
         if path.suffix.lower() in ARRAY_FILES:
             return Stored(read_item(location))
+        if _is_dicom(path):
+            return _read_dicom(location, dimensions, target)
+        if location.array is not None:
+            msg = "what follows '#' in its cell chooses among DICOM files, and it is none: drop it."
+            raise UnreadableError(msg)
         return _reader_of(path)(location, dimensions, is_mask)
     except UnreadableError:
         raise
@@ -150,17 +177,21 @@ def _reader_of(path: Path) -> Callable[[Location, int, bool], Stored]:
         return _read_nifti
     if _is_picture(path):
         return _read_picture
-    if path.is_dir() or name.endswith((".dcm", ".dicom", ".ima")) or not path.suffix:
-        return lambda location, dimensions, is_mask: read_dicom(location.path, dimensions)
-    if path.suffix[1:].isdecimal():  # a DICOM file named by its UID
-        return lambda location, dimensions, is_mask: read_dicom(location.path, dimensions)
     msg = "its format is unknown: use NIfTI, DICOM, PNG, JPEG, TIFF, BMP, GIF, .npy or .npz."
     raise UnreadableError(msg)
 
 
+def _is_dicom(path: Path) -> bool:
+    if path.name.lower().endswith((".nii", ".nii.gz")) or _is_picture(path):
+        return False
+    suffix = path.suffix.lower()
+    # A number is the end of a UID, which such a file is often named by.
+    return suffix in ("", ".dcm", ".dicom", ".ima") or suffix[1:].isdecimal() or path.is_dir()
+
+
 def has_reader(path: Path) -> bool:
     """Return whether a file's name is one of a format that can be read; opens nothing."""
-    if path.suffix.lower() in ARRAY_FILES:
+    if path.suffix.lower() in ARRAY_FILES or _is_dicom(path):
         return True
     try:
         _reader_of(path)
@@ -187,6 +218,14 @@ def _read_nifti(location: Location, dimensions: int, is_mask: bool) -> Stored:
     from wardround.client.data.reading.nifti import read_nifti
 
     return read_nifti(location.path, dimensions, (location.index, location.count))
+
+
+def _read_dicom(location: Location, dimensions: int, target: MaskTarget | None) -> Stored:
+    from wardround.client.data.reading.dicom.reader import read_dicom, read_dicom_mask
+
+    if target is None:
+        return read_dicom(location.path, dimensions, location.array)
+    return read_dicom_mask(location.path, dimensions, target, location.array)
 
 
 def _read_picture(location: Location, dimensions: int, is_mask: bool) -> Stored:

@@ -1,0 +1,1 @@
+"""DICOM: files told by their content, series checked slice by slice, values in their units."""

@@ -1,0 +1,194 @@
+"""One slice: its pixels, where it lies, and what its file says of it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.client.data.reading.dicom import kinds
+from wardround.client.data.reading.image import UnreadableError
+
+_RIGHT_ANGLE = 1e-3
+_REGION_IN_CENTIMETRES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of one of its frames: of the frame, of all frames, of itself."""
+
+    groups: tuple[Any, ...]
+    dataset: Any
+
+    def get(self, sequence: str, name: str) -> Any:
+        """Return an element of a functional group, or that of a classic file; None if absent."""
+        for group in self.groups:
+            item = first(group.get(sequence)) if sequence else None
+            if item is not None and item.get(name) is not None:
+                return item.get(name)
+        return self.dataset.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a frame lies (LPS millimetres), as far as the file says.
+
+    Attributes:
+        position: Of the centre of the first pixel.
+        directions: Unit vectors along the columns of a row, and along the rows.
+        spacing: Millimetres from row to row, and from column to column.
+        gap: Millimetres to the next frame, or the thickness.
+    """
+
+    position: NDArray[np.float64] | None
+    directions: NDArray[np.float64] | None
+    spacing: tuple[float, float] | None
+    gap: float | None
+
+    @property
+    def normal(self) -> NDArray[np.float64] | None:
+        """The unit vector that slices follow each other along."""
+        if self.directions is None:
+            return None
+        return np.cross(self.directions[:3], self.directions[3:])
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One slice.
+
+    Attributes:
+        pixels: ``(rows, columns)``, or ``(rows, columns, 3)`` of colour.
+    """
+
+    pixels: NDArray[Any]
+    place: Place
+    header: Header
+
+
+def headers_of(dataset: Any, count: int) -> Iterator[Header]:
+    """Yield the header of each frame.
+
+    Raises:
+        UnreadableError: The file describes another number of frames than it holds.
+    """
+    shared = first(dataset.get("SharedFunctionalGroupsSequence"))
+    common = () if shared is None else (shared,)
+    own = dataset.get("PerFrameFunctionalGroupsSequence")
+    if own and len(own) != count:
+        msg = (
+            f"the file describes {len(own)} frames and holds {count}: it was cut or written wrong; "
+            "export it again."
+        )
+        raise UnreadableError(msg)
+    for number in range(count):
+        yield Header((own[number], *common) if own else common, dataset)
+
+
+def place_of(header: Header, is_alone: bool) -> Place:
+    """Return where a frame lies.
+
+    Args:
+        header: Of the frame.
+        is_alone: Whether it is the only one of its file: a position of many is that of the first.
+    """
+    position = header.get("PlanePositionSequence", "ImagePositionPatient")
+    directions = header.get("PlaneOrientationSequence", "ImageOrientationPatient")
+    if not is_alone and not any("PlanePositionSequence" in group for group in header.groups):
+        position = None
+    gap = _number(header.get("PixelMeasuresSequence", "SpacingBetweenSlices"))
+    thickness = _number(header.get("PixelMeasuresSequence", "SliceThickness"))
+    return Place(
+        None if position is None or len(position) != 3 else _vector(position),
+        None if directions is None or len(directions) != 6 else _directions(directions),
+        _spacing(header),
+        gap or thickness,
+    )
+
+
+def frame_of_reference(dataset: Any) -> str:
+    """Return the UID of the coordinate system, which stands in no message; "" if unknown."""
+    uid = dataset.get("FrameOfReferenceUID")
+    if uid:
+        return str(uid)
+    item = first(dataset.get("ReferencedFrameOfReferenceSequence"))
+    return "" if item is None else str(item.get("FrameOfReferenceUID") or "")
+
+
+def first(sequence: Any) -> Any:
+    """Return the first item of a sequence; None where there is none."""
+    return sequence[0] if sequence else None
+
+
+def _spacing(header: Header) -> tuple[float, float] | None:
+    for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+        values = header.get("PixelMeasuresSequence", name)
+        if values is not None and not isinstance(values, float) and len(values) == 2:
+            first_value, second_value = values
+            return float(first_value), float(second_value)
+    regions = list(header.dataset.get("SequenceOfUltrasoundRegions") or [])
+    if len(regions) == 1:
+        region = regions[0]
+        units = {region.get(f"PhysicalUnits{axis}Direction") for axis in "XY"}
+        if units == {_REGION_IN_CENTIMETRES}:
+            return 10 * abs(float(region.PhysicalDeltaY)), 10 * abs(float(region.PhysicalDeltaX))
+    return None
+
+
+def _directions(values: Any) -> NDArray[np.float64]:
+    pair = _vector(values).reshape(2, 3)
+    lengths = np.linalg.norm(pair, axis=1)
+    if not np.allclose(lengths, 1, atol=0.01) or abs(pair[0] @ pair[1]) > _RIGHT_ANGLE:
+        msg = (
+            "its ImageOrientationPatient is no pair of directions at a right angle: export the "
+            "series again."
+        )
+        raise UnreadableError(msg)
+    return np.asarray((pair / lengths[:, np.newaxis]).ravel())
+
+
+def _vector(values: Any) -> NDArray[np.float64]:
+    vector = np.array([float(value) for value in values])
+    if not np.isfinite(vector).all():
+        msg = "a position or direction in its header is no number: export the series again."
+        raise UnreadableError(msg)
+    return vector
+
+
+def _number(value: Any) -> float | None:
+    return abs(float(value)) if value not in (None, "") and float(value) else None
+
+
+def is_enhanced(dataset: Any) -> bool:
+    """Whether its frames say each where they lie."""
+    groups = first(dataset.get("PerFrameFunctionalGroupsSequence"))
+    return groups is not None and "PlanePositionSequence" in groups
+
+
+def check_frames(dataset: Any, dimensions: int, count: int) -> None:
+    """Refuse files whose frames are no slices of a volume.
+
+    Raises:
+        UnreadableError: They are a film, tiles of a slide, or do not say how they lie.
+    """
+    if count == 1:
+        return
+    name = kinds.in_words(dataset)
+    if kinds.is_slide(dataset):
+        msg = f"it is a slide of {count} tiles ({name}): save it as one picture."
+        raise UnreadableError(msg)
+    if dimensions == 2 or is_enhanced(dataset):
+        return
+    if kinds.is_film(dataset):
+        msg = (
+            f"its {count} frames follow each other in time, and are no slices of a volume "
+            f"({name}): use one frame in a 2D study, as in FILE#frame=middle."
+        )
+        raise UnreadableError(msg)
+    if not dataset.get("SpacingBetweenSlices"):
+        msg = (
+            f"its {count} frames do not say where they lie, nor how far from each other "
+            f"({name}): use one frame in a 2D study, as in FILE#frame=0, or store it as NIfTI."
+        )
+        raise UnreadableError(msg)
