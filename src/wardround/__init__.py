@@ -21,7 +21,7 @@ os.environ.update(
 from wardround.common.runtime.lazy import lazy_exports  # after the settings above
 
 if TYPE_CHECKING:
-    from wardround.client.local_training import LocalTraining, train_locally
+    from wardround.client.clinic.local_training import LocalTraining, train_locally
     from wardround.client.site.folder import Site, open_site
     from wardround.common.errors import (
         AuditError,
@@ -72,7 +72,7 @@ __getattr__, __dir__ = lazy_exports(
         "GuardError": _ERRORS,
         "InputError": _ERRORS,
         "LoadedModel": "wardround.simulations.notebook.models",
-        "LocalTraining": "wardround.client.local_training",
+        "LocalTraining": "wardround.client.clinic.local_training",
         "ModelError": _ERRORS,
         "PolicyError": _ERRORS,
         "RunError": _ERRORS,
@@ -86,6 +86,6 @@ __getattr__, __dir__ = lazy_exports(
         "open_run": "wardround.simulations.notebook.run",
         "open_site": "wardround.client.site.folder",
         "simulate": "wardround.simulations.notebook.run",
-        "train_locally": "wardround.client.local_training",
+        "train_locally": "wardround.client.clinic.local_training",
     },
 )
