@@ -1,20 +1,22 @@
 """The doctor's checks of this machine and of the site folder."""
 
-import csv
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import wardround
-from wardround.client.data.manifest.cells import parse_location
+from wardround.client.data.manifest.cells import split_location
+from wardround.client.data.manifest.columns import file_columns
+from wardround.client.data.manifest.files import FileFinder
+from wardround.client.data.manifest.table import Table, read_table
 from wardround.client.doctor.account import check_account
 from wardround.client.doctor.check import FaultError
 from wardround.client.site.folder import Site
-from wardround.common.errors import DataError, InputError
+from wardround.client.tasks.words import tidy
+from wardround.common.errors import DataError
 from wardround.common.files.account import acting_as, owner_of
 from wardround.common.flower.environment import TESTED_FLOWER
 
@@ -22,7 +24,6 @@ _GIGABYTE = 10**9
 # Prepared images take most of it; ledger and audit log need under 1.
 _LEAST_GIGABYTES, _FEW_GIGABYTES = 1, 10
 _STUDIES = ("studies", "state/pending")  # those decided on, and those that wait
-_IMAGE_COLUMNS = ("image", "mask")
 
 
 def check_versions(site: Site) -> str:
@@ -114,17 +115,16 @@ def check_manifest(site: Site) -> str:
     Raises:
         FaultError: It cannot be read, or names files that are missing.
     """
-    rows = _read_rows(site)
-    header, *examinations = rows
-    if "patient" not in header:
+    table = _read(site)
+    place = table.place("patient")
+    if place is None:
         remedy = "give it a header; manifest.example.csv shows one."
         raise FaultError(fact="the manifest has no column patient", remedy=remedy)
-    if not examinations:
+    if not table.lines:
         raise FaultError(fact="the manifest has no rows", remedy="add a row for each examination.")
-    patient = header.index("patient")
-    patients = {row[patient] for row in examinations if len(row) > patient}
-    fact = f"{len(examinations)} examinations of {len(patients)} patients"
-    missing, closed = _count_unusable(site, header, examinations)
+    patients = {tidy(line.cells[place]) for line in table.lines} - {""}
+    fact = f"{len(table.lines)} examinations of {len(patients)} patients"
+    missing, closed = _count_unusable(site, table)
     if missing:
         fact += f"; {missing} of the files they name are missing"
         raise FaultError(fact=fact, remedy="mount the data, or set data_root in site.toml.")
@@ -282,37 +282,31 @@ FOLDER_CHECKS: dict[str, Callable[[Site], str]] = {
 }
 
 
-def _read_rows(site: Site) -> list[list[str]]:
+def _read(site: Site) -> Table:
+    """Return the manifest, which every line of the doctor calls by that word alone."""
     try:
-        with site.manifest_path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
-    except FileNotFoundError:
-        remedy = "write it, a row for each examination; manifest.example.csv shows the columns."
-        raise FaultError(fact="there is no manifest", remedy=remedy) from None
-    except (UnicodeDecodeError, csv.Error):
-        remedy = "save it as a comma-separated file in UTF-8."
-        raise FaultError(fact="the manifest is not a comma-separated file", remedy=remedy) from None
-    if not rows:
-        raise FaultError(fact="the manifest is empty", remedy="give it a header and rows.")
-    return [[cell.strip() for cell in row] for row in rows]
+        return read_table(site.manifest_path)
+    except DataError as error:
+        said = str(error).replace(f"manifest {site.manifest_path}", "manifest", 1)
+        fact, _, remedy = said.partition(": ")
+        raise FaultError(fact=fact, remedy=remedy) from None
 
 
-def _count_unusable(
-    site: Site, header: Sequence[str], rows: Sequence[Sequence[str]]
-) -> tuple[int, int]:
+def _count_unusable(site: Site, table: Table) -> tuple[int, int]:
     """Return how many cells name no file, and how many one that the site's account cannot read."""
-    columns = [
-        place for place, name in enumerate(header) if name.partition(".")[0] in _IMAGE_COLUMNS
-    ]
-    named = [_path_of(site, row[place]) for row in rows for place in columns if place < len(row)]
-    there = [path for path in named if path is not None and path.exists()]
-    with acting_as(owner_of(site.folder)):
-        readable = [os.access(path, os.R_OK, effective_ids=True) for path in there]
-    return len(named) - len(there), readable.count(False)
+    owner, columns = owner_of(site.folder), file_columns(table)
+    cells = [line.cells[place] for line in table.lines for place in columns]
+    with acting_as(owner):
+        finder = FileFinder(site.data_root)
+        found = [finder.find(_file_of(cell)) for cell in cells if cell]
+        paths = [one.path for one in found if one.state == "there"]
+        closed = sum(not os.access(path, os.R_OK, effective_ids=True) for path in paths)
+    closed += sum(one.state == "closed" for one in found)
+    return sum(one.state not in ("there", "closed") for one in found), closed
 
 
-def _path_of(site: Site, cell: str) -> Path | None:
+def _file_of(cell: str) -> str:
     try:
-        return parse_location(cell, site.data_root).path if cell else None
-    except (ValueError, InputError):
-        return None
+        return split_location(cell)[0]
+    except ValueError:
+        return cell

@@ -1,10 +1,9 @@
 """The cells of a manifest: from text to a location, a split, a number."""
 
 import math
-from functools import lru_cache
-from pathlib import Path
+import re
 
-from wardround.client.data.manifest.examination import Location, SplitName
+from wardround.client.data.manifest.examination import SplitName
 
 ARRAY_FILES = (".npy", ".npz")
 
@@ -12,43 +11,42 @@ _SPLIT_NAMES: dict[str, SplitName] = {
     "train": "train",
     "training": "train",
     "validation": "validation",
+    "validate": "validation",
     "valid": "validation",
     "val": "validation",
     "test": "test",
+    "testing": "test",
 }
-_MISSING = frozenset({"", "?", "na", "n/a", "nan", "none", "null"})
+_MISSING = frozenset(
+    {"", "?", ".", "-", "–", "na", "n/a", "#n/a", "#nv", "<na>", "nan", "nat", "none", "null"}
+)
+_NO_PATIENT = frozenset({"nan", "nat", "none", "null", "<na>", "n/a", "na"})
+# What a spreadsheet writes in the place of a value: #N/A, #REF!, #NAME?, #DIV/0!, ######.
+_SPREADSHEET_ERROR = re.compile(r"#(n/?a|nv|name\?|[^\W\d_]+!|div/0!|#+)", re.IGNORECASE)
+_ROUNDED = re.compile(r"\d([.,]\d+)?e\+\d{2,3}", re.IGNORECASE)  # 1.23457E+11
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
-def parse_location(text: str, root: Path) -> Location:
-    """Return where a cell points to.
+def split_location(text: str) -> tuple[str, str | None, int | None]:
+    """Return the file, the array and the item that a cell names.
 
     ``file.npy#17`` and ``set.npz#train_images#17`` point into an array file; any other cell is a
     path, whatever signs it holds.
-
-    Args:
-        text: The cell; relative paths start from ``root``.
-        root: The site's data root.
 
     Raises:
         ValueError: What follows the file's name is not an array and an item.
     """
     name, *parts = text.split("#")
-    if not parts or not name.lower().endswith(ARRAY_FILES):
-        return Location(root / text)
-    if name.lower().endswith(".npz") and not parts[0].isdecimal():
+    if not parts or not name.strip().lower().endswith(ARRAY_FILES):
+        return text, None, None
+    if name.strip().lower().endswith(".npz") and not parts[0].isdecimal():
         array, *parts = parts
     else:
         array = None
     if len(parts) > 1 or not all(part.isdecimal() for part in parts):
         msg = "not ARRAY#ITEM"
         raise ValueError(msg)
-    return Location(_array_file(root, name), array, int(parts[0]) if parts else None)
-
-
-@lru_cache(maxsize=64)
-def _array_file(root: Path, name: str) -> Path:
-    """Return an array file's path; thousands of rows name the same few files."""
-    return root / name
+    return name, array, int(parts[0]) if parts else None
 
 
 def parse_split(text: str) -> SplitName | None:
@@ -60,10 +58,15 @@ def parse_split(text: str) -> SplitName | None:
     if not text:
         return None
     try:
-        return _SPLIT_NAMES[text.lower()]
+        return _SPLIT_NAMES[text.casefold()]
     except KeyError:
         msg = "not a split"
         raise ValueError(msg) from None
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell of a covariate says that there is no value: empty, ``?``, ``NA``, ..."""
+    return text.strip().casefold() in _MISSING
 
 
 def parse_number(text: str) -> float | None:
@@ -72,10 +75,37 @@ def parse_number(text: str) -> float | None:
     Raises:
         ValueError: It is neither a finite number nor a sign for a missing one.
     """
-    if text.strip().lower() in _MISSING:
+    if is_missing(text):
         return None
-    number = float(text)
+    if "_" in text:  # Python's own sign between digits, and nobody else's
+        msg = "not a number"
+        raise ValueError(msg)
+    number = float(text.replace("\u2212", "-"))
     if not math.isfinite(number):
         msg = "not finite"
         raise ValueError(msg)
     return number
+
+
+def with_decimal_point(text: str) -> str:
+    """Return a number whose decimal mark is a comma with a point; any other text as it is."""
+    return text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text
+
+
+def patient_fault(text: str) -> tuple[str, str] | None:
+    """Return fact and remedy where a cell cannot be the name of a patient; None where it can."""
+    if not text:
+        return "the column patient is empty", "name the patient"
+    if text.casefold() in _NO_PATIENT:
+        return "the column patient says that there is none", "name the patient"
+    if _ROUNDED.fullmatch(text):
+        remedy = "format the column as text there, and write the whole names again"
+        return "the column patient holds a number that a spreadsheet has rounded", remedy
+    return spreadsheet_fault("patient", text)
+
+
+def spreadsheet_fault(column: str, text: str) -> tuple[str, str] | None:
+    """Return fact and remedy where a cell holds a spreadsheet's error and no value."""
+    if not text.startswith("#") or not _SPREADSHEET_ERROR.fullmatch(text):
+        return None
+    return f"the column {column} holds an error of a spreadsheet", "mend the formula, or fill it in"

@@ -1,5 +1,6 @@
 """From a file to an array with its geometry: NIfTI, DICOM, PNG and JPEG, NumPy arrays."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +13,14 @@ from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.array_files import read_item
 from wardround.client.data.reading.dicom import read_dicom
 from wardround.client.data.reading.image import Image, Stored, UnreadableError
+from wardround.common.files.account import this_account
 
 if TYPE_CHECKING:
     import PIL.Image
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow has it
 _PICTURE_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF")
+_EFFECTIVE = os.access in os.supports_effective_ids
 _BINARY_THRESHOLD = 127  # the middle of 8 bits: JPEG leaves greys around black and white
 
 
@@ -150,9 +153,7 @@ def _one_plane(values: NDArray[Any]) -> NDArray[Any]:
 
 def _read(location: Location, dimensions: int, is_mask: bool) -> Stored:
     path = location.path
-    if not path.exists():
-        msg = "the file is missing: put it there, or mend the manifest."
-        raise UnreadableError(msg)
+    require_readable(path)
     try:
         if path.suffix.lower() in ARRAY_FILES:
             return Stored(read_item(location))
@@ -163,6 +164,30 @@ def _read(location: Location, dimensions: int, is_mask: bool) -> Stored:
         kind = type(error).__name__
         msg = f"the file is damaged or not what its name says ({kind}): replace it."
         raise UnreadableError(msg) from None
+
+
+def require_readable(path: Path) -> None:
+    """Check that this account may read a file, or the files of a folder.
+
+    Raises:
+        UnreadableError: It may not, or nothing is there.
+    """
+    try:
+        is_there = path.exists()
+        files = [path, *path.iterdir()] if path.is_dir() else [path]
+        if is_there and all(os.access(one, os.R_OK, effective_ids=_EFFECTIVE) for one in files):
+            return
+    except PermissionError:
+        is_there = True
+    if is_there:
+        account = this_account().name
+        msg = (
+            f"the account {account} may not read the file: give it the right to read it, and to "
+            "enter its folders."
+        )
+        raise UnreadableError(msg)
+    msg = "the file is missing: put it there, or mend the manifest."
+    raise UnreadableError(msg)
 
 
 def _reader_of(path: Path) -> Callable[[Path, int, bool], Stored]:

@@ -295,7 +295,10 @@ def test_a_missing_image_is_counted_and_not_named(site: Path) -> None:
         (b"", "the manifest is empty"),
         (b"image,label\na.png,normal\n", "the manifest has no column patient"),
         (b"patient,image,label\n", "the manifest has no rows"),
-        (b"\xff\xfe\x00patient", "the manifest is not a comma-separated file"),
+        (
+            b"patient,image\nM\xfcller,a.png\n",
+            "the manifest cannot be read, for row 2 holds a letter that is not UTF-8",
+        ),
     ],
 )
 def test_a_manifest_that_cannot_be_used(site: Path, content: bytes | None, fact: str) -> None:
