@@ -219,8 +219,8 @@ class RowReader:
         return text if word is None else word
 
     def _number(self, row: int, column: str, text: str) -> str:
-        for mark in ",.":
-            if mark in text:
+        for mark, other in (",.", ".,"):
+            if mark in text and other not in text:
                 self._marks.setdefault((column, mark), []).append(row)
         plain = self._with_point(text)
         try:

@@ -17,6 +17,7 @@ from wardround.common.errors import DataError
 from wardround.common.files.account import this_account
 
 SEPARATORS = (",", ";", "\t", "|")
+_NOTHING = " ".join(SEPARATORS)  # what a row without content is made of
 RESERVED = ("patient", "image", "label", "mask", "split", "site", "scanner", "box")
 
 _SAVE = "save it as 'CSV UTF-8'"
@@ -195,7 +196,7 @@ def _records(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     row = 0
     try:
         for row, cells in enumerate(reader, start=1):
-            if any(tidy(cell) for cell in cells):
+            if any(tidy(cell).strip(_NOTHING) for cell in cells):
                 yield row, cells
     except csv.Error:
         fact = f"cannot be read from row {row + 1} on, where a quote opens and is not closed"
