@@ -54,6 +54,11 @@ def test_an_image_without_a_mask_is_counted_and_not_named(decathlon: Path) -> No
     ("description", "message"),
     [
         ({"labels": {"0": "background", "1": "a"}}, "2 classes"),
+        (
+            {"labels": {"0": "background", "1": "Posterior", "2": "Anterior"}},
+            "label 1 is 'Posterior' and not 'anterior'",
+        ),
+        ({"labels": {"0": "background", "2": "Posterior", "1": "tail"}}, "label 1 is 'tail'"),
         ({"labels": {}, "modality": {"0": "T2", "1": "ADC"}}, "2 modalities"),
         ([], "not a Decathlon description"),
     ],
@@ -65,6 +70,13 @@ def test_a_description_that_does_not_fit_is_refused(
     path.write_text(json.dumps(description))
     with pytest.raises(InputError, match=message):
         load_dataset("decathlon", {}, decathlon, built_in("hippocampus"))
+
+
+def test_labels_go_by_their_names_capitals_aside(decathlon: Path) -> None:
+    description = {"labels": {"2": "Posterior", "1": "Anterior", "0": "Background"}}
+    path = decathlon / "Task04_Hippocampus" / "dataset.json"
+    path.write_text(json.dumps(description))
+    assert len(load_dataset("decathlon", {}, decathlon, built_in("hippocampus")).rows) == 2
 
 
 def test_an_absent_task_says_where_it_was_looked_for(tmp_path: Path) -> None:
