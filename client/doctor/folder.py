@@ -1,6 +1,5 @@
 """The doctor's checks of this machine and of the site folder."""
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -8,14 +7,10 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 
 import wardround
-from wardround.client.data.manifest.cells import split_location
-from wardround.client.data.manifest.columns import file_columns
-from wardround.client.data.manifest.files import FileFinder
-from wardround.client.data.manifest.table import Table, read_table
 from wardround.client.doctor.account import check_account
 from wardround.client.doctor.check import FaultError
+from wardround.client.doctor.manifest import check_manifest
 from wardround.client.site.folder import Site
-from wardround.client.tasks.words import tidy
 from wardround.common.errors import DataError
 from wardround.common.files.account import acting_as, owner_of
 from wardround.common.flower.environment import TESTED_FLOWER
@@ -107,32 +102,6 @@ def check_data_folder(site: Site) -> str:
         remedy = "write data_root in site.toml, or mount the folder."
         raise FaultError(fact="the data folder is not there", remedy=remedy)
     return "is there and can be read"
-
-
-def check_manifest(site: Site) -> str:
-    """How many examinations there are, and how many of their files are missing.
-
-    Raises:
-        FaultError: It cannot be read, or names files that are missing.
-    """
-    table = _read(site)
-    place = table.place("patient")
-    if place is None:
-        remedy = "give it a header; manifest.example.csv shows one."
-        raise FaultError(fact="the manifest has no column patient", remedy=remedy)
-    if not table.lines:
-        raise FaultError(fact="the manifest has no rows", remedy="add a row for each examination.")
-    patients = {tidy(line.cells[place]) for line in table.lines} - {""}
-    fact = f"{len(table.lines)} examinations of {len(patients)} patients"
-    missing, closed = _count_unusable(site, table)
-    if missing:
-        fact += f"; {missing} of the files they name are missing"
-        raise FaultError(fact=fact, remedy="mount the data, or set data_root in site.toml.")
-    if closed:
-        name = owner_of(site.folder).name
-        fact += f"; {closed} of the files they name may not be read by {name}"
-        raise FaultError(fact=fact, remedy=f"give the account {name} the right to read them.")
-    return fact
 
 
 def check_studies(site: Site) -> str:
@@ -280,33 +249,3 @@ FOLDER_CHECKS: dict[str, Callable[[Site], str]] = {
     "audit log": check_audit_log,
     "certificate": check_certificate,
 }
-
-
-def _read(site: Site) -> Table:
-    """Return the manifest, which every line of the doctor calls by that word alone."""
-    try:
-        return read_table(site.manifest_path)
-    except DataError as error:
-        said = str(error).replace(f"manifest {site.manifest_path}", "manifest", 1)
-        fact, _, remedy = said.partition(": ")
-        raise FaultError(fact=fact, remedy=remedy) from None
-
-
-def _count_unusable(site: Site, table: Table) -> tuple[int, int]:
-    """Return how many cells name no file, and how many one that the site's account cannot read."""
-    owner, columns = owner_of(site.folder), file_columns(table)
-    cells = [line.cells[place] for line in table.lines for place in columns]
-    with acting_as(owner):
-        finder = FileFinder(site.data_root)
-        found = [finder.find(_file_of(cell)) for cell in cells if cell]
-        paths = [one.path for one in found if one.state == "there"]
-        closed = sum(not os.access(path, os.R_OK, effective_ids=True) for path in paths)
-    closed += sum(one.state == "closed" for one in found)
-    return sum(one.state not in ("there", "closed") for one in found), closed
-
-
-def _file_of(cell: str) -> str:
-    try:
-        return split_location(cell)[0]
-    except ValueError:
-        return cell

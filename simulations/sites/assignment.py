@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wardround.client.data.manifest.allocation import draw_parts, shares_of, stratify
-from wardround.client.data.manifest.cells import parse_split, split_location
+from wardround.client.data.manifest.cells import parse_location, parse_split
 from wardround.client.data.manifest.examination import SPLITS, Location
 from wardround.client.data.manifest.partition import simulated_key
 from wardround.client.data.manifest.table import Line, Table, read_table
@@ -239,8 +239,7 @@ def duplicated_images(examinations: Examinations, dimensions: int = 2) -> tuple[
 
 
 def _images_of(row: PublicExamination) -> tuple[Location, ...]:
-    places = (split_location(text) for text in row.images.values())
-    return tuple(Location(Path(file), array, item) for file, array, item in places)
+    return tuple(parse_location(text, Path) for text in row.images.values())
 
 
 def _classes(study: Study) -> tuple[str, ...]:

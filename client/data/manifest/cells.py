@@ -2,8 +2,10 @@
 
 import math
 import re
+from collections.abc import Callable
+from pathlib import Path
 
-from wardround.client.data.manifest.examination import SplitName
+from wardround.client.data.manifest.examination import Location, SplitName
 
 ARRAY_FILES = (".npy", ".npz")
 
@@ -27,18 +29,22 @@ _ROUNDED = re.compile(r"\d([.,]\d+)?e\+\d{2,3}", re.IGNORECASE)  # 1.23457E+11
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
-def split_location(text: str) -> tuple[str, str | None, int | None]:
-    """Return the file, the array and the item that a cell names.
+def parse_location(text: str, find: Callable[[str], Path]) -> Location:
+    """Return where a cell points to.
 
     ``file.npy#17`` and ``set.npz#train_images#17`` point into an array file; any other cell is a
     path, whatever signs it holds.
+
+    Args:
+        text: The cell.
+        find: Returns where a file lies.
 
     Raises:
         ValueError: What follows the file's name is not an array and an item.
     """
     name, *parts = text.split("#")
     if not parts or not name.strip().lower().endswith(ARRAY_FILES):
-        return text, None, None
+        return Location(find(text))
     if name.strip().lower().endswith(".npz") and not parts[0].isdecimal():
         array, *parts = parts
     else:
@@ -46,7 +52,7 @@ def split_location(text: str) -> tuple[str, str | None, int | None]:
     if len(parts) > 1 or not all(part.isdecimal() for part in parts):
         msg = "not ARRAY#ITEM"
         raise ValueError(msg)
-    return name, array, int(parts[0]) if parts else None
+    return Location(find(name), array, int(parts[0]) if parts else None)
 
 
 def parse_split(text: str) -> SplitName | None:

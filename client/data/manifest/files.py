@@ -69,6 +69,10 @@ class FileFinder:
         self._names: dict[Path, tuple[str, ...]] = {}
         self._of_path: dict[Path, FoundFile] = {}
 
+    def state_of(self, path: Path) -> State:
+        """Return what is known of a path that was found."""
+        return self._of_path[path].state
+
     def fault_of(self, path: Path, column: str) -> tuple[str, str] | None:
         """Return fact and remedy where a path that was found holds nothing to be read."""
         found = self._of_path.get(path)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from wardround.client.data.manifest.cells import (
     is_missing,
+    parse_location,
     parse_number,
     parse_split,
     patient_fault,
-    split_location,
     spreadsheet_fault,
     with_decimal_point,
 )
@@ -67,12 +67,12 @@ class RowProblems:
         return tuple(e for e in examinations if e.row not in unusable), self.in_words()
 
 
-def name_rows(rows: Sequence[int]) -> str:
+def name_rows(rows: Sequence[int], most: int = ROWS_NAMED) -> str:
     """Return "row 7", or "rows 2, 3, 5, 8, 9 and 17 more"."""
     if len(rows) == 1:
         return f"row {rows[0]}"
-    first = ", ".join(str(row) for row in rows[:ROWS_NAMED])
-    more = len(rows) - ROWS_NAMED
+    first = ", ".join(str(row) for row in rows[:most])
+    more = len(rows) - most
     return f"rows {first}" + (f" and {more} more" if more > 0 else "")
 
 
@@ -158,12 +158,14 @@ class RowReader:
         if self._note(row, spreadsheet_fault(column, tidy(text))):
             return Location(self.root)
         try:
-            file, array, item = split_location(text)
+            return parse_location(text, self._found)
         except ValueError:
             remedy = "write file.npy#17 or file.npz#array#17"
             self.problems.add(row, f"the column {column} does not name an item", remedy)
             return Location(self.root)
-        return Location(self.files.find(file).path, array, item)
+
+    def _found(self, file: str) -> Path:
+        return self.files.find(file).path
 
     def _label(self, row: int, cells: Sequence[str]) -> tuple[float, ...] | None:
         labels = task_of(self.study).labels

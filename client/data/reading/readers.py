@@ -67,6 +67,25 @@ def read_mask(location: Location, dimensions: int, class_count: int) -> Image:
     return Image(array, _spacing(stored, dimensions), stored.affine)
 
 
+def read_stored(location: Location, dimensions: int) -> Stored:
+    """Read what a file holds, to see that it is whole; its axes may be any.
+
+    Args:
+        location: As for :func:`read_image`.
+        dimensions: As for :func:`read_image`.
+
+    Raises:
+        UnreadableError: The file is missing, damaged, empty or not finite.
+    """
+    stored = _read(location, dimensions, is_mask=True)
+    if stored.values.size == 0:
+        msg = "it has no pixels: replace it."
+        raise UnreadableError(msg)
+    if stored.values.dtype.kind == "f":
+        check_finite(stored.values)
+    return stored
+
+
 def sort_planes(values: NDArray[Any], dimensions: int, colour: bool) -> NDArray[np.float32]:
     """Return stored items ``(N, ...)`` as ``(N, planes, *spatial)`` float32.
 
@@ -175,6 +194,9 @@ def require_readable(path: Path) -> None:
     try:
         is_there = path.exists()
         files = [path, *path.iterdir()] if path.is_dir() else [path]
+        if is_there and not path.is_dir() and not path.is_file():  # a pipe would never end
+            msg = "it is no file and no folder: name the image itself."
+            raise UnreadableError(msg)
         if is_there and all(os.access(one, os.R_OK, effective_ids=_EFFECTIVE) for one in files):
             return
     except PermissionError:

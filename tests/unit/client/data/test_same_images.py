@@ -11,8 +11,7 @@ from PIL import Image
 from tests.support.tables import Pictures, make_pictures
 
 from wardround.client.data.cohort import open_cohorts
-from wardround.client.data.manifest.cells import split_location
-from wardround.client.data.manifest.examination import Location
+from wardround.client.data.manifest.cells import parse_location
 from wardround.client.data.same_images import Held, find_same_images, require_parted
 from wardround.client.site.folder import open_site
 from wardround.common.errors import DataError
@@ -35,8 +34,7 @@ def held(folder: Path, *rows: tuple[str, str, str]) -> list[Held]:
     """Return rows of (patient, part, files), several files of channels apart by +."""
     found = []
     for number, (patient, part, files) in enumerate(rows, start=2):
-        places = [split_location(file) for file in files.split("+")]
-        images = tuple(Location(folder / file, array, item) for file, array, item in places)
+        images = tuple(parse_location(file, folder.joinpath) for file in files.split("+"))
         found.append(Held(number, patient, part, (0,), images))
     return found
 
