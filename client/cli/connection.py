@@ -106,17 +106,22 @@ def renew(site: SiteFolder, server: ServerOption = "") -> None:
 def doctor(
     site: SiteFolder,
     server: ServerOption = "",
+    quick: Annotated[bool, typer.Option("--quick", help="Leave the images unopened.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check everything that a site needs to take part, and say what to do; 1 if something fails.
+
+    Every image of the manifest is opened once; one that has not changed is not opened again.
 
     Example: wardround site doctor north
     """
     from dataclasses import asdict
 
+    from wardround.client.cli.progress import counting
     from wardround.client.doctor.doctor import examine
 
-    checks = examine(site, server)
+    with counting("opening images", quiet=as_json) as progress:
+        checks = examine(site, server, quick, progress)
     if as_json:
         sys.stdout.write(json.dumps([asdict(check) for check in checks], indent=2) + "\n")
     else:

@@ -1,6 +1,7 @@
 """The patients of one site in one split, and the batches a network sees of them."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,17 +14,21 @@ from wardround.client.data import augmentation, patches
 from wardround.client.data.batch import Batch, to_device
 from wardround.client.data.manifest.covariates import Scale, covariate_scales, encode_covariates
 from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
-from wardround.client.data.manifest.manifest import name_rows, read_manifest
+from wardround.client.data.manifest.manifest import Manifest, open_manifest, read_manifest
 from wardround.client.data.manifest.partition import partition_patients
+from wardround.client.data.manifest.rows import name_rows
 from wardround.client.data.preprocessing.cache import MemoryBudget, PreparedSplit, prepare_split
 from wardround.client.data.preprocessing.disk_cache import PreparedFolder
 from wardround.client.data.preprocessing.preprocessing import Case
+from wardround.client.data.same_images import held_by, require_parted
+from wardround.client.policy.policy import is_simulated
 from wardround.client.site.folder import Site
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.windows import accepted_sizes, pad_around
 from wardround.common.errors import DataError
 from wardround.common.study.study import Study
 
+logger = logging.getLogger(__name__)
 _SAME_SIZE = "Set training.patch_size or data.size in the study, or training.batch_size = 1."
 _CPU = torch.device("cpu")
 
@@ -352,9 +357,11 @@ def open_cohorts(site: Site, study: Study, keeps_parts: bool = True) -> Cohorts:
         DataError: The manifest cannot be used, or a split that the study asks for has no patient.
     """
     prepared = PreparedFolder(site, study)
-    examinations = _read_manifest(site, study, prepared)
+    manifest = _open_manifest(site, study, prepared)
+    examinations = manifest.examinations
     partition = partition_patients(examinations, study, site, keeps_parts)
     parts = partition.parts
+    notes = (*manifest.notes, *partition.notes, *_same_images(parts, site, study))
     if study.data.kind == "image":
         prepared.remove_stale(examinations)
     source = CohortSource(
@@ -366,17 +373,34 @@ def open_cohorts(site: Site, study: Study, keeps_parts: bool = True) -> Cohorts:
     )
     train, validation, test = (Cohort(split, parts[split], source) for split in SPLITS)
     images = frozenset(location.path for e in examinations for location in e.locations)
-    return Cohorts(train, validation, test, prepared, images, partition.notes)
+    return Cohorts(train, validation, test, prepared, images, notes)
 
 
-def _read_manifest(site: Site, study: Study, prepared: PreparedFolder) -> tuple[Examination, ...]:
-    """Return the site's examinations; of an image that is missing no copy stays either.
+def _same_images(
+    parts: Mapping[SplitName, Sequence[Examination]], site: Site, study: Study
+) -> tuple[str, ...]:
+    """Check that no image of a hospital is in two parts; a simulation has looked at all of its own.
+
+    Raises:
+        DataError: One is. A tolerant site only says so: what leaves it depends on no two patients.
+    """
+    if study.data.kind != "image" or is_simulated(site.folder):
+        return ()
+    held = [one for part in SPLITS for one in held_by(parts[part], part)]
+    notes = require_parted(held, study.data.dimensions, refuses=not site.is_tolerant)
+    if notes and site.is_tolerant:
+        logger.warning("%s", "; ".join(notes))
+    return notes
+
+
+def _open_manifest(site: Site, study: Study, prepared: PreparedFolder) -> Manifest:
+    """Return what the site's manifest says; of an image that is missing no copy stays either.
 
     Raises:
         DataError: The manifest cannot be used.
     """
     try:
-        return read_manifest(site, study)
+        return open_manifest(site, study)
     except DataError:
         settings = site.settings.model_copy(update={"skip_unreadable": True})
         with suppress(DataError):

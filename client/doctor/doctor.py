@@ -6,6 +6,8 @@ from pathlib import Path
 from wardround.client.doctor.check import Check, run_check
 from wardround.client.doctor.connection import check_connection
 from wardround.client.doctor.folder import FOLDER_CHECKS
+from wardround.client.doctor.images import Progress, check_images
+from wardround.client.doctor.manifest import is_table
 from wardround.client.doctor.neighbours import check_one_ledger
 from wardround.client.site.folder import Site, open_site
 
@@ -24,11 +26,15 @@ def faults_at_hand(folder: Path) -> tuple[Check, ...]:
     return tuple(check for check in checks if check.status == "fail")
 
 
-def examine(folder: Path, address: str = "") -> tuple[Check, ...]:
-    """Run all checks on a site folder; nothing is changed in it.
+def examine(
+    folder: Path, address: str = "", quick: bool = False, progress: Progress | None = None
+) -> tuple[Check, ...]:
+    """Run all checks on a site folder; nothing is changed in it but the list of opened files.
 
     Args:
         address: Of the server, "host:port", where it is not that of ``site.toml``.
+        quick: Whether to leave the images unopened.
+        progress: Is told how many images were opened.
     """
     opened: list[Site] = []
 
@@ -40,6 +46,9 @@ def examine(folder: Path, address: str = "") -> tuple[Check, ...]:
     if not opened:
         return tuple(checks)
     site = opened[0]
-    checks += [run_check(name, partial(run, site)) for name, run in FOLDER_CHECKS.items()]
+    for name, run in FOLDER_CHECKS.items():
+        checks.append(run_check(name, partial(run, site)))
+        if name == "manifest" and not quick and is_table(site):
+            checks.append(run_check("images", partial(check_images, site, progress)))
     checks.append(run_check("one ledger", partial(check_one_ledger, site)))
     return (*checks, *check_connection(site, address))

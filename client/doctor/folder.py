@@ -1,20 +1,17 @@
 """The doctor's checks of this machine and of the site folder."""
 
-import csv
-import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 import wardround
-from wardround.client.data.manifest.cells import parse_location
 from wardround.client.doctor.account import check_account
 from wardround.client.doctor.check import FaultError
+from wardround.client.doctor.manifest import check_manifest
 from wardround.client.site.folder import Site
-from wardround.common.errors import DataError, InputError
+from wardround.common.errors import DataError
 from wardround.common.files.account import acting_as, owner_of
 from wardround.common.flower.environment import TESTED_FLOWER
 
@@ -22,7 +19,6 @@ _GIGABYTE = 10**9
 # Prepared images take most of it; ledger and audit log need under 1.
 _LEAST_GIGABYTES, _FEW_GIGABYTES = 1, 10
 _STUDIES = ("studies", "state/pending")  # those decided on, and those that wait
-_IMAGE_COLUMNS = ("image", "mask")
 
 
 def check_versions(site: Site) -> str:
@@ -106,33 +102,6 @@ def check_data_folder(site: Site) -> str:
         remedy = "write data_root in site.toml, or mount the folder."
         raise FaultError(fact="the data folder is not there", remedy=remedy)
     return "is there and can be read"
-
-
-def check_manifest(site: Site) -> str:
-    """How many examinations there are, and how many of their files are missing.
-
-    Raises:
-        FaultError: It cannot be read, or names files that are missing.
-    """
-    rows = _read_rows(site)
-    header, *examinations = rows
-    if "patient" not in header:
-        remedy = "give it a header; manifest.example.csv shows one."
-        raise FaultError(fact="the manifest has no column patient", remedy=remedy)
-    if not examinations:
-        raise FaultError(fact="the manifest has no rows", remedy="add a row for each examination.")
-    patient = header.index("patient")
-    patients = {row[patient] for row in examinations if len(row) > patient}
-    fact = f"{len(examinations)} examinations of {len(patients)} patients"
-    missing, closed = _count_unusable(site, header, examinations)
-    if missing:
-        fact += f"; {missing} of the files they name are missing"
-        raise FaultError(fact=fact, remedy="mount the data, or set data_root in site.toml.")
-    if closed:
-        name = owner_of(site.folder).name
-        fact += f"; {closed} of the files they name may not be read by {name}"
-        raise FaultError(fact=fact, remedy=f"give the account {name} the right to read them.")
-    return fact
 
 
 def check_studies(site: Site) -> str:
@@ -280,39 +249,3 @@ FOLDER_CHECKS: dict[str, Callable[[Site], str]] = {
     "audit log": check_audit_log,
     "certificate": check_certificate,
 }
-
-
-def _read_rows(site: Site) -> list[list[str]]:
-    try:
-        with site.manifest_path.open(newline="", encoding="utf-8-sig") as stream:
-            rows = [row for row in csv.reader(stream) if any(cell.strip() for cell in row)]
-    except FileNotFoundError:
-        remedy = "write it, a row for each examination; manifest.example.csv shows the columns."
-        raise FaultError(fact="there is no manifest", remedy=remedy) from None
-    except (UnicodeDecodeError, csv.Error):
-        remedy = "save it as a comma-separated file in UTF-8."
-        raise FaultError(fact="the manifest is not a comma-separated file", remedy=remedy) from None
-    if not rows:
-        raise FaultError(fact="the manifest is empty", remedy="give it a header and rows.")
-    return [[cell.strip() for cell in row] for row in rows]
-
-
-def _count_unusable(
-    site: Site, header: Sequence[str], rows: Sequence[Sequence[str]]
-) -> tuple[int, int]:
-    """Return how many cells name no file, and how many one that the site's account cannot read."""
-    columns = [
-        place for place, name in enumerate(header) if name.partition(".")[0] in _IMAGE_COLUMNS
-    ]
-    named = [_path_of(site, row[place]) for row in rows for place in columns if place < len(row)]
-    there = [path for path in named if path is not None and path.exists()]
-    with acting_as(owner_of(site.folder)):
-        readable = [os.access(path, os.R_OK, effective_ids=True) for path in there]
-    return len(named) - len(there), readable.count(False)
-
-
-def _path_of(site: Site, cell: str) -> Path | None:
-    try:
-        return parse_location(cell, site.data_root).path if cell else None
-    except (ValueError, InputError):
-        return None

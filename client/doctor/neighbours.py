@@ -4,16 +4,16 @@ A hospital in two consortia has two site folders. Each of them can only count wh
 ledger, so two ledgers of the same patients promise each patient twice.
 """
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from wardround.client.data.manifest.columns import file_columns
+from wardround.client.data.manifest.table import read_table
 from wardround.client.doctor.check import FaultError
 from wardround.client.site.folder import Site, open_site
+from wardround.client.tasks.words import tidy
 from wardround.common.errors import WardroundError
-
-_FILE_COLUMNS = ("image", "mask")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +97,13 @@ def _remedy(other: Site) -> str:
 def _listed(site: Site) -> _Listed:
     """Return what a site's manifest lists; nothing where it cannot be read."""
     try:
-        with site.manifest_path.open(newline="", encoding="utf-8-sig") as stream:
-            header, *rows = [[cell.strip() for cell in row] for row in csv.reader(stream)]
-    except (OSError, ValueError, csv.Error):
+        table = read_table(site.manifest_path)
+    except WardroundError:
         return _Listed(frozenset(), frozenset())
-    names = header.index("patient") if "patient" in header else None
-    columns = [n for n, name in enumerate(header) if name.partition(".")[0] in _FILE_COLUMNS]
-    patients = {row[names] for row in rows if names is not None and names < len(row)}
-    cells = {row[place] for row in rows for place in columns if place < len(row)}
+    names = table.place("patient")
+    columns = file_columns(table)
+    patients = {tidy(line.cells[names]) for line in table.lines if names is not None}
+    cells = {line.cells[place] for line in table.lines for place in columns}
     # Of an item of an array file the whole text: two sites may hold items of one file.
     files = frozenset((site.data_root / cell).resolve() for cell in cells if cell)
     return _Listed(frozenset(patients - {""}), files)

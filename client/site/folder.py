@@ -66,6 +66,7 @@ class SiteFile(BaseModel):
         shift_seed: Seed of that difference.
         scanners: Scanners by name, for a site with more than one: the manifest's column ``scanner``
             picks one a row; a row that names none has ``shift`` and ``shift_seed``.
+        rows_of: Of a simulated site: the researcher's own manifest, whose rows messages name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -83,6 +84,7 @@ class SiteFile(BaseModel):
     shift: tuple[Shift, ...] = ()
     shift_seed: int = 0
     scanners: dict[Name, Scanner] = Field(default_factory=dict)
+    rows_of: str | None = None
     server: ServerTable | None = None
 
 

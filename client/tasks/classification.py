@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.client.tasks.task import Forward, Label, Spacing, UnusableLabelError
+from wardround.client.tasks.words import whole_number, word_among
 from wardround.common.metrics.classification import ClassificationSums
 from wardround.common.metrics.noised import encode_scores
 from wardround.common.metrics.task_sums import Counts, Sums
@@ -56,10 +57,12 @@ class ClassLabels:
 
 
 def _class_index(text: str, classes: Sequence[str]) -> int:
-    if text in classes:
-        return classes.index(text)
-    if text.isdecimal() and int(text) < len(classes):
-        return int(text)
+    word = word_among(text, classes)
+    if word is not None:
+        return classes.index(word)
+    number = whole_number(text)  # 1.0 is how a spreadsheet or a data frame writes 1
+    if number is not None and number < len(classes):
+        return number
     fact = "the column label names no class of the study"
     remedy = f"write one of {', '.join(classes)}, or an index from 0 to {len(classes) - 1}"
     raise UnusableLabelError(fact, remedy)

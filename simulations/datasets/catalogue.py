@@ -13,6 +13,7 @@ from wardround.simulations.datasets import (
     heart_disease,
     manifest_file,
     medmnist,
+    nnunet,
 )
 from wardround.simulations.datasets.examinations import (
     DataRequest,
@@ -31,6 +32,7 @@ DATASETS: dict[str, DatasetEntry] = {
     "decathlon": decathlon.ENTRY,
     "ham10000": ham10000.ENTRY,
     "heart-disease": heart_disease.ENTRY,
+    "nnunet": nnunet.ENTRY,
     "folder": manifest_file.ENTRY,
 }
 

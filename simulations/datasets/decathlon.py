@@ -11,6 +11,7 @@ from typing import Any
 from wardround.client.data.manifest.cells import channel_cells
 from wardround.common.errors import InputError, known_names
 from wardround.common.study.study import Study
+from wardround.simulations.datasets import nnunet
 from wardround.simulations.datasets.examinations import (
     DataRequest,
     DatasetEntry,
@@ -46,14 +47,20 @@ _ENDINGS = (".nii.gz", ".nii")
 
 @dataclass(frozen=True, slots=True)
 class _Description:
-    """What ``dataset.json`` says; empty where there is none."""
+    """What ``dataset.json`` says; empty where there is none.
 
-    labels: int = 0
+    Attributes:
+        labels: Names of the masks' labels, from 0 on.
+    """
+
+    labels: tuple[str, ...] = ()
     modalities: int = 1
 
 
 def _load(request: DataRequest) -> Examinations:
     folder = _find(request)
+    if nnunet.is_nnunet(folder):
+        return nnunet.read_folder(folder, request.study)
     description = _read_description(folder)
     _check(description, request.study)
     channels = request.study.data.channels
@@ -124,7 +131,9 @@ def _read_description(folder: Path) -> _Description:
         return _Description()
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return _Description(len(content.get("labels", {})), len(content.get("modality", {"0": ""})))
+        labels: dict[str, str] = content.get("labels", {})
+        ordered = tuple(str(labels[key]) for key in sorted(labels, key=int))
+        return _Description(ordered, len(content.get("modality", {"0": ""})))
     except (OSError, ValueError, TypeError, AttributeError):
         msg = f"{path} is not a Decathlon description: fetch it again, or remove it."
         raise InputError(msg) from None
@@ -137,12 +146,7 @@ def _check(description: _Description, study: Study) -> None:
             f"{len(study.data.channels)}: list all of them, in the order of dataset.json."
         )
         raise InputError(msg)
-    if description.labels and description.labels != study.class_count:
-        msg = (
-            f"the masks have {description.labels} classes (background included), "
-            f"data.classes has {study.class_count}: list all of them, in the order of dataset.json."
-        )
-        raise InputError(msg)
+    nnunet.require_classes(description.labels, study)
 
 
 def _paired(folder: Path) -> list[tuple[Path, Path]]:

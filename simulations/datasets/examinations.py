@@ -24,6 +24,7 @@ class PublicExamination:
         split: "train", "validation", "test", or "" where the data set does not say.
         covariates: Clinical values as text, by name; "" where missing.
         box: ``top left bottom right`` in pixels, or "".
+        row: Of a manifest of the user's own; 0 where there is none.
     """
 
     patient: str
@@ -34,6 +35,7 @@ class PublicExamination:
     split: str = ""
     covariates: Mapping[str, str] = field(default_factory=dict)
     box: str = ""
+    row: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,13 @@ class Examinations:
 
     Attributes:
         notes: Sentences the report must show.
+        manifest: The user's own file that the rows stand in; None for a public data set.
     """
 
     rows: tuple[PublicExamination, ...]
     facts: DatasetFacts
     notes: tuple[str, ...] = ()
+    manifest: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

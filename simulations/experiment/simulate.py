@@ -96,15 +96,23 @@ def simulate(request: SimulationRequest, watch: Watch = nobody) -> Path:
             facts, sites = _begin(request, told)
             return _Run(out, request.study, request.machine, told).go(facts, sites)
     except DataError as error:
-        msg = (
-            f"{error} (Rows are those of the site's manifest; 'wardround split' with the same "
-            "options writes it for you to see.)"
-        )
+        msg = f"{error}{_whose_rows(request.study, str(error))}"
         raise DataError(msg) from None
     finally:
         # Nothing half-written: what was refused before the first round leaves no folder.
         if not (out / "run.json").exists():
             shutil.rmtree(out, ignore_errors=True)
+
+
+def _whose_rows(study: Study, said: str) -> str:
+    """Return a sentence on which file a refusal's rows are of, where it does not say."""
+    own = study.simulation.options.get("manifest")
+    if study.simulation.data == "folder":
+        return "" if str(own) in said else f" (Rows are those of {own}.)"
+    return (
+        " (Rows are those of the site's manifest; 'wardround split' with the same options writes "
+        "it for you to see.)"
+    )
 
 
 def resume(out: Path, machine: Machine, watch: Watch = nobody) -> Path:

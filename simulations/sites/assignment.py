@@ -1,26 +1,26 @@
 """Which patient is in which site and part: the outcome of a split, saved and read back."""
 
-import csv
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wardround.client.data.manifest.allocation import draw_parts, shares_of, stratify
-from wardround.client.data.manifest.cells import ARRAY_FILES
-from wardround.client.data.manifest.examination import SPLITS
+from wardround.client.data.manifest.cells import parse_location, parse_split
+from wardround.client.data.manifest.examination import SPLITS, Location
 from wardround.client.data.manifest.partition import simulated_key
+from wardround.client.data.manifest.table import Line, Table, read_table
 from wardround.client.data.manifest.written_parts import WrittenParts
+from wardround.client.data.same_images import Held, find_same_images, require_parted
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import Label, UnusableLabelError
-from wardround.common.errors import InputError
+from wardround.client.tasks.words import tidy
+from wardround.common.errors import DataError, InputError
 from wardround.common.files.tables import write_cells
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import Examinations, PublicExamination
 from wardround.simulations.run_files.folder import SplitRow
 
-_COMPARED_BYTES = 4 * 2**20  # from the middle of a volume, where no two patients are alike
 SPLIT_NAMES: tuple[str, ...] = SPLITS
 
 
@@ -113,15 +113,11 @@ def load_assignment(path: Path, examinations: Examinations) -> Assignment:
         InputError: The file is missing or is no assignment, names a patient twice, leaves a
             patient of the data set without a site, or holds no split or one that is none.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            lines = [
-                (line["patient"], line["site"], line.get("split") or "")
-                for line in csv.DictReader(stream)
-            ]
-    except (OSError, UnicodeDecodeError, KeyError, csv.Error):
+    table = read_table(path, "the assignment")
+    if table.place("patient") is None or table.place("site") is None:
         msg = f"{path} is not an assignment: give a CSV file with the columns patient and site."
-        raise InputError(msg) from None
+        raise InputError(msg)
+    lines = [_placed(table, line) for line in table.lines]
     site_of = {patient: site for patient, site, _ in lines}
     if len(site_of) != len(lines):
         twice = len(lines) - len(site_of)
@@ -143,6 +139,16 @@ def load_assignment(path: Path, examinations: Examinations) -> Assignment:
         )
         raise InputError(msg)
     return Assignment(tuple(dict.fromkeys(site_of.values())), site_of, (), split_of)
+
+
+def _placed(table: Table, line: Line) -> tuple[str, str, str]:
+    """Return the patient, the site and the split of a row."""
+    places = (table.place(name) for name in ("patient", "site", "split"))
+    patient, site, split = (tidy(line.cells[n]) if n is not None else "" for n in places)
+    try:
+        return patient, site, parse_split(split) or ""
+    except ValueError:  # refused with all others
+        return patient, site, split
 
 
 def split_table(
@@ -194,51 +200,46 @@ def too_small_steps(table: Sequence[SplitRow], study: Study) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def duplicated_images(examinations: Examinations) -> tuple[str, ...]:
-    """Return sentences on files that are the same image under two names.
+def duplicated_images(examinations: Examinations, dimensions: int = 2) -> tuple[str, ...]:
+    """Return sentences on images that are the same under two names.
 
-    Files are compared by their size first and their bytes then, so that few are read.
+    Of a public data set the bytes of files are compared, of a user's own the pixels too.
 
     Args:
         examinations: With the split of each patient.
+        dimensions: Of the images.
+
+    Raises:
+        InputError: An image of the user's own is trained on and tested on; says the rows.
     """
-    by_file: dict[tuple[int, str], list[tuple[int, PublicExamination]]] = {}
-    for size, rows in _of_one_size(examinations).items():
-        if len(rows) > 1:
-            for number, row, path in rows:
-                by_file.setdefault((size, _digest(path)), []).append((number, row))
-    alike = [rows for rows in by_file.values() if len(rows) > 1]
+    held = [
+        Held(row.row or number, row.patient, row.split, row.label, _images_of(row))
+        for number, row in enumerate(examinations.rows, start=1)
+        if row.images
+    ]
+    if examinations.manifest is not None:
+        try:
+            return require_parted(held, dimensions)
+        except DataError as error:
+            msg = f"the manifest {examinations.manifest} is refused: {error}"
+            raise InputError(msg) from None
+    alike = find_same_images(held, dimensions, pixels=False).groups
     findings = (
-        ("under different labels", [r for r in alike if len({row.label for _, row in r}) > 1]),
-        ("in different splits", [r for r in alike if len({row.split for _, row in r}) > 1]),
-        ("of different patients", [r for r in alike if len({row.patient for _, row in r}) > 1]),
+        ("under different labels", [g for g in alike if len({one.label for one in g}) > 1]),
+        ("in different splits", [g for g in alike if len({one.part for one in g}) > 1]),
+        ("of different patients", [g for g in alike if len({one.patient for one in g}) > 1]),
     )
     return tuple(
         f"{len(groups)} images stand twice or more {how}, e.g. examinations "
-        f"{' and '.join(str(number) for number, _ in groups[0])} of the data (the first is 1): "
+        f"{' and '.join(str(one.row) for one in groups[0])} of the data (the first is 1): "
         "drop or mend them, or the test is not one."
         for how, groups in findings
         if groups
     )
 
 
-def _of_one_size(
-    examinations: Examinations,
-) -> dict[int, list[tuple[int, PublicExamination, Path]]]:
-    """Return the examinations of one picture file each, by its size in bytes."""
-    sized: dict[int, list[tuple[int, PublicExamination, Path]]] = {}
-    for number, row in enumerate(examinations.rows, start=1):
-        for place in row.images.values():
-            path = Path(place)
-            if path.suffix.lower() not in ARRAY_FILES and "#" not in place and path.is_file():
-                sized.setdefault(path.stat().st_size, []).append((number, row, path))
-    return sized
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        stream.seek(max(0, (path.stat().st_size - _COMPARED_BYTES) // 2))
-        return hashlib.sha256(stream.read(_COMPARED_BYTES)).hexdigest()
+def _images_of(row: PublicExamination) -> tuple[Location, ...]:
+    return tuple(parse_location(text, Path) for text in row.images.values())
 
 
 def _classes(study: Study) -> tuple[str, ...]:

@@ -63,6 +63,7 @@ def prepare_sites(
     write_table(out / "split.csv", table, SplitRow)
     save_assignment(placed, examinations, out / "assignment.csv")
     examinations = with_splits(examinations, placed)
+    duplicates = duplicated_images(examinations, study.data.dimensions)
     folders = write_sites(examinations, placed, study, out / "sites", skip_unreadable)
     pooled = write_pooled_site(examinations, placed, study, out / POOLED_SITE, skip_unreadable)
     notes = (
@@ -70,7 +71,7 @@ def prepare_sites(
         *placed.notes,
         *missing_classes(table),
         *too_small_steps(table, study),
-        *duplicated_images(examinations),
+        *duplicates,
     )
     facts = examinations.facts.as_text()
     return PreparedSites(folders, pooled, table, tuple(dict.fromkeys(notes)), facts)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import tomli_w
 
+from wardround.client.data.manifest.columns import SOURCE_ROW
 from wardround.client.policy.policy import OPEN_POLICY, POLICY_FILE
 from wardround.client.site.folder import Scanner, SiteFile
 from wardround.common.errors import InputError
@@ -53,6 +54,7 @@ def write_sites(
             skip_unreadable=skip_unreadable,
             shift=scanner.shift,
             shift_seed=scanner.seed,
+            rows_of=_rows_of(examinations),
         )
         written.append(
             _write_site(folder / site, settings, _manifest(rows, study), study.privacy.delta)
@@ -86,9 +88,19 @@ def write_pooled_site(
     shifted = {site: scanner for site, scanner in scanners.items() if scanner.shift}
     rows = [row for site in assignment.sites for row in assignment.rows_of(site, examinations)]
     names = [assignment.site_of[row.patient] for row in rows] if shifted else []
-    settings = SiteFile(name=POOLED_SITE, skip_unreadable=skip_unreadable, scanners=shifted)
+    settings = SiteFile(
+        name=POOLED_SITE,
+        skip_unreadable=skip_unreadable,
+        scanners=shifted,
+        rows_of=_rows_of(examinations),
+    )
     manifest = _manifest(rows, study, _known_scanners(names, shifted))
     return _write_site(folder, settings, manifest, study.privacy.delta)
+
+
+def _rows_of(examinations: Examinations) -> str | None:
+    """Return the researcher's own manifest, whose rows messages name."""
+    return None if examinations.manifest is None else str(examinations.manifest)
 
 
 def _known_scanners(sites: Sequence[str], shifted: dict[str, Scanner]) -> list[str]:
@@ -101,10 +113,11 @@ def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequenc
     channels = image_columns(study)
     target = study.task.column
     covariates = [covariate.name for covariate in study.data.covariates]
-    split = any(row.split for row in rows)
+    split, numbered = any(row.split for row in rows), any(row.row for row in rows)
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
-    optional = [name for name, used in (("split", split), ("scanner", scanners)) if used]
+    known = (("split", split), ("scanner", scanners), (SOURCE_ROW, numbered))
+    optional = [name for name, used in known if used]
     writer.writerow(["patient", *channels.values(), target, *covariates, *optional])
     for number, row in enumerate(rows):
         cells = [row.patient, *(row.images[channel] for channel in channels)]
@@ -112,6 +125,7 @@ def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequenc
         cells += [row.covariates[name] for name in covariates]
         cells += [row.split] if split else []
         cells += [scanners[number]] if scanners else []
+        cells += [str(row.row)] if numbered else []
         writer.writerow(cells)
     return stream.getvalue()
 

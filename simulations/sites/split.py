@@ -12,7 +12,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from wardround.client.data.manifest.manifest import name_rows
+from wardround.client.data.manifest.rows import name_rows
 from wardround.common.errors import InputError
 from wardround.common.study.sections import NAME_LETTERS
 from wardround.common.study.study import Study
@@ -70,12 +70,12 @@ def gather_patients(examinations: Examinations, study: Study) -> tuple[Patient, 
     """
     patients: dict[str, Patient] = {}
     torn: dict[str, int] = {}
-    for number, row in enumerate(examinations.rows, start=2):  # below a header, as spreadsheets do
+    for row in examinations.rows:
         label = row.label.partition(";")[0]
         new = Patient(row.patient, label, row.split, row.natural_site)
         known = patients.setdefault(row.patient, new)
         if (known.split, known.natural_site) != (new.split, new.natural_site):
-            torn.setdefault(row.patient, number)
+            torn.setdefault(row.patient, row.row)
     if torn:
         rows = sorted(torn.values())
         where = f" ({name_rows(rows)})" if study.simulation.data == "folder" else ""

@@ -1,6 +1,5 @@
 """What is to be predicted: files, folders, array items, manifests; each with a name of its own."""
 
-import csv
 import hashlib
 import os
 import re
@@ -11,11 +10,14 @@ from pathlib import Path
 
 from wardround.client.data.manifest.cells import ARRAY_FILES, parse_location
 from wardround.client.data.manifest.examination import Location
+from wardround.client.data.manifest.files import FileFinder
+from wardround.client.data.manifest.table import read_table
 from wardround.client.data.reading.array_files import open_array
 from wardround.client.data.reading.image import Image, UnreadableError
 from wardround.client.data.reading.readers import has_reader, read_image
 from wardround.client.site.folder import SITE_FILE, open_site
-from wardround.common.errors import InputError
+from wardround.client.tasks.words import tidy
+from wardround.common.errors import DataError, InputError
 from wardround.common.study.study import Study
 
 _TABLES = (".csv",)
@@ -139,7 +141,7 @@ def modality_of(one: Input) -> str | None:
 
 def _found(text: str, study: Study) -> Iterator[Input]:
     try:
-        location = parse_location(text, Path())
+        location = parse_location(text, Path)
     except ValueError:
         msg = f"{text}: after '#' stands an array, an item, or both: file.npz#images#17."
         raise InputError(msg) from None
@@ -224,44 +226,45 @@ def _items(location: Location, study: Study) -> Iterator[Input]:
 
 def _rows(manifest: Path, study: Study) -> Iterator[Input]:
     try:
-        with manifest.open(newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error):
-        msg = f"{manifest} cannot be read: save it as a comma-separated file in UTF-8."
-        raise InputError(msg) from None
+        table = read_table(manifest)
+    except DataError as error:
+        raise InputError(str(error)) from None
     root = manifest.parent
     if (root / SITE_FILE).is_file():
         root = open_site(root).data_root
     images = _columns(study)
     covariates = tuple(covariate.name for covariate in study.data.covariates)
-    header = {name.strip(): name for name in (rows[0] if rows else {}) if name}
-    if len(images) == 1 and "image" not in header and f"image.{study.data.channels[0]}" in header:
-        images = (f"image.{study.data.channels[0]}",)
-    if missing := [name for name in (*images, *covariates) if name not in header]:
+    own = f"image.{study.data.channels[0]}" if study.data.channels else ""
+    if len(images) == 1 and not table.places("image") and table.places(own):
+        images = (own,)
+    if missing := [name for name in (*images, *covariates) if not table.places(name)]:
         msg = f"{manifest} lacks the column {', '.join(missing)}: add it, separated by commas."
         raise InputError(msg)
-    for number, row in enumerate(rows, start=2):
-        cells = {name: (row[own] or "").strip() for name, own in header.items()}
+    places = {name: table.places(name)[0] for name in (*images, *covariates)}
+    files = FileFinder(root)
+    for line in table.lines:
         yield _row(
-            number,
-            [cells[name] for name in images],
-            (manifest, root),
-            [cells[name] for name in covariates],
+            (manifest, line.row),
+            [line.cells[places[name]] for name in images],
+            files,
+            [tidy(line.cells[places[name]]) for name in covariates],
         )
 
 
 def _row(
-    number: int, images: Sequence[str], place: tuple[Path, Path], covariates: Iterable[str]
+    place: tuple[Path, int], images: Sequence[str], files: FileFinder, covariates: Iterable[str]
 ) -> Input:
-    manifest, root = place
+    manifest, number = place
     try:
-        if not all(images):
+        if not all(tidy(text) for text in images):
             raise ValueError
-        locations = tuple(parse_location(text, root) for text in images)
+        locations = tuple(
+            parse_location(text, lambda name: files.find(name).path) for text in images
+        )
     except ValueError:
         msg = f"{manifest}: row {number} names no image: name a file, or file.npz#array#17."
         raise InputError(msg) from None
-    text = images[0] if images else str(manifest)
+    text = tidy(images[0]) if images else str(manifest)
     return Input(text, locations, tuple(covariates), number)
 
 

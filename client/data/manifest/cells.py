@@ -2,7 +2,7 @@
 
 import math
 import re
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
 
 from wardround.client.data.manifest.examination import Location, SplitName
@@ -15,16 +15,25 @@ _SPLIT_NAMES: dict[str, SplitName] = {
     "train": "train",
     "training": "train",
     "validation": "validation",
+    "validate": "validation",
     "valid": "validation",
     "val": "validation",
     "test": "test",
+    "testing": "test",
 }
 # A volume of a NIfTI file with four axes, and how many it must hold.
 _VOLUME = re.compile(r"(.+\.nii(?:\.gz)?)#(\d{1,6})(?:/(\d{1,6}))?", re.IGNORECASE | re.DOTALL)
-_MISSING = frozenset({"", "?", "na", "n/a", "nan", "none", "null"})
+_MISSING = frozenset(
+    {"", "?", ".", "-", "–", "na", "n/a", "#n/a", "#nv", "<na>", "nan", "nat", "none", "null"}
+)
+_NO_PATIENT = frozenset({"nan", "nat", "none", "null", "<na>", "n/a", "na"})
+# What a spreadsheet writes in the place of a value: #N/A, #REF!, #NAME?, #DIV/0!, ######.
+_SPREADSHEET_ERROR = re.compile(r"#(n/?a|nv|name\?|[^\W\d_]+!|div/0!|#+)", re.IGNORECASE)
+_ROUNDED = re.compile(r"\d([.,]\d+)?e\+\d{2,3}", re.IGNORECASE)  # 1.23457E+11
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
-def parse_location(text: str, root: Path) -> Location:
+def parse_location(text: str, find: Callable[[str], Path]) -> Location:
     """Return where a cell points to.
 
     ``file.npy#17`` and ``set.npz#train_images#17`` point into an array file, ``scan.nii.gz#0`` and
@@ -33,33 +42,33 @@ def parse_location(text: str, root: Path) -> Location:
     holds.
 
     Args:
-        text: The cell; relative paths start from ``root``.
-        root: The site's data root.
+        text: The cell.
+        find: Returns where a file lies.
 
     Raises:
         ValueError: What follows the file's name is not an array and an item.
     """
     if volume := _VOLUME.fullmatch(text):
         count = None if volume[3] is None else int(volume[3])
-        return Location(root / volume[1], None, int(volume[2]), count)
+        return Location(find(volume[1]), None, int(volume[2]), count)
     name, *parts = text.split("#")
     if parts and all(_DICOM_PART.match(part) for part in parts):
-        return Location(root / name, "#".join(parts))
-    if not parts or not name.lower().endswith(ARRAY_FILES):
-        return Location(root / text)
-    if name.lower().endswith(".npz") and not parts[0].isdecimal():
+        return Location(find(name), "#".join(parts))
+    if not parts or not name.strip().lower().endswith(ARRAY_FILES):
+        return Location(find(text))
+    if name.strip().lower().endswith(".npz") and not parts[0].isdecimal():
         array, *parts = parts
     else:
         array = None
     if len(parts) > 1 or not all(part.isdecimal() for part in parts):
         msg = "not ARRAY#ITEM"
         raise ValueError(msg)
-    return Location(_array_file(root, name), array, int(parts[0]) if parts else None)
+    return Location(find(name), array, int(parts[0]) if parts else None)
 
 
 def may_hold_channels(text: str) -> bool:
     """Return whether a cell names a file that may hold several channels, by its name."""
-    return text.lower().endswith((".nii", ".nii.gz"))
+    return text.strip().lower().endswith((".nii", ".nii.gz"))
 
 
 def channel_cells(text: str, count: int) -> tuple[str, ...]:
@@ -72,12 +81,6 @@ def channel_cells(text: str, count: int) -> tuple[str, ...]:
     return tuple(f"{text}#{channel}/{count}" if text else "" for channel in range(count))
 
 
-@lru_cache(maxsize=64)
-def _array_file(root: Path, name: str) -> Path:
-    """Return an array file's path; thousands of rows name the same few files."""
-    return root / name
-
-
 def parse_split(text: str) -> SplitName | None:
     """Return the split that a cell names, None for an empty cell.
 
@@ -87,10 +90,15 @@ def parse_split(text: str) -> SplitName | None:
     if not text:
         return None
     try:
-        return _SPLIT_NAMES[text.lower()]
+        return _SPLIT_NAMES[text.casefold()]
     except KeyError:
         msg = "not a split"
         raise ValueError(msg) from None
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell of a covariate says that there is no value: empty, ``?``, ``NA``, ..."""
+    return text.strip().casefold() in _MISSING
 
 
 def parse_number(text: str) -> float | None:
@@ -99,10 +107,37 @@ def parse_number(text: str) -> float | None:
     Raises:
         ValueError: It is neither a finite number nor a sign for a missing one.
     """
-    if text.strip().lower() in _MISSING:
+    if is_missing(text):
         return None
-    number = float(text)
+    if "_" in text:  # Python's own sign between digits, and nobody else's
+        msg = "not a number"
+        raise ValueError(msg)
+    number = float(text.replace("\u2212", "-"))
     if not math.isfinite(number):
         msg = "not finite"
         raise ValueError(msg)
     return number
+
+
+def with_decimal_point(text: str) -> str:
+    """Return a number whose decimal mark is a comma with a point; any other text as it is."""
+    return text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text
+
+
+def patient_fault(text: str) -> tuple[str, str] | None:
+    """Return fact and remedy where a cell cannot be the name of a patient; None where it can."""
+    if not text:
+        return "the column patient is empty", "name the patient"
+    if text.casefold() in _NO_PATIENT:
+        return "the column patient says that there is none", "name the patient"
+    if _ROUNDED.fullmatch(text):
+        remedy = "format the column as text there, and write the whole names again"
+        return "the column patient holds a number that a spreadsheet has rounded", remedy
+    return spreadsheet_fault("patient", text)
+
+
+def spreadsheet_fault(column: str, text: str) -> tuple[str, str] | None:
+    """Return fact and remedy where a cell holds a spreadsheet's error and no value."""
+    if not text.startswith("#") or not _SPREADSHEET_ERROR.fullmatch(text):
+        return None
+    return f"the column {column} holds an error of a spreadsheet", "mend the formula, or fill it in"

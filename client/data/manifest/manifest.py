@@ -4,76 +4,44 @@ Messages name rows and columns only: a patient identifier or the name of a patie
 stands in one.
 """
 
-import csv
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.client.data.manifest.cells import (
-    channel_cells,
-    may_hold_channels,
-    parse_location,
-    parse_number,
-    parse_split,
-)
-from wardround.client.data.manifest.examination import Examination, Location, SplitName
+from wardround.client.data.manifest.columns import Columns, find_columns
+from wardround.client.data.manifest.examination import Examination, Location
+from wardround.client.data.manifest.patients import rows_of_look_alikes
+from wardround.client.data.manifest.rows import RowProblems, RowReader, name_rows
+from wardround.client.data.manifest.table import Table, read_table
 from wardround.client.data.reading.readers import has_reader
 from wardround.client.site.folder import Site
-from wardround.client.tasks.registry import task_of
-from wardround.client.tasks.task import UnusableLabelError
 from wardround.common.errors import DataError
 from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)
-ROWS_NAMED = 5  # enough to find the pattern, and one line of a terminal
 
 
-@dataclass(slots=True)
-class RowProblems:
-    """Facts that make rows unusable, each with its rows and its remedy, in the order found."""
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a site's manifest says.
 
-    rows: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    Attributes:
+        examinations: In the manifest's order.
+        notes: Sentences for whoever works at the site; they name rows and nobody.
+    """
 
-    def add(self, row: int, fact: str, remedy: str) -> None:
-        """Note that a row is unusable."""
-        self.rows.setdefault((fact, remedy), []).append(row)
-
-    def raise_if_any(self, manifest: Path) -> None:
-        """Refuse the manifest with everything that is wrong.
-
-        Raises:
-            DataError: There is at least one problem.
-        """
-        if self.rows:
-            msg = f"the manifest {manifest} is refused. {self.in_words()}"
-            raise DataError(msg)
-
-    def in_words(self) -> str:
-        """Return a sentence for each fact."""
-        return " ".join(
-            f"{fact} in {name_rows(rows)}: {remedy}." for (fact, remedy), rows in self.rows.items()
-        )
-
-    def without_unusable(self, examinations: Sequence[Examination]) -> tuple[Examination, ...]:
-        """Return the examinations of the other rows; at the site it is said which were left out."""
-        if self.rows:
-            logger.warning("rows of the manifest are left out. %s", self.in_words())
-        unusable = {row for rows in self.rows.values() for row in rows}
-        return tuple(e for e in examinations if e.row not in unusable)
-
-
-def name_rows(rows: Sequence[int]) -> str:
-    """Return "row 7", or "rows 2, 3, 5, 8, 9 and 17 more"."""
-    if len(rows) == 1:
-        return f"row {rows[0]}"
-    first = ", ".join(str(row) for row in rows[:ROWS_NAMED])
-    more = len(rows) - ROWS_NAMED
-    return f"rows {first}" + (f" and {more} more" if more > 0 else "")
+    examinations: tuple[Examination, ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_manifest(site: Site, study: Study) -> tuple[Examination, ...]:
-    """Return the site's examinations, in the manifest's order.
+    """Return the site's examinations, as :func:`open_manifest` finds them."""
+    return open_manifest(site, study).examinations
+
+
+def open_manifest(site: Site, study: Study) -> Manifest:
+    """Return what the site's manifest says, in the manifest's order.
 
     Args:
         site: Says where the manifest and the images lie. With ``skip_unreadable`` a missing file
@@ -85,195 +53,88 @@ def read_manifest(site: Site, study: Study) -> tuple[Examination, ...]:
         DataError: The manifest is missing, empty, lacks a column, or has unusable rows; says
             every problem at once.
     """
-    lines = _read_lines(site.manifest_path)
-    header = [name.strip() for name in lines[0][1]]
-    columns = _find_columns(header, study, site.manifest_path)
-    reader = _RowReader(site, study, columns, site.data_root)
-    examinations = tuple(
-        reader.examination(row, cells + [""] * (len(header) - len(cells)), len(header))
-        for row, cells in lines[1:]
+    table = read_table(site.manifest_path)
+    scanners = site.settings.scanners
+    reading = read_rows(
+        table,
+        study,
+        site.data_root,
+        scanners,
+        one_by_one=site.is_tolerant,
+        is_split=site.settings.rows_of is not None,
     )
+    examinations, problems = reading.examinations, reading.problems
     if not examinations and not site.is_tolerant:
         msg = f"the manifest {site.manifest_path} has a header but no rows: add one an examination."
         raise DataError(msg)
-    _check_splits(examinations, reader.problems, one_by_one=site.is_tolerant)
     if not site.settings.skip_unreadable:
-        _check_files(examinations, columns, reader.problems)
+        _check_files(examinations, reading)
     if site.is_tolerant:
-        return reader.problems.without_unusable(examinations)
-    reader.problems.raise_if_any(site.manifest_path)
-    return examinations
-
-
-def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
-    """Return the filled lines with their spreadsheet row numbers; the first is the header."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            lines = [
-                (row, cells)
-                for row, cells in enumerate(csv.reader(stream), start=1)
-                if any(cell.strip() for cell in cells)
-            ]
-    except FileNotFoundError:
-        msg = f"there is no manifest {path}: write one, with a row for each examination."
-        raise DataError(msg) from None
-    except (OSError, UnicodeDecodeError, csv.Error):
-        msg = f"the manifest {path} cannot be read: save it as a comma-separated file in UTF-8."
-        raise DataError(msg) from None
-    if not lines:
-        msg = f"the manifest {path} is empty: give it a header and a row for each examination."
-        raise DataError(msg)
-    return lines
+        kept, left_out = problems.without_unusable(examinations)
+        if left_out:
+            logger.warning("rows of the manifest are left out. %s", left_out)
+        return Manifest(kept, reading.notes)
+    # A simulated site's rows are named as they stand in the researcher's own file.
+    problems.raise_if_any(Path(site.settings.rows_of or site.manifest_path))
+    return Manifest(examinations, reading.notes)
 
 
 @dataclass(frozen=True, slots=True)
-class _Columns:
-    """Where the study's columns stand; None for one that is absent."""
+class Reading:
+    """The rows of a table, and what is wrong with them.
 
-    patient: int
-    images: tuple[tuple[str, int], ...]
-    target: int
-    split: int | None
-    scanner: int | None
-    covariates: tuple[int, ...]
+    Attributes:
+        table: Its lines are in the order of the examinations.
+        notes: As in :class:`Manifest`.
+    """
 
-
-def _image_columns(header: Sequence[str], study: Study) -> tuple[str, ...]:
-    if study.data.kind == "table":
-        return ()
-    names = tuple(c if c == "image" else f"image.{c}" for c in study.data.channels)
-    if "image" in header and not any(name in header for name in names):
-        return ("image",) * len(names)  # one file that holds all channels
-    return names
+    table: Table
+    columns: Columns
+    examinations: tuple[Examination, ...]
+    problems: RowProblems
+    notes: tuple[str, ...]
+    reader: RowReader
 
 
-def _find_columns(header: list[str], study: Study, manifest: Path) -> _Columns:
-    images = _image_columns(header, study)
-    covariates = tuple(covariate.name for covariate in study.data.covariates)
-    wanted = ("patient", *images, study.task.column, *covariates)
-    missing = [column for column in wanted if column not in header]
-    if missing:
-        msg = (
-            f"the manifest {manifest} lacks the column {', '.join(missing)}; "
-            f"it has: {', '.join(header)}. Add what is missing, separated by commas."
+def read_rows(
+    table: Table,
+    study: Study,
+    root: Path,
+    scanners: Collection[str] = (),
+    one_by_one: bool = False,
+    is_split: bool = False,
+) -> Reading:
+    """Return the examinations of a table, whoever's it is; no image is looked into.
+
+    Args:
+        root: Folder that relative paths start from.
+        scanners: Names of simulated scanners.
+        one_by_one: Whether patients are independent: no row is unusable for another patient's.
+        is_split: Whether a simulation wrote the table, and each row's number in the user's own.
+
+    Raises:
+        DataError: A column is missing, or stands there twice.
+    """
+    columns = find_columns(table, study)
+    reader = RowReader(study, columns, table, root, scanners, is_split)
+    examinations = tuple(reader.examination(line) for line in table.lines)
+    if not one_by_one:
+        reader.check_marks()
+    _check_splits(examinations, reader.problems, one_by_one)
+    apart, together = rows_of_look_alikes(examinations)
+    if apart and not one_by_one:
+        for row in apart:
+            remedy = "write one name where it is one patient, else names that differ by more"
+            fact = "patients in different splits have names that look alike"
+            reader.problems.add(row, fact, remedy)
+    notes = [*reader.notes()]
+    if alike := [*(apart if one_by_one else ()), *together]:
+        notes.append(
+            f"patients have names that differ only in capitals, blanks, leading zeros or letters "
+            f"that look alike, in {name_rows(sorted(alike))}: write one name where it is one "
+            "patient, or the test is not one"
         )
-        raise DataError(msg)
-    twice = sorted({name for name in header if name and header.count(name) > 1})
-    if twice:
-        msg = f"the manifest {manifest} has two columns {', '.join(twice)}: rename one of each."
-        raise DataError(msg)
-    place = {name: index for index, name in enumerate(header)}
-    return _Columns(
-        place["patient"],
-        tuple((name, place[name]) for name in images),
-        place[study.task.column],
-        place.get("split"),
-        place.get("scanner"),
-        tuple(place[name] for name in covariates),
-    )
-
-
-@dataclass(slots=True)
-class _RowReader:
-    """Reads rows and gathers what is wrong with them."""
-
-    site: Site
-    study: Study
-    columns: _Columns
-    root: Path
-    problems: RowProblems = field(default_factory=RowProblems)
-
-    def examination(self, row: int, cells: list[str], width: int) -> Examination:
-        cells = [cell.strip() for cell in cells]
-        if any(cells[width:]):
-            self.problems.add(row, "there are more cells than columns", "quote cells with commas")
-        columns = self.columns
-        if not cells[columns.patient]:
-            self.problems.add(row, "the column patient is empty", "name the patient")
-        texts = tuple(cells[place] for _, place in columns.images)
-        if len(texts) > 1 and len({place for _, place in columns.images}) == 1:
-            texts = self._of_one_file(row, texts)
-        images = (
-            self._location(row, name, text)
-            for (name, _), text in zip(columns.images, texts, strict=True)
-        )
-        return Examination(
-            row,
-            cells[columns.patient],
-            tuple(images),
-            self._label(row, cells),
-            self._mask(row, cells),
-            self._split(row, cells),
-            self._covariates(row, cells),
-            self._scanner(row, cells),
-        )
-
-    def _of_one_file(self, row: int, texts: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the cell of each channel, where one file holds them all."""
-        if texts[0] and not may_hold_channels(texts[0]):
-            fact = f"the column image names one file for {len(texts)} channels"
-            remedy = "name a NIfTI file of four axes, or give each channel a column image.CHANNEL"
-            self.problems.add(row, fact, remedy)
-            return texts
-        return channel_cells(texts[0], len(texts))
-
-    def _location(self, row: int, column: str, text: str) -> Location:
-        if not text:
-            self.problems.add(row, f"the column {column} is empty", "name a file, or drop the row")
-        try:
-            return parse_location(text, self.root)
-        except ValueError:
-            remedy = "write file.npy#17, file.npz#array#17 or scan.nii.gz#0"
-            self.problems.add(row, f"the column {column} does not name an item", remedy)
-            return Location(self.root)
-
-    def _label(self, row: int, cells: list[str]) -> tuple[float, ...] | None:
-        labels = task_of(self.study).labels
-        if labels is None:
-            return None
-        try:
-            return labels.read(cells[self.columns.target], self.study)
-        except UnusableLabelError as error:
-            self.problems.add(row, error.fact, error.remedy)
-            return None
-
-    def _mask(self, row: int, cells: list[str]) -> Location | None:
-        if task_of(self.study).labels is not None:
-            return None
-        return self._location(row, "mask", cells[self.columns.target])
-
-    def _split(self, row: int, cells: list[str]) -> SplitName | None:
-        if self.columns.split is None:
-            return None
-        try:
-            return parse_split(cells[self.columns.split])
-        except ValueError:
-            remedy = "write train, validation or test"
-            self.problems.add(row, "the column split names no split", remedy)
-            return None
-
-    def _scanner(self, row: int, cells: list[str]) -> str:
-        # Only a simulated site has scanners by name; a hospital's column of that name is its own.
-        if self.columns.scanner is None or not self.site.settings.scanners:
-            return ""
-        name = cells[self.columns.scanner]
-        if name and name not in self.site.settings.scanners:
-            self.problems.add(
-                row, "the column scanner names none of site.toml", "add it there, or leave it empty"
-            )
-        return name
-
-    def _covariates(self, row: int, cells: list[str]) -> tuple[str, ...]:
-        texts = tuple(cells[place] for place in self.columns.covariates)
-        for covariate, text in zip(self.study.data.covariates, texts, strict=True):
-            if covariate.values:
-                continue
-            try:
-                parse_number(text)
-            except ValueError:
-                remedy = "write a number, or leave it empty"
-                self.problems.add(row, f"the column {covariate.name} is not a number", remedy)
-        return texts
+    return Reading(table, columns, examinations, reader.problems, tuple(notes), reader)
 
 
 def _check_splits(
@@ -303,26 +164,18 @@ def _check_splits(
             )
 
 
-def _check_files(
-    examinations: Sequence[Examination], columns: _Columns, problems: RowProblems
-) -> None:
-    known: dict[Path, bool] = {}
+def _check_files(examinations: Sequence[Examination], reading: Reading) -> None:
     for examination in examinations:
-        for column, location in _named_locations(examination, columns):
-            if location.path not in known:
-                known[location.path] = location.path.exists()
-            if not known[location.path]:
-                remedy = "put the files there, or mend the column or data_root of site.toml"
-                problems.add(
-                    examination.row, f"the file that the column {column} names is missing", remedy
-                )
-            elif not has_reader(location.path):
+        for column, location in _named_locations(examination, reading.columns):
+            fault = reading.reader.files.fault_of(location.path, column)
+            if fault is None and not has_reader(location.path):
                 remedy = "use NIfTI, DICOM, PNG, JPEG, TIFF, BMP, GIF, .npy or .npz"
-                fact = f"the file that the column {column} names is of an unknown format"
-                problems.add(examination.row, fact, remedy)
+                fault = f"the file that the column {column} names is of an unknown format", remedy
+            if fault is not None:
+                reading.problems.add(examination.row, *fault)
 
 
-def _named_locations(examination: Examination, columns: _Columns) -> Iterator[tuple[str, Location]]:
+def _named_locations(examination: Examination, columns: Columns) -> Iterator[tuple[str, Location]]:
     for (column, _), location in zip(columns.images, examination.images, strict=True):
         yield column, location
     if examination.mask is not None:

@@ -1,5 +1,6 @@
 """From a file to an array with its geometry: NIfTI, DICOM, PNG and JPEG, NumPy arrays."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.array_files import read_item
 from wardround.client.data.reading.image import Image, MaskTarget, Stored, UnreadableError
 from wardround.client.data.reading.labels import check_labels
+from wardround.common.files.account import this_account
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow has it
+_EFFECTIVE = os.access in os.supports_effective_ids
 _PICTURE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 
 
@@ -90,6 +93,25 @@ def read_mask(
     )
 
 
+def read_stored(location: Location, dimensions: int) -> Stored:
+    """Read what a file holds, to see that it is whole; its axes may be any.
+
+    Args:
+        location: As for :func:`read_image`.
+        dimensions: As for :func:`read_image`.
+
+    Raises:
+        UnreadableError: The file is missing, damaged, empty or not finite.
+    """
+    stored = _read(location, dimensions, is_mask=True)
+    if stored.values.size == 0:
+        msg = "it has no pixels: replace it."
+        raise UnreadableError(msg)
+    if stored.values.dtype.kind == "f":
+        check_finite(stored.values)
+    return stored
+
+
 def sort_planes(values: NDArray[Any], dimensions: int, colour: bool) -> NDArray[np.float32]:
     """Return stored items ``(N, ...)`` as ``(N, planes, *spatial)`` float32.
 
@@ -151,9 +173,7 @@ def _read(
     location: Location, dimensions: int, is_mask: bool, target: MaskTarget | None = None
 ) -> Stored:
     path = location.path
-    if not path.exists():
-        msg = "the file is missing: put it there, or mend the manifest."
-        raise UnreadableError(msg)
+    require_readable(path)
     try:
         if path.suffix.lower() in ARRAY_FILES:
             return Stored(read_item(location))
@@ -169,6 +189,33 @@ def _read(
         kind = type(error).__name__
         msg = f"the file is damaged or not what its name says ({kind}): replace it."
         raise UnreadableError(msg) from None
+
+
+def require_readable(path: Path) -> None:
+    """Check that this account may read a file, or the files of a folder.
+
+    Raises:
+        UnreadableError: It may not, or nothing is there.
+    """
+    try:
+        is_there = path.exists()
+        files = [path, *path.iterdir()] if path.is_dir() else [path]
+        if is_there and not path.is_dir() and not path.is_file():  # a pipe would never end
+            msg = "it is no file and no folder: name the image itself."
+            raise UnreadableError(msg)
+        if is_there and all(os.access(one, os.R_OK, effective_ids=_EFFECTIVE) for one in files):
+            return
+    except PermissionError:
+        is_there = True
+    if is_there:
+        account = this_account().name
+        msg = (
+            f"the account {account} may not read the file: give it the right to read it, and to "
+            "enter its folders."
+        )
+        raise UnreadableError(msg)
+    msg = "the file is missing: put it there, or mend the manifest."
+    raise UnreadableError(msg)
 
 
 def _reader_of(path: Path) -> Callable[[Location, int, bool], Stored]:

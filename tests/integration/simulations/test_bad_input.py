@@ -110,11 +110,11 @@ def damaged_test_image(tiny_study) -> None:
 @pytest.mark.parametrize(
     ("break_it", "words"),
     [
-        (missing_file, ("row 5", "missing", "put the files there")),
-        (truncated_file, ("row 5", "column image", "damaged", "replace it")),
-        (text_for_an_image, ("row 5", "column image", "replace it")),
+        (missing_file, ("north", "row 5", "missing", "put the files there")),
+        (truncated_file, ("north", "row 5", "column image", "damaged", "replace it")),
+        (text_for_an_image, ("north", "row 5", "column image", "replace it")),
         (unknown_label, ("row 5", "names no class", "normal, abnormal")),
-        (damaged_test_image, ("row 10", "column image", "replace it")),
+        (damaged_test_image, ("north", "row 10", "column image", "replace it")),
     ],
 )
 @pytest.mark.parametrize("engine", ["in-process", "pool"])
@@ -125,14 +125,14 @@ def test_a_bad_examination_is_named_by_its_row_and_never_by_its_name(
     said = wardround(
         "simulate", tiny_study.study, "--out", tmp_path / "run", *FAST, "--engine", engine
     )
-    refuse(said, "north", *words, "wardround split")
+    refuse(said, *words, str(tiny_study.manifest))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_patient_in_two_splits_is_refused(tiny_study, wardround, tmp_path) -> None:
     tiny_study.change_manifest("CANARYPATIENT007", "CANARYPATIENT000")
     said = wardround("simulate", tiny_study.study, "--out", tmp_path / "run", *FAST)
-    refuse(said, "1 patients", "more than one split", "give all examinations of a patient")
+    refuse(said, "also in another split in row 9", "give all rows of a patient the same split")
     assert not (tmp_path / "run").exists()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 import wardround
 from wardround.client.doctor.check import Check
@@ -35,7 +36,7 @@ def site(consortium: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     (folder / "images").mkdir()
     rows = ["patient,image,label"]
     for number in range(3):
-        (folder / "images" / f"{CANARY}{number}.png").write_bytes(b"")
+        Image.new("L", (4, 4), number).save(folder / "images" / f"{CANARY}{number}.png")
         rows.append(f"{CANARY}{number},images/{CANARY}{number}.png,normal")
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     change(folder / "site.toml", 'name = "north"', 'name = "north"\ndevice = "cpu"')
@@ -74,6 +75,7 @@ def test_a_whole_site_has_no_fault(site: Path) -> None:
         "processor",
         "data folder",
         "manifest",
+        "images",
         "studies",
         "parts",
         "policy",
@@ -91,10 +93,15 @@ def test_a_whole_site_has_no_fault(site: Path) -> None:
     ]
 
 
-def test_the_doctor_changes_nothing(site: Path) -> None:
+def test_the_doctor_changes_nothing_but_the_list_of_opened_files(site: Path) -> None:
+    (site / "state").mkdir(exist_ok=True)
     before = {path: path.stat().st_mtime_ns for path in site.rglob("*")}
-    examine(site)
+    examine(site, quick=True)
     assert {path: path.stat().st_mtime_ns for path in site.rglob("*")} == before
+    examine(site)
+    opened = site / "state" / "opened"
+    new = {path for path in site.rglob("*") if path.stat().st_mtime_ns != before.get(path)}
+    assert new == {site / "state", opened, opened / "files.jsonl"}
 
 
 def test_no_site_folder(tmp_path: Path) -> None:
@@ -280,12 +287,12 @@ def test_a_data_folder_that_is_not_there(site: Path) -> None:
     change(site / "site.toml", 'device = "cpu"', 'device = "cpu"\ndata_root = "/no/such/place"')
     failed = faults(site)
     assert failed["data folder"] == "the data folder is not there"
-    assert failed["manifest"].endswith("3 of the files they name are missing")
+    assert failed["manifest"].endswith("3 of the files they name are missing, in rows 2, 3, 4")
 
 
 def test_a_missing_image_is_counted_and_not_named(site: Path) -> None:
     (site / "images" / f"{CANARY}1.png").unlink()
-    assert faults(site)["manifest"].endswith("1 of the files they name are missing")
+    assert faults(site)["manifest"].endswith("1 of the files they name are missing, in row 3")
 
 
 @pytest.mark.parametrize(
@@ -295,7 +302,10 @@ def test_a_missing_image_is_counted_and_not_named(site: Path) -> None:
         (b"", "the manifest is empty"),
         (b"image,label\na.png,normal\n", "the manifest has no column patient"),
         (b"patient,image,label\n", "the manifest has no rows"),
-        (b"\xff\xfe\x00patient", "the manifest is not a comma-separated file"),
+        (
+            b"patient,image\nM\xfcller,a.png\n",
+            "the manifest cannot be read, for row 2 holds a letter that is not UTF-8",
+        ),
     ],
 )
 def test_a_manifest_that_cannot_be_used(site: Path, content: bytes | None, fact: str) -> None:

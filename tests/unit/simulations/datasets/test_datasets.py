@@ -29,7 +29,7 @@ def test_a_built_in_study_is_valid_and_names_a_known_data_set(path: Path) -> Non
 
 def test_there_is_a_study_for_each_bundled_data_set() -> None:
     used = {load_study(path).simulation.data for path in STUDIES.glob("*.toml")}
-    assert used == set(DATASETS) - {"folder"}
+    assert used == set(DATASETS) - {"folder", "nnunet"}
 
 
 def test_the_listing_names_every_data_set_with_its_licence() -> None:
@@ -190,9 +190,9 @@ def test_several_labels_of_an_own_manifest_count_however_they_are_joined(
 @pytest.mark.parametrize(
     ("header", "row", "message"),
     [
-        (["patient", "label"], ["p", "normal"], "lacks the columns image"),
-        (["patient", "image", "label"], ["", "a.png", "normal"], "row 2: patient is empty"),
-        (["patient", "image", "label", "split"], ["p", "a", "normal", "x"], "row 2: split = 'x'"),
+        (["patient", "label"], ["p", "normal"], "lacks the column image"),
+        (["patient", "image", "label"], ["", "a.png", "normal"], "patient is empty in row 2"),
+        (["patient", "image", "label", "split"], ["p", "a", "normal", "x"], "no split in row 2"),
     ],
 )
 def test_an_own_manifest_that_lacks_something_is_refused(

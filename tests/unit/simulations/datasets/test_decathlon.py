@@ -54,6 +54,11 @@ def test_an_image_without_a_mask_is_counted_and_not_named(decathlon: Path) -> No
     ("description", "message"),
     [
         ({"labels": {"0": "background", "1": "a"}}, "2 classes"),
+        (
+            {"labels": {"0": "background", "1": "Posterior", "2": "Anterior"}},
+            "label 1 is 'Posterior' and not 'anterior'",
+        ),
+        ({"labels": {"0": "background", "2": "Posterior", "1": "tail"}}, "label 1 is 'tail'"),
         ({"labels": {}, "modality": {"0": "T2", "1": "ADC"}}, "2 modalities"),
         ([], "not a Decathlon description"),
     ],
@@ -76,6 +81,13 @@ def test_a_task_of_several_modalities_is_read_as_channels(decathlon: Path) -> No
     found = load_dataset("decathlon", {}, decathlon, study.model_copy(update={"data": data}))
     path = folder / "imagesTr" / "h_1.nii.gz"
     assert found.rows[0].images == {"flair": f"{path}#0/2", "t1": f"{path}#1/2"}
+
+
+def test_labels_go_by_their_names_capitals_aside(decathlon: Path) -> None:
+    description = {"labels": {"2": "Posterior", "1": "Anterior", "0": "Background"}}
+    path = decathlon / "Task04_Hippocampus" / "dataset.json"
+    path.write_text(json.dumps(description))
+    assert len(load_dataset("decathlon", {}, decathlon, built_in("hippocampus")).rows) == 2
 
 
 def test_an_absent_task_says_where_it_was_looked_for(tmp_path: Path) -> None:

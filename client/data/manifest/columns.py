@@ -1,0 +1,115 @@
+"""Which column of a table is which: by name, capitals and blanks aside."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wardround.client.data.manifest.patients import skeleton
+from wardround.client.data.manifest.table import Table
+from wardround.common.errors import DataError, nearest
+from wardround.common.study.study import Study
+
+SOURCE_ROW = "source row"
+"""Of a simulated site: the row of the data set's own manifest. No study can name such a column."""
+_OPTIONAL = ("split", "scanner", "site", "box", SOURCE_ROW)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Where the study's columns stand.
+
+    Attributes:
+        images: Name and place of each channel's.
+        target: Place of the label or the mask.
+        optional: Places of those that may be missing, by name.
+    """
+
+    patient: int
+    images: tuple[tuple[str, int], ...]
+    target: int
+    covariates: tuple[int, ...]
+    optional: dict[str, int]
+
+    def cell(self, name: str, cells: Sequence[str]) -> str:
+        """Return the cell of a column that may be missing; "" where it is."""
+        place = self.optional.get(name)
+        return "" if place is None else cells[place]
+
+
+def find_columns(table: Table, study: Study) -> Columns:
+    """Return where the columns stand that a study needs.
+
+    Raises:
+        DataError: One is missing, or stands there twice, if only with other capitals.
+    """
+    images = _image_columns(table, study)
+    covariates = tuple(covariate.name for covariate in study.data.covariates)
+    wanted = ("patient", *images, study.task.column, *covariates)
+    missing = [column for column in wanted if not table.places(column)]
+    if missing:
+        raise DataError(_lacking(table, missing))
+    present = [name for name in _OPTIONAL if table.places(name)]
+    _check_twice(table, [*wanted, *present], covariates)
+    place = {name: table.places(name)[0] for name in (*wanted, *present)}
+    return Columns(
+        place["patient"],
+        tuple((name, place[name]) for name in images),
+        place[study.task.column],
+        tuple(place[name] for name in covariates),
+        {name: place[name] for name in present},
+    )
+
+
+def file_columns(table: Table) -> tuple[int, ...]:
+    """Return the places of the columns that name files, whatever study they are for."""
+    return tuple(
+        place
+        for place, name in enumerate(table.header)
+        if name.casefold().partition(".")[0] in ("image", "mask")
+    )
+
+
+def _image_columns(table: Table, study: Study) -> tuple[str, ...]:
+    if study.data.kind == "table":
+        return ()
+    names = tuple(c if c == "image" else f"image.{c}" for c in study.data.channels)
+    if table.places("image") and not any(table.places(name) for name in names):
+        return ("image",) * len(names)  # one file that holds all channels
+    return names
+
+
+def _check_twice(table: Table, used: Sequence[str], covariates: Sequence[str]) -> None:
+    """Refuse columns of one name: a join of two tables leaves them, and one of them is wrong."""
+    header = table.header
+    twice = {name for name in header if name and header.count(name) > 1}
+    for name in used:
+        held = [header[place] for place in table.places(name)]
+        # Two covariates may differ in capitals alone: then each is written as the study writes it.
+        if len(held) > 1 and not (name in covariates and held.count(name) == 1):
+            twice |= set(held)
+    if twice:
+        names = ", ".join(sorted(twice))
+        msg = f"the manifest {table.path} has two columns {names}: rename one of each."
+        raise DataError(msg)
+
+
+def _lacking(table: Table, missing: Sequence[str]) -> str:
+    lacks = f"the manifest {table.path} lacks the column {', '.join(missing)}"
+    if not table.names_columns:  # the first row may be a patient's: it is not repeated
+        return (
+            f"{lacks}: its first row names none of patient, image, mask and label. Write a header "
+            "above the rows, apart by commas, and save it as 'CSV UTF-8'."
+        )
+    named = [name for name in table.header if name]
+    hints = [hint for name in missing if (hint := _hint(name, named))]
+    return (
+        f"{lacks}; it has: {', '.join(named)}. {' '.join(hints)}{' ' if hints else ''}"
+        "Add what is missing, separated by commas."
+    )
+
+
+def _hint(name: str, named: Sequence[str]) -> str:
+    for one in named:
+        if skeleton(one) == skeleton(name):
+            return f"One of them looks like {name} and has letters of another alphabet, or blanks."
+    close = nearest(name, named)
+    return f"Rename {close!r} if it is {name}." if close else ""

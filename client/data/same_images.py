@@ -1,0 +1,256 @@
+"""Images that stand under two names: the same bytes, and the same pixels where looking is cheap.
+
+One picture that trains and tests makes the test worthless, and nobody sees it in a list of names.
+Files are compared by their size first, then by a piece of their middle, then whole, so that few
+are read.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.client.data.manifest.cells import ARRAY_FILES
+from wardround.client.data.manifest.examination import Examination, Location
+from wardround.client.data.manifest.rows import name_rows
+from wardround.client.data.reading.array_files import read_item
+from wardround.client.data.reading.readers import read_image
+from wardround.common.errors import DataError
+
+CHEAP_FILE_BYTES = 64 * 2**20  # of all pictures together: read and unpacked in a few seconds
+CHEAP_ARRAY_BYTES = 2**30
+_PIECE = 64 * 2**10  # from the middle of a volume, where no two patients are alike
+_THREADS = 4
+BLANK = "blank"  # an image of one value, such as a channel that was not taken: alike means nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An examination in its part.
+
+    Attributes:
+        row: How messages name it.
+        part: train, validation or test; "" where nobody knows yet.
+        label: What it is called.
+    """
+
+    row: int
+    patient: str
+    part: str
+    label: Hashable
+    images: tuple[Location, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SameImages:
+    """Groups of examinations whose images are the same."""
+
+    groups: tuple[tuple[Held, ...], ...]
+
+    def refusal(self) -> str:
+        """Return in words which images stand in two parts; "" where none does."""
+        torn = [group for group in self.groups if len({held.part for held in group}) > 1]
+        if not torn:
+            return ""
+        rows = [name_rows(sorted(held.row for held in group)) for group in torn[:3]]
+        more = f"; and {len(torn) - 3} images more" if len(torn) > 3 else ""
+        return (
+            f"the same image is trained on and tested on, in {'; in '.join(rows)}{more}: keep one "
+            "row of each, or write the same patient and split in all of them."
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """Return sentences on images that stand twice in one part."""
+        whole = [group for group in self.groups if len({held.part for held in group}) == 1]
+        findings = (
+            ("under different labels", [g for g in whole if len({h.label for h in g}) > 1]),
+            ("of different patients", [g for g in whole if len({h.patient for h in g}) > 1]),
+            ("of one patient", [g for g in whole if len({h.patient for h in g}) == 1]),
+        )
+        return tuple(
+            f"{len(groups)} images stand twice or more {how}, e.g. in "
+            f"{name_rows(sorted(held.row for held in groups[0]))}: keep one row of each"
+            for how, groups in findings
+            if groups
+        )
+
+
+def held_by(examinations: Iterable[Examination], part: str) -> list[Held]:
+    """Return the examinations of a part."""
+    return [Held(e.row, e.patient, part, e.label, e.images) for e in examinations if e.images]
+
+
+def require_parted(
+    examinations: Sequence[Held], dimensions: int, refuses: bool = True
+) -> tuple[str, ...]:
+    """Check that no image is in two parts, and return what else is to be said.
+
+    Args:
+        dimensions: Of the images, 2 or 3.
+        refuses: Whether an image in two parts is a reason to refuse, or only said too.
+
+    Raises:
+        DataError: One is; says the rows.
+    """
+    same = find_same_images(examinations, dimensions)
+    refusal = same.refusal()
+    if refusal and refuses:
+        raise DataError(refusal)
+    return (*((refusal.rstrip("."),) if refusal else ()), *same.notes())
+
+
+def find_same_images(
+    examinations: Sequence[Held], dimensions: int, pixels: bool = True
+) -> SameImages:
+    """Return examinations whose images are the same, channel by channel.
+
+    Args:
+        pixels: Whether to compare pixels too, where there are few enough: a picture that was saved
+            anew has other bytes. Without, items of array files are not compared.
+    """
+    by_bytes = _same_files(examinations)
+    groups = [group for group in by_bytes if not _are_blank(group[0], dimensions)]
+    if pixels and _is_cheap(examinations):
+        groups += _same_pixels(examinations, dimensions)
+    return SameImages(tuple(_joined(groups)))
+
+
+def _joined(groups: Iterable[Sequence[Held]]) -> list[tuple[Held, ...]]:
+    """Return groups of which no two hold the same row."""
+    joined: list[dict[int, Held]] = []
+    for group in groups:
+        new = {held.row: held for held in group}
+        for other in [one for one in joined if one.keys() & new.keys()]:
+            joined.remove(other)
+            new |= other
+        joined.append(new)
+    return [tuple(one[row] for row in sorted(one)) for one in joined]
+
+
+def _groups(
+    examinations: Iterable[Held], key: Callable[[Held], Hashable | None]
+) -> list[list[Held]]:
+    found: dict[Hashable, list[Held]] = {}
+    for held in examinations:
+        if (value := key(held)) is not None:
+            found.setdefault(value, []).append(held)
+    return [group for group in found.values() if len(group) > 1]
+
+
+def _same_files(examinations: Sequence[Held]) -> list[list[Held]]:
+    whole = [h for h in examinations if h.images and not any(map(_is_array, h.images))]
+    groups = _groups(whole, partial(_each, look=_size_of))
+    looks: tuple[Callable[[Path], Hashable], ...] = (_piece_of, _content_of)
+    for look in looks:
+        seen = partial(_each, look=look)
+        groups = [small for group in groups for small in _groups(group, seen)]
+    return groups
+
+
+def _each(held: Held, look: Callable[[Path], Hashable | None]) -> Hashable | None:
+    """Return what is seen of each channel; None where one cannot be looked at."""
+    try:
+        seen = tuple(look(location.path) for location in held.images)
+    except OSError:
+        return None
+    return None if None in seen else seen
+
+
+def _is_array(location: Location) -> bool:
+    return location.path.suffix.lower() in ARRAY_FILES
+
+
+def _files_of(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+
+
+def _size_of(path: Path) -> tuple[int, ...] | None:
+    sizes = tuple(sorted(file.stat().st_size for file in _files_of(path)))
+    return sizes if any(sizes) else None  # nothing is like nothing
+
+
+def _piece_of(path: Path) -> tuple[bytes, ...]:
+    pieces = []
+    for file in _files_of(path):
+        with file.open("rb") as stream:
+            stream.seek(max(0, (file.stat().st_size - _PIECE) // 2))
+            pieces.append(hashlib.sha256(stream.read(_PIECE)).digest())
+    return tuple(sorted(pieces))
+
+
+def _content_of(path: Path) -> tuple[bytes, ...]:
+    return tuple(sorted(digest_of_file(file) for file in _files_of(path)))
+
+
+def digest_of_file(path: Path) -> bytes:
+    """Return the SHA-256 of a file's bytes.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def _is_cheap(examinations: Sequence[Held]) -> bool:
+    """Whether all pixels are few enough to be looked at."""
+    files = arrays = 0
+    for held in examinations:
+        for location in held.images:
+            try:
+                if _is_array(location):
+                    arrays += read_item(location).nbytes
+                else:
+                    files += sum(_size_of(location.path) or ())
+            except (OSError, DataError):  # whoever reads it says so
+                continue
+            if files > CHEAP_FILE_BYTES or arrays > CHEAP_ARRAY_BYTES:
+                return False
+    return True
+
+
+def _same_pixels(examinations: Sequence[Held], dimensions: int) -> list[list[Held]]:
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
+        seen = threads.map(lambda held: _pixels_of(held, dimensions), examinations)
+        of_row = {held.row: pixels for held, pixels in zip(examinations, seen, strict=True)}
+    return _groups(examinations, lambda held: of_row[held.row])
+
+
+def _pixels_of(held: Held, dimensions: int) -> Hashable | None:
+    """Return what tells one examination's pixels from another's; None where nothing does."""
+    digests = []
+    for location in held.images:
+        try:
+            array = read_image(location, dimensions, colour=dimensions == 2).array
+        except DataError:  # whoever trains on it says so
+            return None
+        digests.append(digest_of_pixels(array))
+    return None if set(digests) <= {BLANK} else tuple(digests)
+
+
+def digest_of_pixels(array: NDArray[Any]) -> str:
+    """Return what tells one image ``(planes, *spatial)`` from another; one word for a blank one."""
+    if array.min() == array.max():
+        return BLANK
+    digest = hashlib.sha256(repr(array.shape).encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _are_blank(held: Held, dimensions: int) -> bool:
+    """Whether an examination shows nothing at all; one that cannot be read counts as an image."""
+    for location in held.images:
+        try:
+            array = read_image(location, dimensions).array
+        except DataError:
+            return False
+        if array.min() != array.max():
+            return False
+    return True

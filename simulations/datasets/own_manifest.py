@@ -1,0 +1,98 @@
+"""The rows of a researcher's own manifest, read by the rules of a hospital's."""
+
+from functools import lru_cache
+from pathlib import Path
+
+from wardround.client.data.manifest.examination import Examination, Location
+from wardround.client.data.manifest.manifest import Reading, read_rows
+from wardround.client.data.manifest.patients import look_alikes
+from wardround.client.data.manifest.table import Line, read_table
+from wardround.client.tasks.words import tidy
+from wardround.common.errors import InputError
+from wardround.common.study.registry import NO_CLASS
+from wardround.common.study.study import Study
+from wardround.simulations.datasets.examinations import (
+    DatasetFacts,
+    Examinations,
+    PublicExamination,
+)
+
+
+def read_own_manifest(path: Path, study: Study, facts: DatasetFacts) -> Examinations:
+    """Return the examinations of a manifest; no image is looked into.
+
+    Raises:
+        InputError: It cannot be used; says every problem at once, with the rows.
+    """
+    reading = read_rows(read_table(path), study, path.parent)
+    if not reading.examinations:
+        msg = f"the manifest {path} has a header but no rows: add one an examination."
+        raise InputError(msg)
+    _check_hospitals(reading)
+    reading.problems.raise_if_any(path)
+    rows = tuple(
+        _examination(examination, line, reading, study)
+        for examination, line in zip(reading.examinations, reading.table.lines, strict=True)
+    )
+    return Examinations(rows, facts, reading.notes, path)
+
+
+def _check_hospitals(reading: Reading) -> None:
+    """Refuse one hospital under two names."""
+    place = reading.columns.optional.get("site")
+    if place is None:
+        return
+    names = [tidy(line.cells[place]) for line in reading.table.lines]
+    for group in look_alikes(name for name in names if name):
+        for name in group:
+            row = reading.examinations[names.index(name)].row
+            fact = "the column site has names that differ only in capitals, blanks or leading zeros"
+            reading.problems.add(row, fact, "write each hospital's name in one way")
+
+
+def _examination(
+    examination: Examination, line: Line, reading: Reading, study: Study
+) -> PublicExamination:
+    channels = study.data.channels if study.data.kind == "image" else ()
+    columns = reading.columns
+    return PublicExamination(
+        patient=examination.patient,
+        images={
+            channel: _written(location)
+            for channel, location in zip(channels, examination.images, strict=True)
+        },
+        label=_label(examination, tidy(line.cells[columns.target]), study),
+        mask=_written(examination.mask) if examination.mask is not None else "",
+        natural_site=tidy(columns.cell("site", line.cells)),
+        split=examination.split or "",
+        covariates={
+            covariate.name: text
+            for covariate, text in zip(study.data.covariates, examination.covariates, strict=True)
+        },
+        box=columns.cell("box", line.cells),
+        row=examination.row,
+    )
+
+
+def _label(examination: Examination, text: str, study: Study) -> str:
+    """Return a label as data sets write it: a class, or several joined with ``;``."""
+    label, classes = examination.label, study.data.classes
+    if label is None:
+        return ""
+    if study.data.multi_label:
+        present = [name for name, holds in zip(classes, label, strict=True) if holds]
+        return ";".join(present) or NO_CLASS
+    return classes[int(label[0])] if study.task.classifies else text
+
+
+def _written(location: Location) -> str:
+    """Return a location as a manifest writes it, so that it holds from any folder."""
+    index = location.index if location.count is None else f"{location.index}/{location.count}"
+    items = [one for one in (location.array, index) if one is not None]
+    return "#".join([_resolved(location.path), *map(str, items)])
+
+
+@lru_cache(maxsize=64)
+def _resolved(path: Path) -> str:
+    """Return a whole path; thousands of rows name the same few array files."""
+    return str(path.resolve())
