@@ -34,7 +34,7 @@ def windows() -> Study:
     "study",
     [
         study_of(),
-        study_of(model={"network": "densenet121", "features": None}, data={"size": [32, 32]}),
+        study_of(model={"network": "densenet121", "features": None}, data={"size": [64, 64]}),
         study_of("segmentation", model={"network": "basic-unet", "features": [8] * 6}),
         windows(),
     ],
