@@ -288,7 +288,9 @@ def test_a_cell_may_choose_and_other_signs_stay_in_the_name(tmp_path: Path) -> N
     chosen = parse_location("study/#series=4#volume=0", tmp_path.joinpath)
     assert chosen == Location(tmp_path / "study", "series=4#volume=0")
     assert parse_location("study#4/x", tmp_path.joinpath) == Location(tmp_path / "study#4/x")
-    assert parse_location("a.npz#train#3", tmp_path.joinpath) == Location(tmp_path / "a.npz", "train", 3)
+    assert parse_location("a.npz#train#3", tmp_path.joinpath) == Location(
+        tmp_path / "a.npz", "train", 3
+    )
 
 
 def test_only_dicom_files_have_something_to_choose(tmp_path: Path) -> None:
