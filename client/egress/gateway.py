@@ -253,6 +253,21 @@ class Gateway:
 
         return evaluate_once(session, plan, instruction, policy, work, check)
 
+    def tell_statistics(self, session: SiteSession, digest: str) -> RecordDict:
+        """Return the histograms that a study is planned from, if the policy allows them.
+
+        A study has one answer: who asks again gets the same bytes.
+
+        Args:
+            digest: Which study the server asks about.
+        """
+        from wardround.client.egress.statistics_answer import answer_statistics
+
+        agreed, study = self._agree(session), session.context.study
+        event = Event(kind="statistics", study=study.digest)
+        content = answer_statistics(session, digest, agreed.policy, self._check)
+        return self._write_down(content, event)
+
     def _agree(
         self,
         session: SiteSession,

@@ -50,6 +50,7 @@ _SETTINGS = (
     "orientation",
     "intensity",
     "window",
+    "scaling",
     "denoise",
 )
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.preprocessing import geometry
-from wardround.client.data.preprocessing.intensity import INTENSITIES
+from wardround.client.data.preprocessing.intensity import INTENSITIES, background_of
 from wardround.client.data.preprocessing.scanner_shift import generator_of, scanner_of, shift_image
 from wardround.client.data.reading import readers
 from wardround.client.data.reading.array_files import open_array
@@ -38,11 +38,13 @@ class Case:
         image: ``(C, *spatial)`` float32.
         mask: ``(*spatial)`` uint8 or int16; None for a classification.
         spacing: Millimetres a voxel; 1 where the files do not say.
+        has_spacing: Whether the files said so, where the examination was read just now.
     """
 
     image: Tensor
     mask: Tensor | None
     spacing: tuple[float, ...]
+    has_spacing: bool = True
 
     @property
     def byte_count(self) -> int:
@@ -75,7 +77,8 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
             raise error.at(examination.row, column) from None
     mask = _prepare_mask(examination, channels, study)
     stacked = np.concatenate(finished) if len(finished) > 1 else finished[0]
-    return Case(_tensor(stacked), mask, _final_spacing(channels[0], data))
+    spacing, is_said = _final_spacing(channels[0], data), channels[0].spacing is not None
+    return Case(_tensor(stacked), mask, spacing, is_said)
 
 
 def _prepare_mask(
@@ -165,7 +168,7 @@ def finish_images(
         block = denoised(block)
     block = preset.normalise(block, eight_bit, data)
     if data.size is not None:
-        block = geometry.centre_fit(block, data.size, preset.background)
+        block = geometry.centre_fit(block, data.size, background_of(data))
     return block.astype(np.float32, copy=False)
 
 
