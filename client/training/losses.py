@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wardround.client.training.partial_labels import PartialLabels
 from wardround.common.errors import StudyError, known_names
 from wardround.common.study.study import Study
 
@@ -27,10 +28,12 @@ class MeanLoss:
     Attributes:
         of_samples: One of :data:`LOSS_BUILDERS`.
         class_weights: ``(K,)``, or None.
+        partial: Which classes the site tells apart; None for all of them.
     """
 
     of_samples: SampleLoss
     class_weights: Tensor | None = None
+    partial: PartialLabels | None = None
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the loss of each sample, ``(B,)`` in float32 whatever the precision of logits.
@@ -39,7 +42,11 @@ class MeanLoss:
             logits: ``(B, K)`` or ``(B, K, *spatial)``.
             targets: ``(B,)`` or ``(B, *spatial)`` class indices, or ``(B, K)`` 0/1 for multi-label.
         """
-        return self.of_samples(logits.float(), targets, self.class_weights)
+        logits, weights = logits.float(), self.class_weights
+        if self.partial is not None:
+            logits, targets = self.partial.marginal(logits, targets)
+            weights = self.partial.weights(weights)
+        return self.of_samples(logits, targets, weights)
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of the batch, a scalar."""
@@ -61,13 +68,17 @@ class LossInParts:
     def __init__(self, loss: MeanLoss) -> None:
         self._pixels = _OF_PIXELS.get(loss.of_samples)
         self._volumes = _OF_VOLUMES.get(loss.of_samples)
-        self._class_weights = loss.class_weights
+        self._partial, self._class_weights = loss.partial, loss.class_weights
+        if loss.partial is not None:
+            self._class_weights = loss.partial.weights(loss.class_weights)
         self._total: Tensor | None = None
         self._sums: Tensor | None = None
         self._count = 0
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
         """Take in a part: logits ``(B, K, *part)`` float32 and class indices ``(B, *part)``."""
+        if self._partial is not None:
+            logits, targets = self._partial.marginal(logits, targets)
         count = targets[0].numel()
         self._count += count
         if self._pixels is not None:
@@ -88,7 +99,12 @@ class LossInParts:
         return torch.stack(parts).sum(0).mean().float()
 
 
-def build_loss(study: Study, class_counts: Tensor | None, device: torch.device) -> MeanLoss:
+def build_loss(
+    study: Study,
+    class_counts: Tensor | None,
+    device: torch.device,
+    annotated: tuple[int, ...] | None = None,
+) -> MeanLoss:
     """Return the study's loss.
 
     Args:
@@ -96,6 +112,7 @@ def build_loss(study: Study, class_counts: Tensor | None, device: torch.device) 
         class_counts: ``(K,)`` training examinations (or pixels) of each class; only needed for
             ``class_weights = "balanced"``.
         device: Where logits and targets will be.
+        annotated: The classes that the site has annotated; None for all of them.
 
     Raises:
         StudyError: The loss is unknown, or balanced weights lack the counts.
@@ -114,7 +131,11 @@ def build_loss(study: Study, class_counts: Tensor | None, device: torch.device) 
         weights = balanced_weights(class_counts)
     elif chosen != "none":
         weights = torch.tensor(chosen)
-    return MeanLoss(LOSS_BUILDERS[study.loss], None if weights is None else weights.to(device))
+    partial = None
+    if annotated is not None:
+        partial = PartialLabels(annotated, study.class_count, study.task.dense)
+    on_device = None if weights is None else weights.to(device)
+    return MeanLoss(LOSS_BUILDERS[study.loss], on_device, partial)
 
 
 def balanced_weights(class_counts: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from wardround.client.data.manifest.cells import (
     parse_split,
 )
 from wardround.client.data.manifest.examination import Examination, Location, SplitName
+from wardround.client.data.manifest.label_words import LabelWords, label_words
 from wardround.client.data.reading.readers import has_reader
 from wardround.client.site.folder import Site
 from wardround.client.tasks.registry import task_of
@@ -86,7 +87,7 @@ def read_manifest(site: Site, study: Study) -> tuple[Examination, ...]:
     lines = _read_lines(site.manifest_path)
     header = [name.strip() for name in lines[0][1]]
     columns = _find_columns(header, study, site.manifest_path)
-    reader = _RowReader(site, study, columns, site.data_root)
+    reader = _RowReader(site, study, columns, site.data_root, words=label_words(site, study))
     examinations = tuple(
         reader.examination(row, cells + [""] * (len(header) - len(cells)), len(header))
         for row, cells in lines[1:]
@@ -180,6 +181,7 @@ class _RowReader:
     columns: _Columns
     root: Path
     problems: RowProblems = field(default_factory=RowProblems)
+    words: LabelWords = field(default_factory=LabelWords)
 
     def examination(self, row: int, cells: list[str], width: int) -> Examination:
         cells = [cell.strip() for cell in cells]
@@ -211,11 +213,10 @@ class _RowReader:
             return Location(self.root)
 
     def _label(self, row: int, cells: list[str]) -> tuple[float, ...] | None:
-        labels = task_of(self.study).labels
-        if labels is None:
+        if task_of(self.study).labels is None:
             return None
         try:
-            return labels.read(cells[self.columns.target], self.study)
+            return self.words.read(cells[self.columns.target], self.study)
         except UnusableLabelError as error:
             self.problems.add(row, error.fact, error.remedy)
             return None

@@ -5,7 +5,7 @@ size (pad). Padding comes last, so that its border does not take part in the int
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.client.data.manifest.examination import Examination, Location
+from wardround.client.data.manifest.label_words import ANY_LABEL, label_words
 from wardround.client.data.preprocessing import geometry
 from wardround.client.data.preprocessing.intensity import INTENSITIES, background_of
 from wardround.client.data.preprocessing.scanner_shift import generator_of, scanner_of, shift_image
@@ -75,20 +76,23 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
             finished.append(finish_images(block, image.eight_bit, data)[0])
         except UnreadableError as error:
             raise error.at(examination.row, column) from None
-    mask = _prepare_mask(examination, channels, study)
+    mask = _prepare_mask(examination, channels, site, study)
     stacked = np.concatenate(finished) if len(finished) > 1 else finished[0]
     spacing, is_said = _final_spacing(channels[0], data), channels[0].spacing is not None
     return Case(_tensor(stacked), mask, spacing, is_said)
 
 
 def _prepare_mask(
-    examination: Examination, channels: Sequence[Image], study: Study
+    examination: Examination, channels: Sequence[Image], site: Site, study: Study
 ) -> Tensor | None:
     if examination.mask is None:
         return None
     data = study.data
     try:
-        mask = readers.read_mask(examination.mask, data.dimensions, study.class_count)
+        words = label_words(site, study)
+        most = ANY_LABEL + 1 if words.values else study.class_count
+        mask = readers.read_mask(examination.mask, data.dimensions, most)
+        mask = replace(mask, array=words.map_mask(mask.array, study))
         mask = _oriented(mask, data) if channels[0].affine is not None else mask
         _check_same_grid(mask, channels, data)
         mask = Image(mask.array, channels[0].spacing)
@@ -129,7 +133,9 @@ def prepare_block(examinations: Sequence[Examination], site: Site, study: Study)
         labels = readers.sort_labels(stored, data.dimensions)
         if labels.shape[2:] != spatial:
             raise _mismatch(labels.shape[2:], spatial)
-        labels = readers.check_labels(labels, study.class_count)
+        words = label_words(site, study)
+        labels = readers.check_labels(labels, ANY_LABEL + 1 if words.values else study.class_count)
+        labels = words.map_mask(labels, study)
         masks = _tensor(finish_masks(labels, data)[:, 0]).unbind()
     spacing = tuple(have / now for have, now in zip(spatial, _resized(spatial, data), strict=True))
     return [Case(i, m, spacing) for i, m in zip(images.unbind(), masks, strict=True)]

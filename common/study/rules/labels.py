@@ -47,6 +47,12 @@ def _partial_fits(study: Study) -> Iterator[str]:
             "image is of exactly one class, a site cannot lack one without knowing it; remove it."
         )
         return
+    if data.multi_label and study.privacy.mode == "patient":
+        yield (
+            "data.labels.partial = true with data.multi_label has no noised measurement: the "
+            "vector of a patient has a place for each label; set privacy.mode = 'none', or remove "
+            "it."
+        )
     fitting = _MARGINAL if study.task.dense else _BY_LABEL
     if study.loss not in fitting:
         yield (
