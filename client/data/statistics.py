@@ -22,6 +22,7 @@ from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)
 Rows = NDArray[np.float64]
+_ANY_WIDTH = 1e30
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,16 @@ def measure_statistics(site: Site, cohort: Cohort, study: Study) -> Measured:
 def _cases(
     examinations: Sequence[Examination], site: Site, study: Study
 ) -> Iterator[tuple[Examination, Case]]:
+    # A window that holds every value leaves them as they are, also bytes, which "none" divides.
     data = study.data.model_copy(
-        update={"spacing": None, "size": None, "denoise": False, "intensity": "none"}
+        update={
+            "spacing": None,
+            "size": None,
+            "denoise": False,
+            "intensity": "ct",
+            "window": (0.0, _ANY_WIDTH),
+            "scaling": (0.0, 1.0),
+        }
     )
     as_stored = study.model_copy(update={"data": data})
     for examination in examinations:

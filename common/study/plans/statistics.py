@@ -18,7 +18,7 @@ _SPACING_CELLS, _SIZE_CELLS, _EXTENT_CELLS = 201, 257, 129
 _SHARE_CELLS, _MOST_EXAMINATIONS = 100, 10
 # From where to where intensities lie where a study does not say: by its data.intensity.
 _RANGES = {"ct": (-1024.0, 3072.0), "mr": (0.0, 4096.0)}
-_BYTES = (0.0, 1.0)  # files of bytes are read as 0 to 1
+_BYTES = (0.0, 256.0)
 
 
 @dataclass(frozen=True, slots=True)

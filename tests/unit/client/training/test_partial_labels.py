@@ -68,9 +68,7 @@ def test_each_patient_has_a_gradient_of_its_own(name: str) -> None:
         return loss.per_sample(one[None], target[None])[0]
 
     together = torch.func.vmap(torch.func.grad(of_one))(logits.detach(), targets)
-    each = torch.stack(
-        [torch.func.grad(of_one)(logits.detach()[n], targets[n]) for n in range(3)]
-    )
+    each = torch.stack([torch.func.grad(of_one)(logits.detach()[n], targets[n]) for n in range(3)])
     torch.testing.assert_close(together, each)
 
 
