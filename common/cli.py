@@ -119,6 +119,14 @@ def privacy(
     if study.privacy.mode == "site":
         sys.stdout.write(_promise_to_sites(study, as_json))
         return
+    if study.statistics.ask:
+        from wardround.common.study.explain.statistics import bound_words
+
+        said = "".join(f"  - {sentence}\n" for sentence in bound_words(study))
+        sys.stdout.write(
+            f"{study.name}: how much of a training patient is in its statistics\n{said}"
+        )
+        return
     plan, sizes = plan_privacy(study), _sizes(patients) or USUAL_PATIENTS
     network = build_network(study, study.federation.seed)
     trainable = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)

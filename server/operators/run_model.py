@@ -44,12 +44,13 @@ def write_model(parts: Iterable[ModelPart], record: RunRecord, path: Path) -> st
         path: The file; the card gets the same name with ``.md`` at its end.
 
     Raises:
-        InputError: It cannot be written there.
+        InputError: It cannot be written there, or the run asked for statistics.
         RunError: What came is not the model that the run's log speaks of.
     """
     from wardround.common.parameters.arithmetic import digest
     from wardround.common.parameters.model_file import load_model
 
+    _refuse_statistics(record)
     received = list(parts)
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
@@ -69,6 +70,18 @@ def write_model(parts: Iterable[ModelPart], record: RunRecord, path: Path) -> st
         msg = f"cannot write {path} ({error.strerror}): choose another file with --out."
         raise InputError(msg) from None
     return card
+
+
+def _refuse_statistics(record: RunRecord) -> None:
+    """Refuse a run that asked for statistics: its file is no model."""
+    import tomllib
+
+    if tomllib.loads(record.study).get("statistics", {}).get("ask"):
+        run = record.details.summary.run
+        msg = (
+            f"run {run} asked for statistics: 'wardround study plan STUDY --run {run}' reads them."
+        )
+        raise InputError(msg)
 
 
 def _kept(run: RunFolder) -> tuple[int, str]:

@@ -83,7 +83,7 @@ def feature_numbers(patch: Sequence[int], widths: Sequence[int], classes: int) -
         (_CONVOLUTIONS + 1) * size * width + (classes * size if level == 0 else 0)
         for level, (size, width) in enumerate(zip(sizes[:-1], widths[:-1], strict=True))
     )
-    return round(down + up)
+    return int(round(down + up))
 
 
 def _fitted(patch: Sequence[float]) -> tuple[int, tuple[int, ...]]:

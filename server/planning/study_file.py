@@ -33,7 +33,12 @@ def study_text(study: Study, plan: StudyPlan) -> str:
     if "training" in content and content["data"].get("fit") == "resize":
         del content["data"]["fit"]
     reasons = {one.key: one for one in plan.values if one.value is not None}
-    lines = [f"# Planned from the statistics of {len(plan.sites)} sites: {', '.join(plan.sites)}."]
+    lines = wrap(
+        f"Planned from the statistics of {len(plan.sites)} sites: {sites_in_words(plan)}.",
+        _WIDTH,
+        initial_indent="# ",
+        subsequent_indent="# ",
+    )
     section = ""
     for line in tomli_w.dumps(content).splitlines():
         if line.startswith("["):
@@ -43,6 +48,14 @@ def study_text(study: Study, plan: StudyPlan) -> str:
             lines += _comment(planned)
         lines.append(line)
     return "\n".join(lines) + "\n"
+
+
+def sites_in_words(plan: StudyPlan) -> str:
+    """Return the sites, each with its training patients where it says how many."""
+    return ", ".join(
+        f"{site} ({count} training patients)" if count else site
+        for site, count in plan.sites.items()
+    )
 
 
 def _comment(planned: PlannedValue) -> list[str]:

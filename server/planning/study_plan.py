@@ -42,7 +42,7 @@ class StudyPlan:
 
     values: tuple[PlannedValue, ...]
     merged: Mapping[str, MergedHistogram]
-    sites: tuple[str, ...]
+    sites: Mapping[str, int]  # training patients, as a site rounds them; 0 where it says none
 
     def value(self, key: str) -> Value:
         """Return a planned value, None where there is none."""
@@ -59,7 +59,8 @@ def plan_study(collected: Collected, study: Study) -> StudyPlan:
     source = _Source(study, merged, tuple(collected.sites))
     source.require_patients()
     values = (*_geometry(source), *_intensity(source), *_class_weights(source))
-    return StudyPlan(values, merged, tuple(collected.sites))
+    patients = {name: said.patients for name, said in collected.sites.items()}
+    return StudyPlan(values, merged, patients)
 
 
 @dataclass(frozen=True, slots=True)

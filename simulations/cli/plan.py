@@ -143,7 +143,7 @@ def _require_new(path: Path) -> None:
 
 
 def _write(study: Study, plan: "StudyPlan", out: Path) -> None:
-    from wardround.server.planning.study_file import planned_study, study_text
+    from wardround.server.planning.study_file import planned_study, sites_in_words, study_text
 
     planned = planned_study(study, plan)
     try:
@@ -151,7 +151,7 @@ def _write(study: Study, plan: "StudyPlan", out: Path) -> None:
     except OSError as error:
         msg = f"cannot write {out} ({error.strerror}): choose another --out."
         raise InputError(msg) from None
-    lines = [f"{len(plan.sites)} sites: {', '.join(plan.sites)}"]
+    lines = [f"{len(plan.sites)} sites: {sites_in_words(plan)}"]
     lines += [
         f"{one.key} = {_shown(one.value)}   {one.reason}" for one in plan.values if one.reason
     ]

@@ -16,7 +16,7 @@ _BY_LABEL = ("bce", "focal", "mse")
 def label_rules(study: Study) -> Iterator[str]:
     """Yield a sentence (fact, value, remedy) for every rule of labels that the study breaks."""
     labels, classes = study.data.labels, study.data.classes
-    named = {"codes": labels.codes, "words": dict.fromkeys(labels.words.values())}
+    named = {"codes": tuple(labels.codes), "words": tuple(dict.fromkeys(labels.words.values()))}
     for key, names in named.items():
         yield from (
             f"data.labels.{key}: {known_names('class', name, classes)}"

@@ -1,5 +1,7 @@
 """``wardround study plan``: four hospitals' histograms plan what the data in one place would."""
 
+import re
+import shlex
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +27,7 @@ from wardround.simulations.experiment.planning import _asked
 from wardround.simulations.sites.preparation import PreparedSites, prepare_sites
 from wardround.simulations.studies import find_study
 
+PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "plan-a-study.md"
 ALONE = Machine(device="cpu", engine="in-process", threads=1)
 
 
@@ -122,36 +125,38 @@ batch_size = 2
 intensity = [-500, 500]
 [simulation]
 data = "folder"
-sites = 2
+split = "iid"
 [simulation.options]
 manifest = "all/manifest.csv"
 """
 
 
-def test_the_planned_study_is_a_study_with_a_reason_for_each_number(
-    tmp_path: Path, wardround: Callable[..., Any]
+def test_the_pages_commands_write_a_study_with_a_reason_for_each_number(
+    tmp_path: Path, wardround: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     volumes = [volume(seed) for seed in range(40)]
     manifest = write_ward(tmp_path / "all", volumes, ward_study()) / "manifest.csv"
     rows = (row.rpartition(",")[0] for row in manifest.read_text().splitlines())
     manifest.write_text("\n".join(rows))
     (tmp_path / "study.toml").write_text(STUDY)
-    out = tmp_path / "planned.toml"
-    words = ("study", "plan", tmp_path / "study.toml", "--out", out)
-    said = wardround(*words, "--smallest-cell", 5)
-    assert said.code == 0, said.err
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    commands = "".join(blocks[:2]).splitlines()
+    for command in commands:
+        said = wardround(*shlex.split(command)[1:])
+        assert said.code == 0, said.err
     assert "Beside the data in one place" in said.out
-    study = load_study(out)
+    study = load_study(tmp_path / "cautious.toml")
     assert study.training.patch_size == (12, 12, 8)
     assert not study.statistics.ask
     assert study.data.size is None
     assert isinstance(study.training.class_weights, tuple)
     assert len(study.training.class_weights) == 3
-    text = out.read_text()
+    text = (tmp_path / "cautious.toml").read_text()
     assert "% of them suppressed" in text
     assert text.index("# Median voxel size") < text.index("spacing = [")
     assert tomllib.loads(text)["model"]["network"] == "dynunet"
-    again = wardround(*words)
+    again = wardround(*shlex.split(commands[0])[1:])
     assert again.code == 2
     assert "exists already" in again.err
 

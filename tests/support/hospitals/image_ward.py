@@ -77,8 +77,8 @@ def write_ward(
         part = "train" if number >= 2 else ("validation", "test")[number]
         rows.append(f"CANARY{number:03d},{number}.nii,{number}-mask.nii,{part}")
     (folder / "manifest.csv").write_text("\n".join(rows))
-    said = {"statistics": '"yes"', "smallest_cell": "1", "smallest_cohort": "1", **policy}
-    write_policy(folder, approved=f'["{study.digest}"]', **said)
+    said = {"statistics": '"yes"', "smallest_cell": "1", "smallest_cohort": "1"}
+    write_policy(folder, **{"approved": f'["{study.digest}"]', **said, **policy})
     return folder
 
 
