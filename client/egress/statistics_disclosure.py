@@ -98,7 +98,8 @@ def _left_out(rows: Rows, least: int) -> Rows:
         if not hidden.any() or _size(hidden) >= least:
             break
         told[cell] = False
-    return mass * told
+    kept: Rows = mass * told
+    return kept
 
 
 def _size(given: Rows) -> float:

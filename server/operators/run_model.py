@@ -79,7 +79,8 @@ def _refuse_statistics(record: RunRecord) -> None:
     if tomllib.loads(record.study).get("statistics", {}).get("ask"):
         run = record.details.summary.run
         msg = (
-            f"run {run} asked for statistics: 'wardround study plan STUDY --run {run}' reads them."
+            f"run {run} asked for statistics and made no model: 'wardround study plan STUDY "
+            f"--server SERVER --run {run}' reads them."
         )
         raise InputError(msg)
 

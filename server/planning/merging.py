@@ -76,7 +76,8 @@ class MergedHistogram:
     def _moment(self, of: Callable[[Cells], Cells]) -> float:
         if not self.total > 0:
             return math.nan
-        values = self.asked.first + self.asked.step * np.arange(len(self.cells))
+        places = np.arange(len(self.cells), dtype=np.float64)
+        values: Cells = (self.asked.first + self.asked.step * places).astype(np.float64)
         return float((of(values) * self.cells).sum() / self.total)
 
     def without_first(self) -> "MergedHistogram":

@@ -77,13 +77,13 @@ def plan_network(
 
 def feature_numbers(patch: Sequence[int], widths: Sequence[int], classes: int) -> int:
     """Return how many numbers the feature maps of one patch hold, as nnU-Net counts them."""
-    sizes = [math.prod(side / 2**level for side in patch) for level in range(len(widths))]
+    sizes = [float(math.prod(patch)) / 2 ** (len(patch) * level) for level in range(len(widths))]
     down = sum(_CONVOLUTIONS * size * width for size, width in zip(sizes, widths, strict=True))
     up = sum(
         (_CONVOLUTIONS + 1) * size * width + (classes * size if level == 0 else 0)
         for level, (size, width) in enumerate(zip(sizes[:-1], widths[:-1], strict=True))
     )
-    return int(round(down + up))
+    return round(down + up)
 
 
 def _fitted(patch: Sequence[float]) -> tuple[int, tuple[int, ...]]:
