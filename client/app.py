@@ -80,6 +80,18 @@ def describe(message: Message, context: Context) -> Message:
     return _reply(message, context, lambda gateway, site: gateway.describe(site, standalone))
 
 
+@app.query("statistics")
+def statistics(message: Message, context: Context) -> Message:
+    """Count the site's training data in the histograms that the study is planned from."""
+    from wardround.common.messages.statistics import asked_digest
+
+    return _reply(
+        message,
+        context,
+        lambda gateway, site: gateway.tell_statistics(site, asked_digest(message.content)),
+    )
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Evaluate the received model, train it, answer with both."""

@@ -14,6 +14,7 @@ from torch.amp import GradScaler
 import wardround
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort, Cohorts, open_cohorts
+from wardround.client.data.manifest.label_words import label_words
 from wardround.client.data.reading.array_files import forget_arrays
 from wardround.client.data.source_files import SourceFiles, remove_outdated
 from wardround.client.model_context import PERSONAL, ModelContext
@@ -123,10 +124,10 @@ class SiteSession:
 
     @cached_property
     def loss(self) -> Loss:
-        """The study's loss, with this site's class weights."""
-        return build_loss(
-            self.context.study, self.cohorts.train.class_counts(), self.context.device
-        )
+        """The study's loss, with this site's class weights, of the classes it has annotated."""
+        study, counts = self.context.study, self.cohorts.train.class_counts()
+        annotated = label_words(self.site, study).annotated
+        return build_loss(study, counts, self.context.device, annotated)
 
     @names_memory_remedy
     def describe(self, standalone: bool = False) -> SiteInfo:

@@ -119,6 +119,9 @@ def privacy(
     if study.privacy.mode == "site":
         sys.stdout.write(_promise_to_sites(study, as_json))
         return
+    if study.statistics.ask:
+        sys.stdout.write(_about_statistics(study))
+        return
     plan, sizes = plan_privacy(study), _sizes(patients) or USUAL_PATIENTS
     network = build_network(study, study.federation.seed)
     trainable = sum(weight.numel() for weight in network.parameters() if weight.requires_grad)
@@ -142,6 +145,13 @@ def read_study(context: typer.Context, path: Path) -> "Study":
 
     find = context.obj
     return find(str(path)) if callable(find) else load_study(path)
+
+
+def _about_statistics(study: "Study") -> str:
+    from wardround.common.study.explain.statistics import bound_words
+
+    bounds = "".join(f"  - {sentence}\n" for sentence in bound_words(study))
+    return f"{study.name}: how much of a training patient is in its statistics\n{bounds}"
 
 
 def _promise_to_sites(study: "Study", as_json: bool) -> str:

@@ -17,6 +17,7 @@ from wardround.common.study.loading import study_from_json
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress
+from wardround.server.planning.collection import Collected, collect_statistics
 from wardround.server.rounds.asynchronous_loop import BufferedLoop
 from wardround.server.rounds.loop import Listener, RoundLoop
 from wardround.server.sites.deadlines import Deadlines
@@ -29,9 +30,10 @@ from wardround.server.strategies.strategy import Strategy
 
 @dataclass(slots=True)
 class Outcome:
-    """Where a finished run leaves its kept model; Flower's apps return nothing."""
+    """Where a finished run leaves its kept model, or statistics; Flower's apps return nothing."""
 
     commit: Commit | None = None
+    statistics: Collected | None = None  # of a study that asks for them: it trains nothing
 
 
 Gather = Callable[[Grid, Study], Participation]
@@ -76,6 +78,11 @@ def make_server_app(
         store = CheckpointStore(Path(str(context.run_config["checkpoints"])), durable=durable)
         participation = gather(grid, study)
         nodes = participation.of_round(1)
+        if study.statistics.ask:
+            found = collect_statistics(grid, study, nodes, participation.deadlines)
+            if outcome is not None:
+                outcome.statistics = found
+            return
         strategy = _prepare(study, store, [node.examinations for node in nodes])
         loop = RoundLoop if study.federation.buffer_size is None else BufferedLoop
         commit = loop(grid, study, participation, store, strategy, listener).run()

@@ -25,6 +25,7 @@ from wardround.common.errors import DataError
 from wardround.common.privacy.accounting import epsilon_of
 from wardround.common.runtime.printable import printable
 from wardround.common.study.plans.patient_privacy import evaluation_plans, steps_of
+from wardround.common.study.plans.statistics import cell_count
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
@@ -47,6 +48,8 @@ def terms_of(folder: Path, study: Study) -> Terms:
     """
     site, policy = open_site(folder), open_policy(folder)
     with plan_limit():
+        if study.statistics.ask:
+            return Terms(rounds_of_approval(policy, study), _of_statistics(site, policy, study))
         lines = (
             f"study: {printable(study.name)}, digest {study.digest}",
             _asked(study),
@@ -59,6 +62,21 @@ def terms_of(folder: Path, study: Study) -> Terms:
             *_spent(site.folder, policy, study),
         )
     return Terms(rounds_of_approval(policy, study), lines)
+
+
+def _of_statistics(site: Site, policy: Policy, study: Study) -> tuple[str, ...]:
+    """Return what an approval is for where a study asks for statistics and trains nothing."""
+    of_whom = "without noise, rounded"
+    if study.privacy.mode == "patient":
+        of_whom = f"with noise: epsilon {planned_epsilon(study):.4g} for each training patient"
+    return (
+        f"study: {printable(study.name)}, digest {study.digest}",
+        f"asked: {cell_count(study)} cells of histograms of the training patients, to plan from; "
+        "nothing is trained",
+        _patients(site, study),
+        f"leaves: one answer, {of_whom}; a cell has at least {policy.smallest_cell} patients",
+        *_spent(site.folder, policy, study),
+    )
 
 
 def _asked(study: Study) -> str:

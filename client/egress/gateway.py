@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 from flwr.app import RecordDict
 
+from wardround.client.data.manifest.label_words import label_words
 from wardround.client.egress.disclosure import reduce_evaluation, reduce_site_info, reduce_update
 from wardround.client.egress.guard import MessageSchema, check_message
 from wardround.client.egress.message_schema import SiteSchemas, refusal_schema, update_bytes
@@ -145,6 +146,7 @@ class Gateway:
         """Return what the site says of itself, if the policy allows the study."""
         study, agreed = session.context.study, self._agree(session)
         self.log.append(Event(kind="decision", study=study.digest))
+        self._note_labels(session)
         said = reduce_site_info(session.describe(standalone), study, agreed.policy)
         event = Event(kind="site-info", study=study.digest)
         return self._leave(pack_site_info(said), agreed.schemas.site_info(), event)
@@ -252,6 +254,28 @@ class Gateway:
             self._check(content, agreed.schemas.noised_evaluation(instruction))
 
         return evaluate_once(session, plan, instruction, policy, work, check)
+
+    def _note_labels(self, session: SiteSession) -> None:
+        """Write down which words the site reads as which classes, by their digest."""
+        study = session.context.study
+        if digest := label_words(session.site, study).digest:
+            self.log.append(Event(kind="labels", study=study.digest, sha256=digest))
+
+    def tell_statistics(self, session: SiteSession, digest: str) -> RecordDict:
+        """Return the histograms that a study is planned from, if the policy allows them.
+
+        A study has one answer: who asks again gets the same bytes.
+
+        Args:
+            digest: Which study the server asks about.
+        """
+        from wardround.client.egress.statistics_answer import answer_statistics
+
+        agreed, study = self._agree(session), session.context.study
+        self._note_labels(session)
+        event = Event(kind="statistics", study=study.digest)
+        content = answer_statistics(session, digest, agreed.policy, self._check)
+        return self._write_down(content, event)
 
     def _agree(
         self,

@@ -30,6 +30,7 @@ from wardround.common.parameters.array_records import NPY, values_of
 from wardround.common.parameters.schema import ArraySpec, Schema, written_as
 
 _Record = ArrayRecord | ConfigRecord | MetricRecord
+_CELL_ROUNDING = 1e-12  # of 0.1 + 0.2
 # Bits of the exponent: where all are set, a 16-bit float is infinite or no number.
 _EXPONENTS = {"float16": 0x7C00, "bfloat16": 0x7F80}
 
@@ -112,6 +113,28 @@ class Empty:
         return isinstance(given, list) and not given
 
 
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """Cells of a histogram: none negative, each a multiple.
+
+    Attributes:
+        multiple: 0 for any number.
+    """
+
+    multiple: float
+    most: float = math.inf
+
+    def allows(self, values: NDArray[np.generic]) -> bool:
+        """Return whether an array of numbers may hold these."""
+        numbers = values.astype(np.float64)
+        if not ((numbers >= 0) & (numbers <= self.most)).all():
+            return False
+        if not self.multiple:
+            return True
+        steps = np.round(numbers / self.multiple)
+        return bool((np.abs(steps * self.multiple - numbers) <= _CELL_ROUNDING).all())
+
+
 Rule = Exactly | OneOf | Count | Number | FreeText | Empty
 
 
@@ -124,12 +147,14 @@ class MessageSchema:
         numbers: Records of numbers.
         arrays: Records of arrays: names, shapes and types.
         optional: Records, or ``record/key``, that may be absent; all others must be there.
+        cells: What the numbers of an array may be, by ``record/key``; any finite ones otherwise.
     """
 
     settings: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
     numbers: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
     arrays: Mapping[str, Schema] = field(default_factory=dict)
     optional: frozenset[str] = frozenset()
+    cells: Mapping[str, Cells] = field(default_factory=dict)
 
 
 def check_message(content: RecordDict, schema: MessageSchema, largest_bytes: int) -> None:
@@ -149,6 +174,7 @@ def check_message(content: RecordDict, schema: MessageSchema, largest_bytes: int
         optional = _lacking(schema, f"{name}/")
         if name in schema.arrays:
             _check_arrays(name, record, schema.arrays[name], optional)
+            _check_cells(name, record, schema)
         elif name in schema.numbers:
             _check_fields(name, record, MetricRecord, schema.numbers[name], optional)
         else:
@@ -178,6 +204,16 @@ def _check_arrays(
     _check_keys(name, record.keys(), set(expected), optional)
     for key, array in record.items():
         _check_array(f"{name}/{key}", array, expected[key])
+
+
+def _check_cells(name: str, record: _Record, schema: MessageSchema) -> None:
+    if not schema.cells or not isinstance(record, ArrayRecord):
+        return
+    for key, array in record.items():
+        rule = schema.cells.get(f"{name}/{key}")
+        values = values_of(array.data, written_as(array.dtype), tuple(array.shape))
+        if rule is not None and (values is None or not rule.allows(values)):
+            _refuse(f"{name}/{key}", f"is not {rule}")
 
 
 def _check_array(place: str, array: Array, spec: ArraySpec) -> None:

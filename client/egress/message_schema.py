@@ -86,6 +86,12 @@ class SiteSchemas:
                 f"works on {digest[:12]}: submit the study again."
             )
             raise InstructionError(msg)
+        if self._study.statistics.ask:
+            msg = (
+                "the study asks for statistics alone, so nothing is trained or measured for it: "
+                "submit the study that was planned from them."
+            )
+            raise InstructionError(msg)
         numbers = instruction.round, instruction.kept_round, instruction.counted_round
         if max(numbers) > rounds or instruction.round < int(trains):
             msg = (

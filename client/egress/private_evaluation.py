@@ -1,5 +1,7 @@
 """A private evaluation as a site answers it: a study's model of a round, measured once for ever.
 
+So are the statistics from which a study is planned: one answer, about the training patients.
+
 The server says which model it is, and is not believed: whatever its weights, a study gets one
 answer a round and part of the patients for each time that it was approved, over all its runs. Asked
 again by the same run, the site sends the same bytes; another try or another round than the study's
@@ -15,7 +17,7 @@ from flwr.app import RecordDict
 from wardround.client.egress.private_round import PATIENCE_SECONDS, caps_of
 from wardround.client.policy.policy import Policy, approved_rounds
 from wardround.client.policy.rules import EVALUATION_RULE, DeniedError
-from wardround.client.privacy.ledger.charges import Assignment, Charge, Reservation
+from wardround.client.privacy.ledger.charges import TRAIN, Assignment, Charge, Reservation
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox, ReplyKey, StoredReply
 from wardround.client.session import SiteSession
@@ -55,7 +57,9 @@ def evaluate_once(
     approvals = _approvals(folder, study)
     with PrivacyLedger.open(folder, durable, PATIENCE_SECONDS) as ledger:
         ledger.check_head(server, instruction.ledger)
-        patients = {one.patient for one in session.measured(instruction).examinations}
+        trained = plan.part == TRAIN
+        cohort = session.cohorts.train if trained else session.measured(instruction)
+        patients = {one.patient for one in cohort.examinations}
         assignment = Assignment(
             instruction.digest, instruction.run, ledger.snapshot(patients), part=plan.part
         )

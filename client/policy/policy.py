@@ -41,6 +41,9 @@ class Policy(BaseModel):
         smallest_cell: No count below it leaves, and every count is rounded down to a multiple.
         metrics: How metrics leave. "sums": tables that merge exactly, whose cells may be single
             patients. "values": each metric as a number of three decimals. "none": not at all.
+        statistics: Whether a study may be told histograms of the training data before it trains.
+            Absent is no: who wrote a policy without this key has not thought of them.
+        largest_statistics: How many studies are ever told histograms without noise.
         largest_evaluations_a_day: How many models the site measures a day, for all studies without
             privacy for patients together. Such a measurement has no noise.
         largest_evaluations_of_a_study: How many it measures for one such study, over all its runs.
@@ -78,6 +81,8 @@ class Policy(BaseModel):
     smallest_cohort: Count = 20
     smallest_cell: Count = 10
     metrics: Literal["sums", "values", "none"] = "values"
+    statistics: Literal["no", "yes"] = "no"
+    largest_statistics: Count = 20
     largest_evaluations_a_day: Count = 200
     largest_evaluations_of_a_study: Count = 1000
     largest_message_megabytes: Annotated[float, Field(gt=0)] = 1000.0
@@ -208,6 +213,7 @@ OPEN_POLICY = Policy(
     smallest_cohort=1,
     smallest_cell=1,
     metrics="sums",
+    statistics="yes",
     largest_message_megabytes=100_000,
     largest_weight=NO_LIMIT,
     largest_validation_share=1.0,

@@ -37,6 +37,7 @@ TIME_RULE = "training minutes"
 APPROVAL_RULE = "approved"
 ROUNDS_RULE = "approved rounds"  # asked when a round is to be trained, and not before
 EVALUATION_RULE = "evaluations"
+STATISTICS_RULE = "statistics"
 _CODES_OF_RULES: dict[tuple[str, ...], str] = {
     (): "approval",
     (TIME_RULE,): "time",
@@ -241,6 +242,19 @@ def _evaluations(policy: Policy, study: Study, facts: Facts) -> _Reply:
     return True, f"at most {whole} models are measured for it, and {day} a day for all studies"
 
 
+def _statistics(policy: Policy, study: Study, facts: Facts) -> _Reply:
+    if not study.statistics.ask:
+        return True, "the study asks for none"
+    if policy.statistics == "no":
+        return False, "the study asks for histograms to plan from, and statistics = 'no'"
+    if study.privacy.mode == "patient":
+        return True, "one answer, with noise, charged to the training patients"
+    return True, (
+        f"one answer, whose cells have at least {policy.smallest_cell} patients; "
+        f"{policy.largest_statistics} studies are ever given one"
+    )
+
+
 def _epsilon_within(policy: Policy, study: Study, cap: float, of_what: str) -> _Reply:
     if study.privacy.mode != "patient":
         return True, "nothing is spent"
@@ -257,6 +271,8 @@ def planned_epsilon(study: Study) -> float:
     Where the study names epsilon, the noise is solved for it, so no accountant is asked.
     """
     privacy = study.privacy
+    if study.statistics.ask:  # it trains nothing
+        return study.statistics.epsilon
     if privacy.noise_multiplier is not None:
         return plan_privacy(study).epsilon
     return DEFAULT_EPSILON if privacy.epsilon is None else privacy.epsilon
@@ -281,4 +297,5 @@ RULES: dict[str, _Rule] = {
     "training hours": _hours,
     TIME_RULE: _minutes,
     EVALUATION_RULE: _evaluations,
+    STATISTICS_RULE: _statistics,
 }

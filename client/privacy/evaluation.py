@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort
 from wardround.client.tasks.registry import task_of
-from wardround.client.training.evaluation import Loss, evaluating, predict
+from wardround.client.training.evaluation import Loss, evaluating, predict, scored
 from wardround.common.metrics.noised import (
     NORM_BOUND,
     NoisedSums,
@@ -98,5 +98,5 @@ def _of_examinations(network: nn.Module, batch: Batch, study: Study, loss: Loss)
         float(loss(outputs[row : row + 1], batch.targets[row : row + 1]))
         for row in range(len(outputs))
     ]
-    measured = task_of(study).bounded(outputs, batch.targets, study)
+    measured = task_of(study).bounded(scored(outputs, loss), batch.targets, study)
     return scaled(np.concatenate([encode_loss(np.array(losses)), measured], axis=1), study)

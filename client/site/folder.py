@@ -52,6 +52,22 @@ class ServerTable(BaseModel):
     ]
 
 
+class LabelsTable(BaseModel):
+    """What this site calls the classes of studies, and which it has annotated.
+
+    Attributes:
+        words: A word of the manifest, or a value of a mask, and the class or code that it stands
+            for. A study that knows neither passes it over.
+        annotated: The classes or codes that were looked for in the site's data; absent: whatever a
+            study asks for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    words: Annotated[dict[str, str], Field(max_length=10_000)] = Field(default_factory=dict)
+    annotated: Annotated[tuple[str, ...], Field(max_length=10_000)] | None = None
+
+
 class SiteFile(BaseModel):
     """The content of ``site.toml``.
 
@@ -67,6 +83,7 @@ class SiteFile(BaseModel):
         scanners: Scanners by name, for a site with more than one: the manifest's column ``scanner``
             picks one a row; a row that names none has ``shift`` and ``shift_seed``.
         rows_of: Of a simulated site: the researcher's own manifest, whose rows messages name.
+        labels: The site's words for classes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -86,6 +103,7 @@ class SiteFile(BaseModel):
     scanners: dict[Name, Scanner] = Field(default_factory=dict)
     rows_of: str | None = None
     server: ServerTable | None = None
+    labels: LabelsTable = LabelsTable()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from wardround.client.data.batch import Batch
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import Counter, CountsParts, Forward, PredictsInParts, Spacing
 from wardround.client.training.losses import MeanLoss
+from wardround.client.training.partial_labels import PartialLabels
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
 from wardround.common.metrics.sums import MetricSums, empty_sums, has_surfaces
@@ -98,7 +99,7 @@ def evaluate(
             if measured is None:
                 outputs = predict(network, batch, study)
                 measured = loss(outputs, batch.targets), outputs.isfinite().all()
-                counter.add(outputs, batch.targets, spacings)
+                counter.add(scored(outputs, loss), batch.targets, spacings)
             losses.append(measured[0])
             finite &= measured[1]
             counts.append(len(batch))
@@ -106,7 +107,19 @@ def evaluate(
         *means, is_finite = torch.stack([*losses, finite]).tolist()
     total = sum(mean * count for mean, count in zip(means, counts, strict=True))
     _check_numbers(total, bool(is_finite))
-    return MetricSums(sum(counts), total, counter.sums())
+    found, partial = counter.sums(), _partial_of(loss)
+    found = found if partial is None else partial.scored_sums(found)
+    return MetricSums(sum(counts), total, found)
+
+
+def scored(outputs: Tensor, loss: Loss) -> Tensor:
+    """Return outputs by which only the classes count that the site has annotated."""
+    partial = _partial_of(loss)
+    return outputs if partial is None else partial.scored(outputs)
+
+
+def _partial_of(loss: Loss) -> PartialLabels | None:
+    return loss.partial if isinstance(loss, MeanLoss) else None
 
 
 def _measure_in_parts(
@@ -137,7 +150,7 @@ def _measure_in_parts(
         finite = torch.ones((), dtype=torch.bool, device=home)
         try:
             for place, outputs in parts:
-                targets = counted.add(place, outputs)
+                targets = counted.add(place, scored(outputs, loss))
                 part_loss.add(outputs, targets)
                 finite &= outputs.isfinite().all()
         except torch.OutOfMemoryError:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wardround.client.training.partial_labels import PartialLabels
 from wardround.common.errors import StudyError, known_names
 from wardround.common.study.study import Study
 
@@ -27,11 +28,13 @@ class MeanLoss:
     Attributes:
         of_samples: One of :data:`LOSS_BUILDERS`.
         class_weights: ``(K,)``, or None.
+        partial: Which classes the site tells apart; None for all of them.
         ignores: Whether pixels of the class index K count for nothing: nobody annotated them.
     """
 
     of_samples: SampleLoss
     class_weights: Tensor | None = None
+    partial: PartialLabels | None = None
     ignores: bool = False
 
     def per_sample(self, logits: Tensor, targets: Tensor) -> Tensor:
@@ -41,10 +44,19 @@ class MeanLoss:
             logits: ``(B, K)`` or ``(B, K, *spatial)``.
             targets: ``(B,)`` or ``(B, *spatial)`` class indices, or ``(B, K)`` 0/1 for multi-label.
         """
-        if not self.ignores:
-            return self.of_samples(logits.float(), targets, self.class_weights)
-        sums = _KeptSums.of(self, logits.float(), targets)
-        return sums.loss(self)
+        told, logits, targets = self.told_apart(logits.float(), targets)
+        if not told.ignores:
+            return told.of_samples(logits, targets, told.class_weights)
+        return _KeptSums.of(told, logits, targets).loss(told)
+
+    def told_apart(self, logits: Tensor, targets: Tensor) -> "tuple[MeanLoss, Tensor, Tensor]":
+        """Return the loss, logits and targets of the classes that the site tells apart."""
+        if self.partial is None:
+            return self, logits, targets
+        loss = MeanLoss(
+            self.of_samples, self.partial.weights(self.class_weights), ignores=self.ignores
+        )
+        return loss, *self.partial.marginal(logits, targets)
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the mean loss of the batch, a scalar."""
@@ -137,7 +149,8 @@ class LossInParts:
 
     def add(self, logits: Tensor, targets: Tensor) -> None:
         """Take in a part: logits ``(B, K, *part)`` float32 and class indices ``(B, *part)``."""
-        sums = _KeptSums.of(self._loss, logits, targets).double()
+        told, logits, targets = self._loss.told_apart(logits, targets)
+        sums = _KeptSums.of(told, logits, targets).double()
         self._sums = sums if self._sums is None else self._sums.plus(sums)
 
     def mean(self) -> Tensor:
@@ -148,7 +161,12 @@ class LossInParts:
         return self._sums.loss(self._loss).mean().float()
 
 
-def build_loss(study: Study, class_counts: Tensor | None, device: torch.device) -> MeanLoss:
+def build_loss(
+    study: Study,
+    class_counts: Tensor | None,
+    device: torch.device,
+    annotated: tuple[int, ...] | None = None,
+) -> MeanLoss:
     """Return the study's loss.
 
     Args:
@@ -156,6 +174,7 @@ def build_loss(study: Study, class_counts: Tensor | None, device: torch.device) 
         class_counts: ``(K,)`` training examinations (or pixels) of each class; only needed for
             ``class_weights = "balanced"``.
         device: Where logits and targets will be.
+        annotated: The classes that the site has annotated; None for all of them.
 
     Raises:
         StudyError: The loss is unknown, or balanced weights lack the counts.
@@ -174,8 +193,12 @@ def build_loss(study: Study, class_counts: Tensor | None, device: torch.device) 
         weights = balanced_weights(class_counts)
     elif chosen != "none":
         weights = torch.tensor(chosen)
+    partial = None
+    if annotated is not None:
+        partial = PartialLabels(annotated, study.class_count, study.task.dense)
     on_device = None if weights is None else weights.to(device)
-    return MeanLoss(LOSS_BUILDERS[study.loss], on_device, study.data.ignore_label is not None)
+    ignores = study.data.ignore_label is not None
+    return MeanLoss(LOSS_BUILDERS[study.loss], on_device, partial, ignores)
 
 
 def balanced_weights(class_counts: Tensor) -> Tensor:

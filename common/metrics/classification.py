@@ -78,13 +78,14 @@ class ClassificationSums:
         return sums
 
     def _check(self, examinations: int) -> None:
-        per_table = self.confusion.sum(axis=(-2, -1))
-        if (per_table != examinations).any():
+        per_table, table_a_label = self.confusion.sum(axis=(-2, -1)), self.confusion.ndim == 3
+        # A label that a site has not looked for is of none of its examinations.
+        left_out = (per_table == 0) & table_a_label
+        if ((per_table != examinations) & ~left_out).any():
             refuse("confusion", f"does not count the {examinations} examinations")
-        table_a_label = self.confusion.ndim == 3
         truth = self.confusion[:, 1].sum(axis=1) if table_a_label else self.confusion.sum(axis=1)
         positives, negatives = self.positives.sum(axis=1), self.negatives.sum(axis=1)
-        if (positives != truth).any() or (negatives != examinations - truth).any():
+        if (positives != truth).any() or (negatives != per_table - truth).any():
             fact = "do not count the examinations that confusion counts"
             refuse("positives, negatives", fact)
         pairs = self.ordered_pairs

@@ -230,7 +230,7 @@ def _deviations(draws: Sums) -> list[float]:
 
 def _summarised(vector: Sums, study: Study) -> list[MetricValue]:
     parts = dict(_parts(vector, study))
-    lost, kept = _counts(parts.pop(_LOSS))
+    lost, kept = nearest_counts(parts.pop(_LOSS))
     patients = lost + kept
     measured = _DECODERS[study.study.task](parts, study)
     # The loss is that of all patients; where noise leaves nobody it is not defined.
@@ -249,7 +249,7 @@ def _parts(vector: Sums, study: Study) -> Iterator[tuple[str, Sums]]:
         start += block.length
 
 
-def _counts(noised: Sums) -> Sums:
+def nearest_counts(noised: Sums) -> Sums:
     """Return the counts that are nearest to noised ones, none negative and with the same sum.
 
     Cutting each at 0 would add half of the noise wherever nobody is. This takes as much from all
@@ -275,10 +275,10 @@ def _projected(row: Sums) -> Sums:
 
 
 def _decode_classification(parts: dict[str, Sums], study: Study) -> TaskSums:
-    scores = _counts(parts["scores"])
+    scores = nearest_counts(parts["scores"])
     positives, negatives = scores[:, 0], scores[:, 1]
     if "table" in parts:
-        confusion = _counts(parts["table"])
+        confusion = nearest_counts(parts["table"])
     else:
         # ``(K, 2, 2)``, true by predicted, absent first.
         halves = np.stack([scores[..., :_HALF].sum(-1), scores[..., _HALF:].sum(-1)], axis=-1)
@@ -293,7 +293,9 @@ def _decode_classification(parts: dict[str, Sums], study: Study) -> TaskSums:
 
 
 def _decode_segmentation(parts: dict[str, Sums], study: Study) -> TaskSums:
-    pairs = np.concatenate([np.zeros((1, 2)), _counts(parts["dice"])])  # the background has none
+    pairs = np.concatenate(
+        [np.zeros((1, 2)), nearest_counts(parts["dice"])]
+    )  # the background has none
     none = no_counts(study.class_count)
     return SegmentationSums(
         pairs[:, 0], pairs.sum(axis=1), none, none, none, np.zeros(3), surface=None

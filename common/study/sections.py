@@ -96,6 +96,22 @@ class Covariate(Section):
         return len(self.values) or 1
 
 
+class LabelsSection(Section):
+    """``[data.labels]``: what a class is called elsewhere, and whether sites may lack some.
+
+    Attributes:
+        codes: A class's code in a terminology, e.g. "SCT:64033007" or "RADLEX:RID205": a site may
+            write it instead of the name, and whoever reads the model knows what is meant.
+        words: What sites are likely to write, and the class that it stands for; a site's own words
+            (``[labels.words]`` of its ``site.toml``) win.
+        partial: Whether a site takes part that has annotated some of the classes alone.
+    """
+
+    codes: Annotated[dict[Name, Text], Field(max_length=10_000)] = Field(default_factory=dict)
+    words: Annotated[dict[Text, Name], Field(max_length=10_000)] = Field(default_factory=dict)
+    partial: bool = False
+
+
 class StudySection(Section):
     """``[study]``: what the study is called and what it learns."""
 
@@ -136,12 +152,14 @@ class DataSection(Section):
     resample_to: Literal["image"] | None = None
     intensity: Intensity = "none"
     window: tuple[Measured, Measured] | None = None
+    scaling: tuple[Measured, Positive] | None = None
     denoise: bool = False
     augmentation: Literal[
         "none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"
     ] = "none"
     covariates: Annotated[tuple[Covariate, ...], Field(max_length=10_000)] = ()
     covariate_scaling: Literal["study", "site"] = "study"
+    labels: LabelsSection = LabelsSection()
 
     @property
     def planes(self) -> int:
@@ -331,6 +349,30 @@ class EvaluationSection(Section):
     score_bins: Annotated[int, Field(ge=10, le=100_000)] = 1000
     keep: Literal["best", "last"] = "best"
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+class StatisticsSection(Section):
+    """``[statistics]``: histograms of the sites' training data, from which a study is planned.
+
+    Every edge follows from these keys, and so stands under the digest that a hospital approves.
+
+    Attributes:
+        ask: Whether the run asks for the statistics; it then trains nothing.
+        epsilon: What the statistics spend on a training patient, with ``privacy.mode = "patient"``.
+        intensity: From where to where intensities are counted; what is outside counts at the end.
+        intensity_bins: Into how many bins.
+        spacing_step_mm: A voxel's sides are counted in steps of this.
+        size_step: The image's sides are counted in steps of so many voxels.
+        extent_step_mm: And in steps of so many millimetres.
+    """
+
+    ask: bool = False
+    epsilon: Annotated[float, Field(gt=0, le=1_000)] = 1.0
+    intensity: tuple[Measured, Measured] | None = None
+    intensity_bins: Annotated[int, Field(ge=8, le=4_096)] = 256
+    spacing_step_mm: Annotated[float, Field(ge=0.001, le=10)] = 0.05
+    size_step: Annotated[int, Field(ge=1, le=64)] = 4
+    extent_step_mm: Annotated[float, Field(ge=0.1, le=100)] = 5.0
 
 
 class Shift(Section):

@@ -15,6 +15,7 @@ from wardround.common.study.sections import (
     PrivacySection,
     Section,
     SimulationSection,
+    StatisticsSection,
     StudySection,
     TrainingSection,
 )
@@ -34,6 +35,7 @@ class Study(Section):
     federation: FederationSection = FederationSection()
     privacy: PrivacySection = PrivacySection()
     evaluation: EvaluationSection = EvaluationSection()
+    statistics: StatisticsSection = StatisticsSection()
     simulation: SimulationSection = SimulationSection()
 
     @cached_property

@@ -105,6 +105,11 @@ def refused_at_first(study: Study) -> Iterator[str]:
     A researcher learns it before hospitals are asked. What a study spends is not worked out here.
     """
     privacy = study.privacy
+    if study.statistics.ask:
+        yield (
+            "the study asks for statistics, and the policy that a site starts with tells none: "
+            "agree with the hospitals on statistics = 'yes'."
+        )
     if privacy.mode != "patient":
         yield (
             f"privacy.mode is {privacy.mode!r}, and the policy that a site starts with requires "
@@ -112,6 +117,8 @@ def refused_at_first(study: Study) -> Iterator[str]:
             "'wardround study new --private'."
         )
         return
+    if study.statistics.ask:
+        return  # it spends what it says, and trains nothing
     if privacy.noise_multiplier is None and (privacy.epsilon or STARTING_EPSILON) >= (
         STARTING_EPSILON
     ):

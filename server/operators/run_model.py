@@ -43,7 +43,7 @@ def write_model(parts: Iterable[ModelPart], record: RunRecord, folder: Path) -> 
         folder: The model folder, which must be new.
 
     Raises:
-        InputError: It cannot be written there.
+        InputError: It cannot be written there, or the run asked for statistics.
         RunError: What came is not the model that the run's log speaks of.
     """
     from wardround.common.models.model_folder import write_model_folder
@@ -51,6 +51,7 @@ def write_model(parts: Iterable[ModelPart], record: RunRecord, folder: Path) -> 
     from wardround.common.parameters.model_file import load_model
     from wardround.server.operators.model_description import describe_model
 
+    _refuse_statistics(record)
     if folder.exists():
         msg = f"{folder} exists already: choose another folder with --out."
         raise InputError(msg)
@@ -75,6 +76,19 @@ def write_model(parts: Iterable[ModelPart], record: RunRecord, folder: Path) -> 
         folder, described.weights, described.contract, described.measured, described.texts
     )
     return described.texts[0]
+
+
+def _refuse_statistics(record: RunRecord) -> None:
+    """Refuse a run that asked for statistics: its file is no model."""
+    import tomllib
+
+    if tomllib.loads(record.study).get("statistics", {}).get("ask"):
+        run = record.details.summary.run
+        msg = (
+            f"run {run} asked for statistics and made no model: 'wardround study plan STUDY "
+            f"--server SERVER --run {run}' reads them."
+        )
+        raise InputError(msg)
 
 
 def _kept(run: RunFolder) -> tuple[int, str]:

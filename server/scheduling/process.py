@@ -30,6 +30,7 @@ from wardround.server.settings import open_server
 
 if TYPE_CHECKING:
     from wardround.server.checkpoints.store import Commit
+    from wardround.server.planning.collection import Collected
 
 logger = logging.getLogger(__name__)
 _LOST_SECONDS = 1.0  # before a link that did not know the run is asked again
@@ -148,6 +149,8 @@ class StudyProcess:
                 office.keep()
         if outcome.commit is not None:
             self._finish(outcome.commit)
+        if outcome.statistics is not None:
+            self._finish_planning(outcome.statistics)
 
     def _is_stopped_by_operator(self) -> bool:
         """Return whether the run is to stop; else its server ends, and goes on with it later."""
@@ -164,6 +167,18 @@ class StudyProcess:
         facts = {"study": self._study.digest, "round": str(kept)}
         save_model(self._run.model_path, commit.parameters, facts)
         self._recorder.finish(self._rounds_done(), kept, digest(commit.parameters))
+
+    def _finish_planning(self, collected: "Collected") -> None:
+        """Keep what the sites answered to a study that asks for statistics, in place of a model."""
+        from wardround.common.parameters.arithmetic import digest
+        from wardround.common.parameters.model_file import save_model
+        from wardround.server.planning.collection import as_parameters
+
+        kept = as_parameters(collected)
+        save_model(self._run.model_path, kept, {"study": self._study.digest, "round": "0"})
+        for site, reason in collected.refused.items():
+            self._recorder.leave_out(site, reason)
+        self._recorder.finish(0, 0, digest(kept))
 
     def _rounds_done(self) -> int:
         from wardround.server.checkpoints.store import CheckpointStore

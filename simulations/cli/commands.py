@@ -204,6 +204,66 @@ def split(  # noqa: PLR0913 # one argument an option of the command line
     run_split(options)
 
 
+def plan(  # noqa: PLR0913 # one argument an option of the command line
+    study: Annotated[
+        str,
+        typer.Argument(help="A study file, or the name of a built-in study.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option(help="The planned study; must be new.")] = Path(
+        "planned.toml"
+    ),
+    sites: Sites = None,
+    rule: SplitRule = None,
+    seed: Seed = None,
+    smallest_cell: Annotated[
+        int, typer.Option(help="Simulated sites leave out cells of fewer patients.", min=1)
+    ] = 1,
+    data_root: DataRoot = None,
+    assignment: Assigned = None,
+    changes: Changes = None,
+    skip_unreadable: SkipUnreadable = False,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask this server's sites: its folder, or HOST:PORT.",
+            show_default=False,
+        ),
+    ] = None,
+    identity: Annotated[
+        Path | None, typer.Option(help="An operator's folder, for HOST:PORT.", show_default=False)
+    ] = None,
+    site: Annotated[
+        list[str] | None,
+        typer.Option(help="Whom the server asks; may be given several times.", show_default=False),
+    ] = None,
+    run: Annotated[
+        str | None,
+        typer.Option(help="The server's run that asked, once it is over.", show_default=False),
+    ] = None,
+) -> None:
+    """Plan spacing, patch, batch, depth, intensity and class weights from sites' statistics.
+
+    Sites send histograms of their training data, and nothing of a patient. By default the sites are
+    simulated; with --server a study is handed in that asks real ones.
+
+    Example: wardround study plan hippocampus --sites 4 --out planned.toml
+    """
+    from wardround.simulations.cli.plan import PlanOptions, run_plan
+    from wardround.simulations.cli.simulate import Options
+
+    simulated = Options(
+        study=study,
+        sites=sites,
+        split=rule,
+        seed=seed,
+        data_root=data_root,
+        assignment=assignment,
+        changes=tuple(changes or ()),
+        skip_unreadable=skip_unreadable,
+    )
+    run_plan(PlanOptions(simulated, out, smallest_cell, server, identity, tuple(site or ()), run))
+
+
 def sweep(  # noqa: PLR0913 # one argument an option of the command line
     study: Annotated[
         str,

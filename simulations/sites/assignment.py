@@ -8,11 +8,11 @@ from pathlib import Path
 from wardround.client.data.manifest.allocation import draw_parts, shares_of, stratify
 from wardround.client.data.manifest.cells import parse_location, parse_split
 from wardround.client.data.manifest.examination import SPLITS, Location
+from wardround.client.data.manifest.label_words import label_words
 from wardround.client.data.manifest.partition import simulated_key
 from wardround.client.data.manifest.table import Line, Table, read_table
 from wardround.client.data.manifest.written_parts import WrittenParts
 from wardround.client.data.same_images import Held, find_same_images, require_parted
-from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import Label, UnusableLabelError
 from wardround.client.tasks.words import tidy
 from wardround.common.errors import DataError, InputError
@@ -76,9 +76,8 @@ def draw_splits(examinations: Examinations, assignment: Assignment, study: Study
 
 def _label(row: PublicExamination, study: Study) -> Label | None:
     """Return what a site will read as the label; it refuses one that cannot be used, not this."""
-    labels = task_of(study).labels
     try:
-        return None if labels is None else labels.read(row.label, study)
+        return label_words(None, study).read(row.label, study)
     except UnusableLabelError:
         return None
 

@@ -22,7 +22,7 @@ from wardround.server.cli.backup import add_backup_commands
 from wardround.server.cli.operators import runs_app, sites_app, submit
 from wardround.server.cli.server import server_app
 from wardround.server.cli.service import add_service_commands
-from wardround.simulations.cli.commands import add_commands
+from wardround.simulations.cli.commands import add_commands, plan
 
 if TYPE_CHECKING:
     from wardround.common.study.study import Study
@@ -46,6 +46,7 @@ app.add_typer(server_app, name="server")
 app.add_typer(runs_app, name="runs")
 app.add_typer(sites_app, name="sites")
 study_app.command()(submit)
+study_app.command()(plan)
 add_service_commands(server_app)
 add_backup_commands(server_app)
 add_commands(app)

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 from flwr.app import RecordDict
-from tests.support.hospitals.hospital import STUDY, ask, context_of, refusal_of, write_site
+from tests.support.hospitals.hospital import (
+    STUDY,
+    ask,
+    context_of,
+    log_of,
+    refusal_of,
+    write_site,
+)
+from tests.support.hospitals.image_ward import ask_statistics, volume, ward_study, write_ward
 
 from wardround.client.app import close_sessions, open_session
 from wardround.client.data.cohort import Cohort
@@ -219,3 +227,32 @@ def test_without_a_limit_a_patient_is_read_to_four_digits(tmp_path: Path) -> Non
     assert cohort.covariates is not None
     read = [read_largest(Server(folder, study), column) for column in range(2)]
     assert read == pytest.approx(cohort.covariates.max(dim=0).values.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["none", "patient"])
+def test_a_server_that_asks_for_statistics_again_and_again_is_told_once(
+    tmp_path: Path, mode: str
+) -> None:
+    """The mean of many noised answers would have no noise, and two exact ones a difference."""
+    study = ward_study(mode, statistics={"intensity_bins": 32})
+    volumes = [volume(seed) for seed in range(14)]
+    folder = write_ward(tmp_path / "north", volumes, study, smallest_cell="1")
+    told = {told_by(ask_statistics(folder, study)).sha256 for _ in range(4)}
+    manifest = folder / "manifest.csv"
+    for _ in range(4):  # a patient withdraws between any two questions
+        manifest.write_text("\n".join(manifest.read_text().splitlines()[:-1]))
+        told.add(told_by(ask_statistics(folder, study)).sha256)
+        close_sessions()
+    assert len(told) == 1
+    charged = [entry for entry in log_of(folder) if entry.event.kind == "statistics"]
+    assert len(charged) == 8
+
+
+def test_a_server_that_varies_its_study_is_told_as_often_as_a_person_approves(
+    tmp_path: Path,
+) -> None:
+    asked = [ward_study(statistics={"intensity_bins": 32 + shift}) for shift in range(5)]
+    folder = write_ward(tmp_path / "north", [volume(seed) for seed in range(14)], asked[0])
+    answers = [unpack_refusal(ask_statistics(folder, study)) for study in asked]
+    assert [answer is None for answer in answers] == [True, False, False, False, False]
+    assert {answer.code for answer in answers if answer is not None} == {"approval"}

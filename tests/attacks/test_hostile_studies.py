@@ -6,15 +6,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import tomli_w
+from tests.support.hospitals.image_ward import ask_statistics, volume, ward_study, write_ward
 
+from wardround.client.app import close_sessions
 from wardround.client.daemon.daemon import _name_and_digest
 from wardround.client.policy import plan_limit
 from wardround.client.policy.approvals import full_digest, note_pending, pending_studies
 from wardround.client.policy.policy import Policy
 from wardround.client.policy.rules import DeniedError, Facts, require_allowed
 from wardround.common.errors import InputError, StudyError
+from wardround.common.messages.statistics import unpack_statistics
 from wardround.common.privacy import accounting
 from wardround.common.study.loading import load_study, with_changes
 from wardround.common.study.study import Study
@@ -166,3 +170,58 @@ def test_a_number_that_keeps_a_machine_busy_is_refused_when_the_study_is_read(
     assert said.code == 2
     assert f"{section}.{key}" in said.err
     assert time.monotonic() - begun < 5.0
+
+
+@pytest.mark.parametrize(
+    ("statistics", "said"),
+    [
+        ({"intensity_bins": 10**9}, "intensity_bins"),
+        ({"intensity_bins": 4097}, "intensity_bins"),
+        ({"spacing_step_mm": 1e-9}, "spacing_step_mm"),
+        ({"size_step": 0}, "size_step"),
+        ({"intensity": [3, 3]}, "goes nowhere"),
+        ({"intensity": [5, float("nan")]}, "intensity"),
+        ({"edges": [1.0, 2.0]}, "edges"),
+    ],
+)
+def test_statistics_with_huge_or_strange_cells_are_refused_at_the_door(
+    statistics: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(StudyError, match=said):
+        ward_study(statistics=statistics)
+
+
+def test_statistics_of_many_channels_are_refused_before_a_patient_is_read() -> None:
+    channels = {"channels": [f"c{number}" for number in range(60)]}
+    with pytest.raises(StudyError, match="at most 65536 leave a site"):
+        ward_study(statistics={"intensity_bins": 4096}, data=channels)
+
+
+def test_edges_that_isolate_one_patient_show_nothing_of_that_patient(tmp_path: Path) -> None:
+    """A server that knows a patient's spacing and intensities asks for cells that hold no other.
+
+    Two hospitals, of which one has her and the other somebody like the rest, give the same answer.
+    """
+    study = ward_study(
+        statistics={"intensity": [900, 1100], "intensity_bins": 512, "spacing_step_mm": 0.001},
+    )
+    answers = []
+    for name, hers in (("with", 1000.0), ("without", 40.0)):
+        volumes = [volume(seed) for seed in range(24)]
+        volumes[13] = np.full((12, 12, 8), hers, np.float32)
+        spacings = [(1.0, 1.0, 1.0)] * 24
+        spacings[13] = (0.777 if hers == 1000 else 1.0, 1.0, 1.0)
+        place = tmp_path / name / "north"
+        policy = {"smallest_cell": "10", "smallest_cohort": "10"}
+        folder = write_ward(place, volumes, study, spacings, **policy)
+        answers.append(unpack_statistics(ask_statistics(folder, study), study))
+        close_sessions()
+    known, unknown = answers
+    assert known.patients == unknown.patients == 20
+    for histogram, cells in known.cells.items():
+        assert np.count_nonzero(cells) <= 3, histogram
+        if histogram.startswith("spacing"):
+            np.testing.assert_array_equal(cells, unknown.cells[histogram])
+    # All her voxels lie where nobody else's do: they are counted with the others'.
+    intensity = known.cells["intensity-0"]
+    assert intensity[1:].sum() == 0 or np.count_nonzero(intensity) == 1

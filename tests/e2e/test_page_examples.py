@@ -1,15 +1,20 @@
-"""The commands of README.md and of the tutorial on own data do what the pages say they do."""
+"""The commands of README.md and of some pages do what the pages say they do."""
 
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from tests.support.hospitals.image_ward import volume, ward_study, write_ward
 from tests.support.stage import ENVIRONMENT
+
+from wardround.common.study.loading import load_study
+from wardround.simulations.local_federation.processes import LocalFederation
 
 pytestmark = [
     pytest.mark.pages,
@@ -18,6 +23,7 @@ pytestmark = [
 ]
 ROOT = Path(__file__).resolve().parents[2]
 README, OWN_DATA = ROOT / "README.md", ROOT / "docs" / "tutorials" / "own-data.md"
+PLAN = ROOT / "docs" / "how-to" / "plan-a-study.md"
 # The page trains 12 and 3 rounds on 56 virtual patients of 6 slices, which takes minutes. The same
 # with less:
 LESS = "--rounds 1 --set simulation.options.patients=24 --set simulation.options.slices=2"
@@ -81,3 +87,63 @@ def test_the_tutorial_on_own_data_runs_as_it_stands(tmp_path: Path) -> None:
         else:
             said_by(f"set -e\n{block}", tmp_path)
     assert (tmp_path / "runs" / "own" / "report.html").exists()
+
+
+@pytest.mark.parametrize("mode", ["none", "patient"])
+def test_a_study_is_planned_over_a_server_and_daemons_as_the_page_says(
+    folder: Path, mode: str
+) -> None:
+    """Real processes: the page's commands, with the names of this server, these sites, this run."""
+    epsilon = 8.0 if mode == "patient" else 1.0
+    statistics = {"intensity": [-500, 500], "epsilon": epsilon}
+    asked = ward_study(mode, statistics, federation={"minimum_sites": 2})
+    text = asked.to_toml().replace("ask = true", "ask = false")
+    (folder / "study.toml").write_text(text, encoding="utf-8")
+    hand_in, read, write = blocks(PLAN)[2:5]
+    sites = folder / "t" / "sites"
+    with LocalFederation(folder / "t", {"OMP_NUM_THREADS": "1"}) as federation:
+        federation.make_server()
+        federation.start_server()
+        named = {"/srv/wardround": str(federation.server), "DIGEST": asked.digest}
+        said = said_by(_with(hand_in, named), folder)
+        named["RUN"] = next(re.finditer(r"--run (\S+)", said))[1]
+        for place, name in enumerate(("north", "south")):
+            volumes = [volume(seed + 100 * place) for seed in range(22)]
+            write_ward(sites / name, volumes, asked, approved="[]")
+            federation.join(sites / name)
+            federation.start_site(sites / name)
+            _await(lambda name=name: _is_pending(sites / name, asked.digest))  # type: ignore[misc]
+            _, approve = read.strip().splitlines()
+            said_by(_with(approve, {**named, "/srv/north": str(sites / name)}), folder)
+        _await(lambda: _is_over(federation.server, named["RUN"], folder))
+        said_by(_with(write, named), folder)
+        for name in ("north", "south"):
+            said_by(f"wardround site audit verify {sites / name}", folder)
+    planned = load_study(folder / "planned.toml")
+    assert not planned.statistics.ask
+    assert planned.training.patch_size is not None
+    if mode == "none":
+        assert planned.training.patch_size == (12, 12, 8)
+        assert planned.data.spacing == (1.0, 1.0, 1.0)
+        assert planned.data.scaling is not None
+
+
+def _with(command: str, named: dict[str, str]) -> str:
+    for placeholder, name in named.items():
+        command = command.replace(placeholder, name)
+    return command
+
+
+def _is_pending(site: Path, digest: str) -> bool:
+    return (site / "state" / "pending" / f"{digest}.toml").exists()
+
+
+def _is_over(server: Path, run: str, folder: Path) -> bool:
+    return "finished" in said_by(f"wardround runs show {run} --server {server}", folder)
+
+
+def _await(happens: Callable[[], bool]) -> None:
+    until = time.monotonic() + _PATIENCE_SECONDS
+    while not happens():
+        assert time.monotonic() < until
+        time.sleep(0.5)

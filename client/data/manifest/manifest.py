@@ -11,6 +11,7 @@ from pathlib import Path
 
 from wardround.client.data.manifest.columns import Columns, find_columns
 from wardround.client.data.manifest.examination import Examination, Location
+from wardround.client.data.manifest.label_words import LabelWords, label_words
 from wardround.client.data.manifest.patients import rows_of_look_alikes
 from wardround.client.data.manifest.rows import RowProblems, RowReader, name_rows
 from wardround.client.data.manifest.table import Table, read_table
@@ -62,6 +63,7 @@ def open_manifest(site: Site, study: Study) -> Manifest:
         scanners,
         one_by_one=site.is_tolerant,
         is_split=site.settings.rows_of is not None,
+        words=label_words(site, study),
     )
     examinations, problems = reading.examinations, reading.problems
     if not examinations and not site.is_tolerant:
@@ -96,13 +98,14 @@ class Reading:
     reader: RowReader
 
 
-def read_rows(
+def read_rows(  # noqa: PLR0913 (a table, and what is known of whose it is)
     table: Table,
     study: Study,
     root: Path,
     scanners: Collection[str] = (),
     one_by_one: bool = False,
     is_split: bool = False,
+    words: LabelWords | None = None,
 ) -> Reading:
     """Return the examinations of a table, whoever's it is; no image is looked into.
 
@@ -111,12 +114,15 @@ def read_rows(
         scanners: Names of simulated scanners.
         one_by_one: Whether patients are independent: no row is unusable for another patient's.
         is_split: Whether a simulation wrote the table, and each row's number in the user's own.
+        words: The site's for the classes; those of the study alone if left out.
 
     Raises:
         DataError: A column is missing, or stands there twice.
     """
     columns = find_columns(table, study)
-    reader = RowReader(study, columns, table, root, scanners, is_split)
+    reader = RowReader(
+        study, columns, table, root, scanners, is_split, words or label_words(None, study)
+    )
     examinations = tuple(reader.examination(line) for line in table.lines)
     if not one_by_one:
         reader.check_marks()

@@ -23,6 +23,7 @@ from wardround.client.data.manifest.cells import (
 from wardround.client.data.manifest.columns import SOURCE_ROW, Columns
 from wardround.client.data.manifest.examination import Examination, Location, SplitName
 from wardround.client.data.manifest.files import FileFinder
+from wardround.client.data.manifest.label_words import LabelWords
 from wardround.client.data.manifest.table import Line, Table
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import UnusableLabelError
@@ -86,6 +87,7 @@ class RowReader:
         root: Folder that relative paths start from.
         scanners: Names of simulated scanners; a hospital's column of that name is its own.
         is_split: Whether a simulation wrote the table, and each row's number in the user's own.
+        words: The site's words for the classes.
     """
 
     study: Study
@@ -94,6 +96,7 @@ class RowReader:
     root: Path
     scanners: Collection[str] = ()
     is_split: bool = False
+    words: LabelWords = field(default_factory=LabelWords)
     problems: RowProblems = field(default_factory=RowProblems)
     files: FileFinder = field(init=False)
     _no_category: dict[str, list[int]] = field(default_factory=dict)
@@ -186,14 +189,13 @@ class RowReader:
         return self.files.find(file).path
 
     def _label(self, row: int, cells: Sequence[str]) -> tuple[float, ...] | None:
-        labels = task_of(self.study).labels
-        if labels is None:
+        if task_of(self.study).labels is None:
             return None
         text = cells[self.columns.target]
         if self._note(row, spreadsheet_fault("label", text)):
             return None
         try:
-            return labels.read(text, self.study)
+            return self.words.read(text, self.study)
         except UnusableLabelError as error:
             self.problems.add(row, error.fact, error.remedy)
             return None

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from wardround.client.data.manifest.examination import Examination, Location
+from wardround.client.data.manifest.label_words import label_words
 from wardround.client.data.preprocessing.preprocessing import Case
 from wardround.client.data.preprocessing.scanner_shift import scanner_of
 from wardround.client.data.source_files import (
@@ -52,6 +53,7 @@ _SETTINGS = (
     "ignore_label",
     "intensity",
     "window",
+    "scaling",
     "denoise",
 )
 
@@ -85,6 +87,8 @@ class PreparedFolder:
         settings = study.data.model_dump(mode="json", include=set(_SETTINGS))
         settings["version"] = PREPARATION_VERSION
         settings["task"] = study.study.task
+        if values := label_words(site, study).values:
+            settings["mask_values"] = sorted(values.items())
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         self._root = site.state_folder / PREPARED_FOLDER
         self._site, self._mark = site, mark_of(site)  # as it is before it is read

@@ -72,8 +72,16 @@ def xray(block: Block, eight_bit: bool, data: DataSection) -> Block:
 
 
 def ct(block: Block, eight_bit: bool, data: DataSection) -> Block:
-    """Map a window of Hounsfield units to -1 .. 1; ``data.window`` is its centre and width."""
+    """Map a window of Hounsfield units to -1 .. 1; ``data.window`` is its centre and width.
+
+    With ``data.scaling`` what lies in the window is standardised by that mean and deviation, as
+    nnU-Net does (Isensee et al. 2021).
+    """
     centre, width = data.window or SOFT_TISSUE
+    if data.scaling is not None:
+        mean, deviation = data.scaling
+        clipped = np.clip(block, np.float32(centre - width / 2), np.float32(centre + width / 2))
+        return (clipped - np.float32(mean)) / np.float32(deviation)
     windowed: Block = (block - np.float32(centre)) / np.float32(width / 2)
     return np.clip(windowed, -1, 1)
 
@@ -137,6 +145,14 @@ def histology(block: Block, eight_bit: bool, data: DataSection) -> Block:
     intensity = np.clip(block, 0, None) * (np.float32(255) / light)
     density = -np.log10((intensity + np.float32(1)) / np.float32(256))
     return _standardised(density, _per_plane(block))
+
+
+def background_of(data: DataSection) -> float | None:
+    """Return what fills where an image is padded; None takes the darkest value of each image."""
+    if data.intensity == "ct" and data.scaling is not None and data.window is not None:
+        (centre, width), (mean, deviation) = data.window, data.scaling
+        return (centre - width / 2 - mean) / deviation
+    return INTENSITIES[data.intensity].background
 
 
 INTENSITIES: dict[Intensity, IntensityPreset] = {

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from wardround.client.data.manifest.cells import ARRAY_FILES
 from wardround.client.data.manifest.examination import Examination, Location
+from wardround.client.data.manifest.label_words import label_words
 from wardround.client.data.preprocessing import geometry
 from wardround.client.data.preprocessing.alignment import bring_onto, mismatch
-from wardround.client.data.preprocessing.intensity import INTENSITIES
+from wardround.client.data.preprocessing.intensity import INTENSITIES, background_of
 from wardround.client.data.preprocessing.scanner_shift import generator_of, scanner_of, shift_image
 from wardround.client.data.reading import readers
 from wardround.client.data.reading.array_files import open_array
@@ -44,11 +45,13 @@ class Case:
         image: ``(C, *spatial)`` float32.
         mask: ``(*spatial)`` uint8 or int16; None for a classification.
         spacing: Millimetres a voxel; 1 where the files do not say.
+        has_spacing: Whether the files said so, where the examination was read just now.
     """
 
     image: Tensor
     mask: Tensor | None
     spacing: tuple[float, ...]
+    has_spacing: bool = True
 
     @property
     def byte_count(self) -> int:
@@ -80,9 +83,10 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
             finished.append(channel)
         except UnreadableError as error:
             raise error.at(examination.row, column) from None
-    mask = _prepare_mask(examination, first, study)
+    mask = _prepare_mask(examination, first, site, study)
     stacked = np.concatenate(finished) if len(finished) > 1 else finished[0]
-    return Case(_tensor(stacked), mask, _final_spacing(lying[0], data))
+    spacing, is_said = _final_spacing(lying[0], data), lying[0].spacing is not None
+    return Case(_tensor(stacked), mask, spacing, is_said)
 
 
 def prepare_channel(
@@ -107,19 +111,23 @@ def prepare_channel(
     return turned, finished
 
 
-def _prepare_mask(examination: Examination, first: Image | None, study: Study) -> Tensor | None:
+def _prepare_mask(
+    examination: Examination, first: Image | None, site: Site, study: Study
+) -> Tensor | None:
     if examination.mask is None or first is None:
         return None
-    data = study.data
+    data, words = study.data, label_words(site, study)
     try:
         mask = readers.read_mask(
             examination.mask,
             data.dimensions,
-            study.class_count,
+            words.label_count(study),
             data.ignore_label,
-            MaskTarget(data.classes, first),
+            MaskTarget(data.classes, first, words.classes),
         )
         _say(mask, examination.row, "mask")
+        if not mask.is_matched:
+            mask = replace(mask, array=words.map_mask(mask.array, study))
         mask = _oriented(_onto(mask, first, data, is_mask=True), data)
         return _tensor(finish_masks(_at_spacing(mask, data, is_mask=True), data)[0, 0])
     except UnreadableError as error:
@@ -164,7 +172,9 @@ def prepare_block(examinations: Sequence[Examination], site: Site, study: Study)
         labels = readers.sort_labels(stored, data.dimensions)
         if labels.shape[2:] != spatial:
             raise mismatch(labels.shape[2:], spatial)
-        labels = check_labels(labels, study.class_count, data.ignore_label)
+        words = label_words(site, study)
+        labels = check_labels(labels, words.label_count(study), data.ignore_label)
+        labels = words.map_mask(labels, study)
         masks = _tensor(finish_masks(labels, data)[:, 0]).unbind()
     spacing = tuple(have / now for have, now in zip(spatial, _resized(spatial, data), strict=True))
     return [Case(i, m, spacing) for i, m in zip(images.unbind(), masks, strict=True)]
@@ -206,7 +216,7 @@ def finish_images(
         block = denoised(block)
     block = preset.normalise(block, eight_bit, data)
     if data.size is not None:
-        block = geometry.centre_fit(block, data.size, preset.background)
+        block = geometry.centre_fit(block, data.size, background_of(data))
     return block.astype(np.float32, copy=False)
 
 

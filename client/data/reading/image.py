@@ -1,7 +1,7 @@
 """What a reader returns, and how it says that a file cannot be used."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,7 @@ class Image:
         notes: What was done on the way and is worth a line in the site's log.
         frame: The coordinate system that the affine leads to, as DICOM names it; "" if unknown.
             It stands in no message.
+        is_matched: Whether the labels of a mask were found by name, so that they are the study's.
     """
 
     array: NDArray[Any]
@@ -46,6 +47,7 @@ class Image:
     is_unplaced: bool = False
     notes: tuple[str, ...] = ()
     frame: str = ""
+    is_matched: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Stored:
         is_lossy: Whether the format changes values a little, as JPEG does.
         notes: As in :class:`Image`.
         frame: As in :class:`Image`.
+        is_matched: As in :class:`Image`.
     """
 
     values: NDArray[Any]
@@ -69,6 +72,7 @@ class Stored:
     is_lossy: bool = False
     notes: tuple[str, ...] = ()
     frame: str = ""
+    is_matched: bool = False
 
 
 def turned(
@@ -101,7 +105,13 @@ class MaskTarget:
     Attributes:
         classes: The study's, in order; the first is the background.
         image: The image that the mask is of, as it was read; None if unknown.
+        words: Further names of classes, without capitals and doubled blanks.
     """
 
     classes: tuple[str, ...] = ()
     image: Image | None = None
+    words: Mapping[str, str] = field(default_factory=dict)
+
+    def named(self, text: str) -> str:
+        """Return the class that a name stands for; the name itself where no word is known."""
+        return self.words.get(" ".join(text.split()).casefold(), text)

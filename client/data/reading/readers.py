@@ -90,6 +90,7 @@ def read_mask(
         is_unplaced=stored.is_unplaced,
         notes=stored.notes,
         frame=stored.frame,
+        is_matched=stored.is_matched,
     )
 
 

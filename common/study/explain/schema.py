@@ -25,10 +25,17 @@ _DATA = {
     "resample_to": '"image": masks and channels on another grid are brought onto the first one.',
     "intensity": "How values are brought to one scale, by the kind of image.",
     "window": "Centre and width in Hounsfield units, for ct.",
+    "scaling": "Mean and deviation by which what lies in the window is standardised, for ct.",
     "denoise": "Whether a gentle Gaussian is applied.",
     "augmentation": "Random changes of training images: light, or those for a kind of image.",
     "covariates": "Clinical values of each patient, a table each.",
     "covariate_scaling": "Whose mean and deviation scale them: the study's, or each site's own.",
+    "labels": "What the classes are called elsewhere.",
+}
+_LABELS = {
+    "codes": 'A class\'s code in a terminology, e.g. {liver = "SCT:10200004"}.',
+    "words": 'What a site may write for a class, e.g. {Leber = "liver"}; its own words win.',
+    "partial": "Whether a site takes part that has annotated some of the classes alone.",
 }
 _COVARIATE = {
     "name": "The column of the manifest.",
@@ -131,6 +138,15 @@ _EVALUATION = {
     "keep": "Which model is the result: the best, or the last.",
     "overlap": "Of sliding windows, as a share of the window.",
 }
+_STATISTICS = {
+    "ask": "Whether the run asks for histograms to plan from; it then trains nothing.",
+    "epsilon": "What they spend on a training patient, where privacy.mode is patient.",
+    "intensity": "From where to where intensities are counted.",
+    "intensity_bins": "Into how many bins.",
+    "spacing_step_mm": "A voxel's sides are counted in steps of this.",
+    "size_step": "An image's sides are counted in steps of so many voxels.",
+    "extent_step_mm": "And in steps of so many millimetres.",
+}
 _SIMULATION = {
     "data": "The data set, by name.",
     "options": "What the data set is asked for; 'wardround data show NAME' lists it.",
@@ -158,6 +174,7 @@ _ADVERSARY = {
 KEYS: Mapping[str, Mapping[str, str]] = {
     "StudySection": _STUDY,
     "DataSection": _DATA,
+    "LabelsSection": _LABELS,
     "Covariate": _COVARIATE,
     "ModelSection": _MODEL,
     "TrainingSection": _TRAINING,
@@ -165,6 +182,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "StrategyOptions": _OPTIONS,
     "PrivacySection": _PRIVACY,
     "EvaluationSection": _EVALUATION,
+    "StatisticsSection": _STATISTICS,
     "SimulationSection": _SIMULATION,
     "Shift": _SHIFT,
     "Adversary": _ADVERSARY,

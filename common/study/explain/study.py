@@ -10,6 +10,7 @@ from wardround.common.study.explain.patient_privacy import (
     withheld_words,
 )
 from wardround.common.study.explain.site_privacy import site_limits_words, site_promise_words
+from wardround.common.study.explain.statistics import asked_words, bound_words, told_words
 from wardround.common.study.plans.patient_privacy import (
     evaluation_plans,
     is_measured,
@@ -24,6 +25,8 @@ from wardround.common.study.study import Study
 
 def explain_study(study: Study) -> str:
     """Return a page of text: purpose, data read, work done, what leaves, what does not."""
+    if study.statistics.ask:
+        return "\n".join(_about_statistics(study))
     parts = [
         f"{study.name}, in the words of who wrote it:",
         quoted(study.study.description or "no description given"),
@@ -47,6 +50,27 @@ def explain_study(study: Study) -> str:
         "",
     ]
     return "\n".join(parts)
+
+
+def _about_statistics(study: Study) -> list[str]:
+    return [
+        f"{study.name}, in the words of who wrote it:",
+        quoted(study.study.description or "no description given"),
+        f"Digest {study.digest}",
+        "",
+        "Another study is planned from what this one asks for. Your hospital would be asked",
+        *_listed(asked_words(study)),
+        "",
+        "Once, this leaves the hospital",
+        *_listed(told_words(study)),
+        "",
+        "How much of a single patient is in it",
+        *_listed(bound_words(study)),
+        "",
+        "These never leave",
+        *_listed(_personal(study)),
+        "",
+    ]
 
 
 def _listed(sentences: Iterator[str]) -> list[str]:
@@ -83,6 +107,7 @@ def _asked(study: Study) -> Iterator[str]:
             columns = ", ".join(covariate.name for covariate in data.covariates)
             yield f"to read these clinical values beside them: {columns};"
     what = "one of" if not data.multi_label else "any of"
+    yield from _label_words(study)
     yield f"to train {_network(study)} that can {study.task.verb} {what}: {_classes(study)};"
     if study.model.weights_sha256 is not None:
         yield f"to hold the pretrained weights with the SHA-256 {study.model.weights_sha256};"
@@ -92,6 +117,21 @@ def _asked(study: Study) -> Iterator[str]:
         f"validation and {_percent(study.evaluation.test_fraction)} for testing, where its "
         "manifest does not say who is which; those it knows keep their part."
     )
+
+
+def _label_words(study: Study) -> Iterator[str]:
+    labels = study.data.labels
+    if labels.codes:
+        codes = ", ".join(f"{name} is {code}" for name, code in labels.codes.items())
+        yield f"to take these codes for classes: {codes};"
+    if labels.words:
+        words = ", ".join(f"{word} is {name}" for word, name in labels.words.items())
+        yield f"to read these words so, where its own [labels] do not say otherwise: {words};"
+    if labels.partial:
+        yield (
+            "to say in its [labels] which classes it has annotated, if not all: of the others its "
+            "patients teach nothing and are not measured;"
+        )
 
 
 def _effort(study: Study) -> str:

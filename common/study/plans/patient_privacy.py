@@ -93,14 +93,14 @@ class EvaluationPlan:
     ``noise_multiplier``.
 
     Attributes:
-        part: Whose answers they are.
+        part: Whose answers they are; those of the training patients are statistics to plan from.
         answers: Most answers of the study, over all its runs: for validation one a round and one
             for the first model, or one in all where the last model is kept; for test one.
         noise_multiplier: Standard deviation of the noise on each number.
         delta: In (0, 1).
     """
 
-    part: MeasuredPart
+    part: MeasuredPart | Literal["train"]
     answers: int
     noise_multiplier: float
     delta: float

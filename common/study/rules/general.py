@@ -11,7 +11,9 @@ from wardround.common.study.registry import (
     largest_patch,
     tasks_that,
 )
+from wardround.common.study.rules.labels import label_rules
 from wardround.common.study.rules.patient_privacy import privacy_rules
+from wardround.common.study.rules.statistics import statistics_rules
 from wardround.common.study.rules.strategy import strategy_rules
 from wardround.common.study.study import Study
 
@@ -198,6 +200,8 @@ def _images_fit(study: Study) -> Iterator[str]:
         yield f"data.channels = {list(data.channels)} names a channel twice: use each name once."
     if data.window is not None and data.intensity != "ct":
         yield f"data.window is for data.intensity = 'ct', not {data.intensity!r}: remove it."
+    if data.scaling is not None and (data.intensity != "ct" or data.window is None):
+        yield "data.scaling is for data.intensity = 'ct' with data.window: remove it, or set both."
     if data.colour and data.dimensions == 3:
         yield "data.colour = true is for 2D images: remove it."
     if data.orientation and data.dimensions == 2:
@@ -250,4 +254,6 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _budget_fits,
     strategy_rules,
     privacy_rules,
+    statistics_rules,
+    label_rules,
 )

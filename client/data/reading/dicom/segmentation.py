@@ -54,7 +54,10 @@ def read_segmentation(dataset: Any, dimensions: int, target: MaskTarget) -> Stor
         msg = "it is a segmentation of a slide in tiles: save it as one picture of labels."
         raise UnreadableError(msg)
     _check_frame(dataset, target.image)
-    names = {int(s.SegmentNumber): _names(s) for s in dataset.get("SegmentSequence") or ()}
+    names = {
+        int(s.SegmentNumber): [target.named(text) for text in _names(s)]
+        for s in dataset.get("SegmentSequence") or ()
+    }
     names.pop(0, None)  # of a label map: what is no segment
     if not names:
         msg = "the segmentation describes no segment: export it again."
@@ -63,13 +66,13 @@ def read_segmentation(dataset: Any, dimensions: int, target: MaskTarget) -> Stor
     layers = _layers(dataset, names, matched.classes)
     if dimensions == 2:
         labels, spacing = _flat(layers)
-        return Stored(labels, spacing, notes=matched.notes)
+        return Stored(labels, spacing, notes=matched.notes, is_matched=True)
     if any(layer.place.position is None or layer.place.directions is None for layer in layers):
         msg = "its frames do not say where they lie: export the segmentation again."
         raise UnreadableError(msg)
     stored = _on_image(layers, target.image) or _on_own_grid(layers)
     frame = frame_of_reference(dataset)
-    return replace(stored, notes=matched.notes, frame=frame)
+    return replace(stored, notes=matched.notes, frame=frame, is_matched=True)
 
 
 def _check_frame(dataset: Any, image: Image | None) -> None:

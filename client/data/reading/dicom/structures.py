@@ -59,14 +59,21 @@ def read_structures(dataset: Any, dimensions: int, target: MaskTarget) -> Stored
         msg = "the structure set has no closed outline: draw the structures, and export it again."
         raise UnreadableError(msg)
     names = {
-        int(roi.ROINumber): [str(roi.get("ROIName") or "")]
+        int(roi.ROINumber): [target.named(str(roi.get("ROIName") or ""))]
         for roi in dataset.get("StructureSetROISequence") or ()
         if int(roi.ROINumber) in contours
     }
     matched = match_classes(names, target.classes, _WHAT)
     wanted = {n: outlines for n, outlines in contours.items() if matched.classes.get(n)}
     mask = _filled(wanted, matched.classes, image)
-    return Stored(mask, image.spacing, image.affine, notes=matched.notes, frame=image.frame)
+    return Stored(
+        mask,
+        image.spacing,
+        image.affine,
+        notes=matched.notes,
+        frame=image.frame,
+        is_matched=True,
+    )
 
 
 def _check_frame(dataset: Any, image: Image) -> None:

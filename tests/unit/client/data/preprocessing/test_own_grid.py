@@ -65,7 +65,8 @@ def test_parts_give_the_classes_of_the_whole_to_the_voxel(
     axis: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = image_of()
-    _, grid = prepare_images([image], data_of(spacing=(1.3, 0.9, 1.1)))
+    data = data_of(spacing=(1.3, 0.9, 1.1), orientation="stored")
+    _, grid = prepare_images([image], data)
     logits = torch.randn(1, 4, *grid.fitted, generator=torch.Generator().manual_seed(0))
     whole = F.interpolate(logits, grid.turned, mode="trilinear")
     expected = most_likely_classes(whole)[0].numpy()

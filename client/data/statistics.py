@@ -1,0 +1,173 @@
+"""What a site's training data look like: a histogram of each kind, one row a patient.
+
+A patient's row has the sum 1 at most, however many examinations or voxels the patient has: the mean
+of the rows of the examinations, each shared out between its cells. Nothing here leaves as it is.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.client.data.cohort import Cohort
+from wardround.client.data.manifest.examination import Examination
+from wardround.client.data.preprocessing.preprocessing import Case, prepare_case
+from wardround.client.site.folder import Site
+from wardround.client.tasks.registry import task_of
+from wardround.common.errors import DataError
+from wardround.common.study.plans.statistics import Histogram, asked_histograms
+from wardround.common.study.study import Study
+
+logger = logging.getLogger(__name__)
+Rows = NDArray[np.float64]
+_ANY_WIDTH = 1e30
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The patients' histograms.
+
+    Attributes:
+        patients: How many there are.
+        rows: By the name of a histogram ``(P, cells)``; each row is at least 0 and its sum 1 at
+            most.
+    """
+
+    patients: int
+    rows: dict[str, Rows]
+
+
+def measure_statistics(site: Site, cohort: Cohort, study: Study) -> Measured:
+    """Return the histograms of the patients of a cohort, as its images are stored.
+
+    Images are turned to ``data.orientation``, and else neither resampled nor normalised. A patient
+    of whom nothing can be used counts as nobody at a tolerant site.
+
+    Raises:
+        DataError: An examination cannot be used; says its row.
+    """
+    asked = asked_histograms(study)
+    by_patient: dict[str, list[Examination]] = {}
+    for examination in cohort.examinations:
+        by_patient.setdefault(examination.patient, []).append(examination)
+    totals: dict[str, list[Rows]] = {one.name: [] for one in asked}
+    for examinations in by_patient.values():
+        seen = [_row_of(e, case, study, asked) for e, case in _cases(examinations, site, study)]
+        if not seen:
+            continue
+        number = _one_hot(len(seen), _named("examinations", asked))
+        for one in asked:
+            row = number if one.name == "examinations" else np.mean([r[one.name] for r in seen], 0)
+            totals[one.name].append(_bounded(row))
+    patients = len(totals[asked[0].name])
+    return Measured(
+        patients,
+        {
+            one.name: np.stack(totals[one.name]) if patients else np.zeros((0, one.cells))
+            for one in asked
+        },
+    )
+
+
+def _cases(
+    examinations: Sequence[Examination], site: Site, study: Study
+) -> Iterator[tuple[Examination, Case]]:
+    # A window that holds every value leaves them as they are, also bytes, which "none" divides.
+    data = study.data.model_copy(
+        update={
+            "spacing": None,
+            "size": None,
+            "denoise": False,
+            "intensity": "ct",
+            "window": (0.0, _ANY_WIDTH),
+            "scaling": (0.0, 1.0),
+        }
+    )
+    as_stored = study.model_copy(update={"data": data})
+    for examination in examinations:
+        try:
+            yield examination, prepare_case(examination, site, as_stored)
+        except DataError:
+            if not site.skips_unreadable:
+                raise
+            logger.warning("row %d counts as nobody: it cannot be read", examination.row)
+
+
+def _row_of(
+    examination: Examination, case: Case, study: Study, asked: Sequence[Histogram]
+) -> dict[str, Rows]:
+    """Return what an examination adds to each histogram but that of numbers of examinations."""
+    image = case.image.numpy()
+    mask = None if case.mask is None else case.mask.numpy()
+    planes = len(image) // len(study.data.channels)
+    rows: dict[str, Rows] = {}
+    for place in range(len(study.data.channels)):
+        channel = image[place * planes : (place + 1) * planes]
+        intensity = _named(f"intensity-{place}", asked)
+        rows[intensity.name] = _shared(channel, intensity)
+        if mask is not None:
+            foreground = _named(f"foreground-{place}", asked)
+            rows[foreground.name] = _shared(channel[:, mask > 0], foreground)
+    for axis, (count, step) in enumerate(zip(image.shape[1:], case.spacing, strict=True)):
+        said = step if case.has_spacing else 0.0
+        for name, value in (
+            (f"spacing-{axis}", said),
+            (f"size-{axis}", count),
+            (f"extent-{axis}", count * said),
+        ):
+            rows[name] = _one_hot(value, _named(name, asked))
+    rows["classes"] = _classes(examination, mask, study, _named("classes", asked))
+    if mask is not None:
+        share = _named("foreground-share", asked)
+        rows[share.name] = _one_hot(float((mask > 0).mean()), share)
+    return rows
+
+
+def _classes(
+    examination: Examination, mask: NDArray[np.generic] | None, study: Study, asked: Histogram
+) -> Rows:
+    """Return which classes an examination is of, or how its voxels are shared between them."""
+    if mask is not None:
+        counts = np.bincount(mask.ravel().astype(np.int64), minlength=asked.cells)[: asked.cells]
+        found: Rows = counts / max(mask.size, 1)
+        return found
+    labels = task_of(study).labels
+    if labels is None:
+        return np.zeros(asked.cells)
+    target = labels.stack([examination.label or ()], study)[0].numpy()
+    if target.ndim == 0:
+        return _one_hot(float(target), asked)
+    several = np.append(target, float(not target.any()))
+    shared: Rows = several / several.sum()
+    return shared
+
+
+def _shared(values: NDArray[np.generic], asked: Histogram) -> Rows:
+    """Return the share of voxels in each cell; of no voxel nothing."""
+    if not values.size:
+        return np.zeros(asked.cells)
+    low = asked.first - asked.step / 2
+    places = np.floor((values.astype(np.float64).ravel() - low) / asked.step)
+    inside = np.clip(np.nan_to_num(places), 0, asked.cells - 1).astype(np.int64)
+    counts: Rows = np.bincount(inside, minlength=asked.cells) / values.size
+    return counts
+
+
+def _one_hot(value: float, asked: Histogram) -> Rows:
+    """Return 1 in the cell whose value is nearest; what lies outside is in the first or last."""
+    row = np.zeros(asked.cells)
+    row[int(np.clip(round((value - asked.first) / asked.step), 0, asked.cells - 1))] = 1.0
+    return row
+
+
+def _bounded(row: Rows) -> Rows:
+    """Return a row of sum 1 at most; one that is no number counts as nobody."""
+    clean = np.clip(np.nan_to_num(row, nan=0.0, posinf=0.0, neginf=0.0), 0.0, 1.0)
+    bounded: Rows = clean / max(1.0, float(clean.sum()))
+    return bounded
+
+
+def _named(name: str, asked: Sequence[Histogram]) -> Histogram:
+    return next(one for one in asked if one.name == name)

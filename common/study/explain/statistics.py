@@ -1,0 +1,72 @@
+"""What a hospital would be agreeing to where a study asks for statistics, in plain language."""
+
+from collections.abc import Iterator
+
+from wardround.common.study.explain.patient_privacy import rounded_up
+from wardround.common.study.plans.statistics import (
+    Histogram,
+    asked_histograms,
+    intensity_range,
+    plan_statistics,
+)
+from wardround.common.study.study import Study
+
+
+def asked_words(study: Study) -> Iterator[str]:
+    """Yield what a hospital does for the statistics."""
+    data = study.data
+    channels = ", ".join(data.channels)
+    yield f"to read {data.dimensions}D images ({channels}) of the training patients it has;"
+    if study.task.dense:
+        yield f"to read their masks of {', '.join(data.classes)};"
+    else:
+        yield f"to read which of these each is: {', '.join(data.classes)};"
+    yield "to count these patients in histograms, once; nothing is trained or measured for it."
+
+
+def told_words(study: Study) -> Iterator[str]:
+    """Yield what leaves, histogram by histogram."""
+    yield "its name, its version of wardround and the digest of this study;"
+    low, high = intensity_range(study)
+    bins, asked = study.statistics.intensity_bins, study.statistics
+    where = "over each image, and over what the masks mark" if study.task.dense else "over an image"
+    yield f"a histogram of intensities {where}, from {low:g} to {high:g} in {bins} bins;"
+    yield (
+        f"histograms of the voxels' sides in steps of {asked.spacing_step_mm:g} mm, of the images' "
+        f"sides in steps of {asked.size_step} voxels and of {asked.extent_step_mm:g} mm;"
+    )
+    yield "how many examinations a patient has, up to ten;"
+    what = "how the voxels are shared between" if study.task.dense else "how many patients are of"
+    yield f"{what} the classes {', '.join(study.data.classes)};"
+    if study.task.dense:
+        yield "which share of an image the masks mark, in steps of a hundredth;"
+    if plan_statistics(study) is None:
+        yield "how many training patients and examinations it has, rounded down by its policy."
+
+
+def bound_words(study: Study) -> Iterator[str]:
+    """Yield how much of a single patient can be in it."""
+    asked = asked_histograms(study)
+    yield (
+        "a patient counts 1 in all in each histogram, however many images or voxels there are, and "
+        f"{_cells(asked)} cells are all that there is;"
+    )
+    plan = plan_statistics(study)
+    if plan is None:
+        yield (
+            "no cell leaves of fewer patients than the policy's smallest_cell: neighbours are "
+            "counted together, classes are left out; what leaves is rounded. That is no "
+            "differential privacy;"
+        )
+    else:
+        yield (
+            f"the {len(asked)} histograms of a patient together are a vector of norm at most 1, "
+            f"and each cell has normal noise of standard deviation {plan.noise_multiplier:.4g}: "
+            f"epsilon = {rounded_up(plan.epsilon)} at delta = {plan.delta:g} for each training "
+            "patient, charged before it is computed;"
+        )
+    yield "the study has one answer for ever: who asks again, in any run, gets the same bytes."
+
+
+def _cells(asked: tuple[Histogram, ...]) -> int:
+    return sum(one.cells for one in asked)

@@ -1,0 +1,108 @@
+"""What statistics a study asks of its sites: which histograms, with which cells, and their cost.
+
+All of it follows from the study, so that a hospital approves the very edges. In a histogram each
+patient counts 1 in all, shared between the cells: one patient, however many voxels or examinations,
+moves no histogram by more than that.
+"""
+
+import math
+from dataclasses import dataclass
+
+from wardround.common.privacy.accounting import noise_for
+from wardround.common.study.plans.patient_privacy import EvaluationPlan
+from wardround.common.study.registry import TASKS
+from wardround.common.study.study import Study
+
+MOST_CELLS = 65_536  # of all histograms together
+_SPACING_CELLS, _SIZE_CELLS, _EXTENT_CELLS = 201, 257, 129
+_SHARE_CELLS, _MOST_EXAMINATIONS = 100, 10
+# From where to where intensities lie where a study does not say: by its data.intensity.
+_RANGES = {"ct": (-1024.0, 3072.0), "mr": (0.0, 4096.0)}
+_BYTES = (0.0, 256.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """One histogram that a study asks for.
+
+    Attributes:
+        name: Of its array in a message.
+        first: What stands for the first cell.
+        step: How much further each next cell's is.
+        cells: How many there are; what lies outside counts in the first or the last.
+        is_whole: Whether a patient's examination counts in one cell alone, so that cells hold whole
+            numbers of examinations.
+        is_ordered: Whether neighbouring cells are alike.
+    """
+
+    name: str
+    first: float
+    step: float
+    cells: int
+    is_whole: bool = True
+    is_ordered: bool = True
+
+    def value(self, cell: float) -> float:
+        """Return what stands for a cell."""
+        return self.first + cell * self.step
+
+
+def asked_histograms(study: Study) -> tuple[Histogram, ...]:
+    """Return the histograms that a study asks for, in the order of their message."""
+    data, asked = study.data, study.statistics
+    low, high = intensity_range(study)
+    width = (high - low) / asked.intensity_bins
+    dense = TASKS[study.study.task].dense
+    found = []
+    for place in range(len(data.channels)):
+        kinds = ("intensity", "foreground") if dense else ("intensity",)
+        found += [
+            Histogram(f"{kind}-{place}", low + width / 2, width, asked.intensity_bins, False)
+            for kind in kinds
+        ]
+    for axis in range(data.dimensions):
+        # 0: the file does not say it.
+        found.append(Histogram(f"spacing-{axis}", 0.0, asked.spacing_step_mm, _SPACING_CELLS))
+        found.append(Histogram(f"size-{axis}", 0.0, asked.size_step, _SIZE_CELLS))
+        found.append(Histogram(f"extent-{axis}", 0.0, asked.extent_step_mm, _EXTENT_CELLS))
+    found.append(Histogram("examinations", 1.0, 1.0, _MOST_EXAMINATIONS))
+    # Of an examination with several labels the last cell is for none of them.
+    classes = study.class_count + data.multi_label
+    one_each = not dense and not data.multi_label
+    found.append(Histogram("classes", 0.0, 1.0, classes, one_each, is_ordered=False))
+    if dense:
+        found.append(
+            Histogram("foreground-share", 0.5 / _SHARE_CELLS, 1 / _SHARE_CELLS, _SHARE_CELLS)
+        )
+    return tuple(found)
+
+
+def intensity_range(study: Study) -> tuple[float, float]:
+    """Return from where to where a study counts intensities."""
+    return study.statistics.intensity or _RANGES.get(study.data.intensity, _BYTES)
+
+
+def cell_count(study: Study) -> int:
+    """Return the cells of all histograms that a study asks for."""
+    return sum(one.cells for one in asked_histograms(study))
+
+
+def plan_statistics(study: Study) -> EvaluationPlan | None:
+    """Return the noise on a site's one answer, and what it spends; None without patient privacy.
+
+    A patient adds a vector of norm at most 1: each histogram's has the norm 1 at most, and is
+    divided by the root of how many there are.
+
+    Raises:
+        InputError: The promise cannot be kept, or dp-accounting is not installed.
+    """
+    if study.privacy.mode != "patient":
+        return None
+    delta = study.privacy.delta
+    noise = noise_for(study.statistics.epsilon, delta, 1.0, 1)
+    return EvaluationPlan("train", 1, noise, delta)
+
+
+def patient_scale(study: Study) -> float:
+    """Return what each cell of a private answer was multiplied by."""
+    return 1 / math.sqrt(len(asked_histograms(study)))
