@@ -64,6 +64,8 @@ class Seen(_Table):
         spacing: Millimetres along each axis; None where no file said so.
         orientations: Where their axes pointed to, e.g. "RAS"; empty where no file said so.
         eight_bit: Whether the files held bytes; None where some did and some did not.
+        coloured: Whether their planes differed, where the study takes colours; None where some
+            did and some did not, and for a study of grey images.
     """
 
     images: Annotated[int, Field(ge=1, le=10**9)]
@@ -72,6 +74,7 @@ class Seen(_Table):
     spacing: Annotated[tuple[Spread, ...], Field(max_length=3)] | None = None
     orientations: Annotated[tuple[Short, ...], Field(max_length=48)] = ()
     eight_bit: bool | None = None
+    coloured: bool | None = None
 
     def plus(self, other: "Seen") -> "Seen":
         """Return what holds both."""
@@ -85,6 +88,7 @@ class Seen(_Table):
             spacing=spacing,
             orientations=tuple(sorted({*self.orientations, *other.orientations})),
             eight_bit=self.eight_bit if self.eight_bit == other.eight_bit else None,
+            coloured=self.coloured if self.coloured == other.coloured else None,
         )
 
 

@@ -19,7 +19,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
@@ -38,6 +38,12 @@ from wardround.common.parameters.schema import (
 from wardround.common.runtime.printable import printable, refused_texts
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
 
 WEIGHTS, CONTRACT, METRICS = "weights.safetensors", "contract.json", "metrics.json"
 CARD, LICENCE, DIGEST, SIGNATURE = "card.md", "licence.txt", "digest.json", "signature.json"
@@ -87,13 +93,18 @@ class ModelFolder:
         """The licence, as :attr:`card`."""
         return (self.path / LICENCE).read_text(encoding="utf-8", errors="replace")
 
+    @property
+    def weights_path(self) -> Path:
+        """The safetensors file."""
+        return self.path / WEIGHTS
+
     def weights(self) -> Parameters:
         """Return all numbers of the network.
 
         Raises:
             ModelError: They are not those of the contract.
         """
-        found = load_model(self.path / WEIGHTS).parameters
+        found = load_model(self.weights_path).parameters
         if parameters_digest(found) != self.contract.parameters:
             msg = "the weights are not those that the contract speaks of: copy the model again."
             raise ModelError(msg)
@@ -125,6 +136,20 @@ def network_with(study: Study, weights: Mapping[str, Tensor]) -> nn.Module:
         ModelError: The weights do not fit the network.
         StudyError: The network needs a package that is not installed.
     """
+    from wardround.common.models.networks import build_network
+
+    check_shapes(study, weights)
+    network = build_network(study, 0)
+    write_parameters(network, weights)
+    return network.eval()
+
+
+def check_shapes(study: Study, weights: Mapping[str, Tensor]) -> None:
+    """Check that weights are those of a study's network, which is given no memory for that.
+
+    Raises:
+        ModelError: A name, shape or type differs.
+    """
     import torch
 
     from wardround.common.models.networks import build_network
@@ -135,9 +160,6 @@ def network_with(study: Study, weights: Mapping[str, Tensor]) -> nn.Module:
     except (NotImplementedError, RuntimeError):  # a network that computes while it is built
         expected = schema(build_network(study, 0))
     compare_schemas(schema(weights), expected)
-    network = build_network(study, 0)
-    write_parameters(network, weights)
-    return network.eval()
 
 
 def write_model_folder(
@@ -174,7 +196,7 @@ def write_model_folder(
     return found
 
 
-def open_model_folder(folder: Path, key: Any = None) -> ModelFolder:
+def open_model_folder(folder: Path, key: "Ed25519PublicKey | None" = None) -> ModelFolder:
     """Open and check a model folder.
 
     Args:
@@ -201,7 +223,7 @@ def open_model_folder(folder: Path, key: Any = None) -> ModelFolder:
     return ModelFolder(folder, contract, study, measured, said.digest, signed_by)
 
 
-def sign_model_folder(folder: Path, key: Any) -> str:
+def sign_model_folder(folder: Path, key: "Ed25519PrivateKey") -> str:
     """Sign a model folder that is whole; return the public key in hexadecimal digits.
 
     Args:
@@ -268,7 +290,7 @@ def _study_of(contract: Contract) -> Study:
     return study
 
 
-def _signer(folder: Path, digest: str, key: Any) -> str | None:
+def _signer(folder: Path, digest: str, key: "Ed25519PublicKey | None") -> str | None:
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 

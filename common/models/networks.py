@@ -73,77 +73,58 @@ def _mlp(study: Study) -> nn.Module:
 
 def _unet(study: Study) -> nn.Module:
     """Residual U-Net (Ronneberger 2015; Kerfoot 2018)."""
-    from monai.networks.nets import UNet
-
     widths = study.model.features or (16, 32, 64, 128)
-    network: nn.Module = UNet(
-        study.data.dimensions,
-        study.data.planes,
-        study.class_count,
+    return _monai(
+        "UNet",
+        **_shape(study),
         channels=widths,
         strides=(2,) * (len(widths) - 1),
         num_res_units=2,
         dropout=study.model.dropout,
         **_activation(study),
     )
-    return network
 
 
 def _basic_unet(study: Study) -> nn.Module:
     """U-Net with five levels of two convolutions (Ronneberger 2015; Falk 2019)."""
-    from monai.networks.nets import BasicUNet
-
-    network: nn.Module = BasicUNet(
-        study.data.dimensions,
-        study.data.planes,
-        study.class_count,
+    return _monai(
+        "BasicUNet",
+        **_shape(study),
         features=study.model.features or (32, 32, 64, 128, 256, 32),
         dropout=study.model.dropout,
         **_activation(study),
     )
-    return network
 
 
 def _attention_unet(study: Study) -> nn.Module:
     """Attention U-Net (Oktay 2018)."""
-    from monai.networks.nets import AttentionUnet
-
     widths = study.model.features or (16, 32, 64, 128)
-    network: nn.Module = AttentionUnet(
-        study.data.dimensions,
-        study.data.planes,
-        study.class_count,
+    return _monai(
+        "AttentionUnet",
+        **_shape(study),
         channels=widths,
         strides=(2,) * (len(widths) - 1),
         dropout=study.model.dropout,
     )
-    return network
 
 
 def _segresnet(study: Study) -> nn.Module:
     """SegResNet without the autoencoder branch (Myronenko 2018)."""
-    from monai.networks.nets import SegResNet
-
-    network: nn.Module = SegResNet(
-        study.data.dimensions,
-        in_channels=study.data.planes,
-        out_channels=study.class_count,
+    return _monai(
+        "SegResNet",
+        **_shape(study),
         dropout_prob=study.model.dropout or None,
         **_activation(study),
     )
-    return network
 
 
 def _dynunet(study: Study) -> nn.Module:
     """The U-Net of nnU-Net (Isensee 2021), without deep supervision."""
-    from monai.networks.nets import DynUNet
-
     widths = study.model.features or (32, 64, 128, 256)
     strides = (1,) + (2,) * (len(widths) - 1)
-    network: nn.Module = DynUNet(
-        study.data.dimensions,
-        study.data.planes,
-        study.class_count,
+    return _monai(
+        "DynUNet",
+        **_shape(study),
         kernel_size=(3,) * len(widths),
         strides=strides,
         upsample_kernel_size=strides[1:],
@@ -151,42 +132,28 @@ def _dynunet(study: Study) -> nn.Module:
         dropout=study.model.dropout or None,
         **_activation(study, key="act_name"),
     )
-    return network
 
 
 def _swin_unetr(study: Study) -> nn.Module:
     """Swin UNETR (Hatamizadeh 2022)."""
-    from monai.networks.nets import SwinUNETR
-
-    network: nn.Module = SwinUNETR(
-        in_channels=study.data.planes,
-        out_channels=study.class_count,
-        spatial_dims=study.data.dimensions,
-        drop_rate=study.model.dropout,
-    )
-    return network
+    return _monai("SwinUNETR", **_shape(study), drop_rate=study.model.dropout)
 
 
 def _densenet121(study: Study) -> nn.Module:
     """DenseNet-121 (Huang 2017)."""
-    from monai.networks.nets import DenseNet121
-
-    network: nn.Module = DenseNet121(
-        study.data.dimensions,
-        study.data.planes,
-        study.class_count,
+    return _monai(
+        "DenseNet121",
+        **_shape(study),
         dropout_prob=study.model.dropout,
         **_activation(study),
     )
-    return network
 
 
 def _resnet(study: Study, blocks: str) -> nn.Module:
     """ResNet (He 2016); small images get the 3x3 stem that the paper uses for CIFAR."""
-    from monai.networks import nets
-
     small = max(_size(study)) <= _SMALL_IMAGE
-    network: nn.Module = getattr(nets, blocks)(
+    return _monai(
+        blocks,
         spatial_dims=study.data.dimensions,
         n_input_channels=study.data.planes,
         num_classes=study.class_count,
@@ -196,21 +163,18 @@ def _resnet(study: Study, blocks: str) -> nn.Module:
         bias_downsample=False,  # a normalisation follows, which takes any bias away again
         **_activation(study),
     )
-    return network
 
 
 def _efficientnet(study: Study) -> nn.Module:
     """EfficientNet-B0 (Tan and Le 2019)."""
-    from monai.networks.nets import EfficientNetBN
-
-    network: nn.Module = EfficientNetBN(
-        "efficientnet-b0",
+    return _monai(
+        "EfficientNetBN",
+        model_name="efficientnet-b0",
         pretrained=False,
         spatial_dims=study.data.dimensions,
         in_channels=study.data.planes,
         num_classes=study.class_count,
     )
-    return network
 
 
 def _vit(study: Study) -> nn.Module:
@@ -269,6 +233,24 @@ def _size(study: Study) -> tuple[int, ...]:
         msg = f"data.size is missing: {study.model.network} needs images of one size."
         raise StudyError(msg)
     return study.input_size
+
+
+def _monai(name: str, **arguments: object) -> nn.Module:
+    """Build one of MONAI's networks, and have it say what it was built of, for a bundle."""
+    from monai.networks import nets
+
+    network: nn.Module = getattr(nets, name)(**arguments)
+    network.monai_definition = {"_target_": f"monai.networks.nets.{name}", **arguments}  # type: ignore[assignment]
+    return network
+
+
+def _shape(study: Study) -> dict[str, int]:
+    """Return what most of MONAI's networks call their dimensions, inputs and outputs."""
+    return {
+        "spatial_dims": study.data.dimensions,
+        "in_channels": study.data.planes,
+        "out_channels": study.class_count,
+    }
 
 
 def _activation(study: Study, key: str = "act") -> dict[str, str]:

@@ -4,16 +4,22 @@ It is looked for where its hash says, so that no site and no study has to give a
 """
 
 import hashlib
+import shutil
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from wardround.common.errors import ModelError
+from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.files.cache_folder import cache_folder
 from wardround.common.models.lora import frozen_names
 from wardround.common.parameters.model_file import load_model
 from wardround.common.parameters.schema import check_schema, schema
+
+if TYPE_CHECKING:
+    from wardround.common.models.model_folder import ModelFolder
 
 _WRAPPERS = ("image_network.", "network.")  # our names' parts around MONAI's, outermost first
 _SHOWN = 12  # digits of a SHA-256 that a person compares
@@ -22,6 +28,26 @@ _SHOWN = 12  # digits of a SHA-256 that a person compares
 def weights_path(sha256: str) -> Path:
     """Return where the file with this hash belongs."""
     return cache_folder() / "weights" / f"{sha256}.safetensors"
+
+
+def offer_weights(model: "ModelFolder") -> str:
+    """Put a model's weights where studies look for them; return their SHA-256.
+
+    Raises:
+        ModelError: The weights are not those of the contract, or the file cannot be written.
+    """
+    model.weights()
+    source = model.weights_path
+    with source.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    place = weights_path(sha256)
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(place, lambda part: shutil.copyfile(source, part), BY_UMASK)
+    except OSError as error:
+        msg = f"cannot write {place} ({error.strerror}): make room, or set WARDROUND_CACHE."
+        raise ModelError(msg) from None
+    return sha256
 
 
 def load_base(network: nn.Module, sha256: str) -> None:

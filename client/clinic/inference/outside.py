@@ -75,6 +75,9 @@ def _unlike(one: Seen, seen: Seen, data: DataSection) -> Iterator[str]:
             f"its values have {bits[bool(one.eight_bit)]}, those of the training images had "
             f"{bits[seen.eight_bit]}"
         )
+    if None not in (one.coloured, seen.coloured) and one.coloured != seen.coloured:
+        kinds = ("grey", "coloured")
+        yield f"it is {kinds[bool(one.coloured)]}, the training images {kinds[bool(seen.coloured)]}"
     yield from _far_apart(one.size, seen.size, "voxels", _SIZE_FACTOR)
     if one.spacing is not None and seen.spacing is not None:
         factor = _SPACING_FACTOR if data.spacing is None else _RESAMPLED_FACTOR

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -35,8 +35,10 @@ from wardround.common.models.contract import Contract
 from wardround.common.models.model_folder import ModelFolder, open_model_folder
 from wardround.common.study.study import Study
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 _CPU = torch.device("cpu")
-_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def load_predictor(
     folder: "str | PathLike[str] | Sequence[str | PathLike[str]]",
     device: str = "auto",
     *,
-    key: Any = None,
+    key: "Ed25519PublicKey | None" = None,
     views: bool = False,
     uncertainty: bool = False,
 ) -> "Predictor":
@@ -139,6 +141,13 @@ class Predictor:
     def digest(self) -> str:
         """The digest of the model folder; of an ensemble those of all, joined by ``+``."""
         return "+".join(model.digest for model in self.models)
+
+    @property
+    def operating_point(self) -> float | None:
+        """From which probability on a class is reported; None where the most probable one is."""
+        study = self.study
+        picks = study.task.dense or (not study.data.multi_label and study.class_count > 2)
+        return None if picks else self.contract.threshold
 
     @property
     def batch_size(self) -> int:
@@ -401,10 +410,11 @@ def _classified_row(
     values = probabilities.numpy()
     threshold: float | None = contract.threshold
     if multi_label:
-        found = tuple(c for c, value in zip(classes, values, strict=True) if value >= threshold)
+        at_least = contract.threshold
+        found = tuple(c for c, value in zip(classes, values, strict=True) if value >= at_least)
         entropy = float(np.mean([_entropy(np.array([v, 1 - v])) for v in values]))
     elif len(classes) == 2:
-        found = (classes[int(values[1] >= threshold)],)
+        found = (classes[int(values[1] >= contract.threshold)],)
         entropy = _entropy(values)
     else:
         found, threshold = (classes[int(values.argmax())],), None

@@ -30,7 +30,12 @@ def look_at(channels: Sequence[Image]) -> Seen:
         spacing=None if spacing is None else _spreads(spacing),
         orientations=() if codes is None or first.array.ndim < 4 else (codes,),
         eight_bit=first.eight_bit,
+        coloured=_is_coloured(first.array),
     )
+
+
+def _is_coloured(array: NDArray[np.float32]) -> bool | None:
+    return None if len(array) == 1 else bool((array[1:] != array[:1]).any())
 
 
 def _intensities(array: NDArray[np.float32]) -> SeenIntensities:

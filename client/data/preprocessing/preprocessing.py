@@ -92,7 +92,8 @@ def prepare_channel(image: Image, channels: list[Image], data: DataSection) -> N
     _check_same_grid(turned, channels, data)
     channels.append(turned)
     block = _at_spacing(turned, data, is_mask=False)
-    return finish_images(block, turned.eight_bit, data)[0]
+    finished: NDArray[np.float32] = finish_images(block, turned.eight_bit, data)[0]
+    return finished
 
 
 def _prepare_mask(

@@ -1,0 +1,223 @@
+"""``wardround model``: a model folder shown, checked, signed, handed on and taken in."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from wardround.common.models.model_folder import ModelFolder
+
+model_app = typer.Typer(
+    help="A model folder: shown, verified, signed, exported, imported.", no_args_is_help=True
+)
+ModelPath = Annotated[Path, typer.Argument(help="A model folder.", show_default=False)]
+Key = Annotated[
+    Path | None, typer.Option(help="The public key that must have signed it.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_FORMATS = ("bundle", "onnx", "torch")
+
+
+@model_app.command()
+def show(model: ModelPath, as_json: AsJson = False) -> None:
+    """Print the model card; with --json contract and metrics.
+
+    Example: wardround model show runs/first/models/federated
+    """
+    from wardround.common.models.model_folder import open_model_folder
+    from wardround.common.runtime.printable import printable
+
+    found = open_model_folder(model)
+    if as_json:
+        said = {
+            "digest": found.digest,
+            "signed_by": found.signed_by,
+            "contract": found.contract.model_dump(mode="json"),
+            "metrics": [one.model_dump(mode="json") for one in found.measured],
+        }
+        sys.stdout.write(json.dumps(said) + "\n")
+        return
+    sys.stdout.write(printable(found.card, 100_000, lines=True).rstrip() + "\n")
+    sys.stdout.write(f"digest {found.digest}\n{_signed_words(found)}\n")
+
+
+@model_app.command()
+def verify(model: ModelPath, key: Key = None) -> None:
+    """Check every file of a model, its weights against its network, and who signed it.
+
+    Example: wardround model verify received/model --key server.pub
+    """
+    from wardround.common.models.model_folder import check_shapes, open_model_folder
+    from wardround.common.security.signing_key import open_public_key
+
+    found = open_model_folder(model, None if key is None else open_public_key(key))
+    if found.contract.complete:
+        check_shapes(found.study, found.weights())
+    sys.stdout.write(f"The model is whole.\ndigest {found.digest}\n{_signed_words(found)}\n")
+
+
+@model_app.command()
+def sign(
+    model: ModelPath,
+    keys: Annotated[
+        Path, typer.Option(help="Folder of the key; one is made there if there is none.")
+    ],
+) -> None:
+    """Sign a model with an Ed25519 key, so that others can tell whom it comes from.
+
+    Example: wardround model sign runs/first/models/federated --keys signing
+    """
+    from wardround.common.models.model_folder import sign_model_folder
+    from wardround.common.security.signing_key import PUBLIC_FILE, open_key
+
+    public = sign_model_folder(model, open_key(keys))
+    sys.stdout.write(
+        f"Signed with {public}.\nGive {keys / PUBLIC_FILE} to whoever is to verify it.\n"
+    )
+
+
+@model_app.command()
+def export(
+    model: ModelPath,
+    out: Annotated[Path, typer.Option(help="What to write; must be new.")],
+    to: Annotated[str, typer.Option("--to", help="bundle, onnx or torch.")] = "bundle",
+    image: Annotated[
+        str | None,
+        typer.Option(
+            help="An image to compare the outputs on; random numbers if absent.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Write a model for other programs: a MONAI bundle, ONNX, or a program of torch.export.
+
+    Example: wardround model export runs/first/models/federated --to onnx --out model.onnx
+    """
+    from wardround.common.errors import InputError, known_names
+    from wardround.common.models.bundle import write_bundle
+    from wardround.common.models.exchange import write_exported, write_onnx
+    from wardround.common.models.model_folder import open_model_folder
+
+    if to not in _FORMATS:
+        raise InputError(known_names("value of --to", to, _FORMATS))
+    found = open_model_folder(model)
+    if to == "bundle":
+        write_bundle(found, out)
+        sys.stdout.write(
+            f"{out}\nTo run it, put images into {out}/data; then in Python:\n"
+            f"monai.bundle.run(config_file='{out}/configs/inference.json', "
+            f"bundle_root='{out}')\n"
+        )
+        return
+    sample = _sample(found, image)
+    write = write_onnx if to == "onnx" else write_exported
+    difference = write(sample.network, sample.inputs, out)
+    sys.stdout.write(
+        f"{out}\nLargest difference from torch on {sample.of}: {difference:.3g}\n"
+        "The file takes prepared images: orientation, spacing, size and intensities as in "
+        "contract.json.\n"
+    )
+
+
+@model_app.command("import")
+def take_in(
+    bundle: Annotated[Path, typer.Argument(help="The folder of a MONAI bundle.")],
+    out: Annotated[Path, typer.Option(help="The model folder to write; must be new.")],
+    study: Annotated[
+        Path | None,
+        typer.Option(
+            help="A study file with the bundle's network and [data]; a bundle that wardround "
+            "wrote needs none.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Take the weights of a MONAI bundle in, as a model folder; nothing of it is executed.
+
+    Example: wardround model import spleen_bundle --study spleen.toml --out models/spleen
+    """
+    from wardround.common.models.imported import import_bundle
+    from wardround.common.study.loading import load_study
+
+    digest = import_bundle(bundle, None if study is None else load_study(study), out)
+    sys.stdout.write(f"{out}\ndigest {digest}\nNothing of the bundle was executed.\n")
+
+
+@model_app.command()
+def pretrain(model: ModelPath) -> None:
+    """Put a model's weights where studies find them, and print the key that starts from them.
+
+    Each hospital does the same with the same model folder; the study names the weights by hash.
+
+    Example: wardround model pretrain models/spleen
+    """
+    from wardround.common.models.model_folder import open_model_folder
+    from wardround.common.models.pretrained import offer_weights
+
+    sha256 = offer_weights(open_model_folder(model))
+    sys.stdout.write(f'Write into the study:\n\n[model]\nweights_sha256 = "{sha256}"\n')
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """What an export is compared on."""
+
+    network: "nn.Module"
+    inputs: "tuple[Tensor, ...]"
+    of: str
+
+
+def _sample(model: "ModelFolder", image: str | None) -> _Sample:
+    import torch
+
+    from wardround.client.clinic.inference.predictor import load_predictor
+
+    study, network = model.study, model.network()
+    data, inputs, of = study.data, [], "random numbers"
+    generator = torch.Generator().manual_seed(0)
+    if data.kind == "image":
+        if image is not None:
+            from wardround.client.clinic.inference.inputs import find_inputs, read_images
+
+            one = find_inputs([image], study)[0]
+            prepared = load_predictor(model.path, "cpu").prepare(read_images(one, study))
+            inputs.append(_as_network_takes(model, prepared.image))
+            of = "the image"
+        else:
+            size = study.input_size or (64,) * data.dimensions
+            inputs.append(torch.randn(1, data.planes, *size, generator=generator))
+    if data.covariates:
+        inputs.append(torch.randn(1, data.covariate_width, generator=generator))
+    # Two of a kind: with one, an exporter takes the size of the batch for a constant.
+    return _Sample(network, tuple(torch.cat([one, one]) for one in inputs), of)
+
+
+def _as_network_takes(model: "ModelFolder", image: "Tensor | None") -> "Tensor":
+    """Return ``(1, C, *spatial)``: the middle window where the study takes windows."""
+    from wardround.client.data.preprocessing.geometry import centre_fit
+    from wardround.client.tasks.windows import accepted_sizes, pad_around
+    from wardround.common.errors import InputError
+
+    if image is None:
+        msg = "the model takes no image: leave --image out."
+        raise InputError(msg)
+    patch = model.study.training.patch_size
+    if patch is not None:
+        import torch
+
+        return torch.from_numpy(centre_fit(image[None].numpy(), patch, None))
+    if not model.study.task.dense:
+        return image[None]
+    return pad_around(image[None], accepted_sizes(image.shape[1:], model.study))[0]
+
+
+def _signed_words(model: "ModelFolder") -> str:
+    if model.signed_by is None:
+        return "not signed"
+    return f"signed with {model.signed_by}"
