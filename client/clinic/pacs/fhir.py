@@ -35,6 +35,11 @@ STATUSES = {
     ),
     "Device": ("active", "inactive", "entered-in-error", "unknown"),
 }
+_STUDY_CODE = {
+    "system": "http://loinc.org",
+    "code": "18748-4",
+    "display": "Diagnostic imaging study",
+}
 _UID_SYSTEM = "urn:dicom:uid"
 
 
@@ -69,8 +74,8 @@ def make_fhir(
         raise InputError(msg) from None
     names = names_for(source, algorithm)
     parts = {
-        ImagingStudy: _imaging_study(source, objects),
-        DiagnosticReport: _report(source, sentences, names.report, names.device, algorithm),
+        ImagingStudy: _imaging_study(source, objects, names.device),
+        DiagnosticReport: _report(source, sentences, names.report, algorithm),
         Device: _device(names.device, algorithm),
     }
     written: dict[str, str] = {}
@@ -95,7 +100,7 @@ def check_status(resource: str, status: str) -> None:
         raise PacsError(msg)
 
 
-def _imaging_study(source: Source, objects: Sequence["Dataset"]) -> dict[str, Any]:
+def _imaging_study(source: Source, objects: Sequence["Dataset"], device: str) -> dict[str, Any]:
     series: dict[str, list[Dataset]] = {}
     for one in (*source.datasets, *objects):
         series.setdefault(str(one.SeriesInstanceUID), []).append(one)
@@ -106,7 +111,10 @@ def _imaging_study(source: Source, objects: Sequence["Dataset"]) -> dict[str, An
         "subject": _subject(source),
         "numberOfSeries": len(series),
         "numberOfInstances": sum(map(len, series.values())),
-        "series": [_series(uid, held) for uid, held in series.items()],
+        "series": [
+            _series(uid, held) | ({} if uid == source.series_uid else _made_by(device))
+            for uid, held in series.items()
+        ],
     }
 
 
@@ -127,30 +135,33 @@ def _series(uid: str, held: Sequence["Dataset"]) -> dict[str, Any]:
     }
 
 
+def _made_by(device: str) -> dict[str, Any]:
+    identifier = {"system": _UID_SYSTEM, "value": f"urn:oid:{device}"}
+    return {"performer": [{"actor": {"type": "Device", "identifier": identifier}}]}
+
+
 def _report(
-    source: Source, sentences: Sequence[str], uid: str, device: str, algorithm: Algorithm
+    source: Source, sentences: Sequence[str], uid: str, algorithm: Algorithm
 ) -> dict[str, Any]:
-    conclusion = f"{NOT_FOR_DIAGNOSIS}. {' '.join(sentences)}"
+    maker = f"By {algorithm.label}, wardround {algorithm.version}, model {algorithm.digest}."
+    conclusion = " ".join([f"{NOT_FOR_DIAGNOSIS}.", *sentences, maker])
     return {
         "resourceType": "DiagnosticReport",
         "status": "preliminary",
         "identifier": [{"system": _UID_SYSTEM, "value": f"urn:oid:{uid}"}],
         "code": {
             "coding": [
-                {"system": "http://loinc.org", "code": "18748-4", "display": "Diagnostic imaging"}
+                {
+                    "system": "http://loinc.org",
+                    "code": "18748-4",
+                    "display": "Diagnostic imaging study",
+                }
             ]
         },
         "subject": _subject(source),
         "issued": datetime.now(UTC).isoformat(timespec="seconds"),
         "imagingStudy": [
             {"identifier": {"system": _UID_SYSTEM, "value": f"urn:oid:{source.study_uid}"}}
-        ],
-        "performer": [
-            {
-                "identifier": {"system": _UID_SYSTEM, "value": f"urn:oid:{device}"},
-                "display": f"{algorithm.label}, wardround {algorithm.version}",
-                "type": "Device",
-            }
         ],
         "conclusion": conclusion,
     }

@@ -51,12 +51,17 @@ def result_names(study_uid: str, objects: Sequence[str], algorithm: Algorithm) -
         objects: Identifiers of the series' objects, in any order.
     """
     digest = series_digest(objects)
+
+    def name(what: str) -> str:
+        return derived_uid(study_uid, digest, algorithm, what)
+
     return ResultNames(
-        *(
-            derived_uid(study_uid, digest, algorithm, what)
-            for what in ("SEG", "SEG series", "SR", "SR series", "SEG dimensions")
-        ),
-        derived_uid("", "", algorithm, "device"),
+        seg=name("SEG"),
+        seg_series=name("SEG series"),
+        report=name("SR"),
+        report_series=name("SR series"),
+        dimensions=name("SEG dimensions"),
+        device=derived_uid("", "", algorithm, "device"),
     )
 
 

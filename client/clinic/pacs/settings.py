@@ -153,6 +153,34 @@ class LimitsTable(_Table):
     free_gigabytes: Annotated[float, Field(ge=0)] = 2.0
 
 
+class ServeTable(_Table):
+    """Which series ``wardround site serve`` answers, and how often it asks.
+
+    Attributes:
+        modality: Of the series, e.g. "MR"; all images if empty.
+        study_description: A pattern with ``*`` and ``?``, whatever the capitals.
+        series_description: As well.
+        days: Studies of so many days before the last time that it asked, that day included.
+        poll_seconds: Between two questions; 0 never asks, and waits for what is sent.
+        settle_seconds: For so long a series must not have grown: it may still be arriving.
+        receive: Whether images may also be sent to ``[receiver]``.
+        retry_seconds: Until a study that failed is tried again; doubled each time, to an hour.
+        most_errors: After so many a study is given up, and the status says why.
+        fhir: Whether the result is also kept as FHIR resources in the site folder.
+    """
+
+    modality: Annotated[str, OfForm(r"^[A-Z0-9_ ]{0,16}$", "a DICOM modality, e.g. MR")] = ""
+    study_description: Annotated[str, Field(max_length=256)] = "*"
+    series_description: Annotated[str, Field(max_length=256)] = "*"
+    days: Annotated[int, Field(ge=0, le=36_500)] = 2
+    poll_seconds: Annotated[float, Field(ge=0, le=86_400)] = 30.0
+    settle_seconds: Annotated[float, Field(ge=0, le=86_400)] = 60.0
+    receive: bool = False
+    retry_seconds: Annotated[float, Field(gt=0, le=3_600)] = 10.0
+    most_errors: Annotated[int, Field(ge=1, le=1_000)] = 5
+    fhir: bool = True
+
+
 class PacsFile(_Table):
     """The content of ``pacs.toml``: either ``[dicomweb]`` or ``[classic]``, and what else holds."""
 
@@ -160,6 +188,7 @@ class PacsFile(_Table):
     classic: ClassicTable | None = None
     receiver: ReceiverTable | None = None
     limits: LimitsTable = LimitsTable()
+    serve: ServeTable = ServeTable()
 
     @property
     def web(self) -> WebTable:
@@ -181,6 +210,18 @@ class PacsFile(_Table):
             msg = (
                 'classic.retrieve = "move" has the archive connect to this site: add a table '
                 "[receiver] with its title, port and whom it allows."
+            )
+            raise ValueError(msg)
+        if self.serve.receive and self.receiver is None:
+            msg = (
+                "serve.receive = true needs a table [receiver] with its title, port and whom it "
+                "allows."
+            )
+            raise ValueError(msg)
+        if self.classic is not None and self.classic.retrieve == "move" and self.serve.receive:
+            msg = (
+                'serve.receive and classic.retrieve = "move" both need the receiver\'s port: fetch '
+                'with "get", or have everything sent.'
             )
             raise ValueError(msg)
         return self

@@ -152,7 +152,7 @@ def _turn(labels: NDArray[Any], between: NDArray[Any]) -> NDArray[Any]:
         raise PacsError(msg)
     turned = labels.transpose(axes)
     backwards = [axis for axis in range(3) if turning[axis, axes[axis]] < 0]
-    return np.flip(turned, backwards) if backwards else turned
+    return np.flip(turned, tuple(backwards)) if backwards else turned
 
 
 def _check_corners(labels: NDArray[Any], affine: NDArray[Any], source: Source) -> None:
