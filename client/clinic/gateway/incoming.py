@@ -55,8 +55,9 @@ class IncomingFolder:
                     raise PacsAwayError(msg)
                 make_private_folder(place)
                 flush_folder(self._folder)
-            self._require_small(place)
-        path = place / f"{_hash(name)}.dcm"
+            path = place / f"{_hash(name)}.dcm"
+            if not path.exists():
+                self._require_small(place)
         write_object(path, dataset)
         flush(path)
         flush_folder(place)

@@ -184,28 +184,35 @@ class WebArchive:
     @contextmanager
     def _in_words(self) -> Iterator[None]:
         """Say what went wrong in words of our own: the archive's may hold anything."""
-        import requests
-        from retrying import RetryError
+        from requests import RequestException
 
         try:
             yield
         except WardroundError:
             raise
-        except requests.HTTPError as error:
-            raise self._refused(_status(error)) from None
-        except RetryError:
-            msg = f"{self.name} is busy or going down: {_TRIES} requests were turned away."
-            raise PacsAwayError(msg) from None
-        except requests.TooManyRedirects:
-            msg = f"{self.name} points to another address: write that one as dicomweb.url."
-            raise PacsError(msg) from None
-        except requests.RequestException as error:
-            raise self._unreached(error) from None
+        except RequestException as error:
+            raise self._explained(error) from None
+        except OSError:
+            raise  # of the disk that an object is written to
         except Exception as error:  # what it answered cannot be read: it may be anything
-            if any(isinstance(cause, OSError) and cause.errno for cause in causes(error)):
-                raise
-            msg = f"{self.name} answers what is no DICOMweb ({type(error).__name__})."
-            raise PacsError(msg) from None
+            if type(error).__name__ == "RetryError":
+                msg = f"{self.name} is busy or going down: {_TRIES} requests were turned away."
+                raise PacsAwayError(msg) from None
+            raise self._unreadable(error) from None
+
+    def _explained(self, error: "requests.RequestException") -> PacsError:
+        import requests
+
+        if isinstance(error, requests.HTTPError):
+            return self._refused(_status(error))
+        if isinstance(error, requests.TooManyRedirects):
+            return PacsError(f"{self.name} points to another address: write that as dicomweb.url.")
+        if isinstance(error, requests.exceptions.InvalidJSONError):
+            return self._unreadable(error)
+        return self._unreached(error)
+
+    def _unreadable(self, error: Exception) -> PacsError:
+        return PacsError(f"{self.name} answers what is no DICOMweb ({type(error).__name__}).")
 
     def _refused(self, status: int) -> PacsError:
         words = {

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wardround.client.clinic.pacs.archive import PacsError, value_of
+from wardround.client.clinic.pacs.archive import PacsAwayError
 from wardround.client.clinic.pacs.connections import (
     COMPRESSED,
     IMAGE_CLASSES,
@@ -19,13 +19,14 @@ from wardround.client.clinic.pacs.connections import (
     server_tls,
 )
 from wardround.client.clinic.pacs.settings import LimitsTable, Peer, ReceiverTable
-from wardround.common.errors import InputError, RunError, WardroundError
+from wardround.common.errors import InputError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
     from pynetdicom.events import Event
 
 _SECONDS = 60.0  # of silence until a connection is closed
+_LOOK_SECONDS = 0.1  # whether it is to end
 _CONNECTIONS = 8  # at a time
 _PDU_BYTES = 65_536
 _VERIFICATION = "1.2.840.10008.1.1"
@@ -153,7 +154,7 @@ def _server_class(door: _Door, context: ssl.SSLContext | None) -> Any:
 
 @contextmanager
 def _served(server: Any) -> Iterator[int]:
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(_LOOK_SECONDS,), daemon=True)
     thread.start()
     try:
         yield int(server.server_address[1])
@@ -174,19 +175,10 @@ def answer(take: Callable[[], int]) -> int:
     """Return the answer for whoever sent an object, whatever happens when it is taken."""
     try:
         return take()
-    except PacsError:
-        return CANNOT_UNDERSTAND
-    except (OSError, RunError):
-        return OUT_OF_RESOURCES
-    except WardroundError:
-        return CANNOT_UNDERSTAND
+    except (OSError, PacsAwayError):
+        return OUT_OF_RESOURCES  # whoever sends may try again later
     except Exception:  # of a foreign object anything may be wrong
         return CANNOT_UNDERSTAND
-
-
-def series_key(dataset: "Dataset") -> tuple[str, str]:
-    """Return study and series of an object."""
-    return value_of(dataset, "StudyInstanceUID"), value_of(dataset, "SeriesInstanceUID")
 
 
 def _addresses(peers: Sequence[Peer]) -> dict[str, set[str]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME_PLACE = 0.05  # of a voxel
 _SAME_DIRECTION = 1e-3  # of unit vectors
+_LONGEST_NUMBER = 16  # characters (PS3.5, DS)
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
 
@@ -108,7 +109,7 @@ def sort_source(datasets: Sequence["Dataset"]) -> Source:
     repaired = tuple(repair_copied(one) for one in datasets)
     if len(repaired) == 1 and _whole(repaired[0], "NumberOfFrames", 1) > 1:
         return _multi_frame(repaired[0], rows, columns)
-    planes = [_plane(one, [one]) for one in repaired]
+    planes = [_plane([one]) for one in repaired]
     order, affine = _arrange(planes)
     return Source(tuple(repaired[at] for at in order), affine, (len(order), rows, columns))
 
@@ -181,7 +182,7 @@ def _multi_frame(dataset: "Dataset", rows: int, columns: int) -> Source:
     if not groups:
         msg = "the series is a multi-frame image that does not say where its frames lie."
         raise PacsError(msg)
-    planes = [_plane(dataset, [group, *shared]) for group in groups]
+    planes = [_plane([group, *shared, dataset]) for group in groups]
     order, affine = _arrange(planes)
     return Source((dataset,), affine, (len(order), rows, columns), tuple(order))
 
@@ -194,7 +195,7 @@ class _Plane:
     thickness: float
 
 
-def _plane(dataset: "Dataset", places: Sequence["Dataset"]) -> _Plane:
+def _plane(places: Sequence["Dataset"]) -> _Plane:
     """Return where a slice lies, from a functional group or from the data set itself."""
 
     def look(sequence: str, keyword: str) -> Any:
@@ -277,7 +278,8 @@ def repair_copied(dataset: "Dataset") -> "Dataset":
             element = _mended(dataset[tag])
             if element.VR not in ("SQ", "PN"):
                 for one in _values(element):
-                    validate_value(element.VR, str(one) if element.VR == "DS" else one, RAISE)
+                    text = str(one) if element.VR in ("DS", "IS") else one
+                    validate_value(element.VR, text, RAISE)
             allowed = _ENUMERATED.get(element.keyword)
             if allowed is None or element.value in allowed:
                 kept.add(element)
@@ -293,7 +295,8 @@ def _mended(element: "DataElement") -> "DataElement":
 
     if element.VR == "AS":
         return DataElement(element.tag, "AS", _age(str(element.value or "")))
-    if element.VR == "DS":  # at most 16 characters; many programs write more digits
+    longest = max((len(str(one)) for one in _values(element)), default=0)
+    if element.VR == "DS" and longest > _LONGEST_NUMBER:  # many programs write more digits
         values = [DSfloat(float(one), auto_format=True) for one in _values(element)]
         return DataElement(element.tag, "DS", values[0] if len(values) == 1 else values)
     return element
