@@ -14,7 +14,7 @@ from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.objectives.registry import personal_model
 from wardround.common.models.lora import fingerprint
 from wardround.common.models.networks import build_network
-from wardround.common.models.pretrained import load_base
+from wardround.common.models.pretrained import load_pretrained
 from wardround.common.models.sharing import Layout, layout_of
 from wardround.common.parameters.schema import Parameters, read_parameters, under
 from wardround.common.runtime.memory import keep_freed_memory
@@ -63,8 +63,7 @@ class ModelContext:
         device, plan = device_for(device_name, study), plan_of(study)
         choose_arithmetic(device, study)
         network = build_network(study, study.federation.seed)
-        if study.model.weights_sha256 is not None:
-            load_base(network, study.model.weights_sha256)
+        load_pretrained(network, study)
         network = network.to(device)
         network = arranged_for(network, device, study.training.precision)
         layout = layout_of(network, plan)

@@ -9,6 +9,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from wardround.common.messages.instructions import new_run
 from wardround.common.models.networks import build_network
+from wardround.common.models.pretrained import load_pretrained
 from wardround.common.models.sharing import layout_of
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.runtime.memory import return_freed_memory
@@ -92,6 +93,8 @@ def _prepare(study: Study, store: CheckpointStore, examinations: Sequence[int]) 
     network = build_network(study, study.federation.seed)
     layout = layout_of(network, plan_of(study))
     if store.latest() is None:
+        if study.model.adapter_rank is None:  # beneath adapters they never travel
+            load_pretrained(network, study)
         initial = layout.shared_part(read_parameters(network))
         store.commit(Commit(Progress(study.digest, new_run(), 0), initial))
     return make_strategy(study, layout, examinations)

@@ -60,6 +60,7 @@ def _purpose(contract: Contract, study: Study) -> Iterator[str]:
     if study.study.description:
         yield f"the study says of itself: {study.study.description}"
     yield f"network: {study.model.network}; study digest {contract.study_digest}"
+    yield f"weights: digest {contract.parameters}"
     if data.kind == "image":
         kind = "colour" if data.colour else "grey"
         yield f"input: {data.dimensions}D {kind} images, channels {', '.join(data.channels)}"

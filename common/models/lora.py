@@ -1,16 +1,18 @@
-"""LoRA: a frozen network that learns through a small addition to its transformer's linear layers.
+"""What of a network is frozen: all beneath LoRA's small additions, or what patterns name.
 
 The package peft offers more, and brings transformers, tokenizers and accelerate with it.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wardround.common.errors import StudyError
+from wardround.common.errors import ModelError, StudyError
+from wardround.common.parameters.schema import select
 
 # MONAI's name of the part that holds a linear layer, in both its transformers; the linear layers
 # outside (a head, Swin's patch merging) are left alone.
@@ -72,8 +74,70 @@ def add_adapters(network: nn.Module, rank: int, scale: float, heads: Collection[
         setattr(network.get_submodule(parent), child, AdaptedLinear(layer, rank, scale))
 
 
+def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
+    """Freeze the numbers of a network whose names match, in place.
+
+    A batch normalisation that is frozen as a whole keeps its running means too, and uses them.
+
+    Raises:
+        StudyError: A pattern matches nothing, all would be frozen, or a part of a batch
+            normalisation, which would change by what it sees all the same.
+    """
+    try:
+        names = select(tuple(network.state_dict()), patterns)
+    except ModelError as error:
+        msg = f"model.frozen: {error}"
+        raise StudyError(msg) from None
+    chosen = frozenset(names)
+    for prefix, layer in network.named_modules():
+        frozen_type = _FROZEN_TYPES.get(type(layer))
+        own = set(layer.state_dict(prefix=f"{prefix}.")) if frozen_type else set()
+        if frozen_type is None or not own & chosen:
+            continue
+        if not own <= chosen:
+            msg = (
+                f"model.frozen matches a part of the batch normalisation {prefix!r}, whose running "
+                f"means would change all the same: match all of it, e.g. {prefix + '.*'!r}."
+            )
+            raise StudyError(msg)
+        layer.__class__ = frozen_type
+        layer.eval()
+    for name, weight in network.named_parameters(remove_duplicate=False):
+        if name in chosen:
+            weight.requires_grad_(False)
+    if not any(weight.requires_grad for weight in network.parameters()):
+        msg = "model.frozen leaves nothing to train: freeze less."
+        raise StudyError(msg)
+    network.frozen_by_study = names  # type: ignore[assignment]
+
+
+class _FrozenBatchNorm1d(nn.BatchNorm1d):
+    def train(self, mode: bool = True) -> Self:
+        return super().train(False)
+
+
+class _FrozenBatchNorm2d(nn.BatchNorm2d):
+    def train(self, mode: bool = True) -> Self:
+        return super().train(False)
+
+
+class _FrozenBatchNorm3d(nn.BatchNorm3d):
+    def train(self, mode: bool = True) -> Self:
+        return super().train(False)
+
+
+_FROZEN_TYPES: dict[type[nn.Module], type[nn.Module]] = {
+    nn.BatchNorm1d: _FrozenBatchNorm1d,
+    nn.BatchNorm2d: _FrozenBatchNorm2d,
+    nn.BatchNorm3d: _FrozenBatchNorm3d,
+}
+
+
 def frozen_names(network: nn.Module) -> tuple[str, ...]:
-    """Return the names of all numbers that never change; none where there are no adapters."""
+    """Return the names of all numbers that never change; none where nothing is frozen."""
+    chosen = getattr(network, "frozen_by_study", ())
+    if chosen:
+        return tuple(name for name in network.state_dict() if name in set(chosen))
     if not any(isinstance(layer, AdaptedLinear) for layer in network.modules()):
         return ()
     weights = network.named_parameters(remove_duplicate=False)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from wardround.common.errors import StudyError, install_command, known_names
-from wardround.common.models.lora import add_adapters
+from wardround.common.models.lora import add_adapters, freeze
 from wardround.common.models.sharing import head_names
 from wardround.common.models.small_networks import (
     MLP,
@@ -56,6 +56,8 @@ def build_network(study: Study, seed: int) -> nn.Module:
         if study.model.adapter_rank is not None:
             rank, scale = study.model.adapter_rank, study.model.adapter_scale
             add_adapters(network, rank, scale, head_names(network))
+        if study.model.frozen:
+            freeze(network, study.model.frozen)
     return network
 
 

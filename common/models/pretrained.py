@@ -1,4 +1,4 @@
-"""Pretrained weights beneath adapters: a file that every site holds, which a study names by hash.
+"""Pretrained weights: a file that server and sites hold, which a study names by its hash.
 
 It is looked for where its hash says, so that no site and no study has to give a path.
 """
@@ -15,8 +15,10 @@ from wardround.common.errors import ModelError
 from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.files.cache_folder import cache_folder
 from wardround.common.models.lora import frozen_names
+from wardround.common.models.sharing import head_names
 from wardround.common.parameters.model_file import load_model
-from wardround.common.parameters.schema import check_schema, schema
+from wardround.common.parameters.schema import Parameters, check_schema, schema
+from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
     from wardround.common.models.model_folder import ModelFolder
@@ -50,6 +52,30 @@ def offer_weights(model: "ModelFolder") -> str:
     return sha256
 
 
+def load_pretrained(network: nn.Module, study: Study) -> None:
+    """Have a network start from the study's pretrained weights, where it names some.
+
+    Beneath adapters they are the frozen weights, and the file's head is not used. Otherwise all
+    numbers are the file's, but for a head of other classes.
+
+    Raises:
+        ModelError: The file is absent, is another one, or does not fit the network.
+    """
+    if study.model.weights_sha256 is None:
+        return
+    if study.model.adapter_rank is not None:
+        load_base(network, study.model.weights_sha256)
+        return
+    saved, heads = _saved(study.model.weights_sha256), set(head_names(network))
+    state = network.state_dict()
+    given = {name: saved[_known(name, saved)] for name in state if _known(name, saved) in saved}
+    own = {name for name in heads if name not in given or given[name].shape != state[name].shape}
+    fitting = {name: tensor for name, tensor in given.items() if name not in own}
+    check_schema(fitting, schema({n: t for n, t in state.items() if n not in own}))
+    for name, tensor in fitting.items():
+        state[name].copy_(tensor)
+
+
 def load_base(network: nn.Module, sha256: str) -> None:
     """Set the frozen weights of an adapted network to those of the file with this hash.
 
@@ -61,6 +87,17 @@ def load_base(network: nn.Module, sha256: str) -> None:
     Raises:
         ModelError: The file is absent, is another one, or does not fit the network.
     """
+    saved, frozen = _saved(sha256), frozenset(frozen_names(network))
+    weights = {n: w for n, w in network.named_parameters() if n in frozen}
+    # A file may leave constants out, e.g. Swin's table of relative positions: only weights count.
+    given = {n: saved[_known(n, saved)] for n in weights if _known(n, saved) in saved}
+    check_schema(given, schema(weights))
+    for name, weight in weights.items():
+        weight.data.copy_(given[name])
+
+
+def _saved(sha256: str) -> Parameters:
+    """Return the tensors of the file with this hash."""
     path = weights_path(sha256)
     try:
         with path.open("rb") as stream:
@@ -68,19 +105,13 @@ def load_base(network: nn.Module, sha256: str) -> None:
     except OSError:
         msg = (
             f"the study's pretrained weights {sha256[:_SHOWN]} are not on this machine: "
-            f"put the file at {path}."
+            f"put the file at {path}, or run 'wardround model pretrain' with the model folder."
         )
         raise ModelError(msg) from None
     if found != sha256:
         msg = f"{path} has the SHA-256 {found[:_SHOWN]}..., which its name denies: copy it again."
         raise ModelError(msg)
-    saved, frozen = load_model(path).parameters, frozenset(frozen_names(network))
-    weights = {n: w for n, w in network.named_parameters() if n in frozen}
-    # A file may leave constants out, e.g. Swin's table of relative positions: only weights count.
-    given = {n: saved[_known(n, saved)] for n in weights if _known(n, saved) in saved}
-    check_schema(given, schema(weights))
-    for name, weight in weights.items():
-        weight.data.copy_(given[name])
+    return load_model(path).parameters
 
 
 def _known(name: str, saved: Collection[str]) -> str:

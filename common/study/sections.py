@@ -142,7 +142,9 @@ class ModelSection(Section):
     Attributes:
         adapter_rank: Rank of LoRA adapters; the network is then frozen but for them and its head.
         adapter_scale: What their output is multiplied by, alpha / r in the paper.
-        weights_sha256: Hash of a file of pretrained weights beneath the adapters; drawn if absent.
+        weights_sha256: Hash of a file of pretrained weights that training starts from, or that lie
+            beneath the adapters; drawn if absent.
+        frozen: Patterns of numbers that training leaves as they are, and that do not travel.
     """
 
     network: Text
@@ -153,6 +155,12 @@ class ModelSection(Section):
     adapter_rank: Annotated[int, Field(ge=1, le=256)] | None = None
     adapter_scale: Positive = 1.0
     weights_sha256: Annotated[str, OfForm("^[0-9a-f]{64}$", "64 hexadecimal digits")] | None = None
+    frozen: Annotated[tuple[Text, ...], Field(max_length=1_000)] = ()
+
+    @property
+    def adapted(self) -> bool:
+        """Whether a part of the network is frozen, so that only the rest is trained and sent."""
+        return self.adapter_rank is not None or bool(self.frozen)
 
 
 class TrainingSection(Section):

@@ -138,22 +138,34 @@ def model(
     server: Server = _HERE,
     out: Annotated[
         Path | None,
-        typer.Option(help="The file; RUN.safetensors by default.", show_default=False),
+        typer.Option(help="The folder, which must be new; RUN by default.", show_default=False),
     ] = None,
     identity: Identity = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sign it with the key in this folder; one is made where there is none.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Fetch the model that a finished run keeps, and a card that says what it is.
+    """Fetch the model that a finished run keeps, as a model folder.
 
-    The file holds what all sites share; its digest is compared with the run's log.
+    It holds what all sites share; the digest of that is compared with the run's log.
 
-    Example: wardround runs model my-study-1 --server /srv/wardround --out model.safetensors
+    Example: wardround runs model my-study-1 --server /srv/wardround --out model --keys signing
     """
     from wardround.server.operators.run_model import write_model
 
     with _line(server, identity) as line:
         record = line.record(run)
-        place = out or Path(f"{record.details.summary.run}.safetensors")
+        place = out or Path(record.details.summary.run)
         card = write_model(line.model(run), record, place)
+    if keys is not None:
+        from wardround.common.models.model_folder import sign_model_folder
+        from wardround.common.security.signing_key import open_key
+
+        sign_model_folder(place, open_key(keys))
     write_lines(f"{card}\n{place}\n")
 
 

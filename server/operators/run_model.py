@@ -1,8 +1,7 @@
-"""The model that a finished run keeps: its file in parts, and a card that says what it is."""
+"""The model that a finished run keeps: its file in parts, and the model folder made of them."""
 
 import json
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from wardround.common.errors import InputError, RunError, WardroundError
@@ -36,39 +35,46 @@ def model_parts(folder: Path, row: RunRow) -> Iterator[ModelPart]:
         raise RunError(msg) from None
 
 
-def write_model(parts: Iterable[ModelPart], record: RunRecord, path: Path) -> str:
-    """Write a model as it comes, and beside it a card; return the card.
+def write_model(parts: Iterable[ModelPart], record: RunRecord, folder: Path) -> str:
+    """Write a model as a model folder; return its card.
 
     Args:
         record: Of the model's run.
-        path: The file; the card gets the same name with ``.md`` at its end.
+        folder: The model folder, which must be new.
 
     Raises:
         InputError: It cannot be written there.
         RunError: What came is not the model that the run's log speaks of.
     """
+    from wardround.common.models.model_folder import write_model_folder
     from wardround.common.parameters.arithmetic import digest
     from wardround.common.parameters.model_file import load_model
+    from wardround.server.operators.model_description import describe_model
 
+    if folder.exists():
+        msg = f"{folder} exists already: choose another folder with --out."
+        raise InputError(msg)
     received = list(parts)
-    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
-        replace_file(unfinished, b"".join(part.data for part in received), READABLE)
         try:
-            found = digest(load_model(unfinished).parameters)
+            replace_file(unfinished, b"".join(part.data for part in received), READABLE)
+            weights = load_model(unfinished).parameters
         except WardroundError:
-            found = ""
-        if not received or found != received[0].digest:
-            unfinished.unlink()
-            msg = "what came is not the model that the run's log speaks of: fetch it again."
-            raise RunError(msg)
-        unfinished.replace(path)
-        card = _card(record, received[0])
-        replace_file(path.with_name(f"{path.name}.md"), card.encode(), READABLE)
+            weights = {}
+        finally:
+            unfinished.unlink(missing_ok=True)
     except OSError as error:
-        msg = f"cannot write {path} ({error.strerror}): choose another file with --out."
+        msg = f"cannot write {folder} ({error.strerror}): choose another folder with --out."
         raise InputError(msg) from None
-    return card
+    if not received or digest(weights) != received[0].digest:
+        msg = "what came is not the model that the run's log speaks of: fetch it again."
+        raise RunError(msg)
+    described = describe_model(weights, record, received[0].kept_round)
+    write_model_folder(
+        folder, described.weights, described.contract, described.measured, described.texts
+    )
+    return described.texts[0]
 
 
 def _kept(run: RunFolder) -> tuple[int, str]:
@@ -80,38 +86,3 @@ def _kept(run: RunFolder) -> tuple[int, str]:
             return int(said["kept_round"]), str(said["model"])
     msg = f"the log of run {run.name} does not say which model it kept: run the study again."
     raise RunError(msg)
-
-
-def _card(record: RunRecord, part: ModelPart) -> str:
-    """Return what whoever gets the model has to know, in lines of Markdown."""
-    import tomllib
-
-    from wardround.common.study.loading import parse_study
-    from wardround.server.operators.report.privacy import privacy_words
-
-    run, study = record.details.summary, parse_study(tomllib.loads(record.study))
-    counted: dict[str, int] = {}
-    for one in record.parts:
-        counted[one.site] = counted.get(one.site, 0) + 1
-    took = ", ".join(f"{site} ({rounds} rounds)" for site, rounds in sorted(counted.items()))
-    values = [one.value for one in record.details.history if one.measured_round == part.kept_round]
-    value = next((f"{value:.4f}" for value in values if value is not None), "not let out")
-    ended = datetime.fromtimestamp(run.ended or 0.0, UTC)
-    try:
-        privacy = privacy_words(record.study, counted)
-    except WardroundError as error:  # the accountant is not installed here
-        privacy = (str(error),)
-    lines = (
-        f"# The model of run {run.run}",
-        f"- study: {run.study}, digest {run.digest}",
-        f"- network: {study.model.network}, for {study.study.task}: "
-        f"{', '.join(study.data.classes)}",
-        f"- model: digest {part.digest}, made after round {part.kept_round} of {run.rounds}; "
-        f"the run ended on {ended:%Y-%m-%d}",
-        f"- {run.metric} on the sites' validation patients, as they let it out: {value}",
-        f"- trained at: {took}" + (f"; without {', '.join(run.without)}" if run.without else ""),
-        "- what is personal to a site is not in this file: it has never left the site",
-        *(f"- privacy: {sentence}" for sentence in privacy),
-        "- for research; not a medical device",
-    )
-    return "\n".join(lines) + "\n"

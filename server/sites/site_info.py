@@ -85,9 +85,9 @@ def check_site_info(site_info: SiteInfo, study: Study) -> None:
             f"{wardround.__version__}: only the last number of the two may differ."
         )
         raise RunError(msg)
-    if site_info.base and study.model.adapter_rank is None:
+    if site_info.base and not study.model.adapted:
         msg = (
-            f"{site_info.site} speaks of a frozen network, and the study trains no adapters: "
+            f"{site_info.site} speaks of a frozen network, and the study freezes none: "
             "install the same version of wardround."
         )
         raise RunError(msg)

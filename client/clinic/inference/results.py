@@ -184,7 +184,7 @@ class Results:
         elif kind == ".npy":
             np.save(part, labels, allow_pickle=False)
         else:
-            _write_nifti(part, found)
+            _write_nifti(part, found, one.locations[0].path)
         part.replace(self.folder / place)
         return place
 
@@ -197,10 +197,24 @@ def _write_picture(path: Path, labels: NDArray[Any]) -> None:
     picture.save(path)
 
 
-def _write_nifti(path: Path, found: Segmented) -> None:
+def _write_nifti(path: Path, found: Segmented, source: Path) -> None:
+    """Write labels as NIfTI: of a NIfTI file in its own order of axes, whatever the reader's is."""
     import nibabel
+    from nibabel import orientations
 
-    image = nibabel.Nifti1Image(found.labels, found.affine)
+    labels, affine = found.labels, found.affine
+    labels = labels.reshape(*labels.shape, *(1,) * (3 - labels.ndim))
+    if source.name.lower().endswith((".nii", ".nii.gz")):
+        stored = nibabel.load(source)
+        given = orientations.io_orientation(affine)
+        wanted = orientations.io_orientation(stored.affine)
+        if not np.isnan(given).any() and not np.isnan(wanted).any():
+            turn = orientations.ornt_transform(given, wanted)
+            affine = affine @ orientations.inv_ornt_aff(turn, labels.shape)
+            labels = orientations.apply_orientation(labels, turn)
+        if labels.size == np.prod(stored.shape[: labels.ndim]):
+            labels = labels.reshape(stored.shape[: labels.ndim])
+    image = nibabel.Nifti1Image(np.ascontiguousarray(labels), affine)
     image.header.set_xyzt_units("mm")
     image.header.set_intent("label")
     nibabel.save(image, path)

@@ -42,7 +42,8 @@ _MODEL = {
     "dropout": "The chance with which a unit is left out of a training step.",
     "adapter_rank": "Rank of LoRA adapters; the network is then frozen but for them and its head.",
     "adapter_scale": "What the adapters' output is multiplied by: alpha / r in the paper.",
-    "weights_sha256": "Hash of a file of pretrained weights beneath the adapters.",
+    "weights_sha256": "Hash of a file of pretrained weights to start from, or beneath adapters.",
+    "frozen": "Patterns of numbers that training leaves as they are, and that are not sent.",
 }
 _TRAINING = {
     "loss": "What is made small; the task's own where absent.",

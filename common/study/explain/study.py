@@ -110,7 +110,7 @@ def _effort(study: Study) -> str:
 
 def _said_before(study: Study) -> Iterator[str]:
     yield "its name, its version of wardround and the digest of this study;"
-    if study.model.adapter_rank is not None:
+    if study.model.adapted:
         yield "a check sum of the frozen numbers of the network;"
     if not what_leaves(study).counts:
         yield "nothing about its training patients, not even how many there are."
@@ -122,7 +122,9 @@ def _said_before(study: Study) -> Iterator[str]:
 def _leaving(study: Study) -> Iterator[str]:
     plan, leaves = plan_of(study), what_leaves(study)
     trained = "private steps on" if leaves.noise_added_by == "site" else "training on"
-    yield f"{SHARING[plan.share]}, after {trained} its patients;"
+    frozen = study.model.frozen and plan.share == "adapters"
+    shared = "all of the network that is not frozen" if frozen else SHARING[plan.share]
+    yield f"{shared}, after {trained} its patients;"
     if plan.objective == "control-variates":
         yield "its mean gradient over the round, one number a number of the network;"
     if plan.aggregation == "fair-mean":
@@ -164,7 +166,7 @@ def _personal(study: Study) -> Iterator[str]:
     plan = plan_of(study)
     if plan.personal:
         yield f"the network's numbers whose names match {', '.join(plan.personal)};"
-    if study.model.adapter_rank is not None and plan.share != "all":
+    if study.model.adapted and plan.share != "all":
         origin = "seed makes" if study.model.weights_sha256 is None else "weight file holds"
         yield f"the network's frozen numbers, which the study's {origin};"
     if plan.objective in ("personal-model", "mixture", "fine-tune"):
@@ -192,6 +194,11 @@ def _metrics(study: Study) -> str:
 
 def _network(study: Study) -> str:
     network, rank = study.model.network, study.model.adapter_rank
+    if study.model.frozen:
+        return (
+            f"a {network} network but for its numbers whose names match "
+            f"{', '.join(study.model.frozen)}"
+        )
     if rank is None:
         return f"a {network} network"
     return (

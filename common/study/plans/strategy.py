@@ -176,15 +176,15 @@ class StrategyPlan:
 
 def plan_of(study: Study) -> StrategyPlan:
     """Return the four choices of a checked study."""
-    return plan_from(study.federation, adapted=study.model.adapter_rank is not None)
+    return plan_from(study.federation, adapted=study.model.adapted)
 
 
 def plan_from(federation: FederationSection, adapted: bool = False) -> StrategyPlan:
     """Return the four choices of a section: its strategy's row, with what it overrides.
 
     Args:
-        adapted: Whether the network has adapters: a strategy that shares all then shares only them
-            and the last layer, unless the study itself says "all".
+        adapted: Whether the network has adapters, or numbers that are frozen by pattern: a strategy
+            that shares all then shares only what is trained, unless the study itself says "all".
 
     Raises:
         KeyError: The strategy is unknown.

@@ -96,9 +96,9 @@ def _adapters_fit(study: Study) -> Iterator[str]:
     if model.adapter_rank is None:
         if model.adapter_scale != 1:
             yield "model.adapter_scale has no effect without model.adapter_rank: set both."
-        if model.weights_sha256 is not None:
-            yield "model.weights_sha256 is for what lies beneath adapters: set model.adapter_rank."
         return
+    if model.frozen:
+        yield "model.frozen and model.adapter_rank both freeze the network: set one of them."
     if entry is not None and not entry.adapters:
         fitting = ", ".join(name for name, entry in NETWORKS.items() if entry.adapters)
         yield (

@@ -132,7 +132,7 @@ def _training_is_private(study: Study) -> Iterator[str]:
 
 def _strategy_is_private(study: Study) -> Iterator[str]:
     try:
-        plan = plan_from(study.federation, adapted=study.model.adapter_rank is not None)
+        plan = plan_from(study.federation, adapted=study.model.adapted)
     except KeyError:
         return  # an unknown strategy, said elsewhere
     how = _READING_OBJECTIVES.get(plan.objective)

@@ -15,7 +15,7 @@ def site_privacy_rules(study: Study) -> Iterator[str]:
     """
     yield from _noise_is_given(study)
     try:
-        plan = plan_from(study.federation, adapted=study.model.adapter_rank is not None)
+        plan = plan_from(study.federation, adapted=study.model.adapted)
     except KeyError:
         return  # an unknown strategy, said elsewhere
     yield from _sum_is_all(study, plan)

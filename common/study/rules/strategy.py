@@ -111,10 +111,12 @@ def _sharing_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
             f"federation.share = {plan.share!r} leaves nothing to share, since this network is "
             "one layer: list hidden layers in model.features."
         )
-    adapted = model.adapter_rank is not None
-    if plan.share == "adapters" and not adapted:
-        yield "federation.share = 'adapters' needs adapters: set model.adapter_rank."
-    if plan.share == "all-but-normalisation" and adapted:
+    if plan.share == "adapters" and not model.adapted:
+        yield (
+            "federation.share = 'adapters' needs adapters or frozen numbers: set "
+            "model.adapter_rank or model.frozen."
+        )
+    if plan.share == "all-but-normalisation" and model.adapter_rank is not None:
         yield (
             f"federation.share = {plan.share!r} keeps nothing at a site, since model.adapter_rank "
             "freezes the normalisations: choose another strategy, or remove adapter_rank."

@@ -161,7 +161,7 @@ def test_control_variates_are_of_the_numbers_that_learn() -> None:
         ({"network": "swin-unetr", "model": {"normalisation": "batch"}}, "running means"),
         ({"rank": None, "federation": {"share": "adapters"}}, "set model.adapter_rank"),
         ({"rank": None, "model": {"adapter_scale": 2.0}}, "no effect without"),
-        ({"rank": None, "model": {"weights_sha256": "0" * 64}}, "for what lies beneath adapters"),
+        ({"model": {"frozen": ["*"]}}, "set one of them"),
     ],
 )
 def test_what_does_not_fit_adapters_is_refused_when_the_study_is_read(

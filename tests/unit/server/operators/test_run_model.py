@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from wardround.common.errors import InputError, RunError
+from wardround.common.models.model_folder import open_model_folder
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.model_file import save_model
 from wardround.common.study.loading import parse_study
@@ -46,25 +47,29 @@ def test_a_model_comes_in_parts_and_is_written_with_its_card(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_model, "_PART_BYTES", 100)
-    row, out = finished(tmp_path), tmp_path / "out.safetensors"
+    row, out = finished(tmp_path), tmp_path / "out"
     parts = [*model_parts(tmp_path, row)]
     assert len(parts) > 10
     card = write_model(parts, record_of(tmp_path, row), out)
-    assert out.read_bytes() == RunFolder(tmp_path, row.run).model_path.read_bytes()
-    assert (tmp_path / "out.safetensors.md").read_text() == card
-    for words in (digest(MODEL), "round 4", "without east", "not let out"):
+    found = open_model_folder(out)
+    assert digest(found.weights()) == digest(MODEL)
+    assert found.card == card
+    assert found.contract.complete
+    for words in (digest(MODEL), "round 4", "without east", "let out", "not for diagnosis"):
         assert words in card
+    with pytest.raises(InputError, match="exists already"):
+        write_model(parts, record_of(tmp_path, row), out)
 
 
 @pytest.mark.parametrize("fault", ["cut", "changed", "nothing"])
 def test_what_is_not_the_model_of_the_log_is_not_written(tmp_path: Path, fault: str) -> None:
-    row, out = finished(tmp_path), tmp_path / "out.safetensors"
+    row, out = finished(tmp_path), tmp_path / "out"
     (whole,) = model_parts(tmp_path, row)
     faulty = {"cut": whole.data[:-4], "changed": whole.data[:-4] + b"\0\0\0\1", "nothing": b""}
     parts = [ModelPart(whole.digest, 4, faulty[fault])] if fault != "nothing" else []
     with pytest.raises(RunError, match="fetch it again"):
         write_model(parts, record_of(tmp_path, row), out)
-    assert [path.name for path in tmp_path.glob("out*")] == []
+    assert [path.name for path in tmp_path.glob("*out*")] == []
 
 
 def test_a_run_whose_log_or_model_is_lost_says_so(tmp_path: Path) -> None:
