@@ -18,6 +18,10 @@ def serve(  # noqa: PLR0913 # one argument an option of the command line
     model: Annotated[
         Path | None, typer.Option(help="A model folder, as a run leaves it.", show_default=False)
     ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="A public key that must have signed the model.", show_default=False),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or a GPU such as cuda:1.")] = "auto",
     once: Annotated[
         bool, typer.Option("--once", help="Answer what is there now, and end.")
@@ -49,20 +53,22 @@ def serve(  # noqa: PLR0913 # one argument an option of the command line
         _try_again(site)
     elif model is not None:
         with started_as_owner(site, shown("wardround", "site", "serve", site, "--model", model)):
-            _serve(site, model, device, once)
+            _serve(site, model, key, device, once)
 
 
-def _serve(site: Path, model: Path, device: str, once: bool) -> None:
+def _serve(site: Path, model: Path, key: Path | None, device: str, once: bool) -> None:
     import logging
 
     from wardround.client.clinic.gateway.serving import serve as serve_archive
     from wardround.common.runtime.printable import PrintableFormatter
+    from wardround.common.security.signing_key import open_public_key
 
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("wardround").setLevel(logging.INFO)
-    serve_archive(site, model, device, once)
+    trusted = None if key is None else open_public_key(key)
+    serve_archive(site, model, trusted, device, once)
 
 
 def _try_again(site: Path) -> None:

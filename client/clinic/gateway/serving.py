@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from wardround.client.clinic.gateway.answer import Desk, RefusedError, answer
 from wardround.client.clinic.gateway.finding import (
@@ -34,6 +35,9 @@ from wardround.common.files.atomic import make_private_folder
 from wardround.common.files.lock import held_alone
 from wardround.common.runtime.signals import heard_signals
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
 logger = logging.getLogger(__name__)
 GATEWAY_FOLDER = "gateway"
 QUEUE_FILE, LOCK_FILE = "queue.sqlite", "serve.lock"
@@ -49,11 +53,18 @@ def gateway_folder(site: Path) -> Path:
     return open_site(site).state_folder / GATEWAY_FOLDER
 
 
-def serve(site: Path, model: Path, device: str = "auto", once: bool = False) -> None:
+def serve(
+    site: Path,
+    model: Path,
+    key: "Ed25519PublicKey | None" = None,
+    device: str = "auto",
+    once: bool = False,
+) -> None:
     """Answer the studies of an archive with a model until told to stop.
 
     Args:
         model: A model folder.
+        key: A public key that must have signed it; None takes any.
         once: End when nothing is left to answer now; what was refused or given up stays so.
 
     Raises:
@@ -69,7 +80,7 @@ def serve(site: Path, model: Path, device: str = "auto", once: bool = False) -> 
         "--status', and end that one first."
     )
     with held_alone(folder / LOCK_FILE, busy):
-        predictor = load_predictor(model, device)
+        predictor = load_predictor(model, device, key=key)
         if predictor.study.data.kind == "table":
             msg = "the model reads tables, and an archive holds images: name another model."
             raise InputError(msg)
