@@ -57,7 +57,7 @@ manifest = "{manifest}"
 
 
 def _copies(t1_series: list[Path], patients: int) -> list[pydicom.Dataset]:
-    """Return the slices in the middle as the series of other patients, each of its own brightness."""
+    """Return the middle slices as series of other patients, each of its own brightness."""
     made = []
     for patient in range(1, patients + 1):
         for number, path in enumerate(sorted(t1_series)[12:36]):
@@ -99,9 +99,10 @@ def _import(archive: Archive, folder: Path) -> Path:
 def _masks(segmentation: pydicom.Dataset, slices: list[str]) -> NDArray[np.uint8]:
     """Return labels as (slices, rows, columns), slices in the order of these images."""
     labels = np.zeros((len(slices), segmentation.Rows, segmentation.Columns), np.uint8)
-    frames = segmentation.pixel_array
+    frames, shared = segmentation.pixel_array, segmentation.SharedFunctionalGroupsSequence[0]
     for frame, groups in zip(frames, segmentation.PerFrameFunctionalGroupsSequence, strict=True):
-        number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        place = groups if "SegmentIdentificationSequence" in groups else shared
+        number = int(place.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
         (source,) = groups.DerivationImageSequence[0].SourceImageSequence
         labels[slices.index(source.ReferencedSOPInstanceUID)][frame > 0] = number
     return labels

@@ -51,6 +51,7 @@ def report_volumes(
     from highdicom.sr import (
         Measurement,
         ReferencedSegment,
+        SourceSeriesForSegmentation,
         TrackingIdentifier,
         VolumetricROIMeasurementsAndQualitativeEvaluations,
     )
@@ -73,8 +74,12 @@ def report_volumes(
                 tracking_identifier=TrackingIdentifier(
                     uid=segment_uid(names, number), identifier=f"segment {number}"
                 ),
-                referenced_segment=ReferencedSegment.from_segmentation(
-                    segmentation, segment_number=number
+                # Not highdicom's from_segmentation: it fails on an object of one segment.
+                referenced_segment=ReferencedSegment(
+                    str(segmentation.SOPClassUID),
+                    str(segmentation.SOPInstanceUID),
+                    number,
+                    source_series=SourceSeriesForSegmentation(source.series_uid),
                 ),
                 finding_category=category.concept,
                 finding_type=kind.concept,

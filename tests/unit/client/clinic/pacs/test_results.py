@@ -99,6 +99,19 @@ def test_volumes_and_probabilities_stand_in_the_report() -> None:
     assert said.count("Predicted class") == 1
 
 
+@pytest.mark.parametrize("slices", [1, 8])
+def test_one_class_alone_is_segmented_and_reported(slices: int) -> None:
+    source = sort_source(make_series(1, slices=slices))
+    labels = np.zeros((slices, 24, 20), np.uint8)
+    labels[0, :5, :10] = 1
+    seg = _again(make_segmentation(source, labels, CLASSES[:2], MODEL))
+    groups = seg.PerFrameFunctionalGroupsSequence
+    heights = [float(one.PlanePositionSequence[0].ImagePositionPatient[2]) for one in groups]
+    frames = seg.pixel_array.reshape(labels.shape)
+    assert np.array_equal(frames[np.argsort(heights)], labels)
+    assert "'0.1'" in str(report_volumes(source, seg, CLASSES[:2], (3790, 50), MODEL))
+
+
 def test_every_object_says_who_made_it_and_that_it_is_not_for_diagnosis() -> None:
     source = sort_source(make_series(1))
     seg = make_segmentation(source, np.ones((8, 24, 20), np.uint8), CLASSES, MODEL)
