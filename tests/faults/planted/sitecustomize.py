@@ -35,6 +35,20 @@ POINTS = {
     "wardround.client.site.enrolment": ("renew",),
     "wardround.client.daemon.certificate_renewal": (),
     "wardround.common.flower.supernode.transfers": ("Transfers.push",),
+    "wardround.client.clinic.gateway.queue": (
+        "WorkQueue.settled",
+        "WorkQueue.add",
+        "WorkQueue.begin",
+        "WorkQueue.end",
+    ),
+    "wardround.client.clinic.gateway.answer": (
+        "missing_results",
+        "fetch_images",
+        "predict_series",
+        "make_objects",
+        "store_object",
+        "keep_fhir",
+    ),
 }
 # What would take too long to wait for: how often a daemon looks at its certificate.
 NUMBERS = {

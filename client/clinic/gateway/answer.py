@@ -1,0 +1,192 @@
+"""One study answered: asked whether it is, fetched, predicted, and the results stored.
+
+Each step may be the last one of this process. Done again, it finds what is in the archive already:
+the identifiers of a result follow from study, series and model.
+"""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wardround.client.clinic.gateway.incoming import IncomingFolder
+from wardround.client.clinic.gateway.queue import Work
+from wardround.client.clinic.inference.prediction import Classified, Prediction, Segmented
+from wardround.client.clinic.inference.predictor import Predictor
+from wardround.client.clinic.pacs.archive import Archive, PacsError
+from wardround.client.clinic.pacs.fhir import make_fhir
+from wardround.client.clinic.pacs.identity import Algorithm, series_digest
+from wardround.client.clinic.pacs.report import report_classes, report_volumes, rounded
+from wardround.client.clinic.pacs.segmentation import ResultNames, make_segmentation, result_names
+from wardround.client.clinic.pacs.source import Source, in_source_order, read_source
+from wardround.client.data.manifest.examination import Location
+from wardround.client.data.reading.readers import read_image
+from wardround.common.errors import DataError
+from wardround.common.files.atomic import make_private_folder, replace_file
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+
+class RefusedError(PacsError):
+    """A series is not one that the model can answer; another try changes nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What answering needs.
+
+    Attributes:
+        spool: Where the images of the study in hand lie.
+        results: Where results are kept as FHIR resources; None to keep none.
+    """
+
+    archive: Archive
+    predictor: Predictor
+    incoming: IncomingFolder | None
+    spool: Path
+    results: Path | None
+
+    @property
+    def algorithm(self) -> Algorithm:
+        """The model, as results name it."""
+        return Algorithm(self.predictor.contract.name, self.predictor.digest)
+
+
+def answer(work: Work, desk: Desk) -> bool:
+    """Answer one entry of the queue; return whether it was not answered before.
+
+    Raises:
+        RefusedError: The series is not one that the model was made for.
+        PacsError: The archive refuses, or PacsAwayError: it is away.
+    """
+    listed = [one.uid for one in desk.archive.find_objects(work.study, work.series)]
+    paths = _received(work, desk, listed)
+    objects = listed if paths is None else [uid for uid, _ in paths]
+    if series_digest(objects) != work.objects:
+        msg = "the series has changed since it was found: what it is now is an entry of its own."
+        raise RefusedError(msg)
+    names = result_names(work.study, objects, desk.algorithm)
+    missing = missing_results(work.study, names, desk)
+    if not missing:
+        return False
+    files = [path for _, path in paths] if paths is not None else fetch_images(work, desk)
+    source = read_source(files)
+    prediction = predict_series(source, files, desk)
+    made = make_objects(source, prediction, desk.algorithm)
+    for one in made:
+        if str(one.SOPInstanceUID) in missing:
+            store_object(one, desk)
+    if desk.results is not None:
+        keep_fhir(source, made, prediction, desk, desk.results / names.report)
+    return True
+
+
+def missing_results(study: str, names: ResultNames, desk: Desk) -> set[str]:
+    """Return the identifiers of the results that the archive does not hold."""
+    wanted = {names.report: names.report_series}
+    if desk.predictor.study.task.dense:
+        wanted[names.seg] = names.seg_series
+    held = {
+        found.uid
+        for series in wanted.values()
+        for found in desk.archive.find_objects(study, series)
+    }
+    return set(wanted) - held
+
+
+def fetch_images(work: Work, desk: Desk) -> list[Path]:
+    """Fetch the series into an empty folder; what an earlier try left there is removed."""
+    shutil.rmtree(desk.spool, ignore_errors=True)
+    return desk.archive.fetch_series(work.study, work.series, desk.spool)
+
+
+def predict_series(source: Source, files: Sequence[Path], desk: Desk) -> Prediction:
+    """Return what the model says of a series.
+
+    Raises:
+        RefusedError: It is not one that the model was made for; says why.
+    """
+    data = desk.predictor.study.data
+    place = files[0] if data.dimensions == 2 and len(files) == 1 else files[0].parent
+    try:
+        image = read_image(Location(place), data.dimensions, data.colour)
+        return desk.predictor.predict(image, modality=source.modality or None)
+    except DataError as error:
+        raise RefusedError(str(error)) from None
+
+
+def make_objects(source: Source, prediction: Prediction, algorithm: Algorithm) -> list["Dataset"]:
+    """Return the objects of a result: a report, and a segmentation before it where there is one."""
+    if isinstance(prediction, Classified):
+        report = report_classes(
+            source, prediction.classes, prediction.probabilities, prediction.found, algorithm
+        )
+        return [report]
+    labels = in_source_order(prediction.labels, prediction.affine, source)
+    segmentation = make_segmentation(source, labels, prediction.classes, algorithm)
+    voxels = np.bincount(labels.ravel(), minlength=len(prediction.classes)).tolist()
+    report = report_volumes(source, segmentation, prediction.classes, voxels, algorithm)
+    return [segmentation, report]
+
+
+def store_object(one: "Dataset", desk: Desk) -> None:
+    """Store one object, and look by a query whether it is there."""
+    desk.archive.store([one])
+
+
+def keep_fhir(
+    source: Source, made: Sequence["Dataset"], prediction: Prediction, desk: Desk, folder: Path
+) -> None:
+    """Write the result as FHIR resources into the site folder."""
+    resources = make_fhir(source, made, _sentences(source, prediction), desk.algorithm)
+    make_private_folder(folder)
+    for name, text in (
+        ("imaging-study", resources.imaging_study),
+        ("diagnostic-report", resources.report),
+        ("device", resources.device),
+    ):
+        replace_file(folder / f"{name}.json", text)
+
+
+def _sentences(source: Source, prediction: Prediction) -> list[str]:
+    if isinstance(prediction, Segmented):
+        millilitres = source.voxel_ml or 0.0
+        pairs = zip(prediction.classes[1:], prediction.voxels[1:], strict=True)
+        return [f"{name}: {rounded(voxels * millilitres):g} ml." for name, voxels in pairs]
+    pairs_of = zip(prediction.classes, prediction.probabilities, strict=True)
+    return [f"{name}: probability {rounded(value):g}." for name, value in pairs_of]
+
+
+def _received(work: Work, desk: Desk, listed: Sequence[str]) -> list[tuple[str, Path]] | None:
+    """Return the objects that were sent, by identifier; None to take those of the archive.
+
+    Where the archive holds others than were sent, it knows better: a sender may still be at it.
+    """
+    if desk.incoming is None:
+        return None
+    place = desk.incoming.place(work.study, work.series)
+    if not place.is_dir():
+        return None
+    paths = sorted(place.glob("*.dcm"))
+    named = object_uids(paths)
+    if series_digest(named) != work.objects or (listed and set(listed) != set(named)):
+        return None
+    return list(zip(named, paths, strict=True))
+
+
+def object_uids(paths: Sequence[Path]) -> list[str]:
+    """Return the identifiers of the objects in files that were received."""
+    import pydicom
+
+    try:
+        return [
+            str(pydicom.dcmread(path, specific_tags=["SOPInstanceUID"]).SOPInstanceUID)
+            for path in paths
+        ]
+    except Exception as error:  # of a foreign file anything may be wrong
+        msg = f"an object that was sent is no valid DICOM ({type(error).__name__})."
+        raise PacsError(msg) from None

@@ -1,0 +1,217 @@
+"""A structured report (SR, TID 1500) of what a model found: volumes, or classes' probabilities."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from wardround.client.clinic.pacs.archive import PacsError
+from wardround.client.clinic.pacs.codes import (
+    IMAGING,
+    MILLILITRE,
+    NO_UNIT,
+    PREDICTED,
+    PROBABILITY,
+    VOLUME,
+    own_term,
+    terms_of,
+)
+from wardround.client.clinic.pacs.identity import MANUFACTURER, NOT_FOR_DIAGNOSIS, Algorithm
+from wardround.client.clinic.pacs.segmentation import (
+    SR_SERIES_NUMBER,
+    ResultNames,
+    import_highdicom,
+    names_for,
+    segment_uid,
+)
+from wardround.client.clinic.pacs.source import Source
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_DIGITS = 6  # significant ones: DICOM's decimal texts have at most 16 characters
+
+
+def report_volumes(
+    source: Source,
+    segmentation: "Dataset",
+    classes: Sequence[str],
+    voxels: Sequence[int],
+    algorithm: Algorithm,
+) -> "Dataset":
+    """Return a report of each segment's volume.
+
+    Args:
+        segmentation: The object of :func:`make_segmentation`, which the report points to.
+        classes: K names, background first.
+        voxels: How many voxels of each of them.
+
+    Raises:
+        PacsError: A voxel's size is not known, or the images lack what a report has to repeat.
+    """
+    import_highdicom()
+    from highdicom.sr import (
+        Measurement,
+        ReferencedSegment,
+        SourceSeriesForSegmentation,
+        TrackingIdentifier,
+        VolumetricROIMeasurementsAndQualitativeEvaluations,
+    )
+
+    millilitres = source.voxel_ml
+    if millilitres is None:
+        msg = "the images do not say how large a voxel is, so no volume can be reported."
+        raise PacsError(msg)
+    names = names_for(source, algorithm)
+    groups = []
+    for number, name in enumerate(classes[1:], 1):
+        category, kind = terms_of(name)
+        volume = Measurement(
+            name=VOLUME.concept,
+            value=rounded(voxels[number] * millilitres),
+            unit=MILLILITRE.concept,
+        )
+        groups.append(
+            VolumetricROIMeasurementsAndQualitativeEvaluations(
+                tracking_identifier=TrackingIdentifier(
+                    uid=segment_uid(names, number), identifier=f"segment {number}"
+                ),
+                # Not highdicom's from_segmentation: it fails on an object of one segment.
+                referenced_segment=ReferencedSegment(
+                    str(segmentation.SOPClassUID),
+                    str(segmentation.SOPInstanceUID),
+                    number,
+                    source_series=SourceSeriesForSegmentation(source.series_uid),
+                ),
+                finding_category=category.concept,
+                finding_type=kind.concept,
+                algorithm_id=_algorithm_id(algorithm),
+                measurements=[volume],
+            )
+        )
+    return _report(source, groups, names, algorithm, [segmentation, *source.datasets])
+
+
+def report_classes(
+    source: Source,
+    classes: Sequence[str],
+    probabilities: Sequence[float],
+    found: Sequence[str],
+    algorithm: Algorithm,
+) -> "Dataset":
+    """Return a report of each class's probability and of the classes that are reported as found.
+
+    Args:
+        classes: K names.
+        probabilities: One a class, 0 to 1.
+        found: Those from the model's operating point on.
+
+    Raises:
+        PacsError: The images lack what a report has to repeat.
+    """
+    import_highdicom()
+    from highdicom.sr import (
+        Measurement,
+        MeasurementsAndQualitativeEvaluations,
+        QualitativeEvaluation,
+        SourceImageForMeasurementGroup,
+        TrackingIdentifier,
+    )
+
+    names = names_for(source, algorithm)
+    images = [
+        SourceImageForMeasurementGroup(str(one.SOPClassUID), str(one.SOPInstanceUID))
+        for one in source.datasets
+    ]
+    groups = []
+    for number, (name, probability) in enumerate(zip(classes, probabilities, strict=True), 1):
+        measurement = Measurement(
+            name=PROBABILITY.concept, value=rounded(probability), unit=NO_UNIT.concept
+        )
+        said = [own_term(name).concept] if name in found else []
+        groups.append(
+            MeasurementsAndQualitativeEvaluations(
+                tracking_identifier=TrackingIdentifier(
+                    uid=segment_uid(names, number), identifier=f"class {number}"
+                ),
+                finding_type=own_term(name).concept,
+                algorithm_id=_algorithm_id(algorithm),
+                measurements=[measurement],
+                qualitative_evaluations=[
+                    QualitativeEvaluation(name=PREDICTED.concept, value=one) for one in said
+                ],
+                source_images=images,
+            )
+        )
+    return _report(source, groups, names, algorithm, list(source.datasets))
+
+
+def rounded(value: float) -> float:
+    """Return a number with as many digits as a report gives."""
+    return float(f"{value:.{_DIGITS}g}")
+
+
+def _algorithm_id(algorithm: Algorithm) -> Any:
+    from highdicom.sr import AlgorithmIdentification
+
+    return AlgorithmIdentification(
+        name=algorithm.label,
+        version=algorithm.version,
+        parameters=[NOT_FOR_DIAGNOSIS, f"model {algorithm.digest}"],
+    )
+
+
+def _report(
+    source: Source,
+    groups: Sequence[object],
+    names: ResultNames,
+    algorithm: Algorithm,
+    evidence: Sequence["Dataset"],
+) -> "Dataset":
+    from highdicom.sr import (
+        ComprehensiveSR,
+        DeviceObserverIdentifyingAttributes,
+        MeasurementReport,
+        ObservationContext,
+        ObserverContext,
+    )
+    from pydicom.sr.codedict import codes
+
+    device = ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=names.device,
+            name=algorithm.label,
+            manufacturer_name=MANUFACTURER,
+            model_name=algorithm.label,
+            serial_number=algorithm.short_digest,
+        ),
+    )
+    content = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=device),
+        procedure_reported=IMAGING.concept,
+        imaging_measurements=list(groups),
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    try:
+        made = ComprehensiveSR(
+            evidence=list(evidence),
+            content=content,
+            series_instance_uid=names.report_series,
+            series_number=SR_SERIES_NUMBER,
+            sop_instance_uid=names.report,
+            instance_number=1,
+            manufacturer=MANUFACTURER,
+            manufacturer_model_name=algorithm.label,
+            software_versions=algorithm.version,
+            device_serial_number=algorithm.short_digest,
+            is_complete=True,
+            is_final=False,
+            is_verified=False,
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        msg = (
+            "the images of the series lack what a report has to repeat of them "
+            f"({type(error).__name__}): nothing is stored."
+        )
+        raise PacsError(msg) from None
+    made.SeriesDescription = f"{NOT_FOR_DIAGNOSIS}: {algorithm.label}"[:64]
+    return made
