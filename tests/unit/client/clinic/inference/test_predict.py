@@ -145,7 +145,7 @@ def test_a_mask_lies_on_the_voxels_of_its_own_image(make_model: MakeModel, tmp_p
 def test_windows_that_slide_give_the_classes_of_an_evaluation(
     make_model: MakeModel, tmp_path: Path
 ) -> None:
-    study = volumes(orientation=None, spacing=None)
+    study = volumes(orientation="stored", spacing=None)
     whole = study.model_copy(
         update={"training": study.training.model_copy(update={"patch_size": (8, 8, 8)})}
     )
