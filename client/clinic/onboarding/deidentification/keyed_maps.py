@@ -92,6 +92,13 @@ def open_secret(site_folder: Path) -> KeyedMaps:
     return KeyedMaps(secret)
 
 
+def passing_secret(site_folder: Path) -> KeyedMaps:
+    """Return the maps of a site, or, before its first import, maps that nobody keeps."""
+    if (site_folder / IMPORT_FOLDER / SECRET_FILE).exists():
+        return open_secret(site_folder)
+    return KeyedMaps(secrets.token_bytes(_SECRET_BYTES))
+
+
 def _make_secret(path: Path) -> None:
     if any(path.parent.glob("journal*")):
         msg = (

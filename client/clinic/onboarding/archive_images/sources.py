@@ -1,0 +1,156 @@
+"""Where studies come from: a folder, or the site's picture archive."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from wardround.client.clinic.onboarding.archive_images.folder import index_folder
+from wardround.client.clinic.onboarding.archive_images.series import SourceSeries, SourceStudy
+from wardround.client.clinic.onboarding.choice import misfit, study_misfit
+from wardround.client.clinic.onboarding.deidentification.keyed_maps import IMPORT_FOLDER
+from wardround.client.clinic.onboarding.rules import ImportRules
+from wardround.common.errors import InputError
+from wardround.common.files.atomic import make_private_folder
+
+if TYPE_CHECKING:
+    from wardround.client.clinic.pacs.archive import Archive
+
+_LABEL_MODALITIES = frozenset({"SEG", "RTSTRUCT", "SR"})
+
+
+class FolderSource:
+    """A folder of DICOM."""
+
+    def __init__(self, folder: Path, rules: ImportRules) -> None:
+        """Read all headers.
+
+        Raises:
+            InputError: There is no such folder, or it holds too many files.
+        """
+        index = index_folder(folder, rules.limits)
+        self.left_out = index.left_out
+        self._studies = index.studies
+
+    def studies(self) -> list[SourceStudy]:
+        """Return all studies, those of a patient in the order of their dates."""
+        return _in_order(self._studies.values())
+
+    @contextmanager
+    def at_hand(self, study: SourceStudy) -> Iterator[SourceStudy]:
+        """Give the study as it is."""
+        yield study
+
+
+class ArchiveSource:
+    """The site's picture archive. Series are fetched a study at a time, and removed after it."""
+
+    def __init__(self, archive: "Archive", rules: ImportRules, site_folder: Path) -> None:
+        """Take an open archive."""
+        self.left_out: Counter[str] = Counter()
+        self._archive = archive
+        self._rules = rules
+        self._incoming = site_folder / IMPORT_FOLDER / "incoming"
+
+    def studies(self) -> list[SourceStudy]:
+        """Ask for the studies of the rules' days, modalities and descriptions.
+
+        Raises:
+            PacsError: The archive does not answer as it should.
+        """
+        from wardround.client.clinic.pacs.archive import StudyQuery
+
+        rule, found = self._rules.study, {}
+        modalities = {c.modality for c in self._rules.channels if c.required} or {""}
+        modality = modalities.pop() if len(modalities) == 1 else ""
+        for description in rule.description or ("",):
+            query = StudyQuery(
+                modality=modality,
+                description=description,
+                date_from=rule.date_from,
+                date_to=rule.date_to,
+            )
+            for one in self._archive.find_studies(query):
+                found[one.uid] = SourceStudy(
+                    one.uid, one.patient_id, one.accession_number, one.date, one.description
+                )
+        return _in_order(found.values())
+
+    @contextmanager
+    def at_hand(self, study: SourceStudy) -> Iterator[SourceStudy]:
+        """Fetch the series of a study that may be a channel, a mask or a report.
+
+        Raises:
+            PacsError: The archive does not answer as it should.
+        """
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        make_private_folder(self._incoming)
+        try:
+            expected = {}
+            for number, listed in enumerate(self._archive.find_series(study.uid)):
+                if self._is_wanted(listed.modality, listed.description):
+                    self._archive.fetch_series(
+                        study.uid, listed.uid, self._incoming / f"{number:05d}"
+                    )
+                    expected[listed.uid] = listed.objects
+                else:
+                    self.left_out["series of another modality or description"] += 1
+            index = index_folder(self._incoming, self._rules.limits)
+            self.left_out.update(index.left_out)
+            fetched = index.studies.get(study.uid, study)
+            for uid, series in fetched.series.items():
+                series.expected = expected.get(uid)
+            yield fetched
+        finally:
+            shutil.rmtree(self._incoming, ignore_errors=True)
+
+    def _is_wanted(self, modality: str, description: str) -> bool:
+        if modality in _LABEL_MODALITIES:
+            labels = self._rules.labels
+            return bool(labels.structured_report if modality == "SR" else labels.masks)
+        listed = SourceSeries(
+            "", "", "image", modality.upper(), (description, ""), "", None, frozenset(), "", 0
+        )
+        # A protocol's name may fit where the description does not, so without one all are fetched.
+        return any(
+            not misfit(listed, rule, by_header=False)
+            or (not description and rule.modality in ("", modality))
+            for rule in self._rules.channels
+        )
+
+
+def open_source(name: str, rules: ImportRules, site_folder: Path) -> FolderSource | ArchiveSource:
+    """Return what a command's SOURCE names: a folder, or "pacs" for the site's archive.
+
+    Raises:
+        InputError: There is no such folder, or the archive is not set up.
+    """
+    if name != "pacs":
+        folder = Path(name)
+        if folder.resolve().is_relative_to(site_folder.resolve()):
+            msg = f"{folder} lies in the site folder: give the folder that the images come from."
+            raise InputError(msg)
+        return FolderSource(folder, rules)
+    from wardround.client.clinic.pacs.archive import open_archive
+
+    return ArchiveSource(open_archive(site_folder), rules, site_folder)
+
+
+def wanted_studies(
+    source: FolderSource | ArchiveSource, rules: ImportRules, left_out: Counter[str]
+) -> list[SourceStudy]:
+    """Return the studies that the rules look at; the others are counted by reason."""
+    wanted = []
+    for study in source.studies():
+        reason = study_misfit(study, rules.study)
+        if reason:
+            left_out[reason] += 1
+        else:
+            wanted.append(study)
+    return wanted
+
+
+def _in_order(studies: Iterable[SourceStudy]) -> list[SourceStudy]:
+    return sorted(studies, key=lambda one: (one.patient, one.date, one.uid))
