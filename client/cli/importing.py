@@ -72,7 +72,9 @@ def import_images(
         )
         raise InputError(msg)
     if write or patient:
-        msg = "--write and --patient go with --scan; without it, --dry-run shows what would be done."
+        msg = (
+            "--write and --patient go with --scan; without it, --dry-run shows what would be done."
+        )
         raise InputError(msg)
     from wardround.client.clinic.onboarding.rules import read_rules
     from wardround.client.clinic.onboarding.run import import_images as run_import

@@ -27,7 +27,17 @@ _AUDIT = "audit"
 _IMPORT = "import"  # the secret of the de-identification, and what was imported with it
 _FILES = (SITE_FILE, POLICY_FILE, APPROVALS_FILE, MANIFEST_EXAMPLE)
 # The ledger comes last, so that it holds the charge of all that was copied before.
-_FOLDERS = ("parts", "studies", "rounds", "evaluations", "outbox", _AUDIT, FORMER_FOLDER, _IMPORT, "ledger")
+_FOLDERS = (
+    "parts",
+    "studies",
+    "rounds",
+    "evaluations",
+    "outbox",
+    _AUDIT,
+    FORMER_FOLDER,
+    _IMPORT,
+    "ledger",
+)
 _KEPT_STATE = (".safetensors", ".toml")  # what it remembers of runs, and studies that wait
 
 

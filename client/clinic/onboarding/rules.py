@@ -19,7 +19,9 @@ ChannelName = Annotated[
     str, OfForm(r"^[a-z][a-z0-9_]{0,30}$", "a small letter, then small letters, digits or _")
 ]
 Day = Annotated[str, OfForm(r"^\d{8}$", "a day as YYYYMMDD")]
-Code = Annotated[str, OfForm(r"^[^:\\]{1,16}:[^\\]{1,64}$", 'a scheme and a code, e.g. "SCT:39607008"')]
+Code = Annotated[
+    str, OfForm(r"^[^:\\]{1,16}:[^\\]{1,64}$", 'a scheme and a code, e.g. "SCT:39607008"')
+]
 RESERVED_COLUMNS = ("patient", "examination", "image", "mask", "split", "scanner", "site")
 
 

@@ -166,7 +166,9 @@ def _run(
                 append_waiting(importer.site.manifest_path, columns, importer.journal)
                 written = time.monotonic()
     except OSError as error:
-        msg = f"cannot write below {importer.site.folder} ({error.strerror}): make room, then again."
+        msg = (
+            f"cannot write below {importer.site.folder} ({error.strerror}): make room, then again."
+        )
         raise RunError(msg) from None
     finally:
         append_waiting(importer.site.manifest_path, columns, importer.journal)

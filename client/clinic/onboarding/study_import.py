@@ -103,7 +103,9 @@ class StudyImporter:
         self.journal.add(imported)
         return imported
 
-    def planned(self, study: SourceStudy, channels: list[str], cells: dict[str, str]) -> ImportedStudy:
+    def planned(
+        self, study: SourceStudy, channels: list[str], cells: dict[str, str]
+    ) -> ImportedStudy:
         """Return what the manifest would say of a study; nothing is written."""
         digest = self.digest_of(study)
         patient = self.maps.pseudonym(study.patient)
@@ -127,7 +129,9 @@ class StudyImporter:
         first = self.journal.first_day(patient)
         row = {
             "patient": patient,
-            "examination": "" if moved is None else str(moved - (moved if first is None else first)),
+            "examination": ""
+            if moved is None
+            else str(moved - (moved if first is None else first)),
             **cells,
         }
         for rule in self.rules.channels:

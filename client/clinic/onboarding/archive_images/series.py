@@ -14,7 +14,9 @@ _KINDS: dict[str, Kind] = {
     f"{_STORAGE}481.3": "structures",
 }
 _REPORTS = f"{_STORAGE}88."
-_NO_IMAGES = tuple(f"{_STORAGE}{part}" for part in ("104.", "9.", "11.", "66", "481.", "88.", "131"))
+_NO_IMAGES = tuple(
+    f"{_STORAGE}{part}" for part in ("104.", "9.", "11.", "66", "481.", "88.", "131")
+)
 HEADER = (
     "SOPClassUID",
     "SOPInstanceUID",

@@ -24,7 +24,9 @@ class ReportWords:
                 try:
                     self._patterns.append((label, re.compile(pattern, re.IGNORECASE)))
                 except re.error as error:
-                    msg = f"labels.report.words: {pattern!r} is no regular expression ({error.msg})."
+                    msg = (
+                        f"labels.report.words: {pattern!r} is no regular expression ({error.msg})."
+                    )
                     raise InputError(msg) from None
 
     def label(self, text: str) -> str | None:
