@@ -15,6 +15,7 @@ from wardround.client.cli.connection import add_connection_commands
 from wardround.client.cli.daemon import add_daemon_commands
 from wardround.client.cli.importing import add_import_commands
 from wardround.client.cli.ledger import ledger_app
+from wardround.client.cli.pacs import pacs_app
 
 if TYPE_CHECKING:
     from wardround.client.doctor.policy import PolicyReport
@@ -27,6 +28,7 @@ audit_app = typer.Typer(help="What has left this hospital.", no_args_is_help=Tru
 site_app.add_typer(policy_app, name="policy")
 site_app.add_typer(audit_app, name="audit")
 site_app.add_typer(ledger_app, name="ledger")
+site_app.add_typer(pacs_app, name="pacs")
 add_daemon_commands(site_app)
 add_connection_commands(site_app)
 add_backup_commands(site_app)

@@ -1,0 +1,1 @@
+"""A model that serves a picture archive: the queue of studies, and the loop that answers them."""
