@@ -29,7 +29,7 @@ def add_import_commands(site_app: typer.Typer) -> None:
     site_app.command(name="import")(import_images)
 
 
-def import_images(
+def import_images(  # noqa: PLR0913 # one argument an option of the command line
     source: Source,
     site: SiteFolder = None,
     rules: Annotated[

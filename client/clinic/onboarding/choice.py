@@ -51,8 +51,10 @@ def misfit(series: SourceSeries, rule: ChannelRule, by_header: bool = True) -> s
         return "another description"
     if _fits(descriptions, rule.not_description):
         return "a description that is excluded"
-    if not by_header:
-        return ""
+    return _misfit_of_header(series, rule, descriptions) if by_header else ""
+
+
+def _misfit_of_header(series: SourceSeries, rule: ChannelRule, descriptions: list[str]) -> str:
     if rule.body_part and not _fits([series.body_part], rule.body_part):
         return "another body part"
     excluded = {word.upper() for word in rule.exclude_image_types}

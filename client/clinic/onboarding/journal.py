@@ -1,7 +1,7 @@
-"""What a site has imported: a private file, so that nothing is loaded twice, whoever is killed when.
+"""What a site has imported: a private file, so that nothing is loaded twice.
 
-It holds keyed digests, pseudonyms and rows of the manifest, none of the hospital's identifiers. A
-study counts as imported once its line is on the disk; it is in the manifest once that was said too.
+It holds keyed digests, pseudonyms and rows of the manifest, none of the hospital's identifiers.
+A study counts as imported once its line is on the disk, and as listed once that was said too.
 """
 
 import json

@@ -288,8 +288,8 @@ def _check_room(importer: StudyImporter, wanted: int) -> None:
     kept = importer.rules.limits.free_gigabytes * _GIGABYTE
     if free - wanted < kept:
         msg = (
-            f"the disk of {importer.site.folder} has {free / _GIGABYTE:.1f} GB left, and the images "
-            f"take {wanted / _GIGABYTE:.1f} GB beside limits.free_gigabytes = "
+            f"the disk of {importer.site.folder} has {free / _GIGABYTE:.1f} GB left; images take "
+            f"{wanted / _GIGABYTE:.1f} GB beside limits.free_gigabytes = "
             f"{importer.rules.limits.free_gigabytes:g}: make room, then import again."
         )
         raise RunError(msg)

@@ -88,17 +88,18 @@ def _add(index: FolderIndex, path: Path, seen: set[str], limits: ImportLimits) -
     """Add a file to the index; return why it is left out, "" where it is not."""
     try:
         size = path.stat().st_size
-        if not path.is_file():
-            return "not a file"
         if size > limits.file_megabytes * _MEGABYTE:
             return "larger than limits.file_megabytes"
-        header = read_header(path)
+        header = read_header(path) if path.is_file() else None
     except OSError:
         return "this account may not read it"
-    if header is None:
-        return "not DICOM"
-    if "DirectoryRecordSequence" in header:
-        return "the index of a disc"
+    if header is None or "DirectoryRecordSequence" in header:
+        return "not DICOM" if header is None else "the index of a disc"
+    return _add_header(index, header, seen, (path, size))
+
+
+def _add_header(index: FolderIndex, header: Dataset, seen: set[str], file: tuple[Path, int]) -> str:
+    """Add a file that is DICOM; return why it is left out."""
     uid = text_of(header, "SOPInstanceUID")
     study, series = study_from(header), series_from(header)
     if not (uid and study.uid and series.uid):
@@ -110,7 +111,7 @@ def _add(index: FolderIndex, path: Path, seen: set[str], limits: ImportLimits) -
     if normal_identifier(series.patient) != normal_identifier(study.patient):
         study.is_mixed = True
     series = study.series.setdefault(series.uid, series)
-    series.files.append(SourceFile(path, uid, size, frames_of(header)))
+    series.files.append(SourceFile(file[0], uid, file[1], frames_of(header)))
     return ""
 
 

@@ -16,11 +16,10 @@ from pydicom.uid import UID_dictionary
 
 from wardround.client.clinic.onboarding.deidentification.profile import DATES, TEXTS
 
-_PERSON = frozenset({"PN"})
 # Who has these knows the patient: they are looked for as parts of any text.
 _IDENTIFIERS = re.compile(
-    r"(Patient|Person|Admission|ServiceEpisode|Encounter|Subject)\w*ID|\w*PatientIDs|AccessionNumber"
-    r"|StudyID|MedicalRecord\w*|InsurancePlan\w*|\w*(Telephone|Address|Telecom)\w*|MilitaryRank"
+    r"(Patient|Person|Admission|ServiceEpisode|Encounter|Subject)\w*ID|\w*PatientIDs"
+    r"|AccessionNumber|StudyID|MedicalRecord\w*|InsurancePlan\w*|\w*(Telephone|Address|Telecom)\w*|MilitaryRank"
 )
 _SHORTEST_PART = 3  # signs; two letters stand in every text
 _SHORTEST_TEXT = 12  # "HEAD" is also a body part, "SIEMENS" also a manufacturer
@@ -50,23 +49,24 @@ class Canaries:
             self._note(element, value)
 
     def _note(self, element: DataElement, value: object) -> None:
-        text = _folded(value)
+        text, kind = _folded(value), element.VR
         if not text:
             return
-        if element.VR == "UI":
-            if text not in UID_dictionary:
-                self.uids.add(text)
-        elif element.VR in ("DA", "DT"):
+        if kind == "UI":
+            self.uids.update({text} - UID_dictionary.keys())
+        elif kind in ("DA", "DT"):
             self.dates.add(text)
-        elif element.VR in _PERSON:
+        elif kind == "PN":
             words = re.split(r"[\s^=,;_.]+", text)
             self.parts.update(word for word in words if len(word) >= _SHORTEST_PART)
         elif _IDENTIFIERS.fullmatch(element.keyword):
-            if len(text) >= _SHORTEST_PART:
-                self.parts.add(text)
-        elif element.VR in TEXTS or element.VR in ("CS", "OB", "UN"):
-            if len(text) >= _SHORTEST_TEXT or (" " in text and len(text) >= _SHORTEST_BYTES):
-                self.texts.add(text)
+            self.parts.update({text} if len(text) >= _SHORTEST_PART else ())
+        elif (kind in TEXTS or kind in ("CS", "OB", "UN")) and _is_telling(text):
+            self.texts.add(text)
+
+
+def _is_telling(text: str) -> bool:
+    return len(text) >= _SHORTEST_TEXT or (" " in text and len(text) >= _SHORTEST_BYTES)
 
 
 def scrub_texts(canaries: Canaries, dataset: Dataset) -> None:
@@ -91,29 +91,32 @@ def find_canary(canaries: Canaries, dataset: Dataset, content: bytes) -> str | N
         if kind:
             return kind
     folded = content.lower()
-    for word in canaries.parts | canaries.texts | canaries.uids:
-        if len(word) >= _SHORTEST_BYTES and not word.isdecimal():
-            if any(code in folded for code in _encodings(word)):
-                return "a text"
+    words = canaries.parts | canaries.texts | canaries.uids
+    looked_for = [w for w in words if len(w) >= _SHORTEST_BYTES and not w.isdecimal()]
+    if any(code in folded for word in looked_for for code in _encodings(word)):
+        return "a text"
     return None
 
 
 def _in_element(canaries: Canaries, element: DataElement) -> str | None:
-    for value in _values(element):
-        text = _folded(value)
-        if not text:
-            continue
-        if element.VR in TEXTS:
-            if any(part in text for part in canaries.parts | canaries.texts):
-                return "a name, an identifier or a text"
-            if any(date[:8] in text for date in canaries.dates if len(date) >= 8):
-                return "a date"
-        elif element.VR == "UI":
-            if text in canaries.uids:
-                return "a UID"
-        elif element.VR not in DATES and text in canaries.parts:
-            if not text.isdecimal() or len(text) >= _SHORTEST_NUMBER:
-                return "a name or an identifier"
+    for text in filter(None, map(_folded, _values(element))):
+        found = _in_value(canaries, element.VR, text)
+        if found:
+            return found
+    return None
+
+
+def _in_value(canaries: Canaries, kind: str, text: str) -> str | None:
+    if kind in TEXTS:
+        if any(part in text for part in canaries.parts | canaries.texts):
+            return "a name, an identifier or a text"
+        is_date = any(date[:8] in text for date in canaries.dates if len(date) >= 8)
+        return "a date" if is_date else None
+    if kind == "UI":
+        return "a UID" if text in canaries.uids else None
+    is_short_number = text.isdecimal() and len(text) < _SHORTEST_NUMBER
+    if kind not in DATES and text in canaries.parts and not is_short_number:
+        return "a name or an identifier"
     return None
 
 

@@ -46,10 +46,9 @@ def clean_pixels(source: Dataset, result: Dataset) -> None:
 
 def _has_overlay_in_pixels(source: Dataset) -> bool:
     """Whether an overlay says where it is and does not hold its bits itself (retired in 2004)."""
-    groups = {
-        tag.group for tag in source.keys() if tag.group & 0xFF00 == 0x6000 and tag.group % 2 == 0
-    }
-    return any((group, 0x3000) not in source for group in groups)
+    groups = range(0x6000, 0x6020, 2)
+    held = [group for group in groups if len(source.group_dataset(group))]
+    return any((group, 0x3000) not in source for group in held)
 
 
 def _expected_bytes(result: Dataset) -> int | None:

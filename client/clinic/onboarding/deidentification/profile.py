@@ -113,19 +113,21 @@ def action_for(tag: int, value_representation: str, dates: str, kept: frozenset[
     if place.group < 8 or _is_graphic(place.group) or not dictionary_has_tag(tag):
         return "remove"
     keyword, known = keyword_for_tag(tag), dictionary_VR(tag)
-    if value_representation == known and keyword in _KEPT_BYTES:
-        return "keep"  # a data set that was never in a file: OB or OW is not settled
-    if value_representation not in known.split(" or "):
+    # Of a data set that was never in a file, OB or OW is not settled.
+    is_unsettled = value_representation == known and keyword in _KEPT_BYTES
+    if value_representation not in known.split(" or ") and not is_unsettled:
         return "remove"
-    if keyword in kept:
+    if keyword in kept or is_unsettled:
         return "keep"
-    if keyword in _REGION_NAMES:
-        return "name"
+    return "name" if keyword in _REGION_NAMES else _listed(place, value_representation, dates)
+
+
+def _listed(place: BaseTag, value_representation: str, dates: str) -> Action:
     listed = _table().get((place.group, place.elem))
     is_dated = value_representation in DATES and place.group not in _PERSON_GROUPS
     if is_dated and dates == "shifted":
         return "date"
-    return listed or _beyond_the_table(keyword, value_representation)
+    return listed or _beyond_the_table(keyword_for_tag(place), value_representation)
 
 
 def _beyond_the_table(keyword: str, value_representation: str) -> Action:

@@ -9,7 +9,8 @@ from wardround.client.clinic.onboarding.scan.found import Found
 from wardround.common.errors import InputError
 
 _FILE = re.compile(
-    r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?((?:_[a-z]+-[A-Za-z0-9]+)*)_([A-Za-z0-9]+)\.nii(\.gz)?"
+    r"(sub-[A-Za-z0-9]+)(?:_(ses-[A-Za-z0-9]+))?((?:_[a-z]+-[A-Za-z0-9]+)*)"
+    r"_([A-Za-z0-9]+)\.nii(\.gz)?"
 )
 _MASKS = ("mask", "dseg", "probseg", "roi")
 _Session = tuple[str, str]
@@ -66,23 +67,21 @@ def _found(
     for (subject, session), found in sorted(whole.items()):
         if masks and (subject, session) not in masks:
             continue
-        row = {"patient": subject, **people.get(subject, {})}
-        if has_sessions:
-            row["examination"] = session
+        row = {"patient": subject, "examination": session, **people.get(subject, {})}
         row |= {columns[s]: found[s][0].relative_to(folder).as_posix() for s in suffixes}
         if masks:
             row["mask"] = masks[(subject, session)].relative_to(folder).as_posix()
         rows.append(row)
-    said = [f"{columns[s]}: anat/*_{s}.nii.gz" for s in suffixes]
-    said = ["patient: the folder sub-*", *said]
-    if has_sessions:
-        said.append("examination: the folder ses-*")
-    if masks:
-        said.append(f"mask: {kind}")
-    if more:
-        said.append(f"{', '.join(more)}: participants.tsv")
-    if len(images) > len(rows):
-        said.append(f"left out: {len(images) - len(rows)} sessions without an image or a mask")
+    lacking = len(images) - len(rows)
+    told = {
+        "patient: the folder sub-*": True,
+        **{f"{columns[s]}: anat/*_{s}.nii.gz": True for s in suffixes},
+        "examination: the folder ses-*": has_sessions,
+        f"mask: {kind}": bool(masks),
+        f"{', '.join(more)}: participants.tsv": bool(more),
+        f"left out: {lacking} sessions without an image or a mask": lacking > 0,
+    }
+    said = [text for text, is_so in told.items() if is_so]
     order = ["patient", *(["examination"] if has_sessions else []), *columns.values()]
     return Found("BIDS", folder, (*order, *(["mask"] if masks else []), *more), rows, tuple(said))
 
@@ -103,9 +102,11 @@ def _masks(folder: Path) -> tuple[dict[_Session, Path], str]:
     for path in sorted(folder.glob("derivatives/**/*.nii*")):
         match = _FILE.fullmatch(path.name)
         if match and match[4] in _MASKS:
-            pipeline = path.relative_to(folder).parts[1]
-            kind = f"derivatives/{pipeline if pipeline != match[1] else ''}/*{match[3]}_{match[4]}.nii.gz"
-            kinds[kind.replace("//", "/")][(match[1], match[2] or "")] = path
+            first = path.relative_to(folder).parts[1]
+            pipeline = "" if first == match[1] else f"{first}/"
+            kinds[f"derivatives/{pipeline}*{match[3]}_{match[4]}.nii.gz"][
+                (match[1], match[2] or "")
+            ] = path
     if len(kinds) > 1:
         msg = (
             f"{folder} has several kinds of masks: {', '.join(sorted(kinds))}. Move away all but "

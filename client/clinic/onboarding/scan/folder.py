@@ -41,8 +41,8 @@ def scan_folder(folder: Path, patient: str = "") -> Found:
         raise InputError(msg)
     if not found or not found[0].rows:
         msg = (
-            f"{folder} has no layout that is known: {_KNOWN}. DICOM is imported by rules: wardround "
-            "site import FOLDER --rules import.toml SITE."
+            f"{folder} has no layout that is known: {_KNOWN}. DICOM is imported by rules: "
+            "wardround site import FOLDER --rules import.toml SITE."
         )
         raise InputError(msg)
     return found[0]

@@ -106,7 +106,7 @@ def _refuse_shared_beginnings(names: list[str]) -> None:
     several = sum(1 for count in beginnings.values() if count > 1)
     if several and len(beginnings) > 1:
         msg = (
-            f"{len(names)} files have {len(beginnings)} beginnings of names, and {several} of these "
+            f"{len(names)} files have {len(beginnings)} beginnings of names; {several} of these "
             "begin several files: they may be several images of one patient. Say which part of a "
             "name is the patient: --patient '^([^_]+)_'; or, if each file is another patient's, "
             "--patient '^(.+)$'."

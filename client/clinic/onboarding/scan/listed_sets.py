@@ -11,7 +11,7 @@ _LARGEST = 64 * 2**20  # bytes of a dataset.json
 
 
 def scan_nnunet(folder: Path, names: PatientNames) -> Found | None:
-    """Return what an nnU-Net v2 folder gives (imagesTr/CASE_0000, labelsTr/CASE), None if it is none.
+    """Return what an nnU-Net v2 folder gives, None where it is none.
 
     Raises:
         InputError: Files are missing, or its dataset.json is none.
@@ -88,7 +88,7 @@ def _dataset_json(folder: Path) -> dict[str, Any] | None:
         return None
     try:
         if path.stat().st_size > _LARGEST:
-            raise ValueError  # noqa: TRY301 # one message for all of them
+            raise ValueError
         content = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError):
         msg = f"{path} cannot be read as JSON: mend it."

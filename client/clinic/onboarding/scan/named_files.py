@@ -57,7 +57,7 @@ def scan_pairs(folder: Path, names: PatientNames) -> Found | None:
 def _paired(
     folder: Path, images: list[Path], masks: list[Path], names: PatientNames, said: tuple[str, str]
 ) -> Found:
-    by_name = {name: paths for name, paths in grouped(images).items()}
+    by_name = grouped(images)
     masks_of: dict[str, list[Path]] = {}
     for mask in masks:
         name, match = stem_of(mask), _MASK_SUFFIX.match(stem_of(mask))
@@ -132,8 +132,9 @@ def _check_one_split(rows: list[dict[str, str]], has_split: bool) -> None:
     several = sum(len(found) > 1 for found in splits.values())
     if has_split and several:
         msg = (
-            f"{several} patients stand below train and test both: what is tested on would have been "
-            "trained on. Move all images of a patient to one side, or say with --patient who is who."
+            f"{several} patients stand below train and test both: what is tested on would have "
+            "been trained on. Move all images of a patient to one side, or say who is who with "
+            "--patient."
         )
         raise InputError(msg)
 

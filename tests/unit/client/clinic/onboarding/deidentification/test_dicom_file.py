@@ -105,11 +105,11 @@ def test_private_attributes_go_but_for_those_that_are_declared_safe() -> None:
     block = source.private_block(0x0043, "GEMS_PARM_01", create=True)
     block.add_new(0x39, "IS", "1000")
     block.add_new(0x40, "LO", "Schmidt")
-    assert not [tag for tag in _clean(source).keys() if tag.is_private]
+    assert not [element for element in _clean(source) if element.tag.is_private]
     safe = OPTIONS.model_copy(update={"safe_private": ("0043,GEMS_PARM_01,39",)})
     result = _clean(source, safe)
     assert result.private_block(0x0043, "GEMS_PARM_01")[0x39].value == 1000
-    assert len([tag for tag in result.keys() if tag.is_private]) == 2
+    assert len([element for element in result if element.tag.is_private]) == 2
 
 
 def test_an_old_overlay_in_the_unused_bits_of_the_pixels_is_cleared() -> None:
