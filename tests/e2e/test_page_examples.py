@@ -17,6 +17,7 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
 ]
 ROOT = Path(__file__).resolve().parents[2]
+IMPORT = ROOT / "docs" / "how-to" / "import-images.md"
 README, OWN_DATA = ROOT / "README.md", ROOT / "docs" / "tutorials" / "own-data.md"
 # The page trains 12 and 3 rounds on 56 virtual patients of 6 slices, which takes minutes. The same
 # with less:
@@ -81,3 +82,16 @@ def test_the_tutorial_on_own_data_runs_as_it_stands(tmp_path: Path) -> None:
         else:
             said_by(f"set -e\n{block}", tmp_path)
     assert (tmp_path / "runs" / "own" / "report.html").exists()
+
+
+def test_the_page_on_importing_images_runs_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "make_dicom.py").write_text(blocks(IMPORT, "python")[0], encoding="utf-8")
+    rules, study, *_ = blocks(IMPORT, "toml")
+    (tmp_path / "import.toml").write_text(rules, encoding="utf-8")
+    (tmp_path / "study.toml").write_text(study, encoding="utf-8")
+    said = said_by(f"set -e\n{blocks(IMPORT)[0]}", tmp_path)
+    assert "Imported 12 of 12 examinations, of 12 patients" in said
+    written = b"".join(p.read_bytes() for p in (tmp_path / "north").rglob("*") if p.is_file())
+    assert b"MRN0" not in written
+    assert b"Jane" not in written
+    assert (tmp_path / "runs" / "imported" / "report.html").exists()

@@ -122,7 +122,7 @@ def mask_text(dataset: Dataset, boxes: Sequence[Box]) -> Dataset:
 
 def _frames(dataset: Dataset) -> NDArray[Any]:
     """Return the frames (frames, rows, columns[, 3])."""
-    pixels = dataset.pixel_array
+    pixels: NDArray[Any] = dataset.pixel_array
     return pixels if int(dataset.get("NumberOfFrames", 1) or 1) > 1 else pixels[np.newaxis]
 
 
