@@ -15,6 +15,7 @@ from tests.support.tiny_study import Said
 
 from wardround.client.clinic.onboarding.deidentification.burned_in_text import (
     TextCheck,
+    mask_text,
     text_finder,
 )
 from wardround.client.clinic.onboarding.run import import_images
@@ -200,4 +201,8 @@ def test_real_slices_are_clean_and_small_letters_in_them_are_seen(t1_series: lis
         picture = Image.fromarray(pixels)
         ImageDraw.Draw(picture).text((8, 8), "SCHMIDT ERIKA", fill=int(pixels.max()))
         image.PixelData = np.array(picture).astype(np.int16).tobytes()
-        assert check.boxes(image)
+        boxes = check.boxes(image)
+        assert boxes
+        masked = mask_text(image, boxes)
+        assert check.boxes(masked) == ()
+        assert np.array_equal(masked.pixel_array[60:], image.pixel_array[60:])

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from wardround.client.clinic.onboarding.deidentification.options import DeidentificationOptions
-from wardround.common.errors import InputError
+from wardround.common.errors import InputError, nearest
 from wardround.common.fields import OfForm
 from wardround.common.files.validated_toml import read_toml
 
@@ -232,11 +232,23 @@ def _check_labels(rules: ImportRules, channels: list[str]) -> None:
     if report and bool(report.attribute) == bool(report.table_column):
         msg = "labels.report needs one of attribute and table_column: it says where the text is."
         raise ValueError(msg)
+    if report and report.attribute:
+        _check_keyword(report.attribute)
     if report and report.table_column and labels.table is None:
         msg = "labels.report.table_column needs [labels.table], which says which table."
         raise ValueError(msg)
     if masks and masks.channel and masks.channel not in channels:
         msg = f"labels.masks.channel = {masks.channel!r} is no channel: {', '.join(channels)}."
+        raise ValueError(msg)
+
+
+def _check_keyword(name: str) -> None:
+    from pydicom.datadict import keyword_dict
+
+    if name not in keyword_dict:
+        close = nearest(name, keyword_dict)
+        hint = f"did you mean {close!r}?" if close else "write its keyword, e.g. StudyDescription."
+        msg = f"labels.report.attribute = {name!r} is no attribute of DICOM: {hint}"
         raise ValueError(msg)
 
 

@@ -1,6 +1,7 @@
 """A whole import: from a folder or the archive to images, manifest, journal and audit entry."""
 
 import json
+import logging
 import shutil
 import time
 from collections import Counter
@@ -41,10 +42,11 @@ from wardround.client.clinic.onboarding.labels.joined import NoLabelError, open_
 from wardround.client.clinic.onboarding.rules import ImportRules, read_rules
 from wardround.client.clinic.onboarding.study_import import LeftOutError, StudyImporter
 from wardround.client.site.folder import AUDIT_FOLDER, Site, open_site
-from wardround.common.errors import InputError, RunError
+from wardround.common.errors import InputError, RunError, WardroundError, describe_defect
 from wardround.common.files.atomic import make_private_folder
 from wardround.common.files.lock import held_alone
 
+logger = logging.getLogger(__name__)
 _GIGABYTE = 2**30
 _ROWS_SHOWN = 5
 _MANIFEST_SECONDS = 10.0  # between two writings of the manifest
@@ -196,6 +198,12 @@ def _import(
             imported = importer.import_study(at_hand, channels, cells, mask)
     except LeftOutError as error:
         report.studies[str(error)] += 1
+        return
+    except (OSError, WardroundError):
+        raise
+    except Exception as error:  # a foreign file may break any reader; its text quotes the file
+        logger.warning("a study is left out: %s", describe_defect(error))
+        report.studies["a file of it breaks the reader"] += 1
         return
     report.imported += 1
     report.bytes += size

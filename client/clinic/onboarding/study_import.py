@@ -1,5 +1,6 @@
 """One study into the site folder: de-identified, checked, and in its place as a whole or not."""
 
+import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ from wardround.common.files.atomic import flush, make_private_folder, put_in_pla
 DATA_FOLDER = "data"
 _DAY_SECONDS = 86_400
 _NAME_DIGITS = 16  # of a study's digest, in the name of its folder
+_SIZES = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel")
+_MOST_VALUES = 2**31  # 2,000 slices of 1,000 x 1,000
 _SAMPLE = 3  # images of a series that seldom has text: its first, its middle, its last
 
 
@@ -158,6 +161,7 @@ class StudyImporter:
             ):
                 msg = "a series names two patients"
                 raise LeftOutError(msg)
+            _check_claim(source)
             cleaned, is_masked = self._without_text(source, boxes)
             self._write(cleaned, folder / f"{number:05d}.dcm", frozenset(), is_masked)
         flush(folder)
@@ -171,6 +175,7 @@ class StudyImporter:
         files = sorted(series.files, key=lambda file: file.uid)
         for place in places:
             source = _whole(files[place].path)
+            _check_claim(source)
             if always_looked_at(source) or self._boxes(source):
                 return True
         return False
@@ -233,6 +238,17 @@ class StudyImporter:
         if self.rules.dimensions == 3 and series.images not in image.array.shape[1:]:
             msg = "a series has more images than its volume has slices"
             raise LeftOutError(msg)
+
+
+def _check_claim(source: Dataset) -> None:
+    """Refuse a file that says it has more pixels than a computer holds: it may unpack to them."""
+    try:
+        values = math.prod(int(source.get(name, 1) or 1) for name in _SIZES)
+    except (TypeError, ValueError):
+        values = 0
+    if not 0 < values <= _MOST_VALUES:
+        msg = "a file claims more pixels than an image has, or none"
+        raise LeftOutError(msg)
 
 
 def _whole_files(series: SourceSeries) -> Iterator[Dataset]:

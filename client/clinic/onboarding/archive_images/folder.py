@@ -2,6 +2,7 @@
 
 import logging
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from wardround.common.errors import InputError
 _PREAMBLE = 128
 _MEGABYTE = 2**20
 # A file without preamble begins with its first attribute: group 2 or 8, little or big endian.
+_DEFLATED = b"1.2.840.10008.1.2.1.99"
+_META_BYTES = 1024  # in which a file says how the rest is encoded
 _BEGINNINGS = (b"\x02\x00", b"\x08\x00", b"\x00\x02", b"\x00\x08")
 
 
@@ -49,6 +52,7 @@ def quiet_pydicom() -> None:
     pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
     pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"pydicom(\.|$)")
 
 
 def index_folder(folder: Path, limits: ImportLimits) -> FolderIndex:
@@ -87,19 +91,33 @@ def _files(folder: Path) -> Iterator[Path]:
 def _add(index: FolderIndex, path: Path, seen: set[str], limits: ImportLimits) -> str:
     """Add a file to the index; return why it is left out, "" where it is not."""
     try:
-        size = path.stat().st_size
-        if size > limits.file_megabytes * _MEGABYTE:
-            return "larger than limits.file_megabytes"
-        header = read_header(path) if path.is_file() else None
+        if not path.is_file():
+            return "not a file"
+        size, start = path.stat().st_size, _start_of(path)
+        reason = _not_opened(size, start, limits)
+        header = None if reason else read_header(path)
     except OSError:
         return "this account may not read it"
-    if header is None or "DirectoryRecordSequence" in header:
-        return "not DICOM" if header is None else "the index of a disc"
-    return _add_header(index, header, seen, (path, size))
+    if reason or header is None:
+        return reason or "not DICOM"
+    try:
+        return _add_header(index, header, seen, (path, size))
+    except Exception:  # a foreign header's values may be anything
+        return "not valid DICOM"
+
+
+def _not_opened(size: int, start: bytes, limits: ImportLimits) -> str:
+    if size > limits.file_megabytes * _MEGABYTE:
+        return "larger than limits.file_megabytes"
+    if _DEFLATED in start:
+        return "deflated, which no scanner sends"  # a small file may unpack to any size
+    return "" if _may_be_dicom(start) else "not DICOM"
 
 
 def _add_header(index: FolderIndex, header: Dataset, seen: set[str], file: tuple[Path, int]) -> str:
     """Add a file that is DICOM; return why it is left out."""
+    if "DirectoryRecordSequence" in header:
+        return "the index of a disc"
     uid = text_of(header, "SOPInstanceUID")
     study, series = study_from(header), series_from(header)
     if not (uid and study.uid and series.uid):
@@ -121,8 +139,6 @@ def read_header(path: Path) -> Dataset | None:
     Raises:
         OSError: It cannot be read.
     """
-    if not _may_be_dicom(path):
-        return None
     try:
         header = pydicom.dcmread(
             path, force=True, stop_before_pixels=True, specific_tags=list(HEADER)
@@ -149,7 +165,10 @@ def read_whole(path: Path) -> Dataset:
     return dataset
 
 
-def _may_be_dicom(path: Path) -> bool:
+def _start_of(path: Path) -> bytes:
     with path.open("rb") as stream:
-        start = stream.read(_PREAMBLE + 4)
-    return start[_PREAMBLE:] == b"DICM" or start[:2] in _BEGINNINGS
+        return stream.read(_META_BYTES)
+
+
+def _may_be_dicom(start: bytes) -> bool:
+    return start[_PREAMBLE : _PREAMBLE + 4] == b"DICM" or start[:2] in _BEGINNINGS

@@ -13,6 +13,7 @@ _KINDS: dict[str, Kind] = {
     f"{_STORAGE}66.7": "segmentation",
     f"{_STORAGE}481.3": "structures",
 }
+_LARGEST_NUMBER = 1e9
 _REPORTS = f"{_STORAGE}88."
 _NO_IMAGES = tuple(
     f"{_STORAGE}{part}" for part in ("104.", "9.", "11.", "66", "481.", "88.", "131")
@@ -163,6 +164,7 @@ def frames_of(header: Dataset) -> int:
 
 def _number(header: Dataset, keyword: str) -> float | None:
     try:
-        return float(text_of(header, keyword))
+        number = float(text_of(header, keyword))
     except ValueError:
         return None
+    return number if abs(number) < _LARGEST_NUMBER else None  # neither infinite nor not a number

@@ -22,6 +22,7 @@ _IDENTIFIERS = re.compile(
     r"|AccessionNumber|StudyID|MedicalRecord\w*|InsurancePlan\w*|\w*(Telephone|Address|Telecom)\w*|MilitaryRank"
 )
 _SHORTEST_PART = 3  # signs; two letters stand in every text
+_SHORTEST_FOREIGN = 2  # a given name in Chinese has two
 _SHORTEST_TEXT = 12  # "HEAD" is also a body part, "SIEMENS" also a manufacturer
 _SHORTEST_BYTES = 8  # in pixels, fewer letters come together by chance
 _SHORTEST_NUMBER = 6  # digits: "161" is also the number of a slice
@@ -58,11 +59,15 @@ class Canaries:
             self.dates.add(text)
         elif kind == "PN":
             words = re.split(r"[\s^=,;_.]+", text)
-            self.parts.update(word for word in words if len(word) >= _SHORTEST_PART)
+            self.parts.update(word for word in words if _is_long_enough(word))
         elif _IDENTIFIERS.fullmatch(element.keyword):
             self.parts.update({text} if len(text) >= _SHORTEST_PART else ())
         elif (kind in TEXTS or kind in ("CS", "OB", "UN")) and _is_telling(text):
             self.texts.add(text)
+
+
+def _is_long_enough(word: str) -> bool:
+    return len(word) >= (_SHORTEST_PART if word.isascii() else _SHORTEST_FOREIGN)
 
 
 def _is_telling(text: str) -> bool:

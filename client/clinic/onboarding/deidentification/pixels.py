@@ -6,8 +6,9 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 
-_JPEG = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.(5\d|6\d|70|80|81)")
+_JPEG = re.compile(r"1\.2\.840\.10008\.1\.2\.4\.(5\d|6\d|70|80|81|90|91)")
 _START_OF_SCAN, _COMMENT = 0xDA, 0xFE
+_START_OF_TILE, _COMMENT_OF_2000 = 0x90, 0x64  # of JPEG 2000
 _NEEDED = (0xE0, 0xEE)  # JFIF and Adobe: the colours follow from them
 
 
@@ -89,6 +90,8 @@ def _drop_comments(result: Dataset) -> None:
 
 
 def _without_comments(frame: bytes) -> bytes:
+    if frame.startswith(b"\xff\x4f\xff\x51"):
+        return _without_comments_of_2000(frame)
     if not frame.startswith(b"\xff\xd8"):
         return frame
     kept, place = [frame[:2]], 2
@@ -105,3 +108,17 @@ def _without_comments(frame: bytes) -> bytes:
     end_of_image = rest.rfind(b"\xff\xd9")
     kept.append(rest if end_of_image < 0 else rest[: end_of_image + 2])
     return b"".join(kept)
+
+
+def _without_comments_of_2000(frame: bytes) -> bytes:
+    """Return a JPEG 2000 codestream with zeros for the text of its main header's comments."""
+    content, place = bytearray(frame), 2
+    while place + 6 <= len(content) and content[place] == 0xFF:
+        marker, length = content[place + 1], int.from_bytes(content[place + 2 : place + 4], "big")
+        if marker == _START_OF_TILE:
+            break
+        end = min(place + 2 + length, len(content))
+        if marker == _COMMENT_OF_2000 and end > place + 6:
+            content[place + 6 : end] = bytes(end - place - 6)
+        place += 2 + length
+    return bytes(content)

@@ -435,3 +435,87 @@ def test_two_patients_in_one_series_are_not_mixed(tmp_path: Path, site: Path, ru
     other.save_as(tmp_path / "export" / "x", enforce_file_format=True)
     report = import_images(str(tmp_path / "export"), rules, site)
     assert report.studies == {"it names two patients": 1}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"NumberOfFrames": "1e308"},
+        {"SeriesNumber": "inf"},
+        {"Rows": 65535, "Columns": 65535, "NumberOfFrames": 99999999},
+        {"SamplesPerPixel": 0},
+        {"PixelData": b"\0\0"},
+        {"ImagePositionPatient": ["a", "b", "c"]},
+    ],
+)
+def test_nonsense_in_a_header_leaves_the_study_out_and_ends_in_no_traceback(
+    tmp_path: Path, site: Path, rules: Path, values: dict[str, object]
+) -> None:
+    source = tmp_path / "export"
+    pydicom.config.settings.writing_validation_mode = pydicom.config.IGNORE
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    _study(source, 1, patient="whole")
+    _study(source, 2)
+    for path in (source / "2").iterdir():
+        image = pydicom.dcmread(path)
+        for keyword, value in values.items():
+            kind = (
+                "LO"
+                if isinstance(value, str | list)
+                else image[keyword].VR
+                if keyword in image
+                else "IS"
+            )
+            if keyword in image:
+                del image[keyword]
+            image.add_new(keyword, kind, value)
+        image.save_as(path)
+    run = CliRunner().invoke(site_app, ["import", str(source), "--rules", str(rules), str(site)])
+    assert run.exception is None, run.exception
+    assert "004711" not in run.output
+    assert len(_rows(site)) >= 1
+
+
+def test_a_deflated_file_is_not_unpacked(tmp_path: Path, site: Path, rules: Path) -> None:
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    _study(tmp_path / "export", 1)
+    bomb = made_slice(3)
+    bomb.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    bomb.save_as(tmp_path / "export" / "bomb", enforce_file_format=True)
+    report = import_images(str(tmp_path / "export"), rules, site)
+    assert report.files == {"deflated, which no scanner sends": 1}
+
+
+def test_a_structure_set_keeps_the_names_that_the_rules_ask_for_and_no_others(
+    tmp_path: Path, site: Path
+) -> None:
+    rules = tmp_path / "import.toml"
+    rules.write_text(RULES + '[labels.masks]\nnames = ["GTV"]\n')
+    _study(tmp_path / "export", 1)
+    image = pydicom.dcmread(next((tmp_path / "export" / "1").iterdir()))
+    contours, reference = Dataset(), Dataset()
+    reference.ReferencedSOPInstanceUID = image.SOPInstanceUID
+    reference.ReferencedSOPClassUID = image.SOPClassUID
+    contours.ContourImageSequence = Sequence([reference])
+    contours.ContourData = [1.5, 2, 3, 4, 5, 6, 7, 8, 9]
+    roi = Dataset()
+    roi.ReferencedROINumber, roi.ContourSequence = 1, Sequence([contours])
+    plan = Dataset()
+    plan.SOPClassUID, plan.SOPInstanceUID = "1.2.840.10008.5.1.4.1.1.481.3", generate_uid()
+    plan.StudyInstanceUID, plan.SeriesInstanceUID = "1.2.826.55.1", "1.2.826.55.1.91"
+    plan.PatientID, plan.Modality = "MRN-004711", "RTSTRUCT"
+    names = [Dataset(), Dataset()]
+    names[0].ROINumber, names[0].ROIName = 1, "GTV"
+    names[1].ROINumber, names[1].ROIName = 2, "drawn by Dr. Weber"
+    plan.StructureSetROISequence, plan.ROIContourSequence = Sequence(names), Sequence([roi])
+    with_meta(plan).save_as(tmp_path / "export" / "plan", enforce_file_format=True)
+    report = import_images(str(tmp_path / "export"), rules, site)
+    assert report.studies == {}
+    (row,) = _rows(site)
+    written = pydicom.dcmread(site / row["mask"])
+    assert [one.ROIName for one in written.StructureSetROISequence] == ["GTV", "REMOVED"]
+    contour = written.ROIContourSequence[0].ContourSequence[0]
+    assert contour.ContourData[0] == 1.5
+    used = {pydicom.dcmread(path).SOPInstanceUID for path in (site / row["image"]).iterdir()}
+    assert contour.ContourImageSequence[0].ReferencedSOPInstanceUID in used

@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
-from pydicom.dataset import Dataset
 from tests.unit.client.clinic.onboarding.made_dicom import made_slice, write_series
 
 from wardround.client.clinic.onboarding.archive_images.folder import index_folder
@@ -15,7 +13,6 @@ from wardround.client.clinic.onboarding.deidentification.burned_in_text import (
     Box,
     TextCheck,
     always_looked_at,
-    mask_text,
     text_finder,
 )
 from wardround.client.clinic.onboarding.deidentification.keyed_maps import open_secret
@@ -28,26 +25,6 @@ from wardround.client.data.reading.readers import read_image
 from wardround.client.site.folder import open_site
 
 BRIGHT = 60_000
-
-
-def _written_on(text: str, side: int = 160) -> Dataset:
-    noise = np.random.default_rng(0).integers(0, 40, (side, side)).astype(np.uint8)
-    picture = Image.fromarray(noise)
-    ImageDraw.Draw(picture).text((8, 8), text, fill=255)
-    dataset = made_slice(Rows=side, Columns=side, BitsAllocated=8, BitsStored=8, HighBit=7)
-    dataset.PixelData = np.array(picture).tobytes()
-    return dataset
-
-
-def test_small_letters_are_seen_and_masked_and_a_clean_image_is_clean() -> None:
-    pytest.importorskip("rapidocr")
-    check = TextCheck(text_finder(), mask=True)
-    written = _written_on("SCHMIDT ERIKA")
-    boxes = check.boxes(written)
-    assert boxes
-    masked = mask_text(written, boxes)
-    assert not check.boxes(masked)
-    assert np.array_equal(masked.pixel_array[60:], written.pixel_array[60:])
 
 
 def _bright_corner(picture: NDArray[np.uint8]) -> list[Box]:

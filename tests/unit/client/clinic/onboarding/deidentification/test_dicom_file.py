@@ -145,6 +145,33 @@ def test_a_comment_in_a_jpeg_frame_is_taken_out() -> None:
     assert b"Schmidt" not in _clean(source).PixelData
 
 
+def test_a_comment_in_a_jpeg_2000_frame_is_taken_out() -> None:
+    import io
+
+    from PIL import Image
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEG2000Lossless
+
+    stream = io.BytesIO()
+    pixels = np.arange(SIZE * SIZE, dtype=np.uint8).reshape(SIZE, SIZE)
+    Image.fromarray(pixels).save(stream, "JPEG2000", comment="E. Schmidt", no_jp2=True)
+    assert b"Schmidt" in stream.getvalue()
+    source = made_slice(BitsAllocated=8, BitsStored=8, HighBit=7)
+    source.PixelData = encapsulate([stream.getvalue()])
+    source["PixelData"].VR = "OB"
+    source["PixelData"].is_undefined_length = True
+    source.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    result = _clean(source)
+    assert b"Schmidt" not in result.PixelData
+    assert np.array_equal(result.pixel_array, pixels)
+
+
+def test_a_chinese_name_in_a_text_that_is_kept_is_taken_out() -> None:
+    source = made_slice(PatientName="王^小東", SpecificCharacterSet="ISO_IR 192")
+    source.ManufacturerModelName = "小東的機器"
+    assert _clean(source).ManufacturerModelName == "REMOVED"
+
+
 def test_a_file_without_a_patient_is_refused() -> None:
     with pytest.raises(RefusedFileError, match="names no patient"):
         _clean(made_slice(PatientID=" "))
