@@ -46,6 +46,8 @@ class Canaries:
 
     def add(self, element: DataElement) -> None:
         """Note an element that did not stay as it was."""
+        if element.keyword == "SpecificCharacterSet":
+            return  # replaced by UTF-8, which it may have been
         for value in _values(element):
             self._note(element, value)
 
@@ -119,10 +121,16 @@ def _in_value(canaries: Canaries, kind: str, text: str) -> str | None:
         return "a date" if is_date else None
     if kind == "UI":
         return "a UID" if text in canaries.uids else None
+    if kind == "CS" and _words_of(text) & canaries.parts:
+        return "a name or an identifier"
     is_short_number = text.isdecimal() and len(text) < _SHORTEST_NUMBER
     if kind not in DATES and text in canaries.parts and not is_short_number:
         return "a name or an identifier"
     return None
+
+
+def _words_of(text: str) -> set[str]:
+    return {word for word in re.split(r"[\W_]+", text) if not word.isdecimal()}
 
 
 def _elements(dataset: Dataset) -> Iterator[DataElement]:

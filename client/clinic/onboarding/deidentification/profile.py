@@ -53,6 +53,7 @@ _KEPT_TEXTS = frozenset(
         "RescaleType",
         "SegmentationAlgorithmName",
         "SequenceName",
+        "StackID",
     }
 )
 _KEPT_BYTES = frozenset(
@@ -74,6 +75,7 @@ _KEPT_BYTES = frozenset(
 )
 # Dates of the person, not of an examination: no option of PS3.15 keeps them.
 _PERSON_GROUPS = (0x0010, 0x0038)
+_CHARACTER_SET = 0x00080005  # the result is UTF-8 throughout
 _GRAPHIC_GROUPS = (0x5000, 0x6000)  # curves and overlays: text lies in them
 _FORMS = {
     "CS": re.compile(r"[A-Za-z0-9 _.\-^/+:]{0,16}"),
@@ -110,7 +112,12 @@ def action_for(tag: int, value_representation: str, dates: str, kept: frozenset[
         kept: Keywords that an option keeps.
     """
     place = BaseTag(tag)
-    if place.group < 8 or _is_graphic(place.group) or not dictionary_has_tag(tag):
+    if (
+        tag == _CHARACTER_SET
+        or place.group < 8
+        or _is_graphic(place.group)
+        or not dictionary_has_tag(tag)
+    ):
         return "remove"
     keyword, known = keyword_for_tag(tag), dictionary_VR(tag)
     # Of a data set that was never in a file, OB or OW is not settled.
