@@ -37,12 +37,15 @@ class Canaries:
         parts: Words of names, identifiers: looked for inside any text, whatever its capitals.
         texts: Whole texts.
         uids: UIDs.
+        dates: Dates, and dates with a time.
+        digits: Of identifiers: "MRN-887766" is also written 887766.
     """
 
     parts: set[str] = field(default_factory=set)
     texts: set[str] = field(default_factory=set)
     uids: set[str] = field(default_factory=set)
     dates: set[str] = field(default_factory=set)
+    digits: set[str] = field(default_factory=set)
 
     def add(self, element: DataElement) -> None:
         """Note an element that did not stay as it was."""
@@ -64,6 +67,7 @@ class Canaries:
             self.parts.update(word for word in words if _is_long_enough(word))
         elif _IDENTIFIERS.fullmatch(element.keyword):
             self.parts.update({text} if len(text) >= _SHORTEST_PART else ())
+            self.digits.update(re.findall(r"\d{5,}", text))
         elif (kind in TEXTS or kind in ("CS", "OB", "UN")) and _is_telling(text):
             self.texts.add(text)
 
@@ -115,13 +119,13 @@ def _in_element(canaries: Canaries, element: DataElement) -> str | None:
 
 def _in_value(canaries: Canaries, kind: str, text: str) -> str | None:
     if kind in TEXTS:
-        if any(part in text for part in canaries.parts | canaries.texts):
+        if any(part in text for part in canaries.parts | canaries.texts | canaries.digits):
             return "a name, an identifier or a text"
         is_date = any(date[:8] in text for date in canaries.dates if len(date) >= 8)
         return "a date" if is_date else None
     if kind == "UI":
         return "a UID" if text in canaries.uids else None
-    if kind == "CS" and _words_of(text) & canaries.parts:
+    if kind == "CS" and _words_of(text) & (canaries.parts | canaries.digits):
         return "a name or an identifier"
     is_short_number = text.isdecimal() and len(text) < _SHORTEST_NUMBER
     if kind not in DATES and text in canaries.parts and not is_short_number:
@@ -130,7 +134,8 @@ def _in_value(canaries: Canaries, kind: str, text: str) -> str | None:
 
 
 def _words_of(text: str) -> set[str]:
-    return {word for word in re.split(r"[\W_]+", text) if not word.isdecimal()}
+    words = re.split(r"[\W_]+", text)
+    return {w for w in words if not w.isdecimal() or len(w) >= _SHORTEST_NUMBER}
 
 
 def _elements(dataset: Dataset) -> Iterator[DataElement]:
