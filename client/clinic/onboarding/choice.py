@@ -11,6 +11,10 @@ ANOTHER_CHOSEN = "another series of the study was chosen"
 _LOCALISERS = ("*localizer*", "*localiser*", "*scout*")
 
 
+class LeftOutError(Exception):
+    """A study is not imported; its text is one of a few fixed reasons, without a value of it."""
+
+
 def choose_series(
     study: SourceStudy, rules: ImportRules, left_out: Counter[str]
 ) -> dict[str, SourceSeries] | str:

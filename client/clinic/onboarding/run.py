@@ -16,12 +16,13 @@ from pydicom.dataset import Dataset
 from wardround.client.clinic.onboarding.archive_images.folder import quiet_pydicom, read_whole
 from wardround.client.clinic.onboarding.archive_images.series import SourceSeries, SourceStudy
 from wardround.client.clinic.onboarding.archive_images.sources import (
+    INCOMING,
     ArchiveSource,
     FolderSource,
     open_source,
     wanted_studies,
 )
-from wardround.client.clinic.onboarding.choice import choose_series
+from wardround.client.clinic.onboarding.choice import LeftOutError, choose_series
 from wardround.client.clinic.onboarding.deidentification.burned_in_text import (
     TextCheck,
     text_finder,
@@ -40,7 +41,7 @@ from wardround.client.clinic.onboarding.imported_manifest import (
 from wardround.client.clinic.onboarding.journal import Journal, open_journal
 from wardround.client.clinic.onboarding.labels.joined import NoLabelError, open_label_sources
 from wardround.client.clinic.onboarding.rules import ImportRules, read_rules
-from wardround.client.clinic.onboarding.study_import import LeftOutError, StudyImporter
+from wardround.client.clinic.onboarding.study_import import StudyImporter
 from wardround.client.site.folder import AUDIT_FOLDER, Site, open_site
 from wardround.common.errors import InputError, RunError, WardroundError, describe_defect
 from wardround.common.files.atomic import make_private_folder
@@ -150,6 +151,7 @@ def _alone(site_folder: Path) -> Iterator[None]:
     make_private_folder(folder)
     busy = InputError(f"another import into {site_folder} is running: wait for it.")
     with held_alone(folder / "lock", busy):
+        shutil.rmtree(folder / INCOMING, ignore_errors=True)  # of a run that was killed
         yield
 
 

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from wardround.client.clinic.onboarding.archive_images.folder import read_whole
 from wardround.client.clinic.onboarding.archive_images.series import SourceSeries, SourceStudy
+from wardround.client.clinic.onboarding.choice import LeftOutError
 from wardround.client.clinic.onboarding.deidentification.burned_in_text import (
     Box,
     TextCheck,
@@ -40,10 +41,6 @@ _NAME_DIGITS = 16  # of a study's digest, in the name of its folder
 _SIZES = ("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel")
 _MOST_VALUES = 2**31  # 2,000 slices of 1,000 x 1,000
 _SAMPLE = 3  # images of a series that seldom has text: its first, its middle, its last
-
-
-class LeftOutError(Exception):
-    """A study is not imported; its text is one of a few fixed reasons, without a value of it."""
 
 
 @dataclass

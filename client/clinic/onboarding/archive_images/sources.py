@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from wardround.client.clinic.onboarding.archive_images.folder import index_folder
 from wardround.client.clinic.onboarding.archive_images.series import SourceSeries, SourceStudy
-from wardround.client.clinic.onboarding.choice import misfit, study_misfit
+from wardround.client.clinic.onboarding.choice import LeftOutError, misfit, study_misfit
 from wardround.client.clinic.onboarding.deidentification.keyed_maps import IMPORT_FOLDER
 from wardround.client.clinic.onboarding.rules import ImportRules
 from wardround.common.errors import InputError
@@ -18,6 +18,7 @@ from wardround.common.files.atomic import make_private_folder
 if TYPE_CHECKING:
     from wardround.client.clinic.pacs.archive import Archive
 
+INCOMING = "incoming"  # in the import folder: images as the archive sent them
 _LABEL_MODALITIES = frozenset({"SEG", "RTSTRUCT", "SR"})
 
 
@@ -52,7 +53,7 @@ class ArchiveSource:
         self.left_out: Counter[str] = Counter()
         self._archive = archive
         self._rules = rules
-        self._incoming = site_folder / IMPORT_FOLDER / "incoming"
+        self._incoming = site_folder / IMPORT_FOLDER / INCOMING
 
     def studies(self) -> list[SourceStudy]:
         """Ask for the studies of the rules' days, modalities and descriptions.
@@ -83,20 +84,13 @@ class ArchiveSource:
         """Fetch the series of a study that may be a channel, a mask or a report.
 
         Raises:
-            PacsError: The archive does not answer as it should.
+            LeftOutError: The archive refuses a series, or sends what is not one.
+            PacsAwayError: It cannot be reached.
         """
         shutil.rmtree(self._incoming, ignore_errors=True)
         make_private_folder(self._incoming)
         try:
-            expected = {}
-            for number, listed in enumerate(self._archive.find_series(study.uid)):
-                if self._is_wanted(listed.modality, listed.description):
-                    self._archive.fetch_series(
-                        study.uid, listed.uid, self._incoming / f"{number:05d}"
-                    )
-                    expected[listed.uid] = listed.objects
-                else:
-                    self.left_out["series of another modality or description"] += 1
+            expected = self._fetch(study)
             index = index_folder(self._incoming, self._rules.limits)
             self.left_out.update(index.left_out)
             fetched = index.studies.get(study.uid, study)
@@ -105,6 +99,26 @@ class ArchiveSource:
             yield fetched
         finally:
             shutil.rmtree(self._incoming, ignore_errors=True)
+
+    def _fetch(self, study: SourceStudy) -> dict[str, int | None]:
+        """Fetch the series of a study, and return how many objects each of them has."""
+        from wardround.client.clinic.pacs.archive import PacsAwayError, PacsError
+
+        expected = {}
+        try:
+            for number, listed in enumerate(self._archive.find_series(study.uid)):
+                if not self._is_wanted(listed.modality, listed.description):
+                    self.left_out["series of another modality or description"] += 1
+                    continue
+                folder = self._incoming / f"{number:05d}"
+                self._archive.fetch_series(study.uid, listed.uid, folder)
+                expected[listed.uid] = listed.objects
+        except PacsAwayError:
+            raise
+        except PacsError:  # of this study alone: too large, or not what it was asked for
+            msg = "the archive does not give a series of it, or more than pacs.toml allows"
+            raise LeftOutError(msg) from None
+        return expected
 
     def _is_wanted(self, modality: str, description: str) -> bool:
         if modality in _LABEL_MODALITIES:

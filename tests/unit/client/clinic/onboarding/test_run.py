@@ -65,6 +65,10 @@ def _rows(site: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
 def _everything_in(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file())
 
@@ -405,10 +409,11 @@ def test_an_import_killed_again_and_again_ends_as_one_that_was_not(
         _study(source, number, patient=f"MRN-{number:06}")
     command = "from wardround.client.cli.site import site_app; site_app()"
     run = [sys.executable, "-c", command, "import", str(source), "--rules", str(rules), str(site)]
-    for there in (4,):
+    journal = site / "import" / "journal.jsonl"
+    for there in (1, 4):
         process = subprocess.Popen(run, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and len(list((site / "data").glob("*/*"))) < there:
-            time.sleep(0.001)
+        while process.poll() is None and _lines(journal) < there:
+            time.sleep(0.002)
         process.kill()
         assert process.wait() == -signal.SIGKILL
     import_images(str(source), rules, site)

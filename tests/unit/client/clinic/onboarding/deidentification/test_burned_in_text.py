@@ -9,6 +9,7 @@ from tests.unit.client.clinic.onboarding.made_dicom import made_slice, write_ser
 
 from wardround.client.clinic.onboarding.archive_images.folder import index_folder
 from wardround.client.clinic.onboarding.archive_images.series import SourceStudy
+from wardround.client.clinic.onboarding.choice import LeftOutError
 from wardround.client.clinic.onboarding.deidentification.burned_in_text import (
     Box,
     TextCheck,
@@ -19,7 +20,7 @@ from wardround.client.clinic.onboarding.deidentification.keyed_maps import open_
 from wardround.client.clinic.onboarding.journal import open_journal
 from wardround.client.clinic.onboarding.labels.joined import open_label_sources
 from wardround.client.clinic.onboarding.rules import ImportLimits, ImportRules
-from wardround.client.clinic.onboarding.study_import import LeftOutError, StudyImporter
+from wardround.client.clinic.onboarding.study_import import StudyImporter
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.readers import read_image
 from wardround.client.site.folder import open_site
