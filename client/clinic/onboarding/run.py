@@ -33,6 +33,7 @@ from wardround.client.clinic.onboarding.deidentification.keyed_maps import (
     open_secret,
     passing_secret,
 )
+from wardround.client.clinic.onboarding.deidentification.profile import require_table
 from wardround.client.clinic.onboarding.imported_manifest import (
     append_waiting,
     check_manifest,
@@ -118,6 +119,7 @@ def import_images(
     """
     site, rules = open_site(site_folder), read_rules(rules_file)
     quiet_pydicom()
+    require_table()
     text = _text_check(rules)
     if dry_run:
         maps = passing_secret(site.folder)

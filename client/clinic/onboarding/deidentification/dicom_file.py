@@ -24,6 +24,7 @@ from wardround.client.clinic.onboarding.deidentification.pixels import (
     HiddenTextError,
     clean_pixels,
 )
+from wardround.common.errors import WardroundError
 
 # Of our own, from a UUID as PS3.5 B.2 allows it: which program wrote a file.
 _IMPLEMENTATION = "2.25.259120684573618302911845027361954210477"
@@ -79,6 +80,8 @@ def deidentify(
         content = _write(source, result)
         written = pydicom.dcmread(io.BytesIO(content))
         found = find_canary(canaries, written, content)
+    except WardroundError:
+        raise
     except TooDeepError:
         msg = "its sequences are nested too deep"
         raise RefusedFileError(msg) from None

@@ -97,9 +97,13 @@ def _table() -> dict[tuple[int, int], Action]:
     return {tag: _ACTIONS[action.__name__] for tag, action in rows.items() if len(tag) == 2}
 
 
-def is_in_table(tag: BaseTag) -> bool:
-    """Whether PS3.15's table names an attribute."""
-    return (tag.group, tag.elem) in _table() or _is_graphic(tag.group)
+def require_table() -> None:
+    """Make sure that PS3.15's table is at hand, before anything is read.
+
+    Raises:
+        InputError: The package that has it is not installed.
+    """
+    _table()
 
 
 @lru_cache(maxsize=8192)

@@ -524,3 +524,16 @@ def test_a_structure_set_keeps_the_names_that_the_rules_ask_for_and_no_others(
     assert contour.ContourData[0] == 1.5
     used = {pydicom.dcmread(path).SOPInstanceUID for path in (site / row["image"]).iterdir()}
     assert contour.ContourImageSequence[0].ReferencedSOPInstanceUID in used
+
+
+def test_without_the_package_of_the_table_the_command_that_installs_it_is_said(
+    tmp_path: Path, site: Path, rules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wardround.client.clinic.onboarding.deidentification import profile
+
+    profile._table.cache_clear()
+    monkeypatch.setitem(sys.modules, "dicomanonymizer.simpledicomanonymizer", None)
+    _study(tmp_path / "export", 1)
+    with pytest.raises(InputError, match="pip install 'dicom-anonymizer"):
+        import_images(str(tmp_path / "export"), rules, site)
+    assert sorted(path.name for path in site.iterdir()) == ["site.toml"]
