@@ -104,8 +104,11 @@ def _print(report: "ImportReport", dry_run: bool, reads_reports: bool) -> None:
         f"{would} {report.imported} of {report.found} examinations, of {len(report.patients)} "
         f"patients; {report.already} were there already."
     ]
-    if report.masked:
-        lines.append(f"Text in the pixels was masked in {report.masked} images.")
+    if not dry_run:
+        lines.append(
+            f"Text was looked for in the pixels of {report.searched} images, and masked in "
+            f"{report.masked}."
+        )
     for what in ("studies", "series", "files"):
         counted = getattr(report, what)
         if counted:

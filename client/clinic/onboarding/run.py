@@ -65,6 +65,7 @@ class ImportReport:
         already: Of these, imported by an earlier run.
         imported: Studies now.
         masked: Images in which text was masked.
+        searched: Images whose pixels were looked at for text.
         studies: Studies that were left out, by reason; likewise ``series`` and ``files``.
         columns: Of the manifest.
         rows: The first rows of a dry run: pseudonyms only.
@@ -75,6 +76,7 @@ class ImportReport:
     imported: int = 0
     patients: set[str] = field(default_factory=set, repr=False)
     masked: int = 0
+    searched: int = 0
     bytes: int = 0
     studies: Counter[str] = field(default_factory=Counter)
     series: Counter[str] = field(default_factory=Counter)
@@ -90,6 +92,7 @@ class ImportReport:
             "already": self.already,
             "imported": self.imported,
             "patients": len(self.patients),
+            "looked at for text": self.searched,
             "masked": self.masked,
             "studies left out": dict(self.studies),
             "series left out": dict(self.series),
@@ -180,7 +183,8 @@ def _run(
         append_waiting(importer.site.manifest_path, columns, importer.journal)
     progress(len(studies), len(studies))
     report.files.update(source.left_out)
-    report.masked, report.columns = importer.masked, columns
+    report.masked, report.searched = importer.masked, importer.searched
+    report.columns = columns
     return report
 
 

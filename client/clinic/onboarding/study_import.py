@@ -50,6 +50,7 @@ class StudyImporter:
     Attributes:
         text: How text in pixels is looked for; None where the rules leave it.
         masked: Images in which text was masked so far.
+        searched: Images whose pixels were looked at for text so far.
     """
 
     site: Site
@@ -59,6 +60,7 @@ class StudyImporter:
     labels: LabelSources
     text: TextCheck | None
     masked: int = 0
+    searched: int = 0
     _staged: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -151,7 +153,7 @@ class StudyImporter:
             msg = "a series is incomplete: fewer images came than the archive lists"
             raise LeftOutError(msg)
         make_private_folder(folder)
-        boxes = self._sampled_boxes(series)
+        is_looked_at = self._needs_a_look_at_each(series)
         for number, source in enumerate(_whole_files(series), start=1):
             if normal_identifier(str(source.get("PatientID", ""))) != normal_identifier(
                 series.patient
@@ -159,12 +161,12 @@ class StudyImporter:
                 msg = "a series names two patients"
                 raise LeftOutError(msg)
             _check_claim(source)
-            cleaned, is_masked = self._without_text(source, boxes)
+            cleaned, is_masked = self._without_text(source, is_looked_at)
             self._write(cleaned, folder / f"{number:05d}.dcm", frozenset(), is_masked)
         flush(folder)
         self._check_volume(series, folder)
 
-    def _sampled_boxes(self, series: SourceSeries) -> bool:
+    def _needs_a_look_at_each(self, series: SourceSeries) -> bool:
         """Return whether each image of a series is looked at, after a look at some of them."""
         if self.text is None or not series.files:
             return False
@@ -175,6 +177,7 @@ class StudyImporter:
             _check_claim(source)
             if always_looked_at(source) or self._boxes(source):
                 return True
+        self.searched += len(places)
         return False
 
     def _boxes(self, source: Dataset) -> tuple[Box, ...]:
@@ -190,6 +193,7 @@ class StudyImporter:
         """Return an image without text in its pixels, and whether there was any."""
         said = str(source.get("BurnedInAnnotation", "") or "").upper() == "YES"
         boxes = self._boxes(source) if is_looked_at else ()
+        self.searched += is_looked_at
         if self.text is None or not (boxes or said):
             return source, False
         if not self.text.mask:

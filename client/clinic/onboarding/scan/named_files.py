@@ -15,6 +15,8 @@ from wardround.common.errors import InputError
 _IMAGES = ("images", "image", "imgs", "img", "scans", "pictures")
 _MASKS = ("masks", "mask", "labels", "segmentations", "segs", "annotations", "gt", "groundtruth")
 _MASK_SUFFIX = re.compile(r"^(.+?)[_\-.](mask|seg|segmentation|label|gt|manual1?)$", re.IGNORECASE)
+_CHANNEL = re.compile(r"[a-z][a-z0-9]{0,15}")
+_MOST_CHANNELS = 16
 _SPLITS = {
     "train": "train",
     "training": "train",
@@ -67,6 +69,8 @@ def _paired(
         msg = f"{several} names in {folder} have several images or masks: keep one of each."
         raise InputError(msg)
     both = sorted(set(by_name) & set(masks_of))
+    if not both and (channels := _channels(folder, images, masks_of, names)):
+        return channels
     if not both:
         msg = f"{folder} has images and masks, but no two of the same name: give them the same."
         raise InputError(msg)
@@ -85,6 +89,37 @@ def _paired(
         explained.append(f"left out: {alone} files without their mask or image")
     columns = ("patient", "image", "mask")
     return Found("images and masks", folder, columns, rows, tuple(explained))
+
+
+def _channels(
+    folder: Path, images: list[Path], masks_of: dict[str, list[Path]], names: PatientNames
+) -> Found | None:
+    """Return what NAME_t1, NAME_flair and NAME_mask give, None where names are others."""
+    found: dict[str, dict[str, Path]] = {name: {} for name in masks_of}
+    for image in images:
+        name, _, channel = stem_of(image).rpartition("_")
+        if name not in found or not _CHANNEL.fullmatch(channel.lower()):
+            return None
+        found[name][channel.lower()] = image
+    channels = sorted({channel for of_one in found.values() for channel in of_one})
+    whole = {name: of_one for name, of_one in found.items() if len(of_one) == len(channels)}
+    if not channels or len(channels) > _MOST_CHANNELS or not whole:
+        return None
+    patients = names.of(whole)
+    rows = [
+        {
+            "patient": patients[name],
+            **{f"image.{c}": of_one[c].relative_to(folder).as_posix() for c in channels},
+            "mask": masks_of[name][0].relative_to(folder).as_posix(),
+        }
+        for name, of_one in sorted(whole.items())
+    ]
+    said = [names.said, *(f"image.{c}: files with the suffix _{c}" for c in channels)]
+    said.append("mask: files with the suffix _mask, _seg, ...")
+    if len(whole) < len(found):
+        said.append(f"left out: {len(found) - len(whole)} names without a file of each channel")
+    columns = ("patient", *(f"image.{c}" for c in channels), "mask")
+    return Found("images and masks", folder, columns, rows, tuple(said))
 
 
 def scan_classes(folder: Path, names: PatientNames) -> Found | None:

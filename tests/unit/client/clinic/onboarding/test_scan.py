@@ -126,6 +126,19 @@ def test_pictures_with_their_masks(tmp_path: Path, names: tuple[str, ...]) -> No
     assert all("mask" in row and row["image"] != row["mask"] for row in rows)
 
 
+def test_several_channels_beside_a_mask(tmp_path: Path) -> None:
+    names = [f"{p}_{c}.nii.gz" for p in ("p07", "p19") for c in ("t1", "FLAIR", "mask")]
+    _touch(tmp_path, *names)
+    assert _rows(tmp_path)[0] == {
+        "patient": "p07",
+        "image.flair": "p07_FLAIR.nii.gz",
+        "image.t1": "p07_t1.nii.gz",
+        "mask": "p07_mask.nii.gz",
+    }
+    _touch(tmp_path, "p20_mask.nii.gz", "p20_t1.nii.gz")
+    assert "left out: 1 names without a file of each channel" in scan_folder(tmp_path).explanations
+
+
 def test_what_is_none_of_these_is_refused_with_the_layouts_that_are_known(tmp_path: Path) -> None:
     _touch(tmp_path, "a.txt")
     with pytest.raises(InputError, match="no layout that is known: BIDS"):

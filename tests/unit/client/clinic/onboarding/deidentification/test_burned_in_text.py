@@ -72,7 +72,7 @@ def test_text_is_set_to_the_background_where_the_policy_masks_it(
     importer.text = TextCheck(_bright_corner, mask=True)
     study = _study(tmp_path / "export", has_text=True)
     imported = importer.import_study(study, {"image": next(iter(study.series.values()))}, {}, None)
-    assert importer.masked == 4
+    assert (importer.masked, importer.searched) == (4, 4)
     image = read_image(Location(importer.site.folder / imported.cells["image"]), 3).array
     assert image.max() < BRIGHT
     assert image.max() == 143
