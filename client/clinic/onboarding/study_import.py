@@ -171,7 +171,7 @@ class StudyImporter:
         if self.text is None or not series.files:
             return False
         places = sorted({0, len(series.files) // 2, len(series.files) - 1})[:_SAMPLE]
-        files = sorted(series.files, key=lambda file: file.uid)
+        files = series.in_order
         for place in places:
             source = _whole(files[place].path)
             _check_claim(source)
@@ -192,8 +192,9 @@ class StudyImporter:
     def _without_text(self, source: Dataset, is_looked_at: bool) -> tuple[Dataset, bool]:
         """Return an image without text in its pixels, and whether there was any."""
         said = str(source.get("BurnedInAnnotation", "") or "").upper() == "YES"
+        is_looked_at = is_looked_at or always_looked_at(source)
         boxes = self._boxes(source) if is_looked_at else ()
-        self.searched += is_looked_at
+        self.searched += is_looked_at and self.text is not None
         if self.text is None or not (boxes or said):
             return source, False
         if not self.text.mask:
@@ -253,7 +254,7 @@ def _check_claim(source: Dataset) -> None:
 
 
 def _whole_files(series: SourceSeries) -> Iterator[Dataset]:
-    for file in sorted(series.files, key=lambda one: one.uid):
+    for file in series.in_order:
         yield _whole(file.path)
 
 

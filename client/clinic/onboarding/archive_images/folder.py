@@ -17,6 +17,7 @@ from wardround.client.clinic.onboarding.archive_images.series import (
     SourceFile,
     SourceStudy,
     frames_of,
+    number_of,
     series_from,
     study_from,
     text_of,
@@ -129,7 +130,7 @@ def _add_header(index: FolderIndex, header: Dataset, seen: set[str], file: tuple
     if normal_identifier(series.patient) != normal_identifier(study.patient):
         study.is_mixed = True
     series = study.series.setdefault(series.uid, series)
-    series.files.append(SourceFile(file[0], uid, file[1], frames_of(header)))
+    series.files.append(SourceFile(file[0], uid, file[1], frames_of(header), number_of(header)))
     return ""
 
 

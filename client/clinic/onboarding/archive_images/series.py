@@ -36,6 +36,7 @@ HEADER = (
     "BodyPartExamined",
     "SliceThickness",
     "ImageType",
+    "InstanceNumber",
     "NumberOfFrames",
     "Rows",
     "DirectoryRecordSequence",
@@ -50,6 +51,7 @@ class SourceFile:
     uid: str = field(repr=False)
     size: int
     frames: int
+    number: int = 0
 
 
 @dataclass(slots=True)
@@ -77,6 +79,11 @@ class SourceSeries:
     def images(self) -> int:
         """How many images: files, and frames in them."""
         return sum(file.frames for file in self.files)
+
+    @property
+    def in_order(self) -> list[SourceFile]:
+        """Its files by their numbers, of the same number by their UIDs."""
+        return sorted(self.files, key=lambda file: (file.number, file.uid))
 
     @property
     def size(self) -> int:
@@ -160,6 +167,11 @@ def kind_of(header: Dataset) -> Kind:
 def frames_of(header: Dataset) -> int:
     """Return how many frames an object has, 1 where it does not say."""
     return max(int(_number(header, "NumberOfFrames") or 1), 1)
+
+
+def number_of(header: Dataset) -> int:
+    """Return the number of an image in its series, 0 where it does not say."""
+    return int(_number(header, "InstanceNumber") or 0)
 
 
 def _number(header: Dataset, keyword: str) -> float | None:

@@ -111,11 +111,8 @@ def mask_text(dataset: Dataset, boxes: Sequence[Box]) -> Dataset:
     background = frames.max() if kind == "MONOCHROME1" else frames.min()
     for top, bottom, left, right in boxes:
         frames[:, top:bottom, left:right] = background
-    if kind.startswith("YBR"):
-        for top, bottom, left, right in boxes:
-            frames[:, top:bottom, left:right] = (0, 128, 128)
-    if frames.ndim == 4:
-        result.PlanarConfiguration = 0
+    if frames.ndim == 4:  # pydicom has made RGB of them, whatever they were
+        result.PlanarConfiguration, result.PhotometricInterpretation = 0, "RGB"
     result.PixelData = np.ascontiguousarray(frames).tobytes()
     return result
 

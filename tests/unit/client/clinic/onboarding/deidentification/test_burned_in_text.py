@@ -14,6 +14,7 @@ from wardround.client.clinic.onboarding.deidentification.burned_in_text import (
     Box,
     TextCheck,
     always_looked_at,
+    mask_text,
     text_finder,
 )
 from wardround.client.clinic.onboarding.deidentification.keyed_maps import open_secret
@@ -76,6 +77,17 @@ def test_text_is_set_to_the_background_where_the_policy_masks_it(
     image = read_image(Location(importer.site.folder / imported.cells["image"]), 3).array
     assert image.max() < BRIGHT
     assert image.max() == 143
+
+
+@pytest.mark.parametrize("kind", ["RGB", "YBR_FULL"])
+def test_colours_outside_the_text_stay(kind: str) -> None:
+    colours = np.random.default_rng(0).integers(0, 255, (12, 12, 3)).astype(np.uint8)
+    values = {"SamplesPerPixel": 3, "PhotometricInterpretation": kind, "PlanarConfiguration": 0}
+    depth = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelData": colours.tobytes()}
+    source = made_slice(**values, **depth)
+    masked = mask_text(source, [(0, 4, 0, 6)])
+    assert np.array_equal(masked.pixel_array[4:], source.pixel_array[4:])
+    assert len(np.unique(masked.pixel_array[:4, :6])) == 1
 
 
 def test_an_image_that_says_it_has_text_is_refused_even_if_none_is_seen(
