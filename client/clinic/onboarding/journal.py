@@ -42,11 +42,14 @@ class Journal:
         path: The file.
         studies: By digest, in order.
         listed: Digests of those that are in the manifest.
+        left_out: Of studies of an archive that were fetched in vain: of which listing and rules,
+            and why.
     """
 
     path: Path
     studies: dict[str, ImportedStudy] = field(default_factory=dict)
     listed: set[str] = field(default_factory=set)
+    left_out: dict[str, tuple[str, str]] = field(default_factory=dict)
     _length: int = 0
     _first_days: dict[str, int] = field(default_factory=dict)
 
@@ -74,6 +77,19 @@ class Journal:
         if studies:
             self._append({"listed": studies})
             self.listed.update(studies)
+
+    def leave_out(self, study: str, listing: str, reason: str) -> None:
+        """Write down why a study of an archive is left out, so that it is not fetched again.
+
+        Args:
+            study: Its digest.
+            listing: Digest of what the archive lists of it, and of the rules: another may be taken.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        self._append({"left out": [study, listing, reason]})
+        self.left_out[study] = (listing, reason)
 
     def waiting(self) -> list[ImportedStudy]:
         """Return the studies whose row is not known to be in the manifest, in order."""
@@ -112,6 +128,9 @@ def open_journal(site_folder: Path) -> Journal:
         for entry in map(json.loads, lines):
             if "imported" in entry:
                 journal.note(ImportedStudy(**entry["imported"]))
+            elif "left out" in entry:
+                study, listing, reason = entry["left out"]
+                journal.left_out[study] = (listing, reason)
             else:
                 journal.listed.update(entry["listed"])
     except OSError as error:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -164,6 +165,8 @@ def _run(
     importer: StudyImporter, source: FolderSource | ArchiveSource, progress: Progress
 ) -> ImportReport:
     report, columns = ImportReport(), manifest_columns(importer.rules)
+    if isinstance(source, ArchiveSource):
+        source.known_as = partial(_left_out_before, importer)
     studies = _new_studies(importer, source, report)
     _check_room(importer, _bytes_wanted(studies, importer.rules))
     written = time.monotonic()
@@ -196,6 +199,9 @@ def _import(
 ) -> None:
     try:
         with source.at_hand(study) as at_hand:
+            if at_hand.is_mixed:
+                msg = "it names two patients"
+                raise LeftOutError(msg)
             channels = choose_series(at_hand, importer.rules, report.series)
             if isinstance(channels, str):
                 raise LeftOutError(channels)
@@ -206,6 +212,7 @@ def _import(
             imported = importer.import_study(at_hand, channels, cells, mask)
     except LeftOutError as error:
         report.studies[str(error)] += 1
+        _remember(importer, source, study, str(error))
         return
     except (OSError, WardroundError):
         raise
@@ -216,6 +223,27 @@ def _import(
     report.imported += 1
     report.bytes += size
     report.patients.add(imported.patient)
+
+
+def _remember(
+    importer: StudyImporter, source: FolderSource | ArchiveSource, study: SourceStudy, reason: str
+) -> None:
+    """Have a study of an archive not fetched again until the archive or the rules say otherwise."""
+    if not isinstance(source, ArchiveSource) or not source.listing:
+        return
+    if not source.known_as(study, source.listing):
+        listing = _listing_digest(importer, source.listing)
+        importer.journal.leave_out(importer.digest_of(study), listing, reason)
+
+
+def _listing_digest(importer: StudyImporter, listing: str) -> str:
+    rules, labels = importer.rules.model_dump_json(), importer.labels.table
+    return importer.maps.digest(listing, rules, repr(labels.rows if labels else ""))
+
+
+def _left_out_before(importer: StudyImporter, study: SourceStudy, listing: str) -> str:
+    known, reason = importer.journal.left_out.get(importer.digest_of(study), ("", ""))
+    return reason if known and known == _listing_digest(importer, listing) else ""
 
 
 def _plan(importer: StudyImporter, source: FolderSource | ArchiveSource) -> ImportReport:

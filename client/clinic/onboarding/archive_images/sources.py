@@ -1,8 +1,9 @@
 """Where studies come from: a folder, or the site's picture archive."""
 
+import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,10 +47,17 @@ class FolderSource:
 
 
 class ArchiveSource:
-    """The site's picture archive. Series are fetched a study at a time, and removed after it."""
+    """The site's picture archive. Series are fetched a study at a time, and removed after it.
+
+    Attributes:
+        known_as: Returns why a study of this listing was left out before, "" if it was not.
+        listing: What the archive listed of the last study, "" where that may not be relied on.
+    """
 
     def __init__(self, archive: "Archive", rules: ImportRules, site_folder: Path) -> None:
         """Take an open archive."""
+        self.known_as: Callable[[SourceStudy, str], str] = lambda study, listing: ""
+        self.listing = ""
         self.left_out: Counter[str] = Counter()
         self._archive = archive
         self._rules = rules
@@ -104,18 +112,26 @@ class ArchiveSource:
         """Fetch the series of a study, and return how many objects each of them has."""
         from wardround.client.clinic.pacs.archive import PacsAwayError, PacsError
 
-        expected = {}
+        self.listing = ""
         try:
-            for number, listed in enumerate(self._archive.find_series(study.uid)):
-                if not self._is_wanted(listed.modality, listed.description):
-                    self.left_out["series of another modality or description"] += 1
-                    continue
+            found = self._archive.find_series(study.uid)
+            wanted = [one for one in found if self._is_wanted(one.modality, one.description)]
+            expected = {one.uid: one.objects for one in wanted}
+            self.listing = json.dumps(sorted(expected.items()))
+            reason = self.known_as(study, self.listing)
+            if reason:
+                raise LeftOutError(reason)
+            if len(found) > len(wanted):
+                self.left_out["series of another modality or description"] += len(found) - len(
+                    wanted
+                )
+            for number, listed in enumerate(wanted):
                 folder = self._incoming / f"{number:05d}"
                 self._archive.fetch_series(study.uid, listed.uid, folder)
-                expected[listed.uid] = listed.objects
         except PacsAwayError:
             raise
         except PacsError:  # of this study alone: too large, or not what it was asked for
+            self.listing = ""  # another setting of pacs.toml may let it through
             msg = "the archive does not give a series of it, or more than pacs.toml allows"
             raise LeftOutError(msg) from None
         return expected

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from typer.testing import CliRunner
 
 from wardround.client.cli.site import site_app
 from wardround.client.clinic.onboarding.run import import_images
+from wardround.client.clinic.pacs import archive as archive_module
+from wardround.client.clinic.pacs.archive import FoundSeries, FoundStudy, StudyQuery
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.readers import read_image
 from wardround.common.errors import InputError, RunError
@@ -537,3 +540,54 @@ def test_without_the_package_of_the_table_the_command_that_installs_it_is_said(
     with pytest.raises(InputError, match="pip install 'dicom-anonymizer"):
         import_images(str(tmp_path / "export"), rules, site)
     assert sorted(path.name for path in site.iterdir()) == ["site.toml"]
+
+
+class _ArchiveInMemory:
+    """An archive that serves a folder, a sub-folder a series, and counts what it gives away."""
+
+    name = "memory"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.fetched = folder, 0
+
+    def find_studies(self, query: StudyQuery) -> list[FoundStudy]:
+        del query
+        found = [pydicom.dcmread(next(place.iterdir())) for place in sorted(self.folder.iterdir())]
+        return [FoundStudy(one.StudyInstanceUID, one.PatientID) for one in found]
+
+    def find_series(self, study_uid: str) -> list[FoundSeries]:
+        places = [
+            place for place in self.folder.iterdir() if f"1.2.826.55.{place.name}" == study_uid
+        ]
+        return [
+            FoundSeries(study_uid, f"{study_uid}.1", "MR", "t1", len(list(place.iterdir())))
+            for place in places
+        ]
+
+    def fetch_series(self, study_uid: str, series_uid: str, folder: Path) -> list[Path]:
+        del series_uid
+        self.fetched += 1
+        shutil.copytree(self.folder / study_uid.rpartition(".")[2], folder)
+        return sorted(folder.iterdir())
+
+
+def test_what_an_archive_gave_in_vain_is_not_fetched_again_until_something_changes(
+    tmp_path: Path, site: Path, rules: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "export"
+    _study(source, 1)
+    _study(source, 2, patient="other")
+    lost = sorted((source / "2").iterdir())[1]
+    content = lost.read_bytes()
+    lost.unlink()
+    archive = _ArchiveInMemory(source)
+    monkeypatch.setattr(archive_module, "open_archive", lambda folder: archive)
+    first = import_images("pacs", rules, site)
+    assert (first.imported, sum(first.studies.values()), archive.fetched) == (1, 1, 2)
+    again = import_images("pacs", rules, site)
+    assert again.studies == first.studies
+    assert archive.fetched == 2
+    lost.write_bytes(content)  # the archive has it whole now
+    assert import_images("pacs", rules, site).imported == 1
+    assert len(_rows(site)) == 2
+    assert b"1.2.826.55" not in _everything_in(site)
