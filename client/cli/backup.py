@@ -28,8 +28,8 @@ def backup(
 ) -> None:
     """Write all of a site folder that counts to a new file, while the daemon runs.
 
-    It holds the manifest (identifiers!), who is in which part, the ledger, the audit log, policy
-    and decisions. Images, and without --keys the private keys, are not in it.
+    It holds the manifest (identifiers!), who is in which part, the ledger, the audit log, policy,
+    decisions, and the secret of imports. Images are not in it, nor without --keys the private keys.
 
     Example: wardround site backup /srv/site /backup/site-2026-05-04.tar
     """

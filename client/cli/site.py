@@ -13,6 +13,7 @@ import typer
 from wardround.client.cli.backup import add_backup_commands
 from wardround.client.cli.connection import add_connection_commands
 from wardround.client.cli.daemon import add_daemon_commands
+from wardround.client.cli.importing import add_import_commands
 from wardround.client.cli.ledger import ledger_app
 from wardround.client.cli.pacs import pacs_app
 from wardround.client.cli.serve import serve
@@ -33,6 +34,7 @@ site_app.command()(serve)
 add_daemon_commands(site_app)
 add_connection_commands(site_app)
 add_backup_commands(site_app)
+add_import_commands(site_app)
 
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
 _SHOWN = 8  # of a digest

@@ -24,9 +24,20 @@ from wardround.common.security.signing_key import PUBLIC_FILE
 
 FORMER_FOLDER = "former"
 _AUDIT = "audit"
-_FILES = (SITE_FILE, POLICY_FILE, APPROVALS_FILE, MANIFEST_EXAMPLE)
+# Not what lies beside them: images as they come from the archive.
+_IMPORT = ("import/secret.key", "import/journal.jsonl")
+_FILES = (SITE_FILE, POLICY_FILE, APPROVALS_FILE, MANIFEST_EXAMPLE, *_IMPORT)
 # The ledger comes last, so that it holds the charge of all that was copied before.
-_FOLDERS = ("parts", "studies", "rounds", "evaluations", "outbox", _AUDIT, FORMER_FOLDER, "ledger")
+_FOLDERS = (
+    "parts",
+    "studies",
+    "rounds",
+    "evaluations",
+    "outbox",
+    _AUDIT,
+    FORMER_FOLDER,
+    "ledger",
+)
 _KEPT_STATE = (".safetensors", ".toml")  # what it remembers of runs, and studies that wait
 
 

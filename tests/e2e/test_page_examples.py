@@ -22,6 +22,7 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
 ]
 ROOT = Path(__file__).resolve().parents[2]
+IMPORT = ROOT / "docs" / "how-to" / "import-images.md"
 README, OWN_DATA = ROOT / "README.md", ROOT / "docs" / "tutorials" / "own-data.md"
 PLAN = ROOT / "docs" / "how-to" / "plan-a-study.md"
 # The page trains 12 and 3 rounds on 56 virtual patients of 6 slices, which takes minutes. The same
@@ -147,3 +148,16 @@ def _await(happens: Callable[[], bool]) -> None:
     while not happens():
         assert time.monotonic() < until
         time.sleep(0.5)
+
+
+def test_the_page_on_importing_images_runs_as_it_stands(tmp_path: Path) -> None:
+    (tmp_path / "make_dicom.py").write_text(blocks(IMPORT, "python")[0], encoding="utf-8")
+    rules, study, *_ = blocks(IMPORT, "toml")
+    (tmp_path / "import.toml").write_text(rules, encoding="utf-8")
+    (tmp_path / "study.toml").write_text(study, encoding="utf-8")
+    said = said_by(f"set -e\n{blocks(IMPORT)[0]}", tmp_path)
+    assert "Imported 12 of 12 examinations, of 12 patients" in said
+    written = b"".join(p.read_bytes() for p in (tmp_path / "north").rglob("*") if p.is_file())
+    assert b"MRN0" not in written
+    assert b"Jane" not in written
+    assert (tmp_path / "runs" / "imported" / "report.html").exists()

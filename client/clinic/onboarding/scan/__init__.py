@@ -1,0 +1,1 @@
+"""Folders as they are: which layout is it, and which manifest would describe it?"""
