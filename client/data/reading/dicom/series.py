@@ -16,7 +16,7 @@ from wardround.client.data.reading.dicom import kinds
 from wardround.client.data.reading.dicom.files import Found
 from wardround.client.data.reading.image import UnreadableError
 
-_MASK_KINDS = ("segmentation", "structures")
+_MASK_KINDS: tuple[kinds.Kind, ...] = ("segmentation", "structures")
 _PART = re.compile(r"^(series|volume|frame)=(\d{1,9}|middle)$")
 
 
@@ -86,8 +86,9 @@ def images_of(found: Found, choice: Choice) -> tuple[list[Any], tuple[str, ...]]
     Raises:
         UnreadableError: There is no image, an image lacks its pixels, or there are several series.
     """
-    images = [d for d in found.datasets if kinds.kind_of(d) == "image"]
-    notes = [*found.notes, *_counted(found.datasets, lambda d: kinds.kind_of(d) != "image")]
+    images = _of_kind(found, "image")
+    others = Counter(map(kinds.in_words, _of_kind(found, "segmentation", "structures", "other")))
+    notes = [*found.notes, *(f"{n} x {name} left out" for name, n in sorted(others.items()))]
     if not images:
         raise _no_image(found.datasets)
     for is_beside, words in ((kinds.is_localiser, "localiser"), (kinds.is_page, "screen page")):
@@ -111,12 +112,12 @@ def images_of(found: Found, choice: Choice) -> tuple[list[Any], tuple[str, ...]]
 
 def masks_of(found: Found) -> list[Any]:
     """Return the segmentations and structure sets at a place."""
-    return [d for d in found.datasets if kinds.kind_of(d) in _MASK_KINDS]
+    return _of_kind(found, *_MASK_KINDS)
 
 
-def _counted(datasets: Sequence[Any], left_out: Any) -> list[str]:
-    names = Counter(kinds.in_words(d) for d in datasets if left_out(d))
-    return [f"{count} x {name} left out" for name, count in sorted(names.items())]
+def _of_kind(found: Found, *wanted: kinds.Kind) -> list[Any]:
+    pairs = zip(found.datasets, found.kinds, strict=True)
+    return [dataset for dataset, kind in pairs if kind in wanted]
 
 
 def _no_image(datasets: Sequence[Any]) -> UnreadableError:

@@ -57,7 +57,7 @@ def rescaled(stored: NDArray[Any], header: Header) -> NDArray[Any]:
     Raises:
         UnreadableError: The slope is 0, or not finite.
     """
-    table = first(header.dataset.get("ModalityLUTSequence"))
+    table = first(kinds.element(header.dataset, "ModalityLUTSequence"))
     if table is not None:
         return _looked_up(stored, table, header.dataset)
     slope = _number(header, "RescaleSlope", 1.0)
@@ -145,7 +145,7 @@ def _turned(stored: NDArray[Any], header: Header) -> NDArray[Any]:
 
 
 def _padding(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_] | None:
-    value = dataset.get("PixelPaddingValue")
+    value = kinds.element(dataset, "PixelPaddingValue")
     if value in (None, "") or stored.dtype.kind == "f":
         return None
     limit = dataset.get("PixelPaddingRangeLimit")
