@@ -129,8 +129,11 @@ def _spacing(header: Header) -> tuple[float, float] | None:
     for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         values = header.get("PixelMeasuresSequence", name)
         if values is not None and not isinstance(values, float) and len(values) == 2:
-            first_value, second_value = values
-            return float(first_value), float(second_value)
+            rows, columns = (float(value) for value in values)
+            if not (0 < rows < np.inf and 0 < columns < np.inf):
+                msg = "its header gives no positive pixel spacing: export the series again."
+                raise UnreadableError(msg)
+            return rows, columns
     regions = list(kinds.element(header.dataset, "SequenceOfUltrasoundRegions") or [])
     if len(regions) == 1:
         region = regions[0]

@@ -84,7 +84,8 @@ def is_localiser(dataset: Any) -> bool:
 
 def is_page(dataset: Any) -> bool:
     """Whether it is a screen or a page, such as a dose report, and no slice."""
-    if sop_class_of(dataset).startswith(_CAPTURE):
+    sop_class = sop_class_of(dataset)
+    if sop_class == _CAPTURE or sop_class.startswith(_CAPTURE + "."):
         return True
     return any(value in _PAGES for value in _image_type(dataset))
 

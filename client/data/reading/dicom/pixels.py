@@ -102,16 +102,11 @@ def _plain(dataset: Any, syntax: Any) -> NDArray[Any] | None:
 
     So lie most slices of a series, and this takes a tenth of the time that a general decoder does.
     """
+    if syntax not in _AS_IT_IS or "NumberOfFrames" in dataset or "PixelData" not in dataset:
+        return None
     bits, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
     signed = bool(dataset.PixelRepresentation)
-    if (
-        syntax not in _AS_IT_IS
-        or bits not in (8, 16)
-        or "NumberOfFrames" in dataset
-        or "PixelData" not in dataset
-        or int(dataset.SamplesPerPixel) != 1
-        or (signed and stored < bits)
-    ):
+    if bits not in (8, 16) or int(dataset.SamplesPerPixel) != 1 or (signed and stored < bits):
         return None
     size = (int(dataset.Rows), int(dataset.Columns))
     byte_count = size[0] * size[1] * bits // 8

@@ -66,7 +66,8 @@ def read_segmentation(dataset: Any, dimensions: int, target: MaskTarget) -> Stor
     if dimensions == 2:
         labels, spacing = _flat(layers)
         return Stored(labels, spacing, None, matched.notes)
-    if any(layer.place.position is None or layer.place.axes is None for layer in layers):
+    places = [(layer.place.position, layer.place.axes, layer.place.spacing) for layer in layers]
+    if any(part is None for place in places for part in place):
         msg = "its frames do not say where they lie: export the segmentation again."
         raise UnreadableError(msg)
     stored = _on_image(layers, target.image) or _on_own_grid(layers)

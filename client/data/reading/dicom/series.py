@@ -143,6 +143,7 @@ def _one_series(images: list[Any], choice: Choice) -> list[Any]:
         known = [number for number in map(_number_of, series.values()) if number is not None]
         chosen = [s for s in series.values() if _number_of(s) == str(choice.series)]
         if len(chosen) == 1:
+            _check_patient(chosen[0])
             return chosen[0]
         there = f"{len(chosen)} series" if chosen else "no series"
         msg = (
@@ -152,6 +153,7 @@ def _one_series(images: list[Any], choice: Choice) -> list[Any]:
         )
         raise UnreadableError(msg)
     if len(series) == 1:
+        _check_patient(images)
         return images
     words = [
         f"{kinds.modality_of(s[0]) or kinds.in_words(s[0])} of {len(s)} files, "
@@ -164,6 +166,18 @@ def _one_series(images: list[Any], choice: Choice) -> list[Any]:
         ", or name one by its number in the cell, as in FOLDER#series=4." if can_choose else "."
     )
     raise UnreadableError(msg)
+
+
+def _check_patient(images: Sequence[Any]) -> None:
+    """Refuse slices of several patients, whose series a bad anonymisation has given one name.
+
+    Raises:
+        UnreadableError: There are several.
+    """
+    patients = {str(kinds.element(image, "PatientID") or "") for image in images} - {""}
+    if len(patients) > 1:
+        msg = f"its files are of {len(patients)} patients: keep one series of one patient a folder."
+        raise UnreadableError(msg)
 
 
 def _number_of(series: Sequence[Any]) -> str | None:

@@ -44,10 +44,22 @@ def valued(stored: NDArray[Any], header: Header, uptake: float | None = None) ->
         values = values.astype(np.float32) * np.float32(uptake)
     padding = _padding(stored, header.dataset)
     if padding is not None and padding.any():
-        values = values.copy()
-        values[padding] = AIR if hounsfield else values[~padding].min(initial=values.max())
+        values = _padded(values, padding, hounsfield)
     if hounsfield and values.min(initial=0) < AIR:
         values = np.maximum(values, values.dtype.type(AIR))
+    return values
+
+
+def _padded(values: NDArray[Any], padding: NDArray[np.bool_], hounsfield: bool) -> NDArray[Any]:
+    """Return values with air, or the darkest of them, where the file holds no image.
+
+    Zeros below all others stay: they are how the air of an MR is known.
+    """
+    darkest = values[~padding].min(initial=values.max())
+    if not hounsfield and not values[padding].any() and darkest >= 0:
+        return values
+    values = values.copy()
+    values[padding] = AIR if hounsfield else darkest
     return values
 
 

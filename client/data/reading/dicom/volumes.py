@@ -118,7 +118,7 @@ def _told_apart(frames: Sequence[Frame]) -> tuple[str, list[list[Frame]]]:
         if len(groups) < 2 or None in groups:
             continue
         volumes = [groups[key] for key in sorted(groups)]
-        if all(len(set(_places(volume))) == len(volume) > 1 for volume in volumes) and (
+        if all(len(set(_places(volume))) == len(volume) for volume in volumes) and (
             word == "stack" or len({frozenset(_places(volume)) for volume in volumes}) == 1
         ):
             return word, volumes
