@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from wardround.client.data.reading.dicom.kinds import kind_of
+from wardround.client.data.reading.dicom.kinds import Kind, kind_of
 from wardround.client.data.reading.image import UnreadableError
 
 _HEAD = 1024
@@ -36,12 +36,12 @@ class Found:
 
     Attributes:
         datasets: In the order of the files' names.
-        is_folder: Whether a folder was named.
+        kinds: What each is.
         notes: What was left out.
     """
 
     datasets: list[Any]
-    is_folder: bool
+    kinds: list[Kind]
     notes: tuple[str, ...] = ()
 
 
@@ -59,19 +59,20 @@ def find_datasets(path: Path, series: int | None = None) -> Found:
     if not path.is_dir():
         with path.open("rb") as stream:
             dataset = _parse(stream, None)
-        if dataset is None or kind_of(dataset) == "index":
+        kind = "index" if dataset is None else kind_of(dataset)
+        if kind == "index":
             what = "no DICOM file" if dataset is None else "the index of a disc (DICOMDIR)"
             msg = f"it is {what}: name a DICOM file, or the folder of one series."
             raise UnreadableError(msg)
-        return Found([dataset], is_folder=False)
+        return Found([dataset], [kind])
     entries = sorted(path.iterdir())
     files = [entry for entry in entries if entry.is_file()]
     inner = [e for e in entries if e.is_dir() and not e.name.startswith((".", "__MACOSX"))]
-    datasets = _read_files(files, series)
-    if not datasets:
+    read = _read_files(files, series)
+    if not read:
         raise _nothing(len(inner), series)
     notes = (f"{len(inner)} folders inside it are not read",) if inner else ()
-    return Found(datasets, is_folder=True, notes=notes)
+    return Found([dataset for dataset, _ in read], [kind for _, kind in read], notes)
 
 
 def first_header(path: Path, tags: list[str]) -> Any | None:
@@ -108,8 +109,8 @@ def _nothing(folders: int, series: int | None) -> UnreadableError:
     return UnreadableError(msg)
 
 
-def _read_files(files: list[Path], series: int | None) -> list[Any]:
-    read: list[Any] = []
+def _read_files(files: list[Path], series: int | None) -> list[tuple[Any, Kind]]:
+    read: list[tuple[Any, Kind]] = []
     others: list[Path] = []
     suffixes: set[str] = set()
     for file in files:
@@ -118,8 +119,9 @@ def _read_files(files: list[Path], series: int | None) -> list[Any]:
             others.append(file)
             continue
         suffixes.add(_suffix(file))
-        if dataset is not _LEFT_OUT and kind_of(dataset) != "index":
-            read.append(dataset)
+        kind = "index" if dataset is _LEFT_OUT else kind_of(dataset)
+        if kind != "index":
+            read.append((dataset, kind))
     damaged = sum(_may_be_a_slice(file, suffixes) for file in others)
     if damaged:
         msg = (
@@ -183,7 +185,7 @@ def _is_real(dataset: Any) -> bool:
     """Whether a parsed file is DICOM, and not bytes that happen to begin like it."""
     meta = getattr(dataset, "file_meta", None) or {}
     return bool(
-        dataset.get("SOPClassUID")
+        "SOPClassUID" in dataset
         or "DirectoryRecordSequence" in dataset
         or meta.get("MediaStorageSOPClassUID")
         or ("Rows" in dataset and "Columns" in dataset)

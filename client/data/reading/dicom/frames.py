@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ class Header:
             item = first(group.get(sequence)) if sequence else None
             if item is not None and item.get(name) is not None:
                 return item.get(name)
-        return self.dataset.get(name)
+        return kinds.element(self.dataset, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,22 +37,19 @@ class Place:
 
     Attributes:
         position: Of the centre of the first pixel.
-        directions: Unit vectors along the columns of a row, and along the rows.
+        axes: ``(3, 3)``: unit vectors along a row, along a column, and along the normal, which
+            slices follow each other along.
         spacing: Millimetres from row to row, and from column to column.
-        gap: Millimetres to the next frame, or the thickness.
     """
 
     position: NDArray[np.float64] | None
-    directions: NDArray[np.float64] | None
+    axes: NDArray[np.float64] | None
     spacing: tuple[float, float] | None
-    gap: float | None
 
     @property
     def normal(self) -> NDArray[np.float64] | None:
-        """The unit vector that slices follow each other along."""
-        if self.directions is None:
-            return None
-        return np.cross(self.directions[:3], self.directions[3:])
+        """The third axis."""
+        return None if self.axes is None else np.asarray(self.axes[2])
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +71,9 @@ def headers_of(dataset: Any, count: int) -> Iterator[Header]:
     Raises:
         UnreadableError: The file describes another number of frames than it holds.
     """
-    shared = first(dataset.get("SharedFunctionalGroupsSequence"))
+    shared = first(kinds.element(dataset, "SharedFunctionalGroupsSequence"))
     common = () if shared is None else (shared,)
-    own = dataset.get("PerFrameFunctionalGroupsSequence")
+    own = kinds.element(dataset, "PerFrameFunctionalGroupsSequence")
     if own and len(own) != count:
         msg = (
             f"the file describes {len(own)} frames and holds {count}: it was cut or written wrong; "
@@ -97,14 +95,20 @@ def place_of(header: Header, is_alone: bool) -> Place:
     directions = header.get("PlaneOrientationSequence", "ImageOrientationPatient")
     if not is_alone and not any("PlanePositionSequence" in group for group in header.groups):
         position = None
-    gap = _number(header.get("PixelMeasuresSequence", "SpacingBetweenSlices"))
-    thickness = _number(header.get("PixelMeasuresSequence", "SliceThickness"))
     return Place(
         None if position is None or len(position) != 3 else _vector(position),
-        None if directions is None or len(directions) != 6 else _directions(directions),
+        None if directions is None or len(directions) != 6 else _axes(tuple(directions)),
         _spacing(header),
-        gap or thickness,
     )
+
+
+def gap_of(header: Header) -> float | None:
+    """Return the millimetres to the next frame, or else the thickness; None if not said."""
+    for name in ("SpacingBetweenSlices", "SliceThickness"):
+        value = header.get("PixelMeasuresSequence", name)
+        if value not in (None, "") and float(value):
+            return abs(float(value))
+    return None
 
 
 def frame_of_reference(dataset: Any) -> str:
@@ -125,9 +129,12 @@ def _spacing(header: Header) -> tuple[float, float] | None:
     for name in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
         values = header.get("PixelMeasuresSequence", name)
         if values is not None and not isinstance(values, float) and len(values) == 2:
-            first_value, second_value = values
-            return float(first_value), float(second_value)
-    regions = list(header.dataset.get("SequenceOfUltrasoundRegions") or [])
+            rows, columns = (float(value) for value in values)
+            if not (0 < rows < np.inf and 0 < columns < np.inf):
+                msg = "its header gives no positive pixel spacing: export the series again."
+                raise UnreadableError(msg)
+            return rows, columns
+    regions = list(kinds.element(header.dataset, "SequenceOfUltrasoundRegions") or [])
     if len(regions) == 1:
         region = regions[0]
         units = {region.get(f"PhysicalUnits{axis}Direction") for axis in "XY"}
@@ -136,7 +143,8 @@ def _spacing(header: Header) -> tuple[float, float] | None:
     return None
 
 
-def _directions(values: Any) -> NDArray[np.float64]:
+@lru_cache(maxsize=64)  # the slices of a series have the same
+def _axes(values: tuple[Any, ...]) -> NDArray[np.float64]:
     pair = _vector(values).reshape(2, 3)
     lengths = np.linalg.norm(pair, axis=1)
     if not np.allclose(lengths, 1, atol=0.01) or abs(pair[0] @ pair[1]) > _RIGHT_ANGLE:
@@ -145,7 +153,8 @@ def _directions(values: Any) -> NDArray[np.float64]:
             "series again."
         )
         raise UnreadableError(msg)
-    return np.asarray((pair / lengths[:, np.newaxis]).ravel())
+    pair = pair / lengths[:, np.newaxis]
+    return np.stack([*pair, np.cross(pair[0], pair[1])])
 
 
 def _vector(values: Any) -> NDArray[np.float64]:
@@ -154,10 +163,6 @@ def _vector(values: Any) -> NDArray[np.float64]:
         msg = "a position or direction in its header is no number: export the series again."
         raise UnreadableError(msg)
     return vector
-
-
-def _number(value: Any) -> float | None:
-    return abs(float(value)) if value not in (None, "") and float(value) else None
 
 
 def is_enhanced(dataset: Any) -> bool:

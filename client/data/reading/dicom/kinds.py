@@ -29,10 +29,15 @@ _PAGES = ("SCREEN SAVE", "CSA REPORT", "CSA BLACK IMAGE", "DOSE_INFO", "DOSE REP
 _CODE = re.compile(r"^[A-Z]{1,16}$")
 
 
+def element(dataset: Any, name: str) -> Any:
+    """Return the value of an element; None where it is absent, which ``get`` takes long to say."""
+    return dataset.get(name) if name in dataset else None
+
+
 def sop_class_of(dataset: Any) -> str:
     """Return the SOP class, from the header's own group where the data set lacks it."""
-    meta = getattr(dataset, "file_meta", None)
-    return str(dataset.get("SOPClassUID") or (meta or {}).get("MediaStorageSOPClassUID") or "")
+    uid = element(dataset, "SOPClassUID")
+    return str(uid or dataset.file_meta.get("MediaStorageSOPClassUID") or "")
 
 
 def kind_of(dataset: Any) -> Kind:
@@ -63,7 +68,7 @@ def in_words(dataset: Any) -> str:
 
 def modality_of(dataset: Any) -> str:
     """Return e.g. "CT"; "" where the file does not say, or says no code."""
-    text = str(dataset.get("Modality") or "")
+    text = str(element(dataset, "Modality") or "")
     return text if _CODE.match(text) else ""
 
 
@@ -79,7 +84,8 @@ def is_localiser(dataset: Any) -> bool:
 
 def is_page(dataset: Any) -> bool:
     """Whether it is a screen or a page, such as a dose report, and no slice."""
-    if sop_class_of(dataset).startswith(_CAPTURE):
+    sop_class = sop_class_of(dataset)
+    if sop_class == _CAPTURE or sop_class.startswith(_CAPTURE + "."):
         return True
     return any(value in _PAGES for value in _image_type(dataset))
 
@@ -112,7 +118,7 @@ def is_film(dataset: Any) -> bool:
 
 
 def _image_type(dataset: Any) -> tuple[str, ...]:
-    values = dataset.get("ImageType") or ()
+    values = element(dataset, "ImageType") or ()
     parts = (values,) if isinstance(values, str) else values
     return tuple(str(value).strip().upper() for value in parts)
 

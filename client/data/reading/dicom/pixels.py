@@ -10,6 +10,7 @@ from wardround.client.data.reading.image import UnreadableError
 from wardround.common.errors import install_command
 
 MOST_BYTES = 8 * 2**30  # of one file, decoded; a header may claim anything
+_AS_IT_IS = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")  # little endian, either way to write it
 _GREY = ("MONOCHROME1", "MONOCHROME2", "")
 _COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
@@ -35,7 +36,8 @@ def decoded(dataset: Any, as_indices: bool = False) -> NDArray[Any]:
         )
         raise UnreadableError(msg)
     frames = _frame_count(dataset)
-    _check_size(dataset, frames)
+    if _is_compressed(dataset.file_meta.TransferSyntaxUID):
+        _check_size(dataset, frames)  # of the others there must be as many bytes as they claim
     values = _shifted(dataset)
     if photometric == "PALETTE COLOR" and not as_indices:
         values = _coloured(values, dataset)
@@ -43,7 +45,7 @@ def decoded(dataset: Any, as_indices: bool = False) -> NDArray[Any]:
 
 
 def _frame_count(dataset: Any) -> int:
-    text = dataset.get("NumberOfFrames")
+    text = kinds.element(dataset, "NumberOfFrames")
     try:
         return max(1, int(text or 1))
     except (TypeError, ValueError):
@@ -65,7 +67,7 @@ def _check_size(dataset: Any, frames: int) -> None:
 def _shifted(dataset: Any) -> NDArray[Any]:
     """Return the stored values where they do not begin at the lowest bit, as of old scanners."""
     allocated, stored = (int(dataset.get(name) or 0) for name in ("BitsAllocated", "BitsStored"))
-    high = int(dataset.get("HighBit") or 0)
+    high = int(dataset.get("HighBit") or 0) if stored < allocated else 0
     shift = high + 1 - stored
     if not (shift > 0 and stored and high < allocated) or "PixelData" not in dataset:
         return _array(dataset)
@@ -77,11 +79,15 @@ def _shifted(dataset: Any) -> NDArray[Any]:
 
 
 def _array(dataset: Any) -> NDArray[Any]:
+    from pydicom.pixels import pixel_array
+
     syntax = dataset.file_meta.TransferSyntaxUID
     try:
-        values: NDArray[Any] = dataset.pixel_array
+        values = _plain(dataset, syntax)
+        if values is None:
+            values = pixel_array(dataset)
     except Exception as error:
-        if not syntax.is_private and not getattr(syntax, "is_compressed", False):
+        if not _is_compressed(syntax):
             msg = (
                 f"its pixels are damaged or cut short ({type(error).__name__}): replace the file, "
                 "or export the series again."
@@ -89,6 +95,35 @@ def _array(dataset: Any) -> NDArray[Any]:
             raise UnreadableError(msg) from None
         raise _undecoded(syntax, error, kinds.in_words(dataset)) from None
     return values
+
+
+def _plain(dataset: Any, syntax: Any) -> NDArray[Any] | None:
+    """Return one frame of grey that lies in the file as it is; None for anything else.
+
+    So lie most slices of a series, and this takes a tenth of the time that a general decoder does.
+    """
+    if syntax not in _AS_IT_IS or "NumberOfFrames" in dataset or "PixelData" not in dataset:
+        return None
+    bits, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
+    signed = bool(dataset.PixelRepresentation)
+    if bits not in (8, 16) or int(dataset.SamplesPerPixel) != 1 or (signed and stored < bits):
+        return None
+    size = (int(dataset.Rows), int(dataset.Columns))
+    byte_count = size[0] * size[1] * bits // 8
+    data = dataset.PixelData
+    if not byte_count or len(data) != byte_count + byte_count % 2:
+        return None
+    kind = ("<i" if signed else "<u") + str(bits // 8)
+    # A copy, since what lies at an odd place of memory is slow to stack.
+    values = np.frombuffer(data[:byte_count], kind).reshape(size).copy()
+    return values if stored >= bits else np.asarray(values & values.dtype.type(2**stored - 1))
+
+
+def _is_compressed(syntax: Any) -> bool:
+    try:
+        return bool(syntax.is_compressed)
+    except ValueError:  # of a vendor's own syntax nothing is known
+        return True
 
 
 def _undecoded(syntax: Any, error: Exception, name: str) -> UnreadableError:

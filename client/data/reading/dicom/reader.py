@@ -107,9 +107,11 @@ def _frames(dataset: Any, dimensions: int, uptake: float | None, is_mask: bool) 
 
 def _flat(frames: list[Frame], choice: Choice, files: int) -> Stored:
     """Return the one frame of a 2D study, or the one that is chosen."""
+    if choice.volume is not None:
+        frames = one_volume(frames, choice)
     if choice.frame is not None:
         if files > 1:
-            frames = _by_place(one_volume(frames, choice))
+            frames = _by_place(one_volume(frames, Choice()) if choice.volume is None else frames)
         frames = [frames[place_of(choice.frame, len(frames))]]
     if len(frames) != 1:
         what = "the series has" if files > 1 else "the file has"

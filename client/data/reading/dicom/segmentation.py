@@ -16,6 +16,7 @@ from wardround.client.data.reading.dicom.frames import (
     Place,
     first,
     frame_of_reference,
+    gap_of,
     headers_of,
     place_of,
 )
@@ -36,6 +37,7 @@ class _Layer:
 
     labels: NDArray[np.uint16]
     place: Place
+    gap: float | None
 
 
 def read_segmentation(dataset: Any, dimensions: int, target: MaskTarget) -> Stored:
@@ -67,7 +69,8 @@ def read_segmentation(dataset: Any, dimensions: int, target: MaskTarget) -> Stor
     if dimensions == 2:
         labels, spacing = _flat(layers)
         return Stored(labels, spacing, notes=matched.notes, is_matched=True)
-    if any(layer.place.position is None or layer.place.directions is None for layer in layers):
+    places = [(layer.place.position, layer.place.axes, layer.place.spacing) for layer in layers]
+    if any(part is None for place in places for part in place):
         msg = "its frames do not say where they lie: export the segmentation again."
         raise UnreadableError(msg)
     stored = _on_image(layers, target.image) or _on_own_grid(layers)
@@ -110,7 +113,7 @@ def _layers(dataset: Any, numbers: Collection[int], classes: Mapping[int, int]) 
         else:
             label = classes.get(_segment_number(header, numbers), 0)
             labels = _is_inside(values, dataset, kind).astype(np.uint16) * np.uint16(label)
-        layers.append(_Layer(labels, place))
+        layers.append(_Layer(labels, place, gap_of(header)))
     return [layer for layer in layers if layer.labels.any()] or layers[:1]
 
 
@@ -177,10 +180,8 @@ def _frame_affine(place: Place) -> NDArray[np.float64]:
     """Return the matrix from (column, row, 0) of a frame to RAS millimetres."""
     affine = np.eye(4)
     rows, columns = place.spacing or (1.0, 1.0)
-    if place.directions is not None and place.position is not None and place.normal is not None:
-        affine[:3, 0] = place.directions[:3] * columns
-        affine[:3, 1] = place.directions[3:] * rows
-        affine[:3, 2] = place.normal
+    if place.axes is not None and place.position is not None:
+        affine[:3, :3] = place.axes.T * (columns, rows, 1.0)
         affine[:3, 3] = place.position
     return np.asarray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
 
@@ -257,7 +258,7 @@ def _on_own_grid(layers: list[_Layer]) -> Stored:
     offsets = np.array([np.asarray(layer.place.position) - position for layer in layers])
     depths = offsets @ normal
     planes = np.unique(np.round(depths / _SAME_PLANE)) * _SAME_PLANE
-    gap = place.gap or (float(np.diff(planes).min()) if len(planes) > 1 else 1.0)
+    gap = layers[0].gap or (float(np.diff(planes).min()) if len(planes) > 1 else 1.0)
     slots = (depths - depths.min()) / gap
     sideways = offsets - np.outer(depths, normal)
     if np.abs(slots - np.round(slots)).max() > 0.1 or np.abs(sideways).max() > 0.1 * gap:

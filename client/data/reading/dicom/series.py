@@ -16,7 +16,7 @@ from wardround.client.data.reading.dicom import kinds
 from wardround.client.data.reading.dicom.files import Found
 from wardround.client.data.reading.image import UnreadableError
 
-_MASK_KINDS = ("segmentation", "structures")
+_MASK_KINDS: tuple[kinds.Kind, ...] = ("segmentation", "structures")
 _PART = re.compile(r"^(series|volume|frame)=(\d{1,9}|middle)$")
 
 
@@ -86,8 +86,9 @@ def images_of(found: Found, choice: Choice) -> tuple[list[Any], tuple[str, ...]]
     Raises:
         UnreadableError: There is no image, an image lacks its pixels, or there are several series.
     """
-    images = [d for d in found.datasets if kinds.kind_of(d) == "image"]
-    notes = [*found.notes, *_counted(found.datasets, lambda d: kinds.kind_of(d) != "image")]
+    images = _of_kind(found, "image")
+    others = Counter(map(kinds.in_words, _of_kind(found, "segmentation", "structures", "other")))
+    notes = [*found.notes, *(f"{n} x {name} left out" for name, n in sorted(others.items()))]
     if not images:
         raise _no_image(found.datasets)
     for is_beside, words in ((kinds.is_localiser, "localiser"), (kinds.is_page, "screen page")):
@@ -111,12 +112,12 @@ def images_of(found: Found, choice: Choice) -> tuple[list[Any], tuple[str, ...]]
 
 def masks_of(found: Found) -> list[Any]:
     """Return the segmentations and structure sets at a place."""
-    return [d for d in found.datasets if kinds.kind_of(d) in _MASK_KINDS]
+    return _of_kind(found, *_MASK_KINDS)
 
 
-def _counted(datasets: Sequence[Any], left_out: Any) -> list[str]:
-    names = Counter(kinds.in_words(d) for d in datasets if left_out(d))
-    return [f"{count} x {name} left out" for name, count in sorted(names.items())]
+def _of_kind(found: Found, *wanted: kinds.Kind) -> list[Any]:
+    pairs = zip(found.datasets, found.kinds, strict=True)
+    return [dataset for dataset, kind in pairs if kind in wanted]
 
 
 def _no_image(datasets: Sequence[Any]) -> UnreadableError:
@@ -142,6 +143,7 @@ def _one_series(images: list[Any], choice: Choice) -> list[Any]:
         known = [number for number in map(_number_of, series.values()) if number is not None]
         chosen = [s for s in series.values() if _number_of(s) == str(choice.series)]
         if len(chosen) == 1:
+            _check_patient(chosen[0])
             return chosen[0]
         there = f"{len(chosen)} series" if chosen else "no series"
         msg = (
@@ -151,6 +153,7 @@ def _one_series(images: list[Any], choice: Choice) -> list[Any]:
         )
         raise UnreadableError(msg)
     if len(series) == 1:
+        _check_patient(images)
         return images
     words = [
         f"{kinds.modality_of(s[0]) or kinds.in_words(s[0])} of {len(s)} files, "
@@ -163,6 +166,18 @@ def _one_series(images: list[Any], choice: Choice) -> list[Any]:
         ", or name one by its number in the cell, as in FOLDER#series=4." if can_choose else "."
     )
     raise UnreadableError(msg)
+
+
+def _check_patient(images: Sequence[Any]) -> None:
+    """Refuse slices of several patients, whose series a bad anonymisation has given one name.
+
+    Raises:
+        UnreadableError: There are several.
+    """
+    patients = {str(kinds.element(image, "PatientID") or "") for image in images} - {""}
+    if len(patients) > 1:
+        msg = f"its files are of {len(patients)} patients: keep one series of one patient a folder."
+        raise UnreadableError(msg)
 
 
 def _number_of(series: Sequence[Any]) -> str | None:

@@ -12,7 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.data.reading.dicom.frames import Frame, Place, frame_of_reference
+from wardround.client.data.reading.dicom.frames import (
+    Frame,
+    Place,
+    frame_of_reference,
+    gap_of,
+)
 from wardround.client.data.reading.dicom.kinds import is_ct
 from wardround.client.data.reading.dicom.values import AIR
 from wardround.client.data.reading.image import Stored, UnreadableError
@@ -46,7 +51,7 @@ def stacked(frames: list[Frame], is_mask: bool = False) -> Stored:
     depths = np.array([position @ normal for position in positions])
     order = np.argsort(depths, kind="stable")
     frames = [frames[number] for number in order]
-    gap = _even_gap(depths[order], place.gap)
+    gap = _even_gap(depths[order], frames[0])
     slices = [frame.pixels for frame in frames]
     if place.spacing is None:
         return Stored(_volume(slices))
@@ -93,10 +98,8 @@ class _Grid:
     @property
     def axes(self) -> NDArray[np.float64]:
         """``(3, 3)``: unit vectors along a row, along a column, and along the normal."""
-        directions, normal = self.place.directions, self.place.normal
-        if directions is None or normal is None:  # never: it is asked before a grid is made
-            return np.eye(3)
-        return np.stack([directions[:3], directions[3:], normal])
+        # Never without: it is asked before a grid is made.
+        return np.eye(3) if self.place.axes is None else self.place.axes
 
     def lean(self) -> NDArray[np.float64] | None:
         """Return ``(slices, 2)``: pixels that each slice lies beside the middle one; None if none.
@@ -240,10 +243,11 @@ def _unplaced(frames: Sequence[Frame], any_placed: bool) -> Stored:
             raise UnreadableError(msg)
     place = frames[0].place
     volume = _volume([frame.pixels for frame in frames])
-    if place.spacing is None or place.gap is None:
+    gap = gap_of(frames[0].header)
+    if place.spacing is None or gap is None:
         return Stored(volume)
     rows, columns = place.spacing
-    return Stored(volume, (columns, rows, place.gap))
+    return Stored(volume, (columns, rows, gap))
 
 
 def _check_alike(frames: Sequence[Frame]) -> None:
@@ -256,7 +260,7 @@ def _check_alike(frames: Sequence[Frame]) -> None:
         )
         raise UnreadableError(msg)
     places = [frame.place for frame in frames]
-    _check_same([p.directions for p in places], "orientation", _SAME_DIRECTION)
+    _check_same([p.axes for p in places], "orientation", _SAME_DIRECTION)
     spacings = [None if p.spacing is None else np.array(p.spacing) for p in places]
     _check_same(spacings, "pixel spacing", _SAME_SPACING)
     references = {
@@ -280,18 +284,18 @@ def _check_same(vectors: Sequence[NDArray[np.float64] | None], what: str, tolera
         raise UnreadableError(msg)
 
 
-def _even_gap(depths: NDArray[np.float64], gap: float | None) -> float:
+def _even_gap(depths: NDArray[np.float64], frame: Frame) -> float:
     """Return the distance between slices, which must be the same all along.
 
     Args:
         depths: Sorted, along the normal, in millimetres.
-        gap: What is taken for a single slice.
+        frame: The first, which says how thick a single slice is.
 
     Raises:
         UnreadableError: Slices are missing, or lie unevenly.
     """
     if len(depths) == 1:
-        return gap or 1.0
+        return gap_of(frame.header) or 1.0
     step = float(depths[-1] - depths[0]) / (len(depths) - 1)
     number = np.arange(len(depths)) - (len(depths) - 1) / 2
     even = depths.mean() + number * (depths @ number) / (number @ number)  # least squares

@@ -18,6 +18,7 @@ from wardround.client.data.reading.image import Image, MaskTarget, Stored, Unrea
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "CLOSED_PLANAR_XOR")
 _OFF_SLICE = 0.2  # slices that an outline may lie beside one
 _FLAT = 0.05  # voxels that the points of an outline may lie off their plane
+_SPARSEST = 5  # slices between outlines of one structure; farther apart lie several
 _MOST_POINTS = 50_000_000
 _WHAT = "structure"
 
@@ -188,7 +189,7 @@ def _check_slices(placed: Sequence[_Outline], count: int) -> None:
         )
         raise UnreadableError(msg)
     gaps = set(np.diff(numbers).tolist())
-    if len(numbers) >= 3 and len(gaps) == 1 and (gap := gaps.pop()) > 1:
+    if len(numbers) >= 3 and len(gaps) == 1 and 1 < (gap := gaps.pop()) <= _SPARSEST:
         msg = (
             f"a structure is drawn on every {_ordinal(gap)} slice only, so that the slices between "
             "would be background: interpolate it, and export the structure set again."

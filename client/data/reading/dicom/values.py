@@ -44,10 +44,22 @@ def valued(stored: NDArray[Any], header: Header, uptake: float | None = None) ->
         values = values.astype(np.float32) * np.float32(uptake)
     padding = _padding(stored, header.dataset)
     if padding is not None and padding.any():
-        values = values.copy()
-        values[padding] = AIR if hounsfield else values[~padding].min(initial=values.max())
+        values = _padded(values, padding, hounsfield)
     if hounsfield and values.min(initial=0) < AIR:
         values = np.maximum(values, values.dtype.type(AIR))
+    return values
+
+
+def _padded(values: NDArray[Any], padding: NDArray[np.bool_], hounsfield: bool) -> NDArray[Any]:
+    """Return values with air, or the darkest of them, where the file holds no image.
+
+    Zeros below all others stay: they are how the air of an MR is known.
+    """
+    darkest = values[~padding].min(initial=values.max())
+    if not hounsfield and not values[padding].any() and darkest >= 0:
+        return values
+    values = values.copy()
+    values[padding] = AIR if hounsfield else darkest
     return values
 
 
@@ -57,7 +69,7 @@ def rescaled(stored: NDArray[Any], header: Header) -> NDArray[Any]:
     Raises:
         UnreadableError: The slope is 0, or not finite.
     """
-    table = first(header.dataset.get("ModalityLUTSequence"))
+    table = first(kinds.element(header.dataset, "ModalityLUTSequence"))
     if table is not None:
         return _looked_up(stored, table, header.dataset)
     slope = _number(header, "RescaleSlope", 1.0)
@@ -145,7 +157,7 @@ def _turned(stored: NDArray[Any], header: Header) -> NDArray[Any]:
 
 
 def _padding(stored: NDArray[Any], dataset: Any) -> NDArray[np.bool_] | None:
-    value = dataset.get("PixelPaddingValue")
+    value = kinds.element(dataset, "PixelPaddingValue")
     if value in (None, "") or stored.dtype.kind == "f":
         return None
     limit = dataset.get("PixelPaddingRangeLimit")

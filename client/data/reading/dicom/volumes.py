@@ -10,7 +10,8 @@ from wardround.client.data.reading.dicom.frames import Frame
 from wardround.client.data.reading.dicom.series import Choice
 from wardround.client.data.reading.image import UnreadableError
 
-_SAME_PLACE = 1e-3  # millimetres, or thousandths of the gap
+_SAME_PLACE = 0.01  # millimetres
+_SAME_DIRECTION = 1e-3  # of unit vectors
 # What tells volumes of one series apart, the surest first: (in words, functional group, element).
 _TELLERS = (
     ("stack", "FrameContentSequence", "StackID"),
@@ -49,7 +50,7 @@ def one_volume(frames: list[Frame], choice: Choice) -> list[Frame]:
     """
     counts = Counter(_places(frames))
     times = set(counts.values())
-    if _has_one_stack(frames) and times <= {1}:
+    if times <= {1} and _has_one_stack(frames):
         if choice.volume not in (None, 0):
             msg = f"there is one volume, and no volume {choice.volume}: mend the number."
             raise UnreadableError(msg)
@@ -83,20 +84,28 @@ def one_volume(frames: list[Frame], choice: Choice) -> list[Frame]:
 def _places(frames: Sequence[Frame]) -> list[tuple[int, ...]]:
     """Return a key of each frame's place, the same for frames at one place."""
     keys: list[tuple[int, ...]] = []
+    turns: dict[bytes, tuple[int, ...]] = {}
     for number, frame in enumerate(frames):
         position, normal = frame.place.position, frame.place.normal
         if position is None:
             keys.append((number,))
         elif normal is None:
-            keys.append((0, *np.round(position / _SAME_PLACE).astype(int).tolist()))
+            keys.append(tuple(np.round(position / _SAME_PLACE).astype(int).tolist()))
         else:
-            turned = np.round(normal / _SAME_PLACE).astype(int).tolist()
-            keys.append((*turned, round(float(position @ normal) / (10 * _SAME_PLACE))))
+            turn = turns.get(normal.tobytes())
+            if turn is None:
+                turn = tuple(np.round(normal / _SAME_DIRECTION).astype(int).tolist())
+                turns[normal.tobytes()] = turn
+            keys.append((*turn, round(float(position @ normal) / _SAME_PLACE)))
     return keys
 
 
 def _has_one_stack(frames: Sequence[Frame]) -> bool:
-    stacks = {str(frame.header.get("FrameContentSequence", "StackID")) for frame in frames}
+    stacks = {
+        str(frame.header.get("FrameContentSequence", "StackID"))
+        for frame in frames
+        if frame.header.groups
+    } or {""}
     return len(stacks) == 1
 
 
@@ -109,7 +118,7 @@ def _told_apart(frames: Sequence[Frame]) -> tuple[str, list[list[Frame]]]:
         if len(groups) < 2 or None in groups:
             continue
         volumes = [groups[key] for key in sorted(groups)]
-        if all(len(set(_places(volume))) == len(volume) > 1 for volume in volumes) and (
+        if all(len(set(_places(volume))) == len(volume) for volume in volumes) and (
             word == "stack" or len({frozenset(_places(volume)) for volume in volumes}) == 1
         ):
             return word, volumes

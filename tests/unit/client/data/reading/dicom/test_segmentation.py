@@ -258,3 +258,9 @@ def test_real_segmentations_have_the_voxels_that_highdicom_reads(shared_data: Pa
         centre = mask.affine[:3, :3] @ voxels.mean(0) + mask.affine[:3, 3]
         assert len(voxels) == 638
         np.testing.assert_allclose(centre, [121.713, 124.417, 104.521], atol=1e-3)
+
+
+def test_frames_without_a_spacing_are_refused(tmp_path: Path, image: Image) -> None:
+    dataset = segmentation(frames_of(LABELS, (1,)), ["liver"])
+    del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    assert "do not say where they lie" in refusal(save(dataset, tmp_path / "seg.dcm"), image)

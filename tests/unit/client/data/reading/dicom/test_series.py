@@ -316,3 +316,32 @@ def test_copies_of_uids_are_no_series(tmp_path: Path) -> None:
         dataset.SOPClassUID = MRImageStorage
         save(dataset, tmp_path / "s" / f"{number}.dcm")
     assert "pixels differ" in refusal(tmp_path / "s")
+
+
+def test_slices_of_two_patients_are_no_series_whatever_its_uid(tmp_path: Path) -> None:
+    folder = save_ct(tmp_path / "s", VOLUME)
+    save(ct_slice(VOLUME[0], (0, 0, 16), PatientID="CANARY-other"), folder / "x.dcm")
+    assert "files are of 2 patients" in refusal(folder)
+
+
+def test_a_spacing_of_nothing_is_refused(tmp_path: Path) -> None:
+    folder = save_ct(tmp_path / "s", VOLUME, PixelSpacing=[0, 1])
+    assert "no positive pixel spacing" in refusal(folder)
+
+
+def test_photographs_beside_slices_are_another_series_and_no_page(tmp_path: Path) -> None:
+    folder = save_ct(tmp_path / "s", VOLUME)
+    photograph = picture(
+        np.zeros((4, 4, 3), np.uint8), "1.2.840.10008.5.1.4.1.1.77.1.4", SeriesInstanceUID="1.6"
+    )
+    save(photograph, folder / "x.dcm")
+    assert "mixes 2 series" in refusal(folder)
+
+
+def test_phases_at_one_place_are_chosen_in_a_flat_study(tmp_path: Path) -> None:
+    for number in range(5):
+        dataset = ct_slice(VOLUME[number], (0, 0, 0), TriggerTime=100.0 * (5 - number))
+        save(dataset, tmp_path / "s" / f"{number}.dcm")
+    assert "5 volumes of 1 slices, which differ in cardiac phase" in refusal(tmp_path / "s")
+    image = read(tmp_path / "s", 2, "volume=0")
+    np.testing.assert_array_equal(image.array[0], VOLUME[4])

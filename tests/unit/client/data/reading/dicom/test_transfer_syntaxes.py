@@ -7,19 +7,21 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.data import get_testdata_file
-from pydicom.pixels.decoders.base import Decoder
+from pydicom.pixels import get_decoder
 from pydicom.uid import (
     MPEG4HP41,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
+    MRImageStorage,
     RLELossless,
 )
-from tests.support.dicom_objects import ct_slice, save, save_ct
+from tests.support.dicom_objects import ct_slice, picture, save, save_ct
 
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.dicom.dates import examination_date
+from wardround.client.data.reading.dicom.pixels import decoded
 from wardround.client.data.reading.image import Image, UnreadableError
 from wardround.client.data.reading.readers import read_image
 
@@ -92,14 +94,26 @@ def test_pixels_are_the_same_in_every_syntax(tmp_path: Path, syntax: pydicom.uid
     np.testing.assert_array_equal(read(path).array[0], PIXELS)
 
 
-def test_a_missing_decoder_is_named_with_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16"])
+@pytest.mark.parametrize("stored", [0, 1, 4])
+@pytest.mark.parametrize("size", [(3, 5), (4, 6)])
+def test_plain_pixels_are_those_that_pydicom_reads(
+    kind: str, stored: int, size: tuple[int, int]
 ) -> None:
+    pixels = np.random.default_rng(7).integers(0, 2**16, size).astype(kind)
+    dataset = picture(pixels, MRImageStorage)
+    dataset.BitsStored -= stored
+    dataset.HighBit -= stored
+    dataset.PixelData += b"\0" * (len(dataset.PixelData) % 2)
+    found = decoded(dataset)[0]
+    wanted = pydicom.pixels.pixel_array(dataset)
+    np.testing.assert_array_equal(found, wanted)
+    assert found.dtype == wanted.dtype
+
+
+def test_a_missing_decoder_is_named_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     path = real("MR_small_jp2klossless.dcm")
-    monkeypatch.setattr(Decoder, "is_available", property(lambda self: False))
-    monkeypatch.setattr(
-        pydicom.Dataset, "pixel_array", property(lambda self: pydicom.dcmread(tmp_path / "none"))
-    )
+    monkeypatch.setattr(get_decoder(JPEG2000Lossless), "_available", {})
     with pytest.raises(UnreadableError, match=r"JPEG 2000.*no decoder.*pip install .pylibjpeg"):
         read(path)
 

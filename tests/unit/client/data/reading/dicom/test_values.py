@@ -259,3 +259,32 @@ def test_the_sop_class_tells_a_ct_where_the_modality_is_missing(tmp_path: Path) 
     dataset = ct_slice(SIGNED, (0, 0, 0), Modality=None)
     assert dataset.SOPClassUID == CTImageStorage
     assert values_of(tmp_path, dataset).min() == -1024
+
+
+@pytest.mark.parametrize(
+    ("stored", "padding", "wanted"),
+    [
+        # Zeros are the air of an MR, and stay.
+        ([[0, 0], [50, 900]], 0, [[0, 0], [50, 900]]),
+        ([[-2000, 0], [50, 900]], -2000, [[0, 0], [50, 900]]),
+        ([[0, -5], [50, 900]], 0, [[-5, -5], [50, 900]]),
+        ([[7, 7], [7, 7]], 7, [[7, 7], [7, 7]]),
+    ],
+)
+def test_padding_of_an_mr_is_no_hole_in_its_air(
+    tmp_path: Path, stored: list[list[int]], padding: int, wanted: list[list[int]]
+) -> None:
+    dataset = picture(
+        np.array(stored, np.int16), MRImageStorage, Modality="MR", PixelPaddingValue=padding
+    )
+    np.testing.assert_array_equal(values_of(tmp_path, dataset), wanted)
+
+
+def test_pixels_of_floating_point_are_read(tmp_path: Path) -> None:
+    wanted = np.array([[0.5, -1.25], [3.0, 1e6]], np.float32)
+    dataset = picture(np.zeros((2, 2), np.uint16), "1.2.840.10008.5.1.4.1.1.30")
+    for name in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(dataset, name)
+    dataset.BitsAllocated = 32
+    dataset.FloatPixelData = wanted.tobytes()
+    np.testing.assert_array_equal(values_of(tmp_path, dataset), wanted)
