@@ -1,4 +1,4 @@
-"""Images, channels and masks of one examination lie on one grid, or are refused with the distance."""
+"""Images, channels and masks of one examination lie on one grid, or are refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -190,7 +190,7 @@ def test_masks_and_channels_are_brought_onto_the_first_images_grid_where_it_is_m
 def test_what_lies_wholly_elsewhere_is_not_resampled_to_nothing(tmp_path: Path) -> None:
     image = saved(tmp_path / "image.nii", IMAGE, np.eye(4))
     mask = saved(tmp_path / "mask.nii", ORGAN, moved(z=60))
-    with pytest.raises(DataError, match="wholly outside the image: .*60 mm"):
+    with pytest.raises(DataError, match=r"wholly outside the image: .*60 mm"):
         prepared(tmp_path, study_of(resample_to="image"), mask, image)
 
 
