@@ -83,8 +83,19 @@ def _check_unplaced(image: Image, first: Image) -> None:
             "does: write the same geometry into both."
         )
         raise UnreadableError(msg)
+    if image.is_turned != first.is_turned and _says_nothing(image) != _says_nothing(first):
+        msg = (
+            "one of image and mask is NIfTI, the other a picture or array without a place in "
+            "space, and the header's axes are not those of a picture (x to the left, y to the "
+            "back): save both as NIfTI, or both as pictures."
+        )
+        raise UnreadableError(msg)
     if image.array.shape[1:] != first.array.shape[1:]:
         raise mismatch(image.array.shape[1:], first.array.shape[1:])
+
+
+def _says_nothing(image: Image) -> bool:
+    return image.affine is None and not image.is_unplaced
 
 
 def mismatch(shape: Sequence[int], wanted: Sequence[int]) -> UnreadableError:

@@ -34,6 +34,7 @@ class Image:
             where the file does not say.
         eight_bit: Whether the file held bytes, so that 255 is white.
         is_unplaced: Whether the format can say how an image lies, and this file does not.
+        is_turned: Whether a slice's rows and columns run otherwise than in its file, (x, y).
     """
 
     array: NDArray[Any]
@@ -41,6 +42,7 @@ class Image:
     affine: NDArray[Any] | None = None
     eight_bit: bool = False
     is_unplaced: bool = False
+    is_turned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Stored:
         spacing: As in :class:`Image`, perhaps with more axes than are used.
         affine: As in :class:`Image`.
         is_unplaced: As in :class:`Image`.
+        is_turned: As in :class:`Image`.
         is_lossy: Whether the format changes values a little, as JPEG does.
     """
 
@@ -59,6 +62,7 @@ class Stored:
     spacing: tuple[float, ...] | None = None
     affine: NDArray[Any] | None = None
     is_unplaced: bool = False
+    is_turned: bool = False
     is_lossy: bool = False
 
 

@@ -162,9 +162,9 @@ def _upright(values: NDArray[Any], geometry: NiftiGeometry) -> Stored:
     flips = (to_world[row, 1] > 0, to_world[column, 1] > 0, False)
     plane, lying = turned(values, known, (row, column, normal), flips)
     spacing = (geometry.spacing[row], geometry.spacing[column])
-    return Stored(
-        plane[..., 0], spacing, None if affine is None else lying, is_unplaced=affine is None
-    )
+    is_turned = any(flips) or (row, column) != (1, 0)
+    where = None if affine is None else lying
+    return Stored(plane[..., 0], spacing, where, affine is None, is_turned)
 
 
 def _raw_header(path: Path) -> Any:

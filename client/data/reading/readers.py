@@ -38,7 +38,7 @@ def read_image(location: Location, dimensions: int, colour: bool = False) -> Ima
     check_finite(array)
     eight_bit = stored.values.dtype == np.uint8
     spacing = _spacing(stored, dimensions)
-    return Image(array, spacing, stored.affine, eight_bit, stored.is_unplaced)
+    return Image(array, spacing, stored.affine, eight_bit, stored.is_unplaced, stored.is_turned)
 
 
 def read_mask(
@@ -67,7 +67,7 @@ def read_mask(
     picture = ("lossy" if stored.is_lossy else "exact") if _is_picture(location.path) else ""
     array = check_labels(sort_labels(values, dimensions), class_count, ignore_label, picture)[0]
     spacing = _spacing(stored, dimensions)
-    return Image(array, spacing, stored.affine, is_unplaced=stored.is_unplaced)
+    return Image(array, spacing, stored.affine, False, stored.is_unplaced, stored.is_turned)
 
 
 def sort_planes(values: NDArray[Any], dimensions: int, colour: bool) -> NDArray[np.float32]:

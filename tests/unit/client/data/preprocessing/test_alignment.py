@@ -248,6 +248,13 @@ def test_a_mask_of_a_picture_saved_as_nifti_lies_on_the_picture(tmp_path: Path) 
     case = prepared(tmp_path, study, mask, Location(tmp_path / "photo.png"))
     assert case.mask is not None
     np.testing.assert_array_equal(case.mask.numpy() == 1, case.image[0].numpy() > 0.5)
+    # With its axes to the right and the front the header turns it, and nobody knows the picture's.
+    other = saved(tmp_path / "other.nii.gz", BAR.T[..., None], np.eye(4))
+    with pytest.raises(DataError, match="row 7, column mask: one of image and mask is NIfTI"):
+        prepared(tmp_path, study, other, Location(tmp_path / "photo.png"))
+    Image.fromarray(BAR).save(tmp_path / "mask.png")
+    with pytest.raises(DataError, match="row 7, column mask: one of image and mask is NIfTI"):
+        prepared(tmp_path, study, Location(tmp_path / "mask.png"), other)
 
 
 @pytest.mark.parametrize(
