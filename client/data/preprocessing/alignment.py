@@ -19,6 +19,7 @@ _APART = 1e-3  # voxels of the first image
 _DRIFT = 1e-4  # voxels, in each entry of an affine
 _SPACING = 1e-3  # of a voxel: less is no other spacing worth a word
 _DEGREES = 0.01
+_FLAT = 1e-3  # of the volume of a cube: its axes lie in a plane
 _SHRINKS = 1.2  # as in geometry: from here on a smaller grid needs smoothing
 
 
@@ -58,6 +59,10 @@ def bring_onto(image: Image, first: Image, resamples: bool, is_mask: bool) -> Im
     if image.affine is None or first.affine is None:
         _check_unplaced(image, first)
         return Image(image.array, first.spacing, first.affine, image.eight_bit, first.is_unplaced)
+    for which, one in (("its", image), ("the image's", first)):
+        if not _spans_space(one.affine):
+            msg = f"{which} header gives no usable orientation: mend the directions of its axes."
+            raise UnreadableError(msg)
     flat = image.array.ndim == 3
     target = _grid(first, 0)
     planes = []
@@ -70,6 +75,14 @@ def bring_onto(image: Image, first: Image, resamples: bool, is_mask: bool) -> Im
         planes.append(grid.values[..., 0] if flat else grid.values)
     array = np.ascontiguousarray(np.stack(planes))
     return Image(array, first.spacing, first.affine, image.eight_bit)
+
+
+def _spans_space(affine: NDArray[Any] | None) -> bool:
+    """Return whether an affine turns voxels into places, and not all into one plane."""
+    if affine is None or not np.isfinite(affine).all():
+        return False
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    return bool((sizes > 0).all() and abs(np.linalg.det(affine[:3, :3] / sizes)) > _FLAT)
 
 
 def _check_unplaced(image: Image, first: Image) -> None:

@@ -239,6 +239,16 @@ def test_a_mask_drawn_on_a_dicom_slice_and_saved_as_nifti_lies_on_what_was_drawn
         prepared(tmp_path, study_of(dimensions=2), Location(tmp_path / "other.nii.gz"), image)
 
 
+def test_a_slice_without_directions_is_refused_where_a_mask_has_to_be_laid_on_it(
+    tmp_path: Path,
+) -> None:
+    pixels = BAR.astype(np.uint16)
+    image = save_ct(tmp_path / "ct.dcm", pixels, ImageOrientationPatient=[0, 0, 0, 0, 0, 0])
+    mask = saved(tmp_path / "mask.nii.gz", BAR.T[..., None], np.diag([-1.0, -1, 1, 1]))
+    with pytest.raises(DataError, match="column mask: the image's header gives no usable"):
+        prepared(tmp_path, study_of(dimensions=2), mask, image)
+
+
 def test_a_mask_of_a_picture_saved_as_nifti_lies_on_the_picture(tmp_path: Path) -> None:
     from PIL import Image
 
