@@ -82,6 +82,7 @@ def _asked(study: Study) -> Iterator[str]:
         if data.covariates:
             columns = ", ".join(covariate.name for covariate in data.covariates)
             yield f"to read these clinical values beside them: {columns};"
+        yield from _prepared(study)
     what = "one of" if not data.multi_label else "any of"
     yield f"to train {_network(study)} that can {study.task.verb} {what}: {_classes(study)};"
     if study.model.weights_sha256 is not None:
@@ -92,6 +93,14 @@ def _asked(study: Study) -> Iterator[str]:
         f"validation and {_percent(study.evaluation.test_fraction)} for testing, where its "
         "manifest does not say who is which; those it knows keep their part."
     )
+
+
+def _prepared(study: Study) -> Iterator[str]:
+    data = study.data
+    if data.ignore_label is not None:
+        yield f"to leave out what its masks mark with {data.ignore_label}, which nobody annotated;"
+    if data.resample_to is not None:
+        yield "to interpolate masks and channels of another grid onto that of the first channel;"
 
 
 def _effort(study: Study) -> str:
