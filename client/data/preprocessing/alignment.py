@@ -68,7 +68,7 @@ def bring_onto(image: Image, first: Image, resamples: bool, is_mask: bool) -> Im
     planes = []
     for plane in range(len(image.array)):
         grid = _in_order_of(_grid(image, plane), target, flat)
-        if not _is_same(grid, target):
+        if not _is_same(grid, target, image.rounding + first.rounding):
             if not resamples:
                 raise UnreadableError(_in_words(grid, target))
             grid = _Grid(_resampled(grid, target, is_mask), target.affine)
@@ -140,14 +140,17 @@ def _in_order_of(grid: _Grid, target: _Grid, flat: bool) -> _Grid:
     return _Grid(*turned(grid.values, grid.affine, best, flips))
 
 
-def _is_same(grid: _Grid, target: _Grid) -> bool:
+def _is_same(grid: _Grid, target: _Grid, radians: float) -> bool:
+    """Return whether two grids are one, their directions being known to so many radians."""
     if grid.values.shape != target.values.shape:
         return False
     corners = target.corners
     apart = np.linalg.solve(target.affine, grid.affine @ corners) - corners
     if target.values.shape[2] == 1:  # a slice's own thickness is no distance: count its pixels
         apart[2] *= target.spacing[2] / target.spacing[:2].min()
-    return bool((np.abs(apart[:3]) <= _APART + _DRIFT * corners[:3].sum(axis=0)).all())
+    distance = np.linalg.norm(target.affine[:3, :3] @ corners[:3], axis=0)
+    drift = _DRIFT * corners[:3].sum(axis=0) + radians * distance / target.spacing[:, np.newaxis]
+    return bool((np.abs(apart[:3]) <= _APART + drift).all())
 
 
 def _in_words(grid: _Grid, target: _Grid) -> str:

@@ -35,6 +35,7 @@ class Image:
         eight_bit: Whether the file held bytes, so that 255 is white.
         is_unplaced: Whether the format can say how an image lies, and this file does not.
         is_turned: Whether a slice's rows and columns run otherwise than in its file, (x, y).
+        rounding: Radians by which the affine's directions may be off, as its header stores them.
     """
 
     array: NDArray[Any]
@@ -43,6 +44,7 @@ class Image:
     eight_bit: bool = False
     is_unplaced: bool = False
     is_turned: bool = False
+    rounding: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ class Stored:
         affine: As in :class:`Image`.
         is_unplaced: As in :class:`Image`.
         is_turned: As in :class:`Image`.
+        rounding: As in :class:`Image`.
         is_lossy: Whether the format changes values a little, as JPEG does.
     """
 
@@ -63,6 +66,7 @@ class Stored:
     affine: NDArray[Any] | None = None
     is_unplaced: bool = False
     is_turned: bool = False
+    rounding: float = 0.0
     is_lossy: bool = False
 
 

@@ -105,6 +105,28 @@ def test_what_headers_in_single_precision_lose_is_no_distance(
     np.testing.assert_array_equal(case.mask.numpy(), ORGAN)
 
 
+def test_a_quaternion_after_half_a_turn_is_as_exact_as_its_header_can_be(tmp_path: Path) -> None:
+    half = turned(180.03)
+    half[2, 1] = half[1, 2] = 3e-4
+    affine = np.diag([0.4, 0.4, 3.0, 1.0]) @ half
+    affine[:3, :3] = np.linalg.qr(half[:3, :3])[0] @ np.diag([0.4, 0.4, 3.0])
+    size = (256, 256, 40)
+    volume = np.zeros(size, np.uint8)
+    volume[100:140, 100:140, 10:20] = 1
+    image = saved(tmp_path / "image.nii", volume, affine)
+    mask = nibabel.Nifti1Image(volume, None)
+    mask.header.set_qform(affine, code=1)
+    for place, wrong in ((0.0, False), (0.2, True)):
+        mask.header["qoffset_x"] = affine[0, 3] + place
+        nibabel.save(mask, tmp_path / "mask.nii")
+        study, lying = study_of(orientation="stored"), Location(tmp_path / "mask.nii")
+        if wrong:
+            with pytest.raises(DataError, match=r"up to 0\.2"):
+                prepared(tmp_path, study, lying, image)
+        else:
+            assert prepared(tmp_path, study, lying, image).mask is not None
+
+
 OBLIQUE = turned(44) @ np.diag([0.9, 1.1, 2.5, 1.0])
 
 
