@@ -19,6 +19,7 @@ _APART = 1e-3  # voxels of the first image
 _DRIFT = 1e-4  # voxels, in each entry of an affine
 _SPACING = 1e-3  # of a voxel: less is no other spacing worth a word
 _DEGREES = 0.01
+_FLAT = 1e-3  # of the volume of a cube: its axes lie in a plane
 _SHRINKS = 1.2  # as in geometry: from here on a smaller grid needs smoothing
 
 
@@ -58,18 +59,30 @@ def bring_onto(image: Image, first: Image, resamples: bool, is_mask: bool) -> Im
     if image.affine is None or first.affine is None:
         _check_unplaced(image, first)
         return Image(image.array, first.spacing, first.affine, image.eight_bit, first.is_unplaced)
+    for which, one in (("its", image), ("the image's", first)):
+        if not _spans_space(one.affine):
+            msg = f"{which} header gives no usable orientation: mend the directions of its axes."
+            raise UnreadableError(msg)
     flat = image.array.ndim == 3
     target = _grid(first, 0)
     planes = []
     for plane in range(len(image.array)):
         grid = _in_order_of(_grid(image, plane), target, flat)
-        if not _is_same(grid, target):
+        if not _is_same(grid, target, image.rounding + first.rounding):
             if not resamples:
                 raise UnreadableError(_in_words(grid, target))
             grid = _Grid(_resampled(grid, target, is_mask), target.affine)
         planes.append(grid.values[..., 0] if flat else grid.values)
     array = np.ascontiguousarray(np.stack(planes))
     return Image(array, first.spacing, first.affine, image.eight_bit)
+
+
+def _spans_space(affine: NDArray[Any] | None) -> bool:
+    """Return whether an affine turns voxels into places, and not all into one plane."""
+    if affine is None or not np.isfinite(affine).all():
+        return False
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    return bool((sizes > 0).all() and abs(np.linalg.det(affine[:3, :3] / sizes)) > _FLAT)
 
 
 def _check_unplaced(image: Image, first: Image) -> None:
@@ -83,8 +96,19 @@ def _check_unplaced(image: Image, first: Image) -> None:
             "does: write the same geometry into both."
         )
         raise UnreadableError(msg)
+    if image.is_turned != first.is_turned and _says_nothing(image) != _says_nothing(first):
+        msg = (
+            "one of image and mask is NIfTI, the other a picture or array without a place in "
+            "space, and the header's axes are not those of a picture (x to the left, y to the "
+            "back): save both as NIfTI, or both as pictures."
+        )
+        raise UnreadableError(msg)
     if image.array.shape[1:] != first.array.shape[1:]:
         raise mismatch(image.array.shape[1:], first.array.shape[1:])
+
+
+def _says_nothing(image: Image) -> bool:
+    return image.affine is None and not image.is_unplaced
 
 
 def mismatch(shape: Sequence[int], wanted: Sequence[int]) -> UnreadableError:
@@ -116,14 +140,17 @@ def _in_order_of(grid: _Grid, target: _Grid, flat: bool) -> _Grid:
     return _Grid(*turned(grid.values, grid.affine, best, flips))
 
 
-def _is_same(grid: _Grid, target: _Grid) -> bool:
+def _is_same(grid: _Grid, target: _Grid, radians: float) -> bool:
+    """Return whether two grids are one, their directions being known to so many radians."""
     if grid.values.shape != target.values.shape:
         return False
     corners = target.corners
     apart = np.linalg.solve(target.affine, grid.affine @ corners) - corners
     if target.values.shape[2] == 1:  # a slice's own thickness is no distance: count its pixels
         apart[2] *= target.spacing[2] / target.spacing[:2].min()
-    return bool((np.abs(apart[:3]) <= _APART + _DRIFT * corners[:3].sum(axis=0)).all())
+    distance = np.linalg.norm(target.affine[:3, :3] @ corners[:3], axis=0)
+    drift = _DRIFT * corners[:3].sum(axis=0) + radians * distance / target.spacing[:, np.newaxis]
+    return bool((np.abs(apart[:3]) <= _APART + drift).all())
 
 
 def _in_words(grid: _Grid, target: _Grid) -> str:

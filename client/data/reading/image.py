@@ -34,6 +34,8 @@ class Image:
             where the file does not say.
         eight_bit: Whether the file held bytes, so that 255 is white.
         is_unplaced: Whether the format can say how an image lies, and this file does not.
+        is_turned: Whether a slice's rows and columns run otherwise than in its file, (x, y).
+        rounding: Radians by which the affine's directions may be off, as its header stores them.
         notes: What was done on the way and is worth a line in the site's log.
         frame: The coordinate system that the affine leads to, as DICOM names it; "" if unknown.
             It stands in no message.
@@ -45,6 +47,8 @@ class Image:
     affine: NDArray[Any] | None = None
     eight_bit: bool = False
     is_unplaced: bool = False
+    is_turned: bool = False
+    rounding: float = 0.0
     notes: tuple[str, ...] = ()
     frame: str = ""
     is_matched: bool = False
@@ -59,6 +63,8 @@ class Stored:
         spacing: As in :class:`Image`, perhaps with more axes than are used.
         affine: As in :class:`Image`.
         is_unplaced: As in :class:`Image`.
+        is_turned: As in :class:`Image`.
+        rounding: As in :class:`Image`.
         is_lossy: Whether the format changes values a little, as JPEG does.
         notes: As in :class:`Image`.
         frame: As in :class:`Image`.
@@ -69,6 +75,8 @@ class Stored:
     spacing: tuple[float, ...] | None = None
     affine: NDArray[Any] | None = None
     is_unplaced: bool = False
+    is_turned: bool = False
+    rounding: float = 0.0
     is_lossy: bool = False
     notes: tuple[str, ...] = ()
     frame: str = ""

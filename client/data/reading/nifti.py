@@ -19,6 +19,7 @@ from wardround.client.data.reading.image import MOST_VOXELS, Stored, UnreadableE
 _MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown, metre, millimetre, micrometre
 _LARGEST_VOXEL_MM = 100.0  # larger than any slice of a patient is thick: the unit is wrong
 _LEAST_SINE = 0.01  # of the angle by which two axes may miss 90 degrees: rounding, not a tilt
+_SINGLE = float(np.finfo(np.float32).eps)
 _HEADER_BYTES = 540  # of NIfTI-2; NIfTI-1 has 348
 
 
@@ -31,12 +32,14 @@ class NiftiGeometry:
         spacing: Of the three axes.
         affine: From voxels to RAS millimetres; None where neither sform nor qform is set.
         has_depth: Whether the header itself has three axes, and not two.
+        rounding: As in :class:`wardround.client.data.reading.image.Image`.
     """
 
     shape: tuple[int, ...]
     spacing: tuple[float, float, float]
     affine: NDArray[Any] | None
     has_depth: bool
+    rounding: float = 0.0
 
 
 def read_geometry(path: Path) -> NiftiGeometry:
@@ -68,7 +71,9 @@ def read_geometry(path: Path) -> NiftiGeometry:
         sizes = np.linalg.norm(affine[:3, :3], axis=0).tolist()
         _check_affine(affine, sizes, shape)
     _check_size(sizes, shape)
-    return NiftiGeometry(shape, (sizes[0], sizes[1], sizes[2]), affine, len(dims) > 2)
+    return NiftiGeometry(
+        shape, (sizes[0], sizes[1], sizes[2]), affine, len(dims) > 2, _rounding(header)
+    )
 
 
 def read_nifti(path: Path, dimensions: int, channel: tuple[int | None, int | None]) -> Stored:
@@ -104,7 +109,13 @@ def read_nifti(path: Path, dimensions: int, channel: tuple[int | None, int | Non
     values = values.reshape(geometry.shape[:3])
     if dimensions == 2:
         return _upright(values, geometry)
-    return Stored(values, geometry.spacing, geometry.affine, is_unplaced=geometry.affine is None)
+    return Stored(
+        values,
+        geometry.spacing,
+        geometry.affine,
+        is_unplaced=geometry.affine is None,
+        rounding=geometry.rounding,
+    )
 
 
 def _check_axes(
@@ -162,9 +173,9 @@ def _upright(values: NDArray[Any], geometry: NiftiGeometry) -> Stored:
     flips = (to_world[row, 1] > 0, to_world[column, 1] > 0, False)
     plane, lying = turned(values, known, (row, column, normal), flips)
     spacing = (geometry.spacing[row], geometry.spacing[column])
-    return Stored(
-        plane[..., 0], spacing, None if affine is None else lying, is_unplaced=affine is None
-    )
+    is_turned = any(flips) or (row, column) != (1, 0)
+    where = None if affine is None else lying
+    return Stored(plane[..., 0], spacing, where, affine is None, is_turned, geometry.rounding)
 
 
 def _raw_header(path: Path) -> Any:
@@ -245,6 +256,19 @@ def _affine(header: Any, pixdim: list[float]) -> NDArray[Any] | None:
         )
         raise UnreadableError(msg)
     return sform
+
+
+def _rounding(header: Any) -> float:
+    """Return the radians by which a qform is uncertain; 0 where the sform says how voxels lie.
+
+    A quaternion is stored without its first number, ``a = sqrt(1 - b^2 - c^2 - d^2)``: where that
+    is near 0, after half a turn, the rounding of the others to single precision shows.
+    """
+    if int(header["sform_code"]) > 0 or int(header["qform_code"]) <= 0:
+        return 0.0
+    others = sum(float(header[name]) ** 2 for name in ("quatern_b", "quatern_c", "quatern_d"))
+    first = math.sqrt(max(0.0, 1 - others))
+    return 4 * _SINGLE / max(first, math.sqrt(_SINGLE))
 
 
 def _codes(affine: NDArray[Any]) -> str:

@@ -43,7 +43,7 @@ def read_picture(path: Path, is_mask: bool) -> Stored:
             raise UnreadableError(msg)
         lossy = picture.format in _LOSSY or "jpeg" in str(picture.info.get("compression", ""))
         turned = PIL.ImageOps.exif_transpose(picture)
-        if turned.has_transparency_data:
+        if turned.has_transparency_data and turned.mode[0] not in "IF":
             _check_opaque(turned)
         if is_mask and turned.mode == "P":
             _check_palette(turned)

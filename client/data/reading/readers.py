@@ -38,17 +38,7 @@ def read_image(location: Location, dimensions: int, colour: bool = False) -> Ima
     stored = _read(location, dimensions, is_mask=False)
     array = sort_planes(stored.values[np.newaxis], dimensions, colour)[0]
     check_finite(array)
-    eight_bit = stored.values.dtype == np.uint8
-    spacing = _spacing(stored, dimensions)
-    return Image(
-        array,
-        spacing,
-        stored.affine,
-        eight_bit,
-        stored.is_unplaced,
-        stored.notes,
-        stored.frame,
-    )
+    return _image(array, stored, dimensions, stored.values.dtype == np.uint8)
 
 
 def read_mask(
@@ -82,16 +72,7 @@ def read_mask(
         values = _one_plane(values)
     picture = ("lossy" if stored.is_lossy else "exact") if _is_picture(location.path) else ""
     array = check_labels(sort_labels(values, dimensions), class_count, ignore_label, picture)[0]
-    spacing = _spacing(stored, dimensions)
-    return Image(
-        array,
-        spacing,
-        stored.affine,
-        is_unplaced=stored.is_unplaced,
-        notes=stored.notes,
-        frame=stored.frame,
-        is_matched=stored.is_matched,
-    )
+    return _image(array, stored, dimensions, eight_bit=False)
 
 
 def read_stored(location: Location, dimensions: int) -> Stored:
@@ -111,6 +92,22 @@ def read_stored(location: Location, dimensions: int) -> Stored:
     if stored.values.dtype.kind == "f":
         check_finite(stored.values)
     return stored
+
+
+def _image(array: NDArray[Any], stored: Stored, dimensions: int, eight_bit: bool) -> Image:
+    """Return an array with the geometry of what was stored."""
+    return Image(
+        array,
+        _spacing(stored, dimensions),
+        stored.affine,
+        eight_bit,
+        stored.is_unplaced,
+        stored.is_turned,
+        stored.rounding,
+        stored.notes,
+        stored.frame,
+        stored.is_matched,
+    )
 
 
 def sort_planes(values: NDArray[Any], dimensions: int, colour: bool) -> NDArray[np.float32]:

@@ -106,6 +106,7 @@ def _asked(study: Study) -> Iterator[str]:
         if data.covariates:
             columns = ", ".join(covariate.name for covariate in data.covariates)
             yield f"to read these clinical values beside them: {columns};"
+        yield from _prepared(study)
     what = "one of" if not data.multi_label else "any of"
     yield from _label_words(study)
     yield f"to train {_network(study)} that can {study.task.verb} {what}: {_classes(study)};"
@@ -132,6 +133,14 @@ def _label_words(study: Study) -> Iterator[str]:
             "to say in its [labels] which classes it has annotated, if not all: of the others its "
             "patients teach nothing and are not measured;"
         )
+
+
+def _prepared(study: Study) -> Iterator[str]:
+    data = study.data
+    if data.ignore_label is not None:
+        yield f"to leave out what its masks mark with {data.ignore_label}, which nobody annotated;"
+    if data.resample_to is not None:
+        yield "to interpolate masks and channels of another grid onto that of the first channel;"
 
 
 def _effort(study: Study) -> str:

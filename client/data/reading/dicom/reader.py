@@ -120,8 +120,7 @@ def _flat(frames: list[Frame], choice: Choice, files: int) -> Stored:
             f"{'FOLDER' if files > 1 else 'FILE'}#frame=0 or #frame=middle."
         )
         raise UnreadableError(msg)
-    place = frames[0].place
-    return Stored(frames[0].pixels, place.spacing, slice_affine(place))
+    return Stored(frames[0].pixels, frames[0].place.spacing, slice_affine(frames[0]))
 
 
 def _by_place(frames: list[Frame]) -> list[Frame]:

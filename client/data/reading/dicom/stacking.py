@@ -68,15 +68,16 @@ def stacked(frames: list[Frame], is_mask: bool = False) -> Stored:
     return Stored(_volume(slices), grid.spacing, affine, notes=(note,), frame=frame)
 
 
-def slice_affine(place: Place) -> NDArray[np.float64] | None:
+def slice_affine(frame: Frame) -> NDArray[np.float64] | None:
     """Return where (row, column, 0) of a slice lies, in RAS; None where the file does not say."""
-    if place.spacing is None or place.directions is None or place.position is None:
+    place = frame.place
+    if place.spacing is None or place.axes is None or place.position is None:
         return None
-    along_row, along_column = place.directions[:3], place.directions[3:]
+    along_row, along_column, normal = place.axes
     affine = np.eye(4)
     affine[:3, 0] = along_column * place.spacing[0]
     affine[:3, 1] = along_row * place.spacing[1]
-    affine[:3, 2] = np.cross(along_row, along_column) * (place.gap or 1.0)
+    affine[:3, 2] = normal * (gap_of(frame.header) or 1.0)
     affine[:3, 3] = place.position
     return np.asarray(_LPS_TO_RAS @ affine)
 

@@ -149,6 +149,8 @@ RULES = [
     (image(data={"window": [0, 1]}), "data.window is for data.intensity = 'ct'", "remove"),
     (volume(data={"colour": True}), "colour = true is for 2D", "remove"),
     (image(data={"orientation": "RAS"}), "orientation is for 3D", "remove"),
+    (image(data={"ignore_label": 255}), "ignore_label is for segmentation", "remove"),
+    (volume(data={"ignore_label": 1}), "ignore_label = 1 is the class", "choose a number"),
     (image(training={"local_epochs": 1, "local_steps": 1}), "both set", "keep one"),
     (image(training={"momentum": 0.9}), "momentum is for sgd, not adam", "remove"),
     (
@@ -384,3 +386,11 @@ def test_everything_that_a_site_sends_is_announced() -> None:
             assert ANNOUNCED[key] in text
     assert "sums over its validation patients" in text
     assert "the same sums over its test patients" in text
+
+
+def test_a_hospital_is_told_which_voxels_count_and_what_is_interpolated() -> None:
+    changed = volume(data={"ignore_label": 255, "resample_to": "image"})
+    said = " ".join(explain_study(parse_study(changed)).split())
+    assert "to leave out what its masks mark with 255, which nobody annotated;" in said
+    assert "to interpolate masks and channels of another grid" in said
+    assert "nobody annotated" not in explain_study(parse_study(volume()))

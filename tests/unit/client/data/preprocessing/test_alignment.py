@@ -1,4 +1,4 @@
-"""Images, channels and masks of an examination lie on one grid, or are refused: how far apart."""
+"""Images, channels and masks of one examination lie on one grid, or are refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -103,6 +103,28 @@ def test_what_headers_in_single_precision_lose_is_no_distance(
     case = prepared(tmp_path, study_of(), saved(tmp_path / "mask.nii", ORGAN, affine), image)
     assert case.mask is not None
     np.testing.assert_array_equal(case.mask.numpy(), ORGAN)
+
+
+def test_a_quaternion_after_half_a_turn_is_as_exact_as_its_header_can_be(tmp_path: Path) -> None:
+    half = turned(180.03)
+    half[2, 1] = half[1, 2] = 3e-4
+    affine = np.diag([0.4, 0.4, 3.0, 1.0]) @ half
+    affine[:3, :3] = np.linalg.qr(half[:3, :3])[0] @ np.diag([0.4, 0.4, 3.0])
+    size = (256, 256, 40)
+    volume = np.zeros(size, np.uint8)
+    volume[100:140, 100:140, 10:20] = 1
+    image = saved(tmp_path / "image.nii", volume, affine)
+    mask = nibabel.Nifti1Image(volume, None)
+    mask.header.set_qform(affine, code=1)
+    for place, wrong in ((0.0, False), (0.2, True)):
+        mask.header["qoffset_x"] = affine[0, 3] + place
+        nibabel.save(mask, tmp_path / "mask.nii")
+        study, lying = study_of(orientation="stored"), Location(tmp_path / "mask.nii")
+        if wrong:
+            with pytest.raises(DataError, match=r"up to 0\.2"):
+                prepared(tmp_path, study, lying, image)
+        else:
+            assert prepared(tmp_path, study, lying, image).mask is not None
 
 
 OBLIQUE = turned(44) @ np.diag([0.9, 1.1, 2.5, 1.0])
@@ -239,6 +261,16 @@ def test_a_mask_drawn_on_a_dicom_slice_and_saved_as_nifti_lies_on_what_was_drawn
         prepared(tmp_path, study_of(dimensions=2), Location(tmp_path / "other.nii.gz"), image)
 
 
+def test_a_slice_without_directions_is_refused_where_a_mask_has_to_be_laid_on_it(
+    tmp_path: Path,
+) -> None:
+    pixels = BAR.astype(np.uint16)
+    image = save_ct(tmp_path / "ct.dcm", pixels, ImageOrientationPatient=[0, 0, 0, 0, 0, 0])
+    mask = saved(tmp_path / "mask.nii.gz", BAR.T[..., None], np.diag([-1.0, -1, 1, 1]))
+    with pytest.raises(DataError, match="column mask: the image's header gives no usable"):
+        prepared(tmp_path, study_of(dimensions=2), mask, image)
+
+
 def test_a_mask_of_a_picture_saved_as_nifti_lies_on_the_picture(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -248,6 +280,13 @@ def test_a_mask_of_a_picture_saved_as_nifti_lies_on_the_picture(tmp_path: Path) 
     case = prepared(tmp_path, study, mask, Location(tmp_path / "photo.png"))
     assert case.mask is not None
     np.testing.assert_array_equal(case.mask.numpy() == 1, case.image[0].numpy() > 0.5)
+    # With its axes to the right and the front the header turns it, and nobody knows the picture's.
+    other = saved(tmp_path / "other.nii.gz", BAR.T[..., None], np.eye(4))
+    with pytest.raises(DataError, match="row 7, column mask: one of image and mask is NIfTI"):
+        prepared(tmp_path, study, other, Location(tmp_path / "photo.png"))
+    Image.fromarray(BAR).save(tmp_path / "mask.png")
+    with pytest.raises(DataError, match="row 7, column mask: one of image and mask is NIfTI"):
+        prepared(tmp_path, study, Location(tmp_path / "mask.png"), other)
 
 
 @pytest.mark.parametrize(
