@@ -152,7 +152,7 @@ def _fit(features: Array, targets: NDArray[np.int64], classes: int) -> torch.Ten
         total.backward()  # type: ignore[no-untyped-call]
         return total
 
-    optimiser.step(loss)
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
     return weights.detach()
 
 
