@@ -76,7 +76,10 @@ def _rare(
     rare = rare if often > len(values) / 2 else []  # where all differ, nobody is an exception
     fact = f"{len(counts)} different, of which {shown}{unit} is the most frequent ({often})"
     if not rare or not matters:
-        return Finding(name, "ok" if not matters else "look", fact)
+        if not matters:
+            return Finding(name, "ok", fact)
+        remedy = "the study makes them alike: data.size or training.patch_size."
+        return Finding(name, "look", fact, remedy if name == "sizes" else "")
     fact = f"{fact}; what few others have"
     return found(name, "look", fact, "look whether they are the examinations you meant.", rare)
 

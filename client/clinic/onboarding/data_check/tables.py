@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Sequence
 
+import numpy as np
+
 from wardround.client.clinic.onboarding.data_check.findings import Counts, Finding, found
 from wardround.client.clinic.onboarding.data_check.images import far_from_others
 from wardround.client.clinic.onboarding.data_check.looks import Look
@@ -14,6 +16,7 @@ PARTS = ("train", "validation", "test", "")
 _MOST_WORDS = 20  # of a column of categories
 _NEVER_BELOW_ZERO = ("age", "alter", "weight", "height", "bmi", "dose", "volume", "size", "years")
 _OLDEST = 120.0
+_STEPS = 10
 
 
 def check_classes(subjects: Sequence[Subject], study: Study | None) -> list[Finding]:
@@ -50,6 +53,8 @@ def count_classes(subjects: Sequence[Subject]) -> list[Counts]:
     """Return how many examinations each part has of each class."""
     parts = [part for part in PARTS if any(s.part == part for s in subjects)]
     names = sorted({one for s in subjects for one in _classes(s)}) or [""]
+    if names == [""] and parts == [""]:
+        return []
     counted = Counter((one, s.part) for s in subjects for one in _classes(s) or [""])
     bars = tuple(
         (name or "examinations", tuple(float(counted[name, part]) for part in parts))
@@ -78,6 +83,31 @@ def count_looks(looks: Sequence[Look]) -> list[Counts]:
             if rest := sum(counted.values()) - sum(count for _, count in most):
                 bars.append(("others", (float(rest),)))
             counts.append(Counts(title, ("examinations",), tuple(bars)))
+    return [*counts, *_count_labels(looks), *_count_levels(looks)]
+
+
+def _count_labels(looks: Sequence[Look]) -> list[Counts]:
+    """Return how many masks hold each value."""
+    held = Counter(value for look in looks for value in look.labels or ())
+    if not held or len(held) > _MOST_WORDS:
+        return []
+    bars = tuple((f"{value:g}", (float(held[value]),)) for value in sorted(held))
+    return [Counts("Masks that hold each value.", ("masks",), bars, "masks")]
+
+
+def _count_levels(looks: Sequence[Look]) -> list[Counts]:
+    """Return how the middle intensities of each channel are spread, in ten steps."""
+    counts = []
+    for channel in sorted({name for look in looks for name in look.levels}):
+        middles = [look.levels[channel][1] for look in looks if channel in look.levels]
+        held, edges = np.histogram(middles, _STEPS)
+        if len(set(middles)) > 1:
+            bars = tuple(
+                (f"{low:.3g} to {high:.3g}", (float(count),))
+                for low, high, count in zip(edges, edges[1:], held, strict=False)
+            )
+            title = f"Median intensity of each examination, channel {channel}."
+            counts.append(Counts(title, ("examinations",), bars))
     return counts
 
 
