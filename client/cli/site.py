@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wardround.client.cli.backup import add_backup_commands
+from wardround.client.cli.check import add_check_command
 from wardround.client.cli.connection import add_connection_commands
 from wardround.client.cli.daemon import add_daemon_commands
 from wardround.client.cli.importing import add_import_commands
@@ -35,6 +36,7 @@ add_daemon_commands(site_app)
 add_connection_commands(site_app)
 add_backup_commands(site_app)
 add_import_commands(site_app)
+add_check_command(site_app)
 
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
 _SHOWN = 8  # of a digest

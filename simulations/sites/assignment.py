@@ -112,7 +112,12 @@ def load_assignment(path: Path, examinations: Examinations) -> Assignment:
         InputError: The file is missing or is no assignment, names a patient twice, leaves a
             patient of the data set without a site, or holds no split or one that is none.
     """
-    table = read_table(path, "the assignment")
+    try:
+        table = read_table(path, "the assignment")
+    except DataError as error:
+        wanted = "give a CSV file with the columns patient and site."
+        msg = str(error) if path.is_file() else f"there is no assignment {path}: {wanted}"
+        raise InputError(msg) from None
     if table.place("patient") is None or table.place("site") is None:
         msg = f"{path} is not an assignment: give a CSV file with the columns patient and site."
         raise InputError(msg)

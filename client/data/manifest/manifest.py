@@ -12,7 +12,7 @@ from pathlib import Path
 from wardround.client.data.manifest.columns import Columns, find_columns
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.manifest.label_words import LabelWords, label_words
-from wardround.client.data.manifest.patients import rows_of_look_alikes
+from wardround.client.data.manifest.patients import rows_of_dates, rows_of_look_alikes
 from wardround.client.data.manifest.rows import RowProblems, RowReader, name_rows
 from wardround.client.data.manifest.table import Table, read_table
 from wardround.client.data.reading.readers import has_reader
@@ -139,6 +139,11 @@ def read_rows(  # noqa: PLR0913 (a table, and what is known of whose it is)
             f"patients have names that differ only in capitals, blanks, leading zeros or letters "
             f"that look alike, in {name_rows(sorted(alike))}: write one name where it is one "
             "patient, or the test is not one"
+        )
+    if dates := rows_of_dates(examinations):
+        notes.append(
+            f"the patient is a date in {name_rows(dates)}: if a spreadsheet made it of a name, "
+            "write the name again in a column of text"
         )
     return Reading(table, columns, examinations, reader.problems, tuple(notes), reader)
 

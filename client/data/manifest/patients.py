@@ -16,13 +16,17 @@ _LIKE_LATIN = str.maketrans(
     "abe3kmhopctyxijshdqwabezhikmvoptyxc------",
 )
 _NUMBER = re.compile(r"0*(\d+?)([.,]0+)?")
+_DATE = re.compile(
+    r"\d{1,2}[-. ][A-Za-z]{3}([-. ]\d{2,4})?|[A-Za-z]{3}-\d{2,4}|\d{1,2}[./]\d{1,2}[./]\d{2,4}"
+    r"|\d{4}-\d{2}-\d{2} 00:00(:00)?"
+)
 _POWER = re.compile(r"0*(\d)e\+?(\d{1,2})")
 
 
 def skeleton(name: str) -> str:
     """Return what two names share that look alike."""
     letters = unicodedata.normalize("NFKC", name).casefold().translate(_LIKE_LATIN)
-    letters = "".join(letters.split())
+    letters = "".join(letters.split()).lstrip("'’`")  # how a spreadsheet is told that it is text
     if not letters.isascii():
         return letters
     if power := _POWER.fullmatch(letters):
@@ -57,3 +61,12 @@ def rows_of_look_alikes(
         rows = [one.row for one in held]
         (apart if len({one.split for one in held}) > 1 else together).extend(rows)
     return sorted(apart), sorted(together)
+
+
+def rows_of_dates(examinations: Sequence[Examination]) -> list[int]:
+    """Return the rows whose patient is a date, where other patients are none.
+
+    A spreadsheet makes 12-Mar of the name 3-12, and of MAR12.
+    """
+    rows = [one.row for one in examinations if _DATE.fullmatch(one.patient)]
+    return rows if len(rows) < len(examinations) else []

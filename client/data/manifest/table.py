@@ -211,6 +211,8 @@ def _table(path: Path, separator: str, records: Iterator[tuple[int, list[str]]])
     header = tuple(tidy(name) for name in first[1])
     lines = []
     for row, cells in records:
+        if [tidy(cell) for cell in cells] == list(header):
+            continue  # two exports, one below the other
         _check_quotes(row, cells, separator, len(header))
         filled = [*(cell.strip() for cell in cells), *[""] * (len(header) - len(cells))]
         lines.append(Line(row, tuple(filled)))

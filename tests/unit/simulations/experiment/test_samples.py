@@ -39,6 +39,7 @@ def photographs(tmp_path: Path) -> Path:
     for number, split in enumerate(("train", "validation", "test")):
         colours = np.zeros((16, 16, 3), np.uint8) + np.array(REDDISH, np.uint8)
         colours[:, :4] //= 2
+        colours[0, 0] = number  # no two patients have one photograph
         Image.fromarray(colours).save(tmp_path / f"{number}.png")
         mask = np.zeros((16, 16), np.uint8)
         mask[4:8] = 255

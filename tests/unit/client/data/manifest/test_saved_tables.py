@@ -166,6 +166,7 @@ def void(_: object) -> None:
         (change(7, 3, "dev"), ("column split names no split in row 7", "write train")),
         (change(7, 3, ""), ("column split is empty, but not in other rows in row 7",)),
         (change(13, 0, "canary000"), ("names that look alike in rows 2, 13", "one name")),
+        (change(13, 0, "'CANARY000"), ("names that look alike in rows 2, 13",)),
         (change(13, 0, "CANARY 000"), ("names that look alike in rows 2, 13",)),
         (change(13, 0, "C\u0410NARY000"), ("names that look alike in rows 2, 13",)),
         (change(13, 0, "CANARY\u200b000"), ("also in another split in row 13",)),
@@ -195,6 +196,23 @@ def test_numbers_that_a_spreadsheet_changes_are_not_two_patients_without_a_word(
     assert manifest.notes == own.notes
     assert "in rows 2, 3: write one name" in manifest.notes[0]
     assert len({e.patient for e in manifest.examinations}) == 12
+
+
+def test_a_date_among_names_of_patients_is_said(pictures: Pictures) -> None:
+    rows = pictures.rows()
+    rows[2][0], rows[3][0] = "12-Mar", "Mar-12"
+    pictures.write(rows)
+    manifest, own = read_both(pictures)
+    assert manifest.notes == own.notes
+    assert manifest.notes[0].startswith("the patient is a date in rows 4, 5: if a spreadsheet")
+
+
+def test_a_header_between_two_exports_is_no_patient(pictures: Pictures) -> None:
+    text = pictures.manifest.read_text(encoding="utf-8").splitlines()
+    text[5:5] = [HEADER.replace(",", " , ")]
+    pictures.manifest.write_text("\n".join(text), encoding="utf-8")
+    manifest, _ = read_both(pictures)
+    assert [e.row for e in manifest.examinations] == [2, 3, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14]
 
 
 def test_a_patient_is_one_however_the_letters_are_composed(pictures: Pictures) -> None:
