@@ -60,13 +60,13 @@ def _wrong_kind(channels: Sequence[Image], data: DataSection) -> Iterator[str]:
             f"{', '.join(data.channels)}"
         )
     for image in channels:
-        low, high = float(image.array.min()), float(image.array.max())
         if data.intensity == "ct" and image.eight_bit:
             yield "it holds grey values of 8 bits, and the model takes Hounsfield units"
-        elif data.intensity == "ct" and low < _LOWEST_HU:
+        elif data.intensity == "ct" and (low := float(image.array.min())) < _LOWEST_HU:
             yield f"its values begin at {low:g}, below any Hounsfield unit"
-        if low == high:
-            yield f"it has one value only ({low:g}), so it shows nothing"
+        first, last = image.array.item(0), image.array.item(-1)
+        if first == last and bool((image.array == first).all()):
+            yield f"it has one value only ({first:g}), so it shows nothing"
 
 
 def _unlike(one: Looks, seen: Seen, data: DataSection) -> Iterator[str]:

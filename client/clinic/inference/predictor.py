@@ -275,17 +275,31 @@ class Predictor:
         together = torch.stack(members)
         means = together.mean(0)
         _check_numbers(means)
-        spreads = together.std(0, correction=0) if len(members) > 1 else None
+        spreads = together.std(0, correction=0).tolist() if len(members) > 1 else None
+        entropies = _entropies(means, self.study.data.multi_label).tolist()
+        classes, threshold = self.study.data.classes, self.operating_point
         calibrated = all(model.contract.temperature is not None for model in self.models)
         return [
-            _classified_row(
-                row,
-                None if spreads is None else spreads[at],
-                self.contract,
-                (self.study.data.classes, self.study.data.multi_label, calibrated),
+            Classified(
+                classes,
+                tuple(row),
+                self._found(row),
+                threshold,
+                calibrated,
+                entropies[at],
+                None if spreads is None else tuple(spreads[at]),
             )
-            for at, row in enumerate(means)
+            for at, row in enumerate(means.tolist())
         ]
+
+    def _found(self, probabilities: Sequence[float]) -> tuple[str, ...]:
+        classes, threshold = self.study.data.classes, self.operating_point
+        if threshold is None:
+            return (classes[max(range(len(classes)), key=probabilities.__getitem__)],)
+        if self.study.data.multi_label:
+            pairs = zip(classes, probabilities, strict=True)
+            return tuple(name for name, probability in pairs if probability >= threshold)
+        return (classes[int(probabilities[1] >= threshold)],)
 
     def _segmented(self, one: Prepared, batch: Batch) -> Prediction:
         if one.grid is None:
@@ -417,39 +431,12 @@ def _case(batch: Batch, at: int) -> Batch:
     )
 
 
-def _classified_row(
-    probabilities: Tensor,
-    spread: Tensor | None,
-    contract: Contract,
-    facts: tuple[tuple[str, ...], bool, bool],
-) -> Classified:
-    classes, multi_label, is_calibrated = facts
-    values = probabilities.numpy()
-    threshold: float | None = contract.threshold
+def _entropies(probabilities: Tensor, multi_label: bool) -> Tensor:
+    """Return ``(B,)``: 0 where one class is certain, 1 where all are as likely."""
     if multi_label:
-        at_least = contract.threshold
-        found = tuple(c for c, value in zip(classes, values, strict=True) if value >= at_least)
-        entropy = float(np.mean([_entropy(np.array([v, 1 - v])) for v in values]))
-    elif len(classes) == 2:
-        found = (classes[int(values[1] >= contract.threshold)],)
-        entropy = _entropy(values)
-    else:
-        found, threshold = (classes[int(values.argmax())],), None
-        entropy = _entropy(values)
-    return Classified(
-        classes,
-        tuple(values.tolist()),
-        found,
-        threshold,
-        is_calibrated,
-        entropy,
-        None if spread is None else tuple(spread.tolist()),
-    )
-
-
-def _entropy(values: Any) -> float:
-    some = values[values > 0]
-    return max(0.0, float(-(some * np.log(some)).sum() / np.log(len(values))))
+        both = torch.stack([probabilities, 1 - probabilities])
+        return torch.special.entr(both).sum(0).mean(1) / np.log(2)
+    return torch.special.entr(probabilities).sum(1) / np.log(probabilities.shape[1])
 
 
 def _check_numbers(values: Tensor) -> None:

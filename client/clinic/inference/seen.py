@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,9 +72,14 @@ def _percentiles(array: NDArray[np.float32]) -> tuple[float, float, float]:
     flat = array.reshape(-1)
     # An odd step: an even one could hit the same places of every row.
     some = flat[:: max(1, flat.size // _MOST_VALUES) | 1] if flat.size > _MOST_VALUES else flat
-    places = np.rint(_PERCENTS * (some.size - 1)).astype(np.int64)
+    places = _places(some.size)
     dark, middle, bright = np.partition(some, places)[places].tolist()
     return dark, middle, bright
+
+
+@lru_cache(maxsize=64)  # most images of a set have one size
+def _places(count: int) -> NDArray[np.int64]:
+    return np.rint(_PERCENTS * (count - 1)).astype(np.int64)
 
 
 def _spread(value: float) -> Spread:
