@@ -70,7 +70,7 @@ def write_model(study: Study, files: list[Path], folder: Path) -> Path:
     weights = read_parameters(build_network(study, 0))
     seen = None
     for file in files:
-        one = look_at([read_image(Location(file), study.data.dimensions)])
+        one = look_at([read_image(Location(file), study.data.dimensions)]).as_seen()
         seen = one if seen is None else seen.plus(one)
     contract = Contract(
         wardround=wardround.__version__,
@@ -160,7 +160,10 @@ def bare_volumes(network: torch.nn.Module, study: Study, files: list[Path], out:
             shape = image.shape[1:]
             seen = crop(pad(torch.from_numpy(normalised(image.numpy()))))
             labels = network(torch.as_tensor(seen)[None].float())[0].argmax(0, keepdim=True)
-            fitted = CenterSpatialCrop(shape)(SpatialPad(shape)(labels))
+            # MONAI's centre crop does not undo its padding where the two differ by an odd number.
+            begin = [max(0, (want - have) // 2) for want, have in zip(size, shape, strict=True)]
+            places = (slice(b, b + have) for b, have in zip(begin, shape, strict=True))
+            fitted = SpatialPad(shape)(labels[(slice(None), *places)])
             image.set_array(torch.as_tensor(fitted).float())
             own = orient.inverse(image)[0].numpy().astype(np.uint8)
             nibabel.save(nibabel.Nifti1Image(own, stored.affine), out / file.name)

@@ -22,7 +22,7 @@ from wardround.client.data.manifest.examination import Examination
 from wardround.client.data.preprocessing.own_grid import (
     OwnGrid,
     labels_in_own_grid,
-    prepare_images,
+    prepare_alike,
 )
 from wardround.client.data.reading.image import Image
 from wardround.client.site.device import arranged_for, choose_arithmetic, device_for
@@ -186,27 +186,44 @@ class Predictor:
             DataError: It is not what the study needs.
         """
         channels = [images] if isinstance(images, Image) else list(images)
+        return self.prepare_several([(channels, covariates)])[0]
+
+    def prepare_several(
+        self, some: Sequence[tuple[Sequence[Image], Sequence[str]]]
+    ) -> list[Prepared]:
+        """Return examinations as the network sees them: of each its images and its covariates.
+
+        Raises:
+            DataError: One is not what the study needs.
+        """
         data = self.study.data
-        if len(covariates) != len(data.covariates):
-            names = ", ".join(covariate.name for covariate in data.covariates)
+        rows = [self._covariates(covariates) for _, covariates in some]
+        if data.kind == "table":
+            return [Prepared(None, row, None) for row in rows]
+        for images, _ in some:
+            if len(images) != len(data.channels):
+                msg = (
+                    f"{len(images)} images were given for the channels "
+                    f"{', '.join(data.channels)}: give one a channel."
+                )
+                raise DataError(msg)
+        prepared = prepare_alike([images for images, _ in some], data)
+        return [
+            Prepared(image, row, grid) for (image, grid), row in zip(prepared, rows, strict=True)
+        ]
+
+    def _covariates(self, covariates: Sequence[str]) -> Tensor | None:
+        known = self.study.data.covariates
+        if len(covariates) != len(known):
+            names = ", ".join(covariate.name for covariate in known)
             msg = f"the model needs the values of {names}: give them in a manifest."
             raise DataError(msg)
-        row = None
-        if data.covariates:
-            scales = [(covariate.mean, covariate.scale) for covariate in data.covariates]
-            only = Examination(0, "", (), covariates=tuple(covariates))
-            encoded = encode_covariates([only], data.covariates, scales)
-            row = None if encoded is None else encoded[0]
-        if data.kind == "table":
-            return Prepared(None, row, None)
-        if len(channels) != len(data.channels):
-            msg = (
-                f"{len(channels)} images were given for the channels {', '.join(data.channels)}: "
-                "give one a channel."
-            )
-            raise DataError(msg)
-        image, grid = prepare_images(channels, data)
-        return Prepared(image, row, grid)
+        if not known:
+            return None
+        scales = [(covariate.mean, covariate.scale) for covariate in known]
+        only = Examination(0, "", (), covariates=tuple(covariates))
+        encoded = encode_covariates([only], known, scales)
+        return None if encoded is None else encoded[0]
 
     def predict(
         self,
@@ -258,17 +275,31 @@ class Predictor:
         together = torch.stack(members)
         means = together.mean(0)
         _check_numbers(means)
-        spreads = together.std(0, correction=0) if len(members) > 1 else None
+        spreads = together.std(0, correction=0).tolist() if len(members) > 1 else None
+        entropies = _entropies(means, self.study.data.multi_label).tolist()
+        classes, threshold = self.study.data.classes, self.operating_point
         calibrated = all(model.contract.temperature is not None for model in self.models)
         return [
-            _classified_row(
-                row,
-                None if spreads is None else spreads[at],
-                self.contract,
-                (self.study.data.classes, self.study.data.multi_label, calibrated),
+            Classified(
+                classes,
+                tuple(row),
+                self._found(row),
+                threshold,
+                calibrated,
+                entropies[at],
+                None if spreads is None else tuple(spreads[at]),
             )
-            for at, row in enumerate(means)
+            for at, row in enumerate(means.tolist())
         ]
+
+    def _found(self, probabilities: Sequence[float]) -> tuple[str, ...]:
+        classes, threshold = self.study.data.classes, self.operating_point
+        if threshold is None:
+            return (classes[max(range(len(classes)), key=probabilities.__getitem__)],)
+        if self.study.data.multi_label:
+            pairs = zip(classes, probabilities, strict=True)
+            return tuple(name for name, probability in pairs if probability >= threshold)
+        return (classes[int(probabilities[1] >= threshold)],)
 
     def _segmented(self, one: Prepared, batch: Batch) -> Prediction:
         if one.grid is None:
@@ -400,39 +431,12 @@ def _case(batch: Batch, at: int) -> Batch:
     )
 
 
-def _classified_row(
-    probabilities: Tensor,
-    spread: Tensor | None,
-    contract: Contract,
-    facts: tuple[tuple[str, ...], bool, bool],
-) -> Classified:
-    classes, multi_label, is_calibrated = facts
-    values = probabilities.numpy()
-    threshold: float | None = contract.threshold
+def _entropies(probabilities: Tensor, multi_label: bool) -> Tensor:
+    """Return ``(B,)``: 0 where one class is certain, 1 where all are as likely."""
     if multi_label:
-        at_least = contract.threshold
-        found = tuple(c for c, value in zip(classes, values, strict=True) if value >= at_least)
-        entropy = float(np.mean([_entropy(np.array([v, 1 - v])) for v in values]))
-    elif len(classes) == 2:
-        found = (classes[int(values[1] >= contract.threshold)],)
-        entropy = _entropy(values)
-    else:
-        found, threshold = (classes[int(values.argmax())],), None
-        entropy = _entropy(values)
-    return Classified(
-        classes,
-        tuple(values.tolist()),
-        found,
-        threshold,
-        is_calibrated,
-        entropy,
-        None if spread is None else tuple(spread.tolist()),
-    )
-
-
-def _entropy(values: Any) -> float:
-    some = values[values > 0]
-    return max(0.0, float(-(some * np.log(some)).sum() / np.log(len(values))))
+        both = torch.stack([probabilities, 1 - probabilities])
+        return torch.special.entr(both).sum(0).mean(1) / np.log(2)
+    return torch.special.entr(probabilities).sum(1) / np.log(probabilities.shape[1])
 
 
 def _check_numbers(values: Tensor) -> None:
