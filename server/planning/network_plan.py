@@ -77,11 +77,13 @@ def plan_network(
 
 def feature_numbers(patch: Sequence[int], widths: Sequence[int], classes: int) -> int:
     """Return how many numbers the feature maps of one patch hold, as nnU-Net counts them."""
-    sizes = [float(math.prod(patch)) / 2 ** (len(patch) * level) for level in range(len(widths))]
-    down = sum(_CONVOLUTIONS * size * width for size, width in zip(sizes, widths, strict=True))
-    up = sum(
+    voxels, axes = float(math.prod(patch)), len(patch)
+    sizes: list[float] = [voxels / 2 ** (axes * level) for level in range(len(widths))]
+    pairs = list(zip(sizes, widths, strict=True))
+    down: float = sum(_CONVOLUTIONS * size * width for size, width in pairs)
+    up: float = sum(
         (_CONVOLUTIONS + 1) * size * width + (classes * size if level == 0 else 0)
-        for level, (size, width) in enumerate(zip(sizes[:-1], widths[:-1], strict=True))
+        for level, (size, width) in enumerate(pairs[:-1])
     )
     return round(float(down + up))
 

@@ -1,7 +1,9 @@
 """What a hospital answers to a study that asks for statistics: once, bounded, written down."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +17,13 @@ from tests.support.hospitals.hospital import (
 from tests.support.hospitals.image_ward import ask_statistics, volume, ward_study, write_ward
 
 from wardround.client.app import close_sessions
+from wardround.client.egress import statistics_answer
 from wardround.client.privacy.ledger.file import read_ledger
 from wardround.common.flower.messages.content import arrays_of, to_bytes
 from wardround.common.messages.audit import REPORT_RECORD
 from wardround.common.messages.instructions import EVALUATE, TRAIN
 from wardround.common.messages.replies import unpack_refusal
-from wardround.common.messages.statistics import unpack_statistics
+from wardround.common.messages.statistics import SiteStatistics, unpack_statistics
 from wardround.common.study.plans.statistics import asked_histograms
 from wardround.common.study.study import Study
 
@@ -117,3 +120,23 @@ def test_a_study_that_trains_is_told_no_statistics(tmp_path: Path) -> None:
     folder = ward(tmp_path, training)
     assert refusal_of(ask_statistics(folder, training))[1] == "input"
     assert refusal_of(ask_statistics(folder, training, digest=PLAIN.digest))[1] == "input"
+
+
+def test_an_image_in_the_place_of_cells_does_not_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code that was changed by mistake would be caught by the guard, and nothing is kept."""
+    folder = ward(tmp_path, PLAIN, smallest_cell="10", smallest_cohort="10")
+    honest = statistics_answer.reduce_statistics
+
+    def smuggling(*words: Any) -> SiteStatistics:
+        said = honest(*words)
+        cells = dict(said.cells)
+        cells["intensity-0"] = VOLUMES[3].ravel()[:32].astype(np.float64) / 1000
+        return replace(said, cells=cells)
+
+    monkeypatch.setattr(statistics_answer, "reduce_statistics", smuggling)
+    assert refusal_of(ask_statistics(folder, PLAIN))[1] == "guard"
+    assert not list((folder / "statistics").glob("*.answer"))
+    monkeypatch.undo()
+    assert unpack_refusal(ask_statistics(folder, PLAIN)) is None

@@ -159,6 +159,9 @@ def test_the_pages_commands_write_a_study_with_a_reason_for_each_number(
     again = wardround(*shlex.split(commands[0])[1:])
     assert again.code == 2
     assert "exists already" in again.err
+    elsewhere = wardround("study", "plan", "study.toml", "--out", "new.toml", "--run", "ward-1")
+    assert elsewhere.code == 2
+    assert "--run is about a server's sites" in elsewhere.err
 
 
 def _training_rows(sites: PreparedSites) -> tuple[list[dict[str, str]], int]:
