@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from flwr.app import Message, RecordDict
 from flwr.proto.node_pb2 import Node  # noqa: TID251 - what a server sees is Flower's
-from tests.support.fleet_in_memory import Fleet
 from tests.support.hospitals.hospital import STUDY, context_of, instruction_for, write_site
+from tests.support.link.fleet_in_memory import Fleet
 
 from wardround.client.app import app
 from wardround.client.daemon.daemon import SiteDaemon

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.pacs.gateway import results
 from tests.pacs.orthanc import PASSWORD, Orthanc
-from tests.support.dicom_series import make_series, write_series
+from tests.support.dicom.series import make_series, write_series
 from tests.support.model_folders import SEGMENTS, untrained_model
 
 from wardround.client.clinic.pacs.archive import open_archive

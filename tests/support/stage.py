@@ -172,7 +172,7 @@ class Deployment:
 
         Its log is that port, and then a line a request.
         """
-        self.spawn("proxy", "tests.support.connect_proxy")
+        self.spawn("proxy", "tests.support.link.connect_proxy")
         wait_until(lambda: "\n" in self.log("proxy"))
         return int(self.log("proxy").splitlines()[0])
 

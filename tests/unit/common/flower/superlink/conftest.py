@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
-from tests.support.site_on_link import MemberLookup, Site, start_run
+from tests.support.link.site_on_link import MemberLookup, Site, start_run
 
 from wardround.common.flower.site_grid import claim_identity
 from wardround.common.flower.superlink.link_state import LinkState

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
-from tests.support.site_on_link import MemberLookup, Site
+from tests.support.link.site_on_link import MemberLookup, Site
 
 from wardround.common.flower.superlink.link_state import LinkState
 from wardround.common.flower.superlink.object_store import DiskObjectStore

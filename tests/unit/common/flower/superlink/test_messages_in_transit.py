@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.constant import ErrorCode
-from tests.support.site_on_link import Site, instruction_for, only, post, start_run
+from tests.support.link.site_on_link import Site, instruction_for, only, post, start_run
 
 from wardround.common.flower.error_codes import is_transient
 from wardround.common.flower.superlink.link_state import LinkState

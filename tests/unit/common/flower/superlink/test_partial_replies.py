@@ -12,7 +12,7 @@ from flwr.common.constant import ErrorCode
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.supercore.date import now
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
-from tests.support.site_on_link import Site, instruction_for, only, post
+from tests.support.link.site_on_link import Site, instruction_for, only, post
 
 from wardround.common.flower.error_codes import is_transient
 from wardround.common.flower.superlink.link_state import LinkState

@@ -27,7 +27,7 @@ from flwr.supercore.date import now
 from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.inflatable.inflatable_object import get_object_tree
 from flwr.supercore.primitives.asymmetric import sign_message
-from tests.support.site_on_link import (
+from tests.support.link.site_on_link import (
     HEARTBEAT,
     MemberLookup,
     Site,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Array, Message
-from tests.support.fleet_in_memory import Fleet
+from tests.support.link.fleet_in_memory import Fleet
 from tests.support.models_as_messages import make_message
 
 from wardround.common.flower.supernode.supernode import SuperNode

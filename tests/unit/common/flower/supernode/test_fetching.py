@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from flwr.app import Array, Message
-from tests.support.fleet_in_memory import Fleet
+from tests.support.link.fleet_in_memory import Fleet
 from tests.support.models_as_messages import LIMIT, make_message, message_file_of
 
 from wardround.common.flower.messages.message_loading import read_message

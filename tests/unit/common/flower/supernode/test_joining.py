@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.fleet_in_memory import Fleet
+from tests.support.link.fleet_in_memory import Fleet
 
 from wardround.common.flower.supernode.fleet_client import FleetError, RunEndedError
 from wardround.common.flower.supernode.supernode import SuperNode

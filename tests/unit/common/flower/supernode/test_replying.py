@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from flwr.app import Message
-from tests.support.fleet_in_memory import Fleet
+from tests.support.link.fleet_in_memory import Fleet
 from tests.support.models_as_messages import message_file_of
 
 from wardround.common.flower.error_codes import is_transient

@@ -15,7 +15,7 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
     generate_uid,
 )
-from tests.support.dicom_objects import (
+from tests.support.dicom.objects import (
     PATIENT,
     bare,
     ct_slice,

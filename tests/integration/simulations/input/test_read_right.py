@@ -18,7 +18,7 @@ from wardround.common.study.loading import load_study
 
 Run = Callable[..., Said]
 FAST = ("--engine", "in-process", "--threads", "1", "--quiet", "--no-compare", "--rounds", "1")
-CASES = Path(__file__).resolve().parents[4] / "shared" / "cases"
+CASES = Path(__file__).resolve().parents[5] / "shared" / "cases"
 
 
 def simulated(wardround: Run, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> Said:

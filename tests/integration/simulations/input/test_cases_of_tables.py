@@ -28,7 +28,7 @@ def case(tmp_path: Path) -> Case:
 
     def copy(number: str) -> Path:
         data = os.environ.get("WARDROUND_DATA")
-        shared = Path(data).parent if data else Path(__file__).resolve().parents[4] / "shared"
+        shared = Path(data).parent if data else Path(__file__).resolve().parents[5] / "shared"
         found = sorted((shared / "cases").glob(f"{number}-*"))
         if not found:
             pytest.skip("the cases are absent: set WARDROUND_DATA to the folder beside them")
