@@ -34,7 +34,7 @@ from wardround.client.site.folder import Site
 from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.study.study import Study
 
-PREPARATION_VERSION = 1  # raise it when the same settings give other arrays
+PREPARATION_VERSION = 2  # raise it when the same settings give other arrays
 # A study that rests for weeks between rounds finds its images prepared.
 _UNUSED_SECONDS = 30 * 24 * 3600.0
 # Longer than writing one block takes: what is older was left by a crash.

@@ -7,7 +7,14 @@ import numpy as np
 
 from wardround.client.data.reading.dicom import kinds
 from wardround.client.data.reading.dicom.files import Found, find_datasets
-from wardround.client.data.reading.dicom.frames import Frame, check_frames, headers_of
+from wardround.client.data.reading.dicom.frames import (
+    Frame,
+    check_frames,
+    frame_of_reference,
+    gap_of,
+    headers_of,
+    slice_affine,
+)
 from wardround.client.data.reading.dicom.frames import place_of as place_of_frame
 from wardround.client.data.reading.dicom.pixels import decoded
 from wardround.client.data.reading.dicom.series import (
@@ -119,7 +126,9 @@ def _flat(frames: list[Frame], choice: Choice, files: int) -> Stored:
             f"{'FOLDER' if files > 1 else 'FILE'}#frame=0 or #frame=middle."
         )
         raise UnreadableError(msg)
-    return Stored(frames[0].pixels, frames[0].place.spacing)
+    place, header = frames[0].place, frames[0].header
+    affine = slice_affine(place, gap_of(header))
+    return Stored(frames[0].pixels, place.spacing, affine, frame=frame_of_reference(header.dataset))
 
 
 def _by_place(frames: list[Frame]) -> list[Frame]:
