@@ -202,8 +202,8 @@ def check_frames(dataset: Any, dimensions: int, count: int) -> None:
         return
     if kinds.is_film(dataset):
         msg = (
-            f"its {count} frames follow each other in time, and are no slices of a volume "
-            f"({name}): use one frame in a 2D study, as in FILE#frame=middle."
+            f"its {count} frames follow each other in time, or by another measure than place, and "
+            f"are no volume ({name}): use one frame in a 2D study, as in FILE#frame=middle."
         )
         raise UnreadableError(msg)
     if not dataset.get("SpacingBetweenSlices"):
