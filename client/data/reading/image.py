@@ -111,7 +111,8 @@ class MaskTarget:
     """What a mask is read for: some formats name what they outline, and where it lies.
 
     Attributes:
-        classes: The study's, in order; the first is the background.
+        classes: The study's, in order; the first is the background. None where it is only looked
+            whether the file is whole: labels are then those of the file.
         image: The image that the mask is of, as it was read; None if unknown.
         words: Further names of classes, without capitals and doubled blanks.
     """

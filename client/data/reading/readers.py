@@ -176,7 +176,7 @@ def _read(
         if path.suffix.lower() in ARRAY_FILES:
             return Stored(read_item(location))
         if _is_dicom(path):
-            return _read_dicom(location, dimensions, target)
+            return _read_dicom(location, dimensions, target or MaskTarget() if is_mask else None)
         if location.array is not None:
             msg = "what follows '#' in its cell chooses among DICOM files, and it is none: drop it."
             raise UnreadableError(msg)

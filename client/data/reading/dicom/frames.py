@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from wardround.client.data.reading.dicom import kinds
 from wardround.client.data.reading.image import UnreadableError
 
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
 _RIGHT_ANGLE = 1e-3
 _REGION_IN_CENTIMETRES = 3
 
@@ -50,6 +52,19 @@ class Place:
     def normal(self) -> NDArray[np.float64] | None:
         """The third axis."""
         return None if self.axes is None else np.asarray(self.axes[2])
+
+
+def slice_affine(place: Place, gap: float | None) -> NDArray[np.float64] | None:
+    """Return the matrix from (row, column, 0) of a slice to RAS millimetres; None if not said."""
+    if place.spacing is None or place.axes is None or place.position is None:
+        return None
+    affine = np.eye(4)
+    along_row, along_column, normal = place.axes
+    affine[:3, 0] = along_column * place.spacing[0]
+    affine[:3, 1] = along_row * place.spacing[1]
+    affine[:3, 2] = normal * (gap or 1.0)
+    affine[:3, 3] = place.position
+    return np.asarray(LPS_TO_RAS @ affine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +202,8 @@ def check_frames(dataset: Any, dimensions: int, count: int) -> None:
         return
     if kinds.is_film(dataset):
         msg = (
-            f"its {count} frames follow each other in time, and are no slices of a volume "
-            f"({name}): use one frame in a 2D study, as in FILE#frame=middle."
+            f"its {count} frames follow each other in time, or by another measure than place, and "
+            f"are no volume ({name}): use one frame in a 2D study, as in FILE#frame=middle."
         )
         raise UnreadableError(msg)
     if not dataset.get("SpacingBetweenSlices"):

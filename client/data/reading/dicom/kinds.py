@@ -111,8 +111,8 @@ def is_film(dataset: Any) -> bool:
         dataset.get(name) for name in ("FrameTime", "FrameTimeVector", "CineRate")
     ):
         return True
-    pointer = dataset.get("FrameIncrementPointer")
-    pointers = [pointer] if pointer and not isinstance(pointer, list | tuple) else pointer or []
+    pointer = element(dataset, "FrameIncrementPointer") or ()
+    pointers = [pointer] if isinstance(pointer, int) else list(pointer)
     # Nuclear medicine: the slices of a tomogram; or energies, detectors, time slots, angles.
     return any((int(p) >> 16) == 0x0054 and (int(p) & 0xFFFF) != 0x0080 for p in pointers)
 

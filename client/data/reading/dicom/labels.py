@@ -39,12 +39,14 @@ def match_classes(names: Mapping[int, Sequence[str]], classes: Sequence[str], wh
 
     Args:
         names: The names of each segment, by number.
-        classes: Of the study; the first is the background.
+        classes: Of the study; the first is the background. None: segments keep their numbers.
         what: What a message calls a segment.
 
     Raises:
         UnreadableError: A segment could be of no class, or of several.
     """
+    if not classes:
+        return Matched({number: number for number in names})
     wanted = {_plain(name): label for label, name in enumerate(classes)}
     found = {number: _label(texts, wanted) for number, texts in names.items()}
     matched = {number: label for number, label in found.items() if label is not None}

@@ -8,7 +8,14 @@ import numpy as np
 
 from wardround.client.data.reading.dicom import kinds
 from wardround.client.data.reading.dicom.files import Found, find_datasets
-from wardround.client.data.reading.dicom.frames import Frame, check_frames, headers_of
+from wardround.client.data.reading.dicom.frames import (
+    Frame,
+    check_frames,
+    frame_of_reference,
+    gap_of,
+    headers_of,
+    slice_affine,
+)
 from wardround.client.data.reading.dicom.frames import place_of as place_of_frame
 from wardround.client.data.reading.dicom.pixels import decoded
 from wardround.client.data.reading.dicom.series import (
@@ -18,7 +25,7 @@ from wardround.client.data.reading.dicom.series import (
     parse_choice,
     place_of,
 )
-from wardround.client.data.reading.dicom.stacking import slice_affine, stacked
+from wardround.client.data.reading.dicom.stacking import stacked
 from wardround.client.data.reading.dicom.uptake import suv_factors
 from wardround.client.data.reading.dicom.values import rescaled, valued
 from wardround.client.data.reading.dicom.volumes import one_volume
@@ -120,7 +127,9 @@ def _flat(frames: list[Frame], choice: Choice, files: int) -> Stored:
             f"{'FOLDER' if files > 1 else 'FILE'}#frame=0 or #frame=middle."
         )
         raise UnreadableError(msg)
-    return Stored(frames[0].pixels, frames[0].place.spacing, slice_affine(frames[0]))
+    place, header = frames[0].place, frames[0].header
+    affine = slice_affine(place, gap_of(header))
+    return Stored(frames[0].pixels, place.spacing, affine, frame=frame_of_reference(header.dataset))
 
 
 def _by_place(frames: list[Frame]) -> list[Frame]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.data.reading.dicom.frames import (
+    LPS_TO_RAS,
     Header,
     Place,
     first,
@@ -19,6 +20,7 @@ from wardround.client.data.reading.dicom.frames import (
     gap_of,
     headers_of,
     place_of,
+    slice_affine,
 )
 from wardround.client.data.reading.dicom.labels import check_overlap, match_classes, merge
 from wardround.client.data.reading.dicom.pixels import decoded
@@ -67,8 +69,9 @@ def read_segmentation(dataset: Any, dimensions: int, target: MaskTarget) -> Stor
     matched = match_classes(names, target.classes, _WHAT)
     layers = _layers(dataset, names, matched.classes)
     if dimensions == 2:
-        labels, spacing = _flat(layers)
-        return Stored(labels, spacing, notes=matched.notes, is_matched=True)
+        affine = slice_affine(layers[0].place, layers[0].gap)
+        spacing = layers[0].place.spacing
+        return Stored(_flat(layers), spacing, affine, notes=matched.notes, is_matched=True)
     places = [(layer.place.position, layer.place.axes, layer.place.spacing) for layer in layers]
     if any(part is None for place in places for part in place):
         msg = "its frames do not say where they lie: export the segmentation again."
@@ -156,7 +159,7 @@ def _check_described(used: set[int], numbers: Collection[int]) -> None:
         raise UnreadableError(msg)
 
 
-def _flat(layers: list[_Layer]) -> tuple[NDArray[np.uint16], tuple[float, float] | None]:
+def _flat(layers: list[_Layer]) -> NDArray[np.uint16]:
     """Return all frames on one plane as one mask."""
     positions = [layer.place.position for layer in layers]
     places = {tuple(np.round(p / _SAME_PLANE)) for p in positions if p is not None}
@@ -169,7 +172,7 @@ def _flat(layers: list[_Layer]) -> tuple[NDArray[np.uint16], tuple[float, float]
     mask = np.zeros(layers[0].labels.shape, np.uint16)
     overlap = sum(_merged(mask, layer.labels) for layer in layers)
     check_overlap(overlap, _WHAT)
-    return mask, layers[0].place.spacing
+    return mask
 
 
 def _merged(mask: NDArray[np.uint16], labels: NDArray[np.uint16]) -> int:
@@ -183,7 +186,7 @@ def _frame_affine(place: Place) -> NDArray[np.float64]:
     if place.axes is not None and place.position is not None:
         affine[:3, :3] = place.axes.T * (columns, rows, 1.0)
         affine[:3, 3] = place.position
-    return np.asarray(np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+    return np.asarray(LPS_TO_RAS @ affine)
 
 
 def _on_image(layers: list[_Layer], image: Image | None) -> Stored | None:

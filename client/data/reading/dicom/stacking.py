@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.data.reading.dicom.frames import (
+    LPS_TO_RAS,
     Frame,
     Place,
     frame_of_reference,
@@ -29,7 +30,6 @@ _SAME_COLUMN = 0.1  # pixels that a whole volume may lean sideways and count as 
 _JITTER = 0.5  # pixels that a slice may lie beside the lean
 _CONTENT = 0.1  # of the range of values: above it lies more than air
 _SMALL_TILT = 0.5  # degrees
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def stacked(frames: list[Frame], is_mask: bool = False) -> Stored:
@@ -66,20 +66,6 @@ def stacked(frames: list[Frame], is_mask: bool = False) -> Stored:
     note = f"a gantry tilt of {grid.degrees(lean):.1f} degrees was taken out"
     affine = grid.straight_affine(corner)
     return Stored(_volume(slices), grid.spacing, affine, notes=(note,), frame=frame)
-
-
-def slice_affine(frame: Frame) -> NDArray[np.float64] | None:
-    """Return where (row, column, 0) of a slice lies, in RAS; None where the file does not say."""
-    place = frame.place
-    if place.spacing is None or place.axes is None or place.position is None:
-        return None
-    along_row, along_column, normal = place.axes
-    affine = np.eye(4)
-    affine[:3, 0] = along_column * place.spacing[0]
-    affine[:3, 1] = along_row * place.spacing[1]
-    affine[:3, 2] = normal * (gap_of(frame.header) or 1.0)
-    affine[:3, 3] = place.position
-    return np.asarray(_LPS_TO_RAS @ affine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +140,7 @@ class _Grid:
         affine = np.eye(4)
         affine[:3, :2] = (self.axes[:2] * np.array(self.spacing[:2])[:, np.newaxis]).T
         affine[:3, 2], affine[:3, 3] = step, start
-        return np.asarray(_LPS_TO_RAS @ affine)
+        return np.asarray(LPS_TO_RAS @ affine)
 
 
 def _outside(frames: Sequence[Frame]) -> float:

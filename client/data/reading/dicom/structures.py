@@ -37,13 +37,17 @@ def read_structures(dataset: Any, dimensions: int, target: MaskTarget) -> Stored
     Args:
         dataset: A structure set.
         dimensions: Of the study; outlines lie in space, so it must be 3.
-        target: The classes that structures are matched with by name, and the image.
+        target: The classes that structures are matched with by name, and the image. Without both,
+            it is only looked whether the outlines can be read, and one voxel is returned.
 
     Raises:
         UnreadableError: Outlines do not lie on the image's slices, structures cannot be matched
             with classes, or two overlap.
     """
     image = target.image
+    if not target.classes and image is None:
+        _ = [_closed(roi.get("ContourSequence") or ()) for roi in dataset.ROIContourSequence]
+        return Stored(np.zeros((1,) * dimensions, np.uint16))
     if dimensions != 3 or image is None or image.affine is None:
         msg = (
             "it is a structure set (RTSTRUCT), whose outlines lie in space: it can be the mask of "

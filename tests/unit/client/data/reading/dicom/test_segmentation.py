@@ -17,6 +17,7 @@ from tests.support.dicom.objects import (
 
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.preprocessing.geometry import reorient
+from wardround.client.data.reading.dicom.reader import read_dicom_mask
 from wardround.client.data.reading.image import Image, MaskTarget, UnreadableError
 from wardround.client.data.reading.readers import read_image, read_mask
 
@@ -264,3 +265,22 @@ def test_frames_without_a_spacing_are_refused(tmp_path: Path, image: Image) -> N
     dataset = segmentation(frames_of(LABELS, (1,)), ["liver"])
     del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
     assert "do not say where they lie" in refusal(save(dataset, tmp_path / "seg.dcm"), image)
+
+
+def test_a_slice_and_its_mask_say_where_they_lie_in_a_flat_study(tmp_path: Path) -> None:
+    pixels = LABELS[3].astype(np.int16)
+    slice_ = ct_slice(pixels, (10, 20, 6), SpacingBetweenSlices=2.0)
+    image = read_image(Location(save(slice_, tmp_path / "i.dcm")), 2)
+    frames = [(1, (10, 20, 6), LABELS[3] == 1)]
+    path = save(segmentation(frames, ["liver"]), tmp_path / "m.dcm")
+    mask = read_mask(Location(path), 2, 3, MaskTarget(CLASSES, image))
+    assert image.affine is not None
+    np.testing.assert_allclose(mask.affine, image.affine)
+    # Row 2, column 3 lies in LPS at (13, 22, 6).
+    np.testing.assert_allclose(image.affine @ [2, 3, 0, 1], [-13, -22, 6, 1])
+
+
+def test_without_classes_segments_keep_their_numbers(tmp_path: Path) -> None:
+    path = save(segmentation(frames_of(LABELS, (1, 2)), ["a", "b"]), tmp_path / "seg.dcm")
+    stored = read_dicom_mask(path, 3, MaskTarget())
+    assert set(np.unique(stored.values)) == {0, 1, 2}

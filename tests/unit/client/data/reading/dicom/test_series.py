@@ -11,6 +11,7 @@ from pydicom.uid import (
     ComputedRadiographyImageStorage,
     KeyObjectSelectionDocumentStorage,
     MRImageStorage,
+    NuclearMedicineImageStorage,
     SecondaryCaptureImageStorage,
     UltrasoundMultiFrameImageStorage,
     generate_uid,
@@ -345,3 +346,28 @@ def test_phases_at_one_place_are_chosen_in_a_flat_study(tmp_path: Path) -> None:
     assert "5 volumes of 1 slices, which differ in cardiac phase" in refusal(tmp_path / "s")
     image = read(tmp_path / "s", 2, "volume=0")
     np.testing.assert_array_equal(image.array[0], VOLUME[4])
+
+
+@pytest.mark.parametrize(
+    ("pointer", "is_volume_of_slices"),
+    [
+        (0x00540080, True),  # SliceVector
+        ([0x00540010, 0x00540020], False),  # energies and detectors
+        ([0x00540100, 0x00540080], False),  # time slots of a gated tomogram
+    ],
+)
+def test_frames_of_nuclear_medicine_are_slices_only_where_they_say_so(
+    tmp_path: Path, pointer: Any, is_volume_of_slices: bool
+) -> None:
+    dataset = picture(
+        VOLUME.astype(np.uint16),
+        NuclearMedicineImageStorage,
+        SpacingBetweenSlices=3.0,
+        PixelSpacing=[2.0, 2.0],
+        FrameIncrementPointer=pointer,
+    )
+    path = save(dataset, tmp_path / "nm.dcm")
+    if is_volume_of_slices:
+        assert read(path).spacing == (2.0, 2.0, 3.0)
+    else:
+        assert "follow each other in time" in refusal(path)

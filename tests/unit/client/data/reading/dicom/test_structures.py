@@ -10,6 +10,7 @@ from tests.support.dicom.objects import save, save_ct, structures
 
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.preprocessing.geometry import reorient
+from wardround.client.data.reading.dicom.reader import read_dicom_mask
 from wardround.client.data.reading.dicom.structures import fill
 from wardround.client.data.reading.image import Image, MaskTarget, UnreadableError
 from wardround.client.data.reading.readers import read_image, read_mask
@@ -180,3 +181,11 @@ def test_points_are_no_outlines(tmp_path: Path, image: Image) -> None:
     )
     assert mask.array.sum() == 15
     assert mask.notes == ()
+
+
+def test_outlines_can_be_looked_at_without_an_image(tmp_path: Path) -> None:
+    path = save(structures({"liver": [box((1, 6), (1, 6), 2.0)]}), tmp_path / "rt.dcm")
+    assert read_dicom_mask(path, 3, MaskTarget()).values.shape == (1, 1, 1)
+    path = save(structures({"liver": [[(float("nan"), 0, 0)] * 3]}), tmp_path / "bad.dcm")
+    with pytest.raises(UnreadableError, match="no number"):
+        read_dicom_mask(path, 3, MaskTarget())
