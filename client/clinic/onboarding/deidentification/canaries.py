@@ -37,7 +37,7 @@ class Canaries:
         parts: Words of names, identifiers: looked for inside any text, whatever its capitals.
         texts: Whole texts.
         uids: UIDs.
-        dates: Dates, and dates with a time.
+        dates: Days, as people write them.
         digits: Of identifiers: "MRN-887766" is also written 887766.
     """
 
@@ -61,7 +61,7 @@ class Canaries:
         if kind == "UI":
             self.uids.update({text} - UID_dictionary.keys())
         elif kind in ("DA", "DT"):
-            self.dates.add(text)
+            self.dates.update(_written_dates(text))
         elif kind == "PN":
             words = re.split(r"[\s^=,;_.]+", text)
             self.parts.update(word for word in words if _is_long_enough(word))
@@ -70,6 +70,16 @@ class Canaries:
             self.digits.update(re.findall(r"\d{5,}", text))
         elif (kind in TEXTS or kind in ("CS", "OB", "UN")) and _is_telling(text):
             self.texts.add(text)
+
+
+def _written_dates(text: str) -> set[str]:
+    """Return a DA or DT as people write its day."""
+    found = re.match(r"(\d{4})[.\-]?(\d{2})[.\-]?(\d{2})", text)
+    if found is None:
+        return set()
+    year, month, day = found.groups()
+    orders = ((year, month, day), (day, month, year), (month, day, year))
+    return {sign.join(parts) for parts in orders for sign in ("", "-", ".", "/")}
 
 
 def _is_long_enough(word: str) -> bool:
@@ -121,8 +131,7 @@ def _in_value(canaries: Canaries, kind: str, text: str) -> str | None:
     if kind in TEXTS:
         if any(part in text for part in canaries.parts | canaries.texts | canaries.digits):
             return "a name, an identifier or a text"
-        is_date = any(date[:8] in text for date in canaries.dates if len(date) >= 8)
-        return "a date" if is_date else None
+        return "a date" if any(date in text for date in canaries.dates) else None
     if kind == "UI":
         return "a UID" if text in canaries.uids else None
     if kind == "CS" and _words_of(text) & (canaries.parts | canaries.digits):

@@ -98,6 +98,11 @@ def test_a_name_in_a_text_that_is_kept_is_taken_out_there() -> None:
     assert _clean(made_slice(ManufacturerModelName="of Erika")).ManufacturerModelName == "REMOVED"
 
 
+@pytest.mark.parametrize("text", ["of 04.05.2021", "2021-05-04", "born 03/02/1961"])
+def test_a_day_in_a_text_that_is_kept_is_taken_out_there(text: str) -> None:
+    assert _clean(made_slice(ManufacturerModelName=text)).ManufacturerModelName == "REMOVED"
+
+
 def test_a_name_in_a_number_is_removed() -> None:
     source = made_slice()
     source.add(DataElement("EchoTime", "LO", "Schmidt"))
