@@ -85,7 +85,7 @@ def read_stored(location: Location, dimensions: int) -> Stored:
     Raises:
         UnreadableError: The file is missing, damaged, empty or not finite.
     """
-    stored = _read(location, dimensions, is_mask=True)
+    stored = _read(location, dimensions, is_mask=True, is_whole=True)
     if stored.values.size == 0:
         msg = "it has no pixels: replace it."
         raise UnreadableError(msg)
@@ -168,7 +168,11 @@ def _one_plane(values: NDArray[Any]) -> NDArray[Any]:
 
 
 def _read(
-    location: Location, dimensions: int, is_mask: bool, target: MaskTarget | None = None
+    location: Location,
+    dimensions: int,
+    is_mask: bool,
+    target: MaskTarget | None = None,
+    is_whole: bool = False,
 ) -> Stored:
     path = location.path
     require_readable(path)
@@ -265,12 +269,16 @@ def _read_nifti(location: Location, dimensions: int, is_mask: bool) -> Stored:
     return read_nifti(location.path, dimensions, (location.index, location.count))
 
 
-def _read_dicom(location: Location, dimensions: int, target: MaskTarget | None) -> Stored:
-    from wardround.client.data.reading.dicom.reader import read_dicom, read_dicom_mask
+def _read_dicom(
+    location: Location, dimensions: int, target: MaskTarget | None, is_whole: bool
+) -> Stored:
+    from wardround.client.data.reading.dicom import reader
 
+    if is_whole:
+        return reader.read_dicom_whole(location.path, dimensions, location.array)
     if target is None:
-        return read_dicom(location.path, dimensions, location.array)
-    return read_dicom_mask(location.path, dimensions, target, location.array)
+        return reader.read_dicom(location.path, dimensions, location.array)
+    return reader.read_dicom_mask(location.path, dimensions, target, location.array)
 
 
 def _read_picture(location: Location, dimensions: int, is_mask: bool) -> Stored:

@@ -78,6 +78,17 @@ def read_dicom_mask(
     return read_structures(objects[0], dimensions, target)
 
 
+def read_dicom_whole(path: Path, dimensions: int, chosen: str | None = None) -> Stored:
+    """Return what a file or series holds, image or mask, to see that it is whole.
+
+    Raises:
+        UnreadableError: As for :func:`read_dicom` and :func:`read_dicom_mask`.
+    """
+    if masks_of(find_datasets(path, parse_choice(chosen).series)):
+        return read_dicom_mask(path, dimensions, MaskTarget(), chosen)
+    return read_dicom(path, dimensions, chosen)
+
+
 def _image(found: Found, dimensions: int, choice: Choice, is_mask: bool) -> Stored:
     datasets, notes = images_of(found, choice)
     uptake: list[float | None] = [None] * len(datasets)
