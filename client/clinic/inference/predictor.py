@@ -3,6 +3,7 @@
 Preprocessing, windows, precision and batches are those that the model was evaluated with.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -435,8 +436,10 @@ def _entropies(probabilities: Tensor, multi_label: bool) -> Tensor:
     """Return ``(B,)``: 0 where one class is certain, 1 where all are as likely."""
     if multi_label:
         both = torch.stack([probabilities, 1 - probabilities])
-        return torch.special.entr(both).sum(0).mean(1) / np.log(2)
-    return torch.special.entr(probabilities).sum(1) / np.log(probabilities.shape[1])
+        ratio: Tensor = torch.special.entr(both).sum(0).mean(1) / math.log(2)
+        return ratio
+    entropy: Tensor = torch.special.entr(probabilities).sum(1) / math.log(probabilities.shape[1])
+    return entropy
 
 
 def _check_numbers(values: Tensor) -> None:
