@@ -63,7 +63,7 @@ def write_bundle(model: ModelFolder, folder: Path) -> None:
         _put(configs / OURS, json.loads(model.contract.model_dump_json()))
         torch.save(weights, part / "models" / "model.pt")
         save_model(part / "models" / "model.safetensors", weights, {}, durable=False)
-        shutil.copyfile(model.path / CARD, part / "docs" / "README.md")
+        shutil.copyfile(model.path / CARD, (part / "docs" / "README").with_suffix(".md"))
         shutil.copyfile(model.path / LICENCE, part / "LICENSE")
         part.replace(folder)
     except OSError as error:

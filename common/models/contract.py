@@ -55,7 +55,10 @@ class SeenIntensities(_Table):
 
 
 class Seen(_Table):
-    """What the training images looked like; no value is one patient's alone to be named.
+    """What the training images looked like, as the smallest and largest of their values.
+
+    Each is the value of a single image, so it is written for simulations alone: what it would say
+    of a hospital's images has not left the hospital.
 
     Attributes:
         images: How many were looked at.

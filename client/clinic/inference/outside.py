@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from wardround.client.clinic.inference.seen import Looks, look_at
 from wardround.client.data.reading.image import Image
 from wardround.common.models.contract import Contract, Seen, SeenIntensities, Spread
-from wardround.common.study.sections import DataSection, Intensity
+from wardround.common.study.sections import AS_STORED, DataSection, Intensity
 
 # DICOM's modalities, by the preset that normalises them.
 _MODALITIES: dict[Intensity, tuple[str, ...]] = {
@@ -83,7 +83,7 @@ def _unlike(one: Looks, seen: Seen, data: DataSection) -> Iterator[str]:
     if one.spacing is not None and seen.spacing is not None:
         factor = _SPACING_FACTOR if data.spacing is None else _RESAMPLED_FACTOR
         yield from _far_apart(one.spacing, seen.spacing, "mm a voxel", factor)
-    turned = data.orientation is None and seen.orientations and one.orientation
+    turned = data.orientation == AS_STORED and seen.orientations and one.orientation
     if turned and one.orientation not in seen.orientations:
         yield (
             f"its axes point to {one.orientation}, those of the training images to "

@@ -436,10 +436,10 @@ def _entropies(probabilities: Tensor, multi_label: bool) -> Tensor:
     """Return ``(B,)``: 0 where one class is certain, 1 where all are as likely."""
     if multi_label:
         both = torch.stack([probabilities, 1 - probabilities])
-        spread: Tensor = torch.special.entr(both).sum(0).mean(1)
-        return spread / math.log(2)
-    whole: Tensor = torch.special.entr(probabilities).sum(1)
-    return whole / math.log(probabilities.shape[1])
+        ratio: Tensor = torch.special.entr(both).sum(0).mean(1) / math.log(2)
+        return ratio
+    entropy: Tensor = torch.special.entr(probabilities).sum(1) / math.log(probabilities.shape[1])
+    return entropy
 
 
 def _check_numbers(values: Tensor) -> None:

@@ -180,7 +180,9 @@ def _read(
         if path.suffix.lower() in ARRAY_FILES:
             return Stored(read_item(location))
         if _is_dicom(path):
-            return _read_dicom(location, dimensions, target or MaskTarget() if is_mask else None)
+            return _read_dicom(
+                location, dimensions, target or MaskTarget() if is_mask else None, is_whole
+            )
         if location.array is not None:
             msg = "what follows '#' in its cell chooses among DICOM files, and it is none: drop it."
             raise UnreadableError(msg)

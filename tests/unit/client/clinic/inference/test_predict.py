@@ -217,6 +217,28 @@ def test_arrays_and_manifests_are_inputs_and_masks_of_arrays_are_arrays(
         find_inputs([str(pictures)], load_predictor(clinical, "cpu").study)
 
 
+def test_rows_of_a_table_and_images_of_several_channels_come_from_a_manifest(
+    make_model: MakeModel, pictures: Path, tmp_path: Path
+) -> None:
+    covariates = [{"name": "age", "mean": 50.0, "scale": 10.0}, {"name": "sex", "values": ["f"]}]
+    table = study_of(
+        data={"kind": "table", "size": None, "covariates": covariates}, model={"network": "mlp"}
+    )
+    manifest = tmp_path / "table.csv"
+    manifest.write_text("age,sex\n40,f\n,m\nold,f\n")
+    outcome = run(make_model(table, "table"), [str(manifest)], tmp_path / "table-out")
+    assert [one.name for one in outcome.predicted] == ["row-2", "row-3"]
+    assert len(outcome.failed) == 1
+    two = study_of(data={"channels": ["first", "second"]})
+    pairs = pictures / "pairs.csv"
+    pairs.write_text("image.first,image.second\na/0.png,b/0.png\na/1.png,absent.png\n")
+    outcome = run(make_model(two, "two"), [str(pairs)], tmp_path / "two-out")
+    assert (len(outcome.predicted), len(outcome.failed)) == (1, 1)
+    assert "missing" in outcome.failed[0].failure
+    with pytest.raises(InputError, match=r"the columns image\.first, image\.second"):
+        find_inputs([str(pictures)], two)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [(["absent.png"], "there is no file"), (["empty"], "holds no image")],
