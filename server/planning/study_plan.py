@@ -49,14 +49,18 @@ class StudyPlan:
         return next((one.value for one in self.values if one.key == key), None)
 
 
-def plan_study(collected: Collected, study: Study) -> StudyPlan:
+def plan_study(collected: Collected, asked: Study, study: Study | None = None) -> StudyPlan:
     """Return the numbers that a study gets from its sites' statistics.
+
+    Args:
+        asked: The study that asked for them.
+        study: The one that is planned, where the two differ in more than that.
 
     Raises:
         RunError: The statistics hold too few patients to plan from.
     """
-    merged = merge_statistics(collected, study)
-    source = _Source(study, merged, tuple(collected.sites))
+    merged = merge_statistics(collected, asked)
+    source = _Source(study or asked, merged, tuple(collected.sites))
     source.require_patients()
     values = (*_geometry(source), *_intensity(source), *_class_weights(source))
     patients = {name: said.patients for name, said in collected.sites.items()}

@@ -11,7 +11,7 @@ from wardround.client.policy.policy import OPEN_POLICY, POLICY_FILE, Policy
 from wardround.common.errors import InputError
 from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.runtime.seeds import derive_seed
-from wardround.common.study.loading import require_simulation, with_changes
+from wardround.common.study.loading import parse_study, require_simulation, with_changes
 from wardround.common.study.study import Study
 from wardround.server.planning.collection import Collected, collect_statistics
 from wardround.server.planning.study_plan import StudyPlan, plan_study
@@ -82,14 +82,18 @@ def plan_in_simulation(request: PlanRequest) -> SimulatedPlan:
         plan = plan_study(said, study)
         if request.smallest_cell == 1 and study.privacy.mode != "patient":
             return SimulatedPlan(plan, None)
-        exact = with_changes(study, _WITHOUT_NOISE) if study.privacy.mode == "patient" else study
-        pooled = with_changes(exact, {"federation.minimum_sites": 1})
-        return SimulatedPlan(
-            plan, plan_study(_asked((sites.pooled,), pooled, request.machine), pooled)
-        )
+        pooled = _exact(study)
+        exact = plan_study(_asked((sites.pooled,), pooled, request.machine), pooled, study)
+        return SimulatedPlan(plan, exact)
 
 
-_WITHOUT_NOISE: dict[str, object] = {"privacy": {}, "statistics.epsilon": 1.0}
+def _exact(study: Study) -> Study:
+    """Return the study that asks one site for the same histograms, without noise."""
+    content = study.model_dump(mode="python", exclude_unset=True)
+    content.pop("privacy", None)
+    content["statistics"].pop("epsilon", None)
+    content.setdefault("federation", {})["minimum_sites"] = 1
+    return parse_study(content)
 
 
 def _asked(folders: Sequence[Path], study: Study, machine: Machine) -> Collected:

@@ -159,6 +159,15 @@ def test_the_pages_commands_write_a_study_with_a_reason_for_each_number(
     again = wardround(*shlex.split(commands[0])[1:])
     assert again.code == 2
     assert "exists already" in again.err
+    private = wardround(
+        *("study", "plan", "study.toml", "--sites", 2, "--out", "private.toml"),
+        *("--set", "privacy.mode='patient'", "--set", "statistics.epsilon=100"),
+        *("--set", "model.normalisation='group'"),
+    )
+    assert private.code == 0, private.err
+    assert "with noise of" in private.out
+    assert "Beside the data in one place" in private.out
+    assert load_study(tmp_path / "private.toml").model.network == "unet"
     elsewhere = wardround("study", "plan", "study.toml", "--out", "new.toml", "--run", "ward-1")
     assert elsewhere.code == 2
     assert "--run is about a server's sites" in elsewhere.err
