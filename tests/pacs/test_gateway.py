@@ -21,8 +21,8 @@ from tests.pacs.gateway import (
 )
 from tests.pacs.orthanc import TITLE, Orthanc
 from tests.pacs.site import site_folder
-from tests.support.dicom_series import make_series, write_series
-from tests.support.model_folders import CLASSIFIES, SEGMENTS, untrained_model
+from tests.support.clinic.dicom_series import make_series, write_series
+from tests.support.clinic.model_folders import CLASSIFIES, SEGMENTS, untrained_model
 
 from wardround.client.clinic.pacs.archive import open_archive
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tests.pacs.gateway import results
 from tests.pacs.orthanc import PASSWORD, Orthanc
-from tests.support.dicom_series import make_series, write_series
-from tests.support.model_folders import SEGMENTS, untrained_model
+from tests.support.clinic.dicom_series import make_series, write_series
+from tests.support.clinic.model_folders import SEGMENTS, untrained_model
 
 from wardround.client.clinic.pacs.archive import open_archive
 from wardround.client.clinic.pacs.settings import PacsFile

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from tests.support.dicom_series import make_series
+from tests.support.clinic.dicom_series import make_series
 
 from wardround.client.clinic.pacs import dicomweb
 from wardround.client.clinic.pacs.archive import (
