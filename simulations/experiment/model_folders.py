@@ -111,7 +111,7 @@ def _seen(folder: Path, study: Study) -> Seen | None:
             image = read_image(location, study.data.dimensions, study.data.colour)
             array = shift_image(image.array, scanner.shift, generator)
             channels.append(Image(array, image.spacing, image.affine, image.eight_bit))
-        one = look_at(channels)
+        one = look_at(channels).as_seen()
         total = one if total is None else total.plus(one)
     return total
 

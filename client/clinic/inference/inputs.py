@@ -4,9 +4,10 @@ import csv
 import hashlib
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from wardround.client.data.manifest.cells import ARRAY_FILES, parse_location
@@ -21,6 +22,8 @@ from wardround.common.study.study import Study
 _TABLES = (".csv",)
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 _DICOM = (".dcm", ".dicom", ".ima")
+_NO_DICOM = (*_PICTURES, *ARRAY_FILES, ".nii", ".gz")
+_GREY_PNG = (0, 4)  # a PNG's colour types without colours: W3C, section 11.2.1
 _COLOURS = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
 _COLOUR_TOLERANCE = 8  # of 255 on average: JPEG leaves a little colour in a grey picture
 _LONGEST_NAME = 80
@@ -35,12 +38,17 @@ class Input:
         locations: One image a channel; empty for a table study.
         covariates: Texts of the study's covariates; "" where one is missing.
         row: Of a manifest; 0 for a file that was named itself.
+        key: Tells this input, as it lay on the disk when it was found, from every other.
     """
 
     text: str
     locations: tuple[Location, ...]
     covariates: tuple[str, ...] = ()
     row: int = 0
+    key: str = field(init=False, default="")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", self._key())
 
     @property
     def stem(self) -> str:
@@ -53,9 +61,7 @@ class Input:
         array = "" if first.array is None else f"-{first.array}"
         return _safe(f"{name}{array}{item}")
 
-    @property
-    def key(self) -> str:
-        """Tells this input, as it lies on the disk now, from every other."""
+    def _key(self) -> str:
         parts = [self.text, str(self.row), *self.covariates]
         for location in self.locations:
             parts.extend(_state(location.path))
@@ -91,13 +97,14 @@ def names_of(inputs: Sequence[Input], taken: Mapping[str, str]) -> list[str]:
     Args:
         taken: Names that were given before, by the inputs' keys.
     """
-    counts = Counter(one.stem.casefold() for one in inputs)
+    stems = [one.stem for one in inputs]
+    counts = Counter(stem.casefold() for stem in stems)
     used = {name.casefold() for name in taken.values()}
     names = []
-    for one in inputs:
+    for one, stem in zip(inputs, stems, strict=True):
         name = taken.get(one.key)
         if name is None:
-            candidates = _candidates(one, counts[one.stem.casefold()] > 1)
+            candidates = _candidates(one, stem, counts[stem.casefold()] > 1)
             name = next(some for some in candidates if some.casefold() not in used)
             used.add(name.casefold())
         names.append(name)
@@ -124,6 +131,8 @@ def modality_of(one: Input) -> str | None:
     if not one.locations:
         return None
     path = one.locations[0].path
+    if path.suffix.lower() in _NO_DICOM:
+        return None
     if path.is_dir():
         path = next((file for file in sorted(path.iterdir()) if _is_dicom(file)), path)
     if not _is_dicom(path):
@@ -194,7 +203,7 @@ def _is_image(path: Path, series: Sequence[Path]) -> bool:
 
 
 def _is_dicom(path: Path) -> bool:
-    if not path.is_file() or path.name.upper() == "DICOMDIR":
+    if path.suffix.lower() in _NO_DICOM or not path.is_file() or path.name.upper() == "DICOMDIR":
         return False
     if path.suffix.lower() in _DICOM:
         return True
@@ -267,12 +276,16 @@ def _row(
 
 def _is_coloured(path: Path) -> bool:
     """Return whether a picture file shows colours; looks at no other file."""
-    if path.suffix.lower() not in _PICTURES or not path.is_file():
+    if path.suffix.lower() not in _PICTURES:
         return False
     import numpy as np
     import PIL.Image
 
     try:
+        with path.open("rb") as stream:  # most are grey PNG files, which their first bytes say
+            begin = stream.read(26)
+        if begin[:4] == b"\x89PNG" and begin[-1] in _GREY_PNG:
+            return False
         with PIL.Image.open(path) as picture:
             if picture.mode not in _COLOURS:
                 return False
@@ -283,11 +296,10 @@ def _is_coloured(path: Path) -> bool:
     return float((planes.max(-1) - planes.min(-1)).mean()) > _COLOUR_TOLERANCE
 
 
-def _candidates(one: Input, is_shared: bool) -> Iterator[str]:
-    folders = [*one.locations[0].path.absolute().parts[1:-1]] if one.locations else []
-    name = one.stem
+def _candidates(one: Input, name: str, is_shared: bool) -> Iterator[str]:
     if not is_shared:
         yield name
+    folders = [*one.locations[0].path.absolute().parts[1:-1]] if one.locations else []
     for folder in reversed(folders):
         name = _safe(f"{folder}_{name}")
         yield name
@@ -301,12 +313,12 @@ def _safe(name: str) -> str:
 
 
 def _state(path: Path) -> Iterator[str]:
-    yield str(path.absolute())
+    yield os.path.abspath(path)
     try:
         found = path.stat()
     except OSError:
         return
     yield f"{found.st_size} {found.st_mtime_ns}"
-    if path.is_dir():
+    if stat.S_ISDIR(found.st_mode):
         for file in sorted(path.iterdir()):
             yield f"{file.name} {file.stat().st_size} {file.stat().st_mtime_ns}"

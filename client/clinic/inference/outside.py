@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from wardround.client.clinic.inference.seen import look_at
+from wardround.client.clinic.inference.seen import Looks, look_at
 from wardround.client.data.reading.image import Image
 from wardround.common.models.contract import Contract, Seen, SeenIntensities, Spread
 from wardround.common.study.sections import DataSection, Intensity
@@ -21,7 +21,7 @@ _SPACING_FACTOR = 2.0
 _RESAMPLED_FACTOR = 4.0  # of the voxel size, where the study resamples
 _MARGIN = 0.5  # of the training images' range of values, on either side
 _LOWEST_HU = -32_768.0
-_NAMES = {"dark": "darkest 1 %", "middle": "median", "bright": "brightest 1 %"}
+_NAMES = ("darkest 1 %", "median", "brightest 1 %")
 
 
 def reasons_outside(
@@ -60,15 +60,16 @@ def _wrong_kind(channels: Sequence[Image], data: DataSection) -> Iterator[str]:
             f"{', '.join(data.channels)}"
         )
     for image in channels:
+        low, high = float(image.array.min()), float(image.array.max())
         if data.intensity == "ct" and image.eight_bit:
             yield "it holds grey values of 8 bits, and the model takes Hounsfield units"
-        elif data.intensity == "ct" and float(image.array.min()) < _LOWEST_HU:
-            yield f"its values begin at {float(image.array.min()):g}, below any Hounsfield unit"
-        if float(image.array.min()) == float(image.array.max()):
-            yield f"it has one value only ({float(image.array.min()):g}), so it shows nothing"
+        elif data.intensity == "ct" and low < _LOWEST_HU:
+            yield f"its values begin at {low:g}, below any Hounsfield unit"
+        if low == high:
+            yield f"it has one value only ({low:g}), so it shows nothing"
 
 
-def _unlike(one: Seen, seen: Seen, data: DataSection) -> Iterator[str]:
+def _unlike(one: Looks, seen: Seen, data: DataSection) -> Iterator[str]:
     if seen.eight_bit is not None and one.eight_bit != seen.eight_bit and data.intensity == "none":
         bits = ("more than 8 bits", "8 bits")
         yield (
@@ -82,21 +83,23 @@ def _unlike(one: Seen, seen: Seen, data: DataSection) -> Iterator[str]:
     if one.spacing is not None and seen.spacing is not None:
         factor = _SPACING_FACTOR if data.spacing is None else _RESAMPLED_FACTOR
         yield from _far_apart(one.spacing, seen.spacing, "mm a voxel", factor)
-    turned = data.orientation is None and seen.orientations and one.orientations
-    if turned and one.orientations[0] not in seen.orientations:
+    turned = data.orientation is None and seen.orientations and one.orientation
+    if turned and one.orientation not in seen.orientations:
         yield (
-            f"its axes point to {one.orientations[0]}, those of the training images to "
+            f"its axes point to {one.orientation}, those of the training images to "
             f"{' or '.join(seen.orientations)}"
         )
-    for name, new, known in zip(data.channels, one.channels, seen.channels, strict=True):
+    for name, new, known in zip(data.channels, one.intensities, seen.channels, strict=True):
         which = "" if len(data.channels) == 1 else f" of channel {name}"
         yield from _unlike_values(new, known, which)
 
 
-def _unlike_values(new: SeenIntensities, known: SeenIntensities, which: str) -> Iterator[str]:
+def _unlike_values(
+    new: tuple[float, float, float], known: SeenIntensities, which: str
+) -> Iterator[str]:
     margin = _MARGIN * max(known.bright.high - known.dark.low, 1e-6)
-    for part, name in _NAMES.items():
-        value, spread = getattr(new, part).low, getattr(known, part)
+    spreads = (known.dark, known.middle, known.bright)
+    for name, value, spread in zip(_NAMES, new, spreads, strict=True):
         if not spread.low - margin <= value <= spread.high + margin:
             yield (
                 f"its intensities are out of distribution: the {name}{which} is at {value:.4g}, "
@@ -105,13 +108,13 @@ def _unlike_values(new: SeenIntensities, known: SeenIntensities, which: str) -> 
 
 
 def _far_apart(
-    new: Sequence[Spread], known: Sequence[Spread], unit: str, factor: float
+    new: Sequence[float], known: Sequence[Spread], unit: str, factor: float
 ) -> Iterator[str]:
     """Compare along each axis, where no axis says which it is; say the first that is far off."""
     for axis, (one, spread) in enumerate(zip(new, known, strict=True), start=1):
-        if not spread.low / factor <= one.low <= spread.high * factor:
+        if not spread.low / factor <= one <= spread.high * factor:
             yield (
-                f"it has {one.low:g} {unit} along axis {axis}, the training images "
+                f"it has {one:g} {unit} along axis {axis}, the training images "
                 f"{spread.low:g} to {spread.high:g}"
             )
             return

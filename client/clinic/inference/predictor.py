@@ -22,7 +22,7 @@ from wardround.client.data.manifest.examination import Examination
 from wardround.client.data.preprocessing.own_grid import (
     OwnGrid,
     labels_in_own_grid,
-    prepare_images,
+    prepare_alike,
 )
 from wardround.client.data.reading.image import Image
 from wardround.client.site.device import arranged_for, choose_arithmetic, device_for
@@ -186,27 +186,44 @@ class Predictor:
             DataError: It is not what the study needs.
         """
         channels = [images] if isinstance(images, Image) else list(images)
+        return self.prepare_several([(channels, covariates)])[0]
+
+    def prepare_several(
+        self, some: Sequence[tuple[Sequence[Image], Sequence[str]]]
+    ) -> list[Prepared]:
+        """Return examinations as the network sees them: of each its images and its covariates.
+
+        Raises:
+            DataError: One is not what the study needs.
+        """
         data = self.study.data
-        if len(covariates) != len(data.covariates):
-            names = ", ".join(covariate.name for covariate in data.covariates)
+        rows = [self._covariates(covariates) for _, covariates in some]
+        if data.kind == "table":
+            return [Prepared(None, row, None) for row in rows]
+        for images, _ in some:
+            if len(images) != len(data.channels):
+                msg = (
+                    f"{len(images)} images were given for the channels "
+                    f"{', '.join(data.channels)}: give one a channel."
+                )
+                raise DataError(msg)
+        prepared = prepare_alike([images for images, _ in some], data)
+        return [
+            Prepared(image, row, grid) for (image, grid), row in zip(prepared, rows, strict=True)
+        ]
+
+    def _covariates(self, covariates: Sequence[str]) -> Tensor | None:
+        known = self.study.data.covariates
+        if len(covariates) != len(known):
+            names = ", ".join(covariate.name for covariate in known)
             msg = f"the model needs the values of {names}: give them in a manifest."
             raise DataError(msg)
-        row = None
-        if data.covariates:
-            scales = [(covariate.mean, covariate.scale) for covariate in data.covariates]
-            only = Examination(0, "", (), covariates=tuple(covariates))
-            encoded = encode_covariates([only], data.covariates, scales)
-            row = None if encoded is None else encoded[0]
-        if data.kind == "table":
-            return Prepared(None, row, None)
-        if len(channels) != len(data.channels):
-            msg = (
-                f"{len(channels)} images were given for the channels {', '.join(data.channels)}: "
-                "give one a channel."
-            )
-            raise DataError(msg)
-        image, grid = prepare_images(channels, data)
-        return Prepared(image, row, grid)
+        if not known:
+            return None
+        scales = [(covariate.mean, covariate.scale) for covariate in known]
+        only = Examination(0, "", (), covariates=tuple(covariates))
+        encoded = encode_covariates([only], known, scales)
+        return None if encoded is None else encoded[0]
 
     def predict(
         self,

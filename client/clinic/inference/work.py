@@ -13,8 +13,9 @@ from wardround.client.clinic.inference.inputs import (
     names_of,
     read_images,
 )
-from wardround.client.clinic.inference.predictor import Predictor, Prepared, refusal
+from wardround.client.clinic.inference.predictor import Predictor, refusal
 from wardround.client.clinic.inference.results import Done, Results
+from wardround.client.data.reading.image import Image
 from wardround.common.errors import (
     DataError,
     ModelError,
@@ -46,7 +47,7 @@ class Outcome:
 class _Ready:
     input: Input
     name: str
-    prepared: Prepared
+    images: tuple[Image, ...]
     outside: tuple[str, ...]
 
 
@@ -140,14 +141,14 @@ def _header(predictor: Predictor, options: dict[str, Any]) -> dict[str, Any]:
 def _ready(
     predictor: Predictor, named: tuple[Input, str], results: Results, marks: bool
 ) -> _Ready | None:
-    """Read, check and prepare an input; write down why it cannot be predicted."""
+    """Read and check an input; write down why it cannot be predicted."""
     one, name = named
     try:
         images = read_images(one, predictor.study)
         outside = predictor.outside(images, modality_of(one)) if images else ()
         if outside and not marks:
             raise DataError(refusal(outside))
-        return _Ready(one, name, predictor.prepare(images, one.covariates), outside)
+        return _Ready(one, name, images, outside)
     except Exception as error:
         results.add_failure(one, name, _why(error))
         return None
@@ -157,7 +158,8 @@ def _predict(predictor: Predictor, some: Sequence[_Ready], results: Results) -> 
     if not some:
         return
     try:
-        predictions = predictor.predict_prepared([ready.prepared for ready in some])
+        given = [(ready.images, ready.input.covariates) for ready in some]
+        predictions = predictor.predict_prepared(predictor.prepare_several(given))
     except Exception as error:
         if len(some) == 1:
             results.add_failure(some[0].input, some[0].name, _why(error))

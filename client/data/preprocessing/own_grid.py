@@ -14,7 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wardround.client.data.preprocessing.preprocessing import prepare_channel, resampled_size
+from wardround.client.data.preprocessing.preprocessing import (
+    finish_images,
+    prepare_channel,
+    resampled_size,
+)
 from wardround.client.data.reading.image import Image
 from wardround.common.study.sections import DataSection
 
@@ -72,6 +76,37 @@ def prepare_images(images: Sequence[Image], data: DataSection) -> tuple[Tensor, 
     turned = channels[0]
     grid = _grid_between(images[0], turned, resampled_size(turned, data), stacked.shape[1:])
     return torch.from_numpy(np.ascontiguousarray(stacked)), grid
+
+
+def prepare_alike(
+    some: Sequence[Sequence[Image]], data: DataSection
+) -> list[tuple[Tensor, OwnGrid]]:
+    """Prepare several examinations as :func:`prepare_images`, in one sweep where they are alike.
+
+    Those of one size that need not be turned or resampled are; each is still treated by itself.
+
+    Raises:
+        UnreadableError: One of them cannot be used.
+    """
+    first = some[0]
+    shapes = {(i.array.shape, i.eight_bit) for images in some for i in images}
+    if len(some) == 1 or len(shapes) > 1 or data.dimensions != 2 or data.spacing:
+        return [prepare_images(images, data) for images in some]
+    planes = [
+        finish_images(np.stack([images[at].array for images in some]), first[0].eight_bit, data)
+        for at in range(len(first))
+    ]
+    together = np.concatenate(planes, axis=1) if len(planes) > 1 else planes[0]
+    tensors = torch.from_numpy(np.ascontiguousarray(together)).unbind()
+    return [
+        (
+            tensor,
+            _grid_between(
+                images[0], images[0], resampled_size(images[0], data), tuple(tensor.shape[1:])
+            ),
+        )
+        for images, tensor in zip(some, tensors, strict=True)
+    ]
 
 
 def _grid_between(

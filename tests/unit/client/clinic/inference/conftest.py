@@ -59,7 +59,7 @@ def make_model(tmp_path: Path) -> MakeModel:
         weights = read_parameters(build_network(study, seed))
         seen = None
         for file in [] if looked_at is None else sorted(looked_at.rglob("*.png")):
-            one = look_at([read_image(Location(file), 2, study.data.colour)])
+            one = look_at([read_image(Location(file), 2, study.data.colour)]).as_seen()
             seen = one if seen is None else seen.plus(one)
         contract = Contract(
             wardround=wardround.__version__,

@@ -34,11 +34,10 @@ def windows() -> Study:
     "study",
     [
         study_of(),
-        study_of(model={"network": "densenet121", "features": None}, data={"size": [32, 32]}),
         study_of("segmentation", model={"network": "basic-unet", "features": [8] * 6}),
         windows(),
     ],
-    ids=["own", "monai", "dense", "windows"],
+    ids=["own", "monai", "windows"],
 )
 def test_a_bundle_runs_under_monai_with_equal_logits_and_comes_back_equal(
     study: Study, make_model: MakeModel, pictures: Path, tmp_path: Path
