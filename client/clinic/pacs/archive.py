@@ -141,6 +141,7 @@ def open_archive(site: Path) -> Archive:
         InputError: The file is missing or says something that cannot be, or a package is missing.
     """
     content = read_pacs_file(site)
+    silence_libraries()
     if content.classic is not None:
         from wardround.client.clinic.pacs.classic import ClassicArchive
 
@@ -148,6 +149,22 @@ def open_archive(site: Path) -> Archive:
     from wardround.client.clinic.pacs.dicomweb import WebArchive
 
     return WebArchive(site, content.web, content.limits)
+
+
+def silence_libraries() -> None:
+    """Have pydicom and highdicom take foreign values without a word: their warnings quote them.
+
+    A patient's name stood on the terminal, and in the log.
+    """
+    import logging
+    import warnings
+
+    import pydicom
+
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    for talkative in ("pydicom", "highdicom"):
+        logging.getLogger(talkative).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"(highdicom|pydicom)(\..*)?")
 
 
 def is_uid(text: object) -> bool:
