@@ -99,6 +99,13 @@ def test_an_answer_that_cannot_be_used_is_said_in_our_own_words(
     assert "CANARY" not in str(refused.value) + caplog.text + warned
 
 
+def test_one_bad_entry_does_not_hide_the_others(tmp_path: Path) -> None:
+    listed = [_study("1.2.3"), _study("../../etc"), _study("1.2.4")]
+    with _archive(_send(json.dumps(listed).encode()), tmp_path) as archive:
+        found = archive.find_studies(StudyQuery())
+    assert [one.uid for one in found] == ["1.2.3", "1.2.4"]
+
+
 def test_a_busy_archive_is_asked_three_times_and_then_said_to_be_away(tmp_path: Path) -> None:
     asked: list[int] = []
 
