@@ -1,6 +1,5 @@
-"""``wardround site pacs``: is the picture archive there, and does it let this site in?"""
+"""``wardround site pacs``: the picture archive, asked by hand."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -25,4 +24,47 @@ def test_archive(site: SiteFolder) -> None:
     archive = open_archive(open_site(site).folder)
     archive.ping()
     write_lines(f"{archive.name[:1].upper()}{archive.name[1:]} answers and lets this site in.\n")
-    sys.stdout.flush()
+
+
+@pacs_app.command("fetch")
+def fetch_series(  # noqa: PLR0913 # one argument an option of the command line
+    site: SiteFolder,
+    out: Annotated[Path, typer.Option(help="Folder to write; what is there is not fetched anew.")],
+    study: Annotated[str, typer.Option(help="Study Instance UID.")] = "",
+    modality: Annotated[str, typer.Option(help="Of the series, e.g. MR.")] = "",
+    study_description: Annotated[str, typer.Option(help="A pattern with * and ?.")] = "",
+    series_description: Annotated[str, typer.Option(help="A pattern with * and ?.")] = "*",
+    date_from: Annotated[str, typer.Option("--from", help="First day, YYYYMMDD.")] = "",
+    date_to: Annotated[str, typer.Option("--to", help="Last day, YYYYMMDD.")] = "",
+) -> None:
+    """Fetch series into a folder each, as they are: they name patients. 1 if some did not come.
+
+    Example: wardround site pacs fetch /data/wardround/north --modality MR --from 20260901 --out new
+    """
+    from wardround.client.clinic.pacs.archive import StudyQuery, is_uid, open_archive
+    from wardround.client.clinic.pacs.fetching import fetch_all
+    from wardround.client.site.folder import open_site
+    from wardround.common.errors import InputError
+    from wardround.common.runtime.printable import write_lines
+
+    for day in filter(None, (date_from, date_to)):
+        if not (day.isdecimal() and day.isascii() and len(day) == len("20260901")):
+            msg = f"{day!r} is no day: write it as YYYYMMDD, e.g. 20260901."
+            raise InputError(msg)
+    if study and not is_uid(study):
+        msg = f"--study {study!r} is no Study Instance UID: digits and dots, at most 64."
+        raise InputError(msg)
+    query = StudyQuery(
+        study_uid=study,
+        modality=modality.upper(),
+        description=study_description,
+        date_from=date_from,
+        date_to=date_to,
+    )
+    archive = open_archive(open_site(site).folder)
+    fetched = fetch_all(archive, query, series_description, out)
+    lines = [f"Fetched {fetched.new} series into {out}; {fetched.held} were there."]
+    lines += [f"not fetched: {reason}" for reason in fetched.failed]
+    write_lines("\n".join(lines) + "\n")
+    if fetched.failed:
+        raise typer.Exit(1)

@@ -21,8 +21,8 @@ from tests.pacs.gateway import (
 )
 from tests.pacs.orthanc import TITLE, Orthanc
 from tests.pacs.site import site_folder
-from tests.support.dicom.series import make_series, write_series
-from tests.support.model_folders import CLASSIFIES, SEGMENTS, untrained_model
+from tests.support.clinic.dicom_series import make_series, write_series
+from tests.support.clinic.model_folders import CLASSIFIES, SEGMENTS, untrained_model
 
 from wardround.client.clinic.pacs.archive import open_archive
 
@@ -93,6 +93,8 @@ def test_every_study_is_answered_once_though_the_process_is_killed_at_twenty_poi
     said = status(site)
     assert said["serving"] is False
     assert said["states"] == {"waiting": 0, "done": len(studies), "refused": 0, "given up": 0}
+    kept = [sorted(path.name for path in one.iterdir()) for one in _fhir(site)]
+    assert kept == [["device.json", "diagnostic-report.json", "imaging-study.json"]] * len(studies)
     # Another process, another queue: what the archive holds is not answered again.
     before = orthanc.get("statistics")
     for path in (site / "state" / "gateway").glob("queue.sqlite*"):
@@ -238,6 +240,10 @@ def test_a_second_gateway_on_a_site_is_refused(
         assert "another 'wardround site serve' works on" in second.stderr
         assert status(site)["serving"] is True
         assert end(child) == 0
+
+
+def _fhir(site: Path) -> list[Path]:
+    return list((site / "state" / "gateway" / "results").iterdir())
 
 
 def _done(site: Path) -> int:

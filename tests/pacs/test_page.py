@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tests.pacs.gateway import results
 from tests.pacs.orthanc import PASSWORD, Orthanc
-from tests.support.dicom.series import make_series, write_series
-from tests.support.model_folders import SEGMENTS, untrained_model
+from tests.support.clinic.dicom_series import make_series, write_series
+from tests.support.clinic.model_folders import SEGMENTS, untrained_model
 
 from wardround.client.clinic.pacs.archive import open_archive
 from wardround.client.clinic.pacs.settings import PacsFile
@@ -50,7 +50,7 @@ def test_the_page_on_the_archive_is_followed_to_the_letter(
 ) -> None:
     orthanc.add_files(write_series(tmp_path / "sent", make_series(1, StudyDate=_today())))
     untrained_model(tmp_path / "runs" / "first" / "models" / "federated", SEGMENTS)
-    make, password, ask, serve, status = _blocks("")
+    make, password, ask, fetch, predict, serve, status = _blocks("")
     _run(make, tmp_path)
     web, *_ = _blocks("toml")
     # The one thing that differs: where the archive is.
@@ -59,6 +59,9 @@ def test_the_page_on_the_archive_is_followed_to_the_letter(
     (tmp_path / "north" / "pacs.toml").write_text(here, encoding="utf-8")
     _run(password, tmp_path)
     assert "answers and lets this site in" in _run(ask, tmp_path)
+    assert "Fetched 1 series" in _run(fetch, tmp_path)
+    assert "0 series into new; 1 were there" in _run(fetch, tmp_path)
+    assert "Predicted 1" in _run(predict, tmp_path)
     _run(serve, tmp_path)
     assert results(open_archive(tmp_path / "north")) == {"1.2.3.1": ["SEG", "SR"]}
     assert "1 done" in _run(status, tmp_path)

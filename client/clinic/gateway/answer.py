@@ -77,11 +77,12 @@ def answer(work: Work, desk: Desk) -> bool:
     source = read_source(files)
     prediction = predict_series(source, files, desk)
     made = make_objects(source, prediction, desk.algorithm)
+    # Before the objects: once these are all in the archive, the study is never done again.
+    if desk.results is not None:
+        keep_fhir(source, made, prediction, desk, desk.results / names.report)
     for one in made:
         if str(one.SOPInstanceUID) in missing:
             store_object(one, desk)
-    if desk.results is not None:
-        keep_fhir(source, made, prediction, desk, desk.results / names.report)
     return True
 
 

@@ -1,5 +1,6 @@
 """Series that wait for an answer: those that the archive lists, and those that were sent."""
 
+import logging
 import time
 from datetime import date, timedelta
 from fnmatch import fnmatchcase
@@ -10,6 +11,7 @@ from wardround.client.clinic.gateway.queue import GIVEN_UP, WAITING, Work, WorkQ
 from wardround.client.clinic.pacs.archive import (
     Archive,
     FoundSeries,
+    PacsAwayError,
     PacsError,
     StudyQuery,
     value_of,
@@ -18,6 +20,7 @@ from wardround.client.clinic.pacs.identity import series_digest
 from wardround.client.clinic.pacs.settings import ServeTable
 from wardround.client.clinic.pacs.source import read_source
 
+logger = logging.getLogger(__name__)
 # What a model answers with, or what has no pixels: never asked about.
 _NO_IMAGES = ("SEG", "SR", "PR", "KO", "RTSTRUCT", "RTPLAN", "RTDOSE", "REG", "DOC", "AU")
 LAST_ASKED = "last asked"
@@ -34,9 +37,14 @@ def find_in_archive(archive: Archive, queue: WorkQueue, rules: ServeTable, model
     for study in archive.find_studies(query):
         if not _fits(study.description, rules.study_description):
             continue
-        for series in archive.find_series(study.uid):
-            if _is_wanted(series, rules):
-                _add_listed(archive, queue, rules, series, model)
+        try:
+            for series in archive.find_series(study.uid):
+                if _is_wanted(series, rules):
+                    _add_listed(archive, queue, rules, series, model)
+        except PacsAwayError:
+            raise
+        except PacsError as error:  # of this study alone: the others are asked for all the same
+            logger.warning("a study's series cannot be listed: %s", error)
     queue.note(LAST_ASKED, str(int(began)))
 
 

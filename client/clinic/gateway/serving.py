@@ -21,7 +21,9 @@ from wardround.client.clinic.gateway.incoming import IncomingFolder
 from wardround.client.clinic.gateway.queue import DONE, REFUSED, Work, WorkQueue
 from wardround.client.clinic.inference.predictor import load_predictor
 from wardround.client.clinic.pacs.archive import Archive, PacsAwayError, PacsError, open_archive
+from wardround.client.clinic.pacs.fhir import import_fhir
 from wardround.client.clinic.pacs.receiver import receiving
+from wardround.client.clinic.pacs.segmentation import import_highdicom
 from wardround.client.clinic.pacs.settings import PacsFile, read_pacs_file
 from wardround.client.site.folder import open_site
 from wardround.common.errors import (
@@ -74,6 +76,9 @@ def serve(
     folder = gateway_folder(site)
     settings = read_pacs_file(site)
     archive = open_archive(site)
+    import_highdicom()  # what is not installed is said before a study is begun
+    if settings.serve.fhir:
+        import_fhir()
     make_private_folder(folder)
     busy = RunError(
         f"another 'wardround site serve' works on {site}: look with 'wardround site serve {site} "

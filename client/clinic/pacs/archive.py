@@ -4,12 +4,13 @@ What an archive says is foreign: identifiers are checked before they become part
 path, numbers and sizes are bounded, and its texts never reach a log.
 """
 
+import logging
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
 from wardround.client.clinic.pacs.settings import LimitsTable, read_pacs_file
 from wardround.common.errors import RunError
@@ -17,6 +18,7 @@ from wardround.common.errors import RunError
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+logger = logging.getLogger(__name__)
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _LONGEST_UID = 64
 _LONGEST_VALUE = 1_024  # characters of one value of an answer
@@ -104,6 +106,9 @@ class StoredObject:
     class_uid: str = ""
 
 
+Found = TypeVar("Found", FoundStudy, FoundSeries, StoredObject)
+
+
 @runtime_checkable
 class Archive(Protocol):
     """What every archive can do here. Each call raises PacsError, or PacsAwayError for a while."""
@@ -141,6 +146,7 @@ def open_archive(site: Path) -> Archive:
         InputError: The file is missing or says something that cannot be, or a package is missing.
     """
     content = read_pacs_file(site)
+    silence_libraries()
     if content.classic is not None:
         from wardround.client.clinic.pacs.classic import ClassicArchive
 
@@ -148,6 +154,21 @@ def open_archive(site: Path) -> Archive:
     from wardround.client.clinic.pacs.dicomweb import WebArchive
 
     return WebArchive(site, content.web, content.limits)
+
+
+def silence_libraries() -> None:
+    """Have pydicom and highdicom take foreign values without a word: their warnings quote them.
+
+    A patient's name stood on the terminal, and in the log.
+    """
+    import warnings
+
+    import pydicom
+
+    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+    for talkative in ("pydicom", "highdicom"):
+        logging.getLogger(talkative).setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module=r"(highdicom|pydicom)(\..*)?")
 
 
 def is_uid(text: object) -> bool:
@@ -222,6 +243,63 @@ def object_of(dataset: "Dataset") -> StoredObject:
         checked_uid(value_of(dataset, "SOPInstanceUID"), "object"),
         class_uid if is_uid(class_uid) else "",
     )
+
+
+class Answers(Generic[Found]):
+    """The answers of a query, each once; those without a valid identifier are left out and counted.
+
+    One bad entry of an archive must not hide all others.
+    """
+
+    def __init__(self, read: Callable[["Dataset"], Found], most: int) -> None:
+        """Begin.
+
+        Args:
+            read: Returns what an answer says, or raises PacsError.
+            most: Answers that are taken.
+        """
+        self._read: Callable[[Dataset], Found] = read
+        self._most = most
+        self._found: dict[str, Found] = {}
+        self._bad: PacsError | None = None
+        self._left_out = 0
+
+    def add(self, answer: "Dataset") -> bool:
+        """Take an answer; return whether it is a new one.
+
+        Raises:
+            PacsError: They are more than are taken.
+        """
+        before = len(self._found)
+        try:
+            one = self._read(answer)
+        except PacsError as error:
+            self._bad = error
+            self._left_out += 1
+            return False
+        self._found[one.uid] = one
+        if len(self._found) > self._most:
+            msg = (
+                f"the archive finds more than limits.found = {self._most}: ask for less, or raise "
+                "it in pacs.toml."
+            )
+            raise PacsError(msg)
+        return len(self._found) > before
+
+    def finish(self) -> list[Found]:
+        """Return what was found.
+
+        Raises:
+            PacsError: There were answers, and none of them can be used.
+        """
+        if self._bad is not None and not self._found:
+            raise self._bad
+        if self._left_out:
+            logger.warning(
+                "%d entries that the archive lists have no valid DICOM identifier: left out",
+                self._left_out,
+            )
+        return list(self._found.values())
 
 
 class SeriesFolder:

@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from wardround.client.clinic.pacs.archive import (
+    Answers,
+    Found,
     FoundSeries,
     FoundStudy,
     PacsAwayError,
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
     from pynetdicom.events import Event
     from pynetdicom.presentation import PresentationContext
 
-_Found = TypeVar("_Found", FoundStudy, FoundSeries, StoredObject)
 _FIND, _GET, _MOVE = (f"1.2.840.10008.5.1.4.1.2.2.{number}" for number in (1, 3, 2))  # study root
 _VERIFICATION = "1.2.840.10008.1.1"
 _PENDING = (0xFF00, 0xFF01)
@@ -156,9 +157,9 @@ class ClassicArchive:
         require_stored(self, datasets)
 
     def _find(
-        self, level: str, keys: dict[str, str], read: Callable[["Dataset"], _Found]
-    ) -> list[_Found]:
-        found: dict[str, _Found] = {}
+        self, level: str, keys: dict[str, str], read: Callable[["Dataset"], Found]
+    ) -> list[Found]:
+        found = Answers(read, self._limits.found)
         limit = ByteLimit(1, self._table.timeout_seconds)
         with self._connected([_context(_FIND)], limit=limit) as link:
             for status, identifier in link.send_c_find(_dataset(level, keys), _FIND):
@@ -170,15 +171,8 @@ class ClassicArchive:
                 if identifier is None:
                     msg = f"{self.name} answers a C-FIND with what cannot be read."
                     raise PacsError(msg)
-                one = read(identifier)
-                found[one.uid] = one
-                if len(found) > self._limits.found:
-                    msg = (
-                        f"{self.name} finds more than limits.found = {self._limits.found}: ask "
-                        "for less, or raise it in pacs.toml."
-                    )
-                    raise PacsError(msg)
-        return list(found.values())
+                found.add(identifier)
+        return found.finish()
 
     def _get(self, wanted: "Dataset", objects: Sequence[StoredObject], taken: "_Incoming") -> None:
         from pynetdicom import build_role, evt

@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from wardround.client.clinic.pacs.archive import (
+    Answers,
+    Found,
     FoundSeries,
     FoundStudy,
     PacsAwayError,
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from dicomweb_client.api import DICOMwebClient
     from pydicom import Dataset
 
-_Found = TypeVar("_Found", FoundStudy, FoundSeries, StoredObject)
 _Answer: TypeAlias = dict[str, Any]  # a data set in DICOM JSON
 _PAGE = 500  # answers of one request
 _TRIES, _FIRST_WAIT_MILLISECONDS = 3, 250  # where the archive says that it is busy
@@ -151,14 +152,14 @@ class WebArchive:
     def _all(
         self,
         page: Callable[[int], list[_Answer]],
-        read: Callable[["Dataset"], _Found],
+        read: Callable[["Dataset"], Found],
         unknown_is_empty: bool = False,
-    ) -> list[_Found]:
+    ) -> list[Found]:
         """Return all answers, page by page; an archive that knows no pages repeats its first."""
         import requests
         from pydicom import Dataset
 
-        found: dict[str, _Found] = {}
+        found = Answers(read, self._limits.found)
         offset = 0
         while True:
             with self._in_words(), self._session.at_most(_LARGEST_ANSWER):
@@ -168,18 +169,10 @@ class WebArchive:
                     if unknown_is_empty and _status(error) == 404:  # not found
                         return []
                     raise
-                read_ones = [read(Dataset.from_json(answer)) for answer in answers]
-            before = len(found)
-            found.update({one.uid: one for one in read_ones})
-            offset += len(read_ones)
-            if len(found) > self._limits.found:
-                msg = (
-                    f"{self.name} finds more than limits.found = {self._limits.found}: ask for "
-                    "less, or raise it in pacs.toml."
-                )
-                raise PacsError(msg)
-            if len(found) == before or len(read_ones) < _PAGE:
-                return list(found.values())
+                new = [found.add(Dataset.from_json(answer)) for answer in answers]
+            offset += len(new)
+            if not any(new) or len(new) < _PAGE:
+                return found.finish()
 
     @contextmanager
     def _in_words(self) -> Iterator[None]:

@@ -65,13 +65,11 @@ def make_fhir(
         PacsError: The images lack what a resource needs.
         InputError: fhir.resources is not installed.
     """
-    try:
-        from fhir.resources.R4B.device import Device
-        from fhir.resources.R4B.diagnosticreport import DiagnosticReport
-        from fhir.resources.R4B.imagingstudy import ImagingStudy
-    except ImportError:
-        msg = f"fhir.resources is missing. Install it: {install_command('pacs')}"
-        raise InputError(msg) from None
+    import_fhir()
+    from fhir.resources.R4B.device import Device
+    from fhir.resources.R4B.diagnosticreport import DiagnosticReport
+    from fhir.resources.R4B.imagingstudy import ImagingStudy
+
     names = names_for(source, algorithm)
     parts = {
         ImagingStudy: _imaging_study(source, objects, names.device),
@@ -87,6 +85,19 @@ def make_fhir(
             msg = f"a FHIR resource cannot be written ({type(error).__name__}): values of the study"
             raise PacsError(msg) from None
     return FhirResult(written["ImagingStudy"], written["DiagnosticReport"], written["Device"])
+
+
+def import_fhir() -> None:
+    """Import it, or say how to get it.
+
+    Raises:
+        InputError: It is not installed.
+    """
+    try:
+        import fhir.resources.R4B  # noqa: F401 # slow, so only here
+    except ImportError:
+        msg = f"fhir.resources is missing. Install it: {install_command('pacs')}"
+        raise InputError(msg) from None
 
 
 def check_status(resource: str, status: str) -> None:

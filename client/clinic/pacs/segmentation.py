@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.clinic.pacs.archive import PacsError
+from wardround.client.clinic.pacs.archive import PacsError, silence_libraries
 from wardround.client.clinic.pacs.codes import label_of, terms_of
 from wardround.client.clinic.pacs.identity import (
     MANUFACTURER,
@@ -171,14 +171,9 @@ def import_highdicom() -> None:
     Raises:
         InputError: It is not installed.
     """
-    import logging
-    import warnings
-
     try:
         import highdicom  # noqa: F401 # slow, so only here
     except ImportError:
         msg = f"highdicom is missing. Install it: {install_command('pacs')}"
         raise InputError(msg) from None
-    logging.getLogger("highdicom").setLevel(logging.CRITICAL)
-    # Both warn of values by quoting them: a patient's name stood on the terminal.
-    warnings.filterwarnings("ignore", module=r"(highdicom|pydicom)(\..*)?")
+    silence_libraries()

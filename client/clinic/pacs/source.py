@@ -4,7 +4,6 @@ A mask whose slices are in another order than its sources is a wrong mask that l
 caller sorts by itself.
 """
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.clinic.pacs.archive import PacsError, checked_uid, value_of
+from wardround.client.clinic.pacs.archive import PacsError, checked_uid, silence_libraries, value_of
 
 if TYPE_CHECKING:
     from pydicom import DataElement, Dataset
@@ -72,9 +71,7 @@ def read_source(paths: Sequence[Path]) -> Source:
     """
     import pydicom
 
-    # pydicom's warnings quote values of a patient's file.
-    pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    silence_libraries()
     try:
         read = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
     except Exception as error:  # of a foreign file anything may be wrong

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.support.dicom.series import make_series
+from tests.support.clinic.dicom_series import make_series
 
 from wardround.client.clinic.gateway import incoming
 from wardround.client.clinic.gateway.finding import find_received, remove_answered

@@ -1,6 +1,7 @@
 """An archive that is wrong or hostile: what it sends is bounded, checked, and never repeated."""
 
 import json
+import logging
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from tests.support.dicom.series import make_series
+from tests.support.clinic.dicom_series import make_series
 
 from wardround.client.clinic.pacs import dicomweb
 from wardround.client.clinic.pacs.archive import (
@@ -83,12 +84,26 @@ def _study(uid: object) -> dict[str, object]:
     ],
 )
 def test_an_answer_that_cannot_be_used_is_said_in_our_own_words(
-    reply: _Reply, words: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    reply: _Reply,
+    words: str,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    recwarn: pytest.WarningsRecorder,
 ) -> None:
+    for talkative in ("pydicom", "dicomweb_client", "retrying", "urllib3"):
+        logging.getLogger(talkative).setLevel(logging.NOTSET)  # as in a process that has just begun
     with _archive(reply, tmp_path) as archive, pytest.raises(PacsError, match=words) as refused:
         archive.find_studies(StudyQuery())
     assert not isinstance(refused.value, PacsAwayError)
-    assert "CANARY" not in str(refused.value) + caplog.text
+    warned = " ".join(str(one.message) for one in recwarn)
+    assert "CANARY" not in str(refused.value) + caplog.text + warned
+
+
+def test_one_bad_entry_does_not_hide_the_others(tmp_path: Path) -> None:
+    listed = [_study("1.2.3"), _study("../../etc"), _study("1.2.4")]
+    with _archive(_send(json.dumps(listed).encode()), tmp_path) as archive:
+        found = archive.find_studies(StudyQuery())
+    assert [one.uid for one in found] == ["1.2.3", "1.2.4"]
 
 
 def test_a_busy_archive_is_asked_three_times_and_then_said_to_be_away(tmp_path: Path) -> None:

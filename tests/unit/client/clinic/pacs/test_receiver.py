@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from pydicom import Dataset
-from tests.support.dicom.series import make_series
+from tests.support.clinic.dicom_series import make_series
 
 from wardround.client.clinic.pacs.archive import PacsAwayError, PacsError
 from wardround.client.clinic.pacs.receiver import receiving

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
-from tests.support.dicom.series import make_series
+from tests.support.clinic.dicom_series import make_series
 
 from wardround.client.clinic.pacs.archive import PacsError
 from wardround.client.clinic.pacs.codes import OWN_SCHEME, own_term, terms_of

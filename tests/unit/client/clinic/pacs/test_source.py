@@ -8,7 +8,7 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 from pydicom.sequence import Sequence
-from tests.support.dicom.series import make_series, write_series
+from tests.support.clinic.dicom_series import make_series, write_series
 
 from wardround.client.clinic.pacs.archive import PacsError
 from wardround.client.clinic.pacs.source import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.dicom.objects import (
+from tests.support.clinic.dicom_objects import (
     bare,
     ct_slice,
     save,

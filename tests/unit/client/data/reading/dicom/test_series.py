@@ -16,7 +16,7 @@ from pydicom.uid import (
     UltrasoundMultiFrameImageStorage,
     generate_uid,
 )
-from tests.support.dicom.objects import (
+from tests.support.clinic.dicom_objects import (
     PATIENT,
     bare,
     ct_slice,

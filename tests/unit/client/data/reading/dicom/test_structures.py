@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
-from tests.support.dicom.objects import save, save_ct, structures
+from tests.support.clinic.dicom_objects import save, save_ct, structures
 
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.preprocessing.geometry import reorient

@@ -17,7 +17,7 @@ from pydicom.uid import (
     MRImageStorage,
     RLELossless,
 )
-from tests.support.dicom.objects import ct_slice, picture, save, save_ct
+from tests.support.clinic.dicom_objects import ct_slice, picture, save, save_ct
 
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.dicom.dates import examination_date

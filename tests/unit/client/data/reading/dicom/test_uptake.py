@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import PositronEmissionTomographyImageStorage
-from tests.support.dicom.objects import ct_slice, save, sequence
+from tests.support.clinic.dicom_objects import ct_slice, save, sequence
 
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.image import UnreadableError

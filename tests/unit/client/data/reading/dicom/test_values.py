@@ -12,7 +12,7 @@ from pydicom.uid import (
     RLELossless,
     UltrasoundImageStorage,
 )
-from tests.support.dicom.objects import ct_slice, picture, save, sequence
+from tests.support.clinic.dicom_objects import ct_slice, picture, save, sequence
 
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.image import Image, MaskTarget, UnreadableError

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom.uid import EnhancedCTImageStorage, EnhancedMRImageStorage, MRImageStorage
-from tests.support.dicom.objects import at, ct_slice, enhanced, picture, save, save_ct
+from tests.support.clinic.dicom_objects import at, ct_slice, enhanced, picture, save, save_ct
 
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.image import Image, MaskTarget, UnreadableError
