@@ -55,6 +55,12 @@ def parse_location(text: str, find: Callable[[str], Path]) -> Location:
     return Location(find(name), array, int(parts[0]) if parts else None)
 
 
+def location_text(location: Location) -> str:
+    """Return a cell from which :func:`parse_location` reads a location again."""
+    items = [one for one in (location.array, location.index) if one is not None]
+    return "#".join([str(location.path), *map(str, items)])
+
+
 def parse_split(text: str) -> SplitName | None:
     """Return the split that a cell names, None for an empty cell.
 
