@@ -157,7 +157,11 @@ def _same_files(examinations: Sequence[Held]) -> list[list[Held]]:
 def _each(held: Held, look: Callable[[Path], Hashable | None]) -> Hashable | None:
     """Return what is seen of each channel; None where one cannot be looked at."""
     try:
-        seen = tuple(look(location.path) for location in held.images)
+        # Two parts of one file are two images.
+        seen = tuple(
+            None if (facts := look(one.path)) is None else (facts, one.array, one.index)
+            for one in held.images
+        )
     except OSError:
         return None
     return None if None in seen else seen

@@ -55,8 +55,8 @@ def given_path(text: str, data_root: Path | None) -> Path:
             return place.resolve()
     looked = " and ".join(str(place) for place in places)
     msg = (
-        f"there is nothing at {looked}: give the right path in [simulation.options]; a relative "
-        "one starts from the folder of the study file, or from --data-root, or from where you are."
+        f"there is nothing at {looked}: give the right path in [simulation.options]. A relative "
+        "one starts from the folder of the study file, from --data-root, or from where you are."
     )
     raise InputError(msg)
 

@@ -1,8 +1,10 @@
 """The rows of a researcher's own manifest, read by the rules of a hospital's."""
 
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from wardround.client.data.manifest.cells import location_text
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.manifest.manifest import Reading, read_rows
 from wardround.client.data.manifest.patients import look_alikes
@@ -87,12 +89,10 @@ def _label(examination: Examination, text: str, study: Study) -> str:
 
 def _written(location: Location) -> str:
     """Return a location as a manifest writes it, so that it holds from any folder."""
-    index = location.index if location.count is None else f"{location.index}/{location.count}"
-    items = [one for one in (location.array, index) if one is not None]
-    return "#".join([_resolved(location.path), *map(str, items)])
+    return location_text(replace(location, path=_resolved(location.path)))
 
 
 @lru_cache(maxsize=64)
-def _resolved(path: Path) -> str:
+def _resolved(path: Path) -> Path:
     """Return a whole path; thousands of rows name the same few array files."""
-    return str(path.resolve())
+    return path.resolve()

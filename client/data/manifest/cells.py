@@ -81,6 +81,13 @@ def channel_cells(text: str, count: int) -> tuple[str, ...]:
     return tuple(f"{text}#{channel}/{count}" if text else "" for channel in range(count))
 
 
+def location_text(location: Location) -> str:
+    """Return a cell from which :func:`parse_location` reads a location again."""
+    index = location.index if location.count is None else f"{location.index}/{location.count}"
+    items = [one for one in (location.array, index) if one is not None]
+    return "#".join([str(location.path), *map(str, items)])
+
+
 def parse_split(text: str) -> SplitName | None:
     """Return the split that a cell names, None for an empty cell.
 

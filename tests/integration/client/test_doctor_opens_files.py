@@ -9,6 +9,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -20,6 +22,9 @@ from tests.support.tiny_study import Said
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.image import UnreadableError
 from wardround.client.data.reading.readers import read_image
+from wardround.client.doctor.check import run_check
+from wardround.client.doctor.images import check_images
+from wardround.client.site.folder import open_site
 from wardround.common.files.account import Account, acting_as
 
 Run = Callable[..., Said]
@@ -35,7 +40,8 @@ def pictures() -> Iterator[Pictures]:
         yield make_pictures(Path(folder))
 
 
-def images_check(run: Run, pictures: Pictures, *options: str) -> dict[str, str]:
+def said_by_doctor(run: Run, pictures: Pictures, *options: str) -> dict[str, str]:
+    """Return the line "images" of the command; empty where there is none."""
     said = run("site", "doctor", pictures.folder, "--json", *options)
     assert "CANARY" not in said.out.replace(str(pictures.folder), "")
     checks = {check["name"]: check for check in json.loads(said.out)}
@@ -43,10 +49,17 @@ def images_check(run: Run, pictures: Pictures, *options: str) -> dict[str, str]:
     return found
 
 
+def images_check(pictures: Pictures) -> dict[str, str]:
+    """Return that line without all others, each of which takes its time."""
+    found = asdict(run_check("images", partial(check_images, open_site(pictures.folder))))
+    assert "CANARY" not in f"{found}".replace(str(pictures.folder), "")
+    return found
+
+
 def test_files_are_opened_once_and_again_when_they_change(
     pictures: Pictures, wardround: Run
 ) -> None:
-    check = images_check(wardround, pictures)
+    check = said_by_doctor(wardround, pictures)
     assert check == {
         "name": "images", "status": "ok", "fact": "12 files can be opened", "remedy": ""
     }  # fmt: skip
@@ -54,11 +67,11 @@ def test_files_are_opened_once_and_again_when_they_change(
     assert stat.S_IMODE(opened.stat().st_mode) == 0o600
     assert stat.S_IMODE(opened.parent.stat().st_mode) == 0o700
     assert "CANARY" not in opened.read_text()
-    check = images_check(wardround, pictures)
+    check = images_check(pictures)
     assert check["fact"] == "12 files can be opened, 12 of them not again"
     picture = pictures.folder / "CANARY03.png"
     picture.write_bytes(picture.read_bytes()[:-40])
-    check = images_check(wardround, pictures)
+    check = images_check(pictures)
     assert check["status"] == "fail"
     assert check["fact"].startswith("1 of 12 files cannot be used: the file is damaged")
     assert check["fact"].endswith("in row 5 of the manifest")
@@ -66,10 +79,10 @@ def test_files_are_opened_once_and_again_when_they_change(
 
 def test_quick_opens_nothing(pictures: Pictures, wardround: Run) -> None:
     (pictures.folder / "CANARY03.png").write_bytes(b"")
-    assert images_check(wardround, pictures, "--quick") == {}
+    assert said_by_doctor(wardround, pictures, "--quick") == {}
 
 
-def test_each_kind_of_fault_is_counted_with_its_rows(pictures: Pictures, wardround: Run) -> None:
+def test_each_kind_of_fault_is_counted_with_its_rows(pictures: Pictures) -> None:
     rows = pictures.rows()
     volume = pictures.folder / "CANARYv.nii.gz"
     nibabel.save(nibabel.Nifti1Image(np.arange(729.0).reshape(9, 9, 9), np.eye(4)), volume)
@@ -83,7 +96,7 @@ def test_each_kind_of_fault_is_counted_with_its_rows(pictures: Pictures, wardrou
     pictures.write(rows)
     for number in (0, 1, 7, 8, 9, 10, 11):
         (pictures.folder / f"CANARY{number:02d}.png").write_bytes(b"")
-    check = images_check(wardround, pictures)
+    check = images_check(pictures)
     fact = check["fact"]
     assert fact.startswith("12 of 12 files cannot be used")
     assert "the file is empty, in rows 2, 3, 9, 10, 11, 12, 13" in fact
@@ -94,30 +107,26 @@ def test_each_kind_of_fault_is_counted_with_its_rows(pictures: Pictures, wardrou
     assert "(EOFError), in row 4" in fact
 
 
-def test_the_first_ten_rows_are_named_and_the_others_counted(
-    pictures: Pictures, wardround: Run
-) -> None:
+def test_the_first_ten_rows_are_named_and_the_others_counted(pictures: Pictures) -> None:
     for number in range(12):
         (pictures.folder / f"CANARY{number:02d}.png").write_bytes(b"")
-    check = images_check(wardround, pictures)
+    check = images_check(pictures)
     assert "the file is empty, in rows 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more" in check["fact"]
 
 
-def test_who_left_the_manifest_leaves_the_list_of_opened_files(
-    pictures: Pictures, wardround: Run
-) -> None:
-    images_check(wardround, pictures)
+def test_who_left_the_manifest_leaves_the_list_of_opened_files(pictures: Pictures) -> None:
+    images_check(pictures)
     pictures.write(pictures.rows()[:4])
-    images_check(wardround, pictures)
+    images_check(pictures)
     opened = pictures.folder / "state" / "opened" / "files.jsonl"
     assert len(opened.read_text().splitlines()) == 1 + 4
 
 
 @pytest.mark.parametrize("content", [b"", b"{}\n", b"\xff", b'{"format": 1}\n[]\n', b"[" * 99_999])
-def test_a_damaged_list_is_begun_anew(pictures: Pictures, wardround: Run, content: bytes) -> None:
-    images_check(wardround, pictures)
+def test_a_damaged_list_is_begun_anew(pictures: Pictures, content: bytes) -> None:
+    images_check(pictures)
     (pictures.folder / "state" / "opened" / "files.jsonl").write_bytes(content)
-    check = images_check(wardround, pictures)
+    check = images_check(pictures)
     assert check["fact"] == "12 files can be opened"
 
 
@@ -164,7 +173,7 @@ def test_files_that_the_sites_account_may_not_read_are_said_with_the_remedy(
     for path in (pictures.folder, *pictures.folder.rglob("*")):
         os.chown(path, NOBODY, NOBODY)
     (images if closed == "folder" else images / "CANARY03.png").chmod(0)
-    check = images_check(wardround, pictures)
+    check = said_by_doctor(wardround, pictures)
     assert check["status"] == "fail"
     assert "may not read the file, in row" in check["fact"]
     assert check["fact"].startswith("12 of 12" if closed == "folder" else "1 of 12")
