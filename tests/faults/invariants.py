@@ -1,7 +1,10 @@
 """What must hold after every fault (I1 to I4; I5, no hang, is the deadline of each wait)."""
 
+from collections import Counter
+
 from tests.faults.stage import SITES, Stage
 
+from wardround.client.policy.policy import approved_rounds
 from wardround.client.privacy.ledger.entries import Released, Reserved
 from wardround.client.privacy.ledger.file import LEDGER_FILE, LEDGER_FOLDER, read_ledger
 from wardround.client.site.folder import AUDIT_FOLDER, KEY_FOLDER
@@ -48,12 +51,21 @@ def _ledger_covers_what_left(stage: Stage, name: str) -> None:
         if event.kind in parts and event.study == stage.private.digest:
             key = (parts[event.kind], event.study, event.run, event.round, event.attempt)
             assert key in paid, f"I2: {key} left and was not paid for"
-    measured = [(f.study, f.round) for f in reserved.values() if f.part == "validation"]
-    assert len(set(measured)) == len(measured), "I2: a model was measured twice"
+    measured = [f for f in reserved.values() if f.part == "validation"]
+    answers = Counter((f.study, f.run, f.round) for f in measured)
+    assert max(answers.values(), default=1) == 1, "I2: a model was measured twice"
+    models = Counter(f.round for f in measured if f.study == stage.private.digest)
+    # A stage's faults run one study again and again; each approval is good for one answer a round.
+    rounds = approved_rounds(folder, stage.private)
+    assert rounds is not None, "I2: a private study answered that nobody approved"
+    most = rounds // stage.private.federation.rounds
+    assert max(models.values(), default=0) <= most, "I2: a model was measured without an approval"
 
 
 def _audit_log_holds(stage: Stage, name: str) -> None:
     folder = stage.site(name)
+    if not (folder / AUDIT_FOLDER).exists() and not (folder / KEY_FOLDER / PUBLIC_FILE).exists():
+        return  # it was never asked anything
     verify_log(folder / AUDIT_FOLDER, open_public_key(folder / KEY_FOLDER / PUBLIC_FILE))
 
 
