@@ -43,12 +43,12 @@ def predict(network: nn.Module, batch: Batch, study: Study) -> Tensor:
 
     The batch lies on the network's device; call inside :func:`evaluating`.
     """
-    forward = _forward(network, study, batch.targets.device)
+    forward = forward_of(network, study, batch.targets.device)
     return task_of(study).predict(forward, batch, study)
 
 
-def _forward(network: nn.Module, study: Study, device: torch.device) -> Forward:
-    """Return the network's final outputs, float32, at the study's precision.
+def forward_of(network: nn.Module, study: Study, device: torch.device) -> Forward:
+    """Return a function from inputs to final outputs, float32, at the study's precision.
 
     Args:
         device: Of the network. Inputs that lie elsewhere are brought there, and the outputs back.
@@ -130,7 +130,7 @@ def _measure_in_parts(
     device = batch.targets.device
     for home in (device, torch.device("cpu")):
         seen, part_loss = batch.to(home), loss.in_parts() if isinstance(loss, MeanLoss) else None
-        parts = task.predict_in_parts(_forward(network, study, device), seen, study)
+        parts = task.predict_in_parts(forward_of(network, study, device), seen, study)
         if parts is None or part_loss is None:
             return None
         counted = counter.in_parts(seen.targets, keeps_classes=spacings_mm is not None)

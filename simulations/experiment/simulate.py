@@ -21,6 +21,7 @@ from wardround.simulations.experiment.baselines import baselines_of, train_basel
 from wardround.simulations.experiment.cross_site import cross_site_rows
 from wardround.simulations.experiment.environment import describe_environment
 from wardround.simulations.experiment.federation import Machine, open_grid
+from wardround.simulations.experiment.model_folders import write_model_folders
 from wardround.simulations.experiment.paired import paired_rows
 from wardround.simulations.experiment.privacy_spent import privacy_rows
 from wardround.simulations.experiment.rows import history_rows, refusal_notes, traffic_rows
@@ -227,7 +228,25 @@ class _Run:
                 write_samples(samples, sites.folders, self._study, self._federated)
                 self._length_unit = length_unit(sites.folders, self._study)
                 self._notes += tuple(truth_outside(sites.folders, self._study))
+                self._write_model_folders(facts, sites, models, baselines)
                 self._watch(StageFinished("test"))
+
+    def _write_model_folders(
+        self,
+        facts: RunFacts,
+        sites: PreparedSites,
+        models: Sequence[TrainedModel],
+        baselines: Sequence[Baseline],
+    ) -> None:
+        followed = {FEDERATED: self._study, **{one.name: one.study for one in baselines}}
+        spent = list(privacy_rows(sites.folders))
+        write_model_folders(
+            self._out,
+            sites.folders,
+            [(model, followed[model.name]) for model in models],
+            self._tested,
+            (facts.data, spent),
+        )
 
     def _baselines(self, sites: PreparedSites) -> Sequence[Baseline]:
         if not self._study.simulation.compare:

@@ -11,6 +11,8 @@
 ``checkpoints/``        one folder a committed round
 ``models/NAME.safetensors``  the final models: ``federated``, ``pooled``, ``local-SITE``,
                         ``without-privacy``
+``models/NAME/``        each as a model folder, with which ``wardround predict`` works; where each
+                        site has a model of its own, ``federated-SITE``
 ``samples.npz``         test images with what the models made of them (public data only)
 ``log.jsonl``           one line an event
 ``run.lock``            held by the process that works on the run

@@ -11,6 +11,7 @@ import typer
 import typer.core
 
 import wardround
+from wardround.client.cli.predict import predict
 from wardround.client.cli.site import site_app
 from wardround.common.cli import study_app
 from wardround.common.errors import WardroundError, describe_defect
@@ -47,6 +48,7 @@ study_app.command()(submit)
 add_service_commands(server_app)
 add_backup_commands(server_app)
 add_commands(app)
+app.command()(predict)
 
 _LONGEST_SAID = 20_000  # characters: a study may be wrong in many places
 _FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}

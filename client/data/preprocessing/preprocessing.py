@@ -66,16 +66,34 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
             image = readers.read_image(location, data.dimensions, data.colour)
             shifted = shift_image(image.array, scanner.shift, generator)
             image = Image(shifted, image.spacing, image.affine, image.eight_bit)
-            image = _oriented(image, data)
-            _check_same_grid(image, channels, data)
-            channels.append(image)
-            block = _at_spacing(image, data, is_mask=False)
-            finished.append(finish_images(block, image.eight_bit, data)[0])
+            finished.append(prepare_channel(image, channels, data))
         except UnreadableError as error:
             raise error.at(examination.row, column) from None
     mask = _prepare_mask(examination, channels, study)
     stacked = np.concatenate(finished) if len(finished) > 1 else finished[0]
     return Case(_tensor(stacked), mask, _final_spacing(channels[0], data))
+
+
+def prepare_channel(image: Image, channels: list[Image], data: DataSection) -> NDArray[np.float32]:
+    """Return one channel ready for the network; its turned image joins the channels before it.
+
+    Args:
+        image: As it was read, ``(planes, *spatial)``.
+        channels: Those before it, turned; the new one is added.
+        data: The study's contract.
+
+    Returns:
+        ``(planes, *spatial)`` float32.
+
+    Raises:
+        UnreadableError: It cannot be used, or does not lie on the grid of the first channel.
+    """
+    turned = _oriented(image, data)
+    _check_same_grid(turned, channels, data)
+    channels.append(turned)
+    block = _at_spacing(turned, data, is_mask=False)
+    finished: NDArray[np.float32] = finish_images(block, turned.eight_bit, data)[0]
+    return finished
 
 
 def _prepare_mask(
@@ -217,14 +235,19 @@ def _at_spacing(image: Image, data: DataSection, is_mask: bool) -> NDArray[Any]:
     return resize(block, size)
 
 
+def resampled_size(image: Image, data: DataSection) -> tuple[int, ...]:
+    """Return the spatial size of a turned image after resampling and resizing, before padding."""
+    size: tuple[int, ...] = image.array.shape[1:]
+    if data.spacing is not None and image.spacing is not None:
+        size = geometry.size_at_spacing(size, image.spacing, data.spacing)
+    return _resized(size, data)
+
+
 def _final_spacing(image: Image, data: DataSection) -> tuple[float, ...]:
     """Return the voxel size after resampling: the same millimetres over the new count."""
     spatial = image.array.shape[1:]
     spacing = image.spacing or (1.0,) * len(spatial)
-    size = spatial
-    if data.spacing is not None:
-        size = geometry.size_at_spacing(spatial, spacing, data.spacing)
-    size = _resized(size, data)
+    size = resampled_size(image, data)
     return tuple(step * have / now for step, have, now in zip(spacing, spatial, size, strict=True))
 
 

@@ -1,0 +1,115 @@
+"""``wardround predict``: a model applied to new images."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from wardround.client.clinic.inference.work import Outcome
+
+_SOME_FAILED = 1
+_SHOWN = 20
+
+
+def predict(  # noqa: PLR0913 # one argument an option of the command line
+    model: Annotated[
+        Path,
+        typer.Argument(help="A model folder, or a run folder: its federated model."),
+    ],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Pictures, NIfTI files, arrays (set.npz#images), folders of these or of DICOM "
+            "series, or a manifest (CSV)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write; one that was begun is gone on with.")],
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="MODEL", help="A further model: their mean is predicted."),
+    ] = None,
+    ensemble: Annotated[
+        bool, typer.Option("--ensemble", help="Of a run: the mean of its sites' own models.")
+    ] = False,
+    tta: Annotated[
+        bool,
+        typer.Option("--tta", help="Average over views of each image, as training showed them."),
+    ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Say how certain each segmentation is.")
+    ] = False,
+    outside: Annotated[
+        str,
+        typer.Option(help="Images that the model was not made for: refuse, or mark and predict."),
+    ] = "refuse",
+    key: Annotated[
+        Path | None,
+        typer.Option(help="A public key that must have signed the model.", show_default=False),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Apply a model to new images; 1 if some of them could not be predicted.
+
+    A classification gives predictions.csv and predictions.json. A segmentation gives a mask on
+    the voxels of each image too, as NIfTI, PNG or .npy.
+
+    Example: wardround predict runs/first/models/federated scans/ --out predicted
+    """
+    from wardround.client.clinic.inference.predictor import load_predictor
+    from wardround.client.clinic.inference.work import model_folders, predict_all
+    from wardround.common.errors import InputError, known_names
+    from wardround.common.security.signing_key import open_public_key
+
+    if outside not in ("refuse", "mark"):
+        raise InputError(known_names("value of --outside", outside, ("refuse", "mark")))
+    folders = model_folders(model, others or (), ensemble)
+    predictor = load_predictor(
+        folders,
+        device,
+        key=None if key is None else open_public_key(key),
+        views=tta,
+        uncertainty=uncertainty,
+    )
+    options = {"tta": tta, "uncertainty": uncertainty, "outside": outside}
+    outcome = predict_all(predictor, inputs, out, options, _progress(quiet or as_json))
+    _say(outcome, out, as_json)
+    if outcome.failed:
+        raise typer.Exit(_SOME_FAILED)
+
+
+def _progress(quiet: bool) -> Callable[[int, int], None]:
+    if quiet or not sys.stderr.isatty():
+        return lambda done, total: None
+
+    def show(done: int, total: int) -> None:
+        sys.stderr.write(f"\r{done} of {total}" + ("\n" if done == total else ""))
+        sys.stderr.flush()
+
+    return show
+
+
+def _say(outcome: "Outcome", out: Path, as_json: bool) -> None:
+    from wardround.common.runtime.printable import printable
+
+    if as_json:
+        said = {
+            "out": str(out),
+            "predicted": len(outcome.predicted),
+            "skipped": outcome.skipped,
+            "failed": [{"input": d.input, "reason": d.failure} for d in outcome.failed],
+        }
+        sys.stdout.write(json.dumps(said) + "\n")
+        return
+    before = f", {outcome.skipped} of them before" if outcome.skipped else ""
+    sys.stdout.write(f"Predicted {len(outcome.predicted)}{before}: {out / 'predictions.csv'}\n")
+    sys.stdout.write("Not for diagnosis.\n")
+    for done in outcome.failed[:_SHOWN]:
+        sys.stdout.write(f"Not predicted: {printable(done.input)}: {printable(done.failure)}\n")
+    if len(outcome.failed) > _SHOWN:
+        sys.stdout.write(f"{len(outcome.failed) - _SHOWN} more: {out / 'failed.csv'}\n")

@@ -1,0 +1,77 @@
+"""Views of a batch for test-time augmentation: only such as training has shown."""
+
+from dataclasses import dataclass, replace
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from wardround.client.data import augmentation
+from wardround.client.data.batch import Batch
+from wardround.common.errors import InputError
+from wardround.common.study.study import Study
+
+_DRAWN_VIEWS = 7  # beside the image itself
+_SEED = 20_240_229  # any: the same views for every image, in every run
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One way to look at a batch.
+
+    Attributes:
+        flips: Spatial axes that are mirrored, counted from the last: -1, -2, ...
+        seed: Of a drawn augmentation; None for none.
+        preset: The study's augmentation.
+    """
+
+    flips: tuple[int, ...] = ()
+    seed: int | None = None
+    preset: str = "none"
+
+    def of(self, batch: Batch) -> Batch:
+        """Return the batch as this view sees it; images ``(B, C, *spatial)``."""
+        if batch.images is None or (not self.flips and self.seed is None):
+            return batch
+        images = batch.images.flip(self.flips) if self.flips else batch.images
+        if self.seed is not None:
+            generator = torch.Generator().manual_seed(self.seed)
+            preset = augmentation.PRESETS[self.preset]
+            drawn = augmentation.draw(preset, 1, images.ndim - 2, generator)
+            images = torch.cat([augmentation.apply(one[None], None, drawn)[0] for one in images])
+        return Batch(images, batch.covariates, batch.targets)
+
+    def back(self, outputs: Tensor) -> Tensor:
+        """Return outputs ``(B, K, *spatial)`` of the view turned back."""
+        return outputs.flip(self.flips) if self.flips else outputs
+
+
+def views_of(study: Study, wanted: bool) -> tuple[View, ...]:
+    """Return the views that predictions are averaged over, the image itself first.
+
+    A classification takes seven draws of the study's own augmentation. A segmentation takes
+    mirrored images, which can be turned back to the voxel.
+
+    Raises:
+        InputError: They are wanted, and training has shown none.
+    """
+    plain = View()
+    if not wanted:
+        return (plain,)
+    name = study.data.augmentation
+    preset = augmentation.PRESETS[name]
+    if study.task.dense and preset.flips:
+        axes = range(-study.data.dimensions, 0)
+        flips = [
+            tuple(axis for axis, is_flipped in zip(axes, chosen, strict=True) if is_flipped)
+            for chosen in product((False, True), repeat=study.data.dimensions)
+        ]
+        return tuple(replace(plain, flips=some) for some in flips)
+    if study.data.kind == "table" or study.task.dense or name == "none":
+        needed = "mirrored images" if study.task.dense else "images that were changed at random"
+        msg = (
+            f"--tta averages over views that training has shown, and this model's study, with "
+            f"data.augmentation = {name!r}, showed it no {needed}: leave --tta out."
+        )
+        raise InputError(msg)
+    return (plain, *(View(seed=_SEED + number, preset=name) for number in range(_DRAWN_VIEWS)))
