@@ -31,6 +31,21 @@ _GENTLE_SIGMA = 0.5  # voxels
 
 
 @dataclass(frozen=True, slots=True)
+class StoredMask:
+    """A mask as it was stored, where the one that the network is trained with has another grid.
+
+    Attributes:
+        labels: ``(*spatial)``; the axes are turned as the study asks, no voxel is changed.
+        resampled: ``(*spatial)`` after resampling and resizing, before cropping and padding.
+        spacing_mm: Millimetres a voxel; 1 where the files do not say.
+    """
+
+    labels: Tensor
+    resampled: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One prepared examination.
 
@@ -38,16 +53,19 @@ class Case:
         image: ``(C, *spatial)`` float32.
         mask: ``(*spatial)`` uint8 or int16; None for a classification.
         spacing: Millimetres a voxel; 1 where the files do not say.
+        stored: What predictions are scored against; None where that is the mask above.
     """
 
     image: Tensor
     mask: Tensor | None
     spacing: tuple[float, ...]
+    stored: StoredMask | None = None
 
     @property
     def byte_count(self) -> int:
         """Memory it takes."""
-        return self.image.nbytes + (0 if self.mask is None else self.mask.nbytes)
+        stored = None if self.stored is None else self.stored.labels
+        return sum(part.nbytes for part in (self.image, self.mask, stored) if part is not None)
 
 
 def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
@@ -69,9 +87,9 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
             finished.append(prepare_channel(image, channels, data))
         except UnreadableError as error:
             raise error.at(examination.row, column) from None
-    mask = _prepare_mask(examination, channels, study)
+    mask, stored = _prepare_mask(examination, channels, study)
     stacked = np.concatenate(finished) if len(finished) > 1 else finished[0]
-    return Case(_tensor(stacked), mask, _final_spacing(channels[0], data))
+    return Case(_tensor(stacked), mask, _final_spacing(channels[0], data), stored)
 
 
 def prepare_channel(image: Image, channels: list[Image], data: DataSection) -> NDArray[np.float32]:
@@ -98,18 +116,30 @@ def prepare_channel(image: Image, channels: list[Image], data: DataSection) -> N
 
 def _prepare_mask(
     examination: Examination, channels: Sequence[Image], study: Study
-) -> Tensor | None:
+) -> tuple[Tensor | None, StoredMask | None]:
     if examination.mask is None:
-        return None
+        return None, None
     data = study.data
     try:
         mask = readers.read_mask(examination.mask, data.dimensions, study.class_count)
         mask = _oriented(mask, data) if channels[0].affine is not None else mask
         _check_same_grid(mask, channels, data)
         mask = Image(mask.array, channels[0].spacing)
-        return _tensor(finish_masks(_at_spacing(mask, data, is_mask=True), data)[0, 0])
+        prepared = _tensor(finish_masks(_at_spacing(mask, data, is_mask=True), data)[0, 0])
+        stored = StoredMask(
+            _tensor(mask.array[0]),
+            resampled_size(mask, data),
+            mask.spacing or (1.0,) * data.dimensions,
+        )
+        return prepared, _unless_same(stored, prepared)
     except UnreadableError as error:
         raise error.at(examination.row, "mask") from None
+
+
+def _unless_same(stored: StoredMask, prepared: Tensor) -> StoredMask | None:
+    """Return a stored mask unless the prepared one lies on its grid, voxel by voxel."""
+    own = tuple(stored.labels.shape)
+    return None if own == tuple(stored.resampled) == tuple(prepared.shape) else stored
 
 
 def prepare_block(examinations: Sequence[Examination], site: Site, study: Study) -> list[Case]:
@@ -139,15 +169,23 @@ def prepare_block(examinations: Sequence[Examination], site: Site, study: Study)
         planes.append(finish_images(block, stored.dtype == np.uint8, data))
     images = _tensor(np.concatenate(planes, axis=1) if len(planes) > 1 else planes[0])
     masks: Sequence[Tensor | None] = [None] * len(examinations)
+    stored_masks: list[StoredMask | None] = [None] * len(examinations)
     if examinations[0].mask is not None:
         stored = _items([e.mask for e in examinations if e.mask is not None])
         labels = readers.sort_labels(stored, data.dimensions)
         if labels.shape[2:] != spatial:
             raise _mismatch(labels.shape[2:], spatial)
         labels = readers.check_labels(labels, study.class_count)
-        masks = _tensor(finish_masks(labels, data)[:, 0]).unbind()
+        prepared = _tensor(finish_masks(labels, data)[:, 0]).unbind()
+        size, unit = _resized(spatial, data), (1.0,) * data.dimensions
+        stored_masks = [
+            _unless_same(StoredMask(own, size, unit), mask)
+            for own, mask in zip(_tensor(labels[:, 0]).unbind(), prepared, strict=True)
+        ]
+        masks = prepared
     spacing = tuple(have / now for have, now in zip(spatial, _resized(spatial, data), strict=True))
-    return [Case(i, m, spacing) for i, m in zip(images.unbind(), masks, strict=True)]
+    parts = zip(images.unbind(), masks, stored_masks, strict=True)
+    return [Case(image, mask, spacing, own) for image, mask, own in parts]
 
 
 def shared_arrays(examination: Examination, data: DataSection) -> ArrayNames | None:
