@@ -260,7 +260,8 @@ def _confusion_in_slabs(found: Tensor, truth: Tensor, classes: int) -> Tensor:
     """Return ``(1, K, K)`` as :func:`_confusion` of one image, a slab of it in memory at a time."""
     total = torch.zeros((1, classes, classes), dtype=torch.int64, device=found.device)
     rows = max(1, _VOXELS_OF_A_SLAB // max(1, found[:1].numel()))
-    for slab, true in zip(found.split(rows), truth.split(rows), strict=True):
+    slabs = zip(torch.split(found, rows), torch.split(truth, rows), strict=True)
+    for slab, true in slabs:
         total += _confusion(slab[None].long(), true[None].long(), classes)
     return total
 
