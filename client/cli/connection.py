@@ -105,7 +105,7 @@ def renew(site: SiteFolder, server: ServerOption = "") -> None:
 
 
 def model(
-    study: Annotated[
+    digest: Annotated[
         str, typer.Argument(help="The study's digest, or its first digits.", show_default=False)
     ],
     site: Annotated[Path, typer.Option(help="The site folder.", show_default=False)],
@@ -123,8 +123,8 @@ def model(
     """
     from wardround.client.clinic.inference.released_model import fetch_model
 
-    place = out or site / "models" / study
-    found = fetch_model(site, study, place, server)
+    place = out or site / "models" / digest
+    found = fetch_model(site, digest, place, server)
     sys.stdout.write(
         f"The model of round {found.said.round}, made by {found.said.sites} sites: {found.folder}\n"
         f"digest {found.digest}\n"
