@@ -289,6 +289,9 @@ class _OneVolume:
     def spacing(self, index: int) -> tuple[float, ...]:
         return (1.0, 1.0, 1.0)
 
+    def stored_mask(self, index: int) -> None:
+        return None
+
 
 def measure_volume() -> list[dict[str, Any]]:
     """Return seconds and peak memory of the evaluation of a whole CT with 14 classes."""

@@ -50,6 +50,7 @@ class ServerFile(BaseModel):
             deadline: until a round is complete, and at most.
         least_deadline_seconds: Afterwards it is four times the longest round, and at least this.
         absence_seconds: How long such a round waits for a site that is not connected.
+        gives_models: Whether a site may fetch the model of a finished study that it took part in.
         site_certificate_days: How long a site's certificate is valid; it is renewed when less than
             a third of that is left.
         most_connections: On the sites' port, all together. An eighth of the places is for
@@ -73,6 +74,7 @@ class ServerFile(BaseModel):
     first_deadline_seconds: Annotated[float, Field(gt=0)] = 14_400.0
     least_deadline_seconds: Annotated[float, Field(gt=0)] = 300.0
     absence_seconds: Annotated[float, Field(gt=0)] = 600.0
+    gives_models: bool = True
     site_certificate_days: Days = 90.0
     server_certificate_days: Days = 365.0
     most_connections: Annotated[int, Field(ge=32, le=100_000)] = 1024

@@ -23,6 +23,7 @@ def add_connection_commands(app: typer.Typer) -> None:
     app.command()(join)
     app.command()(renew)
     app.command()(doctor)
+    app.command()(model)
 
 
 def join(
@@ -101,6 +102,38 @@ def renew(site: SiteFolder, server: ServerOption = "") -> None:
 
     expires = renew_certificate(site, server).not_valid_after_utc
     sys.stdout.write(f"The site's certificate is valid until {expires:%Y-%m-%d %H:%M} UTC.\n")
+
+
+def model(
+    digest: Annotated[
+        str, typer.Argument(help="The study's digest, or its first digits.", show_default=False)
+    ],
+    site: Annotated[Path, typer.Option(help="The site folder.", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The model folder; models/DIGITS below the site by default."),
+    ] = None,
+    server: ServerOption = "",
+) -> None:
+    """Fetch the finished model of a study that this site took part in, as a model folder.
+
+    It holds what all sites share, and is checked before it is kept.
+
+    Example: wardround site model 5e3a90c2b7d14f68 --site north
+    """
+    from wardround.client.clinic.inference.released_model import fetch_model
+
+    place = out or site / "models" / digest
+    found = fetch_model(site, digest, place, server)
+    sys.stdout.write(
+        f"The model of round {found.said.round}, made by {found.said.sites} sites: {found.folder}\n"
+        f"digest {found.digest}\n"
+    )
+    if not found.is_complete:
+        sys.stdout.write(
+            "It is what the sites share. Each site keeps a part of its own, without which it "
+            "predicts nothing.\n"
+        )
 
 
 def doctor(

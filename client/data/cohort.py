@@ -19,7 +19,7 @@ from wardround.client.data.manifest.partition import partition_patients
 from wardround.client.data.manifest.rows import name_rows
 from wardround.client.data.preprocessing.cache import MemoryBudget, PreparedSplit, prepare_split
 from wardround.client.data.preprocessing.disk_cache import PreparedFolder
-from wardround.client.data.preprocessing.preprocessing import Case
+from wardround.client.data.preprocessing.preprocessing import Case, StoredMask
 from wardround.client.data.same_images import held_by, require_parted
 from wardround.client.policy.policy import is_simulated
 from wardround.client.site.folder import Site
@@ -60,7 +60,14 @@ class Cohort:
     @cached_property
     def _prepared(self) -> PreparedSplit:
         source = self._source
-        return prepare_split(self._listed, source.site, self._study, source.budget, source.prepared)
+        return prepare_split(
+            self._listed,
+            source.site,
+            self._study,
+            source.budget,
+            source.prepared,
+            is_scored=self.split != "train",
+        )
 
     def prepare(self) -> None:
         """Read and prepare the images now, and not when they are first needed.
@@ -189,6 +196,13 @@ class Cohort:
     def spacing(self, index: int) -> tuple[float, ...]:
         """Return the millimetres a voxel of a prepared examination, 1 where unknown."""
         return self._prepared.spacing(index)
+
+    def stored_mask(self, index: int) -> StoredMask | None:
+        """Return a mask as it was stored; None where the prepared one has its grid, or is none.
+
+        Those of training patients are not kept in memory: nobody scores their predictions.
+        """
+        return self._prepared.stored_mask(index) if self._has_images and self._has_masks else None
 
     @cached_property
     def _spacings(self) -> Tensor:

@@ -24,7 +24,11 @@ from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import DataError
 from wardround.common.privacy.accounting import epsilon_of
 from wardround.common.runtime.printable import printable
-from wardround.common.study.plans.patient_privacy import evaluation_plans, steps_of
+from wardround.common.study.plans.patient_privacy import (
+    drawn_and_expected,
+    evaluation_plans,
+    steps_of,
+)
 from wardround.common.study.plans.statistics import cell_count
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
@@ -107,7 +111,16 @@ def _patients(site: Site, study: Study) -> str:
         counts = [part.patient_count for part in (cohorts.train, cohorts.validation, cohorts.test)]
     except DataError as error:
         return f"patients: not known: {printable(str(error))}"
-    return "patients here: {} to train, {} to validate, {} to test".format(*counts)
+    said = "patients here: {} to train, {} to validate, {} to test".format(*counts)
+    far = drawn_and_expected(study, counts[0])
+    if far is not None:
+        drawn, expected = far
+        said += (
+            f". A private step draws {drawn:.1f} of them on average and divides their sum by "
+            f"{expected}: this site's steps are {expected / drawn:.1f} times too small. Ask the "
+            "study's author for another privacy.expected_patients or sampling_rate"
+        )
+    return said
 
 
 def _promise(study: Study) -> str:

@@ -19,6 +19,7 @@ from wardround.client.egress.message_schema import SiteSchemas, refusal_schema, 
 from wardround.client.egress.private_evaluation import evaluate_once
 from wardround.client.egress.private_round import drop_counted, reply_privately
 from wardround.client.egress.receipts import add_report, take_receipt
+from wardround.client.egress.repeated_refusals import due
 from wardround.client.model_context import ModelContext
 from wardround.client.policy.evaluations import count_evaluation
 from wardround.client.policy.plan_limit import plan_limit
@@ -55,7 +56,6 @@ from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)
 _MOST_SITES = 4096  # of one process
-_MOST_REPEATED = 4096  # refusals that are counted; a server may ask for any number of studies
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,6 @@ class _Agreed:
 
 
 _AGREED: WeakKeyDictionary[SiteSession, _Agreed] = WeakKeyDictionary()
-# How often in a row each refusal has left, by the log's folder and what it says.
-_REPEATED: dict[tuple[Path, str, str], int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,32 +338,14 @@ class Gateway:
         """Return a content that the guard has let through, once it stands in the audit log.
 
         A hospital adds how that log stood before, for the server to countersign.
-
-        A server asks again and again while a study waits for an approval. That the policy still
-        does not allow it stands there at the 1st, 2nd, 4th, 8th ... time, with that number.
         """
         if not is_simulated(self.policy):
             add_report(content, self.log)
-        counted = self._counted(event)
+        counted = due(self.site.folder, event)
         if counted is not None:
             seen = fingerprint_of(content)
             self.log.append(replace(counted, bytes=seen.bytes, sha256=seen.sha256))
         return content
-
-    def _counted(self, event: Event) -> Event | None:
-        """Return an event as it is written down; None for a refusal that is not due again."""
-        if event.kind != "refusal" or not event.study:
-            for key in [key for key in _REPEATED if key[:2] == (self.site.folder, event.study)]:
-                del _REPEATED[key]
-            return event
-        key = (self.site.folder, event.study, event.verdict)
-        times = _REPEATED.pop(key, 0) + 1
-        if len(_REPEATED) >= _MOST_REPEATED:
-            del _REPEATED[next(iter(_REPEATED))]
-        _REPEATED[key] = times
-        if times & (times - 1):
-            return None
-        return event if times == 1 else replace(event, verdict=f"{event.verdict} ({times} times)")
 
 
 @lru_cache(maxsize=_MOST_SITES)

@@ -52,6 +52,7 @@ class Policy(BaseModel):
         largest_weight: What a received model may hold, in absolute value, in a study that protects
             its patients. Larger ones make rounding decide what a patient contributes. A study may
             ask for less, never for more.
+        takes_models: Whether the finished model of a study that was approved here may be fetched.
         training_hours: From when to when it may train, in local time; it may cross midnight.
         largest_training_minutes: What one round may take; then it is stopped, and nothing leaves.
         answer_step_seconds: An answer is sent so long after its instruction, or a multiple of it:
@@ -87,6 +88,7 @@ class Policy(BaseModel):
     largest_evaluations_of_a_study: Count = 1000
     largest_message_megabytes: Annotated[float, Field(gt=0)] = 1000.0
     largest_weight: Annotated[float, Field(gt=0)] = 1000.0
+    takes_models: bool = True
     largest_validation_share: Share = 0.3
     largest_test_share: Share = 0.35
     training_hours: tuple[time, time] | None = None

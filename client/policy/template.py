@@ -34,6 +34,7 @@ largest_message_megabytes = 1000
 
 # What may come in: a number of a received model, in a study that protects its patients.
 largest_weight = 1000
+# takes_models = false              # no finished model is fetched; true if absent
 
 # When.
 # training_hours = ["22:00", "06:00"]  # local time; may cross midnight; always if absent

@@ -6,7 +6,8 @@ norm of at most 1, and normal noise is added to the sum (the Gaussian mechanism,
 2014, appendix A).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,7 +17,15 @@ from torch import Tensor, nn
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort
 from wardround.client.tasks.registry import task_of
-from wardround.client.training.evaluation import Loss, evaluating, predict, scored
+from wardround.client.tasks.task import BoundsLabels
+from wardround.client.training.evaluation import (
+    Loss,
+    evaluating,
+    found_on,
+    predict,
+    scored,
+    stored_masks,
+)
 from wardround.common.metrics.noised import (
     NORM_BOUND,
     NoisedSums,
@@ -28,6 +37,9 @@ from wardround.common.privacy.gaussian_mechanism import noised
 from wardround.common.privacy.secure_random import Randomness
 from wardround.common.study.plans.patient_privacy import EvaluationPlan
 from wardround.common.study.study import Study
+
+if TYPE_CHECKING:
+    from wardround.client.data.preprocessing.preprocessing import StoredMask
 
 Vector = NDArray[np.float64]
 
@@ -77,26 +89,40 @@ def patient_vectors(
     """
     order = cohort.patients.argsort(stable=True)
     for indices in torch.split(order, torch.bincount(cohort.patients).tolist()):
-        batches = _batches(cohort, indices, study)
-        rows = [_of_examinations(network, batch.to(device), study, loss) for batch in batches]
+        batches = _batches(cohort, indices, study, device)
+        rows = [_of_examinations(network, *batch, study, loss) for batch in batches]
         mean = np.concatenate(rows).mean(axis=0)
         yield mean / max(NORM_BOUND, float(np.linalg.norm(mean)))
 
 
-def _batches(cohort: Cohort, indices: Tensor, study: Study) -> Iterator[Batch]:
-    """Yield one patient's examinations, each by itself where they differ in size."""
+def _batches(
+    cohort: Cohort, indices: Tensor, study: Study, device: torch.device
+) -> "Iterator[tuple[Batch, Sequence[StoredMask | None]]]":
+    """Yield one patient's examinations on a device, each by itself where they differ in size."""
     one_size = study.data.size is not None or study.data.kind == "table"
     size = study.training.batch_size if one_size and study.training.patch_size is None else 1
     for some in torch.split(indices, size):
-        yield cohort.batch(some)
+        yield cohort.batch(some).to(device), stored_masks(cohort, some.tolist(), device)
 
 
-def _of_examinations(network: nn.Module, batch: Batch, study: Study, loss: Loss) -> Vector:
+def _of_examinations(
+    network: nn.Module,
+    batch: Batch,
+    stored: "Sequence[StoredMask | None]",
+    study: Study,
+    loss: Loss,
+) -> Vector:
     """Return ``(B, D)``, each row of norm at most 1."""
     outputs = predict(network, batch, study)
     losses = [
         float(loss(outputs[row : row + 1], batch.targets[row : row + 1]))
         for row in range(len(outputs))
     ]
-    measured = task_of(study).bounded(scored(outputs, loss), batch.targets, study)
+    told = scored(outputs, loss)
+    measured = task_of(study).bounded(told, batch.targets, study)
+    for row, mask in enumerate(stored):
+        task = task_of(study)
+        if mask is not None and isinstance(task, BoundsLabels):
+            found = found_on(mask, batch.targets.shape[1:], told[row : row + 1], study)
+            measured[row] = task.bounded_labels(found, mask.labels, study)[0]
     return scaled(np.concatenate([encode_loss(np.array(losses)), measured], axis=1), study)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wardround.client.data.batch import Batch
 
 _CLASSES_OF_A_BYTE = 256
+_VOXELS_OF_A_SLAB = 2**22  # 32 MB of int64: counting makes several copies of a slab
 
 
 class Segmentation:
@@ -70,6 +71,12 @@ class Segmentation:
         found = most_likely_classes(outputs)
         confusion = _confusion(found, targets, study.class_count).cpu().numpy()
         dice, present = _case_dice(confusion)
+        return encode_dice(dice[:, 1:], present[:, 1:])
+
+    def bounded_labels(self, found: Tensor, truth: Tensor, study: Study) -> NDArray[np.float64]:
+        """Return the same of one examination from classes ``(*spatial)``, ``(1, 2 (K - 1))``."""
+        confusion = _confusion_in_slabs(found, truth, study.class_count)
+        dice, present = _case_dice(confusion.cpu().numpy())
         return encode_dice(dice[:, 1:], present[:, 1:])
 
     def counter(self, study: Study, surfaces: bool) -> "SegmentationCounter":
@@ -119,6 +126,12 @@ class SegmentationCounter:
             msg = "the parts were counted by another counter"
             raise TypeError(msg)
         self._add(parts.confusion, parts.found, parts.targets, spacings_mm)
+
+    def add_labels(self, found: Tensor, truth: Tensor, spacing_mm: Spacing | None) -> None:
+        """Count one examination on its image's own grid: ``(*spatial)`` classes each."""
+        confusion = _confusion_in_slabs(found, truth, self._study.class_count)
+        spacings = None if spacing_mm is None else [spacing_mm]
+        self._add(confusion, found[None], truth[None], spacings)
 
     def _add(
         self,
@@ -244,6 +257,16 @@ def _confusion(predicted: Tensor, targets: Tensor, classes: int) -> Tensor:
         one = cell.new_ones(()).expand(cell.numel())
         counts = cell.new_zeros(length).scatter_add_(0, cell.flatten(), one)
     return counts.reshape(cases, classes + 1, classes)[:, :classes]
+
+
+def _confusion_in_slabs(found: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """Return ``(1, K, K)`` as :func:`_confusion` of one image, a slab of it in memory at a time."""
+    total = torch.zeros((1, classes, classes), dtype=torch.int64, device=found.device)
+    rows = max(1, _VOXELS_OF_A_SLAB // max(1, found[:1].numel()))
+    slabs = zip(torch.split(found, rows), torch.split(truth, rows), strict=True)
+    for slab, true in slabs:
+        total += _confusion(slab[None].long(), true[None].long(), classes)
+    return total
 
 
 def _sum_surfaces(

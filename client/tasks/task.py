@@ -95,6 +95,20 @@ class CountsParts(Protocol):
 
 
 @runtime_checkable
+class CountsLabels(Protocol):
+    """A counter of masks that also takes what was found on an image's own grid."""
+
+    def add_labels(self, found: Tensor, truth: Tensor, spacing_mm: Spacing | None) -> None:
+        """Count one examination.
+
+        Args:
+            found: ``(*spatial)`` classes, of any whole type.
+            truth: ``(*spatial)`` classes, on the same device.
+            spacing_mm: The voxel size; None where surfaces are not asked for.
+        """
+
+
+@runtime_checkable
 class PredictsInParts(Protocol):
     """A task whose outputs may be too large to be kept, so that they are reduced on the way."""
 
@@ -104,6 +118,19 @@ class PredictsInParts(Protocol):
         """Yield where each part lies in ``(B, K, *spatial)`` and its outputs, float32.
 
         None where a study has outputs that are small enough.
+        """
+
+
+@runtime_checkable
+class BoundsLabels(Protocol):
+    """A task of masks whose measurement can be taken on an image's own grid."""
+
+    def bounded_labels(self, found: Tensor, truth: Tensor, study: Study) -> NDArray[np.float64]:
+        """Return what :meth:`Task.bounded` returns, of one examination, ``(1, D - 2)``.
+
+        Args:
+            found: ``(*spatial)`` classes, of any whole type.
+            truth: ``(*spatial)`` classes, on the same device.
         """
 
 

@@ -1,17 +1,27 @@
 """One model on one cohort: what a site measures, as sums that merge across sites."""
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from wardround.client.data.batch import Batch
+from wardround.client.data.batch import Batch, to_device
 from wardround.client.tasks.registry import task_of
-from wardround.client.tasks.task import Counter, CountsParts, Forward, PredictsInParts, Spacing
-from wardround.client.training.losses import MeanLoss
+from wardround.client.tasks.task import (
+    Box,
+    Counter,
+    CountsLabels,
+    CountsParts,
+    Forward,
+    PredictsInParts,
+    Spacing,
+)
+from wardround.client.training.losses import LossInParts, MeanLoss
 from wardround.client.training.partial_labels import PartialLabels
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
@@ -20,6 +30,7 @@ from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
     from wardround.client.data.cohort import Cohort
+    from wardround.client.data.preprocessing.preprocessing import StoredMask
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -95,11 +106,16 @@ def evaluate(
     with evaluating(network):
         for indices, batch in _batches(cohort, study, device):
             spacings = [cohort.spacing(index) for index in indices] if surfaces else None
-            measured = _measure_in_parts(network, batch, study, loss, (counter, spacings))
+            stored = stored_masks(cohort, indices, device)
+            measured = _measure_in_parts(network, batch, study, loss, (counter, spacings, stored))
             if measured is None:
                 outputs = predict(network, batch, study)
                 measured = loss(outputs, batch.targets), outputs.isfinite().all()
-                counter.add(scored(outputs, loss), batch.targets, spacings)
+                told = scored(outputs, loss)
+                if stored:
+                    _add_each(counter, told, batch, study, (spacings, stored))
+                else:
+                    counter.add(told, batch.targets, spacings)
             losses.append(measured[0])
             finite &= measured[1]
             counts.append(len(batch))
@@ -122,12 +138,68 @@ def _partial_of(loss: Loss) -> PartialLabels | None:
     return loss.partial if isinstance(loss, MeanLoss) else None
 
 
+def stored_masks(
+    cohort: "Cohort", indices: Iterable[int], device: torch.device
+) -> "Sequence[StoredMask | None]":
+    """Return what predictions of a batch are scored against, on a device.
+
+    None for an image whose own grid is the prepared one; empty where all are so.
+    """
+    found = [cohort.stored_mask(index) for index in indices]
+    if not any(found):
+        return ()
+    labels = to_device([None if mask is None else mask.labels for mask in found], device)
+    return [
+        None if mask is None or there is None else replace(mask, labels=there)
+        for mask, there in zip(found, labels, strict=True)
+    ]
+
+
+def found_on(
+    stored: "StoredMask",
+    fitted: Sequence[int],
+    parts: Tensor | Iterable[tuple[Box, Tensor]],
+    study: Study,
+) -> Tensor:
+    """Return the classes found, on the grid of a mask as it was stored.
+
+    Args:
+        stored: Says the grid.
+        fitted: ``(*spatial)`` of the prepared image.
+        parts: Logits ``(1, K, *fitted)``, whole or in parts.
+    """
+    from wardround.client.data.preprocessing.own_grid import grid_of, turned_labels
+
+    decide = partial(task_of(study).decide, study=study)
+    return turned_labels(parts, grid_of(stored, fitted), decide, study.class_count)
+
+
+def _add_each(
+    counter: Counter,
+    outputs: Tensor,
+    batch: Batch,
+    study: Study,
+    grids: "tuple[Sequence[Spacing] | None, Sequence[StoredMask | None]]",
+) -> None:
+    """Count each examination of a batch on its image's own grid."""
+    spacings_mm, stored = grids
+    for case, mask in enumerate(stored):
+        one = slice(case, case + 1)
+        if mask is not None and isinstance(counter, CountsLabels):
+            found = found_on(mask, batch.targets.shape[1:], outputs[one], study)
+            spacing = None if spacings_mm is None else mask.spacing_mm
+            counter.add_labels(found, mask.labels, spacing)
+        else:
+            spacing_of_one = None if spacings_mm is None else spacings_mm[one]
+            counter.add(outputs[one], batch.targets[one], spacing_of_one)
+
+
 def _measure_in_parts(
     network: nn.Module,
     batch: Batch,
     study: Study,
     loss: Loss,
-    counting: tuple[Counter, Sequence[Spacing] | None],
+    counting: "tuple[Counter, Sequence[Spacing] | None, Sequence[StoredMask | None]]",
 ) -> tuple[Tensor, Tensor] | None:
     """Measure a batch whose outputs are too large to be kept, where task and loss allow it.
 
@@ -137,7 +209,7 @@ def _measure_in_parts(
         The mean loss and whether all outputs are finite, scalars on the network's device; None
         where nothing was done.
     """
-    task, (counter, spacings_mm) = task_of(study), counting
+    task, counter = task_of(study), counting[0]
     if not isinstance(task, PredictsInParts) or not isinstance(counter, CountsParts):
         return None
     device = batch.targets.device
@@ -146,22 +218,50 @@ def _measure_in_parts(
         parts = task.predict_in_parts(forward_of(network, study, device), seen, study)
         if parts is None or part_loss is None:
             return None
-        counted = counter.in_parts(seen.targets, keeps_classes=spacings_mm is not None)
         finite = torch.ones((), dtype=torch.bool, device=home)
+        lossy = _with_loss(parts, seen.targets, part_loss, finite)
         try:
-            for place, outputs in parts:
-                targets = counted.add(place, scored(outputs, loss))
-                part_loss.add(outputs, targets)
-                finite &= outputs.isfinite().all()
+            told = ((place, scored(outputs, loss)) for place, outputs in lossy)
+            _count_parts(told, seen.targets, study, (counter, *counting[1:]))
         except torch.OutOfMemoryError:
             if home.type == "cpu":
                 raise
-            del seen, parts, counted
+            del seen, parts, lossy, told
             torch.cuda.empty_cache()
             continue
-        counter.add_parts(counted, spacings_mm)
         return part_loss.mean().to(device), finite.to(device)
     return None
+
+
+def _count_parts(
+    parts: Iterable[tuple[Box, Tensor]],
+    targets: Tensor,
+    study: Study,
+    counting: "tuple[CountsParts, Sequence[Spacing] | None, Sequence[StoredMask | None]]",
+) -> None:
+    """Count the parts of one examination's outputs, on its image's own grid if it has one."""
+    counter, spacings_mm, stored = counting
+    own = stored[0] if stored else None
+    if own is not None and isinstance(counter, CountsLabels):
+        found = found_on(own, targets.shape[1:], parts, study)
+        spacing = None if spacings_mm is None else own.spacing_mm
+        counter.add_labels(found, own.labels.to(found.device), spacing)
+        return
+    counted = counter.in_parts(targets, keeps_classes=spacings_mm is not None)
+    for place, outputs in parts:
+        counted.add(place, outputs)
+    counter.add_parts(counted, spacings_mm)
+
+
+def _with_loss(
+    parts: Iterable[tuple[Box, Tensor]], targets: Tensor, loss: LossInParts, finite: Tensor
+) -> Iterator[tuple[Box, Tensor]]:
+    """Yield parts of outputs, each taken into the loss and into whether all are finite."""
+    for place, outputs in parts:
+        cases, _, *spatial = place
+        loss.add(outputs, targets[cases, *spatial])
+        finite &= outputs.isfinite().all()
+        yield place, outputs
 
 
 def _batches(cohort: "Cohort", study: Study, device: torch.device) -> Iterator[tuple[range, Batch]]:

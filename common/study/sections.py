@@ -27,8 +27,8 @@ Name = Annotated[
     str,
     OfForm(
         f"^[{NAME_LETTERS}][{NAME_LETTERS} ._-]{{0,63}}$",
-        "1 to 64 letters (ä, é and ł count as two), digits, blanks, dots, hyphens and underscores, "
-        "beginning with a letter or a digit",
+        "1 to 64 Latin letters (ä, é and ł count as two), digits, blanks, dots, hyphens and "
+        "underscores, beginning with a letter or a digit",
         most_bytes=64,  # as many as a certificate's common name has room for
     ),
 ]

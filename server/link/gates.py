@@ -1,8 +1,8 @@
 """The gates before the link: what each listener lets through, and nothing else.
 
-The public listener passes the Fleet API and the health check to sites, and enrolment to whoever
-holds a certificate of the consortium. The inner listener, on the loopback alone, passes what the
-process of a study needs, to those that know the secret of this start.
+The public listener passes the Fleet API, the health check and finished models to sites, and
+enrolment to whoever holds a certificate of the consortium. The inner listener, on the loopback
+alone, passes what the process of a study needs, to those that know the secret of this start.
 
 A gate decides by the path itself and not by Starlette's routes: those answer 404, 405 or a redirect
 before anybody was asked who they are, and cost every message of a site a search.
@@ -24,7 +24,9 @@ from wardround.common.flower.superlink.link_state import LinkState
 from wardround.common.flower.superlink.node_ids import MemberLookup
 from wardround.common.flower.superlink.routes import FLEET, START, TASK
 from wardround.common.security.enrolment import PREFIX as ENROLMENT
+from wardround.common.security.released_model import asked_study
 from wardround.server.identity.peer_certificate import peer_der
+from wardround.server.link.finished_models import FinishedModels
 from wardround.server.link.request_body import LARGEST_REQUEST, BodyReader
 
 SECRET_HEADER = "x-wardround-secret"
@@ -51,6 +53,7 @@ class PublicGate:
         site_of_certificate: Callable[[bytes], str | None],
         enrolment: ASGIApp,
         silence_seconds: float,
+        models: FinishedModels,
     ) -> None:
         """Put the gate before a link.
 
@@ -58,10 +61,12 @@ class PublicGate:
             site_of_certificate: Whose a client certificate (DER) is, None if nothing may pass.
             enrolment: What answers below ``/wardround/enrol``; it checks certificates itself.
             silence_seconds: How long no byte may come of a body that is not there yet.
+            models: Of finished studies.
         """
         self._link, self._members = link, members
         self._site_of_certificate = site_of_certificate
         self._enrolment = enrolment
+        self._models = models
         self._body = BodyReader(_refusal, silence_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,6 +84,9 @@ class PublicGate:
             return _refusal(_FORBIDDEN)
         if path == _HEALTH and scope["method"] == "GET":
             return JSONResponse({"status": "ok"})
+        study = asked_study(path)
+        if study is not None and scope["method"] == "GET":
+            return self._models.answer(site, study)
         if path in FLEET and scope["method"] == "POST":
             return self._fleet(site, scope)
         return _refusal(_FORBIDDEN)

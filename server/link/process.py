@@ -60,6 +60,7 @@ async def _serve(folder: Path, log: LogLimit) -> None:
     from wardround.server.identity.enrolment import enrolment_app
     from wardround.server.identity.peer_certificate import make_server_context
     from wardround.server.link.connection_limits import ConnectionLimits, places_for
+    from wardround.server.link.finished_models import FinishedModels
     from wardround.server.link.gates import InnerGate, PublicGate
     from wardround.server.link.listeners import (
         inner_listener,
@@ -76,7 +77,8 @@ async def _serve(folder: Path, log: LogLimit) -> None:
     state = LinkState(members, DiskObjectStore(folder / LINK_FOLDER / SPOOL_FOLDER), wakeups.notify)
     link, enrolment = SuperLink(state, wakeups), enrolment_app(folder, certificates)
     silence_seconds = settings.silence_seconds
-    public = PublicGate(link, members, certificates.check, enrolment, silence_seconds)
+    models = FinishedModels(folder, settings.gives_models)
+    public = PublicGate(link, members, certificates.check, enrolment, silence_seconds, models)
     places = places_for(settings.most_connections)
     limits = ConnectionLimits(certificates, places, settings.most_connections_of_a_site)
     outer, inner = open_socket(settings.host, settings.port), open_socket("127.0.0.1", 0)

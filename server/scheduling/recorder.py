@@ -1,11 +1,13 @@
 """What the process of a study writes down of it: how it stands now, and what happened."""
 
 import math
+import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wardround.common.study.study import Study
+from wardround.server.checkpoints.release import Release, write_release
 from wardround.server.scheduling.folder import FINISHED, RUNNING, WAITING, RunFolder, RunStatus
 
 if TYPE_CHECKING:
@@ -117,6 +119,11 @@ class RunRecorder:
         """
         self._tell(state=FINISHED, round=rounds, message="", without=self._without())
         self._run.log("finished", kept_round=kept_round, model=model)
+        status = self._status
+        release = Release(
+            status.run, status.digest, model, kept_round, status.took_part, time.time()
+        )
+        write_release(self._run.path, release)
 
     def _without(self) -> tuple[str, ...]:
         """Return the sites that the run is for and that have taken part in no round."""

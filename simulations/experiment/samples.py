@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import open_cohorts
 from wardround.client.data.manifest.examination import Examination
-from wardround.client.data.preprocessing.geometry import axis_codes, centre_fit
+from wardround.client.data.preprocessing.geometry import axis_codes
 from wardround.client.data.preprocessing.preprocessing import prepare_case
 from wardround.client.data.reading.image import UnreadableError
 from wardround.client.data.reading.readers import read_image
@@ -90,30 +90,6 @@ def length_unit(folders: Sequence[Path], study: Study) -> str:
             image = read_image(examination.images[0], study.data.dimensions, study.data.colour)
             units.add(unsized if image.spacing is None else "mm")
     return " or ".join(sorted(units)) or "mm"
-
-
-def truth_outside(folders: Sequence[Path], study: Study) -> Iterator[str]:
-    """Yield a sentence for each site of whose truth a part is cropped away, and so not scored."""
-    size = study.data.size
-    if not study.task.dense or size is None or study.data.fit != "pad":
-        return
-    whole = study.data.model_copy(update={"size": None})
-    uncropped = study.model_copy(update={"data": whole})
-    for folder in folders:
-        site, total, lost = open_site(folder), 0, 0
-        for examination in open_cohorts(site, study).test.examinations:
-            mask = prepare_case(examination, site, uncropped).mask
-            if mask is not None:
-                mask = torch.where(mask < study.class_count, mask, 0)
-                inside = centre_fit(mask.numpy()[None, None], size, 0)
-                total += int((mask > 0).sum())
-                lost += int((mask > 0).sum()) - int((inside > 0).sum())
-        if lost:
-            yield (
-                f"{lost / total:.1%} of the truth in the test images of {site.name} lies outside "
-                f"data.size = {list(size)} and is not scored: take a larger size, or "
-                "training.patch_size, which needs none."
-            )
 
 
 def _of_site(

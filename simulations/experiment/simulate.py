@@ -25,7 +25,7 @@ from wardround.simulations.experiment.model_folders import write_model_folders
 from wardround.simulations.experiment.paired import paired_rows
 from wardround.simulations.experiment.privacy_spent import privacy_rows
 from wardround.simulations.experiment.rows import history_rows, refusal_notes, traffic_rows
-from wardround.simulations.experiment.samples import length_unit, truth_outside, write_samples
+from wardround.simulations.experiment.samples import length_unit, write_samples
 from wardround.simulations.experiment.training import (
     Baseline,
     TrainedModel,
@@ -235,7 +235,6 @@ class _Run:
                 samples = self._out / "samples.npz"
                 write_samples(samples, sites.folders, self._study, self._federated)
                 self._length_unit = length_unit(sites.folders, self._study)
-                self._notes += tuple(truth_outside(sites.folders, self._study))
                 self._write_model_folders(facts, sites, models, baselines)
                 self._watch(StageFinished("test"))
 

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -129,8 +128,10 @@ def _site_lines(contents: RunContents, verdict: Verdict) -> list[SiteLine]:
         counts = [patients.get((site.site, split)) for split in ("train", "test")]
         printed = " / ".join("–" if count is None else str(count) for count in counts)
         gain = wording.signed(site.gain, metric)
-        if not math.isnan(site.margin):
+        if site.has_interval:
             gain += f" ± {wording.number(site.margin, metric)}"
+        elif site.lone_patient and not is_mean:
+            gain += " (one patient: no interval)"
         lines.append(
             SiteLine(
                 site=site.site,

@@ -32,6 +32,8 @@ class SiteVerdict:
         error: Standard error of the gain; NaN where it cannot be told.
         bound: Largest error of the gain from binning scores.
         is_paired: Whether both models were compared patient by patient.
+        lone_patient: Whether one patient was tested, so that nothing is known of how patients
+            differ: the error is then the largest there can be. It judges, and is not shown.
     """
 
     site: str
@@ -42,6 +44,12 @@ class SiteVerdict:
     error: float
     bound: float = 0.0
     is_paired: bool = False
+    lone_patient: bool = False
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the margin is that of an interval."""
+        return not (self.lone_patient or math.isnan(self.margin))
 
     @property
     def margin(self) -> float:
@@ -96,6 +104,7 @@ class Verdict:
             gain=_mean([site.gain for site in compared]),
             error=error,
             bound=_mean([site.bound for site in compared]),
+            lone_patient=any(site.lone_patient for site in compared),
         )
 
 
@@ -182,12 +191,13 @@ def _judge_site(
     pooled: MetricRow | None,
     known: PatientCounts | MetricRow,
 ) -> SiteVerdict:
-    gain, error, bound = math.nan, math.nan, 0.0
+    gain, error, bound, lone = math.nan, math.nan, 0.0, False
     if own and federated:
         gain = gain_over(own.value, federated.value, own.metric)
         bound = own.error_bound + federated.error_bound
         if isinstance(known, PatientCounts):
             error = math.hypot(value_error(own, known), value_error(federated, known))
+            lone = known.total == 1
         else:
             error = known.standard_error
     return SiteVerdict(
@@ -199,6 +209,7 @@ def _judge_site(
         error=error,
         bound=bound,
         is_paired=isinstance(known, MetricRow),
+        lone_patient=lone,
     )
 
 

@@ -159,6 +159,13 @@ def _mean_gain(verdict: Verdict) -> str:
     mean, metric = verdict.mean, verdict.metric
     if math.isnan(mean.margin):
         return f"The mean gain is {signed(mean.gain, metric)}; its sampling error is not known."
+    lone = sum(site.lone_patient for site in verdict.compared)
+    if lone:
+        return (
+            f"The mean gain is {signed(mean.gain, metric)}, without an interval: {lone} of the "
+            f"{len(verdict.compared)} hospitals {'has' if lone == 1 else 'have'} one test patient, "
+            "which says nothing of how patients differ."
+        )
     word = {
         "gained": "which is more than chance explains",
         "lost": "a loss that is more than chance explains",

@@ -17,6 +17,7 @@ from wardround.client.tasks.task import Label, UnusableLabelError
 from wardround.client.tasks.words import tidy
 from wardround.common.errors import DataError, InputError
 from wardround.common.files.tables import write_cells
+from wardround.common.study.plans.patient_privacy import drawn_and_expected
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import Examinations, PublicExamination
 from wardround.simulations.run_files.folder import SplitRow
@@ -188,13 +189,11 @@ def missing_classes(table: Sequence[SplitRow]) -> tuple[str, ...]:
 
 def too_small_steps(table: Sequence[SplitRow], study: Study) -> tuple[str, ...]:
     """Return a sentence for every site whose private steps are divided by far too many patients."""
-    if study.privacy.mode != "patient":
-        return ()
-    expected = study.privacy.expected_patients or study.training.batch_size
     notes = []
     for row in table:
-        drawn = row.patients * study.privacy.sampling_rate
-        if row.split == "train" and not row.class_name and 0 < 2 * drawn < expected:
+        far = drawn_and_expected(study, row.patients)
+        if row.split == "train" and not row.class_name and far is not None:
+            drawn, expected = far
             notes.append(
                 f"A private step of {row.site} draws {drawn:.1f} of its {row.patients} training "
                 f"patients on average, and divides their sum by {expected}: its steps are "

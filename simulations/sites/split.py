@@ -97,16 +97,16 @@ def _natural(patients: Sequence[Patient], study: Study) -> Assignment:
         )
         raise InputError(msg)
     originals = tuple(dict.fromkeys(patient.natural_site for patient in patients))
-    names = {original: _site_name(original) for original in originals}
+    names, called = _site_names(originals)
     if len(set(names.values())) < len(names):
         msg = f"two of the {len(names)} natural sites have the same name for a folder: rename one."
         raise InputError(msg)
     for site, name in names.items():
         _check_site(name, [patient for patient in patients if patient.natural_site == site], study)
     wanted = study.simulation.sites
-    notes: tuple[str, ...] = ()
+    notes = called
     if "sites" in study.simulation.model_fields_set and wanted != len(names):
-        notes = (
+        notes += (
             f"The data has {len(names)} natural sites; simulation.sites = {wanted} was not used.",
         )
     return Assignment(
@@ -137,6 +137,29 @@ def _fewest(patients: Sequence[Patient], study: Study) -> dict[str, int]:
     """Return how many patients of each split a site needs; of "" where it draws the splits."""
     needed = needed_splits(study)
     return dict.fromkeys(needed, 1) if any(p.split for p in patients) else {"": len(needed)}
+
+
+def _site_names(originals: Sequence[str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Return each natural site's name as a site, and what to say of those that are numbered.
+
+    A name in letters that no site may have, Greek ones for example, would be hyphens alone.
+    """
+    names, numbered = dict[str, str](), []
+    for number, original in enumerate(originals, start=1):
+        composed = normalize("NFC", original.strip())
+        if any(one.isalpha() and not re.match(f"[{NAME_LETTERS}]", one) for one in composed):
+            names[original] = f"site-{number}"
+            numbered.append(names[original])
+        else:
+            names[original] = _site_name(original)
+    if not numbered:
+        return names, ()
+    said = (
+        f"{len(numbered)} of the {len(names)} natural sites have names in letters that no site's "
+        f"name has (Latin ones do): they are called {', '.join(numbered)}, by their order in the "
+        "manifest."
+    )
+    return names, (said,)
 
 
 def _site_name(original: str) -> str:

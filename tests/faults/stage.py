@@ -5,9 +5,10 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.faults.proxy import Proxy
 from wardround.client.policy.approvals import Terms, decide
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.model_file import load_model
+from wardround.common.runtime.processes import Child
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 from wardround.server.operators.client import ServerLine, server_at
@@ -25,7 +27,7 @@ from wardround.server.operators.messages import RunDetails, Submission
 from wardround.server.scheduling.folder import RunFolder
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.experiment.simulate import SimulationRequest, simulate
-from wardround.simulations.local_federation.processes import SERVER_FOLDER, LocalFederation
+from wardround.simulations.local_federation.processes import _MODULE, SERVER_FOLDER, LocalFederation
 from wardround.simulations.local_federation.run import write_trial_policy
 from wardround.simulations.sites.preparation import prepare_sites
 
@@ -128,6 +130,23 @@ class Stage:
 
     def start_site(self, name: str) -> None:
         self.federation.start_site(self.site(name), f"localhost:{self.proxies[name].port}")
+
+    def start_site_by(self, launcher: Sequence[str], name: str) -> None:
+        """Start a site through a command that takes the site's as its last words."""
+        federation = self.federation
+        words = ["site", "start", str(self.site(name)), "--server"]
+        federation._children[name] = Child(
+            [
+                *launcher,
+                sys.executable,
+                "-m",
+                _MODULE,
+                *words,
+                f"localhost:{self.proxies[name].port}",
+            ],
+            federation._environment,
+            federation.log_path(name),
+        )
 
     def restart_site(self, name: str) -> None:
         """Wait until a site is dead, and start it again."""

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from wardround.client.data.preprocessing.disk_cache import DiskCase, PreparedFol
 from wardround.client.data.preprocessing.preprocessing import (
     ArrayNames,
     Case,
+    StoredMask,
     prepare_block,
     prepare_case,
     shared_arrays,
@@ -63,6 +64,7 @@ class PreparedSplit:
     Attributes:
         examinations: Those that could be used.
         spacings: Millimetres a voxel of each; empty where ``cases`` know it.
+        stored: The masks as they were stored, as in :class:`Case`; empty where ``cases`` know them.
         stack: All of them, if they are in memory and have one shape.
         cases: Each of them otherwise.
         notes: What was left out, by row.
@@ -72,6 +74,7 @@ class PreparedSplit:
     stack: Stack | None
     cases: tuple[Case | DiskCase, ...]
     spacings: tuple[tuple[float, ...], ...]
+    stored: tuple[StoredMask | None, ...]
     notes: tuple[str, ...]
 
     def case(self, index: int) -> Case:
@@ -81,11 +84,15 @@ class PreparedSplit:
             return case.load() if isinstance(case, DiskCase) else case
         masks = self.stack.masks
         mask = None if masks is None else masks[index]
-        return Case(self.stack.images[index], mask, self.spacings[index])
+        return Case(self.stack.images[index], mask, self.spacings[index], stored=self.stored[index])
 
     def spacing(self, index: int) -> tuple[float, ...]:
         """Return the millimetres a voxel of one examination, without reading its image."""
         return self.spacings[index] if self.spacings else self.cases[index].spacing
+
+    def stored_mask(self, index: int) -> StoredMask | None:
+        """Return the mask of one examination as it was stored, if its grid is another."""
+        return self.stored[index] if self.stored else self.cases[index].stored
 
 
 def prepare_split(
@@ -94,13 +101,18 @@ def prepare_split(
     study: Study,
     budget: MemoryBudget,
     folder: PreparedFolder,
+    is_scored: bool = True,
 ) -> PreparedSplit:
     """Read and prepare examinations, and keep them in memory or on disk.
+
+    Args:
+        is_scored: Whether predictions are compared with the masks; where not, masks as they were
+            stored take no memory.
 
     Raises:
         DataError: An examination cannot be used, and ``skip_unreadable`` is not set; or none can.
     """
-    preparer = _Preparer(site, study, budget, folder)
+    preparer = _Preparer(site, study, budget, folder, is_scored)
     kept: list[Examination] = []
     cases: list[Case | DiskCase] = []
     for examination, case in zip(examinations, preparer.run(examinations), strict=True):
@@ -115,8 +127,8 @@ def prepare_split(
             "mend the files, or unset skip_unreadable to see why."
         )
         raise DataError(msg)
-    stack, spacings = _stacked(cases)
-    return PreparedSplit(tuple(kept), stack, tuple(cases), spacings, preparer.notes)
+    stack, spacings, stored = _stacked(cases)
+    return PreparedSplit(tuple(kept), stack, tuple(cases), spacings, stored, preparer.notes)
 
 
 @dataclass(slots=True)
@@ -127,6 +139,7 @@ class _Preparer:
     study: Study
     budget: MemoryBudget
     folder: PreparedFolder
+    is_scored: bool
     skipped: list[int] = field(default_factory=list)
 
     @property
@@ -179,8 +192,9 @@ class _Preparer:
 
     def _put(self, examination: Examination, case: Case) -> Case | DiskCase:
         in_memory = self.site.settings.cache_place == "memory"
-        if in_memory and self.budget.take(case.byte_count):
-            return case
+        kept = case if self.is_scored else replace(case, stored=None)
+        if in_memory and self.budget.take(kept.byte_count):
+            return kept
         return self.folder.save(self.folder.key(examination), case)
 
 
@@ -191,13 +205,14 @@ def _batched(places: Sequence[int], size: int) -> Iterator[Sequence[int]]:
 
 def _stacked(
     cases: list[Case | DiskCase],
-) -> tuple[Stack | None, tuple[tuple[float, ...], ...]]:
+) -> tuple[Stack | None, tuple[tuple[float, ...], ...], tuple[StoredMask | None, ...]]:
     """Return the cases as one tensor and empty the list; or None, leaving it as it is."""
     in_memory = [case for case in cases if isinstance(case, Case)]
     if not in_memory or len(in_memory) < len(cases):
-        return None, ()
+        return None, (), ()
     if len({case.image.shape for case in in_memory}) > 1:
-        return None, ()
+        return None, (), ()
+    stored = tuple(case.stored for case in in_memory)
     spacings = tuple(case.spacing for case in in_memory)
     masks = [case.mask for case in in_memory if case.mask is not None]
     stacked_masks = torch.stack(masks) if masks else None
@@ -206,4 +221,4 @@ def _stacked(
     in_memory.reverse()
     for place in range(len(images)):  # each is given back at once: memory is not taken twice
         images[place] = in_memory.pop().image
-    return Stack(images, stacked_masks), spacings
+    return Stack(images, stacked_masks), spacings, stored

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.manifest.label_words import label_words
-from wardround.client.data.preprocessing.preprocessing import Case
+from wardround.client.data.preprocessing.preprocessing import Case, StoredMask
 from wardround.client.data.preprocessing.scanner_shift import scanner_of
 from wardround.client.data.source_files import (
     PREPARED_FOLDER,
@@ -72,12 +72,28 @@ class DiskCase:
             torch.from_numpy(_mapped(self.folder / f"{self.key}.image.npy")),
             torch.from_numpy(_mapped(mask)) if mask.exists() else None,
             self.spacing,
+            stored=self.stored,
         )
 
     @property
     def spacing(self) -> tuple[float, ...]:
         """Millimetres a voxel."""
-        return tuple(np.load(self.folder / f"{self.key}.spacing.npy", allow_pickle=False).tolist())
+        return tuple(self._numbers("spacing").tolist())
+
+    @property
+    def stored(self) -> StoredMask | None:
+        """The mask as it was stored, if its grid is another; memory-mapped too."""
+        labels = self.folder / f"{self.key}.stored.npy"
+        if not labels.exists():
+            return None
+        resampled, spacing_mm = self._numbers("grid").tolist()
+        whole = torch.from_numpy(_mapped(labels))
+        return StoredMask(whole, tuple(int(size) for size in resampled), tuple(spacing_mm))
+
+    def _numbers(self, name: str) -> NDArray[np.float64]:
+        path = self.folder / f"{self.key}.{name}.npy"
+        found: NDArray[np.float64] = np.load(path, allow_pickle=False)
+        return found
 
 
 class PreparedFolder:
@@ -126,6 +142,10 @@ class PreparedFolder:
         _write(self.folder / f"{key}.image.npy", case.image.numpy())
         if case.mask is not None:
             _write(self.folder / f"{key}.mask.npy", case.mask.numpy())
+        if case.stored is not None:
+            numbers = np.array([case.stored.resampled, case.stored.spacing_mm], dtype=np.float64)
+            _write(self.folder / f"{key}.grid.npy", numbers)
+            _write(self.folder / f"{key}.stored.npy", case.stored.labels.numpy())
         _write(self.folder / f"{key}.spacing.npy", np.array(case.spacing))
         return DiskCase(self.folder, key)
 

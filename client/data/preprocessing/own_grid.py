@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.client.data.preprocessing.preprocessing import (
+    StoredMask,
     finish_images,
     prepare_channel,
     resampled_size,
@@ -140,13 +141,39 @@ def _grid_between(
     )
 
 
+def grid_of(stored: StoredMask, fitted: Sequence[int]) -> OwnGrid:
+    """Return the way back to the grid of a mask as it was stored, its axes turned.
+
+    Args:
+        fitted: ``(*spatial)`` of what the network sees.
+    """
+    turned = tuple(stored.labels.shape)
+    return OwnGrid(
+        turned, stored.spacing_mm, None, None, turned, tuple(stored.resampled), tuple(fitted)
+    )
+
+
 def labels_in_own_grid(
     parts: Tensor | Iterable[tuple[Box, Tensor]],
     grid: OwnGrid,
     decide: Callable[[Tensor], Tensor],
     classes: int,
 ) -> NDArray[Any]:
-    """Return the class of every voxel of the image as it was read.
+    """Return the class of every voxel of the image as it was read, as :func:`turned_labels`.
+
+    Returns:
+        ``(*grid.shape)`` uint8, or int16 for more than 256 classes.
+    """
+    return _turned_back(turned_labels(parts, grid, decide, classes).cpu().numpy(), grid)
+
+
+def turned_labels(
+    parts: Tensor | Iterable[tuple[Box, Tensor]],
+    grid: OwnGrid,
+    decide: Callable[[Tensor], Tensor],
+    classes: int,
+) -> Tensor:
+    """Return the class of every voxel of an image whose axes were turned.
 
     Never more than a part of the resampled logits is in memory. What was cropped away was not seen
     and is class 0.
@@ -159,11 +186,12 @@ def labels_in_own_grid(
         classes: K.
 
     Returns:
-        ``(*grid.shape)`` uint8, or int16 for more than 256 classes.
+        ``(*grid.turned)`` uint8, or int16 for more than 256 classes, where the logits lie.
     """
     everywhere = (slice(None),) * (2 + len(grid.fitted))
     given = [(everywhere, parts)] if isinstance(parts, Tensor) else parts
-    labels = np.zeros(grid.turned, np.uint8 if classes <= _SMALL else np.int16)
+    labels: Tensor | None = None
+    kind = torch.uint8 if classes <= _SMALL else torch.int16
     crossings = [
         _Crossing.of(*sizes) for sizes in zip(grid.turned, grid.resampled, grid.fitted, strict=True)
     ]
@@ -174,8 +202,10 @@ def labels_in_own_grid(
             if other != axis:
                 logits = crossing.across(logits, other + 2)
         place[axis] = slice(first, first + logits.shape[axis + 2])
-        labels[tuple(place)] = decide(logits)[0].cpu().numpy()
-    return _turned_back(labels, grid)
+        if labels is None:
+            labels = torch.zeros(grid.turned, dtype=kind, device=logits.device)
+        labels[tuple(place)] = decide(logits)[0].to(kind)
+    return torch.zeros(grid.turned, dtype=kind) if labels is None else labels
 
 
 def _turned_back(labels: NDArray[Any], grid: OwnGrid) -> NDArray[Any]:
@@ -241,9 +271,12 @@ class _Crossing:
 
 
 def _mixed(logits: Tensor, axis: int, places: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    is_mixed = bool(
+        places[2].any()
+    )  # looked at before it is on a device, which would be waited for
     low, high, weight = (part.to(logits.device) for part in places)
     before = logits.index_select(axis, low)
-    if not bool(weight.any()):
+    if not is_mixed:
         return before
     shape = [1] * logits.ndim
     shape[axis] = -1

@@ -38,6 +38,21 @@ _GENTLE_SIGMA = 0.5  # voxels
 
 
 @dataclass(frozen=True, slots=True)
+class StoredMask:
+    """A mask as it was stored, where the one that the network is trained with has another grid.
+
+    Attributes:
+        labels: ``(*spatial)``; the axes are turned as the study asks, no voxel is changed.
+        resampled: ``(*spatial)`` after resampling and resizing, before cropping and padding.
+        spacing_mm: Millimetres a voxel; 1 where the files do not say.
+    """
+
+    labels: Tensor
+    resampled: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One prepared examination.
 
@@ -46,17 +61,20 @@ class Case:
         mask: ``(*spatial)`` uint8 or int16; None for a classification.
         spacing: Millimetres a voxel; 1 where the files do not say.
         has_spacing: Whether the files said so, where the examination was read just now.
+        stored: What predictions are scored against; None where that is the mask above.
     """
 
     image: Tensor
     mask: Tensor | None
     spacing: tuple[float, ...]
     has_spacing: bool = True
+    stored: StoredMask | None = None
 
     @property
     def byte_count(self) -> int:
         """Memory it takes."""
-        return self.image.nbytes + (0 if self.mask is None else self.mask.nbytes)
+        stored = None if self.stored is None else self.stored.labels
+        return sum(part.nbytes for part in (self.image, self.mask, stored) if part is not None)
 
 
 def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
@@ -83,10 +101,10 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
             finished.append(channel)
         except UnreadableError as error:
             raise error.at(examination.row, column) from None
-    mask = _prepare_mask(examination, first, site, study)
+    mask, stored = _prepare_mask(examination, first, site, study)
     stacked = np.concatenate(finished) if len(finished) > 1 else finished[0]
     spacing, is_said = _final_spacing(lying[0], data), lying[0].spacing is not None
-    return Case(_tensor(stacked), mask, spacing, is_said)
+    return Case(_tensor(stacked), mask, spacing, is_said, stored)
 
 
 def prepare_channel(
@@ -113,9 +131,9 @@ def prepare_channel(
 
 def _prepare_mask(
     examination: Examination, first: Image | None, site: Site, study: Study
-) -> Tensor | None:
+) -> tuple[Tensor | None, StoredMask | None]:
     if examination.mask is None or first is None:
-        return None
+        return None, None
     data, words = study.data, label_words(site, study)
     try:
         mask = readers.read_mask(
@@ -129,7 +147,13 @@ def _prepare_mask(
         if not mask.is_matched:
             mask = replace(mask, array=words.map_mask(mask.array, study))
         mask = _oriented(_onto(mask, first, data, is_mask=True), data)
-        return _tensor(finish_masks(_at_spacing(mask, data, is_mask=True), data)[0, 0])
+        prepared = _tensor(finish_masks(_at_spacing(mask, data, is_mask=True), data)[0, 0])
+        stored = StoredMask(
+            _tensor(mask.array[0]),
+            resampled_size(mask, data),
+            mask.spacing or (1.0,) * data.dimensions,
+        )
+        return prepared, _unless_same(stored, prepared)
     except UnreadableError as error:
         raise error.at(examination.row, "mask") from None
 
@@ -138,6 +162,12 @@ def _say(image: Image, row: int, column: str) -> None:
     """Write to the site's log what was done to an image while it was read."""
     if image.notes:
         logger.info("row %d, column %s: %s.", row, column, "; ".join(image.notes))
+
+
+def _unless_same(stored: StoredMask, prepared: Tensor) -> StoredMask | None:
+    """Return a stored mask unless the prepared one lies on its grid, voxel by voxel."""
+    own = tuple(stored.labels.shape)
+    return None if own == tuple(stored.resampled) == tuple(prepared.shape) else stored
 
 
 def prepare_block(examinations: Sequence[Examination], site: Site, study: Study) -> list[Case]:
@@ -167,6 +197,7 @@ def prepare_block(examinations: Sequence[Examination], site: Site, study: Study)
         planes.append(finish_images(block, stored.dtype == np.uint8, data))
     images = _tensor(np.concatenate(planes, axis=1) if len(planes) > 1 else planes[0])
     masks: Sequence[Tensor | None] = [None] * len(examinations)
+    stored_masks: list[StoredMask | None] = [None] * len(examinations)
     if examinations[0].mask is not None:
         stored = _items([e.mask for e in examinations if e.mask is not None])
         labels = readers.sort_labels(stored, data.dimensions)
@@ -175,9 +206,16 @@ def prepare_block(examinations: Sequence[Examination], site: Site, study: Study)
         words = label_words(site, study)
         labels = check_labels(labels, words.label_count(study), data.ignore_label)
         labels = words.map_mask(labels, study)
-        masks = _tensor(finish_masks(labels, data)[:, 0]).unbind()
+        prepared = _tensor(finish_masks(labels, data)[:, 0]).unbind()
+        size, unit = _resized(spatial, data), (1.0,) * data.dimensions
+        stored_masks = [
+            _unless_same(StoredMask(own, size, unit), mask)
+            for own, mask in zip(_tensor(labels[:, 0]).unbind(), prepared, strict=True)
+        ]
+        masks = prepared
     spacing = tuple(have / now for have, now in zip(spatial, _resized(spatial, data), strict=True))
-    return [Case(i, m, spacing) for i, m in zip(images.unbind(), masks, strict=True)]
+    parts = zip(images.unbind(), masks, stored_masks, strict=True)
+    return [Case(image, mask, spacing, stored=own) for image, mask, own in parts]
 
 
 def shared_arrays(examination: Examination, data: DataSection) -> ArrayNames | None:

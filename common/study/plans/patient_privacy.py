@@ -254,3 +254,19 @@ def steps_of(study: Study) -> int:
     if training.local_steps is not None:
         return training.local_steps
     return (training.local_epochs or 1) * max(1, round(1 / study.privacy.sampling_rate))
+
+
+def drawn_and_expected(study: Study, patients: int) -> tuple[float, int] | None:
+    """Return what a private step draws on average and what it divides by, if that is far too many.
+
+    Args:
+        patients: Training patients of a site.
+
+    Returns:
+        None where the step is at least half as long as it should be, or the study is not private.
+    """
+    if study.privacy.mode != "patient":
+        return None
+    expected = study.privacy.expected_patients or study.training.batch_size
+    drawn = patients * study.privacy.sampling_rate
+    return (drawn, expected) if 0 < 2 * drawn < expected else None

@@ -11,6 +11,7 @@ from tests.faults.table import (
     ledgers,
     messages,
     network,
+    operation,
     server,
     sites,
 )
@@ -32,6 +33,7 @@ FAULTS: tuple[Fault, ...] = tuple(
             *messages.FAULTS,
             *clocks.FAULTS,
             *certificates.FAULTS,
+            *operation.FAULTS,
         ),
         key=_place,
     )

@@ -79,7 +79,9 @@ class Fleet:
     def PushMessages(self, request):  # type: ignore[no-untyped-def]  # noqa: N802
         self._note("PushMessages")
         self.pushed.append(request.messages_list[0])
-        wanted = self.wanted.pop(0) if self.wanted else set()
+        # As a server does, it wants nothing that it has: of two objects that are under way either
+        # may come first.
+        wanted = (self.wanted.pop(0) if self.wanted else set()) - self.taken.keys()
         self._left = self.room.pop(0) if self.room else -1
         return PushMessagesResponse(objects_to_push=sorted(wanted), session_id="s")
 

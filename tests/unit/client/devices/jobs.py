@@ -179,6 +179,9 @@ class _OneVolume:
     def spacing(self, index: int) -> tuple[float, ...]:
         return (1.0, 1.0, 1.0)
 
+    def stored_mask(self, index: int) -> None:
+        return None
+
 
 CT = parse_study(
     {

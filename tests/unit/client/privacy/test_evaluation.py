@@ -65,6 +65,9 @@ class Cohort:
     def batch(self, indices: Tensor) -> Batch:
         return Batch(self.outputs[indices], None, self.targets[indices])
 
+    def stored_mask(self, index: int) -> None:
+        return None
+
     def without(self, patient: int) -> "Cohort":
         kept = self.patients != patient
         others = self.patients[kept]

@@ -60,6 +60,9 @@ class FakeCohort:
     def spacing(self, index):
         return self.spacings[index]
 
+    def stored_mask(self, index):
+        return None
+
     def batch(self, indices, generator=None, device=CPU):
         chosen = [self.cases[index] for index in indices.tolist()]
 

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import httpx
@@ -14,6 +15,7 @@ from wardround.common.errors import RunError
 from wardround.common.flower.superlink.http_app import NODE_KEY_HEADER
 from wardround.common.flower.superlink.routes import FLEET, START, TASK
 from wardround.server.identity import peer_certificate
+from wardround.server.link.finished_models import FinishedModels
 from wardround.server.link.gates import SECRET_HEADER, SITES_PATH, InnerGate, PublicGate
 from wardround.server.link.request_body import LARGEST_REQUEST
 
@@ -66,7 +68,9 @@ async def _enrolment(scope: Scope, receive: Receive, send: Send) -> None:
 
 def _public(link: Link, members: Members | None = None) -> PublicGate:
     members: Any = members or Members()
-    return PublicGate(cast("Any", link), members, CERTIFICATES.get, _enrolment, silence_seconds=5.0)
+    models = FinishedModels(Path("nowhere"), are_given=True)
+    gate = (cast("Any", link), members, CERTIFICATES.get, _enrolment)
+    return PublicGate(*gate, silence_seconds=5.0, models=models)
 
 
 def _ask(gate: Any, method: str, path: str, peer: bytes | None = None, **more: Any) -> Any:

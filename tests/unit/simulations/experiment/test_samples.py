@@ -12,12 +12,7 @@ from wardround.client.model_context import ModelContext
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
-from wardround.simulations.experiment.samples import (
-    length_unit,
-    truth_outside,
-    upright,
-    write_samples,
-)
+from wardround.simulations.experiment.samples import length_unit, upright, write_samples
 from wardround.simulations.experiment.training import TrainedModel
 
 REDDISH = (200, 90, 60)
@@ -73,14 +68,6 @@ def test_a_photograph_is_shown_in_its_own_colours(
     with np.load(tmp_path / "samples.npz") as arrays:
         shown = arrays["images"][0]
     assert (shown[:, 8] * 255).round().astype(int).tolist() == [list(REDDISH)] * 16
-
-
-def test_truth_that_is_cropped_away_and_not_scored_is_said(photographs: Path) -> None:
-    # The vessel fills rows 4 to 7 of 16; the middle 8 x 8 holds all rows, and half the columns.
-    (note,) = truth_outside([photographs], study_of(size=[8, 8], fit="pad"))
-    assert note.startswith("50.0% of the truth in the test images of eyes lies outside data.size")
-    assert list(truth_outside([photographs], study_of(size=[16, 16], fit="pad"))) == []
-    assert list(truth_outside([photographs], study_of(size=[8, 8]))) == []
 
 
 @pytest.mark.parametrize(

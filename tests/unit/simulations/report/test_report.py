@@ -161,8 +161,11 @@ def test_a_site_with_one_test_patient_never_gains(metric: str) -> None:
         kept(FEDERATED, "a", 1.0, metric, 0.001),
     ]
     split = (SplitRow("a", "test", "", 16, 1), SplitRow("a", "test", "x", 16, 1))
-    (site,) = judge(rows, split, metric).sites
+    verdict = judge(rows, split, metric)
+    (site,) = verdict.sites
     assert site.outcome == "no clear difference"
+    assert not site.has_interval, "the largest error that there can be is no interval"
+    assert not verdict.mean.has_interval
 
 
 def test_a_comparison_of_each_patient_goes_before_two_separate_errors() -> None:

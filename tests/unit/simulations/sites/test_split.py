@@ -1,4 +1,5 @@
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +184,27 @@ def test_natural_sites_are_kept_and_ignore_the_number_of_sites() -> None:
     for row in examinations.rows:
         assert assignment.site_of[row.patient] == row.natural_site.replace("/", "-")
     assert any("simulation.sites = 7 was not used" in note for note in assignment.notes)
+
+
+def test_natural_sites_in_other_letters_are_numbered_and_that_is_said() -> None:
+    names = {"north": "Αθήνα", "south/east": "東京"}
+    rows = tuple(
+        replace(row, natural_site=names[row.natural_site]) for row in make_examinations(60).rows
+    )
+    assignment = split_examinations(Examinations(rows, FACTS), study_with("natural"))
+    assert set(assignment.sites) == {"site-1", "site-2"}
+    (note,) = [note for note in assignment.notes if "Latin" in note]
+    assert "they are called site-1, site-2" in note
+
+
+def test_natural_sites_keep_their_accents() -> None:
+    rows = tuple(
+        replace(row, natural_site={"north": "Köln", "south/east": "Łódź"}[row.natural_site])
+        for row in make_examinations(60).rows
+    )
+    assignment = split_examinations(Examinations(rows, FACTS), study_with("natural"))
+    assert set(assignment.sites) == {"Köln", "Łódź"}
+    assert not [note for note in assignment.notes if "Latin" in note]
 
 
 def test_a_natural_site_without_test_patients_is_refused() -> None:
