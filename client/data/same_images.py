@@ -50,36 +50,52 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class SameImages:
-    """Groups of examinations whose images are the same."""
+    """Groups of examinations whose images are the same.
+
+    Attributes:
+        groups: By their bytes, or by their pixels.
+        copies: Those of ``groups`` in which files of other names hold the same bytes in two parts.
+    """
 
     groups: tuple[tuple[Held, ...], ...]
+    copies: tuple[tuple[Held, ...], ...] = ()
 
     def refusal(self) -> str:
-        """Return in words which images stand in two parts; "" where none does."""
-        torn = [group for group in self.groups if len({held.part for held in group}) > 1]
-        if not torn:
-            return ""
-        rows = [name_rows(sorted(held.row for held in group)) for group in torn[:3]]
-        more = f"; and {len(torn) - 3} images more" if len(torn) > 3 else ""
-        return (
-            f"the same image is trained on and tested on, in {'; in '.join(rows)}{more}: keep one "
-            "row of each, or write the same patient and split in all of them."
-        )
+        """Return in words which files are copies in two parts; "" where none is.
+
+        Nobody sees a copy in a list of names. Who names one file twice has seen it, and a picture
+        that was saved anew may be meant: these are said, and not refused.
+        """
+        return _leak(self.copies)
 
     def notes(self) -> tuple[str, ...]:
-        """Return sentences on images that stand twice in one part."""
+        """Return sentences on images that stand twice and are no reason to refuse."""
+        refused = set(self.copies)
+        torn = [g for g in self.groups if g not in refused and len({h.part for h in g}) > 1]
+        leak = (_leak(torn).rstrip("."),) if torn else ()
         whole = [group for group in self.groups if len({held.part for held in group}) == 1]
         findings = (
             ("under different labels", [g for g in whole if len({h.label for h in g}) > 1]),
             ("of different patients", [g for g in whole if len({h.patient for h in g}) > 1]),
             ("of one patient", [g for g in whole if len({h.patient for h in g}) == 1]),
         )
-        return tuple(
+        return leak + tuple(
             f"{len(groups)} images stand twice or more {how}, e.g. in "
             f"{name_rows(sorted(held.row for held in groups[0]))}: keep one row of each"
             for how, groups in findings
             if groups
         )
+
+
+def _leak(torn: Sequence[Sequence[Held]]) -> str:
+    if not torn:
+        return ""
+    rows = [name_rows(sorted(held.row for held in group)) for group in torn[:3]]
+    more = f"; and {len(torn) - 3} images more" if len(torn) > 3 else ""
+    return (
+        f"the same image is trained on and tested on, in {'; in '.join(rows)}{more}: keep one "
+        "row of each, or write the same patient and split in all of them."
+    )
 
 
 def held_by(examinations: Iterable[Examination], part: str) -> list[Held]:
@@ -90,14 +106,14 @@ def held_by(examinations: Iterable[Examination], part: str) -> list[Held]:
 def require_parted(
     examinations: Sequence[Held], dimensions: int, refuses: bool = True
 ) -> tuple[str, ...]:
-    """Check that no image is in two parts, and return what else is to be said.
+    """Check that no copy of an image is in another part, and return what else is to be said.
 
     Args:
         dimensions: Of the images, 2 or 3.
-        refuses: Whether an image in two parts is a reason to refuse, or only said too.
+        refuses: Whether a copy in another part is a reason to refuse, or only said too.
 
     Raises:
-        DataError: One is; says the rows.
+        DataError: There is a copy; says the rows.
     """
     same = find_same_images(examinations, dimensions)
     refusal = same.refusal()
@@ -117,9 +133,22 @@ def find_same_images(
     """
     by_bytes = _same_files(examinations)
     groups = [group for group in by_bytes if not _are_blank(group[0], dimensions)]
+    copied = {held.row for group in groups if _are_copies(group) for held in group}
     if pixels and _is_cheap(examinations):
         groups += _same_pixels(examinations, dimensions)
-    return SameImages(tuple(_joined(groups)))
+    joined = tuple(_joined(groups))
+    return SameImages(joined, tuple(g for g in joined if copied & {held.row for held in g}))
+
+
+def _are_copies(group: Sequence[Held]) -> bool:
+    """Whether files of other names are in two parts."""
+    named: dict[tuple[Path, ...], set[str]] = {}
+    for held in group:
+        named.setdefault(tuple(image.path.absolute() for image in held.images), set()).add(
+            held.part
+        )
+    parts = list(named.values())
+    return len(parts) > 1 and len(set().union(*parts)) > 1
 
 
 def _joined(groups: Iterable[Sequence[Held]]) -> list[tuple[Held, ...]]:
