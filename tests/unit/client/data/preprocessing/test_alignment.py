@@ -267,7 +267,7 @@ def test_a_slice_without_directions_is_refused_where_a_mask_has_to_be_laid_on_it
     pixels = BAR.astype(np.uint16)
     image = save_ct(tmp_path / "ct.dcm", pixels, ImageOrientationPatient=[0, 0, 0, 0, 0, 0])
     mask = saved(tmp_path / "mask.nii.gz", BAR.T[..., None], np.diag([-1.0, -1, 1, 1]))
-    with pytest.raises(DataError, match="column mask: the image's header gives no usable"):
+    with pytest.raises(DataError, match="column image: its ImageOrientationPatient is no pair"):
         prepared(tmp_path, study_of(dimensions=2), mask, image)
 
 

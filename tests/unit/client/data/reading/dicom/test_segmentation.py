@@ -273,7 +273,7 @@ def test_a_slice_and_its_mask_say_where_they_lie_in_a_flat_study(tmp_path: Path)
     image = read_image(Location(save(slice_, tmp_path / "i.dcm")), 2)
     frames = [(1, (10, 20, 6), LABELS[3] == 1)]
     path = save(segmentation(frames, ["liver"]), tmp_path / "m.dcm")
-    mask = read_mask(Location(path), 2, 3, MaskTarget(CLASSES, image))
+    mask = read_mask(Location(path), 2, 3, target=MaskTarget(CLASSES, image))
     assert image.affine is not None
     np.testing.assert_allclose(mask.affine, image.affine)
     # Row 2, column 3 lies in LPS at (13, 22, 6).
