@@ -238,7 +238,8 @@ def _content(prediction: Prediction) -> dict[str, Any]:
         return content
     content = {"voxels": dict(zip(prediction.classes, prediction.voxels, strict=True))}
     if prediction.volumes_ml is not None:
-        content["volumes_ml"] = dict(zip(prediction.classes, prediction.volumes_ml, strict=True))
+        found = zip(prediction.classes, prediction.volumes_ml, strict=True)
+        content["volumes_ml"] = {name: round(volume, 6) for name, volume in found}
     if prediction.entropy is not None:
         content["entropy"] = prediction.entropy
     return content
