@@ -1,5 +1,6 @@
-"""From a real archive to a model and back: found, fetched, trained on, predicted, stored, found."""
+"""From a real archive to a model and back: imported by rules, trained on, answered, found."""
 
+import csv
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,12 +17,23 @@ from tests.support.tiny_study import Said
 
 from wardround.client.clinic.inference.prediction import Segmented
 from wardround.client.clinic.inference.predictor import load_predictor
-from wardround.client.clinic.pacs.archive import Archive, StudyQuery, open_archive
+from wardround.client.clinic.pacs.archive import open_archive
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.readers import read_image
 
 pytestmark = pytest.mark.pacs
 PATIENTS = 8
+RULES = """
+[[channels]]
+modality = "MR"
+description = "training"
+
+[study]
+date_from = "20130101"
+
+[deidentification]
+burned_in_text = "unchecked"
+"""
 STUDY = """
 [study]
 name = "bright"
@@ -74,25 +86,29 @@ def _copies(t1_series: list[Path], patients: int) -> list[pydicom.Dataset]:
     return made
 
 
-def _import(archive: Archive, folder: Path) -> Path:
-    """Fetch the training series that the archive lists, with a mask by threshold each."""
+def _import(site: Path, wardround: Callable[..., Said]) -> Path:
+    """Import the training series by rules, and give each a mask by threshold."""
+    rules = site.parent / "import.toml"
+    rules.write_text(RULES, encoding="utf-8")
+    said = wardround("site", "import", "pacs", "--rules", rules, site)
+    assert said.code == 0, said.err
+    assert (
+        f"Imported {PATIENTS} of {PATIENTS + 1} examinations" in said.out
+    )  # the real one fits no rule
+    with (site / "manifest.csv").open(newline="", encoding="utf-8") as stream:
+        imported = list(csv.DictReader(stream))
     rows = ["patient,image,mask,site,split"]
-    for study in sorted(archive.find_studies(StudyQuery(modality="MR")), key=lambda one: one.uid):
-        for series in archive.find_series(study.uid):
-            if series.description != "training":
-                continue
-            place = folder / study.uid
-            archive.fetch_series(study.uid, series.uid, place / "series")
-            image = read_image(Location(place / "series"), 3)
-            mask = (image.array[0] > np.percentile(image.array, 80)).astype(np.uint8)
-            nibabel.save(nibabel.Nifti1Image(mask, image.affine), place / "mask.nii.gz")
-            number = len(rows)
-            split = ("train", "train", "validation", "test")[number % 4]
-            site = ("north", "south")[(number - 1) // 4]
-            rows.append(f"{number},{study.uid}/series,{study.uid}/mask.nii.gz,{site},{split}")
-    manifest = folder / "manifest.csv"
+    for number, row in enumerate(imported):
+        series = site / "data" / row["image"]
+        image = read_image(Location(series if series.exists() else site / row["image"]), 3)
+        mask = (image.array[0] > np.percentile(image.array, 80)).astype(np.uint8)
+        place = site / f"mask-{number}.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(mask, image.affine), place)
+        split = ("train", "train", "validation", "test")[number % 4]
+        where = series if series.exists() else site / row["image"]
+        rows.append(f"{row['patient']},{where},{place},{('north', 'south')[number // 4]},{split}")
+    manifest = site.parent / "manifest.csv"
     manifest.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    assert len(rows) == PATIENTS + 1
     return manifest
 
 
@@ -121,7 +137,7 @@ def test_a_real_series_is_answered_by_a_model_that_was_trained_from_the_archive(
     archive = open_archive(site)
     orthanc.add_files(t1_series)
     archive.store(_copies(t1_series, PATIENTS))
-    manifest = _import(archive, tmp_path / "data")
+    manifest = _import(site, wardround)
     (tmp_path / "study.toml").write_text(STUDY.format(manifest=manifest), encoding="utf-8")
     run = tmp_path / "run"
     said = wardround("simulate", tmp_path / "study.toml", "--out", run, "--engine", "in-process")

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from wardround.client.clinic.onboarding.deidentification.options import DeidentificationOptions
 from wardround.common.errors import InputError, nearest
@@ -18,6 +18,14 @@ ColumnName = Annotated[
 ChannelName = Annotated[
     str, OfForm(r"^[a-z][a-z0-9_]{0,30}$", "a small letter, then small letters, digits or _")
 ]
+
+
+def _listed(given: object) -> object:
+    return (given,) if isinstance(given, str) else given
+
+
+Patterns = Annotated[tuple[Pattern, ...], BeforeValidator(_listed)]
+Words = Annotated[tuple[Word, ...], BeforeValidator(_listed)]
 Day = Annotated[str, OfForm(r"^\d{8}$", "a day as YYYYMMDD")]
 Code = Annotated[
     str, OfForm(r"^[^:\\]{1,16}:[^\\]{1,64}$", 'a scheme and a code, e.g. "SCT:39607008"')
@@ -38,7 +46,7 @@ class StudyRule(_Table):
         date_to: Last day.
     """
 
-    description: tuple[Pattern, ...] = ()
+    description: Patterns = ()
     date_from: Day | Literal[""] = ""
     date_to: Day | Literal[""] = ""
 
@@ -61,14 +69,14 @@ class ChannelRule(_Table):
 
     name: ChannelName = "image"
     modality: Annotated[str, Field(max_length=16)] = ""
-    description: tuple[Pattern, ...] = ()
-    not_description: tuple[Pattern, ...] = ()
-    body_part: tuple[Pattern, ...] = ()
+    description: Patterns = ()
+    not_description: Patterns = ()
+    body_part: Patterns = ()
     slice_thickness: tuple[Annotated[float, Field(ge=0)], Annotated[float, Field(gt=0)]] | None = (
         None
     )
     minimum_images: Annotated[int, Field(ge=1)] = 1
-    exclude_image_types: tuple[Word, ...] = ("LOCALIZER",)
+    exclude_image_types: Words = ("LOCALIZER",)
     choose: Literal["newest", "oldest", "largest", "only"] = "newest"
     required: bool = True
 
@@ -110,7 +118,7 @@ class ReportLabels(_Table):
     attribute: Word | Literal[""] = ""
     table_column: Word | Literal[""] = ""
     column: ColumnName = "label"
-    words: Annotated[dict[Word, tuple[Word, ...]], Field(min_length=1)]
+    words: Annotated[dict[Word, Words], Field(min_length=1)]
     otherwise: Annotated[str, Field(max_length=200)] = ""
 
 
@@ -134,7 +142,7 @@ class MaskRule(_Table):
         channel: The channel whose series they must refer to; the first if empty.
     """
 
-    names: Annotated[tuple[Word, ...], Field(min_length=1)]
+    names: Annotated[Words, Field(min_length=1)]
     channel: ChannelName | Literal[""] = ""
 
 

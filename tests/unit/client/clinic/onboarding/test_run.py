@@ -91,6 +91,12 @@ def test_a_folder_becomes_images_and_a_manifest(tmp_path: Path, site: Path, rule
     assert row["examination"] == "0"
 
 
+def test_one_pattern_needs_no_brackets(tmp_path: Path, site: Path, rules: Path) -> None:
+    rules.write_text(RULES.replace('["*t1*"]', '"*t1*"'))
+    _study(tmp_path / "export", 1)
+    assert import_images(str(tmp_path / "export"), rules, site).imported == 1
+
+
 def test_no_identifier_is_in_the_site_folder_nor_in_what_is_said(
     tmp_path: Path, site: Path, rules: Path
 ) -> None:
