@@ -203,6 +203,7 @@ def test_other_networks_and_no_rounds_are_refused(run: SimulationResult) -> None
         wardround.train_locally(run.study, site, rounds=0)
 
 
+@pytest.mark.pages
 def test_a_process_whose_threads_have_computed_is_not_forked_and_simulates_again(
     tmp_path: Path,
 ) -> None:

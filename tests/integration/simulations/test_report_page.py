@@ -496,6 +496,7 @@ def shown_colours(browser: str, report: Path, folder: Path, scheme: int) -> Coun
     return Counter({"#" + bytes(c).hex(): int(n) for c, n in zip(colours, counts, strict=True)})
 
 
+@pytest.mark.pages
 def test_a_browser_draws_the_charts_in_light_and_in_dark(tmp_path: Path) -> None:
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
