@@ -41,26 +41,12 @@ def fetch_series(  # noqa: PLR0913 # one argument an option of the command line
 
     Example: wardround site pacs fetch /data/wardround/north --modality MR --from 20260901 --out new
     """
-    from wardround.client.clinic.pacs.archive import StudyQuery, is_uid, open_archive
-    from wardround.client.clinic.pacs.fetching import fetch_all
+    from wardround.client.clinic.pacs.archive import open_archive
+    from wardround.client.clinic.pacs.fetching import fetch_all, query_of
     from wardround.client.site.folder import open_site
-    from wardround.common.errors import InputError
     from wardround.common.runtime.printable import write_lines
 
-    for day in filter(None, (date_from, date_to)):
-        if not (day.isdecimal() and day.isascii() and len(day) == len("20260901")):
-            msg = f"{day!r} is no day: write it as YYYYMMDD, e.g. 20260901."
-            raise InputError(msg)
-    if study and not is_uid(study):
-        msg = f"--study {study!r} is no Study Instance UID: digits and dots, at most 64."
-        raise InputError(msg)
-    query = StudyQuery(
-        study_uid=study,
-        modality=modality.upper(),
-        description=study_description,
-        date_from=date_from,
-        date_to=date_to,
-    )
+    query = query_of(study, modality, study_description, (date_from, date_to))
     archive = open_archive(open_site(site).folder)
     fetched = fetch_all(archive, query, series_description, out)
     lines = [f"Fetched {fetched.new} series into {out}; {fetched.held} were there."]

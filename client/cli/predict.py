@@ -24,7 +24,7 @@ def predict(  # noqa: PLR0913 # one argument an option of the command line
         list[str],
         typer.Argument(
             help="Pictures, NIfTI files, arrays (set.npz#images), folders of these or of DICOM "
-            "series, or a manifest (CSV)."
+            "series, a manifest (CSV), or pacs:SITE?modality=MR&series=*t1*."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write; one that was begun is gone on with.")],
@@ -57,7 +57,8 @@ def predict(  # noqa: PLR0913 # one argument an option of the command line
     """Apply a model to new images; 1 if some of them could not be predicted.
 
     A classification gives predictions.csv and predictions.json. A segmentation gives a mask on
-    the voxels of each image too, as NIfTI, PNG or .npy.
+    the voxels of each image too, as NIfTI, PNG or .npy. Series of an archive come into OUT/fetched
+    as they are: they name patients.
 
     Example: wardround predict runs/first/models/federated scans/ --out predicted
     """
@@ -77,10 +78,29 @@ def predict(  # noqa: PLR0913 # one argument an option of the command line
         uncertainty=uncertainty,
     )
     options = {"tta": tta, "uncertainty": uncertainty, "outside": outside}
-    outcome = predict_all(predictor, inputs, out, options, _progress(quiet or as_json))
+    found, not_fetched = _from_archives(inputs, out)
+    outcome = predict_all(predictor, found, out, options, _progress(quiet or as_json))
     _say(outcome, out, as_json)
-    if outcome.failed:
+    for reason in not_fetched:
+        sys.stderr.write(f"not fetched: {reason}\n")
+    if outcome.failed or not_fetched:
         raise typer.Exit(_SOME_FAILED)
+
+
+def _from_archives(inputs: list[str], out: Path) -> tuple[list[str], list[str]]:
+    """Return the inputs, with a folder for those that ask an archive, and what did not come."""
+    found: list[str] = []
+    failed: list[str] = []
+    for text in inputs:
+        if not text.startswith("pacs:"):
+            found.append(text)
+            continue
+        from wardround.client.clinic.pacs.fetching import fetch_asked
+
+        place = out / "fetched"
+        failed += fetch_asked(text, place).failed
+        found.append(str(place))
+    return list(dict.fromkeys(found)), failed
 
 
 def _progress(quiet: bool) -> Callable[[int, int], None]:

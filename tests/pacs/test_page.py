@@ -50,7 +50,7 @@ def test_the_page_on_the_archive_is_followed_to_the_letter(
 ) -> None:
     orthanc.add_files(write_series(tmp_path / "sent", make_series(1, StudyDate=_today())))
     untrained_model(tmp_path / "runs" / "first" / "models" / "federated", SEGMENTS)
-    make, password, ask, fetch, predict, serve, status = _blocks("")
+    make, password, ask, fetch, predict, at_once, serve, status = _blocks("")
     _run(make, tmp_path)
     web, *_ = _blocks("toml")
     # The one thing that differs: where the archive is.
@@ -62,6 +62,7 @@ def test_the_page_on_the_archive_is_followed_to_the_letter(
     assert "Fetched 1 series" in _run(fetch, tmp_path)
     assert "0 series into new; 1 were there" in _run(fetch, tmp_path)
     assert "Predicted 1" in _run(predict, tmp_path)
+    assert "Predicted 1" in _run(at_once, tmp_path)
     _run(serve, tmp_path)
     assert results(open_archive(tmp_path / "north")) == {"1.2.3.1": ["SEG", "SR"]}
     assert "1 done" in _run(status, tmp_path)
