@@ -83,12 +83,22 @@ class _Source:
         Raises:
             RunError: No size of an image is known.
         """
-        if any(not self.merged[f"size-{axis}"].total > 0 for axis in self.axes):
+        sizes = [self.merged[f"size-{axis}"] for axis in self.axes]
+        if all(size.total > 0 for size in sizes):
+            return
+        noise = max(size.noise for size in sizes)
+        if noise > 0:
             msg = (
-                "the statistics hold no size of an image: the sites' policies leave cells of few "
-                "patients out (smallest_cell). Count more coarsely: raise statistics.size_step."
+                f"the noise that protects patients ({noise:.3g} patients a cell) hides how large "
+                "the images are: ask more sites, raise statistics.epsilon, or count more coarsely "
+                "(statistics.size_step)."
             )
             raise RunError(msg)
+        msg = (
+            "the statistics hold no size of an image: the sites' policies leave cells of few "
+            "patients out (smallest_cell). Count more coarsely: raise statistics.size_step."
+        )
+        raise RunError(msg)
 
     def told_by(self, *names: str) -> str:
         """Return of how many patients at how many sites, and what share is left out."""
