@@ -95,9 +95,10 @@ def _from_archives(inputs: list[str], out: Path) -> tuple[list[str], list[str]]:
         if not text.startswith("pacs:"):
             found.append(text)
             continue
+        from wardround.client.clinic.inference.results import FETCHED
         from wardround.client.clinic.pacs.fetching import fetch_asked
 
-        place = out / "fetched"
+        place = out / FETCHED
         failed += fetch_asked(text, place).failed
         found.append(str(place))
     return list(dict.fromkeys(found)), failed

@@ -27,6 +27,8 @@ from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.models.card import NOT_FOR_DIAGNOSIS
 
 JOURNAL, TABLE, DETAILS, FAILED, MASKS = (
+FETCHED = "fetched"
+"""The folder of what was fetched from an archive to be predicted."""
     "journal.jsonl",
     "predictions.csv",
     "predictions.json",
@@ -95,7 +97,7 @@ class Results:
     def _read(self, first: str) -> dict[str, Done]:
         path = self.folder / JOURNAL
         if not path.is_file():
-            if any(self.folder.iterdir()):
+            if any(entry.name != FETCHED for entry in self.folder.iterdir()):
                 msg = f"{self.folder} is not empty and holds no predictions: choose another --out."
                 raise InputError(msg)
             return {}
