@@ -27,14 +27,14 @@ from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.models.card import NOT_FOR_DIAGNOSIS
 
 JOURNAL, TABLE, DETAILS, FAILED, MASKS = (
-FETCHED = "fetched"
-"""The folder of what was fetched from an archive to be predicted."""
     "journal.jsonl",
     "predictions.csv",
     "predictions.json",
     "failed.csv",
     "masks",
 )
+FETCHED = "fetched"
+"""The folder of what was fetched from an archive to be predicted."""
 # Colours that differ for those who see no red or no green (Okabe and Ito 2008), class 0 black.
 _COLOURS = (
     *(0, 0, 0, 230, 159, 0, 86, 180, 233, 0, 158, 115, 240, 228, 66),
