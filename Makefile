@@ -15,13 +15,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-more pages attacks studies pacs lint format proto lock lock-site \
+.PHONY: help install demo test test-more long pages attacks studies pacs lint format proto lock lock-site \
   lock-server lock-simulation lock-torch bench bench-compression gpu faults clean
 
 help:
 	@echo "make demo    a simulated study on embedded data, ending in a report"
 	@echo "make test    lint, types, import layers, tests with branch coverage"
-	@echo "make test-more  what takes longer than these: make pages, attacks, studies, pacs"
+	@echo "make test-more  what takes longer than these: make long, pages, attacks, studies, pacs"
+	@echo "make long    tests of a minute: every private network, backups of real processes"
 	@echo "make pages   the commands and examples of README and docs, run as they stand there"
 	@echo "make attacks what strangers and bad sites do to a server, done to real processes"
 	@echo "make studies random valid studies, each run on a few small patients; STUDIES=2000 for more"
@@ -63,15 +64,18 @@ lint: $(STAMP)
 # One thread a process: with small tensors more only wait for each other. The end-to-end tests have
 # processes, ports and folders of their own each, and go apart from those that measure memory.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu and not pages and not pacs" --cov --cov-report= \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu and not pages and not pacs and not long" --cov --cov-report= \
 	  --cov-fail-under=0 \
 	  $(PYTEST_FLAGS) tests/unit tests/integration
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu and not pages and not pacs" --cov --cov-append \
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m "not gpu and not pages and not pacs and not long" --cov --cov-append \
 	  --cov-report=term \
 	  $(PYTEST_FLAGS) tests/e2e
 
 # Checks that 'make test' has no time for.
-test-more: pages attacks studies pacs
+test-more: long pages attacks studies pacs
+
+long: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m long $(PYTEST_FLAGS) tests/unit tests/integration
 
 # What the pages say, run as it stands there.
 pages: $(STAMP)

@@ -28,6 +28,7 @@ from wardround.simulations.experiment.simulate import SimulationRequest, simulat
 from wardround.simulations.sites.preparation import prepare_sites
 
 pytestmark = [
+    pytest.mark.long,
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="a daemon runs under POSIX"),
 ]

@@ -114,7 +114,7 @@ def entries() -> Iterator[Any]:
                     dimensions,
                     normalisation,
                     id=f"{name}-{dimensions}d-{normalisation}",
-                    marks=[pytest.mark.slow] if dear else [],
+                    marks=[pytest.mark.long] if dear else [],
                 )
 
 
