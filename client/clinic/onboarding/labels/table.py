@@ -1,7 +1,5 @@
 """A hospital's own table of labels, found by its identifiers, which are written nowhere."""
 
-import csv
-import io
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +7,10 @@ from pathlib import Path
 from wardround.client.clinic.onboarding.archive_images.series import SourceStudy
 from wardround.client.clinic.onboarding.deidentification.keyed_maps import normal_identifier
 from wardround.client.clinic.onboarding.rules import TableLabels
-from wardround.common.errors import InputError, known_names
+from wardround.client.data.manifest.table import read_table
+from wardround.client.tasks.words import tidy
+from wardround.common.errors import DataError, InputError, known_names
 
-_SEPARATORS = ",;\t|"
 _LARGEST = 512 * 2**20  # bytes
 
 
@@ -66,25 +65,19 @@ def read_label_table(folder: Path, rule: TableLabels, more_columns: tuple[str, .
         if path.stat().st_size > _LARGEST:
             msg = f"{path} is larger than {_LARGEST // 2**20} MB: give a table of labels."
             raise InputError(msg)
-        text = path.read_text(encoding="utf-8-sig")
+        table = read_table(path, "the table of labels")
     except OSError as error:
         msg = f"cannot read {path} ({error.strerror}): labels.table.file names the table of labels."
         raise InputError(msg) from None
-    except UnicodeDecodeError:
-        msg = f"{path} is not text in UTF-8: save it as 'CSV UTF-8'."
-        raise InputError(msg) from None
-    first = text.split("\n", 1)[0]
-    separator = max(_SEPARATORS, key=first.count)
-    lines = [line for line in csv.reader(io.StringIO(text), delimiter=separator) if any(line)]
-    header = [name.strip() for name in lines[0]] if lines else []
+    except DataError as error:
+        raise InputError(str(error)) from None
     for column in (rule.key, *rule.columns.values(), *more_columns):
-        if header.count(column) != 1:
-            msg = f"{path}: {known_names('column', column, filter(None, header))}"
+        if table.header.count(column) != 1:
+            msg = f"{path}: {known_names('column', column, filter(None, table.header))}"
             raise InputError(msg)
     rows: dict[str, list[dict[str, str]]] = defaultdict(list)
-    for line in lines[1:]:
-        row = dict(zip(header, (cell.strip() for cell in line), strict=False))
-        row = {name: row.get(name, "") for name in header}
+    for line in table.lines:
+        row = dict(zip(table.header, map(tidy, line.cells), strict=False))
         if row[rule.key]:
             rows[normal_identifier(row[rule.key])].append(row)
     return LabelTable(rule, dict(rows))
