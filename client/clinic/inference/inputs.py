@@ -15,16 +15,15 @@ from wardround.client.data.manifest.files import FileFinder
 from wardround.client.data.manifest.table import read_table
 from wardround.client.data.reading.array_files import open_array
 from wardround.client.data.reading.image import Image, UnreadableError
-from wardround.client.data.reading.readers import has_reader, read_image
+from wardround.client.data.reading.readers import PICTURE_FILES, has_reader, read_image
 from wardround.client.site.folder import SITE_FILE, open_site
 from wardround.client.tasks.words import tidy
 from wardround.common.errors import DataError, InputError
 from wardround.common.study.study import Study
 
 _TABLES = (".csv",)
-_PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 _DICOM = (".dcm", ".dicom", ".ima")
-_NO_DICOM = (*_PICTURES, *ARRAY_FILES, ".nii", ".gz")
+_NO_DICOM = (*PICTURE_FILES, *ARRAY_FILES, ".nii", ".gz")
 _GREY_PNG = (0, 4)  # a PNG's colour types without colours: W3C, section 11.2.1
 _COLOURS = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
 _COLOUR_TOLERANCE = 8  # of 255 on average: JPEG leaves a little colour in a grey picture
@@ -200,7 +199,7 @@ def _below(folder: Path, study: Study) -> Iterator[Input]:
 
 def _is_image(path: Path, series: Sequence[Path]) -> bool:
     name = path.name.lower()
-    known = name.endswith((".nii", ".nii.gz", *_PICTURES, *ARRAY_FILES))
+    known = name.endswith((".nii", ".nii.gz", *PICTURE_FILES, *ARRAY_FILES))
     return path in series or (known and has_reader(path))
 
 
@@ -279,7 +278,7 @@ def _row(
 
 def _is_coloured(path: Path) -> bool:
     """Return whether a picture file shows colours; looks at no other file."""
-    if path.suffix.lower() not in _PICTURES:
+    if path.suffix.lower() not in PICTURE_FILES:
         return False
     import numpy as np
     import PIL.Image

@@ -17,7 +17,7 @@ from wardround.common.files.account import this_account
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow has it
 _EFFECTIVE = os.access in os.supports_effective_ids
-_PICTURE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
+PICTURE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 
 
 def read_image(location: Location, dimensions: int, colour: bool = False) -> Image:
@@ -252,7 +252,7 @@ def has_reader(path: Path) -> bool:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in _PICTURE_FILES
+    return path.suffix.lower() in PICTURE_FILES
 
 
 def _spacing(stored: Stored, dimensions: int) -> tuple[float, ...] | None:
