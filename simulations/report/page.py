@@ -41,6 +41,7 @@ class SiteLine:
     federated: str
     pooled: str
     gain: str
+    gain_note: str
     bar: str
     outcome: Outcome
     mark: str
@@ -127,11 +128,11 @@ def _site_lines(contents: RunContents, verdict: Verdict) -> list[SiteLine]:
         is_mean = index == len(verdict.sites)
         counts = [patients.get((site.site, split)) for split in ("train", "test")]
         printed = " / ".join("–" if count is None else str(count) for count in counts)
-        gain = wording.signed(site.gain, metric)
+        gain, gain_note = wording.signed(site.gain, metric), ""
         if site.has_interval:
             gain += f" ± {wording.number(site.margin, metric)}"
         elif site.lone_patient and not is_mean:
-            gain += " (one patient: no interval)"
+            gain_note = "one patient: no interval"
         lines.append(
             SiteLine(
                 site=site.site,
@@ -141,6 +142,7 @@ def _site_lines(contents: RunContents, verdict: Verdict) -> list[SiteLine]:
                 federated=wording.number(site.federated, metric),
                 pooled=wording.number(site.pooled, metric),
                 gain=gain,
+                gain_note=gain_note,
                 bar=bar,
                 outcome=site.outcome,
                 mark=_MARKS.get(site.outcome, ""),
