@@ -17,13 +17,13 @@ from flwr.app import Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from wardround.client.egress.gateway import Gateway
-from wardround.client.model_context import ModelContext
 from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import open_policy
 from wardround.client.policy.rules import DeniedError, Facts
 from wardround.client.privacy.ledger.budget import ApprovalError, BudgetError
 from wardround.client.privacy.ledger.entries import LedgerError
-from wardround.client.session import SiteSession
+from wardround.client.session.model_context import ModelContext
+from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import open_site
 from wardround.common.errors import (
     AuditError,

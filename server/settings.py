@@ -8,8 +8,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wardround.common.errors import InputError
-from wardround.common.fields import OfForm
 from wardround.common.files.validated_toml import read_toml
+from wardround.common.runtime.fields import OfForm
 from wardround.common.study.sections import Name
 
 SERVER_FILE, LOCK_FILE = "server.toml", "server.lock"

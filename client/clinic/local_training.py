@@ -9,8 +9,8 @@ from os import PathLike
 
 from torch import nn
 
-from wardround.client.model_context import ModelContext
-from wardround.client.session import SiteSession
+from wardround.client.session.model_context import ModelContext
+from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import InputError, PolicyError
 from wardround.common.messages.instructions import Instruction, new_run

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from wardround.client.data.cohort import Cohorts, open_cohorts
 from wardround.client.egress.message_schema import update_bytes
-from wardround.client.model_context import ModelContext
 from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import Policy, open_policy
 from wardround.client.policy.rules import Facts, Verdict, judge
@@ -13,6 +12,7 @@ from wardround.client.privacy.ledger.budget import Accountant
 from wardround.client.privacy.ledger.charges import MAIN_DATASET, TRAIN
 from wardround.client.privacy.ledger.file import LEDGER_FILE, find_ledger_folder, read_ledger
 from wardround.client.privacy.ledger.totals import LedgerBook, account_of
+from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import Site, open_site
 from wardround.client.training.schedule import few_steps_note
 from wardround.common.errors import DataError, InputError, PolicyError

@@ -20,7 +20,6 @@ from wardround.client.egress.private_evaluation import evaluate_once
 from wardround.client.egress.private_round import drop_counted, reply_privately
 from wardround.client.egress.receipts import add_report, take_receipt
 from wardround.client.egress.repeated_refusals import due
-from wardround.client.model_context import ModelContext
 from wardround.client.policy.evaluations import count_evaluation
 from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import Policy, approved_rounds, open_policy
@@ -32,7 +31,8 @@ from wardround.client.policy.rules import (
     require_allowed,
 )
 from wardround.client.policy.trained_rounds import count_round
-from wardround.client.session import SiteSession
+from wardround.client.session.model_context import ModelContext
+from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import AUDIT_FOLDER, KEY_FOLDER, Site, open_site
 from wardround.client.training.schedule import OvertimeError, TimeLimit
 from wardround.common.errors import PolicyError, RunError

@@ -18,9 +18,9 @@ from wardround.client.egress.guard import (
     OneOf,
     Rule,
 )
-from wardround.client.model_context import ModelContext
 from wardround.client.policy.policy import Policy
-from wardround.client.session import SiteSession
+from wardround.client.session.model_context import ModelContext
+from wardround.client.session.session import SiteSession
 from wardround.client.training.schedule import steps_a_round
 from wardround.common.errors import WardroundError
 from wardround.common.messages.instructions import Instruction

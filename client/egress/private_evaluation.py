@@ -20,7 +20,7 @@ from wardround.client.policy.rules import EVALUATION_RULE, DeniedError
 from wardround.client.privacy.ledger.charges import TRAIN, Assignment, Charge, Reservation
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox, ReplyKey, StoredReply
-from wardround.client.session import SiteSession
+from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import server_of
 from wardround.common.flower.messages.content import from_bytes, to_bytes
 from wardround.common.messages.instructions import Instruction

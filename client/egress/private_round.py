@@ -15,7 +15,7 @@ from wardround.client.privacy.ledger.budget import Caps
 from wardround.client.privacy.ledger.charges import Assignment, Charge, Reservation
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.outbox import Outbox, ReplyKey, StoredReply
-from wardround.client.session import SiteSession
+from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import server_of
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import from_bytes, to_bytes

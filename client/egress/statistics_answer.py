@@ -23,7 +23,7 @@ from wardround.client.egress.statistics_disclosure import (
 )
 from wardround.client.policy.policy import Policy
 from wardround.client.policy.rules import STATISTICS_RULE, DeniedError
-from wardround.client.session import SiteSession
+from wardround.client.session.session import SiteSession
 from wardround.common.errors import PolicyError
 from wardround.common.files.atomic import flush_folder, make_private_folder, replace_file
 from wardround.common.files.lock import held_alone

@@ -16,11 +16,11 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import InputError, PolicyError
-from wardround.common.fields import OfForm
 from wardround.common.files.account import wrong_account
 from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.files.lock import held_alone
 from wardround.common.files.validated_toml import read_toml
+from wardround.common.runtime.fields import OfForm
 from wardround.common.study.loading import load_study
 from wardround.common.study.study import Study
 

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import DataError
-from wardround.common.fields import OfForm
 from wardround.common.files.validated_toml import read_toml
+from wardround.common.runtime.fields import OfForm
 from wardround.common.study.sections import Name, Shift
 
 KEY_FOLDER = "keys"

@@ -89,7 +89,7 @@ class Classification:
 
     def bounded(self, outputs: Tensor, targets: Tensor, study: Study) -> NDArray[np.float64]:
         """Return into which bin each score of an examination falls, ``(B, D - 2)``."""
-        scores, truth = _scores_and_truth(outputs.cpu(), targets.cpu(), study)
+        scores, truth = scores_and_truth(outputs.cpu(), targets.cpu(), study)
         return encode_scores(scores, truth, study)
 
     def counter(self, study: Study, surfaces: bool) -> "ClassificationCounter":
@@ -127,7 +127,7 @@ def count_classification(logits: Tensor, targets: Tensor, study: Study) -> Class
         study: Says the classes and the bins of scores.
     """
     classes = study.class_count
-    scores, truth = _scores_and_truth(logits, targets, study)
+    scores, truth = scores_and_truth(logits, targets, study)
     if study.data.multi_label:
         confusion = _label_tables(truth, scores >= 0.5)
     else:
@@ -142,7 +142,7 @@ def count_classification(logits: Tensor, targets: Tensor, study: Study) -> Class
     )
 
 
-def _scores_and_truth(logits: Tensor, targets: Tensor, study: Study) -> tuple[Sums, Mask]:
+def scores_and_truth(logits: Tensor, targets: Tensor, study: Study) -> tuple[Sums, Mask]:
     """Return ``(N, K)`` scores, and of which classes each examination is."""
     # float64 keeps confident examinations apart that float32 would tie at a score of 1.
     if study.data.multi_label:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -29,10 +29,32 @@ from wardround.common.metrics.sums import MetricSums, empty_sums, has_surfaces
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
-    from wardround.client.data.cohort import Cohort
     from wardround.client.data.preprocessing.preprocessing import StoredMask
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class Evaluated(Protocol):
+    """What is evaluated: a cohort, or one examination of it."""
+
+    def __len__(self) -> int: ...
+
+    def case(self, index: int, device: torch.device) -> Batch:
+        """Return one whole examination as a batch of one."""
+
+    def batch(
+        self,
+        indices: Tensor,
+        generator: torch.Generator | None = None,
+        device: torch.device = ...,
+    ) -> Batch:
+        """Return whole examinations."""
+
+    def spacing(self, index: int) -> Spacing:
+        """Return the millimetres a voxel of a prepared examination."""
+
+    def stored_mask(self, index: int) -> "StoredMask | None":
+        """Return a mask on the grid where it is scored; None where that is the prepared one."""
 
 
 @contextmanager
@@ -77,7 +99,7 @@ def forward_of(network: nn.Module, study: Study, device: torch.device) -> Forwar
 
 def evaluate(
     network: nn.Module,
-    cohort: "Cohort",
+    cohort: Evaluated,
     study: Study,
     device: torch.device,
     loss: Loss,
@@ -139,7 +161,7 @@ def _partial_of(loss: Loss) -> PartialLabels | None:
 
 
 def stored_masks(
-    cohort: "Cohort", indices: Iterable[int], device: torch.device
+    cohort: Evaluated, indices: Iterable[int], device: torch.device
 ) -> "Sequence[StoredMask | None]":
     """Return what predictions of a batch are scored against, on a device.
 
@@ -264,7 +286,9 @@ def _with_loss(
         yield place, outputs
 
 
-def _batches(cohort: "Cohort", study: Study, device: torch.device) -> Iterator[tuple[range, Batch]]:
+def _batches(
+    cohort: Evaluated, study: Study, device: torch.device
+) -> Iterator[tuple[range, Batch]]:
     """Yield the examinations in order, one at a time where they differ in size or take windows."""
     count = len(cohort)
     one_size = study.data.size is not None or study.data.kind == "table"

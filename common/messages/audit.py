@@ -4,8 +4,8 @@ import re
 
 from flwr.app import ConfigRecord, RecordDict
 
-from wardround.common.fields import Fields
 from wardround.common.flower.messages.content import configs_of
+from wardround.common.runtime.fields import Fields
 from wardround.common.security.audit_receipt import AuditReport, Receipt
 
 REPORT_RECORD, RECEIPT_RECORD = "audit", "receipt"

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, RecordDict
 
 from wardround.common.errors import RunError
-from wardround.common.fields import FieldError, Fields
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import arrays_of, configs_of
 from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.schema import Model, Parameters
+from wardround.common.runtime.fields import FieldError, Fields
 
 DESCRIBE = "query.describe"
 TRAIN = "train"

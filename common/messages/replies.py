@@ -9,13 +9,6 @@ from dataclasses import dataclass, field
 from flwr.app import ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.errors import RunError
-from wardround.common.fields import (
-    LARGEST_SECONDS,
-    LONGEST_TEXT,
-    FieldError,
-    Fields,
-    plain,
-)
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import arrays_of, configs_of, metrics_of
 from wardround.common.messages.instructions import NO_LEDGER
@@ -32,6 +25,13 @@ from wardround.common.metrics.records import (
 from wardround.common.metrics.sums import MetricSums, SiteValues
 from wardround.common.parameters.array_records import take_array_record, to_array_record
 from wardround.common.parameters.schema import Parameters
+from wardround.common.runtime.fields import (
+    LARGEST_SECONDS,
+    LONGEST_TEXT,
+    FieldError,
+    Fields,
+    plain,
+)
 from wardround.common.study.study import Study
 
 _RELEASE = re.compile(r"(?P<series>[0-9]+\.[0-9]+)\.[0-9]+")

@@ -8,10 +8,10 @@ from flwr.app import ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from wardround.common.errors import RunError
-from wardround.common.fields import FieldError, Fields
 from wardround.common.flower.messages.content import arrays_of, configs_of, metrics_of
 from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.schema import ArraySpec, Schema
+from wardround.common.runtime.fields import FieldError, Fields
 from wardround.common.study.plans.statistics import asked_histograms, plan_statistics
 from wardround.common.study.study import Study
 

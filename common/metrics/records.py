@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 
 from wardround.common.errors import InputError
-from wardround.common.fields import LARGEST_COUNT, LARGEST_NUMBER, FieldError, Fields, plain
 from wardround.common.metrics.noised import NoisedSums, checked_vector, length_of
 from wardround.common.metrics.sums import (
     MetricSums,
@@ -20,6 +19,7 @@ from wardround.common.metrics.sums import (
 from wardround.common.metrics.task_sums import Arrays, refuse
 from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.schema import ArraySpec, Schema
+from wardround.common.runtime.fields import LARGEST_COUNT, LARGEST_NUMBER, FieldError, Fields, plain
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:

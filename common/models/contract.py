@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from wardround.common.fields import OfForm
+from wardround.common.runtime.fields import OfForm
 from wardround.common.study.study import Study
 
 Short = Annotated[str, StringConstraints(max_length=256)]

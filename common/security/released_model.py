@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from wardround.common.fields import OfForm
+from wardround.common.runtime.fields import OfForm
 
 MODELS_PREFIX = "/wardround/models/"
 RELEASE_HEADER = "x-wardround-model"

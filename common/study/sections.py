@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from wardround.common.errors import known_names
-from wardround.common.fields import OfForm
+from wardround.common.runtime.fields import OfForm
 from wardround.common.runtime.printable import refused_texts
 from wardround.common.study.registry import TASKS
 

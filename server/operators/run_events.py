@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wardround.common.fields import plain
 from wardround.common.files.json_lines import split_lines
+from wardround.common.runtime.fields import plain
 from wardround.server.operators.messages import RoundReport, RunEvent, RunSummary
 from wardround.server.operators.run_summaries import read_history, summarise
 from wardround.server.scheduling.folder import LOG_FILE, RunFolder

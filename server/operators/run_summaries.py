@@ -11,8 +11,8 @@ from typing import TypeAlias
 
 import wardround
 from wardround.common.errors import RunError
-from wardround.common.fields import plain
 from wardround.common.files.json_lines import read_json_lines
+from wardround.common.runtime.fields import plain
 from wardround.server.operators.messages import (
     Refusal,
     RoundReport,

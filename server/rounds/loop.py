@@ -10,11 +10,11 @@ from flwr.app import RecordDict
 from flwr.serverapp import Grid
 
 from wardround.common.errors import RunError, WardroundError
-from wardround.common.fields import plain
 from wardround.common.flower.messages.content import array_bytes
 from wardround.common.messages.instructions import TRAIN, Instruction, addressed, pack_instruction
 from wardround.common.messages.replies import SiteUpdate, unpack_update
 from wardround.common.parameters.schema import Parameters
+from wardround.common.runtime.fields import plain
 from wardround.common.study.plans.patient_privacy import is_measured
 from wardround.common.study.plans.what_leaves import kept_model, what_leaves
 from wardround.common.study.study import Study

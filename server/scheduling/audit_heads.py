@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives import hashes
 from flwr.app import Message, RecordDict
 
 from wardround.common.errors import InputError
-from wardround.common.fields import FieldError
 from wardround.common.flower.serverapp.grid import LinkGrid
 from wardround.common.flower.site_grid import Run, SiteGrid
 from wardround.common.messages.audit import RECEIPT_RECORD, receipt_record, unpack_report
 from wardround.common.messages.instructions import TRAIN
+from wardround.common.runtime.fields import FieldError
 from wardround.common.security.audit_receipt import (
     AuditReport,
     Receipt,

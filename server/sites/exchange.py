@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from wardround.common.fields import plain
 from wardround.common.flower.error_codes import is_transient
 from wardround.common.messages.refusals import in_words
 from wardround.common.messages.replies import Refusal, unpack_refusal
+from wardround.common.runtime.fields import plain
 
 IDLE_SECONDS = 0.05  # between looks at sites that have not replied
 ABSENCE_SECONDS = 600.0  # how long a site may stay away where neither study nor server says

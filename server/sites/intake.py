@@ -14,7 +14,7 @@ from pathlib import Path
 from traceback import extract_tb
 
 from wardround.common.errors import RunError, WardroundError
-from wardround.common.fields import plain
+from wardround.common.runtime.fields import plain
 
 logger = logging.getLogger(__name__)
 _OWN = (OSError, sqlite3.Error)

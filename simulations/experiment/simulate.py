@@ -16,16 +16,17 @@ from wardround.common.study.loading import load_study, require_simulation
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RefusalRecord
 from wardround.server.sites.site_info import describe_sites
-from wardround.simulations.experiment.backdoor import backdoor_rows
 from wardround.simulations.experiment.baselines import baselines_of, train_baselines
-from wardround.simulations.experiment.cross_site import cross_site_rows
 from wardround.simulations.experiment.environment import describe_environment
 from wardround.simulations.experiment.federation import Machine, open_grid
-from wardround.simulations.experiment.model_folders import write_model_folders
-from wardround.simulations.experiment.paired import paired_rows
 from wardround.simulations.experiment.privacy_spent import privacy_rows
 from wardround.simulations.experiment.rows import history_rows, refusal_notes, traffic_rows
-from wardround.simulations.experiment.samples import length_unit, write_samples
+from wardround.simulations.experiment.testing.backdoor import backdoor_rows
+from wardround.simulations.experiment.testing.cross_site import cross_site_rows
+from wardround.simulations.experiment.testing.model_folders import write_model_folders
+from wardround.simulations.experiment.testing.paired import paired_rows
+from wardround.simulations.experiment.testing.predictions import write_predictions
+from wardround.simulations.experiment.testing.samples import length_unit, write_samples
 from wardround.simulations.experiment.training import (
     Baseline,
     TrainedModel,
@@ -230,6 +231,7 @@ class _Run:
                 rows = cross_site_rows(grid, self._study, nodes, models, self._refused)
                 self._tested.extend(rows)
                 self._tested.extend(paired_rows(sites.folders, self._study, models))
+                write_predictions(self._out, sites.folders, self._study, models)
                 attacked = backdoor_rows(sites.folders, self._study, self._federated)
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"

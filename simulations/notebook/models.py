@@ -6,7 +6,7 @@ from pathlib import Path
 
 from torch import nn
 
-from wardround.client.model_context import ModelContext
+from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.common.errors import InputError, ModelError, known_names

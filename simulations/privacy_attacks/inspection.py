@@ -12,7 +12,7 @@ from torch import Tensor
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.common.privacy.secure_random import Randomness
-from wardround.simulations.experiment.samples import as_picture
+from wardround.simulations.experiment.testing.samples import as_picture
 from wardround.simulations.privacy_attacks import analytic
 from wardround.simulations.privacy_attacks.canary_audit import audit_plan
 from wardround.simulations.privacy_attacks.fitness import (

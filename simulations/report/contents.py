@@ -2,8 +2,8 @@
 
 import csv
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,6 +23,15 @@ from wardround.simulations.run_files.folder import (
     TrafficRow,
     read_facts,
 )
+from wardround.simulations.run_files.predictions import (
+    CASES,
+    PREDICTIONS,
+    Key,
+    Masks,
+    Scores,
+    read_masks,
+    read_scores,
+)
 
 Result = TypeVar("Result")
 
@@ -34,6 +43,8 @@ class RunContents:
     Attributes:
         study: None if the study file is absent or refused; ``study_text`` then still shows it.
         samples: None if the run left none.
+        scores: Of a classification, each model's scores by (model, site, split); may be empty.
+        masks: Of a segmentation, each model's Dice and volumes likewise.
     """
 
     folder: Path
@@ -45,6 +56,8 @@ class RunContents:
     split: tuple[SplitRow, ...]
     samples: Samples | None
     privacy: tuple[PrivacyRow, ...] = ()
+    scores: Mapping[Key, Scores] = field(default_factory=dict)
+    masks: Mapping[Key, Masks] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -120,6 +133,8 @@ def read_contents(folder: Path) -> RunContents:
         split=_read_table(folder / "split.csv", SplitRow),
         samples=read_samples(folder / "samples.npz"),
         privacy=_read_table(folder / "privacy.csv", PrivacyRow),
+        scores=_checked(folder / PREDICTIONS, lambda: _read_scores(folder, study)),
+        masks=_checked(folder / CASES, lambda: _read_masks(folder, study)),
     )
 
 
@@ -128,6 +143,16 @@ Row = TypeVar("Row", MetricRow, TrafficRow, SplitRow, PrivacyRow)
 
 def _read_table(path: Path, kind: type[Row]) -> tuple[Row, ...]:
     return _checked(path, lambda: tuple(read_table(path, kind)))
+
+
+def _read_scores(folder: Path, study: Study | None) -> Mapping[Key, Scores]:
+    is_one = study is not None and study.task.classifies
+    return read_scores(folder, study.data.classes) if study is not None and is_one else {}
+
+
+def _read_masks(folder: Path, study: Study | None) -> Mapping[Key, Masks]:
+    is_one = study is not None and study.task.dense
+    return read_masks(folder, study.data.classes[1:]) if study is not None and is_one else {}
 
 
 def _read_study(path: Path) -> tuple[Study | None, str]:

@@ -20,6 +20,7 @@ from wardround.simulations.report.charts.gain_bars import draw_gain_bars
 from wardround.simulations.report.charts.pictures import Picture, draw_samples
 from wardround.simulations.report.contents import RunContents, read_contents
 from wardround.simulations.report.privacy import describe_privacy
+from wardround.simulations.report.sections.order import make_sections
 from wardround.simulations.report.verdict import Outcome, Verdict, judge
 from wardround.simulations.run_files.folder import FEDERATED
 
@@ -79,6 +80,7 @@ def _render(template: "Template", contents: RunContents) -> str:
         site_lines=_site_lines(contents, verdict),
         error_bound=max(_shown_bounds(contents), default=0.0),
         samples=_pictures(contents),
+        sections=make_sections(contents),
         attack=read_attack_section(contents.folder),
         privacy=describe_privacy(contents),
         legend=_legend(contents),

@@ -183,7 +183,7 @@ def test_what_happens_at_the_hospital_between_two_rounds_does_not_show_in_the_ne
 def test_whatever_fails_in_the_work_leaves_as_one_word(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from wardround.client.session import SiteSession
+    from wardround.client.session.session import SiteSession
     from wardround.common import errors
 
     folder, kinds = hospital(tmp_path / "one"), itertools.count()

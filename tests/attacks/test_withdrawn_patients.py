@@ -28,7 +28,7 @@ from wardround.client.app import close_sessions, open_session
 from wardround.client.data.reading import array_files
 from wardround.client.privacy.ledger.ledger import PrivacyLedger
 from wardround.client.privacy.ledger.snapshot import open_salt, snapshot_of
-from wardround.client.session import SiteSession
+from wardround.client.session.session import SiteSession
 from wardround.common.messages.instructions import Instruction, new_run
 from wardround.common.messages.replies import unpack_update
 from wardround.common.models.networks import build_network

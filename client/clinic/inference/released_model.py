@@ -15,9 +15,9 @@ import httpx
 from pydantic import ValidationError
 
 import wardround
-from wardround.client.model_context import ModelContext
 from wardround.client.policy.approvals import Decision, approvals_of, full_digest, study_file
 from wardround.client.policy.policy import Policy, open_policy
+from wardround.client.session.model_context import ModelContext
 from wardround.client.site.credentials import load_site_tls, make_client_context
 from wardround.client.site.folder import open_site
 from wardround.client.site.server_client import (

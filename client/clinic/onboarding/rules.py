@@ -7,8 +7,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from wardround.client.clinic.onboarding.deidentification.options import DeidentificationOptions
 from wardround.common.errors import InputError, nearest
-from wardround.common.fields import OfForm
 from wardround.common.files.validated_toml import read_toml
+from wardround.common.runtime.fields import OfForm
 
 Word = Annotated[str, Field(min_length=1, max_length=200)]
 Pattern = Annotated[str, Field(min_length=1, max_length=200)]

@@ -41,7 +41,7 @@ from wardround.client.clinic.pacs.receiver import (
 )
 from wardround.client.clinic.pacs.settings import ClassicTable, LimitsTable, ReceiverTable
 from wardround.common.errors import WardroundError
-from wardround.common.fields import plain
+from wardround.common.runtime.fields import plain
 
 if TYPE_CHECKING:
     from pydicom import Dataset

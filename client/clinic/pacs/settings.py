@@ -11,8 +11,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from wardround.common.errors import InputError
-from wardround.common.fields import OfForm
 from wardround.common.files.validated_toml import read_toml
+from wardround.common.runtime.fields import OfForm
 
 PACS_FILE = "pacs.toml"
 _LONGEST_SECRET = 16_384  # bytes; tokens of a few kilobytes are usual

@@ -30,7 +30,7 @@ POINTS = {
     "wardround.client.privacy.ledger.ledger": ("PrivacyLedger.reserve", "PrivacyLedger.release"),
     "wardround.client.privacy.ledger.file": ("LedgerFile._write",),
     "wardround.client.egress.gateway": ("Gateway.train", "Gateway.describe"),
-    "wardround.client.session": ("SiteSession.train",),
+    "wardround.client.session.session": ("SiteSession.train",),
     "wardround.client.privacy.step": ("learning_rate_at",),
     "wardround.client.site.enrolment": ("renew",),
     "wardround.client.daemon.certificate_renewal": (),

@@ -24,7 +24,7 @@ from tests.support.hospitals.watched_ward import (
 
 from wardround.client.egress import gateway as door_module
 from wardround.client.egress import repeated_refusals
-from wardround.client.session import SiteSession
+from wardround.client.session.session import SiteSession
 from wardround.common.messages.replies import (
     SiteUpdate,
     unpack_refusal,

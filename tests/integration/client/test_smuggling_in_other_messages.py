@@ -9,7 +9,7 @@ import pytest
 from tests.support.hospitals.watched_ward import Pixels, Ward, as_count, as_float, leaks, text_of
 
 from wardround.client.app import close_sessions
-from wardround.client.session import SiteSession
+from wardround.client.session.session import SiteSession
 from wardround.common.errors import DataError
 from wardround.common.messages.instructions import (
     Instruction,

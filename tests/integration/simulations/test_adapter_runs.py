@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from wardround.client.model_context import ModelContext
+from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.common.files.tables import read_table

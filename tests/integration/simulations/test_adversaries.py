@@ -24,9 +24,9 @@ from wardround.simulations.adversaries.grid import AdversarialGrid
 from wardround.simulations.adversaries.poisoning import give_role, poisonable_app
 from wardround.simulations.adversaries.roles import Role
 from wardround.simulations.engines.in_process import InProcessGrid, site_contexts
-from wardround.simulations.experiment.backdoor import BACKDOOR_SUCCESS
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.experiment.simulate import SimulationRequest, simulate
+from wardround.simulations.experiment.testing.backdoor import BACKDOOR_SUCCESS
 from wardround.simulations.run_files.folder import ALL_SITES, MetricRow, value_of
 from wardround.simulations.sites.preparation import prepare_sites
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from tests.support.hospitals.table_sites import ALONE, StoppedError, study_for, write_sites
 
-from wardround.client.model_context import ModelContext
+from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.common.messages.instructions import Instruction

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wardround.client.app import app, open_session
-from wardround.client.session import SiteSession
+from wardround.client.session.session import SiteSession
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import to_bytes
 from wardround.common.flower.site_grid import claim_identity, stamp

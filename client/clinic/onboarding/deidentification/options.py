@@ -4,7 +4,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from wardround.common.fields import OfForm
+from wardround.common.runtime.fields import OfForm
 
 PrivateName = Annotated[
     str,

@@ -22,11 +22,11 @@ from torch import Tensor, nn
 
 from wardround.client.data import augmentation
 from wardround.client.data.batch import Batch
-from wardround.client.model_context import ModelContext
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.step import noised_mean
-from wardround.client.session import SiteSession
+from wardround.client.session.model_context import ModelContext
+from wardround.client.session.session import SiteSession
 from wardround.client.site.device import arranged_for
 from wardround.client.site.folder import open_site
 from wardround.client.tasks import windows

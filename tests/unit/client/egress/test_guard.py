@@ -30,8 +30,8 @@ from wardround.client.egress.guard import (
     check_message,
 )
 from wardround.client.egress.message_schema import SiteSchemas, refusal_schema
-from wardround.client.model_context import ModelContext
 from wardround.client.policy.policy import OPEN_POLICY, Policy
+from wardround.client.session.model_context import ModelContext
 from wardround.common.errors import GuardError, InputError
 from wardround.common.flower.messages.content import fingerprint_of
 from wardround.common.messages.instructions import Instruction, new_run

@@ -16,9 +16,9 @@ from tests.support.hospitals.table_sites import study_for, write_sites
 from torch import Tensor
 
 from wardround.client.egress.message_schema import update_arrays
-from wardround.client.model_context import ModelContext
 from wardround.client.privacy import step
-from wardround.client.session import SiteSession
+from wardround.client.session.model_context import ModelContext
+from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import open_site
 from wardround.client.training.objectives.corrections import gradient_weight
 from wardround.client.training.schedule import SchedulePosition

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from wardround.client.model_context import ModelContext
+from wardround.client.session.model_context import ModelContext
 from wardround.common.errors import ModelError, StudyError
 from wardround.common.models.lora import fingerprint, frozen_names
 from wardround.common.models.networks import build_network

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from wardround.client.model_context import ModelContext
+from wardround.client.session.model_context import ModelContext
 from wardround.client.training.optimisers import build_optimiser
 from wardround.common.errors import ModelError, RunError, StudyError
 from wardround.common.messages.replies import SiteInfo, pack_site_info, unpack_site_info

@@ -17,8 +17,8 @@ from wardround.client.data.cohort import Cohort, Cohorts, open_cohorts
 from wardround.client.data.manifest.label_words import label_words
 from wardround.client.data.reading.array_files import forget_arrays
 from wardround.client.data.source_files import SourceFiles, remove_outdated
-from wardround.client.model_context import PERSONAL, ModelContext
 from wardround.client.privacy.evaluation import measure_privately
+from wardround.client.session.model_context import PERSONAL, ModelContext
 from wardround.client.site.folder import SITE_FILE, Site, open_site
 from wardround.client.site.state import SiteState
 from wardround.client.training.evaluation import evaluate

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from wardround.client.model_context import ModelContext
+from wardround.client.session.model_context import ModelContext
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
-from wardround.simulations.experiment.samples import length_unit, upright, write_samples
+from wardround.simulations.experiment.testing.samples import length_unit, upright, write_samples
 from wardround.simulations.experiment.training import TrainedModel
 
 REDDISH = (200, 90, 60)

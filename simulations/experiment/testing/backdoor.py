@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from wardround.client.data.cohort import Cohort, open_cohorts
-from wardround.client.model_context import ModelContext
+from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.client.tasks.registry import task_of

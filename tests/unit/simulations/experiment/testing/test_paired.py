@@ -10,7 +10,7 @@ import pytest
 from wardround.common.metrics.classification import ClassificationSums
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
-from wardround.simulations.experiment.paired import Answers, compare
+from wardround.simulations.experiment.testing.paired import Answers, compare
 from wardround.simulations.report.verdict import judge
 from wardround.simulations.run_files.folder import FEDERATED, MetricRow, local_model
 

@@ -16,7 +16,7 @@ from wardround.client.data.preprocessing.geometry import axis_codes
 from wardround.client.data.preprocessing.preprocessing import prepare_case
 from wardround.client.data.reading.image import UnreadableError
 from wardround.client.data.reading.readers import read_image
-from wardround.client.model_context import ModelContext
+from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import Site, open_site
 from wardround.client.site.state import SiteState
 from wardround.client.tasks.registry import task_of

@@ -10,7 +10,7 @@ from wardround.client.data.cohort import open_cohorts
 from wardround.client.data.preprocessing.scanner_shift import generator_of, scanner_of, shift_image
 from wardround.client.data.reading.image import Image
 from wardround.client.data.reading.readers import read_image
-from wardround.client.model_context import ModelContext
+from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.common.models.card import Origin, licence_text, model_card

@@ -1,0 +1,1 @@
+"""Where a model looked: attribution maps, and the checks that say whether to believe them."""

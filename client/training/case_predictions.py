@@ -1,0 +1,194 @@
+"""What a model says of each examination. Nothing of it may leave a hospital: sums may.
+
+The intervals of a report need it: how much patients differ is not known from a mean.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from wardround.client.data.batch import Batch
+from wardround.client.tasks.classification import scores_and_truth
+from wardround.client.training.evaluation import evaluate, evaluating, predict
+from wardround.client.training.losses import build_loss
+from wardround.common.metrics.segmentation import SegmentationSums
+from wardround.common.study.study import Study
+
+if TYPE_CHECKING:
+    from wardround.client.data.cohort import Cohort
+    from wardround.client.data.preprocessing.preprocessing import StoredMask
+
+Floats = NDArray[np.float64]
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ClassifiedCases:
+    """N examinations and what one model answered, for a classification with K classes.
+
+    Attributes:
+        rows: ``(N,)`` int64 rows of the site's manifest.
+        patients: ``(N,)`` int64: which patient each is of, counted from 0.
+        scores: ``(N, K)`` in [0, 1]: the softmax; for multi-label the sigmoid of each label.
+        truth: ``(N, K)`` which classes each is of.
+    """
+
+    rows: NDArray[np.int64]
+    patients: NDArray[np.int64]
+    scores: Floats
+    truth: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentedCases:
+    """N examinations and how well one model marked them; K classes, background included.
+
+    Attributes:
+        rows: ``(N,)`` int64 rows of the site's manifest.
+        patients: ``(N,)`` int64: which patient each is of, counted from 0.
+        dice: ``(N, K)``; NaN where the truth lacks the class.
+        hd95_mm: ``(N, K)``; NaN where truth or prediction lack the class, or not measured.
+        surface_dice: ``(N, K)``; NaN where the truth lacks the class, or not measured.
+        truth_voxels: ``(N, K)`` int64 voxels of the class on the grid where Dice is scored.
+        found_voxels: ``(N, K)`` int64 voxels that the model marked.
+        voxel_ml: ``(N,)`` millilitres a voxel of that grid (for 2D: of a slice 1 mm thick).
+    """
+
+    rows: NDArray[np.int64]
+    patients: NDArray[np.int64]
+    dice: Floats
+    hd95_mm: Floats
+    surface_dice: Floats
+    truth_voxels: NDArray[np.int64]
+    found_voxels: NDArray[np.int64]
+    voxel_ml: Floats
+
+
+def classified_cases(
+    network: nn.Module, cohort: "Cohort", study: Study, device: torch.device = _CPU
+) -> ClassifiedCases:
+    """Return a model's scores of every examination of a cohort.
+
+    Args:
+        network: On the device, with the model's numbers; its mode is the same afterwards.
+        cohort: May be empty.
+    """
+    logits = logits_of(network, cohort, study, device)
+    scores, truth = scores_and_truth(logits, cohort.targets, study)
+    return ClassifiedCases(_rows(cohort), cohort.patients.numpy(), scores, truth)
+
+
+def logits_of(
+    network: nn.Module, cohort: "Cohort", study: Study, device: torch.device = _CPU
+) -> Tensor:
+    """Return ``(N, K)`` float32 logits of a classification, on the CPU, in the cohort's order."""
+    size, found = study.training.batch_size, []
+    if study.data.kind == "image" and study.data.size is None:
+        size = 1  # images may differ in size
+    with evaluating(network):
+        for start in range(0, len(cohort), size):
+            indices = torch.arange(start, min(start + size, len(cohort)))
+            found.append(predict(network, cohort.batch(indices, device=device), study).cpu())
+    return torch.cat(found) if found else torch.zeros((0, study.class_count))
+
+
+def segmented_cases(
+    network: nn.Module,
+    cohort: "Cohort",
+    study: Study,
+    device: torch.device = _CPU,
+    surfaces: bool = False,
+) -> SegmentedCases:
+    """Return how well a model marks every examination of a cohort, each scored as in a round.
+
+    Args:
+        network: On the device, with the model's numbers; its mode is the same afterwards.
+        cohort: May be empty.
+        surfaces: Measure HD95 and surface Dice too, which takes far longer than the network.
+    """
+    counts = cohort.class_counts() if study.training.class_weights == "balanced" else None
+    loss = build_loss(study, counts, device)
+    each = []
+    for index in range(len(cohort)):
+        measured = evaluate(network, _OneCase(cohort, index), study, device, loss, surfaces)
+        if not isinstance(measured.measured, SegmentationSums):
+            msg = "a segmentation was measured as another task"
+            raise TypeError(msg)
+        each.append(measured.measured)
+    classes = study.class_count
+    hits = _stacked([one.true_positives for one in each], classes)
+    return SegmentedCases(
+        rows=_rows(cohort),
+        patients=cohort.patients.numpy(),
+        dice=_defined([(one.dice, one.dice_cases) for one in each], classes),
+        hd95_mm=_defined([_hd95(one) for one in each], classes),
+        surface_dice=_defined([_surface_dice(one) for one in each], classes),
+        truth_voxels=(hits + _stacked([one.false_negatives for one in each], classes)).astype(int),
+        found_voxels=(hits + _stacked([one.false_positives for one in each], classes)).astype(int),
+        voxel_ml=np.array([_voxel_ml(cohort, index) for index in range(len(cohort))]),
+    )
+
+
+class _OneCase:
+    """One examination of a cohort, as a cohort that is evaluated."""
+
+    def __init__(self, cohort: "Cohort", index: int) -> None:
+        self._cohort = cohort
+        self._index = index
+
+    def __len__(self) -> int:
+        return 1
+
+    def case(self, index: int, device: torch.device = _CPU) -> Batch:
+        return self._cohort.case(self._index, device)
+
+    def batch(
+        self, indices: Tensor, generator: torch.Generator | None = None, device: torch.device = _CPU
+    ) -> Batch:
+        return self._cohort.case(self._index, device)
+
+    def spacing(self, index: int) -> tuple[float, ...]:
+        return self._cohort.spacing(self._index)
+
+    def stored_mask(self, index: int) -> "StoredMask | None":
+        return self._cohort.stored_mask(self._index)
+
+
+def _rows(cohort: "Cohort") -> NDArray[np.int64]:
+    return np.array([examination.row for examination in cohort.examinations], dtype=np.int64)
+
+
+def _hd95(sums: SegmentationSums) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    if sums.surface is None:
+        return np.zeros(len(sums.dice)), np.zeros(len(sums.dice))
+    return sums.surface.hd95, sums.surface.hd95_cases
+
+
+def _surface_dice(sums: SegmentationSums) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    if sums.surface is None:
+        return np.zeros(len(sums.dice)), np.zeros(len(sums.dice))
+    return sums.surface.surface_dice, sums.surface.surface_dice_cases
+
+
+def _defined(
+    pairs: Sequence[tuple[NDArray[np.generic], NDArray[np.generic]]], classes: int
+) -> Floats:
+    """Return ``(N, K)`` values, NaN where an examination has none."""
+    totals = _stacked([total for total, _ in pairs], classes)
+    counted = _stacked([count for _, count in pairs], classes)
+    return np.where(counted > 0, totals, np.nan)
+
+
+def _stacked(arrays: Sequence[NDArray[np.generic]], classes: int) -> Floats:
+    return np.asarray(arrays, dtype=np.float64).reshape(len(arrays), classes)
+
+
+def _voxel_ml(cohort: "Cohort", index: int) -> float:
+    stored = cohort.stored_mask(index)
+    sides_mm = cohort.spacing(index) if stored is None else stored.spacing_mm
+    return float(np.prod(sides_mm)) / 1000.0

@@ -1,0 +1,46 @@
+"""A part of the report: a heading that asks a question, a sentence that answers it, the evidence."""
+
+from dataclasses import dataclass
+
+from wardround.common.html.charts.figure import Figure
+from wardround.simulations.report.charts.tables import Table
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A picture on the page.
+
+    Attributes:
+        source: A ``data:`` address.
+        alternative: What it shows, for those who do not see it.
+        caption: Below it; may be empty.
+    """
+
+    source: str
+    alternative: str
+    caption: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the report.
+
+    Attributes:
+        anchor: Its id on the page, e.g. ``calibration``.
+        title: The question it answers, in a clinician's words.
+        answer: Sentences that answer it, each a paragraph; the first stands out.
+        figures: Charts side by side.
+        tables: Below the charts.
+        images: Pictures side by side, below the tables.
+        notes: Small print: how it was computed, and what it does not say.
+        folded: Whether only title and first answer show until the reader opens it.
+    """
+
+    anchor: str
+    title: str
+    answer: tuple[str, ...]
+    figures: tuple[Figure, ...] = ()
+    tables: tuple[Table, ...] = ()
+    images: tuple[Image, ...] = ()
+    notes: tuple[str, ...] = ()
+    folded: bool = False

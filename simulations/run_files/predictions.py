@@ -1,0 +1,185 @@
+"""``predictions.csv`` and ``cases.csv``: what each model said of each examination of a run.
+
+They name an examination by its row of the site's manifest and a patient by a number, and stay in
+the run folder: no message carries them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wardround.common.files.tables import read_table
+
+PREDICTIONS = "predictions.csv"
+CASES = "cases.csv"
+ENSEMBLE = "ensemble"  # the mean score of all sites' own models
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRow:
+    """What one model said of one class of one examination.
+
+    Attributes:
+        model: As in :class:`MetricRow`, or ``ensemble``.
+        site: Whose examination.
+        split: ``validation`` or ``test``.
+        case: The row of the site's manifest.
+        patient: Number of the patient within the site's split, from 0.
+        class_name: The class that the score is of; every class has a row.
+        score: In [0, 1].
+        label: 1 where the examination is of the class, else 0.
+    """
+
+    model: str
+    site: str
+    split: str
+    case: int
+    patient: int
+    class_name: str
+    score: float
+    label: int
+
+
+@dataclass(frozen=True, slots=True)
+class CaseRow:
+    """How well one model marked one foreground class of one examination.
+
+    Attributes:
+        dice: NaN where the truth lacks the class.
+        hd95: In the run's length unit; NaN where truth or prediction lack the class.
+        surface_dice: NaN where the truth lacks the class.
+        truth_ml: Volume of the class in the truth, in millilitres.
+        found_ml: Volume that the model marked.
+    """
+
+    model: str
+    site: str
+    split: str
+    case: int
+    patient: int
+    class_name: str
+    dice: float
+    hd95: float
+    surface_dice: float
+    truth_ml: float
+    found_ml: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """One model's scores of N examinations of one site's split, K classes.
+
+    Attributes:
+        cases: ``(N,)`` rows of the site's manifest.
+        patients: ``(N,)`` numbers of patients.
+        scores: ``(N, K)`` in [0, 1].
+        labels: ``(N, K)`` bool.
+    """
+
+    cases: NDArray[np.int64]
+    patients: NDArray[np.int64]
+    scores: Floats
+    labels: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Masks:
+    """How well one model marked N examinations of one site's split, K - 1 foreground classes.
+
+    Attributes:
+        cases: ``(N,)`` rows of the site's manifest.
+        patients: ``(N,)`` numbers of patients.
+        dice, hd95, surface_dice, truth_ml, found_ml: ``(N, K - 1)``, as in :class:`CaseRow`.
+    """
+
+    cases: NDArray[np.int64]
+    patients: NDArray[np.int64]
+    dice: Floats
+    hd95: Floats
+    surface_dice: Floats
+    truth_ml: Floats
+    found_ml: Floats
+
+
+Key = tuple[str, str, str]  # model, site, split
+Row = TypeVar("Row", ScoreRow, CaseRow)
+
+
+def read_scores(folder: Path, classes: Sequence[str]) -> Mapping[Key, Scores]:
+    """Return every model's scores by (model, site, split); empty where the run left none.
+
+    Args:
+        classes: In the study's order.
+
+    Raises:
+        ValueError, TypeError, KeyError: The file is not such a table, or lacks a class.
+        OSError: It cannot be read.
+    """
+    return {
+        key: _scores(rows, classes)
+        for key, rows in _grouped(read_table(folder / PREDICTIONS, ScoreRow))
+    }
+
+
+def read_masks(folder: Path, classes: Sequence[str]) -> Mapping[Key, Masks]:
+    """Return how well every model marked, by (model, site, split); empty where there is none.
+
+    Args:
+        classes: The foreground classes in the study's order.
+
+    Raises:
+        ValueError, TypeError, KeyError: The file is not such a table, or lacks a class.
+        OSError: It cannot be read.
+    """
+    return {
+        key: _masks(rows, classes) for key, rows in _grouped(read_table(folder / CASES, CaseRow))
+    }
+
+
+def _grouped(rows: Iterable[Row]) -> Iterator[tuple[Key, list[Row]]]:
+    for key, group in groupby(rows, key=lambda row: (row.model, row.site, row.split)):
+        yield key, list(group)
+
+
+def _scores(rows: Sequence[ScoreRow], classes: Sequence[str]) -> Scores:
+    first = rows[:: len(classes)]
+    shape = (len(first), len(classes))
+    _check_order([row.class_name for row in rows], classes)
+    return Scores(
+        np.array([row.case for row in first], dtype=np.int64),
+        np.array([row.patient for row in first], dtype=np.int64),
+        np.array([row.score for row in rows], dtype=np.float64).reshape(shape),
+        np.array([row.label for row in rows], dtype=np.int64).reshape(shape) > 0,
+    )
+
+
+def _masks(rows: Sequence[CaseRow], classes: Sequence[str]) -> Masks:
+    first = rows[:: len(classes)]
+    shape = (len(first), len(classes))
+    _check_order([row.class_name for row in rows], classes)
+
+    def column(name: str) -> Floats:
+        return np.array([getattr(row, name) for row in rows], dtype=np.float64).reshape(shape)
+
+    return Masks(
+        np.array([row.case for row in first], dtype=np.int64),
+        np.array([row.patient for row in first], dtype=np.int64),
+        column("dice"),
+        column("hd95"),
+        column("surface_dice"),
+        column("truth_ml"),
+        column("found_ml"),
+    )
+
+
+def _check_order(names: Sequence[str], classes: Sequence[str]) -> None:
+    if len(names) % len(classes) or list(names) != list(classes) * (len(names) // len(classes)):
+        msg = "the rows do not name the study's classes in order"
+        raise ValueError(msg)
