@@ -82,17 +82,17 @@ def _scores_of(
 ) -> Iterator[ScoreRow]:
     site, study = open_site(folder), context.study
     cohorts = open_cohorts(site, study)
-    own = {local_model(other.name) for other in folders}
-    locals_ = [model for model in models if model.name in own]
-    asked = _asked(folder, models)
+    alone = {local_model(other.name) for other in folders}
+    asked = {model.name for model in _asked(folder, models)}
+    used = [model for model in models if model.name in asked | alone]
     for split, cohort in zip(SPLITS, (cohorts.validation, cohorts.test), strict=True):
         together: list[ClassifiedCases] = []
-        for model in dict.fromkeys([*asked, *locals_]):
+        for model in used:
             write_parameters(context.network, _whole(context, folder, model))
             found = classified_cases(context.network, cohort, study)
-            if model in asked:
+            if model.name in asked:
                 yield from _score_rows(_Place(model.name, site.name, split), found, study)
-            if model in locals_:
+            if model.name in alone:
                 together.append(found)
         if len(together) > 1:
             yield from _score_rows(_Place(ENSEMBLE, site.name, split), _mean(together), study)

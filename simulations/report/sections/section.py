@@ -1,4 +1,4 @@
-"""A part of the report: a heading that asks a question, a sentence that answers it, the evidence."""
+"""A part of the report: a question, the sentence that answers it, and the evidence."""
 
 from dataclasses import dataclass
 
