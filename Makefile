@@ -116,7 +116,7 @@ lock:
 lock-site: EXTRAS = --extra dicom --extra export --extra ocr --extra pacs --extra privacy \
   --extra transformers
 lock-server: EXTRAS = --extra privacy --extra transformers
-lock-simulation: EXTRAS = --extra dicom --extra export --extra pacs --extra privacy \
+lock-simulation: EXTRAS = --extra dicom --extra export --extra pacs --extra pdf --extra privacy \
   --extra simulation --extra sweep --extra transformers
 lock-site lock-server lock-simulation: lock-%:
 	@$(COMPILE) --index-url $(PYPI) $(EXTRAS) $(OF_CUDA) pyproject.toml \

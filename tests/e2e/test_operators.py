@@ -21,7 +21,7 @@ from wardround.common.study.loading import with_changes
 from wardround.server.service.installation import init_server
 
 pytestmark = pytest.mark.slow
-TRAINS = "client.session:SiteSession.train"
+TRAINS = "client.session.session:SiteSession.train"
 _PATIENCE_SECONDS = 90.0
 _WARDROUND = [sys.executable, "-m", "wardround.cli"]
 

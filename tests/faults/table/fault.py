@@ -11,7 +11,7 @@ from wardround.server.operators.messages import RunDetails
 
 FIRST, SECOND, THIRD = SITES
 # Functions at whose calls something is done; see planted/sitecustomize.py.
-TRAINS, ANSWERS = "client.session:SiteSession.train", "client.egress.gateway:Gateway.train"
+TRAINS, ANSWERS = "client.session.session:SiteSession.train", "client.egress.gateway:Gateway.train"
 STEPS = "client.privacy.step:learning_rate_at"  # of private training
 RENEWS = "client.site.enrolment:renew"
 RESERVES = "client.privacy.ledger.ledger:PrivacyLedger.reserve"

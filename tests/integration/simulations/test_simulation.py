@@ -112,6 +112,7 @@ def test_a_table_study_leaves_a_complete_run_folder(table_study: Study, tmp_path
         "metrics.csv",
         "models",
         "pooled",
+        "predictions.csv",
         "report.html",
         "run.lock",
         "run.json",

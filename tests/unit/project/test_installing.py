@@ -25,7 +25,16 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 EXTRAS = {
     "server": ("privacy", "transformers"),
     "site": ("dicom", "export", "ocr", "pacs", "privacy", "transformers"),
-    "simulation": ("dicom", "export", "pacs", "privacy", "simulation", "sweep", "transformers"),
+    "simulation": (
+        "dicom",
+        "export",
+        "pacs",
+        "pdf",
+        "privacy",
+        "simulation",
+        "sweep",
+        "transformers",
+    ),
 }
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 _HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
