@@ -125,8 +125,9 @@ def model(
 
     place = out or site / "models" / digest
     found = fetch_model(site, digest, place, server)
+    makers = "1 site" if found.said.sites == 1 else f"{found.said.sites} sites"
     sys.stdout.write(
-        f"The model of round {found.said.round}, made by {found.said.sites} sites: {found.folder}\n"
+        f"The model of round {found.said.round}, made by {makers}: {found.folder}\n"
         f"digest {found.digest}\n"
     )
     if not found.is_complete:

@@ -167,7 +167,7 @@ def _state_words(event: RunEvent) -> str:
 def _round_words(event: RunEvent) -> str:
     return (
         f"round {_of(event.round, event.rounds)} in {event.seconds:.1f} s, "
-        f"{len(event.sites)} sites{_value(event)}"
+        f"{len(event.sites)} site{'s' * (len(event.sites) != 1)}{_value(event)}"
     )
 
 

@@ -22,7 +22,7 @@ from wardround.server.operators.messages import (
     SitePart,
     SiteValue,
 )
-from wardround.server.scheduling.folder import FINISHED, STARTING, STUDY_FILE, RunFolder
+from wardround.server.scheduling.folder import FINISHED, STARTING, STUDY_FILE, RunFolder, RunStatus
 from wardround.server.scheduling.folder import RUNNING as AT_WORK
 from wardround.server.scheduling.folder import WAITING as AWAITING_SITES
 from wardround.server.scheduling.store import QUEUED, RUNNING, STOP, RunRow, all_runs
@@ -45,7 +45,8 @@ _Json: TypeAlias = dict[str, object]
 
 def summarise(folder: Path, row: RunRow) -> RunSummary:
     """Return how a run stands, in one line."""
-    status = RunFolder(folder, row.run).status()
+    run = RunFolder(folder, row.run)
+    status = run.status()
     return RunSummary(
         run=row.run,
         study=row.study,
@@ -55,12 +56,20 @@ def summarise(folder: Path, row: RunRow) -> RunSummary:
         round=0 if status is None else status.round,
         rounds=0 if status is None else status.rounds,
         metric="" if status is None else status.metric,
-        value=None if status is None else status.value,
+        value=_last_value(run, status),
         submitted=row.submitted,
         started=row.started,
         ended=row.ended,
         without=() if status is None or not status.round else status.without,
     )
+
+
+def _last_value(run: RunFolder, status: RunStatus | None) -> float | None:
+    """Return the newest value; of a study whose rounds measure nothing, that of its end."""
+    if status is None or status.value is not None or status.state != FINISHED:
+        return None if status is None else status.value
+    measured = (one.value for one in reversed(read_history(run, status.metric)))
+    return next((value for value in measured if value is not None), None)
 
 
 def describe(folder: Path, row: RunRow) -> RunDetails:

@@ -227,7 +227,9 @@ def _origin(said: ReleasedModel, study: Study) -> Origin:
         "what was spent"
     )
     return Origin(
-        (f"patients of {said.sites} hospitals, in the run {printable(said.run, 80)}",),
+        (
+            f"patients of {said.sites} hospital{'s' * (said.sites != 1)}, in the run {printable(said.run, 80)}",
+        ),
         (promise, "what is personal to a site is not in this model: it has never left the site"),
         "ask the hospitals that took part",
     )

@@ -16,9 +16,15 @@ _LIKE_LATIN = str.maketrans(
     "abe3kmhopctyxijshdqwabezhikmvoptyxc------",
 )
 _NUMBER = re.compile(r"0*(\d+?)([.,]0+)?")
+# Months as a spreadsheet writes them: English, German, French, Spanish, Italian, Dutch.
+_MONTH = (
+    "(?:jan|ene|gen|feb|fev|fév|mar|mär|mrz|mrt|apr|abr|avr|may|mai|mag|mei|jun|giu|jul|lug|aug"
+    "|ago|aoû|sep|set|oct|okt|ott|nov|dec|dez|dic|déc)"
+)
 _DATE = re.compile(
-    r"\d{1,2}[-. ][A-Za-z]{3}([-. ]\d{2,4})?|[A-Za-z]{3}-\d{2,4}|\d{1,2}[./]\d{1,2}[./]\d{2,4}"
-    r"|\d{4}-\d{2}-\d{2} 00:00(:00)?"
+    rf"\d{{1,2}}[-. ]{_MONTH}([-. ]\d{{2,4}})?|{_MONTH}-\d{{2,4}}"
+    r"|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{4}-\d{2}-\d{2} 00:00(:00)?",
+    re.IGNORECASE,
 )
 _POWER = re.compile(r"0*(\d)e\+?(\d{1,2})")
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -90,6 +91,17 @@ def test_what_was_not_measured_has_no_value(run, tmp_path, value: float) -> None
     append(_history(run), RoundRecord(2, 1, 0.0))
     reports = describe(tmp_path, find_run(tmp_path, run.name)).history
     assert [report.value for report in reports] == [None, None]
+
+
+def test_a_run_whose_rounds_measure_nothing_is_listed_with_the_value_of_its_end(
+    run, tmp_path
+) -> None:
+    status = RunStatus(run.name, "tiny", STUDY.digest, "running", 1, 3, METRIC, None)
+    run.put_status(status)
+    append(_history(run), _record(3, 0.875))
+    assert summarise(tmp_path, find_run(tmp_path, run.name)).value is None
+    run.put_status(replace(status, state="finished", round=3))
+    assert summarise(tmp_path, find_run(tmp_path, run.name)).value == 0.875
 
 
 def test_a_line_that_is_being_written_is_left_out(run, tmp_path) -> None:

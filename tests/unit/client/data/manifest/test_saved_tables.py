@@ -207,6 +207,14 @@ def test_a_date_among_names_of_patients_is_said(pictures: Pictures) -> None:
     assert manifest.notes[0].startswith("the patient is a date in rows 4, 5: if a spreadsheet")
 
 
+def test_a_name_that_only_looks_like_a_month_is_no_date(pictures: Pictures) -> None:
+    rows = pictures.rows()
+    rows[2][0], rows[3][0] = "val-18", "12-CTA"
+    pictures.write(rows)
+    manifest, _ = read_both(pictures)
+    assert not [note for note in manifest.notes if "is a date" in note]
+
+
 def test_a_header_between_two_exports_is_no_patient(pictures: Pictures) -> None:
     text = pictures.manifest.read_text(encoding="utf-8").splitlines()
     text[5:5] = [HEADER.replace(",", " , ")]
