@@ -226,10 +226,9 @@ def _origin(said: ReleasedModel, study: Study) -> Origin:
         else f"the study promises privacy to each {study.privacy.mode}; each site's ledger says "
         "what was spent"
     )
+    hospitals = "1 hospital" if said.sites == 1 else f"{said.sites} hospitals"
     return Origin(
-        (
-            f"patients of {said.sites} hospital{'s' * (said.sites != 1)}, in the run {printable(said.run, 80)}",
-        ),
+        (f"patients of {hospitals}, in the run {printable(said.run, 80)}",),
         (promise, "what is personal to a site is not in this model: it has never left the site"),
         "ask the hospitals that took part",
     )
