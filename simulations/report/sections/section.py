@@ -26,7 +26,8 @@ class Section:
     """A part of the report.
 
     Attributes:
-        anchor: Its id on the page, e.g. ``calibration``.
+        anchor: Its id on the page and, in words, its name in the list of parts, e.g.
+            ``worth-joining``.
         title: The question it answers, in a clinician's words.
         answer: Sentences that answer it, each a paragraph; the first stands out.
         figures: Charts side by side.
