@@ -23,6 +23,7 @@ from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.manifest.label_words import label_words
 from wardround.client.data.preprocessing.preprocessing import Case, StoredMask
 from wardround.client.data.preprocessing.scanner_shift import scanner_of
+from wardround.client.data.reading.array_files import load_array
 from wardround.client.data.source_files import (
     PREPARED_FOLDER,
     has_mark,
@@ -92,8 +93,7 @@ class DiskCase:
 
     def _numbers(self, name: str) -> NDArray[np.float64]:
         path = self.folder / f"{self.key}.{name}.npy"
-        found: NDArray[np.float64] = np.load(path, allow_pickle=False)
-        return found
+        return load_array(path)
 
 
 class PreparedFolder:
@@ -188,8 +188,7 @@ def _source_facts(location: Location) -> list[Any]:
 
 def _mapped(path: Path) -> NDArray[Any]:
     # Copy on write: PyTorch wants writable memory, and the file must stay as it is.
-    array: NDArray[Any] = np.load(path, mmap_mode="c", allow_pickle=False)
-    return array
+    return load_array(path, "c")
 
 
 def _write(path: Path, array: NDArray[Any]) -> None:

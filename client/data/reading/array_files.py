@@ -4,8 +4,10 @@ import math
 import threading
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +37,8 @@ def open_array(path: Path, array: str | None) -> NDArray[Any]:
     """
     try:
         if path.suffix.lower() == ".npy":
-            mapped: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-            return _numeric(mapped)
-        return _numeric(_cached_member(path, array))
+            return _numeric(load_array(path, "r"))
+        return _numeric(despite_interpreter(lambda: _cached_member(path, array)))
     except UnreadableError:
         raise
     except Exception as error:  # a broken file breaks the readers in many ways; they name files
@@ -46,6 +47,36 @@ def open_array(path: Path, array: str | None) -> NDArray[Any]:
             "numpy.save or numpy.savez."
         )
         raise UnreadableError(msg) from None
+
+
+def load_array(path: Path, mode: Literal["r", "c"] | None = None) -> NDArray[Any]:
+    """Return the array of a .npy file, never a pickle.
+
+    Args:
+        mode: Of the memory map, as in :func:`numpy.load`; None reads the file.
+
+    Raises:
+        OSError, ValueError: As :func:`numpy.load` does.
+    """
+
+    def read() -> NDArray[Any]:
+        array: NDArray[Any] = np.load(path, mmap_mode=mode, allow_pickle=False)
+        return array
+
+    return despite_interpreter(read)
+
+
+def despite_interpreter(read: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+    """Return what is read; an error of the interpreter itself is no fault of the file.
+
+    numpy parses a header with ``ast``, which before Python 3.11.9 now and then fails with a
+    SystemError ("AST constructor recursion depth mismatch", CPython issue 106905) where a garbage
+    collection runs Python code in between. Seen once in 2,000 random studies.
+    """
+    for _ in range(2):
+        with suppress(SystemError):
+            return read()
+    return read()
 
 
 def forget_arrays() -> None:
