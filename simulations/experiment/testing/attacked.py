@@ -28,7 +28,7 @@ from wardround.simulations.experiment.testing.finished import (
     FinishedRun,
     Tested,
     in_chunks,
-    tested_patients,
+    patients_of_test,
 )
 from wardround.simulations.experiment.testing.grey_images import GreyImages, grey_images
 from wardround.simulations.experiment.testing.outcomes import (
@@ -95,7 +95,7 @@ def attack_rows(
     found: dict[tuple[str, Attack], dict[str, Outcomes]] = {}
     for number, (name, folder) in enumerate(sites.items(), 1):
         tell(f"{name} ({number} of {len(sites)}): attacks on {', '.join(plan.models)}")
-        patients = tested_patients(folder, run.study, plan.max_cases)
+        patients = patients_of_test(folder, run.study, plan.max_cases)
         for model in plan.models:
             network = run.network(model, name)
             other = _other_site(run, name) if plan.transfers else None

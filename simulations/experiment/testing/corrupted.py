@@ -25,7 +25,7 @@ from wardround.simulations.experiment.testing.finished import (
     ChangedPatients,
     FinishedRun,
     in_chunks,
-    tested_patients,
+    patients_of_test,
 )
 from wardround.simulations.experiment.testing.outcomes import (
     Outcomes,
@@ -101,7 +101,7 @@ def _of_site(
     found: _Found,
 ) -> None:
     name, folder = place
-    study, patients = run.study, tested_patients(folder, run.study, plan.max_cases)
+    study, patients = run.study, patients_of_test(folder, run.study, plan.max_cases)
     networks = {model: run.network(model, name) for model in plan.models}
 
     for places in in_chunks(patients, study):
@@ -184,7 +184,7 @@ def corruption_examples(
     study = run.study
     severity = min(plan.severities, key=lambda one: (abs(one - _SHOWN_SEVERITY), one))
     for folder in sites.values():
-        patients = tested_patients(folder, study, 1)
+        patients = patients_of_test(folder, study, 1)
         if not patients.places:
             continue
         examination = patients.cohort.examinations[patients.places[0]]

@@ -137,7 +137,7 @@ class Tested:
     places: tuple[int, ...]
 
 
-def tested_patients(folder: Path, study: Study, max_cases: int | None) -> Tested:
+def patients_of_test(folder: Path, study: Study, max_cases: int | None) -> Tested:
     """Return a site's test examinations, at most so many, spread over the cohort."""
     site = open_site(folder)
     cohort = open_cohorts(site, study).test
