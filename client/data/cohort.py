@@ -19,7 +19,7 @@ from wardround.client.data.manifest.partition import partition_patients
 from wardround.client.data.manifest.rows import name_rows
 from wardround.client.data.preprocessing.cache import MemoryBudget, PreparedSplit, prepare_split
 from wardround.client.data.preprocessing.disk_cache import PreparedFolder
-from wardround.client.data.preprocessing.preprocessing import Case, StoredMask
+from wardround.client.data.preprocessing.preprocessing import Case, StoredMask, read_channels
 from wardround.client.data.same_images import held_by, require_parted
 from wardround.client.policy.policy import is_simulated
 from wardround.client.site.folder import Site
@@ -208,6 +208,21 @@ class Cohort:
     def _spacings(self) -> Tensor:
         """``(N, dimensions)`` float32: millimetres a voxel of each prepared examination."""
         return torch.tensor([self.spacing(index) for index in range(len(self))])
+
+    @cached_property
+    def grey_steps(self) -> Tensor:
+        """``(N, C)`` float32: what one 255th of an image's grey range is to the network.
+
+        Each image is read once more for it, when it is first asked for.
+        """
+        from wardround.client.data.preprocessing.grey_values import grey_steps
+
+        site, study = self._source.site, self._study
+        found = [
+            torch.from_numpy(grey_steps(read_channels(e, site, study), study.data))
+            for e in self.examinations
+        ]
+        return torch.stack(found) if found else torch.zeros((0, study.data.planes))
 
     def case(self, index: int, device: torch.device = _CPU) -> Batch:
         """Return one whole examination as a batch of one, without randomness."""

@@ -5,7 +5,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -52,6 +52,9 @@ from wardround.common.parameters.schema import (
 from wardround.common.runtime.seeds import derive_seed, generator_for, seed_dropout
 from wardround.common.study.plans.patient_privacy import EvaluationPlan
 from wardround.common.study.plans.what_leaves import what_leaves
+
+if TYPE_CHECKING:
+    from wardround.client.training.adversarial import TrainingAttack
 
 logger = logging.getLogger(__name__)
 # Before a parameter's name, in what a site keeps: what a compressed update left out, which it adds
@@ -374,8 +377,15 @@ class SiteSession:
         if standalone and instruction.run in self._optimiser_state:
             optimiser.load_state_dict(self._optimiser_state[instruction.run])
 
+        attack = self._attack(start, instruction)
+
         def to_batch(indices: Tensor) -> Batch:
-            return cohort.batch(indices, augmenting, device)
+            batch = cohort.batch(indices, augmenting, device)
+            if attack is None:
+                return batch
+            steps = cohort.grey_steps[indices]
+            each = len(batch) // len(indices)  # with patches an examination gives several
+            return attack.change(batch, steps.repeat_interleave(each, dim=0))
 
         fewest = self.context.study.fewest_in_batch
         batches = map(to_batch, draw_batches(cohort.targets, start.training, drawing, fewest))
@@ -385,3 +395,13 @@ class SiteSession:
         if standalone:
             self._optimiser_state = {instruction.run: optimiser.state_dict()}
         return work
+
+    def _attack(self, start: LocalStart, instruction: Instruction) -> "TrainingAttack | None":
+        """Return what changes each batch's images against the network, in a round that has it."""
+        options = start.training.adversarial
+        if options is None or instruction.round < options.start_round:
+            return None
+        from wardround.client.training.adversarial import TrainingAttack
+
+        key = (self.context.study.federation.seed, self.site.name, instruction.round)
+        return TrainingAttack(options, start.network, start.loss, generator_for(*key, "attack"))

@@ -5,7 +5,7 @@ The intervals of a report need it: how much patients differ is not known from a 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
@@ -14,17 +14,36 @@ from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.tasks.classification import scores_and_truth
-from wardround.client.training.evaluation import evaluate, evaluating, predict
+from wardround.client.training.evaluation import Evaluated, evaluate, evaluating, predict
 from wardround.client.training.losses import build_loss
 from wardround.common.metrics.segmentation import SegmentationSums
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
-    from wardround.client.data.cohort import Cohort
+    from wardround.client.data.manifest.examination import Examination
     from wardround.client.data.preprocessing.preprocessing import StoredMask
 
 Floats = NDArray[np.float64]
 _CPU = torch.device("cpu")
+
+
+class Examined(Evaluated, Protocol):
+    """A cohort whose examinations are answered one by one, or a part of it with other images."""
+
+    @property
+    def examinations(self) -> "tuple[Examination, ...]":
+        """Where they stand in the site's manifest."""
+
+    @property
+    def patients(self) -> Tensor:
+        """``(N,)`` int64: which patient each is of."""
+
+    @property
+    def targets(self) -> Tensor:
+        """``(N, ...)``, what is to be found in each."""
+
+    def class_counts(self) -> Tensor | None:
+        """Return ``(K,)`` int64: examinations of each class, or voxels of masks."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,7 +89,7 @@ class SegmentedCases:
 
 
 def classified_cases(
-    network: nn.Module, cohort: "Cohort", study: Study, device: torch.device = _CPU
+    network: nn.Module, cohort: Examined, study: Study, device: torch.device = _CPU
 ) -> ClassifiedCases:
     """Return a model's scores of every examination of a cohort.
 
@@ -84,7 +103,7 @@ def classified_cases(
 
 
 def logits_of(
-    network: nn.Module, cohort: "Cohort", study: Study, device: torch.device = _CPU
+    network: nn.Module, cohort: Examined, study: Study, device: torch.device = _CPU
 ) -> Tensor:
     """Return ``(N, K)`` float32 logits of a classification, on the CPU, in the cohort's order."""
     size, found = study.training.batch_size, []
@@ -99,7 +118,7 @@ def logits_of(
 
 def segmented_cases(
     network: nn.Module,
-    cohort: "Cohort",
+    cohort: Examined,
     study: Study,
     device: torch.device = _CPU,
     surfaces: bool = False,
@@ -137,7 +156,7 @@ def segmented_cases(
 class _OneCase:
     """One examination of a cohort, as a cohort that is evaluated."""
 
-    def __init__(self, cohort: "Cohort", index: int) -> None:
+    def __init__(self, cohort: Examined, index: int) -> None:
         self._cohort = cohort
         self._index = index
 
@@ -159,7 +178,7 @@ class _OneCase:
         return self._cohort.stored_mask(self._index)
 
 
-def _rows(cohort: "Cohort") -> NDArray[np.int64]:
+def _rows(cohort: Examined) -> NDArray[np.int64]:
     return np.array([examination.row for examination in cohort.examinations], dtype=np.int64)
 
 
@@ -188,7 +207,7 @@ def _stacked(arrays: Sequence[NDArray[np.generic]], classes: int) -> Floats:
     return np.asarray(arrays, dtype=np.float64).reshape(len(arrays), classes)
 
 
-def _voxel_ml(cohort: "Cohort", index: int) -> float:
+def _voxel_ml(cohort: Examined, index: int) -> float:
     stored = cohort.stored_mask(index)
     sides_mm = cohort.spacing(index) if stored is None else stored.spacing_mm
     return float(np.prod(sides_mm)) / 1000.0

@@ -199,6 +199,24 @@ class ModelSection(Section):
         return self.adapter_rank is not None or bool(self.frozen)
 
 
+class AdversarialSection(Section):
+    """``[training.adversarial]``: training images are changed against the network at each step.
+
+    Madry et al. 2018 (arXiv 1706.06083): the worst image within ``epsilon`` of each training image
+    is looked for by ``steps`` steps of projected gradient ascent, and trained on instead of it.
+
+    Attributes:
+        epsilon: How far a grey value may go, in 255ths of the image's range.
+        fraction: Share of each batch that is changed; the rest is trained on as it is.
+        start_round: The first round in which it is done.
+    """
+
+    epsilon: Annotated[float, Field(gt=0, le=64)] = 4.0
+    steps: Annotated[int, Field(ge=1, le=100)] = 3
+    fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
+    start_round: Rounds = 1
+
+
 class TrainingSection(Section):
     """``[training]``: one site's work between two messages."""
 
@@ -221,6 +239,7 @@ class TrainingSection(Section):
     patch_size: Annotated[tuple[Size, ...], Field(max_length=8)] | None = None
     patches_per_image: Size = 1
     foreground_fraction: Fraction = 0.5
+    adversarial: AdversarialSection | None = None
 
 
 class StrategyOptions(Section):

@@ -1,4 +1,4 @@
-"""``wardround simulate | split | data | report | attack``: the researcher's commands."""
+"""``wardround simulate | split | data | report | attack | stress``: the researcher's commands."""
 
 import json
 import sys
@@ -60,6 +60,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(report)
     app.command()(sweep)
     app.command()(attack)
+    app.command()(stress)
     app.add_typer(data_app, name="data")
     app.add_typer(federation_app, name="federation")
 
@@ -377,6 +378,77 @@ def attack(  # noqa: PLR0913 # one argument an option of the command line
     from wardround.simulations.cli.attack import AttackOptions, run_attack
 
     run_attack(AttackOptions(run, site, patients, seconds, canaries, seed, as_json))
+
+
+def stress(  # noqa: PLR0913 # one argument an option of the command line
+    run: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A run folder.", show_default=False)
+    ],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A corruption, may be given several times; else those of the kind of image.",
+        ),
+    ] = None,
+    severities: Annotated[str, typer.Option(help="How bad, from 1 to 5.")] = "1,2,3,4,5",
+    corruptions: Annotated[bool, typer.Option(help="Make images worse.")] = True,
+    attacks: Annotated[
+        bool, typer.Option("--attacks", help="Attack the images too: FGSM, PGD, transfer.")
+    ] = False,
+    epsilons: Annotated[
+        str, typer.Option(help="Attacks: how far a grey value goes, in 255ths of the range.")
+    ] = "1,2,4,8",
+    steps: Annotated[int, typer.Option(help="Attacks: steps of PGD.", min=1, max=1000)] = 20,
+    restarts: Annotated[int, typer.Option(help="Attacks: starts of PGD.", min=1, max=100)] = 3,
+    model: Annotated[
+        str, typer.Option(help="Which model: federated, pooled, local (each site's own).")
+    ] = "federated",
+    baseline: Annotated[
+        str | None,
+        typer.Option(
+            help="What it is compared with; local where the run has it. none: nothing.",
+            show_default=False,
+        ),
+    ] = None,
+    site: Annotated[
+        str | None, typer.Option(help="Whose patients; all sites' if not given.")
+    ] = None,
+    max_cases: Annotated[
+        int | None, typer.Option(help="Most test images a site; all if not given.", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of noise and starts.", min=0)] = 0,
+    workers: Annotated[
+        int, typer.Option(help="Threads; 0 takes as many as there are cores.", min=0, max=256)
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Test a run's model on test images that got worse, or that somebody changed on purpose.
+
+    For simulated runs only; writes corruptions.csv and adversarial.csv, and renews the report.
+
+    Example: wardround stress runs/first --attacks
+    """
+    from wardround.simulations.cli.stress import StressOptions, run_stress
+
+    options = StressOptions(
+        run,
+        model=model,
+        baseline=baseline,
+        site=site,
+        only=tuple(only or ()),
+        severities=severities,
+        corruptions=corruptions,
+        attacks=attacks,
+        epsilons=epsilons,
+        steps=steps,
+        restarts=restarts,
+        max_cases=max_cases,
+        seed=seed,
+        workers=workers,
+        as_json=as_json,
+    )
+    run_stress(options)
 
 
 @data_app.command("list")

@@ -5,7 +5,7 @@ intensity, size (pad). Padding comes last, so that its border does not take part
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -87,14 +87,8 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
     first: Image | None = None  # as it was read: the others are brought onto its grid
     lying: list[Image] = []
     finished: list[NDArray[np.float32]] = []
-    scanner = scanner_of(examination, site)
-    generator = generator_of(examination, scanner)
-    for column, location in zip(image_columns(study), examination.images, strict=True):
+    for column, image in _channels(examination, site, study):
         try:
-            image = readers.read_image(location, data.dimensions, data.colour)
-            _say(image, examination.row, column)
-            shifted = shift_image(image.array, scanner.shift, generator)
-            image = replace(image, array=shifted)
             first = image if first is None else first
             turned, channel = prepare_channel(image, first, data)
             lying.append(turned)
@@ -105,6 +99,56 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
     stacked = np.concatenate(finished) if len(finished) > 1 else finished[0]
     spacing, is_said = _final_spacing(lying[0], data), lying[0].spacing is not None
     return Case(_tensor(stacked), mask, spacing, is_said, stored)
+
+
+def _channels(examination: Examination, site: Site, study: Study) -> Iterator[tuple[str, Image]]:
+    """Yield each channel as the site's scanner took it, after the name of its column.
+
+    Raises:
+        DataError: A file cannot be used; says the row and the column.
+    """
+    data = study.data
+    scanner = scanner_of(examination, site)
+    generator = generator_of(examination, scanner)
+    for column, location in zip(image_columns(study), examination.images, strict=True):
+        try:
+            image = readers.read_image(location, data.dimensions, data.colour)
+        except UnreadableError as error:
+            raise error.at(examination.row, column) from None
+        _say(image, examination.row, column)
+        yield column, replace(image, array=shift_image(image.array, scanner.shift, generator))
+
+
+def read_channels(examination: Examination, site: Site, study: Study) -> tuple[Image, ...]:
+    """Return the channels of an examination in their own grey values, before any preparation.
+
+    Raises:
+        DataError: A file cannot be used; says the row and the column.
+    """
+    return tuple(image for _, image in _channels(examination, site, study))
+
+
+def prepare_channels(channels: Sequence[Image], data: DataSection) -> NDArray[np.float32]:
+    """Return what the network sees of an examination, ``(C, *spatial)``.
+
+    Args:
+        channels: As :func:`read_channels` returned them; their grey values may have been changed.
+        data: The study's contract.
+    """
+    return np.concatenate([prepare_channel(image, channels[0], data)[1] for image in channels])
+
+
+def grey_channels(channels: Sequence[Image], data: DataSection) -> list[NDArray[np.float32]]:
+    """Return each channel on the network's grid, still in its own grey values.
+
+    Everything is done but the intensity preset and what follows it.
+
+    Returns:
+        A block ``(1, planes, *spatial)`` a channel.
+    """
+    first = channels[0]
+    lying = (_oriented(i if i is first else _onto(i, first, data), data) for i in channels)
+    return [_on_grid(_at_spacing(image, data, is_mask=False), data) for image in lying]
 
 
 def prepare_channel(
@@ -248,14 +292,15 @@ def finish_images(
     block: NDArray[np.float32], eight_bit: bool, data: DataSection
 ) -> NDArray[np.float32]:
     """Resize, denoise, normalise and pad images ``(N, planes, *spatial)`` of one channel."""
-    preset = INTENSITIES[data.intensity]
-    block = geometry.resize_images(block, _resized(block.shape[2:], data))
-    if data.denoise:
-        block = denoised(block)
-    block = preset.normalise(block, eight_bit, data)
+    block = INTENSITIES[data.intensity].normalise(_on_grid(block, data), eight_bit, data)
     if data.size is not None:
         block = geometry.centre_fit(block, data.size, background_of(data))
     return block.astype(np.float32, copy=False)
+
+
+def _on_grid(block: NDArray[np.float32], data: DataSection) -> NDArray[np.float32]:
+    block = geometry.resize_images(block, _resized(block.shape[2:], data))
+    return denoised(block) if data.denoise else block
 
 
 def finish_masks(block: NDArray[Any], data: DataSection) -> NDArray[Any]:

@@ -72,6 +72,13 @@ _TRAINING = {
     "patch_size": "A segmentation trains on patches of this size.",
     "patches_per_image": "How many patches an image gives to a pass.",
     "foreground_fraction": "Share of the patches that are placed on the foreground.",
+    "adversarial": "Training images are changed against the network before each step.",
+}
+_ADVERSARIAL = {
+    "epsilon": "How far a grey value may go, in 255ths of the image's range.",
+    "steps": "How many gradient steps look for the worst change; each costs a pass.",
+    "fraction": "Share of each batch that is changed.",
+    "start_round": "The first round in which it is done.",
 }
 _FEDERATION = {
     "strategy": "How updates become the next model, by name.",
@@ -178,6 +185,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "Covariate": _COVARIATE,
     "ModelSection": _MODEL,
     "TrainingSection": _TRAINING,
+    "AdversarialSection": _ADVERSARIAL,
     "FederationSection": _FEDERATION,
     "StrategyOptions": _OPTIONS,
     "PrivacySection": _PRIVACY,

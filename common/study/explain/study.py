@@ -113,6 +113,7 @@ def _asked(study: Study) -> Iterator[str]:
     if study.model.weights_sha256 is not None:
         yield f"to hold the pretrained weights with the SHA-256 {study.model.weights_sha256};"
     yield _effort(study)
+    yield from _attacked(study)
     yield (
         f"to set {_percent(study.evaluation.validation_fraction)} of its new patients aside for "
         f"validation and {_percent(study.evaluation.test_fraction)} for testing, where its "
@@ -155,6 +156,17 @@ def _effort(study: Study) -> str:
         else f"{training.local_epochs or 1} pass(es) over its training patients"
     )
     return f"to spend {effort} a round, in batches of {training.batch_size};"
+
+
+def _attacked(study: Study) -> Iterator[str]:
+    attack = study.training.adversarial
+    if attack is not None:
+        share = "" if attack.fraction == 1 else f"{_percent(attack.fraction)} of "
+        yield (
+            f"from round {attack.start_round} on to change {share}each batch's images against the "
+            f"network, by up to {attack.epsilon:g} of 255 grey levels in {attack.steps} steps, "
+            "each of which takes about as long as a training step;"
+        )
 
 
 def _said_before(study: Study) -> Iterator[str]:

@@ -240,6 +240,27 @@ def _budget_fits(study: Study) -> Iterator[str]:
         )
 
 
+def _attack_fits(study: Study) -> Iterator[str]:
+    attack, rounds = study.training.adversarial, study.federation.rounds
+    if attack is None:
+        return
+    if study.data.kind == "table":
+        yield (
+            "training.adversarial changes the grey values of images, and a table has none: "
+            "remove it."
+        )
+    if attack.start_round > rounds:
+        yield (
+            f"training.adversarial.start_round = {attack.start_round} is after the last of "
+            f"federation.rounds = {rounds}: lower it."
+        )
+    if attack.start_round > 1 and study.evaluation.keep == "best":
+        yield (
+            "evaluation.keep = 'best' may keep a round before training.adversarial.start_round = "
+            f"{attack.start_round}, for it looks at unchanged images: set it to 'last'."
+        )
+
+
 _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _known_choices,
     _task_fits,
@@ -252,6 +273,7 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _images_fit,
     _labels_fit,
     _budget_fits,
+    _attack_fits,
     strategy_rules,
     privacy_rules,
     statistics_rules,

@@ -118,6 +118,11 @@ def _training_is_private(study: Study) -> Iterator[str]:
             f"training.gradient_clip = {training.gradient_clip:g} would clip a gradient that is "
             "noised already: remove it; privacy.clip_norm is what clips a patient."
         )
+    if training.adversarial is not None:
+        yield (
+            "training.adversarial asks for more gradients of a patient than the one of each step "
+            "that is clipped, noised and paid for: remove it, or set privacy.mode = 'none'."
+        )
     if training.precision != "float32":
         yield (
             f"training.precision = {training.precision!r} rounds the norm by which a patient is "

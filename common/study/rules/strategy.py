@@ -157,6 +157,14 @@ def _objective_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
         )
 
 
+def _attack_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
+    if study.training.adversarial is not None and plan.objective in ("personal-model", "mixture"):
+        yield (
+            "training.adversarial changes images against the shared model, and the objective "
+            f"{plan.objective!r} trains a second one beside it: remove one of the two."
+        )
+
+
 def _steps_fit(study: Study, plan: StrategyPlan) -> Iterator[str]:
     if (plan.objective == "dynamic") != (plan.server_optimiser == "dynamic"):
         yield (
@@ -200,6 +208,7 @@ _RULES: tuple[Callable[[Study, StrategyPlan], Iterator[str]], ...] = (
     _options_are_read,
     _sharing_fits,
     _objective_fits,
+    _attack_fits,
     _steps_fit,
     _buffer_fits,
 )

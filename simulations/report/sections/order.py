@@ -3,10 +3,15 @@
 from collections.abc import Callable
 
 from wardround.simulations.report.contents import RunContents
+from wardround.simulations.report.sections.attacks import attacks_section
+from wardround.simulations.report.sections.corruptions import corruptions_section
 from wardround.simulations.report.sections.section import Section
 
 # A maker returns None where the run has nothing to say to it.
-SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = ()
+SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
+    corruptions_section,
+    attacks_section,
+)
 
 
 def make_sections(contents: RunContents) -> tuple[Section, ...]:

@@ -1,0 +1,1 @@
+"""Images made worse on purpose: noise, blur, greys, coarse grids, scanner artefacts; five steps."""

@@ -1,0 +1,57 @@
+"""Errors of worse images: balanced, over patients, and equal to scikit-learn's."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from wardround.simulations.experiment.testing.outcomes import (
+    Outcomes,
+    auroc,
+    of_all_sites,
+    success,
+)
+
+
+def drawn(count: int, classes: int, seed: int = 0, each: int = 1) -> Outcomes:
+    generator = np.random.default_rng(seed)
+    truth = np.eye(classes, dtype=bool)[generator.integers(0, classes, count)]
+    scores = generator.random((count, classes)) + truth * 0.4
+    said = np.eye(classes, dtype=bool)[scores.argmax(1)]
+    hits, counts = (truth & said).astype(float), truth.astype(float)
+    return Outcomes(hits, counts, np.arange(count) // each, scores, truth)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_success_is_balanced_accuracy_and_the_area_is_that_of_scikit_learn(classes: int) -> None:
+    found = drawn(200, classes)
+    assert found.scores is not None
+    assert found.truth is not None
+    truth, said = found.truth.argmax(1), found.scores.argmax(1)
+    assert success(found).value == pytest.approx(balanced_accuracy_score(truth, said))
+    chosen = [1] if classes == 2 else range(classes)
+    areas = [roc_auc_score(found.truth[:, k], found.scores[:, k]) for k in chosen]
+    area = auroc(found, exclusive=True)
+    assert area.value == pytest.approx(np.mean(areas))
+    assert area.low < area.value < area.high
+
+
+def test_images_of_one_patient_are_drawn_together() -> None:
+    one = drawn(400, 2)
+    many = Outcomes(one.hits[:100].repeat(4, 0), one.counts[:100].repeat(4, 0), np.arange(400) // 4)
+    alone = Outcomes(many.hits, many.counts, np.arange(400))
+    wide, narrow = success(many), success(alone)
+    assert wide.value == narrow.value
+    assert wide.high - wide.low > 1.7 * (narrow.high - narrow.low)
+
+
+def test_patients_of_two_sites_are_not_mixed_up() -> None:
+    together = of_all_sites([drawn(10, 2, each=2), drawn(6, 2, seed=1)])
+    assert len(np.unique(together.patients)) == 5 + 6
+
+
+def test_nothing_to_find_is_no_number() -> None:
+    nothing = Outcomes(np.zeros((0, 2)), np.zeros((0, 2)), np.zeros(0, dtype=np.int64))
+    assert np.isnan(success(nothing).value)
+    lone = drawn(30, 2)
+    ones = Outcomes(lone.hits, lone.counts, lone.patients, lone.scores, np.ones((30, 2), bool))
+    assert np.isnan(auroc(ones, exclusive=True).value)
