@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -44,7 +45,7 @@ class Attribution:
 
 
 Method: TypeAlias = Callable[[nn.Module, Inputs, int], Attribution]
-"""From a network (its mode and numbers stay as they are), one examination and a class."""
+"""From a network (its mode and numbers stay as they are), one examination and an output of it."""
 
 
 def working_copy(network: nn.Module) -> nn.Module:
@@ -75,6 +76,29 @@ class OfImage(nn.Module):
         else:
             logits = self.network(images, self._covariates.expand(len(images), -1))
         return logits
+
+
+class LogOdds(nn.Module):
+    """A network whose outputs are what the scores are made of: each class's log-odds.
+
+    A softmax does not change when all logits grow alike, so that what raises one logit need not
+    speak for its class. The log-odds ``z_k - log sum_{j != k} exp z_j`` say what does. A label's
+    logit, whose score is a sigmoid, is its log-odds already.
+    """
+
+    def __init__(self, network: nn.Module, multi_label: bool) -> None:
+        super().__init__()
+        self.network = network
+        self._multi_label = multi_label
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return log-odds ``(B, K)``."""
+        logits: Tensor = self.network(*inputs)
+        if self._multi_label or logits.shape[1] == 1:
+            return logits
+        own = torch.eye(logits.shape[1], dtype=torch.bool, device=logits.device)
+        others = logits[:, None, :].masked_fill(own, float("-inf")).logsumexp(2)
+        return logits - others
 
 
 def image_and_covariates(inputs: Inputs) -> tuple[Tensor, Tensor | None]:

@@ -66,17 +66,26 @@ def _difference(network: nn.Module, inputs: Inputs, class_index: int) -> float:
 def _mean_gradients(
     network: nn.Module, inputs: Inputs, class_index: int, steps: int
 ) -> list[Tensor]:
-    """Return the mean gradient at the middles of equal steps from 0 to the inputs, float64."""
+    """Return the mean gradient on the way from 0 to the inputs, float64.
+
+    The steps grow with the cube of their number: after a normalisation over the image a network
+    changes most where the image is almost 0, and hardly beyond.
+    """
     sums = [torch.zeros_like(part, dtype=torch.float64) for part in inputs]
-    middles = (torch.arange(steps, device=inputs[0].device) + 0.5) / steps
-    for some in middles.split(_AT_ONCE):
+    ends = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device=inputs[0].device) ** 3
+    middles, lengths = (ends[1:] + ends[:-1]) / 2, ends.diff()
+    for some, weights in zip(middles.split(_AT_ONCE), lengths.split(_AT_ONCE), strict=True):
         points = tuple(
-            (part * some.reshape(-1, *(1,) * (part.ndim - 1))).requires_grad_(True)
-            for part in inputs
+            (part * _along(some, part).to(part.dtype)).requires_grad_(True) for part in inputs
         )
         score = network(*points)[:, class_index].sum()
         gradients = torch.autograd.grad(score, points, allow_unused=True)
         for total, gradient in zip(sums, gradients, strict=True):
             if gradient is not None:
-                total += gradient.double().sum(dim=0, keepdim=True)
-    return [total / steps for total in sums]
+                total += (gradient.double() * _along(weights, gradient)).sum(0, keepdim=True)
+    return sums
+
+
+def _along(numbers: Tensor, part: Tensor) -> Tensor:
+    """Return one number an example, in a shape that multiplies examples like those of a part."""
+    return numbers.reshape(-1, *(1,) * (part.ndim - 1))

@@ -1,5 +1,7 @@
 """Occlusion (Zeiler 2014): how far a class's score falls where a part of the image is hidden."""
 
+import warnings
+
 import torch
 from torch import nn
 
@@ -47,9 +49,12 @@ def occlusion(network: nn.Module, inputs: Inputs, class_index: int) -> Attributi
         overlap=_OVERLAP,
         activate=False,
     )
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # MONAI indexes as torch 2.9 will not
         whole = copy(image)[0, class_index]
         hidden, _ = method(image)
     values = (whole - hidden[0, class_index]).cpu().double().numpy()
-    cells = tuple(-(-side // max(1, length // 2)) for side, length in zip(spatial, box, strict=True))
+    cells = tuple(
+        -(-side // max(1, length // 2)) for side, length in zip(spatial, box, strict=True)
+    )
     return Attribution(values, cells)

@@ -1,4 +1,4 @@
-"""Does a map depend on what the network has learnt? (Adebayo 2018, sanity checks.)
+"""Whether a map depends on what the network has learnt (Adebayo 2018, sanity checks).
 
 A map that stays the same when the network's weights are replaced by random ones shows edges of the
 image and not what the network has learnt. The last layer alone is drawn anew, several times, and
@@ -27,8 +27,8 @@ MOST_ALIKE = 0.3
 _DRAWS = 3  # of the last layer: one draw may fall near the learnt one
 _CASCADE = (0.25, 0.5, 1.0)  # of the layers, from the last one down
 _NORMALISATIONS = (
-    nn.modules.batchnorm._BatchNorm,  # noqa: SLF001 (its public subclasses are many)
-    nn.modules.instancenorm._InstanceNorm,  # noqa: SLF001
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
     nn.GroupNorm,
     nn.LayerNorm,
 )
@@ -88,13 +88,11 @@ def learnt_layers(network: nn.Module, inputs: Inputs) -> list[str]:
 
     Of a network of an image and clinical values only the image's part counts.
     """
-    prefix = ""
-    if len(inputs) > 1 and hasattr(network, "image_network"):
-        prefix = "image_network."
+    beside = "covariate_layer" if len(inputs) > 1 else ""
     return [
         layer.name
         for layer in ran_layers(working_copy(network), inputs)
-        if layer.name.startswith(prefix) and _own(network.get_submodule(layer.name))
+        if _own(network.get_submodule(layer.name)) and not (beside and layer.name.endswith(beside))
     ]
 
 

@@ -3,10 +3,15 @@
 from collections.abc import Callable
 
 from wardround.simulations.report.contents import RunContents
+from wardround.simulations.report.sections.explanations import make_explanations_section
 from wardround.simulations.report.sections.section import Section
+from wardround.simulations.report.sections.segmentation import make_segmentation_section
 
 # A maker returns None where the run has nothing to say to it.
-SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = ()
+SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
+    make_segmentation_section,
+    make_explanations_section,
+)
 
 
 def make_sections(contents: RunContents) -> tuple[Section, ...]:
