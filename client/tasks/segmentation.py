@@ -1,7 +1,7 @@
 """Segmentation: a class at every voxel; the target is a mask on the image's grid."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
     from wardround.client.data.batch import Batch
+
+Watch: TypeAlias = Callable[[Tensor, Tensor], None]
+"""Is shown each batch's classes found and true, ``(B, *spatial)`` both, where they are scored."""
 
 _CLASSES_OF_A_BYTE = 256
 _VOXELS_OF_A_SLAB = 2**22  # 32 MB of int64: counting makes several copies of a slab
@@ -106,8 +109,9 @@ def _of_cases(forward: Forward, batch: "Batch") -> Callable[[Tensor, Tensor], Te
 class SegmentationCounter:
     """Counts each batch at once: logits of volumes are too large to be kept."""
 
-    def __init__(self, study: Study, surfaces: bool) -> None:
+    def __init__(self, study: Study, surfaces: bool, watch: Watch | None = None) -> None:
         self._study = study
+        self._watch = watch
         self._empty = SegmentationSums.empty(study, surfaces)
         self._counted: list[tuple[Tensor, SurfaceSums | None]] = []
 
@@ -118,6 +122,7 @@ class SegmentationCounter:
 
     def in_parts(self, targets: Tensor, keeps_classes: bool) -> "VoxelCounter":
         """Return a counter of one batch, masks ``(B, *spatial)``, whose logits come in parts."""
+        keeps_classes = keeps_classes or self._watch is not None
         return VoxelCounter(targets, self._study.class_count, keeps_classes)
 
     def add_parts(self, parts: PartsCounter, spacings_mm: Sequence[Spacing] | None) -> None:
@@ -141,6 +146,8 @@ class SegmentationCounter:
         spacings_mm: Sequence[Spacing] | None,
     ) -> None:
         surface = None
+        if self._watch is not None and found is not None:
+            self._watch(found, targets)
         if spacings_mm is not None and found is not None:
             surface = _sum_surfaces(found, targets, self._study, spacings_mm)
         self._counted.append((confusion, surface))

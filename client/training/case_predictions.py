@@ -3,7 +3,7 @@
 The intervals of a report need it: how much patients differ is not known from a mean.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,9 +14,12 @@ from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.tasks.classification import scores_and_truth
-from wardround.client.training.evaluation import Evaluated, evaluate, evaluating, predict
+from wardround.client.tasks.lesions import Lesions, count_lesions
+from wardround.client.tasks.segmentation import SegmentationCounter
+from wardround.client.training.evaluation import Evaluated, evaluate_with, evaluating, predict
 from wardround.client.training.losses import build_loss
 from wardround.common.metrics.segmentation import SegmentationSums
+from wardround.common.metrics.sums import has_surfaces
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
@@ -76,6 +79,8 @@ class SegmentedCases:
         truth_voxels: ``(N, K)`` int64 voxels of the class on the grid where Dice is scored.
         found_voxels: ``(N, K)`` int64 voxels that the model marked.
         voxel_ml: ``(N,)`` millilitres a voxel of that grid (for 2D: of a slice 1 mm thick).
+        lesions: N mappings from a class index to its lesions; a class lacks where they were not
+            counted: not asked for, or in too many parts.
     """
 
     rows: NDArray[np.int64]
@@ -86,6 +91,7 @@ class SegmentedCases:
     truth_voxels: NDArray[np.int64]
     found_voxels: NDArray[np.int64]
     voxel_ml: Floats
+    lesions: tuple[Mapping[int, Lesions], ...] = ()
 
 
 def classified_cases(
@@ -122,6 +128,7 @@ def segmented_cases(
     study: Study,
     device: torch.device = _CPU,
     surfaces: bool = False,
+    lesions: bool = False,
 ) -> SegmentedCases:
     """Return how well a model marks every examination of a cohort, each scored as in a round.
 
@@ -129,12 +136,17 @@ def segmented_cases(
         network: On the device, with the model's numbers; its mode is the same afterwards.
         cohort: May be empty.
         surfaces: Measure HD95 and surface Dice too, which takes far longer than the network.
+        lesions: Count the lesions of each class.
     """
     counts = cohort.class_counts() if study.training.class_weights == "balanced" else None
     loss = build_loss(study, counts, device)
-    each = []
+    each, counted = [], []
+    surfaces = surfaces and has_surfaces(study)
     for index in range(len(cohort)):
-        measured = evaluate(network, _OneCase(cohort, index), study, device, loss, surfaces)
+        one, seen = _OneCase(cohort, index), _LesionCount(study.class_count)
+        counter = SegmentationCounter(study, surfaces, seen if lesions else None)
+        measured = evaluate_with(network, one, study, device, loss, (counter, surfaces))
+        counted.append(seen.of_class)
         if not isinstance(measured.measured, SegmentationSums):
             msg = "a segmentation was measured as another task"
             raise TypeError(msg)
@@ -150,7 +162,24 @@ def segmented_cases(
         truth_voxels=(hits + _stacked([one.false_negatives for one in each], classes)).astype(int),
         found_voxels=(hits + _stacked([one.false_positives for one in each], classes)).astype(int),
         voxel_ml=np.array([_voxel_ml(cohort, index) for index in range(len(cohort))]),
+        lesions=tuple(counted),
     )
+
+
+class _LesionCount:
+    """Counts the lesions of one examination, when it is shown what was found."""
+
+    def __init__(self, classes: int) -> None:
+        self._classes = classes
+        self.of_class: dict[int, Lesions] = {}
+
+    def __call__(self, found: Tensor, truth: Tensor) -> None:
+        marked, true = found[0].cpu().numpy(), truth[0].cpu().numpy()
+        known = true < self._classes
+        for k in range(1, self._classes):
+            counted = count_lesions(true == k, (marked == k) & known)
+            if counted is not None:
+                self.of_class[k] = counted
 
 
 class _OneCase:

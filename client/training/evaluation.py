@@ -122,6 +122,24 @@ def evaluate(
         return empty_sums(study, surfaces)
     surfaces = surfaces and has_surfaces(study)
     counter = task_of(study).counter(study, surfaces)
+    return evaluate_with(network, cohort, study, device, loss, (counter, surfaces))
+
+
+def evaluate_with(
+    network: nn.Module,
+    cohort: Evaluated,
+    study: Study,
+    device: torch.device,
+    loss: Loss,
+    counting: tuple[Counter, bool],
+) -> MetricSums:
+    """Measure a network as :func:`evaluate` does, by a counter of the caller's.
+
+    Args:
+        cohort: Not empty.
+        counting: The counter, and whether it measures surfaces.
+    """
+    counter, surfaces = counting
     losses: list[Tensor] = []
     counts: list[int] = []
     finite = torch.ones((), dtype=torch.bool, device=device)

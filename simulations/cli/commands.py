@@ -61,6 +61,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(sweep)
     app.command()(attack)
     app.command()(stress)
+    app.command("explain-predictions")(explain_predictions)
     app.add_typer(data_app, name="data")
     app.add_typer(federation_app, name="federation")
 
@@ -449,6 +450,48 @@ def stress(  # noqa: PLR0913 # one argument an option of the command line
         as_json=as_json,
     )
     run_stress(options)
+
+
+def explain_predictions(  # noqa: PLR0913 # one argument an option of the command line
+    run: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="A run folder.", show_default=False)
+    ],
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help="grad-cam, integrated-gradients or occlusion; of a segmentation entropy, "
+            "test-time-augmentation, dropout or ensemble.",
+            show_default=False,
+        ),
+    ] = None,
+    cases: Annotated[
+        int, typer.Option(help="Test examinations of each site; 0 takes all.", min=0)
+    ] = 8,
+    site: Annotated[
+        str | None, typer.Option(help="Only this site's examinations.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Whose predictions: federated, pooled or local-SITE.")
+    ] = "federated",
+    masks: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER|COLUMN",
+            help="Where the lesions are: a folder of masks named as the images, or a column.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show where a run's model looked, each map with the checks that say whether to believe it.
+
+    Maps and scores stay in the run folder, and join the run's report.
+
+    Example: wardround explain-predictions runs/first --method grad-cam
+    """
+    from wardround.simulations.cli.explain import ExplanationRequest, run_explanation
+
+    run_explanation(ExplanationRequest(run, method, cases, site, model, masks), as_json)
 
 
 @data_app.command("list")

@@ -19,7 +19,7 @@ class PublicExamination:
         images: Channel to its location as a manifest writes it: an absolute path, ``x.npy#17``
             or ``x.npz#train_images#17``.
         label: Class name; for multi-label the names joined with ``;``, or ``none``.
-        mask: Location of the segmentation, or "".
+        mask: Location of the segmentation, or ""; a classification holds its maps against it.
         natural_site: The hospital it really came from, or "" where that is unknown.
         split: "train", "validation", "test", or "" where the data set does not say.
         covariates: Clinical values as text, by name; "" where missing.

@@ -4,7 +4,8 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from wardround.client.data.manifest.cells import location_text
+from wardround.client.data.manifest.cells import location_text, parse_location
+from wardround.client.data.manifest.columns import LESION_MASK
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.manifest.manifest import Reading, read_rows
 from wardround.client.data.manifest.patients import look_alikes
@@ -36,6 +37,7 @@ def read_own_manifest(path: Path, study: Study, facts: DatasetFacts) -> Examinat
         _examination(examination, line, reading, study)
         for examination, line in zip(reading.examinations, reading.table.lines, strict=True)
     )
+    reading.problems.raise_if_any(path)
     return Examinations(rows, facts, reading.notes, path)
 
 
@@ -64,7 +66,7 @@ def _examination(
             for channel, location in zip(channels, examination.images, strict=True)
         },
         label=_label(examination, tidy(line.cells[columns.target]), study),
-        mask=_written(examination.mask) if examination.mask is not None else "",
+        mask=_mask(examination, columns.cell(LESION_MASK, line.cells), reading),
         natural_site=tidy(columns.cell("site", line.cells)),
         split=examination.split or "",
         covariates={
@@ -74,6 +76,21 @@ def _examination(
         box=columns.cell("box", line.cells),
         row=examination.row,
     )
+
+
+def _mask(examination: Examination, lesion: str, reading: Reading) -> str:
+    """Return where the mask lies: the study's target, or what its maps are held against."""
+    if examination.mask is not None:
+        return _written(examination.mask)
+    if not tidy(lesion):
+        return ""
+    try:
+        return _written(parse_location(lesion, lambda file: reading.reader.files.find(file).path))
+    except ValueError:
+        remedy = "write file.npy#17, file.npz#array#17 or scan.nii.gz#0"
+        fact = f"the column {LESION_MASK} does not name an item"
+        reading.problems.add(examination.row, fact, remedy)
+        return ""
 
 
 def _label(examination: Examination, text: str, study: Study) -> str:

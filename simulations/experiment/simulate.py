@@ -16,6 +16,7 @@ from wardround.common.study.loading import load_study, require_simulation
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RefusalRecord
 from wardround.server.sites.site_info import describe_sites
+from wardround.simulations.evidence.segmentation import marked_tests, worst_cases
 from wardround.simulations.experiment.baselines import baselines_of, train_baselines
 from wardround.simulations.experiment.environment import describe_environment
 from wardround.simulations.experiment.federation import Machine, open_grid
@@ -26,7 +27,11 @@ from wardround.simulations.experiment.testing.cross_site import cross_site_rows
 from wardround.simulations.experiment.testing.model_folders import write_model_folders
 from wardround.simulations.experiment.testing.paired import paired_rows
 from wardround.simulations.experiment.testing.predictions import write_predictions
-from wardround.simulations.experiment.testing.samples import length_unit, write_samples
+from wardround.simulations.experiment.testing.samples import (
+    length_unit,
+    write_failures,
+    write_samples,
+)
 from wardround.simulations.experiment.training import (
     Baseline,
     TrainedModel,
@@ -56,6 +61,7 @@ from wardround.simulations.run_files.folder import (
     working_on,
     write_facts,
 )
+from wardround.simulations.run_files.predictions import read_masks
 from wardround.simulations.sites.preparation import PreparedSites, prepare_sites, reopen_sites
 
 
@@ -236,6 +242,8 @@ class _Run:
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"
                 write_samples(samples, sites.folders, self._study, self._federated)
+                if self._study.task.dense:
+                    self._write_failures(sites)
                 self._length_unit = length_unit(sites.folders, self._study)
                 self._write_model_folders(facts, sites, models, baselines)
                 self._watch(StageFinished("test"))
@@ -256,6 +264,17 @@ class _Run:
             self._tested,
             (facts.data, spent),
         )
+
+    def _write_failures(self, sites: PreparedSites) -> None:
+        """Keep pictures of the cases that the federated model marked worst at each site."""
+        study, model = self._study, self._federated
+        if model is None:
+            return
+        masks = marked_tests(read_masks(self._out, study.data.classes[1:]))
+        worst: dict[str, list[int]] = {}
+        for failure in worst_cases(masks, study.data.classes[1:]):
+            worst.setdefault(failure.site, []).append(failure.case)
+        write_failures(self._out / "failures.npz", sites.folders, study, model, worst)
 
     def _baselines(self, sites: PreparedSites) -> Sequence[Baseline]:
         if not self._study.simulation.compare:

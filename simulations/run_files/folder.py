@@ -8,6 +8,8 @@
 ``metrics.csv``         :class:`MetricRow`: every measured number
 ``predictions.csv``     :class:`ScoreRow`: each model's score of each examination and class
 ``cases.csv``           :class:`CaseRow`: of a segmentation, each examination's Dice and volumes
+``lesions.csv``         :class:`LesionRow`: of a segmentation, each lesion of the test patients
+``explanations/``       maps of predictions and their checks (``wardround explain-predictions``)
 ``traffic.csv``         :class:`TrafficRow`: bytes and seconds, a row a site and round
 ``privacy.csv``         :class:`PrivacyRow`: what each site's ledger was charged
 ``checkpoints/``        one folder a committed round
@@ -15,7 +17,8 @@
                         ``without-privacy``
 ``models/NAME/``        each as a model folder, with which ``wardround predict`` works; where each
                         site has a model of its own, ``federated-SITE``
-``samples.npz``         test images with what the models made of them (public data only)
+``samples.npz``         test images with what the models made of them
+``failures.npz``        of a segmentation, likewise the worst test images of each site
 ``log.jsonl``           one line an event
 ``run.lock``            held by the process that works on the run
 ``report.html``         the report

@@ -1,4 +1,4 @@
-"""``predictions.csv`` and ``cases.csv``: what each model said of each examination of a run.
+"""``predictions.csv``, ``cases.csv``, ``lesions.csv``: what models said of each examination.
 
 They name an examination by its row of the site's manifest and a patient by a number, and stay in
 the run folder: no message carries them.
@@ -17,6 +17,7 @@ from wardround.common.files.tables import read_table
 
 PREDICTIONS = "predictions.csv"
 CASES = "cases.csv"
+LESIONS = "lesions.csv"
 ENSEMBLE = "ensemble"  # the mean score of all sites' own models
 
 Floats = NDArray[np.float64]
@@ -57,6 +58,11 @@ class CaseRow:
         surface_dice: NaN where the truth lacks the class.
         truth_ml: Volume of the class in the truth, in millilitres.
         found_ml: Volume that the model marked.
+        lesions_true: Lesions of the class in the truth: parts that touch, if only at a corner.
+            NaN where they were not counted: in validation, of other models than the two compared,
+            and from 200 parts on.
+        lesions_found: Those of which at least one voxel was marked.
+        lesions_false: Marked parts that touch no lesion of the truth.
     """
 
     model: str
@@ -70,6 +76,27 @@ class CaseRow:
     surface_dice: float
     truth_ml: float
     found_ml: float
+    lesions_true: float
+    lesions_found: float
+    lesions_false: float
+
+
+@dataclass(frozen=True, slots=True)
+class LesionRow:
+    """One lesion of the truth, and how much of it a model marked.
+
+    Attributes:
+        ml: Its volume in millilitres.
+        covered: Share of its voxels that were marked, from 0 to 1.
+    """
+
+    model: str
+    site: str
+    case: int
+    patient: int
+    class_name: str
+    ml: float
+    covered: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,7 +123,8 @@ class Masks:
     Attributes:
         cases: ``(N,)`` rows of the site's manifest.
         patients: ``(N,)`` numbers of patients.
-        dice, hd95, surface_dice, truth_ml, found_ml: ``(N, K - 1)``, as in :class:`CaseRow`.
+        dice, hd95, surface_dice, truth_ml, found_ml, lesions_true, lesions_found, lesions_false:
+            ``(N, K - 1)``, as in :class:`CaseRow`.
     """
 
     cases: NDArray[np.int64]
@@ -106,6 +134,9 @@ class Masks:
     surface_dice: Floats
     truth_ml: Floats
     found_ml: Floats
+    lesions_true: Floats
+    lesions_found: Floats
+    lesions_false: Floats
 
 
 Key = tuple[str, str, str]  # model, site, split
@@ -143,6 +174,16 @@ def read_masks(folder: Path, classes: Sequence[str]) -> Mapping[Key, Masks]:
     }
 
 
+def read_lesions(folder: Path) -> list[LesionRow]:
+    """Return the true lesions of the test examinations; empty where the run left none.
+
+    Raises:
+        ValueError, TypeError, KeyError: The file is not such a table.
+        OSError: It cannot be read.
+    """
+    return read_table(folder / LESIONS, LesionRow)
+
+
 def _grouped(rows: Iterable[Row]) -> Iterator[tuple[Key, list[Row]]]:
     for key, group in groupby(rows, key=lambda row: (row.model, row.site, row.split)):
         yield key, list(group)
@@ -176,6 +217,9 @@ def _masks(rows: Sequence[CaseRow], classes: Sequence[str]) -> Masks:
         column("surface_dice"),
         column("truth_ml"),
         column("found_ml"),
+        column("lesions_true"),
+        column("lesions_found"),
+        column("lesions_false"),
     )
 
 

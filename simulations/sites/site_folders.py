@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tomli_w
 
-from wardround.client.data.manifest.columns import SOURCE_ROW
+from wardround.client.data.manifest.columns import LESION_MASK, SOURCE_ROW
 from wardround.client.policy.policy import OPEN_POLICY, POLICY_FILE
 from wardround.client.site.folder import Scanner, SiteFile
 from wardround.common.errors import InputError
@@ -116,7 +116,13 @@ def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequenc
     split, numbered = any(row.split for row in rows), any(row.row for row in rows)
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
-    known = (("split", split), ("scanner", scanners), (SOURCE_ROW, numbered))
+    masked = target == "label" and any(row.mask for row in rows) and LESION_MASK not in covariates
+    known = (
+        ("split", split),
+        ("scanner", scanners),
+        (LESION_MASK, masked),
+        (SOURCE_ROW, numbered),
+    )
     optional = [name for name, used in known if used]
     writer.writerow(["patient", *channels.values(), target, *covariates, *optional])
     for number, row in enumerate(rows):
@@ -125,6 +131,7 @@ def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequenc
         cells += [row.covariates[name] for name in covariates]
         cells += [row.split] if split else []
         cells += [scanners[number]] if scanners else []
+        cells += [row.mask] if masked else []
         cells += [str(row.row)] if numbered else []
         writer.writerow(cells)
     return stream.getvalue()

@@ -10,7 +10,9 @@ from wardround.common.study.study import Study
 
 SOURCE_ROW = "source row"
 """Of a simulated site: the row of the data set's own manifest. No study can name such a column."""
-_OPTIONAL = ("split", "scanner", "site", "box", SOURCE_ROW)
+LESION_MASK = "lesion_mask"
+"""Where a lesion lies, of a classification: maps are held against it; no training reads it."""
+_OPTIONAL = ("split", "scanner", "site", "box", LESION_MASK, SOURCE_ROW)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,15 @@ from wardround.simulations.run_files.folder import FEDERATED, UNPROTECTED, local
 from wardround.simulations.run_files.predictions import (
     CASES,
     ENSEMBLE,
+    LESIONS,
     PREDICTIONS,
     CaseRow,
+    LesionRow,
     ScoreRow,
 )
 
 SPLITS = ("validation", "test")
+_NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,10 @@ def write_predictions(
         rows = (row for folder in folders for row in _scores_of(folder, folders, context, models))
         write_table(out / PREDICTIONS, rows, ScoreRow)
     elif study.task.dense:
-        marked = (row for folder in folders for row in _masks_of(folder, context, models))
+        lesions: list[LesionRow] = []
+        marked = (row for folder in folders for row in _masks_of(folder, context, models, lesions))
         write_table(out / CASES, marked, CaseRow)
+        write_table(out / LESIONS, lesions, LesionRow)
 
 
 def _asked(folder: Path, models: Sequence[TrainedModel]) -> list[TrainedModel]:
@@ -69,7 +74,7 @@ def _asked(folder: Path, models: Sequence[TrainedModel]) -> list[TrainedModel]:
     return [model for model in models if model.name in others]
 
 
-def _whole(context: ModelContext, folder: Path, model: TrainedModel) -> Parameters:
+def whole_model(context: ModelContext, folder: Path, model: TrainedModel) -> Parameters:
     """Return all numbers of a model as the site uses it."""
     if model.name != FEDERATED:
         return context.on_base(model.parameters)
@@ -88,7 +93,7 @@ def _scores_of(
     for split, cohort in zip(SPLITS, (cohorts.validation, cohorts.test), strict=True):
         together: list[ClassifiedCases] = []
         for model in used:
-            write_parameters(context.network, _whole(context, folder, model))
+            write_parameters(context.network, whole_model(context, folder, model))
             found = classified_cases(context.network, cohort, study)
             if model.name in asked:
                 yield from _score_rows(_Place(model.name, site.name, split), found, study)
@@ -113,23 +118,31 @@ def _score_rows(place: _Place, found: ClassifiedCases, study: Study) -> Iterator
 
 
 def _masks_of(
-    folder: Path, context: ModelContext, models: Sequence[TrainedModel]
+    folder: Path,
+    context: ModelContext,
+    models: Sequence[TrainedModel],
+    lesions: list[LesionRow],
 ) -> Iterator[CaseRow]:
+    """Yield a row a case and class; the test cases' lesions are put into a list."""
     site, study = open_site(folder), context.study
     cohorts = open_cohorts(site, study)
     for split, cohort in zip(SPLITS, (cohorts.validation, cohorts.test), strict=True):
         for model in _asked(folder, models):
             # Surfaces take longer than all else: of the two models that are compared, at the end.
+            # Lesions are counted of the same.
             measured = split == "test" and model.name in {FEDERATED, local_model(folder.name)}
-            write_parameters(context.network, _whole(context, folder, model))
+            write_parameters(context.network, whole_model(context, folder, model))
             found = _marked(context, cohort, measured)
-            yield from _case_rows(_Place(model.name, site.name, split), found, study)
+            place = _Place(model.name, site.name, split)
+            yield from _case_rows(place, found, study)
+            if measured:
+                lesions += _lesion_rows(place, found, study)
 
 
-def _marked(context: ModelContext, cohort: Cohort, surfaces: bool) -> SegmentedCases:
+def _marked(context: ModelContext, cohort: Cohort, measured: bool) -> SegmentedCases:
     study = context.study
-    surfaces = surfaces and has_surfaces(study)
-    return segmented_cases(context.network, cohort, study, surfaces=surfaces)
+    surfaces = measured and has_surfaces(study)
+    return segmented_cases(context.network, cohort, study, surfaces=surfaces, lesions=measured)
 
 
 def _case_rows(place: _Place, found: SegmentedCases, study: Study) -> Iterator[CaseRow]:
@@ -137,6 +150,7 @@ def _case_rows(place: _Place, found: SegmentedCases, study: Study) -> Iterator[C
         for k, name in enumerate(study.data.classes):
             if k == 0:
                 continue
+            counted = found.lesions[index].get(k)
             yield CaseRow(
                 place.model,
                 place.site,
@@ -149,4 +163,22 @@ def _case_rows(place: _Place, found: SegmentedCases, study: Study) -> Iterator[C
                 float(found.surface_dice[index, k]),
                 float(found.truth_voxels[index, k] * found.voxel_ml[index]),
                 float(found.found_voxels[index, k] * found.voxel_ml[index]),
+                _NAN if counted is None else len(counted.voxels),
+                _NAN if counted is None else counted.found,
+                _NAN if counted is None else counted.false,
             )
+
+
+def _lesion_rows(place: _Place, found: SegmentedCases, study: Study) -> Iterator[LesionRow]:
+    for index, (row, patient) in enumerate(zip(found.rows, found.patients, strict=True)):
+        for k, counted in found.lesions[index].items():
+            for voxels, covered in zip(counted.voxels, counted.covered, strict=True):
+                yield LesionRow(
+                    place.model,
+                    place.site,
+                    int(row),
+                    int(patient),
+                    study.data.classes[k],
+                    float(voxels * found.voxel_ml[index]),
+                    float(covered / voxels),
+                )

@@ -1,7 +1,7 @@
 """Some test images of a run with what the federated model makes of them; public data only."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -61,6 +61,10 @@ def write_samples(path: Path, folders: Sequence[Path], study: Study, model: Trai
     context.network.eval()
     each = max(1, PICTURES // len(folders))
     samples = [s for folder in folders[:PICTURES] for s in _of_site(folder, context, model, each)]
+    _save(path, samples)
+
+
+def _save(path: Path, samples: Sequence[_Sample]) -> None:
     if not samples:
         return
     height = max(sample.image.shape[0] for sample in samples)
@@ -74,6 +78,31 @@ def write_samples(path: Path, folders: Sequence[Path], study: Study, model: Trai
         "sides": np.array([s.sides for s in samples], dtype="U2"),
     }
     np.savez_compressed(path, allow_pickle=False, **arrays)
+
+
+def write_failures(
+    path: Path,
+    folders: Sequence[Path],
+    study: Study,
+    model: TrainedModel,
+    worst: Mapping[str, Sequence[int]],
+) -> None:
+    """Write the worst test examinations of every site of a segmentation, as :func:`write_samples`.
+
+    Args:
+        model: The federated one.
+        worst: By site, rows of its manifest.
+    """
+    if not study.task.dense or study.data.kind == "table" or not worst:
+        return
+    context = ModelContext.build(study, "cpu")
+    context.network.eval()
+    samples = [
+        sample
+        for folder in folders[:PICTURES]
+        for sample in _of_site(folder, context, model, 0, worst.get(folder.name, ()))
+    ]
+    _save(path, samples)
 
 
 def length_unit(folders: Sequence[Path], study: Study) -> str:
@@ -93,24 +122,34 @@ def length_unit(folders: Sequence[Path], study: Study) -> str:
 
 
 def _of_site(
-    folder: Path, context: ModelContext, model: TrainedModel, count: int
+    folder: Path,
+    context: ModelContext,
+    model: TrainedModel,
+    count: int,
+    rows: Sequence[int] | None = None,
 ) -> Iterator[_Sample]:
+    """Yield some test examinations of a site: so many, or those of some rows of its manifest."""
     site, study = open_site(folder), context.study
     state = SiteState(site.state_folder, study.digest, model.run)
     write_parameters(context.network, context.own_model(state, model.round, model.parameters))
     cohort = open_cohorts(site, study).test
     # Spread over the cohort, so that not all are of the class that happens to come first.
-    for index in np.linspace(0, len(cohort) - 1, min(count, len(cohort)), dtype=int).tolist():
+    if rows is None:
+        places = np.linspace(0, len(cohort) - 1, min(count, len(cohort)), dtype=int).tolist()
+    else:
+        place_of = {examination.row: i for i, examination in enumerate(cohort.examinations)}
+        places = [place_of[row] for row in rows]
+    for index in places:
         batch = cohort.case(index)
         with torch.inference_mode():
             logits = predict(context.network, batch, study)
         examination = cohort.examinations[index]
-        shown = _as_stored(examination, batch, site, study)
-        sample = _sample(shown, logits, study, _axes_of(examination, study))
+        shown = as_stored(examination, batch, site, study)
+        sample = _sample(shown, logits, study, axes_of(examination, study))
         yield replace(sample, site=site.name)
 
 
-def _as_stored(examination: Examination, batch: Batch, site: Site, study: Study) -> Batch:
+def as_stored(examination: Examination, batch: Batch, site: Site, study: Study) -> Batch:
     """Return the batch of one with its image as it was, on the grid that the network sees.
 
     Normalised colours are false ones. A CT keeps its window, without which it shows nothing.
@@ -122,7 +161,7 @@ def _as_stored(examination: Examination, batch: Batch, site: Site, study: Study)
     return Batch(plain.image[None], batch.covariates, batch.targets)
 
 
-def _axes_of(examination: Examination, study: Study) -> str:
+def axes_of(examination: Examination, study: Study) -> str:
     """Return where the axes of a prepared image point to, e.g. "RAS"; "" where nothing says so."""
     data = study.data
     try:

@@ -69,6 +69,89 @@ def draw_samples(samples: Samples, classes: Sequence[str]) -> tuple[Picture, ...
     return tuple(draw(samples, index, classes) for index in _in_turn(samples.site, count))
 
 
+def draw_failures(samples: Samples, classes: Sequence[str]) -> tuple[Picture, ...]:
+    """Return every picture of a segmentation as one panel: truth at the left, found at the right.
+
+    Args:
+        samples: Of a segmentation; few.
+        classes: Background first.
+    """
+    return tuple(
+        Picture(
+            str(samples.site[index]),
+            (
+                Panel(
+                    "",
+                    f"one of the worst test images of {samples.site[index]}: image, truth, found",
+                    side_by_side(
+                        [
+                            _rgb(samples.images[index]),
+                            _marked(samples.images[index], samples.truth[index]),
+                            _marked(samples.images[index], samples.prediction[index]),
+                        ]
+                    ),
+                ),
+            ),
+            f"{samples.site[index]}, Dice {float(samples.score[index]):.3f}: image, truth, found",
+        )
+        for index in range(len(samples))
+    )
+
+
+def overlay_uri(image: NDArray[np.float32], strength: NDArray[np.float32], outline: Mask) -> str:
+    """Return an image and, beside it, the same with a map over it and a region outlined.
+
+    Args:
+        image: ``(H, W)`` or ``(H, W, 3)`` in [0, 1].
+        strength: ``(H, W)`` in [0, 1]: how red each pixel is made.
+        outline: ``(H, W)``.
+    """
+    plain = _rgb(image)
+    opacity = 0.7 * np.clip(np.nan_to_num(strength), 0, 1)[..., None]
+    heat = np.stack([np.ones_like(strength), 0.85 - 0.85 * strength, np.zeros_like(strength)], -1)
+    over = plain * (1 - opacity) + heat * opacity
+    return side_by_side([plain, over], outline)
+
+
+def side_by_side(panels: Sequence[NDArray[np.float32]], outline: Mask | None = None) -> str:
+    """Return pictures ``(H, W, 3)`` in [0, 1] in one row; a region is outlined in the last one."""
+    from PIL import Image
+
+    height, width = panels[0].shape[:2]
+    size = _shown_size(width, height, largest_factor=2.0)
+    drawn = []
+    for place, panel in enumerate(panels):
+        pixels = Image.fromarray(np.round(np.clip(panel, 0, 1) * 255).astype(np.uint8))
+        large = np.array(pixels.resize(size, Image.Resampling.BICUBIC))
+        if outline is not None and outline.any() and place == len(panels) - 1:
+            mask = Image.fromarray(outline.astype(np.uint8)).resize(size, Image.Resampling.NEAREST)
+            large[_outline(np.asarray(mask) > 0)] = (255, 255, 255)
+        drawn.append(large)
+    gap = np.full((size[1], 4, 3), 255, np.uint8)
+    row = [part for panel in drawn for part in (panel, gap)][:-1]
+    return _jpeg_uri(Image.fromarray(np.concatenate(row, axis=1)))
+
+
+def _rgb(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    clipped = np.clip(np.nan_to_num(image), 0, 1)
+    return clipped if clipped.ndim == 3 else np.repeat(clipped[..., None], 3, axis=-1)
+
+
+def _marked(image: NDArray[np.float32], mask: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Return a picture with each foreground class in its colour."""
+    picture = _rgb(image).copy()
+    for k in sorted({int(one) for one in np.unique(mask)} - {0}):
+        colour = np.array(red_green_blue(COLOURS[k % len(COLOURS)]), np.float32) / 255
+        picture[mask == k] = picture[mask == k] * 0.5 + colour * 0.5
+    return picture
+
+
+def _jpeg_uri(picture: "Image") -> str:
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
 def _in_turn(sites: NDArray[np.str_], count: int) -> list[int]:
     seen: dict[str, int] = {}
     turns = []

@@ -5,12 +5,16 @@ from collections.abc import Callable
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.sections.attacks import attacks_section
 from wardround.simulations.report.sections.corruptions import corruptions_section
+from wardround.simulations.report.sections.explanations import explanations_section
 from wardround.simulations.report.sections.section import Section
+from wardround.simulations.report.sections.segmentation import segmentation_section
 
 # A maker returns None where the run has nothing to say to it.
 SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
+    segmentation_section,
     corruptions_section,
     attacks_section,
+    explanations_section,
 )
 
 
