@@ -25,7 +25,7 @@ from wardround.simulations.experiment.testing.backdoor import backdoor_rows
 from wardround.simulations.experiment.testing.cross_site import cross_site_rows
 from wardround.simulations.experiment.testing.model_folders import write_model_folders
 from wardround.simulations.experiment.testing.paired import paired_rows
-from wardround.simulations.experiment.testing.predictions import write_predictions
+from wardround.simulations.experiment.testing.predictions import write_groups, write_predictions
 from wardround.simulations.experiment.testing.samples import length_unit, write_samples
 from wardround.simulations.experiment.training import (
     Baseline,
@@ -232,6 +232,7 @@ class _Run:
                 self._tested.extend(rows)
                 self._tested.extend(paired_rows(sites.folders, self._study, models))
                 write_predictions(self._out, sites.folders, self._study, models)
+                write_groups(self._out, sites.folders, self._study)
                 attacked = backdoor_rows(sites.folders, self._study, self._federated)
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"

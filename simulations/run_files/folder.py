@@ -8,6 +8,7 @@
 ``metrics.csv``         :class:`MetricRow`: every measured number
 ``predictions.csv``     :class:`ScoreRow`: each model's score of each examination and class
 ``cases.csv``           :class:`CaseRow`: of a segmentation, each examination's Dice and volumes
+``groups.csv``          :class:`GroupRow`: the groups of each examination, of a study with subgroups
 ``traffic.csv``         :class:`TrafficRow`: bytes and seconds, a row a site and round
 ``privacy.csv``         :class:`PrivacyRow`: what each site's ledger was charged
 ``checkpoints/``        one folder a committed round

@@ -10,6 +10,7 @@ from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
+from wardround.client.training.case_groups import groups_of
 from wardround.client.training.case_predictions import (
     ClassifiedCases,
     SegmentedCases,
@@ -22,6 +23,7 @@ from wardround.common.parameters.schema import Parameters, write_parameters
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.training import TrainedModel
 from wardround.simulations.run_files.folder import FEDERATED, UNPROTECTED, local_model
+from wardround.simulations.run_files.groups import GROUPS, GroupRow
 from wardround.simulations.run_files.predictions import (
     CASES,
     ENSEMBLE,
@@ -61,6 +63,27 @@ def write_predictions(
     elif study.task.dense:
         marked = (row for folder in folders for row in _masks_of(folder, context, models))
         write_table(out / CASES, marked, CaseRow)
+
+
+def write_groups(out: Path, folders: Sequence[Path], study: Study) -> None:
+    """Write ``groups.csv`` where the study has subgroups: the group of each examination."""
+    if study.evaluation.subgroups:
+        rows = (row for folder in folders for row in _groups_of(folder, study))
+        write_table(out / GROUPS, rows, GroupRow)
+
+
+def _groups_of(folder: Path, study: Study) -> Iterator[GroupRow]:
+    site = open_site(folder)
+    cohorts = open_cohorts(site, study)
+    for split, cohort in zip(SPLITS, (cohorts.validation, cohorts.test), strict=True):
+        yield from group_rows(site.name, split, cohort, study)
+
+
+def group_rows(site: str, split: str, cohort: Cohort, study: Study) -> Iterator[GroupRow]:
+    """Yield the group of each examination of a cohort by each of the study's groupings."""
+    for grouping, groups in groups_of(cohort, study).items():
+        for examination, group in zip(cohort.examinations, groups, strict=True):
+            yield GroupRow(site, split, examination.row, grouping, group)
 
 
 def _asked(folder: Path, models: Sequence[TrainedModel]) -> list[TrainedModel]:
