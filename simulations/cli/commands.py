@@ -95,6 +95,21 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
     compare: Annotated[
         bool, typer.Option(help="Train each site alone, and pooled, beside the federation.")
     ] = True,
+    leave_one_site_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-one-site-out",
+            help="Train without each hospital once, and test on it: what may a new one expect?",
+        ),
+    ] = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Run the study with each of these seeds, and say how far they differ.",
+            show_default=False,
+        ),
+    ] = None,
     skip_unreadable: SkipUnreadable = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
     as_json: AsJson = False,
@@ -123,6 +138,8 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
         out=out,
         resume=resume,
         compare=compare,
+        leave_one_site_out=leave_one_site_out,
+        seeds=seeds,
         skip_unreadable=skip_unreadable,
         quiet=quiet,
         as_json=as_json,
@@ -343,9 +360,13 @@ def report(
     Example: wardround report runs/first
     """
     from wardround.common.errors import InputError
+    from wardround.simulations.experiment.series.series import is_series, write_series_results
     from wardround.simulations.experiment.simulate import write_what_is_left
     from wardround.simulations.report import write_report
 
+    if is_series(run):
+        sys.stdout.write(f"{write_series_results(run)}\n")
+        return
     if not (run / "run.json").exists():
         msg = f"{run} holds no run: give the folder that 'wardround simulate --out' wrote."
         raise InputError(msg)

@@ -68,6 +68,7 @@ class SimulationRequest:
         data_root: Where real data sets lie; None for the environment's.
         assignment: A saved split to use instead of drawing one.
         command: The command line that repeats this run.
+        left_out: A site that takes no part in the run, and is in none of its tables.
     """
 
     study: Study
@@ -77,6 +78,7 @@ class SimulationRequest:
     assignment: Path | None = None
     skip_unreadable: bool = False
     command: tuple[str, ...] = ()
+    left_out: str = ""
 
 
 def simulate(request: SimulationRequest, watch: Watch = nobody) -> Path:
@@ -158,7 +160,12 @@ def _begin(request: SimulationRequest, watch: Watch) -> tuple[RunFacts, Prepared
     if request.assignment is None:  # else that says how many sites there are
         require_simulation(study)
     sites = prepare_sites(
-        study, out, request.data_root, request.assignment, request.skip_unreadable
+        study,
+        out,
+        request.data_root,
+        request.assignment,
+        request.skip_unreadable,
+        request.left_out,
     )
     facts = RunFacts(
         wardround=wardround.__version__,

@@ -36,7 +36,7 @@ SPLITS = ("validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Where predictions are from."""
 
     model: str
@@ -114,11 +114,11 @@ def _scores_of(
             write_parameters(context.network, _whole(context, folder, model))
             found = classified_cases(context.network, cohort, study)
             if model.name in asked:
-                yield from _score_rows(_Place(model.name, site.name, split), found, study)
+                yield from score_rows(Place(model.name, site.name, split), found, study)
             if model.name in alone:
                 together.append(found)
         if len(together) > 1:
-            yield from _score_rows(_Place(ENSEMBLE, site.name, split), _mean(together), study)
+            yield from score_rows(Place(ENSEMBLE, site.name, split), _mean(together), study)
 
 
 def _mean(found: Sequence[ClassifiedCases]) -> ClassifiedCases:
@@ -126,7 +126,8 @@ def _mean(found: Sequence[ClassifiedCases]) -> ClassifiedCases:
     return ClassifiedCases(found[0].rows, found[0].patients, scores, found[0].truth)
 
 
-def _score_rows(place: _Place, found: ClassifiedCases, study: Study) -> Iterator[ScoreRow]:
+def score_rows(place: Place, found: ClassifiedCases, study: Study) -> Iterator[ScoreRow]:
+    """Yield a row an examination and class."""
     for index, (row, patient) in enumerate(zip(found.rows, found.patients, strict=True)):
         for k, name in enumerate(study.data.classes):
             score, label = float(found.scores[index, k]), int(found.truth[index, k])
@@ -146,7 +147,7 @@ def _masks_of(
             measured = split == "test" and model.name in {FEDERATED, local_model(folder.name)}
             write_parameters(context.network, _whole(context, folder, model))
             found = _marked(context, cohort, measured)
-            yield from _case_rows(_Place(model.name, site.name, split), found, study)
+            yield from case_rows(Place(model.name, site.name, split), found, study)
 
 
 def _marked(context: ModelContext, cohort: Cohort, surfaces: bool) -> SegmentedCases:
@@ -155,7 +156,8 @@ def _marked(context: ModelContext, cohort: Cohort, surfaces: bool) -> SegmentedC
     return segmented_cases(context.network, cohort, study, surfaces=surfaces)
 
 
-def _case_rows(place: _Place, found: SegmentedCases, study: Study) -> Iterator[CaseRow]:
+def case_rows(place: Place, found: SegmentedCases, study: Study) -> Iterator[CaseRow]:
+    """Yield a row an examination and foreground class."""
     for index, (row, patient) in enumerate(zip(found.rows, found.patients, strict=True)):
         for k, name in enumerate(study.data.classes):
             if k == 0:

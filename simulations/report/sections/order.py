@@ -3,11 +3,14 @@
 from collections.abc import Callable
 
 from wardround.simulations.report.contents import RunContents
-from wardround.simulations.report.sections import subgroups
+from wardround.simulations.report.sections import generalisation, subgroups
 from wardround.simulations.report.sections.section import Section
 
 # A maker returns None where the run has nothing to say to it.
-SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (subgroups.make_section,)
+SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
+    subgroups.make_section,
+    generalisation.make_section,
+)
 
 
 def make_sections(contents: RunContents) -> tuple[Section, ...]:
