@@ -25,13 +25,11 @@ class PatientSums:
 
     Attributes:
         patients: How many.
-        present: ``(D,)`` how many have a number that is not 0.
         totals: ``(D,)``.
         products: ``(D, D)``.
     """
 
     patients: int
-    present: NDArray[np.int64]
     totals: Floats
     products: Floats
 
@@ -39,7 +37,6 @@ class PatientSums:
         """Return the sums over the patients of both; no patient is of both."""
         return PatientSums(
             self.patients + other.patients,
-            self.present + other.present,
             self.totals + other.totals,
             self.products + other.products,
         )
@@ -96,16 +93,12 @@ def of_patients(values: Floats, patients: NDArray[np.int64]) -> Floats:
 
 def patient_sums(of_each: Floats) -> PatientSums:
     """Return the sums of ``(P, D)`` numbers of P patients."""
-    return PatientSums(
-        len(of_each), np.count_nonzero(of_each, axis=0), of_each.sum(axis=0), of_each.T @ of_each
-    )
+    return PatientSums(len(of_each), of_each.sum(axis=0), of_each.T @ of_each)
 
 
 def covariance(sums: PatientSums, metric: Ratios) -> Floats:
     """Return the covariance of a metric's ratios, ``(R, R)``; NaN for fewer than two patients."""
-    if sums.patients < 2:
-        return np.full((len(metric.weights),) * 2, math.nan)
-    return covariance_of(sums, slopes(sums, metric))
+    return covariance_of(sums, slopes(sums, metric), effective_patients(sums, metric))
 
 
 def slopes(sums: PatientSums, metric: Ratios) -> Floats:
@@ -117,12 +110,18 @@ def slopes(sums: PatientSums, metric: Ratios) -> Floats:
     return np.divide(changes, below[:, None], out=np.zeros_like(changes), where=defined[:, None])
 
 
-def covariance_of(sums: PatientSums, directions: Floats) -> Floats:
-    """Return the covariance of linear functions of the totals, ``(R, R)`` from ``(R, D)``."""
-    n = sums.patients
-    along = directions @ sums.totals
-    centred = directions @ sums.products @ directions.T - np.outer(along, along) / n
-    return np.asarray(centred * n / (n - 1))
+def covariance_of(sums: PatientSums, directions: Floats, counts: Floats) -> Floats:
+    """Return the covariance of R linear functions of the totals, ``(R, R)``.
+
+    Args:
+        sums: Of at least two patients; else the covariance is NaN.
+        directions: ``(R, D)`` slopes, along which the totals add up to 0.
+        counts: ``(R,)`` effective patients of each; one of n is lost to the mean.
+    """
+    if sums.patients < 2:
+        return np.full((len(directions),) * 2, math.nan)
+    lost = np.sqrt(np.where(counts > 1, counts / np.maximum(counts - 1, 1e-9), 1.0))
+    return np.asarray(directions @ sums.products @ directions.T * np.outer(lost, lost))
 
 
 def metric_interval(sums: PatientSums, metric: Ratios, level: float = LEVEL) -> Interval:
@@ -135,7 +134,7 @@ def metric_interval(sums: PatientSums, metric: Ratios, level: float = LEVEL) -> 
     """
     values, weights = metric.values(sums.totals), metric.weights
     value = float(metric.value(sums.totals))
-    counts = _patients_of_each(sums, metric)
+    counts = effective_patients(sums, metric)
     used = (weights > 0) & ~np.isnan(values)
     spread = np.where(np.outer(used, used), covariance(sums, metric), 0.0)
     scattered = used & (np.diag(spread) > 0)
@@ -149,34 +148,39 @@ def metric_interval(sums: PatientSums, metric: Ratios, level: float = LEVEL) -> 
     return make(value, error, freedom, sums.patients, level)
 
 
-def satterthwaite(shares: Floats, counts: NDArray[np.int64]) -> float:
+def satterthwaite(shares: Floats, counts: Floats) -> float:
     """Return the degrees of freedom of a variance that is a sum of parts.
 
     Args:
         shares: ``(R,)`` parts of the variance.
-        counts: ``(R,)`` patients behind each; one with a part and a single patient has none.
+        counts: ``(R,)`` patients behind each, effective ones.
 
     Returns:
         NaN where they cannot be told.
     """
-    if not len(counts) or (counts < 2).any() or np.isnan(shares).any():
+    if not len(counts) or (counts <= 1).any() or np.isnan(shares).any():
         return math.nan
     if not shares.any():
         return float(counts.min() - 1)
     return float(shares.sum() ** 2 / (shares**2 / (counts - 1)).sum())
 
 
-def _patients_of_each(sums: PatientSums, metric: Ratios) -> NDArray[np.int64]:
-    """Return how many patients are behind each ratio, ``(R,)``."""
-    used = (metric.denominators > 0).astype(np.int64)
-    return np.minimum(sums.patients, used @ sums.present)
+def effective_patients(sums: PatientSums, metric: Ratios) -> Floats:
+    """Return as how many equal patients each ratio's count, ``(R,)``.
+
+    ``(sum of examinations)² / sum of examinations²`` (Kish, Survey Sampling, 1965): patients with
+    many examinations weigh more, and their scatter is known from fewer.
+    """
+    totals = metric.denominators @ sums.totals
+    squares = np.einsum("rd,de,re->r", metric.denominators, sums.products, metric.denominators)
+    return np.divide(totals**2, squares, out=np.zeros_like(totals), where=squares > 0)
 
 
-def _not_too_small(spread: Floats, values: Floats, counts: NDArray[np.int64]) -> Floats:
+def _not_too_small(spread: Floats, values: Floats, counts: Floats) -> Floats:
     """Return the covariance with each variance as if the ratio were nearer to one half."""
     variances = np.diag(spread)
     scatter = values * (1 - values)
-    trials = np.divide(scatter, variances, out=counts.astype(float), where=variances > 0)
+    trials = np.divide(scatter, variances, out=counts.copy(), where=variances > 0)
     trials = np.where(scatter > 0, trials, counts)
     nearer = (values * trials + _AGRESTI / 2) / (trials + _AGRESTI)
     wanted = np.divide(nearer * (1 - nearer), trials, out=np.zeros_like(nearer), where=trials > 0)

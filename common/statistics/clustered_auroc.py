@@ -17,7 +17,7 @@ from wardround.common.statistics.delong import hanley_mcneil_error, placements
 from wardround.common.statistics.interval import (
     LEVEL,
     Interval,
-    score_interval,
+    logit_interval,
     t_interval,
     unknown_interval,
 )
@@ -102,8 +102,12 @@ def placement_sums_of_scores(
     return placement_sums(np.stack(columns, axis=1), labels, patients)
 
 
-def auroc_covariance(sums: PlacementSums) -> Floats:
-    """Return the covariance of the readings' AUROCs, ``(R, R)``.
+def auroc_covariance(sums: PlacementSums, small_sample: bool = False) -> Floats:
+    """Return the covariance of the readings' AUROCs, ``(R, R)``, as in Obuchowski's paper.
+
+    With ``small_sample`` each part is raised by 2 / n, where n is the effective number of patients
+    behind it: the variance loses one patient to the mean, and those with most images pull the mean
+    to themselves. Intervals use that; by simulation they then cover what they promise.
 
     NaN for fewer than two patients. Where one patient alone has a side, or an area of 0 or 1 leaves
     no scatter, a reading's variance is Hanley and McNeil's with the patients in the place of
@@ -115,6 +119,10 @@ def auroc_covariance(sums: PlacementSums) -> Floats:
     products = sums.products.reshape(4 * len(sums.totals), -1)
     of_positives = _correction(sums.with_positives)
     of_negatives = _correction(sums.with_negatives)
+    if small_sample:
+        few, others = effective_patients(sums)
+        of_positives = of_positives * (1 + 2 / np.maximum(few, 1))
+        of_negatives = of_negatives * (1 + 2 / np.maximum(others, 1))
     crossed = ahead @ products @ behind.T
     found = (
         (ahead @ products @ ahead.T) * np.sqrt(np.outer(of_positives, of_positives))
@@ -140,7 +148,7 @@ def auroc_freedom(sums: PlacementSums, weights: Floats) -> float:
     products = sums.products.reshape(4 * len(sums.totals), -1)
     shares = np.array([part @ products @ part for part in (*ahead, *behind)])
     known = np.tile(scatters(sums), 2)
-    counts = np.concatenate([sums.with_positives, sums.with_negatives])
+    counts = np.concatenate(effective_patients(sums))
     counts = np.where(known, counts, sums.patients)  # the error is not from scatter
     used = np.concatenate([weights, weights]) != 0
     return satterthwaite((shares * np.concatenate([weights, weights]) ** 2)[used], counts[used])
@@ -153,7 +161,7 @@ def class_weights(sums: PlacementSums) -> Floats:
 
 
 def auroc_interval(sums: PlacementSums, weights: Floats, level: float = LEVEL) -> Interval:
-    """Return a weighted mean of AUROCs with its interval.
+    """Return a weighted mean of AUROCs with its interval, on the scale of the log odds.
 
     Args:
         weights: ``(R,)`` that add up to 1; 0 where an area is not defined.
@@ -162,10 +170,12 @@ def auroc_interval(sums: PlacementSums, weights: Floats, level: float = LEVEL) -
     if not used.any():
         return unknown_interval(math.nan, sums.patients)
     value = float(weights[used] @ sums.areas[used])
-    spread = auroc_covariance(sums)[np.ix_(used, used)]
+    spread = auroc_covariance(sums, small_sample=True)[np.ix_(used, used)]
     variance = float(weights[used] @ spread @ weights[used])
     error = math.sqrt(max(0.0, variance)) if not math.isnan(variance) else math.nan
-    return score_interval(value, error, auroc_freedom(sums, weights), sums.patients, level)
+    least = np.minimum(sums.with_positives, sums.with_negatives)[used].min()
+    freedom = auroc_freedom(sums, weights)
+    return logit_interval(value, error, freedom, sums.patients, 0.5 / least, level)
 
 
 def auroc_difference(sums: PlacementSums, weights: Floats, level: float = LEVEL) -> Interval:
@@ -179,7 +189,7 @@ def auroc_difference(sums: PlacementSums, weights: Floats, level: float = LEVEL)
     if not used.any():
         return unknown_interval(math.nan, sums.patients)
     value = float(weights[used] @ sums.areas[used])
-    spread = auroc_covariance(sums)[np.ix_(used, used)]
+    spread = auroc_covariance(sums, small_sample=True)[np.ix_(used, used)]
     variance = float(weights[used] @ spread @ weights[used])
     error = math.sqrt(max(0.0, variance)) if not math.isnan(variance) else math.nan
     return t_interval(value, error, auroc_freedom(sums, weights), sums.patients, level)
@@ -206,6 +216,21 @@ def _parts(sums: PlacementSums) -> tuple[Floats, Floats]:
             ahead[r, r, :2] = np.array([1.0, -areas[r]]) / sums.totals[r, 1]
             behind[r, r, 2:] = np.array([1.0, -areas[r]]) / sums.totals[r, 3]
     return ahead.reshape(readings, -1), behind.reshape(readings, -1)
+
+
+def effective_patients(sums: PlacementSums) -> tuple[Floats, Floats]:
+    """Return as how many equal patients the positives and the negatives count, ``(R,)`` each.
+
+    ``(sum of images)² / sum of images²`` (Kish, Survey Sampling, 1965): patients with many images
+    weigh more, and their scatter is known from fewer.
+    """
+    readings = np.arange(len(sums.totals))
+    squares = sums.products[readings, :, readings, :]
+    found = []
+    for side in (1, 3):
+        images, of_squares = sums.totals[:, side], squares[:, side, side]
+        found.append(np.divide(images**2, of_squares, out=np.zeros_like(images), where=images > 0))
+    return found[0], found[1]
 
 
 def _correction(counts: NDArray[np.int64]) -> Floats:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import expit, ndtri, stdtr, stdtrit
 
 LEVEL = 0.95
 
@@ -87,6 +87,33 @@ def log_interval(
         return t_interval(value, standard_error, freedom, patients, level)
     reach = math.exp(min(t_quantile(freedom, level) * standard_error / value, 700.0))
     return Interval(value, value / reach, value * reach, standard_error, freedom, patients)
+
+
+def logit_interval(
+    value: float,
+    standard_error: float,
+    freedom: float,
+    patients: int,
+    edge: float,
+    level: float = LEVEL,
+) -> Interval:
+    """Return the interval of a value in [0, 1] on the scale of its log odds: for an AUROC.
+
+    Pepe, The Statistical Evaluation of Medical Tests, 2003, section 5.3. One side of a value within
+    ``edge`` of 0 or 1 is that of a value there, the other is the end of the range.
+
+    Args:
+        edge: In (0, 0.5], e.g. half a patient's share.
+    """
+    reach = t_quantile(freedom, level) * standard_error
+    if math.isnan(value) or math.isnan(reach):
+        return unknown_interval(value, patients)
+    inner = min(max(value, edge), 1 - edge)
+    odds, reach = math.log(inner / (1 - inner)), reach / (inner * (1 - inner))
+    low, high = float(expit(odds - reach)), float(expit(odds + reach))
+    low, high = (min(low, value) if value > edge else 0.0), max(high, value)
+    high = high if value < 1 - edge else 1.0
+    return Interval(value, low, high, standard_error, freedom, patients)
 
 
 def score_interval(

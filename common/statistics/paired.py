@@ -17,6 +17,7 @@ from wardround.common.statistics.clustered import (
     PatientSums,
     Ratios,
     covariance_of,
+    effective_patients,
     patient_sums,
     satterthwaite,
     slopes,
@@ -100,25 +101,20 @@ def ratio_difference_of_sums(sums: PatientSums, metric: Ratios, level: float = L
     if sums.patients < 2 or math.isnan(value):
         return unknown_interval(value, sums.patients)
     changes = [slopes(half, metric) for half in halves]
+    counts = effective_patients(halves[0], metric)
     along = np.concatenate([changes[0], -changes[1]], axis=1)
-    spread = covariance_of(sums, along)
+    spread = covariance_of(sums, along, counts)
     weights = metric.weights
-    variance = max(0.0, float(weights @ spread @ weights))
-    used = (metric.denominators > 0).astype(np.int64)
-    counts = np.minimum(sums.patients, used @ halves[0].present)
     shares = np.maximum(np.diag(spread), 0.0) * weights**2
     freedom = satterthwaite(shares[shares > 0], counts[shares > 0])
     if not (shares > 0).any():
         freedom = sums.patients - 1
-    elif math.isnan(freedom):  # of a class that a single patient has
-        freedom = 1.0
+    variance = max(0.0, float(weights @ spread @ weights))
     return t_interval(value, math.sqrt(variance), freedom, sums.patients, level)
 
 
 def _half(sums: PatientSums, part: slice) -> PatientSums:
-    return PatientSums(
-        sums.patients, sums.present[part], sums.totals[part], sums.products[part, part]
-    )
+    return PatientSums(sums.patients, sums.totals[part], sums.products[part, part])
 
 
 def swap_differences(
