@@ -1,9 +1,8 @@
 """A metric of one model on some patients, with an interval whose unit is the patient.
 
-Each examination has an influence on the metric: by how much the metric moves with it, to first
-order. Influences of a patient are added up before they are squared, so that ten images of one
-patient are not ten patients. Of AUROC that is the clustered form of DeLong's variance (Obuchowski,
-Biometrics 53, 1997); of means and ratios the usual linearised variance of clusters.
+The intervals are those of ``common/statistics``. Beside each stands the influence of each
+examination: by how much the metric moves with it, to first order. With these the difference of two
+groups has an interval too, also where some patients, or all of them, are on both sides.
 """
 
 import math
@@ -14,65 +13,59 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from wardround.common.statistics.case_metrics import (
+    answer_columns,
+    answer_ratios,
+    answers_of_scores,
+    case_columns,
+    case_ratios,
+)
+from wardround.common.statistics.clustered import (
+    metric_interval,
+    of_patients,
+    patient_sums,
+    satterthwaite,
+)
+from wardround.common.statistics.clustered_auroc import (
+    auroc_interval,
+    class_weights,
+    placement_sums_of_scores,
+)
+from wardround.common.statistics.interval import (
+    Interval,
+    t_interval,
+    two_sided_p,
+    unknown_interval,
+)
 from wardround.simulations.run_files.predictions import Masks, Scores
 
 _Floats = NDArray[np.float64]
-_LEVEL = 0.95
-_HALF = 0.5  # from which score on a label of a multi-label study is present
 _CALIBRATION_BINS = 10
+_HALF = 0.5  # above which score a label of a multi-label study is present
+_COLUMNS = {"dice": "dice", "hd95": "hd95", "surface-dice": "surface_dice"}
 _Values = tuple[float, _Floats]
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A value with its 95 % interval; NaN where it cannot be told.
-
-    Attributes:
-        error: Its standard error.
-        patients: On how many patients it stands.
-        examinations: And how many examinations.
-    """
-
-    value: float
-    low: float
-    high: float
-    error: float
-    patients: int
-    examinations: int
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Influence:
-    """A value, and by how much each of N examinations moves it.
+class Measure:
+    """A metric with its interval, and by how much each of N examinations moves it.
 
     Attributes:
         each: ``(N,)``; their sum is 0.
         patients: ``(N,)`` whose examination each is.
-        least: Patients on the smaller side: with a class or without it, for AUROC.
     """
 
-    value: float
+    interval: Interval
     each: _Floats
     patients: NDArray[np.int64]
-    least: int
 
     @property
-    def error(self) -> float:
-        """The standard error; NaN of fewer than two patients."""
-        _, place = np.unique(self.patients, return_inverse=True)
-        count = int(place.max(initial=-1)) + 1
-        if count < 2 or math.isnan(self.value):
-            return math.nan
-        totals = np.bincount(place, weights=self.each, minlength=count)
-        return math.sqrt(count / (count - 1) * float((totals**2).sum()))
-
-    @property
-    def patient_count(self) -> int:
-        """How many patients there are."""
-        return len(np.unique(self.patients))
+    def value(self) -> float:
+        """NaN where it is not defined."""
+        return self.interval.value
 
 
-def measure(metric: str, answers: Scores | Masks, multi_label: bool = False) -> Influence | None:
+def measure(metric: str, answers: Scores | Masks, multi_label: bool = False) -> Measure | None:
     """Return a metric as the study's own sums define it; None where it is not known here.
 
     Args:
@@ -81,71 +74,79 @@ def measure(metric: str, answers: Scores | Masks, multi_label: bool = False) -> 
         multi_label: Whether an examination may be of several classes.
     """
     if isinstance(answers, Masks):
-        column = {"dice": "dice", "hd95": "hd95", "surface-dice": "surface_dice"}.get(metric)
-        if column is None:
+        if metric not in _COLUMNS:
             return None
-        value, each = _mean_of_classes(getattr(answers, column))
-        return Influence(value, each, answers.patients, len(np.unique(answers.patients)))
+        values = getattr(answers, _COLUMNS[metric])
+        _, each = _mean_of_classes(values)
+        interval = _of_cases(values, answers.patients, bounded=metric != "hd95")
+        return Measure(interval, each, answers.patients)
     known = _OF_LABELS if multi_label else _OF_CLASSES
     if metric not in known:
         return None
-    value, each = known[metric](answers.scores, answers.labels)
-    least = _least(answers) if metric == "auroc" else len(np.unique(answers.patients))
-    return Influence(value, each, answers.patients, least)
+    _, each = known[metric](answers.scores, answers.labels)
+    interval = (
+        _of_areas(answers, multi_label)
+        if metric == "auroc"
+        else _of_answers(metric, answers, multi_label)
+    )
+    return Measure(interval, each, answers.patients)
 
 
-def estimate(found: Influence, bounded: bool = True) -> Estimate:
-    """Return a value with its interval, of Student's t with the patients less one.
-
-    A value in [0, 1] has the interval on the scale of its logarithmic odds, so that it stays
-    inside. At 0 or 1, where no patient differs, it reaches as far as an exact one (Clopper and
-    Pearson, 1934) of the patients on the smaller side.
-
-    Args:
-        bounded: Whether the value lies in [0, 1].
-    """
-    error, value, patients = found.error, found.value, found.patient_count
-    low = high = math.nan
-    if not math.isnan(error):
-        reach = float(stats.t.ppf((1 + _LEVEL) / 2, patients - 1))
-        if not bounded:
-            low, high = value - reach * error, value + reach * error
-        elif 0 < value < 1 and error > 0:
-            odds = math.log(value / (1 - value))
-            width = min(reach * error / (value * (1 - value)), 700.0)
-            low, high = _share(odds - width), _share(odds + width)
-        else:
-            far = ((1 - _LEVEL) / 2) ** (1 / max(1, found.least))
-            low, high = (min(value, far), value) if value >= _HALF else (value, 1 - far)
-    return Estimate(value, low, high, error, patients, len(found.each))
-
-
-def difference(first: Influence, second: Influence) -> Estimate:
+def difference(first: Measure, second: Measure) -> Interval:
     """Return by how much the first value is larger, with its interval.
 
-    The same patient may be on both sides, or all of them: then the comparison is paired.
+    The variance is the sum of both less twice their covariance over the patients of both: no patient
+    of two groups, all patients of two models that answered the same ones.
     """
-    both = Influence(
-        first.value - second.value,
-        np.concatenate([first.each, -second.each]),
-        np.concatenate([first.patients, second.patients]),
-        min(first.least, second.least),
+    a, b = first.interval, second.interval
+    patients = np.union1d(first.patients, second.patients)
+    value, count = a.value - b.value, len(patients)
+    if math.isnan(value) or math.isnan(a.standard_error) or math.isnan(b.standard_error):
+        return unknown_interval(value, count)
+    sides = [_totals(one, patients) for one in (first, second)]
+    scattered = [math.sqrt(float((side**2).sum())) for side in sides]
+    together = float((sides[0] * sides[1]).sum())
+    # Of two models that answered alike the difference has little error, whatever each one has.
+    alike = together / (scattered[0] * scattered[1]) if all(scattered) else 0.0
+    errors = a.standard_error, b.standard_error
+    variance = errors[0] ** 2 + errors[1] ** 2 - 2 * alike * errors[0] * errors[1]
+    freedom = satterthwaite(
+        np.array([errors[0] ** 2, errors[1] ** 2]), np.array([a.freedom + 1, b.freedom + 1])
     )
-    # No difference has been seen without error: the half patient that was not seen is the least.
-    floor = 0.5 / max(1, both.least) if both.error == 0 else 0.0
-    error = max(both.error, floor)
-    reach = float(stats.t.ppf((1 + _LEVEL) / 2, max(1, both.patient_count - 1)))
-    spread = reach * error
-    return Estimate(
-        both.value, both.value - spread, both.value + spread, error, both.patient_count, len(both.each)
-    )
+    return t_interval(value, math.sqrt(max(0.0, variance)), freedom, count)
 
 
-def p_value(found: Estimate) -> float:
+def p_value(found: Interval) -> float:
     """Return the two-sided p-value of a difference of none; 1 where it cannot be told."""
-    if math.isnan(found.error) or found.error <= 0 or found.patients < 2:
-        return 1.0
-    return float(2 * stats.t.sf(abs(found.value) / found.error, found.patients - 1))
+    return two_sided_p(found.value, found.standard_error, found.freedom)
+
+
+def _totals(one: Measure, patients: NDArray[np.int64]) -> _Floats:
+    """Return ``(P,)`` influences of each patient, 0 of those who are not on this side."""
+    places = np.searchsorted(patients, one.patients)
+    return np.asarray(np.bincount(places, weights=one.each, minlength=len(patients)))
+
+
+def _of_cases(values: _Floats, patients: NDArray[np.int64], bounded: bool) -> Interval:
+    ratios = case_ratios((~np.isnan(values)).sum(axis=0), bounded)
+    return metric_interval(patient_sums(of_patients(case_columns(values), patients)), ratios)
+
+
+def _of_answers(metric: str, answers: Scores, multi_label: bool) -> Interval:
+    called = answers_of_scores(answers.scores, multi_label)
+    columns = answer_columns(called, answers.labels, multi_label)
+    truth = columns[:, -columns.shape[1] // 3 :].sum(axis=0)
+    sums = patient_sums(of_patients(columns, answers.patients))
+    return metric_interval(sums, answer_ratios(metric, truth, multi_label))
+
+
+def _of_areas(answers: Scores, multi_label: bool) -> Interval:
+    binary = answers.scores.shape[1] == 2 and not multi_label
+    readings = slice(1, None) if binary else slice(None)
+    sums = placement_sums_of_scores(
+        answers.scores[:, readings], answers.labels[:, readings], answers.patients
+    )
+    return auroc_interval(sums, class_weights(sums))
 
 
 def together(parts: Sequence[Scores]) -> Scores:
@@ -222,21 +223,6 @@ def _apart(patients: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.concatenate(found)
 
 
-def _share(odds: float) -> float:
-    return 1 / (1 + math.exp(-odds)) if odds > -700 else 0.0
-
-
-def _least(answers: Scores) -> int:
-    column = 1 if answers.labels.shape[1] == 2 else slice(None)
-    labels = answers.labels[:, column].reshape(len(answers.labels), -1)
-    sides = [
-        len(np.unique(answers.patients[side]))
-        for k in range(labels.shape[1])
-        for side in (labels[:, k], ~labels[:, k])
-    ]
-    return min((side for side in sides if side), default=0)
-
-
 def _area(score: _Floats, truth: NDArray[np.bool_]) -> _Values:
     """Return AUROC and influences from placement values (DeLong et al., Biometrics 44, 1988)."""
     positives, negatives = int(truth.sum()), int((~truth).sum())
@@ -311,12 +297,12 @@ def _f1(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
 
 
 def _label_accuracy(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
-    right = ((scores >= _HALF) == labels).mean(axis=1)
+    right = ((scores > _HALF) == labels).mean(axis=1)
     return _ratio(right, np.ones(len(right)))
 
 
 def _label_balanced(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
-    called, parts = scores >= _HALF, []
+    called, parts = scores > _HALF, []
     for k in range(labels.shape[1]):
         truth, found = labels[:, k], called[:, k]
         sides = [
@@ -329,7 +315,7 @@ def _label_balanced(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
 
 
 def _label_f1(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
-    return _f1_of(scores >= _HALF, labels)
+    return _f1_of(scores > _HALF, labels)
 
 
 def _mean_of_classes(values: _Floats) -> _Values:
@@ -341,14 +327,14 @@ def _mean_of_classes(values: _Floats) -> _Values:
     return _mean(parts, len(values))
 
 
-_Measure = Callable[[_Floats, NDArray[np.bool_]], _Values]
-_OF_CLASSES: Mapping[str, _Measure] = {
+_Rule = Callable[[_Floats, NDArray[np.bool_]], _Values]
+_OF_CLASSES: Mapping[str, _Rule] = {
     "auroc": _auroc,
     "accuracy": _accuracy,
     "balanced-accuracy": _balanced,
     "f1": _f1,
 }
-_OF_LABELS: Mapping[str, _Measure] = {
+_OF_LABELS: Mapping[str, _Rule] = {
     "auroc": _auroc_of_labels,
     "accuracy": _label_accuracy,
     "balanced-accuracy": _label_balanced,

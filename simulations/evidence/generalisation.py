@@ -102,8 +102,7 @@ def expectation(rows: Sequence[MeasuredRow], metric: str) -> Expectation | None:
     errors = [
         one
         for one in known.values()
-        if (one.model, one.metric) == (LEFT_OUT_EVERYBODY, CALIBRATION)
-        and not math.isnan(one.mean)
+        if (one.model, one.metric) == (LEFT_OUT_EVERYBODY, CALIBRATION) and not math.isnan(one.mean)
     ]
     off = max(errors, key=lambda one: one.mean, default=None)
     return Expectation(

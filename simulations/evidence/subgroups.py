@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.common.statistics.interval import Interval
+from wardround.common.statistics.multiple import holm_p_values
 from wardround.common.study.registry import METRICS
 from wardround.simulations.evidence.estimates import (
-    Estimate,
     chosen,
     difference,
-    estimate,
     measure,
     p_value,
 )
@@ -44,8 +44,8 @@ class GroupFinding:
 
     grouping: str
     group: str
-    value: Estimate | None
-    gap: Estimate | None
+    value: Interval | None
+    gap: Interval | None
     p: float
     patients: int
 
@@ -74,7 +74,7 @@ def find_groups(
     found: list[GroupFinding] = []
     for grouping, names in groups.items():
         found += _of_grouping(metric, answers, (grouping, _fewer(names)), multi_label)
-    corrected = _holm([one.p for one in found if one.gap is not None])
+    corrected = holm_p_values([one.p for one in found if one.gap is not None])
     places = iter(corrected)
     found = [one if one.gap is None else replace(one, p=next(places)) for one in found]
     return tuple(sorted(found, key=lambda one: _place(one, order or {}, list(groups))))
@@ -133,9 +133,8 @@ def _of_grouping(
         gap = None
         if not math.isnan(own.value) and not math.isnan(others.value):
             gap = difference(own, others) if lower_is_better else difference(others, own)
-        value = estimate(own, bounded=not lower_is_better)
         p = 1.0 if gap is None else p_value(gap)
-        found.append(GroupFinding(title, group, value, gap, p, count))
+        found.append(GroupFinding(title, group, own.interval, gap, p, count))
     return found
 
 
@@ -145,18 +144,10 @@ def _fewer(names: Sequence[str]) -> NDArray[np.str_]:
     kinds, counts = np.unique(all_names.astype(str), return_counts=True)
     if len(kinds) > MOST_GROUPS:
         common = set(kinds[np.argsort(-counts, kind="stable")[: MOST_GROUPS - 1]].tolist())
-        all_names = np.array([n if n in common else OTHERS for n in all_names.tolist()], dtype=object)
+        all_names = np.array(
+            [n if n in common else OTHERS for n in all_names.tolist()], dtype=object
+        )
     return np.asarray(all_names.astype(str))
-
-
-def _holm(p_values: Sequence[float]) -> list[float]:
-    """Return p-values corrected for their number (Holm, Scandinavian J. of Statistics 6, 1979)."""
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    corrected, largest = [1.0] * len(p_values), 0.0
-    for place, index in enumerate(order):
-        largest = max(largest, min(1.0, p_values[index] * (len(p_values) - place)))
-        corrected[index] = largest
-    return corrected
 
 
 def _place(

@@ -79,9 +79,7 @@ def columns_of(study: Study) -> tuple[str, ...]:
     """Return the columns of a manifest that are read for nothing but the groups."""
     covariates = {covariate.name for covariate in study.data.covariates}
     return tuple(
-        one.name
-        for one in groupings_of(study)
-        if not one.from_image and one.name not in covariates
+        one.name for one in groupings_of(study) if not one.from_image and one.name not in covariates
     )
 
 

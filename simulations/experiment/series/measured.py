@@ -1,17 +1,16 @@
 """Every model of a series at every hospital, from what its runs left behind. No network runs here."""
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from wardround.common.files.tables import read_table, write_table
+from wardround.common.statistics.interval import Interval, unknown_interval
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 from wardround.simulations.evidence.estimates import (
-    Influence,
+    Measure,
     calibration_error,
     difference,
-    estimate,
     masks_together,
     measure,
     together,
@@ -99,37 +98,33 @@ def _of_site(
 ) -> Iterator[MeasuredRow]:
     seed, site = place
     for metric in metrics_of(study):
-        bounded = METRICS[metric].higher_is_better
-        found: dict[str, Influence] = {}
+        found: dict[str, Measure] = {}
         for model, one in answers.items():
             measured = measure(metric, one, study.data.multi_label)
             if measured is None:
                 continue
             found[model] = measured
-            e = estimate(measured, bounded)
-            yield MeasuredRow(
-                seed, site, model, metric, e.value, e.low, e.high, e.error, e.patients, e.examinations
-            )
+            yield _row((seed, site, model, metric), measured.interval, len(measured.each))
         if LEFT_OUT in found and FEDERATED in found:
-            sides = (found[FEDERATED], found[LEFT_OUT])
-            gain = difference(*(sides if bounded else reversed(sides)))
-            yield MeasuredRow(
-                seed,
-                site,
-                TAKING_PART,
-                metric,
-                gain.value,
-                gain.low,
-                gain.high,
-                gain.error,
-                gain.patients,
-                len(sides[0].each),
-            )
+            better, worse = found[FEDERATED], found[LEFT_OUT]
+            if not METRICS[metric].higher_is_better:
+                better, worse = worse, better
+            gain = difference(better, worse)
+            yield _row((seed, site, TAKING_PART, metric), gain, len(better.each))
     for model, one in answers.items():
         if isinstance(one, Scores):
             value = calibration_error(one, study.data.multi_label)
-            patients = len(set(one.patients.tolist()))
-            nan = math.nan
-            yield MeasuredRow(
-                seed, site, model, CALIBRATION, value, nan, nan, nan, patients, len(one.cases)
-            )
+            unknown = unknown_interval(value, len(set(one.patients.tolist())))
+            yield _row((seed, site, model, CALIBRATION), unknown, len(one.cases))
+
+
+def _row(place: tuple[int, str, str, str], found: Interval, examinations: int) -> MeasuredRow:
+    return MeasuredRow(
+        *place,
+        found.value,
+        found.low,
+        found.high,
+        found.standard_error,
+        found.patients,
+        examinations,
+    )

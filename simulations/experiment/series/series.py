@@ -167,8 +167,11 @@ def _check(request: SeriesRequest) -> None:
     if study.simulation.adversary:
         msg = "--leave-one-site-out is for hospitals, not adversaries: remove simulation.adversary."
         raise InputError(msg)
-    sites = sites_of(_seeded(study, request.seeds[0]) if request.seeds else study,
-                     request.data_root, request.assignment)
+    sites = sites_of(
+        _seeded(study, request.seeds[0]) if request.seeds else study,
+        request.data_root,
+        request.assignment,
+    )
     fewest = max(2, study.federation.minimum_sites + 1)
     if len(sites) < fewest:
         msg = (
@@ -212,7 +215,9 @@ def _make(out: Path, name: str, machine: Machine, watch: Watch) -> None:
     if (run / "run.json").exists():
         resume(run, machine, watch)
     else:
-        shutil.rmtree(run, ignore_errors=True)  # of a process that was killed before the first round
+        shutil.rmtree(
+            run, ignore_errors=True
+        )  # of a process that was killed before the first round
         simulate(_request(out, facts, part, machine), watch)
     if part.left_out:
         predict_left_out(run)

@@ -29,16 +29,17 @@ from wardround.simulations.run_files.series import (
 
 _MODELS = (OWN, FEDERATED, POOLED, LEFT_OUT, LEFT_OUT_EVERYBODY, TAKING_PART)
 _TITLES = {
-    OWN: "own data alone",
-    FEDERATED: "federated, it took part",
-    POOLED: "pooled data",
-    LEFT_OUT: "federated without it",
-    LEFT_OUT_EVERYBODY: "without it, on all its patients",
+    OWN: "alone",
+    FEDERATED: "federated",
+    POOLED: "pooled",
+    LEFT_OUT: "left out",
+    LEFT_OUT_EVERYBODY: "left out, all patients",
     TAKING_PART: "gain of taking part",
 }
 _FAR_OFF = 0.1  # from which on a calibration error is worth a sentence
 _NOTE = (
-    "Federated without it: trained by the other hospitals alone. No patient of the hospital took "
+    "Alone: trained on the hospital's own data. Federated: by all hospitals together. Pooled: on all "
+    "data in one place. Left out: by the other hospitals together. No patient of the hospital took "
     "part in any training or validation, or in the choice of the round or of a threshold. All "
     "columns but one are of the same test patients; as none of its patients was trained on, the "
     "model is also tested on all of them. Below each value its 95 % interval over patients. The "

@@ -13,10 +13,10 @@ from wardround.simulations.run_files.series import LEFT_OUT, OWN, TAKING_PART, M
 
 _MODELS = (OWN, FEDERATED, POOLED, LEFT_OUT, TAKING_PART)
 _TITLES = {
-    OWN: "own data alone",
+    OWN: "alone",
     FEDERATED: "federated",
-    POOLED: "pooled data",
-    LEFT_OUT: "federated without it",
+    POOLED: "pooled",
+    LEFT_OUT: "left out",
     TAKING_PART: "gain of taking part",
 }
 _NOTE = (
@@ -51,9 +51,7 @@ def section_of(rows: Sequence[MeasuredRow], draws: str) -> Section | None:
 
 def _answer(found: Sequence[Spread], metric: str, seeds: Sequence[int]) -> str:
     named = ", ".join(map(str, seeds))
-    mean = next(
-        (o for o in found if (o.site, o.model, o.metric) == ("", FEDERATED, metric)), None
-    )
+    mean = next((o for o in found if (o.site, o.model, o.metric) == ("", FEDERATED, metric)), None)
     title = metric_title(metric)
     if mean is None or math.isnan(mean.deviation):
         return f"Over the seeds {named} the {title} of the federated model was not measured."

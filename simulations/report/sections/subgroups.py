@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from wardround.common.statistics.interval import Interval
 from wardround.common.study.plans.subgroups import groupings_of
-from wardround.simulations.evidence.estimates import Estimate, masks_together, together
+from wardround.simulations.evidence.estimates import masks_together, together
 from wardround.simulations.evidence.subgroups import (
     FEWEST_PATIENTS,
     GroupFinding,
@@ -121,7 +122,9 @@ def _findings(contents: RunContents) -> tuple[GroupFinding, ...]:
 
 def _joined(parts: list[Scores] | list[Masks]) -> Scores | Masks:
     scores = [part for part in parts if isinstance(part, Scores)]
-    return together(scores) if scores else masks_together([p for p in parts if isinstance(p, Masks)])
+    return (
+        together(scores) if scores else masks_together([p for p in parts if isinstance(p, Masks)])
+    )
 
 
 def _nothing(found: tuple[GroupFinding, ...]) -> str:
@@ -155,11 +158,11 @@ def _cells(one: GroupFinding, metric: str) -> tuple[Cell, ...]:
     )
 
 
-def _interval(found: Estimate, metric: str) -> str:
+def _interval(found: Interval, metric: str) -> str:
     if math.isnan(found.low):
         return "no interval"
     return f"{number(found.low, metric)} to {number(found.high, metric)}"
 
 
-def _reach(found: Estimate, metric: str) -> str:
+def _reach(found: Interval, metric: str) -> str:
     return "" if math.isnan(found.low) else f" ({_interval(found, metric)})"
