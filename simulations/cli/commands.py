@@ -58,6 +58,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(simulate)
     app.command()(split)
     app.command()(report)
+    app.command()(evaluate)
     app.command()(sweep)
     app.command()(attack)
     app.add_typer(data_app, name="data")
@@ -372,6 +373,43 @@ def report(
         raise InputError(msg)
     write_what_is_left(run)
     sys.stdout.write(f"{write_report(run)}\n")
+
+
+def evaluate(  # noqa: PLR0913 # one argument an option of the command line
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="A run folder, or a model folder."),
+    ],
+    site: Annotated[
+        Path,
+        typer.Option(help="Whose patients: a site folder, or a manifest.", show_default=False),
+    ],
+    model: Annotated[str, typer.Option(help="Of a run folder: which of its models.")] = "federated",
+    chosen: Annotated[
+        str,
+        typer.Option(
+            "--split", help="all, or a part of the column split: train, validation, test."
+        ),
+    ] = "all",
+    subgroups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME,...",
+            help="By what patients are grouped, else what the model's study says.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test a finished model at a hospital that took no part; nothing is written at the hospital.
+
+    Example: wardround evaluate runs/first --site ~/hospital --out runs/first-at-hospital
+    """
+    from wardround.simulations.cli.evaluate import EvaluateOptions, run_evaluation
+
+    run_evaluation(EvaluateOptions(run, site, model, chosen, subgroups, device, out, as_json))
 
 
 def attack(  # noqa: PLR0913 # one argument an option of the command line

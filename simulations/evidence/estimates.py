@@ -95,8 +95,8 @@ def measure(metric: str, answers: Scores | Masks, multi_label: bool = False) -> 
 def difference(first: Measure, second: Measure) -> Interval:
     """Return by how much the first value is larger, with its interval.
 
-    The variance is the sum of both less twice their covariance over the patients of both: no patient
-    of two groups, all patients of two models that answered the same ones.
+    The variance is the sum of both less twice their covariance over the patients of both: of two
+    groups nobody, of two models that answered the same patients all of them.
     """
     a, b = first.interval, second.interval
     patients = np.union1d(first.patients, second.patients)
@@ -297,7 +297,7 @@ def _f1(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
 
 
 def _label_accuracy(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
-    right = ((scores > _HALF) == labels).mean(axis=1)
+    right = np.asarray(((scores > _HALF) == labels).mean(axis=1), dtype=np.float64)
     return _ratio(right, np.ones(len(right)))
 
 

@@ -77,14 +77,17 @@ def write_series_page(folder: Path) -> Path:
             installed.
     """
     contents = read_series_contents(folder)
-    template = load_template("series.html.jinja")
+    template = load_template("evidence.html.jinja")
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     runs = [(run.name, _status(run)) for run in sorted((folder / "runs").iterdir()) if run.is_dir()]
     text = template.render(
-        contents=contents,
-        facts=contents.facts,
+        kicker="Wardround report of several runs",
+        study=contents.study,
+        byline=_byline(contents.facts),
+        headline=contents.headline,
         sections=contents.sections,
         runs=runs,
+        notes=contents.facts.notes,
         command=shlex.join(contents.facts.command),
         style=read_style(),
         script=script,
@@ -93,6 +96,12 @@ def write_series_page(folder: Path) -> Path:
     path = folder / "report.html"
     replace_file(path, text, BY_UMASK, durable=False)
     return path
+
+
+def _byline(facts: SeriesFacts) -> str:
+    left_out = "Each hospital left out once; " if facts.leave_one_site_out else ""
+    seeds = f"seed{'s' if len(facts.seeds) > 1 else ''} {', '.join(map(str, facts.seeds))}"
+    return f"{left_out}{seeds}; started {facts.started}"
 
 
 def _status(run: Path) -> str:

@@ -11,8 +11,12 @@ _NO_GROUPS = ("patient", "image", "label", "mask", "split", "site", "box")
 
 def subgroup_rules(study: Study) -> Iterator[str]:
     """Yield a sentence (fact, value, remedy) for every rule of subgroups that the study breaks."""
-    evaluation = study.evaluation
-    named = evaluation.subgroups
+    yield from _named_well(study)
+    yield from _banded_well(study)
+
+
+def _named_well(study: Study) -> Iterator[str]:
+    named = study.evaluation.subgroups
     twice = [name for name, times in Counter(named).items() if times > 1]
     if twice:
         yield f"evaluation.subgroups names {', '.join(twice)} twice: name it once."
@@ -26,8 +30,12 @@ def subgroup_rules(study: Study) -> Iterator[str]:
             yield f"evaluation.subgroups names {name!r}: name 'quality', which has all three."
     if QUALITY in named and study.data.kind == "table":
         yield "evaluation.subgroups names 'quality', and a table has no images: remove it."
+
+
+def _banded_well(study: Study) -> Iterator[str]:
+    named = study.evaluation.subgroups
     listed = {covariate.name for covariate in study.data.covariates if covariate.values}
-    for name, bounds in evaluation.bands.items():
+    for name, bounds in study.evaluation.bands.items():
         if name not in named or name == QUALITY:
             yield (
                 f"evaluation.bands.{name} is for nothing that evaluation.subgroups groups by: add "

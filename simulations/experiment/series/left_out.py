@@ -31,9 +31,9 @@ def require_whole_models(study: Study) -> None:
     personal = bool(context.layout.personal) or context.plan.objective == "fine-tune"
     if personal:
         msg = (
-            f"federation.strategy = {study.federation.strategy!r} gives each hospital a part of its "
-            "own, which a hospital that took no part does not have: choose a strategy that shares "
-            "the whole model, as fedavg."
+            f"federation.strategy = {study.federation.strategy!r} gives each hospital a part of "
+            "its own, which a hospital that took no part does not have: choose a strategy that "
+            "shares the whole model, as fedavg."
         )
         raise InputError(msg)
 

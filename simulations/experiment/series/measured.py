@@ -1,6 +1,6 @@
-"""Every model of a series at every hospital, from what its runs left behind. No network runs here."""
+"""Every model of a series at every hospital, from what its runs left behind."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from wardround.common.files.tables import read_table, write_table
@@ -61,7 +61,7 @@ def sites_of_run(run: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row.site for row in read_table(run / "split.csv", SplitRow)))
 
 
-def _read(folder: Path, study: Study) -> Mapping[Key, Scores] | Mapping[Key, Masks]:
+def _read(folder: Path, study: Study) -> Mapping[Key, Scores | Masks]:
     if study.task.dense:
         return read_masks(folder, study.data.classes[1:])
     return read_scores(folder, study.data.classes)
@@ -85,7 +85,7 @@ def _of_part(out: Path, part: Part, facts: SeriesFacts, study: Study) -> Iterato
         yield from _of_site((part.seed, site), known, study)
 
 
-def _joined(parts: list[Scores] | list[Masks]) -> Scores | Masks | None:
+def _joined(parts: Sequence[Scores | Masks]) -> Scores | Masks | None:
     scores = [part for part in parts if isinstance(part, Scores)]
     masks = [part for part in parts if isinstance(part, Masks)]
     if scores:

@@ -215,9 +215,7 @@ def _make(out: Path, name: str, machine: Machine, watch: Watch) -> None:
     if (run / "run.json").exists():
         resume(run, machine, watch)
     else:
-        shutil.rmtree(
-            run, ignore_errors=True
-        )  # of a process that was killed before the first round
+        shutil.rmtree(run, ignore_errors=True)
         simulate(_request(out, facts, part, machine), watch)
     if part.left_out:
         predict_left_out(run)

@@ -38,16 +38,16 @@ _TITLES = {
 }
 _FAR_OFF = 0.1  # from which on a calibration error is worth a sentence
 _NOTE = (
-    "Alone: trained on the hospital's own data. Federated: by all hospitals together. Pooled: on all "
-    "data in one place. Left out: by the other hospitals together. No patient of the hospital took "
+    "Alone: trained on the hospital's own data. Federated: by all hospitals together. Pooled: on "
+    "all data in one place. Left out: by the other hospitals. No patient of the hospital took "
     "part in any training or validation, or in the choice of the round or of a threshold. All "
     "columns but one are of the same test patients; as none of its patients was trained on, the "
     "model is also tested on all of them. Below each value its 95 % interval over patients. The "
     "hospitals are few: how much they differ says more about yet another one than any interval."
 )
 _SCALED = (
-    "Clinical values are scaled by each hospital's own training patients, also at the hospital that "
-    "took no part: its values are used so, its labels are not."
+    "Clinical values are scaled by each hospital's own training patients, also at the hospital "
+    "that took no part: its values are used so, its labels are not."
 )
 
 
@@ -64,18 +64,18 @@ def section_of(rows: Sequence[MeasuredRow], study: Study) -> Section | None:
     expected = [found for name in metrics if (found := expectation(rows, name)) is not None]
     if not expected:
         return None
-    found = spreads(rows)
+    held = spreads(rows)
     shown = [*metrics, *([CALIBRATION] if CALIBRATION in measured else [])]
     notes = [_NOTE]
     if study.data.covariate_scaling == "site" and study.data.covariates:
         notes.append(_SCALED)
-    if max(one.seeds for one in found) > 1:
+    if max(one.seeds for one in held) > 1:
         notes.append("Values and ends of intervals are means over the seeds.")
     return Section(
         anchor="generalisation",
         title="Does it work where it was not trained?",
         answer=(headline(expected[0]), *_details(expected)),
-        tables=tuple(_table(name, found) for name in shown),
+        tables=tuple(_table(name, held) for name in shown),
         notes=tuple(notes),
     )
 
@@ -97,8 +97,8 @@ def _details(expected: Sequence[Expectation]) -> list[str]:
     if not math.isnan(first.taking_part):
         test, taking = (number(v, first.metric) for v in (first.test_value, first.taking_part))
         said.append(
-            f"On their test patients alone it was {test} without these hospitals, and {taking} where "
-            "they took part."
+            f"On their test patients alone it was {test} without these hospitals, and {taking} "
+            "where they took part."
         )
     for other in expected[1:]:
         title = metric_title(other.metric)

@@ -21,9 +21,9 @@ _TITLES = {
 }
 _NOTE = (
     "Mean over the seeds ± standard deviation, below it the least and the largest. The spread over "
-    "seeds is how far the chance in training moves a number{split}; the 95 % interval over patients "
-    "is how far other patients of the same hospital would move it. Neither contains the other: a "
-    "difference should be larger than both."
+    "seeds is how far the chance in training moves a number{split}; the 95 % interval over "
+    "patients is how far other patients of the same hospital would move it. Neither contains the "
+    "other: a difference should be larger than both."
 )
 
 

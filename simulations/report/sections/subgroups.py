@@ -1,6 +1,7 @@
 """Does it work as well for everybody? The federated model by group of test patients."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wardround.common.statistics.interval import Interval
@@ -18,15 +19,16 @@ from wardround.simulations.report.sections.section import Section
 from wardround.simulations.report.wording import metric_title, number, sentence_title, signed
 from wardround.simulations.run_files.folder import FEDERATED
 from wardround.simulations.run_files.groups import read_groups
-from wardround.simulations.run_files.predictions import Masks, Scores
+from wardround.simulations.run_files.predictions import Key, Masks, Scores
 
 _SPLIT = "test"
 _NOTE = (
     "Gap: how much worse the model works for a group than for all other patients of that table; "
-    "positive is worse. Intervals are 95 %, and their unit is the patient. p is of no gap, corrected "
-    "for all gaps of this part (Holm): below 0.05 a gap is hardly chance. Groups of fewer than "
-    f"{FEWEST_PATIENTS} patients are not shown, and with them so many others that nothing about them "
-    "follows from the rest. The groups are not balanced in anything else: a gap may have other "
+    "positive is worse. Intervals are 95 %, and their unit is the patient. p is of no gap, "
+    "corrected for all gaps of this part (Holm): below 0.05 a gap is hardly chance. Groups of "
+    f"fewer than {FEWEST_PATIENTS} patients are not shown, and with them so many others that "
+    "nothing about them follows from the rest. A mean over classes is of the classes that a group "
+    "has. The groups are not balanced in anything else: a gap may have other "
     "reasons than what the group is called after."
 )
 
@@ -48,7 +50,7 @@ class WorstGroup:
 
 def make_section(contents: RunContents) -> Section | None:
     """Return the part on subgroups; None where the study has none, or the run left no groups."""
-    found = _findings(contents)
+    found = findings(contents)
     if not found:
         return None
     metric, worst = contents.metric, _worst(contents, found)
@@ -71,7 +73,7 @@ def make_section(contents: RunContents) -> Section | None:
 
 def worst_group(contents: RunContents) -> WorstGroup | None:
     """Return the group that the federated model serves worst; None where nothing is known."""
-    return _worst(contents, _findings(contents))
+    return _worst(contents, findings(contents))
 
 
 def _worst(contents: RunContents, found: tuple[GroupFinding, ...]) -> WorstGroup | None:
@@ -88,21 +90,25 @@ def _worst(contents: RunContents, found: tuple[GroupFinding, ...]) -> WorstGroup
     if worst.is_certain:
         sentence = f"It works less well for {who}: {value}; that is {behind}, hardly by chance."
     else:
+        among = f" among {count} comparisons" if count > 1 else ""
         sentence = (
             f"No group is served worse for certain. The largest gap is that of {who}: {value}; "
-            f"that is {behind}, which among {count} comparisons may be chance."
+            f"that is {behind}, which may be chance{among}."
         )
     return WorstGroup(worst, metric, sentence)
 
 
-def _findings(contents: RunContents) -> tuple[GroupFinding, ...]:
+def findings(contents: RunContents) -> tuple[GroupFinding, ...]:
+    """Return every group of the run; none where the study has none, or the run left no groups."""
+    """Return every group of the run; empty where the study has none, or the run left no groups."""
     study = contents.study
     if study is None or not study.evaluation.subgroups:
         return ()
     by_grouping = read_groups(contents.folder)
-    held: dict[str, Scores] | dict[str, Masks] = {
+    answered: Mapping[Key, Scores | Masks] = contents.scores or contents.masks
+    held = {
         site: answers
-        for (model, site, split), answers in (contents.scores or contents.masks).items()
+        for (model, site, split), answers in answered.items()
         if model == FEDERATED and split == _SPLIT and len(answers.cases)
     }
     if not held or not by_grouping:
@@ -120,7 +126,7 @@ def _findings(contents: RunContents) -> tuple[GroupFinding, ...]:
     return find_groups(contents.metric, answers, groups, study.data.multi_label, order)
 
 
-def _joined(parts: list[Scores] | list[Masks]) -> Scores | Masks:
+def _joined(parts: Sequence[Scores | Masks]) -> Scores | Masks:
     scores = [part for part in parts if isinstance(part, Scores)]
     return (
         together(scores) if scores else masks_together([p for p in parts if isinstance(p, Masks)])
