@@ -41,6 +41,7 @@ from wardround.simulations.run_files.predictions import Masks, Scores
 
 _Floats = NDArray[np.float64]
 _CALIBRATION_BINS = 10
+_ROUNDING = 1e-12
 _HALF = 0.5  # above which score a label of a multi-label study is present
 _COLUMNS = {"dice": "dice", "hd95": "hd95", "surface-dice": "surface_dice"}
 _Values = tuple[float, _Floats]
@@ -113,7 +114,9 @@ def difference(first: Measure, second: Measure) -> Interval:
     freedom = satterthwaite(
         np.array([errors[0] ** 2, errors[1] ** 2]), np.array([a.freedom + 1, b.freedom + 1])
     )
-    return t_interval(value, math.sqrt(max(0.0, variance)), freedom, count)
+    # Where no patient was answered differently, one of the others may be: half a patient's share.
+    error = math.sqrt(variance) if variance > _ROUNDING else 0.5 / max(1, count)
+    return t_interval(value, error, freedom, count)
 
 
 def p_value(found: Interval) -> float:

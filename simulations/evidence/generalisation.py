@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from wardround.common.statistics.interval import normal_quantile
 from wardround.common.study.registry import METRICS
 from wardround.simulations.run_files.folder import FEDERATED
 from wardround.simulations.run_files.series import (
@@ -52,7 +53,8 @@ class Expectation:
         test_value: Mean on the test patients alone, of the hospitals where it is defined both with
             and without them; NaN if not measured.
         taking_part: The same where these hospitals took part.
-        gained: Hospitals that clearly gain from taking part: the interval of the gain is above 0.
+        gained: Hospitals that clearly gain from taking part: the interval of the gain is above 0,
+            also once it is widened for the number of hospitals (Bonferroni).
         calibration: The worst calibration error of a hospital that was left out; NaN if none.
         calibration_site: Where that is.
     """
@@ -114,10 +116,18 @@ def expectation(rows: Sequence[MeasuredRow], metric: str) -> Expectation | None:
         sites=len(left_out),
         test_value=statistics.fmean(pair[0] for pair in pairs) if pairs else math.nan,
         taking_part=statistics.fmean(pair[1] for pair in pairs) if pairs else math.nan,
-        gained=tuple(one.site for one in gains if one is not None and one.interval[0] > 0),
+        gained=_gained([one for one in gains if one is not None]),
         calibration=math.nan if off is None else off.mean,
         calibration_site="" if off is None else off.site,
     )
+
+
+def _gained(gains: Sequence[Spread]) -> tuple[str, ...]:
+    known = [one for one in gains if not math.isnan(one.interval[0])]
+    if not known:
+        return ()
+    wider = normal_quantile(1 - 0.025 / len(known)) / normal_quantile(0.975)
+    return tuple(one.site for one in known if one.mean - (one.mean - one.interval[0]) * wider > 0)
 
 
 def _spread(site: str, model: str, metric: str, rows: Sequence[MeasuredRow]) -> Spread:

@@ -1,7 +1,7 @@
 """One self-contained page from a series of runs: hospitals left out, and seeds."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wardround.common.files.atomic import BY_UMASK, replace_file
@@ -85,7 +85,7 @@ def write_series_page(folder: Path) -> Path:
         study=contents.study,
         byline=_byline(contents.facts),
         headline=contents.headline,
-        sections=contents.sections,
+        sections=_below_headline(contents.sections),
         runs=runs,
         notes=contents.facts.notes,
         command=shlex.join(contents.facts.command),
@@ -96,6 +96,14 @@ def write_series_page(folder: Path) -> Path:
     path = folder / "report.html"
     replace_file(path, text, BY_UMASK, durable=False)
     return path
+
+
+def _below_headline(sections: tuple[Section, ...]) -> tuple[Section, ...]:
+    """Return the parts without the sentence that stands above them."""
+    return tuple(
+        section if place else replace(section, answer=section.answer[1:])
+        for place, section in enumerate(sections)
+    )
 
 
 def _byline(facts: SeriesFacts) -> str:

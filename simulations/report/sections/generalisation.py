@@ -1,7 +1,8 @@
 """Does it work where it was not trained? Each hospital left out of training once, and tested on."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from wardround.common.files.tables import read_table
 from wardround.common.study.registry import METRICS
@@ -127,14 +128,19 @@ def _table(metric: str, found: Sequence[Spread]) -> Table:
     held = {(one.site, one.model): one for one in found if one.metric == metric}
     models = [name for name in _MODELS if any(model == name for _, model in held)]
     sites = list(dict.fromkeys(site for site, _ in held if site))
-    lines = [*sites, *([""] if len(sites) > 1 else [])]
-    rows = tuple(
-        (site or "mean over hospitals", tuple(_cell(held.get((site, m)), m) for m in models))
-        for site in lines
-    )
+    rows = [(site, tuple(_cell(held.get((site, m)), m) for m in models)) for site in sites]
+    if len(sites) > 1:
+        rows.append(("mean over hospitals", tuple(_mean_cell(held, m, sites) for m in models)))
     title = "Calibration error (ECE), lower is better" if metric == CALIBRATION else None
     caption = f"{title or sentence_title(metric)}, by hospital and by who trained the model."
-    return Table(caption, "hospital", tuple(_TITLES[name] for name in models), rows)
+    return Table(caption, "hospital", tuple(_TITLES[name] for name in models), tuple(rows))
+
+
+def _mean_cell(held: Mapping[tuple[str, str], Spread], model: str, sites: Sequence[str]) -> Cell:
+    known = [one for site in sites if (one := held.get((site, model))) is not None]
+    defined = sum(not math.isnan(one.mean) for one in known)
+    cell = _cell(held.get(("", model)), model)
+    return cell if defined == len(sites) else replace(cell, note=f"of {defined}")
 
 
 def _cell(one: Spread | None, model: str) -> Cell:
