@@ -359,7 +359,13 @@ class PrivacySection(Section):
 
 
 class EvaluationSection(Section):
-    """``[evaluation]``: what is measured, and on whom."""
+    """``[evaluation]``: what is measured, and on whom.
+
+    Attributes:
+        subgroups: By what the patients are grouped: covariates, further columns of the manifest, or
+            "quality", which is computed from the image.
+        bands: Of a number among these the upper ends of all bands but the last.
+    """
 
     metric: Text | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
@@ -368,6 +374,11 @@ class EvaluationSection(Section):
     score_bins: Annotated[int, Field(ge=10, le=100_000)] = 1000
     keep: Literal["best", "last"] = "best"
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    subgroups: Annotated[tuple[Name, ...], Field(max_length=32)] = ()
+    bands: Annotated[
+        dict[Name, Annotated[tuple[Measured, ...], Field(min_length=1, max_length=20)]],
+        Field(max_length=32),
+    ] = Field(default_factory=dict)
 
 
 class StatisticsSection(Section):

@@ -58,6 +58,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(simulate)
     app.command()(split)
     app.command()(report)
+    app.command()(evaluate)
     app.command()(sweep)
     app.command()(attack)
     app.command()(stress)
@@ -97,6 +98,21 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
     compare: Annotated[
         bool, typer.Option(help="Train each site alone, and pooled, beside the federation.")
     ] = True,
+    leave_one_site_out: Annotated[
+        bool,
+        typer.Option(
+            "--leave-one-site-out",
+            help="Train without each hospital once, and test on it: what may a new one expect?",
+        ),
+    ] = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Run the study with each of these seeds, and say how far they differ.",
+            show_default=False,
+        ),
+    ] = None,
     skip_unreadable: SkipUnreadable = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
     as_json: AsJson = False,
@@ -125,6 +141,8 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
         out=out,
         resume=resume,
         compare=compare,
+        leave_one_site_out=leave_one_site_out,
+        seeds=seeds,
         skip_unreadable=skip_unreadable,
         quiet=quiet,
         as_json=as_json,
@@ -345,14 +363,55 @@ def report(
     Example: wardround report runs/first
     """
     from wardround.common.errors import InputError
+    from wardround.simulations.experiment.series.series import is_series, write_series_results
     from wardround.simulations.experiment.simulate import write_what_is_left
     from wardround.simulations.report import write_report
 
+    if is_series(run):
+        sys.stdout.write(f"{write_series_results(run)}\n")
+        return
     if not (run / "run.json").exists():
         msg = f"{run} holds no run: give the folder that 'wardround simulate --out' wrote."
         raise InputError(msg)
     write_what_is_left(run)
     sys.stdout.write(f"{write_report(run)}\n")
+
+
+def evaluate(  # noqa: PLR0913 # one argument an option of the command line
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="A run folder, or a model folder."),
+    ],
+    site: Annotated[
+        Path,
+        typer.Option(help="Whose patients: a site folder, or a manifest.", show_default=False),
+    ],
+    model: Annotated[str, typer.Option(help="Of a run folder: which of its models.")] = "federated",
+    chosen: Annotated[
+        str,
+        typer.Option(
+            "--split", help="all, or a part of the column split: train, validation, test."
+        ),
+    ] = "all",
+    subgroups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME,...",
+            help="By what patients are grouped, else what the model's study says.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
+    out: Out = None,
+    as_json: AsJson = False,
+) -> None:
+    """Test a finished model at a hospital that took no part; nothing is written at the hospital.
+
+    Example: wardround evaluate runs/first --site ~/hospital --out runs/first-at-hospital
+    """
+    from wardround.simulations.cli.evaluate import EvaluateOptions, run_evaluation
+
+    run_evaluation(EvaluateOptions(run, site, model, chosen, subgroups, device, out, as_json))
 
 
 def attack(  # noqa: PLR0913 # one argument an option of the command line

@@ -132,5 +132,8 @@ def _left_out(event: SiteFailed) -> str:
 
 def title_of(stage: str) -> str:
     """Return how a person calls a stage."""
+    run, slash, stage_of_run = stage.partition("/")
+    if slash:  # of a series
+        return f"{run}: {title_of(stage_of_run)}"
     site = stage.removeprefix("local-")
     return _TITLES.get(stage, f"{site} training alone")

@@ -26,6 +26,7 @@ class Options:
     Attributes:
         ray: Address, CPUs and GPUs a site of the engine "ray".
         privacy: Keys of ``[privacy]``, e.g. "epsilon=8,delta=1e-5".
+        seeds: As typed, e.g. "0,1,2".
     """
 
     study: str
@@ -45,6 +46,8 @@ class Options:
     out: Path | None = None
     resume: Path | None = None
     compare: bool = True
+    leave_one_site_out: bool = False
+    seeds: str | None = None
     skip_unreadable: bool = False
     quiet: bool = False
     as_json: bool = False
@@ -52,6 +55,13 @@ class Options:
 
 def run_simulation(options: Options) -> int:
     """Simulate, show the progress, print the verdict, and return the exit code."""
+    from wardround.simulations.run_files.series import is_series
+
+    several = options.leave_one_site_out or options.seeds is not None
+    if several or (options.resume is not None and is_series(options.resume)):
+        from wardround.simulations.cli.series import run_several
+
+        return run_several(options)
     from wardround.simulations.cli.progress import watching
     from wardround.simulations.cli.summary import print_summary
     from wardround.simulations.engines.ray_engine import RayOptions
@@ -63,11 +73,11 @@ def run_simulation(options: Options) -> int:
     )
     machine.check()
     if options.resume is not None:
-        _check_alone(options)
+        check_alone(options)
         out, request = options.resume, None
     else:
         study = resolve_study(options)
-        out = options.out or _new_folder(study)
+        out = options.out or new_folder_for(study)
         request = SimulationRequest(
             study=study,
             out=out,
@@ -108,7 +118,7 @@ def _farewell(out: Path) -> str:
     return f"Stopped. What is done is kept in {out}; go on with: {again}"
 
 
-def _check_alone(options: Options) -> None:
+def check_alone(options: Options) -> None:
     """Refuse what a resumed run would silently ignore.
 
     Raises:
@@ -125,6 +135,8 @@ def _check_alone(options: Options) -> None:
         "--privacy": options.privacy,
         "--out": options.out,
         "--no-compare": None if options.compare else True,
+        "--leave-one-site-out": options.leave_one_site_out or None,
+        "--seeds": options.seeds,
         "--skip-unreadable": options.skip_unreadable or None,
     }
     given = [name for name, value in beside.items() if value is not None]
@@ -144,7 +156,7 @@ def run_split(options: Options) -> None:
     from wardround.simulations.sites.split_chart import draw_split
 
     study = resolve_study(options)
-    out = options.out or _new_folder(study)
+    out = options.out or new_folder_for(study)
     new_folder(out, "choose another --out")
     try:
         prepared = prepare_sites(
@@ -263,7 +275,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _new_folder(study: Study) -> Path:
+def new_folder_for(study: Study) -> Path:
+    """Return a folder for a run of a study, where none was named."""
     from wardround.simulations.run_files.folder import unused_folder
 
     return unused_folder(study.name)

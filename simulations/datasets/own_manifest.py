@@ -12,6 +12,7 @@ from wardround.client.data.manifest.patients import look_alikes
 from wardround.client.data.manifest.table import Line, read_table
 from wardround.client.tasks.words import tidy
 from wardround.common.errors import InputError
+from wardround.common.study.plans.subgroups import columns_of
 from wardround.common.study.registry import NO_CLASS
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
@@ -70,8 +71,13 @@ def _examination(
         natural_site=tidy(columns.cell("site", line.cells)),
         split=examination.split or "",
         covariates={
-            covariate.name: text
-            for covariate, text in zip(study.data.covariates, examination.covariates, strict=True)
+            **{name: tidy(columns.cell(name, line.cells)) for name in columns_of(study)},
+            **{
+                covariate.name: text
+                for covariate, text in zip(
+                    study.data.covariates, examination.covariates, strict=True
+                )
+            },
         },
         box=columns.cell("box", line.cells),
         row=examination.row,

@@ -26,7 +26,7 @@ from wardround.simulations.experiment.testing.backdoor import backdoor_rows
 from wardround.simulations.experiment.testing.cross_site import cross_site_rows
 from wardround.simulations.experiment.testing.model_folders import write_model_folders
 from wardround.simulations.experiment.testing.paired import paired_rows
-from wardround.simulations.experiment.testing.predictions import write_predictions
+from wardround.simulations.experiment.testing.predictions import write_groups, write_predictions
 from wardround.simulations.experiment.testing.samples import (
     length_unit,
     write_failures,
@@ -74,6 +74,7 @@ class SimulationRequest:
         data_root: Where real data sets lie; None for the environment's.
         assignment: A saved split to use instead of drawing one.
         command: The command line that repeats this run.
+        left_out: A site that takes no part in the run, and is in none of its tables.
     """
 
     study: Study
@@ -83,6 +84,7 @@ class SimulationRequest:
     assignment: Path | None = None
     skip_unreadable: bool = False
     command: tuple[str, ...] = ()
+    left_out: str = ""
 
 
 def simulate(request: SimulationRequest, watch: Watch = nobody) -> Path:
@@ -164,7 +166,12 @@ def _begin(request: SimulationRequest, watch: Watch) -> tuple[RunFacts, Prepared
     if request.assignment is None:  # else that says how many sites there are
         require_simulation(study)
     sites = prepare_sites(
-        study, out, request.data_root, request.assignment, request.skip_unreadable
+        study,
+        out,
+        request.data_root,
+        request.assignment,
+        request.skip_unreadable,
+        request.left_out,
     )
     facts = RunFacts(
         wardround=wardround.__version__,
@@ -238,6 +245,7 @@ class _Run:
                 self._tested.extend(rows)
                 self._tested.extend(paired_rows(sites.folders, self._study, models))
                 write_predictions(self._out, sites.folders, self._study, models)
+                write_groups(self._out, sites.folders, self._study)
                 attacked = backdoor_rows(sites.folders, self._study, self._federated)
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"

@@ -10,6 +10,7 @@
 ``cases.csv``           :class:`CaseRow`: of a segmentation, each examination's Dice and volumes
 ``lesions.csv``         :class:`LesionRow`: of a segmentation, each lesion of the test patients
 ``explanations/``       maps of predictions and their checks (``wardround explain-predictions``)
+``groups.csv``          :class:`GroupRow`: the groups of each examination, of a study with subgroups
 ``traffic.csv``         :class:`TrafficRow`: bytes and seconds, a row a site and round
 ``privacy.csv``         :class:`PrivacyRow`: what each site's ledger was charged
 ``checkpoints/``        one folder a committed round

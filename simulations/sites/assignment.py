@@ -56,6 +56,18 @@ def with_splits(examinations: Examinations, assignment: Assignment) -> Examinati
     return replace(examinations, rows=tuple(rows))
 
 
+def without_site(
+    assignment: Assignment, examinations: Examinations, site: str
+) -> tuple[Assignment, Examinations]:
+    """Return a split and its data set without one site's patients."""
+    kept = {patient: name for patient, name in assignment.site_of.items() if name != site}
+    rows = tuple(row for row in examinations.rows if row.patient in kept)
+    sites = tuple(name for name in assignment.sites if name != site)
+    split_of = {p: split for p, split in assignment.split_of.items() if p in kept}
+    placed = replace(assignment, sites=sites, site_of=kept, split_of=split_of)
+    return placed, replace(examinations, rows=rows)
+
+
 def draw_splits(examinations: Examinations, assignment: Assignment, study: Study) -> Assignment:
     """Let each site draw who is tested on, as a hospital does when it first sees its patients.
 
@@ -238,6 +250,31 @@ def duplicated_images(examinations: Examinations, dimensions: int = 2) -> tuple[
         "drop or mend them, or the test is not one."
         for how, groups in findings
         if groups
+    )
+
+
+def images_elsewhere(
+    examinations: Examinations, assignment: Assignment, site: str, dimensions: int = 2
+) -> tuple[str, ...]:
+    """Return a sentence on images of a site that other sites have too, by the bytes of files."""
+    held = [
+        Held(
+            number,
+            row.patient,
+            "here" if assignment.site_of[row.patient] == site else "elsewhere",
+            row.label,
+            _images_of(row),
+        )
+        for number, row in enumerate(examinations.rows, start=1)
+        if row.images
+    ]
+    alike = find_same_images(held, dimensions, pixels=False).groups
+    torn = [group for group in alike if len({one.part for one in group}) > 1]
+    if not torn:
+        return ()
+    return (
+        f"{len(torn)} images of {site} are at other hospitals too: for these patients this is no "
+        "test of a hospital that took no part.",
     )
 
 

@@ -8,16 +8,19 @@ from wardround.common.study.study import Study
 from wardround.simulations.datasets.catalogue import load_dataset
 from wardround.simulations.datasets.examinations import Examinations
 from wardround.simulations.run_files.folder import SplitRow
+from wardround.simulations.run_files.series import LEFT_OUT
 from wardround.simulations.sites.assignment import (
     Assignment,
     draw_splits,
     duplicated_images,
+    images_elsewhere,
     load_assignment,
     missing_classes,
     save_assignment,
     split_table,
     too_small_steps,
     with_splits,
+    without_site,
 )
 from wardround.simulations.sites.site_folders import POOLED_SITE, write_pooled_site, write_sites
 from wardround.simulations.sites.split import split_examinations
@@ -46,12 +49,15 @@ def prepare_sites(
     data_root: Path | None = None,
     assignment: Path | None = None,
     skip_unreadable: bool = False,
+    left_out: str = "",
 ) -> PreparedSites:
     """Load the study's data set, split it, and write ``sites/``, ``split.csv``, ``assignment.csv``.
 
     Args:
         out: The run folder.
         assignment: A saved split to use instead of drawing one.
+        left_out: A site that takes no part: its folder is written below ``left-out/``, and it is in
+            no table. The other sites are what they are with it.
 
     Raises:
         InputError: The data is absent or broken, or cannot be split as asked.
@@ -59,13 +65,19 @@ def prepare_sites(
     simulation = study.simulation
     examinations = load_dataset(simulation.data, simulation.options, data_root, study)
     placed = _place(examinations, study, assignment)
-    table = split_table(examinations, placed, study)
-    write_table(out / "split.csv", table, SplitRow)
-    save_assignment(placed, examinations, out / "assignment.csv")
     examinations = with_splits(examinations, placed)
     duplicates = duplicated_images(examinations, study.data.dimensions)
     folders = write_sites(examinations, placed, study, out / "sites", skip_unreadable)
-    pooled = write_pooled_site(examinations, placed, study, out / POOLED_SITE, skip_unreadable)
+    pooled = out / POOLED_SITE
+    if left_out:
+        duplicates += images_elsewhere(examinations, placed, left_out, study.data.dimensions)
+        folders = _set_aside(folders, left_out, out / LEFT_OUT)
+        placed, examinations = without_site(placed, examinations, left_out)
+    else:
+        write_pooled_site(examinations, placed, study, pooled, skip_unreadable)
+    table = split_table(examinations, placed, study)
+    write_table(out / "split.csv", table, SplitRow)
+    save_assignment(placed, examinations, out / "assignment.csv")
     notes = (
         *examinations.notes,
         *placed.notes,
@@ -75,6 +87,28 @@ def prepare_sites(
     )
     facts = examinations.facts.as_text()
     return PreparedSites(folders, pooled, table, tuple(dict.fromkeys(notes)), facts)
+
+
+def sites_of(
+    study: Study, data_root: Path | None = None, assignment: Path | None = None
+) -> tuple[str, ...]:
+    """Return the sites that a study would have, without writing anything.
+
+    Raises:
+        InputError: The data is absent or broken, or cannot be split as asked.
+    """
+    simulation = study.simulation
+    examinations = load_dataset(simulation.data, simulation.options, data_root, study)
+    return _place(examinations, study, assignment).sites
+
+
+def _set_aside(folders: tuple[Path, ...], site: str, aside: Path) -> tuple[Path, ...]:
+    """Move a site's folder to where no training looks, and return the others."""
+    aside.mkdir(exist_ok=True)
+    for folder in folders:
+        if folder.name == site:
+            folder.rename(aside / site)
+    return tuple(folder for folder in folders if folder.name != site)
 
 
 def reopen_sites(out: Path) -> PreparedSites:

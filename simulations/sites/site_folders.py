@@ -12,6 +12,7 @@ from wardround.client.policy.policy import OPEN_POLICY, POLICY_FILE
 from wardround.client.site.folder import Scanner, SiteFile
 from wardround.common.errors import InputError
 from wardround.common.files.atomic import BY_UMASK, replace_file
+from wardround.common.study.plans.subgroups import columns_of
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import Examinations, PublicExamination
 from wardround.simulations.datasets.manifest_file import image_columns
@@ -117,6 +118,8 @@ def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequenc
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     masked = target == "label" and any(row.mask for row in rows) and LESION_MASK not in covariates
+    # Of a pooled site the column scanner says which hospital's simulated scanner it was.
+    further = [name for name in columns_of(study) if not (scanners and name == "scanner")]
     known = (
         ("split", split),
         ("scanner", scanners),
@@ -124,11 +127,12 @@ def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequenc
         (SOURCE_ROW, numbered),
     )
     optional = [name for name, used in known if used]
-    writer.writerow(["patient", *channels.values(), target, *covariates, *optional])
+    writer.writerow(["patient", *channels.values(), target, *covariates, *further, *optional])
     for number, row in enumerate(rows):
         cells = [row.patient, *(row.images[channel] for channel in channels)]
         cells.append(row.label if target == "label" else row.mask)
         cells += [row.covariates[name] for name in covariates]
+        cells += [row.covariates.get(name, "") for name in further]
         cells += [row.split] if split else []
         cells += [scanners[number]] if scanners else []
         cells += [row.mask] if masked else []

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from wardround.client.data.manifest.patients import skeleton
 from wardround.client.data.manifest.table import Table
 from wardround.common.errors import DataError, nearest
+from wardround.common.study.plans.subgroups import columns_of
 from wardround.common.study.study import Study
 
 SOURCE_ROW = "source row"
@@ -49,7 +50,8 @@ def find_columns(table: Table, study: Study) -> Columns:
     missing = [column for column in wanted if not table.places(column)]
     if missing:
         raise DataError(_lacking(table, missing))
-    present = [name for name in _OPTIONAL if table.places(name)]
+    optional = dict.fromkeys((*_OPTIONAL, *columns_of(study)))
+    present = [name for name in optional if table.places(name)]
     _check_twice(table, [*wanted, *present], covariates)
     place = {name: table.places(name)[0] for name in (*wanted, *present)}
     return Columns(

@@ -38,6 +38,7 @@ class Examination:
         split: Where the manifest puts it; None leaves it to the hash of the patient.
         covariates: Raw text of the study's covariates, in the study's order; "" if missing.
         scanner: The simulated scanner of ``site.toml`` it came from; "" for the site's own.
+        groups: Its group by each of the study's groupings that are read in the manifest, in order.
     """
 
     row: int
@@ -48,6 +49,7 @@ class Examination:
     split: SplitName | None = None
     covariates: tuple[str, ...] = ()
     scanner: str = ""
+    groups: tuple[str, ...] = ()
 
     @property
     def locations(self) -> tuple[Location, ...]:

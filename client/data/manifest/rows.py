@@ -29,6 +29,7 @@ from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import UnusableLabelError
 from wardround.client.tasks.words import tidy, word_among
 from wardround.common.errors import DataError
+from wardround.common.study.plans.subgroups import Grouping, groupings_of
 from wardround.common.study.sections import Covariate
 from wardround.common.study.study import Study
 
@@ -99,11 +100,13 @@ class RowReader:
     words: LabelWords = field(default_factory=LabelWords)
     problems: RowProblems = field(default_factory=RowProblems)
     files: FileFinder = field(init=False)
+    groupings: tuple[Grouping, ...] = field(init=False)
     _no_category: dict[str, list[int]] = field(default_factory=dict)
     _marks: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.files = FileFinder(self.root)
+        self.groupings = tuple(one for one in groupings_of(self.study) if not one.from_image)
 
     def examination(self, line: Line) -> Examination:
         """Return what a row says; what is wrong with it is among the problems."""
@@ -121,6 +124,7 @@ class RowReader:
             self._location(row, name, text)
             for (name, _), text in zip(columns.images, texts, strict=True)
         )
+        covariates = self._covariates(row, cells)
         return Examination(
             row,
             patient,
@@ -128,8 +132,9 @@ class RowReader:
             self._label(row, cells),
             self._mask(row, raw),
             self._split(row, cells),
-            self._covariates(row, cells),
+            covariates,
             self._scanner(row, cells),
+            self._groups(cells, covariates),
         )
 
     def notes(self) -> Iterator[str]:
@@ -222,6 +227,20 @@ class RowReader:
                 row, "the column scanner names none of site.toml", "add it there, or leave it empty"
             )
         return name
+
+    def _groups(self, cells: Sequence[str], covariates: Sequence[str]) -> tuple[str, ...]:
+        """Return the row's group by each grouping that the manifest tells; no cell is refused."""
+        known = (covariate.name for covariate in self.study.data.covariates)
+        texts = dict(zip(known, covariates, strict=True))
+        found = []
+        for grouping in self.groupings:
+            text = texts.get(grouping.name)
+            if text is None:
+                text = self.columns.cell(grouping.name, cells)
+            text = self._with_point(text)
+            wrong = is_missing(text) or spreadsheet_fault(grouping.name, text) is not None
+            found.append(grouping.group_of("" if wrong else text))
+        return tuple(found)
 
     def _covariates(self, row: int, cells: Sequence[str]) -> tuple[str, ...]:
         return tuple(

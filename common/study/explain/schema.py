@@ -144,6 +144,8 @@ _EVALUATION = {
     "score_bins": "Of the histograms from which AUROC is merged.",
     "keep": "Which model is the result: the best, or the last.",
     "overlap": "Of sliding windows, as a share of the window.",
+    "subgroups": "By what patients are grouped: covariates, manifest columns, or quality.",
+    "bands": "Of a number among the subgroups: where its bands end.",
 }
 _STATISTICS = {
     "ask": "Whether the run asks for histograms to plan from; it then trains nothing.",

@@ -18,6 +18,7 @@ from wardround.common.study.plans.patient_privacy import (
 )
 from wardround.common.study.plans.site_privacy import plan_site_privacy
 from wardround.common.study.plans.strategy import SHARING, describe_aggregation, plan_of
+from wardround.common.study.plans.subgroups import groupings_of
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
@@ -107,6 +108,9 @@ def _asked(study: Study) -> Iterator[str]:
             columns = ", ".join(covariate.name for covariate in data.covariates)
             yield f"to read these clinical values beside them: {columns};"
         yield from _prepared(study)
+    if groupings := groupings_of(study):
+        named = ", ".join(grouping.name for grouping in groupings)
+        yield f"to say how good the model is for groups of its patients, by {named};"
     what = "one of" if not data.multi_label else "any of"
     yield from _label_words(study)
     yield f"to train {_network(study)} that can {study.task.verb} {what}: {_classes(study)};"

@@ -15,6 +15,7 @@ from wardround.common.study.rules.labels import label_rules
 from wardround.common.study.rules.patient_privacy import privacy_rules
 from wardround.common.study.rules.statistics import statistics_rules
 from wardround.common.study.rules.strategy import strategy_rules
+from wardround.common.study.rules.subgroups import subgroup_rules
 from wardround.common.study.study import Study
 
 
@@ -278,4 +279,5 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     privacy_rules,
     statistics_rules,
     label_rules,
+    subgroup_rules,
 )

@@ -10,6 +10,7 @@ from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
+from wardround.client.training.case_groups import groups_of
 from wardround.client.training.case_predictions import (
     ClassifiedCases,
     SegmentedCases,
@@ -22,6 +23,7 @@ from wardround.common.parameters.schema import Parameters, write_parameters
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.training import TrainedModel
 from wardround.simulations.run_files.folder import FEDERATED, UNPROTECTED, local_model
+from wardround.simulations.run_files.groups import GROUPS, GroupRow
 from wardround.simulations.run_files.predictions import (
     CASES,
     ENSEMBLE,
@@ -37,7 +39,7 @@ _NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """Where predictions are from."""
 
     model: str
@@ -68,6 +70,27 @@ def write_predictions(
         write_table(out / LESIONS, lesions, LesionRow)
 
 
+def write_groups(out: Path, folders: Sequence[Path], study: Study) -> None:
+    """Write ``groups.csv`` where the study has subgroups: the group of each examination."""
+    if study.evaluation.subgroups:
+        rows = (row for folder in folders for row in _groups_of(folder, study))
+        write_table(out / GROUPS, rows, GroupRow)
+
+
+def _groups_of(folder: Path, study: Study) -> Iterator[GroupRow]:
+    site = open_site(folder)
+    cohorts = open_cohorts(site, study)
+    for split, cohort in zip(SPLITS, (cohorts.validation, cohorts.test), strict=True):
+        yield from group_rows(site.name, split, cohort, study)
+
+
+def group_rows(site: str, split: str, cohort: Cohort, study: Study) -> Iterator[GroupRow]:
+    """Yield the group of each examination of a cohort by each of the study's groupings."""
+    for grouping, groups in groups_of(cohort, study).items():
+        for examination, group in zip(cohort.examinations, groups, strict=True):
+            yield GroupRow(site, split, examination.row, grouping, group)
+
+
 def _asked(folder: Path, models: Sequence[TrainedModel]) -> list[TrainedModel]:
     """Return the models that a site's examinations are answered by."""
     others = {FEDERATED, UNPROTECTED, "pooled", local_model(folder.name)}
@@ -96,11 +119,11 @@ def _scores_of(
             write_parameters(context.network, whole_model(context, folder, model))
             found = classified_cases(context.network, cohort, study)
             if model.name in asked:
-                yield from _score_rows(_Place(model.name, site.name, split), found, study)
+                yield from score_rows(Place(model.name, site.name, split), found, study)
             if model.name in alone:
                 together.append(found)
         if len(together) > 1:
-            yield from _score_rows(_Place(ENSEMBLE, site.name, split), _mean(together), study)
+            yield from score_rows(Place(ENSEMBLE, site.name, split), _mean(together), study)
 
 
 def _mean(found: Sequence[ClassifiedCases]) -> ClassifiedCases:
@@ -108,7 +131,8 @@ def _mean(found: Sequence[ClassifiedCases]) -> ClassifiedCases:
     return ClassifiedCases(found[0].rows, found[0].patients, scores, found[0].truth)
 
 
-def _score_rows(place: _Place, found: ClassifiedCases, study: Study) -> Iterator[ScoreRow]:
+def score_rows(place: Place, found: ClassifiedCases, study: Study) -> Iterator[ScoreRow]:
+    """Yield a row an examination and class."""
     for index, (row, patient) in enumerate(zip(found.rows, found.patients, strict=True)):
         for k, name in enumerate(study.data.classes):
             score, label = float(found.scores[index, k]), int(found.truth[index, k])
@@ -133,8 +157,8 @@ def _masks_of(
             measured = split == "test" and model.name in {FEDERATED, local_model(folder.name)}
             write_parameters(context.network, whole_model(context, folder, model))
             found = _marked(context, cohort, measured)
-            place = _Place(model.name, site.name, split)
-            yield from _case_rows(place, found, study)
+            place = Place(model.name, site.name, split)
+            yield from case_rows(place, found, study)
             if measured:
                 lesions += _lesion_rows(place, found, study)
 
@@ -145,7 +169,8 @@ def _marked(context: ModelContext, cohort: Cohort, measured: bool) -> SegmentedC
     return segmented_cases(context.network, cohort, study, surfaces=surfaces, lesions=measured)
 
 
-def _case_rows(place: _Place, found: SegmentedCases, study: Study) -> Iterator[CaseRow]:
+def case_rows(place: Place, found: SegmentedCases, study: Study) -> Iterator[CaseRow]:
+    """Yield a row an examination and foreground class."""
     for index, (row, patient) in enumerate(zip(found.rows, found.patients, strict=True)):
         for k, name in enumerate(study.data.classes):
             if k == 0:
@@ -169,7 +194,7 @@ def _case_rows(place: _Place, found: SegmentedCases, study: Study) -> Iterator[C
             )
 
 
-def _lesion_rows(place: _Place, found: SegmentedCases, study: Study) -> Iterator[LesionRow]:
+def _lesion_rows(place: Place, found: SegmentedCases, study: Study) -> Iterator[LesionRow]:
     for index, (row, patient) in enumerate(zip(found.rows, found.patients, strict=True)):
         for k, counted in found.lesions[index].items():
             for voxels, covered in zip(counted.voxels, counted.covered, strict=True):

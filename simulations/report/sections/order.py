@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from wardround.simulations.report.contents import RunContents
+from wardround.simulations.report.sections import generalisation, subgroups
 from wardround.simulations.report.sections.attacks import attacks_section
 from wardround.simulations.report.sections.corruptions import corruptions_section
 from wardround.simulations.report.sections.explanations import explanations_section
@@ -11,7 +12,9 @@ from wardround.simulations.report.sections.segmentation import segmentation_sect
 
 # A maker returns None where the run has nothing to say to it.
 SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
+    subgroups.make_section,
     segmentation_section,
+    generalisation.make_section,
     corruptions_section,
     attacks_section,
     explanations_section,

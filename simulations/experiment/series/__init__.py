@@ -1,0 +1,1 @@
+"""A study simulated several times: with other seeds, and without one hospital each."""

@@ -1,0 +1,82 @@
+"""What a federation's model says of the patients of a hospital that took no part in it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.data.manifest.examination import SPLITS
+from wardround.client.session.model_context import ModelContext
+from wardround.client.site.folder import open_site
+from wardround.client.training.case_predictions import classified_cases, segmented_cases
+from wardround.common.errors import InputError
+from wardround.common.files.tables import write_table
+from wardround.common.metrics.sums import has_surfaces
+from wardround.common.parameters.schema import write_parameters
+from wardround.common.study.loading import load_study
+from wardround.common.study.study import Study
+from wardround.simulations.experiment.testing.predictions import Place, case_rows, score_rows
+from wardround.simulations.experiment.training import load_trained
+from wardround.simulations.run_files.folder import FEDERATED
+from wardround.simulations.run_files.predictions import CASES, PREDICTIONS, CaseRow, ScoreRow
+from wardround.simulations.run_files.series import LEFT_OUT
+
+
+def require_whole_models(study: Study) -> None:
+    """Check that a hospital that took no part can be served by the model that the others trained.
+
+    Raises:
+        InputError: A part of the model stays at each hospital, or is trained on before each test.
+    """
+    context = ModelContext.build(study, "cpu")
+    personal = bool(context.layout.personal) or context.plan.objective == "fine-tune"
+    if personal:
+        msg = (
+            f"federation.strategy = {study.federation.strategy!r} gives each hospital a part of "
+            "its own, which a hospital that took no part does not have: choose a strategy that "
+            "shares the whole model, as fedavg."
+        )
+        raise InputError(msg)
+
+
+def predictions_file(run: Path, study: Study) -> Path:
+    """Return the file with what the run's model says of the hospital that took no part."""
+    return run / LEFT_OUT / (CASES if study.task.dense else PREDICTIONS)
+
+
+def predict_left_out(run: Path) -> None:
+    """Write what a finished run's model says of each patient of the hospital that took no part.
+
+    All three parts of its patients are answered: none of them was trained on.
+    """
+    study = load_study(run / "study.toml")
+    model = load_trained(run, FEDERATED)
+    folder = next(path for path in sorted((run / LEFT_OUT).iterdir()) if path.is_dir())
+    if model is None:
+        msg = f"{run} has no finished model: go on with the run first."
+        raise InputError(msg)
+    context = ModelContext.build(study, "cpu")
+    write_parameters(context.network, context.on_base(model.parameters))
+    path = predictions_file(run, study)
+    if study.task.dense:
+        write_table(path, _masks(context, folder), CaseRow)
+    else:
+        write_table(path, _scores(context, folder), ScoreRow)
+
+
+def _cohorts(folder: Path, study: Study) -> Iterator[tuple[str, Cohort]]:
+    cohorts = open_cohorts(open_site(folder), study)
+    yield from zip(SPLITS, (cohorts.train, cohorts.validation, cohorts.test), strict=True)
+
+
+def _scores(context: ModelContext, folder: Path) -> Iterator[ScoreRow]:
+    for split, cohort in _cohorts(folder, context.study):
+        found = classified_cases(context.network, cohort, context.study)
+        yield from score_rows(Place(LEFT_OUT, folder.name, split), found, context.study)
+
+
+def _masks(context: ModelContext, folder: Path) -> Iterator[CaseRow]:
+    study = context.study
+    for split, cohort in _cohorts(folder, study):
+        surfaces = split == "test" and has_surfaces(study)
+        found = segmented_cases(context.network, cohort, study, surfaces=surfaces)
+        yield from case_rows(Place(LEFT_OUT, folder.name, split), found, study)

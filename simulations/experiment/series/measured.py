@@ -1,0 +1,130 @@
+"""Every model of a series at every hospital, from what its runs left behind."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from wardround.common.files.tables import read_table, write_table
+from wardround.common.statistics.interval import Interval, unknown_interval
+from wardround.common.study.registry import METRICS
+from wardround.common.study.study import Study
+from wardround.simulations.evidence.estimates import (
+    Measure,
+    calibration_error,
+    difference,
+    masks_together,
+    measure,
+    together,
+)
+from wardround.simulations.run_files.folder import FEDERATED, POOLED, SplitRow, local_model
+from wardround.simulations.run_files.predictions import (
+    Key,
+    Masks,
+    Scores,
+    read_masks,
+    read_scores,
+)
+from wardround.simulations.run_files.series import (
+    CALIBRATION,
+    LEFT_OUT,
+    LEFT_OUT_EVERYBODY,
+    MEASURED,
+    OWN,
+    TAKING_PART,
+    MeasuredRow,
+    Part,
+    SeriesFacts,
+)
+
+_TEST = "test"
+
+
+def write_measured(out: Path, facts: SeriesFacts, study: Study) -> tuple[MeasuredRow, ...]:
+    """Write ``measured.csv`` of a series, and of each run in which all take part its own rows."""
+    rows: list[MeasuredRow] = []
+    for part in facts.together():
+        folder = out / "runs" / part.name
+        own = list(_of_part(out, part, facts, study))
+        write_table(folder / MEASURED, own, MeasuredRow)
+        rows += own
+    write_table(out / MEASURED, rows, MeasuredRow)
+    return tuple(rows)
+
+
+def metrics_of(study: Study) -> tuple[str, ...]:
+    """Return what is measured: the study's metric, and AUROC of a classification."""
+    first = study.metric if study.metric != "loss" else study.task.metric
+    return tuple(dict.fromkeys((first, study.task.metric)))
+
+
+def sites_of_run(run: Path) -> tuple[str, ...]:
+    """Return the hospitals of a run, in their order."""
+    return tuple(dict.fromkeys(row.site for row in read_table(run / "split.csv", SplitRow)))
+
+
+def _read(folder: Path, study: Study) -> Mapping[Key, Scores | Masks]:
+    if study.task.dense:
+        return read_masks(folder, study.data.classes[1:])
+    return read_scores(folder, study.data.classes)
+
+
+def _of_part(out: Path, part: Part, facts: SeriesFacts, study: Study) -> Iterator[MeasuredRow]:
+    run = out / "runs" / part.name
+    held, sites = _read(run, study), sites_of_run(run)
+    without = {p.left_out: out / "runs" / p.name for p in facts.without_each(sites, part.seed)}
+    for site in sites:
+        answers = {
+            OWN: held.get((local_model(site), site, _TEST)),
+            FEDERATED: held.get((FEDERATED, site, _TEST)),
+            POOLED: held.get((POOLED, site, _TEST)),
+        }
+        if facts.leave_one_site_out:
+            aside = _read(without[site] / LEFT_OUT, study)
+            answers[LEFT_OUT] = aside.get((LEFT_OUT, site, _TEST))
+            answers[LEFT_OUT_EVERYBODY] = _joined(list(aside.values()))
+        known = {name: one for name, one in answers.items() if one is not None}
+        yield from _of_site((part.seed, site), known, study)
+
+
+def _joined(parts: Sequence[Scores | Masks]) -> Scores | Masks | None:
+    scores = [part for part in parts if isinstance(part, Scores)]
+    masks = [part for part in parts if isinstance(part, Masks)]
+    if scores:
+        return together(scores)
+    return masks_together(masks) if masks else None
+
+
+def _of_site(
+    place: tuple[int, str], answers: Mapping[str, Scores | Masks], study: Study
+) -> Iterator[MeasuredRow]:
+    seed, site = place
+    for metric in metrics_of(study):
+        found: dict[str, Measure] = {}
+        for model, one in answers.items():
+            measured = measure(metric, one, study.data.multi_label)
+            if measured is None:
+                continue
+            found[model] = measured
+            yield _row((seed, site, model, metric), measured.interval, len(measured.each))
+        if LEFT_OUT in found and FEDERATED in found:
+            better, worse = found[FEDERATED], found[LEFT_OUT]
+            if not METRICS[metric].higher_is_better:
+                better, worse = worse, better
+            gain = difference(better, worse)
+            yield _row((seed, site, TAKING_PART, metric), gain, len(better.each))
+    for model, one in answers.items():
+        if isinstance(one, Scores):
+            value = calibration_error(one, study.data.multi_label)
+            unknown = unknown_interval(value, len(set(one.patients.tolist())))
+            yield _row((seed, site, model, CALIBRATION), unknown, len(one.cases))
+
+
+def _row(place: tuple[int, str, str, str], found: Interval, examinations: int) -> MeasuredRow:
+    return MeasuredRow(
+        *place,
+        found.value,
+        found.low,
+        found.high,
+        found.standard_error,
+        found.patients,
+        examinations,
+    )
