@@ -37,7 +37,7 @@ from wardround.common.statistics.interval import (
     two_sided_p,
     unknown_interval,
 )
-from wardround.simulations.run_files.predictions import Masks, Scores
+from wardround.simulations.run_files.predictions import MEASURES, Masks, Scores
 
 _Floats = NDArray[np.float64]
 _CALIBRATION_BINS = 10
@@ -171,7 +171,7 @@ def masks_together(parts: Sequence[Masks]) -> Masks:
     return Masks(
         np.concatenate([part.cases for part in parts]),
         _apart([part.patients for part in parts]),
-        *(joined(name) for name in ("dice", "hd95", "surface_dice", "truth_ml", "found_ml")),
+        *(joined(name) for name in MEASURES),
     )
 
 
@@ -184,11 +184,7 @@ def chosen(answers: Scores | Masks, some: NDArray[np.bool_]) -> Scores | Masks:
     return Masks(
         answers.cases[some],
         answers.patients[some],
-        answers.dice[some],
-        answers.hd95[some],
-        answers.surface_dice[some],
-        answers.truth_ml[some],
-        answers.found_ml[some],
+        *(getattr(answers, name)[some] for name in MEASURES),
     )
 
 

@@ -5,7 +5,7 @@ the run folder: no message carries them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
@@ -139,6 +139,7 @@ class Masks:
     lesions_false: Floats
 
 
+MEASURES = tuple(field.name for field in fields(Masks))[2:]  # what is ``(N, K - 1)``
 Key = tuple[str, str, str]  # model, site, split
 Row = TypeVar("Row", ScoreRow, CaseRow)
 
@@ -170,7 +171,7 @@ def read_masks(folder: Path, classes: Sequence[str]) -> Mapping[Key, Masks]:
         OSError: It cannot be read.
     """
     return {
-        key: _masks(rows, classes) for key, rows in _grouped(read_table(folder / CASES, CaseRow))
+        key: masks_of(rows, classes) for key, rows in _grouped(read_table(folder / CASES, CaseRow))
     }
 
 
@@ -201,7 +202,16 @@ def _scores(rows: Sequence[ScoreRow], classes: Sequence[str]) -> Scores:
     )
 
 
-def _masks(rows: Sequence[CaseRow], classes: Sequence[str]) -> Masks:
+def masks_of(rows: Sequence[CaseRow], classes: Sequence[str]) -> Masks:
+    """Return the rows of one model and split as arrays.
+
+    Args:
+        rows: Each foreground class of an examination, one examination after the other.
+        classes: The foreground classes in the study's order.
+
+    Raises:
+        ValueError: The rows do not name the classes in order.
+    """
     first = rows[:: len(classes)]
     shape = (len(first), len(classes))
     _check_order([row.class_name for row in rows], classes)

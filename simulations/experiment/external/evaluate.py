@@ -52,6 +52,7 @@ from wardround.simulations.run_files.predictions import (
     Masks,
     ScoreRow,
     Scores,
+    masks_of,
 )
 
 _SPLIT = "test"  # as a run calls patients who made no model
@@ -225,18 +226,8 @@ def _answers(
     place = Place(folder.contract.name, hospital.name, _SPLIT)
     if study.task.dense:
         marked = segmented_cases(network, hospital.cohort, study, device, has_surfaces(study))
-        volumes = (marked.truth_voxels, marked.found_voxels)
-        truth_ml, found_ml = ((v * marked.voxel_ml[:, None])[:, 1:] for v in volumes)
-        masks = Masks(
-            marked.rows,
-            marked.patients,
-            marked.dice[:, 1:],
-            marked.hd95_mm[:, 1:],
-            marked.surface_dice[:, 1:],
-            truth_ml,
-            found_ml,
-        )
-        return masks, list(case_rows(place, marked, study))
+        rows = list(case_rows(place, marked, study))
+        return masks_of(rows, study.data.classes[1:]), rows
     found = classified_cases(network, hospital.cohort, study, device)
     if not torch.isfinite(torch.from_numpy(found.scores)).all():
         msg = "the model's answers are not numbers: its weights or the hospital's data are damaged."

@@ -102,7 +102,7 @@ def test_a_gap_of_hd95_is_worse_where_the_distance_is_larger() -> None:
     generator = np.random.default_rng(3)
     distance = np.concatenate([generator.normal(9, 1, 40), generator.normal(3, 1, 40)])[:, None]
     blank = np.full((80, 1), 0.5)
-    masks = Masks(np.arange(80), np.arange(80), blank, distance, blank, blank, blank)
+    masks = Masks(np.arange(80), np.arange(80), blank, distance, *[blank] * 6)
     worst = worst_of(find_groups("hd95", masks, {"g": ["far"] * 40 + ["near"] * 40}))
     assert worst is not None and worst.group == "far" and worst.is_certain
 
