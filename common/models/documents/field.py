@@ -1,4 +1,4 @@
-"""A field of a model card or data sheet: what a tool knows is filled, the rest says who fills it."""
+"""A field of a card or data sheet: what a tool knows is filled, the rest says who fills it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -73,7 +73,8 @@ def checklist_lines(fields: Sequence[DocumentField]) -> Iterator[str]:
     for one in fields:
         if one.items:
             who = f" (to be filled by: {one.filled_by})" if one.filled_by else ""
-            yield f"- {inline('; '.join(one.items))}: {inline(one.section)}, {inline(one.title)}{who}"
+            items = inline("; ".join(one.items))
+            yield f"- {items}: {inline(one.section)}, {inline(one.title)}{who}"
     yield ""
 
 

@@ -19,27 +19,36 @@ def input_words(study: Study) -> Iterator[str]:
 
 def preprocessing_words(study: Study) -> Iterator[str]:
     """Yield how images and clinical values are prepared, at training as at prediction."""
+    if study.data.kind == "image":
+        yield from _image_words(study)
+    if study.data.covariates:
+        yield from _covariate_words(study)
+
+
+def _image_words(study: Study) -> Iterator[str]:
     data = study.data
-    if data.kind == "image":
-        if data.orientation is not None or data.dimensions == 3:
-            yield f"axes: {data.orientation or 'RAS, where the file says how it lies'}"
-        if data.spacing is not None:
-            yield f"resampled to {_sides(data.spacing)} mm"
-        if data.size is not None:
-            how = "resized" if data.fit == "resize" else "padded or cropped"
-            yield f"{how} to {_sides(data.size)}"
-        if data.denoise:
-            yield "denoised"
-        yield f"intensity: {data.intensity}{_window(study)}"
-        yield f"augmentation in training: {data.augmentation}"
+    if data.orientation is not None or data.dimensions == 3:
+        yield f"axes: {data.orientation or 'RAS, where the file says how it lies'}"
+    if data.spacing is not None:
+        yield f"resampled to {_sides(data.spacing)} mm"
+    if data.size is not None:
+        how = "resized" if data.fit == "resize" else "padded or cropped"
+        yield f"{how} to {_sides(data.size)}"
+    if data.denoise:
+        yield "denoised"
+    yield f"intensity: {data.intensity}{_window(study)}"
+    yield f"augmentation in training: {data.augmentation}"
+
+
+def _covariate_words(study: Study) -> Iterator[str]:
+    data = study.data
     for covariate in data.covariates:
         if covariate.values:
             yield f"{covariate.name}: a column for each of {', '.join(covariate.values)}"
         elif data.covariate_scaling == "study":
             yield f"{covariate.name}: less {covariate.mean:g}, over {covariate.scale:g}"
-    if data.covariates:
-        whose = "each site's own" if data.covariate_scaling == "site" else "the study's"
-        yield f"clinical values are scaled by {whose} numbers; a missing one is 0"
+    whose = "each site's own" if data.covariate_scaling == "site" else "the study's"
+    yield f"clinical values are scaled by {whose} numbers; a missing one is 0"
 
 
 def start_words(study: Study) -> str:

@@ -85,10 +85,9 @@ def _counts(contents: RunContents) -> Iterator[str]:
         for row in contents.split:
             if row.site == site and not row.class_name:
                 patients = shown_count(contents, row.patients)
-                if patients == str(row.patients):
-                    yield f"{site}, {row.split}: {patients} patients, {row.examinations} examinations"
-                else:
-                    yield f"{site}, {row.split}: {patients} patients"
+                told_too = f", {row.examinations} examinations"
+                more = told_too if patients == str(row.patients) else ""
+                yield f"{site}, {row.split}: {patients} patients{more}"
 
 
 def _shares(contents: RunContents) -> Iterator[str]:
