@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -26,6 +27,9 @@ from wardround.server.sites.participation import Participation, SameSites
 from wardround.server.sites.site_info import describe_sites
 from wardround.server.strategies.composed import make_strategy
 from wardround.server.strategies.strategy import Strategy
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 
 @dataclass(slots=True)
@@ -58,6 +62,7 @@ def make_server_app(
     listener: Listener | None = None,
     outcome: Outcome | None = None,
     gather: Gather = all_connected,
+    key: "Ed25519PrivateKey | None" = None,
 ) -> ServerApp:
     """Return a ServerApp that runs the study of its context.
 
@@ -67,6 +72,7 @@ def make_server_app(
 
     Args:
         gather: Finds the sites of the study; by default all that are connected, at once.
+        key: The server's, with which it signs each round; without one no round is signed.
     """
     server_app = ServerApp()
 
@@ -85,7 +91,12 @@ def make_server_app(
             return
         strategy = _prepare(study, store, [node.examinations for node in nodes])
         loop = RoundLoop if study.federation.buffer_size is None else BufferedLoop
-        commit = loop(grid, study, participation, store, strategy, listener).run()
+        lineage = None
+        if key is not None:
+            from wardround.server.rounds.lineage import RoundLineage
+
+            lineage = RoundLineage(store.folder, key, study)
+        commit = loop(grid, study, participation, store, strategy, listener).run(lineage)
         if outcome is not None:
             outcome.commit = commit
 

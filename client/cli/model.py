@@ -20,6 +20,13 @@ ModelPath = Annotated[Path, typer.Argument(help="A model folder.", show_default=
 Key = Annotated[
     Path | None, typer.Option(help="The public key that must have signed it.", show_default=False)
 ]
+ServerKey = Annotated[
+    Path | None,
+    typer.Option(help="The public key of the server that must have signed its rounds."),
+]
+SiteKey = Annotated[
+    Path | None, typer.Option(help="The public key of a site that must have signed a part of them.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _FORMATS = ("bundle", "onnx", "torch")
 
@@ -48,18 +55,37 @@ def show(model: ModelPath, as_json: AsJson = False) -> None:
 
 
 @model_app.command()
-def verify(model: ModelPath, key: Key = None) -> None:
-    """Check every file of a model, its weights against its network, and who signed it.
+def verify(
+    model: ModelPath,
+    key: Key = None,
+    server_key: ServerKey = None,
+    site_key: SiteKey = None,
+) -> None:
+    """Check a model offline: its files to the byte, its weights, its rounds, and who signed them.
 
-    Example: wardround model verify received/model --key server.pub
+    A model that a federation made brings a record of its rounds, signed by sites and server.
+    With --server-key or --site-key, a model without that key's signature is refused.
+
+    Example: wardround model verify received/model --server-key server.pub --site-key site.pub
     """
-    from wardround.common.models.model_folder import check_shapes, open_model_folder
+    from wardround.common.models.documents.signed_rounds import check_keys, model_lineage
+    from wardround.common.models.model_folder import (
+        check_shapes,
+        open_model_folder,
+        require_exact_bytes,
+    )
     from wardround.common.security.signing_key import open_public_key
 
     found = open_model_folder(model, None if key is None else open_public_key(key))
+    require_exact_bytes(found)
+    weights = found.weights()
     if found.contract.complete:
-        check_shapes(found.study, found.weights())
-    sys.stdout.write(f"The model is whole.\ndigest {found.digest}\n{_signed_words(found)}\n")
+        check_shapes(found.study, weights)
+    lineage = model_lineage(found, weights)
+    keys = [None if one is None else open_public_key(one) for one in (server_key, site_key)]
+    said = check_keys(lineage, *keys)
+    lines = ("The model is whole.", f"digest {found.digest}", _signed_words(found), *said)
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 @model_app.command()

@@ -39,6 +39,7 @@ from wardround.common.errors import PolicyError, RunError
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import configs_of, fingerprint_of
 from wardround.common.messages.instructions import NO_LEDGER, Instruction
+from wardround.common.messages.lineage import LINEAGE_RECORD
 from wardround.common.messages.replies import (
     Refusal,
     SiteUpdate,
@@ -162,7 +163,8 @@ class Gateway:
             update = replace(_train(session, asked, standalone, policy), ledger=mark)
             if not is_measured:
                 update = replace(update, training_loss=math.nan)
-            return pack_update(reduce_update(update, session.context.study, policy))
+            packed = pack_update(reduce_update(update, session.context.study, policy))
+            return self._signed(packed, asked, mark)
 
         def check(content: RecordDict, ledger: tuple[str, ...]) -> None:
             self._check(content, agreed.schemas.update(instruction, ledger))
@@ -330,8 +332,22 @@ class Gateway:
         self._check(content, schema)
         return self._write_down(content, event)
 
+    def _signed(
+        self, content: RecordDict, instruction: Instruction, ledger: ChainHead
+    ) -> RecordDict:
+        """Return an update with what a hospital signs of it; a simulated site signs nothing."""
+        if is_simulated(self.policy):
+            return content
+        from wardround.client.egress.round_receipt import sign_update
+
+        return sign_update(content, instruction, ledger.hash, self.site.folder, self.log)
+
     def _check(self, content: RecordDict, schema: MessageSchema) -> None:
         limit = self.policy.largest_message_bytes if isinstance(self.policy, Policy) else 0
+        if type(content) is RecordDict and LINEAGE_RECORD in content:
+            from wardround.client.egress.round_receipt import without_receipt
+
+            content = without_receipt(content, self.site.folder)
         check_message(content, schema, limit)
 
     def _write_down(self, content: RecordDict, event: Event) -> RecordDict:

@@ -4,10 +4,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from wardround.common.models.contract import Contract, Measured
+from wardround.common.models.documents.field import (
+    DocumentField,
+    asked,
+    checklist_lines,
+    field_lines,
+    told,
+)
+from wardround.common.models.documents.study_fields import (
+    input_words,
+    preprocessing_words,
+    rounds_words,
+    start_words,
+    strategy_words,
+    training_words,
+)
+from wardround.common.runtime.markdown import inline
 from wardround.common.study.study import Study
 
 NOT_FOR_DIAGNOSIS = "For research. Not a medical device; not for diagnosis or treatment."
 _MOST_MEASUREMENTS = 60
+_UNKNOWN = "not known where this card was written: ask whoever ran the study"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,30 +35,60 @@ class Origin:
         trained_on: E.g. "120 training patients of 4 simulated sites".
         privacy: What was promised to patients or sites, and spent.
         licence: Of the data, as far as it is known.
+        sites: Each site, with how much it held where that may be said.
+        source: Data set, citation, home page.
+        environment: What it was trained with.
+        code: Which code trained it.
+        verdict: Whether it is better than a site's own model, and for whom.
+        limits: That follow from the run, beside those of every model.
+        lineage: What the signed record of the rounds says.
     """
 
     trained_on: Sequence[str]
     privacy: Sequence[str]
     licence: str
+    sites: Sequence[str] = ()
+    source: Sequence[str] = ()
+    environment: Sequence[str] = ()
+    code: Sequence[str] = ()
+    verdict: Sequence[str] = ()
+    limits: Sequence[str] = ()
+    lineage: Sequence[str] = ()
 
 
 def model_card(
     contract: Contract, study: Study, origin: Origin, measured: Sequence[Measured]
 ) -> str:
     """Return the card, Markdown."""
-    lines = [
-        f"# {contract.name}: a model of the study {study.name}",
+    return card_text(
+        f"{contract.name}: a model of the study {study.name}",
+        card_fields(contract, study, origin, measured),
+    )
+
+
+def card_text(title: str, fields: Sequence[DocumentField]) -> str:
+    """Return a card or a data sheet, Markdown."""
+    lines = [f"# {inline(title)}", "", f"**{NOT_FOR_DIAGNOSIS}**", ""]
+    lines += [
+        "Written by Wardround from the run. What no tool can know says who fills it in.",
         "",
-        f"**{NOT_FOR_DIAGNOSIS}**",
-        "",
-        *_bullets("What it does", _purpose(contract, study)),
-        *_bullets("What it was trained on", origin.trained_on),
-        *_bullets("Privacy", origin.privacy),
-        *_bullets("What was measured", _measured(measured)),
-        *_bullets("Limits", _limits(contract)),
-        *_bullets("Licence", [origin.licence]),
+        *field_lines(fields),
+        *checklist_lines(fields),
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def card_fields(
+    contract: Contract, study: Study, origin: Origin, measured: Sequence[Measured]
+) -> tuple[DocumentField, ...]:
+    """Return the fields of a model card; none that a tool could fill is empty."""
+    return (
+        *_purpose(contract, study),
+        *_model(contract, study, origin),
+        *_data(origin),
+        *_results(study, origin, measured),
+        *_responsibility(contract, origin),
+    )
 
 
 def licence_text(data_licence: str) -> str:
@@ -54,20 +101,124 @@ def licence_text(data_licence: str) -> str:
     )
 
 
-def _purpose(contract: Contract, study: Study) -> Iterator[str]:
-    data = study.data
-    yield f"task: {study.study.task}; classes: {', '.join(data.classes)}"
+def _purpose(contract: Contract, study: Study) -> Iterator[DocumentField]:
+    section, data = "What it is for", study.data
+    version = f"{contract.name}, written by wardround {contract.wardround}"
+    run = (f"run {contract.run}",) if contract.run else ()
+    yield told("name", section, "name and version", (version, *run))
+    yield told("task", section, "task", study.study.task)
+    yield told("classes", section, "classes", ", ".join(data.classes))
     if study.study.description:
-        yield f"the study says of itself: {study.study.description}"
-    yield f"network: {study.model.network}; study digest {contract.study_digest}"
-    yield f"weights: digest {contract.parameters}"
-    if data.kind == "image":
-        kind = "colour" if data.colour else "grey"
-        yield f"input: {data.dimensions}D {kind} images, channels {', '.join(data.channels)}"
-    if data.covariates:
-        yield f"clinical values: {', '.join(covariate.name for covariate in data.covariates)}"
-    if contract.round:
-        yield f"made after round {contract.round} of {study.federation.rounds}"
+        words = f"the study says of itself: {study.study.description}"
+        yield told("description", section, "objective", words)
+    else:
+        who = "the study's author, as description in [study]"
+        yield asked("description", section, "objective", who)
+    clinical = "the study's lead, with the clinicians who would use it"
+    yield asked("intended_use", section, "intended use and target patients", clinical)
+    yield asked("users", section, "intended users", clinical)
+    yield told("not_for", section, "what it is not for", NOT_FOR_DIAGNOSIS)
+    yield asked("oversight", section, "human oversight", "the department that would use it")
+
+
+def _model(contract: Contract, study: Study, origin: Origin) -> Iterator[DocumentField]:
+    section = "The model"
+    yield told("network", section, "network", study.model.network)
+    yield told("input", section, "input", input_words(study))
+    yield told("preprocessing", section, "preprocessing", preprocessing_words(study))
+    yield told("output", section, "output", _output(contract, study))
+    yield told("start", section, "what training started from", start_words(study))
+    yield told("training", section, "training at a site", training_words(study))
+    yield told("strategy", section, "strategy", strategy_words(study))
+    yield told(
+        "rounds", section, "rounds, and which model is kept", rounds_words(study, contract.round)
+    )
+    yield told(
+        "weights",
+        section,
+        "digests",
+        (f"weights: digest {contract.parameters}", f"study digest {contract.study_digest}"),
+    )
+    code = origin.code or (f"wardround {contract.wardround} wrote this folder",)
+    yield told("code", section, "code", code)
+    yield told("environment", section, "environment", origin.environment or (_UNKNOWN,))
+
+
+def _data(origin: Origin) -> Iterator[DocumentField]:
+    section = "What it was trained on"
+    yield told("trained_on", section, "data", origin.trained_on)
+    yield told("sites", section, "sites", origin.sites or origin.trained_on)
+    yield told("source", section, "source", origin.source or (_UNKNOWN,))
+    yield told("licence", section, "licence of the data", origin.licence)
+    yield told("privacy", section, "privacy of the patients", origin.privacy)
+
+
+def _results(study: Study, origin: Origin, measured: Sequence[Measured]) -> Iterator[DocumentField]:
+    section = "How good it is"
+    verdict = origin.verdict or ("it was compared with no other model here",)
+    yield told("verdict", section, "is it better than a site's own model?", verdict)
+    yield told("measured", section, "what was measured", _measured(measured))
+    yield told("by_site", section, "for whom it is worse", _worst(study, measured))
+    yield asked(
+        "metric_choice",
+        section,
+        f"why {study.metric} is the metric that matters",
+        "the study's lead, with the clinicians who would use it",
+    )
+    yield asked(
+        "external",
+        section,
+        "tests at hospitals that took no part",
+        "the study's lead; 'wardround evaluate RUN --site FOLDER' tests one",
+    )
+
+
+def _responsibility(contract: Contract, origin: Origin) -> Iterator[DocumentField]:
+    yield told("limits", "Limits", "limits", (*_limits(contract), *origin.limits))
+    section = "Responsibility"
+    lineage = origin.lineage or ("this folder has no signed record of its rounds",)
+    yield told("lineage", section, "signed lineage", lineage)
+    yield asked(
+        "people", section, "owner, contact, funding, conflicts of interest", "the study's lead"
+    )
+    yield asked(
+        "ethics",
+        section,
+        "ethical approval and legal basis",
+        "each hospital's data-protection officer and ethics board",
+    )
+    yield asked(
+        "risk_management",
+        section,
+        "risk management",
+        "whoever puts it into service (AI Act Article 9)",
+    )
+    yield asked("changes", section, "changes that are planned", "whoever puts it into service")
+    yield asked(
+        "monitoring",
+        section,
+        "monitoring in use",
+        "whoever puts it into service (AI Act Article 72)",
+    )
+    yield asked(
+        "conformity",
+        section,
+        "standards and declaration of conformity",
+        "whoever puts it on the market",
+    )
+
+
+def _output(contract: Contract, study: Study) -> Iterator[str]:
+    if study.task.dense:
+        yield f"a mask with one of {len(study.data.classes)} classes a voxel"
+    elif study.task.classifies:
+        several = ", any number of them true" if study.data.multi_label else ""
+        yield f"a probability for each of {len(study.data.classes)} classes{several}"
+        yield f"a class is reported from a probability of {contract.threshold:g} on"
+    else:
+        yield f"what the task {study.study.task} asks for"
+    if contract.temperature is not None:
+        yield f"calibrated: logits are divided by {contract.temperature:g}"
 
 
 def _measured(measured: Sequence[Measured]) -> Iterator[str]:
@@ -84,6 +235,26 @@ def _measured(measured: Sequence[Measured]) -> Iterator[str]:
         yield f"{len(measured) - _MOST_MEASUREMENTS} more in metrics.json"
 
 
+def _worst(study: Study, measured: Sequence[Measured]) -> Iterator[str]:
+    """Yield the site with the worst value of the study's metric, and the best."""
+    from wardround.common.study.registry import METRICS
+
+    found = [
+        one
+        for one in measured
+        if one.metric == study.metric and not one.class_name and not one.of.startswith("all sites")
+    ]
+    if len(found) < 2:
+        yield "not told: fewer than two sites have let out a value of their own"
+        return
+    entry = METRICS.get(study.metric)
+    up = entry is None or entry.higher_is_better
+    ranked = sorted(found, key=lambda one: one.value if up else -one.value)
+    for word, one in (("worst", ranked[0]), ("best", ranked[-1])):
+        few = "" if one.support is None else f", {one.support} examinations"
+        yield f"{word}: {one.of}: {study.metric} {one.value:.3f}{few}"
+
+
 def _limits(contract: Contract) -> Iterator[str]:
     yield "what it says of patients, scanners and hospitals other than those above is not known"
     if contract.temperature is None:
@@ -94,11 +265,3 @@ def _limits(contract: Contract) -> Iterator[str]:
         yield f"images unlike the {contract.seen.images} that were looked at are refused"
     if not contract.complete:
         yield "what is personal to a site is not in this folder: it has never left the site"
-
-
-def _bullets(title: str, lines: Sequence[str] | Iterator[str]) -> Iterator[str]:
-    yield f"## {title}"
-    yield ""
-    for line in lines:
-        yield f"- {line}"
-    yield ""

@@ -6,6 +6,7 @@
 ``metrics.json``        :class:`Metrics`: what was measured
 ``card.md``             the same for people
 ``licence.txt``         who may use it, and what for
+``lineage.jsonl``       the signed record of its rounds, where a federation made it
 ``digest.json``         the SHA-256 of each of these files, and one over all of them
 ``signature.json``      an Ed25519 signature of that digest, where somebody signed
 ======================= ====================================================================
@@ -36,6 +37,7 @@ from wardround.common.parameters.schema import (
     write_parameters,
 )
 from wardround.common.runtime.printable import printable, refused_texts
+from wardround.common.security.lineage import LINEAGE_FILE
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
 WEIGHTS, CONTRACT, METRICS = "weights.safetensors", "contract.json", "metrics.json"
 CARD, LICENCE, DIGEST, SIGNATURE = "card.md", "licence.txt", "digest.json", "signature.json"
 _SIGNED = (WEIGHTS, CONTRACT, METRICS, CARD, LICENCE)
+_MAY_LACK = (LINEAGE_FILE,)
 _MOST_TEXT_BYTES = 16 * 2**20
 _CONTEXT = b"wardround model folder 1\n"  # so that no signature of ours means anything else
 _SHOWN = 12
@@ -92,6 +95,12 @@ class ModelFolder:
     def licence(self) -> str:
         """The licence, as :attr:`card`."""
         return (self.path / LICENCE).read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def lineage(self) -> bytes:
+        """The signed record of its rounds, unverified; empty where it has none."""
+        path = self.path / LINEAGE_FILE
+        return path.read_bytes() if path.is_file() else b""
 
     @property
     def weights_path(self) -> Path:
@@ -168,11 +177,13 @@ def write_model_folder(
     contract: Contract,
     measured: tuple[Measured, ...],
     texts: tuple[str, str],
+    lineage: str = "",
 ) -> str:
     """Write a model folder, in the place of an older one; return its digest.
 
     Args:
         texts: The card (Markdown) and the licence.
+        lineage: The signed record of its rounds, where there is one.
 
     Raises:
         ModelError: It cannot be written.
@@ -187,6 +198,8 @@ def write_model_folder(
         _put(part / METRICS, Metrics(measured=measured).model_dump_json(indent=2))
         _put(part / CARD, card)
         _put(part / LICENCE, licence)
+        if lineage:
+            _put(part / LINEAGE_FILE, lineage)
         found = _written_digest(part)
         shutil.rmtree(folder, ignore_errors=True)
         part.replace(folder)
@@ -208,7 +221,7 @@ def open_model_folder(folder: Path, key: "Ed25519PublicKey | None" = None) -> Mo
     """
     _check_files(folder)
     said = _read(folder / DIGEST, _DigestFile)
-    files = {name: _hash(folder / name) for name in _SIGNED}
+    files = _hashes(folder)
     for name, found in files.items():
         if said.files.get(name) != found:
             msg = f"{name} of the model was changed after it was written: copy the model again."
@@ -245,6 +258,22 @@ def sign_model_folder(folder: Path, key: "Ed25519PrivateKey") -> str:
     return public
 
 
+def require_exact_bytes(model: ModelFolder) -> None:
+    """Check that the two files over which no hash stands are spelt as they were written.
+
+    Raises:
+        ModelError: A blank or a newline of one was changed.
+    """
+    said = _read(model.path / DIGEST, _DigestFile)
+    spelt = {DIGEST: _digest_text(said.files, said.digest)}
+    if (model.path / SIGNATURE).is_file():
+        spelt[SIGNATURE] = _read(model.path / SIGNATURE, _SignatureFile).model_dump_json(indent=2)
+    for name, text in spelt.items():
+        if (model.path / name).read_bytes() != f"{text}\n".encode():
+            msg = f"{name} of the model was changed after it was written: copy the model again."
+            raise ModelError(msg)
+
+
 def is_model_folder(path: Path) -> bool:
     """Return whether a folder looks like a model folder; nothing of it is checked."""
     return (path / CONTRACT).is_file()
@@ -259,7 +288,7 @@ def _check_files(folder: Path) -> None:
         )
         raise ModelError(msg)
     for path in sorted(folder.iterdir()):
-        if path.name not in (*_SIGNED, DIGEST, SIGNATURE):
+        if path.name not in (*_SIGNED, *_MAY_LACK, DIGEST, SIGNATURE):
             name = printable(path.name, 80)
             msg = f"the model folder holds {name!r}, which no model has: remove it."
             raise ModelError(msg)
@@ -320,10 +349,19 @@ def _put(path: Path, text: str) -> None:
 
 
 def _written_digest(folder: Path) -> str:
-    files = {name: _hash(folder / name) for name in _SIGNED}
+    files = _hashes(folder)
     found = _joined(files)
-    _put(folder / DIGEST, json.dumps({"files": files, "digest": found}, indent=2))
+    _put(folder / DIGEST, _digest_text(files, found))
     return found
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    names = (*_SIGNED, *(name for name in _MAY_LACK if (folder / name).exists()))
+    return {name: _hash(folder / name) for name in names}
+
+
+def _digest_text(files: Mapping[str, str], digest: str) -> str:
+    return json.dumps({"files": files, "digest": digest}, indent=2)
 
 
 def _hash(path: Path) -> str:

@@ -32,6 +32,9 @@ _DTYPES = {
 }
 
 
+LINEAGE = "lineage"  # in the header of a finished run's model: the signed record of its rounds
+
+
 class SavedModel(NamedTuple):
     """What a model file holds."""
 

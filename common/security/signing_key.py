@@ -1,4 +1,4 @@
-"""A site's Ed25519 key: made at first use, readable by its owner alone."""
+"""An Ed25519 key of a site or a server: made at first use, readable by its owner alone."""
 
 import os
 from contextlib import suppress
@@ -20,25 +20,26 @@ from wardround.common.files.atomic import BY_UMASK, create_file, make_folder, re
 KEY_FILE, PUBLIC_FILE = "site.key", "site.pub"
 
 
-def open_key(folder: Path, durable: bool = True) -> Ed25519PrivateKey:
+def open_key(folder: Path, durable: bool = True, owner: str = "site") -> Ed25519PrivateKey:
     """Return the key in a folder; where there is none, one is made, with its public half beside it.
 
     Args:
         durable: Whether a new key waits until the disk has it.
+        owner: Whose key it is, and how its files are called: ``site.key`` and ``site.pub``.
 
     Raises:
         InputError: The key cannot be read or written, is damaged, or others may read it.
     """
-    path = folder / KEY_FILE
+    path = folder / f"{owner}.key"
     try:
         if not path.exists():
-            _make_key(folder, durable)
-        _check_private(path)
+            _make_key(path, durable)
+        _check_private(path, owner)
         key = load_pem_private_key(path.read_bytes(), password=None)
     except ValueError:
         key = None
     except OSError as error:
-        msg = f"cannot use the site's key {path} ({error.strerror}): check the folder's owner."
+        msg = f"cannot use the {owner}'s key {path} ({error.strerror}): check the folder's owner."
         raise InputError(msg) from None
     if not isinstance(key, Ed25519PrivateKey):
         msg = f"{path} is not an Ed25519 key: restore it from a backup."
@@ -67,17 +68,19 @@ def open_public_key(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def _make_key(folder: Path, durable: bool) -> None:
+def _make_key(path: Path, durable: bool) -> None:
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    make_folder(folder)
+    make_folder(path.parent)
     with suppress(FileExistsError):  # another process has made the key meanwhile
-        create_file(folder / KEY_FILE, private, durable=durable)
-        replace_file(folder / PUBLIC_FILE, public, BY_UMASK, durable)
+        create_file(path, private, durable=durable)
+        replace_file(path.with_suffix(".pub"), public, BY_UMASK, durable)
 
 
-def _check_private(path: Path) -> None:
+def _check_private(path: Path, owner: str) -> None:
     if os.name == "posix" and path.stat().st_mode & 0o077:
-        msg = f"others may read the site's key {path}: chmod 600 it, or remove it to make another."
+        msg = (
+            f"others may read the {owner}'s key {path}: chmod 600 it, or remove it to make another."
+        )
         raise InputError(msg)

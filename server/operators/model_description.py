@@ -1,6 +1,7 @@
 """What the server knows of a run's model: its contract, what was measured, its card."""
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from wardround.common.models.pretrained import load_pretrained
 from wardround.common.models.sharing import layout_of
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import Parameters, read_parameters
+from wardround.common.security.lineage_verification import lineage_words, verify_lineage
 from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.study import Study
@@ -38,13 +40,19 @@ class ModelDescription:
     texts: tuple[str, str]
 
 
-def describe_model(shared: Parameters, record: RunRecord, kept_round: int) -> ModelDescription:
+def describe_model(
+    shared: Parameters, record: RunRecord, kept_round: int, lineage: str = ""
+) -> ModelDescription:
     """Return what the operator's machine knows of a run's model.
 
     Args:
         shared: What all sites share of it.
         record: Of the run.
         kept_round: After which round it was made.
+        lineage: The signed record of its rounds, "" where there is none.
+
+    Raises:
+        ModelError: The record is not this model's, or was changed.
     """
     run, study = record.details.summary, parse_study(tomllib.loads(record.study), planned=False)
     weights, complete = _whole(shared, study)
@@ -66,7 +74,22 @@ def describe_model(shared: Parameters, record: RunRecord, kept_round: int) -> Mo
         for value in _values(record, kept_round)
     )
     licence = "The data are the hospitals'; none of their licences is known here."
-    origin = Origin(_trained_on(record), _privacy(record), licence)
+    signed = (
+        verify_lineage(lineage.encode(), study.digest, digest(shared), kept_round)
+        if lineage
+        else None
+    )
+    origin = Origin(
+        _trained_on(record),
+        _privacy(record),
+        licence,
+        sites=tuple(_sites(record)),
+        source=("the hospitals' own data, which have not left them",),
+        environment=("the machines of the hospitals and of the server: their operators know them",),
+        code=() if signed is None else signed.code,
+        verdict=("each hospital's own model is at the hospital: it was not compared here",),
+        lineage=lineage_words(signed),
+    )
     card = model_card(contract, study, origin, measured)
     return ModelDescription(weights, contract, measured, (card, licence_text(licence)))
 
@@ -82,6 +105,11 @@ def _whole(shared: Parameters, study: Study) -> tuple[Parameters, bool]:
     except WardroundError:  # the weights beneath lie with the sites
         return shared, False
     return {**layout.frozen_part(read_parameters(network)), **shared}, not layout.personal
+
+
+def _sites(record: RunRecord) -> Iterator[str]:
+    for site, count in sorted(_counted(record).items()):
+        yield f"{site}: its updates are in {count} rounds; how many patients stays there"
 
 
 def _values(record: RunRecord, kept_round: int) -> list[float]:

@@ -48,7 +48,7 @@ def write_model(parts: Iterable[ModelPart], record: RunRecord, folder: Path) -> 
     """
     from wardround.common.models.model_folder import write_model_folder
     from wardround.common.parameters.arithmetic import digest
-    from wardround.common.parameters.model_file import load_model
+    from wardround.common.parameters.model_file import LINEAGE, load_model
     from wardround.server.operators.model_description import describe_model
 
     _refuse_statistics(record)
@@ -60,9 +60,9 @@ def write_model(parts: Iterable[ModelPart], record: RunRecord, folder: Path) -> 
     try:
         try:
             replace_file(unfinished, b"".join(part.data for part in received), READABLE)
-            weights = load_model(unfinished).parameters
+            weights, header = load_model(unfinished)
         except WardroundError:
-            weights = {}
+            weights, header = {}, {}
         finally:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
@@ -71,9 +71,10 @@ def write_model(parts: Iterable[ModelPart], record: RunRecord, folder: Path) -> 
     if not received or digest(weights) != received[0].digest:
         msg = "what came is not the model that the run's log speaks of: fetch it again."
         raise RunError(msg)
-    described = describe_model(weights, record, received[0].kept_round)
+    lineage = header.get(LINEAGE, "")
+    described = describe_model(weights, record, received[0].kept_round, lineage)
     write_model_folder(
-        folder, described.weights, described.contract, described.measured, described.texts
+        folder, described.weights, described.contract, described.measured, described.texts, lineage
     )
     return described.texts[0]
 

@@ -99,6 +99,8 @@ class BufferedLoop(RoundLoop):
         update_checks = UpdateChecks(
             self._study, progress.run, number, commit.parameters, progress.usual_norm
         )
+        if self._lineage is not None:
+            self._lineage.send(commit.parameters)
         messages = [
             self._grid.create_message(told(content, node), TRAIN, node.node_id, f"model {number}")
             for node in idle
@@ -133,11 +135,12 @@ class BufferedLoop(RoundLoop):
             refusal = unpack_refusal(reply.content)
             if refusal is not None:
                 raise RunError(refusal.reason or in_words(refusal.code))
+            signed = self._signed(site, reply.content)
             update = unpack_update(reply.content, self._study)
             self._note(results, site, update)
             model, norm = instruction.update_checks.admit(update)
             moved = _moved(model, instruction.update_checks.sent, commit, staleness)
-        self._combine(site, replace(update, parameters=moved))
+        self._combine(site, replace(update, parameters=moved), signed)
         results.count(site, update, norm, instruction.bytes_down)
         if update.metrics is not None and staleness == 0:
             results.sums[site] = update.metrics

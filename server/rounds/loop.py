@@ -5,6 +5,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from flwr.app import RecordDict
 from flwr.serverapp import Grid
@@ -33,6 +34,10 @@ from wardround.server.sites.exchange import Addressed, Exchange, Node, Reply
 from wardround.server.sites.intake import RefusedReplyError, taking_in
 from wardround.server.sites.participation import Participation, select_sites
 from wardround.server.strategies.strategy import Strategy
+
+if TYPE_CHECKING:
+    from wardround.common.security.lineage import SignedRound
+    from wardround.server.rounds.lineage import RoundLineage
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +83,13 @@ class RoundLoop:
         self._listener = listener
         self._strategy = strategy
         self._exchange = Exchange(grid, self._deadlines.absence_seconds, participation.wait)
+        self._lineage: RoundLineage | None = None
 
-    def run(self) -> Commit:
+    def run(self, lineage: "RoundLineage | None" = None) -> Commit:
         """Train until the last round, or until the metric stops improving.
+
+        Args:
+            lineage: Signs each round; a simulation has none.
 
         Returns:
             The kept model: the best on the validation patients, or the last if there are none.
@@ -89,6 +98,7 @@ class RoundLoop:
             RunError: A round had fewer answers than ``federation.minimum_sites``, or the store
                 holds no commit of this study, at least that of round 0.
         """
+        self._lineage = lineage
         progress = self._begin()
         while progress.round < self._study.federation.rounds and not progress.stopped:
             progress = self._round(progress)
@@ -107,6 +117,8 @@ class RoundLoop:
         self._nodes = self._participation.of_round(commit.progress.round + 1)
         self._quorum = min(self._study.federation.minimum_sites, len(self._nodes))
         self._strategy.restore(commit.strategy)
+        if self._lineage is not None:
+            self._lineage.begin(commit.progress, commit.parameters)
         return commit.progress
 
     def _round(self, before: Progress) -> Progress:
@@ -160,6 +172,8 @@ class RoundLoop:
         """
         number, admitted = results.number, self._strategy.model()
         update_checks = UpdateChecks(self._study, before.run, number, admitted, before.usual_norm)
+        if self._lineage is not None:
+            self._lineage.send(admitted)
 
         def instruction() -> RecordDict:
             auxiliary, chosen = self._strategy.auxiliary(), self._study.evaluation.keep == "best"
@@ -209,15 +223,20 @@ class RoundLoop:
         with taking_in(site):
             if reply.content is None:
                 raise RunError(reply.reason)
+            signed = self._signed(site, reply.content)
             update = unpack_update(reply.content, self._study)
             self._note(results, site, update)
             model, norm = update_checks.admit(update)
-        self._combine(site, replace(update, parameters=model))
+        self._combine(site, replace(update, parameters=model), signed)
         results.count(site, update, norm, results.bytes_down)
         if update.metrics is not None:
             results.sums[site] = update.metrics
 
-    def _combine(self, site: str, update: SiteUpdate) -> None:
+    def _signed(self, site: str, content: RecordDict) -> "SignedRound | None":
+        """Return what a site signed of its update, while its arrays are still in the message."""
+        return None if self._lineage is None else self._lineage.take(site, content)
+
+    def _combine(self, site: str, update: SiteUpdate, signed: "SignedRound | None") -> None:
         """Hand an update that passed its checks to the strategy.
 
         Raises:
@@ -231,6 +250,8 @@ class RoundLoop:
             # A defect of ours, perhaps with half of the update in the sum: not to be passed over.
             error.add_note(f"while the update of site {site} was combined")
             raise
+        if self._lineage is not None:
+            self._lineage.count(signed)
 
     def _commit(self, before: Progress, parameters: Parameters, record: RoundRecord) -> Progress:
         progress = self._with_best(before, record)
@@ -242,6 +263,8 @@ class RoundLoop:
             history_bytes=append_record(self._store.history_path, record),
             stopped=deadlines is not None and stale >= deadlines,
         )
+        if self._lineage is not None:
+            self._lineage.commit(progress, parameters)
         self._store.commit(Commit(progress, parameters, self._strategy.state()))
         self._deadlines.learn([record])
         if self._listener is not None:

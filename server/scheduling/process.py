@@ -115,6 +115,7 @@ class StudyProcess:
     def _work_over(self, address: LinkAddress) -> None:
         from wardround.common.flower.serverapp.grid import Entrance, open_run
         from wardround.server.app import Outcome, make_server_app
+        from wardround.server.identity.lineage_key import open_lineage_key
         from wardround.server.link.gates import SECRET_HEADER
         from wardround.server.scheduling.audit_heads import ReceiptedGrid, ReceiptOffice
         from wardround.server.scheduling.run_sites import wait_for_sites
@@ -143,7 +144,8 @@ class StudyProcess:
             )
             office = ReceiptOffice(folder, self._run.name)
             try:
-                server_app = make_server_app(recorder.note_round, outcome, gather)
+                key = open_lineage_key(folder)
+                server_app = make_server_app(recorder.note_round, outcome, gather, key)
                 server_app(ReceiptedGrid(grid, office), context)
             finally:
                 office.keep()
@@ -161,10 +163,13 @@ class StudyProcess:
     def _finish(self, commit: "Commit") -> None:
         """Keep the model that the study ends with."""
         from wardround.common.parameters.arithmetic import digest
-        from wardround.common.parameters.model_file import save_model
+        from wardround.common.parameters.model_file import LINEAGE, save_model
+        from wardround.server.rounds.lineage import lineage_of
 
         kept = commit.progress.round
         facts = {"study": self._study.digest, "round": str(kept)}
+        if lineage := lineage_of(self._run.checkpoints, kept):
+            facts[LINEAGE] = lineage
         save_model(self._run.model_path, commit.parameters, facts)
         self._recorder.finish(self._rounds_done(), kept, digest(commit.parameters))
 

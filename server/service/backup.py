@@ -1,8 +1,8 @@
 """A backup of a server folder, made while the server runs, and the folder made from it again.
 
-What is copied: ``server.toml``, ``ca/``, the database by SQLite's own means, and of each run what
-it has committed. The database comes first, so that every run in it has its folder; of a run its
-commits come before its history, so that the history holds all that the commits vouch for.
+What is copied: ``server.toml``, ``ca/``, ``signing/``, the database by SQLite's own means, and of
+each run what it has committed. The database comes first, so that every run in it has its folder; of
+a run its commits come before its history, so that the history holds all that the commits vouch for.
 """
 
 import sqlite3
@@ -22,6 +22,7 @@ from wardround.common.files.backup import (
 )
 from wardround.common.security.tls_key_pair import mend_pair
 from wardround.server.database import DATABASE_FILE, connect
+from wardround.server.identity.lineage_key import LINEAGE_KEY_FOLDER
 from wardround.server.identity.pki import CA_FOLDER, open_authority
 from wardround.server.identity.server_certificate import SERVER_CERTIFICATE, SERVER_KEY
 from wardround.server.scheduling.folder import CHECKPOINTS_FOLDER, RUNS_FOLDER
@@ -48,7 +49,8 @@ def back_up_server(folder: Path, file: Path) -> int:
             _copy_database(server, copy)
             writer.add(copy, DATABASE_FILE)
         writer.add(server / SERVER_FILE, SERVER_FILE)
-        writer.add_tree(server / CA_FOLDER, CA_FOLDER, is_whole)
+        for keys in (CA_FOLDER, LINEAGE_KEY_FOLDER):
+            writer.add_tree(server / keys, keys, is_whole)
         for run in sorted((server / RUNS_FOLDER).glob("*")):
             _add_run(writer, run)
 

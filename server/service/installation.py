@@ -19,6 +19,7 @@ from wardround.common.files.atomic import (
 )
 from wardround.common.files.validated_toml import explain_problems
 from wardround.server.database import connect
+from wardround.server.identity.lineage_key import open_lineage_key
 from wardround.server.identity.membership import SCHEMA
 from wardround.server.identity.pki import make_authority, save_authority
 from wardround.server.identity.server_certificate import renew_server_certificate
@@ -64,6 +65,7 @@ def _fill(folder: Path, settings: ServerFile) -> x509.Certificate:
     write_new(folder / SERVER_FILE, content.encode(), READABLE)
     authority = make_authority(settings.name)
     save_authority(folder, authority)
+    open_lineage_key(folder)
     renew_server_certificate(folder)
     connect(folder, SCHEMA).close()
     return authority.certificate

@@ -357,10 +357,19 @@ def report(
     run: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="A run folder.", show_default=False)
     ],
+    kind: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="html, pdf, json or markdown.")
+    ] = "html",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file to write; by default in the run folder.", show_default=False),
+    ] = None,
 ) -> None:
-    """Write the report of a run anew.
+    """Write the report of a run anew, as a page, a PDF, data or Markdown, with its documents.
 
-    Example: wardround report runs/first
+    The model card and the data sheet are written into the run folder.
+
+    Example: wardround report runs/first --format pdf --out first.pdf
     """
     from wardround.common.errors import InputError
     from wardround.simulations.experiment.series.series import is_series, write_series_results
@@ -374,7 +383,7 @@ def report(
         msg = f"{run} holds no run: give the folder that 'wardround simulate --out' wrote."
         raise InputError(msg)
     write_what_is_left(run)
-    sys.stdout.write(f"{write_report(run)}\n")
+    sys.stdout.write(f"{write_report(run, kind, out)}\n")
 
 
 def evaluate(  # noqa: PLR0913 # one argument an option of the command line

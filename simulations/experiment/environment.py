@@ -4,6 +4,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from wardround.client.site.device import choose_device
+from wardround.common.runtime.code_digest import code_digest
 from wardround.simulations.experiment.federation import Machine, cores
 
 _PACKAGES = ("torch", "flwr", "monai", "numpy", "nibabel", "pydicom", "pydantic")
@@ -25,6 +26,7 @@ def describe_environment(machine: Machine) -> dict[str, str]:
             facts[package] = version(package)
         except PackageNotFoundError:
             continue
+    facts["code"] = f"SHA-256 {code_digest()}"
     return facts
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import wardround
 from wardround.common.errors import DataError, InputError
-from wardround.common.files.tables import write_table
+from wardround.common.files.tables import read_table, write_table
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.loading import load_study, require_simulation
 from wardround.common.study.study import Study
@@ -24,7 +24,6 @@ from wardround.simulations.experiment.privacy_spent import privacy_rows
 from wardround.simulations.experiment.rows import history_rows, refusal_notes, traffic_rows
 from wardround.simulations.experiment.testing.backdoor import backdoor_rows
 from wardround.simulations.experiment.testing.cross_site import cross_site_rows
-from wardround.simulations.experiment.testing.model_folders import write_model_folders
 from wardround.simulations.experiment.testing.paired import paired_rows
 from wardround.simulations.experiment.testing.predictions import write_groups, write_predictions
 from wardround.simulations.experiment.testing.samples import (
@@ -53,6 +52,7 @@ from wardround.simulations.run_files.folder import (
     MetricRow,
     PrivacyRow,
     RunFacts,
+    SplitRow,
     Status,
     TrafficRow,
     local_model,
@@ -263,15 +263,23 @@ class _Run:
         models: Sequence[TrainedModel],
         baselines: Sequence[Baseline],
     ) -> None:
+        from wardround.simulations.experiment.testing.model_folders import write_model_folders
+        from wardround.simulations.report.contents import RunContents
+
         followed = {FEDERATED: self._study, **{one.name: one.study for one in baselines}}
-        spent = list(privacy_rows(sites.folders))
-        write_model_folders(
+        contents = RunContents(
             self._out,
-            sites.folders,
-            [(model, followed[model.name]) for model in models],
-            self._tested,
-            (facts.data, spent),
+            facts,
+            self._study,
+            self._study.to_toml(),
+            metrics=tuple(self._tested),
+            traffic=(),
+            split=tuple(read_table(self._out / "split.csv", SplitRow)),
+            samples=None,
+            privacy=tuple(privacy_rows(sites.folders)),
         )
+        trained = [(model, followed[model.name]) for model in models]
+        write_model_folders(self._out, sites.folders, trained, contents)
 
     def _write_failures(self, sites: PreparedSites) -> None:
         """Keep pictures of the cases that the federated model marked worst at each site."""

@@ -1,5 +1,5 @@
-"""The HTML report of a run: did each hospital gain from training together?"""
+"""The report of a run: did each hospital gain from training together?"""
 
-from wardround.simulations.report.page import write_report
+from wardround.simulations.report.formats.writing import write_report
 
 __all__ = ["write_report"]

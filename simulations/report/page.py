@@ -3,13 +3,12 @@
 import base64
 import hashlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wardround.common.errors import InputError, install_command
-from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.html import read_style
 from wardround.common.html.charts.figure import Figure
 from wardround.common.html.palette import colour_of
@@ -18,7 +17,7 @@ from wardround.simulations.report.attack_section import read_attack_section
 from wardround.simulations.report.charts import figures, tables
 from wardround.simulations.report.charts.gain_bars import draw_gain_bars
 from wardround.simulations.report.charts.pictures import Picture, draw_samples
-from wardround.simulations.report.contents import RunContents, read_contents
+from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.privacy import describe_privacy
 from wardround.simulations.report.sections.order import make_sections
 from wardround.simulations.report.verdict import Outcome, Verdict, judge
@@ -48,26 +47,16 @@ class SiteLine:
     mark: str
 
 
-def write_report(run_folder: Path) -> Path:
-    """Write ``report.html`` into a run folder.
+def render_page(contents: RunContents, documents: Sequence[tuple[str, str]]) -> str:
+    """Return the page of a run.
 
-    An unfinished run has a report too: it says what is missing.
-
-    Returns:
-        The path of the page.
+    Args:
+        documents: The title and the address of what lies beside the page.
 
     Raises:
-        InputError: The folder is no run folder, a file of it is damaged, or the packages that
-            the report needs are not installed.
+        InputError: The packages that the page needs are not installed.
     """
-    contents = read_contents(run_folder)
     template = load_template("page.html.jinja")
-    path = run_folder / "report.html"
-    replace_file(path, _render(template, contents), BY_UMASK, durable=False)
-    return path
-
-
-def _render(template: "Template", contents: RunContents) -> str:
     verdict = judge(contents.metrics, contents.split, contents.metric)
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     return template.render(
@@ -77,7 +66,7 @@ def _render(template: "Template", contents: RunContents) -> str:
         compared=bool(verdict.compared),
         metric_title=wording.sentence_title(contents.metric),
         margin_note=wording.explain_margin(verdict),
-        site_lines=_site_lines(contents, verdict),
+        site_lines=site_lines(contents, verdict),
         error_bound=max(_shown_bounds(contents), default=0.0),
         samples=_pictures(contents),
         sections=make_sections(contents),
@@ -85,16 +74,18 @@ def _render(template: "Template", contents: RunContents) -> str:
         privacy=describe_privacy(contents),
         legend=_legend(contents),
         command=shlex.join(contents.facts.command),
-        total_traffic=_total_traffic(contents),
-        charts=_charts(contents),
-        tables=_tables(contents),
+        total_traffic=total_traffic(contents),
+        charts=draw_charts(contents),
+        tables=make_tables(contents),
         style=read_style(),
         script=script,
+        documents=documents,
         script_hashes=[content_hash(script)],
     )
 
 
-def _charts(contents: RunContents) -> dict[str, Figure | None]:
+def draw_charts(contents: RunContents) -> dict[str, Figure | None]:
+    """Return the page's own charts by name; the sections have theirs."""
     metric = contents.metric
     return {
         "metric": figures.draw_curves(contents, metric) if metric != "loss" else None,
@@ -106,7 +97,8 @@ def _charts(contents: RunContents) -> dict[str, Figure | None]:
     }
 
 
-def _tables(contents: RunContents) -> dict[str, tuple[tables.Table, ...]]:
+def make_tables(contents: RunContents) -> dict[str, tuple[tables.Table, ...]]:
+    """Return the page's own tables by name."""
     single = {
         "measures": tables.tabulate_measures(contents),
         "matrix": tables.tabulate_models_by_site(contents),
@@ -117,7 +109,7 @@ def _tables(contents: RunContents) -> dict[str, tuple[tables.Table, ...]]:
     return {**drawn, "classes": tables.tabulate_classes(contents)}
 
 
-def _site_lines(contents: RunContents, verdict: Verdict) -> list[SiteLine]:
+def site_lines(contents: RunContents, verdict: Verdict) -> list[SiteLine]:
     """Return a line a site and, from two compared sites on, the line of their mean."""
     metric = verdict.metric
     patients = {(r.site, r.split): r.patients for r in contents.split if not r.class_name}
@@ -166,7 +158,8 @@ def _legend(contents: RunContents) -> list[tuple[str, str]]:
     return [(name, colour_of(k)) for k, name in enumerate(contents.classes) if k > 0]
 
 
-def _total_traffic(contents: RunContents) -> str:
+def total_traffic(contents: RunContents) -> str:
+    """Return how much the federated model travelled, "" where nothing was noted."""
     rows = [row for row in contents.traffic if row.model == FEDERATED]
     return tables.megabytes(sum(row.bytes_down + row.bytes_up for row in rows)) if rows else ""
 

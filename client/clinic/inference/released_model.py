@@ -7,7 +7,7 @@ policy takes.
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -32,9 +32,14 @@ from wardround.common.models.contract import Contract, study_content
 from wardround.common.models.model_folder import write_model_folder
 from wardround.common.parameters.arithmetic import digest as parameters_digest
 from wardround.common.parameters.arithmetic import largest_weight
-from wardround.common.parameters.model_file import load_model
+from wardround.common.parameters.model_file import LINEAGE, load_model
 from wardround.common.parameters.schema import Parameters, compare_schemas, read_parameters, schema
 from wardround.common.runtime.printable import printable
+from wardround.common.security.lineage_verification import (
+    Lineage,
+    lineage_words,
+    verify_lineage,
+)
 from wardround.common.security.released_model import (
     LARGEST_HEADER,
     RELEASE_HEADER,
@@ -93,7 +98,10 @@ def fetch_model(site_folder: Path, digits: str, out: Path, address: str = "") ->
     staged = Path(mkdtemp(dir=state, prefix="model-"))
     try:
         said = _download(site_folder, digest, staged / "fetched", policy, address)
-        weights, complete = _checked(load_model(staged / "fetched").parameters, said, study, policy)
+        shared, header = load_model(staged / "fetched")
+        weights, complete = _checked(shared, said, study, policy)
+        lineage = header.get(LINEAGE, "")
+        signed = _signed(lineage, said, study)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     contract = Contract(
@@ -107,13 +115,14 @@ def fetch_model(site_folder: Path, digits: str, out: Path, address: str = "") ->
         complete=complete,
         seen_note="a site does not know what other sites' images look like",
     )
-    card = model_card(contract, study, _origin(said, study), ())
+    origin = replace(_origin(said, study), lineage=lineage_words(signed))
+    card = model_card(contract, study, origin, ())
     texts = (
         card,
         licence_text("The weights were made from the data of several hospitals: ask them."),
     )
     make_private_folder(out.parent)
-    written = write_model_folder(out, weights, contract, (), texts)
+    written = write_model_folder(out, weights, contract, (), texts, lineage)
     keep_owner_of_folder(out)  # whoever types this, the site's account can read it
     for path in out.iterdir():
         with path.open("rb") as stream:
@@ -219,6 +228,14 @@ def _checked(
     return context.on_base(shared), complete
 
 
+def _signed(lineage: str, said: ReleasedModel, study: Study) -> Lineage | None:
+    """Return what the signed record of the rounds says, once it was verified."""
+    if not lineage:
+        return None
+    content = lineage.encode("utf-8", errors="replace")
+    return verify_lineage(content, study.digest, said.model, said.round)
+
+
 def _origin(said: ReleasedModel, study: Study) -> Origin:
     promise = (
         "nothing was promised to patients: what the model remembers of them is not bounded"
@@ -231,4 +248,8 @@ def _origin(said: ReleasedModel, study: Study) -> Origin:
         (f"patients of {hospitals}, in the run {printable(said.run, 80)}",),
         (promise, "what is personal to a site is not in this model: it has never left the site"),
         "ask the hospitals that took part",
+        sites=(f"{said.sites} hospitals; a server tells no site which",),
+        source=("the hospitals' own data, which have not left them",),
+        environment=("the machines of the hospitals and of the server: their operators know them",),
+        verdict=("it was compared with no model of this hospital here",),
     )

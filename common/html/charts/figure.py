@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wardround.common.html.charts.bar_chart import BarChart, draw_bar_chart, draw_column_chart
 from wardround.common.html.charts.line_chart import LineChart, Series, draw_line_chart
@@ -36,10 +36,12 @@ class Figure:
     Attributes:
         html: A whole ``figure`` element; everything in it is escaped.
         caption: What it shows.
+        numbers: The same as a table, for where there are no pictures.
     """
 
     html: str
     caption: str
+    numbers: Numbers | None = None
 
 
 def line_figure(chart: LineChart, numbers: Numbers | None = None) -> Figure | None:
@@ -47,19 +49,26 @@ def line_figure(chart: LineChart, numbers: Numbers | None = None) -> Figure | No
     drawn = draw_line_chart(chart)
     if not drawn:
         return None
-    return _figure(drawn, _line_legend(chart.series), chart.title, numbers)
+    figure = _figure(drawn, _line_legend(chart.series), chart.title, numbers)
+    told = tabulate_series(chart.title, chart.across.title, chart.series)
+    return figure if figure.numbers else replace(figure, numbers=told)
 
 
 def bar_figure(chart: BarChart, numbers: Numbers | None = None) -> Figure | None:
     """Return lying bars with their legend; None if there is nothing to see."""
-    drawn = draw_bar_chart(chart)
-    return _figure(drawn, _bar_legend(chart), chart.title, numbers) if drawn else None
+    return _bars(draw_bar_chart(chart), chart, numbers)
 
 
 def column_figure(chart: BarChart, numbers: Numbers | None = None) -> Figure | None:
     """Return standing bars with their legend; None if there is nothing to see."""
-    drawn = draw_column_chart(chart)
-    return _figure(drawn, _bar_legend(chart), chart.title, numbers) if drawn else None
+    return _bars(draw_column_chart(chart), chart, numbers)
+
+
+def _bars(drawn: str, chart: BarChart, numbers: Numbers | None) -> Figure | None:
+    if not drawn:
+        return None
+    figure = _figure(drawn, _bar_legend(chart), chart.title, numbers)
+    return figure if figure.numbers else replace(figure, numbers=tabulate_bars(chart.title, chart))
 
 
 def tabulate_series(caption: str, heading: str, series: Sequence[Series]) -> Numbers:
@@ -102,7 +111,7 @@ def _printed(value: float, digits: int) -> str:
 def _figure(drawn: str, legend: str, caption: str, numbers: Numbers | None) -> Figure:
     fold = _fold(numbers) if numbers and numbers.rows else ""
     text = f"<figcaption>{escaped(caption)}</figcaption>"
-    return Figure(f'<figure class="chart">{drawn}{legend}{text}{fold}</figure>', caption)
+    return Figure(f'<figure class="chart">{drawn}{legend}{text}{fold}</figure>', caption, numbers)
 
 
 def _line_legend(series: Sequence[Series]) -> str:

@@ -1,7 +1,7 @@
 """The finished models of a run as model folders: ``models/NAME/``, each ready to predict."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import wardround
@@ -13,24 +13,18 @@ from wardround.client.data.reading.readers import read_image
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
-from wardround.common.models.card import Origin, licence_text, model_card
-from wardround.common.models.contract import Contract, Measured, Seen, study_content
+from wardround.common.models.card import licence_text, model_card
+from wardround.common.models.contract import Contract, Seen, study_content
 from wardround.common.models.model_folder import write_model_folder
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.training import TrainedModel
-from wardround.simulations.run_files.folder import (
-    FEDERATED,
-    UNPROTECTED,
-    MetricRow,
-    PrivacyRow,
-    local_model,
-)
+from wardround.simulations.report.contents import RunContents
+from wardround.simulations.report.documents.origin import measured_of, origin_of
+from wardround.simulations.run_files.folder import FEDERATED, UNPROTECTED, local_model
 
 _LOOKED_AT = 48  # training images of a site: percentiles of more differ little
-_KEPT, _INTERVAL = -1, 1.96
-_UNBOUNDED = ("loss", "hd95")
 _PRIVATE = (
     "the study promises privacy, and the values of the training images would tell of patients"
 )
@@ -40,8 +34,7 @@ def write_model_folders(
     out: Path,
     folders: Sequence[Path],
     models: Sequence[tuple[TrainedModel, Study]],
-    rows: Sequence[MetricRow],
-    facts: tuple[Mapping[str, str], Sequence[PrivacyRow]],
+    contents: RunContents,
 ) -> None:
     """Write a model folder for each finished model, beside its file.
 
@@ -50,13 +43,12 @@ def write_model_folders(
     Args:
         folders: The sites.
         models: Each with the study that it followed.
-        rows: What was measured at the end.
-        facts: Of the data set (its licence, ...), and what the sites' ledgers say.
+        contents: Of the run, with what was measured at its end.
     """
     seen = {folder.name: _seen(folder, models[0][1]) for folder in folders}
     for model, study in models:
         for name, weights, complete in _whole(folders, model, study):
-            measured = tuple(_measured(rows, model.name))
+            measured = tuple(measured_of(contents.metrics, model.name))
             looks = [one for site, one in seen.items() if model.name in _trained_by(site)]
             contract = Contract(
                 wardround=wardround.__version__,
@@ -69,11 +61,7 @@ def write_model_folders(
                 complete=complete,
                 **_looks(looks, study),
             )
-            origin = Origin(
-                tuple(_trained_on(folders, model, facts[0])),
-                tuple(_privacy(study, model, facts[1])),
-                _data_licence(facts[0]),
-            )
+            origin = origin_of(replace(contents, study=study), model.name)
             texts = model_card(contract, study, origin, measured), licence_text(origin.licence)
             write_model_folder(out / "models" / name, weights, contract, measured, texts)
 
@@ -135,54 +123,3 @@ def _whole(
 
 def _same(own: Parameters, shared: Parameters) -> bool:
     return all(own[name] is tensor for name, tensor in shared.items())
-
-
-def _measured(rows: Sequence[MetricRow], name: str) -> Iterator[Measured]:
-    for row in rows:
-        if row.model != name or row.round != _KEPT or row.split != "test" or row.value != row.value:
-            continue
-        half = _INTERVAL * row.standard_error
-        most = math.inf if row.metric in _UNBOUNDED else 1.0
-        yield Measured(
-            of=f"{row.site}, test patients",
-            metric=row.metric,
-            class_name=row.class_name,
-            value=row.value,
-            interval=_interval(row.value, half, most) if half > 0 else None,
-            support=row.support,
-        )
-
-
-def _interval(value: float, half: float, most: float) -> tuple[float, float]:
-    return max(0.0, value - half), min(most, value + half)
-
-
-def _trained_on(
-    folders: Sequence[Path], model: TrainedModel, facts: Mapping[str, str]
-) -> Iterator[str]:
-    named = facts.get("title") or facts.get("name") or "a data set without a name"
-    yield f"{named}, divided into {len(folders)} simulated sites on one machine"
-    if model.name.startswith("local-"):
-        yield f"the training patients of {model.name.removeprefix('local-')} alone"
-    if citation := facts.get("citation"):
-        yield f"cite: {citation}"
-
-
-def _privacy(study: Study, model: TrainedModel, spent: Sequence[PrivacyRow]) -> Iterator[str]:
-    if study.privacy.mode == "none":
-        yield "nothing was promised to patients: what the model remembers of them is not bounded"
-        return
-    yield f"the study promises privacy to each {study.privacy.mode}"
-    for row in spent:
-        if row.part == "train":
-            yield (
-                f"{row.site}: training spent epsilon {row.epsilon:.3f} at delta {row.delta:g} "
-                f"in {row.charged} answers"
-            )
-
-
-def _data_licence(facts: Mapping[str, str]) -> str:
-    licence = facts.get("licence")
-    if not licence:
-        return "The data set of this run names no licence: ask whoever owns it."
-    return f"The weights were made from data under this licence: {licence}"

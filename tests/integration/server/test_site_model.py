@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx
 import pytest
 import torch
+from securesystemslib.dsse import Envelope
+from securesystemslib.signer import SSlibKey
 from tests.support.stage import table_study, write_table
 from tests.support.tiny_study import Said
 
@@ -21,13 +23,14 @@ from wardround.client.site.credentials import load_site_tls, make_client_context
 from wardround.common.errors import ModelError, PolicyError, RunError, WardroundError
 from wardround.common.models.model_folder import open_model_folder
 from wardround.common.parameters.arithmetic import digest
-from wardround.common.parameters.model_file import load_model, save_model
+from wardround.common.parameters.model_file import LINEAGE, load_model, save_model
 from wardround.common.security.released_model import (
     RELEASE_HEADER,
     ReleasedModel,
     asked_study,
     models_path,
 )
+from wardround.common.security.signing_key import open_public_key
 from wardround.common.study.study import Study
 from wardround.server.identity.membership import revoke
 from wardround.server.operators.client import server_at
@@ -118,6 +121,22 @@ def test_a_site_that_took_part_fetches_the_model_with_digest_and_card(
     assert "not for diagnosis" in folder.card
     assert SOUTH not in folder.card, "which hospitals took part is the server's to say"
     assert folder.network()(torch.zeros(1, 2)).shape == (1, 2)
+    server_key = finished.federation.server / "signing" / "server.pub"
+    site_key = finished.site(NORTH) / "keys" / "site.pub"
+    keys = ("--server-key", server_key, "--site-key", site_key)
+    verified = wardround("model", "verify", out, *keys)
+    assert verified.code == 0, verified.err
+    assert "2 rounds, signed by the server's key" in verified.out
+    assert verified.out.count("signed its part of 2 rounds") == 2
+    assert "updates in the model are signed by no site" not in verified.out
+    assert NORTH not in folder.lineage.decode(), "a model does not name its hospitals"
+    absent = wardround("model", "verify", out, "--site-key", finished.site(EAST) / "keys/site.pub")
+    assert absent.code == 2, "east took no part"
+    for content in folder.lineage.splitlines():
+        envelope = Envelope.from_dict(json.loads(content))
+        public = open_public_key(server_key).public_bytes_raw().hex()
+        key = SSlibKey(public, "ed25519", "ed25519", {"public": public})
+        assert list(envelope.verify([key], 1)) == [public]
     again = wardround("site", "model", *words)
     assert again.code == 2
     assert "is there already" in again.err
@@ -207,7 +226,10 @@ def spoilt(finished: Finished, place: Path, kind: str) -> ReleasedModel:
         "absurd weights": {**good, first: good[first] * 0 + 1e12},
         "another model": {name: one + 1 for name, one in good.items()},
     }
-    if kind == "no model":
+    if kind == "a record of nothing":
+        models[kind] = good
+        save_model(place, good, {LINEAGE: "{}\n"}, durable=False)
+    elif kind == "no model":
         place.write_bytes(b"\x80\x04cos\nsystem\n")
     else:
         save_model(place, models[kind], {}, durable=False)
@@ -218,7 +240,7 @@ def spoilt(finished: Finished, place: Path, kind: str) -> ReleasedModel:
 @pytest.mark.parametrize(
     "kind",
     ["another shape", "one tensor more", "one tensor less", "no number", "absurd weights",
-     "another model", "no model"],
+     "another model", "no model", "a record of nothing"],
 )  # fmt: skip
 def test_what_is_not_the_approved_studys_model_is_not_kept(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str

@@ -244,7 +244,7 @@ def test_the_page_loads_nothing_from_a_network(pages: Callable[[str], Page], kin
         if name in ("src", "href", "srcset", "action", "data") and value
     ]
     outside = [value for value in sources if not value.startswith(("#", "data:image/png;base64,"))]
-    assert outside == [HOME_PAGE]
+    assert outside == ["data-sheet.md", HOME_PAGE]  # a file beside the page, and a link
     assert not page.all_of("link")
     (policy,) = [m for m in page.all_of("meta") if m.get("http-equiv")]
     assert str(policy["content"]).startswith("default-src 'none'; img-src data: blob:;")

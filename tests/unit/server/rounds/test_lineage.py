@@ -1,0 +1,139 @@
+"""A run's signed record: resumed where its commits are, and sites' parts only where they fit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from flwr.app import ConfigRecord, RecordDict
+
+from wardround.common.errors import ModelError
+from wardround.common.messages.lineage import LINEAGE_RECORD, arrays_digest, signed_record
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.array_records import to_array_record
+from wardround.common.security.lineage import LINEAGE_FILE, SiteRound, sign_part
+from wardround.common.security.lineage_verification import verify_lineage
+from wardround.common.study.loading import parse_study
+from wardround.server.checkpoints.store import Progress
+from wardround.server.rounds.lineage import RoundLineage, lineage_of, read_lines
+
+STUDY = parse_study(
+    {
+        "study": {"name": "signed", "task": "classification"},
+        "data": {"kind": "table", "classes": ["a", "b"], "covariates": [{"name": "x"}]},
+        "model": {"network": "mlp", "features": []},
+    }
+)
+RUN = "ab" * 16
+SERVER, NORTH = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+
+
+def model(number: int) -> dict[str, torch.Tensor]:
+    return {"w": torch.full((3,), float(number))}
+
+
+def progress(number: int) -> Progress:
+    return Progress(STUDY.digest, RUN, number)
+
+
+def update(number: int, key: Ed25519PrivateKey = NORTH, sent: int | None = None) -> RecordDict:
+    header = {"site": "north", "digest": STUDY.digest, "run": RUN, "round": number, "attempt": 0}
+    content = RecordDict(
+        {"header": ConfigRecord(header), "model": to_array_record(model(50 + number))}  # type: ignore[arg-type]
+    )
+    received = digest(model(number - 1 if sent is None else sent))
+    part = SiteRound(STUDY.digest, RUN, number, 0, received, arrays_digest(content), "", "")
+    content[LINEAGE_RECORD] = signed_record(sign_part(key, part))
+    return content
+
+
+def do_round(lineage: RoundLineage, number: int) -> None:
+    lineage.send(model(number - 1))
+    lineage.count(lineage.take("north", update(number)))
+    lineage.commit(progress(number), model(number))
+
+
+@pytest.fixture
+def lineage(tmp_path: Path) -> RoundLineage:
+    made = RoundLineage(tmp_path, SERVER, STUDY)
+    made.begin(progress(0), model(0))
+    return made
+
+
+def test_a_record_leads_from_the_first_model_to_each_round(
+    lineage: RoundLineage, tmp_path: Path
+) -> None:
+    for number in (1, 2, 3):
+        do_round(lineage, number)
+    for kept in (0, 1, 3):
+        content = lineage_of(tmp_path, kept).encode()
+        found = verify_lineage(content, STUDY.digest, digest(model(kept)), kept)
+        assert (found.rounds, found.unsigned) == (kept, 0)
+        assert sum(map(len, found.sites.values())) == kept
+    assert lineage_of(tmp_path, 4) == ""
+
+
+def test_a_resumed_run_drops_what_was_written_after_its_commit(
+    lineage: RoundLineage, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        do_round(lineage, number)
+    with (tmp_path / LINEAGE_FILE).open("ab") as stream:
+        stream.write(b'{"torn')
+    again = RoundLineage(tmp_path, SERVER, STUDY)
+    again.begin(progress(1), model(1))
+    assert len(read_lines(tmp_path / LINEAGE_FILE)) == 2
+    for number in (2, 3):
+        do_round(again, number)
+    content = lineage_of(tmp_path, 3).encode()
+    assert verify_lineage(content, STUDY.digest, digest(model(3)), 3).rounds == 3
+
+
+def test_a_run_whose_record_has_a_gap_has_none(lineage: RoundLineage, tmp_path: Path) -> None:
+    (tmp_path / LINEAGE_FILE).unlink()
+    again = RoundLineage(tmp_path, SERVER, STUDY)
+    again.begin(progress(5), model(5))
+    do_round(again, 6)
+    assert lineage_of(tmp_path, 6) == ""
+
+
+@pytest.mark.parametrize(
+    "kind", ["none", "another model", "another update", "another key", "no signature", "words"]
+)
+def test_a_part_that_does_not_fit_counts_as_unsigned(
+    lineage: RoundLineage, tmp_path: Path, kind: str
+) -> None:
+    do_round(lineage, 1)
+    lineage.send(model(1))
+    content = update(2, sent=7 if kind == "another model" else None)
+    record = content[LINEAGE_RECORD]
+    assert isinstance(record, ConfigRecord)
+    if kind == "none":
+        del content[LINEAGE_RECORD]
+    elif kind == "another update":
+        content["model"] = to_array_record(model(99))
+    elif kind == "another key":
+        content = update(2, Ed25519PrivateKey.generate())
+    elif kind == "no signature":
+        record["signature"] = "0" * 128
+    elif kind == "words":
+        record["key"] = "hospital"
+    lineage.count(lineage.take("north", content))
+    lineage.commit(progress(2), model(2))
+    found = verify_lineage(lineage_of(tmp_path, 2).encode(), STUDY.digest, digest(model(2)), 2)
+    assert found.unsigned == 1
+    assert list(found.sites.values()) == [(1,)]
+
+
+def test_the_record_of_another_study_or_model_is_refused(
+    lineage: RoundLineage, tmp_path: Path
+) -> None:
+    do_round(lineage, 1)
+    content = lineage_of(tmp_path, 1).encode()
+    for study, weights, kept in (
+        ("0" * 64, digest(model(1)), 1),
+        (STUDY.digest, digest(model(2)), 1),
+        (STUDY.digest, digest(model(1)), 2),
+    ):
+        with pytest.raises(ModelError):
+            verify_lineage(content, study, weights, kept)
