@@ -12,7 +12,7 @@ from functools import reduce
 import numpy as np
 
 from wardround.common.errors import InputError
-from wardround.common.statistics.curves import Floats, Mask
+from wardround.common.statistics.decisions.curves import Floats, Mask
 
 MOST_EXCHANGES = 40
 _CLOSE_ENOUGH = 1e-7  # of a step, against the size of what is fitted

@@ -10,13 +10,13 @@ from numpy.testing import assert_allclose
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 
 from wardround.common.errors import InputError
-from wardround.common.statistics.curves import (
+from wardround.common.statistics.decisions.curves import (
     area_under_roc,
     average_precision,
     count_histograms,
     count_scores,
 )
-from wardround.common.statistics.decision_curves import decision_curve, gains_of_cases
+from wardround.common.statistics.decisions.decision_curves import decision_curve, gains_of_cases
 
 THRESHOLDS = np.arange(1, 100) / 100
 

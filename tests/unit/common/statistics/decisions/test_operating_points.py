@@ -5,8 +5,8 @@ import pytest
 from statsmodels.stats.proportion import proportion_confint
 
 from wardround.common.errors import InputError
-from wardround.common.statistics.curves import count_scores
-from wardround.common.statistics.operating_points import (
+from wardround.common.statistics.decisions.curves import count_scores
+from wardround.common.statistics.decisions.operating_points import (
     choose_threshold,
     operate,
     patient_share,

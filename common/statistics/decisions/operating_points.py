@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import InputError
-from wardround.common.statistics.curves import Floats, Mask, PassedCounts
+from wardround.common.statistics.decisions.curves import Floats, Mask, PassedCounts
 
 Aim = Literal["sensitivity", "specificity"]
 _Z95 = 1.959964  # two-sided 95 % point of the normal distribution
