@@ -11,52 +11,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import InputError
+from wardround.common.statistics.clustered import (
+    PatientSums,
+    Ratios,
+    metric_interval,
+    of_patients,
+    patient_sums,
+)
 from wardround.common.statistics.decisions.curves import Floats, Mask, PassedCounts
+from wardround.common.statistics.interval import Interval, normal_quantile, unknown_interval
 
 Aim = Literal["sensitivity", "specificity"]
-_Z95 = 1.959964  # two-sided 95 % point of the normal distribution
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A share with its 95 % interval; all NaN where nothing is counted.
-
-    Attributes:
-        examinations: What is counted.
-        patients: Whose they are.
-        worth: How many independent examinations would say as much.
-    """
-
-    value: float
-    low: float
-    high: float
-    examinations: int = 0
-    patients: int = 0
-    worth: float = 0.0
-
-
-NOTHING = Share(math.nan, math.nan, math.nan)
+_Z95 = normal_quantile(0.975)
+# Ratios of a patient's four numbers: cases reported and missed, others reported and left alone.
+_SHARES = {
+    "sensitivity": ((1, 0, 0, 0), (1, 1, 0, 0)),
+    "specificity": ((0, 0, 0, 1), (0, 0, 1, 1)),
+    "ppv": ((1, 0, 0, 0), (1, 0, 1, 0)),
+    "npv": ((0, 0, 0, 1), (0, 1, 0, 1)),
+    "flagged": ((1, 0, 1, 0), (1, 1, 1, 1)),
+    "prevalence": ((1, 1, 0, 0), (1, 1, 1, 1)),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What acting from a threshold on gives.
+    """What acting from a threshold on gives, each with the interval of the patients' scatter.
 
     Attributes:
-        threshold: From which score on the class is reported.
-        sensitivity: Cases that are found.
+        sensitivity: Cases that are reported.
         specificity: Others that are left alone.
         ppv: Of those reported, how many are cases, where as many have it as among those measured.
         npv: Of those not reported, how many are none.
         flagged: Share that is reported.
+        prevalence: Share that has it.
     """
 
-    threshold: float
-    sensitivity: Share
-    specificity: Share
-    ppv: Share
-    npv: Share
-    flagged: Share
+    sensitivity: Interval
+    specificity: Interval
+    ppv: Interval
+    npv: Interval
+    flagged: Interval
+    prevalence: Interval
 
 
 def choose_threshold(counts: PassedCounts, aim: Aim, wanted: float) -> float:
@@ -89,38 +85,43 @@ def choose_threshold(counts: PassedCounts, aim: Aim, wanted: float) -> float:
     return float(np.nextafter(counts.thresholds[1], math.inf))
 
 
-def operate(
+def operation_sums(
     scores: Floats, labels: Mask, patients: NDArray[np.int64], threshold: float
-) -> Operation:
-    """Return what a threshold gives on ``(N,)`` scores of one class, by patients.
+) -> PatientSums:
+    """Return sums over patients of four numbers, which add up over sites.
+
+    A patient's cases that are reported and that are missed, and its others that are reported and
+    that are left alone.
 
     Args:
-        scores: Of *test* examinations.
-        labels: Which are of the class.
-        patients: Whose each is; over several sites no number may mean two patients.
-        threshold: NaN where none was chosen; all is NaN then.
+        scores: ``(N,)`` of one class on *test* examinations.
+        labels: ``(N,)`` which are of the class.
+        patients: ``(N,)`` whose each is.
+        threshold: From which score on the class is reported.
     """
-    if math.isnan(threshold):
-        return Operation(math.nan, NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
     reported = scores >= threshold
-    return Operation(
-        threshold,
-        patient_share(reported[labels], patients[labels]),
-        patient_share(~reported[~labels], patients[~labels]),
-        patient_share(labels[reported], patients[reported]),
-        patient_share(~labels[~reported], patients[~reported]),
-        patient_share(reported, patients),
-    )
+    return answer_sums(reported, labels, patients)
 
 
-def predictive_values(operation: Operation, prevalence: float) -> tuple[Share, Share]:
+def answer_sums(reported: Mask, labels: Mask, patients: NDArray[np.int64]) -> PatientSums:
+    """Return the same of ``(N,)`` answers, however they were found."""
+    columns = [reported & labels, ~reported & labels, reported & ~labels, ~reported & ~labels]
+    return patient_sums(of_patients(np.stack(columns, axis=1).astype(np.float64), patients))
+
+
+def operate(sums: PatientSums) -> Operation:
+    """Return what a threshold gives; a share of nothing is NaN, an interval of one patient too."""
+    return Operation(**{name: metric_interval(sums, _ratio(name)) for name in _SHARES})
+
+
+def predictive_values(sums: PatientSums, prevalence: float) -> tuple[Interval, Interval]:
     """Return PPV and NPV where a stated share of people has the class, by Bayes' rule.
 
-    The intervals are Mercaldo, Lau and Zhou's (2007) on the log-odds scale, half a case added to
-    each cell, with as many cases as the patients are worth.
+    The intervals are Mercaldo, Lau and Zhou's (Statistics in Medicine 26, 2007) on the scale of
+    log-odds, half a case added to each cell, with as many cases as the patients are worth.
 
     Args:
-        operation: Says sensitivity and specificity, measured on patients of any prevalence.
+        sums: Of :func:`operation_sums`, over patients of any prevalence.
         prevalence: Share of those who will be examined that has the class, in (0, 1).
 
     Raises:
@@ -130,65 +131,50 @@ def predictive_values(operation: Operation, prevalence: float) -> tuple[Share, S
         msg = f"a prevalence must be in (0, 1), got {prevalence:g}: "
         msg += "say which share of the people examined has the class."
         raise InputError(msg)
-    hit, quiet = operation.sensitivity, operation.specificity
-    if math.isnan(hit.value) or math.isnan(quiet.value):
-        return NOTHING, NOTHING
+    hit, quiet = _worth(sums, "sensitivity"), _worth(sums, "specificity")
     odds = prevalence / (1 - prevalence)
-    found, left = _ratio(hit, quiet, odds), _ratio(quiet, hit, 1 / odds)
-    return found, left
-
-
-def patient_share(values: Mask, patients: NDArray[np.int64]) -> Share:
-    """Return the share of ``(N,)`` that holds, with a 95 % interval over patients.
-
-    Wilson's interval with as many examinations as are worth the same when they are independent
-    (Rao and Scott 1992); where all agree, which says nothing of how patients differ, as many as
-    there are patients.
-    """
-    count = len(values)
-    if not count:
-        return NOTHING
-    _, whose = np.unique(patients, return_inverse=True)
-    people = int(whose.max()) + 1
-    share = float(values.mean())
-    worth = _effective_count(values.astype(np.float64), whose, people)
-    middle = (share + _Z95**2 / (2 * worth)) / (1 + _Z95**2 / worth)
-    half = _Z95 * math.sqrt(share * (1 - share) / worth + _Z95**2 / (4 * worth**2))
-    half /= 1 + _Z95**2 / worth
-    low, high = max(0.0, middle - half), min(1.0, middle + half)
-    return Share(share, min(low, share), max(high, share), count, people, worth)
-
-
-def _effective_count(values: Floats, whose: NDArray[np.int64], people: int) -> float:
-    """Return how many independent examinations say as much as these."""
-    count, share = len(values), float(values.mean())
-    if people == count or people < 2 or share in (0.0, 1.0):
-        return float(people)
-    residuals = np.bincount(whose, weights=values - share)
-    variance = people / (people - 1) * float((residuals**2).sum()) / count**2
-    independent = share * (1 - share) / count
-    # Never more than there are examinations: patients who differ too little are chance.
     return (
-        min(float(count), share * (1 - share) / variance)
-        if variance > independent
-        else float(count)
+        _by_bayes(hit, quiet, odds, sums.patients),
+        _by_bayes(quiet, hit, 1 / odds, sums.patients),
     )
 
 
-def _ratio(some: Share, others: Share, odds: float) -> Share:
-    """Return odds x some / (1 - others) as a share, with its interval."""
-    worth, others_worth = some.worth, others.worth
-    top, bottom = some.value * odds, 1 - others.value
+def _ratio(name: str) -> Ratios:
+    above, below = _SHARES[name]
+    return Ratios(np.array([above], float), np.array([below], float), np.ones(1))
+
+
+def _worth(sums: PatientSums, name: str) -> tuple[float, float]:
+    """Return a share, and how many independent examinations say as much as the patients do."""
+    ratio = _ratio(name)
+    found = metric_interval(sums, ratio)
+    share, error = found.value, found.standard_error
+    if not 0 < share < 1 or not error > 0:
+        # All agree, which says nothing of how patients differ: those of equal weight (Kish 1965).
+        below = ratio.denominators[0]
+        squares = float(below @ sums.products @ below)
+        return share, max(1.0, float(below @ sums.totals) ** 2 / max(squares, 1.0))
+    return share, max(1.0, share * (1 - share) / error**2)
+
+
+def _by_bayes(
+    some: tuple[float, float], others: tuple[float, float], odds: float, patients: int
+) -> Interval:
+    """Return odds x some : (1 - others) as a share, with its interval."""
+    if math.isnan(some[0]) or math.isnan(others[0]):
+        return unknown_interval(math.nan, patients)
+    top, bottom = some[0] * odds, 1 - others[0]
     value = top / (top + bottom) if top + bottom > 0 else math.nan
     # Half a case in each cell: a share of 1 of few patients is not known without error.
-    share = (some.value * worth + 0.5) / (worth + 1)
-    rest = ((1 - others.value) * others_worth + 0.5) / (others_worth + 1)
-    error = math.sqrt((1 - share) / (share * worth) + (1 - rest) / (rest * others_worth))
+    share = (some[0] * some[1] + 0.5) / (some[1] + 1)
+    rest = ((1 - others[0]) * others[1] + 0.5) / (others[1] + 1)
+    spread = math.sqrt((1 - share) / (share * some[1]) + (1 - rest) / (rest * others[1]))
     centre = math.log(odds) + math.log(share) - math.log(rest)
-    low, high = _logistic(centre - _Z95 * error), _logistic(centre + _Z95 * error)
+    low, high = _logistic(centre - _Z95 * spread), _logistic(centre + _Z95 * spread)
     if not math.isnan(value):
         low, high = min(low, value), max(high, value)
-    return Share(value, low, high, some.examinations + others.examinations)
+    middle = _logistic(centre)
+    return Interval(value, low, high, spread * middle * (1 - middle), math.inf, patients)
 
 
 def _logistic(value: float) -> float:
