@@ -11,6 +11,7 @@ from wardround.common.study.registry import (
     largest_patch,
     tasks_that,
 )
+from wardround.common.study.rules.decisions import decision_rules
 from wardround.common.study.rules.labels import label_rules
 from wardround.common.study.rules.patient_privacy import privacy_rules
 from wardround.common.study.rules.statistics import statistics_rules
@@ -280,4 +281,5 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     statistics_rules,
     label_rules,
     subgroup_rules,
+    decision_rules,
 )

@@ -5,7 +5,10 @@ from collections.abc import Callable
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.sections import generalisation, subgroups
 from wardround.simulations.report.sections.attacks import attacks_section
+from wardround.simulations.report.sections.calibration import make_calibration
 from wardround.simulations.report.sections.corruptions import corruptions_section
+from wardround.simulations.report.sections.decisions import make_decisions
+from wardround.simulations.report.sections.discrimination import make_discrimination
 from wardround.simulations.report.sections.explanations import explanations_section
 from wardround.simulations.report.sections.section import Section
 from wardround.simulations.report.sections.segmentation import segmentation_section
@@ -13,6 +16,9 @@ from wardround.simulations.report.sections.segmentation import segmentation_sect
 # A maker returns None where the run has nothing to say to it.
 SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
     subgroups.make_section,
+    make_discrimination,
+    make_calibration,
+    make_decisions,
     segmentation_section,
     generalisation.make_section,
     corruptions_section,
