@@ -137,6 +137,10 @@ _EVALUATION = {
     "score_bins": "Of the histograms from which AUROC is merged.",
     "keep": "Which model is the result: the best, or the last.",
     "overlap": "Of sliding windows, as a share of the window.",
+    "subgroups": "By what patients are grouped: covariates, manifest columns, or quality.",
+    "bands": "Of a number among the subgroups: where its bands end.",
+    "pack": "Sums that leave once, at the end: intervals, calibration, subgroups, gains.",
+    "pack_bins": "Into how many bins of [0, 1] these count scores.",
 }
 _STATISTICS = {
     "ask": "Whether the run asks for histograms to plan from; it then trains nothing.",

@@ -12,6 +12,7 @@ from wardround.common.study.registry import (
     tasks_that,
 )
 from wardround.common.study.rules.labels import label_rules
+from wardround.common.study.rules.packs import pack_rules
 from wardround.common.study.rules.patient_privacy import privacy_rules
 from wardround.common.study.rules.statistics import statistics_rules
 from wardround.common.study.rules.strategy import strategy_rules
@@ -256,4 +257,5 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     privacy_rules,
     statistics_rules,
     label_rules,
+    pack_rules,
 )
