@@ -8,6 +8,8 @@ the few would follow from the others; of groups the smallest are left out until 
 out are many. Rounding is not differential privacy.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -32,7 +34,7 @@ from wardround.common.metrics.packs.calibration import MARGIN, CalibrationPack
 from wardround.common.metrics.packs.gains import GainPack
 from wardround.common.metrics.packs.intervals import IntervalPack, PlacementSums, placed
 from wardround.common.metrics.packs.ratios import RatioSums
-from wardround.common.metrics.packs.registry import Pack, Packs
+from wardround.common.metrics.packs.registry import Pack, Packs, empty_packs
 from wardround.common.metrics.packs.score_counts import ScoreCounts
 from wardround.common.metrics.packs.subgroups import SubgroupPack
 from wardround.common.statistics.recalibration import temperature_sums
@@ -48,13 +50,17 @@ from wardround.common.study.study import Study
 Ints = NDArray[np.int64]
 
 
-def reduce_packs(measured: MeasuredPacks, study: Study, least: int) -> Packs:
-    """Return the packs that may leave.
+def reduce_packs(
+    measured: MeasuredPacks, study: Study, least: int, allowed: Collection[str]
+) -> Packs:
+    """Return the packs that may leave; one that is not allowed is that of nobody.
 
     Args:
         least: How many patients each number must be of; with 1 nothing is reduced.
     """
-    return {name: _pack(name, measured, study, least) for name in study.evaluation.pack}
+    told = dict(empty_packs(study))
+    told.update({name: _pack(name, measured, study, least) for name in told if name in allowed})
+    return told
 
 
 def told_patients(cases: Cases, least: int) -> int:

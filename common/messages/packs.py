@@ -32,7 +32,7 @@ from wardround.common.study.study import Study
 PACK = "evaluate.pack"
 PLACEMENTS = "evaluate.placements"
 RECORD, FACTS, MERGED = "pack", "facts", "merged"
-PATIENTS, CELL = "patients", "cell"
+PATIENTS, CELL, TELLS = "patients", "cell", "tells-"
 _MOST_PATIENTS = 10**9
 _MOST_CELL = 10**6
 
@@ -45,6 +45,7 @@ class SitePacks:
         patients: Test patients, rounded down.
         cell: The smallest cell of the site's policy: what counts are multiples of; with 1 nothing
             is coarsened and nothing rounded.
+        withheld: The packs that the site's policy does not let out; they are those of nobody.
     """
 
     site: str
@@ -54,6 +55,7 @@ class SitePacks:
     patients: int
     cell: int
     packs: Packs
+    withheld: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,7 +99,8 @@ def merged_counts(content: RecordDict, study: Study) -> ScoreCounts:
 def pack_packs(said: SitePacks) -> RecordDict:
     """Return the content of the message that carries a site's packs."""
     content = RecordDict({"header": _header(said)})
-    content[FACTS] = MetricRecord({PATIENTS: said.patients, CELL: said.cell})
+    told = {f"{TELLS}{name}": int(name not in said.withheld) for name in said.packs}
+    content[FACTS] = MetricRecord({PATIENTS: said.patients, CELL: said.cell, **told})
     content[RECORD] = _record(pack_arrays(said.packs))
     return content
 
@@ -114,10 +117,14 @@ def unpack_packs(content: RecordDict, study: Study) -> SitePacks:
         facts = Fields(metrics_of(content).get(FACTS), FACTS)
         patients = facts.whole(PATIENTS, most=_MOST_PATIENTS)
         cell = facts.whole(CELL, least=1, most=_MOST_CELL)
+        withheld = frozenset(
+            name for name in study.evaluation.pack if not facts.whole(f"{TELLS}{name}", most=1)
+        )
         arrays = _arrays(content, RECORD)
     except FieldError as error:
         raise RunError(_unreadable(error)) from None
-    return SitePacks(site, digest, run, number, patients, cell, packs_of(arrays, study))
+    packs = packs_of(arrays, study)
+    return SitePacks(site, digest, run, number, patients, cell, packs, withheld)
 
 
 def pack_placements(said: SitePlacements) -> RecordDict:
