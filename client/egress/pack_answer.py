@@ -32,7 +32,7 @@ from wardround.client.policy.rules import PACKS_RULE, DeniedError
 from wardround.client.session.packs import measure_cases, measure_packs
 from wardround.client.session.session import SiteSession
 from wardround.client.training.case_predictions import ClassifiedCases
-from wardround.common.errors import PolicyError
+from wardround.common.errors import GuardError, PolicyError, WardroundError
 from wardround.common.files.atomic import flush_folder, make_private_folder, replace_file
 from wardround.common.files.lock import held_alone
 from wardround.common.flower.messages.content import from_bytes, to_bytes
@@ -48,6 +48,7 @@ from wardround.common.messages.packs import (
     pack_packs,
     pack_placements,
     unpack_packs,
+    unpack_placements,
 )
 from wardround.common.metrics.packs.intervals import IntervalPack, PlacementSums
 from wardround.common.metrics.packs.registry import pack_schema
@@ -123,9 +124,12 @@ def answer_packs(
         )
         return pack_packs(said)
 
+    def guarded(content: RecordDict) -> None:
+        check(content, schema)
+        _require_true(lambda: unpack_packs(content, study))
+
     place = _place(session, instruction)
-    key = _key(instruction)
-    return _once(place, (key, _FIRST), policy, work, lambda content: check(content, schema))
+    return _once(place, (_key(instruction), _FIRST), policy, work, guarded)
 
 
 def answer_placements(
@@ -172,8 +176,27 @@ def answer_placements(
         said = SitePlacements(name, study.digest, instruction.run, instruction.round, sums)
         return pack_placements(said)
 
-    key = _key(instruction, merged)
-    return _once(place, (key, _SECOND), policy, work, lambda content: check(content, schema))
+    def guarded(content: RecordDict) -> None:
+        check(content, schema)
+        _require_true(lambda: unpack_placements(content, study))
+
+    return _once(place, (_key(instruction, merged), _SECOND), policy, work, guarded)
+
+
+def _require_true(read: Callable[[], object]) -> None:
+    """Check that an answer can be read as sums of patients: other numbers do not fit together.
+
+    Raises:
+        GuardError: It cannot.
+    """
+    try:
+        read()
+    except WardroundError:
+        msg = (
+            "the evidence holds numbers that are no sums of patients: it stays here. Install the "
+            "version of wardround that was approved."
+        )
+        raise GuardError(msg) from None
 
 
 def _require_pack(instruction: Instruction, study: Study) -> None:

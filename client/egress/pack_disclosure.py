@@ -227,7 +227,7 @@ def _with_fit(pack: CalibrationPack, validation: Validation, least: int) -> Cali
     told = []
     for inverse in INVERSE_TEMPERATURES:
         sums = temperature_sums(logits, validation.truth, inverse)
-        told.append((sums.loss, sums.gradient[0], sums.hessian[0, 0]))
+        told.append((sums.gradient[0], sums.hessian[0, 0]))
     fit = _rounded(np.array(told) / len(people), least)
     count = np.array([rounded_down(len(people), least)])
     return CalibrationPack(pack.counts, pack.scores, count, fit)

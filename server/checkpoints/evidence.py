@@ -3,13 +3,14 @@
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from wardround.common.files.atomic import replace_file
 
 EVIDENCE_FILE = "evidence.json"
 MOST_ROWS = 20_000
+_MOST_PATIENTS = 2**31 - 1  # a larger count is written so: no consortium has as many
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,17 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
+def who_tells(told: int, sites: int) -> str:
+    """Return who is left out of a number; nothing where every site tells it."""
+    if not told:
+        return "too few patients"
+    return "" if told == sites else f"told by {told} of {sites} sites: too few patients elsewhere"
+
+
 def write_evidence(folder: Path, rows: Iterable[EvidenceRow], durable: bool = True) -> None:
     """Write the rows of a run; a reader sees all of them or those before."""
-    lines = [json.dumps(asdict(row), allow_nan=False) for row in rows]
+    counted = (replace(row, patients=min(row.patients, _MOST_PATIENTS)) for row in rows)
+    lines = [json.dumps(asdict(row), allow_nan=False) for row in counted]
     text = "[\n" + ",\n".join(lines) + "\n]\n"
     replace_file(folder / EVIDENCE_FILE, text.encode(), durable=durable)
 

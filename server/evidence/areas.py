@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -22,7 +23,7 @@ from wardround.common.statistics.decision_curves import decision_curve
 from wardround.common.statistics.interval import score_interval
 from wardround.common.statistics.precision_recall import average_precision_from_histograms
 from wardround.common.study.study import Study
-from wardround.server.checkpoints.evidence import EvidenceRow, finite
+from wardround.server.checkpoints.evidence import EvidenceRow, finite, who_tells
 from wardround.server.evidence.collection import Evidence
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5)  # of the net benefit
@@ -54,9 +55,12 @@ def area_rows(
             note = "too few patients of the class, or of the others"
             yield EvidenceRow("intervals", site, classes[place], "auroc", note=note)
             continue
+        telling = sum(bool(one.counts and one.counts.positives[place].any()) for one, _ in told)
+        note = who_tells(telling, len(packs))
         sides = _sides([(one.counts, cell) for one, cell in told if one.counts], place)
         rounded = any(cell > 1 for _, cell in told)
-        yield _area(site, classes[place], (counts, place), placed, (*sides, rounded))
+        row = _area(site, classes[place], (counts, place), placed, (*sides, rounded))
+        yield replace(row, note=row.note or note)
         yield from _curves(site, classes[place], counts, place)
 
 

@@ -37,7 +37,7 @@ from wardround.common.study.plans.packs import (
     ratios_of,
 )
 from wardround.common.study.study import Study
-from wardround.server.checkpoints.evidence import EvidenceRow, finite
+from wardround.server.checkpoints.evidence import EvidenceRow, finite, who_tells
 from wardround.server.evidence.areas import area_rows
 from wardround.server.evidence.collection import Evidence
 from wardround.server.rounds.evaluation import ALL_SITES
@@ -98,11 +98,13 @@ def _intervals(told: _Told, evidence: Evidence, study: Study) -> Iterator[Eviden
         sums = [one.ratios for one in parts if isinstance(one, IntervalPack)]
         for place, ratio in enumerate(ratios):
             row = ("intervals", site, ratio.class_name)
-            yield _ratio_row(row, ratio, estimate(sums, place, _cells(packs)))
+            yield _ratio_row(row, ratio, estimate(sums, place, _cells(packs)), len(packs))
         yield from area_rows(site, packs, evidence, study)
 
 
-def _ratio_row(about: tuple[str, str, str], ratio: Ratio, found: Estimate) -> EvidenceRow:
+def _ratio_row(
+    about: tuple[str, str, str], ratio: Ratio, found: Estimate, sites: int
+) -> EvidenceRow:
     pack, site, subject = about
     interval = _interval(ratio, found)
     unit = HD95_UNIT_MM if ratio.metric == "hd95" else 1.0
@@ -119,7 +121,7 @@ def _ratio_row(about: tuple[str, str, str], ratio: Ratio, found: Estimate) -> Ev
         finite(high * unit),
         found.lost * unit,
         patients=found.patients,
-        note="" if found.patients else "too few patients",
+        note=who_tells(found.sites, sites),
     )
 
 
@@ -200,7 +202,7 @@ def _subgroups(told: _Told, study: Study) -> Iterator[EvidenceRow]:
         found = [estimate(sums, place, _cells(packs)) for place in range(len(ratios))]
         for ratio, one in zip(ratios, found, strict=True):
             subject = " ".join(part for part in (ratio.group, ratio.class_name) if part)
-            yield _ratio_row(("subgroups", site, subject), ratio, one)
+            yield _ratio_row(("subgroups", site, subject), ratio, one, len(packs))
         yield from _gaps(site, found, study)
 
 
@@ -261,5 +263,5 @@ def _gains(told: _Told, study: Study) -> Iterator[EvidenceRow]:
                 finite(interval.high + found.lost),
                 found.lost,
                 patients=found.patients,
-                note="" if found.patients else "too few patients",
+                note=who_tells(found.sites, len(packs)),
             )

@@ -23,7 +23,7 @@ from wardround.common.study.study import Study
 _MOST = 2**40
 _MOST_PATIENTS = 10**9
 MARGIN = 30.0  # logits further below the largest one count as this far below, where cells are kept
-_LARGEST = 1e6  # of a mean loss, slope or bend
+_LARGEST = 1e6  # of a mean slope or bend
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,8 +34,8 @@ class CalibrationPack:
         counts: ``(2, bins)`` test examinations whose named class is wrong, and is right, by score.
         scores: ``(2, bins)`` their mean score; 0 where there are none.
         patients: ``(1,)`` validation patients of the fit; 0 where too few.
-        fit: ``(T, 3)`` at each of INVERSE_TEMPERATURES the loss, its first and its second
-            derivative by the inverse temperature: sums over a patient's examinations, the mean over
+        fit: ``(T, 2)`` at each of INVERSE_TEMPERATURES the first and the second derivative of the
+            loss by the inverse temperature: sums over a patient's examinations, the mean over
             patients.
     """
 
@@ -48,7 +48,7 @@ class CalibrationPack:
     def empty(cls, study: Study) -> "CalibrationPack":
         """Return the pack of nobody."""
         shape = (2, study.evaluation.pack_bins)
-        fit = np.zeros((len(INVERSE_TEMPERATURES), 3))
+        fit = np.zeros((len(INVERSE_TEMPERATURES), 2))
         counts = np.zeros(shape, dtype=np.int64)
         return cls(counts, np.zeros(shape), np.zeros(1, dtype=np.int64), fit)
 
@@ -67,11 +67,13 @@ class CalibrationPack:
             refuse("counts", "counts fewer than none, or more than there are")
         if ((scores < 0) | (scores > 1)).any() or (scores[counts == 0] != 0).any():
             refuse("scores", "is no mean of scores")
+        if not all(_lie_within(*side) for side in zip(counts, scores, strict=True)):
+            refuse("scores", "has a mean that lies beyond the next cell")
         if not 0 <= patients[0] <= _MOST_PATIENTS or (patients[0] == 0 and fit.any()):
             refuse("patients", "counts fewer than nobody, or more than there are")
-        if (fit[:, [0, 2]] < 0).any() or (np.abs(fit) > _LARGEST).any():
-            refuse("fit", "is no loss of a convex fit")
-        if (np.diff(fit[:, 1]) < -2 * STEP).any():  # convex: the slope rises
+        if (fit[:, 1] < 0).any() or (np.abs(fit) > _LARGEST).any():
+            refuse("fit", "is no bend of a convex loss")
+        if (np.diff(fit[:, 0]) < -2 * STEP).any():  # convex: the slope rises
             refuse("fit", "has a slope that falls, which that of a convex loss does not")
         return cls(counts, scores, patients, fit)
 
@@ -104,6 +106,15 @@ class CalibrationPack:
         return CalibrationPack(
             self.counts + other.counts, scores, self.patients + other.patients, fit
         )
+
+
+def _lie_within(counts: Counts, scores: Sums) -> bool:
+    """Return whether each told mean lies between the told bins on both sides of its own."""
+    places, bins = np.flatnonzero(counts), len(counts)
+    low = np.concatenate([[0], places[:-1] + 1])[: len(places)] / bins
+    high = np.concatenate([places[1:], [bins]])[: len(places)] / bins
+    told = scores[places]
+    return bool(((told >= low - STEP) & (told <= high + STEP)).all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +173,7 @@ def temperature(pack: CalibrationPack) -> float:
     """
     if not pack.patients[0]:
         return math.nan
-    slopes, bends = pack.fit[:, 1], pack.fit[:, 2]
+    slopes, bends = pack.fit[:, 0], pack.fit[:, 1]
     inverse = np.array(INVERSE_TEMPERATURES)
     above = np.flatnonzero((slopes[:-1] < 0) & (slopes[1:] >= 0))
     if not len(above):

@@ -100,4 +100,4 @@ def gain_estimate(sites: Sequence[GainPack], place: int, cell: Sequence[int]) ->
     most = sum(n + c - 1 for n, _, c in told)
     shift = max((abs(float(m[0]) - float(mean)) for _, m, _ in told), default=0.0)
     lost = step + shift * (most - count) / most
-    return Estimate(float(mean), error, lost, count)
+    return Estimate(float(mean), error, lost, count, len(told))

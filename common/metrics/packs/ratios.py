@@ -85,12 +85,14 @@ class Estimate:
         lost: How far off the value can be since what came was rounded; in the standard error the
             loss is in already.
         patients: Behind the value, as the sites round them.
+        sites: How many sites tell of it.
     """
 
     value: float
     standard_error: float
     lost: float
     patients: int
+    sites: int = 0
 
 
 def estimate(sites: Sequence[RatioSums], place: int, cell: Sequence[int]) -> Estimate:
@@ -108,7 +110,7 @@ def estimate(sites: Sequence[RatioSums], place: int, cell: Sequence[int]) -> Est
         return Estimate(math.nan, math.nan, 0.0, 0)
     means = np.sum([n * mean for n, mean, _ in told], axis=0) / count
     if not means[_B] > 0:
-        return Estimate(math.nan, math.nan, 0.0, count)
+        return Estimate(math.nan, math.nan, 0.0, count, len(told))
     value = float(means[_A] / means[_B])
     step = 0.5 * STEP if any(c > 1 for _, _, c in told) else 0.0
     # Each rounded mean may be half a step more or less, in the direction that is worst.
@@ -116,7 +118,7 @@ def estimate(sites: Sequence[RatioSums], place: int, cell: Sequence[int]) -> Est
     error = math.nan
     if count > 1:
         error = math.sqrt(max(0.0, float(spread)) / (count - 1)) / float(means[_B])
-    return Estimate(value, error, _lost(told, value, step), count)
+    return Estimate(value, error, _lost(told, value, step), count, len(told))
 
 
 def _lost(

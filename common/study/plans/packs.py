@@ -16,9 +16,9 @@ PACKS = {
     "subgroups": "for whom the model is good: the same sums of each group of patients",
     "gains": "what the training gave: sums and squares of each patient's difference of two models",
 }
-# A fit needs the loss's slope and bend at these inverse temperatures: fixed, so that no server can
-# choose where it looks.
-INVERSE_TEMPERATURES = tuple(round(0.05 * 1.5**step, 6) for step in range(14))
+# A fit needs the slope and the bend of the loss at these inverse temperatures: fixed, so that no
+# server can choose where it looks.
+INVERSE_TEMPERATURES = tuple(round(0.05 * 1.25**step, 6) for step in range(24))
 MOST_CELLS = 65_536  # of all tables of a pack together
 HD95_UNIT_MM = 10.0  # in which distances are summed; a longer one than 1 m counts as 1 m
 
@@ -55,8 +55,8 @@ def ratios_of(study: Study) -> tuple[Ratio, ...]:
         metrics = ("dice", "hd95", "surface-dice")
         return tuple(Ratio(metric, name) for metric in metrics for name in classes[1:])
     whole = (Ratio("accuracy"), Ratio("brier"))
-    metrics = ("recall", "specificity", "precision", "f1")
-    return (*whole, *(Ratio(metric, name) for metric in metrics for name in classes))
+    by_class = ("recall", "specificity", "precision", "f1")
+    return (*whole, *(Ratio(metric, name) for metric in by_class for name in classes))
 
 
 def groups_of(study: Study) -> tuple[tuple[Grouping, str], ...]:
@@ -110,7 +110,7 @@ def cells_of(study: Study) -> int:
         cells += 6 * len(ratios_of(study))
         cells += 0 if study.task.dense else classes * (2 * bins + 6)
     if "calibration" in named:
-        cells += 4 * bins + 3 * len(INVERSE_TEMPERATURES)
+        cells += 4 * bins + 2 * len(INVERSE_TEMPERATURES)
     if "subgroups" in named:
         cells += 6 * len(group_ratios_of(study))
     if "gains" in named:

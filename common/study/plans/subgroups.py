@@ -43,8 +43,9 @@ class Grouping:
         """The groups in their order, the missing ones last; empty where any text may be one."""
         if self.from_image:
             return THIRDS
-        known = tuple(band_name(self.bounds, n) for n in range(len(self.bounds) + 1))
-        known = known if self.bounds else self.values
+        known = self.values
+        if self.bounds:
+            known = tuple(band_name(self.bounds, n) for n in range(len(self.bounds) + 1))
         return (*known, MISSING) if known else ()
 
     def group_of(self, text: str) -> str:
