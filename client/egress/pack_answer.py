@@ -8,6 +8,7 @@ bytes, another one for the same run has none. How many runs of a study are told 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from flwr.app import RecordDict
@@ -27,6 +28,7 @@ from wardround.client.egress.pack_disclosure import (
     told_counts,
     told_patients,
 )
+from wardround.client.policy.evaluations import count_evaluation
 from wardround.client.policy.policy import Policy
 from wardround.client.policy.rules import PACKS_RULE, DeniedError
 from wardround.client.session.packs import measure_cases, measure_packs
@@ -111,6 +113,7 @@ def answer_packs(
     schema = packs_message(name, instruction, study, policy)
 
     def work() -> RecordDict:
+        count_evaluation(session.site.folder, study.digest, policy, date.today())
         measured = measure_packs(session, instruction)
         said = SitePacks(
             site=name,

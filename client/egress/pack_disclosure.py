@@ -11,7 +11,7 @@ out are many. Rounding is not differential privacy.
 from collections.abc import Collection
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from wardround.client.egress.message_schema import DECIMALS, rounded_down
 from wardround.client.egress.pack_tables import (
@@ -163,11 +163,12 @@ def placements(
 ) -> PlacementSums:
     """Return the sums of squared placement values against histograms, the site's own or merged.
 
-    An examination is placed from the cell in which it was told, and not from its own score: of
-    patients with one examination each, whoever chose the histograms learns nothing that the told
-    cells had not said.
+    An examination is placed from the cell in which it was told, and not from its own score, and a
+    cell's examinations weigh together what was told of them. So of patients with one examination
+    each the answer follows from the told cells and numbers of patients alone: whoever chose the
+    histograms learns nothing from it. Of patients with several it says how alike theirs are.
     """
-    own, (ahead_told, behind_told) = told_counts(cases, study, least)
+    own, told = told_counts(cases, study, least)
     of_positives, of_negatives, areas = placed(against)
     places = binned(cases.scores, study.evaluation.pack_bins)
     sums = PlacementSums.empty(study.class_count)
@@ -175,17 +176,34 @@ def placements(
         if not own.positives[k].any() or not np.isfinite(areas[k]):
             continue
         true = cases.truth[:, k]
-        ahead = np.where(true, of_positives[k][ahead_told[k][places[:, k]]] - areas[k], 0.0)
-        behind = np.where(true, 0.0, of_negatives[k][behind_told[k][places[:, k]]] - areas[k])
+        ahead = _placed(
+            true, told[0][k][places[:, k]], own.positives[k], of_positives[k] - areas[k]
+        )
+        behind = _placed(
+            ~true, told[1][k][places[:, k]], own.negatives[k], of_negatives[k] - areas[k]
+        )
         sides = np.stack([true, ~true], axis=1).astype(float)
         rows = by_patient(np.column_stack([ahead, behind, sides]), cases.patients)
         if any(patient_size(rows[:, side] ** 2) < least for side in (2, 3)):
             continue
         totals = [(rows[:, a] * rows[:, b]).sum() for a, b in ((0, 0), (1, 1), (0, 1))]
-        people = np.array([*(rows[:, 2:] > 0).sum(axis=0), len(rows)])
-        sums.patients[k] = _multiples(people, least)
+        people = _multiples([*(rows[:, 2:] > 0).sum(axis=0), len(rows)], least)
+        sums.patients[k] = people
         sums.means[k] = _rounded(np.array(totals) / people, least)
     return sums
+
+
+def _placed(chosen: NDArray[np.bool_], cells: Ints, told: Ints, values: Floats) -> Floats:
+    """Return ``(N,)`` placement values of the chosen examinations, 0 of the others.
+
+    Args:
+        cells: ``(N,)`` in which cell each examination is told.
+        told: ``(bins,)`` how many each cell tells: fewer than there are, so each weighs less.
+        values: ``(bins,)`` placement value of each cell.
+    """
+    there = np.bincount(cells[chosen], minlength=len(told))
+    weights = np.sqrt(np.divide(told, there, out=np.zeros(len(told)), where=there > 0))
+    return np.where(chosen, values[cells] * weights[cells], 0.0)
 
 
 # --- Calibration
@@ -273,7 +291,7 @@ def _gains(cases: Cases, other: Cases, study: Study, least: int) -> GainPack:
     return GainPack(_multiples(patients, least) * told, means * told[:, None])
 
 
-def _multiples(counts: NDArray[np.generic], least: int) -> Ints:
+def _multiples(counts: ArrayLike, least: int) -> Ints:
     return np.asarray(counts, dtype=np.int64) // least * least
 
 

@@ -18,6 +18,7 @@ from wardround.common.study.plans.packs import Ratio
 
 STEP = 10.0**-3  # of what leaves a hospital rounded
 _MOST_PATIENTS = 10**9
+_LARGEST = 1e9  # of a mean square: no patient has more examinations than its root
 _A, _B, _AA, _AB, _BB = range(5)
 
 
@@ -50,8 +51,8 @@ class RatioSums:
         a, b, aa, ab, bb = means.T
         largest = np.array([one.largest for one in ratios])
         slack = STEP * (1 + np.abs(means).max(axis=1, initial=1.0))
-        if (means < 0).any() or (means[patients == 0] != 0).any():
-            refuse("means", "is negative, or of nobody")
+        if ((means < 0) | (means > _LARGEST)).any() or (means[patients == 0] != 0).any():
+            refuse("means", "is negative, of nobody, or larger than any patient's")
         if ((a > largest * b + slack) | (ab > largest * bb + slack)).any():
             refuse("means", "has a ratio that no patients can have")
         if ((a**2 > aa + slack) | (b**2 > bb + slack) | (ab**2 > aa * bb + slack**2 + slack)).any():
