@@ -28,7 +28,7 @@ from wardround.client.egress.statistics_disclosure import (
     neighbours,
     patient_size,
 )
-from wardround.client.session.packs import Cases, Floats, MeasuredPacks, Validation
+from wardround.client.session.packs import Cases, Flags, Floats, MeasuredPacks, Validation
 from wardround.client.training.case_predictions import ClassifiedCases
 from wardround.common.metrics.packs.calibration import MARGIN, CalibrationPack
 from wardround.common.metrics.packs.gains import GainPack
@@ -111,7 +111,7 @@ def _sums_of_rows(above: Floats, below: Floats, least: int) -> RatioSums:
     return RatioSums(_multiples(patients, least) * told, means)
 
 
-def _without(sums: RatioSums, hidden: NDArray[np.bool_]) -> RatioSums:
+def _without(sums: RatioSums, hidden: Flags) -> RatioSums:
     return RatioSums(sums.patients * ~hidden, sums.means * ~hidden[:, None])
 
 
@@ -150,7 +150,7 @@ def told_counts(
 def _told_bins(rows: Floats, least: int, where: Ints) -> Ints:
     """Return ``(bins,)`` counts that may leave; ``where`` takes in where each bin is told."""
     if least <= 1:
-        return rows.sum(axis=0).astype(np.int64)
+        return np.asarray(rows.sum(axis=0), dtype=np.int64)
     told = np.zeros(rows.shape[1], dtype=np.int64)
     for one in neighbours(rows, least):
         where[one.start : one.end] = one.told
@@ -193,7 +193,7 @@ def placements(
     return sums
 
 
-def _placed(chosen: NDArray[np.bool_], cells: Ints, told: Ints, values: Floats) -> Floats:
+def _placed(chosen: Flags, cells: Ints, told: Ints, values: Floats) -> Floats:
     """Return ``(N,)`` placement values of the chosen examinations, 0 of the others.
 
     Args:
@@ -211,7 +211,7 @@ def _calibration(
     cases: ClassifiedCases, validation: Validation, study: Study, least: int
 ) -> CalibrationPack:
     pack = CalibrationPack.empty(study)
-    right = (cases.truth & named_classes(cases, study)).any(axis=1)
+    right: Flags = np.asarray((cases.truth & named_classes(cases, study)).any(axis=1))
     top = cases.scores.max(axis=1) if len(cases.scores) else np.zeros(0)
     bins = study.evaluation.pack_bins
     places = binned(top, bins)
@@ -266,7 +266,7 @@ def _subgroups(measured: MeasuredPacks, study: Study, least: int) -> SubgroupPac
     return SubgroupPack(_without(sums, ~told.reshape(-1)))
 
 
-def _told_groups(rows: Floats, study: Study, least: int) -> NDArray[np.bool_]:
+def _told_groups(rows: Floats, study: Study, least: int) -> Flags:
     """Return ``(G, M)`` of which groups which measure may be told, of ``(P, G, M)`` numbers."""
     told = np.zeros(rows.shape[1:], dtype=np.bool_)
     groupings = [grouping.name for grouping, _ in groups_of(study)]

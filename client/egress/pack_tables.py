@@ -80,7 +80,8 @@ def _of_masks(cases: Cases, one: Ratio, study: Study) -> Floats:
         known = np.isfinite(cases.dice[:, 1:])
         totals = np.nan_to_num(cases.dice[:, 1:]).sum(axis=1)
         undefined = np.full(len(totals), np.nan)
-        return np.divide(totals, known.sum(axis=1), out=undefined, where=known.any(axis=1))
+        means = np.divide(totals, known.sum(axis=1), out=undefined, where=known.any(axis=1))
+        return np.asarray(means)
     place = study.data.classes.index(one.class_name)
     if one.metric == "hd95":
         return np.asarray(cases.hd95_mm[:, place] / HD95_UNIT_MM)

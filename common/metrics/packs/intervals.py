@@ -104,7 +104,7 @@ def _below(counts: Counts) -> Floats:
     upto = np.cumsum(counts, axis=1) - counts / 2
     total = counts.sum(axis=1, keepdims=True).astype(float)
     undefined = np.full(upto.shape, math.nan)
-    return np.divide(upto, total, out=undefined, where=total > 0)
+    return np.asarray(np.divide(upto, total, out=undefined, where=total > 0))
 
 
 def placement_error(

@@ -146,4 +146,4 @@ def weighted(one: Counts, ones: Sums, other: Counts, others: Sums) -> Sums:
     """Return the means ``(R, M)`` over two groups of so many patients, 0 over nobody."""
     total = (one + other)[:, None]
     sums = one[:, None] * ones + other[:, None] * others
-    return np.divide(sums, total, out=np.zeros_like(sums), where=total > 0)
+    return np.asarray(np.divide(sums, total, out=np.zeros_like(sums), where=total > 0))

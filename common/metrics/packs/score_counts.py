@@ -66,7 +66,7 @@ class ScoreCounts:
         ordered = (self.positives * (below + self.negatives / 2)).sum(axis=1)
         pairs = self.positives.sum(axis=1).astype(float) * self.negatives.sum(axis=1)
         undefined = np.full(len(pairs), math.nan)
-        return np.divide(ordered, pairs, out=undefined, where=pairs > 0)
+        return np.asarray(np.divide(ordered, pairs, out=undefined, where=pairs > 0))
 
 
 @dataclass(frozen=True, slots=True)
