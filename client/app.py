@@ -113,6 +113,20 @@ def evaluate(message: Message, context: Context) -> Message:
     )
 
 
+@app.evaluate("pack")
+def pack(message: Message, context: Context) -> Message:
+    """Answer with the sums of evidence that the study names, of its finished model."""
+    return _reply(message, context, lambda gateway, site: gateway.tell_packs(site, message.content))
+
+
+@app.evaluate("placements")
+def placements(message: Message, context: Context) -> Message:
+    """Answer with the squares of placement values against the sites' merged histograms."""
+    return _reply(
+        message, context, lambda gateway, site: gateway.tell_placements(site, message.content)
+    )
+
+
 def refuse(message: Message, context: Context, error: WardroundError) -> Message:
     """Return the refusal of a message that nobody works on: it is too large, say."""
     gateway = None

@@ -97,10 +97,25 @@ def make_server_app(
 
             lineage = RoundLineage(store.folder, key, study)
         commit = loop(grid, study, participation, store, strategy, listener).run(lineage)
+        if study.evaluation.pack:
+            _keep_evidence(grid, study, participation, store, commit)
         if outcome is not None:
             outcome.commit = commit
 
     return server_app
+
+
+def _keep_evidence(
+    grid: Grid, study: Study, participation: Participation, store: CheckpointStore, commit: Commit
+) -> None:
+    """Ask the sites once for the evidence that the study names, and keep it beside the history."""
+    from wardround.server.checkpoints.evidence import write_evidence
+    from wardround.server.evidence.collection import collect_evidence
+    from wardround.server.evidence.findings import evidence_rows
+
+    nodes = participation.of_round(study.federation.rounds + 1)
+    found = collect_evidence(grid, study, nodes, commit, participation.deadlines)
+    write_evidence(store.folder, evidence_rows(found, study))
 
 
 def _prepare(study: Study, store: CheckpointStore, examinations: Sequence[int]) -> Strategy:

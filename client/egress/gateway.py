@@ -25,6 +25,7 @@ from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import Policy, approved_rounds, open_policy
 from wardround.client.policy.rules import (
     EVALUATION_RULE,
+    PACKS_RULE,
     TIME_RULE,
     DeniedError,
     Facts,
@@ -38,7 +39,7 @@ from wardround.client.training.schedule import OvertimeError, TimeLimit
 from wardround.common.errors import PolicyError, RunError
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import configs_of, fingerprint_of
-from wardround.common.messages.instructions import NO_LEDGER, Instruction
+from wardround.common.messages.instructions import NO_LEDGER, Instruction, unpack_instruction
 from wardround.common.messages.lineage import LINEAGE_RECORD
 from wardround.common.messages.replies import (
     Refusal,
@@ -276,6 +277,42 @@ class Gateway:
         event = Event(kind="statistics", study=study.digest)
         content = answer_statistics(session, digest, agreed.policy, self._check)
         return self._write_down(content, event)
+
+    def tell_packs(self, session: SiteSession, content: RecordDict) -> RecordDict:
+        """Return the evidence of a finished model, once a run, if study and policy allow it.
+
+        Args:
+            content: Of the server's question.
+        """
+        from wardround.client.egress.pack_answer import answer_packs
+
+        instruction = unpack_instruction(content)
+        agreed = self._agree_on_pack(session, instruction)
+        told = answer_packs(session, instruction, agreed.policy, self._check)
+        return self._write_down(told, _event("pack", instruction))
+
+    def tell_placements(self, session: SiteSession, content: RecordDict) -> RecordDict:
+        """Return the squares of placement values against merged histograms, once a run.
+
+        Args:
+            content: Of the server's question.
+        """
+        from wardround.client.egress.pack_answer import answer_placements
+        from wardround.common.messages.packs import merged_counts
+
+        instruction = unpack_instruction(content)
+        agreed = self._agree_on_pack(session, instruction)
+        merged = merged_counts(content, session.context.study)
+        told = answer_placements(session, instruction, merged, agreed.policy, self._check)
+        return self._write_down(told, _event("placements", instruction))
+
+    def _agree_on_pack(self, session: SiteSession, instruction: Instruction) -> _Agreed:
+        agreed, study = self._agree(session, instruction), session.context.study
+        drop_counted(session, instruction)
+        if what_leaves(study).noise_added_by != "nobody":
+            msg = "a study that promises noise tells no exact sums of evidence."
+            raise DeniedError(msg, (PACKS_RULE,), study.digest)
+        return agreed
 
     def _agree(
         self,

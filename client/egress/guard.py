@@ -135,6 +135,22 @@ class Cells:
         return bool((np.abs(steps * self.multiple - numbers) <= _CELL_ROUNDING).all())
 
 
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """Numbers of an array, each rounded to decimals; any finite ones where there are None."""
+
+    decimals: int | None
+    least: float = -1e9
+    most: float = 1e9
+
+    def allows(self, values: NDArray[np.generic]) -> bool:
+        """Return whether an array of numbers may hold these, to the last bit."""
+        numbers = values.astype(np.float64)
+        if not ((numbers >= self.least) & (numbers <= self.most)).all():
+            return False
+        return self.decimals is None or bool((np.round(numbers, self.decimals) == numbers).all())
+
+
 Rule = Exactly | OneOf | Count | Number | FreeText | Empty
 
 
@@ -154,7 +170,7 @@ class MessageSchema:
     numbers: Mapping[str, Mapping[str, Rule]] = field(default_factory=dict)
     arrays: Mapping[str, Schema] = field(default_factory=dict)
     optional: frozenset[str] = frozenset()
-    cells: Mapping[str, Cells] = field(default_factory=dict)
+    cells: Mapping[str, Cells | Rounded] = field(default_factory=dict)
 
 
 def check_message(content: RecordDict, schema: MessageSchema, largest_bytes: int) -> None:

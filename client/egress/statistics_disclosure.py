@@ -11,6 +11,7 @@ Rounding is not differential privacy: see :mod:`wardround.client.egress.disclosu
 """
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,45 +65,69 @@ def large_cells(rows: Rows, least: int, is_ordered: bool) -> Rows:
     if least <= 1:
         exact: Rows = rows.sum(axis=0)
         return exact
-    if _size(rows.sum(axis=1)) < least:  # all of them together are too few
+    if patient_size(rows.sum(axis=1)) < least:  # all of them together are too few
         return np.zeros(rows.shape[1])
     return _together(rows, least) if is_ordered else _left_out(rows, least)
 
 
 def _together(rows: Rows, least: int) -> Rows:
     """Return the cells with neighbours that are too few counted in one of them."""
+    mass, told = rows.sum(axis=0), np.zeros(rows.shape[1])
+    for one in neighbours(rows, least):
+        told[one.told] = mass[one.start : one.end].sum()
+    return told
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Cells from ``start`` to before ``end`` that are counted together in ``told``."""
+
+    start: int
+    end: int
+    told: int
+
+
+def neighbours(rows: Rows, least: int) -> list[Neighbours]:
+    """Return which cells with an order are counted together; none where all are too few.
+
+    Args:
+        rows: ``(P, cells)``, what each patient adds.
+        least: How many patients each must have.
+    """
+    if not len(rows) or patient_size(rows.sum(axis=1)) < least:
+        return []
     starts, group = [0], np.zeros(len(rows))
     for cell in range(rows.shape[1]):
         group = group + rows[:, cell]
-        if _size(group) >= least:
+        if patient_size(group) >= least:
             starts.append(cell + 1)
             group = np.zeros(len(rows))
     if group.any():  # the last ones are too few: they go with those before them
         starts.pop()
-    ends = [*starts[1:], rows.shape[1]]
-    mass, told = rows.sum(axis=0), np.zeros(rows.shape[1])
-    for start, end in zip(starts, ends, strict=True):
+    found, mass = [], rows.sum(axis=0)
+    for start, end in zip(starts, [*starts[1:], rows.shape[1]], strict=True):
         upto = np.cumsum(mass[start:end])
         if len(upto) and upto[-1] > 0:
-            told[start + int(np.searchsorted(upto, upto[-1] / 2))] = upto[-1]
-    return told
+            told = start + int(np.searchsorted(upto, upto[-1] / 2))
+            found.append(Neighbours(start, end, told))
+    return found
 
 
 def _left_out(rows: Rows, least: int) -> Rows:
     """Return the cells without those that are too few, and without what these would follow from."""
     mass = rows.sum(axis=0)
-    told: Flags = np.array([_size(column) >= least for column in rows.T], dtype=np.bool_)
+    told: Flags = np.array([patient_size(column) >= least for column in rows.T], dtype=np.bool_)
     by_size = [int(cell) for cell in np.argsort(mass, kind="stable") if told[cell]]
     for cell in by_size:
         hidden = rows[:, ~told].sum(axis=1)
-        if not hidden.any() or _size(hidden) >= least:
+        if not hidden.any() or patient_size(hidden) >= least:
             break
         told[cell] = False
     kept: Rows = mass * told
     return kept
 
 
-def _size(given: Rows) -> float:
+def patient_size(given: Rows) -> float:
     """Return how many patients who give as much as the largest would give as much as all."""
     largest = float(given.max(initial=0.0))
     # Ten equal tenths are ten patients, whatever their sum is rounded to.

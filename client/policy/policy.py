@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from wardround.client.policy.approvals import Decision, Digest, approvals_of, read_decisions
 from wardround.common.errors import PolicyError, known_names
 from wardround.common.files.validated_toml import read_toml
+from wardround.common.study.plans.packs import PACKS
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.registry import NETWORKS, TASKS
 from wardround.common.study.sections import Task
@@ -44,6 +45,10 @@ class Policy(BaseModel):
         statistics: Whether a study may be told histograms of the training data before it trains.
             Absent is no: who wrote a policy without this key has not thought of them.
         largest_statistics: How many studies are ever told histograms without noise.
+        packs: Which packs of evidence a study may be told of its finished model, each a key of
+            PACKS in :mod:`wardround.common.study.plans.packs`. Absent is none. A study that asks
+            for others is trained, and not told these.
+        largest_packs_of_a_study: Of how many runs of one study.
         largest_evaluations_a_day: How many models the site measures a day, for all studies without
             privacy for patients together. Such a measurement has no noise.
         largest_evaluations_of_a_study: How many it measures for one such study, over all its runs.
@@ -84,6 +89,8 @@ class Policy(BaseModel):
     metrics: Literal["sums", "values", "none"] = "values"
     statistics: Literal["no", "yes"] = "no"
     largest_statistics: Count = 20
+    packs: tuple[str, ...] = ()
+    largest_packs_of_a_study: Count = 2
     largest_evaluations_a_day: Count = 200
     largest_evaluations_of_a_study: Count = 1000
     largest_message_megabytes: Annotated[float, Field(gt=0)] = 1000.0
@@ -189,6 +196,11 @@ def _broken_rules(policy: Policy) -> list[str]:
     broken = [
         known_names("network", name, NETWORKS) for name in policy.networks if name not in NETWORKS
     ]
+    broken += [known_names("pack", name, PACKS) for name in policy.packs if name not in PACKS]
+    if policy.packs and policy.metrics == "none":
+        broken.append(
+            "metrics = 'none' lets no measurement out, and packs are measurements: set packs = []."
+        )
     if policy.approved == "any" and not policy.simulated:
         broken.append(
             "approved = 'any' is for simulated sites: list the digests of the studies that were "
@@ -216,6 +228,7 @@ OPEN_POLICY = Policy(
     smallest_cell=1,
     metrics="sums",
     statistics="yes",
+    packs=tuple(PACKS),
     largest_message_megabytes=100_000,
     largest_weight=NO_LIMIT,
     largest_validation_share=1.0,

@@ -38,6 +38,7 @@ APPROVAL_RULE = "approved"
 ROUNDS_RULE = "approved rounds"  # asked when a round is to be trained, and not before
 EVALUATION_RULE = "evaluations"
 STATISTICS_RULE = "statistics"
+PACKS_RULE = "packs"
 _CODES_OF_RULES: dict[tuple[str, ...], str] = {
     (): "approval",
     (TIME_RULE,): "time",
@@ -255,6 +256,20 @@ def _statistics(policy: Policy, study: Study, facts: Facts) -> _Reply:
     )
 
 
+def _packs(policy: Policy, study: Study, facts: Facts) -> _Reply:
+    asked = study.evaluation.pack
+    if not asked:
+        return True, "the study asks for no evidence"
+    told = ", ".join(name for name in asked if name in policy.packs)
+    if not told:
+        return True, f"it asks for {', '.join(asked)}, of which packs in the policy lets none out"
+    return True, (
+        f"of the evidence it asks for it is told {told}: once a run, for "
+        f"{policy.largest_packs_of_a_study} runs at most, no number of fewer than "
+        f"{policy.smallest_cell} patients"
+    )
+
+
 def _epsilon_within(policy: Policy, study: Study, cap: float, of_what: str) -> _Reply:
     if study.privacy.mode != "patient":
         return True, "nothing is spent"
@@ -298,4 +313,5 @@ RULES: dict[str, _Rule] = {
     TIME_RULE: _minutes,
     EVALUATION_RULE: _evaluations,
     STATISTICS_RULE: _statistics,
+    PACKS_RULE: _packs,
 }

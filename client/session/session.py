@@ -213,7 +213,7 @@ class SiteSession:
         the instruction's round; a strategy that fine-tunes does so before the test.
         """
         started = time.perf_counter()
-        cohort = self._ready(instruction)
+        cohort = self.ready(instruction)
         metrics = self._evaluate(cohort, instruction.surfaces) if len(cohort) else None
         seconds = time.perf_counter() - started
         return SiteEvaluation(
@@ -225,7 +225,7 @@ class SiteSession:
 
         Every call is another draw of the noise: who calls this pays for it first.
         """
-        cohort, context = self._ready(instruction), self.context
+        cohort, context = self.ready(instruction), self.context
         metrics = measure_privately(
             context.network, cohort, context.study, context.device, self.loss, plan
         )
@@ -237,7 +237,7 @@ class SiteSession:
         """Return the patients that an evaluation is about."""
         return self.cohorts.test if instruction.split == "test" else self.cohorts.validation
 
-    def _ready(self, instruction: Instruction) -> Cohort:
+    def ready(self, instruction: Instruction) -> Cohort:
         """Put the model that is to be evaluated into the network; return on whom."""
         self._check(instruction)
         context, model = self.context, self.context.on_base(instruction.parameters)

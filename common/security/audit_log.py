@@ -35,8 +35,8 @@ class Event:
     """What an entry says.
 
     Attributes:
-        kind: ``site_info``, ``update``, ``evaluation``, ``statistics``, ``refusal``, ``decision``,
-            ``labels``, ``import`` or ``repair``.
+        kind: ``site_info``, ``update``, ``evaluation``, ``statistics``, ``pack``, ``placements``,
+            ``refusal``, ``decision``, ``labels``, ``import`` or ``repair``.
         verdict: ``allow``, or ``deny`` and the rules or the fault, in fixed words.
         study: The study's digest.
         bytes: Size of what left; 0 where nothing did.

@@ -390,6 +390,9 @@ class EvaluationSection(Section):
         bands: Of a number among these the upper ends of all bands but the last.
         operating_point: For each class by itself; of two classes for the second.
         prevalence: Which share of the people has a class where the model would be used.
+        pack: Which sums of evidence leave a hospital once, when the training is over; each a key of
+            PACKS in :mod:`wardround.common.study.plans.packs`.
+        pack_bins: Into how many bins of [0, 1] a pack counts scores.
     """
 
     metric: Text | None = None
@@ -403,11 +406,13 @@ class EvaluationSection(Section):
     bands: Annotated[
         dict[Name, Annotated[tuple[Measured, ...], Field(min_length=1, max_length=20)]],
         Field(max_length=32),
-    ] = {}
+    ] = Field(default_factory=dict)
     operating_point: OperatingPoint | None = None
     prevalence: Annotated[
         dict[Text, InsideOne], Field(max_length=10_000), BeforeValidator(_by_class)
     ] = Field(default_factory=dict)
+    pack: Annotated[tuple[Text, ...], Field(max_length=8)] = ()
+    pack_bins: Annotated[int, Field(ge=10, le=1_000)] = 100
 
 
 class StatisticsSection(Section):

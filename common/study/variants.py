@@ -8,6 +8,7 @@ from wardround.common.study.study import Study
 def plain(study: Study) -> Study:
     """Return the study without its strategy: what a site that trains alone follows."""
     changes: dict[str, object] = {
+        "evaluation.pack": (),  # nobody asks a comparison for what would leave
         "federation.strategy": "fedavg",
         "federation.share": None,
         "federation.personal": (),

@@ -16,6 +16,7 @@ from wardround.server.operators.messages import (
     ServerSummary,
     SiteSummary,
 )
+from wardround.server.operators.report.evidence import told
 from wardround.server.operators.run_summaries import WITHHELD, ranges
 
 _COLOURS = {
@@ -76,7 +77,24 @@ def run_page(details: RunDetails) -> list[RenderableType]:
         parts.append(_rounds(details))
     if details.refusals:
         parts.append(_refusals(details))
+    if details.evidence:
+        parts.extend(_evidence(details))
     return parts
+
+
+def _evidence(details: RunDetails) -> list[Table]:
+    """Return what left the sites as evidence, a table a pack."""
+    found = told(details.evidence)
+    notes = Table("site", "tells", title="Evidence")
+    for site, note in found.notes:
+        notes.add_row(escape(site), escape(note))
+    tables = [notes]
+    for caption, head, rows in found.tables:
+        table = Table(*head, title=escape(caption))
+        for row in rows:
+            table.add_row(*(escape(cell) for cell in row))
+        tables.append(table)
+    return tables
 
 
 def _rounds(details: RunDetails) -> Table:

@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from wardround.common.errors import InputError
+from wardround.server.checkpoints.evidence import EvidenceRow
 
 _Message = TypeVar("_Message")
 
@@ -134,6 +135,7 @@ class RunDetails:
         sites: Who takes part, as far as that is known.
         starts: How often its process was started.
         deadlines: How long its rounds wait for a site, in words.
+        evidence: What follows from the packs that left the sites.
     """
 
     summary: RunSummary
@@ -142,6 +144,7 @@ class RunDetails:
     deadlines: str
     history: tuple[RoundReport, ...]
     refusals: tuple[Refusal, ...]
+    evidence: tuple[EvidenceRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import wardround
 from wardround.common.errors import RunError
 from wardround.common.files.json_lines import read_json_lines
 from wardround.common.runtime.fields import plain
+from wardround.server.checkpoints.evidence import read_evidence
 from wardround.server.operators.messages import (
     Refusal,
     RoundReport,
@@ -85,6 +86,7 @@ def describe(folder: Path, row: RunRow) -> RunDetails:
         deadlines="" if status is None else status.deadlines,
         history=history,
         refusals=count_refusals(history),
+        evidence=read_evidence(run.checkpoints),
     )
 
 

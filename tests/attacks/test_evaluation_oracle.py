@@ -6,12 +6,13 @@ with epsilon 1, and whether the accuracy moved up or down told her class.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from flwr.app import RecordDict
+from flwr.app import Message, RecordDict
 from tests.support.hospitals.hospital import (
     STUDY,
     ask,
@@ -21,13 +22,21 @@ from tests.support.hospitals.hospital import (
     write_site,
 )
 from tests.support.hospitals.image_ward import ask_statistics, volume, ward_study, write_ward
+from tests.support.pack_cases import draw_cases, measured, table_study_with
 
-from wardround.client.app import close_sessions, open_session
+from wardround.client.app import app, close_sessions, open_session
 from wardround.client.data.cohort import Cohort
+from wardround.client.egress.pack_disclosure import placements, reduce_packs, told_counts
+from wardround.client.training.case_predictions import ClassifiedCases
 from wardround.common.flower.messages.content import Fingerprint, fingerprint_of, metrics_of
+from wardround.common.flower.site_grid import stamp
 from wardround.common.messages.audit import REPORT_RECORD
 from wardround.common.messages.instructions import EVALUATE, Instruction, new_run
+from wardround.common.messages.packs import PACK, PLACEMENTS, question_of, unpack_packs
 from wardround.common.messages.replies import unpack_evaluation, unpack_refusal
+from wardround.common.metrics.packs.intervals import IntervalPack
+from wardround.common.metrics.packs.score_counts import ScoreCounts
+from wardround.common.metrics.packs.subgroups import SubgroupPack
 from wardround.common.metrics.task_sums import MetricValue
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
@@ -256,3 +265,111 @@ def test_a_server_that_varies_its_study_is_told_as_often_as_a_person_approves(
     answers = [unpack_refusal(ask_statistics(folder, study)) for study in asked]
     assert [answer is None for answer in answers] == [True, False, False, False, False]
     assert {answer.code for answer in answers if answer is not None} == {"approval"}
+
+
+# --- Evidence: a server that asks for the packs of a finished model
+def crafted_histograms(told: ScoreCounts) -> Iterator[ScoreCounts]:
+    """Yield what a server would send to see one score: a step below it, and huge on one side."""
+    bins = told.positives.shape[1]
+    for step in range(0, bins, 7):
+        merged = ScoreCounts(told.positives.copy(), told.negatives.copy())
+        merged.negatives[:, step] += 10**9  # the own examinations are then nothing beside it
+        yield merged
+        merged.positives[:, bins - 1 - step] += 10**9
+        yield ScoreCounts(merged.positives, told.negatives)
+
+
+def with_one_score_moved(cases: ClassifiedCases, least: int, study: Study) -> ClassifiedCases:
+    """Return the cases with one ill patient's score elsewhere in the cell in which it was told."""
+    counts, (ahead, _) = told_counts(cases, study, least)
+    for index in np.flatnonzero(cases.truth[:, 1]):
+        for moved in np.arange(0.005, 1, 0.01):
+            scores = cases.scores.copy()
+            scores[index] = 1 - moved, moved
+            other = replace(cases, scores=scores)
+            again, _ = told_counts(other, study, least)
+            is_far = abs(moved - cases.scores[index, 1]) > 0.05
+            if is_far and (again.positives == counts.positives).all():
+                return other
+    raise AssertionError(ahead)
+
+
+def test_a_crafted_merged_histogram_tells_nothing_that_the_told_cells_did_not() -> None:
+    """Placement values against a histogram of the server's choice are any function of a score.
+
+    A patient is placed from the cell in which she was told, with others. So two hospitals that
+    told the same cells answer the same, whatever they are asked, though her scores differ.
+    """
+    study = table_study_with(["intervals"])
+    cases, _ = draw_cases(5, 120)
+    moved = with_one_score_moved(cases, 10, study)
+    told, _ = told_counts(cases, study, 10)
+    seen, exact = 0, 0
+    for merged in crafted_histograms(told):
+        first, second = (placements(one, merged, study, 10) for one in (cases, moved))
+        assert (first.means == second.means).all()
+        assert (first.patients == second.patients).all()
+        seen += 1
+        # Where a hospital sets no smallest cell, the same question tells the two apart.
+        own, _ = told_counts(cases, study, 1)
+        wide = ScoreCounts(own.positives + merged.positives, own.negatives + merged.negatives)
+        bare = [placements(one, wide, study, 1).means for one in (cases, moved)]
+        exact += bool((bare[0] != bare[1]).any())
+    assert seen == 30
+    assert exact > 0
+
+
+def test_a_server_gets_one_batch_of_evidence_of_one_model_and_one_histogram(
+    tmp_path: Path,
+) -> None:
+    content = study_with("none").model_dump(exclude_defaults=True)
+    content["evaluation"] = {"pack": ["intervals"], "test_fraction": 0.3}
+    study = parse_study(content)
+    folder = write_site(
+        tmp_path / "north",
+        300,
+        approved=f'["{study.digest}"]',
+        packs='["intervals", "calibration", "subgroups", "gains"]',
+        largest_packs_of_a_study="1",
+    )
+    server = Server(folder, study, "test")
+    order = server._instruction([1.0, 0.0], 0.0, 3, 0)
+    told = unpack_packs(ask(folder, PACK, order, study), study)
+    pack = told.packs["intervals"]
+    assert set(told.packs) == {"intervals"}, "no more than the study names"
+    assert isinstance(pack, IntervalPack)
+    assert pack.counts is not None
+
+    def place(merged: ScoreCounts, about: Instruction = order) -> str:
+        question = question_of(replace(about, parameters={}), about.parameters, merged)
+        message = Message(question, 7, PLACEMENTS)
+        stamp(message, "message-1")
+        refusal = unpack_refusal(app(message, context_of(folder, study)).content)
+        return "" if refusal is None else refusal.code
+
+    other = replace(server._instruction([0.0, 1.0], 0.0, 3, 0), run=order.run)
+    assert place(pack.counts, other) == "input"  # the packs were of another model
+    assert place(ScoreCounts.empty(2, 100)) == "input"  # nothing of what this site told
+    histograms = list(crafted_histograms(pack.counts))
+    assert place(histograms[0]) == ""
+    assert {place(one) for one in histograms[1:]} == {"policy"}  # one histogram, crafted or not
+    assert place(histograms[0]) == ""  # the same bytes
+    assert refusal_of(ask(folder, PACK, other, study))[1] == "policy"
+    again = replace(other, run=new_run())
+    assert refusal_of(ask(folder, PACK, again, study))[1] == "policy"  # another run
+    kinds = [entry.event.kind for entry in log_of(folder) if entry.event.bytes]
+    assert kinds.count("pack") == 1
+    assert kinds.count("placements") == 2
+
+
+def test_who_is_left_out_of_a_subgroup_does_not_follow_from_the_others() -> None:
+    """One man among the women: what is told of all and of the women would be his own result."""
+    study = table_study_with(["intervals", "subgroups"])
+    one = measured(3, 100)
+    women = np.ones((len(one.groups), 1), dtype=bool)
+    women[one.cases.patients == 7] = False
+    lone = replace(one, groups=np.concatenate([women, ~women, ~women & False], axis=1))
+    packs = reduce_packs(lone, study, 10, study.evaluation.pack)
+    subgroups = packs["subgroups"]
+    assert isinstance(subgroups, SubgroupPack)
+    assert not subgroups.ratios.patients.any()

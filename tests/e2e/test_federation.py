@@ -8,8 +8,19 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.support.stage import ENVIRONMENT, WARDROUND, bits_of, wait_until
+from tests.support.stage import (
+    CANARY,
+    ENVIRONMENT,
+    WARDROUND,
+    bits_of,
+    table_study,
+    wait_until,
+    write_table,
+)
 from tests.support.tiny_study import TinyStudy
+
+from wardround.common.study.loading import with_changes
+from wardround.server.checkpoints.evidence import read_evidence
 
 pytestmark = [
     pytest.mark.slow,
@@ -91,3 +102,41 @@ def test_a_try_that_is_stopped_or_killed_leaves_no_process(
     finally:
         process.kill()
         process.wait()
+
+
+def test_evidence_arrives_over_tls_as_in_simulate_and_the_operator_sees_it(tmp_path: Path) -> None:
+    """Two daemons answer both exchanges; page and JSON show what left, and nobody's name."""
+    manifest = write_table(tmp_path, 120, ("north", "south"))
+    packs = ["intervals", "calibration", "gains"]
+    study = with_changes(table_study("evidence", manifest, rounds=1), {"evaluation.pack": packs})
+    place = tmp_path / "study.toml"
+    place.write_text(study.to_toml())
+    tried, simulated = tmp_path / "t", tmp_path / "s"
+    run("federation", "try", place, "--threads", 1, "--out", tried, "--json")
+    words = ("--threads", 1, "--engine", "in-process", "--no-compare", "--out", simulated, "--json")
+    run("simulate", place, *words)
+    server = tried / "server"
+    (name,) = [folder.name for folder in (server / "runs").iterdir()]
+    left = read_evidence(server / "runs" / name / "checkpoints")
+    assert {row.pack for row in left} == {"", *packs}
+    assert {row.site for row in left} == {"north", "south", "all sites"}
+    assert [row for row in left if row.metric == "auroc"][-1].low is not None
+    assert left == read_evidence(simulated / "checkpoints" / "federated")
+    process = subprocess.Popen(
+        [*WARDROUND, "server", "start", str(server)], env=ENVIRONMENT, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until(lambda: (server / "operator.sock").exists(), _PATIENCE_SECONDS)
+        shown = run("runs", "show", name, "--server", server, "--json")
+        assert len(shown["evidence"]) == len(left)  # type: ignore[arg-type]
+        page = tmp_path / "page.html"
+        words = ("runs", "report", name, "--server", str(server), "--out", str(page))
+        subprocess.run([*WARDROUND, *words], env=ENVIRONMENT, check=True, capture_output=True)
+        text = page.read_text()
+        assert "<h2>Evidence</h2>" in text
+        assert "95 % interval" in text
+        assert CANARY not in text
+    finally:
+        process.terminate()
+        process.wait(_PATIENCE_SECONDS)
+    assert not processes_of(tried)

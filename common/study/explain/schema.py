@@ -148,6 +148,8 @@ _EVALUATION = {
     "bands": "Of a number among the subgroups: where its bands end.",
     "operating_point": "What the threshold chosen on validation patients shall reach.",
     "prevalence": "By class: the share of people who have it where the model would be used.",
+    "pack": "Sums that leave once, at the end: intervals, calibration, subgroups, gains.",
+    "pack_bins": "Into how many bins of [0, 1] these count scores.",
 }
 _OPERATING_POINT = {
     "sensitivity": "The share of a class's cases that is found, at least.",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from wardround.common.runtime.printable import quoted
+from wardround.common.study.explain.packs import pack_words
 from wardround.common.study.explain.patient_privacy import (
     evaluation_words,
     limits_words,
@@ -208,6 +209,7 @@ def _measurements(study: Study) -> Iterator[str]:
     yield "how many training examinations it holds, and how many steps it made;"
     yield f"sums over its validation patients, from which these follow: {_metrics(study)};"
     yield "the same sums over its test patients, once, for the models that are kept;"
+    yield from pack_words(study)
     yield "its mean training loss and the seconds it took."
 
 

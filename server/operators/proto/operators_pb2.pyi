@@ -150,21 +150,49 @@ class RoundReport(_message.Message):
     refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
     def __init__(self, round: _Optional[int] = ..., measured_round: _Optional[int] = ..., seconds: _Optional[float] = ..., value: _Optional[float] = ..., sites: _Optional[_Iterable[str]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ...) -> None: ...
 
+class EvidenceRow(_message.Message):
+    __slots__ = ("pack", "site", "subject", "metric", "value", "low", "high", "lost", "expected", "patients", "note")
+    PACK_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_FIELD_NUMBER: _ClassVar[int]
+    PATIENTS_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    pack: str
+    site: str
+    subject: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    lost: float
+    expected: float
+    patients: int
+    note: str
+    def __init__(self, pack: _Optional[str] = ..., site: _Optional[str] = ..., subject: _Optional[str] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., lost: _Optional[float] = ..., expected: _Optional[float] = ..., patients: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
+
 class RunDetails(_message.Message):
-    __slots__ = ("summary", "sites", "starts", "deadlines", "history", "refusals")
+    __slots__ = ("summary", "sites", "starts", "deadlines", "history", "refusals", "evidence")
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     SITES_FIELD_NUMBER: _ClassVar[int]
     STARTS_FIELD_NUMBER: _ClassVar[int]
     DEADLINES_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     REFUSALS_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     summary: RunSummary
     sites: _containers.RepeatedScalarFieldContainer[str]
     starts: int
     deadlines: str
     history: _containers.RepeatedCompositeFieldContainer[RoundReport]
     refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
-    def __init__(self, summary: _Optional[_Union[RunSummary, _Mapping]] = ..., sites: _Optional[_Iterable[str]] = ..., starts: _Optional[int] = ..., deadlines: _Optional[str] = ..., history: _Optional[_Iterable[_Union[RoundReport, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ...) -> None: ...
+    evidence: _containers.RepeatedCompositeFieldContainer[EvidenceRow]
+    def __init__(self, summary: _Optional[_Union[RunSummary, _Mapping]] = ..., sites: _Optional[_Iterable[str]] = ..., starts: _Optional[int] = ..., deadlines: _Optional[str] = ..., history: _Optional[_Iterable[_Union[RoundReport, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., evidence: _Optional[_Iterable[_Union[EvidenceRow, _Mapping]]] = ...) -> None: ...
 
 class SitePart(_message.Message):
     __slots__ = ("site", "round", "seconds", "bytes_down", "bytes_up")

@@ -11,6 +11,7 @@ from wardround.common.html import read_style
 from wardround.common.html.charts.small import draw_boxes
 from wardround.server.operators.messages import Refusal, RunRecord
 from wardround.server.operators.report.course import draw_course
+from wardround.server.operators.report.evidence import told as evidence_told
 from wardround.server.operators.report.privacy import privacy_words
 from wardround.server.operators.run_summaries import WITHHELD, ranges
 
@@ -34,7 +35,13 @@ def write_report(record: RunRecord, path: Path) -> None:
 def page_of(record: RunRecord) -> str:
     """Return the page of a run as HTML that loads nothing."""
     run = record.details.summary
-    sections = (_course(record), _participation(record), _cost(record), _privacy(record))
+    sections = (
+        _course(record),
+        _evidence(record),
+        _participation(record),
+        _cost(record),
+        _privacy(record),
+    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -87,6 +94,18 @@ def _values(record: RunRecord) -> tuple[str, Sequence[str], Iterable[Sequence[st
     missing = "" if all(one.value is not None for one in history) else f" –: {WITHHELD}."
     caption = f"Each round, with the metric of the model that it began with.{missing}"
     return caption, head, rows
+
+
+def _evidence(record: RunRecord) -> str:
+    if not record.details.evidence:
+        return ""
+    found = evidence_told(record.details.evidence)
+    lead = (
+        "<p>Sums of the sites' test patients, told once, of the model that the run keeps. Nothing "
+        "else of these patients left a hospital.</p>"
+    )
+    notes = _table("What each site tells.", ("site", "tells"), found.notes, style="text")
+    return _section("Evidence", lead + notes + "".join(_table(*one) for one in found.tables))
 
 
 def _participation(record: RunRecord) -> str:

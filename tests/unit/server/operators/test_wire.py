@@ -11,6 +11,7 @@ from wardround.common.errors import InputError
 from wardround.server.operators import messages
 from wardround.server.operators.messages import (
     AboutRun,
+    EvidenceRow,
     ModelPart,
     Nothing,
     Refusal,
@@ -49,7 +50,10 @@ SUMMARY = RunSummary(
 )
 REFUSAL = Refusal("south", "the policy's smallest cell", "training", 3)
 REPORT = RoundReport(1, 0, 2.5, 0.75, ("north", "south"), (REFUSAL,))
-DETAILS = RunDetails(SUMMARY, ("north",), 2, "as the study says", (REPORT, REPORT), (REFUSAL,))
+EVIDENCE = EvidenceRow("intervals", "north", "ill", "auroc", 0.8, 0.7, 0.9, 0.01, None, 40, "so")
+DETAILS = RunDetails(
+    SUMMARY, ("north",), 2, "as the study says", (REPORT, REPORT), (REFUSAL,), (EVIDENCE,)
+)
 EXAMPLES = (
     Nothing(),
     AboutRun("lung-1"),
@@ -62,6 +66,7 @@ EXAMPLES = (
     replace(SUMMARY, without=("east", "west")),
     ModelPart("ab" * 32, 4, b"\0\xff"),
     REFUSAL,
+    EVIDENCE,
     REPORT,
     DETAILS,
     SitePart("north", 1, 0.0, 2**63, 2**64 - 1),

@@ -1,0 +1,1 @@
+"""Evidence of a finished model: asked of the sites once, merged, and made into rows."""
