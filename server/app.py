@@ -37,6 +37,7 @@ class Outcome:
 
 
 Gather = Callable[[Grid, Study], Participation]
+Wrap = Callable[[Strategy], Strategy]
 
 
 def all_connected(grid: Grid, study: Study) -> Participation:
@@ -58,6 +59,7 @@ def make_server_app(
     listener: Listener | None = None,
     outcome: Outcome | None = None,
     gather: Gather = all_connected,
+    wrap: Wrap | None = None,
 ) -> ServerApp:
     """Return a ServerApp that runs the study of its context.
 
@@ -67,6 +69,7 @@ def make_server_app(
 
     Args:
         gather: Finds the sites of the study; by default all that are connected, at once.
+        wrap: Puts something around the strategy: a simulation keeps what it takes in.
     """
     server_app = ServerApp()
 
@@ -84,6 +87,8 @@ def make_server_app(
                 outcome.statistics = found
             return
         strategy = _prepare(study, store, [node.examinations for node in nodes])
+        if wrap is not None:
+            strategy = wrap(strategy)
         loop = RoundLoop if study.federation.buffer_size is None else BufferedLoop
         commit = loop(grid, study, participation, store, strategy, listener).run()
         if outcome is not None:

@@ -2,9 +2,9 @@
 
 Two one-sided tests against a margin (Schuirmann, J. Pharmacokinet. Biopharm. 15, 1987), each at
 5 %. *yes* rejects "it loses the margin or more"; *no* rejects "it gains the margin or more". Where
-both are rejected the difference is smaller than the margin either way: then a gain whose lower
-bound is above 0 is a *yes*, all else a *no*, for joining costs work. Where neither is rejected it
-cannot be told with so few patients.
+both are rejected the difference is smaller than the margin either way: then a gain whose 95 %
+interval leaves 0 out is a *yes*, all else a *no*, for joining costs work. Where neither is rejected
+it cannot be told with so few patients.
 """
 
 import math
@@ -28,9 +28,10 @@ Reason = Literal[
     "not measured",
 ]
 LEVEL = 0.05  # of each one-sided test: a wrong yes or no where the truth is a margin away
+CERTAIN = 0.025  # one-sided, of a gain or loss at all: what a 95 % interval that leaves 0 out says
 POWER = 0.8  # with which the patients that it would take could tell
 FEWEST = 4  # patients: below that no spread between patients is known
-_MOST_PATIENTS = 1_000_000  # beyond that "it would take" says nothing
+LARGEST_COUNT = 1_000_000  # patients; beyond that "it would take" says nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +115,13 @@ def judge_joining(
     lost = _lost(parts or {}, margin)
     # The first that holds: what speaks against joining goes before what speaks for it.
     words: tuple[tuple[bool, Joining], ...] = (
-        (own.upper() < 0, Joining("no", "certain loss")),
+        (own.upper(CERTAIN) < 0, Joining("no", "certain loss")),
         (bool(lost), Joining("no", "loss in a part", part=lost)),
         (
             ensemble is not None and ensemble.upper() < -margin,
             Joining("no", "ensemble is better"),
         ),
-        (own.lower() > 0, Joining("yes", "certain gain")),
+        (own.lower(CERTAIN) > 0, Joining("yes", "certain gain")),
         (own.upper() < margin, Joining("no", "no gain of the margin")),
         (own.lower() > -margin, Joining("yes", "no loss of the margin")),
     )
@@ -142,7 +143,7 @@ def patients_needed(gain: Gain, margin: float) -> int | None:
         return None
     reach = float(ndtri(1 - LEVEL) + ndtri(POWER)) * gain.error / (abs(gain.value) + margin)
     # Fewer than there are would contradict the word; that the estimate is off explains it.
-    return min(max(math.ceil(gain.patients * reach**2), gain.patients + 1), _MOST_PATIENTS)
+    return min(max(math.ceil(gain.patients * reach**2), gain.patients + 1), LARGEST_COUNT)
 
 
 def _lost(parts: Mapping[str, Gain], margin: float) -> str:

@@ -22,6 +22,7 @@ from wardround.simulations.experiment.federation import Machine, open_grid
 from wardround.simulations.experiment.privacy_spent import privacy_rows
 from wardround.simulations.experiment.rows import history_rows, refusal_notes, traffic_rows
 from wardround.simulations.experiment.testing.backdoor import backdoor_rows
+from wardround.simulations.experiment.testing.contributions import contribution_rows
 from wardround.simulations.experiment.testing.cross_site import cross_site_rows
 from wardround.simulations.experiment.testing.model_folders import write_model_folders
 from wardround.simulations.experiment.testing.paired import paired_rows
@@ -33,7 +34,9 @@ from wardround.simulations.experiment.training import (
     history_of,
     load_trained,
     train_together,
+    updates_of,
 )
+from wardround.simulations.run_files.contributions import CONTRIBUTIONS, ContributionRow
 from wardround.simulations.run_files.events import (
     StageFinished,
     StageStarted,
@@ -232,6 +235,7 @@ class _Run:
                 self._tested.extend(rows)
                 self._tested.extend(paired_rows(sites.folders, self._study, models))
                 write_predictions(self._out, sites.folders, self._study, models)
+                self._write_contributions(sites, self._federated)
                 attacked = backdoor_rows(sites.folders, self._study, self._federated)
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"
@@ -256,6 +260,12 @@ class _Run:
             self._tested,
             (facts.data, spent),
         )
+
+    def _write_contributions(self, sites: PreparedSites, federated: TrainedModel) -> None:
+        updates = updates_of(self._out)
+        rows = list(contribution_rows(sites.folders, self._study, updates, federated.round))
+        if rows:
+            write_table(self._out / CONTRIBUTIONS, rows, ContributionRow)
 
     def _baselines(self, sites: PreparedSites) -> Sequence[Baseline]:
         if not self._study.simulation.compare:

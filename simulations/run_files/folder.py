@@ -8,6 +8,8 @@
 ``metrics.csv``         :class:`MetricRow`: every measured number
 ``predictions.csv``     :class:`ScoreRow`: each model's score of each examination and class
 ``cases.csv``           :class:`CaseRow`: of a segmentation, each examination's Dice and volumes
+``contributions.csv``   :class:`ContributionRow`: each site's part in the federated model
+``updates/``            the updates of the federated rounds, of which that is told
 ``traffic.csv``         :class:`TrafficRow`: bytes and seconds, a row a site and round
 ``privacy.csv``         :class:`PrivacyRow`: what each site's ledger was charged
 ``checkpoints/``        one folder a committed round
