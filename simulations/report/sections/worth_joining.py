@@ -141,7 +141,10 @@ def reason(one: SiteJoining, study: Study) -> str:
             "the mean answer of all hospitals' own models, which takes no rounds of training "
             f"together, is better by more than {least} for certain"
         ),
-        "no gain of the margin": f"a gain of {least} {unit} over its own model is ruled out",
+        "no gain of the margin": (
+            f"it {'gained' if one.own.value > 0 else 'lost'} {value} {unit}, which may be chance, "
+            f"but a gain of {least} is ruled out"
+        ),
         "too few patients": _too_few(one, least),
         "not measured": f"{unit} is not defined for its test patients",
     }[one.joining.reason]
@@ -181,7 +184,7 @@ def as_rows(found: WorthJoining) -> list[dict[str, object]]:
             "patients_needed": one.joining.patients_needed,
             "gain_over_own": _gain_row(one.own),
             "gain_over_ensemble": _gain_row(one.ensemble),
-            "model": one.choice.kind,
+            "model": one.choice.kind if one.choice.validation_patients else None,
             "model_chosen_on": one.choice.validation_patients,
             "model_test": one.choice.test,
             "model_gain": one.choice.gain.value,
@@ -263,7 +266,7 @@ def _tabulate(found: WorthJoining) -> Table:
 def _model_cell(one: SiteJoining, metric: str) -> Cell:
     choice = one.choice
     if not choice.validation_patients:
-        return Cell(chosen_model(one), "not chosen: no validation patients")
+        return Cell("–", "no validation patients to choose by")
     note = f"test {number(choice.test, metric)}, {signed(choice.gain.value, metric)}"
     return Cell(chosen_model(one), note)
 

@@ -1,4 +1,4 @@
-"""Whole simulated federations whose truth is known: what they say of joining, and who contributed."""
+"""Whole federations whose truth is known: what they say of joining, and who contributed."""
 
 import csv
 import json
@@ -137,9 +137,7 @@ def test_words_of_trained_federations_whose_truth_is_known(
     harmed = [one.joining.word for one, truth in found if truth <= -MARGIN]
     far = [one.joining.word for one, truth in found if abs(truth) >= 2 * MARGIN]
     untold = [
-        one.joining.word
-        for one, truth in found
-        if abs(truth) >= 2 * MARGIN and one.site != "tiny"
+        one.joining.word for one, truth in found if abs(truth) >= 2 * MARGIN and one.site != "tiny"
     ]
     with capsys.disabled():
         for site in ("helped", "hurt", "large", "tiny"):
