@@ -148,7 +148,7 @@ def _patients(patients: Integers) -> int:
 
 
 def _summed(moved: Floats, patients: Integers, size: int) -> Floats:
-    return np.bincount(patients, weights=moved, minlength=size)
+    return np.asarray(np.bincount(patients, weights=moved, minlength=size), dtype=np.float64)
 
 
 def _placed(values: Floats, others: Floats) -> Floats:

@@ -60,8 +60,9 @@ def estimates_by_class(metric: str, cases: Cases, study: Study) -> Mapping[str, 
 
 def strata_of(metric: str, cases: Cases, study: Study) -> Integers | None:
     """Return a class a patient, where the metric weighs classes and each patient has one."""
-    single = isinstance(cases, Scores) and not study.data.multi_label
-    if not single or metric not in _OF_CLASSES or not len(cases.patients):
+    if not isinstance(cases, Scores) or study.data.multi_label or not len(cases.patients):
+        return None
+    if metric not in _OF_CLASSES:
         return None
     _, first = np.unique(cases.patients, return_index=True)
     return np.asarray(cases.labels[first].argmax(axis=1), dtype=np.int64)
