@@ -41,6 +41,7 @@ class Outcome:
 
 
 Gather = Callable[[Grid, Study], Participation]
+Wrap = Callable[[Strategy], Strategy]
 
 
 def all_connected(grid: Grid, study: Study) -> Participation:
@@ -63,6 +64,7 @@ def make_server_app(
     outcome: Outcome | None = None,
     gather: Gather = all_connected,
     key: "Ed25519PrivateKey | None" = None,
+    wrap: Wrap | None = None,
 ) -> ServerApp:
     """Return a ServerApp that runs the study of its context.
 
@@ -73,6 +75,7 @@ def make_server_app(
     Args:
         gather: Finds the sites of the study; by default all that are connected, at once.
         key: The server's, with which it signs each round; without one no round is signed.
+        wrap: Puts something around the strategy: a simulation keeps what it takes in.
     """
     server_app = ServerApp()
 
@@ -90,6 +93,8 @@ def make_server_app(
                 outcome.statistics = found
             return
         strategy = _prepare(study, store, [node.examinations for node in nodes])
+        if wrap is not None:
+            strategy = wrap(strategy)
         loop = RoundLoop if study.federation.buffer_size is None else BufferedLoop
         lineage = None
         if key is not None:

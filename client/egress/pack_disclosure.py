@@ -12,7 +12,6 @@ from collections.abc import Collection
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from wardround.common.statistics.decisions.recalibration import temperature_sums
 
 from wardround.client.egress.message_schema import DECIMALS, rounded_down
 from wardround.client.egress.pack_tables import (
@@ -38,6 +37,7 @@ from wardround.common.metrics.packs.ratios import RatioSums
 from wardround.common.metrics.packs.registry import Pack, Packs, empty_packs
 from wardround.common.metrics.packs.score_counts import ScoreCounts
 from wardround.common.metrics.packs.subgroups import SubgroupPack
+from wardround.common.statistics.decisions.recalibration import temperature_sums
 from wardround.common.study.plans.packs import (
     INVERSE_TEMPERATURES,
     gains_of,

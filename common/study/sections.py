@@ -401,6 +401,7 @@ class EvaluationSection(Section):
     surface_tolerance_mm: Positive = 1.0
     score_bins: Annotated[int, Field(ge=10, le=100_000)] = 1000
     keep: Literal["best", "last"] = "best"
+    margin: Positive = 0.02
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
     subgroups: Annotated[tuple[Name, ...], Field(max_length=32)] = ()
     bands: Annotated[
@@ -483,3 +484,4 @@ class SimulationSection(Section):
     shift: Annotated[tuple[Shift, ...], Field(max_length=1_000)] = ()
     adversary: Annotated[tuple[Adversary, ...], Field(max_length=1_000)] = ()
     compare: bool = True
+    keep_updates_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 64

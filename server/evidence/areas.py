@@ -6,8 +6,6 @@ from dataclasses import replace
 from functools import reduce
 
 import numpy as np
-from wardround.common.statistics.decisions.curves import count_histograms
-from wardround.common.statistics.decisions.decision_curves import decision_curve
 
 from wardround.common.messages.packs import SitePacks
 from wardround.common.metrics.packs.intervals import IntervalPack, PlacementSums, placement_error
@@ -20,6 +18,8 @@ from wardround.common.metrics.packs.score_counts import (
     placement_slack,
     together,
 )
+from wardround.common.statistics.decisions.curves import count_histograms
+from wardround.common.statistics.decisions.decision_curves import decision_curve
 from wardround.common.statistics.interval import score_interval
 from wardround.common.statistics.precision_recall import average_precision_from_histograms
 from wardround.common.study.study import Study

@@ -4,11 +4,17 @@ import json
 import math
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from wardround.simulations.report.contents import RunContents, read_contents
+from wardround.simulations.report.sections.worth_joining import (
+    as_rows,
+    chosen_model,
+    read_worth_joining,
+    reason,
+)
 from wardround.simulations.report.verdict import SiteVerdict, Verdict, judge
 from wardround.simulations.report.wording import compose_headline, metric_title, number, signed
 from wardround.simulations.run_files.folder import ALL_SITES, FEDERATED, POOLED, value_of
@@ -70,9 +76,22 @@ def _print(contents: RunContents) -> None:
         table.add_row(site.site, *values, signed(site.gain, verdict.metric), site.outcome)
     console.print(f"{metric_title(verdict.metric)} on each hospital's test patients", markup=False)
     console.print(table)
+    for line in _worth_joining(contents):
+        console.print(line, markup=False)
     for note in contents.facts.notes:
         console.print(note, markup=False)
     console.print(f"Report: {contents.folder / 'report.html'}", markup=False)
+
+
+def _worth_joining(contents: RunContents) -> Iterator[str]:
+    """Yield the word and its reason for each hospital, and the model that it should use."""
+    found = read_worth_joining(contents)
+    if found is None:
+        return
+    yield "Worth joining?"
+    for one in found.sites:
+        model = f" Model to use: {chosen_model(one)}." if one.choice.validation_patients else ""
+        yield f"  {one.site}: {reason(one, found.study)}{model}"
 
 
 def _width_of(names: Sequence[str]) -> int:
@@ -104,6 +123,7 @@ def _as_json(contents: RunContents) -> dict[str, object]:
         "metric": verdict.metric,
         "sites": [_site(site) for site in verdict.sites],
         "mean": _mean(verdict),
+        "worth_joining": as_rows(found) if (found := read_worth_joining(contents)) else [],
         "all_sites": merged,
         "best_round": contents.facts.best_round,
         "seconds": {k.replace(" ", "_"): v for k, v in contents.facts.seconds.items()},

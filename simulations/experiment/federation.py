@@ -18,10 +18,11 @@ from wardround.common.flower.site_grid import SUPERLINK_NODE_ID, SiteGrid
 from wardround.common.parameters.compression import CompressionOptions
 from wardround.common.runtime.seeds import derive_seed
 from wardround.common.study.study import Study
-from wardround.server.app import Outcome, all_connected, at_once, make_server_app
+from wardround.server.app import Outcome, Wrap, all_connected, at_once, make_server_app
 from wardround.server.checkpoints.store import Commit
 from wardround.server.rounds.loop import Listener
 from wardround.server.sites.exchange import Node
+from wardround.server.strategies.kept_updates import KeepingStrategy
 from wardround.simulations.adversaries.grid import AdversarialGrid, Wire
 from wardround.simulations.adversaries.poisoning import give_role, poisonable_app
 from wardround.simulations.adversaries.roles import Role, cast_roles
@@ -149,6 +150,7 @@ def run_federation(
     checkpoints: Path,
     listener: Listener | None = None,
     nodes: Sequence[Node] | None = None,
+    updates: Path | None = None,
 ) -> Commit:
     """Run a study over a grid and return its kept model.
 
@@ -158,6 +160,7 @@ def run_federation(
         checkpoints: The folder of the run's models and history; a run that is there goes on.
         listener: Is called after each round.
         nodes: The grid's sites, where they have described themselves; they are asked otherwise.
+        updates: The folder where the sites' updates are kept; None keeps none.
 
     Raises:
         RunError: Too few sites replied in a round, or the disk cannot be used.
@@ -176,11 +179,16 @@ def run_federation(
         },
     )
     gather = all_connected if nodes is None else lambda _, study: at_once(nodes, study)
-    make_server_app(listener, outcome, gather)(grid, context)
+    wrap = None if updates is None else _keeping(updates, study.simulation.keep_updates_mb)
+    make_server_app(listener, outcome, gather, wrap=wrap)(grid, context)
     if outcome.commit is None:
         msg = "the server app ended without a model"
         raise RuntimeError(msg)
     return outcome.commit
+
+
+def _keeping(updates: Path, most_megabytes: int) -> Wrap:
+    return lambda strategy: KeepingStrategy(strategy, updates, most_megabytes)
 
 
 def _hand_out_roles(study: Study, contexts: Mapping[int, Context]) -> dict[int, Role]:

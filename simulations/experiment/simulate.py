@@ -23,6 +23,7 @@ from wardround.simulations.experiment.federation import Machine, open_grid
 from wardround.simulations.experiment.privacy_spent import privacy_rows
 from wardround.simulations.experiment.rows import history_rows, refusal_notes, traffic_rows
 from wardround.simulations.experiment.testing.backdoor import backdoor_rows
+from wardround.simulations.experiment.testing.contributions import contribution_rows
 from wardround.simulations.experiment.testing.cross_site import cross_site_rows
 from wardround.simulations.experiment.testing.paired import paired_rows
 from wardround.simulations.experiment.testing.predictions import write_groups, write_predictions
@@ -37,7 +38,9 @@ from wardround.simulations.experiment.training import (
     history_of,
     load_trained,
     train_together,
+    updates_of,
 )
+from wardround.simulations.run_files.contributions import CONTRIBUTIONS, ContributionRow
 from wardround.simulations.run_files.events import (
     StageFinished,
     StageStarted,
@@ -246,6 +249,7 @@ class _Run:
                 self._tested.extend(paired_rows(sites.folders, self._study, models))
                 write_predictions(self._out, sites.folders, self._study, models)
                 write_groups(self._out, sites.folders, self._study)
+                self._write_contributions(sites, self._federated)
                 attacked = backdoor_rows(sites.folders, self._study, self._federated)
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"
@@ -291,6 +295,12 @@ class _Run:
         for failure in worst_cases(masks, study.data.classes[1:]):
             worst.setdefault(failure.site, []).append(failure.case)
         write_failures(self._out / "failures.npz", sites.folders, study, model, worst)
+
+    def _write_contributions(self, sites: PreparedSites, federated: TrainedModel) -> None:
+        updates = updates_of(self._out)
+        rows = list(contribution_rows(sites.folders, self._study, updates, federated.round))
+        if rows:
+            write_table(self._out / CONTRIBUTIONS, rows, ContributionRow)
 
     def _baselines(self, sites: PreparedSites) -> Sequence[Baseline]:
         if not self._study.simulation.compare:

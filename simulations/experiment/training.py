@@ -9,6 +9,7 @@ from flwr.serverapp import Grid
 
 from wardround.common.parameters.model_file import load_model, save_model
 from wardround.common.parameters.schema import Parameters
+from wardround.common.study.plans.contributions import has_contributions
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, read_records
 from wardround.server.checkpoints.store import CheckpointStore
@@ -22,6 +23,7 @@ from wardround.simulations.run_files.events import (
     StageStarted,
     Watch,
 )
+from wardround.simulations.run_files.folder import FEDERATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ def train_together(
     def listen(event: RoundFinished) -> None:
         _tell(watch, name, event)
 
-    commit = run_federation(grid, study, _checkpoints(run_folder, name), listen, nodes)
+    updates = updates_of(run_folder) if name == FEDERATED and has_contributions(study) else None
+    commit = run_federation(grid, study, _checkpoints(run_folder, name), listen, nodes, updates)
     run, number = commit.progress.run, commit.progress.round
     (run_folder / "models").mkdir(exist_ok=True)
     facts = {"round": str(number), "model": name, "run": run}
@@ -107,6 +110,11 @@ def load_trained(run_folder: Path, name: str) -> TrainedModel | None:
     saved = load_model(path)
     facts = saved.metadata
     return TrainedModel(name, facts.get("run", ""), int(facts.get("round", "0")), saved.parameters)
+
+
+def updates_of(run_folder: Path) -> Path:
+    """Return where the updates of the federated rounds are kept."""
+    return run_folder / "updates"
 
 
 def history_of(run_folder: Path, name: str) -> tuple[RoundRecord, ...]:

@@ -11,6 +11,8 @@
 ``lesions.csv``         :class:`LesionRow`: of a segmentation, each lesion of the test patients
 ``explanations/``       maps of predictions and their checks (``wardround explain-predictions``)
 ``groups.csv``          :class:`GroupRow`: the groups of each examination, of a study with subgroups
+``contributions.csv``   :class:`ContributionRow`: each site's part in the federated model
+``updates/``            the updates of the federated rounds, of which that is told
 ``traffic.csv``         :class:`TrafficRow`: bytes and seconds, a row a site and round
 ``privacy.csv``         :class:`PrivacyRow`: what each site's ledger was charged
 ``checkpoints/``        one folder a committed round

@@ -19,6 +19,7 @@ PREDICTIONS = "predictions.csv"
 CASES = "cases.csv"
 LESIONS = "lesions.csv"
 ENSEMBLE = "ensemble"  # the mean score of all sites' own models
+SHARED = "shared"  # of a study whose sites have models of their own: the one that all receive
 
 Floats = NDArray[np.float64]
 
@@ -28,7 +29,7 @@ class ScoreRow:
     """What one model said of one class of one examination.
 
     Attributes:
-        model: As in :class:`MetricRow`, or ``ensemble``.
+        model: As in :class:`MetricRow`, ``ensemble`` or ``shared``.
         site: Whose examination.
         split: ``validation`` or ``test``.
         case: The row of the site's manifest.

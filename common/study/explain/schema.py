@@ -143,6 +143,7 @@ _EVALUATION = {
     "surface_tolerance_mm": "Of surface Dice, in millimetres.",
     "score_bins": "Of the histograms from which AUROC is merged.",
     "keep": "Which model is the result: the best, or the last.",
+    "margin": "The smallest difference that matters, in the metric's units.",
     "overlap": "Of sliding windows, as a share of the window.",
     "subgroups": "By what patients are grouped: covariates, manifest columns, or quality.",
     "bands": "Of a number among the subgroups: where its bands end.",
@@ -175,6 +176,7 @@ _SIMULATION = {
     "shift": "How the sites' scanners differ, a table each.",
     "adversary": "Sites that attack the training, a table each.",
     "compare": "Whether each site alone, and all data in one place, are trained too.",
+    "keep_updates_mb": "Most megabytes of updates kept, to tell each site's contribution.",
 }
 _SHIFT = {
     "kind": "What differs.",

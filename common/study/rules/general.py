@@ -264,6 +264,16 @@ def _attack_fits(study: Study) -> Iterator[str]:
         )
 
 
+def _margin_fits(study: Study) -> Iterator[str]:
+    metric, margin = METRICS.get(study.metric), study.evaluation.margin
+    # What lies in [0, 1] is better when it is higher; a loss or a distance has units of its own.
+    if metric is not None and metric.higher_is_better and margin >= 1:
+        yield (
+            f"evaluation.margin = {margin:g} is no difference of {study.metric}, which lies "
+            "between 0 and 1: give the smallest one that matters, as 0.02."
+        )
+
+
 _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _known_choices,
     _task_fits,
@@ -277,6 +287,7 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _labels_fit,
     _budget_fits,
     _attack_fits,
+    _margin_fits,
     strategy_rules,
     privacy_rules,
     statistics_rules,

@@ -1,7 +1,7 @@
 """What every finished model says of each validation and test examination, into the run folder."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from wardround.simulations.run_files.predictions import (
     ENSEMBLE,
     LESIONS,
     PREDICTIONS,
+    SHARED,
     CaseRow,
     LesionRow,
     ScoreRow,
@@ -53,13 +54,14 @@ def write_predictions(
     """Write ``predictions.csv`` of a classification, ``cases.csv`` of a segmentation.
 
     Every site's examinations are answered by the federated model (completed with the site's own
-    part where it has one), the pooled one, the site's own, and of a classification by all sites'
-    own models together. A study that trains the federated model on before each test leaves none,
-    for no file holds the model that would be asked.
+    part where it has one; then the shared one too, if it is whole), the pooled one, the site's own,
+    and of a classification by all sites' own models together. A study that trains the federated
+    model on before each test leaves none, for no file holds the model that would be asked.
     """
     context = ModelContext.build(study, "cpu")
     if context.plan.objective == "fine-tune":
         return
+    models = [*models, *_shared(context, models)]
     if study.task.classifies:
         rows = (row for folder in folders for row in _scores_of(folder, folders, context, models))
         write_table(out / PREDICTIONS, rows, ScoreRow)
@@ -93,8 +95,15 @@ def group_rows(site: str, split: str, cohort: Cohort, study: Study) -> Iterator[
 
 def _asked(folder: Path, models: Sequence[TrainedModel]) -> list[TrainedModel]:
     """Return the models that a site's examinations are answered by."""
-    others = {FEDERATED, UNPROTECTED, "pooled", local_model(folder.name)}
+    others = {FEDERATED, UNPROTECTED, "pooled", SHARED, local_model(folder.name)}
     return [model for model in models if model.name in others]
+
+
+def _shared(context: ModelContext, models: Sequence[TrainedModel]) -> list[TrainedModel]:
+    """Return the model that all sites receive, where it is whole and each uses one of its own."""
+    if not context.plan.personalised or context.layout.personal:
+        return []
+    return [replace(model, name=SHARED) for model in models if model.name == FEDERATED]
 
 
 def whole_model(context: ModelContext, folder: Path, model: TrainedModel) -> Parameters:

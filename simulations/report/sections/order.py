@@ -12,9 +12,11 @@ from wardround.simulations.report.sections.discrimination import make_discrimina
 from wardround.simulations.report.sections.explanations import explanations_section
 from wardround.simulations.report.sections.section import Section
 from wardround.simulations.report.sections.segmentation import segmentation_section
+from wardround.simulations.report.sections.worth_joining import make_worth_joining
 
 # A maker returns None where the run has nothing to say to it.
 SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
+    make_worth_joining,
     subgroups.make_section,
     make_discrimination,
     make_calibration,

@@ -158,7 +158,16 @@ RULES = [
         "leave no training patients",
         "less than 1",
     ),
+    (image(evaluation={"margin": 1.5}), "evaluation.margin = 1.5 is no difference of", "0.02"),
+    (volume(evaluation={"margin": 1}), "no difference of dice", "as 0.02"),
+    (image(evaluation={"margin": -0.02}), "evaluation.margin", "greater than 0"),
+    (image(evaluation={"margin": 0}), "evaluation.margin", "greater than 0"),
 ]
+
+
+def test_the_margin_of_a_loss_is_in_its_own_units() -> None:
+    study = parse_study(image(evaluation={"metric": "loss", "margin": 1.5}))
+    assert study.evaluation.margin == 1.5
 
 
 @pytest.mark.parametrize(("content", "fact", "remedy"), RULES, ids=[rule[1] for rule in RULES])
