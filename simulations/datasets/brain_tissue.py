@@ -94,15 +94,11 @@ def _hospitals(plan: _Plan, request: DataRequest) -> list[str]:
     simulation, share = request.study.simulation, float(request.options["largest_share"])
     if simulation.split != "natural":
         return [""] * plan.patients
-    small = max(1, simulation.sites - 1)
-    large = plan.patients if simulation.sites == 1 else round(share * plan.patients)
-    if not 0 < share < 1 or not 0 < large <= plan.patients or plan.patients - large < small - 1:
-        msg = (
-            f"brain-tissue cannot give {share:g} of {plan.patients} patients to one of "
-            f"{simulation.sites} hospitals: give largest_share a number between 0 and 1, and at "
-            "least one patient to each of the others."
-        )
+    if not 0 < share < 1:
+        msg = f"largest_share must be a number between 0 and 1, got {share:g}."
         raise InputError(msg)
+    large = plan.patients if simulation.sites == 1 else round(share * plan.patients)
+    small = max(1, simulation.sites - 1)
     others = [f"hospital-{2 + place % small}" for place in range(plan.patients - large)]
     return ["hospital-1"] * large + sorted(others)
 
@@ -115,8 +111,9 @@ def _splits(plan: _Plan, study: Study, hospitals: list[str]) -> list[str]:
     found = [""] * plan.patients
     for number, hospital in enumerate(dict.fromkeys(hospitals)):
         own = [place for place, name in enumerate(hospitals) if name == hospital]
-        test = round(study.evaluation.test_fraction * len(own))
-        validation = round(study.evaluation.validation_fraction * len(own))
+        fewest = 1 if hospital and len(own) > 2 else 0
+        test = max(fewest, round(study.evaluation.test_fraction * len(own)))
+        validation = max(fewest, round(study.evaluation.validation_fraction * len(own)))
         train = len(own) - test - validation
         names = ["test"] * test + ["validation"] * validation + ["train"] * train
         drawn = [plan.seed, plan.patients] if not hospital else [plan.seed, plan.patients, number]
