@@ -91,16 +91,3 @@ def test_no_deformation_folds() -> None:
         determinants = np.linalg.det(np.moveaxis(jacobian, (0, 1), (-2, -1)))
         assert determinants.min() > 0
         assert determinants.std() > 0.05
-
-
-def test_natural_hospitals_are_a_large_one_and_small_ones_that_each_test_some() -> None:
-    study = built_in("brain-tissue", data__size=[24, 24])
-    found = load_dataset("brain-tissue", {"patients": 24, "slices": 1}, None, study)
-    patients = {row.patient: (row.natural_site, row.split) for row in found.rows}
-    sizes = Counter(site for site, _ in patients.values())
-    assert sizes == {"hospital-1": 12, "hospital-2": 4, "hospital-3": 4, "hospital-4": 4}
-    held = set(patients.values())
-    assert all((site, split) in held for site in sizes for split in ("train", "validation", "test"))
-    share = {"patients": 24, "slices": 1, "largest_share": 1.5}
-    with pytest.raises(InputError, match="largest_share must be a number between 0 and 1"):
-        load_dataset("brain-tissue", share, None, study)
