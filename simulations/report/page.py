@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 FOLDER = Path(__file__).parent / "templates"
-_MARKS: dict[Outcome, str] = {"gained": "▲", "lost": "▼", "no clear difference": "≈"}
+_MARKS: dict[Outcome, str] = {
+    "gained": "▲",
+    "lost": "▼",
+    "no clear difference": "≈",
+    "cannot be told": "?",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class SiteLine:
     bar: str
     outcome: Outcome
     mark: str
+    needed: str
 
 
 def render_page(contents: RunContents, documents: Sequence[tuple[str, str]]) -> str:
@@ -127,6 +133,7 @@ def site_lines(contents: RunContents, verdict: Verdict) -> list[SiteLine]:
             gain += f" ± {wording.number(site.margin, metric)}"
         elif site.lone_patient and not is_mean:
             gain_note = "one patient: no interval"
+        needed = "" if is_mean else wording.how_many_patients(site)
         lines.append(
             SiteLine(
                 site=site.site,
@@ -140,6 +147,7 @@ def site_lines(contents: RunContents, verdict: Verdict) -> list[SiteLine]:
                 bar=bar,
                 outcome=site.outcome,
                 mark=_MARKS.get(site.outcome, ""),
+                needed=needed.removeprefix("cannot be told "),
             )
         )
     return lines
