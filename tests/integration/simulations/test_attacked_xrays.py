@@ -45,7 +45,7 @@ def test_pgd_leaves_what_that_of_another_library_leaves(
     run = tmp_path / "run"
     said = wardround(
         "simulate", "pneumonia-xray", "--data-root", shared_data, "--rounds", 3, "--sites", 2,
-        "--no-compare", "--out", run, "--quiet", "--engine", "in-process",
+        "--no-compare", "--out", run, "--quiet", "--engine", "in-process", "--threads", 1,
     )  # fmt: skip
     assert said.code == 0, said.err
     said = wardround(
