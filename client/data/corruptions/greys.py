@@ -14,8 +14,9 @@ def brightness(image: Array, amount: float, generator: Generator) -> Array:
 
 def contrast(image: Array, amount: float, generator: Generator) -> Array:
     """Stretch the values around the image's mean by ``amount``; below 1 it gets flatter."""
-    mean = image.mean(dtype=np.float64).astype(np.float32)
-    return mean + np.float32(amount) * (image - mean)
+    mean = np.float32(image.mean(dtype=np.float64))
+    stretched: Array = mean + np.float32(amount) * (image - mean)
+    return stretched
 
 
 def gamma(image: Array, amount: float, generator: Generator) -> Array:

@@ -68,10 +68,11 @@ def motion(image: Array, amount: float, generator: Generator) -> Array:
     moved = np.zeros(lines)
     moved[(begin + np.arange(lines // 3)) % lines] = 1
     moved = 1 - _sparing(1 - moved, lines)
-    ramp = sum(
-        _along(np.fft.fftfreq(image.shape[axis]) * part * shift, axis, image.ndim)
-        for axis, part in zip(axes, (math.sin(angle), math.cos(angle)), strict=True)
+    rows, columns = (
+        _along(np.fft.fftfreq(image.shape[axis]).astype(np.float64), axis, image.ndim)
+        for axis in axes
     )
+    ramp = shift * (math.sin(angle) * rows + math.cos(angle) * columns)
     turn = np.exp(-2j * math.pi * ramp * _along(moved, phase_axis, image.ndim))
     return _magnitude(np.fft.ifft2(np.fft.fft2(image, axes=axes) * turn, axes=axes), image)
 
@@ -107,7 +108,8 @@ def _blocks(count: int, size: float, smooth: bool) -> Array:
         back = np.stack([np.interp(places, centres, row) for row in np.eye(fewer)], axis=1)
     else:
         back = np.eye(fewer)[np.clip(np.searchsorted(edges, places) - 1, 0, fewer - 1)]
-    return (back @ means).astype(np.float32)
+    matrix: Array = (back @ means).astype(np.float32)
+    return matrix
 
 
 def _applied(image: Array, matrix: Array, axis: int) -> Array:

@@ -13,13 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wardround.client.tasks.registry import task_of
 from wardround.client.training.adversarial import LossOfImages, fgsm, pgd_with_restarts
 from wardround.client.training.evaluation import forward_of
-from wardround.client.training.losses import build_loss
 from wardround.common.runtime.seeds import generator_for
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.testing.corrupted import outcomes_of
@@ -31,6 +28,7 @@ from wardround.simulations.experiment.testing.finished import (
     patients_of_test,
 )
 from wardround.simulations.experiment.testing.grey_images import GreyImages, grey_images
+from wardround.simulations.experiment.testing.losses import losses_of
 from wardround.simulations.experiment.testing.outcomes import (
     Interval,
     Outcomes,
@@ -166,19 +164,9 @@ class _Attacked:
 
         def loss(values: Tensor) -> Tensor:
             batch = replace(given, images=grey.seen(values, study))
-            outputs = task_of(study).predict(forward, batch, study)
-            return _losses(outputs, given.targets, study)
+            return losses_of(forward, batch, study)
 
         return loss
-
-
-def _losses(outputs: Tensor, targets: Tensor, study: Study) -> Tensor:
-    """Return the loss of each of B examinations."""
-    if study.task.dense:
-        return build_loss(study, None, _CPU).per_sample(outputs, targets)
-    if study.data.multi_label:
-        return F.binary_cross_entropy_with_logits(outputs, targets, reduction="none").sum(1)
-    return F.cross_entropy(outputs, targets, reduction="none")
 
 
 def _rows(

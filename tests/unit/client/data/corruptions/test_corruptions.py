@@ -119,5 +119,5 @@ def test_pictures_of_the_skin_and_x_rays_have_thirteen() -> None:
 
 
 def test_an_unknown_corruption_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match="'jpg'. Did you mean 'jpeg'. Known: .*pixelate"):
+    with pytest.raises(InputError, match=r"'jpg'. Did you mean 'jpeg'. Known: .*pixelate"):
         check_corruptions(["jpg"])
