@@ -41,23 +41,18 @@ def origin_of(contents: RunContents, model: str) -> Origin:
 def measured_of(rows: Sequence[MetricRow], model: str) -> Iterator[Measured]:
     """Yield what was measured of a model on test patients; what has no value is left out."""
     for row in rows:
-        if (
-            row.model != model
-            or row.round != _KEPT
-            or row.split != "test"
-            or row.value != row.value
-        ):
+        asked = row.model == model and row.round == _KEPT and row.split == "test"
+        if not (asked and math.isfinite(row.value)):
             continue
         half = _INTERVAL * row.standard_error
         most = math.inf if row.metric in _UNBOUNDED else 1.0
+        known = 0 < half < math.inf
         yield Measured(
             of=f"{row.site}, test patients",
             metric=row.metric,
             class_name=row.class_name,
             value=row.value,
-            interval=(max(0.0, row.value - half), min(most, row.value + half))
-            if half > 0
-            else None,
+            interval=(max(0.0, row.value - half), min(most, row.value + half)) if known else None,
             support=row.support,
         )
 
