@@ -15,6 +15,10 @@ SMALLEST_COUNT = 10  # of patients whom a document of hospitals' own data tells 
 CODE = "code"  # a key of the environment
 _KEPT, _INTERVAL = -1, 1.96
 _UNBOUNDED = ("loss", "hd95")
+_UNSIGNED = (
+    "none: a simulation signs no rounds, for all its keys would lie on one machine; the model of a "
+    "federation brings a signed record"
+)
 
 
 def origin_of(contents: RunContents, model: str) -> Origin:
@@ -34,7 +38,9 @@ def origin_of(contents: RunContents, model: str) -> Origin:
         environment=tuple(f"{key}: {text}" for key, text in environment.items()),
         code=tuple(code_words(contents)),
         verdict=tuple(_verdict(contents, model)),
+        explanations=tuple(_explanations(contents)),
         limits=tuple(_limits(contents)),
+        lineage=(_UNSIGNED,),
     )
 
 
@@ -134,6 +140,12 @@ def _verdict(contents: RunContents, model: str) -> Iterator[str]:
     for section in make_sections(contents):
         if section.answer:
             yield f"{section.title} {section.answer[0]}"
+
+
+def _explanations(contents: RunContents) -> Iterator[str]:
+    for section in make_sections(contents):
+        if "expla" in section.anchor:
+            yield from section.answer
 
 
 def _limits(contents: RunContents) -> Iterator[str]:
