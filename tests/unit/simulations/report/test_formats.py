@@ -31,7 +31,7 @@ from wardround.simulations.report.formats.pdf import for_paper, light_colours
 from wardround.simulations.report.sections.section import Section
 
 Command = Callable[..., Said]
-SCHEMA = Path(__file__).parents[3] / "docs" / "reference" / "report.schema.json"
+SCHEMA = Path(__file__).parents[4] / "docs" / "reference" / "report.schema.json"
 SECTION = Section(
     "planted",
     "Is this shown everywhere?",
