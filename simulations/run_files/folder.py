@@ -18,7 +18,9 @@
 ``samples.npz``         test images with what the models made of them (public data only)
 ``log.jsonl``           one line an event
 ``run.lock``            held by the process that works on the run
-``report.html``         the report
+``report.html``         the report; ``.pdf``, ``.json`` and ``.md`` where they were asked for
+``model-card.md``       the card of the federated model, and ``.json``
+``data-sheet.md``       what the data are, and ``.json``
 ======================= ==================================================================
 """
 

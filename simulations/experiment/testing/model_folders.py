@@ -48,7 +48,7 @@ def write_model_folders(
     seen = {folder.name: _seen(folder, models[0][1]) for folder in folders}
     for model, study in models:
         for name, weights, complete in _whole(folders, model, study):
-            measured = tuple(measured_of(contents.metrics, model.name))
+            measured = tuple(measured_of(contents, model.name))
             looks = [one for site, one in seen.items() if model.name in _trained_by(site)]
             contract = Contract(
                 wardround=wardround.__version__,
