@@ -2,7 +2,8 @@
 
 ``docs/reference/files.md`` lists every module with its first line, the tree of folders in
 ``docs/reference/architecture.md`` comes from the packages' first lines, and
-``docs/reference/cli.md`` from the commands' own help. A test fails where a page is older than the
+``docs/reference/cli.md`` from the commands' own help, ``docs/reference/checklists.md`` from the
+fields of model card and data sheet. A test fails where a page is older than the
 code.
 """
 
@@ -17,6 +18,7 @@ PACKAGES = ("client", "common", "server", "simulations")
 FILES = ROOT / "docs" / "reference" / "files.md"
 ARCHITECTURE = ROOT / "docs" / "reference" / "architecture.md"
 CLI = ROOT / "docs" / "reference" / "cli.md"
+CHECKLISTS = ROOT / "docs" / "reference" / "checklists.md"
 _BEGIN, _END = "<!-- generated: folders -->\n", "<!-- end -->\n"
 _WIDTH = 24
 
@@ -143,7 +145,84 @@ def _folders(top: Path) -> Iterator[Path]:
             yield from _folders(child)
 
 
+def checklists_page() -> str:
+    """Return the page that says which item of a checklist is answered where, and by whom."""
+    from wardround.common.models.documents.checklists import ITEMS
+
+    fields = _document_fields()
+    lines = [CHECKLISTS_HEAD]
+    for checklist in dict.fromkeys(item.checklist for item in ITEMS):
+        lines.append(
+            f"\n## {checklist}\n\n| item | about | answered in | by |\n|---|---|---|---|\n"
+        )
+        for item in ITEMS:
+            if item.checklist == checklist:
+                number = item.number if item.checked else f"{item.number} *"
+                found = [(place, who) for key in item.fields for place, who in fields[key]]
+                places = "; ".join(dict.fromkeys(place for place, _ in found))
+                people = "; ".join(dict.fromkeys(who for _, who in found))
+                lines.append(f"| {number} | {item.subject} | {places} | {people} |\n")
+    return "".join(lines)
+
+
+CHECKLISTS_HEAD = """# Checklists
+
+Which item of a checklist is answered in which field of a run's model card or data sheet, and who
+answers it: the tool, from the run, or a person.
+[Documenting a model](../how-to/document-a-model.md) says how they come about. Written by
+`python docs/generate.py` from the fields themselves.
+
+Items and their subjects are in our words and short: they say where to look, not what the checklist
+demands. Numbers without a star agree with published summaries, those with one are from memory: they
+are **to be checked against the original** before you cite them. Items that no document of a run can
+answer, such as the wording of an abstract, are left out.
+
+Sources: Collins et al., TRIPOD+AI, BMJ 2024. Regulation (EU) 2024/1689 (AI Act), Annex IV.
+Tejani et al., CLAIM 2024 update, Radiology: Artificial Intelligence 2024. Lekadir et al.,
+FUTURE-AI, BMJ 2025.
+"""
+
+
+def _document_fields() -> dict[str, list[tuple[str, str]]]:
+    """Return where each field stands, and who fills it."""
+    from wardround.common.models.card import Origin, card_fields
+    from wardround.common.models.contract import Contract, study_content
+    from wardround.common.study.loading import parse_study
+    from wardround.simulations.report.contents import RunContents
+    from wardround.simulations.report.documents.data_sheet import sheet_fields
+    from wardround.simulations.run_files.folder import RunFacts
+
+    described = {"name": "any", "task": "classification", "description": "any"}
+    study = parse_study(
+        {
+            "study": described,
+            "data": {"classes": ["a", "b"], "size": [8, 8]},
+            "model": {"network": "small-cnn"},
+        }
+    )
+    contract = Contract(
+        wardround="0",
+        name="any",
+        study=study_content(study),
+        study_digest=study.digest,
+        parameters="0" * 64,
+    )
+    facts = RunFacts("0", ("wardround",), study.digest, 0, "")
+    run = RunContents(ROOT, facts, study, "", (), (), (), None)
+    found: dict[str, list[tuple[str, str]]] = {}
+    documents = (
+        ("card", card_fields(contract, study, Origin(("any",), ("any",), "any"), ())),
+        ("data sheet", sheet_fields(run)),
+    )
+    for document, fields in documents:
+        for field in fields:
+            place = f"{document}: {field.title}"
+            found.setdefault(field.key, []).append((place, field.filled_by or "the tool"))
+    return found
+
+
 if __name__ == "__main__":
     FILES.write_text(files_page(), encoding="utf-8")
     ARCHITECTURE.write_text(architecture_page(), encoding="utf-8")
     CLI.write_text(cli_page(), encoding="utf-8")
+    CHECKLISTS.write_text(checklists_page(), encoding="utf-8")

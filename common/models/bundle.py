@@ -28,6 +28,7 @@ from wardround.common.models.model_folder import (
 from wardround.common.parameters.model_file import load_model, save_model
 from wardround.common.parameters.schema import Parameters
 from wardround.common.runtime.printable import printable
+from wardround.common.security.lineage import LINEAGE_FILE
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 
@@ -65,6 +66,8 @@ def write_bundle(model: ModelFolder, folder: Path) -> None:
         save_model(part / "models" / "model.safetensors", weights, {}, durable=False)
         shutil.copyfile(model.path / CARD, (part / "docs" / "README").with_suffix(".md"))
         shutil.copyfile(model.path / LICENCE, part / "LICENSE")
+        if model.lineage:
+            (part / "docs" / LINEAGE_FILE).write_bytes(model.lineage)
         part.replace(folder)
     except OSError as error:
         msg = f"cannot write the bundle {folder} ({error.strerror}): choose another --out."

@@ -40,6 +40,7 @@ class Origin:
         environment: What it was trained with.
         code: Which code trained it.
         verdict: Whether it is better than a site's own model, and for whom.
+        explanations: Where the model looked, and whether that can be believed.
         limits: That follow from the run, beside those of every model.
         lineage: What the signed record of the rounds says.
     """
@@ -52,6 +53,7 @@ class Origin:
     environment: Sequence[str] = ()
     code: Sequence[str] = ()
     verdict: Sequence[str] = ()
+    explanations: Sequence[str] = ()
     limits: Sequence[str] = ()
     lineage: Sequence[str] = ()
 
@@ -159,6 +161,8 @@ def _results(study: Study, origin: Origin, measured: Sequence[Measured]) -> Iter
     yield told("verdict", section, "is it better than a site's own model?", verdict)
     yield told("measured", section, "what was measured", _measured(measured))
     yield told("by_site", section, "for whom it is worse", _worst(study, measured))
+    maps = origin.explanations or ("no maps of where the model looked were made",)
+    yield told("explanations", section, "explanations", maps)
     yield asked(
         "metric_choice",
         section,

@@ -24,7 +24,9 @@
 ``failures.npz``        of a segmentation, likewise the worst test images of each site
 ``log.jsonl``           one line an event
 ``run.lock``            held by the process that works on the run
-``report.html``         the report
+``report.html``         the report; ``.pdf``, ``.json`` and ``.md`` where they were asked for
+``model-card.md``       the card of the federated model, and ``.json``
+``data-sheet.md``       what the data are, and ``.json``
 ======================= ==================================================================
 """
 

@@ -2,7 +2,8 @@
 
 CLAIM 2024: Tejani et al., Radiology: Artificial Intelligence 2024. TRIPOD+AI: Collins et al., BMJ
 2024. FUTURE-AI: Lekadir et al., BMJ 2025. AI Act: Annex IV of Regulation (EU) 2024/1689. Subjects
-are in our words. An item that is not ``checked`` has a number from memory: look it up.
+are in our words. Numbers of items that are ``checked`` agree with summaries that others published;
+the others are from memory.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ class ChecklistItem:
 
     Attributes:
         fields: Keys of the fields; a person fills those that no tool knows.
-        checked: Whether number and subject are certain.
+        checked: Whether the number agrees with a summary that others published.
     """
 
     checklist: str
@@ -49,6 +50,10 @@ ITEMS: tuple[ChecklistItem, ...] = (
         ("6a", "setting and number of centres", "sites setting"),
         ("6b", "who was eligible", "eligibility"),
         ("6c", "treatments received", "setting"),
+    ),
+    *_items(
+        TRIPOD,
+        False,
         ("7", "how data were prepared", "preprocessing"),
         ("8", "the outcome and how it was assessed", "classes reference_standard"),
         ("9", "predictors", "input"),
@@ -86,6 +91,10 @@ ITEMS: tuple[ChecklistItem, ...] = (
         ("3", "monitoring, capabilities and limits", "limits verdict output"),
         ("4", "why these metrics are appropriate", "metric_choice"),
         ("5", "risk management", "risk_management"),
+    ),
+    *_items(
+        ACT,
+        False,
         ("6", "changes through the life cycle", "changes lineage"),
         ("7", "harmonised standards", "conformity"),
         ("8", "declaration of conformity", "conformity"),

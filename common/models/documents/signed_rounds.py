@@ -8,6 +8,7 @@ from torch import Tensor
 from wardround.common.errors import ModelError
 from wardround.common.models.model_folder import ModelFolder
 from wardround.common.parameters.arithmetic import digest
+from wardround.common.runtime.printable import printable
 from wardround.common.security.lineage import LINEAGE_FILE
 from wardround.common.security.lineage_verification import Lineage, verify_lineage
 
@@ -74,7 +75,7 @@ def _words(lineage: Lineage, server: str, site: str) -> Iterator[str]:
         yield f"site key {key}{own}: signed its part of {len(rounds)} rounds"
     if lineage.unsigned:
         yield f"{lineage.unsigned} updates in the model are signed by no site"
-    yield from (f"server: wardround {code}" for code in lineage.code)
+    yield from (f"server: wardround {printable(code, 200)}" for code in lineage.code)
 
 
 def _hex(key: "Ed25519PublicKey | None") -> str:

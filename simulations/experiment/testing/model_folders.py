@@ -53,7 +53,7 @@ def write_model_folders(
     sites = [folder.name for folder in folders]
     for model, study in models:
         for name, weights, complete in _whole(folders, model, study):
-            measured = tuple(measured_of(contents.metrics, model.name))
+            measured = tuple(measured_of(contents, model.name))
             looks = [one for site, one in seen.items() if model.name in _trained_by(site)]
             release = release_of(name, scores, sites, study, complete)
             contract = Contract(

@@ -10,7 +10,11 @@ from wardround.common.models.documents.study_fields import (
     preprocessing_words,
 )
 from wardround.simulations.report.contents import RunContents
-from wardround.simulations.report.documents.origin import shown_count, source_words
+from wardround.simulations.report.documents.origin import (
+    shown_count,
+    shown_notes,
+    source_words,
+)
 
 _HOSPITAL = "the hospital that holds the data"
 
@@ -62,7 +66,7 @@ def _composition(contents: RunContents) -> Iterator[DocumentField]:
     yield told("counts", section, "patients and examinations", _counts(contents))
     yield told("classes", section, "classes", ", ".join(contents.classes) or "none are named")
     yield told("imbalance", section, "how common each class is", _shares(contents))
-    missing = contents.facts.notes or ("the run met no value that it could not read",)
+    missing = shown_notes(contents) or ("the run met no value that it could not read",)
     yield told("missing", section, "missing and unreadable values", missing)
     who = "whoever labelled the data"
     yield asked("reference_standard", section, "what the labels rest on", who)

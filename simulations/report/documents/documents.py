@@ -37,17 +37,17 @@ def make_documents(contents: RunContents) -> Documents:
     contract, study = kept_contract(contents.folder), contents.study
     card: tuple[DocumentField, ...] = ()
     if contract is not None and study is not None:
-        measured = tuple(measured_of(contents.metrics, FEDERATED))
+        measured = tuple(measured_of(contents, FEDERATED))
         card = card_fields(contract, study, origin_of(contents, FEDERATED), measured)
     return Documents(card, sheet_fields(contents))
 
 
-def write_documents(contents: RunContents) -> tuple[Path, ...]:
+def write_documents(contents: RunContents, documents: Documents) -> tuple[Path, ...]:
     """Write the documents into the run folder; return the Markdown files.
 
     A run that kept no model has a data sheet alone.
     """
-    documents, title = make_documents(contents), contents.title
+    title = contents.title
     return tuple(
         _write(contents.folder / name, f"{title}: {words}", fields)
         for name, words, fields in (

@@ -8,13 +8,18 @@ from wardround.common.models.contract import Measured
 from wardround.simulations.report import wording
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.sections.order import make_sections
+from wardround.simulations.report.sections.section import Section
 from wardround.simulations.report.verdict import judge
-from wardround.simulations.run_files.folder import FEDERATED, MetricRow, local_model
+from wardround.simulations.run_files.folder import FEDERATED, local_model
 
 SMALLEST_COUNT = 10  # of patients whom a document of hospitals' own data tells of
 CODE = "code"  # a key of the environment
 _KEPT, _INTERVAL = -1, 1.96
 _UNBOUNDED = ("loss", "hd95")
+_UNSIGNED = (
+    "none: a simulation signs no rounds, for all its keys would lie on one machine; the model of a "
+    "federation brings a signed record"
+)
 
 
 def origin_of(contents: RunContents, model: str) -> Origin:
@@ -24,6 +29,7 @@ def origin_of(contents: RunContents, model: str) -> Origin:
         model: ``federated``, ``pooled``, ``local-SITE`` or another of the run.
     """
     facts = contents.facts
+    sections = make_sections(contents) if model == FEDERATED else ()
     environment = {key: text for key, text in facts.environment.items() if key != CODE}
     return Origin(
         trained_on=tuple(_trained_on(contents, model)),
@@ -33,32 +39,30 @@ def origin_of(contents: RunContents, model: str) -> Origin:
         source=tuple(source_words(contents)),
         environment=tuple(f"{key}: {text}" for key, text in environment.items()),
         code=tuple(code_words(contents)),
-        verdict=tuple(_verdict(contents, model)),
+        verdict=tuple(_verdict(contents, model, sections)),
+        explanations=tuple(_explanations(sections)),
         limits=tuple(_limits(contents)),
+        lineage=(_UNSIGNED,),
     )
 
 
-def measured_of(rows: Sequence[MetricRow], model: str) -> Iterator[Measured]:
+def measured_of(contents: RunContents, model: str) -> Iterator[Measured]:
     """Yield what was measured of a model on test patients; what has no value is left out."""
-    for row in rows:
-        if (
-            row.model != model
-            or row.round != _KEPT
-            or row.split != "test"
-            or row.value != row.value
-        ):
+    fewest = SMALLEST_COUNT if contents.own_data else 0
+    for row in contents.metrics:
+        asked = row.model == model and row.round == _KEPT and row.split == "test"
+        if not (asked and math.isfinite(row.value)):
             continue
         half = _INTERVAL * row.standard_error
         most = math.inf if row.metric in _UNBOUNDED else 1.0
+        known = 0 < half < math.inf
         yield Measured(
             of=f"{row.site}, test patients",
             metric=row.metric,
             class_name=row.class_name,
             value=row.value,
-            interval=(max(0.0, row.value - half), min(most, row.value + half))
-            if half > 0
-            else None,
-            support=row.support,
+            interval=(max(0.0, row.value - half), min(most, row.value + half)) if known else None,
+            support=row.support if row.support >= fewest else None,
         )
 
 
@@ -84,6 +88,13 @@ def shown_count(contents: RunContents, count: int) -> str:
     if contents.own_data and 0 < count < SMALLEST_COUNT:
         return f"fewer than {SMALLEST_COUNT}"
     return str(count)
+
+
+def shown_notes(contents: RunContents) -> tuple[str, ...]:
+    """Return the run's notes; those on own data tell small counts and stay on the page."""
+    if contents.own_data and contents.facts.notes:
+        return (f"{len(contents.facts.notes)} notes on the data stand on the report's page",)
+    return contents.facts.notes
 
 
 def _trained_on(contents: RunContents, model: str) -> Iterator[str]:
@@ -125,7 +136,7 @@ def _licence(contents: RunContents) -> str:
     return f"The weights were made from data under this licence: {licence}"
 
 
-def _verdict(contents: RunContents, model: str) -> Iterator[str]:
+def _verdict(contents: RunContents, model: str, sections: Sequence[Section]) -> Iterator[str]:
     if model != FEDERATED:
         yield "it is here to compare the federated model with"
         return
@@ -136,9 +147,15 @@ def _verdict(contents: RunContents, model: str) -> Iterator[str]:
         interval = f" ± {margin}" if margin else ", without an interval"
         gain = wording.signed(site.gain, verdict.metric)
         yield f"{site.site}: gain {gain}{interval} in {verdict.metric}: {site.outcome}"
-    for section in make_sections(contents):
+    for section in sections:
         if section.answer:
             yield f"{section.title} {section.answer[0]}"
+
+
+def _explanations(sections: Sequence[Section]) -> Iterator[str]:
+    for section in sections:
+        if "expla" in section.anchor:
+            yield from section.answer
 
 
 def _limits(contents: RunContents) -> Iterator[str]:
@@ -157,4 +174,4 @@ def _limits(contents: RunContents) -> Iterator[str]:
     ]
     if few:
         yield f"fewer than {SMALLEST_COUNT} test patients at {', '.join(few)}"
-    yield from contents.facts.notes
+    yield from shown_notes(contents)

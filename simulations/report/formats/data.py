@@ -13,7 +13,7 @@ from wardround.common.html.charts.figure import Figure
 from wardround.common.models.documents.field import DocumentField
 from wardround.simulations.report.charts.tables import Cell, Table
 from wardround.simulations.report.contents import RunContents
-from wardround.simulations.report.documents.documents import Documents, make_documents
+from wardround.simulations.report.documents.documents import Documents
 from wardround.simulations.report.formats.parts import make_report
 from wardround.simulations.report.sections.section import Section
 from wardround.simulations.run_files.folder import MetricRow, PrivacyRow, SplitRow, TrafficRow
@@ -151,10 +151,9 @@ class ReportData(_Data):
     study: str = Field(description="The study file, TOML.")
 
 
-def report_data(contents: RunContents) -> ReportData:
+def report_data(contents: RunContents, documents: Documents) -> ReportData:
     """Return a run's report as data."""
     report, facts = make_report(contents), contents.facts
-    documents: Documents = make_documents(contents)
     return ReportData(
         title=report.title,
         description=report.description,
@@ -173,9 +172,9 @@ def report_data(contents: RunContents) -> ReportData:
     )
 
 
-def write_json(contents: RunContents) -> str:
+def write_json(contents: RunContents, documents: Documents) -> str:
     """Return the report as JSON."""
-    return report_data(contents).model_dump_json(indent=2) + "\n"
+    return report_data(contents, documents).model_dump_json(indent=2) + "\n"
 
 
 def field_data(fields: Sequence[DocumentField]) -> tuple[FieldData, ...]:

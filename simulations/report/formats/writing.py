@@ -8,7 +8,11 @@ from urllib.parse import quote
 from wardround.common.errors import InputError, known_names
 from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.simulations.report.contents import RunContents, read_contents
-from wardround.simulations.report.documents.documents import write_documents
+from wardround.simulations.report.documents.documents import (
+    Documents,
+    make_documents,
+    write_documents,
+)
 from wardround.simulations.report.formats.markdown import write_markdown
 from wardround.simulations.report.formats.pdf import write_pdf
 from wardround.simulations.report.page import render_page
@@ -16,19 +20,31 @@ from wardround.simulations.report.page import render_page
 Links = Sequence[tuple[str, str]]
 
 
-def _json(contents: RunContents, links: Links) -> str:
+def _html(contents: RunContents, _: Documents, links: Links) -> str:
+    return render_page(contents, links)
+
+
+def _pdf(contents: RunContents, _: Documents, links: Links) -> bytes:
+    return write_pdf(contents, links)
+
+
+def _json(contents: RunContents, documents: Documents, _: Links) -> str:
     from wardround.simulations.report.formats.data import write_json
 
-    return write_json(contents)
+    return write_json(contents, documents)
 
 
-_Write = Callable[[RunContents, Links], str | bytes]
+def _markdown(contents: RunContents, _: Documents, links: Links) -> str:
+    return write_markdown(contents, links)
+
+
+_Write = Callable[[RunContents, Documents, Links], str | bytes]
 # How each is written, and how its file ends.
 FORMATS: dict[str, tuple[_Write, str]] = {
-    "html": (render_page, "html"),
-    "pdf": (write_pdf, "pdf"),
+    "html": (_html, "html"),
+    "pdf": (_pdf, "pdf"),
     "json": (_json, "json"),
-    "markdown": (write_markdown, "md"),
+    "markdown": (_markdown, "md"),
 }
 _TITLES = {"model-card": "Model card", "data-sheet": "Data sheet"}
 
@@ -60,9 +76,10 @@ def write_report(run_folder: Path, kind: str = "html", out: Path | None = None) 
         raise InputError(msg)
     contents = read_contents(run_folder)
     try:
-        documents = write_documents(contents)
-        links = [(_TITLES[one.stem], _address(one, path)) for one in documents]
-        replace_file(path, write(contents, links), BY_UMASK, durable=False)
+        documents = make_documents(contents)
+        written = write_documents(contents, documents)
+        links = [(_TITLES[one.stem], _address(one, path)) for one in written]
+        replace_file(path, write(contents, documents, links), BY_UMASK, durable=False)
     except OSError as error:
         msg = f"cannot write {path} ({error.strerror}): give --out a file that can be written."
         raise InputError(msg) from None

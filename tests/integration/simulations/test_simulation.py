@@ -108,8 +108,12 @@ def test_a_table_study_leaves_a_complete_run_folder(table_study: Study, tmp_path
     assert names == {
         "assignment.csv",
         "checkpoints",
+        "data-sheet.json",
+        "data-sheet.md",
         "log.jsonl",
         "metrics.csv",
+        "model-card.json",
+        "model-card.md",
         "models",
         "pooled",
         "predictions.csv",

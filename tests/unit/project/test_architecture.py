@@ -16,6 +16,7 @@ def test_the_generated_pages_are_those_of_the_code(tmp_path: Path) -> None:
         "docs/reference/files.md": "files_page",
         "docs/reference/architecture.md": "architecture_page",
         "docs/reference/cli.md": "cli_page",
+        "docs/reference/checklists.md": "checklists_page",
     }
     code = (
         "import runpy, sys; page = runpy.run_path('docs/generate.py');"
