@@ -35,7 +35,7 @@ from wardround.server.strategies.kept_updates import kept_rounds, read_start, re
 from wardround.server.strategies.strategy import Strategy
 from wardround.simulations.run_files.contributions import ContributionRow
 
-MOST_MODELS = 128  # that are measured; more only where one block of rounds needs more
+MOST_MODELS = 32  # that are measured for the shares; more only where one block needs more
 _TOLERANCE = 1e-3  # of the metric: an order of joining ends when so little is left
 _CPU = torch.device("cpu")
 
@@ -112,8 +112,8 @@ def _shares_of(
 
     if len(names) <= MOST_EXACT:
         return exact_shares(len(names), value)
-    orders = MOST_MODELS // 2
-    return sampled_shares(len(names), value, orders, np.random.default_rng(0), _TOLERANCE)
+    generator = np.random.default_rng(0)
+    return sampled_shares(len(names), value, len(names), generator, _TOLERANCE)
 
 
 @dataclass(frozen=True, slots=True)

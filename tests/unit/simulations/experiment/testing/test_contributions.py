@@ -172,7 +172,7 @@ def test_a_private_study_keeps_no_single_updates() -> None:
 
 
 def test_not_too_many_models_are_measured() -> None:
-    assert block_lengths(12, 4) == [2, 2, 2, 2, 1, 1, 1, 1]
+    assert block_lengths(13, 4) == [7, 6]
     assert block_lengths(3, 2) == [1, 1, 1]
     assert block_lengths(100, 8) == [100]
     assert block_lengths(100, 20) == [100]
