@@ -154,7 +154,8 @@ def test_words_of_trained_federations_whose_truth_is_known(
             )
         sys.stdout.write(
             f"\n{FEDERATIONS} federations: yes where it loses the margin {harmed.count('yes')} of "
-            f"{len(harmed)}, no where it gains it {gained.count('no')} of {len(gained)}; untold two margins away {far.count('cannot be told')} of {len(far)}, "
+            f"{len(harmed)}, no where it gains it {gained.count('no')} of {len(gained)}; "
+            f"untold two margins away {far.count('cannot be told')} of {len(far)}, "
             f"without the tiny hospitals {untold.count('cannot be told')} of {len(untold)}\n"
         )
     assert harmed.count("yes") <= max(1, 0.05 * len(harmed))
