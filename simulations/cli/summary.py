@@ -16,7 +16,13 @@ from wardround.simulations.report.sections.worth_joining import (
     reason,
 )
 from wardround.simulations.report.verdict import SiteVerdict, Verdict, judge
-from wardround.simulations.report.wording import compose_headline, metric_title, number, signed
+from wardround.simulations.report.wording import (
+    compose_headline,
+    explain_margin,
+    metric_title,
+    number,
+    signed,
+)
 from wardround.simulations.run_files.folder import ALL_SITES, FEDERATED, POOLED, value_of
 from wardround.simulations.sites.preparation import PreparedSites
 
@@ -73,9 +79,14 @@ def _print(contents: RunContents) -> None:
     table = Table(names, "alone", "federated", "pooled", "gain", "", title=None)
     for site in (*verdict.sites, _mean_of(verdict)):
         values = [number(v, verdict.metric) for v in (site.own, site.federated, site.pooled)]
-        table.add_row(site.site, *values, signed(site.gain, verdict.metric), site.outcome)
+        gain = signed(site.gain, verdict.metric)
+        if site.has_interval:
+            gain += f" ± {number(site.margin, verdict.metric)}"
+        table.add_row(site.site, *values, gain, site.outcome)
     console.print(f"{metric_title(verdict.metric)} on each hospital's test patients", markup=False)
     console.print(table)
+    if verdict.compared:
+        console.print(explain_margin(verdict), markup=False)
     for line in _worth_joining(contents):
         console.print(line, markup=False)
     for note in contents.facts.notes:
@@ -84,14 +95,13 @@ def _print(contents: RunContents) -> None:
 
 
 def _worth_joining(contents: RunContents) -> Iterator[str]:
-    """Yield the word and its reason for each hospital, and the model that it should use."""
+    """Yield the word and its reason for each hospital, and the model that it would choose."""
     found = read_worth_joining(contents)
     if found is None:
         return
     yield "Worth joining?"
     for one in found.sites:
-        model = f" Model to use: {chosen_model(one)}." if one.choice.validation_patients else ""
-        yield f"  {one.site}: {reason(one, found.study)}{model}"
+        yield f"  {one.site}: {reason(one, found.study)}{chosen_model(one)}"
 
 
 def _width_of(names: Sequence[str]) -> int:
@@ -120,6 +130,7 @@ def _as_json(contents: RunContents) -> dict[str, object]:
         "report": str(contents.folder / "report.html"),
         "verdict": headline.sentence,
         "details": list(headline.details),
+        "interval": explain_margin(verdict) if verdict.compared else "",
         "metric": verdict.metric,
         "sites": [_site(site) for site in verdict.sites],
         "mean": _mean(verdict),
@@ -138,7 +149,11 @@ def _site(site: SiteVerdict) -> dict[str, object]:
         "federated": site.federated,
         "pooled": site.pooled,
         "gain": site.gain,
+        "margin": site.margin if site.has_interval else math.nan,
+        "interval_level": site.level,
         "outcome": site.outcome,
+        "test_patients": site.patients,
+        "patients_needed": site.needed if site.outcome == "cannot be told" else None,
     }
 
 
