@@ -3,17 +3,20 @@
 A real server keeps none. From them follows what each site contributed, without training anew.
 """
 
+import logging
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from torch import Tensor
 
+from wardround.common.errors import ModelError
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.model_file import load_model, save_model
 from wardround.common.parameters.schema import Model, Parameters, under
 from wardround.server.strategies.strategy import Site, Strategy
 
+logger = logging.getLogger(__name__)
 _MODEL, _AUXILIARY = "model/", "auxiliary/"
 _START = "start.safetensors"
 _MEGABYTE = 1_000_000
@@ -32,7 +35,7 @@ class KeepingStrategy:
         self._most = most_megabytes * _MEGABYTE
         self._number = 0
         self._count = 0
-        self._left = 0
+        self._left = self._most
         self._is_keeping = False
 
     def cohorts(self, sites: Sequence[Site]) -> Sequence[Sequence[Site]]:
@@ -42,11 +45,11 @@ class KeepingStrategy:
     def begin(self, number: int, parameters: Model) -> None:
         """Forget the updates of a round that did not end; keep the model of the first one."""
         _forget_from(self._folder, number)
+        if number != self._number + 1:  # the run was resumed, or the round is done again
+            self._left = self._most - _size_of(self._folder)
         self._number, self._count = number, 0
-        self._left = self._most - sum(file.stat().st_size for file in self._folder.rglob("*"))
         if number == 1 and self._has_room(parameters.values()):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            save_model(self._folder / _START, parameters, {}, durable=False)
+            self._write(self._folder / _START, parameters, {})
         is_started = (self._folder / _START).exists()
         self._is_keeping = is_started and len(kept_rounds(self._folder)) == number - 1
         self._strategy.begin(number, parameters)
@@ -64,14 +67,12 @@ class KeepingStrategy:
         self._strategy.accumulate(update)
         if not self._is_keeping:
             return
-        if not self._has_room((*update.parameters.values(), *update.auxiliary.values())):
-            self._is_keeping = False
-            _forget_from(self._folder, self._number)
-            return
-        place = _place(self._folder, self._number)
-        place.mkdir(parents=True, exist_ok=True)
-        write_update(place / f"{self._count:05d}.safetensors", update)
-        self._count += 1
+        if self._has_room((*update.parameters.values(), *update.auxiliary.values())):
+            name = f"{self._count:05d}.safetensors"
+            self._write(_place(self._folder, self._number) / name, *_as_file(update))
+            self._count += 1
+        else:
+            self._stop_keeping()
 
     def finish(self) -> Parameters:
         """Return the next model."""
@@ -85,16 +86,31 @@ class KeepingStrategy:
         """Go on from a state."""
         self._strategy.restore(state)
 
+    def _write(self, path: Path, arrays: Model, facts: dict[str, str]) -> None:
+        """Write a file. A full disk ends the keeping and not the run: the update was taken in."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_model(path, arrays, facts, durable=False)
+            self._left -= path.stat().st_size
+            if self._left < 0:  # by the file's header
+                self._stop_keeping()
+        except (OSError, ModelError) as error:
+            logger.warning("no updates are kept from round=%d on: %s", self._number, error)
+            self._stop_keeping()
+
+    def _stop_keeping(self) -> None:
+        self._is_keeping = False
+        _forget_from(self._folder, self._number)
+
     def _has_room(self, arrays: Iterable[Tensor]) -> bool:
-        self._left -= sum(array.numel() * array.element_size() for array in arrays)
-        return self._left >= 0
+        return sum(array.numel() * array.element_size() for array in arrays) <= self._left
 
 
-def write_update(path: Path, update: SiteUpdate) -> None:
-    """Write what a strategy needs of an update."""
+def _as_file(update: SiteUpdate) -> tuple[Parameters, dict[str, str]]:
+    """Return what a strategy needs of an update, as arrays and facts."""
     arrays = {_MODEL + name: tensor for name, tensor in update.parameters.items()}
     arrays |= {_AUXILIARY + name: tensor for name, tensor in update.auxiliary.items()}
-    facts = {
+    return arrays, {
         "site": update.site,
         "digest": update.digest,
         "round": str(update.round),
@@ -102,7 +118,6 @@ def write_update(path: Path, update: SiteUpdate) -> None:
         "examinations": str(update.examinations),
         "updates": str(update.updates),
     }
-    save_model(path, arrays, facts, durable=False)
 
 
 def read_updates(folder: Path, number: int) -> tuple[SiteUpdate, ...]:
@@ -151,6 +166,10 @@ def _place(folder: Path, number: int) -> Path:
 
 def _number(path: Path) -> int:
     return int(path.name.removeprefix("round-"))
+
+
+def _size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
 
 
 def _forget_from(folder: Path, number: int) -> None:

@@ -95,14 +95,13 @@ def _print(contents: RunContents) -> None:
 
 
 def _worth_joining(contents: RunContents) -> Iterator[str]:
-    """Yield the word and its reason for each hospital, and the model that it should use."""
+    """Yield the word and its reason for each hospital, and the model that it would choose."""
     found = read_worth_joining(contents)
     if found is None:
         return
     yield "Worth joining?"
     for one in found.sites:
-        model = f" Model to use: {chosen_model(one)}." if one.choice.validation_patients else ""
-        yield f"  {one.site}: {reason(one, found.study)}{model}"
+        yield f"  {one.site}: {reason(one, found.study)}{chosen_model(one)}"
 
 
 def _width_of(names: Sequence[str]) -> int:

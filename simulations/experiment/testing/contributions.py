@@ -22,7 +22,7 @@ from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.training.evaluation import Loss, evaluate
 from wardround.client.training.losses import build_loss
-from wardround.common.errors import RunError
+from wardround.common.errors import ModelError, RunError
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.metrics.sums import merge, summarise
 from wardround.common.parameters.schema import Parameters, write_parameters
@@ -35,7 +35,7 @@ from wardround.server.strategies.kept_updates import kept_rounds, read_start, re
 from wardround.server.strategies.strategy import Strategy
 from wardround.simulations.run_files.contributions import ContributionRow
 
-MOST_MODELS = 128  # that are measured; more only where one block of rounds needs more
+MOST_MODELS = 32  # that are measured for the shares; more only where one block needs more
 _TOLERANCE = 1e-3  # of the metric: an order of joining ends when so little is left
 _CPU = torch.device("cpu")
 
@@ -57,13 +57,17 @@ def contribution_rows(
     utility = Utility.of(folders, study)
     if utility is None:
         return
-    told = [read_updates(updates, number) for number in rounds]
-    replay = Replay.of(study, utility.context, told)
-    names = sorted({update.site for updates_of_round in told for update in updates_of_round})
     try:
-        yield from _rows(names, replay, utility, read_start(updates))
-    except RunError:  # fewer sites than the rule, or the metric, can work with
+        told = [read_updates(updates, number) for number in rounds]
+        start = read_start(updates)
+        replay = Replay.of(study, utility.context, told)
+        names = sorted({update.site for updates_of_round in told for update in updates_of_round})
+        rows = list(_rows(names, replay, utility, start))
+    except (RunError, ModelError):
+        # Fewer sites than the rule or the metric can work with, or a file that was changed: the
+        # run is finished all the same, and its report says that contributions are not told.
         return
+    yield from rows
 
 
 def _rows(
@@ -112,8 +116,8 @@ def _shares_of(
 
     if len(names) <= MOST_EXACT:
         return exact_shares(len(names), value)
-    orders = MOST_MODELS // 2
-    return sampled_shares(len(names), value, orders, np.random.default_rng(0), _TOLERANCE)
+    generator = np.random.default_rng(0)
+    return sampled_shares(len(names), value, len(names), generator, _TOLERANCE)
 
 
 @dataclass(frozen=True, slots=True)

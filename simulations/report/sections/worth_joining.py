@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wardround.common.errors import InputError
@@ -21,9 +21,9 @@ from wardround.simulations.run_files.contributions import (
 )
 
 _MODELS: Mapping[Kind, str] = {
-    "own": "its own",
-    "global": "the federated one",
-    "personalised": "its personalised one",
+    "own": "its own model",
+    "global": "the federated model",
+    "personalised": "its personalised model",
 }
 _WORDS: tuple[Word, ...] = ("yes", "no", "cannot be told")
 
@@ -76,11 +76,16 @@ def make_worth_joining(contents: RunContents) -> Section | None:
         answer=(
             headline(found),
             losses(found),
-            *(f"{s.site}: {reason(s, found.study)}" for s in found.sites),
+            *_sentences(found),
         ),
         tables=(_tabulate(found),),
         notes=_notes(found),
     )
+
+
+def _sentences(found: WorthJoining) -> Iterator[str]:
+    for one in found.sites:
+        yield f"{one.site}: {reason(one, found.study)}{chosen_model(one)}"
 
 
 def headline(found: WorthJoining) -> str:
@@ -158,8 +163,13 @@ def reason(one: SiteJoining, study: Study) -> str:
 
 
 def chosen_model(one: SiteJoining) -> str:
-    """Return the model that the hospital should use, in words."""
-    return _MODELS[one.choice.kind]
+    """Return a sentence on the model that the validation patients choose; "" without them."""
+    choice = one.choice
+    if not choice.validation_patients:
+        return ""
+    patients = f"{choice.validation_patients} validation patient"
+    chooses = "s choose" if choice.validation_patients > 1 else " chooses"
+    return f" Its {patients}{chooses} {_MODELS[choice.kind]}."
 
 
 def gain_with_interval(gain: Gain | None, metric: str) -> str:
@@ -240,7 +250,7 @@ def _listed(words: Sequence[str]) -> str:
 
 def _tabulate(found: WorthJoining) -> Table:
     metric = found.study.metric
-    columns = ["join?", "gain over its own model", "gain over the ensemble", "model to use"]
+    columns = ["join?", "gain over its own model", "gain over the ensemble", "model chosen"]
     if all(one.ensemble is None for one in found.sites):
         columns.remove("gain over the ensemble")
     if found.contributions:
@@ -250,14 +260,14 @@ def _tabulate(found: WorthJoining) -> Table:
             "join?": Cell(one.joining.word, f"{one.patients} test patients"),
             "gain over its own model": Cell(gain_with_interval(one.own, metric)),
             "gain over the ensemble": Cell(gain_with_interval(one.ensemble, metric)),
-            "model to use": _model_cell(one, metric),
+            "model chosen": _model_cell(one, metric),
             **_contribution_cells(found.contributions.get(one.site), metric),
         }
         for one in found.sites
     }
     caption = (
         f"{sentence_title(metric)} on each hospital's test patients: gains of the federated model "
-        "with 90% intervals, and the model that the hospital's validation patients choose."
+        "with 90% intervals, and the model that its validation patients choose."
     )
     rows = tuple((site, tuple(row[name] for name in columns)) for site, row in cells.items())
     return Table(caption, "hospital", tuple(columns), rows)
@@ -268,7 +278,7 @@ def _model_cell(one: SiteJoining, metric: str) -> Cell:
     if not choice.validation_patients:
         return Cell("–", "no validation patients to choose by")
     note = f"test {number(choice.test, metric)}, {signed(choice.gain.value, metric)}"
-    return Cell(chosen_model(one), note)
+    return Cell(_MODELS[choice.kind], note)
 
 
 def _contribution_cells(row: ContributionRow | None, metric: str) -> dict[str, Cell]:
@@ -289,8 +299,9 @@ def _notes(found: WorthJoining) -> tuple[str, ...]:
         "or in a class, or the mean answer of all hospitals' own models is better by the margin. "
         "Ruled out means by a test at 5%, one-sided; the intervals are therefore 90% ones. All "
         "compare two models on the same patients, and count patients, not images.",
-        "The model to use is chosen on validation patients and its value is that on test "
-        "patients, who had no part in the choice. A choice by few patients is often a wrong one.",
+        "The model is chosen on validation patients and its value is that on test patients, who "
+        "had no part in the choice. A choice by few patients is often a wrong one, and need not "
+        "agree with the word, which is of the test patients.",
         "Each hospital is judged for itself: of many hospitals some words are wrong by chance.",
     ]
     rows = list(found.contributions.values())

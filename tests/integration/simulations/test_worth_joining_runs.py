@@ -129,12 +129,16 @@ def judged(seed: int, folder: Path) -> list[tuple[SiteJoining, float]]:
 def test_words_of_trained_federations_whose_truth_is_known(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """HAND"""
+    """By hand, 50: no yes among 53 losses of the margin; untold two margins away 40 of 146.
+
+    Of these 40, 37 are hospitals with 6 to 15 test patients; of the others 3 of 99 are untold.
+    """
     found: list[tuple[SiteJoining, float]] = []
     for seed in range(FEDERATIONS):
         (tmp_path / str(seed)).mkdir()
         found += judged(seed, tmp_path / str(seed))
     harmed = [one.joining.word for one, truth in found if truth <= -MARGIN]
+    gained = [one.joining.word for one, truth in found if truth >= MARGIN]
     far = [one.joining.word for one, truth in found if abs(truth) >= 2 * MARGIN]
     untold = [
         one.joining.word for one, truth in found if abs(truth) >= 2 * MARGIN and one.site != "tiny"
@@ -150,7 +154,8 @@ def test_words_of_trained_federations_whose_truth_is_known(
             )
         sys.stdout.write(
             f"\n{FEDERATIONS} federations: yes where it loses the margin {harmed.count('yes')} of "
-            f"{len(harmed)}; untold two margins away {far.count('cannot be told')} of {len(far)}, "
+            f"{len(harmed)}, no where it gains it {gained.count('no')} of {len(gained)}; "
+            f"untold two margins away {far.count('cannot be told')} of {len(far)}, "
             f"without the tiny hospitals {untold.count('cannot be told')} of {len(untold)}\n"
         )
     assert harmed.count("yes") <= max(1, 0.05 * len(harmed))

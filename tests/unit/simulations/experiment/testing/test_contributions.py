@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from tests.support.hospitals.table_sites import ALONE, StoppedError, study_for, write_sites
 
+from wardround.common.errors import ModelError
 from wardround.common.parameters.arithmetic import digest
-from wardround.common.parameters.model_file import load_model
+from wardround.common.parameters.model_file import load_model, save_model
 from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.contributions import why_no_contributions
 from wardround.common.study.study import Study
@@ -143,6 +144,37 @@ def test_a_model_that_does_not_fit_leaves_no_updates(
     assert not list(contribution_rows(folders, study, tmp_path / "updates", 4))
 
 
+def test_a_disk_that_takes_no_updates_changes_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from wardround.server.strategies import kept_updates
+
+    study = study_for("fedavg")
+    train(tmp_path / "whole", study)
+    written: list[Path] = []
+
+    def save(path: Path, *arguments: object, durable: bool) -> None:
+        written.append(path)
+        if len(written) > 5:
+            msg = "no space left"
+            raise ModelError(msg)
+        save_model(path, *arguments, durable=durable)  # type: ignore[arg-type] # as it was called
+
+    monkeypatch.setattr(kept_updates, "save_model", save)
+    folders = train(tmp_path / "full", study)
+    assert last_model(tmp_path / "full") == last_model(tmp_path / "whole")
+    assert kept_rounds(tmp_path / "full" / "updates") == (1,)
+    rows = contribution_rows(folders, study, tmp_path / "full" / "updates", 4)
+    assert {row.rounds for row in rows} == {1}
+
+
+def test_a_damaged_update_leaves_contributions_untold(tmp_path: Path) -> None:
+    study = study_for("fedavg")
+    folders = train(tmp_path, study)
+    (tmp_path / "updates" / "round-00002" / "00001.safetensors").write_bytes(b"damaged")
+    assert not list(contribution_rows(folders, study, tmp_path / "updates", 4))
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -172,7 +204,7 @@ def test_a_private_study_keeps_no_single_updates() -> None:
 
 
 def test_not_too_many_models_are_measured() -> None:
-    assert block_lengths(12, 4) == [2, 2, 2, 2, 1, 1, 1, 1]
+    assert block_lengths(13, 4) == [7, 6]
     assert block_lengths(3, 2) == [1, 1, 1]
     assert block_lengths(100, 8) == [100]
     assert block_lengths(100, 20) == [100]
