@@ -18,7 +18,11 @@ from wardround.simulations.report.charts.printed import (
     percent,
     plural,
 )
-from wardround.simulations.report.charts.reliability import draw_reliability, draw_said
+from wardround.simulations.report.charts.reliability import (
+    FEWEST_DRAWN,
+    draw_reliability,
+    draw_said,
+)
 from wardround.simulations.report.charts.score_curves import WAY_TITLES
 from wardround.simulations.report.charts.tables import Cell, Table
 from wardround.simulations.report.contents import RunContents
@@ -74,7 +78,8 @@ def make_calibration(contents: RunContents) -> Section | None:
     figures = (
         draw_reliability(
             f"What the federated model says of test examinations ({what}) and how often it is so; "
-            "upright: 95 % intervals. Above the dotted line it is too cautious, below too sure.",
+            "upright: 95 % intervals. Above the dotted line it is too cautious, below too sure. "
+            f"Tenths with fewer than {FEWEST_DRAWN} statements are in the table alone.",
             named,
         ),
         draw_said(f"How often the federated model says so much, as it is ({what}).", named[0][1]),
@@ -127,14 +132,14 @@ def _in_the_large(run: _Run, statements: Statements) -> str:
     share, said = statements.share, float(statements.said.mean())
     if not share.is_known:
         return ""
-    sure = "as much as is so"
+    sure = "it says about as much as is so"
     if not share.low <= said <= share.high:
-        sure = "less than is so" if said < share.low else "more than is so"
+        sure = "it says too little" if said < share.low else "it says too much"
     return (
         f"On the mean it says {percent(said)} ({_what_is_stated(run)}), and it is so in "
         f"{out_of_100(share)}: {sure}. Its expected calibration error is "
         f"{number(statements.error)}; chance alone gives a calibrated model "
-        f"{number(statements.chance_error)} with so few statements."
+        f"{number(statements.chance_error)} with as many statements."
     )
 
 
@@ -221,7 +226,7 @@ def _cells(answers: Answers) -> tuple[Cell, ...]:
 
 
 def _percent_cell(share: Interval) -> Cell:
-    note = f"{percent(share.low)} to {percent(share.high)}" if share.is_known else ""
+    note = f"{percent(share.low)}\u00a0to\u00a0{percent(share.high)}" if share.is_known else ""
     return Cell(percent(share.value), note)
 
 

@@ -231,7 +231,9 @@ def _areas(run: _Run) -> Table:
             answers = run.together[way] if site == _ALL else run.at(way, site)
             cells.append(Cell("–") if answers is None else interval_cell(auroc_of(answers)))
         here = run.federated if site == _ALL else run.at(FEDERATED, site)
-        cells.append(Cell("–") if here is None else interval_cell(_precision(here, here.asked)))
+        note = "mean over classes" if run.several else ""
+        precision = None if here is None else _precision(here, here.asked)
+        cells.append(Cell("–") if precision is None else interval_cell(precision, note))
         cells.append(Cell("0") if here is None else _cases_cell(here))
         rows.append((site, tuple(cells)))
     mean = ", mean over classes" if run.several else ""
