@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 from wardround.simulations.report.contents import RunContents
-from wardround.simulations.report.sections.calibration import make_calibration
-from wardround.simulations.report.sections.decisions import make_decisions
-from wardround.simulations.report.sections.discrimination import make_discrimination
+from wardround.simulations.report.sections.scores.calibration import make_calibration
+from wardround.simulations.report.sections.scores.decisions import make_decisions
+from wardround.simulations.report.sections.scores.discrimination import make_discrimination
 from wardround.simulations.report.sections.section import Section
 
 # A maker returns None where the run has nothing to say to it.
