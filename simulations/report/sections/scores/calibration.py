@@ -6,6 +6,7 @@ import numpy as np
 
 from wardround.simulations.evidence.answers import answers_at, parts_at
 from wardround.simulations.evidence.calibrated import find_temperature
+from wardround.simulations.evidence.released import Release, release_of_run
 from wardround.simulations.evidence.statements import Statements, statements_of
 from wardround.simulations.report.charts.printed import (
     out_of_100,
@@ -130,9 +131,17 @@ def _mended(run: Calibrated) -> str:
         f"patients, makes it {direction}: the error goes from {number(before)} to "
         f"{number(after)} on test patients, {word}."
     )
-    if temperature.reason:
-        return f"{said} It is not part of the model: {temperature.reason}."
+    release = _release(run)
+    if release.temperature is None:
+        return f"{said} It is not part of the model: {release.note}."
     return f"{said} It is part of the model's folder, and wardround predict uses it."
+
+
+def _release(run: Calibrated) -> Release:
+    contents = run.contents
+    if contents.study is None:
+        return Release()
+    return release_of_run(contents.scores, contents.sites, contents.study)
 
 
 def _shift(run: Calibrated) -> str:

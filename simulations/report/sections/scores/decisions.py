@@ -12,8 +12,8 @@ from wardround.simulations.evidence.acting import (
     measure_all_sets,
     worth_of,
 )
-from wardround.simulations.evidence.answers import WAYS, answers_at, parts_at
-from wardround.simulations.evidence.calibrated import find_temperature
+from wardround.simulations.evidence.answers import WAYS, answers_at
+from wardround.simulations.evidence.released import release_of_run
 from wardround.simulations.report.charts.net_benefit import curve_of, draw_gains, draw_net_benefit
 from wardround.simulations.report.charts.printed import (
     out_of_100,
@@ -38,8 +38,7 @@ def make_decisions(contents: RunContents) -> Section | None:
     study = contents.study
     if study is None or not contents.scores:
         return None
-    parts = list(parts_at(contents.scores, FEDERATED, contents.sites, "validation"))
-    temperature = find_temperature(parts, study.data.multi_label).used
+    temperature = release_of_run(contents.scores, contents.sites, study).temperature
     test = calibrated_answers(contents, contents.sites, "test", temperature)
     if test is None:
         return None
@@ -104,9 +103,8 @@ def _elsewhere(run: Acting, k: int, acted: Acted) -> Iterator[str]:
 
 def _worth_words(run: Acting, k: int, threshold: float) -> str:
     worth = worth_of(run.test, k, threshold)
-    curve = curve_of(run.test, k)
-    place = min(98, max(0, round(threshold * 100) - 1))
-    other = "everybody" if curve.treat_all[place] > 0 else "nobody"
+    # Who acts on everybody gains where more than the threshold's share has it.
+    other = "everybody" if run.test.labels[:, k].mean() > threshold else "nobody"
     sure = f" (95 % interval {100 * worth.low:.1f} to {100 * worth.high:.1f})".replace("-", "−")
     value = f"{100 * worth.value:.1f}".replace("-", "−")
     verdict = "which chance alone could explain"

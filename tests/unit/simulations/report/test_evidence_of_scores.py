@@ -160,6 +160,31 @@ def test_many_classes_have_a_line_each(multi_label: bool) -> None:
     )
 
 
+def test_a_study_with_privacy_keeps_the_temperature_out_of_the_model_and_says_so() -> None:
+    study = parse_study(
+        {
+            **TWO.study.model_dump(exclude_none=True, exclude={"privacy", "evaluation"}),
+            "privacy": {"mode": "site", "noise_multiplier": 1.0, "clip_norm": 1.0},
+            "evaluation": {"keep": "last"},
+        }
+        if TWO.study
+        else {}
+    )
+    private = replace(TWO, study=study)
+    said = " ".join(made(make_calibration(private)).answer)
+    assert "It is not part of the model: the study promises privacy" in said
+    assert not [note for note in made(make_decisions(private)).notes if "temperature" in note]
+
+
+def test_hospitals_with_versions_of_their_own_have_temperatures_of_their_own() -> None:
+    study = TWO.study
+    assert study is not None
+    content = study.model_dump(exclude_none=True)
+    content["federation"]["strategy"] = "ditto"
+    said = " ".join(made(make_calibration(replace(TWO, study=parse_study(content)))).answer)
+    assert "each hospital has its own version of the model" in said
+
+
 def test_a_run_without_scores_has_none_of_the_sections() -> None:
     empty = replace(TWO, scores={})
     assert not [make(empty) for make in (make_discrimination, make_calibration) if make(empty)]
