@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wardround.common.statistics.decisions.recalibration import with_temperature
+from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.study import Study
 from wardround.simulations.evidence.acting import Goal, goal_of, thresholds_of
 from wardround.simulations.evidence.answers import AllScores, joined
@@ -18,6 +19,8 @@ _PRIVATE = (
     "the study promises privacy, and a temperature would tell of validation patients what no noise "
     "covers"
 )
+_PERSONAL = "each hospital has its own version of the model, with a temperature of its own"
+_OWN_VERSIONS = ("personal-model", "mixture", "fine-tune")
 _INCOMPLETE = "the weights here are not all that the network needs"
 
 
@@ -60,6 +63,17 @@ def release_of(
     if threshold is None:
         return Release(found.used, note=found.note)
     return Release(found.used, threshold, f"{found.note}; {_threshold_words(threshold, study)}")
+
+
+def release_of_run(scores: AllScores, sites: Sequence[str], study: Study) -> Release:
+    """Return what the folder of the federated model says, which all hospitals share.
+
+    Without a temperature where each hospital has a version of its own.
+    """
+    plan = plan_of(study)
+    if study.task.classifies and (plan.personal or plan.objective in _OWN_VERSIONS):
+        return Release(note=_PERSONAL)
+    return release_of(FEDERATED, scores, sites, study, complete=True)
 
 
 def _validation_of(name: str, scores: AllScores, sites: Sequence[str]) -> list[Scores]:

@@ -16,7 +16,7 @@ from wardround.simulations.report.wording import number
 THRESHOLDS = np.arange(1, 100) / 100
 _ALL, _NONE = Look(MUTED, None, 1.6), Look(MUTED, None, 1.6, "dotted")
 _TOLD = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
-_BELOW = 0.25  # of the highest value: so much is shown of what does harm
+_BELOW = 0.5  # of the highest value: so much is shown of what does harm
 _MARKS = 6
 
 

@@ -14,7 +14,8 @@ def interval_cell(found: Interval, note: str = "") -> Cell:
         return Cell("–", note)
     if not found.is_known:
         return Cell(number(found.value), note or "no interval: too few patients")
-    return Cell(number(found.value), f"{number(found.low)} to {number(found.high)}")
+    # Not broken between lines, so that a row stays low on a narrow page.
+    return Cell(number(found.value), f"{number(found.low)}\u00a0to\u00a0{number(found.high)}")
 
 
 def percent(share: float) -> str:
@@ -23,15 +24,15 @@ def percent(share: float) -> str:
         return "–"
     value = 100 * share
     near = 0 < value < 1 or 99 < value < 100
-    return f"{value:.1f} %" if near else f"{value:.0f} %"
+    return f"{value:.1f}\u00a0%" if near else f"{value:.0f}\u00a0%"
 
 
 def out_of_100(found: Interval, of: str = "") -> str:
-    """Return a share as a sentence has it: ``91 of 100 cases (95 % interval 88 to 94)``."""
+    """Return a share as a sentence has it: ``91 of 100 cases (95\u00a0% interval 88 to 94)``."""
     said = f"{_count(found.value)} of 100{' ' if of else ''}{of}"
     if not found.is_known:
         return f"{said} (too few patients for an interval)"
-    return f"{said} (95 % interval {_count(found.low)} to {_count(found.high)})"
+    return f"{said} (95\u00a0% interval {_count(found.low)} to {_count(found.high)})"
 
 
 def listed(words: Sequence[str]) -> str:
@@ -45,4 +46,4 @@ def plural(count: int, one: str, many: str = "") -> str:
 
 
 def _count(share: float) -> str:
-    return percent(share).removesuffix(" %")
+    return percent(share).removesuffix("\u00a0%")

@@ -13,6 +13,7 @@ from wardround.simulations.report.charts.printed import percent, plural
 from wardround.simulations.report.wording import number
 
 _LOOKS = (Look(FEDERATION, 0, 2.6), Look(series_colour(3), 2, 1.8, "dashed"))
+FEWEST_DRAWN = 5  # statements of a tenth; the interval of fewer fills the picture
 _DIAGONAL = Look(MUTED, None, 1.0, "dotted")
 
 
@@ -22,7 +23,7 @@ def draw_reliability(title: str, named: Sequence[tuple[str, Statements]]) -> Fig
     series = tuple(
         Series(name, tuple(_points(statements)), look, group)
         for group, ((name, statements), look) in enumerate(zip(named, _LOOKS, strict=False))
-        if len(statements)
+        if (statements.bins.count >= FEWEST_DRAWN).any()
     )
     if not series:
         return None
@@ -50,7 +51,7 @@ def _points(statements: Statements) -> list[Point]:
         for said, share, count in zip(
             bins.mean_score, bin_shares(statements), bins.count, strict=True
         )
-        if count
+        if count >= FEWEST_DRAWN
     ]
 
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.sections import generalisation, subgroups
 from wardround.simulations.report.sections.attacks import attacks_section
-from wardround.simulations.report.sections.calibration import make_calibration
 from wardround.simulations.report.sections.corruptions import corruptions_section
-from wardround.simulations.report.sections.decisions import make_decisions
-from wardround.simulations.report.sections.discrimination import make_discrimination
 from wardround.simulations.report.sections.explanations import explanations_section
+from wardround.simulations.report.sections.scores.calibration import make_calibration
+from wardround.simulations.report.sections.scores.decisions import make_decisions
+from wardround.simulations.report.sections.scores.discrimination import make_discrimination
 from wardround.simulations.report.sections.section import Section
 from wardround.simulations.report.sections.segmentation import segmentation_section
 from wardround.simulations.report.sections.worth_joining import make_worth_joining

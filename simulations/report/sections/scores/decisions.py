@@ -2,69 +2,35 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 from wardround.common.html.charts.figure import Figure
 from wardround.common.statistics.decisions.operating_points import predictive_values
-from wardround.common.statistics.decisions.recalibration import with_temperature
-from wardround.common.study.study import Study
 from wardround.simulations.evidence.acting import (
     COVERAGE,
     Acted,
-    Goal,
     SetsAt,
-    act,
-    goal_of,
     measure_all_sets,
-    thresholds_of,
     worth_of,
 )
-from wardround.simulations.evidence.answers import WAYS, Answers, answers_at, parts_at
-from wardround.simulations.evidence.calibrated import find_temperature
+from wardround.simulations.evidence.answers import WAYS, answers_at
+from wardround.simulations.evidence.released import release_of_run
 from wardround.simulations.report.charts.net_benefit import curve_of, draw_gains, draw_net_benefit
 from wardround.simulations.report.charts.printed import (
-    interval_cell,
     out_of_100,
     percent,
 )
 from wardround.simulations.report.charts.score_curves import WAY_LOOKS, WAY_TITLES, looks_of
-from wardround.simulations.report.charts.tables import Cell, Table
 from wardround.simulations.report.contents import RunContents
+from wardround.simulations.report.sections.scores.decisions_tables import (
+    Acting,
+    calibrated_answers,
+    operating_table,
+    predictive_table,
+    probability,
+    sets_table,
+)
 from wardround.simulations.report.sections.section import Section
 from wardround.simulations.run_files.folder import FEDERATED
-
-_ALL = "all hospitals"
-
-
-@dataclass(frozen=True)
-class _Run:
-    contents: RunContents
-    study: Study
-    temperature: float | None
-    test: Answers
-    validation: Answers | None
-
-    @property
-    def goal(self) -> Goal:
-        return goal_of(self.study)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return self.study.data.classes
-
-    @cached_property
-    def thresholds(self) -> list[float]:
-        return thresholds_of(self.validation, self.goal, len(self.names))
-
-    @cached_property
-    def acted(self) -> dict[int, Acted]:
-        """What each class's threshold gives; classes without a threshold are absent."""
-        known = [k for k in self.test.asked if not math.isnan(self.thresholds[k])]
-        return {k: act(self.test, k, self.thresholds[k]) for k in known}
-
-    def at(self, site: str) -> Answers | None:
-        return _answers(self.contents, (site,), "test", self.temperature)
 
 
 def make_decisions(contents: RunContents) -> Section | None:
@@ -72,17 +38,16 @@ def make_decisions(contents: RunContents) -> Section | None:
     study = contents.study
     if study is None or not contents.scores:
         return None
-    parts = list(parts_at(contents.scores, FEDERATED, contents.sites, "validation"))
-    temperature = find_temperature(parts, study.data.multi_label).used
-    test = _answers(contents, contents.sites, "test", temperature)
+    temperature = release_of_run(contents.scores, contents.sites, study).temperature
+    test = calibrated_answers(contents, contents.sites, "test", temperature)
     if test is None:
         return None
-    validation = _answers(contents, contents.sites, "validation", temperature)
-    run = _Run(contents, study, temperature, test, validation)
+    validation = calibrated_answers(contents, contents.sites, "validation", temperature)
+    run = Acting(contents, study, temperature, test, validation)
     common, shrunk = (
         ((), ()) if study.data.multi_label else measure_all_sets(contents.scores, contents.sites)
     )
-    tables = [_points(run), _stated(run), _sets(common, shrunk)]
+    tables = [operating_table(run), predictive_table(run), sets_table(common, shrunk)]
     return Section(
         "decisions",
         "What changes if we act on it?",
@@ -93,18 +58,7 @@ def make_decisions(contents: RunContents) -> Section | None:
     )
 
 
-def _answers(
-    contents: RunContents, sites: Sequence[str], split: str, temperature: float | None
-) -> Answers | None:
-    """Return the federated answers with the temperature that the model's folder has."""
-    multi_label = contents.study is not None and contents.study.data.multi_label
-    found = answers_at(contents.scores, FEDERATED, sites, split, multi_label)
-    if found is None or temperature is None:
-        return found
-    return found.with_scores(with_temperature(found.scores, temperature, multi_label))
-
-
-def _answer(run: _Run) -> Iterator[str]:
+def _answer(run: Acting) -> Iterator[str]:
     if not run.acted:
         yield (
             "No threshold can be told: it is chosen on validation patients, and there are none "
@@ -122,7 +76,7 @@ def _answer(run: _Run) -> Iterator[str]:
         else f"leaves {percent(run.goal.wanted)} of the others alone"
     )
     yield (
-        f"Acting from a probability of {_probability(acted.threshold)} on, which {chosen} on "
+        f"Acting from a probability of {probability(acted.threshold)} on, which {chosen} on "
         f"validation patients, finds {out_of_100(found.sensitivity, f'test cases of {name}')} and "
         f"leaves alone {out_of_100(found.specificity, 'others')}."
     )
@@ -136,7 +90,7 @@ def _answer(run: _Run) -> Iterator[str]:
         yield _worth_words(run, k, acted.threshold)
 
 
-def _elsewhere(run: _Run, k: int, acted: Acted) -> Iterator[str]:
+def _elsewhere(run: Acting, k: int, acted: Acted) -> Iterator[str]:
     prevalence = run.study.evaluation.prevalence.get(run.names[k])
     if prevalence is None:
         return
@@ -147,11 +101,10 @@ def _elsewhere(run: _Run, k: int, acted: Acted) -> Iterator[str]:
     )
 
 
-def _worth_words(run: _Run, k: int, threshold: float) -> str:
+def _worth_words(run: Acting, k: int, threshold: float) -> str:
     worth = worth_of(run.test, k, threshold)
-    curve = curve_of(run.test, k)
-    place = min(98, max(0, round(threshold * 100) - 1))
-    other = "everybody" if curve.treat_all[place] > 0 else "nobody"
+    # Who acts on everybody gains where more than the threshold's share has it.
+    other = "everybody" if run.test.labels[:, k].mean() > threshold else "nobody"
     sure = f" (95 % interval {100 * worth.low:.1f} to {100 * worth.high:.1f})".replace("-", "−")
     value = f"{100 * worth.value:.1f}".replace("-", "−")
     verdict = "which chance alone could explain"
@@ -166,7 +119,7 @@ def _worth_words(run: _Run, k: int, threshold: float) -> str:
     )
 
 
-def _answer_of_many(run: _Run) -> Iterator[str]:
+def _answer_of_many(run: Acting) -> Iterator[str]:
     values = {k: acted.operation for k, acted in run.acted.items()}
     reached, other = (
         ("sensitivity", "specificity")
@@ -197,7 +150,7 @@ def _answer_of_many(run: _Run) -> Iterator[str]:
         )
 
 
-def _figure(run: _Run) -> Figure | None:
+def _figure(run: Acting) -> Figure | None:
     if len(run.test.asked) > 1:
         looks = looks_of([run.names[k] for k in run.test.asked])
         drawn = zip(run.test.asked, looks.items(), strict=True)
@@ -222,64 +175,6 @@ def _figure(run: _Run) -> Figure | None:
     )
 
 
-def _points(run: _Run) -> Table | None:
-    if not run.acted:
-        return None
-    if len(run.test.asked) > 1:
-        rows = [(run.names[k], _cells(acted, acted.threshold)) for k, acted in run.acted.items()]
-        corner = "class"
-    else:
-        ((k, acted),) = run.acted.items()
-        rows, corner = [(_ALL, _cells(acted, acted.threshold))], "hospital"
-        for site in run.contents.sites:
-            answers = run.at(site)
-            if answers is not None:
-                rows.append((site, _cells(act(answers, k, acted.threshold), acted.threshold)))
-    stated = "" if run.goal.stated else " The study file names none; this is a usual one."
-    caption = (
-        f"Operating point: a {run.goal.aim} of {percent(run.goal.wanted)} on all validation "
-        f"patients, then measured on test patients, with 95 % intervals.{stated}"
-    )
-    columns = ("acts from", "sensitivity", "specificity", "PPV", "NPV", "reported")
-    return Table(caption, corner, columns, tuple(rows))
-
-
-def _cells(acted: Acted, threshold: float) -> tuple[Cell, ...]:
-    found = acted.operation
-    shares = (found.sensitivity, found.specificity, found.ppv, found.npv, found.flagged)
-    return (Cell(_probability(threshold)), *(interval_cell(share) for share in shares))
-
-
-def _probability(threshold: float) -> str:
-    return f"{100 * threshold:.3g} %"
-
-
-def _stated(run: _Run) -> Table | None:
-    prevalence = run.study.evaluation.prevalence
-    rows = []
-    for k, acted in run.acted.items():
-        if (share := prevalence.get(run.names[k])) is None:
-            continue
-        ppv, npv = predictive_values(acted.sums, share)
-        found = acted.operation
-        cells = (
-            Cell(percent(found.prevalence.value)),
-            interval_cell(found.ppv),
-            Cell(percent(share)),
-            interval_cell(ppv),
-            interval_cell(npv),
-        )
-        rows.append((run.names[k], cells))
-    if not rows:
-        return None
-    caption = (
-        "Predictive values where as many have it as the study says of its use, by Bayes' rule from "
-        "sensitivity and specificity on test patients, with 95 % intervals."
-    )
-    columns = ("have it here", "PPV here", "have it in use", "PPV in use", "NPV in use")
-    return Table(caption, "class", columns, tuple(rows))
-
-
 def _sets_words(common: Sequence[SetsAt], shrunk: Sequence[SetsAt]) -> Iterator[str]:
     known = [pair for pair in zip(common, shrunk, strict=True) if pair[0].covered.patients]
     if not known:
@@ -296,40 +191,7 @@ def _sets_words(common: Sequence[SetsAt], shrunk: Sequence[SetsAt]) -> Iterator[
     )
 
 
-def _sets(common: Sequence[SetsAt], shrunk: Sequence[SetsAt]) -> Table | None:
-    if not common:
-        return None
-    rows = tuple(
-        (
-            one.site,
-            (
-                Cell(str(one.validation)),
-                interval_cell(one.covered),
-                Cell(f"{one.mean_size:.2f}"),
-                interval_cell(own.covered),
-                Cell(f"{own.mean_size:.2f}"),
-                Cell(percent(own.empty)),
-            ),
-        )
-        for one, own in zip(common, shrunk, strict=True)
-    )
-    caption = (
-        f"Sets of classes (conformal, LAC) that shall hold the right one in {percent(COVERAGE)}: "
-        "how often they do on test patients, with 95 % intervals, and how many classes they have. "
-        "Empty: no class is likely enough, so the model says that it does not know."
-    )
-    columns = (
-        "validation exam.",
-        "one threshold: holds it",
-        "classes",
-        "shrunk threshold: holds it",
-        "classes",
-        "empty",
-    )
-    return Table(caption, "hospital", columns, rows)
-
-
-def _notes(run: _Run) -> Iterator[str]:
+def _notes(run: Acting) -> Iterator[str]:
     if run.temperature is not None:
         yield (
             f"Probabilities of the federated model are those with the temperature "
