@@ -13,10 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.statistics.interval import LEVEL, Interval, log_interval, score_interval
+from wardround.common.statistics.interval import (
+    LEVEL,
+    Z95,
+    Interval,
+    log_interval,
+    score_interval,
+    unknown_interval,
+)
 
 Floats = NDArray[np.float64]
-_AGRESTI = 1.959964**2  # trials that draw a proportion towards one half (Agresti and Coull 1998)
+_ROUNDING = 1e-12
+_AGRESTI = Z95**2  # trials that draw a proportion towards one half (Agresti and Coull 1998)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,25 +135,30 @@ def covariance_of(sums: PatientSums, directions: Floats, counts: Floats) -> Floa
 def metric_interval(sums: PatientSums, metric: Ratios, level: float = LEVEL) -> Interval:
     """Return a metric with the interval that the patients' scatter gives.
 
-    A ratio that is 0 or 1, or nearly so, scatters too little to be believed. So each ratio's
-    variance is that of a proportion drawn towards one half by two successes and two failures
-    (Agresti and Coull, The American Statistician 52, 1998) with the effective number of patients.
-    The degrees of freedom are Satterthwaite's: a class that few patients have counts as few.
+    A ratio of 0 or 1, and one that a single patient has, does not scatter. Its variance is that of
+    a proportion drawn towards one half by two successes and two failures (Agresti and Coull, The
+    American Statistician 52, 1998), each effective patient a trial. The degrees of freedom are
+    Satterthwaite's: a class that few patients have counts as few.
     """
     values, weights = metric.values(sums.totals), metric.weights
     value = float(metric.value(sums.totals))
     counts = effective_patients(sums, metric)
     used = (weights > 0) & ~np.isnan(values)
     spread = np.where(np.outer(used, used), covariance(sums, metric), 0.0)
-    scattered = used & (np.diag(spread) > 0)
+    scattered = used & (np.diag(spread) > _ROUNDING) & (counts > 1 + _ROUNDING)
+    behind = counts
     if metric.bounded:
-        spread = _not_too_small(spread, np.nan_to_num(values), counts)
-        counts = np.where(scattered, counts, sums.patients)  # the error is not from scatter
+        spread = np.where(np.outer(scattered, scattered), spread, 0.0)
+        spread = spread + np.diag(np.where(used & ~scattered, _least(values, counts), 0.0))
+        behind = np.where(scattered, counts, sums.patients)  # the error is not from scatter
     variance = max(0.0, float(weights @ spread @ weights))
-    freedom = satterthwaite(np.diag(spread)[used] * weights[used] ** 2, counts[used])
-    error = math.sqrt(variance) if not math.isnan(freedom) else math.nan
-    make = score_interval if metric.bounded else log_interval
-    return make(value, error, freedom, sums.patients, level)
+    freedom = satterthwaite(np.diag(spread)[used] * weights[used] ** 2, behind[used])
+    if sums.patients < 2 or math.isnan(freedom):
+        return unknown_interval(value, sums.patients)
+    if not metric.bounded:
+        return log_interval(value, math.sqrt(variance), freedom, sums.patients, level)
+    trials = 1 / float((weights[used] ** 2 / counts[used]).sum())
+    return score_interval(value, math.sqrt(variance), freedom, sums.patients, level, trials)
 
 
 def satterthwaite(shares: Floats, counts: Floats) -> float:
@@ -176,14 +189,8 @@ def effective_patients(sums: PatientSums, metric: Ratios) -> Floats:
     return np.divide(totals**2, squares, out=np.zeros_like(totals), where=squares > 0)
 
 
-def _not_too_small(spread: Floats, values: Floats, counts: Floats) -> Floats:
-    """Return the covariance with each variance as if the ratio were nearer to one half."""
-    variances = np.diag(spread)
-    scatter = values * (1 - values)
-    trials = np.divide(scatter, variances, out=counts.copy(), where=variances > 0)
-    trials = np.where(scatter > 0, trials, counts)
-    nearer = (values * trials + _AGRESTI / 2) / (trials + _AGRESTI)
-    wanted = np.divide(nearer * (1 - nearer), trials, out=np.zeros_like(nearer), where=trials > 0)
-    raised = np.maximum(wanted, variances)
-    scale = np.sqrt(np.divide(raised, variances, out=np.ones_like(raised), where=variances > 0))
-    return spread * np.outer(scale, scale) + np.diag(np.where(variances > 0, 0.0, raised))
+def _least(values: Floats, counts: Floats) -> Floats:
+    """Return the variance of each ratio that does not scatter, ``(R,)``."""
+    trials = np.maximum(counts, 1.0)
+    nearer = (np.nan_to_num(values) * trials + _AGRESTI / 2) / (trials + _AGRESTI)
+    return np.asarray(nearer * (1 - nearer) / trials)

@@ -7,10 +7,12 @@ classes and a difference of two models have a variance too.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from wardround.common.statistics.clustered import of_patients, satterthwaite
 from wardround.common.statistics.delong import hanley_mcneil_error, placements
@@ -21,6 +23,7 @@ from wardround.common.statistics.interval import (
     t_interval,
     unknown_interval,
 )
+from wardround.common.statistics.paired import MOST_ENUMERATED, swaps
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -236,3 +239,61 @@ def effective_patients(sums: PlacementSums) -> tuple[Floats, Floats]:
 def _correction(counts: NDArray[np.int64]) -> Floats:
     """Return n / (n - 1); 1 for one, where the scatter is 0 anyhow."""
     return counts / np.maximum(counts - 1, 1)
+
+
+def auroc_swap_differences(
+    scores: tuple[Floats, Floats], labels: Flags, patients: NDArray[np.int64], weights: Floats
+) -> tuple[Floats, bool]:
+    """Return the differences of two models' AUROCs that swapping patients makes; were all tried?
+
+    A patient's scores by the one and by the other model are swapped, as ranks, since the two scales
+    may differ (Venkatraman and Begg, Biometrika 83, 1996). Whose ranks are alike need no swap.
+
+    Args:
+        scores: ``(N, K)`` of each model.
+        labels: ``(N, K)`` which are positive; a class with a weight has both sides.
+        patients: ``(N,)`` which patient each is of.
+        weights: ``(K,)`` of the classes.
+    """
+    _, numbers = np.unique(patients, return_inverse=True)
+    ranks = tuple(rankdata(one, axis=0) for one in scores)
+    of_one = np.arange(int(numbers.max()) + 1)[:, None] == numbers  # (P, N)
+    differs = np.flatnonzero(of_one @ (ranks[0] != ranks[1]).any(axis=1))
+    tables = [
+        (weights[k], _ordered_pairs((ranks[0][:, k], ranks[1][:, k]), labels[:, k], of_one))
+        for k in np.flatnonzero(weights)
+    ]
+    drawn = swaps(len(differs))
+    swapped = np.zeros((len(drawn), len(of_one)))
+    swapped[:, differs] = drawn
+    gains = [w * (_area(pairs, swapped) - _area(pairs, 1 - swapped)) for w, pairs in tables]
+    return np.asarray(np.sum(gains, axis=0)), len(differs) <= MOST_ENUMERATED
+
+
+def _ordered_pairs(
+    ranks: tuple[Floats, Floats], labels: Flags, of_one: Flags
+) -> Mapping[tuple[int, int], Floats]:
+    """Return the share of pairs in the right order of every two patients, ``(P, P)``.
+
+    By which model ranks the positive and which the negative.
+    """
+    ahead, behind = of_one[:, labels].astype(float), of_one[:, ~labels].astype(float)
+    count = ahead.shape[1] * behind.shape[1]
+    return {
+        (a, b): ahead @ _in_order(ranks[a][labels], ranks[b][~labels]) @ behind.T / count
+        for a in (0, 1)
+        for b in (0, 1)
+    }
+
+
+def _in_order(ahead: Floats, behind: Floats) -> Floats:
+    """Return 1 for each pair in the right order, one half for a tie, ``(M, N)``."""
+    return (ahead[:, None] > behind) + 0.5 * (ahead[:, None] == behind)
+
+
+def _area(pairs: Mapping[tuple[int, int], Floats], swapped: Floats) -> Floats:
+    """Return the AUROC where each patient has the ranks of one of two models, ``(B,)``."""
+    chosen = (1 - swapped, swapped)
+    return np.asarray(
+        sum(((chosen[a] @ table) * chosen[b]).sum(axis=1) for (a, b), table in pairs.items())
+    )

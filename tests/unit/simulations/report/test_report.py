@@ -11,18 +11,15 @@ from sklearn.metrics import roc_auc_score
 
 from wardround.common.errors import InputError
 from wardround.common.html.charts.small import GAIN_WIDTH
+from wardround.common.statistics.delong import hanley_mcneil_error
+from wardround.common.statistics.interval import proportion_error
+from wardround.simulations.evidence.sampling_error import PatientCounts, value_error
 from wardround.simulations.report.charts.gain_bars import draw_gain_bars
 from wardround.simulations.report.charts.pictures import draw_samples
 from wardround.simulations.report.charts.tables import tabulate_measures
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.missing import why_missing
 from wardround.simulations.report.samples import Samples, read_samples
-from wardround.simulations.report.sampling_error import (
-    PatientCounts,
-    auroc_error,
-    proportion_error,
-    value_error,
-)
 from wardround.simulations.report.verdict import SiteVerdict, Verdict, gain_over, judge, judge_gain
 from wardround.simulations.report.wording import Headline, compose_headline, number, signed
 from wardround.simulations.run_files.folder import (
@@ -93,14 +90,16 @@ def test_distances_are_in_the_unit_that_the_images_have(unit: str, title: str) -
 
 def test_the_auroc_error_is_that_of_hanley_and_mcneils_example() -> None:
     # Radiology 143, 1982: 51 abnormal and 58 normal cases, area 0.893, standard error 0.032.
-    assert auroc_error(0.893, 51, 58) == pytest.approx(0.032, abs=0.0006)
+    assert hanley_mcneil_error(0.893, 51, 58) == pytest.approx(0.032, abs=0.0006)
 
 
 def test_the_auroc_error_agrees_with_repeated_draws_of_patients() -> None:
     generator = np.random.default_rng(0)
     truth = np.repeat([1, 0], [40, 60])
     areas = [roc_auc_score(truth, generator.normal(1.2 * truth)) for _ in range(500)]
-    assert auroc_error(float(np.mean(areas)), 40, 60) == pytest.approx(np.std(areas), rel=0.15)
+    assert hanley_mcneil_error(float(np.mean(areas)), 40, 60) == pytest.approx(
+        np.std(areas), rel=0.15
+    )
 
 
 def test_the_error_of_a_mean_auroc_over_seven_classes_agrees_with_repeated_draws() -> None:
@@ -130,11 +129,11 @@ def test_a_proportion_of_many_has_the_binomial_error() -> None:
 def test_the_auroc_error_is_positive_for_every_area(
     area: float, positives: int, negatives: int
 ) -> None:
-    assert 0 < auroc_error(area, positives, negatives) <= 0.5
+    assert 0 < hanley_mcneil_error(area, positives, negatives) <= 0.5
 
 
 def test_no_patients_give_no_error() -> None:
-    assert math.isnan(auroc_error(0.9, 0, 10))
+    assert math.isnan(hanley_mcneil_error(0.9, 0, 10))
     assert math.isnan(proportion_error(0.9, 0))
 
 
@@ -146,7 +145,7 @@ def test_what_is_not_known_is_the_largest_that_can_be_and_never_no_number() -> N
 
 def test_a_patient_of_both_classes_does_not_take_the_error_of_an_auroc_away() -> None:
     error = value_error(kept(FEDERATED, "a", 0.9), PatientCounts(20, (20, 7)))
-    assert error == auroc_error(0.9, 7, 20)
+    assert error == hanley_mcneil_error(0.9, 7, 20)
 
 
 def test_slices_of_one_patient_count_once() -> None:
@@ -163,7 +162,7 @@ def test_a_site_with_one_test_patient_never_gains(metric: str) -> None:
     split = (SplitRow("a", "test", "", 16, 1), SplitRow("a", "test", "x", 16, 1))
     verdict = judge(rows, split, metric)
     (site,) = verdict.sites
-    assert site.outcome == "no clear difference"
+    assert site.outcome == "cannot be told"
     assert not site.has_interval, "the largest error that there can be is no interval"
     assert not verdict.mean.has_interval
 
@@ -210,9 +209,10 @@ def test_the_gain_knows_the_direction_of_the_metric(metric: str, gain: float) ->
     [
         (0.03, 0.02, "gained"),
         (-0.03, 0.02, "lost"),
-        (0.03, 0.03, "no clear difference"),
-        (-0.009, math.nan, "no clear difference"),
-        (0.5, math.nan, "no clear difference"),
+        (0.02, 0.02, "no clear difference"),
+        (0.03, 0.03, "cannot be told"),
+        (-0.009, math.nan, "cannot be told"),
+        (0.5, math.nan, "cannot be told"),
         (math.nan, 0.02, "not compared"),
     ],
 )
