@@ -39,4 +39,4 @@ def rounded_patients(count: int) -> int:
     if count < 100:
         return count
     unit = 10 ** (len(str(count)) - 2)
-    return -(-count // unit) * unit
+    return int(-(-count // unit) * unit)

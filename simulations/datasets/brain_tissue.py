@@ -46,15 +46,13 @@ class _Plan:
 def _load(request: DataRequest) -> Examinations:
     plan = _plan(request)
     folder = _generated(plan, _template_files())
-    hospitals = _hospitals(plan, request)
-    splits = _splits(plan, request.study, hospitals)
+    splits = _splits(plan, request.study)
     rows = tuple(
         PublicExamination(
             patient=f"patient-{item // plan.slices:04d}",
             images={"t1": f"{folder / 'images.npy'}#{item}"},
             mask=f"{folder / 'masks.npy'}#{item}",
             split=splits[item // plan.slices],
-            natural_site=hospitals[item // plan.slices],
         )
         for item in range(plan.patients * plan.slices)
     )
@@ -86,44 +84,14 @@ def _plan(request: DataRequest) -> _Plan:
     return plan
 
 
-def _hospitals(plan: _Plan, request: DataRequest) -> list[str]:
-    """Return the hospital of each patient: a large one, and small ones of equal size.
-
-    All "" where the study divides the patients itself.
-    """
-    simulation, share = request.study.simulation, float(request.options["largest_share"])
-    if simulation.split != "natural":
-        return [""] * plan.patients
-    small = max(1, simulation.sites - 1)
-    large = plan.patients if simulation.sites == 1 else round(share * plan.patients)
-    if not 0 < share < 1 or not 0 < large <= plan.patients or plan.patients - large < small - 1:
-        msg = (
-            f"brain-tissue cannot give {share:g} of {plan.patients} patients to one of "
-            f"{simulation.sites} hospitals: give largest_share a number between 0 and 1, and at "
-            "least one patient to each of the others."
-        )
-        raise InputError(msg)
-    others = [f"hospital-{2 + place % small}" for place in range(plan.patients - large)]
-    return ["hospital-1"] * large + sorted(others)
-
-
-def _splits(plan: _Plan, study: Study, hospitals: list[str]) -> list[str]:
-    """Return each patient's split; drawn in the study's shares, so that few patients suffice.
-
-    Where patients have hospitals, in these shares of each.
-    """
-    found = [""] * plan.patients
-    for number, hospital in enumerate(dict.fromkeys(hospitals)):
-        own = [place for place, name in enumerate(hospitals) if name == hospital]
-        test = round(study.evaluation.test_fraction * len(own))
-        validation = round(study.evaluation.validation_fraction * len(own))
-        train = len(own) - test - validation
-        names = ["test"] * test + ["validation"] * validation + ["train"] * train
-        drawn = [plan.seed, plan.patients] if not hospital else [plan.seed, plan.patients, number]
-        order = np.random.default_rng(drawn).permutation(len(own))
-        for patient, place in zip(own, order, strict=True):
-            found[patient] = names[place]
-    return found
+def _splits(plan: _Plan, study: Study) -> list[str]:
+    """Return each patient's split; drawn in the study's shares, so that few patients suffice."""
+    test = round(study.evaluation.test_fraction * plan.patients)
+    validation = round(study.evaluation.validation_fraction * plan.patients)
+    train = plan.patients - test - validation
+    names = ["test"] * test + ["validation"] * validation + ["train"] * train
+    order = np.random.default_rng([plan.seed, plan.patients]).permutation(plan.patients)
+    return [names[place] for place in order]
 
 
 def _template_files() -> tuple[Path, ...]:
@@ -253,11 +221,6 @@ ENTRY = DatasetEntry(
     options={
         "patients": DatasetOption(56, "how many virtual patients are drawn."),
         "slices": DatasetOption(6, "axial slices a patient, in 2D."),
-        "largest_share": DatasetOption(
-            0.5,
-            'share of the patients that the first hospital has with split = "natural"; the others '
-            "have equal parts of the rest.",
-        ),
         "displacement_mm": DatasetOption(8.0, "largest displacement of a control point, in mm."),
     },
 )

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMPORT = ROOT / "docs" / "how-to" / "import-images.md"
 README, OWN_DATA = ROOT / "README.md", ROOT / "docs" / "tutorials" / "own-data.md"
 PLAN = ROOT / "docs" / "how-to" / "plan-a-study.md"
-# The page trains 12 and 3 rounds on 56 virtual patients of 6 slices, which takes minutes. The same
+# The page trains 12 and 3 rounds on 144 virtual patients, which takes minutes. The same
 # with less:
 LESS = "--rounds 1 --set simulation.options.patients=24 --set simulation.options.slices=2"
 _PATIENCE_SECONDS = 300.0
