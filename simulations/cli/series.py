@@ -113,6 +113,7 @@ def print_series(folder: Path, as_json: bool = False) -> None:
 
 
 def _print(contents: "SeriesContents") -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Column, Table
 
@@ -124,7 +125,7 @@ def _print(contents: "SeriesContents") -> None:
             console.print(table.caption, markup=False)
             width = min(max(len(heading) for heading, _ in table.rows), _WIDEST_NAME)
             names = Column(table.corner, overflow="fold", min_width=width)
-            drawn = Table(names, *table.columns)
+            drawn = Table(names, *table.columns, box=box.SIMPLE, padding=(0, 1, 0, 0))
             for heading, cells in table.rows:
                 drawn.add_row(heading, *(cell.text for cell in cells))
             console.print(drawn)

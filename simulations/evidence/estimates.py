@@ -284,7 +284,10 @@ def _balanced(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
 def _f1_of(called: NDArray[np.bool_], labels: NDArray[np.bool_]) -> _Values:
     """Return the mean F1 over the classes that occur."""
     parts = [
-        _ratio(2.0 * (called[:, k] & labels[:, k]), called[:, k].astype(float) + labels[:, k])
+        _ratio(
+            2 * (called[:, k] & labels[:, k]).astype(float),
+            called[:, k].astype(float) + labels[:, k].astype(float),
+        )
         for k in range(labels.shape[1])
         if labels[:, k].any()
     ]

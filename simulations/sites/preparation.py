@@ -68,13 +68,13 @@ def prepare_sites(
     examinations = with_splits(examinations, placed)
     duplicates = duplicated_images(examinations, study.data.dimensions)
     folders = write_sites(examinations, placed, study, out / "sites", skip_unreadable)
-    pooled = out / POOLED_SITE
+    pooled = write_pooled_site(
+        examinations, placed, study, out / POOLED_SITE, skip_unreadable, left_out
+    )
     if left_out:
         duplicates += images_elsewhere(examinations, placed, left_out, study.data.dimensions)
         folders = _set_aside(folders, left_out, out / LEFT_OUT)
         placed, examinations = without_site(placed, examinations, left_out)
-    else:
-        write_pooled_site(examinations, placed, study, pooled, skip_unreadable)
     table = split_table(examinations, placed, study)
     write_table(out / "split.csv", table, SplitRow)
     save_assignment(placed, examinations, out / "assignment.csv")

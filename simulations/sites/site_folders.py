@@ -69,6 +69,7 @@ def write_pooled_site(
     study: Study,
     folder: Path,
     skip_unreadable: bool = False,
+    left_out: str = "",
 ) -> Path:
     """Write one site folder with all sites' examinations, for the pooled comparison.
 
@@ -80,14 +81,16 @@ def write_pooled_site(
         study: As for :func:`write_sites`.
         folder: The site folder itself.
         skip_unreadable: As for :func:`write_sites`.
+        left_out: A site whose examinations are not among them.
 
     Raises:
         InputError: The folder holds another site, or cannot be written.
     """
     simulation = study.simulation
     scanners = assign_scanners(simulation.shift, assignment.sites, simulation.seed)
-    shifted = {site: scanner for site, scanner in scanners.items() if scanner.shift}
-    rows = [row for site in assignment.sites for row in assignment.rows_of(site, examinations)]
+    sites = [site for site in assignment.sites if site != left_out]
+    shifted = {site: scanners[site] for site in sites if scanners[site].shift}
+    rows = [row for site in sites for row in assignment.rows_of(site, examinations)]
     names = [assignment.site_of[row.patient] for row in rows] if shifted else []
     settings = SiteFile(
         name=POOLED_SITE,

@@ -67,8 +67,10 @@ def open_hospital(place: Path, study: Study, split: str, work: Path) -> Hospital
 
 
 def home_of(place: Path) -> Path:
-    """Return the folder of a hospital, in which nothing may be written."""
-    return (place if place.is_dir() else place.parent).resolve()
+    """Return what belongs to a hospital: its folder, or a manifest that lies in none."""
+    if place.is_dir() or not (place.parent / SITE_FILE).is_file():
+        return place.resolve()
+    return place.parent.resolve()
 
 
 def _site_of(place: Path, work: Path) -> Site:

@@ -68,7 +68,9 @@ def test_two_models_on_the_same_patients_are_compared_more_closely_than_on_other
     )
     a, b = measure("auroc", first), measure("auroc", nearly)
     other = measure("auroc", together([first, drawn(600, 2, seed=9)]))
-    assert a is not None and b is not None and other is not None
+    assert a is not None
+    assert b is not None
+    assert other is not None
     paired = difference(a, b)
     assert paired.low < 0 < paired.high
     assert paired.standard_error < 0.4 * a.interval.standard_error

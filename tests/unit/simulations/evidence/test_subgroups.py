@@ -64,8 +64,11 @@ def test_a_group_that_is_served_worse_is_found_with_its_interval() -> None:
     right = generator.random(600) < np.where(groups == "old", 0.7, 0.95)
     found = find_groups("accuracy", answers(right), {"age": list(groups)})
     worst = worst_of(found)
-    assert worst is not None and (worst.grouping, worst.group) == ("age", "old")
-    assert worst.is_certain and worst.gap is not None and worst.value is not None
+    assert worst is not None
+    assert (worst.grouping, worst.group) == ("age", "old")
+    assert worst.is_certain
+    assert worst.gap is not None
+    assert worst.value is not None
     assert worst.gap.low < 0.25 < worst.gap.high
     assert worst.value.value == pytest.approx(right[:300].mean())
     assert worst.patients == 300
@@ -104,7 +107,9 @@ def test_a_gap_of_hd95_is_worse_where_the_distance_is_larger() -> None:
     blank = np.full((80, 1), 0.5)
     masks = Masks(np.arange(80), np.arange(80), blank, distance, *[blank] * 6)
     worst = worst_of(find_groups("hd95", masks, {"g": ["far"] * 40 + ["near"] * 40}))
-    assert worst is not None and worst.group == "far" and worst.is_certain
+    assert worst is not None
+    assert worst.group == "far"
+    assert worst.is_certain
 
 
 def test_a_class_that_a_group_lacks_has_no_value_and_no_gap() -> None:
