@@ -12,12 +12,14 @@ from wardround.common.models.networks import build_network
 from wardround.common.parameters.model_file import save_model
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.loading import load_study
+from wardround.simulations.report.samples import read_samples
 from wardround.simulations.run_files.explanations import (
     read_explanations,
     read_features,
     read_maps,
 )
 from wardround.simulations.run_files.folder import RunFacts, write_facts
+from wardround.simulations.run_files.predictions import read_lesions, read_masks
 from wardround.simulations.sites.preparation import prepare_sites
 
 TABLE = """
@@ -177,17 +179,22 @@ def test_a_table_has_no_map_but_says_how_much_each_value_speaks(tmp_path: Path, 
     assert "how much each clinical value speaks" in (run / "report.html").read_text("utf-8")
 
 
-def test_a_segmentation_says_where_it_is_unsure(tiny_study, tmp_path: Path, wardround) -> None:
-    add_masks(tiny_study, "mask")
+def make_segmentation(tiny) -> None:
+    """Make a study of the bright squares' outlines of the tiny pictures."""
+    add_masks(tiny, "mask")
     for old, new in (
         ('task = "classification"', 'task = "segmentation"'),
         ('classes = ["normal", "abnormal"]', 'classes = ["background", "square"]'),
         ('network = "small-cnn"', 'network = "unet"'),
         ("features = [4, 8]", "features = [8, 16]"),
     ):
-        tiny_study.change_study(old, new)
-    for path in (tiny_study.folder / "masks").iterdir():  # masks to train on say it by index
+        tiny.change_study(old, new)
+    for path in (tiny.folder / "masks").iterdir():  # masks to train on say it by index
         Image.fromarray((np.asarray(Image.open(path).convert("L")) > 127).astype("u1")).save(path)
+
+
+def test_a_segmentation_says_where_it_is_unsure(tiny_study, tmp_path: Path, wardround) -> None:
+    make_segmentation(tiny_study)
     run = untrained_run(tiny_study.study, tmp_path / "run", "federated", "local-north")
 
     for method in ("entropy", "test-time-augmentation"):
@@ -198,3 +205,31 @@ def test_a_segmentation_says_where_it_is_unsure(tiny_study, tmp_path: Path, ward
     assert refused.code == 2
     assert "two or more sites" in " ".join(refused.err.split())
     assert "Where is the model unsure?" in (run / "report.html").read_text("utf-8")
+
+
+def test_a_run_of_a_segmentation_keeps_lesions_and_its_worst_cases(
+    tiny_study, tmp_path: Path, wardround
+) -> None:
+    make_segmentation(tiny_study)
+    out = tmp_path / "run"
+
+    said = wardround(
+        "simulate", tiny_study.study, "--rounds", 1, "--no-compare", "--quiet",
+        "--engine", "in-process", "--device", "cpu", "--out", out,
+    )  # fmt: skip
+
+    assert said.code == 0, said.err
+    found = read_masks(out, ("square",))["federated", "north", "test"]
+    assert found.lesions_true.tolist() == [[1.0], [1.0]]
+    assert np.isnan(
+        read_masks(out, ("square",))["federated", "north", "validation"].lesions_true
+    ).all()
+    lesions = read_lesions(out)
+    assert [row.ml for row in lesions] == pytest.approx([0.064] * 4)
+    samples = read_samples(out / "failures.npz")
+    assert samples is not None
+    assert sorted(samples.site) == ["north", "north", "south", "south"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "Are the marks right where it matters?" in page
+    assert "Bland-Altman" in page
+    assert "CANARY" not in page
