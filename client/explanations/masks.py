@@ -100,9 +100,7 @@ def lesion_mask(
     return None if case.mask is None else case.mask.numpy() == 1
 
 
-def _of_picture(
-    location: Location, examination: Examination, study: Study
-) -> NDArray[np.bool_]:
+def _of_picture(location: Location, examination: Examination, study: Study) -> NDArray[np.bool_]:
     """Return where a picture is white as it is seen, palette or not; of 0 and 1 where it is 1."""
     data = study.data
     try:

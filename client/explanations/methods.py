@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from wardround.client.explanations.attribution import Method
-from wardround.client.explanations.grad_cam import grad_cam
+from wardround.client.explanations.grad_cam import grad_cam, hires_cam
 from wardround.client.explanations.integrated_gradients import integrated_gradients
 from wardround.client.explanations.occlusion import occlusion
 from wardround.client.explanations.uncertainty import UNCERTAINTIES
@@ -12,6 +12,7 @@ from wardround.common.study.study import Study
 
 METHODS: Mapping[str, Method] = {
     "grad-cam": grad_cam,
+    "hires-cam": hires_cam,
     "integrated-gradients": integrated_gradients,
     "occlusion": occlusion,
 }

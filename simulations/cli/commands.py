@@ -387,8 +387,8 @@ def explain_predictions(  # noqa: PLR0913 # one argument an option of the comman
     method: Annotated[
         str | None,
         typer.Option(
-            help="grad-cam, integrated-gradients or occlusion; of a segmentation entropy, "
-            "test-time-augmentation, dropout or ensemble.",
+            help="grad-cam, hires-cam, integrated-gradients or occlusion; of a segmentation "
+            "entropy, test-time-augmentation, dropout or ensemble.",
             show_default=False,
         ),
     ] = None,

@@ -138,7 +138,7 @@ def test_wrong_words_are_answered_with_what_there_is(tiny_study, tmp_path: Path,
     run = untrained_run(tiny_study.study, tmp_path / "run", "federated")
     for words, told in (
         (("--method", "gradcam"), "Known: dropout, ensemble, entropy, grad-cam"),
-        (("--method", "entropy"), "use grad-cam or integrated-gradients or occlusion"),
+        (("--method", "entropy"), "use grad-cam or hires-cam or integrated-gradients or occlusion"),
         (("--site", "west"), "Known: north, south"),
         (("--model", "pooled"), "Known: federated"),
     ):

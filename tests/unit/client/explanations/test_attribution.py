@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wardround.client.explanations.attribution import ExplanationError, LogOdds, by_covariate
-from wardround.client.explanations.grad_cam import grad_cam
+from wardround.client.explanations.grad_cam import grad_cam, hires_cam
 from wardround.client.explanations.integrated_gradients import integrated_gradients
 from wardround.client.explanations.methods import METHODS
 from wardround.client.explanations.occlusion import occlusion
@@ -99,6 +99,24 @@ def test_grad_cam_is_the_mean_gradient_times_the_feature_maps() -> None:
 
     np.testing.assert_allclose(found.values, [[0.5, 0.0], [1.5, 0.0]], atol=1e-6)
     assert found.cells == (2, 2)
+
+
+def test_hires_cam_of_a_flattened_network_adds_up_to_the_logit_where_grad_cam_says_nothing() -> (
+    None
+):
+    # The same weight with opposite signs at two places: its mean over places is 0.
+    network = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Flatten(), nn.Linear(4, 1))
+    with torch.no_grad():
+        network[0].weight.fill_(1.0)
+        network[2].weight.copy_(torch.tensor([[1.0, -1.0, 1.0, -1.0]]))
+        network[2].bias.zero_()
+    image = torch.tensor([[[[2.0, 0.0], [3.0, 0.0]]]])
+
+    found = hires_cam(network, (image,), 0)
+
+    np.testing.assert_allclose(found.values, [[2.0, 0.0], [3.0, 0.0]], atol=1e-6)
+    assert found.values.sum() == pytest.approx(float(network(image).detach()))
+    assert not grad_cam(network, (image,), 0).values.any()
 
 
 def test_a_network_that_works_in_place_is_explained_and_stays_as_it_was() -> None:
