@@ -18,6 +18,7 @@ from wardround.simulations.evidence.segmentation import (
     Volumes,
     case_dice,
     detection,
+    is_organ,
     marked_tests,
     volume_agreement,
     worst_cases,
@@ -60,12 +61,20 @@ def make_segmentation_section(contents: RunContents) -> Section | None:
     return Section(
         anchor="segmentation",
         title="Are the marks right where it matters?",
-        answer=_answer(volumes, failures, lesions),
+        answer=_answer(volumes, failures, _real_lesions(lesions, rows)),
         figures=tuple(figure for figure in figures if figure is not None),
         tables=tuple(tables),
         images=_images(contents),
         notes=_NOTES,
     )
+
+
+def _real_lesions(lesions: Sequence[Detection], rows: Sequence[LesionRow]) -> list[Detection]:
+    """Return what was found of the classes that are no organs."""
+    parts: dict[str, list[LesionRow]] = {}
+    for row in rows:
+        parts.setdefault(row.class_name, []).append(row)
+    return [one for one in lesions if not is_organ(parts.get(one.class_name, ()))]
 
 
 def _lesions(contents: RunContents) -> list[LesionRow]:

@@ -7,6 +7,7 @@ from wardround.simulations.evidence.explanations import mean_over_patients
 from wardround.simulations.evidence.segmentation import (
     case_dice,
     detection,
+    is_organ,
     volume_agreement,
     worst_cases,
 )
@@ -62,6 +63,12 @@ def test_sensitivity_by_thirds_of_size() -> None:
     assert (here.site, here.lesions, here.found, here.false_an_image) == ("north", 9, 6, 0.5)
     assert (small.sensitivity, middle.sensitivity, large.sensitivity) == (0.0, 1.0, 1.0)
     assert (small.from_ml, small.to_ml) == (1, 3)
+
+
+def test_an_organ_with_stray_parts_is_told_from_lesions() -> None:
+    assert is_organ([lesion(9.0, 1.0), lesion(0.1, 0.0)])
+    assert not is_organ([lesion(1.0, 1.0), lesion(0.9, 0.0)])
+    assert not is_organ([lesion(1.0, 1.0)])  # one lesion an image
 
 
 def test_a_tissue_whose_parts_were_not_counted_is_left_out() -> None:
