@@ -17,6 +17,7 @@ METHODS: Mapping[str, Method] = {
     "occlusion": occlusion,
 }
 _OF_TABLES = ("integrated-gradients",)
+_UNPOOLED = ("small-cnn",)  # each place has weights of its own: their mean says little
 _PLACELESS = ("vit", "mlp")  # networks of whose layers none is a grid of places at the end
 
 
@@ -39,6 +40,8 @@ def methods_of(study: Study) -> tuple[str, ...]:
     # A network without convolutions has no Grad-CAM: then its gradients come first.
     if study.model.network in _PLACELESS:
         return ("integrated-gradients", "occlusion")
+    if study.model.network in _UNPOOLED:
+        return ("hires-cam", *(name for name in METHODS if name != "hires-cam"))
     return tuple(METHODS)
 
 

@@ -10,6 +10,7 @@ from wardround.client.explanations.grad_cam import grad_cam, hires_cam
 from wardround.client.explanations.integrated_gradients import integrated_gradients
 from wardround.client.explanations.methods import METHODS
 from wardround.client.explanations.occlusion import occlusion
+from wardround.client.explanations.randomisation import learnt_layers
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
@@ -44,7 +45,7 @@ def test_of_a_relu_network_the_values_add_up_to_the_difference_of_the_scores(
 
     found = integrated_gradients(network, (image,), 2)
 
-    difference = float((network(image) - network(torch.zeros_like(image)))[0, 2])
+    difference = float((network(image) - network(torch.zeros_like(image)))[0, 2].detach())
     assert found.values.shape == (6,) * dimensions
     assert found.values.sum() == pytest.approx(difference, rel=0.05)
     assert network[1].inplace
@@ -152,6 +153,31 @@ def test_hiding_the_only_place_that_matters_costs_the_whole_score() -> None:
     row, column = np.unravel_index(int(found.values.argmax()), found.values.shape)
     assert (abs(row - 3) <= 1, abs(column - 4) <= 1) == (True, True)
     assert found.values[0, 0] == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_volumes_with_clinical_values_beside_them_are_explained(name: str) -> None:
+    class Fused(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.image_network = nn.Sequential(
+                nn.Conv3d(1, 3, 3, padding=1), nn.ReLU(), nn.MaxPool3d(2), nn.Flatten(),
+                nn.Linear(3 * 64, 2),
+            )  # fmt: skip
+            self.covariate_layer = nn.Linear(2, 2, bias=False)
+
+        def forward(self, images: Tensor, covariates: Tensor) -> Tensor:
+            logits: Tensor = self.image_network(images) + self.covariate_layer(covariates)
+            return logits
+
+    inputs = (drawn(1, 1, 8, 8, 8), drawn(1, 2, seed=1))
+    found = METHODS[name](LogOdds(seeded(Fused()), multi_label=False), inputs, 1)
+
+    assert found.values.shape == (8, 8, 8)
+    assert np.isfinite(found.values).all()
+    assert len(found.covariates) == (2 if name == "integrated-gradients" else 0)
+    layers = learnt_layers(LogOdds(Fused().eval(), multi_label=False), inputs)
+    assert layers == ["network.image_network.0", "network.image_network.4"]
 
 
 def test_log_odds_do_not_change_when_all_logits_grow_alike() -> None:

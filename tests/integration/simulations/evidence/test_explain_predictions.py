@@ -88,6 +88,9 @@ def test_maps_of_a_run_with_what_their_checks_say(tiny_study, tmp_path: Path, wa
     names = ("federated", "local-north", "local-south")
     run = untrained_run(tiny_study.study, tmp_path / "run", *names)
 
+    header = (run / "sites" / "north" / "manifest.csv").read_text("utf-8").splitlines()[0]
+    assert "lesion_mask" in header.split(",")
+
     said = wardround("explain-predictions", run, "--method", "integrated-gradients", "--json")
 
     assert said.code == 0, said.err
@@ -126,7 +129,7 @@ def test_one_site_and_masks_of_a_folder_or_another_column(
     words = ("explain-predictions", run, "--site", "south", "--cases", "1")
     for masks in (tiny_study.folder / "masks", "outline"):
         assert wardround(*words, "--masks", masks).code == 0
-        (row,) = read_explanations(run, "grad-cam")
+        (row,) = read_explanations(run, "hires-cam")
         assert (row.site, row.area) == ("south", pytest.approx(0.25))
     said = wardround(*words, "--masks", "outlines")
     assert said.code == 2
@@ -138,7 +141,7 @@ def test_wrong_words_are_answered_with_what_there_is(tiny_study, tmp_path: Path,
     run = untrained_run(tiny_study.study, tmp_path / "run", "federated")
     for words, told in (
         (("--method", "gradcam"), "Known: dropout, ensemble, entropy, grad-cam"),
-        (("--method", "entropy"), "use grad-cam or hires-cam or integrated-gradients or occlusion"),
+        (("--method", "entropy"), "use hires-cam or grad-cam or integrated-gradients or occlusion"),
         (("--site", "west"), "Known: north, south"),
         (("--model", "pooled"), "Known: federated"),
     ):
