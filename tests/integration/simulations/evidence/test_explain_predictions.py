@@ -236,3 +236,36 @@ def test_a_run_of_a_segmentation_keeps_lesions_and_its_worst_cases(
     assert "Are the marks right where it matters?" in page
     assert "Bland-Altman" in page
     assert "CANARY" not in page
+
+
+def test_a_mask_that_is_missing_or_of_another_size_is_named_by_its_row(
+    tiny_study, tmp_path: Path, wardround
+) -> None:
+    add_masks(tiny_study)
+    run = untrained_run(tiny_study.study, tmp_path / "run", "federated")
+    words = ("explain-predictions", run, "--site", "south", "--cases", "1")
+    mask = tiny_study.folder / "masks" / f"{tiny_study.picture(18).stem}_segmentation.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(mask)
+
+    other_size = wardround(*words)
+    mask.unlink()
+    missing = wardround(*words)
+
+    for said in (other_size, missing):
+        assert said.code == 2, said.err
+        assert "row 20" in said.err
+        assert "CANARY" not in said.err
+        assert "Traceback" not in said.err
+
+
+def test_a_damaged_table_of_explanations_is_said_by_the_report(
+    tiny_study, tmp_path: Path, wardround
+) -> None:
+    run = untrained_run(tiny_study.study, tmp_path / "run", "federated")
+    (run / "explanations").mkdir()
+    (run / "explanations" / "occlusion.csv").write_text("method,site\nocclusion,north\n", "utf-8")
+
+    said = wardround("report", run)
+
+    assert said.code == 2
+    assert "run wardround explain-predictions again" in " ".join(said.err.split())
