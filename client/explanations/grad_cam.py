@@ -1,4 +1,4 @@
-"""Grad-CAM (Selvaraju 2017): where the last layer that still has places speaks for a class."""
+"""Grad-CAM (Selvaraju 2017) and HiResCAM (Draelos 2020): the last layer that still has places."""
 
 from math import prod
 
@@ -16,8 +16,8 @@ from wardround.client.explanations.attribution import (
 from wardround.client.explanations.layers import ran_layers
 
 _NO_PLACES = (
-    "grad-cam needs a convolutional layer whose output still has places, and {why}: use "
-    "integrated-gradients or occlusion, which work with any network."
+    "grad-cam and hires-cam need a convolutional layer whose output still has places, and {why}: "
+    "use integrated-gradients or occlusion, which work with any network."
 )
 
 
@@ -36,13 +36,43 @@ def grad_cam(network: nn.Module, inputs: Inputs, class_index: int) -> Attributio
     """
     from monai.visualize import GradCAM
 
-    image, covariates = image_and_covariates(inputs)
-    copy = OfImage(working_copy(network), covariates)
-    name, cells = target_layer(copy, image)
-    shown = image.clone().requires_grad_(True)  # frozen layers then still hand gradients down
+    copy, shown, name, cells = _seen(network, inputs)
     camera = GradCAM(nn_module=copy, target_layers=name, postprocessing=_as_it_is)
     values = camera(shown, class_idx=class_index)[0, 0]
     return Attribution(values.detach().cpu().double().numpy(), cells)
+
+
+def hires_cam(network: nn.Module, inputs: Inputs, class_index: int) -> Attribution:
+    """Return the gradient of a class's logit times the feature maps, place by place.
+
+    Grad-CAM takes the mean of the gradient over all places first, and loses what a network without
+    global pooling has learnt of each place: then this is the one to take (Draelos and Carin 2020).
+
+    Args:
+        network: As for :func:`grad_cam`.
+        inputs: One examination with an image.
+        class_index: Which logit.
+
+    Raises:
+        ExplanationError: There is no image, or the network has no such layer.
+    """
+    from monai.visualize.class_activation_maps import ModelWithHooks, default_upsampler
+
+    copy, shown, name, cells = _seen(network, inputs)
+    hooked = ModelWithHooks(copy, name, register_forward=True, register_backward=True)
+    _, features, gradients = hooked(shown, class_idx=class_index)
+    small = torch.relu((features[-1] * gradients[-1]).sum(1, keepdim=True))
+    values = default_upsampler(shown.shape[2:])(small)[0, 0]
+    return Attribution(values.detach().cpu().double().numpy(), cells)
+
+
+def _seen(network: nn.Module, inputs: Inputs) -> tuple[nn.Module, Tensor, str, tuple[int, ...]]:
+    """Return a copy to be hooked, the image, and the name and grid of the target layer."""
+    image, covariates = image_and_covariates(inputs)
+    copy = OfImage(working_copy(network), covariates)
+    name, cells = target_layer(copy, image)
+    # Frozen layers hand gradients down only to an input that asks for them.
+    return copy, image.clone().requires_grad_(True), name, cells
 
 
 def target_layer(network: nn.Module, image: Tensor) -> tuple[str, tuple[int, ...]]:

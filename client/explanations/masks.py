@@ -12,7 +12,9 @@ from wardround.client.data.manifest.columns import LESION_MASK, SOURCE_ROW
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.manifest.files import FileFinder
 from wardround.client.data.manifest.table import Table, read_table
-from wardround.client.data.preprocessing.preprocessing import prepare_case
+from wardround.client.data.preprocessing.preprocessing import prepare_case, prepare_mask
+from wardround.client.data.reading.image import UnreadableError
+from wardround.client.data.reading.readers import read_image
 from wardround.client.site.folder import Site
 from wardround.client.tasks.words import tidy
 from wardround.common.errors import DataError, InputError
@@ -21,6 +23,8 @@ from wardround.common.study.study import Study
 _ENDINGS = (".png", ".nii.gz", ".nii", ".tif", ".tiff", ".bmp", ".npy", ".gif")
 _SUFFIXES = ("", "_segmentation", "_mask", "_seg", "-mask")  # of a mask named after its image
 _CLASSES = ("background", "lesion")
+_PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif")
+_WHITE = 127  # greys beyond are the lesion: borders are often smoothed
 
 
 def lesion_masks(site: Site, wanted: str | None) -> Mapping[int, Location] | Path:
@@ -77,7 +81,7 @@ def lesion_mask(
 ) -> NDArray[np.bool_] | None:
     """Return ``(*spatial)`` where the lesion lies, prepared as the image is; None without a mask.
 
-    A picture of two values, or of greys from black to white, is white where the lesion is.
+    A picture is white where the lesion is (greys beyond 127), whatever its palette.
 
     Raises:
         DataError: A mask cannot be read, or does not lie on its image; says the row.
@@ -87,11 +91,26 @@ def lesion_mask(
     )
     if location is None:
         return None
+    if location.path.suffix.lower() in _PICTURES:
+        return _of_picture(location, examination, study)
     data = study.data.model_copy(update={"classes": _CLASSES, "multi_label": False})
     about = study.study.model_copy(update={"task": "segmentation"})
     marked = study.model_copy(update={"data": data, "study": about})
     case = prepare_case(replace(examination, label=None, mask=location), site, marked)
     return None if case.mask is None else case.mask.numpy() == 1
+
+
+def _of_picture(location: Location, examination: Examination, study: Study) -> NDArray[np.bool_]:
+    """Return where a picture is white as it is seen, palette or not; of 0 and 1 where it is 1."""
+    data = study.data
+    try:
+        first = read_image(examination.images[0], data.dimensions, data.colour)
+        mask = read_image(location, data.dimensions, colour=False)
+        least = _WHITE if float(mask.array.max()) > 1 else 0
+        marked = replace(mask, array=(mask.array > least).astype(np.uint8))
+        return prepare_mask(marked, first, data)[1] == 1
+    except UnreadableError as error:
+        raise error.at(examination.row, "of masks") from None
 
 
 def _named_after(examination: Examination, folder: Path) -> Location | None:

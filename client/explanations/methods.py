@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from wardround.client.explanations.attribution import Method
-from wardround.client.explanations.grad_cam import grad_cam
+from wardround.client.explanations.grad_cam import grad_cam, hires_cam
 from wardround.client.explanations.integrated_gradients import integrated_gradients
 from wardround.client.explanations.occlusion import occlusion
 from wardround.client.explanations.uncertainty import UNCERTAINTIES
@@ -12,10 +12,12 @@ from wardround.common.study.study import Study
 
 METHODS: Mapping[str, Method] = {
     "grad-cam": grad_cam,
+    "hires-cam": hires_cam,
     "integrated-gradients": integrated_gradients,
     "occlusion": occlusion,
 }
 _OF_TABLES = ("integrated-gradients",)
+_UNPOOLED = ("small-cnn",)  # each place has weights of its own: their mean says little
 _PLACELESS = ("vit", "mlp")  # networks of whose layers none is a grid of places at the end
 
 
@@ -38,6 +40,8 @@ def methods_of(study: Study) -> tuple[str, ...]:
     # A network without convolutions has no Grad-CAM: then its gradients come first.
     if study.model.network in _PLACELESS:
         return ("integrated-gradients", "occlusion")
+    if study.model.network in _UNPOOLED:
+        return ("hires-cam", *(name for name in METHODS if name != "hires-cam"))
     return tuple(METHODS)
 
 

@@ -527,8 +527,7 @@ def explain_predictions(  # noqa: PLR0913 # one argument an option of the comman
     method: Annotated[
         str | None,
         typer.Option(
-            help="grad-cam, integrated-gradients or occlusion; of a segmentation entropy, "
-            "test-time-augmentation, dropout or ensemble.",
+            help="Which method; the usual one of the study if not given.",
             show_default=False,
         ),
     ] = None,

@@ -13,6 +13,7 @@ from wardround.simulations.run_files.predictions import Key, LesionRow, Masks
 
 WORST = 3  # cases a site that are shown
 _SIZES = ("smallest third", "middle third", "largest third")
+_NEARLY_ALL = 0.8
 _FEWEST_TO_PART = 9  # lesions, from which on they are parted by size
 
 
@@ -165,6 +166,19 @@ def detection(
                 for size, part in zip(_SIZES, cuts, strict=True)
             ]
     return found
+
+
+def is_organ(lesions: Sequence[LesionRow]) -> bool:
+    """Whether the parts of one class are an organ with stray parts rather than lesions.
+
+    So it is where, of most examinations with several parts, one holds nearly all of the volume.
+    """
+    volumes: dict[tuple[str, int], list[float]] = {}
+    for row in lesions:
+        volumes.setdefault((row.site, row.case), []).append(row.ml)
+    several = [parts for parts in volumes.values() if len(parts) > 1]
+    ruled = [parts for parts in several if max(parts) > _NEARLY_ALL * sum(parts)]
+    return 2 * len(ruled) > len(several)
 
 
 def _of_size(site: str, name: str, size: str, rows: Sequence[LesionRow], false: float) -> Detection:

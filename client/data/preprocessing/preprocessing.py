@@ -190,8 +190,8 @@ def _prepare_mask(
         _say(mask, examination.row, "mask")
         if not mask.is_matched:
             mask = replace(mask, array=words.map_mask(mask.array, study))
-        mask = _oriented(_onto(mask, first, data, is_mask=True), data)
-        prepared = _tensor(finish_masks(_at_spacing(mask, data, is_mask=True), data)[0, 0])
+        mask, finished = prepare_mask(mask, first, data)
+        prepared = _tensor(finished)
         stored = StoredMask(
             _tensor(mask.array[0]),
             resampled_size(mask, data),
@@ -200,6 +200,21 @@ def _prepare_mask(
         return prepared, _unless_same(stored, prepared)
     except UnreadableError as error:
         raise error.at(examination.row, "mask") from None
+
+
+def prepare_mask(mask: Image, first: Image, data: DataSection) -> tuple[Image, NDArray[Any]]:
+    """Return a mask with its axes turned, and ``(*spatial)`` as the network sees its image.
+
+    Args:
+        mask: As it was read, ``(1, *spatial)``.
+        first: The first channel of its image as it was read.
+        data: The study's contract.
+
+    Raises:
+        UnreadableError: It does not lie on the image's grid.
+    """
+    mask = _oriented(_onto(mask, first, data, is_mask=True), data)
+    return mask, finish_masks(_at_spacing(mask, data, is_mask=True), data)[0, 0]
 
 
 def _say(image: Image, row: int, column: str) -> None:

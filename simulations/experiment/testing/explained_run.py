@@ -1,7 +1,7 @@
 """``wardround explain-predictions``: the predictions of a run's model explained, site by site."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +81,8 @@ def explain_run(request: ExplanationRequest) -> tuple[str, Rows]:
         )
         raise ExplanationError(msg)
     context.network.eval()
+    if context.layout.personal:  # what a site kept of another round is gone
+        explainers = replace(explainers, earlier=None)
     if study.task.dense:
         doubted = [
             one

@@ -1,10 +1,12 @@
 """Are the marks right where it matters? Volumes, lesions, and the cases that failed."""
 
+import csv
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from wardround.common.errors import InputError
 from wardround.common.html.charts.axes import Axis
 from wardround.common.html.charts.figure import Figure, line_figure
 from wardround.common.html.charts.line_chart import LineChart, Point, Series
@@ -16,6 +18,7 @@ from wardround.simulations.evidence.segmentation import (
     Volumes,
     case_dice,
     detection,
+    is_organ,
     marked_tests,
     volume_agreement,
     worst_cases,
@@ -26,7 +29,7 @@ from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.samples import read_samples
 from wardround.simulations.report.sections.section import Image, Section
 from wardround.simulations.run_files.folder import ALL_SITES, FEDERATED
-from wardround.simulations.run_files.predictions import Masks, read_lesions
+from wardround.simulations.run_files.predictions import LESIONS, LesionRow, Masks, read_lesions
 
 _CHARTED_CLASSES = 3
 _NOTES = (
@@ -48,7 +51,7 @@ def segmentation_section(contents: RunContents) -> Section | None:
     classes = contents.study.data.classes[1:]
     volumes = volume_agreement(sites, classes, ALL_SITES)
     failures = worst_cases(sites, classes)
-    rows = [row for row in read_lesions(contents.folder) if row.model == FEDERATED]
+    rows = _lesions(contents)
     lesions = detection(sites, rows, classes)
     figures = [_dice_chart(sites), *_volume_charts(volumes, classes)]
     tables = [_volume_table(volumes)]
@@ -58,12 +61,34 @@ def segmentation_section(contents: RunContents) -> Section | None:
     return Section(
         anchor="segmentation",
         title="Are the marks right where it matters?",
-        answer=_answer(volumes, failures, lesions),
+        answer=_answer(volumes, failures, _real_lesions(lesions, rows)),
         figures=tuple(figure for figure in figures if figure is not None),
         tables=tuple(tables),
         images=_images(contents),
         notes=_NOTES,
     )
+
+
+def _real_lesions(lesions: Sequence[Detection], rows: Sequence[LesionRow]) -> list[Detection]:
+    """Return what was found of the classes that are no organs."""
+    parts: dict[str, list[LesionRow]] = {}
+    for row in rows:
+        parts.setdefault(row.class_name, []).append(row)
+    return [one for one in lesions if not is_organ(parts.get(one.class_name, ()))]
+
+
+def _lesions(contents: RunContents) -> list[LesionRow]:
+    """Return the true lesions of the cases that the federated model marked.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    path = contents.folder / LESIONS
+    try:
+        return [row for row in read_lesions(contents.folder) if row.model == FEDERATED]
+    except (KeyError, TypeError, ValueError, OSError, csv.Error):
+        msg = f"{path} is damaged: remove it to have the report without lesions."
+        raise InputError(msg) from None
 
 
 def _answer(
