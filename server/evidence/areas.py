@@ -51,11 +51,11 @@ def area_rows(
     classes = study.data.classes
     asked = [1] if len(classes) == 2 and not study.data.multi_label else range(len(classes))
     for place in asked:
-        if not counts.positives[place].any():
+        if not (counts.positives[place].any() and counts.negatives[place].any()):
             note = "too few patients of the class, or of the others"
             yield EvidenceRow("intervals", site, classes[place], "auroc", note=note)
             continue
-        telling = sum(bool(one.counts and one.counts.positives[place].any()) for one, _ in told)
+        telling = sum(one.counts is not None and one.counts.tells(place) for one, _ in told)
         note = who_tells(telling, len(packs))
         sides = _sides([(one.counts, cell) for one, cell in told if one.counts], place)
         rounded = any(cell > 1 for _, cell in told)
