@@ -346,14 +346,14 @@ class EvaluationSection(Section):
         subgroups: By what the patients are grouped: covariates, further columns of the manifest, or
             "quality", which is computed from the image.
         bands: Of a number among these the upper ends of all bands but the last.
-        pack: Which sums of evidence leave a hospital once, when the training is over; each a key of
-            PACKS in :mod:`wardround.common.study.plans.packs`.
-        pack_bins: Into how many bins of [0, 1] a pack counts scores.
     """
 
     metric: Text | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    # Keys of PACKS in wardround.common.study.plans.packs: sums of evidence that leave once, at the end
+    pack: Annotated[tuple[Text, ...], Field(max_length=8)] = ()
+    pack_bins: Annotated[int, Field(ge=10, le=1_000)] = 100  # of the scores in a pack
     surface_tolerance_mm: Positive = 1.0
     score_bins: Annotated[int, Field(ge=10, le=100_000)] = 1000
     keep: Literal["best", "last"] = "best"
@@ -363,8 +363,6 @@ class EvaluationSection(Section):
         dict[Name, Annotated[tuple[Measured, ...], Field(min_length=1, max_length=20)]],
         Field(max_length=32),
     ] = Field(default_factory=dict)
-    pack: Annotated[tuple[Text, ...], Field(max_length=8)] = ()
-    pack_bins: Annotated[int, Field(ge=10, le=1_000)] = 100
 
 
 class StatisticsSection(Section):

@@ -133,14 +133,14 @@ _EVALUATION = {
     "metric": "What picks the best model and steers early stopping.",
     "validation_fraction": "Share of patients that pick the model.",
     "test_fraction": "Share of patients on whom the chosen model is tested.",
+    "pack": "Sums that leave once, at the end: intervals, calibration, subgroups, gains.",
+    "pack_bins": "Into how many bins of [0, 1] these count scores.",
     "surface_tolerance_mm": "Of surface Dice, in millimetres.",
     "score_bins": "Of the histograms from which AUROC is merged.",
     "keep": "Which model is the result: the best, or the last.",
     "overlap": "Of sliding windows, as a share of the window.",
     "subgroups": "By what patients are grouped: covariates, manifest columns, or quality.",
     "bands": "Of a number among the subgroups: where its bands end.",
-    "pack": "Sums that leave once, at the end: intervals, calibration, subgroups, gains.",
-    "pack_bins": "Into how many bins of [0, 1] these count scores.",
 }
 _STATISTICS = {
     "ask": "Whether the run asks for histograms to plan from; it then trains nothing.",

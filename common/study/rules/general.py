@@ -254,8 +254,8 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _labels_fit,
     _budget_fits,
     strategy_rules,
+    pack_rules,
     privacy_rules,
     statistics_rules,
     label_rules,
-    pack_rules,
 )
