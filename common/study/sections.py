@@ -351,7 +351,7 @@ class EvaluationSection(Section):
     metric: Text | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
-    # Keys of PACKS in wardround.common.study.plans.packs: sums of evidence that leave once, at the end
+    # Keys of wardround.common.study.plans.packs.PACKS: sums that leave once, at the end
     pack: Annotated[tuple[Text, ...], Field(max_length=8)] = ()
     pack_bins: Annotated[int, Field(ge=10, le=1_000)] = 100  # of the scores in a pack
     surface_tolerance_mm: Positive = 1.0
