@@ -30,10 +30,10 @@ def pack_words(study: Study) -> Iterator[str]:
         f"{cells_of(study)} numbers in all, each of at least as many patients as its policy says:"
     )
     for name in named:
-        yield f"  {name}: {PACKS[name]}{_particulars(name, study)};"
+        yield f"in the pack {name}: {PACKS[name]}{_particulars(name, study)};"
     if names_pack(study, "intervals") and study.task.classifies:
         yield (
-            "  and, once the hospitals' histograms are merged, the squares of how its patients "
+            "then, when the hospitals' histograms are merged, the squares of how its patients "
             "stand in them;"
         )
 
