@@ -30,9 +30,9 @@ def answer_columns(called: Flags, truth: Flags, multi_label: bool) -> Floats:
 
 
 def answers_of_scores(scores: Floats, multi_label: bool) -> Flags:
-    """Return what a model answers, ``(N, K)``: the first largest score, or each above one half."""
+    """Return what a model answers, ``(N, K)``: the first largest score, or labels from 0.5 on."""
     if multi_label:
-        return scores > 0.5
+        return scores >= 0.5
     best = scores.argmax(axis=1) if scores.shape[1] else np.zeros(len(scores), dtype=np.int64)
     return np.asarray(np.arange(scores.shape[1]) == best[:, None])
 

@@ -13,10 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.statistics.interval import LEVEL, Interval, log_interval, score_interval
+from wardround.common.statistics.interval import (
+    LEVEL,
+    Z95,
+    Interval,
+    log_interval,
+    score_interval,
+    unknown_interval,
+)
 
 Floats = NDArray[np.float64]
-_AGRESTI = 1.959964**2  # trials that draw a proportion towards one half (Agresti and Coull 1998)
+_ROUNDING = 1e-12
+_AGRESTI = Z95**2  # trials that draw a proportion towards one half (Agresti and Coull 1998)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -25,13 +33,11 @@ class PatientSums:
 
     Attributes:
         patients: How many.
-        present: ``(D,)`` how many have a number that is not 0.
         totals: ``(D,)``.
         products: ``(D, D)``.
     """
 
     patients: int
-    present: NDArray[np.int64]
     totals: Floats
     products: Floats
 
@@ -39,7 +45,6 @@ class PatientSums:
         """Return the sums over the patients of both; no patient is of both."""
         return PatientSums(
             self.patients + other.patients,
-            self.present + other.present,
             self.totals + other.totals,
             self.products + other.products,
         )
@@ -96,16 +101,12 @@ def of_patients(values: Floats, patients: NDArray[np.int64]) -> Floats:
 
 def patient_sums(of_each: Floats) -> PatientSums:
     """Return the sums of ``(P, D)`` numbers of P patients."""
-    return PatientSums(
-        len(of_each), np.count_nonzero(of_each, axis=0), of_each.sum(axis=0), of_each.T @ of_each
-    )
+    return PatientSums(len(of_each), of_each.sum(axis=0), of_each.T @ of_each)
 
 
 def covariance(sums: PatientSums, metric: Ratios) -> Floats:
     """Return the covariance of a metric's ratios, ``(R, R)``; NaN for fewer than two patients."""
-    if sums.patients < 2:
-        return np.full((len(metric.weights),) * 2, math.nan)
-    return covariance_of(sums, slopes(sums, metric))
+    return covariance_of(sums, slopes(sums, metric), effective_patients(sums, metric))
 
 
 def slopes(sums: PatientSums, metric: Ratios) -> Floats:
@@ -117,69 +118,79 @@ def slopes(sums: PatientSums, metric: Ratios) -> Floats:
     return np.divide(changes, below[:, None], out=np.zeros_like(changes), where=defined[:, None])
 
 
-def covariance_of(sums: PatientSums, directions: Floats) -> Floats:
-    """Return the covariance of linear functions of the totals, ``(R, R)`` from ``(R, D)``."""
-    n = sums.patients
-    along = directions @ sums.totals
-    centred = directions @ sums.products @ directions.T - np.outer(along, along) / n
-    return np.asarray(centred * n / (n - 1))
+def covariance_of(sums: PatientSums, directions: Floats, counts: Floats) -> Floats:
+    """Return the covariance of R linear functions of the totals, ``(R, R)``.
+
+    Args:
+        sums: Of at least two patients; else the covariance is NaN.
+        directions: ``(R, D)`` slopes, along which the totals add up to 0.
+        counts: ``(R,)`` effective patients of each; one of n is lost to the mean.
+    """
+    if sums.patients < 2:
+        return np.full((len(directions),) * 2, math.nan)
+    lost = np.sqrt(np.where(counts > 1, counts / np.maximum(counts - 1, 1e-9), 1.0))
+    return np.asarray(directions @ sums.products @ directions.T * np.outer(lost, lost))
 
 
 def metric_interval(sums: PatientSums, metric: Ratios, level: float = LEVEL) -> Interval:
     """Return a metric with the interval that the patients' scatter gives.
 
-    A ratio that is 0 or 1, or nearly so, scatters too little to be believed. So each ratio's
-    variance is that of a proportion drawn towards one half by two successes and two failures
-    (Agresti and Coull, The American Statistician 52, 1998) with the effective number of patients.
-    The degrees of freedom are Satterthwaite's: a class that few patients have counts as few.
+    A ratio of 0 or 1, and one that a single patient has, does not scatter. Its variance is that of
+    a proportion drawn towards one half by two successes and two failures (Agresti and Coull, The
+    American Statistician 52, 1998), each effective patient a trial. The degrees of freedom are
+    Satterthwaite's: a class that few patients have counts as few.
     """
     values, weights = metric.values(sums.totals), metric.weights
     value = float(metric.value(sums.totals))
-    counts = _patients_of_each(sums, metric)
+    counts = effective_patients(sums, metric)
     used = (weights > 0) & ~np.isnan(values)
     spread = np.where(np.outer(used, used), covariance(sums, metric), 0.0)
-    scattered = used & (np.diag(spread) > 0)
+    scattered = used & (np.diag(spread) > _ROUNDING) & (counts > 1 + _ROUNDING)
+    behind = counts
     if metric.bounded:
-        spread = _not_too_small(spread, np.nan_to_num(values), counts)
-        counts = np.where(scattered, counts, sums.patients)  # the error is not from scatter
+        spread = np.where(np.outer(scattered, scattered), spread, 0.0)
+        spread = spread + np.diag(np.where(used & ~scattered, _least(values, counts), 0.0))
+        behind = np.where(scattered, counts, sums.patients)  # the error is not from scatter
     variance = max(0.0, float(weights @ spread @ weights))
-    freedom = satterthwaite(np.diag(spread)[used] * weights[used] ** 2, counts[used])
-    error = math.sqrt(variance) if not math.isnan(freedom) else math.nan
-    make = score_interval if metric.bounded else log_interval
-    return make(value, error, freedom, sums.patients, level)
+    freedom = satterthwaite(np.diag(spread)[used] * weights[used] ** 2, behind[used])
+    if sums.patients < 2 or math.isnan(freedom):
+        return unknown_interval(value, sums.patients)
+    if not metric.bounded:
+        return log_interval(value, math.sqrt(variance), freedom, sums.patients, level)
+    trials = 1 / float((weights[used] ** 2 / counts[used]).sum())
+    return score_interval(value, math.sqrt(variance), freedom, sums.patients, level, trials)
 
 
-def satterthwaite(shares: Floats, counts: NDArray[np.int64]) -> float:
+def satterthwaite(shares: Floats, counts: Floats) -> float:
     """Return the degrees of freedom of a variance that is a sum of parts.
 
     Args:
         shares: ``(R,)`` parts of the variance.
-        counts: ``(R,)`` patients behind each; one with a part and a single patient has none.
+        counts: ``(R,)`` patients behind each, effective ones.
 
     Returns:
         NaN where they cannot be told.
     """
-    if not len(counts) or (counts < 2).any() or np.isnan(shares).any():
+    if not len(counts) or (counts <= 1).any() or np.isnan(shares).any():
         return math.nan
     if not shares.any():
         return float(counts.min() - 1)
     return float(shares.sum() ** 2 / (shares**2 / (counts - 1)).sum())
 
 
-def _patients_of_each(sums: PatientSums, metric: Ratios) -> NDArray[np.int64]:
-    """Return how many patients are behind each ratio, ``(R,)``."""
-    used = (metric.denominators > 0).astype(np.int64)
-    return np.minimum(sums.patients, used @ sums.present)
+def effective_patients(sums: PatientSums, metric: Ratios) -> Floats:
+    """Return as how many equal patients each ratio's count, ``(R,)``.
+
+    ``(sum of examinations)² / sum of examinations²`` (Kish, Survey Sampling, 1965): patients with
+    many examinations weigh more, and their scatter is known from fewer.
+    """
+    totals = metric.denominators @ sums.totals
+    squares = np.einsum("rd,de,re->r", metric.denominators, sums.products, metric.denominators)
+    return np.divide(totals**2, squares, out=np.zeros_like(totals), where=squares > 0)
 
 
-def _not_too_small(spread: Floats, values: Floats, counts: NDArray[np.int64]) -> Floats:
-    """Return the covariance with each variance as if the ratio were nearer to one half."""
-    variances = np.diag(spread)
-    scatter = values * (1 - values)
-    trials = np.divide(scatter, variances, out=counts.astype(float), where=variances > 0)
-    trials = np.where(scatter > 0, trials, counts)
-    nearer = (values * trials + _AGRESTI / 2) / (trials + _AGRESTI)
-    wanted = np.divide(nearer * (1 - nearer), trials, out=np.zeros_like(nearer), where=trials > 0)
-    raised = np.maximum(wanted, variances)
-    scale = np.sqrt(np.divide(raised, variances, out=np.ones_like(raised), where=variances > 0))
-    return spread * np.outer(scale, scale) + np.diag(np.where(variances > 0, 0.0, raised))
+def _least(values: Floats, counts: Floats) -> Floats:
+    """Return the variance of each ratio that does not scatter, ``(R,)``."""
+    trials = np.maximum(counts, 1.0)
+    nearer = (np.nan_to_num(values) * trials + _AGRESTI / 2) / (trials + _AGRESTI)
+    return np.asarray(nearer * (1 - nearer) / trials)

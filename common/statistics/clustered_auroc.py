@@ -7,20 +7,23 @@ classes and a difference of two models have a variance too.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from wardround.common.statistics.clustered import of_patients, satterthwaite
 from wardround.common.statistics.delong import hanley_mcneil_error, placements
 from wardround.common.statistics.interval import (
     LEVEL,
     Interval,
-    score_interval,
+    logit_interval,
     t_interval,
     unknown_interval,
 )
+from wardround.common.statistics.paired import MOST_ENUMERATED, swaps
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -102,8 +105,12 @@ def placement_sums_of_scores(
     return placement_sums(np.stack(columns, axis=1), labels, patients)
 
 
-def auroc_covariance(sums: PlacementSums) -> Floats:
-    """Return the covariance of the readings' AUROCs, ``(R, R)``.
+def auroc_covariance(sums: PlacementSums, small_sample: bool = False) -> Floats:
+    """Return the covariance of the readings' AUROCs, ``(R, R)``, as in Obuchowski's paper.
+
+    With ``small_sample`` each part is raised by 2 / n, where n is the effective number of patients
+    behind it: the variance loses one patient to the mean, and those with most images pull the mean
+    to themselves. Intervals use that; by simulation they then cover what they promise.
 
     NaN for fewer than two patients. Where one patient alone has a side, or an area of 0 or 1 leaves
     no scatter, a reading's variance is Hanley and McNeil's with the patients in the place of
@@ -115,6 +122,10 @@ def auroc_covariance(sums: PlacementSums) -> Floats:
     products = sums.products.reshape(4 * len(sums.totals), -1)
     of_positives = _correction(sums.with_positives)
     of_negatives = _correction(sums.with_negatives)
+    if small_sample:
+        few, others = effective_patients(sums)
+        of_positives = of_positives * (1 + 2 / np.maximum(few, 1))
+        of_negatives = of_negatives * (1 + 2 / np.maximum(others, 1))
     crossed = ahead @ products @ behind.T
     found = (
         (ahead @ products @ ahead.T) * np.sqrt(np.outer(of_positives, of_positives))
@@ -140,7 +151,7 @@ def auroc_freedom(sums: PlacementSums, weights: Floats) -> float:
     products = sums.products.reshape(4 * len(sums.totals), -1)
     shares = np.array([part @ products @ part for part in (*ahead, *behind)])
     known = np.tile(scatters(sums), 2)
-    counts = np.concatenate([sums.with_positives, sums.with_negatives])
+    counts = np.concatenate(effective_patients(sums))
     counts = np.where(known, counts, sums.patients)  # the error is not from scatter
     used = np.concatenate([weights, weights]) != 0
     return satterthwaite((shares * np.concatenate([weights, weights]) ** 2)[used], counts[used])
@@ -153,7 +164,7 @@ def class_weights(sums: PlacementSums) -> Floats:
 
 
 def auroc_interval(sums: PlacementSums, weights: Floats, level: float = LEVEL) -> Interval:
-    """Return a weighted mean of AUROCs with its interval.
+    """Return a weighted mean of AUROCs with its interval, on the scale of the log odds.
 
     Args:
         weights: ``(R,)`` that add up to 1; 0 where an area is not defined.
@@ -162,10 +173,12 @@ def auroc_interval(sums: PlacementSums, weights: Floats, level: float = LEVEL) -
     if not used.any():
         return unknown_interval(math.nan, sums.patients)
     value = float(weights[used] @ sums.areas[used])
-    spread = auroc_covariance(sums)[np.ix_(used, used)]
+    spread = auroc_covariance(sums, small_sample=True)[np.ix_(used, used)]
     variance = float(weights[used] @ spread @ weights[used])
     error = math.sqrt(max(0.0, variance)) if not math.isnan(variance) else math.nan
-    return score_interval(value, error, auroc_freedom(sums, weights), sums.patients, level)
+    least = np.minimum(sums.with_positives, sums.with_negatives)[used].min()
+    freedom = auroc_freedom(sums, weights)
+    return logit_interval(value, error, freedom, sums.patients, 0.5 / least, level)
 
 
 def auroc_difference(sums: PlacementSums, weights: Floats, level: float = LEVEL) -> Interval:
@@ -179,7 +192,7 @@ def auroc_difference(sums: PlacementSums, weights: Floats, level: float = LEVEL)
     if not used.any():
         return unknown_interval(math.nan, sums.patients)
     value = float(weights[used] @ sums.areas[used])
-    spread = auroc_covariance(sums)[np.ix_(used, used)]
+    spread = auroc_covariance(sums, small_sample=True)[np.ix_(used, used)]
     variance = float(weights[used] @ spread @ weights[used])
     error = math.sqrt(max(0.0, variance)) if not math.isnan(variance) else math.nan
     return t_interval(value, error, auroc_freedom(sums, weights), sums.patients, level)
@@ -208,6 +221,79 @@ def _parts(sums: PlacementSums) -> tuple[Floats, Floats]:
     return ahead.reshape(readings, -1), behind.reshape(readings, -1)
 
 
+def effective_patients(sums: PlacementSums) -> tuple[Floats, Floats]:
+    """Return as how many equal patients the positives and the negatives count, ``(R,)`` each.
+
+    ``(sum of images)² / sum of images²`` (Kish, Survey Sampling, 1965): patients with many images
+    weigh more, and their scatter is known from fewer.
+    """
+    readings = np.arange(len(sums.totals))
+    squares = sums.products[readings, :, readings, :]
+    found = []
+    for side in (1, 3):
+        images, of_squares = sums.totals[:, side], squares[:, side, side]
+        found.append(np.divide(images**2, of_squares, out=np.zeros_like(images), where=images > 0))
+    return found[0], found[1]
+
+
 def _correction(counts: NDArray[np.int64]) -> Floats:
     """Return n / (n - 1); 1 for one, where the scatter is 0 anyhow."""
     return counts / np.maximum(counts - 1, 1)
+
+
+def auroc_swap_differences(
+    scores: tuple[Floats, Floats], labels: Flags, patients: NDArray[np.int64], weights: Floats
+) -> tuple[Floats, bool]:
+    """Return the differences of two models' AUROCs that swapping patients makes; were all tried?
+
+    A patient's scores by the one and by the other model are swapped, as ranks, since the two scales
+    may differ (Venkatraman and Begg, Biometrika 83, 1996). Whose ranks are alike need no swap.
+
+    Args:
+        scores: ``(N, K)`` of each model.
+        labels: ``(N, K)`` which are positive; a class with a weight has both sides.
+        patients: ``(N,)`` which patient each is of.
+        weights: ``(K,)`` of the classes.
+    """
+    _, numbers = np.unique(patients, return_inverse=True)
+    ranks = tuple(rankdata(one, axis=0) for one in scores)
+    of_one = np.arange(int(numbers.max()) + 1)[:, None] == numbers  # (P, N)
+    differs = np.flatnonzero(of_one @ (ranks[0] != ranks[1]).any(axis=1))
+    tables = [
+        (weights[k], _ordered_pairs((ranks[0][:, k], ranks[1][:, k]), labels[:, k], of_one))
+        for k in np.flatnonzero(weights)
+    ]
+    drawn = swaps(len(differs))
+    swapped = np.zeros((len(drawn), len(of_one)))
+    swapped[:, differs] = drawn
+    gains = [w * (_area(pairs, swapped) - _area(pairs, 1 - swapped)) for w, pairs in tables]
+    return np.asarray(np.sum(gains, axis=0)), len(differs) <= MOST_ENUMERATED
+
+
+def _ordered_pairs(
+    ranks: tuple[Floats, Floats], labels: Flags, of_one: Flags
+) -> Mapping[tuple[int, int], Floats]:
+    """Return the share of pairs in the right order of every two patients, ``(P, P)``.
+
+    By which model ranks the positive and which the negative.
+    """
+    ahead, behind = of_one[:, labels].astype(float), of_one[:, ~labels].astype(float)
+    count = ahead.shape[1] * behind.shape[1]
+    return {
+        (a, b): ahead @ _in_order(ranks[a][labels], ranks[b][~labels]) @ behind.T / count
+        for a in (0, 1)
+        for b in (0, 1)
+    }
+
+
+def _in_order(ahead: Floats, behind: Floats) -> Floats:
+    """Return 1 for each pair in the right order, one half for a tie, ``(M, N)``."""
+    return (ahead[:, None] > behind) + 0.5 * (ahead[:, None] == behind)
+
+
+def _area(pairs: Mapping[tuple[int, int], Floats], swapped: Floats) -> Floats:
+    """Return the AUROC where each patient has the ranks of one of two models, ``(B,)``."""
+    chosen = (1 - swapped, swapped)
+    return np.asarray(
+        sum(((chosen[a] @ table) * chosen[b]).sum(axis=1) for (a, b), table in pairs.items())
+    )

@@ -1,11 +1,14 @@
 """A value and where the truth lies with 95 % confidence: the interval of every number."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import ndtri, stdtr, stdtrit
+from scipy.special import expit, ndtri, stdtr, stdtrit
 
 LEVEL = 0.95
+_ROUNDING = 1e-12
+Z95 = 1.959964  # two-sided 95 % point of the normal distribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,22 @@ def two_sided_p(value: float, standard_error: float, freedom: float) -> float:
     return float(2 * stdtr(freedom, -abs(value) / standard_error))
 
 
+def proportion_error(proportion: float, trials: int) -> float:
+    """Return the standard error of a proportion.
+
+    The proportion is first drawn towards one half by two successes and two failures (Agresti and
+    Coull, The American Statistician 52, 1998): 10 right out of 10 is not known without error.
+
+    Args:
+        proportion: In [0, 1].
+        trials: How many were counted; NaN is returned for none.
+    """
+    if trials < 1 or math.isnan(proportion):
+        return math.nan
+    centre = (proportion * trials + Z95**2 / 2) / (trials + Z95**2)
+    return math.sqrt(centre * (1 - centre) / trials)
+
+
 def t_interval(
     value: float, standard_error: float, freedom: float, patients: int, level: float = LEVEL
 ) -> Interval:
@@ -89,23 +108,83 @@ def log_interval(
     return Interval(value, value / reach, value * reach, standard_error, freedom, patients)
 
 
+def logit_interval(
+    value: float,
+    standard_error: float,
+    freedom: float,
+    patients: int,
+    edge: float,
+    level: float = LEVEL,
+) -> Interval:
+    """Return the interval of a value in [0, 1] on the scale of its log odds: for an AUROC.
+
+    Pepe, The Statistical Evaluation of Medical Tests, 2003, section 5.3. One side of a value within
+    ``edge`` of 0 or 1 is that of a value there, the other is the end of the range.
+
+    Args:
+        edge: In (0, 0.5], e.g. half a patient's share.
+    """
+    reach = t_quantile(freedom, level) * standard_error
+    if math.isnan(value) or math.isnan(reach):
+        return unknown_interval(value, patients)
+    inner = min(max(value, edge), 1 - edge)
+    odds, reach = math.log(inner / (1 - inner)), reach / (inner * (1 - inner))
+    low, high = float(expit(odds - reach)), float(expit(odds + reach))
+    low, high = (min(low, value) if value > edge else 0.0), max(high, value)
+    high = high if value < 1 - edge else 1.0
+    return Interval(value, low, high, standard_error, freedom, patients)
+
+
 def score_interval(
-    value: float, standard_error: float, freedom: float, patients: int, level: float = LEVEL
+    value: float,
+    standard_error: float,
+    freedom: float,
+    patients: int,
+    level: float = LEVEL,
+    trials: float | None = None,
 ) -> Interval:
     """Return the interval of a value in [0, 1], which never leaves [0, 1].
 
     Wilson's score interval (JASA 22, 1927) with the effective number of patients in the place of
     the number of trials: as many as, being independent, would give this standard error (Kish 1965;
     Dean and Pagano, J. Surv. Stat. Methodol. 3, 2015, compare it for clusters), and t in the place
-    of z. A standard error of 0 says nothing: then each patient counts as one trial.
+    of z.
+
+    Args:
+        trials: As how many trials the value counts if it is 0 or 1 or has no error, which says
+            nothing of that; None: as many as there are patients.
     """
     t = t_quantile(freedom, level)
     if math.isnan(value) or math.isnan(standard_error) or math.isnan(t) or patients < 1:
         return unknown_interval(value, patients)
-    spread = value * (1 - value)
-    trials = spread / standard_error**2 if standard_error > 0 and spread > 0 else float(patients)
-    shrunk = 1 + t**2 / trials
-    centre = (value + t**2 / (2 * trials)) / shrunk
-    reach = t * math.sqrt(max(0.0, spread / trials + t**2 / (4 * trials**2))) / shrunk
+    value = min(max(value, 0.0), 1.0)  # a mean of ones may pass 1 by a rounding error
+    spread, variance = value * (1 - value), standard_error**2
+    count = float(patients) if trials is None else trials
+    if spread > _ROUNDING and variance > _ROUNDING**2:
+        count = spread / variance
+    shrunk = 1 + t**2 / count
+    centre = (value + t**2 / (2 * count)) / shrunk
+    reach = t * math.sqrt(spread / count + t**2 / (4 * count**2)) / shrunk
     low, high = max(0.0, centre - reach), min(1.0, centre + reach)
-    return Interval(value, low, high, standard_error, freedom, patients)
+    return Interval(value, min(low, value), max(high, value), standard_error, freedom, patients)
+
+
+def mean_interval(parts: Sequence[Interval], bounded: bool, level: float = LEVEL) -> Interval:
+    """Return the unweighted mean of values of different patients, e.g. of several hospitals.
+
+    Args:
+        parts: At least one.
+        bounded: Whether values lie in [0, 1].
+        level: Of the interval.
+    """
+    value = sum(part.value for part in parts) / len(parts)
+    patients = sum(part.patients for part in parts)
+    variances = [part.standard_error**2 for part in parts]
+    total = sum(variances)
+    if not all(part.is_known for part in parts):
+        return unknown_interval(value, patients)
+    shares = sum(v**2 / part.freedom for v, part in zip(variances, parts, strict=True))
+    freedom = total**2 / shares if shares > 0 else float(patients - len(parts))
+    error = math.sqrt(total) / len(parts)
+    make = score_interval if bounded else log_interval
+    return make(value, error, freedom, patients, level)

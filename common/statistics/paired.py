@@ -7,8 +7,9 @@ Fisher 1935; Pitman 1937). All examinations of a patient are swapped together.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from wardround.common.statistics.clustered import (
     PatientSums,
     Ratios,
     covariance_of,
+    effective_patients,
     patient_sums,
     satterthwaite,
     slopes,
@@ -33,7 +35,7 @@ from wardround.common.statistics.interval import (
 Floats = NDArray[np.float64]
 DRAWS = 1_999  # of swaps, so that 5 % of these and the observed one are 100
 MOST_ENUMERATED = 10  # patients that differ; up to 1,024 swaps are all tried
-_AT_ONCE = 200
+_MOST_KEPT = 1_000  # patients whose swaps are kept for the next comparison
 _SEED = 0
 _ROUNDING = 1e-9  # two swaps that make the same difference may differ by this
 
@@ -100,60 +102,57 @@ def ratio_difference_of_sums(sums: PatientSums, metric: Ratios, level: float = L
     if sums.patients < 2 or math.isnan(value):
         return unknown_interval(value, sums.patients)
     changes = [slopes(half, metric) for half in halves]
+    counts = effective_patients(halves[0], metric)
     along = np.concatenate([changes[0], -changes[1]], axis=1)
-    spread = covariance_of(sums, along)
+    spread = covariance_of(sums, along, counts)
     weights = metric.weights
-    variance = max(0.0, float(weights @ spread @ weights))
-    used = (metric.denominators > 0).astype(np.int64)
-    counts = np.minimum(sums.patients, used @ halves[0].present)
     shares = np.maximum(np.diag(spread), 0.0) * weights**2
     freedom = satterthwaite(shares[shares > 0], counts[shares > 0])
     if not (shares > 0).any():
         freedom = sums.patients - 1
-    elif math.isnan(freedom):  # of a class that a single patient has
-        freedom = 1.0
+    variance = max(0.0, float(weights @ spread @ weights))
     return t_interval(value, math.sqrt(variance), freedom, sums.patients, level)
 
 
 def _half(sums: PatientSums, part: slice) -> PatientSums:
-    return PatientSums(
-        sums.patients, sums.present[part], sums.totals[part], sums.products[part, part]
-    )
+    return PatientSums(sums.patients, sums.totals[part], sums.products[part, part])
 
 
 def swap_differences(
-    first: Floats, second: Floats, value_of: Callable[[Floats], Floats]
-) -> tuple[Floats, bool]:
+    first: Floats, second: Floats, values_of: Sequence[Callable[[Floats], Floats]]
+) -> tuple[list[Floats], bool]:
     """Return the differences that swapping patients' answers makes, and whether all were tried.
 
     Args:
         first: ``(P, D)`` numbers of P patients by the first model.
         second: The same patients' by the second.
-        value_of: The metric, ``(...)`` from totals ``(..., D)``.
+        values_of: Metrics, each ``(...)`` from totals ``(..., D)``.
+
+    Returns:
+        ``(B,)`` a metric.
     """
     move = second - first
     move = move[(move != 0).any(axis=1)]  # the others swap for themselves
-    totals = first.sum(axis=0), second.sum(axis=0)
-    found = []
-    for swapped in swaps(len(move)):
-        moved = swapped @ move
-        found.append(value_of(totals[0] + moved) - value_of(totals[1] - moved))
-    return np.concatenate(found)[: swap_count(len(move))], len(move) <= MOST_ENUMERATED
+    moved = swaps(len(move)) @ move
+    totals = first.sum(axis=0) + moved, second.sum(axis=0) - moved
+    differences = [value_of(totals[0]) - value_of(totals[1]) for value_of in values_of]
+    return differences, len(move) <= MOST_ENUMERATED
 
 
-def swap_count(patients: int) -> int:
-    """Return how many swaps :func:`swaps` has for this many patients that differ."""
-    return 2**patients if patients <= MOST_ENUMERATED else DRAWS
-
-
-def swaps(patients: int) -> list[Floats]:
-    """Return 0/1 tables ``(B, P)``: all ways to swap, or 1,999 at random, in parts."""
+def swaps(patients: int) -> Floats:
+    """Return a 0/1 table ``(B, P)``: all ways to swap, or 1,999 at random."""
     if patients <= MOST_ENUMERATED:
         codes = np.arange(2**patients)
-        return [((codes[:, None] >> np.arange(patients)) & 1).astype(np.float64)]
+        return ((codes[:, None] >> np.arange(patients)) & 1).astype(np.float64)
+    return _drawn_swaps(patients) if patients <= _MOST_KEPT else _draw_swaps(patients)
+
+
+def _draw_swaps(patients: int) -> Floats:
     generator = np.random.default_rng(_SEED)
-    parts = -(-DRAWS // _AT_ONCE)
-    return [generator.integers(0, 2, (_AT_ONCE, patients)).astype(float) for _ in range(parts)]
+    return generator.integers(0, 2, (DRAWS, patients), dtype=np.int8).astype(np.float64)
+
+
+_drawn_swaps = lru_cache(maxsize=8)(_draw_swaps)  # several metrics, and sites of one size
 
 
 def swap_p_value(observed: float, differences: Floats, all_tried: bool) -> float:
@@ -180,16 +179,17 @@ def swap_margin(differences: Floats, all_tried: bool, level: float = LEVEL) -> f
 def with_swaps(interval: Interval, differences: Floats, all_tried: bool) -> Interval:
     """Return a difference whose interval is no narrower than what swaps say.
 
-    The standard error is raised until Student's p-value is at least that of the swaps, and until
-    the interval reaches as far as chance does in 95 of 100 swaps (an interval made of a test:
+    The standard error is raised until the interval reaches as far as chance does in 95 of 100
+    swaps, and until Student's p-value is at least that of the swaps (an interval made of a test:
     Miettinen, Am. J. Epidemiol. 103, 1976). Both keep a few patients who all agree from being
-    certain.
+    certain, so that the degrees of freedom are those of all patients.
     """
-    if not interval.patients > 1 or math.isnan(interval.value):
+    freedom = interval.patients - 1
+    if freedom < 1 or math.isnan(interval.value):
         return interval
-    reach = t_quantile(interval.freedom)
-    error = max(interval.standard_error, swap_margin(differences, all_tried) / reach)
+    error = np.nan_to_num(interval.standard_error)
+    error = max(float(error), swap_margin(differences, all_tried) / t_quantile(freedom))
     chance = swap_p_value(interval.value, differences, all_tried)
-    if two_sided_p(interval.value, error, interval.freedom) < chance < 1:
-        error = abs(interval.value) / t_quantile(interval.freedom, 1 - chance)
-    return t_interval(interval.value, error, interval.freedom, interval.patients)
+    if two_sided_p(interval.value, error, freedom) < chance < 1:
+        error = abs(interval.value) / t_quantile(freedom, 1 - chance)
+    return t_interval(interval.value, error, freedom, interval.patients)

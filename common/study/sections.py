@@ -425,7 +425,7 @@ class SimulationSection(Section):
     options: Annotated[
         dict[Text, LongText | WholeNumber | Measured | bool], Field(max_length=100)
     ] = Field(default_factory=dict)
-    split: Literal["natural", "iid", "dirichlet", "quantity", "classes"] = "iid"
+    split: Literal["natural", "iid", "dirichlet", "quantity", "one-large", "classes"] = "iid"
     sites: Annotated[int, Field(ge=1, le=100_000)] = 4
     alpha: Positive = 0.5
     classes_per_site: PositiveInt = 2

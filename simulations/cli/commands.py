@@ -21,7 +21,7 @@ DataRoot = Annotated[
 Sites = Annotated[int | None, typer.Option(help="How many hospitals.", show_default=False)]
 SplitRule = Annotated[
     str | None,
-    typer.Option("--split", help="natural, iid, dirichlet, quantity or classes."),
+    typer.Option("--split", help="natural, iid, dirichlet, quantity, one-large or classes."),
 ]
 Seed = Annotated[int | None, typer.Option(help="Seed of weights, split and order.")]
 Assigned = Annotated[Path | None, typer.Option(help="A saved split (assignment.csv) to use again.")]

@@ -10,7 +10,13 @@ from pathlib import Path
 
 from wardround.simulations.report.contents import RunContents, read_contents
 from wardround.simulations.report.verdict import SiteVerdict, Verdict, judge
-from wardround.simulations.report.wording import compose_headline, metric_title, number, signed
+from wardround.simulations.report.wording import (
+    compose_headline,
+    explain_margin,
+    metric_title,
+    number,
+    signed,
+)
 from wardround.simulations.run_files.folder import ALL_SITES, FEDERATED, POOLED, value_of
 from wardround.simulations.sites.preparation import PreparedSites
 
@@ -67,9 +73,14 @@ def _print(contents: RunContents) -> None:
     table = Table(names, "alone", "federated", "pooled", "gain", "", title=None)
     for site in (*verdict.sites, _mean_of(verdict)):
         values = [number(v, verdict.metric) for v in (site.own, site.federated, site.pooled)]
-        table.add_row(site.site, *values, signed(site.gain, verdict.metric), site.outcome)
+        gain = signed(site.gain, verdict.metric)
+        if site.has_interval:
+            gain += f" ± {number(site.margin, verdict.metric)}"
+        table.add_row(site.site, *values, gain, site.outcome)
     console.print(f"{metric_title(verdict.metric)} on each hospital's test patients", markup=False)
     console.print(table)
+    if verdict.compared:
+        console.print(explain_margin(verdict), markup=False)
     for note in contents.facts.notes:
         console.print(note, markup=False)
     console.print(f"Report: {contents.folder / 'report.html'}", markup=False)
@@ -101,6 +112,7 @@ def _as_json(contents: RunContents) -> dict[str, object]:
         "report": str(contents.folder / "report.html"),
         "verdict": headline.sentence,
         "details": list(headline.details),
+        "interval": explain_margin(verdict) if verdict.compared else "",
         "metric": verdict.metric,
         "sites": [_site(site) for site in verdict.sites],
         "mean": _mean(verdict),
@@ -118,7 +130,11 @@ def _site(site: SiteVerdict) -> dict[str, object]:
         "federated": site.federated,
         "pooled": site.pooled,
         "gain": site.gain,
+        "margin": site.margin if site.has_interval else math.nan,
+        "interval_level": site.level,
         "outcome": site.outcome,
+        "test_patients": site.patients,
+        "patients_needed": site.needed if site.outcome == "cannot be told" else None,
     }
 
 

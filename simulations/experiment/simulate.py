@@ -230,8 +230,9 @@ class _Run:
                 models = [self._federated, *(model for model in others if model is not None)]
                 rows = cross_site_rows(grid, self._study, nodes, models, self._refused)
                 self._tested.extend(rows)
-                self._tested.extend(paired_rows(sites.folders, self._study, models))
                 write_predictions(self._out, sites.folders, self._study, models)
+                names = [folder.name for folder in sites.folders]
+                self._tested.extend(paired_rows(self._out, self._study, names))
                 attacked = backdoor_rows(sites.folders, self._study, self._federated)
                 self._tested.extend(attacked)
                 samples = self._out / "samples.npz"

@@ -9,9 +9,16 @@ from typing import TypeVar
 
 from wardround.common.errors import InputError, StudyError
 from wardround.common.files.tables import read_table
+from wardround.common.statistics.interval import Interval
 from wardround.common.study.loading import load_study
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
+from wardround.simulations.evidence.intervals import (
+    Labels,
+    Named,
+    mask_intervals,
+    score_intervals,
+)
 from wardround.simulations.report.samples import Samples, read_samples
 from wardround.simulations.report.verdict import sites_of
 from wardround.simulations.run_files.folder import (
@@ -45,6 +52,7 @@ class RunContents:
         samples: None if the run left none.
         scores: Of a classification, each model's scores by (model, site, split); may be empty.
         masks: Of a segmentation, each model's Dice and volumes likewise.
+        intervals: Of test values, by (model, site, metric, class), from ``scores`` or ``masks``.
     """
 
     folder: Path
@@ -58,6 +66,7 @@ class RunContents:
     privacy: tuple[PrivacyRow, ...] = ()
     scores: Mapping[Key, Scores] = field(default_factory=dict)
     masks: Mapping[Key, Masks] = field(default_factory=dict)
+    intervals: Mapping[Named, Interval] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -123,6 +132,8 @@ def read_contents(folder: Path) -> RunContents:
         )
         raise InputError(msg)
     study, study_text = _read_study(folder / "study.toml")
+    scores = _checked(folder / PREDICTIONS, lambda: _read_scores(folder, study))
+    masks = _checked(folder / CASES, lambda: _read_masks(folder, study))
     return RunContents(
         folder=folder,
         facts=_checked(folder / "run.json", lambda: read_facts(folder)),
@@ -133,9 +144,21 @@ def read_contents(folder: Path) -> RunContents:
         split=_read_table(folder / "split.csv", SplitRow),
         samples=read_samples(folder / "samples.npz"),
         privacy=_read_table(folder / "privacy.csv", PrivacyRow),
-        scores=_checked(folder / PREDICTIONS, lambda: _read_scores(folder, study)),
-        masks=_checked(folder / CASES, lambda: _read_masks(folder, study)),
+        scores=scores,
+        masks=masks,
+        intervals=_intervals(study, scores, masks),
     )
+
+
+def _intervals(
+    study: Study | None, scores: Mapping[Key, Scores], masks: Mapping[Key, Masks]
+) -> Mapping[Named, Interval]:
+    if study is None:
+        return {}
+    if scores:
+        labels = Labels(study.data.classes, study.data.multi_label)
+        return score_intervals(scores, labels)
+    return mask_intervals(masks, study.data.classes[1:])
 
 
 Row = TypeVar("Row", MetricRow, TrafficRow, SplitRow, PrivacyRow)

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 FOLDER = Path(__file__).parent / "templates"
-_MARKS: dict[Outcome, str] = {"gained": "▲", "lost": "▼", "no clear difference": "≈"}
+_MARKS: dict[Outcome, str] = {
+    "gained": "▲",
+    "lost": "▼",
+    "no clear difference": "≈",
+    "cannot be told": "?",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class SiteLine:
     bar: str
     outcome: Outcome
     mark: str
+    needed: str
 
 
 def write_report(run_folder: Path) -> Path:
@@ -135,6 +141,7 @@ def _site_lines(contents: RunContents, verdict: Verdict) -> list[SiteLine]:
             gain += f" ± {wording.number(site.margin, metric)}"
         elif site.lone_patient and not is_mean:
             gain_note = "one patient: no interval"
+        needed = "" if is_mean else wording.how_many_patients(site)
         lines.append(
             SiteLine(
                 site=site.site,
@@ -148,6 +155,7 @@ def _site_lines(contents: RunContents, verdict: Verdict) -> list[SiteLine]:
                 bar=bar,
                 outcome=site.outcome,
                 mark=_MARKS.get(site.outcome, ""),
+                needed=needed.removeprefix("cannot be told "),
             )
         )
     return lines

@@ -1,12 +1,29 @@
 """The verdict: did each hospital gain from training together? Pure functions over the rows."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
+from wardround.common.statistics.clustered import satterthwaite
+from wardround.common.statistics.interval import (
+    LEVEL,
+    Interval,
+    t_quantile,
+    two_sided_p,
+    unknown_interval,
+)
+from wardround.common.statistics.multiple import holm_levels
+from wardround.common.statistics.power import patients_needed, rounded_patients
 from wardround.common.study.registry import METRICS
-from wardround.simulations.report.sampling_error import Z95, PatientCounts, value_error
+from wardround.simulations.evidence.intervals import Named
+from wardround.simulations.evidence.sampling_error import (
+    PatientCounts,
+    interval_without_patients,
+    value_error,
+)
 from wardround.simulations.run_files.folder import (
     ALL_SITES,
     FEDERATED,
@@ -17,7 +34,12 @@ from wardround.simulations.run_files.folder import (
     local_model,
 )
 
-Outcome = Literal["gained", "lost", "no clear difference", "not compared"]
+Outcome = Literal["gained", "lost", "no clear difference", "cannot be told", "not compared"]
+# The smallest difference that a study should be able to tell, to say "no clear difference".
+SMALLEST = 0.02  # of a metric in [0, 1]
+_SMALLEST_SHARE = 0.05  # of the own model's value, for distances
+_ROUNDING = 1e-5  # scores are kept to the digits of float32
+_MANY = 1e9  # degrees of freedom where the number of patients is not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +54,12 @@ class SiteVerdict:
         error: Standard error of the gain; NaN where it cannot be told.
         bound: Largest error of the gain from binning scores.
         is_paired: Whether both models were compared patient by patient.
-        lone_patient: Whether one patient was tested, so that nothing is known of how patients
-            differ: the error is then the largest there can be. It judges, and is not shown.
+        patients: Test patients behind the gain; 0 where their number is not known.
+        freedom: Degrees of freedom of the error.
+        level: Of the interval: 0.95, or more where several hospitals are compared.
+        smallest: The smallest difference that the study should be able to tell.
+        spread: Standard error times the root of the patients, for a hospital that cannot know its
+            own: the other hospitals'.
     """
 
     site: str
@@ -44,7 +70,16 @@ class SiteVerdict:
     error: float
     bound: float = 0.0
     is_paired: bool = False
-    lone_patient: bool = False
+    patients: int = 0
+    freedom: float = _MANY
+    level: float = LEVEL
+    smallest: float = SMALLEST
+    spread: float = math.nan
+
+    @property
+    def lone_patient(self) -> bool:
+        """Whether one patient was tested, so that nothing is known of how patients differ."""
+        return self.patients == 1
 
     @property
     def has_interval(self) -> bool:
@@ -53,13 +88,35 @@ class SiteVerdict:
 
     @property
     def margin(self) -> float:
-        """Half width of the 95 % interval of the gain; NaN where it cannot be told."""
-        return Z95 * self.error + self.bound
+        """Half width of the interval of the gain; NaN where it cannot be told."""
+        return t_quantile(self.freedom, self.level) * self.error + self.bound
+
+    @property
+    def p_value(self) -> float:
+        """Of no gain, for this hospital alone; 1 where it cannot be told."""
+        if self.lone_patient or math.isnan(self.gain):
+            return 1.0
+        beyond = max(0.0, abs(self.gain) - self.bound)
+        return two_sided_p(beyond, self.error, self.freedom)
 
     @property
     def outcome(self) -> Outcome:
         """The word for the gain."""
-        return judge_gain(self.gain, self.margin)
+        margin = self.margin if self.has_interval else math.nan
+        return judge_gain(self.gain, margin, self.smallest)
+
+    @property
+    def needed(self) -> int | None:
+        """How many test patients it would take where it cannot be told; None if not known.
+
+        To tell the gain that was seen, if that is the true one, or the smallest difference that
+        matters if that is more.
+        """
+        known = not self.lone_patient and not math.isnan(self.error)
+        spread = self.error * math.sqrt(self.patients) if known else self.spread
+        effect = max(abs(self.gain), self.smallest)
+        count = patients_needed(spread, 1, effect, self.level)
+        return None if count is None else rounded_patients(max(count, self.patients + 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +153,8 @@ class Verdict:
         """
         compared = self.compared
         error = math.sqrt(sum(site.error**2 for site in compared)) / max(1, len(compared))
+        shares = np.array([site.error**2 for site in compared])
+        freedom = satterthwaite(shares, np.array([site.freedom + 1.0 for site in compared]))
         return SiteVerdict(
             site="mean over hospitals",
             own=_mean([site.own for site in compared]),
@@ -104,7 +163,9 @@ class Verdict:
             gain=_mean([site.gain for site in compared]),
             error=error,
             bound=_mean([site.bound for site in compared]),
-            lone_patient=any(site.lone_patient for site in compared),
+            patients=1 if any(site.lone_patient for site in compared) else 0,
+            freedom=_MANY if math.isnan(freedom) else freedom,
+            smallest=_mean([site.smallest for site in compared]),
         )
 
 
@@ -119,19 +180,22 @@ def gain_over(own: float, federated: float, metric: str) -> float:
     return federated - own if higher_is_better(metric) else own - federated
 
 
-def judge_gain(gain: float, margin: float) -> Outcome:
+def judge_gain(gain: float, margin: float, smallest: float = SMALLEST) -> Outcome:
     """Return the word for a gain.
 
     Args:
         gain: Positive is better; NaN if one of the two was not measured.
-        margin: Half width of its 95 % interval; where it is NaN, no difference is clear.
+        margin: Half width of its interval; NaN where it cannot be told.
+        smallest: A margin up to this would have shown what matters.
     """
     if math.isnan(gain):
         return "not compared"
+    if math.isnan(margin):
+        return "cannot be told"
     # A gain computed by subtraction may miss the margin by a rounding error only.
-    if math.isnan(margin) or abs(gain) <= margin + 1e-12:
-        return "no clear difference"
-    return "gained" if gain > 0 else "lost"
+    if abs(gain) > margin + 1e-12:
+        return "gained" if gain > 0 else "lost"
+    return "no clear difference" if margin <= smallest else "cannot be told"
 
 
 def judge(rows: Sequence[MetricRow], split: Sequence[SplitRow], metric: str) -> Verdict:
@@ -139,7 +203,10 @@ def judge(rows: Sequence[MetricRow], split: Sequence[SplitRow], metric: str) -> 
 
     Where the run compared both models patient by patient, that comparison is the verdict. Else they
     are judged as if tested on different patients. They were tested on the same ones, so the true
-    error of the gain is smaller: the verdict errs towards "no clear difference".
+    error of the gain is smaller: the verdict errs towards "cannot be told".
+
+    Several hospitals are several comparisons: their intervals are widened by Holm's method, so that
+    the chance is at most 5 % that any hospital is said to differ that does not.
     """
     paired = {
         row.site: row
@@ -151,19 +218,51 @@ def judge(rows: Sequence[MetricRow], split: Sequence[SplitRow], metric: str) -> 
         for row in rows
         if (row.round, row.split, row.metric, row.class_name) == (-1, "test", metric, "")
     }
-    return Verdict(
-        metric,
-        tuple(
-            _judge_site(
-                site,
-                kept.get((local_model(site), site)),
-                kept.get((FEDERATED, site)),
-                kept.get((POOLED, site)),
-                paired.get(site) or count_test_patients(split, site),
-            )
-            for site in sites_of(rows, split)
-        ),
+    sites = [
+        _judge_site(
+            site,
+            kept.get((local_model(site), site)),
+            kept.get((FEDERATED, site)),
+            kept.get((POOLED, site)),
+            paired.get(site) or count_test_patients(split, site),
+        )
+        for site in sites_of(rows, split)
+    ]
+    return Verdict(metric, _together(sites))
+
+
+def interval_of(
+    row: MetricRow, split: Sequence[SplitRow], known: Mapping[Named, Interval]
+) -> Interval:
+    """Return the interval of a kept model's test value; its unit is the patient.
+
+    Args:
+        row: With a value.
+        split: Says how many patients a site tests, where no predictions are kept.
+        known: From predictions. One of another value (a class that a hospital has not looked for
+            counts there as absent) is not the row's.
+    """
+    found = known.get((row.model, row.site, row.metric, row.class_name))
+    if found is not None and abs(found.value - row.value) <= row.error_bound + _ROUNDING:
+        return found
+    if row.class_name or row.site == ALL_SITES:
+        return unknown_interval(row.value, 0)
+    return interval_without_patients(row, count_test_patients(split, row.site))
+
+
+def _together(sites: Sequence[SiteVerdict]) -> tuple[SiteVerdict, ...]:
+    """Return the sites with the level of each one's interval, and what spread the others have."""
+    compared = [site for site in sites if not math.isnan(site.gain)]
+    levels = dict(
+        zip(
+            [site.site for site in compared],
+            holm_levels([site.p_value for site in compared]),
+            strict=True,
+        )
     )
+    known = [s.error**2 * s.patients for s in compared if s.has_interval and s.patients]
+    spread = math.sqrt(sum(known) / len(known)) if known else math.nan
+    return tuple(replace(site, level=levels.get(site.site, LEVEL), spread=spread) for site in sites)
 
 
 def sites_of(rows: Sequence[MetricRow], split: Sequence[SplitRow]) -> tuple[str, ...]:
@@ -191,15 +290,19 @@ def _judge_site(
     pooled: MetricRow | None,
     known: PatientCounts | MetricRow,
 ) -> SiteVerdict:
-    gain, error, bound, lone = math.nan, math.nan, 0.0, False
+    gain, error, bound, patients = math.nan, math.nan, 0.0, 0
+    smallest = SMALLEST
     if own and federated:
         gain = gain_over(own.value, federated.value, own.metric)
         bound = own.error_bound + federated.error_bound
         if isinstance(known, PatientCounts):
             error = math.hypot(value_error(own, known), value_error(federated, known))
-            lone = known.total == 1
+            patients = known.total
         else:
-            error = known.standard_error
+            error, patients = known.standard_error, known.support
+            gain = known.value
+        if not higher_is_better(own.metric):
+            smallest = _SMALLEST_SHARE * own.value
     return SiteVerdict(
         site=site,
         own=own.value if own else math.nan,
@@ -209,7 +312,9 @@ def _judge_site(
         error=error,
         bound=bound,
         is_paired=isinstance(known, MetricRow),
-        lone_patient=lone,
+        patients=patients,
+        freedom=patients - 1.0 if patients > 1 else _MANY,
+        smallest=smallest,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from wardround.common.statistics.interval import Interval
 from wardround.common.study.registry import METRICS
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.verdict import (
@@ -16,6 +17,7 @@ from wardround.simulations.report.verdict import (
 )
 from wardround.simulations.run_files.folder import ALL_SITES, FEDERATED
 
+_MOST_LISTED = 5  # hospitals, each with a sentence; the table has them all
 Tone = Literal["good", "bad", "neutral"]
 
 
@@ -58,6 +60,13 @@ def number(value: float, metric: str = "") -> str:
     return f"{value:.{2 if metric == 'hd95' else 3}f}".replace("-", "−")
 
 
+def spread(interval: Interval | None, metric: str = "") -> str:
+    """Return an interval as printed, "" where it cannot be told."""
+    if interval is None or not interval.is_known:
+        return ""
+    return f"{number(interval.low, metric)} to {number(interval.high, metric)}"
+
+
 def signed(value: float, metric: str = "") -> str:
     """Return a difference with its sign."""
     text = number(value, metric)
@@ -70,7 +79,7 @@ def compose_headline(contents: RunContents, verdict: Verdict) -> Headline:
     if not verdict.compared:
         return _without_comparison(contents, verdict)
     sentence, tone = _who_gained(verdict)
-    details = [_means(verdict), _mean_gain(verdict), *_besides(verdict)]
+    details = [_means(verdict), _mean_gain(verdict), *_too_few(verdict), *_besides(verdict)]
     details += _one_class_only(contents, verdict)
     details += _never_found(contents)
     if status != "finished":
@@ -80,7 +89,7 @@ def compose_headline(contents: RunContents, verdict: Verdict) -> Headline:
 
 def _who_gained(verdict: Verdict) -> tuple[str, Tone]:
     gained, lost = verdict.with_outcome("gained"), verdict.with_outcome("lost")
-    unclear, total = verdict.with_outcome("no clear difference"), len(verdict.compared)
+    total = len(verdict.compared)
     if all(math.isnan(site.margin) for site in verdict.compared):
         return _nobody_can_say(verdict)
     losses = _listed([_loss(site, verdict.metric) for site in lost])
@@ -88,14 +97,18 @@ def _who_gained(verdict: Verdict) -> tuple[str, Tone]:
         return _only_one(verdict)
     if len(gained) == total:
         return f"All {total} hospitals gained from training together.", "good"
-    if len(unclear) == total:
-        return _all_unclear(verdict)
+    if not gained and not lost:
+        return _none_differs(verdict)
+    others = [_unclear(verdict), _untold(verdict)]
     if gained:
         parts = [f"{len(gained)} of {total} hospitals gained from training together", losses]
-        parts.append(_unclear(unclear))
-        return "; ".join(part for part in parts if part) + ".", "neutral" if lost else "good"
-    parts = [f"No hospital clearly gained from training together: {losses}", _unclear(unclear)]
-    return "; ".join(part for part in parts if part) + ".", "bad"
+        return _joined([*parts, *others]), "neutral" if lost else "good"
+    lead = f"No hospital clearly gained from training together: {losses}"
+    return _joined([lead, *others]), "bad"
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return "; ".join(part for part in parts if part) + "."
 
 
 def _nobody_can_say(verdict: Verdict) -> tuple[str, Tone]:
@@ -105,14 +118,22 @@ def _nobody_can_say(verdict: Verdict) -> tuple[str, Tone]:
     ), "neutral"
 
 
-def _all_unclear(verdict: Verdict) -> tuple[str, Tone]:
-    total = len(verdict.compared)
+def _none_differs(verdict: Verdict) -> tuple[str, Tone]:
+    total, untold = len(verdict.compared), verdict.with_outcome("cannot be told")
     outcome = verdict.mean.outcome
-    if outcome in ("gained", "lost"):
+    if outcome in ("gained", "lost") and not verdict.mean.lone_patient:
         return (
             f"On average the {total} hospitals {outcome} from training together, but no single "
             "hospital's difference is larger than its sampling error."
         ), "good" if outcome == "gained" else "bad"
+    if len(untold) == total:
+        return (
+            f"Whether any of the {total} hospitals gained or lost from training together cannot be "
+            "told: every difference is within the sampling error, which is large."
+        ), "neutral"
+    if untold:
+        lead = f"None of the {total} hospitals clearly gained or lost from training together"
+        return _joined([lead, _unclear(verdict), _untold(verdict)]), "neutral"
     return (
         f"None of the {total} hospitals clearly gained or lost from training together: "
         "every difference is within the sampling error."
@@ -125,7 +146,22 @@ def _only_one(verdict: Verdict) -> tuple[str, Tone]:
         return f"{site.site} gained from training together.", "good"
     if site.outcome == "lost":
         return f"Training together did not help: {_loss(site, verdict.metric)}.", "bad"
+    if site.outcome == "cannot be told":
+        return f"Whether {site.site} gained from training together cannot be told.", "neutral"
     return f"{site.site} shows no clear difference from training together.", "neutral"
+
+
+def how_many_patients(site: SiteVerdict) -> str:
+    """Return that a gain cannot be told with a site's patients, and how many it would take."""
+    if site.outcome != "cannot be told":
+        return ""
+    count = f"with {site.patients} test {'patient' if site.lone_patient else 'patients'}"
+    if not site.patients:
+        count = "with these test patients"
+    needed = site.needed
+    if needed is None:
+        return f"cannot be told {count}"
+    return f"cannot be told {count}; it would take about {needed:,}"
 
 
 def _loss(site: SiteVerdict, metric: str) -> str:
@@ -133,13 +169,22 @@ def _loss(site: SiteVerdict, metric: str) -> str:
     return f"{site.site} lost {by}" if higher_is_better(metric) else f"{site.site} is worse by {by}"
 
 
-def _unclear(sites: Sequence[SiteVerdict]) -> str:
+def _unclear(verdict: Verdict) -> str:
+    sites = verdict.with_outcome("no clear difference")
     if not sites:
         return ""
     if len(sites) > 3:
         return f"{len(sites)} show no clear difference"
     verb = "shows" if len(sites) == 1 else "show"
     return f"{_listed([site.site for site in sites])} {verb} no clear difference"
+
+
+def _untold(verdict: Verdict) -> str:
+    sites = verdict.with_outcome("cannot be told")
+    if not sites:
+        return ""
+    names = _listed([site.site for site in sites]) if len(sites) <= 3 else f"{len(sites)} hospitals"
+    return f"for {names} it cannot be told"
 
 
 def _means(verdict: Verdict) -> str:
@@ -174,6 +219,12 @@ def _mean_gain(verdict: Verdict) -> str:
         f"The mean gain is {signed(mean.gain, metric)} ± {number(mean.margin, metric)} "
         f"(95% interval), {word}."
     )
+
+
+def _too_few(verdict: Verdict) -> list[str]:
+    """Say of each hospital where it cannot be told how many patients would do."""
+    said = [(site.site, how_many_patients(site)) for site in verdict.compared]
+    return [f"{site}: {words}." for site, words in said if words][:_MOST_LISTED]
 
 
 def _besides(verdict: Verdict) -> list[str]:
@@ -278,28 +329,41 @@ def explain_margin(verdict: Verdict) -> str:
             f"How {metric_title(verdict.metric)} varies from patient to patient is not known for "
             f"{_listed(unknown)}, so no difference there is called clear."
         )
+    return " ".join(part for part in (_where_from(verdict), _correction(verdict)) if part)
+
+
+def _where_from(verdict: Verdict) -> str:
     if verdict.paired:
         return (
-            "± is the largest difference that chance makes in 95 of 100 cases between two models "
-            "that are equally good: each test patient's answers by the one and by the other are "
-            "swapped at random, all examinations of a patient together."
+            "± is half an interval of the gain. Both models answered the same test patients, so "
+            "the interval comes from how the patients' own differences scatter, all examinations "
+            "of a patient together, and is no narrower than what swapping the two models' answers "
+            "at random makes."
         )
     how = {
         "auroc": "Hanley and McNeil's formula",
         "accuracy": "the binomial formula",
         "balanced-accuracy": "the binomial formula, a class at a time",
         "f1": "the delta method, a class at a time",
-    }.get(verdict.metric)
-    if how is None:
-        return (
-            "± is half a 95% interval of the gain, from the spread over test cases; a patient with "
-            "several slices counts as one case. Both models saw the same patients, which this "
-            "leaves out of account: the true interval is usually narrower."
-        )
+    }.get(verdict.metric, "the spread over test cases, a patient's slices counting as one case")
     return (
-        "± is half a 95% interval of the gain, from the number of test patients by "
-        f"{how}. Both models saw the same patients, which this leaves out of account: "
-        "the true interval is usually narrower, and the words err on the side of caution."
+        f"± is half an interval of the gain, from the number of test patients by {how}. Both "
+        "models saw the same patients, which this leaves out of account: the true interval is "
+        "usually narrower, and the words err on the side of caution."
+    )
+
+
+def _correction(verdict: Verdict) -> str:
+    """Return how several comparisons are corrected."""
+    count = len(verdict.compared)
+    if count < 2:
+        return "It is a 95% interval."
+    return (
+        f"{count} hospitals are {count} comparisons, and chance alone makes one in twenty look "
+        "like a gain or a loss. So their intervals are wider than 95% (Holm's method: the "
+        f"clearest one counts at {100 * (1 - 0.05 / count):.4g}%): the chance that any hospital is "
+        "said to differ though it does not is at most 5%, for all together. The mean is one "
+        "comparison, with a 95% interval."
     )
 
 

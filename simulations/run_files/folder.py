@@ -63,8 +63,9 @@ class MetricRow:
             -1 the model that is kept (the best one), on the test patients.
         site: Whose patients, or ``all sites`` for the sites' sums merged.
         split: ``validation`` or ``test``; ``paired`` where the value is not the model's own but the
-            federated model's gain over it on the same test patients, and ``standard_error`` the
-            half width of its 95 % interval over 1.96.
+            federated model's gain over it on the same test patients. ``support`` is then how many
+            these are, and ``standard_error``, times Student's t with one degree of freedom less,
+            the half width of its 95 % interval.
         metric: A key of the catalogue's METRICS.
         class_name: One class, or "" for the metric over all classes.
         value: NaN where it is not defined (a class without cases).

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from unicodedata import normalize
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wardround.client.data.manifest.rows import name_rows
 from wardround.common.errors import InputError
@@ -93,7 +94,7 @@ def _natural(patients: Sequence[Patient], study: Study) -> Assignment:
     if nameless:
         msg = (
             f"{nameless} of {len(patients)} patients have no natural site: set simulation.split to "
-            "iid, dirichlet, quantity or classes."
+            "iid, dirichlet, quantity, one-large or classes."
         )
         raise InputError(msg)
     originals = tuple(dict.fromkeys(patient.natural_site for patient in patients))
@@ -243,11 +244,25 @@ def _quantity(patients: Sequence[Patient], study: Study, generator: np.random.Ge
     """Sites of unequal size: shares drawn from Dirichlet(alpha), the same in every split."""
     sites = study.simulation.sites
     shares = generator.dirichlet(np.full(sites, study.simulation.alpha))
+    return _by_share(patients, shares, generator)
+
+
+def _one_large(patients: Sequence[Patient], study: Study, generator: np.random.Generator) -> Places:
+    """The first site has half of the patients, the others equal parts of the rest."""
+    sites = study.simulation.sites
+    shares = np.full(sites, 0.5 / max(1, sites - 1))
+    shares[0] = 1 - shares[1:].sum()
+    return _by_share(patients, shares, generator)
+
+
+def _by_share(
+    patients: Sequence[Patient], shares: NDArray[np.float64], generator: np.random.Generator
+) -> Places:
     places = [0] * len(patients)
     for indices in _shuffled(patients, generator).values():
         ends = np.rint(np.cumsum(shares) * len(indices)).astype(int)
         for rank, index in enumerate(indices):
-            places[index] = min(int(np.searchsorted(ends, rank, side="right")), sites - 1)
+            places[index] = min(int(np.searchsorted(ends, rank, side="right")), len(shares) - 1)
     return places
 
 
@@ -331,5 +346,6 @@ _METHODS: Mapping[str, Callable[[Sequence[Patient], Study, np.random.Generator],
     "iid": _iid,
     "dirichlet": _dirichlet,
     "quantity": _quantity,
+    "one-large": _one_large,
     "classes": _classes,
 }

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from wardround.client.data.manifest.examination import SPLITS
+from wardround.common.statistics.interval import Interval, mean_interval
 from wardround.common.study.registry import METRICS
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.missing import why_missing
-from wardround.simulations.report.verdict import higher_is_better, judge
-from wardround.simulations.report.wording import in_unit, number, sentence_title
+from wardround.simulations.report.verdict import higher_is_better, interval_of, judge
+from wardround.simulations.report.wording import in_unit, number, sentence_title, spread
 from wardround.simulations.run_files.folder import (
     ALL_SITES,
     FEDERATED,
@@ -75,16 +76,47 @@ def tabulate_measures(contents: RunContents) -> Table | None:
     rows = []
     for metric in [name for name in METRICS if name in measured]:
         mean = judge(contents.metrics, contents.split, metric).mean
-        values = (mean.own, mean.federated, mean.pooled)
+        cells = tuple(
+            Cell(number(value, metric), spread(_of_mean(contents, metric, role), metric))
+            for role, value in enumerate((mean.own, mean.federated, mean.pooled))
+        )
         title = in_unit(METRICS[metric].title, contents.facts.length_unit)
         if not higher_is_better(metric):
             title += ", lower is better"
-        rows.append((title, tuple(Cell(number(value, metric)) for value in values)))
+        rows.append((title, cells))
     if not any(cell.text != "–" for _, cells in rows for cell in cells):
         return None
     columns = ("own data alone", "federated", "pooled data")
-    caption = "Every measure on the test patients, as the mean over the hospitals that have it."
+    caption = (
+        "Every measure on the test patients, as the mean over the hospitals that have it"
+        f"{_with_intervals(contents)}."
+    )
     return Table(caption, "measure", columns, tuple(rows))
+
+
+def _of_mean(contents: RunContents, metric: str, role: int) -> Interval | None:
+    """Return the interval of a mean over the compared hospitals, whose patients are not the same.
+
+    Args:
+        contents: The run.
+        metric: Of which the mean is.
+        role: 0 the hospitals' own models, 1 the federated one, 2 the pooled one.
+    """
+    kept = kept_values(contents)
+    compared = judge(contents.metrics, contents.split, metric).compared
+    rows = [
+        kept.get(((local_model(s.site), FEDERATED, POOLED)[role], s.site, metric, ""))
+        for s in compared
+    ]
+    parts = [interval_of(row, contents.split, contents.intervals) for row in rows if row]
+    if not parts or len(parts) < len(compared):
+        return None
+    bounded = METRICS[metric].higher_is_better
+    return mean_interval(parts, bounded)
+
+
+def _with_intervals(contents: RunContents) -> str:
+    return "; small: 95% intervals, whose unit is the patient" if contents.intervals else ""
 
 
 def tabulate_models_by_site(contents: RunContents) -> Table | None:
@@ -110,7 +142,8 @@ def tabulate_models_by_site(contents: RunContents) -> Table | None:
     )
     caption = (
         f"{sentence_title(metric)} of every model (rows) on every hospital's test patients "
-        "(columns). The stronger the colour, the better; outlined: a hospital's own model at home."
+        "(columns). The stronger the colour, the better; outlined: a hospital's own model at home"
+        f"{_with_intervals(contents)}."
     )
     return Table(caption, "model", sites, rows)
 
@@ -138,11 +171,13 @@ def _tabulate_metric_by_class(contents: RunContents, kept: Kept, metric: str) ->
             if row is None or math.isnan(row.value):
                 cells.append(Cell("–", why_missing(contents, row, site, name)))
             else:
-                cells.append(Cell(number(row.value, metric), f"n = {row.support}"))
+                interval = interval_of(row, contents.split, contents.intervals)
+                note = ", ".join(filter(None, (f"n = {row.support}", spread(interval, metric))))
+                cells.append(Cell(number(row.value, metric), note))
         rows.append((name, tuple(cells)))
     caption = (
         f"{sentence_title(metric, contents.facts.length_unit)} of the federated model by class; "
-        "n: test cases behind the value."
+        f"n: test cases behind the value{_with_intervals(contents)}."
     )
     return Table(caption, "class", sites, tuple(rows))
 
@@ -210,7 +245,9 @@ def _value_cell(
 ) -> Cell:
     if row is None or math.isnan(row.value):
         return Cell("–", why_missing(contents, row, site, ""), marked=marked)
-    return Cell(number(row.value, row.metric), "", shade[row.value], marked)
+    interval = interval_of(row, contents.split, contents.intervals)
+    note = spread(interval, row.metric)
+    return Cell(number(row.value, row.metric), note, shade[row.value], marked)
 
 
 def _shading(values: Sequence[float], metric: str) -> dict[float, int]:

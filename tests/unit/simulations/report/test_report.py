@@ -11,20 +11,30 @@ from sklearn.metrics import roc_auc_score
 
 from wardround.common.errors import InputError
 from wardround.common.html.charts.small import GAIN_WIDTH
+from wardround.common.statistics.delong import hanley_mcneil_error
+from wardround.common.statistics.interval import proportion_error, t_interval
+from wardround.simulations.evidence.sampling_error import PatientCounts, value_error
 from wardround.simulations.report.charts.gain_bars import draw_gain_bars
 from wardround.simulations.report.charts.pictures import draw_samples
-from wardround.simulations.report.charts.tables import tabulate_measures
+from wardround.simulations.report.charts.tables import tabulate_measures, tabulate_models_by_site
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.missing import why_missing
 from wardround.simulations.report.samples import Samples, read_samples
-from wardround.simulations.report.sampling_error import (
-    PatientCounts,
-    auroc_error,
-    proportion_error,
-    value_error,
+from wardround.simulations.report.verdict import (
+    SiteVerdict,
+    Verdict,
+    gain_over,
+    interval_of,
+    judge,
+    judge_gain,
 )
-from wardround.simulations.report.verdict import SiteVerdict, Verdict, gain_over, judge, judge_gain
-from wardround.simulations.report.wording import Headline, compose_headline, number, signed
+from wardround.simulations.report.wording import (
+    Headline,
+    compose_headline,
+    explain_margin,
+    number,
+    signed,
+)
 from wardround.simulations.run_files.folder import (
     FEDERATED,
     PAIRED,
@@ -93,14 +103,16 @@ def test_distances_are_in_the_unit_that_the_images_have(unit: str, title: str) -
 
 def test_the_auroc_error_is_that_of_hanley_and_mcneils_example() -> None:
     # Radiology 143, 1982: 51 abnormal and 58 normal cases, area 0.893, standard error 0.032.
-    assert auroc_error(0.893, 51, 58) == pytest.approx(0.032, abs=0.0006)
+    assert hanley_mcneil_error(0.893, 51, 58) == pytest.approx(0.032, abs=0.0006)
 
 
 def test_the_auroc_error_agrees_with_repeated_draws_of_patients() -> None:
     generator = np.random.default_rng(0)
     truth = np.repeat([1, 0], [40, 60])
     areas = [roc_auc_score(truth, generator.normal(1.2 * truth)) for _ in range(500)]
-    assert auroc_error(float(np.mean(areas)), 40, 60) == pytest.approx(np.std(areas), rel=0.15)
+    assert hanley_mcneil_error(float(np.mean(areas)), 40, 60) == pytest.approx(
+        np.std(areas), rel=0.15
+    )
 
 
 def test_the_error_of_a_mean_auroc_over_seven_classes_agrees_with_repeated_draws() -> None:
@@ -130,11 +142,11 @@ def test_a_proportion_of_many_has_the_binomial_error() -> None:
 def test_the_auroc_error_is_positive_for_every_area(
     area: float, positives: int, negatives: int
 ) -> None:
-    assert 0 < auroc_error(area, positives, negatives) <= 0.5
+    assert 0 < hanley_mcneil_error(area, positives, negatives) <= 0.5
 
 
 def test_no_patients_give_no_error() -> None:
-    assert math.isnan(auroc_error(0.9, 0, 10))
+    assert math.isnan(hanley_mcneil_error(0.9, 0, 10))
     assert math.isnan(proportion_error(0.9, 0))
 
 
@@ -146,7 +158,7 @@ def test_what_is_not_known_is_the_largest_that_can_be_and_never_no_number() -> N
 
 def test_a_patient_of_both_classes_does_not_take_the_error_of_an_auroc_away() -> None:
     error = value_error(kept(FEDERATED, "a", 0.9), PatientCounts(20, (20, 7)))
-    assert error == auroc_error(0.9, 7, 20)
+    assert error == hanley_mcneil_error(0.9, 7, 20)
 
 
 def test_slices_of_one_patient_count_once() -> None:
@@ -163,7 +175,7 @@ def test_a_site_with_one_test_patient_never_gains(metric: str) -> None:
     split = (SplitRow("a", "test", "", 16, 1), SplitRow("a", "test", "x", 16, 1))
     verdict = judge(rows, split, metric)
     (site,) = verdict.sites
-    assert site.outcome == "no clear difference"
+    assert site.outcome == "cannot be told"
     assert not site.has_interval, "the largest error that there can be is no interval"
     assert not verdict.mean.has_interval
 
@@ -210,9 +222,10 @@ def test_the_gain_knows_the_direction_of_the_metric(metric: str, gain: float) ->
     [
         (0.03, 0.02, "gained"),
         (-0.03, 0.02, "lost"),
-        (0.03, 0.03, "no clear difference"),
-        (-0.009, math.nan, "no clear difference"),
-        (0.5, math.nan, "no clear difference"),
+        (0.02, 0.02, "no clear difference"),
+        (0.03, 0.03, "cannot be told"),
+        (-0.009, math.nan, "cannot be told"),
+        (0.5, math.nan, "cannot be told"),
         (math.nan, 0.02, "not compared"),
     ],
 )
@@ -412,3 +425,84 @@ def test_several_classes_of_one_patient_are_all_named() -> None:
 def test_the_place_where_all_data_was_pooled_is_no_hospital() -> None:
     rows = [kept(FEDERATED, "a", 0.9), kept(POOLED, "everybody", 0.9), kept(FEDERATED, "b", 0.9)]
     assert [site.site for site in judge(rows, (), "auroc").sites] == ["a", "b"]
+
+
+# --- Too few patients, several hospitals ----------------------------------------------------------
+
+
+def paired(site: str, gain: float, error: float, patients: int) -> list[MetricRow]:
+    return [
+        kept(local_model(site), site, 0.8, "dice"),
+        kept(FEDERATED, site, 0.8 + gain, "dice"),
+        MetricRow(local_model(site), -1, site, PAIRED, "dice", "", gain, patients, 0.0, error),
+    ]
+
+
+def test_too_few_patients_are_said_with_how_many_it_would_take() -> None:
+    rows = paired("a", 0.05, 0.04, 10)
+    verdict = judge(rows, (), "dice")
+    (site,) = verdict.sites
+    assert site.outcome == "cannot be told"
+    # By hand: 10 x ((1.96 + 0.8416) x 0.04 / 0.05)² = 50.2 patients.
+    assert site.needed == 51
+    words = compose_headline(run(rows), verdict)
+    assert words.sentence == "Whether a gained from training together cannot be told."
+    wanted = "a: cannot be told with 10 test patients; it would take about 51."
+    assert wanted in words.details
+
+
+def test_one_test_patient_takes_the_others_spread_for_how_many_it_would_take() -> None:
+    rows = [*paired("a", 0.1, 0.01, 25), *paired("b", 0.2, 0.0, 1)]
+    rows = [row for row in rows if (row.site, row.split) != ("b", PAIRED)]
+    split = (SplitRow("b", "test", "", 6, 1),)
+    first, second = judge(rows, split, "dice").sites
+    assert (first.outcome, second.outcome) == ("gained", "cannot be told")
+    words = compose_headline(run(rows, split), judge(rows, split, "dice"))
+    assert words.sentence == (
+        "1 of 2 hospitals gained from training together; for b it cannot be told."
+    )
+    assert any("cannot be told with 1 test patient; it would take" in d for d in words.details)
+
+
+def test_several_hospitals_are_corrected_and_the_report_says_how() -> None:
+    # p = .026 is a gain of one hospital alone, and not of one of four.
+    alone = judge(paired("a", 0.05, 0.02, 12), (), "dice")
+    assert alone.sites[0].outcome == "gained"
+    rows = [
+        row
+        for index in range(4)
+        for row in paired(f"h{index}", 0.05 if index == 0 else 0.0, 0.02, 12)
+    ]
+    together = judge(rows, (), "dice")
+    assert together.sites[0].outcome == "cannot be told"
+    assert together.sites[0].margin > alone.sites[0].margin
+    assert "Holm's method" in explain_margin(together)
+    assert "98.75%" in explain_margin(together)
+    assert "Holm" not in explain_margin(alone)
+
+
+def test_a_test_number_of_a_table_has_its_interval_below_it() -> None:
+    rows = paired("a", 0.1, 0.01, 25)
+    known = {
+        (model, "a", "dice", ""): t_interval(value, 0.01, 24, 25)
+        for model, value in ((local_model("a"), 0.8), (FEDERATED, 0.9))
+    }
+    contents = replace(run(rows), intervals=known)
+    table = tabulate_models_by_site(contents)
+    assert table is not None
+    notes = [cells[0].note for _, cells in table.rows]
+    assert notes == ["0.879 to 0.921", "0.779 to 0.821"]
+    measures = tabulate_measures(contents)
+    assert measures is not None
+    assert all(" to " in cell.note for cell in measures.rows[0][1][:2])
+    assert "whose unit is the patient" in measures.caption
+
+
+def test_an_interval_of_another_value_is_not_taken() -> None:
+    row = kept(FEDERATED, "a", 0.9, "dice", error=0.01)
+    other = {(FEDERATED, "a", "dice", ""): t_interval(0.7, 0.01, 24, 25)}
+    split = (SplitRow("a", "test", "", 20, 20),)
+    interval = interval_of(row, split, other)
+    assert interval.value == 0.9
+    assert interval.is_known
+    assert not interval_of(row, (), {}).is_known

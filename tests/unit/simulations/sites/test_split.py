@@ -53,7 +53,7 @@ def make_examinations(patients: int, seed: int = 0, per_patient: int = 2) -> Exa
 
 @settings(max_examples=60, deadline=None)
 @given(
-    split=st.sampled_from(["iid", "dirichlet", "quantity", "classes"]),
+    split=st.sampled_from(["iid", "dirichlet", "quantity", "one-large", "classes"]),
     patients=st.integers(40, 120),
     sites=st.integers(1, 8),
     alpha=st.sampled_from([0.01, 0.3, 5.0, 1e6]),
@@ -82,7 +82,7 @@ def test_every_patient_is_in_one_site_and_every_site_has_every_split(
 
 def test_another_seed_gives_another_split() -> None:
     examinations = make_examinations(60)
-    for split in ("iid", "dirichlet", "quantity", "classes"):
+    for split in ("iid", "dirichlet", "quantity", "one-large", "classes"):
         first, second = (
             split_examinations(examinations, study_with(split, seed=seed, classes_per_site=3))
             for seed in (0, 1)
@@ -110,6 +110,13 @@ def test_quantity_makes_sites_unequal_the_more_the_smaller_alpha() -> None:
     ]
     assert spreads[0] > spreads[1] > spreads[2]
     assert spreads[2] < 5
+
+
+def test_one_large_gives_the_first_site_half_and_the_others_equal_parts() -> None:
+    found = sizes(make_examinations(144), study_with("one-large", sites=4))
+    assert abs(found[0] - 72) <= 1
+    assert all(abs(size - 24) <= 1 for size in found[1:])
+    assert sizes(make_examinations(40), study_with("one-large", sites=1)) == [40]
 
 
 def mixes(examinations: Examinations, study: Study) -> np.ndarray:
@@ -268,7 +275,9 @@ def unsplit(patients: int, sites: int = 2) -> Examinations:
     return Examinations(tuple(rows), FACTS)
 
 
-@pytest.mark.parametrize("rule", ["iid", "quantity", "dirichlet", "classes", "natural"])
+@pytest.mark.parametrize(
+    "rule", ["iid", "quantity", "one-large", "dirichlet", "classes", "natural"]
+)
 def test_where_the_data_names_no_split_each_site_draws_its_own(rule: str) -> None:
     examinations, study = unsplit(120), study_with(rule, alpha=0.3)
     assignment = split_examinations(examinations, study)

@@ -1,12 +1,22 @@
-"""How far a value may be off only because so few patients were tested."""
+"""How far a value may be off only because so few patients were tested, from their number alone.
+
+For values of which no predictions are kept: they leave out that two models saw the same patients.
+"""
 
 import math
 from dataclasses import dataclass
 
+from wardround.common.statistics.delong import hanley_mcneil_error
+from wardround.common.statistics.interval import (
+    Interval,
+    log_interval,
+    proportion_error,
+    score_interval,
+    unknown_interval,
+)
 from wardround.common.study.registry import METRICS
 from wardround.simulations.run_files.folder import MetricRow
 
-Z95 = 1.959964  # two-sided 95 % point of the normal distribution
 _LARGEST = 0.5  # standard error of what lies in [0, 1] (Popoviciu 1935)
 
 
@@ -23,47 +33,6 @@ class PatientCounts:
     total: int
     by_class: tuple[int, ...] = ()
     images_each: float = 1.0
-
-
-def proportion_error(proportion: float, trials: int) -> float:
-    """Return the standard error of a proportion.
-
-    The proportion is first drawn towards one half by two successes and two failures (Agresti and
-    Coull, The American Statistician 52, 1998): 10 right out of 10 is not known without error.
-
-    Args:
-        proportion: In [0, 1].
-        trials: How many were counted; NaN is returned for none.
-    """
-    if trials < 1 or math.isnan(proportion):
-        return math.nan
-    centre = (proportion * trials + Z95**2 / 2) / (trials + Z95**2)
-    return math.sqrt(centre * (1 - centre) / trials)
-
-
-def auroc_error(auroc: float, positives: int, negatives: int) -> float:
-    """Return the standard error of an area under the ROC curve.
-
-    Hanley and McNeil, Radiology 143, 1982, equations 1 and 2. That formula says 0 for an area
-    of exactly 1, so the area is kept half a patient of the smaller group away from 0 and 1.
-
-    Args:
-        auroc: In [0, 1].
-        positives: Patients with the class; NaN is returned for none.
-        negatives: Patients without it; NaN is returned for none.
-    """
-    if min(positives, negatives) < 1 or math.isnan(auroc):
-        return math.nan
-    edge = 0.5 / min(positives, negatives)
-    area = min(max(auroc, edge), 1 - edge)
-    both_positive = area / (2 - area)
-    both_negative = 2 * area**2 / (1 + area)
-    variance = (
-        area * (1 - area)
-        + (positives - 1) * (both_positive - area**2)
-        + (negatives - 1) * (both_negative - area**2)
-    ) / (positives * negatives)
-    return math.sqrt(variance)
 
 
 def value_error(row: MetricRow, counts: PatientCounts) -> float:
@@ -90,13 +59,26 @@ def value_error(row: MetricRow, counts: PatientCounts) -> float:
     return _LARGEST if math.isnan(error) else min(error, _LARGEST)
 
 
+def interval_without_patients(row: MetricRow, counts: PatientCounts) -> Interval:
+    """Return the interval of a value of which no predictions are kept.
+
+    One patient, or an error of one half, which says that nothing is known, has none.
+    """
+    error = value_error(row, counts)
+    if counts.total < 2 or math.isnan(error) or error >= _LARGEST:
+        return unknown_interval(row.value, counts.total)
+    entry = METRICS.get(row.metric)
+    make = score_interval if entry is None or entry.higher_is_better else log_interval
+    return make(row.value, error, counts.total - 1, counts.total)
+
+
 def _macro_auroc_error(auroc: float, counts: PatientCounts) -> float:
     # A patient may be of both classes of a binary task; its two areas are one and the same.
     if len(counts.by_class) == 2:
         negatives, positives = counts.by_class
-        return auroc_error(auroc, positives, negatives)
+        return hanley_mcneil_error(auroc, positives, negatives)
     errors = [
-        auroc_error(auroc, count, max(counts.total - count, 1))
+        hanley_mcneil_error(auroc, count, max(counts.total - count, 1))
         for count in counts.by_class
         if count
     ]
