@@ -100,9 +100,9 @@ def _keep_evidence(
 ) -> None:
     """Ask the sites once for the evidence that the study names, and keep it beside the history."""
     from wardround.server.checkpoints.evidence import write_evidence
-    from wardround.server.evidence.collection import collect_evidence
-    from wardround.server.evidence.findings import evidence_rows
-    from wardround.server.evidence.noised import measure_with_noise
+    from wardround.server.rounds.evidence.collection import collect_evidence
+    from wardround.server.rounds.evidence.findings import evidence_rows
+    from wardround.server.rounds.evidence.noised import measure_with_noise
 
     nodes = participation.of_round(study.federation.rounds + 1)
     if what_leaves(study).noised_metrics:

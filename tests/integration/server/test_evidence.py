@@ -26,7 +26,7 @@ from wardround.common.statistics.clustered_auroc import (
 from wardround.common.statistics.interval import score_interval
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.evidence import EvidenceRow
-from wardround.server.evidence.findings import evidence_rows
+from wardround.server.rounds.evidence.findings import evidence_rows
 
 STUDY = table_study_with()
 ALL = "all sites"

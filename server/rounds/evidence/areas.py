@@ -24,7 +24,7 @@ from wardround.common.statistics.interval import logit_interval
 from wardround.common.statistics.precision_recall import average_precision_from_histograms
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.evidence import EvidenceRow, finite, who_tells
-from wardround.server.evidence.collection import Evidence
+from wardround.server.rounds.evidence.collection import Evidence
 
 _PLACES = 17  # between the bounds of an area at which its interval is looked at
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5)  # of the net benefit
