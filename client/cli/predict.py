@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from wardround.client.clinic.inference.predictor import Predictor
     from wardround.client.clinic.inference.work import Outcome
 
 _SOME_FAILED = 1
@@ -80,7 +81,7 @@ def predict(  # noqa: PLR0913 # one argument an option of the command line
     options = {"tta": tta, "uncertainty": uncertainty, "outside": outside}
     found, not_fetched = _from_archives(inputs, out)
     outcome = predict_all(predictor, found, out, options, _progress(quiet or as_json))
-    _say(outcome, out, as_json)
+    _say(outcome, out, as_json, predictor)
     for reason in not_fetched:
         sys.stderr.write(f"not fetched: {reason}\n")
     if outcome.failed or not_fetched:
@@ -115,7 +116,16 @@ def _progress(quiet: bool) -> Callable[[int, int], None]:
     return show
 
 
-def _say(outcome: "Outcome", out: Path, as_json: bool) -> None:
+def _calibration(predictor: "Predictor") -> list[str]:
+    """Return whether the probabilities of each model are calibrated; nothing of masks."""
+    from wardround.common.models.card import calibration_words
+
+    if predictor.study.task.dense:
+        return []
+    return [f"{m.contract.name}: {calibration_words(m.contract)}." for m in predictor.models]
+
+
+def _say(outcome: "Outcome", out: Path, as_json: bool, predictor: "Predictor") -> None:
     from wardround.common.runtime.printable import printable
 
     if as_json:
@@ -123,12 +133,15 @@ def _say(outcome: "Outcome", out: Path, as_json: bool) -> None:
             "out": str(out),
             "predicted": len(outcome.predicted),
             "skipped": outcome.skipped,
+            "calibration": _calibration(predictor),
             "failed": [{"input": d.input, "reason": d.failure} for d in outcome.failed],
         }
         sys.stdout.write(json.dumps(said) + "\n")
         return
     before = f", {outcome.skipped} of them before" if outcome.skipped else ""
     sys.stdout.write(f"Predicted {len(outcome.predicted)}{before}: {out / 'predictions.csv'}\n")
+    for sentence in _calibration(predictor):
+        sys.stdout.write(f"{printable(sentence)}\n")
     sys.stdout.write("Not for diagnosis.\n")
     for done in outcome.failed[:_SHOWN]:
         sys.stdout.write(f"Not predicted: {printable(done.input)}: {printable(done.failure)}\n")

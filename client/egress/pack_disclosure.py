@@ -37,7 +37,7 @@ from wardround.common.metrics.packs.ratios import RatioSums
 from wardround.common.metrics.packs.registry import Pack, Packs, empty_packs
 from wardround.common.metrics.packs.score_counts import ScoreCounts
 from wardround.common.metrics.packs.subgroups import SubgroupPack
-from wardround.common.statistics.recalibration import temperature_sums
+from wardround.common.statistics.decisions.recalibration import temperature_sums
 from wardround.common.study.plans.packs import (
     INVERSE_TEMPERATURES,
     gains_of,

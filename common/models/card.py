@@ -86,14 +86,24 @@ def _measured(measured: Sequence[Measured]) -> Iterator[str]:
 
 def _limits(contract: Contract) -> Iterator[str]:
     yield "what it says of patients, scanners and hospitals other than those above is not known"
-    if contract.temperature is None:
-        yield "its probabilities are not calibrated"
+    yield calibration_words(contract)
     if contract.seen is None:
         yield f"it cannot tell an image of unusual intensities: {contract.seen_note}"
     else:
         yield f"images unlike the {contract.seen.images} that were looked at are refused"
     if not contract.complete:
         yield "what is personal to a site is not in this folder: it has never left the site"
+
+
+def calibration_words(contract: Contract) -> str:
+    """Return whether a model's probabilities are calibrated, and how that is known."""
+    why = f": {contract.calibration}" if contract.calibration else ""
+    if contract.temperature is None:
+        return f"its probabilities are not calibrated{why}"
+    return (
+        f"its probabilities are calibrated{why}; for patients among whom the classes are more or "
+        "less common than among those, they are not"
+    )
 
 
 def _bullets(title: str, lines: Sequence[str] | Iterator[str]) -> Iterator[str]:

@@ -135,6 +135,7 @@ class Contract(_Table):
             never fitted, so that probabilities are not calibrated.
         threshold: From which probability on a class is reported, where a study has two classes or
             is multi-label.
+        calibration: How temperature and threshold were found, or why there is no temperature.
     """
 
     format: Literal[1] = 1
@@ -150,6 +151,7 @@ class Contract(_Table):
     seen_note: Sentence = ""
     temperature: Annotated[float, Field(gt=0, le=1e3)] | None = None
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    calibration: Sentence = ""
 
 
 class Metrics(_Table):

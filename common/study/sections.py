@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     StringConstraints,
@@ -339,6 +340,28 @@ class PrivacySection(Section):
     count_noise: Positive | None = None
 
 
+InsideOne = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _by_class(content: object) -> object:
+    if not isinstance(content, dict):
+        msg = "write it by class, as { disease = 0.02 }"
+        raise ValueError(msg)  # pydantic turns it into a refusal
+    return content
+
+
+class OperatingPoint(Section):
+    """``operating_point``: what the threshold that is chosen on validation patients shall reach.
+
+    Attributes:
+        sensitivity: At least this share of a class's cases is found.
+        specificity: At least this share of the others is left alone, instead.
+    """
+
+    sensitivity: InsideOne | None = None
+    specificity: InsideOne | None = None
+
+
 class EvaluationSection(Section):
     """``[evaluation]``: what is measured, and on whom.
 
@@ -346,6 +369,8 @@ class EvaluationSection(Section):
         subgroups: By what the patients are grouped: covariates, further columns of the manifest, or
             "quality", which is computed from the image.
         bands: Of a number among these the upper ends of all bands but the last.
+        operating_point: For each class by itself; of two classes for the second.
+        prevalence: Which share of the people has a class where the model would be used.
     """
 
     metric: Text | None = None
@@ -362,6 +387,10 @@ class EvaluationSection(Section):
     bands: Annotated[
         dict[Name, Annotated[tuple[Measured, ...], Field(min_length=1, max_length=20)]],
         Field(max_length=32),
+    ] = Field(default_factory=dict)
+    operating_point: OperatingPoint | None = None
+    prevalence: Annotated[
+        dict[Text, InsideOne], Field(max_length=10_000), BeforeValidator(_by_class)
     ] = Field(default_factory=dict)
 
 

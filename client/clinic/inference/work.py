@@ -133,6 +133,7 @@ def _header(predictor: Predictor, options: dict[str, Any]) -> dict[str, Any]:
         "study_digest": predictor.contract.study_digest,
         "classes": list(predictor.study.data.classes),
         "is_calibrated": all(m.contract.temperature is not None for m in predictor.models),
+        "calibration": [model.contract.calibration for model in predictor.models],
         "operating_point": predictor.operating_point,
         **options,
     }

@@ -18,6 +18,7 @@ from wardround.common.html.charts.scale import (
 _TOP = 28.0  # the title of the upward axis stands above it, where it can be read
 _RIGHT = 14.0
 _BOTTOM = 48.0
+AROUND = _TOP + _BOTTOM  # units of a picture's height that its frame leaves
 _SLANTED_LETTERS = 16
 _SLANTED_ROOM = 6.0  # units that a letter goes down at this slant
 _NAMES_ROOM = 400.0  # units of an axis that its names have to share
@@ -32,12 +33,18 @@ class Axis:
         kind: "whole" has no ticks between whole numbers, "log" no values below or at 0;
             "named" has a place for each of ``names``, and a value is an index of them.
         from_zero: Whether zero is shown though no value is near it.
+        span: What is shown whatever the values are; of a "linear" axis.
     """
 
     title: str
     kind: Literal["whole", "linear", "log", "named"] = "linear"
     names: tuple[str, ...] = ()
     from_zero: bool = False
+    span: tuple[float, float] | None = None
+
+    def held(self, values: Sequence[float]) -> Sequence[float]:
+        """Return the values that the axis has to hold."""
+        return values if self.span is None else self.span
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +84,11 @@ def make_frame(
         height: Units of the whole picture, with the room below for names at a slant.
         room_right: Units kept free on the right, for labels at the ends of lines.
     """
-    rises = linear_scale(values[1], from_zero=up.from_zero)
+    rises = linear_scale(up.held(values[1]), from_zero=up.from_zero)
     left = 10 + svg.LETTER * max(len(tick.label) for tick in rises.ticks)
     right = svg.WIDTH - max(_RIGHT, room_right)
     slanted = room_below(across)
-    runs = _across_scale(across, values[0], right - left)
+    runs = _across_scale(across, across.held(values[0]), right - left)
     return Frame(runs, rises, left, right, _TOP, height - _BOTTOM - slanted, slanted > 0)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from wardround.common.html.charts import svg
 from wardround.common.html.charts.axes import Axis, Frame, draw_axes, make_frame
@@ -146,7 +147,7 @@ def draw_column_chart(chart: BarChart) -> str:
     numbers = [float(bar.name) for bar in chart.bars]
     across, up = Axis(chart.across, "whole"), Axis(chart.unit, from_zero=True)
     frame = _columns_frame(numbers, [bar.total for bar in chart.bars], up)
-    width = max(0.5, 0.7 * (frame.x(1.0) - frame.x(0.0)))
+    width = max(0.5, 0.7 * (frame.x(_step(numbers)) - frame.x(0.0)))
     parts = [draw_axes(frame, across, up, _COLUMNS_HEIGHT)]
     for number, bar in zip(numbers, chart.bars, strict=True):
         below = 0.0
@@ -165,7 +166,14 @@ def _columns_frame(numbers: Sequence[float], totals: Sequence[float], up: Axis) 
     frame = make_frame(Axis("", "whole"), up, (numbers, totals), _COLUMNS_HEIGHT)
     ticks = fitted_scale(numbers, len(frame.across.ticks), is_whole=True).ticks
     ticks = tuple(tick for tick in ticks if min(numbers) <= tick.value <= max(numbers))
-    return replace(frame, across=LinearScale(min(numbers) - 0.5, max(numbers) + 0.5, ticks))
+    half = _step(numbers) / 2
+    return replace(frame, across=LinearScale(min(numbers) - half, max(numbers) + half, ticks))
+
+
+def _step(numbers: Sequence[float]) -> float:
+    """Return the smallest distance of two bars' numbers; 1 where there are no two."""
+    ordered = sorted(set(numbers))
+    return min((other - one for one, other in pairwise(ordered)), default=1.0)
 
 
 def _box(index: int, box: tuple[float, float, float, float], told: str) -> str:

@@ -4,7 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from wardround.common.html.charts import svg
-from wardround.common.html.charts.axes import Axis, Frame, draw_axes, make_frame, room_below
+from wardround.common.html.charts.axes import (
+    AROUND,
+    Axis,
+    Frame,
+    draw_axes,
+    make_frame,
+    room_below,
+)
 from wardround.common.html.charts.looks import Look, draw_marker, draw_stroke
 from wardround.common.html.charts.scale import is_drawable, plain_number
 
@@ -47,6 +54,7 @@ class Series:
         legend: The name of its group, where that is not its own.
         end_label: Stands at the end of the line; "" for none.
         is_stepped: Whether a value holds until the next one.
+        most_marks: How many of its points are marked; 0 for all.
     """
 
     name: str
@@ -56,6 +64,14 @@ class Series:
     legend: str = ""
     end_label: str = ""
     is_stepped: bool = False
+    most_marks: int = 0
+
+    @property
+    def marked(self) -> int:
+        """How many of its points are marked where the chart has room for all."""
+        if self.look.marker is None:
+            return 0
+        return min(len(self.points), self.most_marks or len(self.points))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +83,7 @@ class LineChart:
         series: As they are read; an earlier one lies above later ones.
         upright: A value on the lower axis that is marked from top to bottom.
         height: Units, without the room for names at a slant; the width is 480.
+        is_square: Whether the frame is as high as it is wide, whatever the height is.
     """
 
     title: str
@@ -75,6 +92,7 @@ class LineChart:
     up: Axis
     upright: float | None = None
     height: float = 310.0
+    is_square: bool = False
 
 
 def draw_line_chart(chart: LineChart) -> str:
@@ -86,9 +104,11 @@ def draw_line_chart(chart: LineChart) -> str:
         return ""
     height = chart.height + room_below(chart.across)
     frame = _frame(chart, points, height)
+    if chart.is_square:
+        height = frame.right - frame.left + AROUND
+        frame = _frame(chart, points, height)
     parts = [draw_axes(frame, chart.across, chart.up, height), _upright(chart, frame)]
-    marked = sum(len(one.points) for one in chart.series if one.look.marker is not None)
-    every = 1 + marked // _MOST_MARKS
+    every = 1 + sum(one.marked for one in chart.series) // _MOST_MARKS
     parts += [_draw_series(series, chart, frame, every) for series in reversed(chart.series)]
     parts.append(_end_labels(chart, frame))
     return svg.picture("".join(parts), svg.WIDTH, height, chart.title, _describe(chart, points))
@@ -117,6 +137,8 @@ def _draw_series(series: Series, chart: LineChart, frame: Frame, every: int) -> 
     drawn = [point for run in runs for point in run]
     parts += [_interval(point, series.look, frame) for point in drawn]
     size = 5.0 if series.look.dash == "none" else 3.4 + 0.5 * (series.look.width > 2)
+    if series.most_marks:
+        every = max(every, -(-len(drawn) // series.most_marks))
     for point in drawn[::every]:
         told = f"{name}: {_tell(point, chart)}"
         place = frame.x(point.x), frame.y(point.y)

@@ -141,6 +141,12 @@ _EVALUATION = {
     "overlap": "Of sliding windows, as a share of the window.",
     "subgroups": "By what patients are grouped: covariates, manifest columns, or quality.",
     "bands": "Of a number among the subgroups: where its bands end.",
+    "operating_point": "What the threshold chosen on validation patients shall reach.",
+    "prevalence": "By class: the share of people who have it where the model would be used.",
+}
+_OPERATING_POINT = {
+    "sensitivity": "The share of a class's cases that is found, at least.",
+    "specificity": "Instead: the share of the others that is left alone, at least.",
 }
 _STATISTICS = {
     "ask": "Whether the run asks for histograms to plan from; it then trains nothing.",
@@ -186,6 +192,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "StrategyOptions": _OPTIONS,
     "PrivacySection": _PRIVACY,
     "EvaluationSection": _EVALUATION,
+    "OperatingPoint": _OPERATING_POINT,
     "StatisticsSection": _STATISTICS,
     "SimulationSection": _SIMULATION,
     "Shift": _SHIFT,

@@ -43,6 +43,7 @@ def explain_study(study: Study) -> str:
         f"In each of {study.federation.rounds} rounds this leaves the hospital",
         *_listed(_leaving(study)),
         "",
+        *_decided(study),
         "These never leave",
         *_listed(_personal(study)),
         "",
@@ -207,6 +208,34 @@ def _noised_measurements(study: Study) -> Iterator[str]:
         yield f"{told}, from which these follow: {_metrics(study)};"
     if is_measured(study, "test"):
         yield "the same sums of its test patients, with noise, once;"
+
+
+def _decided(study: Study) -> list[str]:
+    """Return how the model is judged by whoever would act on it."""
+    sentences = list(_decisions(study))
+    return ["How acting on the model is judged", *_listed(iter(sentences)), ""] * bool(sentences)
+
+
+def _decisions(study: Study) -> Iterator[str]:
+    evaluation, classes = study.evaluation, study.data.classes
+    one = classes[1] if len(classes) == 2 and not study.data.multi_label else "each class by itself"
+    if (point := evaluation.operating_point) is not None:
+        aim = (
+            f"finds at least {_percent(point.sensitivity)} of its cases (sensitivity)"
+            if point.sensitivity
+            else f"leaves at least {_percent(point.specificity or 0)} of the others alone "
+            "(specificity)"
+        )
+        yield (
+            f"a threshold for {one} is chosen on validation patients so that it {aim}, and is "
+            "measured on test patients; what leaves the hospital stays the same;"
+        )
+    if evaluation.prevalence:
+        shares = ", ".join(f"{k} {_percent(v)}" for k, v in evaluation.prevalence.items())
+        yield (
+            "how often the model is right when it reports a class is told for people of whom so "
+            f"many have it, whatever the hospitals' own share: {shares}."
+        )
 
 
 def _personal(study: Study) -> Iterator[str]:

@@ -11,6 +11,7 @@ from wardround.common.study.registry import (
     largest_patch,
     tasks_that,
 )
+from wardround.common.study.rules.decisions import decision_rules
 from wardround.common.study.rules.labels import label_rules
 from wardround.common.study.rules.packs import pack_rules
 from wardround.common.study.rules.patient_privacy import privacy_rules
@@ -258,4 +259,5 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     privacy_rules,
     statistics_rules,
     label_rules,
+    decision_rules,
 )

@@ -18,8 +18,8 @@ from wardround.common.metrics.packs.score_counts import (
     placement_slack,
     together,
 )
-from wardround.common.statistics.curves import count_histograms
-from wardround.common.statistics.decision_curves import decision_curve
+from wardround.common.statistics.decisions.curves import count_histograms
+from wardround.common.statistics.decisions.decision_curves import decision_curve
 from wardround.common.statistics.interval import logit_interval
 from wardround.common.statistics.precision_recall import average_precision_from_histograms
 from wardround.common.study.study import Study

@@ -19,6 +19,8 @@ from wardround.common.models.model_folder import write_model_folder
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.study import Study
+from wardround.simulations.evidence.answers import AllScores
+from wardround.simulations.evidence.released import release_of
 from wardround.simulations.experiment.training import TrainedModel
 from wardround.simulations.run_files.folder import (
     FEDERATED,
@@ -27,6 +29,7 @@ from wardround.simulations.run_files.folder import (
     PrivacyRow,
     local_model,
 )
+from wardround.simulations.run_files.predictions import read_scores
 
 _LOOKED_AT = 48  # training images of a site: percentiles of more differ little
 _KEPT, _INTERVAL = -1, 1.96
@@ -54,10 +57,13 @@ def write_model_folders(
         facts: Of the data set (its licence, ...), and what the sites' ledgers say.
     """
     seen = {folder.name: _seen(folder, models[0][1]) for folder in folders}
+    scores = _scores(out, models[0][1])
+    sites = [folder.name for folder in folders]
     for model, study in models:
         for name, weights, complete in _whole(folders, model, study):
             measured = tuple(_measured(rows, model.name))
             looks = [one for site, one in seen.items() if model.name in _trained_by(site)]
+            release = release_of(name, scores, sites, study, complete)
             contract = Contract(
                 wardround=wardround.__version__,
                 name=name,
@@ -67,6 +73,9 @@ def write_model_folders(
                 study_digest=study.digest,
                 parameters=digest(weights),
                 complete=complete,
+                temperature=release.temperature,
+                threshold=release.threshold,
+                calibration=release.note,
                 **_looks(looks, study),
             )
             origin = Origin(
@@ -76,6 +85,11 @@ def write_model_folders(
             )
             texts = model_card(contract, study, origin, measured), licence_text(origin.licence)
             write_model_folder(out / "models" / name, weights, contract, measured, texts)
+
+
+def _scores(out: Path, study: Study) -> AllScores:
+    """Return what the models said of validation patients; empty for what is no classification."""
+    return read_scores(out, study.data.classes) if study.task.classifies else {}
 
 
 def _trained_by(site: str) -> tuple[str, ...]:

@@ -43,12 +43,14 @@ class Table:
 
     Attributes:
         corner: Heading of the column of row headings.
+        kind: How it is drawn: "" plain, "heat" with shades, "dense" for many columns.
     """
 
     caption: str
     corner: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
+    kind: str = ""
 
 
 Kept = Mapping[tuple[str, str, str, str], MetricRow]

@@ -12,13 +12,14 @@ from functools import reduce
 import numpy as np
 
 from wardround.common.errors import InputError
-from wardround.common.statistics.curves import Floats, Mask
+from wardround.common.statistics.decisions.curves import Floats, Mask
 
 MOST_EXCHANGES = 40
 _CLOSE_ENOUGH = 1e-7  # of a step, against the size of what is fitted
 _EXTREME = 100.0  # a temperature above it, or below its inverse, is no temperature
 _NO_LOSS = 1e-6  # a mean loss below it is none
-_SMALLEST_SCORE = 1e-12
+_SMALLEST_SCORE = 1e-300  # its logarithm is finite
+_HAIR = 1e-15  # from 0 and 1, where log-odds are not
 _SUFFICIENT = 1e-4  # share of the expected fall of the loss that a step must bring (Armijo 1966)
 
 
@@ -193,7 +194,7 @@ def logits_of_scores(scores: Floats, multi_label: bool = False) -> Floats:
 
 def log_odds(scores: Floats) -> Floats:
     """Return the log-odds of scores, which are kept a hair from 0 and 1."""
-    inside = np.clip(scores, _SMALLEST_SCORE, 1 - _SMALLEST_SCORE)
+    inside = np.clip(scores, _HAIR, 1 - _HAIR)
     return np.asarray(np.log(inside) - np.log1p(-inside))
 
 

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from wardround.common.errors import InputError
-from wardround.common.statistics.conformal import (
+from wardround.common.statistics.decisions.conformal import (
     make_sets,
     measure_sets,
     set_threshold,

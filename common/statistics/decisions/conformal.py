@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wardround.common.errors import InputError
-from wardround.common.statistics.curves import Floats, Mask
+from wardround.common.statistics.decisions.curves import Floats, Mask
 
 PRIOR_CASES = 19.0  # of the pooled threshold, against a site's own examinations
 

@@ -9,8 +9,8 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.special import expit, log_softmax
 
 from wardround.common.errors import InputError
-from wardround.common.statistics.calibration import bin_top_labels, calibration_error
-from wardround.common.statistics.recalibration import (
+from wardround.common.statistics.decisions.calibration import bin_top_labels, calibration_error
+from wardround.common.statistics.decisions.recalibration import (
     Fit,
     fit_platt,
     fit_temperature,

@@ -8,7 +8,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import brier_score_loss
 
 from wardround.common.errors import InputError
-from wardround.common.statistics.calibration import (
+from wardround.common.statistics.decisions.calibration import (
     ReliabilityBins,
     bin_histograms,
     bin_scores,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wardround.common.errors import InputError
-from wardround.common.statistics.curves import Floats, Mask, PassedCounts
+from wardround.common.statistics.decisions.curves import Floats, Mask, PassedCounts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -124,40 +124,5 @@ def count_histograms(positives: Floats, negatives: Floats) -> PassedCounts:
     return PassedCounts(_after(math.inf, edges), *counts, binned=True)
 
 
-def area_under_roc(counts: PassedCounts) -> float:
-    """Return the AUROC, ties counting one half (Mann-Whitney); NaN without both sides."""
-    return float(np.trapezoid(counts.sensitivity, counts.false_alarms))
-
-
-def average_precision(counts: PassedCounts) -> float:
-    """Return the area under the precision-recall curve; NaN without positives.
-
-    The mean of the precision over the positives, each taken where it first passes (scikit-learn's
-    ``average_precision_score``). Of histograms, the positives of a bin are taken as spread evenly
-    among its negatives (Davis and Goadrich 2006).
-    """
-    if not counts.positives:
-        return math.nan
-    if counts.binned:
-        return float(_summed_precision(counts).sum()) / counts.positives
-    return float((np.diff(counts.sensitivity) * counts.precision[1:]).sum())
-
-
-def _summed_precision(counts: PassedCounts) -> Floats:
-    """Return ``(bins,)`` the expected sum of the precision at the positives of each bin.
-
-    Below a positives and b examinations, the x-th of the bin's p positives comes after
-    n x / (p + 1) of its n negatives. The sum of (a + x) / (b + c x), c = 1 + n / (p + 1), is taken
-    as its integral from one half to p + one half.
-    """
-    above, hits = counts.true_positives[:-1], np.diff(counts.true_positives)
-    total = above + counts.false_positives[:-1]
-    filled = hits > 0
-    above, total, p = above[filled], total[filled], hits[filled]
-    c = 1 + np.diff(counts.false_positives)[filled] / (p + 1)
-    grown = np.log((total + c * (p + 0.5)) / (total + c * 0.5))
-    return np.asarray(p / c + (above - total / c) / c * grown)
-
-
 def _after(first: float, values: NDArray[np.generic]) -> Floats:
     return np.concatenate([[first], values.astype(np.float64)])
