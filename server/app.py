@@ -16,6 +16,7 @@ from wardround.common.parameters.schema import read_parameters
 from wardround.common.runtime.memory import return_freed_memory
 from wardround.common.study.loading import study_from_json
 from wardround.common.study.plans.strategy import plan_of
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress
 from wardround.server.planning.collection import Collected, collect_statistics
@@ -115,12 +116,17 @@ def _keep_evidence(
 ) -> None:
     """Ask the sites once for the evidence that the study names, and keep it beside the history."""
     from wardround.server.checkpoints.evidence import write_evidence
-    from wardround.server.evidence.collection import collect_evidence
-    from wardround.server.evidence.findings import evidence_rows
+    from wardround.server.rounds.evidence.collection import collect_evidence
+    from wardround.server.rounds.evidence.findings import evidence_rows
+    from wardround.server.rounds.evidence.noised import measure_with_noise
 
     nodes = participation.of_round(study.federation.rounds + 1)
-    found = collect_evidence(grid, study, nodes, commit, participation.deadlines)
-    write_evidence(store.folder, evidence_rows(found, study))
+    if what_leaves(study).noised_metrics:
+        rows = measure_with_noise(grid, study, nodes, commit, participation)
+    else:
+        found = collect_evidence(grid, study, nodes, commit, participation.deadlines)
+        rows = evidence_rows(found, study)
+    write_evidence(store.folder, rows)
 
 
 def _prepare(study: Study, store: CheckpointStore, examinations: Sequence[int]) -> Strategy:

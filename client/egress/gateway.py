@@ -310,7 +310,7 @@ class Gateway:
         agreed, study = self._agree(session, instruction), session.context.study
         drop_counted(session, instruction)
         if what_leaves(study).noise_added_by != "nobody":
-            msg = "a study that promises noise tells no exact sums of evidence."
+            msg = "a study that promises noise tells no sums of evidence without it."
             raise DeniedError(msg, (PACKS_RULE,), study.digest)
         return agreed
 

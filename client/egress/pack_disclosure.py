@@ -119,7 +119,12 @@ def _has_small_class(cases: ClassifiedCases, least: int) -> bool:
     """Return whether a class, or all that is not of it, has patients, and too few of them."""
     sides = np.concatenate([cases.truth, ~cases.truth], axis=1).astype(float)
     rows = by_patient(sides, cases.patients)
-    return any(column.any() and patient_size(column) < least for column in rows.T)
+    return any(_is_small(column, least) for column in rows.T)
+
+
+def _is_small(given: Floats, least: int) -> bool:
+    """Return whether somebody gives something, and too few do."""
+    return bool(given.any()) and patient_size(given) < least
 
 
 def told_counts(
@@ -138,12 +143,10 @@ def told_counts(
         return counts, (where[0], where[1])
     places = binned(cases.scores, bins)
     for k in range(classes):
-        sides = []
-        for side, chosen in enumerate((cases.truth[:, k], ~cases.truth[:, k])):
+        sides = (counts.positives[k], cases.truth[:, k]), (counts.negatives[k], ~cases.truth[:, k])
+        for side, (told, chosen) in enumerate(sides):
             rows = counted(places[:, k], chosen, cases.patients, bins)
-            sides.append(_told_bins(rows, least, where[side, k]))
-        if all(side.any() for side in sides):
-            counts.positives[k], counts.negatives[k] = sides
+            told[:] = _told_bins(rows, least, where[side, k])
     return counts, (where[0], where[1])
 
 
@@ -173,7 +176,7 @@ def placements(
     places = binned(cases.scores, study.evaluation.pack_bins)
     sums = PlacementSums.empty(study.class_count)
     for k in range(study.class_count):
-        if not own.positives[k].any() or not np.isfinite(areas[k]):
+        if not own.tells(k) or not np.isfinite(areas[k]):
             continue
         true = cases.truth[:, k]
         ahead = _placed(
@@ -184,12 +187,12 @@ def placements(
         )
         sides = np.stack([true, ~true], axis=1).astype(float)
         rows = by_patient(np.column_stack([ahead, behind, sides]), cases.patients)
-        if any(patient_size(rows[:, side] ** 2) < least for side in (2, 3)):
+        if any(_is_small(rows[:, side] ** 2, least) for side in (2, 3)):
             continue
         totals = [(rows[:, a] * rows[:, b]).sum() for a, b in ((0, 0), (1, 1), (0, 1))]
         people = _multiples([*(rows[:, 2:] > 0).sum(axis=0), len(rows)], least)
         sums.patients[k] = people
-        sums.means[k] = _rounded(np.array(totals) / people, least)
+        sums.means[k] = _rounded(np.array(totals) / np.maximum(people, 1), least)
     return sums
 
 
@@ -217,7 +220,7 @@ def _calibration(
     places = binned(top, bins)
     sides = [counted(places, chosen, cases.patients, bins) for chosen in (~right, right)]
     # Few that are wrong would follow from how many are right and how many there are.
-    few = any(rows.any() and patient_size(rows.sum(axis=1)) < least for rows in sides)
+    few = any(_is_small(rows.sum(axis=1), least) for rows in sides)
     for side, rows in enumerate(() if few else sides):
         chosen = right if side else ~right
         for one in _bins_of(rows, least):
@@ -276,7 +279,8 @@ def _told_groups(rows: Floats, study: Study, least: int) -> Flags:
             cells = large_cells(rows[:, own, measure], least, is_ordered=False)
             told[own, measure] = cells > 0
     if study.task.classifies:  # one class's recall would follow from the others' and the accuracy
-        few = rows.any(axis=0)[:, 1:] & ~told[:, 1:]
+        there: Flags = np.asarray(rows.any(axis=0))
+        few = there[:, 1:] & ~told[:, 1:]
         told[few.any(axis=1), 1:] = False
     return told
 

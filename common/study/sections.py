@@ -390,14 +390,14 @@ class EvaluationSection(Section):
         bands: Of a number among these the upper ends of all bands but the last.
         operating_point: For each class by itself; of two classes for the second.
         prevalence: Which share of the people has a class where the model would be used.
-        pack: Which sums of evidence leave a hospital once, when the training is over; each a key of
-            PACKS in :mod:`wardround.common.study.plans.packs`.
-        pack_bins: Into how many bins of [0, 1] a pack counts scores.
     """
 
     metric: Text | None = None
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
+    # Keys of wardround.common.study.plans.packs.PACKS: sums that leave once, at the end
+    pack: Annotated[tuple[Text, ...], Field(max_length=8)] = ()
+    pack_bins: Annotated[int, Field(ge=10, le=1_000)] = 100  # of the scores in a pack
     surface_tolerance_mm: Positive = 1.0
     score_bins: Annotated[int, Field(ge=10, le=100_000)] = 1000
     keep: Literal["best", "last"] = "best"
@@ -412,8 +412,6 @@ class EvaluationSection(Section):
     prevalence: Annotated[
         dict[Text, InsideOne], Field(max_length=10_000), BeforeValidator(_by_class)
     ] = Field(default_factory=dict)
-    pack: Annotated[tuple[Text, ...], Field(max_length=8)] = ()
-    pack_bins: Annotated[int, Field(ge=10, le=1_000)] = 100
 
 
 class StatisticsSection(Section):

@@ -23,4 +23,6 @@ def plain(study: Study) -> Study:
 def without_privacy(study: Study) -> Study:
     """Return the study without its privacy: what a comparison beside it follows."""
     defaults = PrivacySection().model_dump()
-    return with_changes(study, {f"privacy.{key}": value for key, value in defaults.items()})
+    changes: dict[str, object] = {f"privacy.{key}": value for key, value in defaults.items()}
+    changes["evaluation.pack"] = ()
+    return with_changes(study, changes)

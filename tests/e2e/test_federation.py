@@ -112,7 +112,7 @@ def test_evidence_arrives_over_tls_as_in_simulate_and_the_operator_sees_it(tmp_p
     place = tmp_path / "study.toml"
     place.write_text(study.to_toml())
     tried, simulated = tmp_path / "t", tmp_path / "s"
-    run("federation", "try", place, "--threads", 1, "--out", tried, "--json")
+    run("federation", "try", place, "--rounds", 1, "--threads", 1, "--out", tried, "--json")
     words = ("--threads", 1, "--engine", "in-process", "--no-compare", "--out", simulated, "--json")
     run("simulate", place, *words)
     server = tried / "server"

@@ -20,7 +20,7 @@ from wardround.common.messages.packs import (
 from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.packs import PACKS
 from wardround.common.study.study import Study
-from wardround.server.evidence.collection import Evidence, merged_counts
+from wardround.server.rounds.evidence.collection import Evidence, merged_counts
 
 RUN = "0" * 32
 Floats = NDArray[np.float64]

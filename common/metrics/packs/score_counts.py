@@ -21,7 +21,7 @@ _MOST = 2**40  # of examinations: sums over all sites stay exact
 class ScoreCounts:
     """Examinations by score, ``(K, bins)`` each: of the class, and not of it.
 
-    A class of which either side is too few is told of on neither.
+    A class of which either side has patients, but too few, is told of on neither.
     """
 
     positives: Counts
@@ -43,8 +43,6 @@ class ScoreCounts:
         for name, counts in (("positives", positives), ("negatives", negatives)):
             if (counts < 0).any() or (counts > _MOST).any() or counts.sum() > _MOST:
                 refuse(name, "counts fewer than none, or more than there are")
-        if ((positives.sum(axis=1) > 0) != (negatives.sum(axis=1) > 0)).any():
-            refuse("positives, negatives", "tell one side of a class alone")
         return cls(positives, negatives)
 
     def to_arrays(self, prefix: str) -> Arrays:
@@ -59,6 +57,10 @@ class ScoreCounts:
         """
         check_same_shape(self.positives, other.positives)
         return ScoreCounts(self.positives + other.positives, self.negatives + other.negatives)
+
+    def tells(self, place: int) -> bool:
+        """Return whether anything is told of a class."""
+        return bool(self.positives[place].any() or self.negatives[place].any())
 
     def areas(self) -> NDArray[np.float64]:
         """Return each class's AUROC, ``(K,)``; pairs within a bin count one half."""

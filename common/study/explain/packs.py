@@ -9,6 +9,7 @@ from wardround.common.study.plans.packs import (
     groups_of,
     names_pack,
 )
+from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
 _OTHERS = {
@@ -22,15 +23,17 @@ def pack_words(study: Study) -> Iterator[str]:
     named = study.evaluation.pack
     if not named:
         return
+    if what_leaves(study).noised_metrics:
+        return  # the noised measurement of the test patients is told of where it is charged
     yield (
         "once, when the training is over, sums of its test patients from the final model, "
         f"{cells_of(study)} numbers in all, each of at least as many patients as its policy says:"
     )
     for name in named:
-        yield f"  {name}: {PACKS[name]}{_particulars(name, study)};"
+        yield f"in the pack {name}: {PACKS[name]}{_particulars(name, study)};"
     if names_pack(study, "intervals") and study.task.classifies:
         yield (
-            "  and, once the hospitals' histograms are merged, the squares of how its patients "
+            "then, when the hospitals' histograms are merged, the squares of how its patients "
             "stand in them;"
         )
 

@@ -140,6 +140,8 @@ _EVALUATION = {
     "metric": "What picks the best model and steers early stopping.",
     "validation_fraction": "Share of patients that pick the model.",
     "test_fraction": "Share of patients on whom the chosen model is tested.",
+    "pack": "Sums that leave once, at the end: intervals, calibration, subgroups, gains.",
+    "pack_bins": "Into how many bins of [0, 1] these count scores.",
     "surface_tolerance_mm": "Of surface Dice, in millimetres.",
     "score_bins": "Of the histograms from which AUROC is merged.",
     "keep": "Which model is the result: the best, or the last.",
@@ -149,8 +151,6 @@ _EVALUATION = {
     "bands": "Of a number among the subgroups: where its bands end.",
     "operating_point": "What the threshold chosen on validation patients shall reach.",
     "prevalence": "By class: the share of people who have it where the model would be used.",
-    "pack": "Sums that leave once, at the end: intervals, calibration, subgroups, gains.",
-    "pack_bins": "Into how many bins of [0, 1] these count scores.",
 }
 _OPERATING_POINT = {
     "sensitivity": "The share of a class's cases that is found, at least.",

@@ -289,10 +289,10 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _attack_fits,
     _margin_fits,
     strategy_rules,
+    pack_rules,
     privacy_rules,
     statistics_rules,
     label_rules,
     subgroup_rules,
     decision_rules,
-    pack_rules,
 )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from wardround.common.errors import known_names
 from wardround.common.study.plans.packs import MOST_CELLS, PACKS, cells_of
+from wardround.common.study.plans.patient_privacy import is_measured
 from wardround.common.study.plans.subgroups import groupings_of
 from wardround.common.study.registry import TASKS
 from wardround.common.study.study import Study
@@ -36,15 +37,27 @@ def _protected(study: Study) -> Iterator[str]:
     if study.statistics.ask:
         yield "evaluation.pack is of a trained model, and statistics.ask trains none: remove it."
     if study.privacy.mode == "patient":
-        yield (
-            "evaluation.pack with privacy.mode = 'patient' would tell exact sums of patients who "
-            "are promised noise: remove it; the noised measurements of the test patients "
-            "(privacy.test_epsilon) are what such a study tells."
-        )
+        yield from _noised(study)
     if study.privacy.mode == "site":
         yield (
             "evaluation.pack with privacy.mode = 'site' would show single hospitals to whoever "
             "reads the results, which the mode promises not to: remove it."
+        )
+
+
+def _noised(study: Study) -> Iterator[str]:
+    exact = [name for name in study.evaluation.pack if name != "intervals"]
+    if exact:
+        yield (
+            f"evaluation.pack names {', '.join(exact)}, and no noise is made for these sums of "
+            "patients who are promised it (privacy.mode = 'patient'): name 'intervals' alone, "
+            "which is then one noised measurement of the test patients."
+        )
+    elif not is_measured(study, "test"):
+        yield (
+            "evaluation.pack names 'intervals', and privacy.test_epsilon = 0 or "
+            "evaluation.test_fraction = 0 lets nothing be told of test patients: raise them, or "
+            "remove it."
         )
 
 

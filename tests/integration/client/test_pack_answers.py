@@ -207,7 +207,10 @@ def test_too_few_patients_tell_nothing_by_class(tmp_path: Path) -> None:
 
 def test_studies_that_promise_noise_name_no_packs() -> None:
     content = WHOLE.model_dump(exclude_defaults=True)
-    for mode, word in (("patient", "promised noise"), ("site", "single hospitals")):
+    for mode, word in (
+        ("patient", "no noise is made for these sums"),
+        ("site", "single hospitals"),
+    ):
         with pytest.raises(Exception, match=word):
             parse_study({**content, "privacy": {"mode": mode}}, planned=False)
     with pytest.raises(Exception, match=r"unknown pack 'gain'\. Did you mean 'gains'"):

@@ -1,6 +1,7 @@
 """Packs of several hospitals merged, beside the same numbers from pooled raw predictions."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,11 +26,12 @@ from wardround.common.statistics.clustered_auroc import (
 from wardround.common.statistics.interval import score_interval
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.evidence import EvidenceRow
-from wardround.server.evidence.findings import evidence_rows
+from wardround.server.rounds.evidence.findings import evidence_rows
 
 STUDY = table_study_with()
 ALL = "all sites"
 EXACT = 1e-3
+_FIELDS = ("rows", "patients", "scores", "truth")
 
 
 def rows_of(
@@ -84,6 +86,23 @@ def test_merged_numbers_are_those_of_independent_packages_on_pooled_predictions(
     for _, line in curve[curve.model == "score"].iterrows():
         found = rows[ALL, f"net benefit at {line.threshold:g}", "ill"].value
         assert found == pytest.approx(line.net_benefit, abs=EXACT)
+
+
+def test_a_hospital_with_patients_of_one_class_alone_counts_too() -> None:
+    sites = hospitals((200, 150))
+    whole = pooled(sites)
+    halves = {}
+    for name, ill in (("well", False), ("ill", True)):
+        chosen = whole.truth[:, 1] == ill
+        cases = ClassifiedCases(*(getattr(whole, one)[chosen] for one in _FIELDS))
+        halves[name] = replace(sites["site-0"], cases=cases)
+    study = table_study_with(["intervals"])
+    row = rows_of(halves, 1, study)[ALL, "auroc", "ill"]
+    assert row.value == pytest.approx(
+        roc_auc_score(whole.truth[:, 1], whole.scores[:, 1]), abs=EXACT
+    )
+    assert row.low is not None
+    assert rows_of(halves, 10, study)[ALL, "auroc", "ill"].low is not None
 
 
 def test_with_one_image_a_patient_the_error_is_delongs() -> None:

@@ -38,9 +38,9 @@ from wardround.common.study.plans.packs import (
 )
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.evidence import EvidenceRow, finite, who_tells
-from wardround.server.evidence.areas import area_rows
-from wardround.server.evidence.collection import Evidence
 from wardround.server.rounds.evaluation import ALL_SITES
+from wardround.server.rounds.evidence.areas import area_rows
+from wardround.server.rounds.evidence.collection import Evidence
 
 RELIABILITY_BINS = 10
 _Told = Mapping[str, tuple[SitePacks, ...]]

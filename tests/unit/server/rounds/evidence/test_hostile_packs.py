@@ -33,8 +33,8 @@ from wardround.common.parameters.array_records import to_array_record
 from wardround.common.study.plans.packs import PACKS
 from wardround.server.checkpoints.evidence import read_evidence, write_evidence
 from wardround.server.checkpoints.store import Commit, Progress
-from wardround.server.evidence.collection import Evidence, collect_evidence
-from wardround.server.evidence.findings import evidence_rows
+from wardround.server.rounds.evidence.collection import Evidence, collect_evidence
+from wardround.server.rounds.evidence.findings import evidence_rows
 from wardround.server.sites.exchange import Node
 
 STUDY = table_study_with()

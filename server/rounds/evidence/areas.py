@@ -20,12 +20,13 @@ from wardround.common.metrics.packs.score_counts import (
 )
 from wardround.common.statistics.decisions.curves import count_histograms
 from wardround.common.statistics.decisions.decision_curves import decision_curve
-from wardround.common.statistics.interval import score_interval
+from wardround.common.statistics.interval import logit_interval
 from wardround.common.statistics.precision_recall import average_precision_from_histograms
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.evidence import EvidenceRow, finite, who_tells
-from wardround.server.evidence.collection import Evidence
+from wardround.server.rounds.evidence.collection import Evidence
 
+_PLACES = 17  # between the bounds of an area at which its interval is looked at
 THRESHOLDS = (0.1, 0.2, 0.3, 0.5)  # of the net benefit
 
 
@@ -51,11 +52,11 @@ def area_rows(
     classes = study.data.classes
     asked = [1] if len(classes) == 2 and not study.data.multi_label else range(len(classes))
     for place in asked:
-        if not counts.positives[place].any():
+        if not (counts.positives[place].any() and counts.negatives[place].any()):
             note = "too few patients of the class, or of the others"
             yield EvidenceRow("intervals", site, classes[place], "auroc", note=note)
             continue
-        telling = sum(bool(one.counts and one.counts.positives[place].any()) for one, _ in told)
+        telling = sum(one.counts is not None and one.counts.tells(place) for one, _ in told)
         note = who_tells(telling, len(packs))
         sides = _sides([(one.counts, cell) for one, cell in told if one.counts], place)
         rounded = any(cell > 1 for _, cell in told)
@@ -108,10 +109,11 @@ def _area(
     error = placement_error(placed, counts, place, slack)
     ahead, behind, people = (int(count) for count in placed.patients[place])
     freedom = float(min(ahead, behind) - 1)
-    # Where the area may lie, and around each end how sure it is.
-    ends = [score_interval(end, error, freedom, people) for end in (least, value, most)]
-    if not rounded:  # pairs within a bin count one half: what that can lose is told beside it
-        ends = ends[1:2]
+    # Wherever the area may lie, and around that how sure it is. Pairs within a bin count one half:
+    # what that can lose is told beside it.
+    places = np.linspace(least, most, _PLACES) if rounded else np.array([value])
+    edge = 0.5 / min(ahead, behind)
+    ends = [logit_interval(float(one), error, freedom, people, edge) for one in places]
     low, high = min(one.low for one in ends), max(one.high for one in ends)
     return EvidenceRow(
         "intervals",
