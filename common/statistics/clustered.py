@@ -70,7 +70,8 @@ class Ratios:
         """Return each ratio, ``(..., R)`` from ``(..., D)``; NaN where there is nothing."""
         below = totals @ self.denominators.T
         undefined = np.full(below.shape, math.nan)
-        return np.divide(totals @ self.numerators.T, below, out=undefined, where=below > 0)
+        np.divide(totals @ self.numerators.T, below, out=undefined, where=below > 0)
+        return undefined
 
     def value(self, totals: Floats) -> Floats:
         """Return the metric, ``(...)`` from ``(..., D)``.
@@ -82,7 +83,7 @@ class Ratios:
         total = weights.sum(axis=-1)
         undefined = np.full(total.shape, math.nan)
         found = np.nan_to_num(values) * weights
-        return np.divide(found.sum(axis=-1), total, out=undefined, where=total > 0)
+        return np.asarray(np.divide(found.sum(axis=-1), total, out=undefined, where=total > 0))
 
 
 def of_patients(values: Floats, patients: NDArray[np.int64]) -> Floats:
@@ -186,7 +187,9 @@ def effective_patients(sums: PatientSums, metric: Ratios) -> Floats:
     """
     totals = metric.denominators @ sums.totals
     squares = np.einsum("rd,de,re->r", metric.denominators, sums.products, metric.denominators)
-    return np.divide(totals**2, squares, out=np.zeros_like(totals), where=squares > 0)
+    effective = np.zeros_like(totals)
+    np.divide(totals**2, squares, out=effective, where=squares > 0)
+    return effective
 
 
 def _least(values: Floats, counts: Floats) -> Floats:

@@ -65,7 +65,8 @@ class PlacementSums:
         """The AUROC of each reading, ``(R,)``; NaN where a side is empty."""
         ahead, behind = self.totals[:, 1], self.totals[:, 3]
         undefined = np.full(len(ahead), math.nan)
-        return np.divide(self.totals[:, 0], ahead, out=undefined, where=(ahead > 0) & (behind > 0))
+        np.divide(self.totals[:, 0], ahead, out=undefined, where=(ahead > 0) & (behind > 0))
+        return undefined
 
 
 def placement_sums(values: Floats, labels: Flags, patients: NDArray[np.int64]) -> PlacementSums:
@@ -136,7 +137,7 @@ def auroc_covariance(sums: PlacementSums, small_sample: bool = False) -> Floats:
     found = np.where(np.logical_or.outer(modelled, modelled), 0.0, found)
     counts = zip(sums.areas, sums.with_positives, sums.with_negatives, strict=True)
     errors = [hanley_mcneil_error(float(area), int(m), int(n)) for area, m, n in counts]
-    return found + np.diag(np.where(modelled, np.nan_to_num(errors) ** 2, 0.0))
+    return np.asarray(found + np.diag(np.where(modelled, np.nan_to_num(errors) ** 2, 0.0)))
 
 
 def scatters(sums: PlacementSums) -> Flags:
@@ -288,7 +289,7 @@ def _ordered_pairs(
 
 def _in_order(ahead: Floats, behind: Floats) -> Floats:
     """Return 1 for each pair in the right order, one half for a tie, ``(M, N)``."""
-    return (ahead[:, None] > behind) + 0.5 * (ahead[:, None] == behind)
+    return np.asarray((ahead[:, None] > behind) + 0.5 * (ahead[:, None] == behind))
 
 
 def _area(pairs: Mapping[tuple[int, int], Floats], swapped: Floats) -> Floats:

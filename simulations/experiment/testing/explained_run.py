@@ -165,7 +165,7 @@ def _maps(found: Sequence[Explained] | Sequence[Doubted]) -> Maps | None:
     height = max(picture[0].shape[0] for _, picture in kept)
     width = max(picture[0].shape[1] for _, picture in kept)
 
-    def padded(part: int) -> np.ndarray:  # type: ignore[type-arg]
+    def padded(part: int) -> np.ndarray:
         return np.stack([_padded(picture[part], height, width) for _, picture in kept])
 
     return Maps(
@@ -178,6 +178,6 @@ def _maps(found: Sequence[Explained] | Sequence[Doubted]) -> Maps | None:
     )
 
 
-def _padded(array: np.ndarray, height: int, width: int) -> np.ndarray:  # type: ignore[type-arg]
+def _padded(array: np.ndarray, height: int, width: int) -> np.ndarray:
     missing = [(0, height - array.shape[0]), (0, width - array.shape[1])]
     return np.pad(array, missing + [(0, 0)] * (array.ndim - 2))

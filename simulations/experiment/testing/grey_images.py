@@ -46,7 +46,7 @@ class GreyImages:
     def seen(self, values: Tensor, study: Study) -> Tensor:
         """Return what the network sees of images in their own grey values."""
         planes = 3 if study.data.colour else 1
-        return network_input(values.split(planes, dim=1), self.eight_bit, study.data)
+        return network_input(torch.split(values, planes, dim=1), self.eight_bit, study.data)
 
 
 def grey_images(
@@ -85,8 +85,10 @@ def _grey_of(patients: Tested, place: int, study: Study) -> GreyImages:
             radii.append(_radius_of(plane, grey_unit(grey, image.eight_bit, data), data))
             lows.append(np.full_like(plane, low))
             highs.append(np.full_like(plane, high))
-    parts = (torch.from_numpy(np.stack(part)[None]) for part in (blocks, radii, lows, highs))
-    return GreyImages(*parts, tuple(image.eight_bit for image in channels))
+    values, radius, least, most = (
+        torch.from_numpy(np.stack(part)[None]) for part in (blocks, radii, lows, highs)
+    )
+    return GreyImages(values, radius, least, most, tuple(image.eight_bit for image in channels))
 
 
 def _radius_of(
@@ -107,5 +109,10 @@ def _range_of(
 
 
 def _stacked(images: Sequence[GreyImages]) -> GreyImages:
-    columns = zip(*((i.values, i.radius, i.low, i.high) for i in images), strict=True)
-    return GreyImages(*(torch.cat(column) for column in columns), images[0].eight_bit)
+    return GreyImages(
+        torch.cat([image.values for image in images]),
+        torch.cat([image.radius for image in images]),
+        torch.cat([image.low for image in images]),
+        torch.cat([image.high for image in images]),
+        images[0].eight_bit,
+    )
