@@ -19,6 +19,7 @@ from tests.support.hospitals.hospital import (
     write_policy,
     write_site,
 )
+from tests.support.hospitals.image_ward import volume, ward_study, write_ward
 
 from wardround.client.app import app, close_sessions
 from wardround.client.egress import pack_answer
@@ -41,7 +42,7 @@ from wardround.common.metrics.packs.ratios import RatioSums
 from wardround.common.metrics.packs.registry import Packs
 from wardround.common.metrics.packs.score_counts import ScoreCounts
 from wardround.common.study.loading import parse_study
-from wardround.common.study.plans.packs import PACKS
+from wardround.common.study.plans.packs import PACKS, ratios_of
 from wardround.common.study.study import Study
 
 ALL_PACKS = str(list(PACKS)).replace("'", '"')
@@ -286,3 +287,27 @@ def test_a_table_more_than_the_study_names_does_not_leave(
 
     monkeypatch.setattr(pack_answer, "pack_packs", pack)
     assert refusal_of(ask(folder, PACK, order(folder), WHOLE))[1] == "guard"
+
+
+def test_a_segmentation_tells_sums_of_dice_and_distances(tmp_path: Path) -> None:
+    study = ward_study(evaluation={"pack": ["intervals", "gains"], "test_fraction": 0.3})
+    volumes = [volume(seed) for seed in range(8)]
+    folder = write_ward(tmp_path / "north", volumes, study, packs=ALL_PACKS)
+    content = ask(folder, PACK, order_of_ward(folder, study), study)
+    said = unpack_packs(content, study)
+    pack = said.packs["intervals"]
+    assert isinstance(pack, IntervalPack)
+    assert pack.counts is None
+    named = [(one.metric, one.class_name) for one in ratios_of(study)]
+    told = dict(zip(named, pack.ratios.patients.tolist(), strict=True))
+    assert told["dice", "liver"] == told["surface-dice", "kidney"] == 1
+    gains = said.packs["gains"]
+    assert isinstance(gains, GainPack)
+    assert gains.patients.tolist() == [1]
+    assert gains.means.tolist() == [[0.0, 0.0]]  # it was asked about the model of the start
+    merged = ScoreCounts.empty(3, 100)
+    assert refusal_of(place(folder, order_of_ward(folder, study), merged, study))[1] == "input"
+
+
+def order_of_ward(folder: Path, study: Study) -> Instruction:
+    return replace(instruction_for(folder, 1, study), split="test")

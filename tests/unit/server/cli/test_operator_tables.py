@@ -5,6 +5,7 @@ import time
 
 from rich.console import Console
 
+from wardround.server.checkpoints.evidence import EvidenceRow
 from wardround.server.cli.operator_tables import (
     event_words,
     run_page,
@@ -58,7 +59,11 @@ def test_no_text_of_a_site_acts_on_an_operators_screen() -> None:
     assert event_words(event).isprintable()
     site = SiteSummary(forged, 0.0, None, revoked=False, seen=None, connected=False)
     summary = RunSummary(forged, forged, forged, forged, forged, 1, 2, forged, 0.5, 0.0, None, None)
-    details = RunDetails(summary, (forged,), 1, forged, (), (Refusal(forged, forged, forged, 1),))
+    evidence = tuple(
+        EvidenceRow(pack, forged, forged, forged, note=forged) for pack in ("", "intervals", forged)
+    )
+    refusals = (Refusal(forged, forged, forged, 1),)
+    details = RunDetails(summary, (forged,), 1, forged, (), refusals, evidence)
     said = io.StringIO()
     console = Console(file=said, width=160)
     for part in (sites_table([site]), runs_table([summary]), *run_page(details)):

@@ -8,6 +8,7 @@ import pytest
 
 from wardround.common.errors import InputError
 from wardround.common.study.loading import parse_study
+from wardround.server.checkpoints.evidence import EvidenceRow
 from wardround.server.operators.messages import (
     Refusal,
     RoundReport,
@@ -156,3 +157,24 @@ def test_a_site_whose_name_is_markup_is_shown_as_text() -> None:
 def test_rounds_are_written_as_people_do() -> None:
     assert ranges([7, 3, 2, 1, 2]) == "1-3, 7"
     assert ranges([]) == ""
+
+
+EVIDENCE = (
+    EvidenceRow("", "north", "", "told", patients=60, note="60 test patients"),
+    EvidenceRow("", "south", "", "refused", note=AWAY),
+    EvidenceRow("intervals", "all sites", "yes", "auroc", 0.8, 0.65, 0.9, 0.03, None, 60),
+    EvidenceRow("intervals", "north", "yes", "recall", note="too few patients"),
+    EvidenceRow("calibration", "north", "0.5-0.6", "share right", 0.7, expected=0.55, patients=40),
+)
+
+
+def test_what_left_as_evidence_is_shown_with_intervals_and_what_rounding_lost() -> None:
+    record = a_record()
+    assert "Evidence" not in page_of(record), "a run without it has no such section"
+    page = page_of(replace(record, details=replace(record.details, evidence=EVIDENCE)))
+    words = words_of(page)
+    assert "all sites yes auroc 0.800 0.650 to 0.900 0.030 60" in words
+    assert "north yes recall – – – – too few patients" in words
+    assert "0.5-0.6 share right 0.700 – – 40 mean score 0.550" in words
+    assert "south the site <b>is</b> not connected" in words
+    assert "<b>is</b>" not in page
