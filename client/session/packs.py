@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.data.cohort import Cohort
-from wardround.client.data.manifest.examination import Examination
 from wardround.client.session.session import SiteSession
 from wardround.client.training.case_predictions import (
     ClassifiedCases,
@@ -22,6 +21,7 @@ from wardround.common.models.networks import build_network
 from wardround.common.models.pretrained import load_pretrained
 from wardround.common.parameters.schema import Parameters, read_parameters, write_parameters
 from wardround.common.study.plans.packs import compared_with, groups_of, names_pack
+from wardround.common.study.plans.subgroups import groupings_of
 from wardround.common.study.study import Study
 
 Floats = NDArray[np.float64]
@@ -114,16 +114,9 @@ def _other_model(session: SiteSession, instruction: Instruction) -> Parameters:
 
 def _groups(cohort: Cohort, study: Study) -> Flags:
     groups = groups_of(study) if names_pack(study, "subgroups") else ()
+    told = [grouping.name for grouping in groupings_of(study) if not grouping.from_image]
     found = [
-        [grouping.group_of(_text(one, grouping.name, study)) == group for grouping, group in groups]
+        [one.groups[told.index(grouping.name)] == group for grouping, group in groups]
         for one in cohort.examinations
     ]
     return np.array(found, dtype=np.bool_).reshape(len(found), len(groups))
-
-
-def _text(examination: Examination, name: str, study: Study) -> str:
-    """Return what the manifest says of an examination in a column that groups it."""
-    for covariate, text in zip(study.data.covariates, examination.covariates, strict=True):
-        if covariate.name == name:
-            return text
-    return ""
