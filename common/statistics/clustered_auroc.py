@@ -176,9 +176,9 @@ def auroc_interval(sums: PlacementSums, weights: Floats, level: float = LEVEL) -
     spread = auroc_covariance(sums, small_sample=True)[np.ix_(used, used)]
     variance = float(weights[used] @ spread @ weights[used])
     error = math.sqrt(max(0.0, variance)) if not math.isnan(variance) else math.nan
-    least = np.minimum(sums.with_positives, sums.with_negatives)[used].min()
-    freedom = auroc_freedom(sums, weights)
-    return logit_interval(value, error, freedom, sums.patients, 0.5 / least, level)
+    few = np.minimum(sums.with_positives, sums.with_negatives)[used]
+    edge, freedom = float(weights[used] @ (0.5 / few)), auroc_freedom(sums, weights)
+    return logit_interval(value, error, freedom, sums.patients, edge, level)
 
 
 def auroc_difference(sums: PlacementSums, weights: Floats, level: float = LEVEL) -> Interval:

@@ -4,7 +4,7 @@
 patient is, and by what the patient has. The interval that takes the image for the unit, as if all
 images were independent, stands beside ours.
 
-Seen (coverage %, width over the patient bootstrap's; in brackets with images for units): AUROC 94.4,
+Seen (coverage %, width over the patient bootstrap's; in brackets by images): AUROC 94.4,
 1.05 (79.6); accuracy 94.7, 1.03 (80.4); sensitivity 95.1, 1.04 (79.3); balanced accuracy 94.5, 1.03
 (84.4); F1 95.5, 1.02 (80.8); Dice 94.8, 1.03 (51.7).
 """

@@ -274,3 +274,10 @@ def test_how_many_patients_a_statement_takes() -> None:
     assert patients_needed(0.1, 1, 0.0) is None
     assert patients_needed(math.nan, 10, 0.1) is None
     assert [rounded_patients(n) for n in (7, 99, 101, 1234)] == [7, 99, 110, 1300]
+
+
+def test_a_class_of_two_patients_does_not_open_an_auroc_to_one() -> None:
+    interval = logit_interval(0.8, 0.05, 20, 60, edge=0.25)
+    assert interval.high < 0.95
+    assert logit_interval(1.0, 0.05, 20, 60, edge=0.01).high == 1
+    assert logit_interval(0.0, 0.05, 20, 60, edge=0.01).low == 0
