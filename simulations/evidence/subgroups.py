@@ -62,7 +62,7 @@ def find_groups(
     multi_label: bool = False,
     order: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[GroupFinding, ...]:
-    """Return the groups of each grouping; a grouping of which nothing may be shown is left out.
+    """Return the groups of each grouping; one in which all are of one group is left out.
 
     Args:
         metric: A key of METRICS.
@@ -118,7 +118,7 @@ def _of_grouping(
         str(group): len(np.unique(answers.patients[names == group])) for group in np.unique(names)
     }
     hidden = hidden_groups(patients)
-    if len(patients) - len(hidden) < 1 or len(patients) < 2:
+    if len(patients) < 2:
         return []
     lower_is_better = not METRICS[metric].higher_is_better
     found = []
