@@ -10,6 +10,7 @@ from wardround.simulations.evidence.estimates import masks_together, together
 from wardround.simulations.evidence.subgroups import (
     FEWEST_PATIENTS,
     GroupFinding,
+    comparisons,
     find_groups,
     worst_of,
 )
@@ -84,7 +85,7 @@ def _worst(contents: RunContents, found: tuple[GroupFinding, ...]) -> WorstGroup
     worst = worst_of(found)
     if worst is None or worst.gap is None or worst.value is None:
         return None
-    metric, gap, count = contents.metric, worst.gap, len([one for one in found if one.gap])
+    metric, gap, count = contents.metric, worst.gap, len(comparisons(found))
     who = f"{worst.grouping} {worst.group}"
     value = (
         f"{metric_title(metric)} {number(worst.value.value, metric)}"
