@@ -65,7 +65,9 @@ class PlacementSums:
         """The AUROC of each reading, ``(R,)``; NaN where a side is empty."""
         ahead, behind = self.totals[:, 1], self.totals[:, 3]
         undefined = np.full(len(ahead), math.nan)
-        return np.divide(self.totals[:, 0], ahead, out=undefined, where=(ahead > 0) & (behind > 0))
+        return np.asarray(
+            np.divide(self.totals[:, 0], ahead, out=undefined, where=(ahead > 0) & (behind > 0))
+        )
 
 
 def placement_sums(values: Floats, labels: Flags, patients: NDArray[np.int64]) -> PlacementSums:
