@@ -65,8 +65,9 @@ class PlacementSums:
         """The AUROC of each reading, ``(R,)``; NaN where a side is empty."""
         ahead, behind = self.totals[:, 1], self.totals[:, 3]
         undefined = np.full(len(ahead), math.nan)
-        np.divide(self.totals[:, 0], ahead, out=undefined, where=(ahead > 0) & (behind > 0))
-        return undefined
+        return np.asarray(
+            np.divide(self.totals[:, 0], ahead, out=undefined, where=(ahead > 0) & (behind > 0))
+        )
 
 
 def placement_sums(values: Floats, labels: Flags, patients: NDArray[np.int64]) -> PlacementSums:
@@ -177,9 +178,9 @@ def auroc_interval(sums: PlacementSums, weights: Floats, level: float = LEVEL) -
     spread = auroc_covariance(sums, small_sample=True)[np.ix_(used, used)]
     variance = float(weights[used] @ spread @ weights[used])
     error = math.sqrt(max(0.0, variance)) if not math.isnan(variance) else math.nan
-    least = np.minimum(sums.with_positives, sums.with_negatives)[used].min()
-    freedom = auroc_freedom(sums, weights)
-    return logit_interval(value, error, freedom, sums.patients, 0.5 / least, level)
+    few = np.minimum(sums.with_positives, sums.with_negatives)[used]
+    edge, freedom = float(weights[used] @ (0.5 / few)), auroc_freedom(sums, weights)
+    return logit_interval(value, error, freedom, sums.patients, edge, level)
 
 
 def auroc_difference(sums: PlacementSums, weights: Floats, level: float = LEVEL) -> Interval:

@@ -6,6 +6,7 @@ patients as a group that is shown, and is more than one group.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -62,7 +63,7 @@ def find_groups(
     multi_label: bool = False,
     order: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[GroupFinding, ...]:
-    """Return the groups of each grouping; a grouping of which nothing may be shown is left out.
+    """Return the groups of each grouping; one in which all are of one group is left out.
 
     Args:
         metric: A key of METRICS.
@@ -74,10 +75,27 @@ def find_groups(
     found: list[GroupFinding] = []
     for grouping, names in groups.items():
         found += _of_grouping(metric, answers, (grouping, _fewer(names)), multi_label)
-    corrected = holm_p_values([one.p for one in found if one.gap is not None])
-    places = iter(corrected)
-    found = [one if one.gap is None else replace(one, p=next(places)) for one in found]
+    compared = comparisons(found)
+    corrected = dict(
+        zip(compared, holm_p_values([one.p for one in compared.values()]), strict=True)
+    )
+    names = {one: key for key, one in _keyed(found)}
+    found = [replace(one, p=corrected[names[one]]) if one in names else one for one in found]
     return tuple(sorted(found, key=lambda one: _place(one, order or {}, list(groups))))
+
+
+def comparisons(found: Sequence[GroupFinding]) -> dict[tuple[str, ...], GroupFinding]:
+    """Return each gap once: of two groups one is behind by what the other is ahead."""
+    return dict(_keyed(found))
+
+
+def _keyed(found: Sequence[GroupFinding]) -> list[tuple[tuple[str, ...], GroupFinding]]:
+    groups = Counter(one.grouping for one in found)
+    return [
+        ((one.grouping,) if groups[one.grouping] == 2 else (one.grouping, one.group), one)
+        for one in found
+        if one.gap is not None
+    ]
 
 
 def worst_of(found: Sequence[GroupFinding]) -> GroupFinding | None:
@@ -118,7 +136,7 @@ def _of_grouping(
         str(group): len(np.unique(answers.patients[names == group])) for group in np.unique(names)
     }
     hidden = hidden_groups(patients)
-    if len(patients) - len(hidden) < 1 or len(patients) < 2:
+    if len(patients) < 2:
         return []
     lower_is_better = not METRICS[metric].higher_is_better
     found = []

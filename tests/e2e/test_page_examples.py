@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMPORT = ROOT / "docs" / "how-to" / "import-images.md"
 README, OWN_DATA = ROOT / "README.md", ROOT / "docs" / "tutorials" / "own-data.md"
 PLAN = ROOT / "docs" / "how-to" / "plan-a-study.md"
+GENERALISATION = ROOT / "docs" / "how-to" / "test-generalisation.md"
 # The page trains 12 and 3 rounds on 144 virtual patients, which takes minutes. The same
 # with less:
 LESS = "--rounds 1 --set simulation.options.patients=24 --set simulation.options.slices=2"
@@ -163,3 +164,17 @@ def test_the_page_on_importing_images_runs_as_it_stands(tmp_path: Path) -> None:
     assert b"MRN0" not in written
     assert b"Jane" not in written
     assert (tmp_path / "runs" / "imported" / "report.html").exists()
+
+
+def test_the_commands_on_generalisation_run_in_the_order_of_the_page(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    """With less training: 26 s on an idle machine."""
+    less = "--set training.local_steps=2 --rounds 1 --threads 1 --engine in-process"
+    for block in blocks(GENERALISATION):
+        for line in block.replace("\\\n", " ").splitlines():
+            command = f"{line} {less}" if " simulate heart-disease" in line else line
+            said_by(f"WARDROUND_DATA={shared_data} {command}", tmp_path)
+    kept = ("heart/measured.csv", "heart-seeds/report.html", "va/predictions.csv")
+    assert all((tmp_path / "runs" / name).stat().st_size for name in kept)
+    assert (tmp_path / "runs" / "heart-groups" / "groups.csv").stat().st_size > 0

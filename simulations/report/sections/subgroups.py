@@ -10,6 +10,7 @@ from wardround.simulations.evidence.estimates import masks_together, together
 from wardround.simulations.evidence.subgroups import (
     FEWEST_PATIENTS,
     GroupFinding,
+    comparisons,
     find_groups,
     worst_of,
 )
@@ -62,6 +63,10 @@ def make_section(contents: RunContents) -> Section | None:
             f"Groups of fewer than {FEWEST_PATIENTS} patients are not shown (by {named}): so few "
             "say nothing for certain, and their numbers would tell of persons."
         )
+    if one_group := _of_one_group(contents, groupings):
+        answer.append(
+            f"By {', '.join(one_group)} nothing is compared: all test patients are in one group."
+        )
     return Section(
         anchor="subgroups",
         title="Does it work as well for everybody?",
@@ -80,7 +85,7 @@ def _worst(contents: RunContents, found: tuple[GroupFinding, ...]) -> WorstGroup
     worst = worst_of(found)
     if worst is None or worst.gap is None or worst.value is None:
         return None
-    metric, gap, count = contents.metric, worst.gap, len([one for one in found if one.gap])
+    metric, gap, count = contents.metric, worst.gap, len(comparisons(found))
     who = f"{worst.grouping} {worst.group}"
     value = (
         f"{metric_title(metric)} {number(worst.value.value, metric)}"
@@ -133,6 +138,12 @@ def _joined(parts: Sequence[Scores | Masks]) -> Scores | Masks:
     )
 
 
+def _of_one_group(contents: RunContents, groupings: Sequence[str]) -> tuple[str, ...]:
+    """Return by what the study groups its patients, and all of them are in one group."""
+    asked = () if contents.study is None else groupings_of(contents.study)
+    return tuple(one.name for one in asked if one.name not in groupings)
+
+
 def _nothing(found: tuple[GroupFinding, ...]) -> str:
     groupings = dict.fromkeys(one.grouping for one in found)
     return (
@@ -144,7 +155,7 @@ def _nothing(found: tuple[GroupFinding, ...]) -> str:
 def _table(grouping: str, found: tuple[GroupFinding, ...], metric: str) -> Table:
     rows = tuple((one.group, _cells(one, metric)) for one in found if one.grouping == grouping)
     columns = ("test patients", sentence_title(metric), "gap to the others", "p")
-    caption = f"The federated model on all hospitals' test patients, by {grouping}."
+    caption = f"The federated model on the test patients, by {grouping}."
     return Table(caption, grouping, columns, rows)
 
 

@@ -24,8 +24,9 @@ Prepared = tuple[Examinations, Assignment, Study]
 @pytest.fixture
 def brains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Prepared:
     monkeypatch.setenv("WARDROUND_CACHE", str(tmp_path / "cache"))
-    study = with_changes(load_study(STUDIES / "brain-tissue.toml"), {"data.size": [24, 24]})
-    found = load_dataset("brain-tissue", {"patients": 28, "slices": 2}, None, study)
+    changes = {"data.size": [24, 24], "simulation.split": "iid"}
+    study = with_changes(load_study(STUDIES / "brain-tissue.toml"), changes)
+    found = load_dataset("brain-tissue", {"patients": 60, "slices": 2}, None, study)
     return found, split_examinations(found, study), study
 
 
@@ -47,7 +48,7 @@ def test_a_hospital_reads_what_the_splitter_wrote(brains: Prepared, tmp_path: Pa
         patients = {row.patient for row in rows}
         assert not patients & seen
         seen |= patients
-    assert len(seen) == 28
+    assert len(seen) == 60
 
 
 def test_hospitals_differ_in_their_scanners(brains: Prepared, tmp_path: Path) -> None:
