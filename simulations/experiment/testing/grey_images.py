@@ -48,8 +48,8 @@ class GreyImages:
 
     def seen(self, values: Tensor, study: Study) -> Tensor:
         """Return what the network sees of images in their own grey values."""
-        planes = 3 if study.data.colour else 1
-        return network_input(values.split(planes, dim=1), self.eight_bit, study.data)
+        channels = values.chunk(len(self.eight_bit), dim=1)
+        return network_input(channels, self.eight_bit, study.data)
 
 
 def grey_images(
