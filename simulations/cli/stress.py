@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -151,6 +150,7 @@ def _corrupt(
     severities: tuple[int, ...],
 ) -> None:
     from wardround.client.data.corruptions.registry import fitting_corruptions
+    from wardround.simulations.experiment.federation import cores
     from wardround.simulations.experiment.testing.corrupted import (
         CorruptionPlan,
         corruption_examples,
@@ -158,7 +158,7 @@ def _corrupt(
     )
 
     names = tuple(dict.fromkeys(options.only)) or fitting_corruptions(run.study.data)
-    workers = options.workers or len(os.sched_getaffinity(0))
+    workers = options.workers or cores()
     plan = CorruptionPlan(models, names, severities, options.max_cases, options.seed, workers)
     sites = run.chosen_sites(options.site)
     rows = corruption_rows(run, sites, plan, _tell)

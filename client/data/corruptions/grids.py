@@ -18,9 +18,14 @@ _CENTRE = 0.04  # share of the lines on each side of k-space's centre that every
 
 
 def pixelate(image: Array, amount: float, generator: Generator) -> Array:
-    """Replace blocks of ``amount`` pixels a side by their mean, in the first two spatial axes."""
+    """Replace blocks by their mean, in the first two spatial axes.
+
+    A block is a pixel and ``amount`` of the image's side wide: a large photograph that a network
+    sees small loses as much as a small one.
+    """
+    width = 1 + amount * side_of(image)
     for axis in (1, 2):
-        image = _applied(image, _blocks(image.shape[axis], amount, smooth=False), axis)
+        image = _applied(image, _blocks(image.shape[axis], width, smooth=False), axis)
     return image
 
 

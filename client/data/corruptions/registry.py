@@ -56,7 +56,7 @@ CORRUPTIONS: dict[str, Corruption] = {
     "gamma-up": Corruption(greys.gamma, (1.2, 1.5, 1.8, 2.3, 3.0)),
     "gamma-down": Corruption(greys.gamma, (0.83, 0.67, 0.55, 0.43, 0.33)),
     "jpeg": Corruption(grids.jpeg, (50, 70, 80, 88, 93)),
-    "pixelate": Corruption(grids.pixelate, (1.5, 2, 2.7, 3.5, 4.5)),
+    "pixelate": Corruption(grids.pixelate, (0.015, 0.03, 0.05, 0.08, 0.12)),
     "low-resolution": Corruption(grids.low_resolution, (1.5, 2, 3, 4, 6)),
     "bias-field": Corruption(greys.bias_field, (0.2, 0.4, 0.6, 0.9, 1.2)),
     "ghosting": Corruption(grids.ghosting, (0.15, 0.3, 0.45, 0.6, 0.8)),

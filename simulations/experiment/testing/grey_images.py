@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.client.data.preprocessing.differentiable import network_input
@@ -14,6 +15,8 @@ from wardround.client.training.adversarial import Ball
 from wardround.common.study.sections import DataSection
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.testing.finished import Tested
+
+Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +48,8 @@ class GreyImages:
 
     def seen(self, values: Tensor, study: Study) -> Tensor:
         """Return what the network sees of images in their own grey values."""
-        planes = 3 if study.data.colour else 1
-        return network_input(torch.split(values, planes, dim=1), self.eight_bit, study.data)
+        channels = values.chunk(len(self.eight_bit), dim=1)
+        return network_input(channels, self.eight_bit, study.data)
 
 
 def grey_images(
@@ -77,7 +80,10 @@ def grey_images(
 def _grey_of(patients: Tested, place: int, study: Study) -> GreyImages:
     data = study.data
     channels = read_channels(patients.cohort.examinations[place], patients.site, study)
-    radii, lows, highs, blocks = [], [], [], []
+    blocks: list[Array] = []
+    radii: list[Array] = []
+    lows: list[Array] = []
+    highs: list[Array] = []
     for grey, image in zip(grey_channels(channels, data), channels, strict=True):
         low, high = _range_of(grey, image.eight_bit)
         for plane in grey[0]:
@@ -85,24 +91,21 @@ def _grey_of(patients: Tested, place: int, study: Study) -> GreyImages:
             radii.append(_radius_of(plane, grey_unit(grey, image.eight_bit, data), data))
             lows.append(np.full_like(plane, low))
             highs.append(np.full_like(plane, high))
-    values, radius, least, most = (
+    values, radius, low_of, high_of = (
         torch.from_numpy(np.stack(part)[None]) for part in (blocks, radii, lows, highs)
     )
-    return GreyImages(values, radius, least, most, tuple(image.eight_bit for image in channels))
+    eight_bit = tuple(image.eight_bit for image in channels)
+    return GreyImages(values, radius, low_of, high_of, eight_bit)
 
 
-def _radius_of(
-    plane: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", unit: float, data: DataSection
-) -> "np.ndarray[tuple[int, ...], np.dtype[np.float32]]":
+def _radius_of(plane: Array, unit: float, data: DataSection) -> Array:
     radius = np.full_like(plane, unit)
     if data.intensity == "mr":
         radius[plane == 0] = 0  # air, which skull stripping made and nobody can write to
     return radius
 
 
-def _range_of(
-    grey: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]", eight_bit: bool
-) -> tuple[float, float]:
+def _range_of(grey: Array, eight_bit: bool) -> tuple[float, float]:
     """Return the least and the largest value that an image can have: its own, or a byte's."""
     low, high = float(grey.min()), float(grey.max())
     return (min(low, 0.0), max(high, LEVELS)) if eight_bit else (low, high)

@@ -7,7 +7,7 @@ from torch.utils.checkpoint import checkpoint
 
 from wardround.client.data.batch import Batch
 from wardround.client.tasks.registry import task_of
-from wardround.client.tasks.task import Forward
+from wardround.client.tasks.task import Box, Forward
 from wardround.client.tasks.windows import pad_around
 from wardround.client.training.losses import MeanLoss, build_loss
 from wardround.common.study.study import Study
@@ -54,7 +54,7 @@ def _of_windows(forward: Forward, batch: Batch, study: Study, loss: MeanLoss) ->
         side if side == size else max(1, int(side * (1 - study.evaluation.overlap)))
         for side, size in zip(patch, padded.shape[2:], strict=True)
     ]
-    boxes = dense_patch_slices(padded.shape[2:], patch, steps)
+    boxes: list[Box] = dense_patch_slices(padded.shape[2:], patch, steps)
     placed = [(case, box) for case in range(len(images)) for box in boxes]
     total = images.new_zeros(len(images))
     at_once = study.training.batch_size
@@ -66,6 +66,6 @@ def _of_windows(forward: Forward, batch: Batch, study: Study, loss: MeanLoss) ->
             seen.append(batch.covariates[cases])
         told = torch.stack([targets[case][tuple(box)] for case, box in some])
         # The pass is made again for its gradient: a volume's windows do not fit in memory at once.
-        outputs = checkpoint(forward, *seen, use_reentrant=False)
+        outputs: Tensor = checkpoint(forward, *seen, use_reentrant=False)
         total = total.index_add(0, cases, loss.per_sample(outputs, told))
     return total / len(boxes)

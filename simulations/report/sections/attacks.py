@@ -94,7 +94,9 @@ def _curve(found: AttackedModel) -> Figure | None:
 
 def _table(found: AttackedModel) -> Table:
     columns = tuple(f"{epsilon:g} of 255" for epsilon in found.epsilons)
-    rows = [("as they are", (_cell(found.clean), *(Cell("") for _ in columns[1:])))]
+    rows: list[tuple[str, tuple[Cell, ...]]] = [
+        ("as they are", (_cell(found.clean), *(Cell("") for _ in columns[1:])))
+    ]
     kinds = dict.fromkeys((r.attack, r.steps, r.restarts) for r in found.rows)
     by = {(r.attack, r.steps, r.restarts, r.epsilon): r for r in found.rows}
     for attack, steps, restarts in sorted(
