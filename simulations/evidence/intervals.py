@@ -30,6 +30,7 @@ from wardround.common.statistics.clustered_auroc import (
     placement_sums_of_scores,
 )
 from wardround.common.statistics.interval import Interval
+from wardround.simulations.evidence.estimates import masks_together, together
 from wardround.simulations.run_files.folder import ALL_SITES
 from wardround.simulations.run_files.predictions import Key, Masks, Scores
 
@@ -57,7 +58,7 @@ def score_intervals(scores: Mapping[Key, Scores], labels: Labels) -> dict[Named,
     Where several sites have a model's scores, those of all sites together stand beside them.
     """
     found: dict[Named, Interval] = {}
-    for (model, site), cases in _with_all_sites(scores, _joined_scores).items():
+    for (model, site), cases in _with_all_sites(scores, together).items():
         for metric, name, interval in of_scores(cases, labels):
             found[model, site, metric, name] = interval
     return found
@@ -71,7 +72,7 @@ def mask_intervals(masks: Mapping[Key, Masks], classes: Sequence[str]) -> dict[N
         classes: The foreground classes in the study's order.
     """
     found: dict[Named, Interval] = {}
-    for (model, site), cases in _with_all_sites(masks, _joined_masks).items():
+    for (model, site), cases in _with_all_sites(masks, masks_together).items():
         for metric, name, interval in of_masks(cases, classes):
             found[model, site, metric, name] = interval
     return found
@@ -144,29 +145,3 @@ def _with_all_sites(
         (model, ALL_SITES): join(parts) for model, parts in held.items() if len(parts) == sites
     }
     return {**test, **whole}
-
-
-def _joined_scores(parts: Sequence[Scores]) -> Scores:
-    return Scores(
-        np.concatenate([part.cases for part in parts]),
-        _numbered([part.patients for part in parts]),
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.labels for part in parts]),
-    )
-
-
-def _joined_masks(parts: Sequence[Masks]) -> Masks:
-    return Masks(
-        np.concatenate([part.cases for part in parts]),
-        _numbered([part.patients for part in parts]),
-        *(
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("dice", "hd95", "surface_dice", "truth_ml", "found_ml")
-        ),
-    )
-
-
-def _numbered(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """Return the patients of several sites with numbers of their own: no patient is of two."""
-    firsts = np.cumsum([0, *(int(part.max(initial=-1)) + 1 for part in parts)])
-    return np.concatenate([part + first for part, first in zip(parts, firsts, strict=False)])

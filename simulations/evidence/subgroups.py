@@ -79,8 +79,8 @@ def find_groups(
     corrected = dict(
         zip(compared, holm_p_values([one.p for one in compared.values()]), strict=True)
     )
-    names = {one: key for key, one in _keyed(found)}
-    found = [replace(one, p=corrected[names[one]]) if one in names else one for one in found]
+    keys = {one: key for key, one in _keyed(found)}
+    found = [replace(one, p=corrected[keys[one]]) if one in keys else one for one in found]
     return tuple(sorted(found, key=lambda one: _place(one, order or {}, list(groups))))
 
 

@@ -88,7 +88,7 @@ def masks(dice: np.ndarray, cases: np.ndarray | None = None) -> Masks:
     size = len(dice)
     numbers = np.arange(size) if cases is None else cases
     column = dice[:, None]
-    return Masks(numbers, numbers, column, 10 * (1 - column), column, column, column)
+    return Masks(numbers, numbers, column, 10 * (1 - column), *[column] * 6)
 
 
 def federation(gains: dict[str, float], count: int = 80) -> dict[tuple[str, str, str], Masks]:

@@ -31,7 +31,7 @@ def marked(values: np.ndarray, hd95: np.ndarray | None = None) -> Masks:
     distance = np.full_like(dice, math.nan) if hd95 is None else hd95.reshape(len(values), 1)
     unmeasured, volume = np.full_like(dice, math.nan), np.ones_like(dice)
     numbers = np.arange(len(values))
-    return Masks(numbers, numbers, dice, distance, unmeasured, volume, volume)
+    return Masks(numbers, numbers, dice, distance, unmeasured, volume, volume, *[unmeasured] * 3)
 
 
 def test_every_test_value_has_an_interval_and_all_sites_together_too() -> None:
