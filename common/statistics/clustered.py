@@ -70,7 +70,9 @@ class Ratios:
         """Return each ratio, ``(..., R)`` from ``(..., D)``; NaN where there is nothing."""
         below = totals @ self.denominators.T
         undefined = np.full(below.shape, math.nan)
-        return np.divide(totals @ self.numerators.T, below, out=undefined, where=below > 0)
+        return np.asarray(
+            np.divide(totals @ self.numerators.T, below, out=undefined, where=below > 0)
+        )
 
     def value(self, totals: Floats) -> Floats:
         """Return the metric, ``(...)`` from ``(..., D)``.
@@ -82,7 +84,7 @@ class Ratios:
         total = weights.sum(axis=-1)
         undefined = np.full(total.shape, math.nan)
         found = np.nan_to_num(values) * weights
-        return np.divide(found.sum(axis=-1), total, out=undefined, where=total > 0)
+        return np.asarray(np.divide(found.sum(axis=-1), total, out=undefined, where=total > 0))
 
 
 def of_patients(values: Floats, patients: NDArray[np.int64]) -> Floats:
@@ -115,7 +117,9 @@ def slopes(sums: PatientSums, metric: Ratios) -> Floats:
     below = sums.totals @ metric.denominators.T
     changes = metric.numerators - values[:, None] * metric.denominators
     defined = below > 0
-    return np.divide(changes, below[:, None], out=np.zeros_like(changes), where=defined[:, None])
+    return np.asarray(
+        np.divide(changes, below[:, None], out=np.zeros_like(changes), where=defined[:, None])
+    )
 
 
 def covariance_of(sums: PatientSums, directions: Floats, counts: Floats) -> Floats:
@@ -186,7 +190,7 @@ def effective_patients(sums: PatientSums, metric: Ratios) -> Floats:
     """
     totals = metric.denominators @ sums.totals
     squares = np.einsum("rd,de,re->r", metric.denominators, sums.products, metric.denominators)
-    return np.divide(totals**2, squares, out=np.zeros_like(totals), where=squares > 0)
+    return np.asarray(np.divide(totals**2, squares, out=np.zeros_like(totals), where=squares > 0))
 
 
 def _least(values: Floats, counts: Floats) -> Floats:

@@ -65,7 +65,9 @@ class PlacementSums:
         """The AUROC of each reading, ``(R,)``; NaN where a side is empty."""
         ahead, behind = self.totals[:, 1], self.totals[:, 3]
         undefined = np.full(len(ahead), math.nan)
-        return np.divide(self.totals[:, 0], ahead, out=undefined, where=(ahead > 0) & (behind > 0))
+        return np.asarray(
+            np.divide(self.totals[:, 0], ahead, out=undefined, where=(ahead > 0) & (behind > 0))
+        )
 
 
 def placement_sums(values: Floats, labels: Flags, patients: NDArray[np.int64]) -> PlacementSums:
@@ -136,7 +138,7 @@ def auroc_covariance(sums: PlacementSums, small_sample: bool = False) -> Floats:
     found = np.where(np.logical_or.outer(modelled, modelled), 0.0, found)
     counts = zip(sums.areas, sums.with_positives, sums.with_negatives, strict=True)
     errors = [hanley_mcneil_error(float(area), int(m), int(n)) for area, m, n in counts]
-    return found + np.diag(np.where(modelled, np.nan_to_num(errors) ** 2, 0.0))
+    return np.asarray(found + np.diag(np.where(modelled, np.nan_to_num(errors) ** 2, 0.0)))
 
 
 def scatters(sums: PlacementSums) -> Flags:
@@ -160,7 +162,7 @@ def auroc_freedom(sums: PlacementSums, weights: Floats) -> float:
 def class_weights(sums: PlacementSums) -> Floats:
     """Return the weights of a mean over the readings whose AUROC is defined, ``(R,)``."""
     defined = ~np.isnan(sums.areas)
-    return defined / max(1, int(defined.sum()))
+    return np.asarray(defined / max(1, int(defined.sum())))
 
 
 def auroc_interval(sums: PlacementSums, weights: Floats, level: float = LEVEL) -> Interval:
@@ -176,9 +178,9 @@ def auroc_interval(sums: PlacementSums, weights: Floats, level: float = LEVEL) -
     spread = auroc_covariance(sums, small_sample=True)[np.ix_(used, used)]
     variance = float(weights[used] @ spread @ weights[used])
     error = math.sqrt(max(0.0, variance)) if not math.isnan(variance) else math.nan
-    least = np.minimum(sums.with_positives, sums.with_negatives)[used].min()
-    freedom = auroc_freedom(sums, weights)
-    return logit_interval(value, error, freedom, sums.patients, 0.5 / least, level)
+    few = np.minimum(sums.with_positives, sums.with_negatives)[used]
+    edge, freedom = float(weights[used] @ (0.5 / few)), auroc_freedom(sums, weights)
+    return logit_interval(value, error, freedom, sums.patients, edge, level)
 
 
 def auroc_difference(sums: PlacementSums, weights: Floats, level: float = LEVEL) -> Interval:
@@ -238,7 +240,7 @@ def effective_patients(sums: PlacementSums) -> tuple[Floats, Floats]:
 
 def _correction(counts: NDArray[np.int64]) -> Floats:
     """Return n / (n - 1); 1 for one, where the scatter is 0 anyhow."""
-    return counts / np.maximum(counts - 1, 1)
+    return np.asarray(counts / np.maximum(counts - 1, 1))
 
 
 def auroc_swap_differences(

@@ -118,8 +118,8 @@ def logit_interval(
 ) -> Interval:
     """Return the interval of a value in [0, 1] on the scale of its log odds: for an AUROC.
 
-    Pepe, The Statistical Evaluation of Medical Tests, 2003, section 5.3. One side of a value within
-    ``edge`` of 0 or 1 is that of a value there, the other is the end of the range.
+    Pepe, The Statistical Evaluation of Medical Tests, 2003, section 5.3. A value of 0 or 1
+    has no log odds: one side is then that of a value ``edge`` away, the other the end of the range.
 
     Args:
         edge: In (0, 0.5], e.g. half a patient's share.
@@ -127,12 +127,12 @@ def logit_interval(
     reach = t_quantile(freedom, level) * standard_error
     if math.isnan(value) or math.isnan(reach):
         return unknown_interval(value, patients)
-    inner = min(max(value, edge), 1 - edge)
+    at_low, at_high = value < _ROUNDING, value > 1 - _ROUNDING
+    inner = edge if at_low else 1 - edge if at_high else value
     odds, reach = math.log(inner / (1 - inner)), reach / (inner * (1 - inner))
-    low, high = float(expit(odds - reach)), float(expit(odds + reach))
-    low, high = (min(low, value) if value > edge else 0.0), max(high, value)
-    high = high if value < 1 - edge else 1.0
-    return Interval(value, low, high, standard_error, freedom, patients)
+    low = 0.0 if at_low else float(expit(odds - reach))
+    high = 1.0 if at_high else float(expit(odds + reach))
+    return Interval(value, min(low, value), max(high, value), standard_error, freedom, patients)
 
 
 def score_interval(

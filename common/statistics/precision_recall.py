@@ -67,4 +67,4 @@ def _average(ahead: Floats, called: Floats) -> Floats:
     gained = np.diff(ahead, axis=1, prepend=0.0)
     found = (precision * gained).sum(axis=1)
     undefined = np.full(len(found), math.nan)
-    return np.divide(found, total[:, 0], out=undefined, where=total[:, 0] > 0)
+    return np.asarray(np.divide(found, total[:, 0], out=undefined, where=total[:, 0] > 0))

@@ -112,6 +112,8 @@ class SiteVerdict:
         To tell the gain that was seen, if that is the true one, or the smallest difference that
         matters if that is more.
         """
+        if not self.patients:
+            return None
         known = not self.lone_patient and not math.isnan(self.error)
         spread = self.error * math.sqrt(self.patients) if known else self.spread
         effect = max(abs(self.gain), self.smallest)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
@@ -166,6 +166,7 @@ def test_a_class_has_an_interval_of_its_own() -> None:
     assert rare.freedom < common.freedom
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0, 0.5), st.integers(2, 300))
 def test_an_interval_of_a_share_holds_its_value_and_stays_inside(
     value: float, error: float, patients: int
@@ -259,6 +260,7 @@ def test_holm_adjusts_as_in_the_textbook() -> None:
     assert holm_levels([0.2]) == (0.95,)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_an_interval_leaves_nothing_out_exactly_if_holm_says_so(p_values: list[float]) -> None:
     levels, adjusted = holm_levels(p_values), holm_p_values(p_values)
@@ -274,3 +276,10 @@ def test_how_many_patients_a_statement_takes() -> None:
     assert patients_needed(0.1, 1, 0.0) is None
     assert patients_needed(math.nan, 10, 0.1) is None
     assert [rounded_patients(n) for n in (7, 99, 101, 1234)] == [7, 99, 110, 1300]
+
+
+def test_a_class_of_two_patients_does_not_open_an_auroc_to_one() -> None:
+    interval = logit_interval(0.8, 0.05, 20, 60, edge=0.25)
+    assert interval.high < 0.95
+    assert logit_interval(1.0, 0.05, 20, 60, edge=0.01).high == 1
+    assert logit_interval(0.0, 0.05, 20, 60, edge=0.01).low == 0

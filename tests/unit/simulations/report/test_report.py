@@ -455,7 +455,7 @@ def test_one_test_patient_takes_the_others_spread_for_how_many_it_would_take() -
     rows = [*paired("a", 0.1, 0.01, 25), *paired("b", 0.2, 0.0, 1)]
     rows = [row for row in rows if (row.site, row.split) != ("b", PAIRED)]
     split = (SplitRow("b", "test", "", 6, 1),)
-    first, second = judge(rows, split, "dice").sites
+    second, first = judge(rows, split, "dice").sites  # in the order of the split
     assert (first.outcome, second.outcome) == ("gained", "cannot be told")
     words = compose_headline(run(rows, split), judge(rows, split, "dice"))
     assert words.sentence == (
