@@ -92,4 +92,4 @@ def case_ratios(counts: Floats, bounded: bool = True) -> Ratios:
 
 
 def _mean_over(there: Flags) -> Floats:
-    return there / max(1, int(there.sum()))
+    return np.asarray(there / max(1, int(there.sum())))

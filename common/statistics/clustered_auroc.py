@@ -162,7 +162,7 @@ def auroc_freedom(sums: PlacementSums, weights: Floats) -> float:
 def class_weights(sums: PlacementSums) -> Floats:
     """Return the weights of a mean over the readings whose AUROC is defined, ``(R,)``."""
     defined = ~np.isnan(sums.areas)
-    return defined / max(1, int(defined.sum()))
+    return np.asarray(defined / max(1, int(defined.sum())))
 
 
 def auroc_interval(sums: PlacementSums, weights: Floats, level: float = LEVEL) -> Interval:
@@ -240,7 +240,7 @@ def effective_patients(sums: PlacementSums) -> tuple[Floats, Floats]:
 
 def _correction(counts: NDArray[np.int64]) -> Floats:
     """Return n / (n - 1); 1 for one, where the scatter is 0 anyhow."""
-    return counts / np.maximum(counts - 1, 1)
+    return np.asarray(counts / np.maximum(counts - 1, 1))
 
 
 def auroc_swap_differences(

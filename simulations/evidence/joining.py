@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from wardround.simulations.evidence.metric_estimates import (
     estimate,
     estimates_by_class,
     patient_count,
+    patients_of_class,
     strata_of,
 )
 from wardround.simulations.run_files.folder import FEDERATED, local_model
@@ -116,10 +117,13 @@ def _by_class(first: Cases, second: Cases, study: Study) -> Mapping[str, Gain]:
         return {}
     sign = 1 if METRICS[metric].higher_is_better else -1
     ours, theirs = (estimates_by_class(metric, cases, study) for cases in (first, second))
-    return {
-        name: gain_of(ours[name], theirs[name], strata_of(metric, first, study), sign)
-        for name in ours
-    }
+    found = {}
+    for name in ours:
+        gain = gain_of(ours[name], theirs[name], strata_of(metric, first, study), sign)
+        # A class is known by the patients who have it, however many others there are.
+        having = patients_of_class(first, name, study)
+        found[name] = replace(gain, freedom=min(gain.freedom, having - 1.0), patients=having)
+    return found
 
 
 def _choose(cases: Mapping[Key, Cases], site: str, study: Study) -> Choice:

@@ -73,6 +73,16 @@ def patient_count(cases: Cases) -> int:
     return len(np.unique(cases.patients))
 
 
+def patients_of_class(cases: Cases, name: str, study: Study) -> int:
+    """Return how many patients have a class, in the truth."""
+    place = study.data.classes.index(name)
+    if isinstance(cases, Masks):
+        held = np.isfinite(cases.dice[:, place - 1])
+    else:
+        held = cases.labels[:, place]
+    return len(np.unique(cases.patients[held]))
+
+
 def _unknown(cases: Cases) -> Estimate:
     return Estimate(_UNDEFINED, np.zeros(patient_count(cases)))
 

@@ -277,7 +277,9 @@ def _model_cell(one: SiteJoining, metric: str) -> Cell:
     choice = one.choice
     if not choice.validation_patients:
         return Cell("–", "no validation patients to choose by")
-    note = f"test {number(choice.test, metric)}, {signed(choice.gain.value, metric)}"
+    note = f"test {number(choice.test, metric)}"
+    if choice.kind != "own":
+        note += f", {signed(choice.gain.value, metric)} over its own"
     return Cell(_MODELS[choice.kind], note)
 
 

@@ -182,3 +182,18 @@ def test_all_patients_of_one_class_are_said() -> None:
     assert judge_sites(cases, ["a"], study_of("accuracy"))[0].one_class
     auroc = judge_sites(cases, ["a"], study_of("auroc"))[0].joining
     assert (auroc.word, auroc.reason) == ("cannot be told", "not measured")
+
+
+@pytest.mark.parametrize(("rare", "reason"), [(3, "certain gain"), (12, "loss in a part")])
+def test_a_class_of_three_patients_vetoes_nothing(rare: int, reason: str) -> None:
+    truth = np.r_[np.full(rare, 2), np.zeros(60, int), np.ones(60, int)]
+    own, federated = truth.copy(), truth.copy()
+    own[rare : rare + 40] = 1  # the own model errs in a common class, the federated in the rare one
+    federated[:rare] = 0
+    places = np.arange(len(truth))
+    cases = {
+        (model, "a", "test"): Scores(places, places, np.eye(3)[called], np.eye(3)[truth] > 0)
+        for model, called in (("federated", federated), ("local-a", own))
+    }
+    joining = judge_sites(cases, ["a"], study_of("accuracy"))[0].joining
+    assert (joining.reason, joining.part) == (reason, "c" if rare == 12 else "")
