@@ -60,7 +60,7 @@ def test_the_report_says_what_the_temperature_does(run: Path) -> None:
     for anchor in ("discrimination", "calibration", "decisions"):
         assert f'<section id="{anchor}">' in page
     assert "It is part of the model&#39;s folder" in page
-    assert "Operating point: a sensitivity of 90 %" in page
+    assert "Operating point: a sensitivity of 90\u00a0%" in page
 
 
 def test_a_hospital_with_too_few_validation_patients_is_told_so(run: Path) -> None:
