@@ -92,7 +92,9 @@ def _mean_gradients(
     sums = [torch.zeros_like(part, dtype=torch.float64) for part in inputs]
     ends = torch.linspace(0, 1, steps + 1, dtype=torch.float64, device=inputs[0].device) ** 3
     middles, lengths = (ends[1:] + ends[:-1]) / 2, ends.diff()
-    for some, weights in zip(middles.split(_AT_ONCE), lengths.split(_AT_ONCE), strict=True):
+    for some, weights in zip(
+        torch.split(middles, _AT_ONCE), torch.split(lengths, _AT_ONCE), strict=True
+    ):
         points = tuple(
             (part * _along(some, part).to(part.dtype)).requires_grad_(True) for part in inputs
         )

@@ -213,7 +213,7 @@ def _pictures(method: str, rows: Sequence[ExplanationRow], maps: Maps | None) ->
         return []
     of_case = {(row.site, row.case): row for row in rows}
     shown: dict[str, int] = {}
-    images = []
+    images: list[Image] = []
     for index in range(len(maps.images)):
         name = str(maps.class_name[index])
         row = of_case.get((str(maps.site[index]), int(maps.case[index])))
@@ -302,7 +302,7 @@ def _doubt_pictures(method: str, rows: Sequence[UncertaintyRow], maps: Maps | No
         return []
     of_case = {(row.site, row.case): row for row in rows}
     sites: set[str] = set()
-    images = []
+    images: list[Image] = []
     for index in range(len(maps.images)):
         site = str(maps.site[index])
         row = of_case.get((site, int(maps.case[index])))
