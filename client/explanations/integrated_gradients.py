@@ -1,5 +1,7 @@
 """Integrated gradients (Sundararajan 2017): what each input adds on the way from a baseline."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -50,8 +52,24 @@ def integrated_gradients(network: nn.Module, inputs: Inputs, class_index: int) -
             "let through). Use occlusion."
         )
         raise ExplanationError(msg)
+    return _attribution(found, error)
+
+
+def rough_gradients(network: nn.Module, inputs: Inputs, class_index: int) -> Attribution:
+    """Return integrated gradients of few steps, complete or not, to compare maps by.
+
+    A network with random weights is steeper than a learnt one: its map would take long to add up,
+    and its ranks do not wait for that.
+    """
+    copy = working_copy(network).requires_grad_(False)
+    gradients = _mean_gradients(copy, inputs, class_index, _FIRST_STEPS)
+    found = [part.double() * mean for part, mean in zip(inputs, gradients, strict=True)]
+    return _attribution(found, float("nan"))
+
+
+def _attribution(found: Sequence[Tensor], error: float) -> Attribution:
     first = found[0][0].cpu().numpy().astype(np.float64)
-    values = first.sum(axis=0) if inputs[0].ndim > 2 else first
+    values = first.sum(axis=0) if found[0].ndim > 2 else first
     beside = found[1][0].cpu().numpy() if len(found) > 1 else np.zeros(0)
     return Attribution(values, values.shape, error, beside.astype(np.float64))
 

@@ -31,7 +31,7 @@ def ran_layers(network: nn.Module, inputs: Inputs) -> list[RanLayer]:
     """
     found: dict[str, RanLayer] = {}
     hooks = [
-        module.register_forward_hook(_noting(name, found))
+        module.register_forward_hook(_Note(name, found))
         for name, module in network.named_modules()
         if name
     ]
@@ -44,7 +44,9 @@ def ran_layers(network: nn.Module, inputs: Inputs) -> list[RanLayer]:
     return list(found.values())
 
 
-class _noting:  # noqa: N801 (a function that keeps its arguments)
+class _Note:
+    """A hook that writes down what a layer gave."""
+
     def __init__(self, name: str, found: dict[str, RanLayer]) -> None:
         self._name, self._found = name, found
 

@@ -108,9 +108,10 @@ def _of_picture(location: Location, examination: Examination, study: Study) -> N
         mask = read_image(location, data.dimensions, colour=False)
         least = _WHITE if float(mask.array.max()) > 1 else 0
         marked = replace(mask, array=(mask.array > least).astype(np.uint8))
-        return np.asarray(prepare_mask(marked, first, data)[1] == 1)
+        inside: NDArray[np.bool_] = prepare_mask(marked, first, data)[1] == 1
     except UnreadableError as error:
         raise error.at(examination.row, "of masks") from None
+    return inside
 
 
 def _named_after(examination: Examination, folder: Path) -> Location | None:

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 
 from wardround.client.explanations.attribution import Method
 from wardround.client.explanations.grad_cam import grad_cam, hires_cam
-from wardround.client.explanations.integrated_gradients import integrated_gradients
+from wardround.client.explanations.integrated_gradients import (
+    integrated_gradients,
+    rough_gradients,
+)
 from wardround.client.explanations.occlusion import occlusion
 from wardround.client.explanations.uncertainty import UNCERTAINTIES
 from wardround.common.errors import InputError, known_names
@@ -16,6 +19,8 @@ METHODS: Mapping[str, Method] = {
     "integrated-gradients": integrated_gradients,
     "occlusion": occlusion,
 }
+ROUGH: Mapping[str, Method] = {**METHODS, "integrated-gradients": rough_gradients}
+"""As they are made of networks with random weights, whose maps only their ranks are taken of."""
 _OF_TABLES = ("integrated-gradients",)
 _UNPOOLED = ("small-cnn",)  # each place has weights of its own: their mean says little
 _PLACELESS = ("vit", "mlp")  # networks of whose layers none is a grid of places at the end

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wardround.client.explanations.attribution import ExplanationError
 from wardround.client.explanations.methods import choose_method
@@ -165,7 +167,7 @@ def _maps(found: Sequence[Explained] | Sequence[Doubted]) -> Maps | None:
     height = max(picture[0].shape[0] for _, picture in kept)
     width = max(picture[0].shape[1] for _, picture in kept)
 
-    def padded(part: int) -> np.ndarray:
+    def padded(part: int) -> NDArray[Any]:
         return np.stack([_padded(picture[part], height, width) for _, picture in kept])
 
     return Maps(
@@ -178,6 +180,6 @@ def _maps(found: Sequence[Explained] | Sequence[Doubted]) -> Maps | None:
     )
 
 
-def _padded(array: np.ndarray, height: int, width: int) -> np.ndarray:
+def _padded(array: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     missing = [(0, height - array.shape[0]), (0, width - array.shape[1])]
     return np.pad(array, missing + [(0, 0)] * (array.ndim - 2))

@@ -23,7 +23,7 @@ from wardround.client.explanations.likeness import (
     structural_similarity,
 )
 from wardround.client.explanations.masks import lesion_mask, lesion_masks
-from wardround.client.explanations.methods import METHODS
+from wardround.client.explanations.methods import METHODS, ROUGH
 from wardround.client.explanations.randomisation import Randomisation, randomise
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import Site, open_site
@@ -159,7 +159,7 @@ def _explain(case: _Case, context: ModelContext, method: str) -> None:
         case.fault = str(error)
         return
     shown = _shown(case.map)
-    case.randomised = randomise(METHODS[method], odds, case.batch.inputs, case.class_index, shown)
+    case.randomised = randomise(ROUGH[method], odds, case.batch.inputs, case.class_index, shown)
 
 
 def _map_of(case: _Case, context: ModelContext, method: str) -> Attribution | None:

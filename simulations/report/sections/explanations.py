@@ -66,7 +66,9 @@ def explanations_section(contents: RunContents) -> Section | None:
 
 
 def _of_classification(contents: RunContents, methods: Sequence[str]) -> Section | None:
-    answer, tables, images = [], [], []
+    answer: list[str] = []
+    tables: list[Table] = []
+    images: list[Image] = []
     for method in methods:
         rows = read_explanations(contents.folder, method)
         if not rows:
@@ -240,7 +242,9 @@ def _in_words(row: ExplanationRow) -> str:
 
 
 def _of_segmentation(contents: RunContents, methods: Sequence[str]) -> Section | None:
-    answer, tables, images = [], [], []
+    answer: list[str] = []
+    tables: list[Table] = []
+    images: list[Image] = []
     for method in methods:
         rows = read_uncertainties(contents.folder, method)
         if not rows:

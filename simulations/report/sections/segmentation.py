@@ -32,6 +32,7 @@ from wardround.simulations.run_files.folder import ALL_SITES, FEDERATED
 from wardround.simulations.run_files.predictions import LESIONS, LesionRow, Masks, read_lesions
 
 _CHARTED_CLASSES = 3
+_BIAS, _LIMIT = Look(MUTED, None, 1.4), Look(MUTED, None, 1.4, "dashed")
 _NOTES = (
     "Volumes: found less true (Bland and Altman). The limits of agreement are where 95 % of the "
     "differences lie if they are normal; the brackets are 95 % intervals over patients.",
@@ -157,14 +158,13 @@ def _volume_charts(volumes: Sequence[Volumes], classes: Sequence[str]) -> list[F
         middles = (whole.truth + whole.found) / 2
         ends = float(middles.min()), float(middles.max())
         agreement = whole.agreement
-        for bound, dash, label in (
-            (agreement.bias, "solid", "bias"),
-            (agreement.lower, "dashed", "lower limit"),
-            (agreement.upper, "dashed", "upper limit"),
+        for bound, look, label in (
+            (agreement.bias, _BIAS, "bias"),
+            (agreement.lower, _LIMIT, "lower limit"),
+            (agreement.upper, _LIMIT, "upper limit"),
         ):
             if math.isnan(bound.value):
                 continue
-            look = Look(MUTED, None, 1.4, dash)  # type: ignore[arg-type]
             line = tuple(Point(x, bound.value) for x in ends)
             series.append(Series(label, line, look, len(parts), "bias and limits", label))
         figures.append(
