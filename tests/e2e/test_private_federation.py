@@ -15,12 +15,18 @@ from wardround.client.policy.approvals import decide
 from wardround.client.privacy.ledger.entries import Reserved
 from wardround.client.privacy.ledger.file import read_ledger
 from wardround.client.privacy.ledger.report import report_ledger
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.model_file import LINEAGE, load_model
 from wardround.common.privacy.accounting import epsilon_of
+from wardround.common.security.lineage import open_envelope, open_line
+from wardround.common.security.lineage_verification import verify_lineage
+from wardround.common.security.signing_key import open_public_key
 from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import plan_privacy
 from wardround.common.study.study import Study
 from wardround.server.operators.client import server_at
 from wardround.server.operators.messages import RunDetails, Submission
+from wardround.server.scheduling.folder import RunFolder
 from wardround.server.scheduling.ledger_heads import ServerLedgers
 from wardround.simulations.local_federation.processes import LocalFederation
 from wardround.simulations.sites.preparation import prepare_sites
@@ -147,11 +153,31 @@ def test_a_cap_below_the_plan_ends_a_study_or_leaves_its_hospital_out_and_the_op
     run = refused_as_a_whole(town, of_three)
     ends_at_the_cap(town, of_three, run, wardround)
     goes_on_once_the_cap_is_raised(town, of_three, run)
+    is_signed_by_all(town, of_three, run)
     goes_on_by_quorum(town, of_two, wardround)
     for name in SITES:
         mark, entries = ServerLedgers(town.server).known(name), read_ledger(town.site(name)).entries
         charged = [entry.hash for entry in entries if isinstance(entry.fact, Reserved)]
         assert mark.hash == charged[mark.entries - 1], "what the server remembers over runs"
+
+
+def is_signed_by_all(town: Town, study: Study, run: str) -> None:
+    """The record of a run that was stopped and resumed has no gap, and names the ledgers' heads."""
+    saved = load_model(RunFolder(town.server, run).model_path)
+    content, kept = saved.metadata[LINEAGE].encode(), int(saved.metadata["round"])
+    found = verify_lineage(content, study.digest, digest(saved.parameters), kept)
+    keys = {
+        open_public_key(town.site(n) / "keys" / "site.pub").public_bytes_raw().hex(): n
+        for n in SITES
+    }
+    assert found.sites == {key: tuple(range(1, kept + 1)) for key in sorted(keys)}
+    assert found.unsigned == 0
+    for line in content.splitlines()[1:]:
+        for receipt in open_line(line)[0]["predicate"]["receipts"]:
+            statement, key = open_envelope(receipt)
+            entries = read_ledger(town.site(keys[key])).entries
+            head = statement["predicate"]["ledger"]["head"]
+            assert head in [entry.hash for entry in entries if isinstance(entry.fact, Reserved)]
 
 
 def refused_as_a_whole(town: Town, study: Study) -> str:
