@@ -290,7 +290,7 @@ def _ordered_pairs(
 
 def _in_order(ahead: Floats, behind: Floats) -> Floats:
     """Return 1 for each pair in the right order, one half for a tie, ``(M, N)``."""
-    return (ahead[:, None] > behind) + 0.5 * (ahead[:, None] == behind)
+    return np.asarray((ahead[:, None] > behind) + 0.5 * (ahead[:, None] == behind))
 
 
 def _area(pairs: Mapping[tuple[int, int], Floats], swapped: Floats) -> Floats:
