@@ -557,7 +557,7 @@ def explain_predictions(  # noqa: PLR0913 # one argument an option of the comman
     Example: wardround explain-predictions runs/first --method grad-cam
     """
     from wardround.simulations.cli.explain import run_explanation
-    from wardround.simulations.experiment.testing.explained_run import ExplanationRequest
+    from wardround.simulations.experiment.testing.explained.explained_run import ExplanationRequest
 
     run_explanation(ExplanationRequest(run, method, cases, site, model, masks), as_json)
 

@@ -69,7 +69,7 @@ def _print(out: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from wardround.simulations.report.evaluation_page import (
+    from wardround.simulations.report.pages.evaluation_page import (
         evaluation_contents,
         headline,
         title_of,
@@ -102,7 +102,7 @@ def _print(out: Path) -> None:
 
 
 def _as_json(out: Path) -> dict[str, object]:
-    from wardround.simulations.report.evaluation_page import evaluation_contents, headline
+    from wardround.simulations.report.pages.evaluation_page import evaluation_contents, headline
     from wardround.simulations.report.sections.subgroups import findings
 
     facts, contents = evaluation_contents(out)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from wardround.simulations.evidence.explanations import Mean, summarise_maps
-from wardround.simulations.experiment.testing.explained_run import (
+from wardround.simulations.experiment.testing.explained.explained_run import (
     ExplanationRequest,
     Rows,
     explain_run,

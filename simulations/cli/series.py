@@ -13,7 +13,7 @@ from wardround.common.errors import InputError
 from wardround.simulations.cli.simulate import Options, check_alone, new_folder_for, resolve_study
 
 if TYPE_CHECKING:
-    from wardround.simulations.report.series_page import SeriesContents
+    from wardround.simulations.report.pages.series_page import SeriesContents
 
 MOST_SEEDS = 100
 _WIDEST_NAME = 26  # of 80 columns
@@ -103,7 +103,7 @@ def parse_seeds(options: Options) -> tuple[int, ...]:
 
 def print_series(folder: Path, as_json: bool = False) -> None:
     """Print what a finished series says."""
-    from wardround.simulations.report.series_page import read_series_contents
+    from wardround.simulations.report.pages.series_page import read_series_contents
 
     contents = read_series_contents(folder)
     if as_json:
@@ -135,7 +135,7 @@ def _print(contents: "SeriesContents") -> None:
 
 def _as_json(contents: "SeriesContents") -> dict[str, object]:
     from wardround.simulations.evidence.generalisation import expectation, spreads
-    from wardround.simulations.report.series_page import drawn_by_seeds
+    from wardround.simulations.report.pages.series_page import drawn_by_seeds
 
     rows = contents.rows
     metric = next((row.metric for row in rows), contents.study.metric)

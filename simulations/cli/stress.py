@@ -24,7 +24,7 @@ from wardround.simulations.run_files.stress import (
 )
 
 if TYPE_CHECKING:
-    from wardround.simulations.experiment.testing.finished import FinishedRun
+    from wardround.simulations.experiment.testing.stress.finished import FinishedRun
 
 NO_BASELINE = "none"
 _SEVERITIES = (1, 2, 3, 4, 5)
@@ -69,7 +69,7 @@ def run_stress(options: StressOptions) -> None:
     Raises:
         InputError: The folder is no finished run of an image study, or an option does not fit.
     """
-    from wardround.simulations.experiment.testing.finished import open_finished_run
+    from wardround.simulations.experiment.testing.stress.finished import open_finished_run
     from wardround.simulations.report import write_report
 
     severities = _severities(options.severities)
@@ -151,7 +151,7 @@ def _corrupt(
 ) -> None:
     from wardround.client.data.corruptions.registry import fitting_corruptions
     from wardround.simulations.experiment.federation import cores
-    from wardround.simulations.experiment.testing.corrupted import (
+    from wardround.simulations.experiment.testing.stress.corrupted import (
         CorruptionPlan,
         corruption_examples,
         corruption_rows,
@@ -176,7 +176,7 @@ def _attack(
     models: tuple[str, ...],
     epsilons: tuple[float, ...],
 ) -> None:
-    from wardround.simulations.experiment.testing.attacked import AttackPlan, attack_rows
+    from wardround.simulations.experiment.testing.stress.attacked import AttackPlan, attack_rows
 
     plan = AttackPlan(
         models,

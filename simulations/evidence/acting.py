@@ -32,7 +32,7 @@ from wardround.common.statistics.decisions.operating_points import (
 from wardround.common.statistics.interval import Interval, t_interval
 from wardround.common.study.study import Study
 from wardround.simulations.evidence.answers import AllScores, Answers, answers_at
-from wardround.simulations.evidence.statements import mean_of_patients
+from wardround.simulations.evidence.intervals.statements import mean_of_patients
 from wardround.simulations.run_files.folder import FEDERATED
 
 COVERAGE = 0.9

@@ -7,12 +7,12 @@ from typing import Literal
 
 import numpy as np
 
-from wardround.common.statistics.patient_gain import gain_of
-from wardround.common.statistics.worth_joining import Gain, Joining, judge_joining
+from wardround.common.statistics.joining.patient_gain import gain_of
+from wardround.common.statistics.joining.worth_joining import Gain, Joining, judge_joining
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
-from wardround.simulations.evidence.metric_estimates import (
+from wardround.simulations.evidence.intervals.metric_estimates import (
     Cases,
     estimate,
     estimates_by_class,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wardround.common.statistics.interval import Interval
 from wardround.common.statistics.multiple import holm_p_values
 from wardround.common.study.registry import METRICS
-from wardround.simulations.evidence.estimates import (
+from wardround.simulations.evidence.intervals.estimates import (
     chosen,
     difference,
     measure,

@@ -13,7 +13,7 @@ from wardround.common.statistics.interval import Interval
 from wardround.common.study.loading import load_study
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
-from wardround.simulations.evidence.intervals import (
+from wardround.simulations.evidence.intervals.run_intervals import (
     Labels,
     Named,
     mask_intervals,

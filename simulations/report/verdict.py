@@ -18,8 +18,8 @@ from wardround.common.statistics.interval import (
 from wardround.common.statistics.multiple import holm_levels
 from wardround.common.statistics.power import patients_needed, rounded_patients
 from wardround.common.study.registry import METRICS
-from wardround.simulations.evidence.intervals import Named
-from wardround.simulations.evidence.sampling_error import (
+from wardround.simulations.evidence.intervals.run_intervals import Named
+from wardround.simulations.evidence.intervals.sampling_error import (
     PatientCounts,
     interval_without_patients,
     value_error,

@@ -24,7 +24,7 @@ from wardround.common.models.model_folder import ModelFolder, is_model_folder, o
 from wardround.common.study.loading import with_changes
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
-from wardround.simulations.evidence.estimates import calibration_error, measure
+from wardround.simulations.evidence.intervals.estimates import calibration_error, measure
 from wardround.simulations.experiment.external.hospital import (
     EVERYBODY,
     Hospital,
@@ -103,7 +103,7 @@ def evaluate_at(request: EvaluationRequest) -> Path:
         DataError: The hospital's data does not fit the model's study.
         ModelError: The model folder is damaged, or is no whole model.
     """
-    from wardround.simulations.report.evaluation_page import write_evaluation_page
+    from wardround.simulations.report.pages.evaluation_page import write_evaluation_page
 
     _check_out(request)
     folder = _model_folder(request)

@@ -7,7 +7,7 @@ from wardround.common.files.tables import read_table, write_table
 from wardround.common.statistics.interval import Interval, unknown_interval
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
-from wardround.simulations.evidence.estimates import (
+from wardround.simulations.evidence.intervals.estimates import (
     Measure,
     calibration_error,
     difference,

@@ -142,7 +142,7 @@ def write_series_results(out: Path, facts: SeriesFacts | None = None) -> Path:
         InputError: The folder holds no series, or a run of it is missing.
     """
     from wardround.simulations.report import write_report
-    from wardround.simulations.report.series_page import write_series_page
+    from wardround.simulations.report.pages.series_page import write_series_page
 
     held = facts or read_series(out)
     study = load_study(out / "study.toml")

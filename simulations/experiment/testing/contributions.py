@@ -26,7 +26,12 @@ from wardround.common.errors import ModelError, RunError
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.metrics.sums import merge, summarise
 from wardround.common.parameters.schema import Parameters, write_parameters
-from wardround.common.statistics.shapley import MOST_EXACT, Shares, exact_shares, sampled_shares
+from wardround.common.statistics.joining.shapley import (
+    MOST_EXACT,
+    Shares,
+    exact_shares,
+    sampled_shares,
+)
 from wardround.common.study.plans.contributions import has_contributions
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study

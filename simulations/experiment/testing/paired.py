@@ -9,8 +9,8 @@ from pathlib import Path
 
 from wardround.common.statistics.interval import Interval, t_quantile
 from wardround.common.study.study import Study
-from wardround.simulations.evidence.intervals import Labels
-from wardround.simulations.evidence.paired_gains import mask_gains, score_gains
+from wardround.simulations.evidence.intervals.paired_gains import mask_gains, score_gains
+from wardround.simulations.evidence.intervals.run_intervals import Labels
 from wardround.simulations.experiment.rows import KEPT
 from wardround.simulations.run_files.folder import FEDERATED, PAIRED, MetricRow, local_model
 from wardround.simulations.run_files.predictions import read_masks, read_scores

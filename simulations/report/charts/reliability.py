@@ -8,7 +8,7 @@ from wardround.common.html.charts.figure import Figure, Numbers, column_figure, 
 from wardround.common.html.charts.line_chart import LineChart, Point, Series
 from wardround.common.html.charts.looks import FEDERATION, MUTED, Look, series_colour
 from wardround.common.statistics.decisions.calibration import BINS
-from wardround.simulations.evidence.statements import Statements, bin_shares
+from wardround.simulations.evidence.intervals.statements import Statements, bin_shares
 from wardround.simulations.report.charts.printed import percent, plural
 from wardround.simulations.report.wording import number
 

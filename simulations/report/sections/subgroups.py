@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wardround.common.statistics.interval import Interval
 from wardround.common.study.plans.subgroups import groupings_of
-from wardround.simulations.evidence.estimates import masks_together, together
+from wardround.simulations.evidence.intervals.estimates import masks_together, together
 from wardround.simulations.evidence.subgroups import (
     FEWEST_PATIENTS,
     GroupFinding,

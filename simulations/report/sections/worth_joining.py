@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wardround.common.errors import InputError
-from wardround.common.statistics.worth_joining import FEWEST, LARGEST_COUNT, Gain, Word
+from wardround.common.statistics.joining.worth_joining import FEWEST, LARGEST_COUNT, Gain, Word
 from wardround.common.study.plans.contributions import why_no_contributions
 from wardround.common.study.study import Study
 from wardround.simulations.evidence.joining import Kind, SiteJoining, judge_sites

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import wardround.simulations as wardround
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.model_file import load_model
-from wardround.common.statistics.patient_gain import auroc_of
+from wardround.common.statistics.joining.patient_gain import auroc_of
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 from wardround.server.strategies.kept_updates import kept_rounds, read_start, read_updates

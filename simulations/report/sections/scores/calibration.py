@@ -6,8 +6,8 @@ import numpy as np
 
 from wardround.simulations.evidence.answers import answers_at, parts_at
 from wardround.simulations.evidence.calibrated import find_temperature
+from wardround.simulations.evidence.intervals.statements import Statements, statements_of
 from wardround.simulations.evidence.released import Release, release_of_run
-from wardround.simulations.evidence.statements import Statements, statements_of
 from wardround.simulations.report.charts.printed import (
     out_of_100,
     percent,

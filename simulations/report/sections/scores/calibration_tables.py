@@ -10,7 +10,7 @@ from wardround.common.statistics.decisions.recalibration import with_platt, with
 from wardround.common.statistics.interval import Interval
 from wardround.simulations.evidence.answers import WAYS, Answers, answers_at, parts_at
 from wardround.simulations.evidence.calibrated import Temperature, find_platt
-from wardround.simulations.evidence.statements import Statements, brier_of, statements_of
+from wardround.simulations.evidence.intervals.statements import Statements, brier_of, statements_of
 from wardround.simulations.report.charts.printed import (
     interval_cell,
     percent,

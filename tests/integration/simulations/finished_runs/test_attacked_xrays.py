@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from wardround.client.data.preprocessing.differentiable import network_input
 from wardround.common.models.model_folder import open_model_folder
 from wardround.common.study.loading import load_study
-from wardround.simulations.experiment.testing.finished import in_chunks, patients_of_test
-from wardround.simulations.experiment.testing.grey_images import grey_images
+from wardround.simulations.experiment.testing.stress.finished import in_chunks, patients_of_test
+from wardround.simulations.experiment.testing.stress.grey_images import grey_images
 
 pytestmark = pytest.mark.long
 

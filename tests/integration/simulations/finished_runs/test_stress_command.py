@@ -14,8 +14,8 @@ from wardround.client.data.preprocessing.preprocessing import prepare_channels, 
 from wardround.client.site.folder import open_site
 from wardround.common.models.model_folder import open_model_folder
 from wardround.common.study.loading import load_study
-from wardround.simulations.experiment.testing.finished import in_chunks, patients_of_test
-from wardround.simulations.experiment.testing.grey_images import grey_images
+from wardround.simulations.experiment.testing.stress.finished import in_chunks, patients_of_test
+from wardround.simulations.experiment.testing.stress.grey_images import grey_images
 from wardround.simulations.run_files.stress import read_attacks, read_corruptions, read_examples
 
 QUIET = ("--quiet", "--json", "--engine", "in-process", "--threads", "1")

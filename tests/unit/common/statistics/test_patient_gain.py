@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
-from wardround.common.statistics.patient_gain import (
+from wardround.common.statistics.joining.patient_gain import (
     Estimate,
     auroc_of,
     f1_of,

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wardround.common.statistics.shapley import exact_shares, sampled_shares
+from wardround.common.statistics.joining.shapley import exact_shares, sampled_shares
 
 WEIGHTS = np.array([0.5, 0.3, 0.2, 0.0])
 

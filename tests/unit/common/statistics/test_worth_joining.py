@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.special import expit, ndtri
 
 from wardround.common.errors import InputError
-from wardround.common.statistics.patient_gain import auroc_of, gain_of, mean_of
-from wardround.common.statistics.worth_joining import (
+from wardround.common.statistics.joining.patient_gain import auroc_of, gain_of, mean_of
+from wardround.common.statistics.joining.worth_joining import (
     Gain,
     Joining,
     judge_joining,

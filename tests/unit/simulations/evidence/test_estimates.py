@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from wardround.simulations.evidence.estimates import (
+from wardround.simulations.evidence.intervals.estimates import (
     calibration_error,
     chosen,
     difference,

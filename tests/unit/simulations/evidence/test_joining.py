@@ -10,8 +10,8 @@ from wardround.client.tasks.classification import count_classification
 from wardround.common.metrics.sums import MetricSums, summarise
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
+from wardround.simulations.evidence.intervals.metric_estimates import estimate, estimates_by_class
 from wardround.simulations.evidence.joining import judge_sites
-from wardround.simulations.evidence.metric_estimates import estimate, estimates_by_class
 from wardround.simulations.run_files.predictions import Masks, Scores
 
 CLASSES = ["a", "b", "c"]

@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
-from wardround.simulations.evidence.intervals import Labels, mask_intervals, score_intervals
-from wardround.simulations.evidence.paired_gains import mask_gains, score_gains
+from wardround.simulations.evidence.intervals.paired_gains import mask_gains, score_gains
+from wardround.simulations.evidence.intervals.run_intervals import (
+    Labels,
+    mask_intervals,
+    score_intervals,
+)
 from wardround.simulations.run_files.predictions import Masks, Scores
 
 CLASSES = ("a", "b", "c")

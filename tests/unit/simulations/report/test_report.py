@@ -13,7 +13,7 @@ from wardround.common.errors import InputError
 from wardround.common.html.charts.small import GAIN_WIDTH
 from wardround.common.statistics.delong import hanley_mcneil_error
 from wardround.common.statistics.interval import proportion_error, t_interval
-from wardround.simulations.evidence.sampling_error import PatientCounts, value_error
+from wardround.simulations.evidence.intervals.sampling_error import PatientCounts, value_error
 from wardround.simulations.report.charts.gain_bars import draw_gain_bars
 from wardround.simulations.report.charts.pictures import draw_samples
 from wardround.simulations.report.charts.tables import tabulate_measures, tabulate_models_by_site

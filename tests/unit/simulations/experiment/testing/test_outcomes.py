@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-from wardround.simulations.experiment.testing.outcomes import (
+from wardround.simulations.experiment.testing.stress.outcomes import (
     Outcomes,
     auroc,
     of_all_sites,

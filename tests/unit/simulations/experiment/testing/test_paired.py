@@ -11,7 +11,7 @@ from wardround.common.metrics.classification import ClassificationSums
 from wardround.common.statistics.case_metrics import answer_columns
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
-from wardround.simulations.evidence.paired_gains import answer_gains
+from wardround.simulations.evidence.intervals.paired_gains import answer_gains
 from wardround.simulations.report.verdict import judge
 from wardround.simulations.run_files.folder import FEDERATED, MetricRow, local_model
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from wardround.common.errors import InputError
-from wardround.common.statistics.worth_joining import Gain, Joining, Reason, judge_joining
+from wardround.common.statistics.joining.worth_joining import Gain, Joining, Reason, judge_joining
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 from wardround.simulations.evidence.joining import Choice, SiteJoining

@@ -14,7 +14,7 @@ from wardround.client.data.preprocessing.preprocessing import grey_channels, rea
 from wardround.client.training.adversarial import Ball
 from wardround.common.study.sections import DataSection
 from wardround.common.study.study import Study
-from wardround.simulations.experiment.testing.finished import Tested
+from wardround.simulations.experiment.testing.stress.finished import Tested
 
 Array = NDArray[np.float32]
 

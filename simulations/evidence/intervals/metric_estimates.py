@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.statistics.patient_gain import (
+from wardround.common.statistics.joining.patient_gain import (
     Booleans,
     Estimate,
     Floats,

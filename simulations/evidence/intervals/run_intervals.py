@@ -30,7 +30,7 @@ from wardround.common.statistics.clustered_auroc import (
     placement_sums_of_scores,
 )
 from wardround.common.statistics.interval import Interval
-from wardround.simulations.evidence.estimates import masks_together, together
+from wardround.simulations.evidence.intervals.estimates import masks_together, together
 from wardround.simulations.run_files.folder import ALL_SITES
 from wardround.simulations.run_files.predictions import Key, Masks, Scores
 

@@ -19,17 +19,17 @@ from wardround.client.training.adversarial import LossOfImages, fgsm, pgd_with_r
 from wardround.client.training.evaluation import forward_of
 from wardround.common.runtime.seeds import generator_for
 from wardround.common.study.study import Study
-from wardround.simulations.experiment.testing.corrupted import outcomes_of
-from wardround.simulations.experiment.testing.finished import (
+from wardround.simulations.experiment.testing.stress.corrupted import outcomes_of
+from wardround.simulations.experiment.testing.stress.finished import (
     ChangedPatients,
     FinishedRun,
     Tested,
     in_chunks,
     patients_of_test,
 )
-from wardround.simulations.experiment.testing.grey_images import GreyImages, grey_images
-from wardround.simulations.experiment.testing.losses import losses_of
-from wardround.simulations.experiment.testing.outcomes import (
+from wardround.simulations.experiment.testing.stress.grey_images import GreyImages, grey_images
+from wardround.simulations.experiment.testing.stress.losses import losses_of
+from wardround.simulations.experiment.testing.stress.outcomes import (
     Interval,
     Outcomes,
     auroc,

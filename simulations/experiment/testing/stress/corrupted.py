@@ -21,13 +21,14 @@ from wardround.client.data.preprocessing.preprocessing import (
 from wardround.client.data.reading.image import Image
 from wardround.client.training.case_predictions import classified_cases, segmented_cases
 from wardround.common.study.study import Study
-from wardround.simulations.experiment.testing.finished import (
+from wardround.simulations.experiment.testing.samples import upright
+from wardround.simulations.experiment.testing.stress.finished import (
     ChangedPatients,
     FinishedRun,
     in_chunks,
     patients_of_test,
 )
-from wardround.simulations.experiment.testing.outcomes import (
+from wardround.simulations.experiment.testing.stress.outcomes import (
     Outcomes,
     classified_outcomes,
     joined,
@@ -35,7 +36,6 @@ from wardround.simulations.experiment.testing.outcomes import (
     segmented_outcomes,
     success,
 )
-from wardround.simulations.experiment.testing.samples import upright
 from wardround.simulations.run_files.folder import ALL_SITES
 from wardround.simulations.run_files.stress import CLEAN, CorruptionRow, Examples
 

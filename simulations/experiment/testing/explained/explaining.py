@@ -31,8 +31,8 @@ from wardround.client.tasks.classification import scores_and_truth
 from wardround.client.training.evaluation import evaluating, predict
 from wardround.common.parameters.schema import write_parameters
 from wardround.common.study.study import Study
+from wardround.simulations.experiment.testing.explained.shown import as_shown
 from wardround.simulations.experiment.testing.predictions import whole_model
-from wardround.simulations.experiment.testing.shown import as_shown
 from wardround.simulations.experiment.training import TrainedModel
 from wardround.simulations.run_files.explanations import ExplanationRow, FeatureRow
 from wardround.simulations.run_files.folder import local_model

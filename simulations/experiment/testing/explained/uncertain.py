@@ -14,9 +14,9 @@ from wardround.client.explanations.uncertainty import UNCERTAINTIES, entropy, er
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.common.parameters.schema import write_parameters
-from wardround.simulations.experiment.testing.explaining import Explainers
+from wardround.simulations.experiment.testing.explained.explaining import Explainers
+from wardround.simulations.experiment.testing.explained.shown import Shown, as_shown
 from wardround.simulations.experiment.testing.predictions import whole_model
-from wardround.simulations.experiment.testing.shown import Shown, as_shown
 from wardround.simulations.run_files.explanations import UncertaintyRow
 
 Labels = NDArray[np.integer]

@@ -15,14 +15,14 @@ from wardround.common.errors import InputError, ModelError, known_names
 from wardround.common.study.loading import load_study
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.store import CheckpointStore
-from wardround.simulations.experiment.testing.explaining import (
+from wardround.simulations.experiment.testing.explained.explaining import (
     Explained,
     Explainers,
     explain_site,
     names_alone,
     nearest_round,
 )
-from wardround.simulations.experiment.testing.uncertain import Doubted, doubt_site
+from wardround.simulations.experiment.testing.explained.uncertain import Doubted, doubt_site
 from wardround.simulations.experiment.training import TrainedModel, load_trained
 from wardround.simulations.run_files.explanations import (
     FOLDER,

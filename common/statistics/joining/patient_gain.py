@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.statistics.worth_joining import Gain
+from wardround.common.statistics.joining.worth_joining import Gain
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

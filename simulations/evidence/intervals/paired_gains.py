@@ -23,7 +23,7 @@ from wardround.common.statistics.clustered_auroc import (
 )
 from wardround.common.statistics.interval import Interval, t_interval
 from wardround.common.statistics.paired import ratio_difference, swap_differences, with_swaps
-from wardround.simulations.evidence.intervals import OF_CASES, Labels, mask_values
+from wardround.simulations.evidence.intervals.run_intervals import OF_CASES, Labels, mask_values
 from wardround.simulations.run_files.predictions import Masks, Scores
 
 _MOST_SWAPPED = 150  # patients whose scores are swapped; with more the formula is exact enough

@@ -1,0 +1,1 @@
+"""How sure a run's numbers and differences are; the unit is the patient."""

@@ -1,0 +1,1 @@
+"""Finished models asked where they looked, with the checks of each answer."""

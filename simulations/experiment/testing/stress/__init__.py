@@ -1,0 +1,1 @@
+"""Finished models on worse images, and on images that somebody changed on purpose."""

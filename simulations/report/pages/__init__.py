@@ -1,0 +1,1 @@
+"""The pages of several runs, and of a model at another hospital."""
