@@ -1,19 +1,19 @@
 """A metric of one model on some patients, with an interval whose unit is the patient.
 
-The intervals are those of ``common/statistics``. Beside each stands the influence of each
-examination: by how much the metric moves with it, to first order. With these the difference of two
-groups has an interval too, also where some patients, or all of them, are on both sides.
+The intervals are those of ``common/statistics``. Beside each stands the influence of each patient:
+by how much the metric moves with it, to first order. With these the difference of two groups has an
+interval too, also where some patients, or all of them, are on both sides.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from wardround.common.statistics.case_metrics import (
+    OF_ANSWERS,
     answer_columns,
     answer_ratios,
     answers_of_scores,
@@ -31,33 +31,36 @@ from wardround.common.statistics.clustered_auroc import (
     class_weights,
     placement_sums_of_scores,
 )
+from wardround.common.statistics.decisions.calibration import (
+    bin_scores,
+    bin_top_labels,
+    calibration_error,
+)
 from wardround.common.statistics.interval import (
     Interval,
     t_interval,
     two_sided_p,
     unknown_interval,
 )
+from wardround.simulations.evidence.intervals.metric_estimates import estimate_of
 from wardround.simulations.run_files.predictions import MEASURES, Masks, Scores
 
 _Floats = NDArray[np.float64]
-_CALIBRATION_BINS = 10
 _ROUNDING = 1e-12
-_HALF = 0.5  # above which score a label of a multi-label study is present
 _COLUMNS = {"dice": "dice", "hd95": "hd95", "surface-dice": "surface_dice"}
-_Values = tuple[float, _Floats]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measure:
-    """A metric with its interval, and by how much each of N examinations moves it.
+    """A metric of N examinations with its interval, and by how much each patient moves it.
 
     Attributes:
-        each: ``(N,)``; their sum is 0.
+        influence: ``(P,)`` by the number of the patient; their sum is 0.
         patients: ``(N,)`` whose examination each is.
     """
 
     interval: Interval
-    each: _Floats
+    influence: _Floats
     patients: NDArray[np.int64]
 
     @property
@@ -78,19 +81,15 @@ def measure(metric: str, answers: Scores | Masks, multi_label: bool = False) -> 
         if metric not in _COLUMNS:
             return None
         values = getattr(answers, _COLUMNS[metric])
-        _, each = _mean_of_classes(values)
         interval = _of_cases(values, answers.patients, bounded=metric != "hd95")
-        return Measure(interval, each, answers.patients)
-    known = _OF_LABELS if multi_label else _OF_CLASSES
-    if metric not in known:
+    elif metric == "auroc":
+        interval = _of_areas(answers, multi_label)
+    elif metric in OF_ANSWERS:
+        interval = _of_answers(metric, answers, multi_label)
+    else:
         return None
-    _, each = known[metric](answers.scores, answers.labels)
-    interval = (
-        _of_areas(answers, multi_label)
-        if metric == "auroc"
-        else _of_answers(metric, answers, multi_label)
-    )
-    return Measure(interval, each, answers.patients)
+    influence = estimate_of(metric, answers, multi_label).influence
+    return Measure(interval, influence, answers.patients)
 
 
 def difference(first: Measure, second: Measure) -> Interval:
@@ -100,11 +99,11 @@ def difference(first: Measure, second: Measure) -> Interval:
     groups nobody, of two models that answered the same patients all of them.
     """
     a, b = first.interval, second.interval
-    patients = np.union1d(first.patients, second.patients)
-    value, count = a.value - b.value, len(patients)
+    value, count = a.value - b.value, len(np.union1d(first.patients, second.patients))
     if math.isnan(value) or math.isnan(a.standard_error) or math.isnan(b.standard_error):
         return unknown_interval(value, count)
-    sides = [_totals(one, patients) for one in (first, second)]
+    size = max(len(first.influence), len(second.influence))
+    sides = [np.pad(one.influence, (0, size - len(one.influence))) for one in (first, second)]
     scattered = [math.sqrt(float((side**2).sum())) for side in sides]
     together = float((sides[0] * sides[1]).sum())
     # Of two models that answered alike the difference has little error, whatever each one has.
@@ -122,12 +121,6 @@ def difference(first: Measure, second: Measure) -> Interval:
 def p_value(found: Interval) -> float:
     """Return the two-sided p-value of a difference of none; 1 where it cannot be told."""
     return two_sided_p(found.value, found.standard_error, found.freedom)
-
-
-def _totals(one: Measure, patients: NDArray[np.int64]) -> _Floats:
-    """Return ``(P,)`` influences of each patient, 0 of those who are not on this side."""
-    places = np.searchsorted(patients, one.patients)
-    return np.asarray(np.bincount(places, weights=one.each, minlength=len(patients)))
 
 
 def _of_cases(values: _Floats, patients: NDArray[np.int64], bounded: bool) -> Interval:
@@ -188,8 +181,8 @@ def chosen(answers: Scores | Masks, some: NDArray[np.bool_]) -> Scores | Masks:
     )
 
 
-def calibration_error(answers: Scores, multi_label: bool = False) -> float:
-    """Return the expected calibration error over ten bins of equal width.
+def expected_calibration_error(answers: Scores, multi_label: bool = False) -> float:
+    """Return the expected calibration error over ten bins of equal width; NaN without examinations.
 
     Of two classes, that of the second one's score; of more, of the score of the class found
     (top-label); of several labels, the mean over labels. (Naeini et al., AAAI 2015.)
@@ -197,21 +190,10 @@ def calibration_error(answers: Scores, multi_label: bool = False) -> float:
     scores, labels = answers.scores, answers.labels
     if not len(scores):
         return math.nan
-    if multi_label:
-        every = [_gap(scores[:, k], labels[:, k]) for k in range(scores.shape[1])]
-        return float(np.mean(every))
-    if scores.shape[1] == 2:
-        return _gap(scores[:, 1], labels[:, 1])
-    best = scores.argmax(axis=1)
-    rows = np.arange(len(scores))
-    return _gap(scores[rows, best], labels[rows, best])
-
-
-def _gap(score: _Floats, truth: NDArray[np.bool_]) -> float:
-    place = np.minimum((score * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
-    said = np.bincount(place, weights=score, minlength=_CALIBRATION_BINS)
-    found = np.bincount(place, weights=truth.astype(float), minlength=_CALIBRATION_BINS)
-    return float(np.abs(said - found).sum() / len(score))
+    if not multi_label and scores.shape[1] > 2:
+        return float(calibration_error(bin_top_labels(scores, labels)))
+    each = calibration_error(bin_scores(scores, labels))
+    return float(each.mean() if multi_label else each[1])
 
 
 def _apart(patients: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -220,125 +202,3 @@ def _apart(patients: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
         found.append(part + first)
         first += int(part.max(initial=-1)) + 1
     return np.concatenate(found)
-
-
-def _area(score: _Floats, truth: NDArray[np.bool_]) -> _Values:
-    """Return AUROC and influences from placement values (DeLong et al., Biometrics 44, 1988)."""
-    positives, negatives = int(truth.sum()), int((~truth).sum())
-    each = np.zeros(len(score))
-    if not positives or not negatives:
-        return math.nan, each
-    ranks = stats.rankdata(score)
-    own = np.zeros(len(score))
-    own[truth], own[~truth] = stats.rankdata(score[truth]), stats.rankdata(score[~truth])
-    above = (ranks - own)[truth] / negatives  # share of the negatives below each positive
-    below = 1 - (ranks - own)[~truth] / positives
-    value = float(above.mean())
-    each[truth], each[~truth] = (above - value) / positives, (below - value) / negatives
-    return value, each
-
-
-def _auroc(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
-    if scores.shape[1] == 2:
-        return _area(scores[:, 1], labels[:, 1])
-    return _auroc_of_labels(scores, labels)
-
-
-def _auroc_of_labels(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
-    parts = [_area(scores[:, k], labels[:, k]) for k in range(scores.shape[1])]
-    return _mean(parts, len(scores))
-
-
-def _mean(parts: Sequence[_Values], count: int) -> _Values:
-    """Return the mean over what is defined."""
-    defined = [part for part in parts if not math.isnan(part[0])]
-    if not defined:
-        return math.nan, np.zeros(count)
-    value = sum(part[0] for part in defined) / len(defined)
-    return value, np.sum([part[1] for part in defined], axis=0) / len(defined)
-
-
-def _ratio(above: _Floats, below: _Floats) -> _Values:
-    """Return the ratio of two sums, and influences; NaN where the second is 0."""
-    total = float(below.sum())
-    if total <= 0:
-        return math.nan, np.zeros(len(below))
-    value = float(above.sum()) / total
-    return value, (above - value * below) / total
-
-
-def _called(scores: _Floats) -> NDArray[np.bool_]:
-    return np.asarray(scores.argmax(axis=1)[:, None] == np.arange(scores.shape[1]))
-
-
-def _accuracy(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
-    right = (_called(scores) & labels).any(axis=1).astype(float)
-    return _ratio(right, np.ones(len(right)))
-
-
-def _balanced(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
-    right, truth = (_called(scores) & labels).astype(float), labels.astype(float)
-    return _mean([_ratio(right[:, k], truth[:, k]) for k in range(labels.shape[1])], len(scores))
-
-
-def _f1_of(called: NDArray[np.bool_], labels: NDArray[np.bool_]) -> _Values:
-    """Return the mean F1 over the classes that occur."""
-    parts = [
-        _ratio(
-            2 * (called[:, k] & labels[:, k]).astype(float),
-            called[:, k].astype(float) + labels[:, k].astype(float),
-        )
-        for k in range(labels.shape[1])
-        if labels[:, k].any()
-    ]
-    return _mean(parts, len(labels))
-
-
-def _f1(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
-    return _f1_of(_called(scores), labels)
-
-
-def _label_accuracy(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
-    right = np.asarray(((scores > _HALF) == labels).mean(axis=1), dtype=np.float64)
-    return _ratio(right, np.ones(len(right)))
-
-
-def _label_balanced(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
-    called, parts = scores > _HALF, []
-    for k in range(labels.shape[1]):
-        truth, found = labels[:, k], called[:, k]
-        sides = [
-            _ratio((found & truth).astype(float), truth.astype(float)),
-            _ratio((~found & ~truth).astype(float), (~truth).astype(float)),
-        ]
-        if not any(math.isnan(side[0]) for side in sides):
-            parts.append(_mean(sides, len(labels)))
-    return _mean(parts, len(labels))
-
-
-def _label_f1(scores: _Floats, labels: NDArray[np.bool_]) -> _Values:
-    return _f1_of(scores > _HALF, labels)
-
-
-def _mean_of_classes(values: _Floats) -> _Values:
-    """Return the mean over classes of the mean over the examinations that have a value."""
-    parts = []
-    for k in range(values.shape[1]):
-        known = np.isfinite(values[:, k])
-        parts.append(_ratio(np.where(known, values[:, k], 0.0), known.astype(float)))
-    return _mean(parts, len(values))
-
-
-_Rule = Callable[[_Floats, NDArray[np.bool_]], _Values]
-_OF_CLASSES: Mapping[str, _Rule] = {
-    "auroc": _auroc,
-    "accuracy": _accuracy,
-    "balanced-accuracy": _balanced,
-    "f1": _f1,
-}
-_OF_LABELS: Mapping[str, _Rule] = {
-    "auroc": _auroc_of_labels,
-    "accuracy": _label_accuracy,
-    "balanced-accuracy": _label_balanced,
-    "f1": _label_f1,
-}

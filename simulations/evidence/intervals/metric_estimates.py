@@ -1,7 +1,6 @@
 """A study's metric from what a model said of each examination, with every patient's part in it."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +30,24 @@ def estimate(metric: str, cases: Cases, study: Study) -> Estimate:
 
     Its value is NaN where the cases do not tell: a loss that weighs classes or pixels, say.
     """
+    if metric == "loss" and isinstance(cases, Scores):
+        return _loss(cases, study)
+    return estimate_of(metric, cases, study.data.multi_label)
+
+
+def estimate_of(metric: str, cases: Cases, multi_label: bool) -> Estimate:
+    """Return a metric over all classes; NaN where the cases do not tell.
+
+    Args:
+        multi_label: Whether an examination may be of several classes.
+    """
     if isinstance(cases, Masks):
         each = _dense_values(metric, cases)
         classes = range(0 if each is None else each.shape[1])
         parts = [] if each is None else [mean_of(each[:, k], cases.patients) for k in classes]
         return mean_of_estimates(parts) if parts else _unknown(cases)
     maker = _WHOLE.get(metric)
-    return maker(cases, study) if maker is not None else _unknown(cases)
+    return maker(cases, multi_label) if maker is not None else _unknown(cases)
 
 
 def estimates_by_class(metric: str, cases: Cases, study: Study) -> Mapping[str, Estimate]:
@@ -54,7 +64,7 @@ def estimates_by_class(metric: str, cases: Cases, study: Study) -> Mapping[str, 
         return {name: mean_of(each[:, k], cases.patients) for k, name in enumerate(names)}
     if metric == "loss" or (len(names) < 3 and not study.data.multi_label):
         return {}
-    parts = _aurocs(cases) if metric == "auroc" else _f1s(cases, study)
+    parts = _aurocs(cases) if metric == "auroc" else _f1s(cases, study.data.multi_label)
     return dict(zip(names, parts, strict=True))
 
 
@@ -92,32 +102,32 @@ def _dense_values(metric: str, cases: Masks) -> Floats | None:
     return values.get(metric)
 
 
-def _called(cases: Scores, study: Study) -> Booleans:
-    if study.data.multi_label:
+def _called(cases: Scores, multi_label: bool) -> Booleans:
+    if multi_label:
         return np.asarray(cases.scores >= 0.5)
     best = cases.scores.argmax(axis=1)
     return np.asarray(best[:, None] == np.arange(cases.scores.shape[1]))
 
 
-def _accuracy(cases: Scores, study: Study) -> Estimate:
-    right = _called(cases, study) == cases.labels
-    if study.data.multi_label:
+def _accuracy(cases: Scores, multi_label: bool) -> Estimate:
+    right = _called(cases, multi_label) == cases.labels
+    if multi_label:
         return mean_of(right.mean(axis=1), cases.patients, counts=True)
     return mean_of(right.all(axis=1).astype(float), cases.patients, counts=True)
 
 
-def _balanced_accuracy(cases: Scores, study: Study) -> Estimate:
-    right, labels = (_called(cases, study) == cases.labels).astype(float), cases.labels
+def _balanced_accuracy(cases: Scores, multi_label: bool) -> Estimate:
+    right, labels = (_called(cases, multi_label) == cases.labels).astype(float), cases.labels
     sides = [(right[:, k], labels[:, k]) for k in range(labels.shape[1])]
-    if study.data.multi_label:  # each label's absence is a class too, where it has both
+    if multi_label:  # each label's absence is a class too, where it has both
         sides = [(one, held) for one, held in sides if held.any() and not held.all()]
         sides += [(one, ~held) for one, held in sides]
     parts = [recall_of(one, held, cases.patients) for one, held in sides]
     return mean_of_estimates(parts) if parts else _unknown(cases)
 
 
-def _f1s(cases: Scores, study: Study) -> list[Estimate]:
-    called = _called(cases, study)
+def _f1s(cases: Scores, multi_label: bool) -> list[Estimate]:
+    called = _called(cases, multi_label)
     classes = range(cases.labels.shape[1])
     return [f1_of(called[:, k], cases.labels[:, k], cases.patients) for k in classes]
 
@@ -138,16 +148,9 @@ def _loss(cases: Scores, study: Study) -> Estimate:
     return mean_of(np.where(cases.labels, each, 0.0).sum(axis=1), cases.patients)
 
 
-def _mean_over(
-    parts: Callable[[Scores, Study], list[Estimate]], cases: Scores, study: Study
-) -> Estimate:
-    return mean_of_estimates(parts(cases, study))
-
-
-_WHOLE: Mapping[str, Callable[[Scores, Study], Estimate]] = {
+_WHOLE: Mapping[str, Callable[[Scores, bool], Estimate]] = {
     "accuracy": _accuracy,
     "balanced-accuracy": _balanced_accuracy,
-    "f1": partial(_mean_over, _f1s),
-    "auroc": partial(_mean_over, lambda cases, study: _aurocs(cases)),
-    "loss": _loss,
+    "f1": lambda cases, multi_label: mean_of_estimates(_f1s(cases, multi_label)),
+    "auroc": lambda cases, _: mean_of_estimates(_aurocs(cases)),
 }

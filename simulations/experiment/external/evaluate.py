@@ -24,7 +24,7 @@ from wardround.common.models.model_folder import ModelFolder, is_model_folder, o
 from wardround.common.study.loading import with_changes
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
-from wardround.simulations.evidence.intervals.estimates import calibration_error, measure
+from wardround.simulations.evidence.intervals.estimates import expected_calibration_error, measure
 from wardround.simulations.experiment.external.hospital import (
     EVERYBODY,
     Hospital,
@@ -258,7 +258,7 @@ def _values(answers: Scores | Masks, study: Study, folder: ModelFolder) -> Itera
             i, before = found.interval, _in_the_run(folder, metric)
             yield MetricValue(metric, i.value, i.low, i.high, i.patients, before)
     if isinstance(answers, Scores):
-        value = calibration_error(answers, study.data.multi_label)
+        value = expected_calibration_error(answers, study.data.multi_label)
         nan = float("nan")
         patients = len(set(answers.patients.tolist()))
         yield MetricValue("ece", value, nan, nan, patients, nan)

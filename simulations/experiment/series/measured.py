@@ -9,8 +9,8 @@ from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 from wardround.simulations.evidence.intervals.estimates import (
     Measure,
-    calibration_error,
     difference,
+    expected_calibration_error,
     masks_together,
     measure,
     together,
@@ -104,16 +104,16 @@ def _of_site(
             if measured is None:
                 continue
             found[model] = measured
-            yield _row((seed, site, model, metric), measured.interval, len(measured.each))
+            yield _row((seed, site, model, metric), measured.interval, len(measured.patients))
         if LEFT_OUT in found and FEDERATED in found:
             better, worse = found[FEDERATED], found[LEFT_OUT]
             if not METRICS[metric].higher_is_better:
                 better, worse = worse, better
             gain = difference(better, worse)
-            yield _row((seed, site, TAKING_PART, metric), gain, len(better.each))
+            yield _row((seed, site, TAKING_PART, metric), gain, len(better.patients))
     for model, one in answers.items():
         if isinstance(one, Scores):
-            value = calibration_error(one, study.data.multi_label)
+            value = expected_calibration_error(one, study.data.multi_label)
             unknown = unknown_interval(value, len(set(one.patients.tolist())))
             yield _row((seed, site, model, CALIBRATION), unknown, len(one.cases))
 
