@@ -95,14 +95,7 @@ def _lesions(contents: RunContents) -> list[LesionRow]:
 def _answer(
     volumes: Sequence[Volumes], failures: Sequence[Failure], lesions: Sequence[Detection]
 ) -> tuple[str, ...]:
-    said = [
-        f"{one.class_name}: the federated model marks {_signed(one.agreement.bias.value)} ml "
-        f"{_bracket(one.agreement.bias)} beyond the truth in the mean, and "
-        f"{_signed(one.agreement.lower.value)} to {_signed(one.agreement.upper.value)} ml in "
-        "most examinations."
-        for one in volumes
-        if one.site == ALL_SITES
-    ]
+    said = [volume_words(one) for one in volumes if one.site == ALL_SITES]
     if failures:
         worst = min(failures, key=lambda one: one.dice)
         said.append(
@@ -115,6 +108,36 @@ def _answer(
         found, total = sum(one.found for one in here), sum(one.lesions for one in here)
         said.append(f"Of {total} connected parts of {name} it finds {found} ({found / total:.0%}).")
     return tuple(said)
+
+
+def volume_words(volumes: Volumes) -> str:
+    """Return by how much the marked volumes are off, as a sentence."""
+    agreement = volumes.agreement
+    bias, digits = agreement.bias, _digits(agreement.bias, agreement.lower, agreement.upper)
+    often = ", and how far single ones are off cannot be told"
+    if not math.isnan(agreement.lower.value):
+        low, high = (_rounded(one.value, digits) for one in (agreement.lower, agreement.upper))
+        often = f"; 95 of 100 single differences lie between {low} and {high} ml"
+    sure = ""
+    if not math.isnan(bias.low):
+        sure = f" (95% interval {_rounded(bias.low, digits)} to {_rounded(bias.high, digits)})"
+    direction = "more" if bias.value > 0 else "less"
+    true = float(np.mean(volumes.truth))
+    return (
+        f"{volumes.class_name}: the federated model marks {abs(bias.value):.{digits}f} ml "
+        f"{direction} than the true {true:.{digits}f} ml in the mean{sure}{often}."
+    )
+
+
+def _digits(*bounds: Bound) -> int:
+    """Return how many decimals show two digits of the smallest bound, at most 4."""
+    sizes = [abs(one.value) for one in bounds if one.value and not math.isnan(one.value)]
+    return min(4, max(0, 1 - math.floor(math.log10(min(sizes))))) if sizes else 1
+
+
+def _rounded(value: float, digits: int) -> str:
+    sign = "\u2212" if value < 0 else "+"
+    return f"{sign}{abs(value):.{digits}f}"
 
 
 def _dice_chart(sites: Mapping[str, Masks]) -> Figure | None:
@@ -253,12 +276,6 @@ def _bound(bound: Bound) -> Cell:
         return Cell("–")
     note = "" if math.isnan(bound.low) else f"{_signed(bound.low)} to {_signed(bound.high)}"
     return Cell(_signed(bound.value), note)
-
-
-def _bracket(bound: Bound) -> str:
-    if math.isnan(bound.low):
-        return "(one patient: no interval)"
-    return f"({_signed(bound.low)} to {_signed(bound.high)})"
 
 
 def _signed(value: float) -> str:
