@@ -15,7 +15,7 @@ from wardround.simulations.report.sections.worth_joining import (
     read_worth_joining,
     reason,
 )
-from wardround.simulations.report.verdict import SiteVerdict, Verdict, judge
+from wardround.simulations.report.verdict import SiteVerdict, Verdict
 from wardround.simulations.report.wording import (
     compose_headline,
     explain_margin,
@@ -67,7 +67,7 @@ def _print(contents: RunContents) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    verdict = judge(contents.metrics, contents.split, contents.metric)
+    verdict = contents.verdict_on(contents.metric)
     headline = compose_headline(contents, verdict)
     console = Console()
     console.print(headline.sentence, markup=False, style="bold")
@@ -119,7 +119,7 @@ def _finite(content: object) -> object:
 
 
 def _as_json(contents: RunContents) -> dict[str, object]:
-    verdict = judge(contents.metrics, contents.split, contents.metric)
+    verdict = contents.verdict_on(contents.metric)
     headline = compose_headline(contents, verdict)
     merged = {
         model: value_of(contents.metrics, model, ALL_SITES, verdict.metric)

@@ -15,7 +15,7 @@ from wardround.simulations.experiment.simulate import simulate as run_request
 from wardround.simulations.notebook.models import LoadedModel, load_model, model_names
 from wardround.simulations.notebook.studies import load_study
 from wardround.simulations.report.contents import read_contents
-from wardround.simulations.report.verdict import Verdict, judge
+from wardround.simulations.report.verdict import Verdict
 from wardround.simulations.report.wording import compose_headline
 from wardround.simulations.run_files.events import Event, nobody
 from wardround.simulations.run_files.folder import (
@@ -158,7 +158,7 @@ def open_run(folder: _Path) -> SimulationResult:
     """
     path = Path(folder)
     contents = read_contents(path)
-    verdict = judge(contents.metrics, contents.split, contents.metric)
+    verdict = contents.verdict_on(contents.metric)
     return SimulationResult(
         folder=path,
         study=contents.study or load_study(path / "study.toml"),

@@ -20,7 +20,7 @@ from wardround.simulations.evidence.intervals.run_intervals import (
     score_intervals,
 )
 from wardround.simulations.report.samples import Samples, read_samples
-from wardround.simulations.report.verdict import sites_of
+from wardround.simulations.report.verdict import Verdict, judge, sites_of
 from wardround.simulations.run_files.folder import (
     FEDERATED,
     MetricRow,
@@ -81,6 +81,12 @@ class RunContents:
         measured = {row.metric for row in self.metrics}
         preferred = ("auroc", "dice", *METRICS)
         return next((name for name in preferred if name in measured), "loss")
+
+    def verdict_on(self, metric: str) -> Verdict:
+        """Return who gained by a metric; the study's own is judged by the study's margin."""
+        is_own = self.study is not None and metric == self.study.metric
+        margin = self.study.evaluation.margin if self.study is not None and is_own else None
+        return judge(self.metrics, self.split, metric, margin)
 
     @property
     def sites(self) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from wardround.simulations.report.charts.pictures import Picture, draw_samples
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.privacy import describe_privacy
 from wardround.simulations.report.sections.order import make_sections
-from wardround.simulations.report.verdict import Outcome, Verdict, judge
+from wardround.simulations.report.verdict import Outcome, Verdict
 from wardround.simulations.run_files.folder import FEDERATED
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def render_page(contents: RunContents, documents: Sequence[tuple[str, str]]) -> 
         InputError: The packages that the page needs are not installed.
     """
     template = load_template("page.html.jinja")
-    verdict = judge(contents.metrics, contents.split, contents.metric)
+    verdict = contents.verdict_on(contents.metric)
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     return template.render(
         contents=contents,

@@ -200,7 +200,12 @@ def judge_gain(gain: float, margin: float, smallest: float = SMALLEST) -> Outcom
     return "no clear difference" if margin <= smallest else "cannot be told"
 
 
-def judge(rows: Sequence[MetricRow], split: Sequence[SplitRow], metric: str) -> Verdict:
+def judge(
+    rows: Sequence[MetricRow],
+    split: Sequence[SplitRow],
+    metric: str,
+    margin: float | None = None,
+) -> Verdict:
     """Return the verdict of a run from the kept models' values on the test patients.
 
     Where the run compared both models patient by patient, that comparison is the verdict. Else they
@@ -209,6 +214,9 @@ def judge(rows: Sequence[MetricRow], split: Sequence[SplitRow], metric: str) -> 
 
     Several hospitals are several comparisons: their intervals are widened by Holm's method, so that
     the chance is at most 5 % that any hospital is said to differ that does not.
+
+    Args:
+        margin: The smallest difference that matters; by default 0.02, of distances 5 %.
     """
     paired = {
         row.site: row
@@ -227,6 +235,7 @@ def judge(rows: Sequence[MetricRow], split: Sequence[SplitRow], metric: str) -> 
             kept.get((FEDERATED, site)),
             kept.get((POOLED, site)),
             paired.get(site) or count_test_patients(split, site),
+            margin,
         )
         for site in sites_of(rows, split)
     ]
@@ -291,9 +300,10 @@ def _judge_site(
     federated: MetricRow | None,
     pooled: MetricRow | None,
     known: PatientCounts | MetricRow,
+    margin: float | None,
 ) -> SiteVerdict:
     gain, error, bound, patients = math.nan, math.nan, 0.0, 0
-    smallest = SMALLEST
+    smallest = SMALLEST if margin is None else margin
     if own and federated:
         gain = gain_over(own.value, federated.value, own.metric)
         bound = own.error_bound + federated.error_bound
@@ -303,7 +313,7 @@ def _judge_site(
         else:
             error, patients = known.standard_error, known.support
             gain = known.value
-        if not higher_is_better(own.metric):
+        if margin is None and not higher_is_better(own.metric):
             smallest = _SMALLEST_SHARE * own.value
     return SiteVerdict(
         site=site,

@@ -9,7 +9,7 @@ from wardround.common.statistics.interval import Interval, mean_interval
 from wardround.common.study.registry import METRICS
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.missing import why_missing
-from wardround.simulations.report.verdict import higher_is_better, interval_of, judge
+from wardround.simulations.report.verdict import higher_is_better, interval_of
 from wardround.simulations.report.wording import in_unit, number, sentence_title, spread
 from wardround.simulations.run_files.folder import (
     ALL_SITES,
@@ -77,7 +77,7 @@ def tabulate_measures(contents: RunContents) -> Table | None:
     measured = {row.metric for row in kept_values(contents).values() if not row.class_name}
     rows = []
     for metric in [name for name in METRICS if name in measured]:
-        mean = judge(contents.metrics, contents.split, metric).mean
+        mean = contents.verdict_on(metric).mean
         cells = tuple(
             Cell(number(value, metric), spread(_of_mean(contents, metric, role), metric))
             for role, value in enumerate((mean.own, mean.federated, mean.pooled))
@@ -105,7 +105,7 @@ def _of_mean(contents: RunContents, metric: str, role: int) -> Interval | None:
         role: 0 the hospitals' own models, 1 the federated one, 2 the pooled one.
     """
     kept = kept_values(contents)
-    compared = judge(contents.metrics, contents.split, metric).compared
+    compared = contents.verdict_on(metric).compared
     rows = [
         kept.get(((local_model(s.site), FEDERATED, POOLED)[role], s.site, metric, ""))
         for s in compared

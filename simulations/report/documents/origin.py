@@ -9,7 +9,6 @@ from wardround.simulations.report import wording
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.sections.order import make_sections
 from wardround.simulations.report.sections.section import Section
-from wardround.simulations.report.verdict import judge
 from wardround.simulations.run_files.folder import FEDERATED, local_model
 
 SMALLEST_COUNT = 10  # of patients whom a document of hospitals' own data tells of
@@ -140,7 +139,7 @@ def _verdict(contents: RunContents, model: str, sections: Sequence[Section]) -> 
     if model != FEDERATED:
         yield "it is here to compare the federated model with"
         return
-    verdict = judge(contents.metrics, contents.split, contents.metric)
+    verdict = contents.verdict_on(contents.metric)
     yield wording.compose_headline(contents, verdict).sentence
     for site in verdict.compared:
         margin = wording.number(site.margin, verdict.metric) if site.has_interval else ""

@@ -13,7 +13,7 @@ from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.privacy import describe_privacy
 from wardround.simulations.report.sections.order import make_sections
 from wardround.simulations.report.sections.section import Section
-from wardround.simulations.report.verdict import Verdict, judge
+from wardround.simulations.report.verdict import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def _byline(contents: RunContents) -> str:
 
 
 def _parts(contents: RunContents) -> Iterator[Section]:
-    verdict = judge(contents.metrics, contents.split, contents.metric)
+    verdict = contents.verdict_on(contents.metric)
     headline = wording.compose_headline(contents, verdict)
     yield Section("verdict", "Did training together help?", (headline.sentence, *headline.details))
     yield _hospitals(contents, verdict)
