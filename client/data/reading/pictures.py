@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import PIL.ImageFile
 import PIL.ImageOps
 
 from wardround.client.data.reading.image import Stored, UnreadableError
@@ -32,6 +33,8 @@ def read_picture(path: Path, is_mask: bool) -> Stored:
     Raises:
         UnreadableError: It is not one picture that can be read as it is shown.
     """
+    # Half a picture is none; other packages (WeasyPrint) allow it, for the whole process.
+    PIL.ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         opened = PIL.Image.open(path, formats=_FORMATS)
     except PIL.Image.DecompressionBombError as error:

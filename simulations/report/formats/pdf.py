@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import PIL.ImageFile
+
 from wardround.common.errors import InputError, install_command
 from wardround.common.html import read_style
 from wardround.simulations.report.contents import RunContents
@@ -98,6 +100,7 @@ def _text(words: str) -> str:
 
 
 def _load() -> Any:
+    half_pictures = PIL.ImageFile.LOAD_TRUNCATED_IMAGES
     try:
         import weasyprint
         import weasyprint.urls
@@ -115,4 +118,6 @@ def _load() -> Any:
             f"pango on Fedora, brew install pango on macOS. {_REMEDY}"
         )
         raise InputError(msg) from None
+    finally:  # it has the whole process read broken pictures
+        PIL.ImageFile.LOAD_TRUNCATED_IMAGES = half_pictures
     return weasyprint

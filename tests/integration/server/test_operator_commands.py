@@ -124,7 +124,7 @@ def test_a_watch_tells_each_event_and_how_it_ended(
     assert said.code == code
     lines = said.out.splitlines()
     assert lines[0] == "round 1: south did not take part: its [bold]policy[/] allows nothing now"
-    assert lines[1] == "round 1/10 in 2.0 s, 1 sites"
+    assert lines[1] == "round 1/10 in 2.0 s, 1 site"
     assert lines[-1].startswith(end)
     events = wardround("runs", "watch", run, "--server", server, "--json").out.splitlines()
     assert [json.loads(line)["kind"] for line in events] == ["refusal", "round", "end"]

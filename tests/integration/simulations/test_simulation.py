@@ -108,6 +108,7 @@ def test_a_table_study_leaves_a_complete_run_folder(table_study: Study, tmp_path
     assert names == {
         "assignment.csv",
         "checkpoints",
+        "contributions.csv",
         "data-sheet.json",
         "data-sheet.md",
         "log.jsonl",
@@ -124,6 +125,7 @@ def test_a_table_study_leaves_a_complete_run_folder(table_study: Study, tmp_path
         "split.csv",
         "study.toml",
         "traffic.csv",
+        "updates",
     }
     assert not list(out.rglob("*.part"))
     assert load_study(out / "study.toml") == table_study

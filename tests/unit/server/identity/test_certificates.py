@@ -101,7 +101,7 @@ def test_a_private_key_is_never_open_to_others(
     monkeypatch.setattr(os, "open", watching)
     init_server(tmp_path / "server", "Lung-2026", ["localhost"], "127.0.0.1", 8443)
     keys = {name: mode for name, mode in opened.items() if ".key" in name}
-    assert len(keys) == 2
+    assert len(keys) == 3  # of the authority, of the server, and with which it signs rounds
     assert set(keys.values()) == {0o600}
 
 

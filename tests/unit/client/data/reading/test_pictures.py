@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image as Picture
+from PIL import ImageFile
 
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.image import UnreadableError
@@ -157,3 +158,14 @@ def test_a_photograph_is_turned_by_its_exif_data_in_jpeg_too(tmp_path: Path) -> 
     assert image.array.shape == (1, 48, 32)
     assert image.array[0, :, :6].min() > 200
     assert image.array[0, :, 12:].max() < 50
+
+
+def test_half_a_picture_is_refused_though_another_package_allowed_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = saved(tmp_path / "half.jpg", np.tile(np.arange(200, dtype=np.uint8), (200, 1)))
+    whole = place.path.read_bytes()
+    place.path.write_bytes(whole[: len(whole) // 2])
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    with pytest.raises(UnreadableError):
+        read_image(place, 2)
