@@ -74,7 +74,7 @@ def _print(out: Path) -> None:
         headline,
         title_of,
     )
-    from wardround.simulations.report.sections.subgroups import make_section
+    from wardround.simulations.report.sections.subgroups import subgroups_section
     from wardround.simulations.report.wording import number
 
     facts, contents = evaluation_contents(out)
@@ -88,7 +88,7 @@ def _print(out: Path) -> None:
         before = number(one.in_the_run, one.metric)
         table.add_row(title_of(one.metric), number(one.value, one.metric), interval, before)
     console.print(table)
-    if section := make_section(contents):
+    if section := subgroups_section(contents):
         for sentence in section.answer:
             console.print(sentence, markup=False)
         for part in section.tables:

@@ -52,7 +52,7 @@ _SCALED = (
 )
 
 
-def make_section(contents: RunContents) -> Section | None:
+def generalisation_section(contents: RunContents) -> Section | None:
     """Return the part on hospitals that took no part; None where none was left out."""
     rows = read_table(contents.folder / MEASURED, MeasuredRow)
     return None if contents.study is None else section_of(rows, contents.study)

@@ -3,26 +3,27 @@
 from collections.abc import Callable
 
 from wardround.simulations.report.contents import RunContents
-from wardround.simulations.report.sections import generalisation, subgroups
 from wardround.simulations.report.sections.attacks import attacks_section
 from wardround.simulations.report.sections.corruptions import corruptions_section
 from wardround.simulations.report.sections.explanations import explanations_section
-from wardround.simulations.report.sections.scores.calibration import make_calibration
-from wardround.simulations.report.sections.scores.decisions import make_decisions
-from wardround.simulations.report.sections.scores.discrimination import make_discrimination
+from wardround.simulations.report.sections.generalisation import generalisation_section
+from wardround.simulations.report.sections.scores.calibration import calibration_section
+from wardround.simulations.report.sections.scores.decisions import decisions_section
+from wardround.simulations.report.sections.scores.discrimination import discrimination_section
 from wardround.simulations.report.sections.section import Section
 from wardround.simulations.report.sections.segmentation import segmentation_section
-from wardround.simulations.report.sections.worth_joining import make_worth_joining
+from wardround.simulations.report.sections.subgroups import subgroups_section
+from wardround.simulations.report.sections.worth_joining import worth_joining_section
 
 # A maker returns None where the run has nothing to say to it.
 SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
-    make_worth_joining,
-    subgroups.make_section,
-    make_discrimination,
-    make_calibration,
-    make_decisions,
+    worth_joining_section,
+    subgroups_section,
+    discrimination_section,
+    calibration_section,
+    decisions_section,
     segmentation_section,
-    generalisation.make_section,
+    generalisation_section,
     corruptions_section,
     attacks_section,
     explanations_section,

@@ -49,7 +49,7 @@ class WorstGroup:
     sentence: str
 
 
-def make_section(contents: RunContents) -> Section | None:
+def subgroups_section(contents: RunContents) -> Section | None:
     """Return the part on subgroups; None where the study has none, or the run left no groups."""
     found = findings(contents)
     if not found:

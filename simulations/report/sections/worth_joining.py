@@ -65,7 +65,7 @@ def read_worth_joining(contents: RunContents) -> WorthJoining | None:
     return WorthJoining(study, sites, {row.site: row for row in rows})
 
 
-def make_worth_joining(contents: RunContents) -> Section | None:
+def worth_joining_section(contents: RunContents) -> Section | None:
     """Return the section; None where the run did not train each hospital's own model."""
     found = read_worth_joining(contents)
     if found is None:

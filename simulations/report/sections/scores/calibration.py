@@ -32,7 +32,7 @@ _WINDOW = 0.05  # around the probability that the sentence is about
 _SHIFTED = 0.05  # a difference in prevalence that a temperature is misled by
 
 
-def make_calibration(contents: RunContents) -> Section | None:
+def calibration_section(contents: RunContents) -> Section | None:
     """Return the section; None where the run kept no scores."""
     if contents.study is None or not contents.scores:
         return None

@@ -33,7 +33,7 @@ from wardround.simulations.report.sections.section import Section
 from wardround.simulations.run_files.folder import FEDERATED
 
 
-def make_decisions(contents: RunContents) -> Section | None:
+def decisions_section(contents: RunContents) -> Section | None:
     """Return the section; None where the run kept no scores."""
     study = contents.study
     if study is None or not contents.scores:

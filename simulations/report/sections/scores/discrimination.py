@@ -28,7 +28,7 @@ from wardround.simulations.report.wording import number
 from wardround.simulations.run_files.folder import FEDERATED
 
 
-def make_discrimination(contents: RunContents) -> Section | None:
+def discrimination_section(contents: RunContents) -> Section | None:
     """Return the section; None where the run kept no scores."""
     if contents.study is None or not contents.scores:
         return None

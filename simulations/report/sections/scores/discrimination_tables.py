@@ -110,9 +110,12 @@ def _cases_cell(answers: Answers) -> Cell:
 
 
 def _precision(answers: Answers, classes: Sequence[int]) -> Interval:
-    """Return the average precision; of several classes their mean, without an interval."""
+    """Return the average precision; of several classes their mean, without an interval.
+
+    Where all examinations are of a class every order is right: nothing is measured.
+    """
     scores, labels = answers.scores, answers.labels
-    known = [k for k in classes if labels[:, k].any()]
+    known = [k for k in classes if labels[:, k].any() and not labels[:, k].all()]
     if len(known) == 1:
         (k,) = known
         patients = answers.patients

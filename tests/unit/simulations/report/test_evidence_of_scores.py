@@ -12,9 +12,9 @@ from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.sections.order import make_sections
-from wardround.simulations.report.sections.scores.calibration import make_calibration
-from wardround.simulations.report.sections.scores.decisions import make_decisions
-from wardround.simulations.report.sections.scores.discrimination import make_discrimination
+from wardround.simulations.report.sections.scores.calibration import calibration_section
+from wardround.simulations.report.sections.scores.decisions import decisions_section
+from wardround.simulations.report.sections.scores.discrimination import discrimination_section
 from wardround.simulations.report.sections.section import Section
 from wardround.simulations.run_files.folder import RunFacts, SplitRow
 from wardround.simulations.run_files.predictions import Key, Scores
@@ -85,7 +85,7 @@ def federated(contents: RunContents, split: str = "test") -> tuple[np.ndarray, n
 
 
 def test_the_numbers_of_discrimination_are_those_of_scikit_learn() -> None:
-    section = made(make_discrimination(TWO))
+    section = made(discrimination_section(TWO))
     scores, labels = federated(TWO)
     area = roc_auc_score(labels[:, 1], scores[:, 1])
     precision = average_precision_score(labels[:, 1], scores[:, 1])
@@ -100,7 +100,7 @@ def test_the_numbers_of_discrimination_are_those_of_scikit_learn() -> None:
 
 
 def test_hospitals_are_compared_and_intervals_count_patients() -> None:
-    section = made(make_discrimination(TWO))
+    section = made(discrimination_section(TWO))
     row = next(t for t in section.tables if "AUROC and average" in t.caption).rows[0][1]
     assert " to " in row[0].note.replace("\u00a0", " ")
     assert row[-1].text == "160"  # two examinations each
@@ -108,7 +108,7 @@ def test_hospitals_are_compared_and_intervals_count_patients() -> None:
 
 
 def test_a_probability_is_said_in_a_clinicians_words() -> None:
-    section = made(make_calibration(TWO))
+    section = made(calibration_section(TWO))
     assert section.answer[0].startswith("When the federated model says about ")
     assert "of 100" in section.answer[0]
     assert len(section.figures) == 2
@@ -116,16 +116,16 @@ def test_a_probability_is_said_in_a_clinicians_words() -> None:
 
 def test_a_temperature_that_other_patients_mislead_is_told() -> None:
     shifted = run_of(study_of(("normal", "pneumonia")), validation=0.74, test=0.4)
-    section = made(make_calibration(shifted))
+    section = made(calibration_section(shifted))
     (warning,) = [s for s in section.answer if s.startswith("Read it with care")]
     assert "of the validation examinations are pneumonia" in warning
-    alike = made(make_calibration(run_of(study_of(("normal", "pneumonia")), 2000)))
+    alike = made(calibration_section(run_of(study_of(("normal", "pneumonia")), 2000)))
     assert not [s for s in alike.answer if s.startswith("Read it with care")]
 
 
 def test_the_operating_point_of_the_study_is_acted_on() -> None:
     aim = {"operating_point": {"specificity": 0.8}, "prevalence": {"pneumonia": 0.02}}
-    section = made(make_decisions(run_of(study_of(("normal", "pneumonia"), **aim))))
+    section = made(decisions_section(run_of(study_of(("normal", "pneumonia"), **aim))))
     assert "leaves 80\u00a0% of the others alone on validation patients" in section.answer[0]
     assert any("Where 2\u00a0% have it" in sentence for sentence in section.answer)
     assert list(cells(section, "Predictive values")) == ["pneumonia"]
@@ -134,14 +134,14 @@ def test_the_operating_point_of_the_study_is_acted_on() -> None:
 
 
 def test_without_an_operating_point_a_usual_one_is_shown_as_such() -> None:
-    section = made(make_decisions(TWO))
+    section = made(decisions_section(TWO))
     (table,) = [table for table in section.tables if "Operating point" in table.caption]
     assert "The study file names none; this is a usual one." in table.caption
     assert any("evaluation.prevalence" in note for note in section.notes)
 
 
 def test_sets_of_classes_are_told_for_every_hospital() -> None:
-    section = made(make_decisions(TWO))
+    section = made(decisions_section(TWO))
     found = cells(section, "conformal")
     assert list(found) == list(SITES)
     assert all(0.8 <= float(row[3]) <= 1 for row in found.values())
@@ -171,9 +171,9 @@ def test_a_study_with_privacy_keeps_the_temperature_out_of_the_model_and_says_so
         else {}
     )
     private = replace(TWO, study=study)
-    said = " ".join(made(make_calibration(private)).answer)
+    said = " ".join(made(calibration_section(private)).answer)
     assert "It is not part of the model: the study promises privacy" in said
-    assert not [note for note in made(make_decisions(private)).notes if "temperature" in note]
+    assert not [note for note in made(decisions_section(private)).notes if "temperature" in note]
 
 
 def test_hospitals_with_versions_of_their_own_have_temperatures_of_their_own() -> None:
@@ -181,25 +181,27 @@ def test_hospitals_with_versions_of_their_own_have_temperatures_of_their_own() -
     assert study is not None
     content = study.model_dump(exclude_none=True)
     content["federation"]["strategy"] = "ditto"
-    said = " ".join(made(make_calibration(replace(TWO, study=parse_study(content)))).answer)
+    said = " ".join(made(calibration_section(replace(TWO, study=parse_study(content)))).answer)
     assert "each hospital has its own version of the model" in said
 
 
 def test_a_run_without_scores_has_none_of_the_sections() -> None:
     empty = replace(TWO, scores={})
-    assert not [make(empty) for make in (make_discrimination, make_calibration) if make(empty)]
-    assert make_decisions(empty) is None
-    assert make_decisions(replace(TWO, study=None)) is None
+    assert not [
+        make(empty) for make in (discrimination_section, calibration_section) if make(empty)
+    ]
+    assert decisions_section(empty) is None
+    assert decisions_section(replace(TWO, study=None)) is None
 
 
 def test_a_run_without_validation_patients_says_that_no_threshold_can_be_told() -> None:
     held = {key: part for key, part in TWO.scores.items() if key[2] == "test"}
     contents = replace(TWO, scores=held)
-    decisions = made(make_decisions(contents))
+    decisions = made(decisions_section(contents))
     assert "No threshold can be told" in decisions.answer[0]
     assert not decisions.tables
     assert decisions.figures
-    calibration = made(make_calibration(contents))
+    calibration = made(calibration_section(contents))
     assert any("there are no validation patients to fit it on" in s for s in calibration.answer)
 
 
@@ -209,9 +211,13 @@ def test_test_patients_of_one_class_alone_have_no_area() -> None:
         labels = np.stack([np.zeros(len(part.labels), bool), np.ones(len(part.labels), bool)], 1)
         held[model, site, split] = replace(part, labels=labels)
     contents = replace(TWO, scores=held)
-    assert "cannot be told" in made(make_discrimination(contents)).answer[0]
-    assert made(make_calibration(contents)).answer
-    assert "No threshold can be told" in made(make_decisions(contents)).answer[0]
+    section = made(discrimination_section(contents))
+    assert "cannot be told" in section.answer[0]
+    columns = section.tables[0].columns
+    place = columns.index("precision, federated")
+    assert {cells[place].text for _, cells in section.tables[0].rows} == {"–"}
+    assert made(calibration_section(contents)).answer
+    assert "No threshold can be told" in made(decisions_section(contents)).answer[0]
 
 
 @pytest.mark.parametrize("number", [1, 2, 5])

@@ -16,9 +16,9 @@ from wardround.simulations.report.sections.worth_joining import (
     gain_with_interval,
     headline,
     losses,
-    make_worth_joining,
     read_worth_joining,
     reason,
+    worth_joining_section,
 )
 from wardround.simulations.run_files.folder import RunFacts
 
@@ -109,7 +109,7 @@ def contents(folder: Path) -> RunContents:
 
 
 def test_a_run_without_predictions_has_no_section(tmp_path: Path) -> None:
-    assert make_worth_joining(contents(tmp_path)) is None
+    assert worth_joining_section(contents(tmp_path)) is None
 
 
 def test_a_damaged_table_of_contributions_is_refused_in_words(
