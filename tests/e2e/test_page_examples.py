@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
+from PIL import Image
 from tests.support.hospitals.image_ward import volume, ward_study, write_ward
 from tests.support.stage import ENVIRONMENT
 
@@ -25,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 IMPORT = ROOT / "docs" / "how-to" / "import-images.md"
 README, OWN_DATA = ROOT / "README.md", ROOT / "docs" / "tutorials" / "own-data.md"
 PLAN = ROOT / "docs" / "how-to" / "plan-a-study.md"
+HOW_TO = ROOT / "docs" / "how-to"
 GENERALISATION = ROOT / "docs" / "how-to" / "test-generalisation.md"
 # The page trains 12 and 3 rounds on 144 virtual patients, which takes minutes. The same
 # with less:
@@ -178,3 +181,39 @@ def test_the_commands_on_generalisation_run_in_the_order_of_the_page(
     kept = ("heart/measured.csv", "heart-seeds/report.html", "va/predictions.csv")
     assert all((tmp_path / "runs" / name).stat().st_size for name in kept)
     assert (tmp_path / "runs" / "heart-groups" / "groups.csv").stat().st_size > 0
+
+
+# What a page's command gets for a test: the last option of a kind wins.
+_LESS = {
+    "wardround simulate": "--rounds 1 --threads 1 --engine in-process",
+    "training.adversarial": "--set training.adversarial.start_round=1",
+    "wardround stress": "--max-cases 6 --steps 2 --restarts 1 --epsilons 4 --severities 1",
+    "wardround explain-predictions": "--cases 1",
+}
+
+
+@pytest.mark.parametrize(
+    ("page", "left"),
+    [
+        ("stress-a-model", ("xray/adversarial.csv", "hardened/corruptions.csv")),
+        ("explain-predictions", ("skin/explanations/hires-cam.csv",)),
+        ("calibrate-and-decide", ("xray/report.html",)),
+        ("worth-joining", ("heart/contributions.csv", "heart/report.html")),
+        ("document-a-model", ("first/report.md", "first/model-card.md")),
+    ],
+)
+def test_the_commands_of_a_page_on_evidence_run_in_its_order(
+    tmp_path: Path, shared_data: Path, page: str, left: tuple[str, ...]
+) -> None:
+    """With less training and fewer cases: 20 to 60 s each."""
+    (tmp_path / "scans").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (28, 28), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "scans" / "one.png")
+    for block in blocks(HOW_TO / f"{page}.md"):
+        for line in block.replace("\\\n", " ").splitlines():
+            if "[options]" in line:
+                continue
+            less = " ".join(options for words, options in _LESS.items() if words in line)
+            command = f"{line.replace('~/data', str(shared_data))} {less}"
+            said_by(f"WARDROUND_DATA={shared_data} {command}", tmp_path)
+    assert all((tmp_path / "runs" / name).stat().st_size for name in left)
