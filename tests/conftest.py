@@ -6,6 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -91,3 +92,14 @@ def wardround(
         return Said(code if isinstance(code, int) else int(bool(code)), said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def robustness_toolbox(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
+    """The attacks and the classifiers of the Adversarial Robustness Toolbox.
+
+    Its import sets the log up anew, which closes every handler's stream: what pytest captures, too.
+    """
+    monkeypatch.setattr("logging.config.dictConfig", lambda config: None)
+    evasion = pytest.importorskip("art.attacks.evasion")
+    return evasion, pytest.importorskip("art.estimators.classification")

@@ -33,15 +33,14 @@ class OfGreys(nn.Module):
 
 
 def test_pgd_leaves_what_that_of_another_library_leaves(
-    shared_data: Path, tmp_path: Path, wardround
+    shared_data: Path, tmp_path: Path, wardround, robustness_toolbox
 ) -> None:
     """The Adversarial Robustness Toolbox, PGD-20, AUROC within .01 at 1, 2, 4 and 8 of 255.
 
     Three rounds at two hospitals and 200 images, 40 s. By hand the same with 15 rounds and all test
     images of a run of ``wardround simulate pneumonia-xray``, see the log of 2026-11-28.
     """
-    evasion = pytest.importorskip("art.attacks.evasion")
-    estimators = pytest.importorskip("art.estimators.classification")
+    evasion, estimators = robustness_toolbox
     run = tmp_path / "run"
     said = wardround(
         "simulate", "pneumonia-xray", "--data-root", shared_data, "--rounds", 3, "--sites", 2,

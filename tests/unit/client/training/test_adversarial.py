@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,10 +118,11 @@ def test_a_gradient_that_is_no_number_moves_nothing() -> None:
     assert torch.equal(changed, images)
 
 
-def test_attacks_of_another_library_do_as_much_harm(network: nn.Module) -> None:
+def test_attacks_of_another_library_do_as_much_harm(
+    network: nn.Module, robustness_toolbox: tuple[Any, Any]
+) -> None:
     """The Adversarial Robustness Toolbox at the same budget, on a small network."""
-    art = pytest.importorskip("art.attacks.evasion")
-    estimators = pytest.importorskip("art.estimators.classification")
+    art, estimators = robustness_toolbox
     images, targets = drawn(400, seed=5)
     classifier = estimators.PyTorchClassifier(
         network, nn.CrossEntropyLoss(), (1, 8, 8), 2, clip_values=(0.0, 255.0), device_type="cpu"
