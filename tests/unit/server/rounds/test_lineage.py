@@ -151,7 +151,7 @@ def signed_anew(content: RecordDict, **changes: object) -> RecordDict:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"ledger": "no hash"}, {"attempt": 2**40}, {"round": 1, "model": "0" * 64}],
+    [{"ledger": "no hash"}, {"attempt": 2_000_000_000}, {"round": 1, "model": "0" * 64}],
     ids=["ledger", "attempt", "a model that was never sent"],
 )
 def test_a_hostile_part_does_not_spoil_the_record_of_all(
