@@ -135,11 +135,14 @@ def _check_counts(arrays: Arrays, patients: int, cell: int) -> None:
         RunError: They are not.
     """
     for name, array in arrays.items():
-        if array.dtype == np.int64 and (array % cell).any():
+        if array.dtype != np.int64:
+            continue
+        counts = array.astype(np.int64)
+        if (counts % cell).any():
             msg = f"{name} counts other than in multiples of {cell}, its smallest cell."
             raise RunError(msg)
         of_test = name.endswith("patients") and not name.startswith("calibration/")
-        if of_test and (array > patients).any():
+        if of_test and (counts > patients).any():
             msg = f"{name} is of more than the {patients} test patients that it has."
             raise RunError(msg)
 

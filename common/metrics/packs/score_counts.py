@@ -138,8 +138,10 @@ def _by_end(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Return the bins in which cells end, ascending, and what these hold at least and at most."""
     found, place = np.unique(ends, return_inverse=True)
-    least = np.bincount(place, weights=cells.least)
-    return found, least, np.bincount(place, weights=cells.most)
+    least, most = np.zeros(len(found)), np.zeros(len(found))
+    np.add.at(least, place, cells.least)
+    np.add.at(most, place, cells.most)
+    return found, least, most
 
 
 def _cut(
