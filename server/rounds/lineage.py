@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import RecordDict
 
 import wardround
+from wardround.common.errors import ModelError
 from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.messages.lineage import unpack_signed
 from wardround.common.parameters.arithmetic import digest
@@ -59,10 +60,13 @@ class RoundLineage:
         if len(lines) <= progress.round:
             logger.warning("no signed record: that of this run ends before its last commit")
             return
+        try:
+            made = self._recall(lines)
+        except (ModelError, KeyError, TypeError, ValueError):
+            logger.warning("no signed record: that of this run was changed on this disk")
+            return
         replace_file(self._path, b"".join(line + b"\n" for line in lines), BY_UMASK)
-        made = open_line(lines[-1])[0]["subject"][0]["digest"]["sha256"]
-        self._last = (line_hash(lines[-1]), str(made))
-        self._recall(lines)
+        self._last = (line_hash(lines[-1]), made)
         self._forget(progress.round + 1)
 
     def send(self, model: Model) -> None:
@@ -128,14 +132,21 @@ class RoundLineage:
         self._last = (line_hash(line), made.model)
         self._forget(progress.round + 1)
 
-    def _recall(self, lines: list[bytes]) -> None:
-        """Take up what the rounds before a resumption sent and counted."""
+    def _recall(self, lines: list[bytes]) -> str:
+        """Take up what the rounds before a resumption sent and counted; return the last model.
+
+        Raises:
+            ModelError, KeyError, TypeError, ValueError: A line is not one that we wrote.
+        """
+        made = ""
         for number, line in enumerate(lines):
-            predicate = open_line(line)[0]["predicate"]
+            opened = open_line(line)[0]
+            predicate, made = opened["predicate"], str(opened["subject"][0]["digest"]["sha256"])
             self._sent[number] = set(predicate["sent"])
             for envelope in predicate["receipts"]:
                 statement, key = open_envelope(envelope)
                 self._counted.add((key, int(statement["predicate"]["round"])))
+        return made
 
     def _forget(self, number: int = 0) -> None:
         """Begin a round with nothing sent and nothing signed."""

@@ -103,6 +103,23 @@ def test_a_run_whose_record_has_a_gap_has_none(lineage: RoundLineage, tmp_path: 
     assert lineage_of(tmp_path, 6) == ""
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("damage", [b"{}", b"\xff", b""])
+def test_a_run_whose_record_is_damaged_goes_on_without(
+    lineage: RoundLineage, tmp_path: Path, which: int, damage: bytes
+) -> None:
+    """On 3cda7f4 a damaged last line ended the resumption, and one before it was chained on."""
+    for number in (1, 2):
+        do_round(lineage, number)
+    lines = read_lines(tmp_path / LINEAGE_FILE)
+    lines[which] = damage
+    (tmp_path / LINEAGE_FILE).write_bytes(b"".join(line + b"\n" for line in lines))
+    again = RoundLineage(tmp_path, SERVER, STUDY)
+    again.begin(progress(2), model(2))
+    do_round(again, 3)
+    assert lineage_of(tmp_path, 3) == ""
+
+
 @pytest.mark.parametrize(
     "kind", ["none", "another model", "another update", "another key", "no signature", "words"]
 )
