@@ -37,7 +37,7 @@ from wardround.client.training.case_predictions import ClassifiedCases
 from wardround.common.errors import GuardError, PolicyError, WardroundError
 from wardround.common.files.atomic import flush_folder, make_private_folder, replace_file
 from wardround.common.files.lock import held_alone
-from wardround.common.flower.messages.content import from_bytes, to_bytes
+from wardround.common.flower.messages.content import kept_content, to_bytes
 from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.packs import (
     CELL,
@@ -167,7 +167,7 @@ def answer_placements(
             "packs first."
         )
         raise InstructionError(msg)
-    told = unpack_packs(from_bytes(first.read_bytes()), study).packs["intervals"]
+    told = unpack_packs(kept_content(first), study).packs["intervals"]
     _require_ours(told, merged)
     schema = placements_message(name, instruction, study, least)
 
@@ -261,8 +261,8 @@ def _once(
         make_private_folder(place.folder)
         with held_alone(place.folder):
             if path.exists():
-                answer = from_bytes(path.read_bytes())
-                check(answer)
+                answer = kept_content(path)
+                _check_again(answer, check, place)
                 return answer
             _require_room(place, name[1], policy)
             answer = work()
@@ -277,6 +277,22 @@ def _once(
             "the site's disk."
         )
         raise PolicyError(msg) from None
+
+
+def _check_again(answer: RecordDict, check: Callable[[RecordDict], None], place: _Place) -> None:
+    """Check that a kept answer is still what the policy lets out.
+
+    Raises:
+        DeniedError: It is not.
+    """
+    try:
+        check(answer)
+    except GuardError:
+        msg = (
+            f"evidence of run {place.run[:_SHOWN]} was told when the site's policy.toml was "
+            "another one, and a run has one answer: it is not told once more."
+        )
+        raise DeniedError(msg, (PACKS_RULE,), place.study) from None
 
 
 def _require_room(place: _Place, suffix: str, policy: Policy) -> None:

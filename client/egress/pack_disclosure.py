@@ -8,7 +8,7 @@ the few would follow from the others; of groups the smallest are left out until 
 out are many. Rounding is not differential privacy.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -40,6 +40,7 @@ from wardround.common.metrics.packs.subgroups import SubgroupPack
 from wardround.common.statistics.decisions.recalibration import temperature_sums
 from wardround.common.study.plans.packs import (
     INVERSE_TEMPERATURES,
+    Ratio,
     gains_of,
     groups_of,
     measures_of_group,
@@ -84,7 +85,7 @@ def _pack(name: str, measured: MeasuredPacks, study: Study, least: int) -> Pack:
 # --- Intervals
 def _intervals(cases: Cases, study: Study, least: int) -> IntervalPack:
     ratios = ratios_of(study)
-    sums = _ratio_sums(cases, numerators(cases, ratios, study), least)
+    sums = _ratio_sums(cases, numerators(cases, ratios, study), ratios, least)
     if not isinstance(cases, ClassifiedCases):
         return IntervalPack(sums, None, None)
     if _has_small_class(cases, least):
@@ -94,9 +95,17 @@ def _intervals(cases: Cases, study: Study, least: int) -> IntervalPack:
     return IntervalPack(sums, counts, placements(cases, counts, study, least))
 
 
-def _ratio_sums(cases: Cases, parts: tuple[Floats, Floats], least: int) -> RatioSums:
+def _ratio_sums(
+    cases: Cases, parts: tuple[Floats, Floats], ratios: Sequence[Ratio], least: int
+) -> RatioSums:
     above, below = (by_patient(part, cases.patients) for part in parts)
-    return _sums_of_rows(above, below, least)
+    sums = _sums_of_rows(above, below, least)
+    # A distance has no bound that many patients reach: the sum of squares would be the worst one's.
+    far = [
+        one.metric == "hd95" and _is_small(column**2, least)
+        for one, column in zip(ratios, above.T, strict=True)
+    ]
+    return _without(sums, np.array(far, dtype=np.bool_))
 
 
 def _sums_of_rows(above: Floats, below: Floats, least: int) -> RatioSums:
@@ -119,7 +128,8 @@ def _has_small_class(cases: ClassifiedCases, least: int) -> bool:
     """Return whether a class, or all that is not of it, has patients, and too few of them."""
     sides = np.concatenate([cases.truth, ~cases.truth], axis=1).astype(float)
     rows = by_patient(sides, cases.patients)
-    return any(_is_small(column, least) for column in rows.T)
+    # Sums of squares are told too: with one patient of many images they are his.
+    return any(_is_small(column**2, least) for column in rows.T)
 
 
 def _is_small(given: Floats, least: int) -> bool:
@@ -265,7 +275,8 @@ def _subgroups(measured: MeasuredPacks, study: Study, least: int) -> SubgroupPac
     tops = np.concatenate([top for top, _ in parts], axis=1)
     bottoms = np.concatenate([bottom for _, bottom in parts], axis=1)
     sums = _sums_of_rows(tops, bottoms, least)
-    told = _told_groups(bottoms.reshape(len(bottoms), -1, len(measures)), study, least)
+    # Of squares, as the sums are: a group that they leave out must not follow from the others.
+    told = _told_groups(bottoms.reshape(len(bottoms), -1, len(measures)) ** 2, study, least)
     return SubgroupPack(_without(sums, ~told.reshape(-1)))
 
 

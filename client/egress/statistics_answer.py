@@ -27,7 +27,7 @@ from wardround.client.session.session import SiteSession
 from wardround.common.errors import PolicyError
 from wardround.common.files.atomic import flush_folder, make_private_folder, replace_file
 from wardround.common.files.lock import held_alone
-from wardround.common.flower.messages.content import from_bytes, to_bytes
+from wardround.common.flower.messages.content import kept_content, to_bytes
 from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.statistics import pack_statistics
 from wardround.common.runtime.printable import printable
@@ -96,7 +96,7 @@ def _recorded(
         make_private_folder(folder)
         with held_alone(folder):
             if place.exists():
-                answer = from_bytes(place.read_bytes())
+                answer = kept_content(place)
                 check(answer)
                 return answer
             _require_room(folder, policy, study)

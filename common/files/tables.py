@@ -1,11 +1,13 @@
 """CSV tables: a header, and a line a row; rows of one kind of dataclass both ways."""
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, get_type_hints
 
+from wardround.common.errors import InputError
 from wardround.common.files.atomic import BY_UMASK, replace_file
 
 if TYPE_CHECKING:
@@ -42,6 +44,35 @@ def read_table(path: Path, kind: type[Row]) -> list[Row]:
             kind(**{name: types[name](text) for name, text in line.items()})
             for line in csv.DictReader(stream)
         ]
+
+
+@contextmanager
+def refusing_damage(path: Path) -> Iterator[None]:
+    """Refuse a file of a run folder that somebody changed, which is named.
+
+    Inside stands what reads the file and makes rows or arrays of it, and nothing else.
+
+    Raises:
+        InputError: It cannot be read as what it should be.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, OverflowError, OSError, csv.Error):
+        msg = (
+            f"{path} is damaged or was written by another version of wardround: "
+            "repeat the run, or make the report with the version that run.json names."
+        )
+        raise InputError(msg) from None
+
+
+def read_kept_table(path: Path, kind: type[Row]) -> list[Row]:
+    """Read a table of a run folder, which anybody may have changed since; see :func:`read_table`.
+
+    Raises:
+        InputError: It is damaged.
+    """
+    with refusing_damage(path):
+        return read_table(path, kind)
 
 
 def write_cells(path: Path, header: Sequence[str], lines: Iterable[Sequence[object]]) -> None:

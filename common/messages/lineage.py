@@ -6,7 +6,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from wardround.common.flower.messages.content import arrays_of, configs_of, fingerprint_of
 from wardround.common.runtime.fields import Fields
-from wardround.common.security.lineage import SignedRound, SiteRound
+from wardround.common.security.lineage import MOST_COUNTED, SignedRound, SiteRound
 
 LINEAGE_RECORD = "lineage"
 _DIGEST, _SIGNATURE = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{128}")
@@ -54,14 +54,22 @@ def unpack_signed(content: RecordDict) -> SignedRound | None:
 
 
 def _part_of(content: RecordDict, model: str, audit: str) -> SiteRound:
-    header = Fields(configs_of(content).get("header"), "header")
+    """Return what a site signed, in which nothing may stand that no reader of the record takes.
+
+    One word of another form would make the whole run's record one that nobody can verify.
+    """
+    said = configs_of(content).get("header")
+    header = Fields(said, "header")
+    ledger = ""
+    if said is not None and "ledger-head" in said:
+        ledger = header.match("ledger-head", _MARK, "64 hexadecimal digits or none")
     return SiteRound(
-        header.text("digest"),
+        header.match("digest", _DIGEST, "64 hexadecimal digits"),
         header.match("run", _RUN, "32 hexadecimal digits"),
-        header.whole("round"),
-        header.whole("attempt"),
+        header.whole("round", most=MOST_COUNTED),
+        header.whole("attempt", most=MOST_COUNTED),
         model,
         arrays_digest(content),
-        header.text("ledger-head", default=""),
+        ledger,
         audit,
     )

@@ -22,7 +22,7 @@ from wardround.common.metrics.packs.registry import (
     pack_arrays,
     packs_of,
 )
-from wardround.common.metrics.packs.score_counts import ScoreCounts
+from wardround.common.metrics.packs.score_counts import MOST_OF_ALL, ScoreCounts
 from wardround.common.metrics.task_sums import Arrays
 from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.schema import Model
@@ -92,7 +92,7 @@ def merged_counts(content: RecordDict, study: Study) -> ScoreCounts:
     arrays = _arrays(content, MERGED)
     check_arrays(arrays, expected)
     return ScoreCounts.from_arrays(
-        arrays["positives"].astype(np.int64), arrays["negatives"].astype(np.int64)
+        arrays["positives"].astype(np.int64), arrays["negatives"].astype(np.int64), MOST_OF_ALL
     )
 
 
@@ -124,7 +124,27 @@ def unpack_packs(content: RecordDict, study: Study) -> SitePacks:
     except FieldError as error:
         raise RunError(_unreadable(error)) from None
     packs = packs_of(arrays, study)
+    _check_counts(pack_arrays(packs), patients, cell)
     return SitePacks(site, digest, run, number, patients, cell, packs, withheld)
+
+
+def _check_counts(arrays: Arrays, patients: int, cell: int) -> None:
+    """Check that a site's tables are of the patients and of the smallest cell that it names.
+
+    Raises:
+        RunError: They are not.
+    """
+    for name, array in arrays.items():
+        if array.dtype != np.int64:
+            continue
+        counts = array.astype(np.int64)
+        if (counts % cell).any():
+            msg = f"{name} counts other than in multiples of {cell}, its smallest cell."
+            raise RunError(msg)
+        of_test = name.endswith("patients") and not name.startswith("calibration/")
+        if of_test and (counts > patients).any():
+            msg = f"{name} is of more than the {patients} test patients that it has."
+            raise RunError(msg)
 
 
 def pack_placements(said: SitePlacements) -> RecordDict:

@@ -8,15 +8,19 @@ finite, and within bounds, so that nobody later has to ask again.
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 from unicodedata import normalize
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter
 from pydantic_core import PydanticCustomError, core_schema
 
 from wardround.common.errors import InputError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Facts = TypeVar("Facts", bound="DataclassInstance")
 LARGEST_COUNT = 2**31 - 1  # of rounds, steps and examinations; a float64 sum of them is exact
 LARGEST_NUMBER = 1e100  # finite, and so is its square, and a sum over all sites
 LARGEST_SECONDS = 1e9  # 31 years
@@ -213,3 +217,12 @@ def _shown(value: object) -> str:
         return f"a {type(value).__name__}"
     cut = value[:_SHOWN_VALUE] if isinstance(value, str) else value
     return ascii(cut)
+
+
+def of_its_types(facts: Facts) -> Facts:
+    """Return a dataclass that was made of somebody's JSON, once every field is of its type.
+
+    Raises:
+        ValueError: One is not.
+    """
+    return TypeAdapter(type(facts)).validate_python(asdict(facts))

@@ -27,6 +27,7 @@ STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 ROUND_TYPE = "urn:wardround:lineage:round:1"
 SITE_TYPE = "urn:wardround:lineage:site-round:1"
 LINEAGE_FILE = "lineage.jsonl"
+MOST_COUNTED = 10**9  # of a round's number and of its tries
 LARGEST_BYTES = 16 * 2**20  # of all rounds; a longer one does not travel with the model
 
 

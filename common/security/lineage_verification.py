@@ -12,6 +12,7 @@ from wardround.common.runtime.printable import printable
 from wardround.common.security.lineage import (
     LARGEST_BYTES,
     LINEAGE_FILE,
+    MOST_COUNTED,
     ROUND_TYPE,
     SITE_TYPE,
     line_hash,
@@ -23,7 +24,7 @@ _Hex = Annotated[str, OfForm("^[0-9a-f]{64}$", "64 hexadecimal digits")]
 _HexOrNone = Annotated[str, OfForm("^([0-9a-f]{64})?$", "64 hexadecimal digits or none")]
 _Run = Annotated[str, OfForm("^[0-9a-f]{32}$", "32 hexadecimal digits")]
 _Short = Annotated[str, Field(max_length=256)]
-_Count = Annotated[int, Field(ge=0, le=10**9)]
+_Count = Annotated[int, Field(ge=0, le=MOST_COUNTED)]
 
 
 class _Part(BaseModel):
@@ -125,6 +126,7 @@ def verify_lineage(content: bytes, study: str, model: str, kept: int) -> Lineage
     rounds: list[_RoundPredicate] = []
     models: list[str] = []
     sites: dict[str, list[int]] = {}
+    counted: set[tuple[str, int]] = set()
     server, before = "", ""
     for number, line in enumerate(lines):
         statement, key = open_line(line)
@@ -139,7 +141,10 @@ def verify_lineage(content: bytes, study: str, model: str, kept: int) -> Lineage
             _refuse(f"does not start round {number} from the model that the round before made")
         rounds.append(made)
         models.append(digest)
-        for site in _parts(made, rounds):
+        for site, own in _parts(made, rounds):
+            if (site, own) in counted:
+                _refuse(f"counts a part twice that a site signed of round {own}, at round {number}")
+            counted.add((site, own))
             sites.setdefault(site, []).append(number)
         server, before = key, line_hash(line)
     if (models[-1], len(models) - 1) != (model, kept):
@@ -173,9 +178,13 @@ def _round(statement: dict[str, Any], number: int) -> tuple[_RoundPredicate, str
     return _read(_RoundPredicate, said.predicate, number), said.subject[0].digest.sha256
 
 
-def _parts(made: _RoundPredicate, rounds: Sequence[_RoundPredicate]) -> list[str]:
-    """Return the sites' keys of a round, whose parts must be of this run and of models sent."""
-    keys = []
+def _parts(made: _RoundPredicate, rounds: Sequence[_RoundPredicate]) -> list[tuple[str, int]]:
+    """Return the sites' keys of a round, whose parts must be of this run and of models sent.
+
+    Returns:
+        Of each its key, and the round that it signed.
+    """
+    keys, signed = [], []
     for envelope in made.receipts:
         statement, key = open_envelope(envelope)
         said = _read(_Statement, statement, made.round)
@@ -185,9 +194,10 @@ def _parts(made: _RoundPredicate, rounds: Sequence[_RoundPredicate]) -> list[str
         if said.predicate_type != SITE_TYPE or not is_of_run or not is_sent:
             _refuse(f"holds a site's part of another run or model at round {made.round}")
         keys.append(key)
+        signed.append(part.round)
     if keys != made.sites or len(set(keys)) != len(keys):
         _refuse(f"names other sites than those that signed round {made.round}")
-    return keys
+    return list(zip(keys, signed, strict=True))
 
 
 def _read(model: type[_Model], content: Any, number: int) -> _Model:

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import RecordDict
 
 import wardround
+from wardround.common.errors import ModelError
 from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.messages.lineage import unpack_signed
 from wardround.common.parameters.arithmetic import digest
@@ -20,6 +21,7 @@ from wardround.common.security.lineage import (
     RoundMade,
     SignedRound,
     line_hash,
+    open_envelope,
     open_line,
     sign_round,
 )
@@ -44,6 +46,8 @@ class RoundLineage:
         self._path, self._key, self._study = folder / LINEAGE_FILE, key, study
         self._last: tuple[str, str] | None = None  # the last line's hash, its model
         self._keys: dict[str, str] = {}  # of each site, the key that it signed with first
+        self._sent: dict[int, set[str]] = {}  # of each round, the models that sites were sent
+        self._counted: set[tuple[str, int]] = set()  # whose part of which round is in the record
         self._forget()
 
     def begin(self, progress: Progress, model: Model) -> None:
@@ -56,15 +60,19 @@ class RoundLineage:
         if len(lines) <= progress.round:
             logger.warning("no signed record: that of this run ends before its last commit")
             return
+        try:
+            made = self._recall(lines)
+        except (ModelError, KeyError, TypeError, ValueError):
+            logger.warning("no signed record: that of this run was changed on this disk")
+            return
         replace_file(self._path, b"".join(line + b"\n" for line in lines), BY_UMASK)
-        made = open_line(lines[-1])[0]["subject"][0]["digest"]["sha256"]
-        self._last = (line_hash(lines[-1]), str(made))
+        self._last = (line_hash(lines[-1]), made)
         self._forget(progress.round + 1)
 
     def send(self, model: Model) -> None:
         """Note a model that sites are sent in this round."""
         if self._last is not None:
-            self._sent.add(digest(model))
+            self._sent.setdefault(self._number, set()).add(digest(model))
 
     def take(self, site: str, content: RecordDict) -> SignedRound | None:
         """Return what a site signed of an update that has come, if it fits what came.
@@ -80,7 +88,9 @@ class RoundLineage:
             return None
         if signed is None:
             return None
-        is_sent = signed.part.model in self._sent or signed.part.round < self._number
+        # An update of an earlier round is of a model that was sent in it: of another one the whole
+        # record would be one that nobody can verify.
+        is_sent = signed.part.model in self._sent.get(signed.part.round, ())
         is_its_own = self._keys.setdefault(site, signed.key) == signed.key
         if not (is_sent and is_its_own):
             logger.warning("site=%s: what it signed is not of the round it was asked for", site)
@@ -89,9 +99,11 @@ class RoundLineage:
 
     def count(self, signed: SignedRound | None) -> None:
         """Note that an update is in the round's model, and what its site signed of it."""
-        if signed is None or signed.key in {part.key for part in self._parts}:
+        own = None if signed is None else (signed.key, signed.part.round)
+        if signed is None or own in self._counted or signed.key in {p.key for p in self._parts}:
             self._unsigned += 1
         else:
+            self._counted.add((signed.key, signed.part.round))
             self._parts.append(signed)
 
     def commit(self, progress: Progress, model: Model | Parameters) -> None:
@@ -106,7 +118,7 @@ class RoundLineage:
             model=digest(model),
             before=before,
             previous=previous,
-            sent=tuple(self._sent),
+            sent=tuple(self._sent.get(progress.round, ())),
             code=(wardround.__version__, code_digest()),
             strategy=self._study.federation.strategy,
             parts=tuple(self._parts),
@@ -120,10 +132,25 @@ class RoundLineage:
         self._last = (line_hash(line), made.model)
         self._forget(progress.round + 1)
 
+    def _recall(self, lines: list[bytes]) -> str:
+        """Take up what the rounds before a resumption sent and counted; return the last model.
+
+        Raises:
+            ModelError, KeyError, TypeError, ValueError: A line is not one that we wrote.
+        """
+        made = ""
+        for number, line in enumerate(lines):
+            opened = open_line(line)[0]
+            predicate, made = opened["predicate"], str(opened["subject"][0]["digest"]["sha256"])
+            self._sent[number] = set(predicate["sent"])
+            for envelope in predicate["receipts"]:
+                statement, key = open_envelope(envelope)
+                self._counted.add((key, int(statement["predicate"]["round"])))
+        return made
+
     def _forget(self, number: int = 0) -> None:
         """Begin a round with nothing sent and nothing signed."""
         self._number = number
-        self._sent: set[str] = set()
         self._parts: list[SignedRound] = []
         self._unsigned = 0
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import wardround
 from wardround.common.errors import DataError, InputError
-from wardround.common.files.tables import read_table, write_table
+from wardround.common.files.tables import read_kept_table, write_table
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.loading import load_study, require_simulation
 from wardround.common.study.study import Study
@@ -279,7 +279,7 @@ class _Run:
             self._study.to_toml(),
             metrics=tuple(self._tested),
             traffic=(),
-            split=tuple(read_table(self._out / "split.csv", SplitRow)),
+            split=tuple(read_kept_table(self._out / "split.csv", SplitRow)),
             samples=None,
             privacy=tuple(privacy_rows(sites.folders)),
         )

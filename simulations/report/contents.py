@@ -1,14 +1,12 @@
 """What a run folder holds, read once; parts that an unfinished run lacks are empty."""
 
-import csv
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 from wardround.common.errors import InputError, StudyError
-from wardround.common.files.tables import read_table
+from wardround.common.files.tables import read_kept_table, refusing_damage
 from wardround.common.statistics.interval import Interval
 from wardround.common.study.loading import load_study
 from wardround.common.study.registry import METRICS
@@ -171,7 +169,7 @@ Row = TypeVar("Row", MetricRow, TrafficRow, SplitRow, PrivacyRow)
 
 
 def _read_table(path: Path, kind: type[Row]) -> tuple[Row, ...]:
-    return _checked(path, lambda: tuple(read_table(path, kind)))
+    return tuple(read_kept_table(path, kind))
 
 
 def _read_scores(folder: Path, study: Study | None) -> Mapping[Key, Scores]:
@@ -195,11 +193,5 @@ def _read_study(path: Path) -> tuple[Study | None, str]:
 
 
 def _checked(path: Path, read: Callable[[], Result]) -> Result:
-    try:
+    with refusing_damage(path):
         return read()
-    except (KeyError, TypeError, ValueError, OSError, csv.Error, json.JSONDecodeError):
-        msg = (
-            f"{path} is damaged or was written by another version of wardround: "
-            "repeat the run, or make the report with the version that run.json names."
-        )
-        raise InputError(msg) from None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.common.errors import InputError
+from wardround.common.runtime.fields import of_its_types
 
 EVALUATION = "evaluation.json"
 
@@ -72,7 +73,7 @@ def read_evaluation(folder: Path) -> EvaluationFacts:
         content = json.loads((folder / EVALUATION).read_text(encoding="utf-8"))
         metrics = tuple(MetricValue(**one) for one in content["metrics"])
         lists = {"command": tuple(content["command"]), "notes": tuple(content["notes"])}
-        return EvaluationFacts(**{**content, **lists, "metrics": metrics})
+        return of_its_types(EvaluationFacts(**{**content, **lists, "metrics": metrics}))
     except OSError:
         msg = f"{folder} holds no evaluation: give the folder that 'wardround evaluate' wrote."
         raise InputError(msg) from None

@@ -45,6 +45,7 @@ from typing import Literal
 from wardround.common.errors import InputError
 from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.files.lock import is_held, lock, open_lock
+from wardround.common.runtime.fields import of_its_types
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 ALL_SITES = "all sites"
@@ -196,6 +197,7 @@ def read_facts(folder: Path) -> RunFacts:
                 "notes": tuple(content["notes"]),
             }
         )
+        facts = of_its_types(facts)
     except OSError:
         msg = f"{folder} holds no run: give the folder that 'wardround simulate --out' wrote."
         raise InputError(msg) from None

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from wardround.common.files.tables import read_table
+from wardround.common.files.tables import read_kept_table
 
 GROUPS = "groups.csv"
 
@@ -38,11 +38,10 @@ def read_groups(folder: Path) -> Mapping[str, Mapping[Place, Mapping[int, str]]]
     """Return by each grouping the group of each examination by place and row; may be empty.
 
     Raises:
-        ValueError, TypeError, KeyError: The file is not such a table.
-        OSError: It cannot be read.
+        InputError: The file is not such a table.
     """
     found: dict[str, dict[Place, dict[int, str]]] = {}
-    for row in read_table(folder / GROUPS, GroupRow):
+    for row in read_kept_table(folder / GROUPS, GroupRow):
         places = found.setdefault(row.grouping, {})
         places.setdefault((row.site, row.split), {})[row.case] = row.group
     return found

@@ -195,10 +195,15 @@ def _scores(rows: Sequence[ScoreRow], classes: Sequence[str]) -> Scores:
     first = rows[:: len(classes)]
     shape = (len(first), len(classes))
     _check_order([row.class_name for row in rows], classes)
+    scores = np.array([row.score for row in rows], dtype=np.float64)
+    # Not NaN: of a model that has diverged it is what the run left.
+    if ((scores < 0) | (scores > 1)).any() or any(row.label not in (0, 1) for row in rows):
+        msg = "a score lies outside [0, 1], or a label is neither 0 nor 1"
+        raise ValueError(msg)
     return Scores(
         np.array([row.case for row in first], dtype=np.int64),
         np.array([row.patient for row in first], dtype=np.int64),
-        np.array([row.score for row in rows], dtype=np.float64).reshape(shape),
+        scores.reshape(shape),
         np.array([row.label for row in rows], dtype=np.int64).reshape(shape) > 0,
     )
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from wardround.common.errors import InputError
 from wardround.common.files.atomic import BY_UMASK, replace_file
+from wardround.common.runtime.fields import of_its_types
 
 SERIES = "series.json"
 MEASURED = "measured.csv"
@@ -126,7 +127,7 @@ def read_series(folder: Path) -> SeriesFacts:
     try:
         content = json.loads((folder / SERIES).read_text(encoding="utf-8"))
         lists = {name: tuple(content[name]) for name in ("command", "seeds", "notes")}
-        return SeriesFacts(**(content | lists))
+        return of_its_types(SeriesFacts(**(content | lists)))
     except OSError:
         msg = f"{folder} holds no series of runs: give the folder that --out named."
         raise InputError(msg) from None

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wardround.common.files.tables import read_table, write_table
+from wardround.common.files.tables import read_kept_table, write_table
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.catalogue import load_dataset
 from wardround.simulations.datasets.examinations import Examinations
@@ -113,7 +113,7 @@ def _set_aside(folders: tuple[Path, ...], site: str, aside: Path) -> tuple[Path,
 
 def reopen_sites(out: Path) -> PreparedSites:
     """Return the sites of a run folder that :func:`prepare_sites` wrote."""
-    names = dict.fromkeys(row.site for row in read_table(out / "split.csv", SplitRow))
+    names = dict.fromkeys(row.site for row in read_kept_table(out / "split.csv", SplitRow))
     return PreparedSites(tuple(out / "sites" / name for name in names), out / POOLED_SITE)
 
 

@@ -11,10 +11,13 @@ Flower offers no public way to write a RecordDict whole. That part is written ag
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.proto.recorddict_pb2 import RecordDict as _Message
+
+from wardround.common.errors import PolicyError
 
 
 def arrays_of(content: RecordDict) -> dict[str, ArrayRecord]:
@@ -46,6 +49,24 @@ def to_bytes(content: RecordDict) -> bytes:
 def from_bytes(data: bytes) -> RecordDict:
     """Return the content that :func:`to_bytes` wrote; no code in the bytes is run."""
     return recorddict_from_proto(_Message.FromString(data))
+
+
+def kept_content(path: Path) -> RecordDict:
+    """Return an answer that a site has kept to give it once more.
+
+    Raises:
+        PolicyError: The file is damaged: there is no second answer to make in its place.
+        OSError: It cannot be read.
+    """
+    data = path.read_bytes()
+    try:
+        return from_bytes(data)
+    except Exception:  # what a parser says of any bytes is not ours to list
+        msg = (
+            "an answer that this site has kept is damaged on its disk, and another one would tell "
+            f"more: nothing leaves. Put {path.parent.name}/ back from a copy of the site folder."
+        )
+        raise PolicyError(msg) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,11 @@ class RatioSums:
         slack = STEP * (1 + np.abs(means).max(axis=1, initial=1.0))
         if ((means < 0) | (means > _LARGEST)).any() or (means[patients == 0] != 0).any():
             refuse("means", "is negative, of nobody, or larger than any patient's")
-        if ((a > largest * b + slack) | (ab > largest * bb + slack)).any():
+        if ((b < 1 - STEP) & (patients > 0)).any():  # who has a part has an examination, or more
+            refuse("means", "is of patients without an examination")
+        if ((a > largest * b + slack) | (ab > largest * bb + slack)).any() or (
+            aa > largest**2 * bb + slack * (1 + largest) ** 2
+        ).any():
             refuse("means", "has a ratio that no patients can have")
         if ((a**2 > aa + slack) | (b**2 > bb + slack) | (ab**2 > aa * bb + slack**2 + slack)).any():
             refuse("means", "has squares that no patients can have")

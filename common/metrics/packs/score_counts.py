@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from wardround.common.metrics.task_sums import Arrays, Counts, check_same_shape, refuse
 
-_MOST = 2**40  # of examinations: sums over all sites stay exact
+MOST_OF_ALL = 2**40  # of examinations: sums over all sites stay exact
+MOST_OF_A_SITE = 10**9  # so that no site alone makes the sum one that the others refuse
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,14 +35,19 @@ class ScoreCounts:
         return cls(np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64))
 
     @classmethod
-    def from_arrays(cls, positives: Counts, negatives: Counts) -> "ScoreCounts":
+    def from_arrays(
+        cls, positives: Counts, negatives: Counts, most: int = MOST_OF_A_SITE
+    ) -> "ScoreCounts":
         """Return counts that came, once they can be true.
+
+        Args:
+            most: Of examinations: one site's, or with :data:`MOST_OF_ALL` those of all sites.
 
         Raises:
             InputError: They cannot.
         """
         for name, counts in (("positives", positives), ("negatives", negatives)):
-            if (counts < 0).any() or (counts > _MOST).any() or counts.sum() > _MOST:
+            if (counts < 0).any() or (counts > most).any() or counts.sum() > most:
                 refuse(name, "counts fewer than none, or more than there are")
         return cls(positives, negatives)
 
@@ -117,12 +123,25 @@ def area_bounds(positives: Cells, negatives: Cells) -> tuple[float, float]:
 
 
 def _greatest(ahead: Cells, behind: Cells) -> float:
-    first, second = np.argsort(ahead.high, kind="stable"), np.argsort(behind.low, kind="stable")
-    wins = (ahead.high[first][:, None] >= behind.low[second][None, :]).astype(float)
-    high = _cut(ahead.least[first], ahead.most[first], rising=True)
-    low = _cut(behind.least[second], behind.most[second], rising=False)
+    # Cells that end in one bin win and lose alike, and count together: so there are no more of them
+    # than bins, however many sites tell of their own.
+    highs, lows = _by_end(ahead.high, ahead), _by_end(behind.low, behind)
+    wins = (highs[0][:, None] >= lows[0][None, :]).astype(float)
+    high = _cut(highs[1], highs[2], rising=True)
+    low = _cut(lows[1], lows[2], rising=False)
     pairs = high.sum(axis=1)[:, None] * low.sum(axis=1)[None, :]
     return float(((high @ wins @ low.T) / pairs).max())
+
+
+def _by_end(
+    ends: NDArray[np.int64], cells: Cells
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the bins in which cells end, ascending, and what these hold at least and at most."""
+    found, place = np.unique(ends, return_inverse=True)
+    least, most = np.zeros(len(found)), np.zeros(len(found))
+    np.add.at(least, place, cells.least)
+    np.add.at(most, place, cells.most)
+    return found, least, most
 
 
 def _cut(
@@ -144,15 +163,20 @@ def placement_slack(own: Cells, others: Cells) -> float:
     """
     if not len(own.low) or not len(others.low):
         return 1.0
-    surely = np.array([others.least[others.high < low].sum() for low in own.low])
-    perhaps = np.array([others.most[others.low <= high].sum() for high in own.high])
+    surely = _upto(others.high, others.least, own.low - 1)
+    perhaps = _upto(others.low, others.most, own.high)
+    overlap = _upto(others.low, others.least, own.high)
     all_least, all_most = others.least.sum(), others.most.sum()
     lowest = surely / (surely + np.maximum(all_most - surely, 0))
-    highest = perhaps / np.maximum(perhaps, perhaps + all_least - _overlap(others, own))
+    highest = perhaps / np.maximum(perhaps, perhaps + all_least - overlap)
     width = np.clip(highest - lowest, 0.0, 1.0)
     return float(np.sqrt((own.least * width**2).sum() / own.least.sum()))
 
 
-def _overlap(others: Cells, own: Cells) -> NDArray[np.float64]:
-    """Return how many of the other side's least counts lie in cells that may be below."""
-    return np.array([others.least[others.low <= high].sum() for high in own.high])
+def _upto(
+    ends: NDArray[np.int64], weights: NDArray[np.float64], bins: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return for each bin the weights of all cells that end in it or before."""
+    order = np.argsort(ends, kind="stable")
+    sums = np.concatenate([[0.0], np.cumsum(weights[order])])
+    return np.asarray(sums[np.searchsorted(ends[order], bins, side="right")])

@@ -81,7 +81,7 @@ def collect_evidence(
         return question_of(instruction, commit.parameters, merged)
 
     told = [node for node in nodes if node.site in packs]
-    asking = _Asking(grid, told, asking.deadlines)
+    asking = _Asking(grid, told, asking.deadlines, {s: one.patients for s, one in packs.items()})
     placed = asking.ask(
         PLACEMENTS, second, lambda content: unpack_placements(content, study), instruction, refused
     )
@@ -102,6 +102,7 @@ class _Asking:
     grid: Grid
     nodes: Sequence[Node]
     deadlines: Deadlines
+    patients: Mapping[str, int] = field(default_factory=dict)  # as the first exchange told
 
     def ask(
         self,
@@ -123,6 +124,7 @@ class _Asking:
                         raise RunError(reply.reason)
                     answer = unpack(reply.content)
                     _check_about(answer, site, instruction)
+                    _check_patients(answer, self.patients.get(site, 0))
                     said[site] = answer
             except RefusedReplyError as error:
                 logger.warning("no evidence site=%s: %s", site, error)
@@ -139,4 +141,15 @@ def _check_about(answer: SitePacks | SitePlacements, site: str, instruction: Ins
     about = (answer.site, answer.digest, answer.run, answer.round)
     if about != (site, instruction.digest, instruction.run, instruction.round):
         msg = "its evidence is of another site, study or model."
+        raise RunError(msg)
+
+
+def _check_patients(answer: SitePacks | SitePlacements, patients: int) -> None:
+    """Check that a second answer is of no more patients than the first.
+
+    Raises:
+        RunError: It is.
+    """
+    if isinstance(answer, SitePlacements) and (answer.sums.patients > patients).any():
+        msg = f"its placements are of more than the {patients} test patients that it told of."
         raise RunError(msg)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from wardround.common.files.tables import read_table, write_table
+from wardround.common.files.tables import read_kept_table, write_table
 from wardround.common.statistics.interval import Interval, unknown_interval
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
@@ -58,7 +58,7 @@ def metrics_of(study: Study) -> tuple[str, ...]:
 
 def sites_of_run(run: Path) -> tuple[str, ...]:
     """Return the hospitals of a run, in their order."""
-    return tuple(dict.fromkeys(row.site for row in read_table(run / "split.csv", SplitRow)))
+    return tuple(dict.fromkeys(row.site for row in read_kept_table(run / "split.csv", SplitRow)))
 
 
 def _read(folder: Path, study: Study) -> Mapping[Key, Scores | Masks]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wardround.common.files.atomic import BY_UMASK, replace_file
-from wardround.common.files.tables import read_table
+from wardround.common.files.tables import read_kept_table
 from wardround.common.html import read_style
 from wardround.common.study.loading import load_study
 from wardround.common.study.study import Study
@@ -48,7 +48,7 @@ def read_series_contents(folder: Path) -> SeriesContents:
         InputError: The folder holds none, or one of another version.
     """
     facts, study = read_series(folder), load_study(folder / "study.toml")
-    rows = tuple(read_table(folder / MEASURED, MeasuredRow))
+    rows = tuple(read_kept_table(folder / MEASURED, MeasuredRow))
     sections = (
         generalisation.section_of(rows, study),
         seeds.section_of(rows, drawn_by_seeds(folder, facts)),

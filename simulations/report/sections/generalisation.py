@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from wardround.common.files.tables import read_table
+from wardround.common.files.tables import read_kept_table
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 from wardround.simulations.evidence.generalisation import (
@@ -54,7 +54,7 @@ _SCALED = (
 
 def generalisation_section(contents: RunContents) -> Section | None:
     """Return the part on hospitals that took no part; None where none was left out."""
-    rows = read_table(contents.folder / MEASURED, MeasuredRow)
+    rows = read_kept_table(contents.folder / MEASURED, MeasuredRow)
     return None if contents.study is None else section_of(rows, contents.study)
 
 

@@ -146,6 +146,32 @@ def test_asked_again_the_same_bytes_leave_though_the_patients_changed(tmp_path: 
     assert not sums.patients.any()
 
 
+@pytest.mark.parametrize("content", [b"", b"\xff" * 40, b"torn"])
+def test_a_damaged_kept_answer_is_not_made_anew(tmp_path: Path, content: bytes) -> None:
+    """On 3cda7f4 it was said to be a defect of wardround."""
+    folder = ward(tmp_path)
+    instruction = order(folder)
+    first = ask(folder, PACK, instruction, WHOLE)
+    (kept,) = (folder / "packs").glob("*.pack")
+    kept.write_bytes(content)
+    assert refusal_of(ask(folder, PACK, instruction, WHOLE))[1] == "policy"
+    assert kept.read_bytes() == content
+    if content:
+        told = place(folder, instruction, counts_of(first))
+        assert refusal_of(told)[1] == "policy"
+
+
+def test_a_kept_answer_that_the_policy_no_longer_lets_out_is_denied(tmp_path: Path) -> None:
+    """On 3cda7f4 the guard called the installation changed."""
+    folder = ward(tmp_path)
+    instruction = order(folder)
+    ask(folder, PACK, instruction, WHOLE)
+    policy = folder / "policy.toml"
+    policy.write_text(policy.read_text().replace(ALL_PACKS, '["intervals"]'))
+    assert refusal_of(ask(folder, PACK, instruction, WHOLE))[1] == "policy"
+    assert said_by(folder)[-1] == ("refusal", "deny: packs")
+
+
 def test_a_policy_that_says_nothing_of_packs_tells_none_and_trains(tmp_path: Path) -> None:
     folder = ward(tmp_path, packs="[]")
     assert refusal_of(ask(folder, PACK, order(folder), WHOLE))[1] == "policy"

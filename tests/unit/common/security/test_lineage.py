@@ -242,6 +242,17 @@ def test_a_part_of_another_run_round_or_model_is_refused() -> None:
         verify_lineage(record_of(twice), STUDY.digest, last, ROUNDS)
 
 
+def test_a_server_cannot_count_a_sites_part_in_two_rounds() -> None:
+    """On 3cda7f4 one receipt was good for every later round: a site's consent many times over."""
+    last = "f" * 64
+    made = rounds_made(last)
+    again = [*made[:3], replace(made[3], parts=(part(2, made[2].before, NORTH),))]
+    with pytest.raises(ModelError, match="counts a part twice"):
+        verify_lineage(record_of(again), STUDY.digest, last, ROUNDS)
+    late = [*made[:2], replace(made[2], parts=()), *again[3:]]
+    assert verify_lineage(record_of(late), STUDY.digest, last, ROUNDS).rounds == ROUNDS
+
+
 def test_a_record_of_hostile_values_ends_in_words() -> None:
     for hostile in (b"[]", b"{}", b"null", b"[" * 5000, b'{"payload":1}', b"\xff", b"NaN"):
         with pytest.raises(ModelError, match=r"lineage\.jsonl"):

@@ -1,5 +1,6 @@
 """A run's signed record: resumed where its commits are, and sites' parts only where they fit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flwr.app import ConfigRecord, RecordDict
 
 from wardround.common.errors import ModelError
-from wardround.common.messages.lineage import LINEAGE_RECORD, arrays_digest, signed_record
+from wardround.common.messages.lineage import (
+    LINEAGE_RECORD,
+    arrays_digest,
+    signed_record,
+    unpack_signed,
+)
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.array_records import to_array_record
 from wardround.common.security.lineage import LINEAGE_FILE, SiteRound, sign_part
@@ -97,6 +103,23 @@ def test_a_run_whose_record_has_a_gap_has_none(lineage: RoundLineage, tmp_path: 
     assert lineage_of(tmp_path, 6) == ""
 
 
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("damage", [b"{}", b"\xff", b""])
+def test_a_run_whose_record_is_damaged_goes_on_without(
+    lineage: RoundLineage, tmp_path: Path, which: int, damage: bytes
+) -> None:
+    """On 3cda7f4 a damaged last line ended the resumption, and one before it was chained on."""
+    for number in (1, 2):
+        do_round(lineage, number)
+    lines = read_lines(tmp_path / LINEAGE_FILE)
+    lines[which] = damage
+    (tmp_path / LINEAGE_FILE).write_bytes(b"".join(line + b"\n" for line in lines))
+    again = RoundLineage(tmp_path, SERVER, STUDY)
+    again.begin(progress(2), model(2))
+    do_round(again, 3)
+    assert lineage_of(tmp_path, 3) == ""
+
+
 @pytest.mark.parametrize(
     "kind", ["none", "another model", "another update", "another key", "no signature", "words"]
 )
@@ -123,6 +146,59 @@ def test_a_part_that_does_not_fit_counts_as_unsigned(
     found = verify_lineage(lineage_of(tmp_path, 2).encode(), STUDY.digest, digest(model(2)), 2)
     assert found.unsigned == 1
     assert list(found.sites.values()) == [(1,)]
+
+
+def header_of(content: RecordDict) -> ConfigRecord:
+    header = content["header"]
+    assert isinstance(header, ConfigRecord)
+    return header
+
+
+def signed_anew(content: RecordDict, **changes: object) -> RecordDict:
+    """Return an update with another part, which its own key has signed."""
+    said = unpack_signed(content)
+    assert said is not None
+    part = replace(said.part, **changes)  # type: ignore[arg-type]
+    header = header_of(content)
+    header["round"], header["attempt"] = part.round, part.attempt
+    header["ledger-head"] = part.ledger
+    content[LINEAGE_RECORD] = signed_record(sign_part(NORTH, part))
+    return content
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"ledger": "no hash"}, {"attempt": 2_000_000_000}, {"round": 1, "model": "0" * 64}],
+    ids=["ledger", "attempt", "a model that was never sent"],
+)
+def test_a_hostile_part_does_not_spoil_the_record_of_all(
+    lineage: RoundLineage, tmp_path: Path, changes: dict[str, object]
+) -> None:
+    """On 3cda7f4 the server wrote it into its line, and nobody could verify the model."""
+    do_round(lineage, 1)
+    lineage.send(model(1))
+    lineage.count(lineage.take("north", signed_anew(update(2), **changes)))
+    lineage.commit(progress(2), model(2))
+    found = verify_lineage(lineage_of(tmp_path, 2).encode(), STUDY.digest, digest(model(2)), 2)
+    assert found.unsigned == 1
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_late_update_is_signed_once_also_after_a_resumption(
+    lineage: RoundLineage, tmp_path: Path, resumed: bool
+) -> None:
+    do_round(lineage, 1)
+    lineage.send(model(1))
+    lineage.commit(progress(2), model(2))
+    if resumed:
+        lineage = RoundLineage(tmp_path, SERVER, STUDY)
+        lineage.begin(progress(2), model(2))
+    for number in (3, 4):  # asked in round 2, come in round 3, and brought once more
+        lineage.send(model(number - 1))
+        lineage.count(lineage.take("north", update(2)))
+        lineage.commit(progress(number), model(number))
+    found = verify_lineage(lineage_of(tmp_path, 4).encode(), STUDY.digest, digest(model(4)), 4)
+    assert (list(found.sites.values()), found.unsigned) == ([(1, 3)], 1)
 
 
 def test_the_record_of_another_study_or_model_is_refused(

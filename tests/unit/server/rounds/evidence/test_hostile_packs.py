@@ -1,5 +1,6 @@
 """A hospital that lies in its packs: its answer is refused, and the others' stay."""
 
+import io
 from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
@@ -21,14 +22,18 @@ from wardround.common.flower.messages.content import (
     to_bytes,
 )
 from wardround.common.flower.site_grid import claim_identity
+from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.packs import (
     PACK,
     SitePacks,
     SitePlacements,
+    merged_counts,
     pack_packs,
     pack_placements,
+    question_of,
 )
 from wardround.common.metrics.packs.intervals import IntervalPack
+from wardround.common.metrics.packs.score_counts import ScoreCounts
 from wardround.common.parameters.array_records import to_array_record
 from wardround.common.study.plans.packs import PACKS
 from wardround.server.checkpoints.evidence import read_evidence, write_evidence
@@ -195,3 +200,64 @@ def test_a_lie_in_the_second_exchange_costs_no_other_sites_answer() -> None:
         together = [one for one in rows if (one.site, one.metric) == ("all sites", "auroc")]
         assert together[0].low is None
         assert "second exchange" in together[0].note
+
+
+def test_counts_of_a_site_do_not_make_the_others_refuse_the_merged_ones() -> None:
+    """On 3cda7f4 the merged histograms were more than a site takes: one lie cost all intervals."""
+    value = 2**40 // 200 // 10 * 10
+    found = collected(filled("intervals/positives", value))
+    assert set(found.refused) == {"evil"}
+    merged = found.merged_counts()
+    instruction = Instruction(STUDY.digest, RUN, 3, {}, split="test")
+    question = question_of(instruction, COMMIT.parameters, merged)
+    assert merged_counts(question, STUDY).positives.any()
+
+
+def test_all_that_a_thousand_sites_may_count_is_taken_by_each() -> None:
+    most = np.full((2, 100), 10**9 // 200)
+    merged = ScoreCounts.from_arrays(most, most)
+    for _ in range(10):  # 1,024 sites
+        merged = merged.plus(merged)
+    instruction = Instruction(STUDY.digest, RUN, 3, {}, split="test")
+    assert merged_counts(question_of(instruction, COMMIT.parameters, merged), STUDY)
+
+
+@pytest.mark.parametrize("name", [one for one in TABLES if one.endswith("patients")])
+def test_more_patients_than_a_site_tells_of_are_its_refusal(name: str) -> None:
+    """On 3cda7f4 a site of 120 patients could weigh as 10,000 in each number of all sites."""
+    if name.startswith("calibration/"):  # of validation patients, whom nothing else counts
+        return
+    found = collected(filled(name, 10_000))
+    assert set(found.sites) == {"north"}
+    assert is_plain(found.refused["evil"])
+
+
+@pytest.mark.parametrize("name", ["intervals/positives", "calibration/counts"])
+def test_counts_that_are_no_multiples_of_a_sites_cell_are_its_refusal(name: str) -> None:
+    """On 3cda7f4 an exact count was read as a rounded one, of any cell that the site named."""
+
+    def lie(content: RecordDict) -> None:
+        record = arrays_of(content)["pack"]
+        one = np.load(io.BytesIO(record[name].data), allow_pickle=False).copy()
+        one[one > 0] += 1
+        record[name] = to_array_record({"a": torch.from_numpy(one)})["a"]
+
+    found = collected(lie)
+    assert set(found.sites) == {"north"}
+    assert "multiples of 10" in found.refused["evil"]
+
+
+def test_patients_without_an_examination_are_that_sites_refusal() -> None:
+    """On 3cda7f4 they made the value of all sites together one that cannot be told."""
+    found = collected(filled("intervals/ratios-means", 0.0))
+    assert set(found.sites) == {"north"}
+
+
+def test_placements_of_more_patients_than_were_told_are_that_sites_refusal() -> None:
+    def lie(content: RecordDict) -> None:
+        filled("patients", 100_000)(content)
+        filled("means", 0.0)(content)
+
+    found = collected(lie, "evaluate.placements")
+    assert set(found.placements) == {"north"}
+    assert "more than the 120" in found.refused["evil"]
