@@ -50,6 +50,10 @@ def said(content: RecordDict) -> Answer:
     for name in ("mark", "signature"):  # of the audit log: each site's key makes others
         if f"audit/{name}" in fields:
             fields[f"audit/{name}"] = f"{len(fields[f'audit/{name}'])} digits"
+    # Signed with the site's own key, over the noised update and the log's mark.
+    for name in ("update", "audit", "key", "signature"):
+        if f"lineage/{name}" in fields:
+            fields[f"lineage/{name}"] = f"{len(fields[f'lineage/{name}'])} digits"
     return Answer("" if refusal is None else refusal.code, tuple(sorted(fields.items())))
 
 
@@ -93,8 +97,10 @@ def conversation(
     run, answers = "a" * 32, []
     try:
         answers.append(said(ask(folder, DESCRIBE, study=STUDY)))
+        # Once: training moves the numbers of the network that the sites of a process share.
+        model = parameters_of_the_study(folder.parent)
         for number in range(1, rounds + 1):
-            order = Instruction(STUDY.digest, run, number, parameters_of_the_study(folder.parent))
+            order = Instruction(STUDY.digest, run, number, model)
             answers.append(said(ask(folder, TRAIN, order, STUDY)))
             if number == 1 and meanwhile is not None:
                 meanwhile(folder)
@@ -109,7 +115,8 @@ def parameters_of_the_study(parent: Path) -> dict[str, object]:
     known = parent.parent / "known" / "north"
     if not known.exists():
         hospital(known.parent)
-    return dict(instruction_for(known, 1, STUDY).parameters)
+    given = instruction_for(known, 1, STUDY).parameters
+    return {name: tensor.clone() for name, tensor in given.items()}
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ HOW_TO = ROOT / "docs" / "how-to"
 GENERALISATION = ROOT / "docs" / "how-to" / "test-generalisation.md"
 # The page trains 12 and 3 rounds on 144 virtual patients, which takes minutes. The same
 # with less:
-LESS = "--rounds 1 --set simulation.options.patients=24 --set simulation.options.slices=2"
+LESS = "--rounds 1 --set simulation.options.patients=48 --set simulation.options.slices=2"
 _PATIENCE_SECONDS = 300.0
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _NUMBER = re.compile(r"[+−-]?\d+(\.\d+)?")
