@@ -60,6 +60,7 @@ class SiteVerdict:
         smallest: The smallest difference that the study should be able to tell.
         spread: Standard error times the root of the patients, for a hospital that cannot know its
             own: the other hospitals'.
+        widest: Half width of an interval that holds all gains there can be.
     """
 
     site: str
@@ -75,6 +76,7 @@ class SiteVerdict:
     level: float = LEVEL
     smallest: float = SMALLEST
     spread: float = math.nan
+    widest: float = math.inf
 
     @property
     def lone_patient(self) -> bool:
@@ -89,7 +91,8 @@ class SiteVerdict:
     @property
     def margin(self) -> float:
         """Half width of the interval of the gain; NaN where it cannot be told."""
-        return t_quantile(self.freedom, self.level) * self.error + self.bound
+        found = t_quantile(self.freedom, self.level) * self.error + self.bound
+        return found if math.isnan(found) else min(found, self.widest)
 
     @property
     def p_value(self) -> float:
@@ -327,6 +330,7 @@ def _judge_site(
         patients=patients,
         freedom=patients - 1.0 if patients > 1 else _MANY,
         smallest=smallest,
+        widest=1 + abs(gain) if own is not None and higher_is_better(own.metric) else math.inf,
     )
 
 

@@ -130,7 +130,7 @@ def _table(errors: CorruptionErrors, dense: bool) -> Table:
         f"{measure[0].upper()}{measure[1:]} of {whose} on test images ({errors.site}) by severity; "
         "lower is better, and the stronger the colour, the better. Below the last: 95 % interval."
     )
-    return Table(caption, "corruption", tuple(f"{one}" for one in severities), tuple(rows))
+    return Table(caption, "corruption", tuple(f"{one}" for one in severities), tuple(rows), "heat")
 
 
 def _cell(row: CorruptionRow | None, ends: tuple[float, float], with_interval: bool) -> Cell:

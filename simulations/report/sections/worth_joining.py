@@ -172,14 +172,14 @@ def chosen_model(one: SiteJoining) -> str:
     return f" Its {patients}{chooses} {_MODELS[choice.kind]}."
 
 
-def gain_with_interval(gain: Gain | None, metric: str) -> str:
+def gain_cell(gain: Gain | None, metric: str) -> Cell:
     """Return a gain with its 90 % interval, whose ends are the two one-sided bounds."""
     if gain is None or math.isnan(gain.value):
-        return "–"
+        return Cell("–")
     if not gain.is_known or gain.error == 0:
-        return signed(gain.value, metric)
+        return Cell(signed(gain.value, metric))
     low, high = signed(gain.lower(), metric), signed(gain.upper(), metric)
-    return f"{signed(gain.value, metric)} ({low} to {high})"
+    return Cell(signed(gain.value, metric), f"{low} to {high}")
 
 
 def as_rows(found: WorthJoining) -> list[dict[str, object]]:
@@ -258,8 +258,8 @@ def _tabulate(found: WorthJoining) -> Table:
     cells = {
         one.site: {
             "join?": Cell(one.joining.word, f"{one.patients} test patients"),
-            "gain over its own model": Cell(gain_with_interval(one.own, metric)),
-            "gain over the ensemble": Cell(gain_with_interval(one.ensemble, metric)),
+            "gain over its own model": gain_cell(one.own, metric),
+            "gain over the ensemble": gain_cell(one.ensemble, metric),
             "model chosen": _model_cell(one, metric),
             **_contribution_cells(found.contributions.get(one.site), metric),
         }

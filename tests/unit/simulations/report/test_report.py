@@ -242,6 +242,18 @@ def test_the_margin_adds_the_binning_bound_of_both_models() -> None:
     assert site.margin == pytest.approx(1.96 * 0.05 + 0.003, abs=1e-5)
 
 
+def test_no_interval_reaches_beyond_the_gains_that_there_can_be() -> None:
+    rows = [kept(local_model("a"), "a", 0.8, error=3.0), kept(FEDERATED, "a", 0.9, error=4.0)]
+    (site,) = judge(rows, (), "auroc").sites
+    assert site.margin == pytest.approx(1.1)  # from -1 to 1.2: nothing is left out
+    far = [
+        kept(local_model("a"), "a", 20.0, metric="hd95", error=300.0),
+        kept(FEDERATED, "a", 10.0, metric="hd95", error=400.0),
+    ]
+    (site,) = judge(far, (), "hd95").sites
+    assert site.margin > 900
+
+
 def test_only_the_kept_models_test_values_count() -> None:
     rows = [
         kept(local_model("a"), "a", 0.8),

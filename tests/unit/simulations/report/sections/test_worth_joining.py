@@ -13,7 +13,7 @@ from wardround.simulations.evidence.joining import Choice, SiteJoining
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.sections.worth_joining import (
     WorthJoining,
-    gain_with_interval,
+    gain_cell,
     headline,
     losses,
     read_worth_joining,
@@ -98,9 +98,10 @@ def test_every_reason_has_words(why: Reason) -> None:
 
 
 def test_a_gain_is_printed_with_its_bounds() -> None:
-    assert gain_with_interval(Gain(0.1, 0.01, 99, 100), "auroc") == "+0.100 (+0.083 to +0.117)"
-    assert gain_with_interval(UNKNOWN, "auroc") == "–"
-    assert gain_with_interval(Gain(0.1, float("nan"), 0, 1), "auroc") == "+0.100"
+    cell = gain_cell(Gain(0.1, 0.01, 99, 100), "auroc")
+    assert (cell.text, cell.note) == ("+0.100", "+0.083 to +0.117")
+    assert gain_cell(UNKNOWN, "auroc").text == "–"
+    assert gain_cell(Gain(0.1, float("nan"), 0, 1), "auroc").text == "+0.100"
 
 
 def contents(folder: Path) -> RunContents:
