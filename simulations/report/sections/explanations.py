@@ -222,7 +222,7 @@ def _pictures(method: str, rows: Sequence[ExplanationRow], maps: Maps | None) ->
         shown[name] = shown.get(name, 0) + 1
         what = f"{method} for {name}, row {row.case} of {row.site}"
         source = overlay_uri(maps.images[index], maps.maps[index], maps.masks[index])
-        images.append(Image(source, f"Image and map: {what}", f"{what}. {_in_words(row)}"))
+        images.append(Image(source, f"Image and map: {what}", f"{what}. {_in_words(row)}", True))
     return images
 
 
@@ -312,7 +312,7 @@ def _doubt_pictures(method: str, rows: Sequence[UncertaintyRow], maps: Maps | No
         what = f"{method}, row {row.case} of {site}"
         source = overlay_uri(maps.images[index], maps.maps[index], maps.masks[index])
         caption = f"{what}. Dice {_number(row.dice)}; errors are less sure: {_number(row.auroc)}."
-        images.append(Image(source, f"Image and uncertainty: {what}", caption))
+        images.append(Image(source, f"Image and uncertainty: {what}", caption, True))
     return images
 
 

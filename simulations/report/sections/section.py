@@ -14,11 +14,13 @@ class Image:
         source: A ``data:`` address.
         alternative: What it shows, for those who do not see it.
         caption: Below it; may be empty.
+        is_strip: Whether it is several pictures side by side, which need more room.
     """
 
     source: str
     alternative: str
     caption: str = ""
+    is_strip: bool = False
 
 
 @dataclass(frozen=True, slots=True)

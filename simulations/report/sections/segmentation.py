@@ -266,7 +266,7 @@ def _images(contents: RunContents) -> tuple[Image, ...]:
     if samples is None or not samples.is_segmentation:
         return ()
     return tuple(
-        Image(picture.panels[0].source, picture.panels[0].alternative, picture.caption)
+        Image(picture.panels[0].source, picture.panels[0].alternative, picture.caption, True)
         for picture in draw_failures(samples, contents.classes)
     )
 
