@@ -210,6 +210,7 @@ def test_damaged_findings_are_refused_with_a_remedy(tiny_study, tmp_path: Path) 
 # --- real images ---------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_a_chest_xray_comes_back_from_one_unprotected_step(
     shared_data: Path, tmp_path: Path, wardround
 ) -> None:

@@ -210,6 +210,7 @@ def test_a_segmentation_says_where_it_is_unsure(tiny_study, tmp_path: Path, ward
     assert "Where is the model unsure?" in (run / "report.html").read_text("utf-8")
 
 
+@pytest.mark.long
 def test_a_run_of_a_segmentation_keeps_lesions_and_its_worst_cases(
     tiny_study, tmp_path: Path, wardround
 ) -> None:
@@ -238,6 +239,7 @@ def test_a_run_of_a_segmentation_keeps_lesions_and_its_worst_cases(
     assert "CANARY" not in page
 
 
+@pytest.mark.long
 def test_a_mask_that_is_missing_or_of_another_size_is_named_by_its_row(
     tiny_study, tmp_path: Path, wardround
 ) -> None:

@@ -102,6 +102,7 @@ def study_of(dimensions: int, manifest: Path) -> Study:
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_a_segmentation_is_stressed_slice_or_volume(
     dimensions: int, tmp_path: Path, wardround

@@ -121,6 +121,7 @@ def test_every_hospital_is_tested_by_four_models_on_the_same_patients(finished: 
     ).read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_a_series_that_is_stopped_goes_on_to_the_same_models(
     finished: Path, tmp_path: Path
 ) -> None:

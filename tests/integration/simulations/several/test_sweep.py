@@ -51,6 +51,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch, score: Callable[[dict], float])
     return tried
 
 
+@pytest.mark.long
 def test_three_trials_leave_a_table_a_study_and_a_page(
     tiny_study, wardround: Callable[..., object], tmp_path: Path
 ) -> None:
