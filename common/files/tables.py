@@ -40,10 +40,15 @@ def read_table(path: Path, kind: type[Row]) -> list[Row]:
         return []
     types = get_type_hints(kind)
     with path.open(newline="", encoding="utf-8") as stream:
-        return [
-            kind(**{name: types[name](text) for name, text in line.items()})
-            for line in csv.DictReader(stream)
-        ]
+        lines = csv.reader(stream)
+        header = next(lines, [])
+        made = [types[name] for name in header]
+        in_order = header == [field.name for field in fields(kind)]
+        rows = []
+        for line in filter(None, lines):
+            cells = [make(text) for make, text in zip(made, line, strict=True)]
+            rows.append(kind(*cells) if in_order else kind(**dict(zip(header, cells, strict=True))))
+        return rows
 
 
 @contextmanager

@@ -214,11 +214,11 @@ def _print(options: StressOptions, report: Path) -> None:
     from rich.console import Console
 
     from wardround.simulations.report.contents import read_contents
-    from wardround.simulations.report.sections.attacks import attacks_section
+    from wardround.simulations.report.sections.adversarial import adversarial_section
     from wardround.simulations.report.sections.corruptions import corruptions_section
 
     console, contents = Console(), read_contents(options.run)
-    made = (corruptions_section(contents), attacks_section(contents))
+    made = (corruptions_section(contents), adversarial_section(contents))
     for section in made:
         if section is not None:
             for sentence in section.answer:

@@ -64,7 +64,7 @@ from wardround.simulations.run_files.folder import (
     working_on,
     write_facts,
 )
-from wardround.simulations.run_files.predictions import read_masks
+from wardround.simulations.run_files.predictions import Predictions, read_predictions
 from wardround.simulations.sites.preparation import PreparedSites, prepare_sites, reopen_sites
 
 
@@ -247,8 +247,9 @@ class _Run:
                 rows = cross_site_rows(grid, self._study, nodes, models, self._refused)
                 self._tested.extend(rows)
                 write_predictions(self._out, sites.folders, self._study, models)
+                said = read_predictions(self._out, self._study)  # once: it may be large
                 names = [folder.name for folder in sites.folders]
-                self._tested.extend(paired_rows(self._out, self._study, names))
+                self._tested.extend(paired_rows(said, self._study, names))
                 write_groups(self._out, sites.folders, self._study)
                 self._write_contributions(sites, self._federated)
                 attacked = backdoor_rows(sites.folders, self._study, self._federated)
@@ -256,21 +257,22 @@ class _Run:
                 samples = self._out / "samples.npz"
                 write_samples(samples, sites.folders, self._study, self._federated)
                 if self._study.task.dense:
-                    self._write_failures(sites)
+                    self._write_failures(sites, said)
                 self._length_unit = length_unit(sites.folders, self._study)
-                self._write_model_folders(facts, sites, models, baselines)
+                self._write_model_folders(facts, sites, (models, baselines), said)
                 self._watch(StageFinished("test"))
 
     def _write_model_folders(
         self,
         facts: RunFacts,
         sites: PreparedSites,
-        models: Sequence[TrainedModel],
-        baselines: Sequence[Baseline],
+        trained: tuple[Sequence[TrainedModel], Sequence[Baseline]],
+        said: Predictions,
     ) -> None:
         from wardround.simulations.experiment.testing.model_folders import write_model_folders
         from wardround.simulations.report.contents import RunContents
 
+        models, baselines = trained
         followed = {FEDERATED: self._study, **{one.name: one.study for one in baselines}}
         contents = RunContents(
             self._out,
@@ -282,16 +284,18 @@ class _Run:
             split=tuple(read_kept_table(self._out / "split.csv", SplitRow)),
             samples=None,
             privacy=tuple(privacy_rows(sites.folders)),
+            scores=said.scores,
+            masks=said.masks,
         )
-        trained = [(model, followed[model.name]) for model in models]
-        write_model_folders(self._out, sites.folders, trained, contents)
+        with_studies = [(model, followed[model.name]) for model in models]
+        write_model_folders(self._out, sites.folders, with_studies, contents)
 
-    def _write_failures(self, sites: PreparedSites) -> None:
+    def _write_failures(self, sites: PreparedSites, said: Predictions) -> None:
         """Keep pictures of the cases that the federated model marked worst at each site."""
         study, model = self._study, self._federated
         if model is None:
             return
-        masks = marked_tests(read_masks(self._out, study.data.classes[1:]))
+        masks = marked_tests(said.masks)
         worst: dict[str, list[int]] = {}
         for failure in worst_cases(masks, study.data.classes[1:]):
             worst.setdefault(failure.site, []).append(failure.case)

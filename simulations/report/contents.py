@@ -29,13 +29,11 @@ from wardround.simulations.run_files.folder import (
     read_facts,
 )
 from wardround.simulations.run_files.predictions import (
-    CASES,
-    PREDICTIONS,
     Key,
     Masks,
+    Predictions,
     Scores,
-    read_masks,
-    read_scores,
+    read_predictions,
 )
 
 Result = TypeVar("Result")
@@ -136,8 +134,7 @@ def read_contents(folder: Path) -> RunContents:
         )
         raise InputError(msg)
     study, study_text = _read_study(folder / "study.toml")
-    scores = _checked(folder / PREDICTIONS, lambda: _read_scores(folder, study))
-    masks = _checked(folder / CASES, lambda: _read_masks(folder, study))
+    said = Predictions({}, {}) if study is None else read_predictions(folder, study)
     return RunContents(
         folder=folder,
         facts=_checked(folder / "run.json", lambda: read_facts(folder)),
@@ -148,21 +145,19 @@ def read_contents(folder: Path) -> RunContents:
         split=_read_table(folder / "split.csv", SplitRow),
         samples=read_samples(folder / "samples.npz"),
         privacy=_read_table(folder / "privacy.csv", PrivacyRow),
-        scores=scores,
-        masks=masks,
-        intervals=_intervals(study, scores, masks),
+        scores=said.scores,
+        masks=said.masks,
+        intervals=_intervals(study, said),
     )
 
 
-def _intervals(
-    study: Study | None, scores: Mapping[Key, Scores], masks: Mapping[Key, Masks]
-) -> Mapping[Named, Interval]:
+def _intervals(study: Study | None, said: Predictions) -> Mapping[Named, Interval]:
     if study is None:
         return {}
-    if scores:
+    if said.scores:
         labels = Labels(study.data.classes, study.data.multi_label)
-        return score_intervals(scores, labels)
-    return mask_intervals(masks, study.data.classes[1:])
+        return score_intervals(said.scores, labels)
+    return mask_intervals(said.masks, study.data.classes[1:])
 
 
 Row = TypeVar("Row", MetricRow, TrafficRow, SplitRow, PrivacyRow)
@@ -170,16 +165,6 @@ Row = TypeVar("Row", MetricRow, TrafficRow, SplitRow, PrivacyRow)
 
 def _read_table(path: Path, kind: type[Row]) -> tuple[Row, ...]:
     return tuple(read_kept_table(path, kind))
-
-
-def _read_scores(folder: Path, study: Study | None) -> Mapping[Key, Scores]:
-    is_one = study is not None and study.task.classifies
-    return read_scores(folder, study.data.classes) if study is not None and is_one else {}
-
-
-def _read_masks(folder: Path, study: Study | None) -> Mapping[Key, Masks]:
-    is_one = study is not None and study.task.dense
-    return read_masks(folder, study.data.classes[1:]) if study is not None and is_one else {}
 
 
 def _read_study(path: Path) -> tuple[Study | None, str]:

@@ -13,7 +13,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.files.tables import read_table
+from wardround.common.files.tables import read_table, refusing_damage
+from wardround.common.study.study import Study
 
 PREDICTIONS = "predictions.csv"
 CASES = "cases.csv"
@@ -145,6 +146,19 @@ Key = tuple[str, str, str]  # model, site, split
 Row = TypeVar("Row", ScoreRow, CaseRow)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """What the models of a run said of each examination, by (model, site, split).
+
+    Attributes:
+        scores: Of a classification; empty for other tasks.
+        masks: Of a segmentation; empty for other tasks.
+    """
+
+    scores: Mapping[Key, Scores]
+    masks: Mapping[Key, Masks]
+
+
 def read_scores(folder: Path, classes: Sequence[str]) -> Mapping[Key, Scores]:
     """Return every model's scores by (model, site, split); empty where the run left none.
 
@@ -174,6 +188,23 @@ def read_masks(folder: Path, classes: Sequence[str]) -> Mapping[Key, Masks]:
     return {
         key: masks_of(rows, classes) for key, rows in _grouped(read_table(folder / CASES, CaseRow))
     }
+
+
+def read_predictions(folder: Path, study: Study) -> Predictions:
+    """Return what the models of a study's run said; empty where the run left nothing.
+
+    Raises:
+        InputError: A file is damaged.
+    """
+    scores: Mapping[Key, Scores] = {}
+    masks: Mapping[Key, Masks] = {}
+    if study.task.classifies:
+        with refusing_damage(folder / PREDICTIONS):
+            scores = read_scores(folder, study.data.classes)
+    if study.task.dense:
+        with refusing_damage(folder / CASES):
+            masks = read_masks(folder, study.data.classes[1:])
+    return Predictions(scores, masks)
 
 
 def read_lesions(folder: Path) -> list[LesionRow]:

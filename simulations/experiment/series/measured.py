@@ -20,8 +20,7 @@ from wardround.simulations.run_files.predictions import (
     Key,
     Masks,
     Scores,
-    read_masks,
-    read_scores,
+    read_predictions,
 )
 from wardround.simulations.run_files.series import (
     CALIBRATION,
@@ -62,9 +61,8 @@ def sites_of_run(run: Path) -> tuple[str, ...]:
 
 
 def _read(folder: Path, study: Study) -> Mapping[Key, Scores | Masks]:
-    if study.task.dense:
-        return read_masks(folder, study.data.classes[1:])
-    return read_scores(folder, study.data.classes)
+    said = read_predictions(folder, study)
+    return {**said.scores, **said.masks}
 
 
 def _of_part(out: Path, part: Part, facts: SeriesFacts, study: Study) -> Iterator[MeasuredRow]:

@@ -19,13 +19,11 @@ from wardround.common.models.model_folder import write_model_folder
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.study import Study
-from wardround.simulations.evidence.answers import AllScores
 from wardround.simulations.evidence.released import release_of
 from wardround.simulations.experiment.training import TrainedModel
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.documents.origin import measured_of, origin_of
 from wardround.simulations.run_files.folder import FEDERATED, UNPROTECTED, local_model
-from wardround.simulations.run_files.predictions import read_scores
 
 _LOOKED_AT = 48  # training images of a site: percentiles of more differ little
 _PRIVATE = (
@@ -46,16 +44,15 @@ def write_model_folders(
     Args:
         folders: The sites.
         models: Each with the study that it followed.
-        contents: Of the run, with what was measured at its end.
+        contents: Of the run, with what was measured at its end, and what the models said.
     """
     seen = {folder.name: _seen(folder, models[0][1]) for folder in folders}
-    scores = _scores(out, models[0][1])
     sites = [folder.name for folder in folders]
     for model, study in models:
         for name, weights, complete in _whole(folders, model, study):
             measured = tuple(measured_of(contents, model.name))
             looks = [one for site, one in seen.items() if model.name in _trained_by(site)]
-            release = release_of(name, scores, sites, study, complete)
+            release = release_of(name, contents.scores, sites, study, complete)
             contract = Contract(
                 wardround=wardround.__version__,
                 name=name,
@@ -73,11 +70,6 @@ def write_model_folders(
             origin = origin_of(replace(contents, study=study), model.name)
             texts = model_card(contract, study, origin, measured), licence_text(origin.licence)
             write_model_folder(out / "models" / name, weights, contract, measured, texts)
-
-
-def _scores(out: Path, study: Study) -> AllScores:
-    """Return what the models said of validation patients; empty for what is no classification."""
-    return read_scores(out, study.data.classes) if study.task.classifies else {}
 
 
 def _trained_by(site: str) -> tuple[str, ...]:

@@ -5,7 +5,6 @@ simulation has the patients, so it can: it compares what both models said, as th
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from wardround.common.statistics.interval import Interval, t_quantile
 from wardround.common.study.study import Study
@@ -13,26 +12,25 @@ from wardround.simulations.evidence.intervals.paired_gains import mask_gains, sc
 from wardround.simulations.evidence.intervals.run_intervals import Labels
 from wardround.simulations.experiment.rows import KEPT
 from wardround.simulations.run_files.folder import FEDERATED, PAIRED, MetricRow, local_model
-from wardround.simulations.run_files.predictions import read_masks, read_scores
+from wardround.simulations.run_files.predictions import Predictions
 
 
-def paired_rows(run_folder: Path, study: Study, sites: Sequence[str]) -> Iterator[MetricRow]:
+def paired_rows(said: Predictions, study: Study, sites: Sequence[str]) -> Iterator[MetricRow]:
     """Yield the federated model's gain over each site's own on the same test patients.
 
-    From the predictions that the run has written; nothing where it wrote none, and nothing of a
+    Nothing where the run left no predictions, and nothing of a
     site with one test patient, which says nothing of how patients differ.
     """
-    for site, metric, gain in _gains(run_folder, study, sites):
+    for site, metric, gain in _gains(said, study, sites):
         if gain.patients > 1:
             yield _row(site, metric, gain)
 
 
 def _gains(
-    run_folder: Path, study: Study, sites: Sequence[str]
+    said: Predictions, study: Study, sites: Sequence[str]
 ) -> Iterator[tuple[str, str, Interval]]:
     labels = Labels(study.data.classes, study.data.multi_label)
-    scores = read_scores(run_folder, labels.classes) if study.task.classifies else {}
-    masks = read_masks(run_folder, labels.classes[1:]) if study.task.dense else {}
+    scores, masks = said.scores, said.masks
     for site in sites:
         both = (FEDERATED, site, "test"), (local_model(site), site, "test")
         if all(key in scores for key in both):

@@ -22,7 +22,7 @@ from wardround.simulations.run_files.evaluation import (
     read_evaluation,
 )
 from wardround.simulations.run_files.folder import FEDERATED, RunFacts, SplitRow
-from wardround.simulations.run_files.predictions import Key, Masks, Scores, read_masks, read_scores
+from wardround.simulations.run_files.predictions import Key, Masks, Scores, read_predictions
 
 _CALIBRATION = "ece"
 Answers = TypeVar("Answers", Scores, Masks)
@@ -50,12 +50,8 @@ def evaluation_contents(folder: Path) -> tuple[EvaluationFacts, RunContents]:
         InputError: The folder holds none, or one of another version.
     """
     facts, study = read_evaluation(folder), load_study(folder / "study.toml", planned=False)
-    scores: Mapping[Key, Scores] = {}
-    masks: Mapping[Key, Masks] = {}
-    if study.task.dense:
-        masks = _as_federated(read_masks(folder, study.data.classes[1:]))
-    else:
-        scores = _as_federated(read_scores(folder, study.data.classes))
+    said = read_predictions(folder, study)
+    scores, masks = _as_federated(said.scores), _as_federated(said.masks)
     run = RunFacts(
         wardround=facts.wardround,
         command=facts.command,

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from wardround.simulations.report.contents import RunContents
-from wardround.simulations.report.sections.attacks import attacks_section
+from wardround.simulations.report.sections.adversarial import adversarial_section
 from wardround.simulations.report.sections.corruptions import corruptions_section
 from wardround.simulations.report.sections.explanations import explanations_section
 from wardround.simulations.report.sections.generalisation import generalisation_section
@@ -25,7 +25,7 @@ SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
     segmentation_section,
     generalisation_section,
     corruptions_section,
-    attacks_section,
+    adversarial_section,
     explanations_section,
 )
 

@@ -25,7 +25,7 @@ _NAMES = {
 }
 
 
-def attacks_section(contents: RunContents) -> Section | None:
+def adversarial_section(contents: RunContents) -> Section | None:
     """Return the section; None where the run's models were not attacked so."""
     rows = read_attacks(contents.folder)
     models = tuple(dict.fromkeys(row.model for row in rows))
