@@ -4,16 +4,22 @@ import json
 import math
 import shlex
 import sys
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wardround.common.errors import InputError
-from wardround.simulations.cli.simulate import Options, check_alone, new_folder_for, resolve_study
+from wardround.simulations.cli.simulate import (
+    Options,
+    check_alone,
+    new_folder_for,
+    resolve_study,
+    watched,
+)
 
 if TYPE_CHECKING:
     from wardround.simulations.report.pages.series_page import SeriesContents
+    from wardround.simulations.run_files.events import Watch
 
 MOST_SEEDS = 100
 _WIDEST_NAME = 26  # of 80 columns
@@ -22,7 +28,6 @@ _LARGEST_SEED = 2**31 - 1  # as federation.seed
 
 def run_several(options: Options) -> int:
     """Make the runs, show the progress, print what they say together, and return the exit code."""
-    from wardround.simulations.cli.progress import watching
     from wardround.simulations.engines.ray_engine import RayOptions
     from wardround.simulations.experiment.federation import Machine
     from wardround.simulations.experiment.series.series import (
@@ -56,16 +61,15 @@ def run_several(options: Options) -> int:
             skip_unreadable=options.skip_unreadable,
             command=("wardround", *sys.argv[1:]),
         )
-    with watching(quiet=options.quiet or options.as_json) as watch:
-        try:
-            if request is None:
-                resume_series(out, machine, watch)
-            else:
-                run_series(request, watch)
-        except KeyboardInterrupt:
-            with suppress(OSError):  # the terminal may have been closed
-                sys.stderr.write(f"\n{_farewell(out)}\n")
-            return 130
+
+    def work(watch: "Watch") -> None:
+        if request is None:
+            resume_series(out, machine, watch)
+        else:
+            run_series(request, watch)
+
+    if not watched(options, work, lambda: _farewell(out)):
+        return 130
     if was_finished:
         sys.stderr.write(f"{out} is finished: nothing is left to do, and nothing was changed.\n")
     print_series(out, as_json=options.as_json)

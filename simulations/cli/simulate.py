@@ -4,6 +4,7 @@ import json
 import shlex
 import shutil
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,7 +63,6 @@ def run_simulation(options: Options) -> int:
         from wardround.simulations.cli.series import run_several
 
         return run_several(options)
-    from wardround.simulations.cli.progress import watching
     from wardround.simulations.cli.summary import print_summary
     from wardround.simulations.engines.ray_engine import RayOptions
     from wardround.simulations.experiment.federation import Machine
@@ -87,18 +87,31 @@ def run_simulation(options: Options) -> int:
             skip_unreadable=options.skip_unreadable,
             command=("wardround", *sys.argv[1:]),
         )
-    with watching(quiet=options.quiet or options.as_json) as watch:
-        try:
-            if request is None:
-                _resume(out, machine, watch)
-            else:
-                simulate(request, watch)
-        except KeyboardInterrupt:
-            with suppress(OSError):  # the terminal may have been closed
-                sys.stderr.write(f"\n{_farewell(out)}\n")
-            return 130
+
+    def work(watch: "Watch") -> None:
+        if request is None:
+            _resume(out, machine, watch)
+        else:
+            simulate(request, watch)
+
+    if not watched(options, work, lambda: _farewell(out)):
+        return 130
     print_summary(out, as_json=options.as_json)
     return 0
+
+
+def watched(options: Options, work: Callable[["Watch"], None], farewell: Callable[[], str]) -> bool:
+    """Do work while its progress is shown; return whether it was not stopped by Ctrl-C."""
+    from wardround.simulations.cli.progress import watching
+
+    with watching(quiet=options.quiet or options.as_json) as watch:
+        try:
+            work(watch)
+        except KeyboardInterrupt:
+            with suppress(OSError):  # the terminal may have been closed
+                sys.stderr.write(f"\n{farewell()}\n")
+            return False
+    return True
 
 
 def _resume(out: Path, machine: "Machine", watch: "Watch") -> None:

@@ -62,10 +62,9 @@ def render_page(contents: RunContents, documents: Sequence[tuple[str, str]]) -> 
     Raises:
         InputError: The packages that the page needs are not installed.
     """
-    template = load_template("page.html.jinja")
     verdict = contents.verdict_on(contents.metric)
-    script = (FOLDER / "page.js").read_text(encoding="utf-8")
-    return template.render(
+    return fill_page(
+        "page.html.jinja",
         contents=contents,
         facts=contents.facts,
         headline=wording.compose_headline(contents, verdict),
@@ -83,10 +82,7 @@ def render_page(contents: RunContents, documents: Sequence[tuple[str, str]]) -> 
         total_traffic=total_traffic(contents),
         charts=draw_charts(contents),
         tables=make_tables(contents),
-        style=read_style(),
-        script=script,
         documents=documents,
-        script_hashes=[content_hash(script)],
     )
 
 
@@ -170,6 +166,23 @@ def total_traffic(contents: RunContents) -> str:
     """Return how much the federated model travelled, "" where nothing was noted."""
     rows = [row for row in contents.traffic if row.model == FEDERATED]
     return tables.megabytes(sum(row.bytes_down + row.bytes_up for row in rows)) if rows else ""
+
+
+def fill_page(template: str, **values: object) -> str:
+    """Return a page of this folder, with the style and the one script that all pages have.
+
+    Args:
+        template: The name of its file.
+        values: What else it names.
+
+    Raises:
+        InputError: jinja2 is not installed.
+    """
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    hashes = [content_hash(script)]
+    return load_template(template).render(
+        **values, style=read_style(), script=script, script_hashes=hashes
+    )
 
 
 def content_hash(script: str) -> str:

@@ -4,8 +4,7 @@ import shlex
 from pathlib import Path
 
 from wardround.common.files.atomic import BY_UMASK, replace_file
-from wardround.common.html import read_style
-from wardround.simulations.report.page import FOLDER, content_hash, load_template
+from wardround.simulations.report.page import fill_page
 from wardround.simulations.report.wording import metric_title, number, sentence_title
 from wardround.simulations.sweeps.figures import draw_course, draw_slices
 from wardround.simulations.sweeps.folder import SweepContents, Trial, print_value
@@ -18,9 +17,8 @@ def write_sweep_report(folder: Path, contents: SweepContents) -> Path:
     Raises:
         InputError: The packages that the report needs are not installed.
     """
-    template = load_template("sweep.html.jinja")
-    script = (FOLDER / "page.js").read_text(encoding="utf-8")
-    text = template.render(
+    text = fill_page(
+        "sweep.html.jinja",
         contents=contents,
         facts=contents.facts,
         best=contents.best,
@@ -31,9 +29,6 @@ def write_sweep_report(folder: Path, contents: SweepContents) -> Path:
         charts=[draw_course(contents), *draw_slices(contents)],
         command=shlex.join(contents.facts.command),
         next_command=next_command(folder, contents),
-        style=read_style(),
-        script=script,
-        script_hashes=[content_hash(script)],
     )
     path = folder / "report.html"
     replace_file(path, text, BY_UMASK, durable=False)

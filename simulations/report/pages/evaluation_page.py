@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from wardround.common.files.atomic import BY_UMASK, replace_file
-from wardround.common.html import read_style
 from wardround.common.study.loading import load_study
 from wardround.common.study.study import Study
 from wardround.simulations.report.charts.tables import Cell, Table
 from wardround.simulations.report.contents import RunContents
-from wardround.simulations.report.page import FOLDER, content_hash, load_template
+from wardround.simulations.report.page import fill_page
 from wardround.simulations.report.sections.order import make_sections
 from wardround.simulations.report.sections.section import Section
 from wardround.simulations.report.wording import metric_title, number, sentence_title
@@ -83,9 +82,8 @@ def write_evaluation_page(folder: Path) -> Path:
     study = contents.study
     if study is None:  # pragma: no cover - it was loaded just now
         raise TypeError
-    template = load_template("evidence.html.jinja")
-    script = (FOLDER / "page.js").read_text(encoding="utf-8")
-    text = template.render(
+    text = fill_page(
+        "evidence.html.jinja",
         kicker="Wardround report of a model at another hospital",
         study=study,
         byline=f"model {facts.model} at {facts.site}, {facts.patients} patients ({facts.split}), "
@@ -95,9 +93,6 @@ def write_evaluation_page(folder: Path) -> Path:
         runs=(),
         notes=facts.notes,
         command=shlex.join(facts.command),
-        style=read_style(),
-        script=script,
-        script_hashes=[content_hash(script)],
     )
     path = folder / "report.html"
     replace_file(path, text, BY_UMASK, durable=False)

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.files.tables import read_kept_table
-from wardround.common.html import read_style
 from wardround.common.study.loading import load_study
 from wardround.common.study.study import Study
-from wardround.simulations.report.page import FOLDER, content_hash, load_template
+from wardround.simulations.report.page import fill_page
 from wardround.simulations.report.sections import generalisation, seeds
 from wardround.simulations.report.sections.section import Section
 from wardround.simulations.run_files.folder import read_facts
@@ -77,10 +76,9 @@ def write_series_page(folder: Path) -> Path:
             installed.
     """
     contents = read_series_contents(folder)
-    template = load_template("evidence.html.jinja")
-    script = (FOLDER / "page.js").read_text(encoding="utf-8")
     runs = [(run.name, _status(run)) for run in sorted((folder / "runs").iterdir()) if run.is_dir()]
-    text = template.render(
+    text = fill_page(
+        "evidence.html.jinja",
         kicker="Wardround report of several runs",
         study=contents.study,
         byline=_byline(contents.facts),
@@ -89,9 +87,6 @@ def write_series_page(folder: Path) -> Path:
         runs=runs,
         notes=contents.facts.notes,
         command=shlex.join(contents.facts.command),
-        style=read_style(),
-        script=script,
-        script_hashes=[content_hash(script)],
     )
     path = folder / "report.html"
     replace_file(path, text, BY_UMASK, durable=False)
