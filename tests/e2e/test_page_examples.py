@@ -183,6 +183,20 @@ def test_the_commands_on_generalisation_run_in_the_order_of_the_page(
     assert (tmp_path / "runs" / "heart-groups" / "groups.csv").stat().st_size > 0
 
 
+def test_the_commands_on_evidence_of_the_readme_run_as_they_stand(
+    tmp_path: Path, shared_data: Path
+) -> None:
+    """With less training and fewer cases."""
+    pytest.importorskip("weasyprint", exc_type=OSError)  # it needs the system's Pango
+    (block,) = (block for block in blocks(README) if "--leave-one-site-out" in block)
+    said_by(f"wardround simulate brain-tissue --out runs/first {LESS}", tmp_path)
+    for line in block.splitlines():
+        less = " ".join(options for words, options in _LESS.items() if words in line)
+        said_by(f"WARDROUND_DATA={shared_data} {line} {less}", tmp_path)
+    left = ("left-out/measured.csv", "first/corruptions.csv", "first/report.pdf")
+    assert all((tmp_path / "runs" / name).stat().st_size for name in left)
+
+
 # What a page's command gets for a test: the last option of a kind wins.
 _LESS = {
     "wardround simulate": "--rounds 1 --threads 1 --engine in-process",
