@@ -56,8 +56,8 @@ def submit(
 
     Example: wardround study submit study.toml --server /srv/wardround
     """
-    from wardround.common.cli import read_study
     from wardround.common.study.template import refused_at_first
+    from wardround.common.study.typed import read_study
     from wardround.server.operators.messages import Submission
 
     loaded = read_study(context, study)

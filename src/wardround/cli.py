@@ -14,7 +14,7 @@ import wardround
 from wardround.client.cli.model import model_app
 from wardround.client.cli.predict import predict
 from wardround.client.cli.site import site_app
-from wardround.common.cli import study_app
+from wardround.commands.study import study_app
 from wardround.common.errors import WardroundError, describe_defect
 from wardround.common.runtime.printable import printable
 from wardround.common.runtime.signals import ended_like_ctrl_c

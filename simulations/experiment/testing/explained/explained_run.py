@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.explanations.attribution import ExplanationError
-from wardround.client.explanations.methods import choose_method
+from wardround.client.clinic.explanations.attribution import ExplanationError
+from wardround.client.clinic.explanations.methods import choose_method
 from wardround.client.session.model_context import ModelContext
 from wardround.common.errors import InputError, ModelError, known_names
 from wardround.common.study.loading import load_study

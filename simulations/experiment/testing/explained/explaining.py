@@ -8,23 +8,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.data.batch import Batch
-from wardround.client.data.cohort import Cohort, open_cohorts
-from wardround.client.data.manifest.examination import Examination, Location
-from wardround.client.explanations.attribution import (
+from wardround.client.clinic.explanations.attribution import (
     Attribution,
     ExplanationError,
     LogOdds,
     by_covariate,
 )
-from wardround.client.explanations.likeness import (
+from wardround.client.clinic.explanations.likeness import (
     rank_correlation,
     share_inside,
     structural_similarity,
 )
-from wardround.client.explanations.masks import lesion_mask, lesion_masks
-from wardround.client.explanations.methods import METHODS, ROUGH
-from wardround.client.explanations.randomisation import Randomisation, randomise
+from wardround.client.clinic.explanations.masks import lesion_mask, lesion_masks
+from wardround.client.clinic.explanations.methods import METHODS, ROUGH
+from wardround.client.clinic.explanations.randomisation import Randomisation, randomise
+from wardround.client.data.batch import Batch
+from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import Site, open_site
 from wardround.client.tasks.classification import scores_and_truth

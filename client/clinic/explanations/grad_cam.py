@@ -5,7 +5,7 @@ from math import prod
 import torch
 from torch import Tensor, nn
 
-from wardround.client.explanations.attribution import (
+from wardround.client.clinic.explanations.attribution import (
     Attribution,
     ExplanationError,
     Inputs,
@@ -13,7 +13,7 @@ from wardround.client.explanations.attribution import (
     image_and_covariates,
     working_copy,
 )
-from wardround.client.explanations.layers import ran_layers
+from wardround.client.clinic.explanations.layers import ran_layers
 
 _NO_PLACES = (
     "grad-cam and hires-cam need a convolutional layer whose output still has places, and {why}: "

@@ -5,7 +5,7 @@ import warnings
 import torch
 from torch import nn
 
-from wardround.client.explanations.attribution import (
+from wardround.client.clinic.explanations.attribution import (
     Attribution,
     Inputs,
     OfImage,

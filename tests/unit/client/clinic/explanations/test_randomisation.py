@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wardround.client.explanations.grad_cam import grad_cam
-from wardround.client.explanations.likeness import (
+from wardround.client.clinic.explanations.grad_cam import grad_cam
+from wardround.client.clinic.explanations.likeness import (
     rank_correlation,
     share_inside,
     structural_similarity,
 )
-from wardround.client.explanations.randomisation import (
+from wardround.client.clinic.explanations.randomisation import (
     learnt_layers,
     randomise,
     with_random_layers,

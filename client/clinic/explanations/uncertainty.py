@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wardround.client.clinic.explanations.attribution import ExplanationError, Floats
 from wardround.client.data.batch import Batch
-from wardround.client.explanations.attribution import ExplanationError, Floats
 from wardround.client.training.evaluation import evaluating, predict
 from wardround.common.study.study import Study
 

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wardround.client.data.batch import Batch
-from wardround.client.explanations.attribution import ExplanationError
-from wardround.client.explanations.uncertainty import (
+from wardround.client.clinic.explanations.attribution import ExplanationError
+from wardround.client.clinic.explanations.uncertainty import (
     UNCERTAINTIES,
     entropy,
     errors_found,
 )
+from wardround.client.data.batch import Batch
 from wardround.common.study.study import Study
 
 STUDY = Study.model_validate(

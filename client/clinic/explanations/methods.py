@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
-from wardround.client.explanations.attribution import Method
-from wardround.client.explanations.grad_cam import grad_cam, hires_cam
-from wardround.client.explanations.integrated_gradients import (
+from wardround.client.clinic.explanations.attribution import Method
+from wardround.client.clinic.explanations.grad_cam import grad_cam, hires_cam
+from wardround.client.clinic.explanations.integrated_gradients import (
     integrated_gradients,
     rough_gradients,
 )
-from wardround.client.explanations.occlusion import occlusion
-from wardround.client.explanations.uncertainty import UNCERTAINTIES
+from wardround.client.clinic.explanations.occlusion import occlusion
+from wardround.client.clinic.explanations.uncertainty import UNCERTAINTIES
 from wardround.common.errors import InputError, known_names
 from wardround.common.study.study import Study
 

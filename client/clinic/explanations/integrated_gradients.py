@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from wardround.client.explanations.attribution import (
+from wardround.client.clinic.explanations.attribution import (
     Attribution,
     ExplanationError,
     Inputs,

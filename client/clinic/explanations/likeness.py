@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.explanations.attribution import Floats
+from wardround.client.clinic.explanations.attribution import Floats
 
 _WINDOW = 11  # of SSIM (Wang 2004)
 

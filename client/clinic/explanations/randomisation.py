@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from wardround.client.explanations.attribution import (
+from wardround.client.clinic.explanations.attribution import (
     ExplanationError,
     Floats,
     Inputs,
     Method,
     working_copy,
 )
-from wardround.client.explanations.layers import ran_layers
-from wardround.client.explanations.likeness import rank_correlation
+from wardround.client.clinic.explanations.layers import ran_layers
+from wardround.client.clinic.explanations.likeness import rank_correlation
 
 MOST_ALIKE = 0.3
 """Rank correlation from which a map counts as unchanged by random weights."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from wardround.client.explanations.attribution import Inputs
+from wardround.client.clinic.explanations.attribution import Inputs
 
 
 @dataclass(frozen=True, slots=True)

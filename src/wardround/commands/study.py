@@ -63,6 +63,7 @@ def check(
     """
     from wardround.common.study.loading import require_simulation
     from wardround.common.study.template import refused_at_first
+    from wardround.common.study.typed import read_study
 
     study = read_study(context, path)
     if "simulation" in study.model_fields_set:
@@ -85,6 +86,7 @@ def explain(context: typer.Context, path: StudyFile) -> None:
     """
     from wardround.common.runtime.printable import write_lines
     from wardround.common.study.explain.study import explain_study
+    from wardround.common.study.typed import read_study
 
     write_lines(explain_study(read_study(context, path)))
 
@@ -114,6 +116,7 @@ def privacy(
         plan_privacy,
         trade_offs,
     )
+    from wardround.common.study.typed import read_study
 
     study = read_study(context, path)
     if study.privacy.mode == "site":
@@ -137,14 +140,6 @@ def privacy(
     measured = "".join(f"  - {sentence}\n" for sentence in evaluation_words(evaluations))
     sys.stdout.write(f"What is promised to each validation and test patient\n{measured}\n")
     sys.stdout.write(table_words(rows, sizes, plan, trainable) + "\n")
-
-
-def read_study(context: typer.Context, path: Path) -> "Study":
-    """Return a study; the front door knows built-in ones by name."""
-    from wardround.common.study.loading import load_study
-
-    find = context.obj
-    return find(str(path)) if callable(find) else load_study(path)
 
 
 def _about_statistics(study: "Study") -> str:

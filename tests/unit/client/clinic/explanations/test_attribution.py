@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from wardround.client.explanations.attribution import ExplanationError, LogOdds, by_covariate
-from wardround.client.explanations.grad_cam import grad_cam, hires_cam
-from wardround.client.explanations.integrated_gradients import integrated_gradients
-from wardround.client.explanations.methods import METHODS
-from wardround.client.explanations.occlusion import occlusion
-from wardround.client.explanations.randomisation import learnt_layers
+from wardround.client.clinic.explanations.attribution import ExplanationError, LogOdds, by_covariate
+from wardround.client.clinic.explanations.grad_cam import grad_cam, hires_cam
+from wardround.client.clinic.explanations.integrated_gradients import integrated_gradients
+from wardround.client.clinic.explanations.methods import METHODS
+from wardround.client.clinic.explanations.occlusion import occlusion
+from wardround.client.clinic.explanations.randomisation import learnt_layers
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

@@ -1,0 +1,1 @@
+"""Commands that belong to no one of the four folders: study files, and this installation."""
