@@ -15,18 +15,22 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-more long pages attacks studies pacs lint format proto lock lock-site \
+.PHONY: help install demo test test-more long pages attacks studies pacs browser notebooks docs test-flower lint format proto lock lock-site \
   lock-server lock-simulation lock-torch bench bench-compression gpu faults clean
 
 help:
 	@echo "make demo    a simulated study on embedded data, ending in a report"
 	@echo "make test    lint, types, import layers, tests with branch coverage"
-	@echo "make test-more  what takes longer than these: make long, pages, attacks, studies, pacs"
+	@echo "make test-more  what takes longer than these: make long, pages, attacks, studies, pacs, browser, notebooks, docs"
 	@echo "make long    tests of a minute: every private network, backups of real processes"
 	@echo "make pages   the commands and examples of README and docs, run as they stand there"
 	@echo "make attacks what strangers and bad sites do to a server, done to real processes"
 	@echo "make studies random valid studies, each run on a few small patients; STUDIES=2000 for more"
 	@echo "make pacs    to a real picture archive (Debian's Orthanc) and back; without one they skip"
+	@echo "make browser the live pages in the system's Chromium, with real daemons; without one they skip"
+	@echo "make notebooks the notebooks of docs/notebooks, executed"
+	@echo "make docs    the documentation as a site, in site/; a broken link fails it"
+	@echo "make test-flower  what touches Flower, on each Flower that is allowed"
 	@echo "make lint    the first three of them"
 	@echo "make format  rewrite the files as 'make lint' wants them"
 	@echo "make proto   the code of the operators' messages, from operators.proto"
@@ -72,7 +76,7 @@ test: lint
 	  $(PYTEST_FLAGS) tests/e2e
 
 # Checks that 'make test' has no time for.
-test-more: long pages attacks studies pacs
+test-more: long pages attacks studies pacs browser notebooks docs
 
 long: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m long $(PYTEST_FLAGS) tests/unit tests/integration
@@ -89,6 +93,12 @@ studies: $(STAMP)
 
 pacs: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m pacs $(PYTEST_FLAGS) tests/pacs
+
+browser: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m browser $(PYTEST_FLAGS) tests/browser
+
+notebooks: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m notebooks $(PYTEST_FLAGS) tests/notebooks
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
