@@ -101,7 +101,12 @@ def _sharing_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
     bare = model.normalisation == "none" or (
         model.normalisation == "default" and model.network in _BARE
     )
-    if plan.share == "all-but-normalisation" and bare:
+    if plan.share == "all-but-normalisation" and _only_a_head(study):
+        yield (
+            f"federation.share = {plan.share!r} keeps nothing at a site, since this network is one "
+            "layer without a normalisation: list hidden layers in model.features."
+        )
+    elif plan.share == "all-but-normalisation" and bare:
         yield (
             f"federation.share = {plan.share!r} keeps nothing at a site, since the "
             f"normalisation of {model.network} has no numbers here: set model.normalisation."

@@ -17,7 +17,7 @@ from wardround.common.models.sharing import (
 )
 from wardround.common.parameters.schema import ArraySpec, read_parameters
 from wardround.common.study.loading import parse_study, with_changes
-from wardround.common.study.plans.strategy import StrategyPlan, plan_from
+from wardround.common.study.plans.strategy import SHARING, StrategyPlan, plan_from, plan_of
 from wardround.common.study.registry import NETWORKS
 from wardround.common.study.sections import FederationSection
 from wardround.common.study.study import Study
@@ -65,6 +65,26 @@ def test_only_bare_networks_have_no_normalisation_to_keep(network: str) -> None:
     if network in BARE:
         with pytest.raises(StudyError, match="keeps nothing at a site"):
             with_changes(study_for(network), {"federation.strategy": "fedbn"})
+
+
+@pytest.mark.parametrize("share", [name for name in SHARING if name != "adapters"])
+@pytest.mark.parametrize("normalisation", ["default", "batch", "layer", "none"])
+@pytest.mark.parametrize("features", [[], [8]])
+def test_what_a_table_cannot_share_is_refused_by_the_study_and_not_by_a_site(
+    share: str, normalisation: str, features: list[int]
+) -> None:
+    content = {
+        "study": {"name": "n", "task": "classification"},
+        "data": {"kind": "table", "classes": ["a", "b"], "covariates": [{"name": "age"}]},
+        "model": {"network": "mlp", "features": features, "normalisation": normalisation},
+        "federation": {"share": share},
+    }
+    try:
+        checked = parse_study(content)
+    except StudyError as error:
+        assert "federation.share" in str(error) or "normalisation" in str(error)  # noqa: PT017
+        return
+    assert layout_of(build_network(checked, 0), plan_of(checked)).shared
 
 
 def test_a_batch_normalisation_stays_with_its_running_statistics() -> None:
