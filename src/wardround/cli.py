@@ -14,6 +14,7 @@ import wardround
 from wardround.client.cli.model import model_app
 from wardround.client.cli.predict import predict
 from wardround.client.cli.site import site_app
+from wardround.commands.bundle_wheels import bundle_wheels
 from wardround.commands.study import study_app
 from wardround.common.errors import WardroundError, describe_defect
 from wardround.common.runtime.printable import printable
@@ -51,6 +52,7 @@ add_service_commands(server_app)
 add_backup_commands(server_app)
 add_commands(app)
 app.command()(predict)
+app.command()(bundle_wheels)
 app.add_typer(model_app, name="model")
 
 _LONGEST_SAID = 20_000  # characters: a study may be wrong in many places
