@@ -16,14 +16,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-more long pages attacks studies pacs browser notebooks docs test-flower other-flower lint format proto lock lock-site \
+.PHONY: help install demo test test-more long pages attacks studies pacs browser notebooks docs test-flower other-flower chart lint format proto lock lock-site \
   lock-server lock-simulation lock-torch bench bench-compression gpu faults clean
 
 help:
 	@echo "make demo    a simulated study on embedded data, ending in a report"
 	@echo "make test    lint, types, import layers, tests with branch coverage"
 	@echo "make test-more  what takes longer than these: make long, pages, attacks, studies, pacs, browser, notebooks, docs,"
-	@echo "             and other-flower"
+	@echo "             other-flower and chart"
 	@echo "make long    tests of a minute: every private network, backups of real processes"
 	@echo "make pages   the commands and examples of README and docs, run as they stand there"
 	@echo "make attacks what strangers and bad sites do to a server, done to real processes"
@@ -33,6 +33,7 @@ help:
 	@echo "make notebooks the notebooks of docs/notebooks, executed"
 	@echo "make docs    the documentation as a site, in site/; a broken link fails it"
 	@echo "make test-flower  what touches Flower, on each Flower that is allowed; FLOWERS= picks some"
+	@echo "make chart   the Helm chart, rendered by a Go template engine from npm; without Node it skips"
 	@echo "make lint    the first three of them"
 	@echo "make format  rewrite the files as 'make lint' wants them"
 	@echo "make proto   the code of the operators' messages, from operators.proto"
@@ -78,7 +79,7 @@ test: lint
 	  $(PYTEST_FLAGS) tests/e2e
 
 # Checks that 'make test' has no time for.
-test-more: long pages attacks studies pacs browser notebooks docs other-flower
+test-more: long pages attacks studies pacs browser notebooks docs other-flower chart
 
 long: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m long $(PYTEST_FLAGS) tests/unit tests/integration
@@ -124,6 +125,12 @@ other-flower: $(OTHER_FLOWERS:%=.venv-flower/%/.installed)
 	@set -e; for one in $(OTHER_FLOWERS); do \
 	  $(call RUN_FLOWER,.venv-flower/$$one,$(VENV),$(FLOWER_TESTS)); \
 	  $(call RUN_FLOWER,$(VENV),.venv-flower/$$one,tests/e2e/test_flower_versions.py); done
+
+# The engine is Go's own text/template for Node; a test holds it against the hash that was looked at.
+chart: $(STAMP)
+	@! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --ignore-scripts --no-save \
+	  --prefix .venv-node @evertdespiegeleer/go-template@1.0.2
+	$(BIN)/pytest $(PYTEST_FLAGS) tests/unit/project/deployment/test_chart.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -1,4 +1,7 @@
-"""Server and sites with different versions of Flower, as real processes: make test-flower."""
+"""Server and sites with different versions of Flower, as real processes: make test-flower.
+
+Without a second environment all of it is skipped: 'make test' has no time for it.
+"""
 
 import os
 import subprocess
@@ -34,13 +37,12 @@ _OLD = (
 )
 
 
-@pytest.fixture
-def other_python() -> str:
-    """The interpreter of the environment with the other Flower."""
-    other = os.environ.get("WARDROUND_OTHER_FLOWER", "")
-    if not other:
-        pytest.skip("no second environment: make test-flower makes one and names it")
-    return other
+OTHER = os.environ.get("WARDROUND_OTHER_FLOWER", "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
+    pytest.mark.skipif(not OTHER, reason="no second Flower: make test-flower makes one"),
+]
 
 
 def flower_of(python: str) -> str:
@@ -60,12 +62,11 @@ def start(made: Deployment, name: str, python: str, code: str, *words: object) -
     made.processes.append(process)
 
 
-@pytest.mark.slow
 def test_a_site_with_each_flower_and_a_server_train_the_model_of_the_simulation(
-    tmp_path: Path, other_python: str
+    tmp_path: Path,
 ) -> None:
     """One site has the server's Flower, one the other; with each environment as 'other' in turn."""
-    there = flower_of(other_python)
+    there = flower_of(OTHER)
     assert there.split(".")[:2] != version("flwr").split(".")[:2]
     study = table_study(
         "mixed", write_table(tmp_path, 60, _SITES), rounds=2, minimum_sites=2, strategy="fedavgm"
@@ -74,7 +75,7 @@ def test_a_site_with_each_flower_and_a_server_train_the_model_of_the_simulation(
         (tmp_path / "split").mkdir()
         folders = prepare_sites(study, tmp_path / "split").folders
         made.start_server()
-        for folder, python in zip(folders, (sys.executable, other_python), strict=True):
+        for folder, python in zip(folders, (sys.executable, OTHER), strict=True):
             join(invite(made.server, folder.name), folder)
             start(made, folder.name, python, _CODE, "site", "start", folder)
         run = RunFolder(made.server, submit_study(made.server, study).run)
@@ -83,7 +84,7 @@ def test_a_site_with_each_flower_and_a_server_train_the_model_of_the_simulation(
         assert status is not None
         assert (status.state, status.sites) == ("finished", _SITES)
         for folder in folders:
-            doctor = [other_python, "-m", "wardround.cli", "site", "doctor", str(folder)]
+            doctor = [OTHER, "-m", "wardround.cli", "site", "doctor", str(folder)]
             said = subprocess.run(doctor, capture_output=True, text=True, check=False).stdout
             assert f"flwr {there} here" in " ".join(said.split())
             assert f"flwr {version('flwr')} there" in " ".join(said.split())
@@ -92,7 +93,6 @@ def test_a_site_with_each_flower_and_a_server_train_the_model_of_the_simulation(
     assert bits_of(run.model_path) == bits_of(whole)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX")
 def test_a_site_whose_flower_was_not_tested_is_told_so_and_so_is_the_operator(
     tmp_path: Path,
 ) -> None:
