@@ -18,7 +18,12 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
-from tests.unit.project.deployment.workloads import SECRETS, check_command
+from tests.unit.project.deployment.workloads import (
+    SECRETS,
+    check_command,
+    commands_in_containers,
+    page,
+)
 
 from wardround.client.clinic.pacs.settings import PacsFile, read_secret
 
@@ -122,6 +127,17 @@ def test_every_command_of_the_file_is_one_of_ours(name: str) -> None:
     assert service["command"] == ["start", f"/wardround/{role}"]
     check_command(["wardround", role, *service["command"]])
     check_command(service["healthcheck"]["test"][1:])
+
+
+def test_what_the_page_has_run_in_a_container_is_a_command_of_ours() -> None:
+    commands = list(commands_in_containers(page("deploy.md")))
+    assert len(commands) == 7
+    for words in commands:
+        check_command(words)
+    with pytest.raises(AssertionError):
+        check_command(["wardround", "server", "invites"])
+    with pytest.raises(AssertionError):
+        check_command(["wardround", "server", "invite", "north", "--folder", "x"])
 
 
 def test_every_variable_is_explained_in_the_example() -> None:

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -92,3 +94,20 @@ def check_command(words: list[str]) -> None:
     )
     options = {name for one in command.params for name in one.opts}
     assert {word for word in rest if word.startswith("--")} <= options, words
+
+
+def commands_in_containers(page: str) -> Iterator[list[str]]:
+    """Yield each command of ours that a page has run in a container, as the container gets it."""
+    for block in re.findall(r"^```sh\n(.*?)^```$", page, re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(re.split(r" [<>|]", line.removeprefix("(umask 077; "))[0])
+            if words[:3] == ["docker", "compose", "run"]:
+                service, *rest = [word for word in words[3:] if word not in ("--rm", "-T")]
+                yield ["wardround", service.partition("-")[0], *rest]
+            elif "wardround" in words and {"exec"} & set(words):
+                yield words[words.index("wardround") :]
+
+
+def page(name: str) -> str:
+    """Return the text of a page in docs/how-to."""
+    return (Path(__file__).resolve().parents[4] / "docs" / "how-to" / name).read_text("utf-8")
