@@ -17,6 +17,7 @@ from wardround.client.cli.site import site_app
 from wardround.commands.bundle_wheels import bundle_wheels
 from wardround.commands.study import study_app
 from wardround.common.errors import WardroundError, describe_defect
+from wardround.common.files.account import name_nameless_account
 from wardround.common.runtime.printable import printable
 from wardround.common.runtime.signals import ended_like_ctrl_c
 from wardround.server.cli.backup import add_backup_commands
@@ -89,6 +90,7 @@ def main() -> None:
     # The imports of a command make a million objects that all stay; looking for garbage among them
     # every 700 takes a tenth of its start-up.
     gc.set_threshold(50_000, 20, 20)
+    name_nameless_account()
     try:
         with ended_like_ctrl_c():
             app()
