@@ -8,6 +8,7 @@ PIP_FLAGS ?=
 TORCH ?=
 DEMO_FLAGS ?=
 STUDIES ?= 200
+FLOWERS ?= 1.41.0 1.42.0
 PYTEST_FLAGS ?=
 BENCHMARKS ?= reference_job engines server_memory private_step federation large_model
 
@@ -15,13 +16,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help install demo test test-more long pages attacks studies pacs browser notebooks docs test-flower lint format proto lock lock-site \
+.PHONY: help install demo test test-more long pages attacks studies pacs browser notebooks docs test-flower other-flower chart lint format proto lock lock-site \
   lock-server lock-simulation lock-torch bench bench-compression gpu faults clean
 
 help:
 	@echo "make demo    a simulated study on embedded data, ending in a report"
 	@echo "make test    lint, types, import layers, tests with branch coverage"
-	@echo "make test-more  what takes longer than these: make long, pages, attacks, studies, pacs, browser, notebooks, docs"
+	@echo "make test-more  what takes longer than these: make long, pages, attacks, studies, pacs, browser, notebooks, docs,"
+	@echo "             other-flower and chart"
 	@echo "make long    tests of a minute: every private network, backups of real processes"
 	@echo "make pages   the commands and examples of README and docs, run as they stand there"
 	@echo "make attacks what strangers and bad sites do to a server, done to real processes"
@@ -30,7 +32,8 @@ help:
 	@echo "make browser the live pages in the system's Chromium, with real daemons; without one they skip"
 	@echo "make notebooks the notebooks of docs/notebooks, executed"
 	@echo "make docs    the documentation as a site, in site/; a broken link fails it"
-	@echo "make test-flower  what touches Flower, on each Flower that is allowed"
+	@echo "make test-flower  what touches Flower, on each Flower that is allowed; FLOWERS= picks some"
+	@echo "make chart   the Helm chart, rendered by a Go template engine from npm; without Node it skips"
 	@echo "make lint    the first three of them"
 	@echo "make format  rewrite the files as 'make lint' wants them"
 	@echo "make proto   the code of the operators' messages, from operators.proto"
@@ -76,7 +79,7 @@ test: lint
 	  $(PYTEST_FLAGS) tests/e2e
 
 # Checks that 'make test' has no time for.
-test-more: long pages attacks studies pacs browser notebooks docs
+test-more: long pages attacks studies pacs browser notebooks docs other-flower chart
 
 long: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m long $(PYTEST_FLAGS) tests/unit tests/integration
@@ -99,6 +102,35 @@ browser: $(STAMP)
 
 notebooks: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m notebooks $(PYTEST_FLAGS) tests/notebooks
+
+# An environment for each Flower holds what is new with it, in front of the packages of the first one:
+# 60 MB and 10 seconds each. Both are named to the tests in which a server has one and a site the other.
+FLOWER_TESTS = $(shell sed '/^\#/d' tests/flower/touching.txt)
+OTHER_FLOWERS = $(filter-out $(shell sed -n 's/^flwr==//p' constraints.txt),$(FLOWERS))
+# $(1): what runs, $(2): the environment of the other Flower, $(3): tests
+RUN_FLOWER = WARDROUND_OTHER_FLOWER=$(abspath $(2))/bin/python OMP_NUM_THREADS=1 $(1)/bin/python -m pytest \
+  -n 2 -p no:cacheprovider -m "not gpu and not pages and not pacs and not long" $(PYTEST_FLAGS) $(3)
+
+.venv-flower/%/.installed: $(STAMP) tests/flower/environment.py
+	$(BIN)/python tests/flower/environment.py $* $(@D)
+	@touch $@
+
+test-flower: $(FLOWERS:%=.venv-flower/%/.installed)
+	@set -e; for one in $(FLOWERS); do for other in $(FLOWERS); do test $$one != $$other || continue; \
+	  echo "flwr $$one, and a site with flwr $$other"; \
+	  $(call RUN_FLOWER,.venv-flower/$$one,.venv-flower/$$other,$(FLOWER_TESTS)); break; done; done
+
+# Beside 'make test', which has tested the Flower of constraints.txt.
+other-flower: $(OTHER_FLOWERS:%=.venv-flower/%/.installed)
+	@set -e; for one in $(OTHER_FLOWERS); do \
+	  $(call RUN_FLOWER,.venv-flower/$$one,$(VENV),$(FLOWER_TESTS)); \
+	  $(call RUN_FLOWER,$(VENV),.venv-flower/$$one,tests/e2e/test_flower_versions.py); done
+
+# The engine is Go's own text/template for Node; a test holds it against the hash that was looked at.
+chart: $(STAMP)
+	@! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --ignore-scripts --no-save \
+	  --prefix .venv-node @evertdespiegeleer/go-template@1.0.2
+	$(BIN)/pytest $(PYTEST_FLAGS) tests/unit/project/deployment/test_chart.py
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -34,7 +34,7 @@ from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import PolicyError, StudyError, is_full_disk
 from wardround.common.flower.messages.envelope import Envelope
 from wardround.common.flower.messages.message_file_writer import write_envelope
-from wardround.common.flower.supernode.fleet_client import FLEET_CODES, FleetLink, RunEndedError
+from wardround.common.flower.supernode.fleet_client import FleetLink, RunEndedError
 from wardround.common.flower.supernode.supernode import SuperNode
 from wardround.common.flower.supernode.transfers import LostError, StoppedError, TooLargeError
 from wardround.common.runtime.printable import printable
@@ -249,7 +249,8 @@ class SiteDaemon:
             code = self._ended_by
         self._board.heard(code)
         if code and code != self._trouble:
-            logger.warning("server=%s code=%s: %s", self._link.address, code, FLEET_CODES[code])
+            sentence = self._link.words(code)
+            logger.warning("server=%s code=%s: %s", self._link.address, code, sentence)
         elif not code and self._trouble != "":
             again = "" if self._trouble is None else " again"
             logger.info("server=%s answers%s", self._link.address, again)

@@ -19,6 +19,7 @@ from wardround.client.site.credentials import (
 from wardround.client.site.folder import Site
 from wardround.client.site.server_client import LinkError, Reply, exchange, open_link
 from wardround.common.errors import InputError
+from wardround.common.flower.environment import TESTED_FLOWER, is_tested_flower
 from wardround.common.messages.replies import understand_each_other
 from wardround.common.security.enrolment import STATUS_PATH, ServerStatus
 
@@ -155,14 +156,16 @@ class _Way:
         theirs = self._status
         if theirs is None:
             raise _unknown()
-        pairs = ((wardround.__version__, theirs.wardround), (version("flwr"), theirs.flwr))
         fact = (
-            f"wardround {pairs[0][0]} and flwr {pairs[1][0]} here, "
+            f"wardround {wardround.__version__} and flwr {version('flwr')} here, "
             f"wardround {theirs.wardround} and flwr {theirs.flwr} there"
         )
-        if not all(understand_each_other(ours, other) for ours, other in pairs):
+        if not understand_each_other(wardround.__version__, theirs.wardround):
             remedy = "agree with the server's operator on versions of which only the last number "
             raise FaultError(fact=fact, remedy=f"{remedy}differs.")
+        if not is_tested_flower(theirs.flwr):
+            remedy = f"agree with the server's operator on flwr {' or '.join(TESTED_FLOWER)}."
+            raise FaultError(fact=fact, remedy=remedy)
         return fact
 
     def _known_endpoint(self) -> Endpoint:

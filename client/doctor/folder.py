@@ -13,7 +13,11 @@ from wardround.client.doctor.manifest import check_manifest
 from wardround.client.site.folder import Site
 from wardround.common.errors import DataError
 from wardround.common.files.account import acting_as, owner_of
-from wardround.common.flower.environment import TESTED_FLOWER
+from wardround.common.flower.environment import (
+    INSTALL_FLOWER,
+    TESTED_FLOWER,
+    is_tested_flower,
+)
 
 _GIGABYTE = 10**9
 # Prepared images take most of it; ledger and audit log need under 1.
@@ -32,10 +36,9 @@ def check_versions(site: Site) -> str:
     except PackageNotFoundError as error:
         fact, remedy = f"the package {error.name} is missing", "install wardround anew."
         raise FaultError(fact=fact, remedy=remedy) from None
-    if not flower.startswith(f"{TESTED_FLOWER}."):
-        fact = f"flwr is {flower} and wardround needs {TESTED_FLOWER}"
-        remedy = f"pip install 'flwr=={TESTED_FLOWER}.*'"
-        raise FaultError(fact=fact, remedy=remedy)
+    if not is_tested_flower(flower):
+        fact = f"flwr is {flower} and wardround needs {' or '.join(TESTED_FLOWER)}"
+        raise FaultError(fact=fact, remedy=f"{INSTALL_FLOWER}.")
     return f"wardround {wardround.__version__}, flwr {flower}, torch {torch}"
 
 

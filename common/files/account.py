@@ -50,6 +50,21 @@ def this_account() -> Account:
     return Account(os.geteuid(), os.getegid())
 
 
+def name_nameless_account() -> None:
+    """Give this process a user name where its account has none, as a number in a container.
+
+    torch asks for one when it is imported, and falls over an account that is in no database.
+    """
+    if os.name != "posix":
+        return
+    import getpass
+
+    try:
+        getpass.getuser()
+    except (OSError, KeyError):
+        os.environ["LOGNAME"] = f"uid-{os.geteuid()}"
+
+
 @contextmanager
 def acting_as(account: Account) -> Iterator[None]:
     """Ask the file system as another account, where this process is root; else as what it is.

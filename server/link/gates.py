@@ -12,13 +12,21 @@ import base64
 import binascii
 import hmac
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from importlib.metadata import version
 
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from wardround.common.errors import RunError
+from wardround.common.flower.environment import (
+    FLOWER_HEADER,
+    INSTALL_FLOWER,
+    TESTED_FLOWER,
+    is_tested_flower,
+    plain_version,
+)
 from wardround.common.flower.superlink.http_app import NODE_KEY_HEADER, SuperLink
 from wardround.common.flower.superlink.link_state import LinkState
 from wardround.common.flower.superlink.node_ids import MemberLookup
@@ -32,10 +40,11 @@ from wardround.server.link.request_body import LARGEST_REQUEST, BodyReader
 SECRET_HEADER = "x-wardround-secret"
 SITES_PATH = "/wardround/sites"
 _HEALTH = "/health"
-_FORBIDDEN, _TOO_SLOW, _TOO_LARGE, _UNREADY = 403, 408, 413, 503
+_FORBIDDEN, _TOO_SLOW, _OTHER_FLOWER, _TOO_LARGE, _UNREADY = 403, 408, 412, 413, 503
 _WORDS = {
     _FORBIDDEN: "forbidden",
     _TOO_SLOW: "slow",
+    _OTHER_FLOWER: "flower-version",
     _TOO_LARGE: "length",
     _UNREADY: "unready",
 }
@@ -68,6 +77,7 @@ class PublicGate:
         self._enrolment = enrolment
         self._models = models
         self._body = BodyReader(_refusal, silence_seconds)
+        self._with_other_flower: set[str] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -101,9 +111,30 @@ class PublicGate:
             return _refusal(_UNREADY)
         if not is_own:
             return _refusal(_FORBIDDEN)
+        if not self._has_tested_flower(site, scope):
+            return _refusal(_OTHER_FLOWER, {FLOWER_HEADER: version("flwr")})
         if not 0 <= _length(scope) <= LARGEST_REQUEST:
             return _refusal(_TOO_LARGE)
         return partial(self._body.pass_on, self._link.answer_site)
+
+    def _has_tested_flower(self, site: str, scope: Scope) -> bool:
+        """Whether a site's Flower is one that was tested; once a site, say that it is not."""
+        said = _header(scope, FLOWER_HEADER.encode())
+        if said is None or is_tested_flower(said.decode("latin-1")):
+            self._with_other_flower.discard(site)
+            return True
+        if site not in self._with_other_flower:
+            self._with_other_flower.add(site)
+            logger.warning(
+                "refused site=%s: it runs flwr %s, the server %s; with flwr %s at both they work "
+                "together: there, %s.",
+                site,
+                plain_version(said.decode("latin-1")),
+                version("flwr"),
+                " or ".join(TESTED_FLOWER),
+                INSTALL_FLOWER,
+            )
+        return False
 
 
 class InnerGate:
@@ -157,6 +188,7 @@ def _header(scope: Scope, name: bytes) -> bytes | None:
     return values[0] if len(values) == 1 else None
 
 
-def _refusal(status: int) -> JSONResponse:
+def _refusal(status: int, more: Mapping[str, str] | None = None) -> JSONResponse:
     """Return a refusal; it ends the connection, so that no body comes that nobody reads."""
-    return JSONResponse({"refused": _WORDS[status]}, status, {"connection": "close"})
+    headers = {"connection": "close", **(more or {})}
+    return JSONResponse({"refused": _WORDS[status]}, status, headers)

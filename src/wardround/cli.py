@@ -14,8 +14,10 @@ import wardround
 from wardround.client.cli.model import model_app
 from wardround.client.cli.predict import predict
 from wardround.client.cli.site import site_app
+from wardround.commands.bundle_wheels import bundle_wheels
 from wardround.commands.study import study_app
 from wardround.common.errors import WardroundError, describe_defect
+from wardround.common.files.account import name_nameless_account
 from wardround.common.runtime.printable import printable
 from wardround.common.runtime.signals import ended_like_ctrl_c
 from wardround.server.cli.backup import add_backup_commands
@@ -51,6 +53,7 @@ add_service_commands(server_app)
 add_backup_commands(server_app)
 add_commands(app)
 app.command()(predict)
+app.command()(bundle_wheels)
 app.add_typer(model_app, name="model")
 
 _LONGEST_SAID = 20_000  # characters: a study may be wrong in many places
@@ -87,6 +90,7 @@ def main() -> None:
     # The imports of a command make a million objects that all stay; looking for garbage among them
     # every 700 takes a tenth of its start-up.
     gc.set_threshold(50_000, 20, 20)
+    name_nameless_account()
     try:
         with ended_like_ctrl_c():
             app()

@@ -10,6 +10,7 @@ Written against Flower 1.41;
 
 import ssl
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from typing import TypeVar
 
 import httpx
@@ -26,6 +27,12 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from wardround.common.errors import root_cause
+from wardround.common.flower.environment import (
+    FLOWER_HEADER,
+    INSTALL_FLOWER,
+    TESTED_FLOWER,
+    plain_version,
+)
 from wardround.common.flower.response_release import Releasing
 from wardround.common.security.tls_path import (
     INTERCEPTIONS,
@@ -34,7 +41,7 @@ from wardround.common.security.tls_path import (
     proxy_settings_read,
 )
 
-STILL_CONNECTED = "still-connected"
+STILL_CONNECTED, OTHER_FLOWER = "still-connected", "flower-version"
 LARGEST_RESPONSE_BYTES = 32 * 2**20  # Flower sends an array in pieces of 5 MB
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 30.0  # reading outlasts the longest wait of a long poll
 _KEPT_SECONDS = 60.0  # a connection without a call; heartbeats come every few seconds
@@ -68,6 +75,11 @@ FLEET_CODES = {
     ),
     STILL_CONNECTED: (
         "the server still counts the last connection of this site: wait, it ends by itself."
+    ),
+    OTHER_FLOWER: (
+        "the server does not work with this site's version of Flower ('wardround site doctor' "
+        f"names both): with flwr {' or '.join(TESTED_FLOWER)} at both they work together, "
+        f"{INSTALL_FLOWER}."
     ),
     "server-busy": "the server cannot answer now: it is starting, or has a fault of its own.",
     "unreadable": "what answers is no wardround server of this version, or sends too much.",
@@ -125,6 +137,7 @@ class FleetLink:
             NodeAuthHttpInterceptor(node_key, node_key.public_key()),
         )
         self.node_key = node_key.public_key()
+        self._server_flower = ""
         self.open(context)
 
     def open(self, context: ssl.SSLContext) -> None:
@@ -142,12 +155,22 @@ class FleetLink:
         try:
             return ask(self._client)
         except httpx.HTTPStatusError as error:
-            raise _failed_status(error.response) from None
+            failed = _failed_status(error.response)
+            if isinstance(failed, FleetError) and failed.code == OTHER_FLOWER:
+                self._server_flower = error.response.headers.get(FLOWER_HEADER, "")
+            raise failed from None
         except httpx.HTTPError as error:
             raise _failed_transport(error) from None
         except (ValueError, RuntimeError):
             code = "unreadable"
             raise FleetError(code) from None
+
+    def words(self, code: str) -> str:
+        """Return the sentence of a word of FLEET_CODES, with what this server said."""
+        if code != OTHER_FLOWER or not self._server_flower:
+            return FLEET_CODES[code]
+        here, there = version("flwr"), plain_version(self._server_flower)
+        return f"flwr {here} here, flwr {there} there: {FLEET_CODES[code]}"
 
     def close(self) -> None:
         """Close the connection."""
@@ -222,7 +245,9 @@ def _failed_status(response: httpx.Response) -> Exception:
         return RunEndedError(code == ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED)
     if code == ApiErrorCode.FLEET_NODE_ACTIVATION_FAILED:
         return FleetError(STILL_CONNECTED)
-    words = {401: "not-admitted", 403: "refused"}
+    if code == ApiErrorCode.RUNTIME_VERSION_INCOMPATIBLE:
+        return FleetError(OTHER_FLOWER)
+    words = {401: "not-admitted", 403: "refused", 412: OTHER_FLOWER}
     status = response.status_code
     return FleetError(words.get(status, "server-busy" if status >= 500 else "unreadable"))
 

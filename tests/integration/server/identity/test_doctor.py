@@ -263,10 +263,23 @@ def test_another_flower_here(site: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     from importlib.metadata import version
 
     def other(name: str) -> str:
-        return "1.42.0" if name == "flwr" else version(name)
+        return "1.43.0" if name == "flwr" else version(name)
 
     monkeypatch.setattr("wardround.client.doctor.folder.version", other)
-    assert found(site)["versions"].remedy == "pip install 'flwr==1.41.*'"
+    assert found(site)["versions"].remedy == "pip install 'flwr>=1.41,<1.43'."
+
+
+@pytest.mark.parametrize("there", ["1.41.7", "1.42.0"])
+def test_a_server_with_another_flower_that_was_tested_is_no_fault(
+    site: Path, monkeypatch: pytest.MonkeyPatch, there: str
+) -> None:
+    def status(**facts: str) -> ServerStatus:
+        return ServerStatus(**{**facts, "flwr": there})
+
+    monkeypatch.setattr("wardround.server.identity.enrolment.ServerStatus", status)
+    answered = found(site)["server's versions"]
+    assert answered.status == "ok"
+    assert there in answered.fact
 
 
 @pytest.mark.parametrize(("free", "status"), [(5 * 10**8, "fail"), (5 * 10**9, "warn")])

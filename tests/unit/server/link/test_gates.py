@@ -3,6 +3,7 @@
 import asyncio
 import base64
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -124,6 +125,33 @@ def test_what_is_no_call_of_a_site_is_forbidden_to_a_site_too(method: str, path:
     reply = _ask(_public(link), method, path, b"north's", headers=_key(b"north's key"))
     assert _seen(reply) == FORBIDDEN
     assert link.heard == []
+
+
+def test_a_site_with_a_flower_that_was_not_tested_is_told_so_and_the_log_says_it_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    link = Link()
+    gate = _public(link)
+
+    def ask(flower: str | None) -> httpx.Response:
+        said = {} if flower is None else {"flwr-package-version": flower}
+        headers = {**_key(b"north's key"), **said}
+        return cast("httpx.Response", _ask(gate, "POST", PULL, b"north's", headers=headers))
+
+    for known in (None, "1.41.0", "1.42.3"):
+        assert ask(known).status_code == 200
+    for _ in range(3):
+        refused = ask("1.40.2")
+        assert _seen(refused) == (412, {"refused": "flower-version"})
+        assert refused.headers["flwr-package-version"] == version("flwr")
+    assert len(link.heard) == 3
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith(f"refused site=north: it runs flwr 1.40.2, the server {version('flwr')}")
+    assert "pip install 'flwr>=1.41,<1.43'" in line
+    assert ask("1.41.0").status_code == 200
+    assert ask("1.9 \x1b[31m patient").status_code == 412
+    assert "patient" not in caplog.text
+    assert "of no readable version" in caplog.text
 
 
 def test_a_head_request_is_forbidden() -> None:

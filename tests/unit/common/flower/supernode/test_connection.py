@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -142,6 +143,8 @@ def test_the_certificate_of_the_site_is_shown_and_its_node_key_signs(certificate
     ("status", "body", "code"),
     [
         (412, b'{"code": 2004, "detail": "Failed to activate SuperNode."}', "still-connected"),
+        (412, b'{"refused": "flower-version"}', "flower-version"),
+        (412, b'{"code": 1001, "detail": "Runtime version ..."}', "flower-version"),
         (401, b'{"detail": "Invalid SuperNode authentication"}', "not-admitted"),
         (403, b"forbidden", "refused"),
         (500, b"", "server-busy"),
@@ -175,6 +178,29 @@ def test_a_run_that_has_ended_is_no_failure_of_the_connection(
     ):
         pull(make_link(address, site_context(certificates)))
     assert ended.value.is_withdrawn == (code == ApiErrorCode.FLEET_RUN_STATUS_NOT_ALLOWED)
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ("1.40.2", "flwr 1.40.2 there: the server"),
+        ("<script>", "flwr of no readable version there: the server"),
+        ("1.1" + "9" * 99, "flwr of no readable version there: the server"),
+    ],
+)
+def test_of_another_flower_the_sentence_has_both_versions(
+    certificates: Path, there: str, said: str
+) -> None:
+    refusal = reply(412, b'{"refused": "flower-version"}', flwr_package_version=there)
+    with serve(certificates, refusal) as (address, _):
+        link = make_link(address, site_context(certificates))
+        assert link.words("flower-version") == FLEET_CODES["flower-version"]
+        with pytest.raises(FleetError):
+            pull(link)
+    sentence = link.words("flower-version")
+    assert sentence.startswith(f"flwr {version('flwr')} here, {said}")
+    assert "pip install 'flwr>=1.41,<1.43'" in sentence
+    assert link.words("refused") == FLEET_CODES["refused"]
 
 
 def test_a_response_without_end_is_cut_off(certificates: Path) -> None:

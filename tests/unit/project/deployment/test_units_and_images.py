@@ -11,9 +11,8 @@ import pytest
 
 from wardround.server.settings import ServerFile
 
-FOLDER = Path(__file__).resolve().parents[3] / "packaging"
+FOLDER = Path(__file__).resolve().parents[4] / "packaging"
 UNITS, DOCKERFILES = ("site", "server"), ("site", "server")
-FOLDERS = {"site": "north:/site", "server": "server:/server"}
 HARDENED = {
     "NoNewPrivileges": "true",
     "ProtectSystem": "strict",
@@ -105,7 +104,9 @@ def test_an_image_is_pinned_runs_without_root_and_holds_no_build_tools(name: str
 def test_an_image_starts_the_command_as_a_list_so_that_signals_reach_it(name: str) -> None:
     steps = dict(instructions(name))
     assert steps["ENTRYPOINT"] == f'["wardround", "{name}"]'
-    assert steps["CMD"] == f'["start", "/{name}"]'
+    assert steps["CMD"] == f'["start", "/wardround/{name}"]'
+    health = re.findall(r"CMD (\[.*\])", steps["HEALTHCHECK"])
+    assert health == [f'["wardround", "{name}", "status", "/wardround/{name}", "--json"]']
     assert ("EXPOSE" in steps) == (name == "server")  # a site opens no port
 
 
@@ -167,10 +168,14 @@ def test_the_command_in_a_dockerfile_takes_every_right_away_and_mounts_data_read
     for option in ("--read-only", "--cap-drop ALL", "no-new-privileges", "--user"):
         assert option in said
     mounts = re.findall(r"-v (\S+)", said)
-    assert [one for one in mounts if not one.endswith(":ro")] == [f"/srv/wardround/{FOLDERS[name]}"]
+    assert [one for one in mounts if not one.endswith(":ro")] == ["/srv/wardround:/wardround"]
     assert len(mounts) == (2 if name == "site" else 1)
     volumes = [words for word, words in instructions(name) if word == "VOLUME"]
-    assert volumes == [f'["/{name}"]']  # the images of patients are none
+    # The folder is made in the container, below a place that any account may be given; the images
+    # of patients are no volume of it.
+    assert volumes == ['["/wardround"]']
+    (made,) = [words for word, words in instructions(name) if "install -d" in words]
+    assert "install -d -o 10001 -g 0 -m 0770 /wardround" in " ".join(made.split())
 
 
 @pytest.mark.skipif(
