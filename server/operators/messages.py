@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from wardround.common.errors import InputError
+from wardround.server.checkpoints.canary import CanaryReport
 from wardround.server.checkpoints.evidence import EvidenceRow
 
 _Message = TypeVar("_Message")
@@ -27,11 +28,13 @@ class Submission:
         text: The study file, as it is.
         form: ``toml`` or ``json``.
         sites: Whom the run is for; none for whoever is there.
+        canary: Whether one round is gone through at every site, and nothing trained.
     """
 
     text: str
     form: str = "toml"
     sites: tuple[str, ...] = ()
+    canary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class RunDetails:
         starts: How often its process was started.
         deadlines: How long its rounds wait for a site, in words.
         evidence: What follows from the packs that left the sites.
+        canary: What a canary round found; None of any other run, and before its end.
     """
 
     summary: RunSummary
@@ -145,6 +149,7 @@ class RunDetails:
     history: tuple[RoundReport, ...]
     refusals: tuple[Refusal, ...]
     evidence: tuple[EvidenceRow, ...] = ()
+    canary: CanaryReport | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ _NOTES = {
     "site missed": "a site is not waited for any more",
     "site back": "a site is back",
     "deadline": "how long it waits",
+    "canary begun": "one round is gone through",
+    "canary": "the canary round is over",
 }
 _LOOK_SECONDS = 0.5
 

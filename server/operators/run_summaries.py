@@ -13,6 +13,7 @@ import wardround
 from wardround.common.errors import RunError
 from wardround.common.files.json_lines import read_json_lines
 from wardround.common.runtime.fields import plain
+from wardround.server.checkpoints.canary import read_canary
 from wardround.server.checkpoints.evidence import read_evidence
 from wardround.server.operators.messages import (
     Refusal,
@@ -87,6 +88,7 @@ def describe(folder: Path, row: RunRow) -> RunDetails:
         history=history,
         refusals=count_refusals(history),
         evidence=read_evidence(run.checkpoints),
+        canary=read_canary(run.path),
     )
 
 

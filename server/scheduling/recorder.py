@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wardround.common.study.study import Study
+from wardround.server.checkpoints.canary import FAILS, CanaryReport
 from wardround.server.checkpoints.release import Release, write_release
 from wardround.server.scheduling.folder import FINISHED, RUNNING, WAITING, RunFolder, RunStatus
 
@@ -124,6 +125,18 @@ class RunRecorder:
             status.run, status.digest, model, kept_round, status.took_part, time.time()
         )
         write_release(self._run.path, release)
+
+    def begin_canary(self, sites: tuple[str, ...]) -> None:
+        """Note that a canary round goes through these sites."""
+        self._tell(state=RUNNING, sites=sites, rounds=0, message="")
+        self._run.log("canary begun", sites=list(sites))
+
+    def finish_canary(self, report: CanaryReport) -> None:
+        """Note how a canary round ended: no model is kept or released."""
+        failing = sorted({row.site for row in report.rows if row.state == FAILS})
+        said = f"would fail: {', '.join(failing)}" if failing else "nothing would fail"
+        self._tell(state=FINISHED, message=said)
+        self._run.log("canary", reason=said)
 
     def _without(self) -> tuple[str, ...]:
         """Return the sites that the run is for and that have taken part in no round."""

@@ -19,6 +19,7 @@ from wardround.common.errors import WardroundError, describe_defect
 from wardround.common.runtime.printable import printable
 from wardround.common.runtime.signals import ended_like_ctrl_c
 from wardround.server.cli.backup import add_backup_commands
+from wardround.server.cli.canary import canary
 from wardround.server.cli.operators import runs_app, sites_app, submit
 from wardround.server.cli.server import server_app
 from wardround.server.cli.service import add_service_commands
@@ -46,6 +47,7 @@ app.add_typer(server_app, name="server")
 app.add_typer(runs_app, name="runs")
 app.add_typer(sites_app, name="sites")
 study_app.command()(submit)
+study_app.command()(canary)
 study_app.command()(plan)
 add_service_commands(server_app)
 add_backup_commands(server_app)
