@@ -36,14 +36,14 @@ class CanaryReport:
         rounds: Of the study.
         round_seconds: At most, of the slowest site, as far as that is said; None if nobody says it.
         study_seconds: Of the whole study, at most; None if that is not known.
-        site_bytes: That a site receives and sends in all rounds; 0 if no model was carried.
+        bytes_of_a_site: That a site receives and sends in all rounds; 0 if no model was carried.
     """
 
     rows: tuple[CanaryRow, ...]
     rounds: int
     round_seconds: float | None = None
     study_seconds: float | None = None
-    site_bytes: int = 0
+    bytes_of_a_site: int = 0
 
     @property
     def fails(self) -> bool:

@@ -139,7 +139,7 @@ def _line(state: str, row: "CanaryRow") -> str:
 
 
 def _costs(report: "CanaryReport") -> str:
-    size = f"{report.site_bytes / 1e6:.3g} MB a site over the line"
+    size = f"{report.bytes_of_a_site / 1e6:.3g} MB a site over the line"
     if report.round_seconds is None or report.study_seconds is None:
         return f"{report.rounds} rounds: {size}; no site says how long a round takes"
     return (

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from wardround.server.operators.client import ServerLine
     from wardround.server.operators.messages import RunSummary
 
-runs_app = typer.Typer(help="What a server's studies are doing.", no_args_is_help=True)
-sites_app = typer.Typer(help="Which sites a server knows.", no_args_is_help=True)
+runs_app = typer.Typer(
+    help="What a server's studies are doing.", no_args_is_help=True, suggest_commands=False
+)
+sites_app = typer.Typer(
+    help="Which sites a server knows.", no_args_is_help=True, suggest_commands=False
+)
 
 Server = Annotated[
     str,

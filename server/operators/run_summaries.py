@@ -63,6 +63,7 @@ def summarise(folder: Path, row: RunRow) -> RunSummary:
         started=row.started,
         ended=row.ended,
         without=() if status is None or not status.round else status.without,
+        missed={} if status is None else status.missed,
     )
 
 

@@ -2,12 +2,14 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.canary import FAILS, CanaryReport
+from wardround.server.checkpoints.lost_sites import TRAINING
 from wardround.server.checkpoints.release import Release, write_release
 from wardround.server.scheduling.folder import FINISHED, RUNNING, WAITING, RunFolder, RunStatus
 
@@ -41,6 +43,7 @@ class RunRecorder:
                 sites=before.sites,
                 took_part=before.took_part,
                 without=before.without,
+                missed=before.missed,
             )
         self._wanted: Callable[[], Collection[str]] | None = None
         self._deadlines: Deadlines | None = None
@@ -94,7 +97,11 @@ class RunRecorder:
         value = finished.value if math.isfinite(finished.value) else None
         record = finished.record
         took_part = {*self._status.took_part, *(site.site for site in record.sites)}
-        self._status = replace(self._status, took_part=tuple(sorted(took_part)))
+        missed = Counter(self._status.missed)
+        missed.update({one.site for one in record.refusals if one.asked == TRAINING})
+        self._status = replace(
+            self._status, took_part=tuple(sorted(took_part)), missed=dict(sorted(missed.items()))
+        )
         self._tell(
             state=RUNNING, round=record.round, value=value, message="", without=self._without()
         )

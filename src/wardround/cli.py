@@ -36,6 +36,7 @@ app = typer.Typer(
     help="Federated learning for medical imaging across hospitals: no image leaves its ward.",
     epilog="Begin with: wardround simulate brain-tissue --out runs/first",
     no_args_is_help=True,
+    suggest_commands=False,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

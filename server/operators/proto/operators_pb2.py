@@ -24,21 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0wardround/server/operators/proto/operators.proto\x12\x16wardround.operators.v1\"\t\n\x07Nothing\"\x17\n\x08\x41\x62outRun\x12\x0b\n\x03run\x18\x01 \x01(\t\"j\n\nSubmission\x12\x0c\n\x04text\x18\x01 \x01(\t\x12/\n\x04\x66orm\x18\x02 \x01(\x0e\x32!.wardround.operators.v1.StudyForm\x12\r\n\x05sites\x18\x03 \x03(\t\x12\x0e\n\x06\x63\x61nary\x18\x04 \x01(\x08\"F\n\tSubmitted\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05study\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\r\n\x05\x61head\x18\x04 \x01(\r\"\xab\x02\n\nRunSummary\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05study\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12/\n\x05state\x18\x04 \x01(\x0e\x32 .wardround.operators.v1.RunState\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\r\n\x05round\x18\x06 \x01(\r\x12\x0e\n\x06rounds\x18\x07 \x01(\r\x12\x0e\n\x06metric\x18\x08 \x01(\t\x12\x12\n\x05value\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tsubmitted\x18\n \x01(\x01\x12\x14\n\x07started\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x65nded\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x0f\n\x07without\x18\r \x03(\tB\x08\n\x06_valueB\n\n\x08_startedB\x08\n\x06_ended\"8\n\x04Runs\x12\x30\n\x04runs\x18\x01 \x03(\x0b\x32\".wardround.operators.v1.RunSummary\"E\n\x07Refusal\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x61sked\x18\x03 \x01(\t\x12\r\n\x05times\x18\x04 \x01(\r\"\xa5\x01\n\x0bRoundReport\x12\r\n\x05round\x18\x01 \x01(\r\x12\x16\n\x0emeasured_round\x18\x02 \x01(\r\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\x12\x12\n\x05value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05sites\x18\x05 \x03(\t\x12\x31\n\x08refusals\x18\x06 \x03(\x0b\x32\x1f.wardround.operators.v1.RefusalB\x08\n\x06_value\"\xf0\x01\n\x0b\x45videnceRow\x12\x0c\n\x04pack\x18\x01 \x01(\t\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0e\n\x06metric\x18\x04 \x01(\t\x12\x12\n\x05value\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03low\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04high\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04lost\x18\x08 \x01(\x01\x12\x15\n\x08\x65xpected\x18\t \x01(\x01H\x03\x88\x01\x01\x12\x10\n\x08patients\x18\n \x01(\r\x12\x0c\n\x04note\x18\x0b \x01(\tB\x08\n\x06_valueB\x06\n\x04_lowB\x07\n\x05_highB\x0b\n\t_expected\"\xc9\x02\n\nRunDetails\x12\x33\n\x07summary\x18\x01 \x01(\x0b\x32\".wardround.operators.v1.RunSummary\x12\r\n\x05sites\x18\x02 \x03(\t\x12\x0e\n\x06starts\x18\x03 \x01(\r\x12\x11\n\tdeadlines\x18\x04 \x01(\t\x12\x34\n\x07history\x18\x05 \x03(\x0b\x32#.wardround.operators.v1.RoundReport\x12\x31\n\x08refusals\x18\x06 \x03(\x0b\x32\x1f.wardround.operators.v1.Refusal\x12\x35\n\x08\x65vidence\x18\x07 \x03(\x0b\x32#.wardround.operators.v1.EvidenceRow\x12\x34\n\x06\x63\x61nary\x18\x08 \x01(\x0b\x32$.wardround.operators.v1.CanaryReport\"U\n\tCanaryRow\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0c\n\x04\x66\x61\x63t\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\"\xbf\x01\n\x0c\x43\x61naryReport\x12/\n\x04rows\x18\x01 \x03(\x0b\x32!.wardround.operators.v1.CanaryRow\x12\x0e\n\x06rounds\x18\x02 \x01(\r\x12\x1a\n\rround_seconds\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rstudy_seconds\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\nsite_bytes\x18\x05 \x01(\x04\x42\x10\n\x0e_round_secondsB\x10\n\x0e_study_seconds\"^\n\x08SitePart\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\x12\x12\n\nbytes_down\x18\x04 \x01(\x04\x12\x10\n\x08\x62ytes_up\x18\x05 \x01(\x04\"U\n\tSiteValue\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\r\n\x05split\x18\x03 \x01(\t\x12\x12\n\x05value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_value\"\xc3\x01\n\tRunRecord\x12\x33\n\x07\x64\x65tails\x18\x01 \x01(\x0b\x32\".wardround.operators.v1.RunDetails\x12\r\n\x05study\x18\x02 \x01(\t\x12\x0e\n\x06server\x18\x03 \x01(\t\x12/\n\x05parts\x18\x04 \x03(\x0b\x32 .wardround.operators.v1.SitePart\x12\x31\n\x06values\x18\x05 \x03(\x0b\x32!.wardround.operators.v1.SiteValue\"=\n\tModelPart\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nkept_round\x18\x02 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\xfb\x01\n\x08RunEvent\x12\x32\n\x04kind\x18\x01 \x01(\x0e\x32$.wardround.operators.v1.RunEventKind\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .wardround.operators.v1.RunState\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12\x0e\n\x06rounds\x18\x05 \x01(\r\x12\x0e\n\x06metric\x18\x06 \x01(\t\x12\x12\n\x05value\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07seconds\x18\x08 \x01(\x01\x12\x0c\n\x04site\x18\t \x01(\t\x12\r\n\x05sites\x18\n \x03(\tB\x08\n\x06_value\"\x8d\x01\n\x0bSiteSummary\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0e\n\x06joined\x18\x02 \x01(\x01\x12\x14\n\x07\x65xpires\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07revoked\x18\x04 \x01(\x08\x12\x11\n\x04seen\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\tconnected\x18\x06 \x01(\x08\x42\n\n\x08_expiresB\x07\n\x05_seen\";\n\x05Sites\x12\x32\n\x05sites\x18\x01 \x03(\x0b\x32#.wardround.operators.v1.SiteSummary\"\xac\x02\n\rServerSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0f\n\x07started\x18\x04 \x01(\x01\x12\x12\n\nlink_is_up\x18\x05 \x01(\x08\x12\r\n\x05sites\x18\x06 \x01(\r\x12\x11\n\tconnected\x18\x07 \x01(\r\x12=\n\x04runs\x18\x08 \x03(\x0b\x32/.wardround.operators.v1.ServerSummary.RunsEntry\x12 \n\x13\x63\x65rtificate_expires\x18\t \x01(\x01H\x00\x88\x01\x01\x1a+\n\tRunsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\x16\n\x14_certificate_expires*Q\n\tStudyForm\x12\x1a\n\x16STUDY_FORM_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTUDY_FORM_TOML\x10\x01\x12\x13\n\x0fSTUDY_FORM_JSON\x10\x02*\xe8\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x16\n\x12RUN_STATE_STARTING\x10\x02\x12\x1f\n\x1bRUN_STATE_WAITING_FOR_SITES\x10\x03\x12\x15\n\x11RUN_STATE_RUNNING\x10\x04\x12\x16\n\x12RUN_STATE_STOPPING\x10\x05\x12\x15\n\x11RUN_STATE_STOPPED\x10\x06\x12\x16\n\x12RUN_STATE_FINISHED\x10\x07\x12\x14\n\x10RUN_STATE_FAILED\x10\x08*\xcc\x01\n\x0cRunEventKind\x12\x1e\n\x1aRUN_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14RUN_EVENT_KIND_STATE\x10\x01\x12\x18\n\x14RUN_EVENT_KIND_ROUND\x10\x02\x12\x1b\n\x17RUN_EVENT_KIND_MEASURED\x10\x03\x12\x1a\n\x16RUN_EVENT_KIND_REFUSAL\x10\x04\x12\x17\n\x13RUN_EVENT_KIND_NOTE\x10\x05\x12\x16\n\x12RUN_EVENT_KIND_END\x10\x06\x32\xbd\x06\n\tOperators\x12T\n\x0bSubmitStudy\x12\".wardround.operators.v1.Submission\x1a!.wardround.operators.v1.Submitted\x12I\n\x08ListRuns\x12\x1f.wardround.operators.v1.Nothing\x1a\x1c.wardround.operators.v1.Runs\x12O\n\x07ShowRun\x12 .wardround.operators.v1.AboutRun\x1a\".wardround.operators.v1.RunDetails\x12P\n\tRecordRun\x12 .wardround.operators.v1.AboutRun\x1a!.wardround.operators.v1.RunRecord\x12P\n\x08WatchRun\x12 .wardround.operators.v1.AboutRun\x1a .wardround.operators.v1.RunEvent0\x01\x12S\n\nFetchModel\x12 .wardround.operators.v1.AboutRun\x1a!.wardround.operators.v1.ModelPart0\x01\x12O\n\x07StopRun\x12 .wardround.operators.v1.AboutRun\x1a\".wardround.operators.v1.RunSummary\x12Q\n\tResumeRun\x12 .wardround.operators.v1.AboutRun\x1a\".wardround.operators.v1.RunSummary\x12K\n\tListSites\x12\x1f.wardround.operators.v1.Nothing\x1a\x1d.wardround.operators.v1.Sites\x12T\n\nShowServer\x12\x1f.wardround.operators.v1.Nothing\x1a%.wardround.operators.v1.ServerSummaryb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0wardround/server/operators/proto/operators.proto\x12\x16wardround.operators.v1\"\t\n\x07Nothing\"\x17\n\x08\x41\x62outRun\x12\x0b\n\x03run\x18\x01 \x01(\t\"j\n\nSubmission\x12\x0c\n\x04text\x18\x01 \x01(\t\x12/\n\x04\x66orm\x18\x02 \x01(\x0e\x32!.wardround.operators.v1.StudyForm\x12\r\n\x05sites\x18\x03 \x03(\t\x12\x0e\n\x06\x63\x61nary\x18\x04 \x01(\x08\"F\n\tSubmitted\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05study\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12\r\n\x05\x61head\x18\x04 \x01(\r\"\x9a\x03\n\nRunSummary\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05study\x18\x02 \x01(\t\x12\x0e\n\x06\x64igest\x18\x03 \x01(\t\x12/\n\x05state\x18\x04 \x01(\x0e\x32 .wardround.operators.v1.RunState\x12\x0f\n\x07message\x18\x05 \x01(\t\x12\r\n\x05round\x18\x06 \x01(\r\x12\x0e\n\x06rounds\x18\x07 \x01(\r\x12\x0e\n\x06metric\x18\x08 \x01(\t\x12\x12\n\x05value\x18\t \x01(\x01H\x00\x88\x01\x01\x12\x11\n\tsubmitted\x18\n \x01(\x01\x12\x14\n\x07started\x18\x0b \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x65nded\x18\x0c \x01(\x01H\x02\x88\x01\x01\x12\x0f\n\x07without\x18\r \x03(\t\x12>\n\x06missed\x18\x0e \x03(\x0b\x32..wardround.operators.v1.RunSummary.MissedEntry\x1a-\n\x0bMissedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\x08\n\x06_valueB\n\n\x08_startedB\x08\n\x06_ended\"8\n\x04Runs\x12\x30\n\x04runs\x18\x01 \x03(\x0b\x32\".wardround.operators.v1.RunSummary\"E\n\x07Refusal\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\r\n\x05\x61sked\x18\x03 \x01(\t\x12\r\n\x05times\x18\x04 \x01(\r\"\xa5\x01\n\x0bRoundReport\x12\r\n\x05round\x18\x01 \x01(\r\x12\x16\n\x0emeasured_round\x18\x02 \x01(\r\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\x12\x12\n\x05value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\r\n\x05sites\x18\x05 \x03(\t\x12\x31\n\x08refusals\x18\x06 \x03(\x0b\x32\x1f.wardround.operators.v1.RefusalB\x08\n\x06_value\"\xf0\x01\n\x0b\x45videnceRow\x12\x0c\n\x04pack\x18\x01 \x01(\t\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x0e\n\x06metric\x18\x04 \x01(\t\x12\x12\n\x05value\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03low\x18\x06 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04high\x18\x07 \x01(\x01H\x02\x88\x01\x01\x12\x0c\n\x04lost\x18\x08 \x01(\x01\x12\x15\n\x08\x65xpected\x18\t \x01(\x01H\x03\x88\x01\x01\x12\x10\n\x08patients\x18\n \x01(\r\x12\x0c\n\x04note\x18\x0b \x01(\tB\x08\n\x06_valueB\x06\n\x04_lowB\x07\n\x05_highB\x0b\n\t_expected\"\xc9\x02\n\nRunDetails\x12\x33\n\x07summary\x18\x01 \x01(\x0b\x32\".wardround.operators.v1.RunSummary\x12\r\n\x05sites\x18\x02 \x03(\t\x12\x0e\n\x06starts\x18\x03 \x01(\r\x12\x11\n\tdeadlines\x18\x04 \x01(\t\x12\x34\n\x07history\x18\x05 \x03(\x0b\x32#.wardround.operators.v1.RoundReport\x12\x31\n\x08refusals\x18\x06 \x03(\x0b\x32\x1f.wardround.operators.v1.Refusal\x12\x35\n\x08\x65vidence\x18\x07 \x03(\x0b\x32#.wardround.operators.v1.EvidenceRow\x12\x34\n\x06\x63\x61nary\x18\x08 \x01(\x0b\x32$.wardround.operators.v1.CanaryReport\"U\n\tCanaryRow\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05stage\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0c\n\x04\x66\x61\x63t\x18\x04 \x01(\t\x12\x0e\n\x06remedy\x18\x05 \x01(\t\"\xc4\x01\n\x0c\x43\x61naryReport\x12/\n\x04rows\x18\x01 \x03(\x0b\x32!.wardround.operators.v1.CanaryRow\x12\x0e\n\x06rounds\x18\x02 \x01(\r\x12\x1a\n\rround_seconds\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rstudy_seconds\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x17\n\x0f\x62ytes_of_a_site\x18\x05 \x01(\x04\x42\x10\n\x0e_round_secondsB\x10\n\x0e_study_seconds\"^\n\x08SitePart\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\x12\x12\n\nbytes_down\x18\x04 \x01(\x04\x12\x10\n\x08\x62ytes_up\x18\x05 \x01(\x04\"U\n\tSiteValue\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\x12\r\n\x05split\x18\x03 \x01(\t\x12\x12\n\x05value\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_value\"\xc3\x01\n\tRunRecord\x12\x33\n\x07\x64\x65tails\x18\x01 \x01(\x0b\x32\".wardround.operators.v1.RunDetails\x12\r\n\x05study\x18\x02 \x01(\t\x12\x0e\n\x06server\x18\x03 \x01(\t\x12/\n\x05parts\x18\x04 \x03(\x0b\x32 .wardround.operators.v1.SitePart\x12\x31\n\x06values\x18\x05 \x03(\x0b\x32!.wardround.operators.v1.SiteValue\"=\n\tModelPart\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x12\n\nkept_round\x18\x02 \x01(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\xfb\x01\n\x08RunEvent\x12\x32\n\x04kind\x18\x01 \x01(\x0e\x32$.wardround.operators.v1.RunEventKind\x12/\n\x05state\x18\x02 \x01(\x0e\x32 .wardround.operators.v1.RunState\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05round\x18\x04 \x01(\r\x12\x0e\n\x06rounds\x18\x05 \x01(\r\x12\x0e\n\x06metric\x18\x06 \x01(\t\x12\x12\n\x05value\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07seconds\x18\x08 \x01(\x01\x12\x0c\n\x04site\x18\t \x01(\t\x12\r\n\x05sites\x18\n \x03(\tB\x08\n\x06_value\"\x8d\x01\n\x0bSiteSummary\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x0e\n\x06joined\x18\x02 \x01(\x01\x12\x14\n\x07\x65xpires\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07revoked\x18\x04 \x01(\x08\x12\x11\n\x04seen\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\tconnected\x18\x06 \x01(\x08\x42\n\n\x08_expiresB\x07\n\x05_seen\";\n\x05Sites\x12\x32\n\x05sites\x18\x01 \x03(\x0b\x32#.wardround.operators.v1.SiteSummary\"\xac\x02\n\rServerSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x0f\n\x07started\x18\x04 \x01(\x01\x12\x12\n\nlink_is_up\x18\x05 \x01(\x08\x12\r\n\x05sites\x18\x06 \x01(\r\x12\x11\n\tconnected\x18\x07 \x01(\r\x12=\n\x04runs\x18\x08 \x03(\x0b\x32/.wardround.operators.v1.ServerSummary.RunsEntry\x12 \n\x13\x63\x65rtificate_expires\x18\t \x01(\x01H\x00\x88\x01\x01\x1a+\n\tRunsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x42\x16\n\x14_certificate_expires*Q\n\tStudyForm\x12\x1a\n\x16STUDY_FORM_UNSPECIFIED\x10\x00\x12\x13\n\x0fSTUDY_FORM_TOML\x10\x01\x12\x13\n\x0fSTUDY_FORM_JSON\x10\x02*\xe8\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x16\n\x12RUN_STATE_STARTING\x10\x02\x12\x1f\n\x1bRUN_STATE_WAITING_FOR_SITES\x10\x03\x12\x15\n\x11RUN_STATE_RUNNING\x10\x04\x12\x16\n\x12RUN_STATE_STOPPING\x10\x05\x12\x15\n\x11RUN_STATE_STOPPED\x10\x06\x12\x16\n\x12RUN_STATE_FINISHED\x10\x07\x12\x14\n\x10RUN_STATE_FAILED\x10\x08*\xcc\x01\n\x0cRunEventKind\x12\x1e\n\x1aRUN_EVENT_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14RUN_EVENT_KIND_STATE\x10\x01\x12\x18\n\x14RUN_EVENT_KIND_ROUND\x10\x02\x12\x1b\n\x17RUN_EVENT_KIND_MEASURED\x10\x03\x12\x1a\n\x16RUN_EVENT_KIND_REFUSAL\x10\x04\x12\x17\n\x13RUN_EVENT_KIND_NOTE\x10\x05\x12\x16\n\x12RUN_EVENT_KIND_END\x10\x06\x32\xbd\x06\n\tOperators\x12T\n\x0bSubmitStudy\x12\".wardround.operators.v1.Submission\x1a!.wardround.operators.v1.Submitted\x12I\n\x08ListRuns\x12\x1f.wardround.operators.v1.Nothing\x1a\x1c.wardround.operators.v1.Runs\x12O\n\x07ShowRun\x12 .wardround.operators.v1.AboutRun\x1a\".wardround.operators.v1.RunDetails\x12P\n\tRecordRun\x12 .wardround.operators.v1.AboutRun\x1a!.wardround.operators.v1.RunRecord\x12P\n\x08WatchRun\x12 .wardround.operators.v1.AboutRun\x1a .wardround.operators.v1.RunEvent0\x01\x12S\n\nFetchModel\x12 .wardround.operators.v1.AboutRun\x1a!.wardround.operators.v1.ModelPart0\x01\x12O\n\x07StopRun\x12 .wardround.operators.v1.AboutRun\x1a\".wardround.operators.v1.RunSummary\x12Q\n\tResumeRun\x12 .wardround.operators.v1.AboutRun\x1a\".wardround.operators.v1.RunSummary\x12K\n\tListSites\x12\x1f.wardround.operators.v1.Nothing\x1a\x1d.wardround.operators.v1.Sites\x12T\n\nShowServer\x12\x1f.wardround.operators.v1.Nothing\x1a%.wardround.operators.v1.ServerSummaryb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'wardround.server.operators.proto.operators_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_RUNSUMMARY_MISSEDENTRY']._loaded_options = None
+  _globals['_RUNSUMMARY_MISSEDENTRY']._serialized_options = b'8\001'
   _globals['_SERVERSUMMARY_RUNSENTRY']._loaded_options = None
   _globals['_SERVERSUMMARY_RUNSENTRY']._serialized_options = b'8\001'
-  _globals['_STUDYFORM']._serialized_start=2953
-  _globals['_STUDYFORM']._serialized_end=3034
-  _globals['_RUNSTATE']._serialized_start=3037
-  _globals['_RUNSTATE']._serialized_end=3269
-  _globals['_RUNEVENTKIND']._serialized_start=3272
-  _globals['_RUNEVENTKIND']._serialized_end=3476
+  _globals['_STUDYFORM']._serialized_start=3069
+  _globals['_STUDYFORM']._serialized_end=3150
+  _globals['_RUNSTATE']._serialized_start=3153
+  _globals['_RUNSTATE']._serialized_end=3385
+  _globals['_RUNEVENTKIND']._serialized_start=3388
+  _globals['_RUNEVENTKIND']._serialized_end=3592
   _globals['_NOTHING']._serialized_start=76
   _globals['_NOTHING']._serialized_end=85
   _globals['_ABOUTRUN']._serialized_start=87
@@ -48,39 +50,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITTED']._serialized_start=220
   _globals['_SUBMITTED']._serialized_end=290
   _globals['_RUNSUMMARY']._serialized_start=293
-  _globals['_RUNSUMMARY']._serialized_end=592
-  _globals['_RUNS']._serialized_start=594
-  _globals['_RUNS']._serialized_end=650
-  _globals['_REFUSAL']._serialized_start=652
-  _globals['_REFUSAL']._serialized_end=721
-  _globals['_ROUNDREPORT']._serialized_start=724
-  _globals['_ROUNDREPORT']._serialized_end=889
-  _globals['_EVIDENCEROW']._serialized_start=892
-  _globals['_EVIDENCEROW']._serialized_end=1132
-  _globals['_RUNDETAILS']._serialized_start=1135
-  _globals['_RUNDETAILS']._serialized_end=1464
-  _globals['_CANARYROW']._serialized_start=1466
-  _globals['_CANARYROW']._serialized_end=1551
-  _globals['_CANARYREPORT']._serialized_start=1554
-  _globals['_CANARYREPORT']._serialized_end=1745
-  _globals['_SITEPART']._serialized_start=1747
-  _globals['_SITEPART']._serialized_end=1841
-  _globals['_SITEVALUE']._serialized_start=1843
-  _globals['_SITEVALUE']._serialized_end=1928
-  _globals['_RUNRECORD']._serialized_start=1931
-  _globals['_RUNRECORD']._serialized_end=2126
-  _globals['_MODELPART']._serialized_start=2128
-  _globals['_MODELPART']._serialized_end=2189
-  _globals['_RUNEVENT']._serialized_start=2192
-  _globals['_RUNEVENT']._serialized_end=2443
-  _globals['_SITESUMMARY']._serialized_start=2446
-  _globals['_SITESUMMARY']._serialized_end=2587
-  _globals['_SITES']._serialized_start=2589
-  _globals['_SITES']._serialized_end=2648
-  _globals['_SERVERSUMMARY']._serialized_start=2651
-  _globals['_SERVERSUMMARY']._serialized_end=2951
-  _globals['_SERVERSUMMARY_RUNSENTRY']._serialized_start=2884
-  _globals['_SERVERSUMMARY_RUNSENTRY']._serialized_end=2927
-  _globals['_OPERATORS']._serialized_start=3479
-  _globals['_OPERATORS']._serialized_end=4308
+  _globals['_RUNSUMMARY']._serialized_end=703
+  _globals['_RUNSUMMARY_MISSEDENTRY']._serialized_start=626
+  _globals['_RUNSUMMARY_MISSEDENTRY']._serialized_end=671
+  _globals['_RUNS']._serialized_start=705
+  _globals['_RUNS']._serialized_end=761
+  _globals['_REFUSAL']._serialized_start=763
+  _globals['_REFUSAL']._serialized_end=832
+  _globals['_ROUNDREPORT']._serialized_start=835
+  _globals['_ROUNDREPORT']._serialized_end=1000
+  _globals['_EVIDENCEROW']._serialized_start=1003
+  _globals['_EVIDENCEROW']._serialized_end=1243
+  _globals['_RUNDETAILS']._serialized_start=1246
+  _globals['_RUNDETAILS']._serialized_end=1575
+  _globals['_CANARYROW']._serialized_start=1577
+  _globals['_CANARYROW']._serialized_end=1662
+  _globals['_CANARYREPORT']._serialized_start=1665
+  _globals['_CANARYREPORT']._serialized_end=1861
+  _globals['_SITEPART']._serialized_start=1863
+  _globals['_SITEPART']._serialized_end=1957
+  _globals['_SITEVALUE']._serialized_start=1959
+  _globals['_SITEVALUE']._serialized_end=2044
+  _globals['_RUNRECORD']._serialized_start=2047
+  _globals['_RUNRECORD']._serialized_end=2242
+  _globals['_MODELPART']._serialized_start=2244
+  _globals['_MODELPART']._serialized_end=2305
+  _globals['_RUNEVENT']._serialized_start=2308
+  _globals['_RUNEVENT']._serialized_end=2559
+  _globals['_SITESUMMARY']._serialized_start=2562
+  _globals['_SITESUMMARY']._serialized_end=2703
+  _globals['_SITES']._serialized_start=2705
+  _globals['_SITES']._serialized_end=2764
+  _globals['_SERVERSUMMARY']._serialized_start=2767
+  _globals['_SERVERSUMMARY']._serialized_end=3067
+  _globals['_SERVERSUMMARY_RUNSENTRY']._serialized_start=3000
+  _globals['_SERVERSUMMARY_RUNSENTRY']._serialized_end=3043
+  _globals['_OPERATORS']._serialized_start=3595
+  _globals['_OPERATORS']._serialized_end=4424
 # @@protoc_insertion_point(module_scope)

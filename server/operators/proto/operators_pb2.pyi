@@ -89,7 +89,14 @@ class Submitted(_message.Message):
     def __init__(self, run: _Optional[str] = ..., study: _Optional[str] = ..., digest: _Optional[str] = ..., ahead: _Optional[int] = ...) -> None: ...
 
 class RunSummary(_message.Message):
-    __slots__ = ("run", "study", "digest", "state", "message", "round", "rounds", "metric", "value", "submitted", "started", "ended", "without")
+    __slots__ = ("run", "study", "digest", "state", "message", "round", "rounds", "metric", "value", "submitted", "started", "ended", "without", "missed")
+    class MissedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     RUN_FIELD_NUMBER: _ClassVar[int]
     STUDY_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -103,6 +110,7 @@ class RunSummary(_message.Message):
     STARTED_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
     WITHOUT_FIELD_NUMBER: _ClassVar[int]
+    MISSED_FIELD_NUMBER: _ClassVar[int]
     run: str
     study: str
     digest: str
@@ -116,7 +124,8 @@ class RunSummary(_message.Message):
     started: float
     ended: float
     without: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, run: _Optional[str] = ..., study: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., message: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., submitted: _Optional[float] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., without: _Optional[_Iterable[str]] = ...) -> None: ...
+    missed: _containers.ScalarMap[str, int]
+    def __init__(self, run: _Optional[str] = ..., study: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., message: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., submitted: _Optional[float] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., without: _Optional[_Iterable[str]] = ..., missed: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Runs(_message.Message):
     __slots__ = ("runs",)
@@ -213,18 +222,18 @@ class CanaryRow(_message.Message):
     def __init__(self, site: _Optional[str] = ..., stage: _Optional[str] = ..., state: _Optional[str] = ..., fact: _Optional[str] = ..., remedy: _Optional[str] = ...) -> None: ...
 
 class CanaryReport(_message.Message):
-    __slots__ = ("rows", "rounds", "round_seconds", "study_seconds", "site_bytes")
+    __slots__ = ("rows", "rounds", "round_seconds", "study_seconds", "bytes_of_a_site")
     ROWS_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     ROUND_SECONDS_FIELD_NUMBER: _ClassVar[int]
     STUDY_SECONDS_FIELD_NUMBER: _ClassVar[int]
-    SITE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BYTES_OF_A_SITE_FIELD_NUMBER: _ClassVar[int]
     rows: _containers.RepeatedCompositeFieldContainer[CanaryRow]
     rounds: int
     round_seconds: float
     study_seconds: float
-    site_bytes: int
-    def __init__(self, rows: _Optional[_Iterable[_Union[CanaryRow, _Mapping]]] = ..., rounds: _Optional[int] = ..., round_seconds: _Optional[float] = ..., study_seconds: _Optional[float] = ..., site_bytes: _Optional[int] = ...) -> None: ...
+    bytes_of_a_site: int
+    def __init__(self, rows: _Optional[_Iterable[_Union[CanaryRow, _Mapping]]] = ..., rounds: _Optional[int] = ..., round_seconds: _Optional[float] = ..., study_seconds: _Optional[float] = ..., bytes_of_a_site: _Optional[int] = ...) -> None: ...
 
 class SitePart(_message.Message):
     __slots__ = ("site", "round", "seconds", "bytes_down", "bytes_up")

@@ -65,14 +65,14 @@ class SiteFindings:
         rows: By stage; a stage that is missing was not tried.
         seconds: Of a round there, at most; None if it does not say so.
         update: What it sent back; None if that did not come.
-        site_bytes: Of a round, received and sent.
+        bytes_of_a_site: Of a round, received and sent.
     """
 
     site: str
     rows: dict[str, CanaryRow] = field(default_factory=dict)
     seconds: float | None = None
     update: SiteUpdate | None = None
-    site_bytes: int = 0
+    bytes_of_a_site: int = 0
 
     def put(self, stage: str, state: str = WENT, fact: str = "", remedy: str = "") -> None:
         """Note how a stage went."""
@@ -181,7 +181,7 @@ class Asking:
                 one.put(TRANSFER, FAILS, f"the model did not come back: {error}", remedy)
                 continue
             one.update = replace(update, parameters=model)
-            one.site_bytes = down + update.bytes_up
+            one.bytes_of_a_site = down + update.bytes_up
             one.put(TRANSFER)
 
 

@@ -177,5 +177,5 @@ def _with_costs(
         rounds,
         None if math.isnan(slowest) else slowest,
         None if math.isnan(slowest) else slowest * rounds,
-        max((one.site_bytes for one in found if TRANSFER in one.rows), default=0) * rounds,
+        max((one.bytes_of_a_site for one in found if TRANSFER in one.rows), default=0) * rounds,
     )

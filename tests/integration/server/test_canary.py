@@ -74,7 +74,7 @@ def test_where_nothing_would_fail_every_stage_says_so_and_nothing_is_trained_or_
     assert server == dict.fromkeys(("sites", "metric", "aggregation", "commit", "model"), "ok")
     assert report.round_seconds is not None
     assert report.study_seconds == report.rounds * report.round_seconds
-    assert report.site_bytes > 0
+    assert report.bytes_of_a_site > 0
     kinds = [entry.event.kind for entry in log_of(tmp_path / "north")]
     assert kinds == ["canary", "carry"]
     assert not (tmp_path / "north" / "rounds").exists()
