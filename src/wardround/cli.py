@@ -14,6 +14,7 @@ import wardround
 from wardround.client.cli.model import model_app
 from wardround.client.cli.predict import predict
 from wardround.client.cli.site import site_app
+from wardround.commands.completion import ASKED, answer_shell, completion
 from wardround.commands.study import study_app
 from wardround.common.errors import WardroundError, describe_defect
 from wardround.common.runtime.printable import printable
@@ -54,6 +55,7 @@ add_service_commands(server_app)
 add_backup_commands(server_app)
 add_commands(app)
 app.command()(predict)
+app.command()(completion)
 app.add_typer(model_app, name="model")
 
 _LONGEST_SAID = 20_000  # characters: a study may be wrong in many places
@@ -90,7 +92,11 @@ def main() -> None:
     # The imports of a command make a million objects that all stay; looking for garbage among them
     # every 700 takes a tenth of its start-up.
     gc.set_threshold(50_000, 20, 20)
+    if os.environ.get("NO_COLOR"):
+        os.environ["TERM"] = "dumb"  # no escape code at all, not only no colour
     try:
+        if ASKED in os.environ and answer_shell(typer.main.get_command(app)):
+            sys.exit(0)
         with ended_like_ctrl_c():
             app()
     except WardroundError as error:
