@@ -24,7 +24,7 @@ from wardround.client.privacy.ledger.budget import ApprovalError, BudgetError
 from wardround.client.privacy.ledger.entries import LedgerError
 from wardround.client.session.model_context import ModelContext
 from wardround.client.session.session import SiteSession
-from wardround.client.site.folder import open_site
+from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import (
     AuditError,
     DataError,
@@ -92,6 +92,30 @@ def statistics(message: Message, context: Context) -> Message:
     )
 
 
+@app.query("canary")
+def canary(message: Message, context: Context) -> Message:
+    """Go through the stages of the study's round, and say in a word a stage how each went."""
+
+    def work(gateway: Gateway) -> RecordDict:
+        folder, study = _site_and_study(context)
+        site = replace(gateway.site, is_tolerant=_is_tolerant(Path(folder), study))
+        gateway = replace(gateway, site=site)
+        return gateway.tell_canary(study, message.content, _device(context, gateway.site))
+
+    return _answer(message, context, work)
+
+
+@app.query("carry")
+def carry(message: Message, context: Context) -> Message:
+    """Send the model that came back, as the study's updates travel."""
+
+    def work(gateway: Gateway) -> RecordDict:
+        study = _site_and_study(context)[1]
+        return gateway.carry(study, message.content, _device(context, gateway.site))
+
+    return _answer(message, context, work)
+
+
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Evaluate the received model, train it, answer with both."""
@@ -155,7 +179,7 @@ def open_session(context: Context) -> SiteSession:
         for key in kept[: len(kept) + 1 - _KEPT_STUDIES]:
             del _SESSIONS[key]
         site = open_site(Path(folder))
-        device = str(context.node_config.get("device", site.settings.device))
+        device = _device(context, site)
         model_context = _CONTEXTS.get((study.digest, device))
         if model_context is None:
             model_context = ModelContext.build(study, device)
@@ -164,6 +188,11 @@ def open_session(context: Context) -> SiteSession:
         session = SiteSession(site, model_context)
     _SESSIONS[folder, study.digest] = session
     return session
+
+
+def _device(context: Context, site: Site) -> str:
+    """Return the name of what a site trains on: a simulation's own, or as its site.toml says."""
+    return str(context.node_config.get("device", site.settings.device))
 
 
 def _is_tolerant(folder: Path, study: Study) -> bool:
@@ -209,6 +238,11 @@ def _is_standalone(context: Context) -> bool:
 def _reply(
     message: Message, context: Context, work: Callable[[Gateway, SiteSession], RecordDict]
 ) -> Message:
+    """Return what a site answers with its data of the study at hand."""
+    return _answer(message, context, lambda gateway: work(gateway, open_session(context)))
+
+
+def _answer(message: Message, context: Context, work: Callable[[Gateway], RecordDict]) -> Message:
     """Return what a site answers; whatever goes wrong, a refusal and never an exception."""
     gateway = None
     try:
@@ -220,7 +254,7 @@ def _reply(
             gateway.require_allowed(study, Facts())
             with plan_limit():  # only now: a study that nobody approved is not worked out
                 require_promise(study)
-        content = work(gateway, open_session(context))
+        content = work(gateway)
     except Exception as error:
         content = _refusal(gateway, context, error)
     return Message(content, reply_to=message)

@@ -1,7 +1,7 @@
 """Errors a person can act on: the fact with its value, then the remedy.
 
-Exit codes of the command line: 0 done, 1 a defect of ours, 2 the input was refused,
-3 the run could not go on, 130 stopped by the user.
+Exit codes of the command line: 0 done, 1 a check found something wrong or a defect of ours, 2 the
+input was refused, 3 the run could not go on, 130 stopped by the user.
 """
 
 import errno

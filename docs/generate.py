@@ -72,8 +72,15 @@ def cli_page() -> str:
 
     parts = [
         "# Every command\n\nWritten by `python docs/generate.py` from the commands themselves.\n\n"
-        "Exit codes: 0 done, 1 a defect, 2 the input was refused, 3 it could not go on, 130 stopped"
-        " by Ctrl-C.\n"
+        "| exit code | |\n|---|---|\n"
+        "| 0 | done; a check found nothing wrong |\n"
+        "| 1 | a check found something wrong (`site doctor`, `site check`, `site explain`, "
+        "`site policy check`), or a part of many failed (`predict`, `site pacs fetch`); or a "
+        "defect, of which the message says that it is one |\n"
+        "| 2 | what was typed, or a file that it names, was refused; nothing was done |\n"
+        "| 3 | it could not go on: a run failed or was stopped, nothing answers, a disk is full; "
+        "`study canary` found what would fail |\n"
+        "| 130 | stopped by Ctrl-C |\n"
     ]
     for words, command in _commands(typer.main.get_command(app), ()):
         parts.append(_command_section(words, command))

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-pacs_app = typer.Typer(help="The picture archive that pacs.toml names.", no_args_is_help=True)
+pacs_app = typer.Typer(
+    help="The picture archive that pacs.toml names.", no_args_is_help=True, suggest_commands=False
+)
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
 
 

@@ -24,9 +24,15 @@ if TYPE_CHECKING:
     from wardround.common.security.audit_receipt import Receipt
     from wardround.common.security.audit_verification import Entry
 
-site_app = typer.Typer(help="What a hospital decides and looks at.", no_args_is_help=True)
-policy_app = typer.Typer(help="What this hospital allows: policy.toml.", no_args_is_help=True)
-audit_app = typer.Typer(help="What has left this hospital.", no_args_is_help=True)
+site_app = typer.Typer(
+    help="What a hospital decides and looks at.", no_args_is_help=True, suggest_commands=False
+)
+policy_app = typer.Typer(
+    help="What this hospital allows: policy.toml.", no_args_is_help=True, suggest_commands=False
+)
+audit_app = typer.Typer(
+    help="What has left this hospital.", no_args_is_help=True, suggest_commands=False
+)
 site_app.add_typer(policy_app, name="policy")
 site_app.add_typer(audit_app, name="audit")
 site_app.add_typer(ledger_app, name="ledger")

@@ -125,6 +125,11 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.examinations)
 
+    @property
+    def left_out(self) -> int:
+        """How many of the listed examinations cannot be used."""
+        return len(self._listed) - len(self.examinations)
+
     @cached_property
     def patients(self) -> Tensor:
         """``(N,)`` int64: which patient each examination is of, counted from 0 as they appear."""

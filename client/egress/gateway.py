@@ -15,12 +15,18 @@ from flwr.app import RecordDict
 from wardround.client.data.manifest.label_words import label_words
 from wardround.client.egress.disclosure import reduce_evaluation, reduce_site_info, reduce_update
 from wardround.client.egress.guard import MessageSchema, check_message
-from wardround.client.egress.message_schema import SiteSchemas, refusal_schema, update_bytes
+from wardround.client.egress.message_schema import (
+    InstructionError,
+    SiteSchemas,
+    received_arrays,
+    refusal_schema,
+    update_bytes,
+)
 from wardround.client.egress.private_evaluation import evaluate_once
 from wardround.client.egress.private_round import drop_counted, reply_privately
 from wardround.client.egress.receipts import add_report, take_receipt
 from wardround.client.egress.repeated_refusals import due
-from wardround.client.policy.evaluations import count_evaluation
+from wardround.client.policy.evaluations import count_canary, count_evaluation
 from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import Policy, approved_rounds, open_policy
 from wardround.client.policy.rules import (
@@ -50,6 +56,7 @@ from wardround.common.messages.replies import (
     pack_update,
 )
 from wardround.common.parameters.arithmetic import largest_weight
+from wardround.common.parameters.schema import check_schema
 from wardround.common.security.audit_log import AuditLog, Event
 from wardround.common.security.signing_key import open_key
 from wardround.common.study.plans.patient_privacy import MeasuredPart, plan_evaluation
@@ -284,7 +291,7 @@ class Gateway:
         Args:
             content: Of the server's question.
         """
-        from wardround.client.egress.pack_answer import answer_packs
+        from wardround.client.egress.packs.answer import answer_packs
 
         instruction = unpack_instruction(content)
         agreed = self._agree_on_pack(session, instruction)
@@ -297,7 +304,7 @@ class Gateway:
         Args:
             content: Of the server's question.
         """
-        from wardround.client.egress.pack_answer import answer_placements
+        from wardround.client.egress.packs.answer import answer_placements
         from wardround.common.messages.packs import merged_counts
 
         instruction = unpack_instruction(content)
@@ -305,6 +312,54 @@ class Gateway:
         merged = merged_counts(content, session.context.study)
         told = answer_placements(session, instruction, merged, agreed.policy, self._check)
         return self._write_down(told, _event("placements", instruction))
+
+    def tell_canary(self, study: Study, content: RecordDict, device: str) -> RecordDict:
+        """Return how an approved study would go here, in words; nothing is charged or trained.
+
+        Args:
+            content: Of the server's question.
+            device: Where it would be trained.
+
+        Raises:
+            DeniedError: The policy does not allow the study, or no more canaries of it.
+        """
+        from wardround.client.egress.canary.answer import canary_schema, try_stages
+        from wardround.common.messages.canary import asked_canary, pack_canary
+
+        self._check_about(study, asked_canary(content))
+        policy = self.require_allowed(study, Facts(now=datetime.now().time()))
+        count_canary(self.site.folder, study.digest, policy)
+        said = try_stages(self.site, study, policy, lambda: ModelContext.build(study, device))
+        event = Event(kind="canary", study=study.digest)
+        return self._leave(pack_canary(said), canary_schema(self.site, study), event)
+
+    def carry(self, study: Study, content: RecordDict, device: str) -> RecordDict:
+        """Return the model that a server sent, as an update of an approved study travels.
+
+        Args:
+            content: An instruction, with the study's shared model.
+            device: Where it would be trained.
+
+        Raises:
+            DeniedError: The policy does not allow the study.
+            ModelError: The arrays are not those of the study.
+        """
+        from wardround.client.egress.canary.update import carried, carried_schema
+
+        instruction = unpack_instruction(content)
+        self._check_about(study, instruction.digest)
+        self.require_allowed(study, Facts())
+        context = ModelContext.build(study, device)
+        check_schema(instruction.parameters, received_arrays(context)[0])
+        self.require_allowed(study, Facts(update_bytes=update_bytes(context)))
+        packed = carried(context, instruction, self.site.name)
+        schema = carried_schema(context, instruction, self.site.name)
+        return self._leave(packed, schema, _event("carry", instruction))
+
+    def _check_about(self, study: Study, digest: str) -> None:
+        if digest != study.digest or study.statistics.ask:
+            msg = f"the question is not about study {study.digest[:12]}, or that trains nothing."
+            raise InstructionError(msg)
 
     def _agree_on_pack(self, session: SiteSession, instruction: Instruction) -> _Agreed:
         agreed, study = self._agree(session, instruction), session.context.study

@@ -62,7 +62,7 @@ class SiteSchemas:
         self._fingerprint = context.fingerprint
         self._leaves = what_leaves(context.study)
         self._arrays = update_arrays(context)
-        self._shared, self._whole, self._extras = _received_arrays(context)
+        self._shared, self._whole, self._extras = received_arrays(context)
         self._tables = {s: array_schema(context.study, s) for s in (False, True)}
         self._may_lack = _MAY_LACK.union(
             (f"metrics/{name}" for name in sums_type(context.study).OPTIONAL),
@@ -242,7 +242,7 @@ def update_arrays(context: ModelContext) -> dict[str, Schema]:
     return arrays
 
 
-def _received_arrays(context: ModelContext) -> tuple[Schema, Schema, Schema]:
+def received_arrays(context: ModelContext) -> tuple[Schema, Schema, Schema]:
     """Return the arrays that a site is sent: what is shared, a whole model, and what is beside."""
     layout, whole = context.layout, schema(context.network)
     shared = tuple(spec for spec in whole if spec.name in set(layout.shared))

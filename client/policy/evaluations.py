@@ -11,12 +11,13 @@ from datetime import date
 from pathlib import Path
 
 from wardround.client.policy.policy import Policy
-from wardround.client.policy.rules import EVALUATION_RULE, DeniedError
+from wardround.client.policy.rules import CANARY_RULE, EVALUATION_RULE, DeniedError
 from wardround.common.errors import PolicyError
 from wardround.common.files.atomic import flush_folder, make_private_folder, open_or_make
 from wardround.common.files.lock import held_alone
 
 EVALUATIONS_FOLDER = "evaluations"
+CANARIES_FOLDER = "canaries"
 _DAY, _STUDY = "day-", "study-"
 _APPENDING = os.O_WRONLY | os.O_APPEND
 _SHOWN = 12  # of a digest
@@ -56,6 +57,48 @@ def count_evaluation(folder: Path, digest: str, policy: Policy, today: date) -> 
             "make room on the site's disk."
         )
         raise PolicyError(msg) from None
+
+
+def count_canary(folder: Path, digest: str, policy: Policy) -> None:
+    """Count that a study's canary round is answered now; the count is on the disk at the return.
+
+    Each answer tells whether the study would fail here: a server may not ask for ever.
+
+    Raises:
+        DeniedError: The policy allows no more of them; nothing is counted.
+        PolicyError: It cannot be counted, so it is not answered.
+    """
+    if policy.simulated:
+        return
+    most, counts = policy.largest_canaries_of_a_study, folder / CANARIES_FOLDER
+    path = counts / digest
+    try:
+        make_private_folder(counts)
+        with held_alone(counts):
+            if (done := _count(path)) >= most:
+                msg = (
+                    f"this site has answered {done} canary rounds of study {digest[:_SHOWN]}, and "
+                    f"largest_canaries_of_a_study = {most} in its policy.toml allows no more."
+                )
+                raise DeniedError(msg, (CANARY_RULE,), digest)
+            _add_one(path)
+            flush_folder(counts)
+    except OSError as error:
+        msg = (
+            f"cannot count a canary round in {counts} ({error.strerror}), so it is not answered: "
+            "make room on the site's disk."
+        )
+        raise PolicyError(msg) from None
+
+
+def evaluations_left(folder: Path, digest: str, policy: Policy, today: date) -> int:
+    """Return how many more models of a study the policy lets this site measure, if all today."""
+    counts = folder / EVALUATIONS_FOLDER
+    day, study = counts / f"{_DAY}{today.isoformat()}", counts / f"{_STUDY}{digest}"
+    return min(
+        policy.largest_evaluations_a_day - _count(day),
+        policy.largest_evaluations_of_a_study - _count(study),
+    )
 
 
 def _count(path: Path) -> int:

@@ -53,6 +53,8 @@ class Policy(BaseModel):
             privacy for patients together. Such a measurement has no noise.
         largest_evaluations_of_a_study: How many it measures for one such study, over all its runs.
             A study with privacy has a limit of its own: one answer a round.
+        largest_canaries_of_a_study: How many canary rounds of one approved study it answers: each
+            tells in a word a stage whether the study would fail here, and nothing else. 0: none.
         largest_message_megabytes: What one message may hold, in 10^6 bytes.
         largest_weight: What a received model may hold, in absolute value, in a study that protects
             its patients. Larger ones make rounding decide what a patient contributes. A study may
@@ -93,6 +95,7 @@ class Policy(BaseModel):
     largest_packs_of_a_study: Count = 2
     largest_evaluations_a_day: Count = 200
     largest_evaluations_of_a_study: Count = 1000
+    largest_canaries_of_a_study: Annotated[int, Field(ge=0)] = 20
     largest_message_megabytes: Annotated[float, Field(gt=0)] = 1000.0
     largest_weight: Annotated[float, Field(gt=0)] = 1000.0
     takes_models: bool = True

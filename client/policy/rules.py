@@ -37,6 +37,7 @@ TIME_RULE = "training minutes"
 APPROVAL_RULE = "approved"
 ROUNDS_RULE = "approved rounds"  # asked when a round is to be trained, and not before
 EVALUATION_RULE = "evaluations"
+CANARY_RULE = "canaries"
 STATISTICS_RULE = "statistics"
 PACKS_RULE = "packs"
 _CODES_OF_RULES: dict[tuple[str, ...], str] = {
@@ -44,6 +45,7 @@ _CODES_OF_RULES: dict[tuple[str, ...], str] = {
     (TIME_RULE,): "time",
     (ROUNDS_RULE,): "approval",
     (EVALUATION_RULE,): "evaluations",
+    (CANARY_RULE,): "canaries",
 }
 _PLANNED_RULES = frozenset({"study epsilon", "lifetime epsilon"})  # what they ask takes accounting
 

@@ -32,6 +32,7 @@ packs = []                        # evidence of a finished model, once a run: "i
 largest_packs_of_a_study = 2      # "calibration", "subgroups", "gains"; of so many runs of a study
 largest_evaluations_a_day = 200   # models measured without noise: for all studies together,
 largest_evaluations_of_a_study = 1000  # and for one study (with privacy: one answer a round)
+largest_canaries_of_a_study = 20  # answered with words: would an approved study fail here?
 largest_message_megabytes = 1000
 
 # What may come in: a number of a received model, in a study that protects its patients.

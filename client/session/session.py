@@ -233,6 +233,36 @@ class SiteSession:
             self.site.name, instruction.digest, instruction.round, metrics, 0.0, instruction.run
         )
 
+    @names_memory_remedy
+    def make_steps(self, instruction: Instruction, steps: int) -> tuple[LocalWork, Parameters]:
+        """Make a few steps of a round; return what they came to and the whole trained network.
+
+        Nothing of it is kept. In a private study it is a draw of the noise like any other: what is
+        returned does not leave, so nobody pays for it.
+        """
+        context = self.context
+        training = context.study.training.model_copy(
+            update={"local_steps": steps, "local_epochs": None}
+        )
+        start = replace(self._start(instruction), training=training)
+        write_parameters(context.network, start.parameters)
+        objective = build_objective(start)
+        if context.privacy is not None:
+            few = replace(context, privacy=replace(context.privacy, steps=steps))
+            optimiser = build_optimiser(start.network, training)
+            work = few.train_privately(start, self.cohorts.train, optimiser, objective)
+        else:
+            work = self._work(start, objective, instruction, standalone=False)
+        return work, read_parameters(context.network)
+
+    @property
+    def steps(self) -> int:
+        """How many steps a round has here."""
+        plan = self.context.privacy
+        if plan is not None:
+            return plan.steps
+        return steps_a_round(len(self.cohorts.train), self.context.study.training)
+
     def measured(self, instruction: Instruction) -> Cohort:
         """Return the patients that an evaluation is about."""
         return self.cohorts.test if instruction.split == "test" else self.cohorts.validation
@@ -265,8 +295,6 @@ class SiteSession:
         memory = (
             self._state(instruction).after(instruction.round - 1) if context.keeps_state else {}
         )
-        plan = context.privacy
-        steps = plan.steps if plan else steps_a_round(len(self.cohorts.train), study.training)
         return LocalStart(
             network=context.network,
             parameters=context.completed(instruction.parameters, memory),
@@ -275,7 +303,9 @@ class SiteSession:
             plan=context.plan,
             layout=context.layout,
             training=study.training,
-            position=SchedulePosition.of_round(instruction.round, study.federation.rounds, steps),
+            position=SchedulePosition.of_round(
+                instruction.round, study.federation.rounds, self.steps
+            ),
             loss=self.loss,
         )
 

@@ -110,6 +110,10 @@ def _order(targets: Tensor, training: TrainingSection, generator: torch.Generato
     return torch.multinomial(1.0 / frequency[targets], count, replacement=True, generator=generator)
 
 
+class FullMemoryError(RunError):
+    """The memory of the GPU, or of the machine, is full."""
+
+
 class OvertimeError(RunError):
     """The time is over; what was trained so far is let go."""
 
@@ -161,7 +165,7 @@ def names_memory_remedy(
     """Return the work; where it runs out of memory it says what makes it smaller.
 
     Raises:
-        RunError: The memory of the GPU, or of the machine, is full.
+        FullMemoryError: The memory of the GPU, or of the machine, is full.
     """
 
     @functools.wraps(work)
@@ -175,7 +179,7 @@ def names_memory_remedy(
         # Outside: the error holds on to everything that was in memory.
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        raise RunError(remedy)
+        raise FullMemoryError(remedy)
 
     return wrapped
 

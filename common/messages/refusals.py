@@ -20,6 +20,7 @@ REFUSAL_WORDS: Mapping[str, str] = {
     "time": "the training took longer than the hospital's policy allows, and was stopped",
     "evaluations": "it has measured this already, or as many models as the hospital allows: one "
     "more would tell more of single patients",
+    "canaries": "it has answered as many canary rounds of this study as the hospital allows",
     "guard": "the answer was not exactly what the study implies, and stayed at the site",
     "audit": "the site cannot write its log of what leaves",
     "disk": "the site's disk is full, or cannot be written; it takes part again when there is room",
@@ -31,7 +32,17 @@ REFUSAL_WORDS: Mapping[str, str] = {
 # others would learn of that one exactly. These words depend on no patient's data; for every other
 # one the closed word stands.
 SAID_UNDER_PRIVACY = frozenset(
-    {"policy", "approval", "rejected", "evaluations", "budget", "ledger", "study", "audit"}
+    {
+        "policy",
+        "approval",
+        "rejected",
+        "evaluations",
+        "canaries",
+        "budget",
+        "ledger",
+        "study",
+        "audit",
+    }
 )
 CLOSED = "failed"
 

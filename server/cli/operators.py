@@ -17,8 +17,12 @@ if TYPE_CHECKING:
     from wardround.server.operators.client import ServerLine
     from wardround.server.operators.messages import RunSummary
 
-runs_app = typer.Typer(help="What a server's studies are doing.", no_args_is_help=True)
-sites_app = typer.Typer(help="Which sites a server knows.", no_args_is_help=True)
+runs_app = typer.Typer(
+    help="What a server's studies are doing.", no_args_is_help=True, suggest_commands=False
+)
+sites_app = typer.Typer(
+    help="Which sites a server knows.", no_args_is_help=True, suggest_commands=False
+)
 
 Server = Annotated[
     str,
@@ -62,7 +66,7 @@ def submit(
 
     loaded = read_study(context, study)
     text = loaded.to_toml()
-    with _line(server, identity) as line:
+    with line_to(server, identity) as line:
         done = line.submit(Submission(text, "toml", tuple(site or ())))
     if as_json:
         _print_json(done)
@@ -83,7 +87,7 @@ def list_runs(server: Server = _HERE, identity: Identity = None, as_json: AsJson
     """
     from wardround.server.cli.operator_tables import runs_table, show
 
-    with _line(server, identity) as line:
+    with line_to(server, identity) as line:
         found = line.runs()
     if as_json:
         sys.stdout.write(json.dumps([asdict(run) for run in found.runs]) + "\n")
@@ -101,12 +105,16 @@ def show_run(
     """
     from wardround.server.cli.operator_tables import run_page, show
 
-    with _line(server, identity) as line:
+    with line_to(server, identity) as line:
         found = line.show(run)
     if as_json:
         _print_json(found)
     else:
         show(*run_page(found))
+        if found.canary is not None:
+            from wardround.server.cli.canary import print_canary
+
+            print_canary(found)
 
 
 @runs_app.command()
@@ -125,7 +133,7 @@ def report(
     """
     from wardround.server.operators.report import write_report
 
-    with _line(server, identity) as line:
+    with line_to(server, identity) as line:
         found = line.record(run)
     place = out or Path(f"{found.details.summary.run}.html")
     write_report(found, place)
@@ -157,7 +165,7 @@ def model(
     """
     from wardround.server.operators.run_model import write_model
 
-    with _line(server, identity) as line:
+    with line_to(server, identity) as line:
         record = line.record(run)
         place = out or Path(record.details.summary.run)
         card = write_model(line.model(run), record, place)
@@ -182,7 +190,7 @@ def watch(
     from wardround.server.cli.operator_tables import event_words
 
     state = ""
-    with _line(server, identity) as line:
+    with line_to(server, identity) as line:
         for event in line.watch(run):
             state = event.state
             text = json.dumps(asdict(event)) if as_json else event_words(event)
@@ -200,7 +208,7 @@ def stop(
 
     Example: wardround runs stop my-study-1 --server /srv/wardround
     """
-    with _line(server, identity) as line:
+    with line_to(server, identity) as line:
         _print_state(line.stop(run), as_json)
 
 
@@ -212,7 +220,7 @@ def resume(
 
     Example: wardround runs resume my-study-1 --server /srv/wardround
     """
-    with _line(server, identity) as line:
+    with line_to(server, identity) as line:
         _print_state(line.resume(run), as_json)
 
 
@@ -224,7 +232,7 @@ def list_sites(server: Server = _HERE, identity: Identity = None, as_json: AsJso
     """
     from wardround.server.cli.operator_tables import show, sites_table
 
-    with _line(server, identity) as line:
+    with line_to(server, identity) as line:
         found = line.sites()
     if as_json:
         sys.stdout.write(json.dumps([asdict(site) for site in found.sites]) + "\n")
@@ -233,7 +241,8 @@ def list_sites(server: Server = _HERE, identity: Identity = None, as_json: AsJso
 
 
 @contextmanager
-def _line(server: str, identity: Path | None) -> Iterator["ServerLine"]:
+def line_to(server: str, identity: Path | None) -> Iterator["ServerLine"]:
+    """Open a line to a server, for one command."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what went wrong is said in a sentence
     from wardround.server.operators.client import server_at
 

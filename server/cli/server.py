@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-server_app = typer.Typer(help="Run a consortium's server.", no_args_is_help=True)
+server_app = typer.Typer(
+    help="Run a consortium's server.", no_args_is_help=True, suggest_commands=False
+)
 
 ServerFolder = Annotated[Path, typer.Argument(help="A server folder.", show_default=False)]
 ServerOption = Annotated[Path, typer.Option("--server", help="The server folder.")]

@@ -4,12 +4,15 @@ Times are seconds since 1970. ``wire.py`` makes of each the protobuf message of 
 """
 
 from collections.abc import Hashable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from wardround.common.errors import InputError
+from wardround.server.checkpoints.canary import CanaryReport
+from wardround.server.checkpoints.canary import CanaryRow as CanaryRow
 from wardround.server.checkpoints.evidence import EvidenceRow
+from wardround.server.checkpoints.lost_sites import lost_words
 
 _Message = TypeVar("_Message")
 
@@ -27,11 +30,13 @@ class Submission:
         text: The study file, as it is.
         form: ``toml`` or ``json``.
         sites: Whom the run is for; none for whoever is there.
+        canary: Whether one round is gone through at every site, and nothing trained.
     """
 
     text: str
     form: str = "toml"
     sites: tuple[str, ...] = ()
+    canary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class RunSummary:
         round: Rounds committed.
         value: The study's metric over all sites, of the model that the last round started from.
         without: The sites that the run is for and that have taken part in no round of it.
+        missed: In how many rounds each site did not train, though the run is for it.
     """
 
     run: str
@@ -82,6 +88,7 @@ class RunSummary:
     started: float | None
     ended: float | None
     without: tuple[str, ...] = ()
+    missed: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_over(self) -> bool:
@@ -91,7 +98,8 @@ class RunSummary:
     @property
     def standing(self) -> str:
         """The state, with the sites that are missing from what was done."""
-        return f"{self.state} without {', '.join(self.without)}" if self.without else self.state
+        lost = lost_words(self.without, self.missed, self.round)
+        return f"{self.state} {lost}" if lost else self.state
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +144,7 @@ class RunDetails:
         starts: How often its process was started.
         deadlines: How long its rounds wait for a site, in words.
         evidence: What follows from the packs that left the sites.
+        canary: What a canary round found; None of any other run, and before its end.
     """
 
     summary: RunSummary
@@ -145,6 +154,7 @@ class RunDetails:
     history: tuple[RoundReport, ...]
     refusals: tuple[Refusal, ...]
     evidence: tuple[EvidenceRow, ...] = ()
+    canary: CanaryReport | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from wardround.common.security.lineage_verification import lineage_words, verify
 from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.study import Study
+from wardround.server.checkpoints.lost_sites import lost_words
 from wardround.server.operators.messages import RunRecord
 from wardround.server.operators.report.privacy import privacy_words
 
@@ -128,7 +129,8 @@ def _trained_on(record: RunRecord) -> tuple[str, ...]:
     run = record.details.summary
     took = ", ".join(f"{site} ({n} rounds)" for site, n in sorted(_counted(record).items()))
     ended = datetime.fromtimestamp(run.ended or 0.0, UTC)
-    absent = f"; without {', '.join(run.without)}" if run.without else ""
+    lost = lost_words(run.without, run.missed, run.round)
+    absent = f"; {lost}" if lost else ""
     return (f"trained at: {took}{absent}", f"run {run.run} ended on {ended:%Y-%m-%d}")
 
 

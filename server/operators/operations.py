@@ -50,7 +50,7 @@ class Operations:
     def submit(self, submission: Submission) -> Submitted:
         """Check a study and put it in the queue."""
         study = read_study(submission.text, submission.form)
-        row = submit_study(self._folder, study, submission.sites)
+        row = submit_study(self._folder, study, submission.sites, submission.canary)
         waiting = [one for one in all_runs(self._folder) if one.state in (QUEUED, RUNNING)]
         ahead = sum(one.state == RUNNING or one.place < row.place for one in waiting)
         return Submitted(row.run, row.study, row.digest, ahead)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wardround.common.files.json_lines import split_lines
 from wardround.common.runtime.fields import plain
+from wardround.server.checkpoints.lost_sites import TRAINING
 from wardround.server.operators.messages import RoundReport, RunEvent, RunSummary
 from wardround.server.operators.run_summaries import read_history, summarise
 from wardround.server.scheduling.folder import LOG_FILE, RunFolder
@@ -22,6 +23,8 @@ _NOTES = {
     "site missed": "a site is not waited for any more",
     "site back": "a site is back",
     "deadline": "how long it waits",
+    "canary begun": "one round is gone through",
+    "canary": "the canary round is over",
 }
 _LOOK_SECONDS = 0.5
 
@@ -43,8 +46,9 @@ def watch_run(folder: Path, run: str, wait: Callable[[float], bool]) -> Iterator
         summary = summarise(folder, find_run(folder, run))
         yield from seen.news(summary)
         if summary.is_over:
-            message = summary.message or (summary.standing if summary.without else "")
-            yield _event("end", summary, message, round_=summary.round)
+            is_lost = summary.standing != summary.state
+            said = (summary.standing if is_lost else "", summary.message)
+            yield _event("end", summary, ": ".join(filter(None, said)), round_=summary.round)
             return
         if not wait(_LOOK_SECONDS):
             return
@@ -58,7 +62,7 @@ class _Seen:
     rounds: int = 0
     log_bytes: int = 0
     stands: tuple[str, str] = ("", "")
-    reasons: dict[str, str] = field(default_factory=dict)
+    reasons: dict[tuple[str, str], str] = field(default_factory=dict)  # by site and what was asked
 
     def news(self, summary: RunSummary) -> Iterator[RunEvent]:
         """Yield what is new."""
@@ -81,14 +85,20 @@ class _Seen:
 
     def _refusals(self, report: RoundReport, summary: RunSummary) -> Iterator[RunEvent]:
         """Yield who did not take part, once for as long as the reason is the same."""
-        for site in report.sites:
-            self.reasons.pop(site, None)
+        told = {(one.site, one.asked) for one in report.refusals}
+        for about in self.reasons.keys() - told:
+            del self.reasons[about]
         for one in report.refusals:
-            if self.reasons.get(one.site) != one.reason:
-                self.reasons[one.site] = one.reason
+            if self.reasons.get((one.site, one.asked)) == one.reason:
+                continue
+            self.reasons[one.site, one.asked] = one.reason
+            if one.asked == TRAINING:
                 yield RunEvent(
                     "refusal", summary.state, one.reason, round=report.round, site=one.site
                 )
+            else:
+                said = f"round {report.round}: {one.site} told no {one.asked} metric: {one.reason}"
+                yield RunEvent("note", summary.state, said)
 
     def _notes(self, summary: RunSummary) -> Iterator[RunEvent]:
         for line in self._log_lines():

@@ -13,6 +13,7 @@ import wardround
 from wardround.common.errors import RunError
 from wardround.common.files.json_lines import read_json_lines
 from wardround.common.runtime.fields import plain
+from wardround.server.checkpoints.canary import read_canary
 from wardround.server.checkpoints.evidence import read_evidence
 from wardround.server.operators.messages import (
     Refusal,
@@ -62,6 +63,7 @@ def summarise(folder: Path, row: RunRow) -> RunSummary:
         started=row.started,
         ended=row.ended,
         without=() if status is None or not status.round else status.without,
+        missed={} if status is None else status.missed,
     )
 
 
@@ -87,6 +89,7 @@ def describe(folder: Path, row: RunRow) -> RunDetails:
         history=history,
         refusals=count_refusals(history),
         evidence=read_evidence(run.checkpoints),
+        canary=read_canary(run.path),
     )
 
 

@@ -35,6 +35,11 @@ logger = logging.getLogger(__name__)
 Metrics: TypeAlias = MetricSums | SiteValues | NoisedSums
 ALL_SITES = "all sites"  # the sites' tables, merged: the metric of all patients
 MEAN_OF_SITES = "mean of sites"  # where a site sends numbers, which do not merge
+# Of a site whose answer came: a server is not told which of these it is.
+UNSAID = (
+    "withheld: its policy does not let the metric out, or it has too few such patients, or none of "
+    "a class"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +100,24 @@ def measure_model(
             continue
         if metrics is not None:
             sums[site] = metrics
+        refusals += unsaid(site, metrics, instruction.split, study)
     return Measured(as_measurements(sums, instruction.split, study), tuple(refusals), missing)
+
+
+def unsaid(
+    site: str, metrics: Metrics | None, split: str, study: Study
+) -> tuple[RefusalRecord, ...]:
+    """Return why a site that answered says nothing of the study's metric; nothing where it does.
+
+    A study that sets no patients of a split aside asks nobody for them.
+    """
+    evaluation = study.evaluation
+    share = evaluation.test_fraction if split == "test" else evaluation.validation_fraction
+    if isinstance(metrics, SiteValues):
+        says = study.metric in metrics.values
+    else:
+        says = metrics is not None or share == 0
+    return () if says else (RefusalRecord(site, UNSAID, split),)
 
 
 def _evaluated(reply: Reply, instruction: Instruction, study: Study) -> Metrics | None:

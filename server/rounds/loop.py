@@ -19,7 +19,13 @@ from wardround.common.runtime.fields import plain
 from wardround.common.study.plans.patient_privacy import is_measured
 from wardround.common.study.plans.what_leaves import kept_model, what_leaves
 from wardround.common.study.study import Study
-from wardround.server.checkpoints.history import RoundRecord, append_record, read_records, truncate
+from wardround.server.checkpoints.history import (
+    RefusalRecord,
+    RoundRecord,
+    append_record,
+    read_records,
+    truncate,
+)
 from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress
 from wardround.server.rounds.evaluation import (
     Measured,
@@ -28,6 +34,7 @@ from wardround.server.rounds.evaluation import (
     measure_model,
     noise_error,
     overall,
+    unsaid,
 )
 from wardround.server.rounds.updates import RoundResults, UpdateChecks
 from wardround.server.sites.exchange import Addressed, Exchange, Node, Reply
@@ -143,7 +150,7 @@ class RoundLoop:
             measured_round=number - 1,
             seconds=time.perf_counter() - started,
             sites=tuple(results.sites),
-            refusals=(*apart.refusals, *results.refusals),
+            refusals=(*apart.refusals, *results.refusals, *self._unsaid(results, alone)),
             measurements=apart.values or as_measurements(results.sums, "validation", self._study),
         )
         norms = [norm for norm in results.norms if not math.isnan(norm)]
@@ -151,6 +158,18 @@ class RoundLoop:
         usual = usual or before.usual_norm  # no site moved at a learning rate of 0
         after = replace(results.onto(before), usual_norm=usual)
         return self._commit(after, self._strategy.finish(), record)
+
+    def _unsaid(self, results: RoundResults, alone: bool) -> list[RefusalRecord]:
+        """Return why sites that trained say nothing of the study's metric in their updates."""
+        leaves = what_leaves(self._study)
+        if not leaves.round_metrics or leaves.noised_metrics or not alone:
+            return []  # asked for apart, with its own reasons
+        trained = [site.site for site in results.sites]
+        return [
+            reason
+            for site in trained
+            for reason in unsaid(site, results.sums.get(site), "validation", self._study)
+        ]
 
     def _assemble(self, results: RoundResults) -> None:
         """Find out who is there for a round, and note who is not."""

@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,6 +41,7 @@ class RunStatus:
         updated: Seconds since 1970.
         took_part: Whose updates are in a committed round.
         without: The sites that the run is for whose updates are in none.
+        missed: In how many committed rounds each site did not train, though the run is for it.
     """
 
     run: str
@@ -58,6 +59,7 @@ class RunStatus:
     updated: float = 0.0
     took_part: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    missed: dict[str, int] = field(default_factory=dict)
 
 
 class RunFolder:

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from wardround.common.errors import WardroundError
 from wardround.common.flower.environment import prepare_flower, without_proxies
 from wardround.common.flower.logs import quieten_flower
 from wardround.common.runtime.processes import end_with_parent
+from wardround.server.checkpoints.canary import is_canary
 from wardround.server.link.address import LINK_FOLDER, LinkAddress, read_address, wait_for_link
 from wardround.server.scheduling.folder import FAILED, STOPPED, RunFolder
 from wardround.server.scheduling.queue import StudyQueue
@@ -29,6 +31,8 @@ from wardround.server.scheduling.store import STOP
 from wardround.server.settings import open_server
 
 if TYPE_CHECKING:
+    from flwr.serverapp import Grid
+
     from wardround.server.checkpoints.store import Commit
     from wardround.server.planning.collection import Collected
 
@@ -139,10 +143,14 @@ class StudyProcess:
                     "durable": True,
                 }
             )
+            office = ReceiptOffice(folder, self._run.name)
+            if is_canary(self._run.path):
+                self._try_round(ReceiptedGrid(grid, office), grid.site_names)
+                office.keep()
+                return
             gather = functools.partial(
                 wait_for_sites, self._server, self._run, recorder, grid.site_names
             )
-            office = ReceiptOffice(folder, self._run.name)
             try:
                 key = open_lineage_key(folder)
                 server_app = make_server_app(recorder.note_round, outcome, gather, key)
@@ -153,6 +161,21 @@ class StudyProcess:
             self._finish(outcome.commit)
         if outcome.statistics is not None:
             self._finish_planning(outcome.statistics)
+
+    def _try_round(self, grid: "Grid", names: Callable[[], dict[int, str]]) -> None:
+        """Go through a canary round with whoever is connected, and keep what it found."""
+        from wardround.server.checkpoints.canary import write_canary
+        from wardround.server.rounds.canary.report import try_round
+        from wardround.server.scheduling.run_sites import call_sites
+        from wardround.server.sites.deadlines import Deadlines, limits_of
+
+        seconds = self._study.federation.deadline_seconds
+        deadlines = Deadlines(seconds, limits_of(self._server.settings))
+        called = call_sites(self._server, self._run, names)
+        self._recorder.begin_canary(tuple(node.site for node in called.nodes))
+        report = try_round(grid, self._study, called, deadlines, self._run.path)
+        write_canary(self._run.path, report)
+        self._recorder.finish_canary(report)
 
     def _is_stopped_by_operator(self) -> bool:
         """Return whether the run is to stop; else its server ends, and goes on with it later."""

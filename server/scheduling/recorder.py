@@ -2,11 +2,14 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from wardround.common.study.study import Study
+from wardround.server.checkpoints.canary import FAILS, CanaryReport
+from wardround.server.checkpoints.lost_sites import TRAINING
 from wardround.server.checkpoints.release import Release, write_release
 from wardround.server.scheduling.folder import FINISHED, RUNNING, WAITING, RunFolder, RunStatus
 
@@ -40,6 +43,7 @@ class RunRecorder:
                 sites=before.sites,
                 took_part=before.took_part,
                 without=before.without,
+                missed=before.missed,
             )
         self._wanted: Callable[[], Collection[str]] | None = None
         self._deadlines: Deadlines | None = None
@@ -93,7 +97,11 @@ class RunRecorder:
         value = finished.value if math.isfinite(finished.value) else None
         record = finished.record
         took_part = {*self._status.took_part, *(site.site for site in record.sites)}
-        self._status = replace(self._status, took_part=tuple(sorted(took_part)))
+        missed = Counter(self._status.missed)
+        missed.update({one.site for one in record.refusals if one.asked == TRAINING})
+        self._status = replace(
+            self._status, took_part=tuple(sorted(took_part)), missed=dict(sorted(missed.items()))
+        )
         self._tell(
             state=RUNNING, round=record.round, value=value, message="", without=self._without()
         )
@@ -124,6 +132,18 @@ class RunRecorder:
             status.run, status.digest, model, kept_round, status.took_part, time.time()
         )
         write_release(self._run.path, release)
+
+    def begin_canary(self, sites: tuple[str, ...]) -> None:
+        """Note that a canary round goes through these sites."""
+        self._tell(state=RUNNING, sites=sites, rounds=0, message="")
+        self._run.log("canary begun", sites=list(sites))
+
+    def finish_canary(self, report: CanaryReport) -> None:
+        """Note how a canary round ended: no model is kept or released."""
+        failing = sorted({row.site for row in report.rows if row.state == FAILS})
+        said = f"would fail: {', '.join(failing)}" if failing else "nothing would fail"
+        self._tell(state=FINISHED, message=said)
+        self._run.log("canary", reason=said)
 
     def _without(self) -> tuple[str, ...]:
         """Return the sites that the run is for and that have taken part in no round."""

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from flwr.serverapp import Grid
 
+from wardround.common.errors import RunError
 from wardround.common.study.study import Study
 from wardround.server.identity.membership import members
+from wardround.server.rounds.canary.report import Called
 from wardround.server.scheduling.folder import RunFolder
 from wardround.server.scheduling.ledger_heads import ServerLedgers
 from wardround.server.scheduling.queue import READY, take_turn
@@ -18,11 +20,13 @@ from wardround.server.scheduling.recorder import RunRecorder
 from wardround.server.settings import ServerFolder
 from wardround.server.sites.connected_sites import Admittance, ConnectedSites
 from wardround.server.sites.deadlines import Deadlines, limits_of
+from wardround.server.sites.exchange import Node
 from wardround.server.sites.readiness import ReadinessPoll
 from wardround.server.sites.waiting import SiteWait, Terms, Turn
 from wardround.server.strategies.composed import needs_same_sites
 
 _RESUMED_SECONDS = 600.0  # how long a run that goes on waits for a site it had
+_CALLING_SECONDS = 10.0
 _ROLL_SECONDS = 2.0  # a revocation is seen this soon; the database is read at each look otherwise
 
 
@@ -56,6 +60,26 @@ def wait_for_sites(
     for site, reason in poll.refused().items():
         recorder.leave_out(site, reason)
     return participation
+
+
+def call_sites(server: ServerFolder, run: RunFolder, names: Callable[[], dict[int, str]]) -> Called:
+    """Return who a canary round is for: it waits for nobody, but shortly for who just started.
+
+    Raises:
+        RunError: Nobody has joined the server.
+    """
+    wanted = run.wanted_sites() or _MemberLookup(server.folder).active()
+    if not wanted:
+        msg = "no site has joined this server: invite them with 'wardround server invite SITE'."
+        raise RunError(msg)
+    until = time.monotonic() + min(server.settings.gathering_seconds, _CALLING_SECONDS)
+    while True:
+        here = {site: node for node, site in names().items() if site in wanted}
+        if len(here) == len(set(wanted)) or time.monotonic() >= until:
+            break
+        time.sleep(_ROLL_SECONDS / 4)
+    nodes = tuple(Node(here[site], site, 0) for site in sorted(here))
+    return Called(nodes, tuple(sorted({*wanted} - {*here})))
 
 
 def _terms(server: ServerFolder, run: RunFolder, recorder: RunRecorder) -> Terms:

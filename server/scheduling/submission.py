@@ -13,6 +13,7 @@ from wardround.common.errors import InputError, RunError, StudyError, known_name
 from wardround.common.files.atomic import flush, make_private_folder, replace_file
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
+from wardround.server.checkpoints.canary import is_canary, mark_canary
 from wardround.server.scheduling.folder import STUDY_FILE, RunFolder
 from wardround.server.scheduling.store import (
     NEXT_PLACE,
@@ -56,33 +57,46 @@ def read_study(text: str, form: str) -> Study:
     return parse_study(content)
 
 
-def submit_study(folder: Path, study: Study, sites: Sequence[str] = ()) -> RunRow:
+def submit_study(
+    folder: Path, study: Study, sites: Sequence[str] = (), canary: bool = False
+) -> RunRow:
     """Put a study in the queue; a run that is queued has its folder, whatever is killed.
 
     Args:
         folder: The server folder.
         sites: Whom the run is for; none for whoever is there.
+        canary: Whether it is a canary round of the study; it may be beside the study itself.
 
     Raises:
-        InputError: The same study is queued or running, or sites never joined or are few.
+        InputError: The same study is queued or running, or sites never joined or are few; or a
+            study that trains nothing has no canary.
         RunError: Database or folder cannot be written.
     """
+    if canary and study.statistics.ask:
+        msg = "a study that asks for statistics trains nothing, so it has no canary: submit it."
+        raise InputError(msg)
     with changing(folder) as connection:
-        _refuse_twice(connection, study)
+        _refuse_twice(connection, study, folder, canary)
         _refuse_sites(connection, study, sites)
-        row = _insert(connection, study)
+        row = _insert(connection, study, canary)
         try:
             _write(RunFolder(folder, row.run), study, sites)
+            if canary:
+                mark_canary(RunFolder(folder, row.run).path)
         except OSError as error:
             msg = f"cannot write the run's folder ({error.strerror}): make room on the server."
             raise RunError(msg) from None
         return row
 
 
-def _refuse_twice(connection: sqlite3.Connection, study: Study) -> None:
-    under_way = select_runs(
-        connection, "digest = ? AND state IN (?, ?)", (study.digest, QUEUED, RUNNING)
-    )
+def _refuse_twice(connection: sqlite3.Connection, study: Study, folder: Path, canary: bool) -> None:
+    under_way = [
+        one
+        for one in select_runs(
+            connection, "digest = ? AND state IN (?, ?)", (study.digest, QUEUED, RUNNING)
+        )
+        if is_canary(RunFolder(folder, one.run).path) == canary
+    ]
     if under_way:
         first = under_way[0]
         msg = (
@@ -108,13 +122,13 @@ def _refuse_sites(connection: sqlite3.Connection, study: Study, sites: Sequence[
         raise InputError(msg)
 
 
-def _insert(connection: sqlite3.Connection, study: Study) -> RunRow:
+def _insert(connection: sqlite3.Connection, study: Study, canary: bool) -> RunRow:
     cursor = connection.execute(
         "INSERT INTO runs (run, study, digest, state, wanted, place, submitted, reason) "
         f"VALUES ('', ?, ?, ?, ?, {NEXT_PLACE}, ?, '')",
         (study.name, study.digest, QUEUED, RUN, time.time()),
     )
-    run = f"{_slug(study.name)}-{cursor.lastrowid}"
+    run = f"{_slug(study.name)}-{'canary-' * canary}{cursor.lastrowid}"
     connection.execute("UPDATE runs SET run = ? WHERE number = ?", (run, cursor.lastrowid))
     return get_run(connection, run)
 

@@ -25,8 +25,14 @@ from wardround.simulations.cli.options import (
     StudyName,
 )
 
-data_app = typer.Typer(help="Public data sets, ready to be split into sites.", no_args_is_help=True)
-federation_app = typer.Typer(help="A server and its sites on this machine.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Public data sets, ready to be split into sites.",
+    no_args_is_help=True,
+    suggest_commands=False,
+)
+federation_app = typer.Typer(
+    help="A server and its sites on this machine.", no_args_is_help=True, suggest_commands=False
+)
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -5,6 +5,7 @@ import shlex
 import sys
 from contextlib import suppress
 
+from wardround.server.checkpoints.lost_sites import lost_words
 from wardround.simulations.cli.progress import watching
 from wardround.simulations.cli.simulate import Options, resolve_study
 from wardround.simulations.local_federation.run import Tried, TryRequest, try_federation
@@ -38,13 +39,20 @@ def _print(tried: Tried) -> None:
     site = shlex.quote(str(tried.sites[0]))
     sys.stdout.write(
         f"{len(tried.sites)} sites trained {run.study} for {run.round} rounds, over TLS, each with "
-        f"a process of its own{_change(tried)}\n"
+        f"a process of its own{_lost(tried)}{_change(tried)}\n"
         f"Model: {tried.model}\n"
         "All processes have ended. What they left can be looked at:\n"
         f"  wardround site audit show {site}      what left this site\n"
         f"  wardround server start {server}      the server again, as an operator starts it\n"
         f"  wardround site start {site}      the site again, as a hospital starts it\n"
     )
+
+
+def _lost(tried: Tried) -> str:
+    """Return which sites were missing, for the first line."""
+    run = tried.details.summary
+    lost = lost_words(run.without, run.missed, run.round)
+    return f", {lost}" if lost else ""
 
 
 def _change(tried: Tried) -> str:
@@ -64,6 +72,8 @@ def _as_json(tried: Tried) -> dict[str, object]:
         "run": summary.run,
         "digest": summary.digest,
         "rounds": summary.round,
+        "without": list(summary.without),
+        "missed": summary.missed,
         "metric": summary.metric,
         "values": {str(one.measured_round): one.value for one in tried.details.history},
         "seconds": [one.seconds for one in tried.details.history if one.sites],

@@ -122,6 +122,9 @@ def _print(contents: "SeriesContents") -> None:
     from rich.table import Column, Table
 
     console = Console()
+    for run, missed in _lost(contents).items():
+        words = ", ".join(f"{site} {count} rounds" for site, count in missed.items())
+        console.print(f"{run}: without {words}", markup=False, style="bold")
     for section in contents.sections:
         for place, sentence in enumerate(section.answer):
             console.print(sentence, markup=False, style=None if place else "bold")
@@ -137,6 +140,15 @@ def _print(contents: "SeriesContents") -> None:
     console.print(f"Report: {contents.folder / 'report.html'}", markup=False)
 
 
+def _lost(contents: "SeriesContents") -> dict[str, dict[str, int]]:
+    """Return, of each run that lost a site, in how many rounds each site did not train."""
+    from wardround.simulations.run_files.folder import read_facts
+
+    folders = sorted((contents.folder / "runs").iterdir())
+    found = {path.name: read_facts(path).missed for path in folders if (path / "run.json").exists()}
+    return {run: missed for run, missed in found.items() if missed}
+
+
 def _as_json(contents: "SeriesContents") -> dict[str, object]:
     from wardround.simulations.evidence.generalisation import expectation, spreads
     from wardround.simulations.report.pages.series_page import drawn_by_seeds
@@ -149,6 +161,7 @@ def _as_json(contents: "SeriesContents") -> dict[str, object]:
         "series": str(contents.folder),
         "report": str(contents.folder / "report.html"),
         "verdict": contents.headline,
+        "missed": _lost(contents),
         "metric": metric,
         "seeds": list(contents.facts.seeds),
         "seeds_draw": drawn_by_seeds(contents.folder, contents.facts),

@@ -136,6 +136,7 @@ def _as_json(contents: RunContents) -> dict[str, object]:
         "mean": _mean(verdict),
         "worth_joining": as_rows(found) if (found := read_worth_joining(contents)) else [],
         "all_sites": merged,
+        "missed": contents.facts.missed,
         "best_round": contents.facts.best_round,
         "seconds": {k.replace(" ", "_"): v for k, v in contents.facts.seconds.items()},
         "notes": list(contents.facts.notes),

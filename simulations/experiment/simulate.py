@@ -15,6 +15,7 @@ from wardround.common.parameters.schema import Parameters
 from wardround.common.study.loading import load_study, require_simulation
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RefusalRecord
+from wardround.server.checkpoints.lost_sites import missed_rounds
 from wardround.server.sites.site_info import describe_sites
 from wardround.simulations.evidence.segmentation import marked_tests, worst_cases
 from wardround.simulations.experiment.baselines import baselines_of, train_baselines
@@ -326,12 +327,18 @@ class _Run:
                 best_round=-1 if model is None else model.round,
                 parameters=0 if model is None else _count(model.parameters),
                 length_unit=self._length_unit,
+                missed=self._missed(),
             ),
         )
         self._watch(StageStarted("report"))
         report = _report(self._out)
         self._watch(StageFinished("report"))
         return report
+
+    def _missed(self) -> dict[str, int]:
+        """Return in how many rounds each site did not train."""
+        history = history_of(self._out, FEDERATED)
+        return missed_rounds([(r.site, r.asked) for r in record.refusals] for record in history)
 
     def _unmeasured(self) -> tuple[str, ...]:
         """Return who did not evaluate the federated model, or one of those tested at the end."""

@@ -3,11 +3,12 @@
 import math
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from wardround.common.statistics.interval import Interval
 from wardround.common.study.registry import METRICS
+from wardround.server.checkpoints.lost_sites import lost_words
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.verdict import (
     SiteVerdict,
@@ -74,7 +75,21 @@ def signed(value: float, metric: str = "") -> str:
 
 
 def compose_headline(contents: RunContents, verdict: Verdict) -> Headline:
-    """Return the headline of a run, whatever became of it."""
+    """Return the headline of a run, whatever became of it; a site that was lost comes first."""
+    headline = _compose(contents, verdict)
+    lost = _lost_sites(contents)
+    return replace(headline, sentence=f"{lost} {headline.sentence}") if lost else headline
+
+
+def _lost_sites(contents: RunContents) -> str:
+    """Return who did not train in all rounds, as a sentence; nothing where everybody did."""
+    missed, rounds = contents.facts.missed, contents.rounds_done
+    without = [site for site, count in missed.items() if count >= rounds]
+    words = lost_words(without, missed, rounds)
+    return f"Trained {words}." if words else ""
+
+
+def _compose(contents: RunContents, verdict: Verdict) -> Headline:
     status = contents.facts.status
     if not verdict.compared:
         return _without_comparison(contents, verdict)

@@ -158,6 +158,7 @@ class RunFacts:
         data: Name, licence, citation and home page of the data set.
         best_round: The round whose model is kept; -1 before there is one.
         length_unit: Of distances between surfaces: pixels or voxels where no file gives its size.
+        missed: In how many federated rounds each site was asked to train and did not.
     """
 
     wardround: str
@@ -174,6 +175,7 @@ class RunFacts:
     best_round: int = -1
     parameters: int = 0
     length_unit: str = "mm"
+    missed: dict[str, int] = field(default_factory=dict)
 
 
 def write_facts(folder: Path, facts: RunFacts) -> None:

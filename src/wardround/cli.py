@@ -15,12 +15,14 @@ from wardround.client.cli.model import model_app
 from wardround.client.cli.predict import predict
 from wardround.client.cli.site import site_app
 from wardround.commands.bundle_wheels import bundle_wheels
+from wardround.commands.completion import ASKED, answer_shell, completion
 from wardround.commands.study import study_app
 from wardround.common.errors import WardroundError, describe_defect
 from wardround.common.files.account import name_nameless_account
 from wardround.common.runtime.printable import printable
 from wardround.common.runtime.signals import ended_like_ctrl_c
 from wardround.server.cli.backup import add_backup_commands
+from wardround.server.cli.canary import canary
 from wardround.server.cli.operators import runs_app, sites_app, submit
 from wardround.server.cli.server import server_app
 from wardround.server.cli.service import add_service_commands
@@ -37,6 +39,7 @@ app = typer.Typer(
     help="Federated learning for medical imaging across hospitals: no image leaves its ward.",
     epilog="Begin with: wardround simulate brain-tissue --out runs/first",
     no_args_is_help=True,
+    suggest_commands=False,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -48,12 +51,14 @@ app.add_typer(server_app, name="server")
 app.add_typer(runs_app, name="runs")
 app.add_typer(sites_app, name="sites")
 study_app.command()(submit)
+study_app.command()(canary)
 study_app.command()(plan)
 add_service_commands(server_app)
 add_backup_commands(server_app)
 add_commands(app)
 app.command()(predict)
 app.command()(bundle_wheels)
+app.command()(completion)
 app.add_typer(model_app, name="model")
 
 _LONGEST_SAID = 20_000  # characters: a study may be wrong in many places
@@ -91,7 +96,11 @@ def main() -> None:
     # every 700 takes a tenth of its start-up.
     gc.set_threshold(50_000, 20, 20)
     name_nameless_account()
+    if os.environ.get("NO_COLOR"):
+        os.environ["TERM"] = "dumb"  # no escape code at all, not only no colour
     try:
+        if ASKED in os.environ and answer_shell(typer.main.get_command(app)):
+            sys.exit(0)
         with ended_like_ctrl_c():
             app()
     except WardroundError as error:

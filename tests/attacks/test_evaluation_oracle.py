@@ -26,7 +26,7 @@ from tests.support.pack_cases import draw_cases, measured, table_study_with
 
 from wardround.client.app import app, close_sessions, open_session
 from wardround.client.data.cohort import Cohort
-from wardround.client.egress.pack_disclosure import placements, reduce_packs, told_counts
+from wardround.client.egress.packs.disclosure import placements, reduce_packs, told_counts
 from wardround.client.training.case_predictions import ClassifiedCases
 from wardround.common.flower.messages.content import Fingerprint, fingerprint_of, metrics_of
 from wardround.common.flower.site_grid import stamp

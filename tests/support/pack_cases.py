@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.client.egress.pack_disclosure import placements, reduce_packs, told_patients
+from wardround.client.egress.packs.disclosure import placements, reduce_packs, told_patients
 from wardround.client.session.packs import MeasuredPacks, Validation
 from wardround.client.training.case_predictions import ClassifiedCases
 from wardround.common.messages.packs import (

@@ -25,6 +25,18 @@ from wardround.common.errors import DataError
 from wardround.common.study.study import Study
 
 
+class EmptyPartError(DataError):
+    """A part that the study asks for has no patient.
+
+    Args:
+        part: Which.
+    """
+
+    def __init__(self, message: str, part: SplitName) -> None:
+        super().__init__(message)
+        self.part = part
+
+
 @dataclass(frozen=True, slots=True)
 class Partition:
     """The examinations of a site by part.
@@ -172,7 +184,7 @@ class _Assigning:
     def _check(self, parts: Mapping[SplitName, Sequence[Examination]]) -> None:
         for part in SPLITS:
             if self._shares[part] and not parts[part] and not self._may_be_empty:
-                raise DataError(self._refusal(part))
+                raise EmptyPartError(self._refusal(part), part)
 
     def _refusal(self, part: SplitName) -> str:
         patients = len(self._hash_of)

@@ -65,14 +65,16 @@ class AboutRun(_message.Message):
     def __init__(self, run: _Optional[str] = ...) -> None: ...
 
 class Submission(_message.Message):
-    __slots__ = ("text", "form", "sites")
+    __slots__ = ("text", "form", "sites", "canary")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     FORM_FIELD_NUMBER: _ClassVar[int]
     SITES_FIELD_NUMBER: _ClassVar[int]
+    CANARY_FIELD_NUMBER: _ClassVar[int]
     text: str
     form: StudyForm
     sites: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, text: _Optional[str] = ..., form: _Optional[_Union[StudyForm, str]] = ..., sites: _Optional[_Iterable[str]] = ...) -> None: ...
+    canary: bool
+    def __init__(self, text: _Optional[str] = ..., form: _Optional[_Union[StudyForm, str]] = ..., sites: _Optional[_Iterable[str]] = ..., canary: _Optional[bool] = ...) -> None: ...
 
 class Submitted(_message.Message):
     __slots__ = ("run", "study", "digest", "ahead")
@@ -87,7 +89,14 @@ class Submitted(_message.Message):
     def __init__(self, run: _Optional[str] = ..., study: _Optional[str] = ..., digest: _Optional[str] = ..., ahead: _Optional[int] = ...) -> None: ...
 
 class RunSummary(_message.Message):
-    __slots__ = ("run", "study", "digest", "state", "message", "round", "rounds", "metric", "value", "submitted", "started", "ended", "without")
+    __slots__ = ("run", "study", "digest", "state", "message", "round", "rounds", "metric", "value", "submitted", "started", "ended", "without", "missed")
+    class MissedEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
     RUN_FIELD_NUMBER: _ClassVar[int]
     STUDY_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +110,7 @@ class RunSummary(_message.Message):
     STARTED_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
     WITHOUT_FIELD_NUMBER: _ClassVar[int]
+    MISSED_FIELD_NUMBER: _ClassVar[int]
     run: str
     study: str
     digest: str
@@ -114,7 +124,8 @@ class RunSummary(_message.Message):
     started: float
     ended: float
     without: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, run: _Optional[str] = ..., study: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., message: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., submitted: _Optional[float] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., without: _Optional[_Iterable[str]] = ...) -> None: ...
+    missed: _containers.ScalarMap[str, int]
+    def __init__(self, run: _Optional[str] = ..., study: _Optional[str] = ..., digest: _Optional[str] = ..., state: _Optional[_Union[RunState, str]] = ..., message: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., submitted: _Optional[float] = ..., started: _Optional[float] = ..., ended: _Optional[float] = ..., without: _Optional[_Iterable[str]] = ..., missed: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class Runs(_message.Message):
     __slots__ = ("runs",)
@@ -177,7 +188,7 @@ class EvidenceRow(_message.Message):
     def __init__(self, pack: _Optional[str] = ..., site: _Optional[str] = ..., subject: _Optional[str] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ..., lost: _Optional[float] = ..., expected: _Optional[float] = ..., patients: _Optional[int] = ..., note: _Optional[str] = ...) -> None: ...
 
 class RunDetails(_message.Message):
-    __slots__ = ("summary", "sites", "starts", "deadlines", "history", "refusals", "evidence")
+    __slots__ = ("summary", "sites", "starts", "deadlines", "history", "refusals", "evidence", "canary")
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     SITES_FIELD_NUMBER: _ClassVar[int]
     STARTS_FIELD_NUMBER: _ClassVar[int]
@@ -185,6 +196,7 @@ class RunDetails(_message.Message):
     HISTORY_FIELD_NUMBER: _ClassVar[int]
     REFUSALS_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    CANARY_FIELD_NUMBER: _ClassVar[int]
     summary: RunSummary
     sites: _containers.RepeatedScalarFieldContainer[str]
     starts: int
@@ -192,7 +204,36 @@ class RunDetails(_message.Message):
     history: _containers.RepeatedCompositeFieldContainer[RoundReport]
     refusals: _containers.RepeatedCompositeFieldContainer[Refusal]
     evidence: _containers.RepeatedCompositeFieldContainer[EvidenceRow]
-    def __init__(self, summary: _Optional[_Union[RunSummary, _Mapping]] = ..., sites: _Optional[_Iterable[str]] = ..., starts: _Optional[int] = ..., deadlines: _Optional[str] = ..., history: _Optional[_Iterable[_Union[RoundReport, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., evidence: _Optional[_Iterable[_Union[EvidenceRow, _Mapping]]] = ...) -> None: ...
+    canary: CanaryReport
+    def __init__(self, summary: _Optional[_Union[RunSummary, _Mapping]] = ..., sites: _Optional[_Iterable[str]] = ..., starts: _Optional[int] = ..., deadlines: _Optional[str] = ..., history: _Optional[_Iterable[_Union[RoundReport, _Mapping]]] = ..., refusals: _Optional[_Iterable[_Union[Refusal, _Mapping]]] = ..., evidence: _Optional[_Iterable[_Union[EvidenceRow, _Mapping]]] = ..., canary: _Optional[_Union[CanaryReport, _Mapping]] = ...) -> None: ...
+
+class CanaryRow(_message.Message):
+    __slots__ = ("site", "stage", "state", "fact", "remedy")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    FACT_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    stage: str
+    state: str
+    fact: str
+    remedy: str
+    def __init__(self, site: _Optional[str] = ..., stage: _Optional[str] = ..., state: _Optional[str] = ..., fact: _Optional[str] = ..., remedy: _Optional[str] = ...) -> None: ...
+
+class CanaryReport(_message.Message):
+    __slots__ = ("rows", "rounds", "round_seconds", "study_seconds", "bytes_of_a_site")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    ROUND_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    STUDY_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_OF_A_SITE_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[CanaryRow]
+    rounds: int
+    round_seconds: float
+    study_seconds: float
+    bytes_of_a_site: int
+    def __init__(self, rows: _Optional[_Iterable[_Union[CanaryRow, _Mapping]]] = ..., rounds: _Optional[int] = ..., round_seconds: _Optional[float] = ..., study_seconds: _Optional[float] = ..., bytes_of_a_site: _Optional[int] = ...) -> None: ...
 
 class SitePart(_message.Message):
     __slots__ = ("site", "round", "seconds", "bytes_down", "bytes_up")

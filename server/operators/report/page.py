@@ -57,7 +57,7 @@ def page_of(record: RunRecord) -> str:
 def _head(record: RunRecord) -> str:
     details, run = record.details, record.details.summary
     times = f"started {_time(run.started)}, ended {_time(run.ended)} (UTC)"
-    lines = [f"Run {run.run}, {run.round} of {run.rounds} rounds; {times}; status: {run.standing}."]
+    lines = [f"Run {run.run} {run.standing}; {run.round} of {run.rounds} rounds; {times}."]
     lines += [f"Sites of the last round: {', '.join(details.sites)}."] if details.sites else []
     lines += (
         [f"{details.deadlines[0].upper()}{details.deadlines[1:]}."] if details.deadlines else []

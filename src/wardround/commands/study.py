@@ -11,7 +11,9 @@ import typer
 if TYPE_CHECKING:
     from wardround.common.study.study import Study
 
-study_app = typer.Typer(help="Make, check and explain a study file.", no_args_is_help=True)
+study_app = typer.Typer(
+    help="Make, check and explain a study file.", no_args_is_help=True, suggest_commands=False
+)
 StudyFile = Annotated[
     Path,
     typer.Argument(help="A study file (TOML), or the name of a built-in one.", show_default=False),

@@ -22,7 +22,7 @@ from tests.support.hospitals.hospital import (
 from tests.support.hospitals.image_ward import volume, ward_study, write_ward
 
 from wardround.client.app import app, close_sessions
-from wardround.client.egress import pack_answer
+from wardround.client.egress.packs import answer as pack_answer
 from wardround.common.flower.messages.content import arrays_of, to_bytes
 from wardround.common.flower.site_grid import claim_identity, stamp
 from wardround.common.messages.audit import REPORT_RECORD

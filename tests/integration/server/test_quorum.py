@@ -119,7 +119,7 @@ def test_a_run_waits_for_its_quorum_says_why_and_ends_with_the_names_of_who_was_
     assert first.endswith("finished without east, west")
     page = tmp_path / "report.html"
     wardround("runs", "report", run, "--server", federation.server, "--out", page)
-    assert "status: finished without east, west." in page.read_text()
+    assert "Run quorum-1 finished without east, west; " in page.read_text()
     kept = tmp_path / "model"
     told = wardround("runs", "model", run, "--server", federation.server, "--out", kept)
     assert told.code == 0, told.err

@@ -159,7 +159,7 @@ def prepared(tmp_path: Path) -> Path:
     account = 54_321 if os.geteuid() == 0 else None
     if account is not None:
         os.chown(tmp_path, account, account)
-        for parent in tmp_path.parents[:2]:
+        for parent in tmp_path.parents[:3]:  # a worker of pytest has a folder of its own
             parent.chmod(0o755)
     for _ in range(2):  # the second time changes nothing
         before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

@@ -8,6 +8,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 
 from wardround.common.errors import InputError
+from wardround.server.checkpoints.canary import CanaryReport, CanaryRow
 from wardround.server.operators import messages
 from wardround.server.operators.messages import (
     AboutRun,
@@ -51,6 +52,8 @@ SUMMARY = RunSummary(
 REFUSAL = Refusal("south", "the policy's smallest cell", "training", 3)
 REPORT = RoundReport(1, 0, 2.5, 0.75, ("north", "south"), (REFUSAL,))
 EVIDENCE = EvidenceRow("intervals", "north", "ill", "auroc", 0.8, 0.7, 0.9, 0.01, None, 40, "so")
+ROW = CanaryRow("north", "data", "would fail", "some images cannot be read", "mend them")
+CANARY = CanaryReport((ROW, ROW), 20, 10.0, None, 2**40)
 DETAILS = RunDetails(
     SUMMARY, ("north",), 2, "as the study says", (REPORT, REPORT), (REFUSAL,), (EVIDENCE,)
 )
@@ -58,7 +61,7 @@ EXAMPLES = (
     Nothing(),
     AboutRun("lung-1"),
     Submission("[study]\nname = 'Lünge'\n", "json", ("north", "south")),
-    Submission("x"),
+    Submission("x", canary=True),
     Submitted("lung-1", "lung", "ab", 0),
     SUMMARY,
     Runs(()),
@@ -69,6 +72,10 @@ EXAMPLES = (
     EVIDENCE,
     REPORT,
     DETAILS,
+    ROW,
+    CANARY,
+    replace(DETAILS, canary=CANARY),
+    replace(SUMMARY, missed={"east": 3}),
     SitePart("north", 1, 0.0, 2**63, 2**64 - 1),
     SiteValue("north", 0, "validation", None),
     RunRecord(

@@ -518,3 +518,13 @@ def test_an_interval_of_another_value_is_not_taken() -> None:
     assert interval.value == 0.9
     assert interval.is_known
     assert not interval_of(row, (), {}).is_known
+
+
+def test_a_run_that_lost_a_site_says_so_in_its_first_line() -> None:
+    rows = [kept(local_model("a"), "a", 0.8), kept(FEDERATED, "a", 0.9), kept(POOLED, "a", 0.9)]
+    rows.append(replace(kept(FEDERATED, "a", 0.7), round=4, split="validation"))
+    whole = run(rows)
+    lost = replace(whole, facts=replace(whole.facts, missed={"b": 4, "c": 1}))
+    words = compose_headline(lost, judge(rows, (), "auroc")).sentence
+    assert words.startswith("Trained without b and with rounds of 4 missed by c (1).")
+    assert "Trained" not in compose_headline(whole, judge(rows, (), "auroc")).sentence

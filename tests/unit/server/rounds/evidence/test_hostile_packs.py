@@ -12,7 +12,7 @@ from flwr.app import Array, Message, RecordDict
 from tests.support.hostile.messages import SPOILERS, is_plain
 from tests.support.pack_cases import RUN, measured, table_study_with
 
-from wardround.client.egress.pack_disclosure import reduce_packs, told_patients
+from wardround.client.egress.packs.disclosure import reduce_packs, told_patients
 from wardround.client.training.case_predictions import ClassifiedCases
 from wardround.common.flower.messages.content import (
     arrays_of,

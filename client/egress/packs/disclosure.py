@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wardround.client.egress.message_schema import DECIMALS, rounded_down
-from wardround.client.egress.pack_tables import (
+from wardround.client.egress.packs.tables import (
     binned,
     by_patient,
     counted,

@@ -22,7 +22,7 @@ from wardround.client.egress.guard import (
     Rule,
 )
 from wardround.client.egress.message_schema import DECIMALS, InstructionError
-from wardround.client.egress.pack_disclosure import (
+from wardround.client.egress.packs.disclosure import (
     placements,
     reduce_packs,
     told_counts,

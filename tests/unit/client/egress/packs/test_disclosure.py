@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tests.support.pack_cases import table_study_with
 
-from wardround.client.egress.pack_disclosure import reduce_packs
+from wardround.client.egress.packs.disclosure import reduce_packs
 from wardround.client.session.packs import MeasuredPacks
 from wardround.client.training.case_predictions import ClassifiedCases, SegmentedCases
 from wardround.common.metrics.packs.intervals import IntervalPack

@@ -1,0 +1,101 @@
+"""The command line where it is used otherwise than in its examples: typos, pipes, odd words."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.unit.project.test_command_line_words import COMMANDS
+
+_WARDROUND = [sys.executable, "-m", "wardround.cli"]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=lambda words: " ".join(words) or "wardround")
+def test_every_command_takes_h_for_help(wardround, words: tuple[str, ...]) -> None:
+    assert wardround(*words, "-h").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("simulat",), "simulate"),
+        (("study", "chek"), "check"),
+        (("runs", "lst"), "list"),
+        (("site", "doctr"), "doctor"),
+        (("simulate", "--rouns", "3"), "--rounds"),
+        (("simulate", "brain-tisue"), "brain-tissue"),
+        (("simulate", "--set", "training.lr=1"), "learning_rate"),
+    ],
+)
+def test_what_was_mistyped_is_named_and_what_was_meant_suggested_once(
+    wardround, words: tuple[str, ...], meant: str
+) -> None:
+    said = wardround(*words)
+    assert said.code == 2
+    assert words[-1].partition("=")[0].rpartition(".")[2] in said.err or words[-2] in said.err
+    assert said.err.lower().count("did you mean") == 1
+    assert meant in said.err
+
+
+@pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_a_terminal_that_wants_no_colour_gets_no_escape_code(variables: dict[str, str]) -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm-256color", **variables}
+    done = subprocess.Popen(
+        [*_WARDROUND, "data", "list"], stdout=theirs, stderr=theirs, env=environment
+    )
+    os.close(theirs)
+    said = b""
+    try:
+        while part := os.read(ours, 65_536):
+            said += part
+    except OSError:  # the other end was closed
+        pass
+    finally:
+        os.close(ours)
+    assert done.wait() == 0
+    assert b"brain-tissue" in said or len(said) > 100
+    assert b"\x1b" not in said
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("simulate", ""),
+        ("simulate", b"\xff\xfe.toml"),
+        ("study", "check", ""),
+        ("study", "check", b"caf\xe9.toml"),
+        ("study", "check", "FOLDER"),
+        ("report", ""),
+        ("report", "FILE"),
+        ("report", b"\xe9"),
+        ("site", "status", ""),
+        ("model", "show", "FILE"),
+        ("runs", "list", "--server", "FILE"),
+        ("runs", "list", "--server", ""),
+        ("study", "submit", "FOLDER", "--server", "FOLDER"),
+        ("study", "canary", "FOLDER"),
+        ("study", "new", "FOLDER"),
+        ("data", "show", b"\xff"),
+        ("simulate", "--set", ""),
+        ("simulate", "--out", "FILE"),
+    ],
+)
+def test_odd_words_are_refused_in_a_sentence_and_never_with_a_traceback(
+    tmp_path: Path, words: tuple[str | bytes, ...]
+) -> None:
+    (tmp_path / "FOLDER").mkdir()
+    (tmp_path / "FILE").write_text("x")
+    done = subprocess.run(
+        [*(os.fsencode(one) for one in _WARDROUND), *(os.fsencode(one) for one in words)],
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    said = done.stderr.decode("utf-8", "backslashreplace")
+    assert done.returncode == 2, said
+    assert "Traceback" not in said
+    assert "defect" not in said
+    assert said.strip()
