@@ -13,20 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import InputError
 from wardround.common.files.validated_toml import read_toml
-from wardround.common.runtime.fields import OfForm
+from wardround.common.monitoring.addresses import Endpoint
 
 USER_FILE_VARIABLE = "WARDROUND_USER_FILE"
-FROM_ENVIRONMENT = "environment"
 _FORM = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 _Text = Annotated[str, Field(min_length=1, max_length=1000)]
-Endpoint = Annotated[
-    str,
-    OfForm(
-        rf"^(|{FROM_ENVIRONMENT}|https?://[^\s/?#]+(:[0-9]{{1,5}})?(/\S*)?)$",
-        f'an address such as "http://127.0.0.1:4318", "{FROM_ENVIRONMENT}" for what '
-        'OTEL_EXPORTER_OTLP_ENDPOINT says, or ""',
-    ),
-]
 
 
 class MlflowTable(BaseModel):

@@ -196,7 +196,9 @@ def test_a_run_that_was_stopped_goes_on_in_the_same_place(tmp_path: Path, user_f
         assert own == wanted
 
 
+@pytest.mark.long
 def test_offline_nothing_is_sent_from_this_machine(tmp_path: Path) -> None:
+    """Every connection of MLflow, TensorBoard and wandb; by hand: local sockets alone, 6 s."""
     if not Path("/usr/bin/strace").exists():
         pytest.skip("strace is absent")
     tables = (
