@@ -134,6 +134,7 @@ def _parsed(request: bytes) -> tuple[str, str, dict[str, str]]:
 
 
 def _is_local_name(host: str) -> bool:
+    has_port = ":" in host.rpartition("]")[2]
     with suppress(ValueError):
-        return is_loopback(host if host.rpartition("]")[2].startswith(":") else f"{host}:0")
+        return is_loopback(host if has_port else f"{host}:0")
     return False
