@@ -37,14 +37,14 @@ Identity = Annotated[
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_HERE = "."
+HERE = "."
 _ENDED_OTHERWISE = 3  # beside 1 (failed) and 2 (refused): a script can tell them apart
 
 
 def submit(
     context: typer.Context,
     study: Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)],
-    server: Server = _HERE,
+    server: Server = HERE,
     site: Annotated[
         list[str] | None,
         typer.Option(help="Whom it is for; may be given several times.", show_default=False),
@@ -62,7 +62,7 @@ def submit(
 
     loaded = read_study(context, study)
     text = loaded.to_toml()
-    with _line(server, identity) as line:
+    with open_line(server, identity) as line:
         done = line.submit(Submission(text, "toml", tuple(site or ())))
     if as_json:
         _print_json(done)
@@ -76,14 +76,14 @@ def submit(
 
 
 @runs_app.command("list")
-def list_runs(server: Server = _HERE, identity: Identity = None, as_json: AsJson = False) -> None:
+def list_runs(server: Server = HERE, identity: Identity = None, as_json: AsJson = False) -> None:
     """List all runs of a server, the oldest first.
 
     Example: wardround runs list --server /srv/wardround
     """
     from wardround.server.cli.operator_tables import runs_table, show
 
-    with _line(server, identity) as line:
+    with open_line(server, identity) as line:
         found = line.runs()
     if as_json:
         sys.stdout.write(json.dumps([asdict(run) for run in found.runs]) + "\n")
@@ -93,7 +93,7 @@ def list_runs(server: Server = _HERE, identity: Identity = None, as_json: AsJson
 
 @runs_app.command("show")
 def show_run(
-    run: RunName, server: Server = _HERE, identity: Identity = None, as_json: AsJson = False
+    run: RunName, server: Server = HERE, identity: Identity = None, as_json: AsJson = False
 ) -> None:
     """Show a run: how it stands, its rounds, and who refused what.
 
@@ -101,7 +101,7 @@ def show_run(
     """
     from wardround.server.cli.operator_tables import run_page, show
 
-    with _line(server, identity) as line:
+    with open_line(server, identity) as line:
         found = line.show(run)
     if as_json:
         _print_json(found)
@@ -112,7 +112,7 @@ def show_run(
 @runs_app.command()
 def report(
     run: RunName,
-    server: Server = _HERE,
+    server: Server = HERE,
     out: Annotated[
         Path | None,
         typer.Option(help="The page to write; RUN.html by default.", show_default=False),
@@ -125,7 +125,7 @@ def report(
     """
     from wardround.server.operators.report import write_report
 
-    with _line(server, identity) as line:
+    with open_line(server, identity) as line:
         found = line.record(run)
     place = out or Path(f"{found.details.summary.run}.html")
     write_report(found, place)
@@ -135,7 +135,7 @@ def report(
 @runs_app.command()
 def model(
     run: RunName,
-    server: Server = _HERE,
+    server: Server = HERE,
     out: Annotated[
         Path | None,
         typer.Option(help="The folder, which must be new; RUN by default.", show_default=False),
@@ -157,7 +157,7 @@ def model(
     """
     from wardround.server.operators.run_model import write_model
 
-    with _line(server, identity) as line:
+    with open_line(server, identity) as line:
         record = line.record(run)
         place = out or Path(record.details.summary.run)
         card = write_model(line.model(run), record, place)
@@ -171,7 +171,7 @@ def model(
 
 @runs_app.command()
 def watch(
-    run: RunName, server: Server = _HERE, identity: Identity = None, as_json: AsJson = False
+    run: RunName, server: Server = HERE, identity: Identity = None, as_json: AsJson = False
 ) -> None:
     """Follow a run until it ends; 0 if it finished, 3 if it failed or was stopped.
 
@@ -182,7 +182,7 @@ def watch(
     from wardround.server.cli.operator_tables import event_words
 
     state = ""
-    with _line(server, identity) as line:
+    with open_line(server, identity) as line:
         for event in line.watch(run):
             state = event.state
             text = json.dumps(asdict(event)) if as_json else event_words(event)
@@ -194,37 +194,37 @@ def watch(
 
 @runs_app.command()
 def stop(
-    run: RunName, server: Server = _HERE, identity: Identity = None, as_json: AsJson = False
+    run: RunName, server: Server = HERE, identity: Identity = None, as_json: AsJson = False
 ) -> None:
     """Stop a run; it keeps its last commit, from which it can be resumed.
 
     Example: wardround runs stop my-study-1 --server /srv/wardround
     """
-    with _line(server, identity) as line:
+    with open_line(server, identity) as line:
         _print_state(line.stop(run), as_json)
 
 
 @runs_app.command()
 def resume(
-    run: RunName, server: Server = _HERE, identity: Identity = None, as_json: AsJson = False
+    run: RunName, server: Server = HERE, identity: Identity = None, as_json: AsJson = False
 ) -> None:
     """Queue a run again that was stopped or that failed; it goes on from its last commit.
 
     Example: wardround runs resume my-study-1 --server /srv/wardround
     """
-    with _line(server, identity) as line:
+    with open_line(server, identity) as line:
         _print_state(line.resume(run), as_json)
 
 
 @sites_app.command("list")
-def list_sites(server: Server = _HERE, identity: Identity = None, as_json: AsJson = False) -> None:
+def list_sites(server: Server = HERE, identity: Identity = None, as_json: AsJson = False) -> None:
     """List the sites that joined a server, their certificates, and when they were last seen.
 
     Example: wardround sites list --server /srv/wardround
     """
     from wardround.server.cli.operator_tables import show, sites_table
 
-    with _line(server, identity) as line:
+    with open_line(server, identity) as line:
         found = line.sites()
     if as_json:
         sys.stdout.write(json.dumps([asdict(site) for site in found.sites]) + "\n")
@@ -233,7 +233,8 @@ def list_sites(server: Server = _HERE, identity: Identity = None, as_json: AsJso
 
 
 @contextmanager
-def _line(server: str, identity: Path | None) -> Iterator["ServerLine"]:
+def open_line(server: str, identity: Path | None) -> Iterator["ServerLine"]:
+    """Open a line to a server as a command's options name it."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what went wrong is said in a sentence
     from wardround.server.operators.client import server_at
 

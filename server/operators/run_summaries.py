@@ -15,6 +15,7 @@ from wardround.common.files.json_lines import read_json_lines
 from wardround.common.runtime.fields import plain
 from wardround.server.checkpoints.evidence import read_evidence
 from wardround.server.operators.messages import (
+    MeasuredValue,
     Refusal,
     RoundReport,
     RunDetails,
@@ -109,6 +110,7 @@ def record_of(folder: Path, row: RunRow) -> RunRecord:
         server=wardround.__version__,
         parts=tuple(part for line in lines for part in _parts(line)),
         values=tuple(one for line in lines for one in _values(line, details.summary.metric)),
+        measured=tuple(one for line in lines for one in _measured(line)),
     )
 
 
@@ -199,6 +201,16 @@ def _values(line: _Json, metric: str) -> Iterable[SiteValue]:
     number = int(str(line["measured_round"]))
     for one in _rows(line, "measurements"):
         yield SiteValue(str(one["site"]), number, str(one["split"]), _value(one, metric))
+
+
+def _measured(line: _Json) -> Iterable[MeasuredValue]:
+    number = int(str(line["measured_round"]))
+    for one in _rows(line, "measurements"):
+        place = str(one["site"]), number, str(one["split"])
+        for value in _rows(one, "values"):
+            of = str(value["metric"]), str(value["class_name"])
+            found = float(str(value["value"]))
+            yield MeasuredValue(*place, *of, found if math.isfinite(found) else None)
 
 
 def _parts(line: _Json) -> Iterable[SitePart]:

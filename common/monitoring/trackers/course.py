@@ -16,6 +16,7 @@ State = Literal["running", "finished", "failed", "stopped"]
 KEPT_STEP = -1  # of the model that is kept, as in metrics.csv
 TOGETHER = ("all sites", "mean of sites")  # as server/rounds/evaluation.py calls them
 _PLAIN = re.compile(r"[^A-Za-z0-9_\- ]")
+_WEIGHTS = ".safetensors"
 _LONGEST_PART, _HASH_DIGITS = 80, 8
 _LONGEST_VALUE = 500  # characters; MLflow servers of the last years take as many
 
@@ -61,6 +62,11 @@ class Course:
     def sites(self) -> tuple[str, ...]:
         """The sites that have numbers of their own."""
         return tuple(sorted({point.site for point in self.points if point.site}))
+
+    def kept_files(self, models: bool) -> list[Path]:
+        """Return the files that are there; without ``models`` no weights are among them."""
+        there = (path for path in self.files if path.is_file())
+        return [path for path in there if models or path.suffix != _WEIGHTS]
 
 
 def name_of(model: str, what: str, metric: str, class_name: str = "") -> str:

@@ -145,9 +145,8 @@ class MlflowTracker:
         if before == course.state and not has_news:
             return
         if course.state == "finished":
-            for path in course.files:
-                if path.is_file() and (self._keeps_models or path.suffix != ".safetensors"):
-                    self._client.log_artifact(parent, str(path))
+            for path in course.kept_files(self._keeps_models):
+                self._client.log_artifact(parent, str(path))
         self._set_state(course, _ENDED[course.state])
         self._ended[parent] = course.state
 

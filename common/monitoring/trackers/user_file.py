@@ -64,6 +64,7 @@ class WandbTable(BaseModel):
     Attributes:
         folder: In which it makes its folder ``wandb``.
         online: Whether anything is sent; else files are left for ``wandb sync``.
+        models: Whether the model is kept there too.
     """
 
     model_config = _FORM
@@ -71,6 +72,7 @@ class WandbTable(BaseModel):
     folder: _Text
     project: Annotated[str, Field(min_length=1, max_length=128)] = "wardround"
     online: bool = False
+    models: bool = False
 
 
 class TrackTable(BaseModel):

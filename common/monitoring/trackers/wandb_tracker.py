@@ -125,7 +125,7 @@ class WandbTracker:
 
     def _keep(self, run: Any, course: Course) -> None:
         artifact = self._wandb.Artifact(f"run-{course.key[:_KEY_DIGITS]}", type="run")
-        files = [path for path in course.files if path.is_file()]
+        files = course.kept_files(self._table.models)
         for path in files:
             artifact.add_file(str(path), policy="immutable")  # no copy
         if files:
