@@ -116,7 +116,7 @@ def registry_of(measurements: Measurements) -> "CollectorRegistry":
     from prometheus_client.registry import CollectorRegistry
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(measurements)  # type: ignore[arg-type] # has what a collector needs
+    registry.register(measurements)
     ProcessCollector(registry=registry)
     return registry
 

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from wardround.common.errors import InputError
+from wardround.common.monitoring.traces import open_traces
 from wardround.common.monitoring.trackers.tracking import Tracking, quieten_packages
 from wardround.common.monitoring.trackers.user_file import read_user_file
 from wardround.simulations.experiment.tracking.course import course_of, fingerprint, runs_in
+from wardround.simulations.experiment.tracking.spans import spans_of
 
 _LOOK_SECONDS = 1.0
 _LAST_SECONDS = 300.0  # for the rest; whoever waits for it has gone long before
@@ -69,7 +71,7 @@ def main(arguments: list[str]) -> NoReturn:
     _be_modest()
     folder, user_file = Path(arguments[0]), Path(arguments[1])
     content = read_user_file(user_file)
-    over = _when_input_ends()
+    over, began = _when_input_ends(), time.time()
     with quieten_packages() as answer:
         tracking = Tracking(content.track)
         follower = Follower(folder, tracking)
@@ -77,8 +79,19 @@ def main(arguments: list[str]) -> NoReturn:
             follower.look()
         follower.look(is_last=True)
         tracking.close()
-        os.write(answer, json.dumps({"problems": tracking.problems}).encode())
+        problems = [*tracking.problems, *_trace(folder, content.traces.endpoint, began)]
+        os.write(answer, json.dumps({"problems": problems}).encode())
         os._exit(0)  # a package's threads may still wait for a server
+
+
+def _trace(folder: Path, endpoint: str, since: float) -> list[str]:
+    """Have what a run did since a time sent as spans; return what could not be."""
+    problems: list[str] = []
+    if traces := open_traces(endpoint, "wardround-simulation", problems.append):
+        for run in runs_in(folder):
+            traces.write(spans_of(run, since))
+        traces.close()
+    return [f"{one[0].upper()}{one[1:]}." for one in problems]
 
 
 def _be_modest() -> None:

@@ -59,21 +59,24 @@ def add_round(run: RunFolder, number: int, state: str = "running") -> None:
 def in_history(run: RunFolder) -> Values:
     found: Values = {}
     for record in read_records(run.checkpoints / "history.jsonl"):
-        for one in record.measurements:
-            site = "" if one.site == "all sites" else one.site
-            for value in one.values:
-                if math.isfinite(value.value):
-                    name = name_of("federated", one.split, value.metric, value.class_name)
-                    found.setdefault((site, name), {})[record.measured_round] = value.value
-        for site_record in record.sites:
+        add_measured(found, record)
+        for site in record.sites:
             for what in ("bytes_up", "bytes_down", "seconds"):
-                key = site_record.site, f"federated/round/{what}"
-                found.setdefault(key, {})[record.round] = float(getattr(site_record, what))
-        if record.sites:
-            whole = {"seconds": record.seconds, "sites": 2.0, "refusals": 1.0}
-            for what, number in whole.items():
-                found.setdefault(("", f"federated/round/{what}"), {})[record.round] = number
+                key = site.site, f"federated/round/{what}"
+                found.setdefault(key, {})[record.round] = float(getattr(site, what))
+        whole = {"seconds": record.seconds, "sites": 2.0, "refusals": 1.0}
+        for what, number in whole.items():
+            found.setdefault(("", f"federated/round/{what}"), {})[record.round] = number
     return found
+
+
+def add_measured(found: Values, record: RoundRecord) -> None:
+    for one in record.measurements:
+        site = "" if one.site == "all sites" else one.site
+        for value in one.values:
+            if math.isfinite(value.value):
+                name = name_of("federated", one.split, value.metric, value.class_name)
+                found.setdefault((site, name), {})[record.measured_round] = value.value
 
 
 def in_mlflow(folder: Path) -> tuple[Values, dict[str, str]]:
