@@ -31,7 +31,8 @@ from wardround.simulations.run_files.series import is_series
 
 _STATES: dict[str, State] = {"interrupted": "stopped", "running": "running"}
 _STATES |= {"finished": "finished", "failed": "failed"}
-_KEPT = ("report.html", "model-card.md", "data-sheet.md", "study.toml", "metrics.csv")
+_KEPT = ("report.html", "study.toml", "metrics.csv")
+_DOCUMENTS = ("model-card", "data-sheet")
 _MODEL = Path("models") / f"{FEDERATED}.safetensors"
 _RUNS, _CHECKPOINTS, _HISTORY = "runs", "checkpoints", "history.jsonl"
 
@@ -71,7 +72,7 @@ def course_of(run: Path, series: str = "") -> Course | None:
         tags=_tags(facts, series),
         points=tuple(point for point in points if math.isfinite(point.value)),
         state=_STATES[facts.status],
-        files=tuple(run / name for name in (*_KEPT, _MODEL)),
+        files=(*(run / name for name in (*_KEPT, _MODEL)), *_documents(run)),
     )
 
 
@@ -83,6 +84,11 @@ def _key_of(run: Path) -> str | None:
         except (OSError, ValueError, KeyError, TypeError):  # it is being replaced
             continue
     return None
+
+
+def _documents(run: Path) -> Iterator[Path]:
+    for name in _DOCUMENTS:
+        yield (run / name).with_suffix(".md")
 
 
 def _study_of(run: Path) -> dict[str, object]:
