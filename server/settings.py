@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from wardround.common.errors import InputError
 from wardround.common.files.validated_toml import read_toml
+from wardround.common.monitoring.addresses import Endpoint, MetricsAddress
 from wardround.common.runtime.fields import OfForm
 from wardround.common.study.sections import Name
 
@@ -42,6 +43,10 @@ class ServerFile(BaseModel):
         parallel_studies: How many studies run at a time.
         operators: "host:port" on which operators with certificates are answered; "" for nowhere
             but on the server's own machine.
+        metrics: "host:port" on which Prometheus is answered, without authentication, e.g.
+            "127.0.0.1:9464"; "" for nowhere.
+        traces: Where OpenTelemetry's spans of rounds go, e.g. "http://127.0.0.1:4318";
+            "environment" for what OTEL_EXPORTER_OTLP_ENDPOINT says; "" for nowhere.
         approval_timeout_seconds: How long a study waits for its quorum: for sites to connect, and
             to approve it.
         gathering_seconds: How long a study that has its quorum waits for other sites before it
@@ -68,6 +73,8 @@ class ServerFile(BaseModel):
     port: Annotated[int, Field(ge=1, le=65535)] = 8443
     public_names: Annotated[tuple[PublicName, ...], Field(min_length=1)]
     operators: OperatorAddress = ""
+    metrics: MetricsAddress = ""
+    traces: Endpoint = ""
     parallel_studies: Annotated[int, Field(ge=1, le=64)] = 1
     approval_timeout_seconds: Annotated[float, Field(gt=0)] = 86_400.0
     gathering_seconds: Annotated[float, Field(ge=0)] = 10.0

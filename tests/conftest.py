@@ -14,6 +14,7 @@ from PIL import Image
 from tests.support.tiny_study import TINY_STUDY, Said, TinyStudy
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+os.environ["WARDROUND_USER_FILE"] = ""  # the trackers of whoever runs the tests are told nothing
 
 # Tables are as wide as the terminal that the tests happen to be started in, and break their words
 # there: "SOCKS proxy" was cut in two where it had 100 columns. A test of a narrow one sets it.

@@ -18,6 +18,7 @@ from wardround.client.daemon.control_socket import ControlSocket
 from wardround.client.daemon.job_files import JobFiles, key_of
 from wardround.client.daemon.jobs import Done, Job
 from wardround.client.daemon.lock import only_daemon
+from wardround.client.daemon.metrics import site_metrics_served
 from wardround.client.daemon.shutdown import (
     FINISH_SECONDS,
     LEAVE_SECONDS,
@@ -73,6 +74,7 @@ def run_site(folder: Path, server: str | None = None) -> None:
         obey_signals(stop)
         control = ControlSocket(site.folder, {"status": board.to_json, "stop": _stopping(stop)})
         worker = WarmWorker((lock,), stop.is_over)
+        monitor = site_metrics_served(site, board)
         try:
             _notify("READY=1")
             SiteDaemon(site, link, worker, board, stop).run()
@@ -80,6 +82,7 @@ def run_site(folder: Path, server: str | None = None) -> None:
             _notify("STOPPING=1")
             worker.stop()
             control.close()
+            monitor.close()
 
 
 class SiteDaemon:
@@ -198,7 +201,9 @@ class SiteDaemon:
         if done.is_kept and not job.again:
             self._files.store_reply(key, done.run, done.round)
         self._steps.wait()
-        self._node.transfers.push(self._files.place_for(envelope.kind))
+        answer = self._files.place_for(envelope.kind)
+        self._node.transfers.push(answer)
+        self._board.note_sent(answer.stat().st_size)
         self._finish(done, envelope.kind)
         said = kind, group, name, time.monotonic() - started
         logger.info("answered kind=%s group=%r study=%r seconds=%.1f", *said)

@@ -2,7 +2,8 @@
 
 import json
 import threading
-from collections import deque
+import time
+from collections import Counter, deque
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -99,6 +100,21 @@ class StatusBoard:
         self._status = json.loads(json.dumps(status.to_json()))
         self._troubles: deque[Trouble] = deque(status.troubles, maxlen=_KEPT_TROUBLES)
         self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._contact = 0.0
+
+    def counts(self) -> tuple[Counter[tuple[str, str]], float]:
+        """Return how often what happened since it began, and when the server last answered.
+
+        The keys are those of a trouble, what and code; "sent", "bytes" are bytes.
+        """
+        with self._lock:
+            return Counter(self._counts), self._contact
+
+    def note_sent(self, size_bytes: int) -> None:
+        """Note that an answer has left."""
+        with self._lock:
+            self._counts["sent", "bytes"] += size_bytes
 
     def heard(self, code: str) -> None:
         """Note that the server answered, or the word for why it did not."""
@@ -106,7 +122,9 @@ class StatusBoard:
             if code:
                 self._status["connected_since"] = ""
                 self._add("connection", code)
-            elif not self._status["connected_since"]:
+                return
+            self._contact = time.time()
+            if not self._status["connected_since"]:
                 self._status["connected_since"] = _now()
 
     def begin(self, work: Work) -> None:
@@ -145,6 +163,7 @@ class StatusBoard:
             return {**self._status, "troubles": [asdict(one) for one in self._troubles]}
 
     def _add(self, what: str, code: str) -> None:
+        self._counts[what, code] += 1
         last = self._troubles[-1] if self._troubles else None
         if last is not None and (last.what, last.code) == (what, code):
             self._troubles[-1] = Trouble(what, code, _now(), last.count + 1)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import DataError
 from wardround.common.files.validated_toml import read_toml
+from wardround.common.monitoring.addresses import MetricsAddress
 from wardround.common.runtime.fields import OfForm
 from wardround.common.study.sections import Name, Shift
 
@@ -84,6 +85,8 @@ class SiteFile(BaseModel):
             picks one a row; a row that names none has ``shift`` and ``shift_seed``.
         rows_of: Of a simulated site: the researcher's own manifest, whose rows messages name.
         labels: The site's words for classes.
+        metrics: "host:port" on which Prometheus is answered, without authentication, e.g.
+            "127.0.0.1:9465"; "" for nowhere. No number there is about a patient.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -104,6 +107,7 @@ class SiteFile(BaseModel):
     rows_of: str | None = None
     server: ServerTable | None = None
     labels: LabelsTable = LabelsTable()
+    metrics: MetricsAddress = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,14 +41,14 @@ Identity = Annotated[
 ]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run's name.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_HERE = "."
+HERE = "."
 _ENDED_OTHERWISE = 3  # beside 1 (failed) and 2 (refused): a script can tell them apart
 
 
 def submit(
     context: typer.Context,
     study: Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)],
-    server: Server = _HERE,
+    server: Server = HERE,
     site: Annotated[
         list[str] | None,
         typer.Option(help="Whom it is for; may be given several times.", show_default=False),
@@ -80,7 +80,7 @@ def submit(
 
 
 @runs_app.command("list")
-def list_runs(server: Server = _HERE, identity: Identity = None, as_json: AsJson = False) -> None:
+def list_runs(server: Server = HERE, identity: Identity = None, as_json: AsJson = False) -> None:
     """List all runs of a server, the oldest first.
 
     Example: wardround runs list --server /srv/wardround
@@ -97,7 +97,7 @@ def list_runs(server: Server = _HERE, identity: Identity = None, as_json: AsJson
 
 @runs_app.command("show")
 def show_run(
-    run: RunName, server: Server = _HERE, identity: Identity = None, as_json: AsJson = False
+    run: RunName, server: Server = HERE, identity: Identity = None, as_json: AsJson = False
 ) -> None:
     """Show a run: how it stands, its rounds, and who refused what.
 
@@ -120,7 +120,7 @@ def show_run(
 @runs_app.command()
 def report(
     run: RunName,
-    server: Server = _HERE,
+    server: Server = HERE,
     out: Annotated[
         Path | None,
         typer.Option(help="The page to write; RUN.html by default.", show_default=False),
@@ -143,7 +143,7 @@ def report(
 @runs_app.command()
 def model(
     run: RunName,
-    server: Server = _HERE,
+    server: Server = HERE,
     out: Annotated[
         Path | None,
         typer.Option(help="The folder, which must be new; RUN by default.", show_default=False),
@@ -179,7 +179,7 @@ def model(
 
 @runs_app.command()
 def watch(
-    run: RunName, server: Server = _HERE, identity: Identity = None, as_json: AsJson = False
+    run: RunName, server: Server = HERE, identity: Identity = None, as_json: AsJson = False
 ) -> None:
     """Follow a run until it ends; 0 if it finished, 3 if it failed or was stopped.
 
@@ -202,7 +202,7 @@ def watch(
 
 @runs_app.command()
 def stop(
-    run: RunName, server: Server = _HERE, identity: Identity = None, as_json: AsJson = False
+    run: RunName, server: Server = HERE, identity: Identity = None, as_json: AsJson = False
 ) -> None:
     """Stop a run; it keeps its last commit, from which it can be resumed.
 
@@ -214,7 +214,7 @@ def stop(
 
 @runs_app.command()
 def resume(
-    run: RunName, server: Server = _HERE, identity: Identity = None, as_json: AsJson = False
+    run: RunName, server: Server = HERE, identity: Identity = None, as_json: AsJson = False
 ) -> None:
     """Queue a run again that was stopped or that failed; it goes on from its last commit.
 
@@ -225,7 +225,7 @@ def resume(
 
 
 @sites_app.command("list")
-def list_sites(server: Server = _HERE, identity: Identity = None, as_json: AsJson = False) -> None:
+def list_sites(server: Server = HERE, identity: Identity = None, as_json: AsJson = False) -> None:
     """List the sites that joined a server, their certificates, and when they were last seen.
 
     Example: wardround sites list --server /srv/wardround

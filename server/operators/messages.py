@@ -188,10 +188,28 @@ class SiteValue:
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuredValue:
+    """One measured number of one model, on one site's patients or on all sites' together.
+
+    Attributes:
+        round: After which the model was made; 0 is the initial one.
+        class_name: One class, or "" for the metric over all classes.
+    """
+
+    site: str
+    round: int
+    split: str
+    metric: str
+    class_name: str
+    value: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class RunRecord:
     """What a report of a run is made of.
 
     Attributes:
+        measured: Every metric; ``values`` are those of the study's own.
         study: The study file (TOML).
         server: The version of wardround that the server runs.
     """
@@ -201,6 +219,7 @@ class RunRecord:
     server: str
     parts: tuple[SitePart, ...]
     values: tuple[SiteValue, ...]
+    measured: tuple[MeasuredValue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from wardround.common.runtime.fields import plain
 from wardround.server.checkpoints.canary import read_canary
 from wardround.server.checkpoints.evidence import read_evidence
 from wardround.server.operators.messages import (
+    MeasuredValue,
     Refusal,
     RoundReport,
     RunDetails,
@@ -112,6 +113,7 @@ def record_of(folder: Path, row: RunRow) -> RunRecord:
         server=wardround.__version__,
         parts=tuple(part for line in lines for part in _parts(line)),
         values=tuple(one for line in lines for one in _values(line, details.summary.metric)),
+        measured=tuple(one for line in lines for one in _measured(line)),
     )
 
 
@@ -202,6 +204,16 @@ def _values(line: _Json, metric: str) -> Iterable[SiteValue]:
     number = int(str(line["measured_round"]))
     for one in _rows(line, "measurements"):
         yield SiteValue(str(one["site"]), number, str(one["split"]), _value(one, metric))
+
+
+def _measured(line: _Json) -> Iterable[MeasuredValue]:
+    number = int(str(line["measured_round"]))
+    for one in _rows(line, "measurements"):
+        place = str(one["site"]), number, str(one["split"])
+        for value in _rows(one, "values"):
+            of = str(value["metric"]), str(value["class_name"])
+            found = float(str(value["value"]))
+            yield MeasuredValue(*place, *of, found if math.isfinite(found) else None)
 
 
 def _parts(line: _Json) -> Iterable[SitePart]:

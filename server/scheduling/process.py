@@ -11,9 +11,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -33,8 +33,11 @@ from wardround.server.settings import open_server
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
+    from wardround.common.flower.site_grid import SiteGrid
+    from wardround.server.app import Wrap
     from wardround.server.checkpoints.store import Commit
     from wardround.server.planning.collection import Collected
+    from wardround.server.rounds.loop import Listener
 
 logger = logging.getLogger(__name__)
 _LOST_SECONDS = 1.0  # before a link that did not know the run is asked again
@@ -75,6 +78,22 @@ def _end(run: RunFolder, state: str, message: str) -> None:
     if status is not None:
         run.put_status(replace(status, state=state, message=message))
     run.log(state, message=message)
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """What the rounds of a run go through.
+
+    Attributes:
+        note: Is told of each that was committed.
+        wrap: Puts something around the strategy.
+        close: Is called after the last one.
+    """
+
+    grid: "SiteGrid"
+    note: "Listener"
+    wrap: "Wrap | None" = None
+    close: Callable[[], None] = lambda: None
 
 
 class StudyProcess:
@@ -151,11 +170,13 @@ class StudyProcess:
             gather = functools.partial(
                 wait_for_sites, self._server, self._run, recorder, grid.site_names
             )
+            rounds = self._rounds(ReceiptedGrid(grid, office), grid.site_names)
             try:
                 key = open_lineage_key(folder)
-                server_app = make_server_app(recorder.note_round, outcome, gather, key)
-                server_app(ReceiptedGrid(grid, office), context)
+                server_app = make_server_app(rounds.note, outcome, gather, key, rounds.wrap)
+                server_app(rounds.grid, context)
             finally:
+                rounds.close()
                 office.keep()
         if outcome.commit is not None:
             self._finish(outcome.commit)
@@ -176,6 +197,15 @@ class StudyProcess:
         report = try_round(grid, self._study, called, deadlines, self._run.path)
         write_canary(self._run.path, report)
         self._recorder.finish_canary(report)
+
+    def _rounds(self, grid: "SiteGrid", names: "Callable[[], Mapping[int, str]]") -> "Rounds":
+        """Return the way that rounds take: over the grid, past OpenTelemetry if that is wanted."""
+        rounds = Rounds(grid, self._recorder.note_round)
+        if endpoint := self._server.settings.traces:
+            from wardround.server.scheduling.round_trace import traced
+
+            return traced(rounds, endpoint, self._run.name, names)
+        return rounds
 
     def _is_stopped_by_operator(self) -> bool:
         """Return whether the run is to stop; else its server ends, and goes on with it later."""

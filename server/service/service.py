@@ -14,7 +14,7 @@ from wardround.server.operators.connected_sites import connected_sites
 from wardround.server.operators.grpc_server import operators_served
 from wardround.server.scheduling.queue import StudyQueue
 from wardround.server.service.supervisor import Supervisor, hold_server
-from wardround.server.settings import open_server
+from wardround.server.settings import ServerFolder, open_server
 
 
 def serve(folder: Path, operators: str = "", tell: Callable[[str], None] = lambda _: None) -> None:
@@ -43,7 +43,9 @@ def serve(folder: Path, operators: str = "", tell: Callable[[str], None] = lambd
                 certificate.look()
                 opening.look()
 
-            Supervisor(server.folder, queue, on_tick).run(stopped)
+            supervisor = Supervisor(server.folder, queue, on_tick)
+            with _monitored(server, supervisor):
+                supervisor.run(stopped)
 
 
 @dataclass(slots=True)
@@ -59,6 +61,26 @@ class _Opening:
         if not self._told and connected_sites(self.folder) is not None:
             self._told = True
             self.tell()
+
+
+@contextmanager
+def _monitored(server: ServerFolder, supervisor: Supervisor) -> Iterator[None]:
+    """Answer Prometheus meanwhile, where ``server.toml`` says so."""
+    address = server.settings.metrics
+    if not address:
+        yield
+        return
+    from wardround.common.monitoring.prometheus import served
+    from wardround.server.service.metrics import PREFIX, Histories, ServerMetrics
+
+    histories = Histories(server.folder)
+    metrics = ServerMetrics(server.folder, address, supervisor.processes, histories)
+    listener = served(address, PREFIX, metrics.parts())
+    try:
+        yield
+    finally:
+        if listener is not None:
+            listener.close()
 
 
 @contextmanager

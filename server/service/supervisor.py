@@ -124,6 +124,16 @@ class Supervisor:
         finally:
             self._end_all()
 
+    def processes(self) -> dict[str, tuple[int, ...]]:
+        """Return the ids of what runs, by what it is; another thread may ask."""
+        studies = [study.child for study in tuple(self._studies.values())]
+        link = self._link
+        return {
+            "supervisor": (os.getpid(),),
+            "link": () if link is None else (link.pid,),
+            "study": tuple(child.pid for child in studies if child is not None),
+        }
+
     # --- The link -----------------------------------------------------------------------------
 
     def _keep_link(self) -> None:

@@ -23,6 +23,7 @@ from wardround.simulations.cli.options import (
     SkipUnreadable,
     SplitRule,
     StudyName,
+    UserFilePath,
 )
 
 data_app = typer.Typer(
@@ -92,6 +93,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
         ),
     ] = None,
     skip_unreadable: SkipUnreadable = False,
+    track: UserFilePath = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -124,6 +126,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
         skip_unreadable=skip_unreadable,
         quiet=quiet,
         as_json=as_json,
+        track=track,
     )
     raise typer.Exit(run_simulation(options))
 

@@ -1,4 +1,4 @@
-"""Commands on a finished run: its report, attacks on it, tests elsewhere, explanations."""
+"""Commands on a run: its report, attacks on it, tests elsewhere, explanations, trackers."""
 
 import sys
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from wardround.simulations.cli.options import AsJson, Out
+from wardround.simulations.cli.options import AsJson, Out, UserFilePath
 
 
 def add_commands_on_runs(app: typer.Typer) -> None:
@@ -16,6 +16,7 @@ def add_commands_on_runs(app: typer.Typer) -> None:
     app.command()(attack)
     app.command()(stress)
     app.command("explain-predictions")(explain_predictions)
+    app.command()(track)
 
 
 def report(
@@ -225,3 +226,33 @@ def explain_predictions(  # noqa: PLR0913 # one argument an option of the comman
     from wardround.simulations.experiment.testing.explained.explained_run import ExplanationRequest
 
     run_explanation(ExplanationRequest(run, method, cases, site, model, masks), as_json)
+
+
+def track(
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="A run folder, or a series.", show_default=False),
+    ],
+    user_file: UserFilePath = None,
+) -> None:
+    """Tell your trackers what they do not have yet of a run; one that goes on is followed.
+
+    What they have already is not written twice.
+
+    Example: wardround track runs/first --track trackers.toml
+    """
+    from wardround.common.errors import InputError, RunError
+    from wardround.common.monitoring.trackers.tracking import Tracking, quieten_packages
+    from wardround.common.monitoring.trackers.user_file import require_trackers
+    from wardround.simulations.experiment.tracking.course import runs_in
+    from wardround.simulations.experiment.tracking.follower import follow
+
+    table = require_trackers(user_file)
+    if not runs_in(run):
+        msg = f"{run} holds no run: give the folder that 'wardround simulate --out' wrote."
+        raise InputError(msg)
+    with quieten_packages():
+        problems = follow(run, Tracking(table))
+    if problems:
+        raise RunError(" ".join(problems))
+    sys.stdout.write("Told.\n")

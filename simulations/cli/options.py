@@ -46,3 +46,12 @@ RayGpus = Annotated[
     typer.Option(help="Engine ray: GPUs of one site's work, e.g. 0.25.", show_default=False),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+UserFilePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--track",
+        metavar="FILE",
+        help="Your own file of trackers, else ~/.config/wardround/user.toml if it is there.",
+        show_default=False,
+    ),
+]

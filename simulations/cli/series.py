@@ -14,6 +14,7 @@ from wardround.simulations.cli.simulate import (
     check_alone,
     new_folder_for,
     resolve_study,
+    tracked_by,
     watched,
 )
 
@@ -68,7 +69,9 @@ def run_several(options: Options) -> int:
         else:
             run_series(request, watch)
 
-    if not watched(options, work, lambda: _farewell(out)):
+    with tracked_by(options, out):
+        is_done = watched(options, work, lambda: _farewell(out))
+    if not is_done:
         return 130
     if was_finished:
         sys.stderr.write(f"{out} is finished: nothing is left to do, and nothing was changed.\n")

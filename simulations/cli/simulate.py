@@ -4,8 +4,8 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,7 @@ class Options:
         ray: Address, CPUs and GPUs a site of the engine "ray".
         privacy: Keys of ``[privacy]``, e.g. "epsilon=8,delta=1e-5".
         seeds: As typed, e.g. "0,1,2".
+        track: The user's file; None for the one that lies in its place, if any does.
     """
 
     study: str
@@ -52,6 +53,7 @@ class Options:
     skip_unreadable: bool = False
     quiet: bool = False
     as_json: bool = False
+    track: Path | None = None
 
 
 def run_simulation(options: Options) -> int:
@@ -94,7 +96,9 @@ def run_simulation(options: Options) -> int:
         else:
             simulate(request, watch)
 
-    if not watched(options, work, lambda: _farewell(out)):
+    with tracked_by(options, out):
+        is_done = watched(options, work, lambda: _farewell(out))
+    if not is_done:
         return 130
     print_summary(out, as_json=options.as_json)
     return 0
@@ -112,6 +116,24 @@ def watched(options: Options, work: Callable[["Watch"], None], farewell: Callabl
                 sys.stderr.write(f"\n{farewell()}\n")
             return False
     return True
+
+
+@contextmanager
+def tracked_by(options: Options, out: Path) -> Iterator[None]:
+    """Have the user's trackers follow a run or series; what they were not told is said at its end.
+
+    Raises:
+        InputError: The user's file cannot be used; nothing was begun.
+    """
+    from wardround.common.monitoring.trackers.user_file import find_user_file
+    from wardround.simulations.experiment.tracking.beside import tracked
+
+    def say(sentence: str) -> None:
+        with suppress(OSError):
+            sys.stderr.write(f"{sentence}\n")
+
+    with tracked(out, find_user_file(options.track), say):
+        yield
 
 
 def _resume(out: Path, machine: "Machine", watch: "Watch") -> None:

@@ -26,6 +26,7 @@ from wardround.server.cli.canary import canary
 from wardround.server.cli.operators import runs_app, sites_app, submit
 from wardround.server.cli.server import server_app
 from wardround.server.cli.service import add_service_commands
+from wardround.server.cli.tracking import track as track_server_run
 from wardround.simulations.cli.commands import add_commands, plan
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ app.add_typer(sites_app, name="sites")
 study_app.command()(submit)
 study_app.command()(canary)
 study_app.command()(plan)
+runs_app.command("track")(track_server_run)
 add_service_commands(server_app)
 add_backup_commands(server_app)
 add_commands(app)

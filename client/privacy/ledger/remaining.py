@@ -1,5 +1,11 @@
-"""What of a site's privacy budget is spent and left, from its ledger."""
+"""What of a site's privacy budget is spent and left, from its ledger.
 
+Run as a module with a site folder it prints the largest share of a cap that is spent, a part each:
+accounting needs packages that a daemon does without.
+"""
+
+import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,3 +57,18 @@ def read_privacy_left(site_folder: Path) -> tuple[PrivacyLeft, ...]:
         PrivacyLeft(one.dataset, one.part, one.epsilon, one.remaining, one.cap, one.delta)
         for one in report.datasets
     )
+
+
+def spent_ratios(site_folder: Path) -> dict[str, float]:
+    """Return for each part of the patients how much of a cap is spent, 1 being all of it.
+
+    Of several data sets the one counts that has least left.
+    """
+    found: dict[str, float] = {}
+    for one in read_privacy_left(site_folder):
+        found[one.part] = max(found.get(one.part, 0.0), one.spent / one.cap)
+    return found
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(spent_ratios(Path(sys.argv[1]))) + "\n")

@@ -261,19 +261,37 @@ class SiteValue(_message.Message):
     value: float
     def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., split: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
 
+class MeasuredValue(_message.Message):
+    __slots__ = ("site", "round", "split", "metric", "class_name", "value")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    SPLIT_FIELD_NUMBER: _ClassVar[int]
+    METRIC_FIELD_NUMBER: _ClassVar[int]
+    CLASS_NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    round: int
+    split: str
+    metric: str
+    class_name: str
+    value: float
+    def __init__(self, site: _Optional[str] = ..., round: _Optional[int] = ..., split: _Optional[str] = ..., metric: _Optional[str] = ..., class_name: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+
 class RunRecord(_message.Message):
-    __slots__ = ("details", "study", "server", "parts", "values")
+    __slots__ = ("details", "study", "server", "parts", "values", "measured")
     DETAILS_FIELD_NUMBER: _ClassVar[int]
     STUDY_FIELD_NUMBER: _ClassVar[int]
     SERVER_FIELD_NUMBER: _ClassVar[int]
     PARTS_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_FIELD_NUMBER: _ClassVar[int]
     details: RunDetails
     study: str
     server: str
     parts: _containers.RepeatedCompositeFieldContainer[SitePart]
     values: _containers.RepeatedCompositeFieldContainer[SiteValue]
-    def __init__(self, details: _Optional[_Union[RunDetails, _Mapping]] = ..., study: _Optional[str] = ..., server: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[SitePart, _Mapping]]] = ..., values: _Optional[_Iterable[_Union[SiteValue, _Mapping]]] = ...) -> None: ...
+    measured: _containers.RepeatedCompositeFieldContainer[MeasuredValue]
+    def __init__(self, details: _Optional[_Union[RunDetails, _Mapping]] = ..., study: _Optional[str] = ..., server: _Optional[str] = ..., parts: _Optional[_Iterable[_Union[SitePart, _Mapping]]] = ..., values: _Optional[_Iterable[_Union[SiteValue, _Mapping]]] = ..., measured: _Optional[_Iterable[_Union[MeasuredValue, _Mapping]]] = ...) -> None: ...
 
 class ModelPart(_message.Message):
     __slots__ = ("digest", "kept_round", "data")

@@ -13,6 +13,7 @@ from wardround.server.operators import messages
 from wardround.server.operators.messages import (
     AboutRun,
     EvidenceRow,
+    MeasuredValue,
     ModelPart,
     Nothing,
     Refusal,
@@ -84,7 +85,9 @@ EXAMPLES = (
         "0.1.0",
         (SitePart("north", 1, 1.5, 7, 8),),
         (SiteValue("north", 0, "validation", -0.0),),
+        (MeasuredValue("north", 0, "validation", "f1", "tumour", None),),
     ),
+    MeasuredValue("north", 1, "test", "f1", "", 0.25),
     RunEvent("note", "running"),
     RunEvent("measured", "finished", "", 3, 3, "dice", 0.5, 1.0, "north", ("north",)),
     SiteSummary("north", 1.0, None, revoked=True, seen=None, connected=False),
