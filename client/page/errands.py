@@ -8,11 +8,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-_LONGEST_SECONDS = {"explain": 300.0, "approve": 300.0, "reject": 60.0}
+_MODULE = "wardround.client.page.errand"
+_DAY = 86_400.0
+_LONGEST_SECONDS = {
+    "explain": 400.0,  # each accounting in it has a limit of its own, of two minutes
+    "approve": 400.0,
+    "reject": 60.0,
+    "check": _DAY,
+    "doctor": _DAY,
+}
 _ENDED = "its process ended before it was done (out of memory?): try it again."
 _TOO_LONG = "it took longer than {:g} s and was ended: try 'wardround site {}' in a terminal."
 
@@ -44,20 +51,19 @@ class Errand:
         return self.said is None and not self.error
 
 
-@dataclass(slots=True)
 class Errands:
     """Starts them, listens to them, ends them with the page.
 
     Args:
         site: The site folder.
-        ended: Is called whenever one has said something.
     """
 
-    site: Path
-    ended: Callable[[Errand], None] = lambda errand: None
-    _last: dict[str, Errand] = field(default_factory=dict)
-    _processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self, site: Path) -> None:
+        self._site = site
+        self._last: dict[str, Errand] = {}
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._listening: dict[str, threading.Thread] = {}
+        self._lock = threading.Lock()
 
     def last(self, name: str) -> Errand | None:
         """Return the last errand of a kind, which may still run."""
@@ -70,17 +76,26 @@ class Errands:
             before = self._last.get(name)
             if before is not None and before.is_running:
                 return False
-            words = [sys.executable, "-m", "wardround.client.page.errand", name, str(self.site)]
+            words = [sys.executable, "-m", _MODULE, name, str(self._site), about, mark]
             process = subprocess.Popen(
-                [*words, about, mark],
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,  # what an image library says may name a file
             )
             self._processes[name] = process
             self._last[name] = Errand(name, about, time.time())
-        threading.Thread(target=self._listen, args=(name, process), daemon=True).start()
+            thread = threading.Thread(target=self._listen, args=(name, process), daemon=True)
+            self._listening[name] = thread
+        thread.start()
         return True
+
+    def do(self, name: str, about: str = "", mark: str = "") -> Errand | None:
+        """Do an errand to its end; None where one of its kind runs."""
+        if not self.start(name, about, mark):
+            return None
+        self._listening[name].join()
+        return self.last(name)
 
     def forget(self, name: str) -> None:
         """Forget what an errand of a kind said, if it does not run."""
@@ -99,27 +114,24 @@ class Errands:
             process.wait()
 
     def _listen(self, name: str, process: "subprocess.Popen[bytes]") -> None:
-        limit, killed = _LONGEST_SECONDS.get(name), threading.Event()
+        limit, was_ended = _LONGEST_SECONDS[name], threading.Event()
 
         def end() -> None:
-            killed.set()
+            was_ended.set()
             process.kill()
 
-        timer = threading.Timer(limit or 0, end)
-        if limit is not None:
-            timer.start()
-        try:
-            for line in process.stdout or ():
-                self._hear(name, line)
-            process.wait()
-        finally:
-            timer.cancel()
+        timer = threading.Timer(limit, end)
+        timer.daemon = True
+        timer.start()
+        for line in process.stdout or ():
+            self._hear(name, line)
+        process.wait()
+        timer.cancel()
+        why = _TOO_LONG.format(limit, name) if was_ended.is_set() else _ENDED
         with self._lock:
             known = self._last[name]
             if known.is_running:
-                why = _TOO_LONG.format(limit, name) if killed.is_set() else _ENDED
-                known = self._last[name] = replace(known, error=why)
-        self.ended(known)
+                self._last[name] = replace(known, error=why)
 
     def _hear(self, name: str, line: bytes) -> None:
         try:
@@ -129,11 +141,15 @@ class Errands:
         if not isinstance(content, dict):
             return
         with self._lock:
-            known = self._last[name]
-            if "progress" in content:
-                done, count = content["progress"]
-                self._last[name] = replace(known, done=int(done), count=int(count))
-            elif isinstance(content.get("said"), dict):
-                self._last[name] = replace(known, said=content["said"])
-            elif "error" in content:
-                self._last[name] = replace(known, error=str(content["error"]))
+            self._last[name] = _told(self._last[name], content)
+
+
+def _told(known: Errand, content: dict[str, object]) -> Errand:
+    """Return how an errand stands once its process has said something."""
+    progress, said = content.get("progress"), content.get("said")
+    if isinstance(progress, list):
+        done, count = progress
+        return replace(known, done=int(done), count=int(count))
+    if isinstance(said, dict):
+        return replace(known, said=said)
+    return replace(known, error=str(content.get("error", _ENDED)))

@@ -1,10 +1,8 @@
 """The part of the hospital's page about its own data and its way to the server."""
 
-from collections.abc import Callable
-
 from wardround.client.page.errands import Errand
 from wardround.client.page.site_view import SiteView
-from wardround.common.html.parts import Html, joined, section, table, tag
+from wardround.common.html.parts import Html, form, joined, section, table, tag
 from wardround.common.runtime.printable import printable
 
 _MARKS = {
@@ -16,10 +14,9 @@ _MARKS = {
 }
 _ORDER = ("fail", "fault", "warn", "look", "ok")
 _LONGEST = 2_000
-Button = Callable[[str, str, dict[str, str]], Html]
 
 
-def data_region(view: SiteView, button: Button) -> Html:
+def data_region(view: SiteView) -> Html:
     """Return both checks: a button each, and what the last look found."""
     parts = (
         *_check(
@@ -27,13 +24,13 @@ def data_region(view: SiteView, button: Button) -> Html:
             "Look at each examination",
             "Duplicates, leaks between the parts, outliers and doubtful labels. Nothing leaves the "
             "site; the whole report is in the folder 'checks' of the site folder.",
-            button("check", "Look at the data", {}),
+            form("check", "Look at the data", {}),
         ),
         *_check(
             view.errand("doctor"),
             "Can this site take part?",
             "Folder, rights, policy, certificate, images, and the way to the server.",
-            button("doctor", "Check the site", {}),
+            form("doctor", "Check the site", {}),
         ),
     )
     return section("Data check", *parts, anchor="data")

@@ -1,13 +1,13 @@
 """The parts of the hospital's page: from what is known of the site to HTML, and nothing else."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 
 from wardround.client.daemon.status_words import trouble_words, work_words
 from wardround.client.page.findings import data_region
 from wardround.client.page.site_view import Account, Leaving, SiteView
 from wardround.client.page.study_region import study_region
-from wardround.common.html.parts import Html, bullets, facts, joined, section, table, tag
+from wardround.common.html.parts import Html, bullets, facts, form, joined, section, table, tag
 from wardround.common.runtime.printable import printable
 
 REGIONS = (
@@ -25,26 +25,20 @@ REGIONS = (
 )
 NOTHING = "–"
 _SHOWN = 16  # digits of a digest
-Button = Callable[[str, str, dict[str, str]], Html]
 
 
-def regions_of(view: SiteView, button: Button) -> dict[str, str]:
-    """Return every part of the page; one that has nothing to say is empty.
-
-    Args:
-        view: What is known of the site.
-        button: Makes a form with one button: the action, its label, and what goes with it.
-    """
+def regions_of(view: SiteView) -> dict[str, str]:
+    """Return every part of the page; one that has nothing to say is empty."""
     return {
         "summary": _summary(view),
         "faults": _faults(view),
-        "asked": _asked(view, button),
-        "study": study_region(view, button),
+        "asked": _asked(view),
+        "study": study_region(view),
         "daemon": _daemon(view),
         "left": _left(view),
         "budget": _budget(view),
-        "data": data_region(view, button),
-        "decided": _decided(view, button),
+        "data": data_region(view),
+        "decided": _decided(view),
         "policy": _policy(view),
         "models": _models(view),
     }
@@ -110,7 +104,7 @@ def _daemon_facts(view: SiteView) -> Iterator[tuple[str, str]]:
     yield "version", daemon.version
 
 
-def _asked(view: SiteView, button: Button) -> Html:
+def _asked(view: SiteView) -> Html:
     if view.waiting_trouble:
         return section("What is asked", tag("p", printable(view.waiting_trouble)), anchor="asked")
     if not view.waiting:
@@ -122,14 +116,14 @@ def _asked(view: SiteView, button: Button) -> Html:
         heading = tag("h3", printable(one.name, 200))
         since = f"{digits}, asked for since {one.since:%Y-%m-%d %H:%M} UTC"
         quote = tag("blockquote", printable(one.description, 1_000))
-        read = button("explain", f"Read what {printable(one.name, 80)} asks", {"study": one.digest})
-        parts.append(
-            tag("article", joined((heading, tag("p", since, class_="small"), quote, read)))
-        )
+        label = f"Read what {printable(one.name, 80)} asks"
+        read = form("explain", label, {"study": one.digest})
+        small = tag("p", since, class_="small")
+        parts.append(tag("article", joined((heading, small, quote, read))))
     return section("What is asked", *parts, anchor="asked")
 
 
-def _decided(view: SiteView, button: Button) -> str:
+def _decided(view: SiteView) -> str:
     if not view.decided:
         return ""
     rows = [
@@ -140,7 +134,7 @@ def _decided(view: SiteView, button: Button) -> str:
             one.digest[:_SHOWN],
             str(one.rounds) if one.rounds else NOTHING,
             printable(one.account, 80),
-            button("explain", "Read again", {"study": one.digest}) if one.name else NOTHING,
+            form("explain", "Read again", {"study": one.digest}) if one.name else NOTHING,
         )
         for one in view.decided
     ]

@@ -153,5 +153,6 @@ class SiteView:
 
     def name_of(self, digest: str) -> str:
         """Return the name of a study that is known here, "" for another one."""
-        known = {one.digest: one.name for one in (*self.decided, *self.waiting)}
+        known = {one.digest: one.name for one in self.decided}
+        known |= {one.digest: one.name for one in self.waiting}
         return known.get(digest, "")

@@ -1,20 +1,19 @@
 """The part of the hospital's page that explains one study, and where it is decided on."""
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from wardround.client.page.errands import Errand
 from wardround.client.page.site_view import SiteView
-from wardround.common.html.parts import Html, bullets, html, joined, section, table, tag
+from wardround.common.html.parts import Html, bullets, form, joined, section, table, tag
 from wardround.common.runtime.printable import printable
 
 _SHOWN = 16
 _LONGEST = 4_000
-Button = Callable[[str, str, dict[str, str]], Html]
 
 
-def study_region(view: SiteView, button: Button) -> str:
+def study_region(view: SiteView) -> str:
     """Return what a study asks, what the policy says of it, and how it is decided on."""
     errand = view.errand("explain")
     if errand is None:
@@ -34,7 +33,7 @@ def study_region(view: SiteView, button: Button) -> str:
         _verdicts(said),
         tag("h3", "What you would approve"),
         _terms(said),
-        _decision(view, errand, button),
+        _decision(view, errand),
     )
     return section(title, *parts, anchor="study")
 
@@ -75,8 +74,8 @@ def _verdicts(said: dict[str, object]) -> Html:
         "The site would take part."
         if said.get("allowed")
         else (
-            "The site refuses it as things are; a study that waits only for its approval is refused "
-            "until it has that."
+            "The site refuses it as things are. One that only waits for its approval is refused "
+            "until then."
         )
     )
     whole = (tag("h3", "The policy"), listed, more if problems or notes else "", tag("p", reply))
@@ -94,53 +93,34 @@ def _terms(said: dict[str, object]) -> Html:
     return bullets(printable(line, _LONGEST) for line in lines)
 
 
-def _decision(view: SiteView, errand: Errand, button: Button) -> Html:
-    digits, site = errand.about[:_SHOWN], shlex.quote(view.typed)
-    words = _outcomes(view, errand.about)
+def _decision(view: SiteView, errand: Errand) -> Html:
+    study = {"study": errand.about}
     if not view.may_decide:
-        how = (
-            "This page only reads. Decide in a terminal, or open the page with "
-            "'wardround site page --allow-decisions':"
-        )
-        typed = "\n".join(
-            f"wardround site {verb} {digits} --site {site}" for verb in ("approve", "reject")
-        )
-        return joined((words, tag("h3", "How it is decided"), tag("p", how), tag("pre", typed)))
-    said, study = errand.said or {}, {"study": errand.about}
-    parts: list[str] = [words, tag("h3", "Decide")]
-    if _text(said, "mark"):
+        return _only_read(view, errand.about)
+    said = errand.said or {}
+    buttons: list[str] = [tag("h3", "Decide")]
+    if mark := _text(said, "mark"):
         spending = printable(_text(said, "spending"), _LONGEST)
-        who = (
-            f"It is written down that {printable(view.account, 80)} approved it, with these terms."
-        )
-        confirm = f"I have read what it asks. {spending} {who}"
-        held = {**study, "mark": _text(said, "mark"), "confirm": confirm}
-        parts.append(button("approve", "Approve this study", held))
-    confirm = "Reject it: from the next message on it is refused, also where it was approved."
-    parts.append(button("reject", "Reject this study", {**study, "confirm": confirm}))
-    return joined(parts)
+        who = f"It is written down that {printable(view.account, 80)} approved it."
+        question = f"{spending} {who} Do you approve this?"
+        label = "Approve this study"
+        buttons.append(tag("p", spending))
+        buttons.append(form("approve", label, {**study, "mark": mark}, question))
+    question = "From the next message on it is refused, also where it was approved. Reject it?"
+    buttons.append(form("reject", "Reject this study", study, question))
+    return joined(buttons)
 
 
-def _outcomes(view: SiteView, digest: str) -> Html:
-    """Return what became of a decision on this study that was made on this page."""
-    lines = []
-    for name in ("approve", "reject"):
-        errand = view.errand(name)
-        if errand is None or errand.about != digest:
-            continue
-        if errand.is_running:
-            lines.append(tag("p", "It is being written down.", role="status"))
-        elif errand.error:
-            lines.append(tag("p", printable(errand.error, _LONGEST), class_="lost"))
-        elif errand.said is not None and errand.said.get("changed"):
-            lines.append(
-                tag("p", "NOT approved: what it asks or spends has changed. Read it again.")
-            )
-        elif errand.said is not None:
-            lines.append(
-                tag("p", printable(_text(errand.said, "words"), _LONGEST), class_="banner")
-            )
-    return joined(html(line) for line in lines)
+def _only_read(view: SiteView, digest: str) -> Html:
+    site = shlex.quote(view.typed)
+    how = (
+        "This page only reads. Decide in a terminal, or open the page with "
+        f"'wardround site page --allow-decisions {site}':"
+    )
+    typed = "\n".join(
+        f"wardround site {verb} {digest[:_SHOWN]} --site {site}" for verb in ("approve", "reject")
+    )
+    return joined((tag("h3", "How it is decided"), tag("p", how), tag("pre", typed)))
 
 
 def _text(said: dict[str, object], key: str) -> str:

@@ -1,6 +1,6 @@
 """Pieces of a page: tables, facts, sections; a text is escaped unless it is known as HTML."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from wardround.common.html.charts.svg import escaped
 
@@ -47,6 +47,24 @@ def facts(pairs: Iterable[tuple[str, str]]) -> Html:
     return tag("dl", joined(joined((tag("dt", k), tag("dd", v))) for k, v in pairs))
 
 
+def form(action: str, label: str, fields: Mapping[str, str], question: str = "") -> Html:
+    """Return a button of a live page.
+
+    Args:
+        action: The name of what is done.
+        label: What the button says.
+        fields: What goes with it.
+        question: What is asked before; "" for nothing.
+    """
+    held = joined(
+        Html(f'<input type="hidden" name="{escaped(name)}" value="{escaped(value)}">')
+        for name, value in fields.items()
+    )
+    key = " ".join((action, *fields.values()))
+    button = tag("button", label, data_key=key)
+    return tag("form", joined((held, button)), data_action=action, data_confirm=question)
+
+
 def bullets(lines: Iterable[str]) -> Html:
     """Return lines as a list."""
     return tag("ul", joined(tag("li", line) for line in lines))
@@ -59,7 +77,7 @@ def table(
     texts: Sequence[int] = (),
     style: str = "",
 ) -> Html:
-    """Return a table whose rows begin with their heading; a keyboard can scroll it.
+    """Return a table whose rows begin with their heading.
 
     Args:
         caption: What it shows.
@@ -77,14 +95,8 @@ def table(
         for first, *others in rows
     )
     whole = joined((tag("caption", caption), tag("thead", tag("tr", columns)), tag("tbody", body)))
-    return tag(
-        "div",
-        tag("table", whole, class_=style),
-        class_="wide",
-        tabindex="0",
-        role="region",
-        aria_label=caption,
-    )
+    # A live page is drawn again: by its key the keyboard finds a table where it was.
+    return tag("div", tag("table", whole, class_=style), class_="wide", data_key=caption)
 
 
 def _cells(cells: Iterable[str], texts: Sequence[int]) -> Iterable[Html]:

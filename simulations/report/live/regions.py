@@ -152,7 +152,7 @@ def _outcome(outcome: Outcome) -> Html:
         rows = [tuple(map(printable, row)) for row in outcome.sites]
         parts.append(table(caption, head, rows, texts=(5,)))
     if outcome.report:
-        parts.append(tag("p", tag("a", "Open the whole report", href="report.html")))
+        parts.append(tag("p", tag("a", "Open the whole report", href="files/report.html")))
     return section("What came of it", *parts, anchor="outcome")
 
 
