@@ -16,7 +16,8 @@ from pathlib import Path
 
 from wardround.common.errors import WardroundError, describe_defect
 
-_NICENESS = 10  # the site's own training goes first
+_NICENESS = 10  # the site's own training goes first; but whoever decides on a study is waiting
+_PATIENT = ("check", "doctor")
 _STEP = 50  # progress is told every so many examinations
 
 
@@ -120,8 +121,9 @@ def _say(content: object) -> None:
 def main() -> None:
     """Do the errand that the words of the command line name."""
     name, site, digest, mark = sys.argv[1:]
-    with suppress(OSError, AttributeError):
-        os.nice(_NICENESS)
+    if name in _PATIENT:
+        with suppress(OSError, AttributeError):
+            os.nice(_NICENESS)
     try:
         _say({"said": ERRANDS[name](Path(site), digest, mark)})
     except WardroundError as error:

@@ -123,14 +123,14 @@ class Errands:
         timer = threading.Timer(limit, end)
         timer.daemon = True
         timer.start()
-        for line in process.stdout or ():
-            self._hear(name, line)
-        process.wait()
+        with process:
+            for line in process.stdout or ():
+                self._hear(name, line)
         timer.cancel()
         why = _TOO_LONG.format(limit, name) if was_ended.is_set() else _ENDED
         with self._lock:
-            known = self._last[name]
-            if known.is_running:
+            known = self._last.get(name)
+            if known is not None and known.is_running:
                 self._last[name] = replace(known, error=why)
 
     def _hear(self, name: str, line: bytes) -> None:
@@ -141,7 +141,9 @@ class Errands:
         if not isinstance(content, dict):
             return
         with self._lock:
-            self._last[name] = _told(self._last[name], content)
+            known = self._last.get(name)
+            if known is not None and known.is_running:
+                self._last[name] = _told(known, content)
 
 
 def _told(known: Errand, content: dict[str, object]) -> Errand:

@@ -59,7 +59,9 @@ def _found(said: dict[str, object], title: str) -> Html:
     told = f"{counts}{bad} faults, {look} things to look at, {len(findings) - bad - look} in order"
     rows = [_finding(one) for one in findings]
     head = ("what", "", "found", "what to do")
-    listed = table(f"{title}: each thing that was looked for.", head, rows, (1, 2, 3), "prose")
+    listed = table(
+        f"{title}: each thing that was looked for.", head, rows, words=(1,), texts=(2, 3)
+    )
     return joined((tag("p", printable(f"{told} ({made} UTC).")), listed))
 
 

@@ -271,7 +271,7 @@ def _accounts(folder: Path) -> tuple[Account, ...]:
 
 def _model(path: Path) -> Model | None:
     """Return what a model folder says of itself; None for something else."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         if path.stat().st_size > _LARGEST_CONTRACT:
             return None
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -1,5 +1,6 @@
 """The parts of the hospital's page: from what is known of the site to HTML, and nothing else."""
 
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 
@@ -7,7 +8,17 @@ from wardround.client.daemon.status_words import trouble_words, work_words
 from wardround.client.page.findings import data_region
 from wardround.client.page.site_view import Account, Leaving, SiteView
 from wardround.client.page.study_region import study_region
-from wardround.common.html.parts import Html, bullets, facts, form, joined, section, table, tag
+from wardround.common.html.parts import (
+    Html,
+    bullets,
+    facts,
+    form,
+    joined,
+    quote,
+    section,
+    table,
+    tag,
+)
 from wardround.common.runtime.printable import printable
 
 REGIONS = (
@@ -24,11 +35,17 @@ REGIONS = (
     "models",
 )
 NOTHING = "–"
+_LONGEST = 2_000  # characters of what others wrote
 _SHOWN = 16  # digits of a digest
 
 
 def regions_of(view: SiteView) -> dict[str, str]:
     """Return every part of the page; one that has nothing to say is empty."""
+    # At one door: nothing that others wrote turns the words around, whoever wrote what below.
+    return {name: printable(html, sys.maxsize, lines=True) for name, html in _drawn(view).items()}
+
+
+def _drawn(view: SiteView) -> dict[str, str]:
     return {
         "summary": _summary(view),
         "faults": _faults(view),
@@ -84,7 +101,7 @@ def _daemon(view: SiteView) -> Html:
         return section("The daemon", tag("p", printable(view.no_daemon)), anchor="daemon")
     listed = facts((name, printable(value)) for name, value in _daemon_facts(view))
     rows = [(_moment(one.time), printable(trouble_words(one))) for one in reversed(daemon.troubles)]
-    troubles = table("Troubles, the newest first.", ("time (UTC)", "what"), rows, (1,), "prose")
+    troubles = table("Troubles, the newest first.", ("time (UTC)", "what"), rows, texts=(1,))
     return section("The daemon", listed, troubles if rows else "", anchor="daemon")
 
 
@@ -115,11 +132,11 @@ def _asked(view: SiteView) -> Html:
         digits = one.digest[:_SHOWN]
         heading = tag("h3", printable(one.name, 200))
         since = f"{digits}, asked for since {one.since:%Y-%m-%d %H:%M} UTC"
-        quote = tag("blockquote", printable(one.description, 1_000))
+        theirs = quote(printable(one.description, _LONGEST, lines=True))
         label = f"Read what {printable(one.name, 80)} asks"
         read = form("explain", label, {"study": one.digest})
         small = tag("p", since, class_="small")
-        parts.append(tag("article", joined((heading, small, quote, read))))
+        parts.append(tag("article", joined((heading, small, theirs, read))))
     return section("What is asked", *parts, anchor="asked")
 
 
@@ -140,7 +157,7 @@ def _decided(view: SiteView) -> str:
     ]
     head = ("when (UTC)", "verdict", "study", "digest", "rounds", "by", "")
     caption = "The last decisions of this hospital, the newest first."
-    listed = table(caption, head, rows, texts=(1, 2, 3, 5, 6))
+    listed = table(caption, head, rows, words=(1, 2, 3, 5, 6))
     return section("What was decided", listed, anchor="decided")
 
 
@@ -151,13 +168,13 @@ def _left(view: SiteView) -> Html:
     tone = "lost" if audit.is_broken else ""
     chain = tag("p", printable(audit.verified) or "The chain is being verified.", class_=tone)
     told = (
-        f"{audit.answers} answers left, {bytes_words(audit.bytes)} in all; {audit.refusals} times "
-        "nothing left. Names, images and predictions are in none of them."
+        f"{audit.answers} answers left, {bytes_words(audit.bytes)} in all; {audit.refusals} were "
+        "refused. Names, images and predictions are in none of them."
     )
     rows = [_leaving(one, view) for one in audit.last]
     head = ("entry", "time (UTC)", "what", "verdict", "study", "round", "bytes")
     caption = f"The last {len(rows)} of {audit.entries} entries, the newest first."
-    listed = table(caption, head, rows, texts=(1, 2, 3, 4)) if rows else ""
+    listed = table(caption, head, rows, words=(1, 2, 4), texts=(3,)) if rows else ""
     return section("What left", tag("p", told), chain, listed, anchor="left")
 
 
@@ -211,7 +228,7 @@ def _account(one: Account, view: SiteView) -> Html:
         for digest, epsilon, n in one.studies
     ]
     head = ("study", "digest", "epsilon of it alone", "answers charged")
-    listed = table(f"{whose}, a run a row; they add up to less.", head, rows, texts=(1,))
+    listed = table(f"{whose}, a run a row; they add up to less.", head, rows, words=(1,))
     return joined((tag("p", told), meter, listed))
 
 
@@ -237,7 +254,7 @@ def _models(view: SiteView) -> str:
     ]
     head = ("study", "digest", "round", "is")
     caption = "Finished models that were fetched to this site."
-    return section("Models", table(caption, head, rows, texts=(1, 3)), anchor="models")
+    return section("Models", table(caption, head, rows, words=(1, 3)), anchor="models")
 
 
 def bytes_words(count: int) -> str:

@@ -57,7 +57,7 @@ class AuditView:
         entries: How many there are.
         last: The newest of them, the newest first.
         answers: How many let something out.
-        refusals: How many let nothing out.
+        refusals: How many were refused.
         bytes: Of all that left.
         verified: What the check of the whole chain says; "" before it was made.
         is_broken: Whether that check failed.

@@ -6,7 +6,7 @@ from itertools import groupby
 
 from wardround.client.page.errands import Errand
 from wardround.client.page.site_view import SiteView
-from wardround.common.html.parts import Html, bullets, form, joined, section, table, tag
+from wardround.common.html.parts import Html, bullets, form, joined, quote, section, table, tag
 from wardround.common.runtime.printable import printable
 
 _SHOWN = 16
@@ -52,7 +52,7 @@ def _blocks(lines: Sequence[str]) -> Iterator[Html]:
         if kind == "  - ":
             yield bullets(line[4:] for line in held)
         elif kind.startswith("  |"):
-            yield tag("blockquote", "\n".join(line[4:] for line in held), class_="theirs")
+            yield quote("\n".join(line[4:] for line in held))
         else:
             for line in filter(None, held):
                 yield tag("p", line) if line.startswith("Digest ") else tag("h3", line)
@@ -64,9 +64,8 @@ def _verdicts(said: dict[str, object]) -> Html:
     for one in verdicts if isinstance(verdicts, list) else ():
         word = tag("span", "▲ allow", class_="gained") if one["allowed"] else _denied()
         rows.append((printable(one["rule"], 80), word, printable(one["reason"], 2_000)))
-    listed = table(
-        "What the policy says of it, rule by rule.", ("rule", "", "why"), rows, (1, 2), "prose"
-    )
+    caption = "What the policy says of it, rule by rule."
+    listed = table(caption, ("rule", "", "why"), rows, words=(1,), texts=(2,))
     problems = [f"Not known: {one}" for one in _texts(said, "problems")]
     notes = [f"Note: {one}." for one in _texts(said, "notes")]
     more = bullets(printable(one, _LONGEST) for one in (*problems, *notes))

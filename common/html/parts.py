@@ -74,8 +74,9 @@ def table(
     caption: str,
     head: Sequence[str],
     rows: Iterable[Sequence[str]],
+    *,
     texts: Sequence[int] = (),
-    style: str = "",
+    words: Sequence[int] = (),
 ) -> Html:
     """Return a table whose rows begin with their heading.
 
@@ -83,24 +84,29 @@ def table(
         caption: What it shows.
         head: The headings of its columns.
         rows: Cells, escaped unless they are HTML.
-        texts: Which columns hold words and not numbers, counted from 0.
-        style: A class of the page's style sheet.
+        texts: Which columns hold sentences, counted from 0: they are broken into lines.
+        words: Which hold single words; all others hold numbers.
     """
+    styles = {**dict.fromkeys(texts, "text"), **dict.fromkeys(words, "word")}
     columns = joined(
-        tag("th", name, scope="col", class_="text" if place in texts else "")
+        tag("th", name, scope="col", class_=styles.get(place, ""))
         for place, name in enumerate(head)
     )
     body = joined(
-        tag("tr", joined((tag("th", first, scope="row"), *_cells(others, texts))))
+        tag("tr", joined((tag("th", first, scope="row"), *_cells(others, styles))))
         for first, *others in rows
     )
     whole = joined((tag("caption", caption), tag("thead", tag("tr", columns)), tag("tbody", body)))
     # A live page is drawn again: by its key the keyboard finds a table where it was.
-    return tag("div", tag("table", whole, class_=style), class_="wide", data_key=caption)
+    return tag("div", tag("table", whole), class_="wide", data_key=caption)
 
 
-def _cells(cells: Iterable[str], texts: Sequence[int]) -> Iterable[Html]:
+def _cells(cells: Iterable[str], styles: Mapping[int, str]) -> Iterable[Html]:
     return (
-        tag("td", cell, class_="text" if place in texts else "")
-        for place, cell in enumerate(cells, start=1)
+        tag("td", cell, class_=styles.get(place, "")) for place, cell in enumerate(cells, start=1)
     )
+
+
+def quote(text: str) -> Html:
+    """Return what somebody else wrote, a paragraph a line."""
+    return tag("blockquote", joined(tag("p", line) for line in text.split("\n")))

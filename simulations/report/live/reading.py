@@ -91,7 +91,7 @@ class RunReader:
             state = replace(state, rounds=(), sites=(), values={}, losses={})
         records: list[tuple[RoundRecord, float | None]] = []
         for line in lines:
-            with suppress(KeyError, TypeError):
+            with suppress(KeyError, TypeError, AttributeError):  # somebody changed the file
                 written = line.get("written_at")
                 records.append((record_of(line), written if isinstance(written, float) else None))
         return with_records(state, records) if records else state

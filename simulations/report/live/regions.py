@@ -1,6 +1,7 @@
 """The parts of a simulation's page: from what is known to HTML, and nothing else."""
 
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -29,10 +30,12 @@ from wardround.simulations.report.live.words import (
     number,
     seconds_words,
 )
+from wardround.simulations.run_files.folder import FEDERATED, UNPROTECTED
 
 _MOST_ROUNDS = 50  # in the table; the chart has all of them
 _MOST_POINTS = 400  # of a line of the chart
 _TENTHS = 10
+_TOLD_BY_TENTHS = (FEDERATED, UNPROTECTED)  # comparison models go side by side, two at a time
 REGIONS = ("summary", "now", "outcome", "runs", "stages", "course", "sites", "rounds", "events")
 _STANDING = {
     "beginning": "The simulation begins.",
@@ -51,8 +54,14 @@ def regions_of(known: RunState | Series, has_ended: bool = False) -> dict[str, s
         known: What the run folder says.
         has_ended: Whether the process that simulates has ended, and this page with it.
     """
-    if isinstance(known, RunState):
-        return _of_run(known, has_ended)
+    drawn = (
+        _of_run(known, has_ended) if isinstance(known, RunState) else _of_series(known, has_ended)
+    )
+    # At one door: nothing that others wrote turns the words around.
+    return {name: printable(html, sys.maxsize, lines=True) for name, html in drawn.items()}
+
+
+def _of_series(known: Series, has_ended: bool) -> dict[str, str]:
     shown = dict(known.runs).get(known.shown, RunState())
     parts = {**_of_run(shown, False), "outcome": "", "runs": _runs(known)}
     parts["summary"] = _headline(_summary_of_series(known), known.outcome)
@@ -89,7 +98,8 @@ def summary_of(state: RunState) -> str:
         return "The simulation runs."
     words = []
     for stage in state.running:
-        tenths = _TENTHS * stage.done // stage.rounds if stage.rounds else 0
+        is_told = stage.rounds and stage.name in _TOLD_BY_TENTHS
+        tenths = _TENTHS * stage.done // stage.rounds if is_told else 0
         of_it = f", {tenths * _TENTHS} % of {stage.rounds} rounds" if tenths else ""
         words.append(f"{stage.title}{of_it}")
     said = "; ".join(words)
@@ -150,7 +160,7 @@ def _outcome(outcome: Outcome) -> Html:
         head = ("hospital", "own data alone", "federated", "pooled data", "gain", "verdict")
         caption = f"{outcome.metric} on the test patients of each hospital; ± is half an interval."
         rows = [tuple(map(printable, row)) for row in outcome.sites]
-        parts.append(table(caption, head, rows, texts=(5,)))
+        parts.append(table(caption, head, rows, words=(5,)))
     if outcome.report:
         parts.append(tag("p", tag("a", "Open the whole report", href="files/report.html")))
     return section("What came of it", *parts, anchor="outcome")
@@ -168,7 +178,7 @@ def _runs(series: Series) -> Html:
     head = ("run", "state", "at", "rounds together", metric_title(metric) or "metric")
     closer = f"Below, {series.shown} is looked at closely." if series.shown else ""
     caption = f"The runs of this series. {closer}"
-    return section("Runs", table(caption, head, rows, texts=(1, 2)), anchor="runs")
+    return section("Runs", table(caption, head, rows, words=(1, 2)), anchor="runs")
 
 
 def _stages(state: RunState) -> str:
@@ -241,7 +251,7 @@ def _sites(state: RunState) -> str:
     last = state.rounds[-1].round if state.rounds else 0
     head = (
         "site",
-        "state",
+        "last round",
         "rounds",
         "updates",
         "training loss",
@@ -252,7 +262,7 @@ def _sites(state: RunState) -> str:
     )
     rows = [_site(known.get(name, SiteLine(name)), last, state.is_over) for name in names]
     caption = "Each site's part in training together; loss and time are those of its last round."
-    return section("Sites", table(caption, head, rows, texts=(1, 8)), anchor="sites")
+    return section("Sites", table(caption, head, rows, words=(1,), texts=(8,)), anchor="sites")
 
 
 def _site(line: SiteLine, last: int, is_over: bool) -> tuple[str, ...]:
@@ -272,12 +282,10 @@ def _site(line: SiteLine, last: int, is_over: bool) -> tuple[str, ...]:
 
 def _presence(line: SiteLine, last: int, is_over: bool) -> str:
     if not last:
-        return "took no part" if is_over else "waits for the first round"
+        return NOTHING if is_over else "waits for it"
     if line.last == last:
-        return "took part in the last round"
-    if line.left_out[0] == last:
-        return "left out of the last round"
-    return "was not asked in the last round"
+        return "took part"
+    return "left out" if line.left_out[0] == last else "was not asked"
 
 
 def _rounds(state: RunState) -> str:
@@ -308,7 +316,7 @@ def _rounds(state: RunState) -> str:
     is_cut = len(shown) < len(state.rounds)
     of_all = f"The last {len(shown)} of {len(state.rounds)} rounds" if is_cut else "Every round"
     caption = f"{of_all}, the newest first; the metric is that of the model it began with."
-    return section("Rounds", table(caption, head, rows, texts=(6,)), anchor="rounds")
+    return section("Rounds", table(caption, head, rows, words=(6,)), anchor="rounds")
 
 
 def _events(state: RunState) -> str:
@@ -321,7 +329,7 @@ def _events(state: RunState) -> str:
         if more
         else ("The newest first.")
     )
-    listed = tag("ol", joined(lines), class_="events")
+    listed = tag("ul", joined(lines), class_="log")
     return section("What happened", tag("p", note, class_="small"), listed, anchor="events")
 
 
