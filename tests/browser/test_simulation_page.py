@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,9 +20,12 @@ from tests.support.stage import (
     wait_until,
     write_table,
 )
+from tests.unit.simulations.report.live.test_following import record
 
 from wardround.common.study.loading import with_changes
 from wardround.common.study.study import Study
+from wardround.server.checkpoints.history import append_record
+from wardround.simulations.run_files.events import SiteFailed, StageStarted, nobody, recording
 
 pytestmark = [
     pytest.mark.browser,
@@ -63,6 +65,19 @@ def simulating(*words: object, log: Path) -> Iterator["subprocess.Popen[bytes]"]
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
+
+
+@contextmanager
+def watching(run: Path, log: Path) -> Iterator["tuple[str, subprocess.Popen[bytes]]"]:
+    """Open the page of a run as a user does later; give its link and its process."""
+    with log.open("wb") as stream:
+        words = [*WARDROUND, "watch", str(run)]
+        process = subprocess.Popen(words, env=ENVIRONMENT, stdout=stream)
+    try:
+        yield link_in(log), process
+    finally:
+        process.kill()
+        process.wait()
 
 
 def link_in(log: Path) -> str:
@@ -115,26 +130,15 @@ def test_the_report_is_read_over_the_page_with_its_own_policy(
     study = written(tmp_path, steps=2, rounds=2)
     with simulating(study, "--out", out, "--quiet", log=tmp_path / "log") as process:
         process.communicate(timeout=120)
-    log = tmp_path / "watch.log"
-    with log.open("wb") as stream:
-        watching = subprocess.Popen(
-            [sys.executable, "-m", "wardround.cli", "watch", str(out)],
-            env=ENVIRONMENT,
-            stdout=stream,
-        )
-    try:
-        browser_page.goto(link_in(log))
-        browser_page.keyboard.press("Tab")
+    with watching(out, tmp_path / "watch.log") as (page, watcher):
+        browser_page.goto(page)
         link = browser_page.get_by_role("link", name="Open the whole report")
         link.focus()
         browser_page.keyboard.press("Enter")
         expect(browser_page.locator(".kicker")).to_have_text("Wardround simulation report")
         assert [one for one in heard.complaints if "Content Security" in one] == []
-        watching.send_signal(signal.SIGINT)
-        assert watching.wait(20) == 0
-    finally:
-        watching.kill()
-        watching.wait()
+        watcher.send_signal(signal.SIGINT)
+        assert watcher.wait(20) == 0
 
 
 def test_a_run_that_is_stopped_says_so_and_one_that_is_killed_leaves_no_process(
@@ -170,20 +174,23 @@ def test_several_runs_are_watched_together(tmp_path: Path, browser_page: Page) -
         assert process.returncode == 0
 
 
-def test_a_hostile_study_does_not_become_markup(
+def test_a_run_folder_from_a_stranger_does_not_become_markup(
     tmp_path: Path, browser_page: Page, heard: Heard
 ) -> None:
-    out = tmp_path / HOSTILE.replace("/", "_")
-    study, log = written(tmp_path, steps=20, rounds=3), tmp_path / "log"
-    text = study.read_text()
-    description = json.dumps(HOSTILE)
-    study.write_text(text.replace('name = "lungs"', f'name = "lungs"\ndescription = {description}'))
-    with simulating(study, "--out", out, "--watch", log=log) as process:
-        browser_page.goto(link_in(log))
-        expect(browser_page.locator("#connection")).to_contain_text("It is over", timeout=120_000)
-        assert browser_page.locator("main img").count() == 0
+    run = tmp_path / HOSTILE.replace("/", "_")
+    history = run / "checkpoints" / "federated" / "history.jsonl"
+    history.parent.mkdir(parents=True)
+    append_record(history, record(1, 0.5, HOSTILE, without=f"{HOSTILE} 2"))
+    written(run, steps=2, rounds=2)
+    with recording(run, nobody) as tell:
+        tell(StageStarted(HOSTILE, 3))
+        tell(SiteFailed(HOSTILE, 1, HOSTILE, HOSTILE))
+    with watching(run, tmp_path / "log") as (link, _):
+        browser_page.goto(link)
+        expect(browser_page.locator("#connection")).to_have_text("Live.")
+        expect(browser_page.locator("#sites")).to_contain_text("<script>")
+        assert browser_page.locator("main img, main script").count() == 0
         assert browser_page.locator("h1").inner_text().startswith("<script>")
-        process.communicate(timeout=60)
     assert heard.complaints == []
 
 

@@ -187,7 +187,9 @@ def _stages(state: RunState) -> str:
     head = ("part of the work", "state", "rounds", metric_title(state.metric) or "metric", "took")
     rows = [_stage(one, state.is_over) for one in state.stages]
     return section(
-        "What it does", table("In their order.", head, rows, texts=(1,)), anchor="stages"
+        "What it does",
+        table("The parts of the work in their order.", head, rows, texts=(1,)),
+        anchor="stages",
     )
 
 
@@ -329,7 +331,7 @@ def _events(state: RunState) -> str:
         if more
         else ("The newest first.")
     )
-    listed = tag("ul", joined(lines), class_="log")
+    listed = tag("ul", joined(lines), class_="log", tabindex="0", data_key="log")
     return section("What happened", tag("p", note, class_="small"), listed, anchor="events")
 
 
