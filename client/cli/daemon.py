@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from wardround.client.daemon.status import DaemonStatus, Work
-    from wardround.common.study.study import Study
+    from wardround.client.daemon.status import DaemonStatus
 
 SiteArgument = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
 SiteOption = Annotated[Path, typer.Option("--site", help="A site folder.", show_default=False)]
@@ -186,23 +185,15 @@ def approve(
 
     Example: wardround site approve study.toml --site /data/wardround/north
     """
-    from wardround.client.doctor.policy import require_cohort
-    from wardround.client.doctor.terms import terms_of
-    from wardround.client.policy.approvals import decide
-    from wardround.client.policy.plan_limit import plan_limit
+    from wardround.client.doctor.decisions import approve as write_down
+    from wardround.client.doctor.decisions import prepare_approval
     from wardround.common.runtime.printable import write_lines
-    from wardround.common.study.loading import require_promise
 
-    loaded = _study_of(site, study)
-    require_cohort(site, loaded)
-    with plan_limit():
-        require_promise(loaded)
-    terms = terms_of(site, loaded)
-    write_lines("\n".join(terms.lines) + "\n")
+    approval = prepare_approval(site, study)
+    write_lines("\n".join(approval.terms.lines) + "\n")
     if sys.stdin.isatty() and not yes:
-        typer.confirm("Do you approve this?", abort=True)
-    decision = decide(site, loaded.digest, "approved", loaded, terms)
-    write_lines(f"{decision.account} has approved {decision.digest} ({decision.study}).\n")
+        typer.confirm(f"{approval.spending} Do you approve this?", abort=True)
+    write_lines(f"{write_down(site, approval)}\n")
 
 
 def reject(digest: DigestArgument, site: SiteOption) -> None:
@@ -210,66 +201,22 @@ def reject(digest: DigestArgument, site: SiteOption) -> None:
 
     Example: wardround site reject 5e3a91c2d07b6f48 --site /data/wardround/north
     """
-    from wardround.client.policy.approvals import decide, full_digest
-    from wardround.client.site.folder import open_site
+    from wardround.client.doctor.decisions import reject as write_down
     from wardround.common.runtime.printable import write_lines
 
-    open_site(site)
-    decision = decide(site, full_digest(site, digest.strip().lower()), "rejected")
-    name = f" ({decision.study})" if decision.study else ""
-    write_lines(f"{decision.account} has rejected {decision.digest}{name}.\n")
-
-
-def _study_of(site: Path, given: str) -> "Study":
-    """Return the study of a file, or the one that this site knows by these digits."""
-    from wardround.client.policy.approvals import full_digest, study_file
-    from wardround.client.site.folder import open_site
-    from wardround.common.errors import InputError
-    from wardround.common.study.loading import load_study
-
-    open_site(site)
-    digits, path = given.strip().lower(), Path(given)
-    if not path.is_file():
-        digest = full_digest(site, digits)
-        known = study_file(site, digest)
-        if known is None:
-            msg = (
-                f"this site does not hold the study {digest[:_SHOWN]}, so it cannot say what would "
-                "be approved: give the study's file, or wait until the server asks for it."
-            )
-            raise InputError(msg)
-        path = known
-    study = load_study(path, planned=False)
-    if path != Path(given) and not study.digest.startswith(digits):
-        msg = f"{path} was changed, it is not the study {digits[:_SHOWN]}: give the study's file."
-        raise InputError(msg)
-    return study
+    write_lines(f"{write_down(site, digest)}\n")
 
 
 def _status_lines(told: "DaemonStatus") -> list[str]:
-    from wardround.common.flower.supernode.fleet_client import FLEET_CODES
-    from wardround.common.messages.refusals import REFUSAL_WORDS
+    from wardround.client.daemon.status_words import trouble_words, work_words
 
     reached = f"connected since {told.connected_since}" if told.connected_since else "NOT CONNECTED"
     lines = [
         f"{told.site}: server {told.server}, {reached}; process {told.process} since {told.began}",
-        f"now: {_work_words(told.work)}",
-        f"before: {_work_words(told.last)}; {told.answered} messages answered, "
+        f"now: {work_words(told.work)}",
+        f"before: {work_words(told.last)}; {told.answered} messages answered, "
         f"{told.refused} of them refused",
     ]
     if told.worker_starts > 1:
         lines.append(f"the worker process was started {told.worker_starts} times")
-    for trouble in told.troubles:
-        times = f" ({trouble.count} times)" if trouble.count > 1 else ""
-        known = FLEET_CODES if trouble.what == "connection" else REFUSAL_WORDS
-        sentence = known.get(trouble.code, "")
-        words = f"{trouble.what}: {trouble.code}{times}"
-        lines.append(f"{trouble.time} {words}{': ' if sentence else ''}{sentence}")
-    return lines
-
-
-def _work_words(work: "Work | None") -> str:
-    if work is None:
-        return "nothing"
-    study = f" of {work.study} ({work.digest[:_SHOWN]})" if work.study else ""
-    return f"{work.kind}, {work.group}{study}, since {work.since}"
+    return [*lines, *(f"{trouble.time} {trouble_words(trouble)}" for trouble in told.troubles)]

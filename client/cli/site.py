@@ -17,6 +17,7 @@ from wardround.client.cli.daemon import add_daemon_commands
 from wardround.client.cli.importing import add_import_commands
 from wardround.client.cli.ledger import ledger_app
 from wardround.client.cli.pacs import pacs_app
+from wardround.client.cli.page import page
 from wardround.client.cli.serve import serve
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ site_app.add_typer(audit_app, name="audit")
 site_app.add_typer(ledger_app, name="ledger")
 site_app.add_typer(pacs_app, name="pacs")
 site_app.command()(serve)
+site_app.command()(page)
 add_daemon_commands(site_app)
 add_connection_commands(site_app)
 add_backup_commands(site_app)

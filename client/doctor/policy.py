@@ -6,7 +6,7 @@ from pathlib import Path
 from wardround.client.data.cohort import Cohorts, open_cohorts
 from wardround.client.egress.message_schema import update_bytes
 from wardround.client.policy.plan_limit import plan_limit
-from wardround.client.policy.policy import Policy, open_policy
+from wardround.client.policy.policy import open_policy
 from wardround.client.policy.rules import Facts, Verdict, judge
 from wardround.client.privacy.ledger.budget import Accountant
 from wardround.client.privacy.ledger.charges import MAIN_DATASET, TRAIN
@@ -59,7 +59,7 @@ def evaluate_policy(folder: Path, study: Study) -> PolicyReport:
     patients = None if cohorts is None else cohorts.train.patient_count
     notes = () if cohorts is None else _notes(cohorts, study)
     facts = Facts(patients, _update_bytes(study, problems))
-    verdicts = (*judge(policy, study, facts), _beside_the_spent(site.folder, policy, study))
+    verdicts = (*judge(policy, study, facts), beside_the_spent(site.folder, study))
     return PolicyReport(site.name, verdicts, tuple(problems), notes)
 
 
@@ -69,8 +69,16 @@ def _notes(cohorts: Cohorts, study: Study) -> tuple[str, ...]:
     return (*cohorts.parting, *few_steps_note(len(cohorts.train), study.training))
 
 
-def _beside_the_spent(folder: Path, policy: Policy, study: Study) -> Verdict:
-    """Say whether another run of a study fits beside what the site's ledger holds."""
+def beside_the_spent(folder: Path, study: Study) -> Verdict:
+    """Say whether another run of a study fits beside what the site's ledger holds.
+
+    Raises:
+        PolicyError: The site has no policy, or one that cannot be read.
+        LedgerError: The ledger is damaged.
+        StudyError: What the study spends takes too long to work out.
+        InputError: dp-accounting is not installed.
+    """
+    policy = open_policy(folder)
     if study.privacy.mode != "patient":
         return Verdict(LEDGER_RULE, True, "nothing is spent")
     if not (find_ledger_folder(folder) / LEDGER_FILE).exists():

@@ -66,7 +66,7 @@ class RoundRecord:
 
 def append_record(path: Path, record: RoundRecord) -> int:
     """Append a record and return the file's length in bytes after it."""
-    line = {**_as_json(record), "written_at": time.time()}  # for people; nothing depends on it
+    line = {**_as_json(record), "written_at": time.time()}  # no round depends on it
     with path.open("ab") as stream:
         stream.write(json.dumps(line, default=_as_json).encode() + b"\n")
         stream.flush()
@@ -75,7 +75,7 @@ def append_record(path: Path, record: RoundRecord) -> int:
 
 def read_records(path: Path) -> list[RoundRecord]:
     """Read all records; an absent file holds none, a torn last line is left out."""
-    return [_record(line) for line in read_json_lines(path)]
+    return [record_of(line) for line in read_json_lines(path)]
 
 
 def truncate(path: Path, length: int) -> None:
@@ -90,7 +90,12 @@ def _as_json(row: object) -> dict[str, object]:
     return {f.name: getattr(row, f.name) for f in fields(row)}  # type: ignore[arg-type] # our rows
 
 
-def _record(content: dict) -> RoundRecord:  # type: ignore[type-arg] # JSON, typed just below
+def record_of(content: dict) -> RoundRecord:  # type: ignore[type-arg] # JSON, typed just below
+    """Return the record of a line of the file.
+
+    Raises:
+        KeyError, TypeError: It is none.
+    """
     return RoundRecord(
         round=content["round"],
         measured_round=content["measured_round"],

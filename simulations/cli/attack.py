@@ -73,7 +73,7 @@ def _print(findings: Findings, report: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from wardround.simulations.report.attack_section import NO_PLAN
+    from wardround.simulations.report.sections.attack import NO_PLAN
 
     console = Console()
     whose = f"One training step of {findings.site} ({findings.network}), as its server sees it."

@@ -94,6 +94,10 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
     ] = None,
     skip_unreadable: SkipUnreadable = False,
     track: UserFilePath = None,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", help="Serve a page to watch it on, to this machine's browsers."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -127,6 +131,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
         quiet=quiet,
         as_json=as_json,
         track=track,
+        watch=watch,
     )
     raise typer.Exit(run_simulation(options))
 

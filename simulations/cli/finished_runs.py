@@ -1,4 +1,4 @@
-"""Commands on a run: its report, attacks on it, tests elsewhere, explanations, trackers."""
+"""Commands on a run: its page, report and trackers, attacks, tests elsewhere, explanations."""
 
 import sys
 from pathlib import Path
@@ -11,12 +11,40 @@ from wardround.simulations.cli.options import AsJson, Out, UserFilePath
 
 def add_commands_on_runs(app: typer.Typer) -> None:
     """Add the commands on a finished run to the front door."""
+    app.command()(watch)
     app.command()(report)
     app.command()(evaluate)
     app.command()(attack)
     app.command()(stress)
     app.command("explain-predictions")(explain_predictions)
     app.command()(track)
+
+
+def watch(
+    run: Annotated[
+        Path,
+        typer.Argument(metavar="FOLDER", help="A run folder, or a series.", show_default=False),
+    ],
+    port: Annotated[int, typer.Option(help="Of this machine; 0 takes a free one.")] = 0,
+) -> None:
+    """Serve the page of a run to this machine's browsers, until Ctrl-C; nothing is changed.
+
+    The run may be at work, in another terminal or in a job of a cluster's, or long finished.
+
+    Example: wardround watch runs/first
+    """
+    from wardround.common.errors import InputError
+    from wardround.simulations.report.live.beside import watch_until_stopped
+
+    if not run.is_dir():
+        msg = f"{run} is no folder: give the one that 'wardround simulate --out' writes."
+        raise InputError(msg)
+
+    def tell(link: str) -> None:
+        sys.stdout.write(f"Watch it at {link}\nCtrl-C ends the page.\n")
+        sys.stdout.flush()
+
+    watch_until_stopped(run, port, tell)
 
 
 def report(

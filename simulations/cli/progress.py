@@ -14,22 +14,11 @@ from wardround.simulations.run_files.events import (
     StageStarted,
     Watch,
     nobody,
+    title_of,
 )
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-
-_TITLES = {
-    "data": "reading and splitting the data",
-    "federated": "training together",
-    "pooled": "training on pooled data",
-    "test": "testing every model on every site",
-    "report": "writing the report",
-    "server": "starting the server",
-    "joining": "sites join over TLS",
-    "sites": "starting the sites",
-    "federation": "training together",
-}
 
 
 @contextmanager
@@ -128,12 +117,3 @@ def _print_line(event: Event) -> None:
 
 def _left_out(event: SiteFailed) -> str:
     return f"round {event.round}: {event.site} is left out: {event.reason}"
-
-
-def title_of(stage: str) -> str:
-    """Return how a person calls a stage."""
-    run, slash, stage_of_run = stage.partition("/")
-    if slash:  # of a series
-        return f"{run}: {title_of(stage_of_run)}"
-    site = stage.removeprefix("local-")
-    return _TITLES.get(stage, f"{site} training alone")

@@ -12,13 +12,17 @@ from wardround.common.errors import InputError
 from wardround.simulations.cli.simulate import (
     Options,
     check_alone,
+    machine_of,
     new_folder_for,
+    page_of,
     resolve_study,
     tracked_by,
     watched,
 )
 
 if TYPE_CHECKING:
+    from wardround.simulations.experiment.federation import Machine
+    from wardround.simulations.experiment.series.series import SeriesRequest
     from wardround.simulations.report.pages.series_page import SeriesContents
     from wardround.simulations.run_files.events import Watch
 
@@ -29,24 +33,12 @@ _LARGEST_SEED = 2**31 - 1  # as federation.seed
 
 def run_several(options: Options) -> int:
     """Make the runs, show the progress, print what they say together, and return the exit code."""
-    from wardround.simulations.engines.ray_engine import RayOptions
-    from wardround.simulations.experiment.federation import Machine
-    from wardround.simulations.experiment.series.series import (
-        SeriesRequest,
-        resume_series,
-        run_series,
-    )
-    from wardround.simulations.run_files.series import read_series
+    from wardround.simulations.experiment.series.series import SeriesRequest
 
-    machine = Machine(
-        options.device, options.engine, options.workers, options.threads, RayOptions(*options.ray)
-    )
-    machine.check()
-    request, was_finished = None, False
+    machine, request = machine_of(options), None
     if options.resume is not None:
         check_alone(options)
         out = options.resume
-        was_finished = read_series(out).finished is not None
     else:
         seeds = parse_seeds(options)
         study = resolve_study(options)
@@ -62,6 +54,16 @@ def run_several(options: Options) -> int:
             skip_unreadable=options.skip_unreadable,
             command=("wardround", *sys.argv[1:]),
         )
+    with page_of(options, out) as announce:
+        announce()
+        return _run(options, machine, request, out)
+
+
+def _run(options: Options, machine: "Machine", request: "SeriesRequest | None", out: Path) -> int:
+    from wardround.simulations.experiment.series.series import resume_series, run_series
+    from wardround.simulations.run_files.series import read_series
+
+    was_finished = request is None and read_series(out).finished is not None
 
     def work(watch: "Watch") -> None:
         if request is None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from wardround.simulations.experiment.federation import Machine
     from wardround.simulations.run_files.events import Watch
 
+Announce = Callable[[], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -29,6 +31,7 @@ class Options:
         privacy: Keys of ``[privacy]``, e.g. "epsilon=8,delta=1e-5".
         seeds: As typed, e.g. "0,1,2".
         track: The user's file; None for the one that lies in its place, if any does.
+        watch: Whether a live page is served while it runs.
     """
 
     study: str
@@ -54,6 +57,7 @@ class Options:
     quiet: bool = False
     as_json: bool = False
     track: Path | None = None
+    watch: bool = False
 
 
 def run_simulation(options: Options) -> int:
@@ -65,21 +69,46 @@ def run_simulation(options: Options) -> int:
         from wardround.simulations.cli.series import run_several
 
         return run_several(options)
-    from wardround.simulations.cli.summary import print_summary
+    machine, study = machine_of(options), None
+    if options.resume is not None:
+        check_alone(options)
+        out = options.resume
+    else:
+        study = resolve_study(options)
+        out = options.out or new_folder_for(study)
+    with page_of(options, out) as announce:
+        return _simulate(options, machine, study, (out, announce))
+
+
+def machine_of(options: Options) -> "Machine":
+    """Return the machine that is asked for.
+
+    Raises:
+        InputError: This one cannot be used so.
+    """
     from wardround.simulations.engines.ray_engine import RayOptions
     from wardround.simulations.experiment.federation import Machine
-    from wardround.simulations.experiment.simulate import SimulationRequest, simulate
 
     machine = Machine(
         options.device, options.engine, options.workers, options.threads, RayOptions(*options.ray)
     )
     machine.check()
-    if options.resume is not None:
-        check_alone(options)
-        out, request = options.resume, None
-    else:
-        study = resolve_study(options)
-        out = options.out or new_folder_for(study)
+    return machine
+
+
+def _simulate(
+    options: Options, machine: "Machine", study: Study | None, place: tuple[Path, Announce]
+) -> int:
+    from wardround.simulations.cli.summary import print_summary
+    from wardround.simulations.experiment.simulate import SimulationRequest, simulate
+
+    out, announce = place
+    announce()
+
+    def work(watch: "Watch") -> None:
+        if study is None:
+            _resume(out, machine, watch)
+            return
         request = SimulationRequest(
             study=study,
             out=out,
@@ -89,12 +118,7 @@ def run_simulation(options: Options) -> int:
             skip_unreadable=options.skip_unreadable,
             command=("wardround", *sys.argv[1:]),
         )
-
-    def work(watch: "Watch") -> None:
-        if request is None:
-            _resume(out, machine, watch)
-        else:
-            simulate(request, watch)
+        simulate(request, watch)
 
     with tracked_by(options, out):
         is_done = watched(options, work, lambda: _farewell(out))
@@ -102,6 +126,26 @@ def run_simulation(options: Options) -> int:
         return 130
     print_summary(out, as_json=options.as_json)
     return 0
+
+
+@contextmanager
+def page_of(options: Options, out: Path) -> Iterator[Announce]:
+    """Serve the page of a run if it was asked for; give what says where it is.
+
+    Its process starts while this one imports what a simulation needs.
+    """
+    if not options.watch:
+        yield lambda: None
+        return
+    from wardround.simulations.report.live.beside import page_beside
+
+    def tell(sentence: str) -> None:
+        with suppress(OSError):  # the terminal may have been closed
+            sys.stderr.write(f"{sentence}\n")
+            sys.stderr.flush()
+
+    with page_beside(out) as page:
+        yield lambda: page.announce(tell)
 
 
 def watched(options: Options, work: Callable[["Watch"], None], farewell: Callable[[], str]) -> bool:

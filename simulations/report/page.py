@@ -13,12 +13,12 @@ from wardround.common.html import read_style
 from wardround.common.html.charts.figure import Figure
 from wardround.common.html.palette import colour_of
 from wardround.simulations.report import wording
-from wardround.simulations.report.attack_section import read_attack_section
 from wardround.simulations.report.charts import figures, tables
 from wardround.simulations.report.charts.gain_bars import draw_gain_bars
 from wardround.simulations.report.charts.pictures import Picture, draw_samples
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.privacy import describe_privacy
+from wardround.simulations.report.sections.attack import read_attack_section
 from wardround.simulations.report.sections.order import make_sections
 from wardround.simulations.report.verdict import Outcome, Verdict
 from wardround.simulations.run_files.folder import FEDERATED

@@ -6,12 +6,15 @@ kept: its text may quote what a patient's file is called or holds.
 
 import json
 import logging
+import math
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+
+from wardround.common.runtime.fields import of_its_types
 
 _ROOT = logging.getLogger("wardround")
 logger = logging.getLogger(__name__)
@@ -68,6 +71,31 @@ class SiteFailed:
 
 Event = StageStarted | StageFinished | RoundDone | SiteFailed
 Watch = Callable[[Event], None]
+LOG_FILE = "log.jsonl"
+_KINDS: dict[str, type[Event]] = {
+    kind.__name__: kind for kind in (StageStarted, StageFinished, RoundDone, SiteFailed)
+}
+_TITLES = {
+    "data": "reading and splitting the data",
+    "federated": "training together",
+    "pooled": "training on pooled data",
+    "without-privacy": "training together without privacy",
+    "test": "testing every model on every site",
+    "report": "writing the report",
+    "server": "starting the server",
+    "joining": "sites join over TLS",
+    "sites": "starting the sites",
+    "federation": "training together",
+}
+
+
+def title_of(stage: str) -> str:
+    """Return how a person calls a stage."""
+    run, slash, stage_of_run = stage.partition("/")
+    if slash:  # of a series
+        return f"{run}: {title_of(stage_of_run)}"
+    site = stage.removeprefix("local-")
+    return _TITLES.get(stage, f"{site} training alone")
 
 
 def nobody(event: Event) -> None:
@@ -78,11 +106,11 @@ def nobody(event: Event) -> None:
 def recording(run_folder: Path, watch: Watch) -> Iterator[Watch]:
     """Keep what wardround logs in the run folder, and yield a watch that logs its events too."""
     level, propagate = _ROOT.level, _ROOT.propagate
-    handler = _write_to(run_folder / "log.jsonl")
+    handler = _write_to(run_folder / LOG_FILE)
 
     def tell(event: Event) -> None:
         facts = " ".join(f"{key}={value}" for key, value in asdict(event).items())
-        logger.info("event=%s %s", type(event).__name__, facts)
+        logger.info("event=%s %s", type(event).__name__, facts, extra={"event": event})
         watch(event)
 
     try:
@@ -92,6 +120,23 @@ def recording(run_folder: Path, watch: Watch) -> Iterator[Watch]:
         _ROOT.setLevel(level)
         _ROOT.propagate = propagate
         handler.close()
+
+
+def read_event(line: Mapping[str, object]) -> Event | None:
+    """Return the event that a line of the log tells; None for another line."""
+    told = line.get("event")
+    if not isinstance(told, dict):
+        return None
+    kind = _KINDS.get(str(told.get("kind")))
+    if kind is None:
+        return None
+    content = {key: value for key, value in told.items() if key != "kind"}
+    if kind is RoundDone and content.get("value") is None:
+        content["value"] = math.nan
+    try:
+        return of_its_types(kind(**content))
+    except (TypeError, ValueError):
+        return None
 
 
 def open_log() -> Path | None:
@@ -125,6 +170,9 @@ class _AsLine(logging.Formatter):
             "where": record.name,
             "what": record.getMessage(),
         }
+        event = getattr(record, "event", None)
+        if isinstance(event, Event):
+            line["event"] = {"kind": type(event).__name__, **_finite(asdict(event))}
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = record.exc_info[0].__name__
             line["places"] = [
@@ -132,3 +180,11 @@ class _AsLine(logging.Formatter):
                 for frame in traceback.extract_tb(record.exc_info[2])
             ]
         return json.dumps(line)
+
+
+def _finite(content: dict[str, object]) -> dict[str, object]:
+    """Return content with null for what is not a number, as JSON has no NaN."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in content.items()
+    }

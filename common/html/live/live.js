@@ -139,3 +139,4 @@ document.addEventListener("change", async (event) => {
 });
 
 reach(document);
+addEventListener("resize", () => reach(document));

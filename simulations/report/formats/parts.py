@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from wardround.common.html.charts.figure import Figure
 from wardround.simulations.report import page, wording
-from wardround.simulations.report.attack_section import read_attack_section
 from wardround.simulations.report.charts.pictures import draw_samples
 from wardround.simulations.report.charts.tables import Cell, Table
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.privacy import describe_privacy
+from wardround.simulations.report.sections.attack import read_attack_section
 from wardround.simulations.report.sections.order import make_sections
 from wardround.simulations.report.sections.section import Section
 from wardround.simulations.report.verdict import Verdict
