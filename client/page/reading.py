@@ -237,12 +237,11 @@ def verify_words(folder: Path) -> tuple[str, bool]:
         return f"NOT VERIFIED: {error}", True
     except OSError as error:
         return f"NOT VERIFIED: a file cannot be read ({error.strerror}).", True
-    signed = receipts[-1].report.entries if receipts else 0
-    return (
-        f"Verified: {head.entries} entries, each as it was written and signed; the server has "
-        f"countersigned the first {signed}.",
-        False,
-    )
+    signed = "countersigned none of them yet."
+    if receipts:
+        signed = f"countersigned the first {receipts[-1].report.entries}."
+    told = f"Verified: {head.entries} entries, each as it was written and signed"
+    return f"{told}; the server has {signed}", False
 
 
 def _leaving(entry: Entry) -> Leaving:

@@ -169,7 +169,7 @@ def _left(view: SiteView) -> Html:
     chain = tag("p", printable(audit.verified) or "The chain is being verified.", class_=tone)
     told = (
         f"{audit.answers} answers left, {bytes_words(audit.bytes)} in all; {audit.refusals} were "
-        "refused. Names, images and predictions are in none of them."
+        "refused. Names and images are in none of them, nor predictions of single patients."
     )
     rows = [_leaving(one, view) for one in audit.last]
     head = ("entry", "time (UTC)", "what", "verdict", "study", "round", "bytes")
