@@ -179,7 +179,7 @@ def watch(
 
     Example: wardround runs watch my-study-1 --server /srv/wardround
     """
-    from wardround.server.cli.operator_tables import event_words
+    from wardround.server.operators.run_events import event_words
 
     state = ""
     with _line(server, identity) as line:
