@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 
 from wardround.common.html.charts.bar_chart import BarChart, draw_bar_chart, draw_column_chart
 from wardround.common.html.charts.line_chart import LineChart, Series, draw_line_chart
-from wardround.common.html.charts.looks import draw_key, series_colour
+from wardround.common.html.charts.looks import draw_key
 from wardround.common.html.charts.scale import is_drawable, plain_number
 from wardround.common.html.charts.svg import escaped
+from wardround.common.html.palette import COLOURS
 
 HIDEABLE = 12  # groups of series that the style sheet can hide
 _SHORT_TABLE = 12  # columns that fit on paper
@@ -137,8 +138,7 @@ def _bar_legend(chart: BarChart) -> str:
     if len(chart.parts) < 2:
         return ""
     return _list(
-        f'<li><span class="swatch" style="background:{series_colour(index)}"></span>'
-        f"{escaped(part)}</li>"
+        f'<li><span class="swatch c{index % len(COLOURS)}"></span>{escaped(part)}</li>'
         for index, part in enumerate(chart.parts)
     )
 
