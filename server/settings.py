@@ -42,6 +42,9 @@ class ServerFile(BaseModel):
         parallel_studies: How many studies run at a time.
         operators: "host:port" on which operators with certificates are answered; "" for nowhere
             but on the server's own machine.
+        pages: "host:port" on which the operators' page is served; "" for nowhere. On loopback it is
+            for who has the link, elsewhere for browsers with an operator's certificate.
+        page_actions: Whether that page may submit, stop and resume studies, and invite sites.
         approval_timeout_seconds: How long a study waits for its quorum: for sites to connect, and
             to approve it.
         gathering_seconds: How long a study that has its quorum waits for other sites before it
@@ -68,6 +71,8 @@ class ServerFile(BaseModel):
     port: Annotated[int, Field(ge=1, le=65535)] = 8443
     public_names: Annotated[tuple[PublicName, ...], Field(min_length=1)]
     operators: OperatorAddress = ""
+    pages: OperatorAddress = ""
+    page_actions: bool = False
     parallel_studies: Annotated[int, Field(ge=1, le=64)] = 1
     approval_timeout_seconds: Annotated[float, Field(gt=0)] = 86_400.0
     gathering_seconds: Annotated[float, Field(ge=0)] = 10.0

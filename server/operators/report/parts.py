@@ -4,10 +4,19 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from html import escape
 
+from wardround.common.runtime.printable import printable
+
+_TEXT = ' class="text"'
+
+
+def told(text: str) -> str:
+    """Return text of a site, a study or a server as HTML: it cannot act, and hides nothing."""
+    return escape(printable(text))
+
 
 def section(title: str, body: str, level: int = 2) -> str:
     """Return a section with its heading; its body is HTML already."""
-    return f"<section>\n<h{level}>{escape(title)}</h{level}>\n{body}\n</section>\n"
+    return f"<section>\n<h{level}>{told(title)}</h{level}>\n{body}\n</section>\n"
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], style: str = "") -> str:
@@ -18,17 +27,25 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], styl
     """
     lines = []
     for first, *others in rows:
-        cells = "".join(f'<td class="{style}">{escape(cell)}</td>' for cell in others)
-        lines.append(f'<tr><th scope="row">{escape(first)}</th>{cells}</tr>')
-    return whole_table(caption, head, lines)
+        cells = "".join(f'<td class="{style}">{told(cell)}</td>' for cell in others)
+        lines.append(f'<tr><th scope="row">{told(first)}</th>{cells}</tr>')
+    return whole_table(caption, head, lines, head if style == "text" else ())
 
 
-def whole_table(caption: str, head: Sequence[str], rows: Iterable[str]) -> str:
-    """Return a table of rows that are HTML already."""
-    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+def whole_table(
+    caption: str, head: Sequence[str], rows: Iterable[str], texts: Sequence[str] = ()
+) -> str:
+    """Return a table of rows that are HTML already.
+
+    Args:
+        texts: Which columns hold words and not numbers: their heads stand to the left as they do.
+    """
+    columns = "".join(
+        f'<th scope="col"{_TEXT if name in texts else ""}>{told(name)}</th>' for name in head
+    )
     body = "\n".join(rows)
     return (
-        f'<div class="wide"><table>\n<caption>{escape(caption)}</caption>\n'
+        f'<div class="wide"><table>\n<caption>{told(caption)}</caption>\n'
         f"<thead><tr>{columns}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>\n"
     )
 

@@ -1,32 +1,39 @@
 """The parts of a page about a run; a hospital's numbers stand as it let them out."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from html import escape
 
 from wardround.common.errors import WardroundError
 from wardround.common.html.charts.small import draw_boxes
+from wardround.common.runtime.printable import printable
 from wardround.server.operators.messages import Refusal, RunRecord
 from wardround.server.operators.report.course import draw_course
 from wardround.server.operators.report.evidence import told as evidence_told
-from wardround.server.operators.report.parts import section, size_words, table, whole_table
+from wardround.server.operators.report.parts import section, size_words, table, told, whole_table
 from wardround.server.operators.report.privacy import privacy_words
 from wardround.server.operators.run_summaries import WITHHELD, ranges
 
 _MOST_BOXES = 150
 
 
-def course_section(record: RunRecord, level: int = 2) -> str:
-    """Return the metric by round, as a chart and as a table."""
+def course_section(record: RunRecord, level: int = 2, most_rows: int = 0) -> str:
+    """Return the metric by round, as a chart and as a table.
+
+    Args:
+        most_rows: Of the table, the last; 0 for all.
+    """
     figure = draw_course(record)
     if figure is None:
-        reason = escape(WITHHELD.removeprefix("no value: "))
+        reason = told(WITHHELD.removeprefix("no value: "))
         nothing = f"<p>No metric was measured, or none was let out: {reason}.</p>"
         return section("How it went", nothing, level)
-    return section("How it went", figure.html + table(*_values(record)), level)
+    return section("How it went", figure.html + table(*_values(record, most_rows)), level)
 
 
-def _values(record: RunRecord) -> tuple[str, Sequence[str], Iterable[Sequence[str]]]:
-    history = record.details.history
+def _values(
+    record: RunRecord, most_rows: int
+) -> tuple[str, Sequence[str], Iterable[Sequence[str]]]:
+    history = record.details.history[-most_rows:]
     rows = [
         (
             str(one.round) if one.sites else "end",
@@ -73,9 +80,9 @@ def participation_section(record: RunRecord, level: int = 2) -> str:
         boxes = f'<td class="text">{draw_boxes(marks)}</td>'
         text = f'<td class="text">{ranges(took) or "–"}</td>'
         cells = f"<td>{len(took)} of {len(rounds)}</td>{boxes}{text}"
-        rows.append(f'<tr><th scope="row">{escape(site)}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row">{told(site)}</th>{cells}</tr>')
     head = ("site", "took part", f"rounds, the last {_MOST_BOXES} at most", "in rounds")
-    who = whole_table("Who took part in which round.", head, rows)
+    who = whole_table("Who took part in which round.", head, rows, head[2:])
     why = table(*_reasons(record), style="text") if record.details.refusals else ""
     return section("Who took part, and why not", who + why, level)
 
@@ -85,7 +92,7 @@ def _mark(
 ) -> str:
     if (number, site) in there:
         return "took part"
-    return reasons.get((number, site), "was not drawn, or had not joined")
+    return printable(reasons.get((number, site), "was not drawn, or had not joined"))
 
 
 def _reasons(record: RunRecord) -> tuple[str, Sequence[str], Iterable[Sequence[str]]]:
@@ -126,12 +133,23 @@ def cost_section(record: RunRecord, level: int = 2) -> str:
 
 def privacy_section(record: RunRecord, level: int = 2) -> str:
     """Return what was promised, and what of that was spent."""
-    counted: dict[str, int] = {}
-    for one in record.parts:
-        counted[one.site] = counted.get(one.site, 0) + 1
-    try:
-        words = privacy_words(record.study, counted)
-    except WardroundError as error:  # the accountant is not installed here
-        words = (str(error),)
-    listed = "".join(f"<li>{escape(line)}</li>\n" for line in words)
+    return privacy_list(privacy_sentences(record), level)
+
+
+def privacy_list(sentences: Iterable[str], level: int = 2) -> str:
+    """Return the section that says what was promised and spent."""
+    listed = "".join(f"<li>{told(line)}</li>\n" for line in sentences)
     return section("Privacy", f"<ul>\n{listed}</ul>", level)
+
+
+def privacy_sentences(record: RunRecord) -> tuple[str, ...]:
+    """Return what was promised and spent; for patients' privacy it takes seconds."""
+    try:
+        return privacy_words(record.study, count_rounds(record))
+    except WardroundError as error:  # the accountant is not installed here
+        return (str(error),)
+
+
+def count_rounds(record: RunRecord) -> dict[str, int]:
+    """Return how many answers of each site were counted."""
+    return dict(Counter(one.site for one in record.parts))
