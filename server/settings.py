@@ -47,6 +47,9 @@ class ServerFile(BaseModel):
             "127.0.0.1:9464"; "" for nowhere.
         traces: Where OpenTelemetry's spans of rounds go, e.g. "http://127.0.0.1:4318";
             "environment" for what OTEL_EXPORTER_OTLP_ENDPOINT says; "" for nowhere.
+        pages: "host:port" on which the operators' page is served; "" for nowhere. On loopback it is
+            for who has the link, elsewhere for browsers with an operator's certificate.
+        page_actions: Whether that page may submit, stop and resume studies, and invite sites.
         approval_timeout_seconds: How long a study waits for its quorum: for sites to connect, and
             to approve it.
         gathering_seconds: How long a study that has its quorum waits for other sites before it
@@ -75,6 +78,8 @@ class ServerFile(BaseModel):
     operators: OperatorAddress = ""
     metrics: MetricsAddress = ""
     traces: Endpoint = ""
+    pages: OperatorAddress = ""
+    page_actions: bool = False
     parallel_studies: Annotated[int, Field(ge=1, le=64)] = 1
     approval_timeout_seconds: Annotated[float, Field(gt=0)] = 86_400.0
     gathering_seconds: Annotated[float, Field(ge=0)] = 10.0

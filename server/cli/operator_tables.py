@@ -11,7 +11,6 @@ from rich.table import Column, Table
 from wardround.common.runtime.printable import printable
 from wardround.server.operators.messages import (
     RunDetails,
-    RunEvent,
     RunSummary,
     ServerSummary,
     SiteSummary,
@@ -26,6 +25,7 @@ _COLOURS = {
     "failed": "bold red",
     "stopped": "red",
 }
+_PRESENCE = {"connected": "[green]yes[/]", "lost": "[yellow]lost[/]", "away": "no"}
 _DIGEST_SHOWN = 8  # tells a handful of studies apart in 80 columns; decisions take the whole digest
 
 
@@ -132,7 +132,7 @@ def sites_table(sites: Sequence[SiteSummary]) -> RenderableType:
         "site", "connected", "last seen", "joined", "certificate until", caption="Times in UTC"
     )
     for site in sites:
-        connected = "[green]yes[/]" if site.connected else "no"
+        connected = _PRESENCE[site.presence]
         seen = "never" if site.seen is None else _time(site.seen)
         table.add_row(escape(site.site), connected, seen, _time(site.joined), _until(site))
     return table
@@ -157,40 +157,6 @@ def server_words(server: ServerSummary) -> str:
         f"runs: {runs or 'none'}\n"
         f"certificate until {_time(server.certificate_expires)} UTC\n"
     )
-
-
-def event_words(event: RunEvent) -> str:
-    """Return an event as one line, in which no text of a site begins another."""
-    return printable(_event_words(event))
-
-
-def _event_words(event: RunEvent) -> str:
-    said = {
-        "round": lambda: _round_words(event),
-        "measured": lambda: f"last model measured{_value(event)}",
-        "refusal": lambda: f"round {event.round}: {event.site} did not take part: {event.message}",
-        "note": lambda: event.message + (f": {', '.join(event.sites)}" if event.sites else ""),
-        "state": lambda: _state_words(event),
-        "end": lambda: _state_words(event),
-    }
-    words = said.get(event.kind)
-    return event.message if words is None else words()
-
-
-def _state_words(event: RunEvent) -> str:
-    says_it = event.message.startswith(event.state)
-    return event.message if says_it else ": ".join(filter(None, (event.state, event.message)))
-
-
-def _round_words(event: RunEvent) -> str:
-    return (
-        f"round {_of(event.round, event.rounds)} in {event.seconds:.1f} s, "
-        f"{len(event.sites)} site{'s' * (len(event.sites) != 1)}{_value(event)}"
-    )
-
-
-def _value(event: RunEvent) -> str:
-    return "" if event.value is None else f", {event.metric} {event.value:.4f}"
 
 
 def _metric(metric: str, value: float | None) -> str:

@@ -187,7 +187,7 @@ def watch(
 
     Example: wardround runs watch my-study-1 --server /srv/wardround
     """
-    from wardround.server.cli.operator_tables import event_words
+    from wardround.server.operators.run_events import event_words
 
     state = ""
     with line_to(server, identity) as line:
@@ -198,6 +198,36 @@ def watch(
             sys.stdout.flush()
     if state != "finished":
         raise typer.Exit(_ENDED_OTHERWISE)
+
+
+@runs_app.command()
+def page(
+    server: Server = _HERE,
+    identity: Identity = None,
+    port: Annotated[int, typer.Option(help="Of this machine; 0 takes a free one.")] = 0,
+    actions: Annotated[
+        bool,
+        typer.Option(
+            "--actions",
+            help="Let the page submit, stop and resume studies; and invite sites, where --server "
+            "is the server's folder.",
+        ),
+    ] = False,
+) -> None:
+    """Show a server's runs and sites in a browser on this machine, as they are, until Ctrl-C.
+
+    Whoever has the link that is printed may read the page, and with --actions act on it.
+
+    Example: wardround runs page --server /srv/wardround
+    """
+    from wardround.server.operators.page.desk import desk_page
+
+    def tell(link: str) -> None:
+        sys.stdout.write(f"{link}\nOpen this in a browser on this machine; Ctrl-C ends it.\n")
+        sys.stdout.flush()
+
+    with _line(server, identity) as line:
+        desk_page(line, port, actions, tell)
 
 
 @runs_app.command()

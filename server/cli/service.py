@@ -29,23 +29,41 @@ def start(
             show_default=False,
         ),
     ] = "",
+    pages: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve the operators' page here; on 127.0.0.1 to who has its link, elsewhere to "
+            "browsers with an operator's certificate. Else as server.toml says.",
+            show_default=False,
+        ),
+    ] = "",
+    page_actions: Annotated[
+        bool,
+        typer.Option(
+            "--page-actions", help="Let that page submit, stop and resume studies and invite sites."
+        ),
+    ] = False,
 ) -> None:
     """Serve sites and operators until SIGTERM or Ctrl-C.
 
-    Example: wardround server start /srv/wardround
+    Example: wardround server start /srv/wardround --pages 127.0.0.1:8445
     """
     from wardround.common.files.account import shown, started_as_owner
-    from wardround.server.service.service import serve
+    from wardround.server.service.service import PageTerms, serve
 
     def tell(address: str) -> None:
-        sys.stdout.write(
+        tell_page(
             f"Sites reach this server at {address}. Hand a study in with: "
-            f"wardround study submit STUDY --server {folder}\n"
+            f"wardround study submit STUDY --server {folder}"
         )
+
+    def tell_page(line: str) -> None:
+        sys.stdout.write(f"{line}\n")
         sys.stdout.flush()
 
     with started_as_owner(folder, shown("wardround", "server", "start", folder)):
-        serve(folder, operators, tell)
+        serve(folder, operators, tell, PageTerms(pages, page_actions, tell_page))
 
 
 def status(
@@ -80,6 +98,14 @@ def operator(
     revoke: Annotated[
         bool, typer.Option("--revoke", help="Take the operator's certificates away instead.")
     ] = False,
+    browser: Annotated[
+        bool,
+        typer.Option(
+            "--browser",
+            help="Write operator.p12 too, which a browser imports for the operators' page, and "
+            "print its passphrase.",
+        ),
+    ] = False,
 ) -> None:
     """Make a certificate with which an operator commands the server over the network.
 
@@ -87,7 +113,12 @@ def operator(
 
     Example: wardround server operator ann --server /srv/wardround --out ann
     """
-    from wardround.server.identity.operator_access import issue_operator, revoke_operator
+    from wardround.server.identity.operator_access import (
+        OPERATOR_BUNDLE,
+        issue_operator,
+        revoke_operator,
+        write_browser_bundle,
+    )
     from wardround.server.settings import open_server
 
     server_folder = open_server(server).folder
@@ -102,3 +133,8 @@ def operator(
         f"Made {place}, valid until {expires:%Y-%m-%d %H:%M} UTC. Use it with: "
         f"wardround runs list --server HOST:PORT --identity {place}\n"
     )
+    if browser:
+        sys.stdout.write(
+            f"A browser imports {place / OPERATOR_BUNDLE} with this passphrase, which is kept "
+            f"nowhere: {write_browser_bundle(place, name)}\n"
+        )

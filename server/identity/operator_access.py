@@ -4,6 +4,7 @@ As with sites, what is not in the table opens nothing, whatever the CA has signe
 """
 
 import re
+import secrets
 import sqlite3
 import time
 from contextlib import closing
@@ -12,7 +13,12 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    load_pem_private_key,
+    pkcs12,
+)
 
 from wardround.common.errors import InputError, WardroundError
 from wardround.common.files.atomic import READABLE, make_private_folder, write_new
@@ -29,6 +35,8 @@ from wardround.server.identity.pki import (
 )
 
 OPERATOR_KEY, OPERATOR_CERTIFICATE = "operator.key", "operator.crt"
+OPERATOR_BUNDLE = "operator.p12"
+_PASSPHRASE_BYTES = 12
 _NAME = re.compile(rf"[{NAME_LETTERS}][{NAME_LETTERS}._-]{{0,63}}")
 _MOST_BYTES = 64  # of a common name
 SCHEMA = """
@@ -72,6 +80,37 @@ def issue_operator(folder: Path, name: str, days: float, out: Path) -> x509.Cert
     return certificate
 
 
+def write_browser_bundle(folder: Path, name: str) -> str:
+    """Write an operator's key and certificates as a file that browsers import.
+
+    Args:
+        folder: Of the operator, as :func:`issue_operator` made it; ``operator.p12`` is added.
+
+    Returns:
+        The passphrase that the browser asks for; it is kept nowhere.
+
+    Raises:
+        InputError: The folder does not hold what it should.
+        OSError: The file cannot be written.
+    """
+    try:
+        key = load_pem_private_key((folder / OPERATOR_KEY).read_bytes(), None)
+    except (OSError, ValueError):
+        msg = f"{folder} holds no operator's key: give the folder of an operator."
+        raise InputError(msg) from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        msg = f"{folder} holds another key than an operator's: give the folder of an operator."
+        raise InputError(msg)
+    certificate = read_certificate(folder / OPERATOR_CERTIFICATE)
+    authority = read_certificate(folder / CA_CERTIFICATE)
+    passphrase = secrets.token_urlsafe(_PASSPHRASE_BYTES)
+    bundle = pkcs12.serialize_key_and_certificates(
+        name.encode(), key, certificate, [authority], BestAvailableEncryption(passphrase.encode())
+    )
+    write_new(folder / OPERATOR_BUNDLE, bundle)
+    return passphrase
+
+
 def revoke_operator(folder: Path, name: str) -> int:
     """Take all certificates from an operator; return how many. It holds for the next call.
 
@@ -103,11 +142,15 @@ class OperatorGate:
         self._ca = read_certificate(folder / CA_FOLDER / CA_CERTIFICATE)
 
     def name_of(self, pem: bytes) -> str | None:
-        """Return the operator whose certificate this is, None if nothing may pass."""
+        """Return the operator whose certificate (PEM) this is, None if nothing may pass."""
         try:
             content = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
         except ValueError:
             return None
+        return self.name_of_der(content)
+
+    def name_of_der(self, content: bytes) -> str | None:
+        """Return the operator whose certificate (DER) this is, None if nothing may pass."""
         peer = identify(content, self._ca)
         if peer is None or peer.unit != OPERATOR or not peer.is_valid(datetime.now(UTC)):
             return None

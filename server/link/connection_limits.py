@@ -7,6 +7,7 @@ old connections are dead gets a new one. Strangers and the invited never take th
 
 import logging
 import resource
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
@@ -39,14 +40,17 @@ class Connection:
 class Pool:
     """The places of one kind of visitor."""
 
-    def __init__(self, most: int, most_of_one: int) -> None:
+    def __init__(
+        self, most: int, most_of_one: int, has_left: Callable[[str], None] = lambda _: None
+    ) -> None:
         """Make an empty pool.
 
         Args:
             most: Connections in all, at least 1.
             most_of_one: Connections of one visitor, at least 1.
+            has_left: Is told of a visitor whose last connection has ended.
         """
-        self.most, self.most_of_one = most, most_of_one
+        self.most, self.most_of_one, self._has_left = most, most_of_one, has_left
         self._held: dict[str, dict[Connection, None]] = {}  # in the order in which they came
 
     def __len__(self) -> int:
@@ -66,8 +70,8 @@ class Pool:
     def _leave(self, visitor: str, connection: Connection) -> None:
         mine = self._held.get(visitor, {})
         mine.pop(connection, None)
-        if not mine:
-            self._held.pop(visitor, None)
+        if not mine and self._held.pop(visitor, None) is not None:
+            self._has_left(visitor)
 
     @staticmethod
     def _end_oldest(mine: dict[Connection, None]) -> None:
@@ -96,6 +100,8 @@ class ConnectionLimits:
             honest client speaks first, and at once.
         invited: By invitation.
         sites: By site; all its certificates count together, wherever it calls from.
+        left: Sites that had connections and have none now, and since when (seconds since 1970). A
+            process that is killed leaves at once; its heartbeat is missed half a minute later.
     """
 
     def __init__(self, judge: Judge, places: int, most_of_a_site: int) -> None:
@@ -106,7 +112,8 @@ class ConnectionLimits:
         self.silent = Pool(strangers, strangers // 2)
         self.strangers = Pool(strangers, strangers // 2)
         self.invited = Pool(invited, _OF_AN_INVITATION)
-        self.sites = Pool(places - 2 * strangers - invited, most_of_a_site)
+        self.left: dict[str, float] = {}
+        self.sites = Pool(places - 2 * strangers - invited, most_of_a_site, self._note_left)
 
     def enter(self, connection: Connection) -> None:
         """Give a connection a place before anything came over it."""
@@ -121,12 +128,16 @@ class ConnectionLimits:
         site = self._judge.check(peer_der)
         if site is not None:
             self.sites.take(site, connection)
+            self.left.pop(site, None)
             return True
         invitation = self._judge.check_invitation(peer_der)
         if invitation is not None:
             self.invited.take(invitation.serial, connection)
             return True
         return False
+
+    def _note_left(self, site: str) -> None:
+        self.left[site] = time.time()
 
 
 def network_of(address: str) -> str:

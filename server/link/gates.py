@@ -140,8 +140,16 @@ class PublicGate:
 class InnerGate:
     """What the server's own processes reach."""
 
-    def __init__(self, link: SuperLink, state: LinkState, secret: str) -> None:
+    def __init__(
+        self, link: SuperLink, state: LinkState, secret: str, left: Mapping[str, float]
+    ) -> None:
+        """Put the gate before a link.
+
+        Args:
+            left: Sites that have no connection open any more, and since when.
+        """
         self._link, self._state, self._secret = link, state, secret.encode()
+        self._left = left
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -154,15 +162,18 @@ class InnerGate:
         if not hmac.compare_digest(given, self._secret):
             return _refusal(_FORBIDDEN)
         if scope["path"] == SITES_PATH:
-            return JSONResponse(_connected(self._state))
+            return JSONResponse(_connected(self._state, self._left))
         if scope["path"] in START or scope["path"] in TASK:
             return self._link.answer_study
         return _refusal(_FORBIDDEN)
 
 
-def _connected(state: LinkState) -> dict[str, list[dict[str, str]]]:
-    nodes = [{"site": node.name, "status": node.status} for node in state.connected_sites()]
-    return {"sites": sorted(nodes, key=lambda node: node["site"])}
+def _connected(state: LinkState, left: Mapping[str, float]) -> dict[str, list[dict[str, object]]]:
+    nodes: list[dict[str, object]] = [
+        {"site": node.name, "status": node.status, "left": left.get(node.name)}
+        for node in sorted(state.connected_sites(), key=lambda node: node.name)
+    ]
+    return {"sites": nodes}
 
 
 def _node_key(scope: Scope) -> bytes | None:

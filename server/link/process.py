@@ -86,7 +86,7 @@ async def _serve(folder: Path, log: LogLimit) -> None:
     context = make_server_context(tls)
     write_address(folder, address)
     listeners = {
-        inner_listener(InnerGate(link, state, address.secret)): inner,
+        inner_listener(InnerGate(link, state, address.secret, limits.left)): inner,
         public_listener(public, context, limits, silence_seconds): outer,
     }
     gc.collect()

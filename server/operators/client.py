@@ -1,6 +1,6 @@
 """An operator's side of the API: asks a server, over its socket or over the network."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,11 +99,19 @@ class ServerLine:
         """Return what a report of a run is made of."""
         return self._ask("RecordRun", AboutRun(run), RunRecord)
 
-    def watch(self, run: str) -> Iterator[RunEvent]:
-        """Yield what has happened and what happens in a run, until it is over."""
+    def watch(
+        self, run: str, begun: Callable[[Callable[[], object]], None] = lambda _: None
+    ) -> Iterator[RunEvent]:
+        """Yield what has happened and what happens in a run, until it is over.
+
+        Args:
+            begun: Is given what ends the watch, from any thread.
+        """
         call = self.channel.unary_stream(f"/{SERVICE}/WatchRun", request_serializer=pack)
         with self._refusals_read():
-            for content in call(AboutRun(run)):
+            answer = call(AboutRun(run))
+            begun(answer.cancel)
+            for content in answer:
                 yield read_reply(RunEvent, content)
 
     def model(self, run: str) -> Iterator[ModelPart]:

@@ -4,6 +4,8 @@ import http.client
 import json
 import logging
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.common.errors import WardroundError
@@ -17,8 +19,31 @@ _ANSWER_SECONDS = 2.0
 EVERY_SECONDS = 10.0
 
 
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Which sites are there, as the link sees it.
+
+    Attributes:
+        connected: Those whose last heartbeat is less than half a minute old, and that did not sign
+            off. Rounds wait for these, and send them work.
+        left: Those of them that have no connection open, and since when. An idle site asks for post
+            without end, and one that trains sends a heartbeat every five seconds over a connection
+            that stays open: so this is one that was killed, or whose network broke, or whose
+            proxy has just closed a connection and gets the next one in a moment.
+    """
+
+    connected: frozenset[str]
+    left: Mapping[str, float]
+
+
 def connected_sites(folder: Path) -> frozenset[str] | None:
     """Return the sites that are connected to a server's link now; None if no link answers."""
+    presence = look_who_is_there(folder)
+    return None if presence is None else presence.connected
+
+
+def look_who_is_there(folder: Path) -> Presence | None:
+    """Ask the link which sites are there; None if no link answers."""
     address = read_address(folder)
     if address is None:
         return None
@@ -30,7 +55,10 @@ def connected_sites(folder: Path) -> frozenset[str] | None:
         if reply.status != http.client.OK:
             return None
         nodes = [node for node in content["sites"] if node["status"] == _ONLINE]
-        return frozenset(str(node["site"]) for node in nodes)
+        left = {str(node["site"]): node.get("left") for node in nodes}
+        return Presence(
+            frozenset(left), {site: float(at) for site, at in left.items() if at is not None}
+        )
     except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
         return None
     finally:

@@ -1,6 +1,7 @@
 """The gate before the operators' API: who may ask, and how many may watch at a time."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from threading import BoundedSemaphore
@@ -11,6 +12,9 @@ from wardround.server.identity.operator_access import OperatorGate
 
 logger = logging.getLogger(__name__)
 MOST_WATCHERS = 16  # each keeps a thread
+# A page asks these every second: who asks them is told once in a while, not each time.
+_ASKED_OFTEN = frozenset({"ListRuns", "ListSites", "ShowServer", "RecordRun", "ShowRun"})
+_TELL_AGAIN_SECONDS = 600.0
 
 
 class OperatorInterceptor(grpc.ServerInterceptor):  # type: ignore[misc] # grpc publishes no types
@@ -23,6 +27,7 @@ class OperatorInterceptor(grpc.ServerInterceptor):  # type: ignore[misc] # grpc 
             gate: Knows operators by their certificates; None where the socket's mode does.
         """
         self._gate, self._places = gate, BoundedSemaphore(MOST_WATCHERS)
+        self._told: dict[tuple[str, str], float] = {}
 
     def intercept_service(
         self,
@@ -74,7 +79,17 @@ class OperatorInterceptor(grpc.ServerInterceptor):  # type: ignore[misc] # grpc 
         if name is None:
             text = "this certificate is not that of an operator, or it was taken away."
             context.abort(grpc.StatusCode.PERMISSION_DENIED, text)
-        logger.info("operator=%s method=%s", name, method)
+        if self._is_to_be_told(str(name), method.rpartition("/")[2]):
+            logger.info("operator=%s method=%s", name, method)
+
+    def _is_to_be_told(self, name: str, method: str) -> bool:
+        if method not in _ASKED_OFTEN:
+            return True
+        now = time.monotonic()
+        if now - self._told.get((name, method), -_TELL_AGAIN_SECONDS) < _TELL_AGAIN_SECONDS:
+            return False
+        self._told[name, method] = now
+        return True
 
     @staticmethod
     def _operator(gate: OperatorGate, context: grpc.ServicerContext) -> str | None:

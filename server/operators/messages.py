@@ -254,6 +254,7 @@ class RunEvent:
         message: In words.
         round: Of a round, of what was measured, and of a refusal.
         site: Of a refusal.
+        time: When it happened; None where that was not written down.
     """
 
     kind: str
@@ -266,6 +267,7 @@ class RunEvent:
     seconds: float = 0.0
     site: str = ""
     sites: tuple[str, ...] = ()
+    time: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +277,10 @@ class SiteSummary:
     Attributes:
         expires: When its certificate does; None if it has none.
         seen: When it was last connected, to about ten seconds; None if never.
+        connected: Whether it counts as connected: its heartbeat is not missed yet.
+        lost: Since when a connected site has no connection open; None where it has one.
+        wardround: The version that it said it runs, when it was last ready for a study; "" if it
+            never was.
     """
 
     site: str
@@ -283,6 +289,15 @@ class SiteSummary:
     revoked: bool
     seen: float | None
     connected: bool
+    lost: float | None = None
+    wardround: str = ""
+
+    @property
+    def presence(self) -> str:
+        """How it stands in a word: connected, lost (its connection broke) or away."""
+        if not self.connected:
+            return "away"
+        return "connected" if self.lost is None else "lost"
 
 
 @dataclass(frozen=True, slots=True)

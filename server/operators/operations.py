@@ -10,7 +10,11 @@ from wardround.common.errors import InputError
 from wardround.common.security.tls_key_pair import read_certificate
 from wardround.server.identity.pki import CA_FOLDER
 from wardround.server.identity.server_certificate import SERVER_CERTIFICATE
-from wardround.server.operators.connected_sites import connected_sites
+from wardround.server.operators.connected_sites import (
+    Presence,
+    connected_sites,
+    look_who_is_there,
+)
 from wardround.server.operators.messages import (
     AboutRun,
     ModelPart,
@@ -30,11 +34,20 @@ from wardround.server.operators.run_events import watch_run
 from wardround.server.operators.run_model import model_parts
 from wardround.server.operators.run_summaries import describe, record_of, summarise
 from wardround.server.scheduling.queue import resume_run, stop_run
-from wardround.server.scheduling.store import QUEUED, RUNNING, all_runs, all_sites, find_run
+from wardround.server.scheduling.store import (
+    QUEUED,
+    RUNNING,
+    RunRow,
+    SiteRow,
+    all_runs,
+    all_sites,
+    find_run,
+)
 from wardround.server.scheduling.submission import read_study, submit_study
 from wardround.server.settings import open_server
 
 Wait = Callable[[float], bool]
+_LOST_SECONDS = 2.0  # a proxy that closes a connection, and a site that opens the next one
 
 
 class Operations:
@@ -46,6 +59,7 @@ class Operations:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._started = folder, time.time()
+        self._ended: dict[RunRow, RunSummary] = {}  # their files change no more while their row is
 
     def submit(self, submission: Submission) -> Submitted:
         """Check a study and put it in the queue."""
@@ -57,7 +71,15 @@ class Operations:
 
     def runs(self, _: Nothing) -> Runs:
         """Return all runs."""
-        return Runs(tuple(summarise(self._folder, row) for row in all_runs(self._folder)))
+        return Runs(tuple(self._summary(row) for row in all_runs(self._folder)))
+
+    def _summary(self, row: RunRow) -> RunSummary:
+        known = self._ended.get(row)
+        if known is None:
+            known = summarise(self._folder, row)
+            if row.is_over:
+                self._ended[row] = known
+        return known
 
     def show(self, about: AboutRun) -> RunDetails:
         """Return all that is known of a run."""
@@ -85,20 +107,8 @@ class Operations:
 
     def sites(self, _: Nothing) -> Sites:
         """Return all sites of the consortium."""
-        connected = connected_sites(self._folder) or frozenset()
-        return Sites(
-            tuple(
-                SiteSummary(
-                    site=row.site,
-                    joined=row.joined,
-                    expires=row.expires,
-                    revoked=row.revoked,
-                    seen=time.time() if row.site in connected else row.seen,
-                    connected=row.site in connected,
-                )
-                for row in all_sites(self._folder)
-            )
-        )
+        presence = look_who_is_there(self._folder) or Presence(frozenset(), {})
+        return Sites(tuple(_site(row, presence) for row in all_sites(self._folder)))
 
     def server(self, _: Nothing) -> ServerSummary:
         """Return how the server stands."""
@@ -114,6 +124,22 @@ class Operations:
             runs=dict(Counter(row.state for row in all_runs(self._folder))),
             certificate_expires=_expiry(self._folder),
         )
+
+
+def _site(row: SiteRow, presence: Presence) -> SiteSummary:
+    now, left = time.time(), presence.left.get(row.site)
+    is_connected = row.site in presence.connected
+    is_lost = is_connected and left is not None and now - left >= _LOST_SECONDS
+    return SiteSummary(
+        site=row.site,
+        joined=row.joined,
+        expires=row.expires,
+        revoked=row.revoked,
+        seen=(left if is_lost else now) if is_connected else row.seen,
+        connected=is_connected,
+        lost=left if is_lost else None,
+        wardround=row.wardround,
+    )
 
 
 def _expiry(folder: Path) -> float | None:

@@ -3,15 +3,16 @@
 Nothing here imports torch, so that the process that watches over the server stays small.
 """
 
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeAlias
 
 import wardround
 from wardround.common.errors import RunError
-from wardround.common.files.json_lines import read_json_lines
+from wardround.common.files.json_lines import read_json_lines, split_lines
 from wardround.common.runtime.fields import plain
 from wardround.server.checkpoints.canary import read_canary
 from wardround.server.checkpoints.evidence import read_evidence
@@ -124,6 +125,41 @@ def read_history(run: RunFolder, metric: str) -> tuple[RoundReport, ...]:
         metric: The study's; its value over all sites is given.
     """
     return tuple(_round(line, metric) for line in _lines(run))
+
+
+class HistoryTail:
+    """Reads a run's history as it grows: each line once, however often it looks."""
+
+    def __init__(self, run: RunFolder) -> None:
+        self._path = run.checkpoints / HISTORY_FILE
+        self._bytes = 0
+
+    def rounds(self, metric: str, last: int) -> Iterator[tuple[RoundReport, float | None]]:
+        """Yield the rounds that were not yielded yet, and when each was written.
+
+        Args:
+            metric: The study's.
+            last: What comes after this round may be cut back yet, and is left for another look.
+        """
+        try:
+            with self._path.open("rb") as stream:
+                if self._path.stat().st_size < self._bytes:  # it was made anew, from a backup
+                    self._bytes = 0
+                stream.seek(self._bytes)
+                lines, _ = split_lines(stream.read())
+        except OSError:
+            return
+        for text in lines:
+            if not text:
+                self._bytes += 1
+                continue
+            line = json.loads(text)
+            report = _round(line, metric)
+            if report.round > last:
+                return
+            self._bytes += len(text) + 1
+            written = line.get("written_at")
+            yield report, float(written) if isinstance(written, int | float) else None
 
 
 def _lines(run: RunFolder) -> list[_Json]:

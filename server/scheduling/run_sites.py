@@ -17,8 +17,15 @@ from wardround.server.scheduling.folder import RunFolder
 from wardround.server.scheduling.ledger_heads import ServerLedgers
 from wardround.server.scheduling.queue import READY, take_turn
 from wardround.server.scheduling.recorder import RunRecorder
+from wardround.server.scheduling.store import note_versions
 from wardround.server.settings import ServerFolder
-from wardround.server.sites.connected_sites import Admittance, ConnectedSites
+from wardround.server.sites.connected_sites import (
+    BACK,
+    JOINED,
+    Admittance,
+    ConnectedSites,
+    SiteChange,
+)
 from wardround.server.sites.deadlines import Deadlines, limits_of
 from wardround.server.sites.exchange import Node
 from wardround.server.sites.readiness import ReadinessPoll
@@ -53,9 +60,14 @@ def wait_for_sites(
     admittance = Admittance(terms.wanted, members.active, not needs_same_sites(study))
     deadlines = Deadlines(study.federation.deadline_seconds, limits_of(server.settings))
     ledgers = ServerLedgers(server.folder)
-    participation = ConnectedSites(
-        poll, admittance, deadlines, gathered, recorder.note_site, ledgers
-    )
+    note_versions(server.folder, poll.versions())
+
+    def note_site(change: SiteChange) -> None:
+        recorder.note_site(change)
+        if change.event in (JOINED, BACK):
+            note_versions(server.folder, poll.versions())
+
+    participation = ConnectedSites(poll, admittance, deadlines, gathered, note_site, ledgers)
     recorder.begin(participation.sites, deadlines, lambda: terms.wanted or members.active())
     for site, reason in poll.refused().items():
         recorder.leave_out(site, reason)

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS audit_receipts (
     site TEXT NOT NULL, run TEXT NOT NULL, round TEXT NOT NULL, receipt TEXT NOT NULL,
     PRIMARY KEY (site, run)) STRICT;
 CREATE TABLE IF NOT EXISTS sightings (site TEXT PRIMARY KEY, seen REAL NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS versions (site TEXT PRIMARY KEY, wardround TEXT NOT NULL) STRICT;
 """
 )
 _SHOWN_NAMES = 12  # the latest; a list of all would push the remedy off the screen
@@ -74,6 +75,7 @@ class SiteRow:
         expires: When its last certificate that is not revoked does; None if it has none.
         revoked: Whether all its certificates were taken from it.
         seen: When it was last connected, to about ten seconds; None if never.
+        wardround: The version that it said it runs, when it was last ready for a study.
     """
 
     site: str
@@ -81,6 +83,7 @@ class SiteRow:
     expires: float | None
     revoked: bool
     seen: float | None
+    wardround: str = ""
 
 
 NEXT_PLACE = "(SELECT coalesce(max(place), 0) + 1 FROM runs)"
@@ -172,6 +175,20 @@ def note_seen(folder: Path, sites: Iterable[str]) -> None:
         )
 
 
+def note_versions(folder: Path, versions: Mapping[str, str]) -> None:
+    """Note which version of wardround sites say they run.
+
+    Raises:
+        RunError: The database cannot be used.
+    """
+    with changing(folder) as connection:
+        connection.executemany(
+            "INSERT INTO versions VALUES (?, ?) "
+            "ON CONFLICT (site) DO UPDATE SET wardround = excluded.wardround",
+            [*versions.items()],
+        )
+
+
 def all_sites(folder: Path) -> tuple[SiteRow, ...]:
     """Return all sites that ever joined, by name.
 
@@ -181,10 +198,14 @@ def all_sites(folder: Path) -> tuple[SiteRow, ...]:
     joined = members(folder)
     with reading(folder) as connection:
         seen = dict(connection.execute("SELECT site, seen FROM sightings").fetchall())
-    return tuple(_site(member, seen.get(member.site)) for member in joined)
+        versions = dict(connection.execute("SELECT site, wardround FROM versions").fetchall())
+    return tuple(
+        _site(member, seen.get(member.site), versions.get(member.site, "")) for member in joined
+    )
 
 
-def _site(member: Member, seen: float | None) -> SiteRow:
+def _site(member: Member, seen: float | None, wardround: str) -> SiteRow:
     # A certificate that ran out keeps its date; one that was revoked leaves none.
     expires = None if member.expires is None else member.expires.timestamp()
-    return SiteRow(member.site, member.joined.timestamp(), expires, expires is None, seen)
+    joined = member.joined.timestamp()
+    return SiteRow(member.site, joined, expires, expires is None, seen, wardround)

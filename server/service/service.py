@@ -3,7 +3,7 @@
 import logging
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -17,13 +17,34 @@ from wardround.server.service.supervisor import Supervisor, hold_server
 from wardround.server.settings import ServerFolder, open_server
 
 
-def serve(folder: Path, operators: str = "", tell: Callable[[str], None] = lambda _: None) -> None:
+@dataclass(frozen=True, slots=True)
+class PageTerms:
+    """The operators' page of a server.
+
+    Attributes:
+        address: "host:port"; "" for what ``server.toml`` says.
+        may_act: Whether it is for more than reading; also where ``server.toml`` says so.
+        tell: Is told where it is, where there is one.
+    """
+
+    address: str = ""
+    may_act: bool = False
+    tell: Callable[[str], None] = lambda _: None
+
+
+def serve(
+    folder: Path,
+    operators: str = "",
+    tell: Callable[[str], None] = lambda _: None,
+    page: PageTerms | None = None,
+) -> None:
     """Serve a server folder until SIGTERM or SIGINT, then end all that was started.
 
     Args:
         operators: "host:port" on which operators with certificates are answered too; "" for what
             ``server.toml`` says.
         tell: Is told once, when sites are answered: where they reach the server.
+        page: The operators' page, where ``server.toml`` does not say all of it.
 
     Raises:
         InputError: Folder, certificate or address cannot be used.
@@ -36,7 +57,10 @@ def serve(folder: Path, operators: str = "", tell: Callable[[str], None] = lambd
         certificate = CertificateWatch(server.folder)
         certificate.look()  # it may have expired while the server did not run
         load_server_tls(server.folder)
-        with operators_served(server.folder, operators or server.settings.operators):
+        with ExitStack() as stack:
+            operators = operators or server.settings.operators
+            stack.enter_context(operators_served(server.folder, operators))
+            stack.enter_context(_page_served(server, page or PageTerms()))
             opening = _Opening(server.folder, lambda: tell(server.settings.address))
 
             def on_tick() -> None:
@@ -46,6 +70,17 @@ def serve(folder: Path, operators: str = "", tell: Callable[[str], None] = lambd
             supervisor = Supervisor(server.folder, queue, on_tick)
             with _monitored(server, supervisor):
                 supervisor.run(stopped)
+
+
+def _page_served(server: ServerFolder, page: PageTerms) -> AbstractContextManager[None]:
+    address = page.address or server.settings.pages
+    if not address:
+        return nullcontext()
+    # Only now: a server without a page does without the listener's packages.
+    from wardround.server.operators.page.serving import pages_served
+
+    may_act = page.may_act or server.settings.page_actions
+    return pages_served(server.folder, address, may_act, page.tell)
 
 
 @dataclass(slots=True)

@@ -106,6 +106,14 @@ class ReadinessPoll:
             if site in self._seen and self._is_ready(self._seen[site], connected[site])
         }
 
+    def versions(self) -> dict[str, str]:
+        """Return which version of wardround each site runs that is ready."""
+        return {
+            site: seen.site_info.wardround
+            for site, seen in sorted(self._seen.items())
+            if seen.site_info is not None
+        }
+
     def is_awaited(self, sites: Collection[str]) -> bool:
         """Return whether one of these sites has a question that it has not answered."""
         return any(self._seen[site].asked for site in sites if site in self._seen)

@@ -304,7 +304,7 @@ class ModelPart(_message.Message):
     def __init__(self, digest: _Optional[str] = ..., kept_round: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class RunEvent(_message.Message):
-    __slots__ = ("kind", "state", "message", "round", "rounds", "metric", "value", "seconds", "site", "sites")
+    __slots__ = ("kind", "state", "message", "round", "rounds", "metric", "value", "seconds", "site", "sites", "time")
     KIND_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
@@ -315,6 +315,7 @@ class RunEvent(_message.Message):
     SECONDS_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     SITES_FIELD_NUMBER: _ClassVar[int]
+    TIME_FIELD_NUMBER: _ClassVar[int]
     kind: RunEventKind
     state: RunState
     message: str
@@ -325,23 +326,28 @@ class RunEvent(_message.Message):
     seconds: float
     site: str
     sites: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, kind: _Optional[_Union[RunEventKind, str]] = ..., state: _Optional[_Union[RunState, str]] = ..., message: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., seconds: _Optional[float] = ..., site: _Optional[str] = ..., sites: _Optional[_Iterable[str]] = ...) -> None: ...
+    time: float
+    def __init__(self, kind: _Optional[_Union[RunEventKind, str]] = ..., state: _Optional[_Union[RunState, str]] = ..., message: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., metric: _Optional[str] = ..., value: _Optional[float] = ..., seconds: _Optional[float] = ..., site: _Optional[str] = ..., sites: _Optional[_Iterable[str]] = ..., time: _Optional[float] = ...) -> None: ...
 
 class SiteSummary(_message.Message):
-    __slots__ = ("site", "joined", "expires", "revoked", "seen", "connected")
+    __slots__ = ("site", "joined", "expires", "revoked", "seen", "connected", "lost", "wardround")
     SITE_FIELD_NUMBER: _ClassVar[int]
     JOINED_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_FIELD_NUMBER: _ClassVar[int]
     REVOKED_FIELD_NUMBER: _ClassVar[int]
     SEEN_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    WARDROUND_FIELD_NUMBER: _ClassVar[int]
     site: str
     joined: float
     expires: float
     revoked: bool
     seen: float
     connected: bool
-    def __init__(self, site: _Optional[str] = ..., joined: _Optional[float] = ..., expires: _Optional[float] = ..., revoked: _Optional[bool] = ..., seen: _Optional[float] = ..., connected: _Optional[bool] = ...) -> None: ...
+    lost: float
+    wardround: str
+    def __init__(self, site: _Optional[str] = ..., joined: _Optional[float] = ..., expires: _Optional[float] = ..., revoked: _Optional[bool] = ..., seen: _Optional[float] = ..., connected: _Optional[bool] = ..., lost: _Optional[float] = ..., wardround: _Optional[str] = ...) -> None: ...
 
 class Sites(_message.Message):
     __slots__ = ("sites",)

@@ -8,6 +8,7 @@ from wardround.common.html.charts.figure import Figure, line_figure, tabulate_se
 from wardround.common.html.charts.line_chart import LineChart, Point, Series
 from wardround.common.html.charts.looks import FEDERATION, Look
 from wardround.common.html.charts.site_series import site_series
+from wardround.common.runtime.printable import printable
 from wardround.common.study.registry import METRICS
 from wardround.server.operators.messages import RunRecord
 from wardround.server.operators.run_summaries import TOGETHER
@@ -21,15 +22,17 @@ def draw_course(record: RunRecord) -> Figure | None:
     lines: dict[str, dict[int, float]] = {}
     for one in record.values:
         if one.value is not None:
-            lines.setdefault(one.site, {})[one.round] = one.value
-    splits = ", ".join(dict.fromkeys(one.split for one in record.values if one.value is not None))
+            lines.setdefault(printable(one.site), {})[one.round] = one.value
+    splits = printable(
+        ", ".join(dict.fromkeys(one.split for one in record.values if one.value is not None))
+    )
     together = next((site for site in lines if site in TOGETHER), "")
     sites = {site: _points(line) for site, line in sorted(lines.items()) if site not in TOGETHER}
     series = [*site_series(sites)]
     if together:
         points = _points(lines[together])
         series.insert(0, Series(together, points, Look(FEDERATION, 0, 4.0)))
-    title = METRICS[metric].title if metric in METRICS else metric
+    title = METRICS[metric].title if metric in METRICS else printable(metric)
     caption = f"{title} on the sites' {splits} patients, of the model after each round."
     notes = " ".join([caption, *_notes(together)])
     chart = LineChart(notes, tuple(series), Axis("round", "whole"), Axis(title))

@@ -7,7 +7,6 @@ from rich.console import Console
 
 from wardround.server.checkpoints.evidence import EvidenceRow
 from wardround.server.cli.operator_tables import (
-    event_words,
     run_page,
     runs_table,
     sites_table,
@@ -20,6 +19,7 @@ from wardround.server.operators.messages import (
     RunSummary,
     SiteSummary,
 )
+from wardround.server.operators.run_events import event_words
 
 _DAY_SECONDS = 86_400.0
 

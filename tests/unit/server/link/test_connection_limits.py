@@ -97,6 +97,22 @@ def test_known_sites_of_one_address_are_counted_as_themselves(ended: Ended) -> N
     assert all(name.startswith("stranger") for name in ended.names)
 
 
+def test_a_site_has_left_when_its_last_connection_ended_and_is_back_with_the_next(
+    ended: Ended,
+) -> None:
+    limits = ConnectionLimits(Judge(), 64, 4)
+    first, second = ended.connection("first"), ended.connection("second")
+    for one in (first, second):
+        assert limits.recognise(one, b"north's")
+    first.leave()
+    assert limits.left == {}
+    second.leave()
+    second.leave()
+    assert [*limits.left] == ["north"]
+    assert limits.recognise(ended.connection("third"), b"north's")
+    assert limits.left == {}
+
+
 def test_silence_takes_no_place_of_who_speaks(ended: Ended) -> None:
     limits = ConnectionLimits(Judge(), 64, 4)
     honest = ended.connection("honest")

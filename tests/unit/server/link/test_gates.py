@@ -221,7 +221,7 @@ def test_enrolment_asks_for_certificates_itself() -> None:
 
 # --- The server's own processes ----------------------------------------------------
 def _inner(link: Link) -> InnerGate:
-    return InnerGate(cast("Any", link), cast("Any", State()), "secret")
+    return InnerGate(cast("Any", link), cast("Any", State()), "secret", {"north": 5.0})
 
 
 @pytest.mark.parametrize(
@@ -246,5 +246,8 @@ def test_a_study_reaches_the_link_and_no_call_of_a_site() -> None:
 
 def test_the_supervisor_is_told_which_sites_are_there() -> None:
     reply = _ask(_inner(Link()), "GET", SITES_PATH, headers={SECRET_HEADER: "secret"})
-    sites = [{"site": "north", "status": "online"}, {"site": "south", "status": "offline"}]
+    sites = [
+        {"site": "north", "status": "online", "left": 5.0},
+        {"site": "south", "status": "offline", "left": None},
+    ]
     assert _seen(reply) == (200, {"sites": sites})

@@ -17,6 +17,7 @@ from wardround.server.operators.connected_sites import (
     LINK_SITES_PATH,
     PresenceMonitor,
     connected_sites,
+    look_who_is_there,
 )
 from wardround.server.scheduling.store import all_sites, changing
 
@@ -55,6 +56,21 @@ def test_the_links_gate_is_asked_as_it_wants_to_be() -> None:
 def test_the_sites_that_are_online_are_connected(tmp_path) -> None:
     with _link(tmp_path, _SITES):
         assert connected_sites(tmp_path) == {"north"}
+
+
+def test_a_site_without_an_open_connection_is_told_of_before_its_heartbeat_is_missed(
+    tmp_path,
+) -> None:
+    sites = [
+        {"site": "north", "status": "online", "left": 7.5},
+        {"site": "east", "status": "online", "left": None},
+        {"site": "south", "status": "offline", "left": 3.0},
+    ]
+    with _link(tmp_path, {"sites": sites}):
+        found = look_who_is_there(tmp_path)
+    assert found is not None
+    assert found.connected == {"north", "east"}
+    assert found.left == {"north": 7.5}
 
 
 def test_without_a_link_or_its_secret_nothing_is_known(tmp_path) -> None:
