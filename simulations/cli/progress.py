@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from wardround.simulations.run_files.event_texts import line_of, title_of
 from wardround.simulations.run_files.events import (
     Event,
     RoundDone,
-    SiteFailed,
     StageFinished,
     StageStarted,
     Watch,
@@ -18,18 +18,6 @@ from wardround.simulations.run_files.events import (
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
-
-_TITLES = {
-    "data": "reading and splitting the data",
-    "federated": "training together",
-    "pooled": "training on pooled data",
-    "test": "testing every model on every site",
-    "report": "writing the report",
-    "server": "starting the server",
-    "joining": "sites join over TLS",
-    "sites": "starting the sites",
-    "federation": "training together",
-}
 
 
 @contextmanager
@@ -94,7 +82,7 @@ class _Bars:
             note = "" if event.value != event.value else f"{event.metric} {event.value:.3f}"
             self._progress.update(task, completed=event.round, note=note)
         else:
-            self._progress.console.print(_left_out(event), markup=False)
+            self._progress.console.print(line_of(event), markup=False)
 
     def _task(self, stage: str, total: int) -> "TaskID":
         """Return a stage's bar, also of one whose beginning was not told."""
@@ -108,32 +96,9 @@ class _Bars:
 
 def _print_line(event: Event) -> None:
     """Print what is worth a line in a log: each stage, each round, who is left out."""
-    if isinstance(event, StageFinished):
+    line = line_of(event)
+    if not line:
         return
-    if isinstance(event, StageStarted):
-        begins = f", from round {event.done + 1} of {event.rounds}" if event.done else ""
-        line = f"{title_of(event.stage)}{begins}"
-    elif isinstance(event, RoundDone):
-        value = "" if event.value != event.value else f", {event.metric} {event.value:.3f}"
-        line = (
-            f"{title_of(event.stage)}: round {event.round} of {event.rounds}{value}, "
-            f"{event.seconds:.1f} s"
-        )
-    else:
-        line = _left_out(event)
     with suppress(OSError):
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
-
-
-def _left_out(event: SiteFailed) -> str:
-    return f"round {event.round}: {event.site} is left out: {event.reason}"
-
-
-def title_of(stage: str) -> str:
-    """Return how a person calls a stage."""
-    run, slash, stage_of_run = stage.partition("/")
-    if slash:  # of a series
-        return f"{run}: {title_of(stage_of_run)}"
-    site = stage.removeprefix("local-")
-    return _TITLES.get(stage, f"{site} training alone")
