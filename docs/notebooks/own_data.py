@@ -30,7 +30,7 @@ labels = np.repeat(draw.choice(["clear", "spot"], 120), 2)
 images = draw.normal(0.4, 0.12, (240, 24, 24)).astype("float32")  # grey values from 0 to 1
 for number in np.flatnonzero(labels == "spot"):
     row, column = draw.integers(2, 14, 2)
-    images[number, row : row + 7, column : column + 7] += 0.2
+    images[number, row : row + 7, column : column + 7] += 0.3
 images.shape, images.dtype, np.unique(labels, return_counts=True)
 
 # %% [markdown]
@@ -77,7 +77,8 @@ print(*(warning.message for warning in warned), sep="\n")
 # %%
 study = data.study(
     "bright spots",
-    rounds=6,
+    rounds=10,
+    local_epochs=3,
     optimiser="sgd",
     learning_rate=0.05,
     momentum=0.9,
