@@ -49,7 +49,7 @@ class _Worker(threading.Thread):
         self._work = work
         self._events: SimpleQueue[Event | None] = SimpleQueue()
         self._may_go_on = threading.Semaphore(0)
-        self._is_stopped = False
+        self._is_unwanted = False
         self._was_told = False
         self.error: BaseException | None = None
 
@@ -75,7 +75,7 @@ class _Worker(threading.Thread):
 
     def stop(self) -> None:
         """Stop the work, if it has not ended, and wait for it."""
-        self._is_stopped = True
+        self._is_unwanted = True
         self._may_go_on.release()
         self.join(_PATIENCE_SECONDS)
         if self.is_alive() and not self._was_told and self.ident is not None:
@@ -90,6 +90,6 @@ class _Worker(threading.Thread):
             return
         self._events.put(event)
         self._may_go_on.acquire()
-        if self._is_stopped and not self._was_told:
+        if self._is_unwanted and not self._was_told:
             self._was_told = True
             raise StoppedByReaderError
