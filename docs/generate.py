@@ -2,13 +2,16 @@
 
 ``docs/reference/files.md`` lists every module with its first line, the tree of folders in
 ``docs/reference/architecture.md`` comes from the packages' first lines, and
-``docs/reference/cli.md`` from the commands' own help, ``docs/reference/checklists.md`` from the
-fields of model card and data sheet. A test fails where a page is older than the
+``docs/reference/cli.md`` from the commands' own help, ``docs/reference/python.md`` from the public
+names' signatures, ``docs/reference/checklists.md`` from the fields of model card and data sheet. A
+test fails where a page is older than the
 code.
 """
 
 import ast
+import importlib
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -19,8 +22,11 @@ FILES = ROOT / "docs" / "reference" / "files.md"
 ARCHITECTURE = ROOT / "docs" / "reference" / "architecture.md"
 CLI = ROOT / "docs" / "reference" / "cli.md"
 CHECKLISTS = ROOT / "docs" / "reference" / "checklists.md"
+PYTHON = ROOT / "docs" / "reference" / "python.md"
+ROOMS = ("wardround", "wardround.data", "wardround.strategies", "wardround.privacy")
 _BEGIN, _END = "<!-- generated: folders -->\n", "<!-- end -->\n"
 _WIDTH = 24
+_WIDEST = 80
 
 
 def first_line(module: Path) -> str:
@@ -228,7 +234,86 @@ def _document_fields() -> dict[str, list[tuple[str, str]]]:
     return found
 
 
+def python_page() -> str:
+    """Return the page that lists every public name of Python with its signature."""
+    parts = [
+        "# Every name in Python\n\nWritten by `python docs/generate.py` from the code. "
+        "[Wardround from Python](python-api.md) shows them at work.\n"
+    ]
+    for room in ROOMS:
+        package = importlib.import_module(room)
+        parts.append(f"\n## {room}\n\n{_as_markdown(inspect.getdoc(package) or '')}\n")
+        for name in sorted(package.__all__, key=str.casefold):
+            public = getattr(package, name)
+            if inspect.isclass(public) or inspect.isfunction(public):
+                parts.append(_name_section(name, public))
+    return "".join(parts)
+
+
+def _name_section(name: str, public: Any) -> str:
+    lines = [f"\n### `{name}`\n\n"]
+    if inspect.isfunction(public):
+        lines.append(f"```text\n{name}{_signature(public)}\n```\n\n")
+    lines.append(f"{_as_markdown(inspect.getdoc(public) or '')}\n")
+    if inspect.isclass(public) and not issubclass(public, Exception):
+        for method, held in vars(public).items():
+            function = held.fget if isinstance(held, property) else held
+            if inspect.isfunction(function) and not method.startswith("_"):
+                called = (
+                    "" if isinstance(held, property) else " ".join(_signature(function).split())
+                )
+                first = (inspect.getdoc(function) or "").partition("\n\n")[0]
+                lines.append(f"\n- `.{method}{called}`: {_as_markdown(' '.join(first.split()))}\n")
+    return "".join(lines)
+
+
+def _signature(function: Any) -> str:
+    """Return how a function is called, an argument a line where they are many."""
+    signature = inspect.signature(function)
+    arguments = [_parameter(one) for one in signature.parameters.values() if one.name != "self"]
+    kinds = [one.kind for one in signature.parameters.values()]
+    if inspect.Parameter.KEYWORD_ONLY in kinds:
+        arguments.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+    end = f" -> {_annotation(signature.return_annotation)}"
+    shown = f"({', '.join(arguments)}){end}"
+    if len(shown) <= _WIDEST or not arguments:
+        return shown
+    return "(\n" + "".join(f"    {one},\n" for one in arguments) + f"){end}"
+
+
+def _parameter(one: inspect.Parameter) -> str:
+    stars = {one.VAR_POSITIONAL: "*", one.VAR_KEYWORD: "**"}.get(one.kind, "")
+    default = "" if one.default is one.empty else f" = {one.default!r}"
+    return f"{stars}{one.name}: {_annotation(one.annotation)}{default}"
+
+
+def _annotation(annotation: Any) -> str:
+    """Return a type without the modules that it stands in."""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return re.sub(r"[\w.]+\.(\w+)", r"\1", text.replace("'", ""))
+
+
+def _as_markdown(text: str) -> str:
+    """Return a docstring in Google's style as Markdown."""
+    text = re.sub(r":\w+:`~?([^`]*)`", r"`\1`", text.replace("``", "`"))
+    lines: list[str] = []
+    is_section = False
+    for line in text.splitlines():
+        if re.fullmatch(r"(Args|Attributes|Returns|Raises):", line):
+            is_section = True
+            lines += [f"**{line.removesuffix(':')}**", ""]
+        elif is_section and (item := re.match(r" {4}([\w, .]+): (.*)", line)):
+            lines.append(f"- `{item[1]}`: {item[2]}")
+        elif is_section and line.startswith("    "):
+            lines.append(f"  {line.strip()}")
+        else:
+            is_section = is_section and not line
+            lines.append(line)
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
+    PYTHON.write_text(python_page(), encoding="utf-8")
     FILES.write_text(files_page(), encoding="utf-8")
     ARCHITECTURE.write_text(architecture_page(), encoding="utf-8")
     CLI.write_text(cli_page(), encoding="utf-8")

@@ -6,7 +6,8 @@ from wardround.common.runtime.lazy import lazy_exports
 
 if TYPE_CHECKING:
     from wardround.simulations.notebook.models import LoadedModel, load_model
-    from wardround.simulations.notebook.run import SimulationResult, open_run, simulate
+    from wardround.simulations.notebook.result import SimulationResult, open_run
+    from wardround.simulations.notebook.run import resume, simulate, simulate_rounds
     from wardround.simulations.notebook.studies import load_study
     from wardround.simulations.report.verdict import Verdict
     from wardround.simulations.run_files.events import (
@@ -33,7 +34,9 @@ __all__ = [
     "load_model",
     "load_study",
     "open_run",
+    "resume",
     "simulate",
+    "simulate_rounds",
 ]
 
 __getattr__, __dir__ = lazy_exports(
@@ -43,7 +46,7 @@ __getattr__, __dir__ = lazy_exports(
         "LoadedModel": "wardround.simulations.notebook.models",
         "MetricRow": "wardround.simulations.run_files.folder",
         "RoundDone": "wardround.simulations.run_files.events",
-        "SimulationResult": "wardround.simulations.notebook.run",
+        "SimulationResult": "wardround.simulations.notebook.result",
         "SiteFailed": "wardround.simulations.run_files.events",
         "StageFinished": "wardround.simulations.run_files.events",
         "StageStarted": "wardround.simulations.run_files.events",
@@ -51,7 +54,9 @@ __getattr__, __dir__ = lazy_exports(
         "built_in_names": "wardround.simulations.studies",
         "load_model": "wardround.simulations.notebook.models",
         "load_study": "wardround.simulations.notebook.studies",
-        "open_run": "wardround.simulations.notebook.run",
+        "open_run": "wardround.simulations.notebook.result",
+        "resume": "wardround.simulations.notebook.run",
         "simulate": "wardround.simulations.notebook.run",
+        "simulate_rounds": "wardround.simulations.notebook.run",
     },
 )

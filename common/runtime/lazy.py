@@ -14,14 +14,16 @@ def lazy_exports(
 
     Args:
         package: The package's ``__name__``.
-        homes: For each name the module that defines it.
+        homes: For each name the module that defines it; of a module of the package itself its own
+            whole name.
     """
 
     def find(name: str) -> object:
         if name not in homes:
             msg = f"module {package!r} has no attribute {name!r}"
             raise AttributeError(msg)
-        return getattr(import_module(homes[name]), name)
+        home = import_module(homes[name])
+        return home if homes[name] == f"{package}.{name}" else getattr(home, name)
 
     def names() -> list[str]:
         return sorted({*vars(import_module(package)), *homes})

@@ -202,7 +202,7 @@ def watch(
 
 @runs_app.command()
 def page(
-    server: Server = _HERE,
+    server: Server = HERE,
     identity: Identity = None,
     port: Annotated[int, typer.Option(help="Of this machine; 0 takes a free one.")] = 0,
     actions: Annotated[
@@ -226,7 +226,7 @@ def page(
         sys.stdout.write(f"{link}\nOpen this in a browser on this machine; Ctrl-C ends it.\n")
         sys.stdout.flush()
 
-    with _line(server, identity) as line:
+    with line_to(server, identity) as line:
         desk_page(line, port, actions, tell)
 
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from wardround.simulations.run_files.event_texts import line_of, title_of
 from wardround.simulations.run_files.events import (
     Event,
     RoundDone,
-    SiteFailed,
     StageFinished,
     StageStarted,
     Watch,
@@ -83,7 +83,7 @@ class _Bars:
             note = "" if event.value != event.value else f"{event.metric} {event.value:.3f}"
             self._progress.update(task, completed=event.round, note=note)
         else:
-            self._progress.console.print(_left_out(event), markup=False)
+            self._progress.console.print(line_of(event), markup=False)
 
     def _task(self, stage: str, total: int) -> "TaskID":
         """Return a stage's bar, also of one whose beginning was not told."""
@@ -97,23 +97,9 @@ class _Bars:
 
 def _print_line(event: Event) -> None:
     """Print what is worth a line in a log: each stage, each round, who is left out."""
-    if isinstance(event, StageFinished):
+    line = line_of(event)
+    if not line:
         return
-    if isinstance(event, StageStarted):
-        begins = f", from round {event.done + 1} of {event.rounds}" if event.done else ""
-        line = f"{title_of(event.stage)}{begins}"
-    elif isinstance(event, RoundDone):
-        value = "" if event.value != event.value else f", {event.metric} {event.value:.3f}"
-        line = (
-            f"{title_of(event.stage)}: round {event.round} of {event.rounds}{value}, "
-            f"{event.seconds:.1f} s"
-        )
-    else:
-        line = _left_out(event)
     with suppress(OSError):
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
-
-
-def _left_out(event: SiteFailed) -> str:
-    return f"round {event.round}: {event.site} is left out: {event.reason}"

@@ -1,6 +1,6 @@
 """A finished model of a run, or of a file, as a network that predicts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
 from wardround.common.errors import InputError, ModelError, known_names
+from wardround.common.models.model_folder import is_model_folder
 from wardround.common.parameters.model_file import SavedModel
 from wardround.common.parameters.model_file import load_model as read_model_file
 from wardround.common.parameters.schema import (
@@ -19,9 +20,9 @@ from wardround.common.parameters.schema import (
     schema,
     write_parameters,
 )
-from wardround.common.study.study import Study
+from wardround.common.study.study import Study as AnyStudy
 from wardround.common.study.variants import plain
-from wardround.simulations.notebook.studies import load_study
+from wardround.simulations.notebook.studies import Study, for_notebook, load_study
 from wardround.simulations.run_files.folder import FEDERATED, UNPROTECTED
 
 _SUFFIX = ".safetensors"
@@ -39,18 +40,21 @@ class LoadedModel:
         study: What the network was trained for.
         name: Of the model: ``federated``, ``pooled``, ``local-SITE``, or the file's own.
         round: The round that the weights are from; 0 where the file does not say.
+        folder: The same model as a folder, which knows what its training images looked like; None
+            where there is none.
     """
 
-    network: nn.Module
+    network: nn.Module = field(repr=False)
     class_names: tuple[str, ...]
     study: Study
     name: str
     round: int
+    folder: Path | None = None
 
 
 def load_model(
     run_or_file: "str | PathLike[str]",
-    study: "Study | str | PathLike[str] | None" = None,
+    study: "AnyStudy | str | PathLike[str] | None" = None,
     *,
     name: str = FEDERATED,
     site: str | None = None,
@@ -81,13 +85,23 @@ def load_model(
     chosen = _study_of(run_folder, file, study)
     name = saved.metadata.get("model", file.stem)
     if name not in (FEDERATED, UNPROTECTED):
-        chosen = plain(chosen)  # who trains alone, or on pooled data, follows no strategy
+        # Who trains alone, or on pooled data, follows no strategy.
+        chosen = for_notebook(plain(chosen))
     context = ModelContext.build(chosen, device)
     parameters = _whole(context, saved, run_folder, site)
     check_schema(parameters, schema(read_parameters(context.network)))
     write_parameters(context.network, parameters)
     number = int(saved.metadata.get("round", "0"))
-    return LoadedModel(context.network.eval(), chosen.data.classes, chosen, name, number)
+    whole = name if site is None or not context.layout.personal else f"{name}-{site}"
+    folder = run_folder / "models" / whole
+    return LoadedModel(
+        context.network.eval(),
+        chosen.data.classes,
+        chosen,
+        name,
+        number,
+        folder if is_model_folder(folder) else None,
+    )
 
 
 def model_names(run_folder: Path) -> tuple[str, ...]:
@@ -108,7 +122,9 @@ def _require_model(run_folder: Path, name: str) -> None:
         raise ModelError(known_names("model", name, known))
 
 
-def _study_of(run_folder: Path, file: Path, study: "Study | str | PathLike[str] | None") -> Study:
+def _study_of(
+    run_folder: Path, file: Path, study: "AnyStudy | str | PathLike[str] | None"
+) -> Study:
     if study is not None:
         return load_study(study)
     path = run_folder / "study.toml"

@@ -25,3 +25,12 @@ def test_the_examples_run_in_the_order_of_the_page(
     assert "Did you mean 'heart-disease'?" in said.out
     assert said.err == ""
     assert (tmp_path / "runs" / "first" / "report.html").is_file()
+
+
+@pytest.mark.parametrize(("words", "most"), [("five", 5), ("fifteen", 15)])
+def test_the_short_examples_are_as_short_as_they_say(words: str, most: int) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    (block,) = re.findall(rf"<!-- {words} lines -->\n```python\n(.*?)^```", text, re.M | re.S)
+    lines = [line for line in block.splitlines() if line.strip()]
+    assert 0 < len(lines) <= most
+    assert all(";" not in line and len(line) <= 100 for line in lines)

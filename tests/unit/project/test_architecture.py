@@ -17,6 +17,7 @@ def test_the_generated_pages_are_those_of_the_code(tmp_path: Path) -> None:
         "docs/reference/architecture.md": "architecture_page",
         "docs/reference/cli.md": "cli_page",
         "docs/reference/checklists.md": "checklists_page",
+        "docs/reference/python.md": "python_page",
     }
     code = (
         "import runpy, sys; page = runpy.run_path('docs/generate.py');"
