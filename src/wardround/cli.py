@@ -17,7 +17,7 @@ from wardround.client.cli.site import site_app
 from wardround.commands.study import study_app
 from wardround.common.errors import WardroundError, describe_defect
 from wardround.common.runtime.printable import printable
-from wardround.common.runtime.signals import ended_like_ctrl_c
+from wardround.common.runtime.system.signals import ended_like_ctrl_c
 from wardround.server.cli.backup import add_backup_commands
 from wardround.server.cli.operators import runs_app, sites_app, submit
 from wardround.server.cli.server import server_app

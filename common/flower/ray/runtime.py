@@ -10,7 +10,6 @@ way that takes both apps as objects and runs in this process. Each assumption ha
 """
 
 import logging
-import os
 import socket
 import tempfile
 import threading
@@ -30,6 +29,7 @@ from wardround.common.errors import RunError, root_cause
 from wardround.common.flower.logs import quieten_flower
 from wardround.common.flower.ray.isolation import surroundings_of_ray
 from wardround.common.flower.site_grid import Run, SiteGrid, claim_identity
+from wardround.common.runtime.system.files import short_temporary_folder
 
 if TYPE_CHECKING:
     from flwr.app import ConfigRecordValues
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 PARTITION_ID: str = _PARTITION_ID  # the key of a node's configuration that tells the nodes apart
 POLL_SECONDS = 0.05  # short beside a round, long beside a look at a queue
 STOP_SECONDS = 10.0  # Ray ends its actors within seconds or not at all
-_TMP = "/tmp" if os.name == "posix" else None
+_TMP = short_temporary_folder()
 
 
 @dataclass(frozen=True, slots=True)
