@@ -11,6 +11,8 @@ from contextlib import suppress
 from multiprocessing.shared_memory import SharedMemory
 from typing import Protocol
 
+from wardround.common.runtime.system.files import PLAINLY
+
 _WAY, _BEFORE_NUMBER = "/proc/{}/fd/{}", ":"
 
 
@@ -57,7 +59,7 @@ def open_segment(name: str) -> Segment:
     way, is_unnamed, number = name.partition(_BEFORE_NUMBER)
     if not is_unnamed:
         return SharedMemory(name=name)
-    descriptor = os.open(way, os.O_RDWR | os.O_CLOEXEC)
+    descriptor = os.open(way, os.O_RDWR | PLAINLY)
     if os.fstat(descriptor).st_ino != int(number):  # closed meanwhile, and its number used again
         os.close(descriptor)
         raise FileNotFoundError(name)

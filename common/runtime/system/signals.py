@@ -52,7 +52,7 @@ def ended_like_ctrl_c() -> Iterator[None]:
             return
         number = next(iter(before))
         signal.signal(number, interrupt)
-        threading.Timer(_AGAIN_SECONDS, _thread.interrupt_main, (number,)).start()
+        threading.Timer(_AGAIN_SECONDS, _signal_main_thread, (number,)).start()
 
     heard, show = heard_signals(_ENDING), sys.unraisablehook
     before = {one: signal.getsignal(one) for one in heard}
@@ -65,6 +65,14 @@ def ended_like_ctrl_c() -> Iterator[None]:
         sys.unraisablehook = show
         for one, handler in before.items():
             signal.signal(one, handler or signal.SIG_DFL)
+
+
+def _signal_main_thread(number: signal.Signals) -> None:
+    main = threading.main_thread().ident
+    if hasattr(signal, "pthread_kill") and main is not None:
+        signal.pthread_kill(main, number)  # ends a sleep, too
+    else:
+        _thread.interrupt_main(number)
 
 
 def interrupted_when_terminated() -> None:

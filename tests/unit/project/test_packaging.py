@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def test_each_folder_is_linked_by_a_relative_link(folder: str) -> None:
 
 def test_src_holds_the_front_door_and_the_links_alone() -> None:
     held = {path.name for path in (ROOT / "src" / "wardround").iterdir()} - {"__pycache__"}
-    assert held == {"__init__.py", "cli.py", "py.typed", *FOLDERS}
+    assert held == {"__init__.py", "cli.py", "commands", "py.typed", *FOLDERS}
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
@@ -54,3 +55,13 @@ def test_every_folder_of_code_is_a_package(folder: str) -> None:
     with_code = {path.parent for path in (ROOT / folder).rglob("*.py")}
     missing = [str(f.relative_to(ROOT)) for f in with_code if not (f / "__init__.py").exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("module", ["wardround.client.app", "wardround.simulations"])
+def test_a_deprecation_that_our_own_line_causes_fails(module: str) -> None:
+    """So that the next version of a dependency is no surprise; a dependency's own do not."""
+    line = compile("warnings.warn('old', DeprecationWarning)", "ours.py", "exec")
+    with pytest.raises(DeprecationWarning, match="old"):
+        exec(line, {"__name__": module, "warnings": warnings})
+    with pytest.warns(DeprecationWarning, match="old"):
+        exec(line, {"__name__": "torch.somewhere", "warnings": warnings})
