@@ -82,7 +82,7 @@ test: lint
 test-more: long pages attacks studies pacs browser notebooks docs other-flower chart
 
 long: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m long $(PYTEST_FLAGS) tests/unit tests/integration
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m long $(PYTEST_FLAGS) tests/unit tests/integration tests/e2e
 
 # What the pages say, run as it stands there.
 pages: $(STAMP)

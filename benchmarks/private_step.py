@@ -30,7 +30,7 @@ from wardround.client.privacy.step import noised_mean
 from wardround.client.training.losses import MeanLoss, build_loss
 from wardround.common.models.networks import build_network
 from wardround.common.privacy.secure_random import Randomness
-from wardround.common.runtime.memory import keep_freed_memory
+from wardround.common.runtime.system.memory import keep_freed_memory
 from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.common.study.private_networks import PRIVATE_NETWORKS

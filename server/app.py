@@ -13,7 +13,7 @@ from wardround.common.models.networks import build_network
 from wardround.common.models.pretrained import load_pretrained
 from wardround.common.models.sharing import layout_of
 from wardround.common.parameters.schema import read_parameters
-from wardround.common.runtime.memory import return_freed_memory
+from wardround.common.runtime.system.memory import return_freed_memory
 from wardround.common.study.loading import study_from_json
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.plans.what_leaves import what_leaves

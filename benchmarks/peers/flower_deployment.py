@@ -25,7 +25,7 @@ from benchmarks.support.live_processes import UsageWatch, is_running
 from benchmarks.support.processes import process_tree
 from benchmarks.support.watching import watching
 from wardround.common.flower.environment import without_proxies
-from wardround.common.runtime.processes import Child, last_words
+from wardround.common.runtime.system.processes import Child, last_words
 from wardround.server.identity.server_certificate import ServerTls, load_server_tls
 from wardround.server.service.installation import init_server
 from wardround.simulations.local_federation.processes import free_port

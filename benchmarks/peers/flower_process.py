@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from wardround.common.runtime.processes import end_with_parent
+from wardround.common.runtime.system.processes import end_with_parent
 
 if __name__ == "__main__":
     end_with_parent()  # which holds for what takes this process's place, too

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
-from wardround.common.runtime.processes import PARENT, end_with_parent
+from wardround.common.runtime.system.processes import PARENT, end_with_parent
 
 _HOST = "127.0.0.1"
 _BODY = 2**20  # of which a byte a second comes

@@ -4,18 +4,16 @@ One line of JSON each way, over a Unix socket in the site folder that its owner 
 """
 
 import json
-import os
 import socket
-import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from wardround.common.errors import InputError, RunError
+from wardround.common.runtime.system.sockets import connected_socket, listening_socket
 
 SOCKET_FILE = "site.sock"
-_LONGEST_PATH = 100  # a socket's path may have 107 letters
 _LONGEST_LINE = 65_536  # a command and its reply are one line of JSON each, far shorter
 _SECONDS = 10.0  # a caller that sends nothing must not hold the daemon's only listener
 
@@ -38,19 +36,11 @@ class ControlSocket:
     def __init__(self, folder: Path, replies: Mapping[str, Reply]) -> None:
         self._path = folder / SOCKET_FILE
         self._replies = dict(replies)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        before = os.umask(0o177)  # from its first moment nobody else may open it
         try:
-            self._path.unlink(missing_ok=True)
-            with _short(self._path) as name:
-                self._listener.bind(name)
-            self._listener.listen(8)
+            self._listener = listening_socket(self._path)
         except OSError as error:
-            self._listener.close()
             msg = f"cannot make the socket {self._path} ({error.strerror}): check the folder."
             raise RunError(msg) from None
-        finally:
-            os.umask(before)
         threading.Thread(target=self._serve, daemon=True).start()
 
     def close(self) -> None:
@@ -86,17 +76,15 @@ def ask_daemon(folder: Path, command: str) -> dict[str, object]:
         RunError: None runs there, it does not answer, or is of another version.
     """
     path = folder / SOCKET_FILE
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as channel:
-        channel.settimeout(_SECONDS)
-        try:
-            with _short(path) as name:
-                channel.connect(name)
-        except (FileNotFoundError, ConnectionRefusedError):
-            msg = f"no daemon runs for {folder}: start it with 'wardround site start {folder}'."
-            raise RunError(msg) from None
-        except OSError as error:
-            msg = f"cannot open {path} ({error.strerror}): use the account the daemon runs under."
-            raise InputError(msg) from None
+    try:
+        channel = connected_socket(path, _SECONDS)
+    except (FileNotFoundError, ConnectionRefusedError):
+        msg = f"no daemon runs for {folder}: start it with 'wardround site start {folder}'."
+        raise RunError(msg) from None
+    except OSError as error:
+        msg = f"cannot open {path} ({error.strerror}): use the account the daemon runs under."
+        raise InputError(msg) from None
+    with channel:
         try:
             channel.sendall(json.dumps({"command": command}).encode() + b"\n")
             said = json.loads(_read_line(channel))
@@ -116,23 +104,3 @@ def _read_line(channel: socket.socket) -> bytes:
             break
         line += heard
     return line
-
-
-@contextmanager
-def _short(path: Path) -> Iterator[str]:
-    """Give a name for a socket that is short enough, however deep its folder lies.
-
-    Raises:
-        InputError: The path is too long, and this system knows no other name for it.
-    """
-    if len(os.fsencode(path)) <= _LONGEST_PATH:
-        yield str(path)
-        return
-    if sys.platform != "linux":
-        msg = f"the path of {path} is longer than {_LONGEST_PATH} letters: move the site folder."
-        raise InputError(msg)
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{descriptor}/{path.name}"
-    finally:
-        os.close(descriptor)

@@ -39,6 +39,7 @@ from wardround.common.flower.supernode.fleet_client import FleetLink, RunEndedEr
 from wardround.common.flower.supernode.supernode import SuperNode
 from wardround.common.flower.supernode.transfers import LostError, StoppedError, TooLargeError
 from wardround.common.runtime.printable import printable
+from wardround.common.runtime.system.sockets import notify_service_manager
 from wardround.common.security.tls_key_pair import read_private_key
 from wardround.common.security.tls_path import INTERCEPTIONS, who_ends_tls
 from wardround.common.study.loading import study_from_json
@@ -76,10 +77,10 @@ def run_site(folder: Path, server: str | None = None) -> None:
         worker = WarmWorker((lock,), stop.is_over)
         monitor = site_metrics_served(site, board)
         try:
-            _notify("READY=1")
+            notify_service_manager("READY=1")
             SiteDaemon(site, link, worker, board, stop).run()
         finally:
-            _notify("STOPPING=1")
+            notify_service_manager("STOPPING=1")
             worker.stop()
             control.close()
             monitor.close()
@@ -284,18 +285,3 @@ def _stopping(stop: StopRequest) -> Callable[[], dict[str, object]]:
         return {"stopping": True, "seconds": FINISH_SECONDS + LEAVE_SECONDS}
 
     return reply
-
-
-def _notify(state: str) -> None:
-    """Tell systemd, where it started the daemon."""
-    import socket
-
-    name = os.environ.get("NOTIFY_SOCKET", "")
-    if not name:
-        return
-    address = f"\0{name[1:]}" if name.startswith("@") else name
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        try:
-            channel.sendto(state.encode(), address)
-        except OSError:
-            return

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from wardround.client.daemon.control_socket import ask_daemon
 from wardround.common.errors import RunError, WardroundError
-from wardround.common.files.lock import lock, open_lock
+from wardround.common.files.lock import open_lock
+from wardround.common.runtime.system.files import lock
 
 LOCK_FILE = "site.lock"
 _LOCK_SECONDS, _LOOK_SECONDS = 20.0, 0.1  # for the worker of a killed daemon to be gone

@@ -2,13 +2,11 @@
 
 import logging
 import os
-import signal
 import threading
 import time
 from dataclasses import dataclass, field
-from types import FrameType
 
-from wardround.common.runtime.signals import heard_signals
+from wardround.common.runtime.system.signals import obeyed_once
 
 logger = logging.getLogger(__name__)
 FINISH_SECONDS = 20.0  # for the work in hand, once told to stop
@@ -38,16 +36,7 @@ def obey_signals(stop: StopRequest) -> None:
     What a signal interrupts may hold any lock, so it does no more than to wake a thread.
     """
     woken, wake = os.pipe()
-    numbers: list[int] = []
-
-    def obey(number: int, frame: FrameType | None) -> None:
-        if numbers:
-            os._exit(128 + number)
-        numbers.append(number)
-        os.write(wake, b"x")
-
-    for one in heard_signals():
-        signal.signal(one, obey)
+    obeyed_once(lambda: os.write(wake, b"x"))
 
     def wait_for_signal() -> None:
         os.read(woken, 1)

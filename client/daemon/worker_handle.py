@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from wardround.client.daemon.jobs import Done, Job
 from wardround.common.errors import RunError
+from wardround.common.runtime.system.processes import start_with_files
 
 logger = logging.getLogger(__name__)
 _MODULE = "wardround.client.daemon.worker_main"
@@ -106,11 +107,8 @@ class WarmWorker:
         ours, theirs = socket.socketpair()
         with theirs:
             descriptor = theirs.fileno()
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", _MODULE, str(descriptor), str(os.getpid())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=(descriptor, *self._kept),
-            )
+            command = [sys.executable, "-m", _MODULE, str(descriptor), str(os.getpid())]
+            self._process = start_with_files(command, (descriptor, *self._kept))
         self._channel = ours
         self._began = time.monotonic()
         self.starts += 1

@@ -8,26 +8,20 @@ Run as ``python -m wardround.client.daemon.worker_main DESCRIPTOR PARENT``.
 
 import json
 import logging
-import signal
 import socket
 import sys
-from contextlib import suppress
-from pathlib import Path
 
 from wardround.client.daemon.jobs import Job
 from wardround.common.runtime.printable import PrintableFormatter
-from wardround.common.runtime.processes import end_with_parent
-
-_OOM_SCORE = 500
+from wardround.common.runtime.system.processes import be_first_to_end, end_with_parent
+from wardround.common.runtime.system.signals import leave_signals_to_parent
 
 
 def main(descriptor: int, parent: int) -> None:
     """Answer jobs until the daemon closes the socket."""
     end_with_parent(parent)
-    _be_first_to_end()
-    # A Ctrl-C goes to both processes; the daemon decides what becomes of the work.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    be_first_to_end()
+    leave_signals_to_parent()
     handler = logging.StreamHandler()
     handler.setFormatter(PrintableFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
@@ -37,14 +31,6 @@ def main(descriptor: int, parent: int) -> None:
 
         for line in lines:
             channel.sendall(answer_job(Job(**json.loads(line))).to_line())
-
-
-def _be_first_to_end() -> None:
-    """Have the kernel end this process, and not the daemon, where memory runs out."""
-    if sys.platform != "linux":
-        return
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORE), encoding="ascii")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from wardround.client.policy.approvals import APPROVALS_FILE
 from wardround.client.policy.policy import POLICY_FILE
 from wardround.client.site.folder import KEY_FOLDER, Site
 from wardround.common.files.account import acting_as, owner_of, shown, this_account
+from wardround.common.runtime.system.files import may_use
 
 _READ = ("site.toml", POLICY_FILE, APPROVALS_FILE)
 _WRITTEN = (KEY_FOLDER, "ledger", "audit", "parts", "outbox", "state")
@@ -30,7 +31,7 @@ def check_account(site: Site) -> str:
     used = (one for one in _wanted(site) if os.path.lexists(one[0]))
     wanted = list(islice(used, _MOST_FILES))
     with acting_as(owner):
-        open_to_it = [os.access(path, mode, effective_ids=True) for path, mode in wanted]
+        open_to_it = [may_use(path, mode) for path, mode in wanted]
     asked = zip(wanted, open_to_it, strict=True)
     closed = list(dict.fromkeys(path for (path, _), is_open in asked if not is_open))
     if asks.number not in (owner.number, 0):

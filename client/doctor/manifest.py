@@ -16,6 +16,7 @@ from wardround.client.site.folder import Site
 from wardround.client.tasks.words import tidy
 from wardround.common.errors import DataError
 from wardround.common.files.account import acting_as, owner_of
+from wardround.common.runtime.system.files import may_use
 
 _ROWS_NAMED = 10
 
@@ -115,7 +116,7 @@ def _is_open(path: Path) -> bool:
         files = (path, *path.iterdir()) if path.is_dir() else (path,)
     except PermissionError:
         return False
-    return all(os.access(file, os.R_OK, effective_ids=True) for file in files)
+    return all(may_use(file, os.R_OK) for file in files)
 
 
 def rows_in_words(rows: Sequence[int]) -> str:

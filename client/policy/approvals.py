@@ -6,7 +6,6 @@ A decision here counts beside ``approved`` in ``policy.toml``; a rejection wins 
 """
 
 import getpass
-import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from wardround.common.errors import InputError, PolicyError
-from wardround.common.files.account import wrong_account
+from wardround.common.files.account import this_account, wrong_account
 from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.files.lock import held_alone
 from wardround.common.files.validated_toml import read_toml
@@ -242,4 +241,4 @@ def _account() -> str:
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # an account without a name
-        return f"uid {os.getuid()}"
+        return this_account().name

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from wardround.common.errors import StudyError
-from wardround.common.runtime.alarm import AlarmError, interrupted_after
+from wardround.common.runtime.system.alarm import AlarmError, interrupted_after
 
 PLAN_SECONDS = 120.0  # the longest of sensible studies takes half a minute
 

@@ -13,8 +13,8 @@ from wardround.client.policy.rules import ROUNDS_RULE, DeniedError
 from wardround.common.errors import RunError
 from wardround.common.files.atomic import flush_folder, make_private_folder, open_or_make
 from wardround.common.files.json_lines import append_line, canonical, split_lines
-from wardround.common.files.lock import lock
 from wardround.common.messages.instructions import Instruction
+from wardround.common.runtime.system.files import lock
 
 ROUNDS_FOLDER = "rounds"
 

@@ -17,7 +17,7 @@ from wardround.common.models.networks import build_network
 from wardround.common.models.pretrained import load_pretrained
 from wardround.common.models.sharing import Layout, layout_of
 from wardround.common.parameters.schema import Parameters, read_parameters, under
-from wardround.common.runtime.memory import keep_freed_memory
+from wardround.common.runtime.system.memory import keep_freed_memory
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
 from wardround.common.study.plans.strategy import StrategyPlan, plan_of
 from wardround.common.study.plans.what_leaves import what_leaves

@@ -1,6 +1,5 @@
 """The account that a folder belongs to: services run under it, and what they read stays its own."""
 
-import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.common.errors import InputError, RunError, WardroundError, causes
+from wardround.common.runtime.system import accounts
+from wardround.common.runtime.system.required import require_linux
 
 _ROOT = 0
 
@@ -22,12 +23,7 @@ class Account:
     @property
     def name(self) -> str:
         """Its name; its number where it has none, as in a container."""
-        import pwd  # not on every system
-
-        try:
-            return pwd.getpwuid(self.number).pw_name
-        except KeyError:
-            return f"uid {self.number}"
+        return accounts.name_of(self.number)
 
     @property
     def option(self) -> str:
@@ -47,22 +43,7 @@ def owner_of(path: Path) -> Account:
 
 def this_account() -> Account:
     """Return the account that this process acts as."""
-    return Account(os.geteuid(), os.getegid())
-
-
-def name_nameless_account() -> None:
-    """Give this process a user name where its account has none, as a number in a container.
-
-    torch asks for one when it is imported, and falls over an account that is in no database.
-    """
-    if os.name != "posix":
-        return
-    import getpass
-
-    try:
-        getpass.getuser()
-    except (OSError, KeyError):
-        os.environ["LOGNAME"] = f"uid-{os.geteuid()}"
+    return Account(*accounts.acting_numbers())
 
 
 @contextmanager
@@ -71,19 +52,8 @@ def acting_as(account: Account) -> Iterator[None]:
 
     For questions to the file system alone: even a module may not be readable for the other.
     """
-    if os.name != "posix" or os.geteuid() != _ROOT or account.number == _ROOT:
+    with accounts.acting_as(account.number, account.group):
         yield
-        return
-    group, groups = os.getegid(), os.getgroups()
-    try:
-        os.setgroups(_groups_of(account))
-        os.setegid(account.group)
-        os.seteuid(account.number)
-        yield
-    finally:
-        os.seteuid(_ROOT)
-        os.setegid(group)
-        os.setgroups(groups)
 
 
 @contextmanager
@@ -94,13 +64,14 @@ def started_as_owner(folder: Path, command: str) -> Iterator[None]:
         command: What was typed, for the remedy.
 
     Raises:
-        InputError: This is root, and the folder is another account's.
+        InputError: This is root, and the folder is another account's; or the system is not Linux.
         RunError: A file cannot be read or written: unlike a file that says something wrong, this
             may pass by itself, or with a chown, and a service that tries again goes on.
     """
+    require_linux(f"'{command}'")
     with suppress(OSError):
         owner = owner_of(folder)
-        if os.name == "posix" and os.geteuid() == _ROOT and owner.number != _ROOT:
+        if accounts.is_root() and owner.number != _ROOT:
             msg = (
                 f"{folder} belongs to the account {owner.name} and this is root, whose files "
                 f"{owner.name} could not read: sudo -u {owner.option} {command}"
@@ -128,15 +99,6 @@ def wrong_account(folder: Path) -> str:
 def shown(*words: object) -> str:
     """Return a command that can be typed."""
     return " ".join(shlex.quote(str(word)) for word in words)
-
-
-def _groups_of(account: Account) -> list[int]:
-    import pwd
-
-    try:
-        return os.getgrouplist(pwd.getpwuid(account.number).pw_name, account.group)
-    except KeyError:
-        return [account.group]
 
 
 def _is_unreadable(error: WardroundError) -> bool:

@@ -13,6 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
+from wardround.common.runtime.system.files import (
+    OPENS_FOLDERS,
+    PLAINLY,
+    give_to,
+    open_folder_itself,
+    open_to_flush,
+    owner_to_keep,
+)
+
 OWNER_ONLY, READABLE = 0o600, 0o644
 BY_UMASK = 0o666  # what the account's umask leaves of it, as with any file that a program opens
 _OWNER_FOLDER = 0o700
@@ -80,7 +89,7 @@ def write_new(path: Path, content: bytes, mode: int = OWNER_ONLY, durable: bool 
         FileExistsError: It is there.
         OSError: It cannot be written; what was begun is removed.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | PLAINLY, mode)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             keep_owner(descriptor, path.parent)
@@ -119,7 +128,7 @@ def flush(path: Path) -> None:
     Raises:
         OSError: The disk did not take it.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = open_to_flush(path)
     try:
         os.fsync(descriptor)
     finally:
@@ -127,12 +136,12 @@ def flush(path: Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Wait until the disk has the names in a folder; elsewhere than on POSIX it needs no wait.
+    """Wait until the disk has the names in a folder, on a system where that is needed.
 
     Raises:
         OSError: The disk did not take them.
     """
-    if os.name == "posix":
+    if OPENS_FOLDERS:
         flush(folder)
 
 
@@ -158,9 +167,9 @@ def make_folder(folder: Path, mode: int = 0o777) -> None:
 
 def keep_owner_of_folder(made: Path) -> None:
     """Give a folder that this process has just made to the owner of the one that it lies in."""
-    if _owner_to_keep(made.parent) is None:
+    if owner_to_keep(made.parent) is None:
         return
-    descriptor = os.open(made, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    descriptor = open_folder_itself(made)
     try:
         keep_owner(descriptor, made.parent)
     finally:
@@ -176,7 +185,7 @@ def open_or_make(path: Path, flags: int) -> int:
     Raises:
         OSError: It cannot be opened.
     """
-    flags |= os.O_CREAT | os.O_CLOEXEC
+    flags |= os.O_CREAT | PLAINLY
     try:
         descriptor = os.open(path, flags | os.O_EXCL, OWNER_ONLY)
     except FileExistsError:
@@ -201,17 +210,9 @@ def keep_owner(descriptor: int, folder: Path) -> None:
     Raises:
         OSError: It cannot be given.
     """
-    owner = _owner_to_keep(folder)
+    owner = owner_to_keep(folder)
     if owner is not None:
-        os.fchown(descriptor, *owner)
-
-
-def _owner_to_keep(folder: Path) -> tuple[int, int] | None:
-    """Return account and group of a folder where they are others than root's, and this is root."""
-    if os.name != "posix" or os.geteuid() != 0:
-        return None
-    found = folder.stat()
-    return (found.st_uid, found.st_gid) if found.st_uid else None
+        give_to(descriptor, owner)
 
 
 def _part_of(path: Path) -> Path:

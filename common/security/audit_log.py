@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from wardround.common.errors import AuditError
 from wardround.common.files.atomic import flush_folder, make_folder, open_or_make
 from wardround.common.files.json_lines import NO_HASH, ChainHead, append_line, split_lines, to_line
-from wardround.common.files.lock import lock
+from wardround.common.runtime.system.files import lock
 
 if TYPE_CHECKING:
     from wardround.common.security.audit_receipt import AuditReport
@@ -161,8 +161,7 @@ def _open_alone(path: Path, durable: bool) -> Iterator[FileIO]:
     is_new = durable and not path.exists()
     descriptor = open_or_make(path, os.O_RDWR)
     with FileIO(descriptor, "r+") as stream:
-        if os.name == "posix":
-            lock(descriptor, wait=True)
+        lock(descriptor, wait=True)
         if is_new:
             flush_folder(path.parent)
         yield stream

@@ -22,7 +22,7 @@ from wardround.common.files.json_lines import (
     from_line,
     split_lines,
 )
-from wardround.common.files.lock import lock
+from wardround.common.runtime.system.files import lock
 from wardround.common.security.audit_log import EMPTY, LOG_FILE, PURPOSE, Event
 from wardround.common.security.audit_receipt import (
     Receipt,

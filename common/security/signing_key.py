@@ -1,6 +1,5 @@
 """An Ed25519 key of a site or a server: made at first use, readable by its owner alone."""
 
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from wardround.common.errors import InputError
 from wardround.common.files.atomic import BY_UMASK, create_file, make_folder, replace_file
+from wardround.common.runtime.system.files import is_open_to_others
 
 KEY_FILE, PUBLIC_FILE = "site.key", "site.pub"
 
@@ -79,7 +79,7 @@ def _make_key(path: Path, durable: bool) -> None:
 
 
 def _check_private(path: Path, owner: str) -> None:
-    if os.name == "posix" and path.stat().st_mode & 0o077:
+    if is_open_to_others(path.stat()):
         msg = (
             f"others may read the {owner}'s key {path}: chmod 600 it, or remove it to make another."
         )

@@ -6,7 +6,6 @@ the key beside it: :func:`mend_pair` finishes the step. Who reads the pair meanw
 too; who renews it does so alone.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -26,6 +25,7 @@ from wardround.common.errors import InputError
 from wardround.common.files.account import this_account
 from wardround.common.files.atomic import READABLE, flush_folder, replace_file
 from wardround.common.files.lock import held_alone
+from wardround.common.runtime.system.files import is_open_to_others
 
 _LOCK_FILE = ".renewal.lock"
 _RENEWED_BELOW = 1 / 3  # of a certificate's lifetime is left
@@ -129,11 +129,11 @@ def check_private(path: Path) -> None:
         InputError: They may, or it is not there.
     """
     try:
-        mode = path.stat().st_mode
+        found = path.stat()
     except OSError as error:
         msg = f"cannot read the private key {path} ({error.strerror}): {_remedy(path, error)}"
         raise InputError(msg) from None
-    if os.name == "posix" and mode & 0o077:
+    if is_open_to_others(found):
         msg = f"others may read the private key {path}: chmod 600 it."
         raise InputError(msg)
 

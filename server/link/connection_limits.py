@@ -6,13 +6,13 @@ old connections are dead gets a new one. Strangers and the invited never take th
 """
 
 import logging
-import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
 from typing import Protocol
 
+from wardround.common.runtime.system.limits import most_open_files
 from wardround.server.identity.pki import Identity
 
 logger = logging.getLogger(__name__)
@@ -160,13 +160,8 @@ def places_for(most_connections: int) -> int:
         How many connections there can be: ``most_connections``, or fewer where the system's limit
         is lower, which is logged; at least 32.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        soft = hard
-    except (OSError, ValueError):  # some systems say "unlimited" and mean less
-        pass
-    if soft == resource.RLIM_INFINITY or soft - _OTHER_FILES >= most_connections:
+    soft = most_open_files()
+    if soft is None or soft - _OTHER_FILES >= most_connections:
         return most_connections
     places = max(soft - _OTHER_FILES, _LEAST_PLACES)
     logger.warning(

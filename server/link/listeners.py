@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import errno
-import signal
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
@@ -13,6 +12,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from wardround.common.errors import RunError
+from wardround.common.runtime.system.signals import stop_loop_when_told
 from wardround.server.link.accepting import Acceptor
 from wardround.server.link.connection_limits import Connection, ConnectionLimits
 from wardround.server.link.site_connection import SiteConnection
@@ -118,8 +118,7 @@ async def serve(
         for listener in listeners:
             listener.should_exit = True
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+    stop_loop_when_told(loop, stop)
     companion = asyncio.ensure_future(beside())
     try:
         await asyncio.gather(*(one.serve(sockets=[sock]) for one, sock in listeners.items()))

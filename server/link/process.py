@@ -16,7 +16,7 @@ from wardround.common.errors import WardroundError
 from wardround.common.files.atomic import make_private_folder
 from wardround.common.flower.environment import prepare_flower
 from wardround.common.flower.logs import quieten_flower
-from wardround.common.runtime.processes import end_with_parent
+from wardround.common.runtime.system.processes import end_with_parent
 from wardround.server.identity.server_certificate import load_server_tls
 from wardround.server.link.address import LINK_FOLDER, LinkAddress, write_address
 from wardround.server.link.log_limit import LogLimit

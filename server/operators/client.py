@@ -9,7 +9,8 @@ from typing import TypeVar
 import grpc
 
 from wardround.common.errors import InputError, RunError, WardroundError
-from wardround.common.files.lock import is_locked
+from wardround.common.runtime.system.files import is_locked
+from wardround.common.runtime.system.required import require_linux
 from wardround.common.security.tls_key_pair import check_private
 from wardround.server.identity.operator_access import OPERATOR_CERTIFICATE, OPERATOR_KEY
 from wardround.server.identity.pki import CA_CERTIFICATE
@@ -176,6 +177,7 @@ def _is_folder(place: str) -> bool:
 
 
 def _local_channel(folder: Path) -> grpc.Channel:
+    require_linux("a server's own socket")
     return grpc.insecure_channel(socket_target(folder / SOCKET_FILE), _OPTIONS)
 
 

@@ -5,7 +5,6 @@ is asked and answered.
 """
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -18,6 +17,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from wardround.common.errors import InputError, RunError, WardroundError
+from wardround.common.runtime.system.files import opened_by_owner_alone
 from wardround.server.identity.operator_access import OperatorGate
 from wardround.server.identity.server_certificate import ServerTls, load_server_tls
 from wardround.server.operators.connected_sites import PresenceMonitor
@@ -74,14 +74,12 @@ def _local_listener(folder: Path, operations: Operations, closing: Event) -> grp
     path = folder / SOCKET_FILE
     listener = _listener(operations, closing, None)
     path.unlink(missing_ok=True)  # of a server that was killed
-    before = os.umask(_OWNER_ONLY_MASK)  # from its first moment nobody else may open it
     try:
-        listener.add_insecure_port(socket_target(path))
+        with opened_by_owner_alone():
+            listener.add_insecure_port(socket_target(path))
     except RuntimeError:
         msg = f"cannot make the socket {path}: check that you may write there."
         raise RunError(msg) from None
-    finally:
-        os.umask(before)
     return listener
 
 

@@ -8,20 +8,19 @@ again, and goes on from the last commit.
 import functools
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from wardround.common.errors import WardroundError
 from wardround.common.flower.environment import prepare_flower, without_proxies
 from wardround.common.flower.logs import quieten_flower
-from wardround.common.runtime.processes import end_with_parent
+from wardround.common.runtime.system.processes import end_with_parent
+from wardround.common.runtime.system.signals import interrupted_when_terminated
 from wardround.server.checkpoints.canary import is_canary
 from wardround.server.link.address import LINK_FOLDER, LinkAddress, read_address, wait_for_link
 from wardround.server.scheduling.folder import FAILED, STOPPED, RunFolder
@@ -49,7 +48,7 @@ def main(arguments: list[str]) -> int:
     folder, name = Path(arguments[0]).resolve(), arguments[1]
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     end_with_parent()
-    signal.signal(signal.SIGTERM, _stop)
+    interrupted_when_terminated()
     run = RunFolder(folder, name)
     try:
         prepare_flower(folder / LINK_FOLDER)
@@ -65,11 +64,6 @@ def main(arguments: list[str]) -> int:
         _end(run, STOPPED, "its process was told to stop.")
         return STOPPED_CODE
     return 0
-
-
-def _stop(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def _end(run: RunFolder, state: str, message: str) -> None:

@@ -1,14 +1,12 @@
 """The server as one process to be started and stopped: the supervisor, and the operators' API."""
 
 import logging
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
-from wardround.common.runtime.signals import heard_signals
+from wardround.common.runtime.system.signals import told_to_stop
 from wardround.server.identity.server_certificate import CertificateWatch, load_server_tls
 from wardround.server.operators.connected_sites import connected_sites
 from wardround.server.operators.grpc_server import operators_served
@@ -53,7 +51,7 @@ def serve(
     server = open_server(folder)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     queue = StudyQueue(server.folder, server.settings.parallel_studies)
-    with hold_server(server.folder), _told_to_stop() as stopped:
+    with hold_server(server.folder), told_to_stop() as stopped:
         certificate = CertificateWatch(server.folder)
         certificate.look()  # it may have expired while the server did not run
         load_server_tls(server.folder)
@@ -116,14 +114,3 @@ def _monitored(server: ServerFolder, supervisor: Supervisor) -> Iterator[None]:
     finally:
         if listener is not None:
             listener.close()
-
-
-@contextmanager
-def _told_to_stop() -> Iterator[Callable[[], bool]]:
-    told = Event()
-    before = {one: signal.signal(one, lambda *_: told.set()) for one in heard_signals()}
-    try:
-        yield told.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

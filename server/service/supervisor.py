@@ -18,7 +18,7 @@ from typing import Protocol
 
 from wardround.common.errors import InputError, RunError
 from wardround.common.files.lock import held_alone
-from wardround.common.runtime.processes import Child, Pause, last_words
+from wardround.common.runtime.system.processes import Child, Pause, last_words
 from wardround.server.link.address import LINK_FOLDER
 from wardround.server.scheduling.folder import RunFolder
 from wardround.server.settings import LOCK_FILE

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from wardround.simulations.run_files.event_texts import line_of, title_of
+from wardround.simulations.run_files.event_texts import line_of
 from wardround.simulations.run_files.events import (
     Event,
     RoundDone,

@@ -150,7 +150,7 @@ def _corrupt(
     severities: tuple[int, ...],
 ) -> None:
     from wardround.client.data.corruptions.registry import fitting_corruptions
-    from wardround.simulations.experiment.federation import cores
+    from wardround.common.runtime.system.limits import cores
     from wardround.simulations.experiment.testing.stress.corrupted import (
         CorruptionPlan,
         corruption_examples,

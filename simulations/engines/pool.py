@@ -6,27 +6,28 @@ for all, and nobody sleeps: workers wait at a pipe, the server waits at all of t
 """
 
 import gc
-import os
-import signal
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
-from multiprocessing.context import ForkContext
 from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
 
 from flwr.app import Context, Error, Message, MessageType
 from flwr.clientapp import ClientApp
 
 from wardround.common.flower.messages.content import array_bytes
 from wardround.common.flower.site_grid import MessageNumbers, SiteGrid, begin_local_run, rebuild
+from wardround.common.runtime.system.workers import interrupt_worker, is_forked, start_tracker
 from wardround.simulations.engines.in_process import CLIENT_APP_RAISED
 from wardround.simulations.engines.pool_worker import Pipe, Reply, Request, withdrawn, work
 from wardround.simulations.engines.shared_memory import Inbox, Outboxes, Shell
-from wardround.simulations.engines.start_method import StartContext, choose_context, start
+from wardround.simulations.engines.start_method import choose_context, start
+
+if TYPE_CHECKING:
+    from wardround.common.runtime.system.workers import StartContext
 
 POLL_SECONDS = 1.0  # how often a caller may look at its deadline
 AHEAD = 2  # messages a worker holds, so that it never waits for the next one
@@ -62,9 +63,8 @@ class _Worker:
             self.pipe.send(None)
         except OSError:
             self.process.kill()
-        if self.sent and self.process.pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(self.process.pid, signal.SIGUSR1)
+        if self.sent:
+            interrupt_worker(self.process.pid)
 
 
 class PoolGrid(SiteGrid):
@@ -78,7 +78,7 @@ class PoolGrid(SiteGrid):
         self._numbers = MessageNumbers()
         self._nodes = tuple(contexts)
         self._plan = plan
-        _start_tracker()
+        start_tracker()
         self._outboxes = Outboxes()
         self._held: dict[str, Message] = {}
         self._start_context = choose_context(plan.devices)
@@ -229,9 +229,9 @@ class WorkerPlan:
 
 
 @contextmanager
-def _frozen_objects(context: StartContext) -> Iterator[None]:
+def _frozen_objects(context: "StartContext") -> Iterator[None]:
     """Keep what the workers share from being written to, and so copied, by garbage collectors."""
-    if not isinstance(context, ForkContext):
+    if not is_forked(context):
         yield
         return
     gc.collect()
@@ -240,19 +240,6 @@ def _frozen_objects(context: StartContext) -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()  # in this process, which goes on
-
-
-def _start_tracker() -> None:
-    """Start the one tracker of all processes: it frees the shared memory, whoever is killed.
-
-    It ignores the signals that end a process, except for that of a terminal that closes; it does
-    not see what is blocked when it starts.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _size(message: Message) -> int:

@@ -1,7 +1,9 @@
 """The worker of a pool: a process that answers for its sites until the server is gone."""
 
+import threading
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import TypeAlias
@@ -11,7 +13,7 @@ from flwr.app import Context, Error, Message, Metadata, RecordDict
 from flwr.clientapp import ClientApp
 
 from wardround.common.flower.site_grid import rebuild
-from wardround.common.runtime.signals import leave_signals_to_parent
+from wardround.common.runtime.system.signals import leave_signals_to_parent
 from wardround.simulations.engines.in_process import CLIENT_APP_RAISED, run_client
 from wardround.simulations.engines.shared_memory import Inbox, Outbox, Shell
 
@@ -43,8 +45,23 @@ def work(
     threads: int,
 ) -> None:
     """Answer requests until told to stop or until the server is gone."""
-    leave_signals_to_parent(_stop)
-    torch.set_num_threads(threads)
+    is_at_work = threading.Event()
+    is_at_work.set()
+
+    def leave() -> None:
+        if is_at_work.is_set():  # else it is leaving, and must not be interrupted in that
+            raise KeyboardInterrupt
+
+    leave_signals_to_parent(leave)
+    with suppress(KeyboardInterrupt):
+        try:
+            torch.set_num_threads(threads)
+            _answer(pipe, app, contexts)
+        finally:
+            is_at_work.clear()
+
+
+def _answer(pipe: Pipe, app: ClientApp, contexts: Mapping[int, Context]) -> None:
     inbox, outbox, requests = Inbox(), Outbox(), deque[Request]()
     is_free = True
     try:
@@ -59,15 +76,11 @@ def work(
             error = reply.error if reply.has_error() else None
             pipe.send(Reply(request.metadata.message_id, reply.metadata, shell, error))
             is_free = False
-    except (EOFError, OSError, KeyboardInterrupt, StopIteration):
+    except (EOFError, OSError, StopIteration):
         pass
     finally:
         inbox.close()
         outbox.close()
-
-
-def _stop() -> None:
-    raise KeyboardInterrupt
 
 
 def _receive(pipe: Pipe, requests: deque[Request]) -> bool:

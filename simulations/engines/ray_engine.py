@@ -2,7 +2,7 @@
 
 For a cluster, or to see what Flower itself would do; on one machine the pool of workers starts
 sooner and needs less memory. A cluster's machines must see the site folders under the same path
-and have the same wardround installed.
+and have the same wardround installed; before anything is trained each is asked for the former.
 """
 
 import math
@@ -18,6 +18,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 
 from wardround.client.app import app as client_app
+from wardround.client.site.folder import open_site
 from wardround.common.errors import InputError, install_command
 from wardround.simulations.engines.in_process import run_client
 
@@ -136,6 +137,14 @@ def open_ray_grid(
         address=options.address,
         cpus=max(1, math.ceil(actors * options.cpus_per_site)),
         gpus=torch.cuda.device_count() if gpus_each else 0,
+        paths=tuple(_shared_paths(contexts)),
     )
     with open_ray(AssignedClientApp(contexts, threads), plan) as grid:
         yield grid
+
+
+def _shared_paths(contexts: Sequence[Context]) -> Iterator[str]:
+    """Yield where each site's folder and its images lie; the folders are absolute."""
+    folders = [Path(str(context.node_config["site"])) for context in contexts]
+    yield from dict.fromkeys(str(folder) for folder in folders)
+    yield from dict.fromkeys(str(open_site(folder).data_root) for folder in folders)

@@ -8,11 +8,11 @@ so that a reader which comes too late notices.
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from multiprocessing.shared_memory import SharedMemory
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
 from wardround.common.flower.messages.content import arrays_of
+from wardround.common.runtime.system.shared_memory import Segment, make_segment, open_segment
 
 _HEADER = struct.Struct("<Q")
 
@@ -49,7 +49,7 @@ class Outbox:
     """A segment that one process writes and others read; grows when a message needs more."""
 
     def __init__(self) -> None:
-        self._memory: SharedMemory | None = None
+        self._memory: Segment | None = None
         self._edition = 0
         self._last: tuple[dict[str, ArrayRecord], Shell] | None = None
 
@@ -107,7 +107,7 @@ class Outbox:
         if self._memory is not None and self._memory.size >= size:
             return
         self.close()
-        self._memory = SharedMemory(create=True, size=size)
+        self._memory = make_segment(size)
 
 
 class Outboxes:
@@ -144,7 +144,7 @@ class Inbox:
     """Reads what the outboxes of other processes wrote."""
 
     def __init__(self) -> None:
-        self._attached: dict[str, SharedMemory] = {}
+        self._attached: dict[str, Segment] = {}
         self._last: tuple[str, int, dict[str, ArrayRecord]] | None = None
 
     def take(self, shell: Shell, keep: bool = False) -> RecordDict | None:
@@ -179,15 +179,15 @@ class Inbox:
             return None
         return records
 
-    def _attach(self, name: str) -> SharedMemory:
+    def _attach(self, name: str) -> Segment:
         if name not in self._attached:
             for stale in self._attached.values():
                 stale.close()
-            self._attached = {name: SharedMemory(name=name)}
+            self._attached = {name: open_segment(name)}
         return self._attached[name]
 
 
-def _view(memory: SharedMemory | None) -> memoryview:
+def _view(memory: Segment | None) -> memoryview:
     """Return a segment's bytes, none where there is no segment."""
     buffer = None if memory is None else memory.buf
     return memoryview(b"") if buffer is None else buffer

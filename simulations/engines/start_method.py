@@ -1,34 +1,22 @@
-"""How worker processes start: forked where that is safe, else from a server that has no threads.
+"""How worker processes start, and what the first thing is that each does."""
 
-A fork shares what is imported and costs nothing. But a process whose OpenMP threads have computed
-must not be forked: the child has the books of a thread pool without its threads, and waits for them
-for ever at its first parallel loop. That is so in a notebook after any computation, and in a
-process that runs a second simulation.
-"""
-
-import multiprocessing
 import os
-import select
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from multiprocessing.context import ForkContext, ForkServerContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-import torch
-
-from wardround.common.runtime.processes import end_with_parent
-from wardround.common.runtime.signals import leave_signals_to_parent
+from wardround.common.runtime.system.processes import end_with_parent
+from wardround.common.runtime.system.signals import leave_signals_to_parent
+from wardround.common.runtime.system.workers import choose_start, is_served
 from wardround.simulations.run_files.events import continue_log, open_log
 
-StartContext = ForkContext | ForkServerContext | SpawnContext
-_TRIAL_SECONDS = 2.0  # a parallel loop over a million numbers takes a thousandth of it
-_TRIAL_NUMBERS = 2**20  # torch shares a loop out from 2**15 numbers on
-_THREADS_HAVE_RUN = threading.Event()
+if TYPE_CHECKING:
+    from wardround.common.runtime.system.workers import StartContext
+
 _PRELOADED = [
     "wardround.simulations.engines.preloaded",
     "wardround.simulations.engines.pool_worker",
@@ -36,30 +24,13 @@ _PRELOADED = [
 ]
 
 
-def choose_context(devices: Sequence[str]) -> StartContext:
+def choose_context(devices: Sequence[str]) -> "StartContext":
     """Return how processes that work on these devices start."""
-    if any(device.startswith("cuda") for device in devices):
-        return multiprocessing.get_context("spawn")  # no CUDA context survives a fork
-    if can_fork():
-        return multiprocessing.get_context("fork")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)  # imported once for all workers
-    return context
-
-
-def can_fork() -> bool:
-    """Return whether a forked child of this process could compute with threads; it is tried out."""
-    if not hasattr(os, "fork") or _THREADS_HAVE_RUN.is_set():
-        return False
-    if _is_single_threaded():
-        return True
-    if not _child_computes():
-        _THREADS_HAVE_RUN.set()  # and stay: another trial would come to the same
-    return not _THREADS_HAVE_RUN.is_set()
+    return choose_start(any(device.startswith("cuda") for device in devices), _PRELOADED)
 
 
 def start(
-    context: StartContext, target: Callable[..., None], arguments: tuple[object, ...]
+    context: "StartContext", target: Callable[..., None], arguments: tuple[object, ...]
 ) -> BaseProcess:
     """Start a process that writes to this one's log and does not run the user's script again.
 
@@ -69,7 +40,7 @@ def start(
     simulation on its outermost level would begin another one in each worker.
     """
     # A server of forks is the parent of its processes, and ends with this one.
-    parent = None if isinstance(context, ForkServerContext) else os.getpid()
+    parent = None if is_served(context) else os.getpid()
     words = (parent, open_log(), target, arguments)
     process = context.Process(target=_begin, args=words, daemon=True)
     with _without_main():
@@ -87,42 +58,6 @@ def _begin(
     leave_signals_to_parent()
     continue_log(log)
     target(*arguments)
-
-
-def _is_single_threaded() -> bool:
-    """Return whether this process never had a pool of threads, whose threads would still be there.
-
-    Then there is nothing to try out, which would take a tenth of a second at each start.
-    """
-    try:
-        return len(os.listdir("/proc/self/task")) == 1
-    except OSError:  # no such list here
-        return False
-
-
-def _child_computes() -> bool:
-    ours, theirs = os.pipe()
-    child = os.fork()
-    if child == 0:
-        _try_threads(theirs)
-    os.close(theirs)
-    try:
-        ready, _, _ = select.select([ours], [], [], _TRIAL_SECONDS)
-        return bool(ready) and os.read(ours, 1) == b"1"
-    finally:
-        os.close(ours)
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-
-
-def _try_threads(pipe: int) -> None:
-    """Compute with two threads, say so, and end this process without a clean-up of the parent's."""
-    try:
-        torch.set_num_threads(2)
-        torch.ones(_TRIAL_NUMBERS).add_(1)
-        os.write(pipe, b"1")
-    finally:
-        os._exit(0)
 
 
 @contextmanager

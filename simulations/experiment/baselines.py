@@ -9,17 +9,21 @@ from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from wardround.common.errors import RunError, WardroundError
+from wardround.common.runtime.system.limits import cores
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 from wardround.common.study.variants import plain, without_privacy
-from wardround.simulations.engines.start_method import StartContext, choose_context, start
-from wardround.simulations.experiment.federation import Machine, cores
+from wardround.simulations.engines.start_method import choose_context, start
+from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.experiment.training import Baseline, train_baseline
 from wardround.simulations.run_files.events import Event, Watch
 from wardround.simulations.run_files.folder import POOLED, UNPROTECTED, local_model
+
+if TYPE_CHECKING:
+    from wardround.common.runtime.system.workers import StartContext
 
 # A baseline's process sends its events, then None; or the reason why it failed.
 _Word: TypeAlias = Event | str | None
@@ -103,7 +107,7 @@ def _listen(
 
 
 def _start(
-    context: StartContext, run_folder: Path, baseline: Baseline, machine: Machine
+    context: "StartContext", run_folder: Path, baseline: Baseline, machine: Machine
 ) -> tuple[_Pipe, BaseProcess]:
     ours, theirs = context.Pipe(duplex=False)
     process = start(context, _train, (theirs, run_folder, baseline, machine))

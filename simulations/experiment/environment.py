@@ -5,7 +5,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from wardround.client.site.device import choose_device
 from wardround.common.runtime.code_digest import code_digest
-from wardround.simulations.experiment.federation import Machine, cores
+from wardround.common.runtime.system.limits import cores
+from wardround.simulations.experiment.federation import Machine
 
 _PACKAGES = ("torch", "flwr", "monai", "numpy", "nibabel", "pydicom", "pydantic")
 

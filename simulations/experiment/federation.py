@@ -1,6 +1,5 @@
 """One federated training over site folders of this machine: the two Flower apps and a grid."""
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -17,6 +16,7 @@ from wardround.common.errors import InputError, known_names
 from wardround.common.flower.site_grid import SUPERLINK_NODE_ID, SiteGrid
 from wardround.common.parameters.compression import CompressionOptions
 from wardround.common.runtime.seeds import derive_seed
+from wardround.common.runtime.system.limits import cores
 from wardround.common.study.study import Study
 from wardround.server.app import Outcome, Wrap, all_connected, at_once, make_server_app
 from wardround.server.checkpoints.store import Commit
@@ -90,13 +90,6 @@ class Machine:
     def threads_for(self, workers: int) -> int:
         """Return the threads of each worker."""
         return self.threads or max(1, cores() // workers)
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -68,6 +68,8 @@ from wardround.simulations.run_files.folder import (
 from wardround.simulations.run_files.predictions import Predictions, read_predictions
 from wardround.simulations.sites.preparation import PreparedSites, prepare_sites, reopen_sites
 
+REPORT = "report.html"
+
 
 @dataclass(frozen=True, slots=True)
 class SimulationRequest:
@@ -131,7 +133,7 @@ def _whose_rows(study: Study, said: str) -> str:
 def resume(out: Path, machine: Machine, watch: Watch = nobody) -> Path:
     """Go on with a run that was stopped, to the model it would have had.
 
-    A finished run stays as it is.
+    A finished run stays as it is; a report that it was stopped in is written.
 
     Raises:
         InputError: The folder holds no run, or another process works on it.
@@ -140,15 +142,22 @@ def resume(out: Path, machine: Machine, watch: Watch = nobody) -> Path:
     if study.digest != facts.digest:
         msg = f"{out}/study.toml was changed after the run began: start a new run instead."
         raise InputError(msg)
-    if facts.status == "finished":
-        return out / "report.html"
+    if _is_done(out, facts):
+        return out / REPORT
     with working_on(out):
         facts = read_facts(out)
-        if facts.status == "finished":  # while the lock was waited for
-            return out / "report.html"
+        if _is_done(out, facts):  # while the lock was waited for
+            return out / REPORT
+        if facts.status == "finished":
+            return _report(out)
         with recording(out, watch) as told:
             told(StageStarted("data"))
             return _Run(out, study, machine, told).go(facts, reopen_sites(out))
+
+
+def _is_done(out: Path, facts: RunFacts) -> bool:
+    """Whether a run was finished to its last file, which is its report."""
+    return facts.status == "finished" and (out / REPORT).exists()
 
 
 def write_what_is_left(out: Path) -> None:
@@ -316,6 +325,10 @@ class _Run:
     def _leave(self, facts: RunFacts, sites: PreparedSites) -> Path:
         _write_table(self._out, sites, self._tested)
         model = self._federated
+        if self._status == "finished":
+            # An earlier try's says that the run was interrupted. Without one, whoever resumes a run
+            # that was stopped over its report knows that there is something left to do.
+            (self._out / REPORT).unlink(missing_ok=True)
         write_facts(
             self._out,
             replace(

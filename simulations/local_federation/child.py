@@ -5,7 +5,7 @@ Run as ``python -m wardround.simulations.local_federation.child server start FOL
 
 import runpy
 
-from wardround.common.runtime.processes import end_with_parent
+from wardround.common.runtime.system.processes import end_with_parent
 
 if __name__ == "__main__":
     end_with_parent()

@@ -12,7 +12,7 @@ from types import TracebackType
 from wardround.client.site.enrolment import join
 from wardround.common.errors import RunError
 from wardround.common.flower.environment import without_proxies
-from wardround.common.runtime.processes import Child, last_words
+from wardround.common.runtime.system.processes import Child, last_words
 from wardround.server.identity.invitations import invite
 from wardround.server.operators.client import server_at
 from wardround.server.service.installation import init_server

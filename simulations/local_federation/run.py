@@ -12,12 +12,13 @@ from wardround.client.policy.approvals import decide
 from wardround.client.policy.policy import OPEN_POLICY, POLICY_FILE
 from wardround.common.errors import RunError
 from wardround.common.files.atomic import READABLE, replace_file
+from wardround.common.runtime.system.limits import cores
+from wardround.common.runtime.system.required import require_linux
 from wardround.common.study.study import Study
 from wardround.server.operators.client import ServerLine, server_at
 from wardround.server.operators.messages import RoundReport, RunDetails, Submission
 from wardround.server.operators.wire import SOCKET_FILE, socket_target
 from wardround.server.scheduling.folder import RunFolder
-from wardround.simulations.experiment.federation import cores
 from wardround.simulations.local_federation.processes import SERVER_FOLDER, LocalFederation
 from wardround.simulations.run_files.events import (
     RoundDone,
@@ -67,9 +68,10 @@ def try_federation(request: TryRequest, watch: Watch) -> Tried:
     """Split the data, start server and sites, let them join, run the study, end all of it.
 
     Raises:
-        InputError: The data is absent, or the folder cannot be used.
+        InputError: The data is absent, the folder cannot be used, or the system is not Linux.
         RunError: A process ended, or the study failed; the processes are ended, the files stay.
     """
+    require_linux("'wardround federation try'")
     out, study = request.out, request.study
     socket_target(out / SERVER_FOLDER / SOCKET_FILE)
     new_folder(out, "choose another --out")

@@ -6,28 +6,8 @@ from wardround.simulations.run_files.events import (
     SiteFailed,
     StageFinished,
     StageStarted,
+    title_of,
 )
-
-_TITLES = {
-    "data": "reading and splitting the data",
-    "federated": "training together",
-    "pooled": "training on pooled data",
-    "test": "testing every model on every site",
-    "report": "writing the report",
-    "server": "starting the server",
-    "joining": "sites join over TLS",
-    "sites": "starting the sites",
-    "federation": "training together",
-}
-
-
-def title_of(stage: str) -> str:
-    """Return how a person calls a stage."""
-    run, slash, stage_of_run = stage.partition("/")
-    if slash:  # of a series
-        return f"{run}: {title_of(stage_of_run)}"
-    site = stage.removeprefix("local-")
-    return _TITLES.get(stage, f"{site} training alone")
 
 
 def line_of(event: Event) -> str:

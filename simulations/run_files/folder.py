@@ -44,8 +44,9 @@ from typing import Literal
 
 from wardround.common.errors import InputError
 from wardround.common.files.atomic import BY_UMASK, replace_file
-from wardround.common.files.lock import is_held, lock, open_lock
+from wardround.common.files.lock import open_lock
 from wardround.common.runtime.fields import of_its_types
+from wardround.common.runtime.system.files import is_held, lock
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 ALL_SITES = "all sites"

@@ -17,6 +17,8 @@ from wardround.client.tasks.task import Label, UnusableLabelError
 from wardround.client.tasks.words import tidy
 from wardround.common.errors import DataError, InputError
 from wardround.common.files.tables import write_cells
+from wardround.common.runtime.printable import printable
+from wardround.common.runtime.system.names import fits_everywhere, same_somewhere
 from wardround.common.study.plans.patient_privacy import drawn_and_expected
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import Examinations, PublicExamination
@@ -123,7 +125,8 @@ def load_assignment(path: Path, examinations: Examinations) -> Assignment:
 
     Raises:
         InputError: The file is missing or is no assignment, names a patient twice, leaves a
-            patient of the data set without a site, or holds no split or one that is none.
+            patient of the data set without a site, holds no split or one that is none, or has a
+            site whose name no folder may have.
     """
     try:
         table = read_table(path, "the assignment")
@@ -148,6 +151,7 @@ def load_assignment(path: Path, examinations: Examinations) -> Assignment:
             "it belongs to other data or options. Split again."
         )
         raise InputError(msg)
+    _check_names(path, tuple(dict.fromkeys(site_of.values())))
     split_of = {patient: split for patient, _, split in lines if split}
     if split_of and (patients - split_of.keys() or not set(split_of.values()) <= set(SPLITS)):
         msg = (
@@ -156,6 +160,27 @@ def load_assignment(path: Path, examinations: Examinations) -> Assignment:
         )
         raise InputError(msg)
     return Assignment(tuple(dict.fromkeys(site_of.values())), site_of, (), split_of)
+
+
+def _check_names(path: Path, sites: Sequence[str]) -> None:
+    """Refuse sites whose folders some system could not have, or would take for one.
+
+    Raises:
+        InputError: There are such.
+    """
+    for site in sites:
+        if not fits_everywhere(site):
+            msg = (
+                f"{path} has a site {printable(site)!r}, which is no name for a folder on every "
+                'system: leave out < > : " / \\ | ? *, a dot at the end, and names as CON or NUL.'
+            )
+            raise InputError(msg)
+    if (same := same_somewhere(sites)) is not None:
+        msg = (
+            f"{path} has the sites {printable(same[0])!r} and {printable(same[1])!r}, which are "
+            "one folder where capitals do not count: write each hospital's name in one way."
+        )
+        raise InputError(msg)
 
 
 def _placed(table: Table, line: Line) -> tuple[str, str, str]:

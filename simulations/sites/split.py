@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wardround.client.data.manifest.rows import name_rows
 from wardround.common.errors import InputError
+from wardround.common.runtime.system.names import fits_everywhere
 from wardround.common.study.sections import NAME_LETTERS
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import Examinations
@@ -99,7 +100,7 @@ def _natural(patients: Sequence[Patient], study: Study) -> Assignment:
         raise InputError(msg)
     originals = tuple(dict.fromkeys(patient.natural_site for patient in patients))
     names, called = _site_names(originals)
-    if len(set(names.values())) < len(names):
+    if len({name.casefold() for name in names.values()}) < len(names):
         msg = f"two of the {len(names)} natural sites have the same name for a folder: rename one."
         raise InputError(msg)
     for site, name in names.items():
@@ -170,7 +171,8 @@ def _site_name(original: str) -> str:
     while len(cleaned.encode()) > 60:
         cleaned = cleaned[:-1]
     cleaned = cleaned.rstrip(" .")
-    return cleaned if re.match(f"[{NAME_LETTERS}]", cleaned) else f"site-{cleaned}"
+    is_name = re.match(f"[{NAME_LETTERS}]", cleaned) and fits_everywhere(cleaned)
+    return cleaned if is_name else f"site-{cleaned}"
 
 
 # --- Drawn sites ---------------------------------------------------------------

@@ -18,9 +18,9 @@ from wardround.commands.bundle_wheels import bundle_wheels
 from wardround.commands.completion import ASKED, answer_shell, completion
 from wardround.commands.study import study_app
 from wardround.common.errors import WardroundError, describe_defect
-from wardround.common.files.account import name_nameless_account
 from wardround.common.runtime.printable import printable
-from wardround.common.runtime.signals import ended_like_ctrl_c
+from wardround.common.runtime.system.accounts import name_nameless_account
+from wardround.common.runtime.system.signals import ended_like_ctrl_c
 from wardround.server.cli.backup import add_backup_commands
 from wardround.server.cli.canary import canary
 from wardround.server.cli.operators import runs_app, sites_app, submit

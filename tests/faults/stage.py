@@ -19,7 +19,7 @@ from tests.faults.proxy import Proxy
 from wardround.client.policy.approvals import Terms, decide
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.model_file import load_model
-from wardround.common.runtime.processes import Child
+from wardround.common.runtime.system.processes import Child
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 from wardround.server.operators.client import ServerLine, server_at

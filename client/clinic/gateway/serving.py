@@ -2,13 +2,11 @@
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from wardround.client.clinic.gateway.answer import Desk, RefusedError, answer
@@ -35,7 +33,7 @@ from wardround.common.errors import (
 )
 from wardround.common.files.atomic import make_private_folder
 from wardround.common.files.lock import held_alone
-from wardround.common.runtime.signals import heard_signals
+from wardround.common.runtime.system.signals import obeyed_once
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -256,17 +254,12 @@ def _obey_signals(stop: threading.Event) -> None:
 
     Even at once nothing is lost: whatever was begun is done again.
     """
-    numbers: list[int] = []
 
-    def obey(number: int, frame: FrameType | None) -> None:
-        if numbers:
-            os._exit(128 + number)
-        numbers.append(number)
+    def ask() -> None:
         stop.set()
         threading.Thread(target=_end_in_time, daemon=True).start()
 
-    for one in heard_signals():
-        signal.signal(one, obey)
+    obeyed_once(ask)
 
 
 def _end_in_time() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from wardround.client.clinic.gateway.queue import WorkQueue
 from wardround.client.clinic.gateway.serving import LOCK_FILE, QUEUE_FILE, gateway_folder
 from wardround.common.errors import InputError
-from wardround.common.files.lock import is_locked
+from wardround.common.runtime.system.files import is_locked
 
 
 def open_queue(site: Path) -> WorkQueue:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from wardround.common.errors import InputError
 from wardround.common.files.validated_toml import read_toml
 from wardround.common.runtime.fields import OfForm
+from wardround.common.runtime.system.files import is_open_to_others
 
 PACS_FILE = "pacs.toml"
 _LONGEST_SECRET = 16_384  # bytes; tokens of a few kilobytes are usual
@@ -256,7 +257,7 @@ def read_secret(site: Path, file: str, variable: str) -> str:
     path = site / file
     try:
         with path.open("rb") as stream:
-            readable = os.fstat(stream.fileno()).st_mode & 0o077 if os.name == "posix" else 0
+            readable = is_open_to_others(os.fstat(stream.fileno()))
             text = stream.read(_LONGEST_SECRET + 1).decode("utf-8")
     except OSError as error:
         msg = f"cannot read {path} ({error.strerror}): it holds what the archive wants to see."

@@ -23,7 +23,8 @@ from wardround.client.site.folder import SITE_FILE, open_site
 from wardround.common.errors import DataError
 from wardround.common.files.atomic import make_private_folder, replace_file
 from wardround.common.files.json_lines import split_lines
-from wardround.common.files.lock import lock, open_lock
+from wardround.common.files.lock import open_lock
+from wardround.common.runtime.system.files import lock
 
 PARTS_FOLDER, PARTS_FILE = "parts", "patients.jsonl"
 KEY_BYTES = 32  # 256 bits: neither a patient nor a draw is found by trying

@@ -14,9 +14,9 @@ from wardround.client.data.reading.array_files import read_item
 from wardround.client.data.reading.image import Image, MaskTarget, Stored, UnreadableError
 from wardround.client.data.reading.labels import check_labels
 from wardround.common.files.account import this_account
+from wardround.common.runtime.system.files import may_use
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow has it
-_EFFECTIVE = os.access in os.supports_effective_ids
 PICTURE_FILES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
 
 
@@ -207,7 +207,7 @@ def require_readable(path: Path) -> None:
         if is_there and not path.is_dir() and not path.is_file():  # a pipe would never end
             msg = "it is no file and no folder: name the image itself."
             raise UnreadableError(msg)
-        if is_there and all(os.access(one, os.R_OK, effective_ids=_EFFECTIVE) for one in files):
+        if is_there and all(may_use(one, os.R_OK) for one in files):
             return
     except PermissionError:
         is_there = True

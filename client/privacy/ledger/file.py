@@ -26,7 +26,8 @@ from wardround.client.privacy.ledger.entries import (
 from wardround.client.site.folder import open_site
 from wardround.common.files.atomic import flush_folder, make_private_folder, open_or_make
 from wardround.common.files.json_lines import append_line, split_lines
-from wardround.common.files.lock import lock, open_lock
+from wardround.common.files.lock import open_lock
+from wardround.common.runtime.system.files import lock
 
 LEDGER_FOLDER = "ledger"  # of a site's folder, where site.toml names no other
 LEDGER_FILE = "ledger.jsonl"

@@ -28,6 +28,7 @@ from wardround.common.flower.messages.message_file_writer import (
     LENGTH,
     MAGIC,
 )
+from wardround.common.runtime.system.files import read_at
 
 
 class MessageFile:
@@ -59,7 +60,7 @@ class MessageFile:
             KeyError: It is not in the file.
         """
         start, length = self._places[object_id]
-        return os.pread(self._stream.fileno(), length, start)
+        return read_at(self._stream.fileno(), length, start)
 
     def length(self, object_id: str) -> int:
         """Return the bytes of an object as it travels."""
@@ -68,7 +69,7 @@ class MessageFile:
     def begins_with(self, object_id: str, prefix: bytes) -> bool:
         """Whether an object begins with these bytes; it is not read for that."""
         start, _ = self._places[object_id]
-        return os.pread(self._stream.fileno(), len(prefix), start) == prefix
+        return read_at(self._stream.fileno(), len(prefix), start) == prefix
 
     def _read(self) -> None:
         last = os.fstat(self._stream.fileno()).st_size - LENGTH.size - len(END)

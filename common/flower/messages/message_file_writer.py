@@ -26,6 +26,7 @@ from flwr.supercore.inflatable.inflatable_object import (
 
 from wardround.common.files.atomic import OWNER_ONLY, put_in_place
 from wardround.common.flower.messages.envelope import Envelope
+from wardround.common.runtime.system.files import PLAINLY
 
 MAGIC, END = b"wardround parcel 2\n", b"end\n"
 LENGTH = struct.Struct(">Q")
@@ -46,7 +47,7 @@ class MessageFileWriter:
     def __init__(self, path: Path, envelope: Envelope, goes_on: bool = False) -> None:
         self._path, self._envelope = path, envelope
         self._part = path.with_suffix(".part")
-        descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, OWNER_ONLY)
+        descriptor = os.open(self._part, os.O_RDWR | os.O_CREAT | PLAINLY, OWNER_ONLY)
         self._stream: BinaryIO = os.fdopen(descriptor, "r+b")
         self.held = self._take_up() if goes_on else self._begin()
 

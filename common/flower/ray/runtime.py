@@ -9,8 +9,8 @@ way that takes both apps as objects and runs in this process. Each assumption ha
 ``tests/unit/common/flower/ray/test_runtime.py``.
 """
 
+import importlib
 import logging
-import os
 import socket
 import tempfile
 import threading
@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from queue import Empty, Queue
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from flwr.app import Context, Message, RecordDict
@@ -30,6 +31,7 @@ from wardround.common.errors import RunError, root_cause
 from wardround.common.flower.logs import quieten_flower
 from wardround.common.flower.ray.isolation import surroundings_of_ray
 from wardround.common.flower.site_grid import Run, SiteGrid, claim_identity
+from wardround.common.runtime.system.files import short_temporary_folder
 
 if TYPE_CHECKING:
     from flwr.app import ConfigRecordValues
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
 PARTITION_ID: str = _PARTITION_ID  # the key of a node's configuration that tells the nodes apart
 POLL_SECONDS = 0.05  # short beside a round, long beside a look at a queue
 STOP_SECONDS = 10.0  # Ray ends its actors within seconds or not at all
-_TMP = "/tmp" if os.name == "posix" else None
+_TMP = short_temporary_folder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class RayPlan:
         address: A running cluster; None starts Ray on this machine and stops it afterwards.
         cpus: CPUs that a Ray on this machine has.
         gpus: Its GPUs.
+        paths: Absolute; what all machines of a cluster must see.
     """
 
     sites: int
@@ -60,6 +63,7 @@ class RayPlan:
     address: str | None = None
     cpus: int = 1
     gpus: int = 0
+    paths: tuple[str, ...] = ()
 
     def backend(self, folder: str) -> "BackendConfig":
         """Return it as Flower's backend configuration.
@@ -92,7 +96,7 @@ def open_ray(client_app: ClientApp, plan: RayPlan) -> Iterator[Grid]:
         client_app: Must be picklable; each call finds its node by ``node_config[PARTITION_ID]``.
 
     Raises:
-        RunError: Ray does not start, or ends early.
+        RunError: Ray does not start or ends early, or a machine does not see the plan's paths.
     """
     _require_reply(plan.address)
     with (
@@ -103,7 +107,11 @@ def open_ray(client_app: ClientApp, plan: RayPlan) -> Iterator[Grid]:
     ):
         engine = _Engine(client_app, plan, folder)
         try:
-            yield RayGrid(engine, plan.sites)
+            grid = RayGrid(engine, plan.sites)
+            if plan.address is not None:
+                engine.wait_for_ray()
+                _cluster().require_shared(plan.paths)
+            yield grid
         finally:
             engine.stop()
 
@@ -142,6 +150,18 @@ class _Engine:
         )
         raise RunError(msg)
 
+    def wait_for_ray(self) -> None:
+        """Wait until Flower has begun with Ray, which it does beside the ServerApp.
+
+        Raises:
+            RunError: It has ended.
+        """
+        import ray
+
+        while not ray.is_initialized():
+            self.check()
+            time.sleep(POLL_SECONDS)
+
     def stop(self) -> None:
         """End the ServerApp, and with it the engine; work in hand is given up after a while."""
         self._done.set()
@@ -163,7 +183,8 @@ class _Engine:
             self._done.wait()
 
         try:
-            run_simulation(server_app, client_app, sites, "ray", backend)
+            with _cluster().lasting_actors():
+                run_simulation(server_app, client_app, sites, "ray", backend)
         except BaseException as error:  # told to whoever works with the grid, by check()
             self._failure = error
 
@@ -213,6 +234,11 @@ class RayGrid(SiteGrid):
         """Return the replies that are there; does not wait."""
         self._engine.check()
         return self._inner.pull_messages(message_ids)
+
+
+def _cluster() -> ModuleType:
+    """Return what needs Ray to be imported, which takes a second."""
+    return importlib.import_module("wardround.common.flower.ray.cluster")
 
 
 def _require_reply(address: str | None) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from flwr.supercore.object_store.in_memory_object_store import InMemoryObjectStore
 
 from wardround.common.files.atomic import OWNER_ONLY, make_private_folder
+from wardround.common.runtime.system.files import PLAINLY
 
 _LARGE_BYTES = 65_536  # smaller ones are many: a file each would cost more than the memory
 _ON_DISK = b"on disk"
@@ -113,4 +114,4 @@ class DiskObjectStore(InMemoryObjectStore):
 
 
 def _open_private(path: str, flags: int) -> int:
-    return os.open(path, flags, OWNER_ONLY)
+    return os.open(path, flags | PLAINLY, OWNER_ONLY)

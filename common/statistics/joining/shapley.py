@@ -56,14 +56,15 @@ def sampled_shares(
     Args:
         players: How many.
         value: Of a subset.
-        orders: How many are drawn, rounded up to a multiple of the players.
+        orders: How many are drawn, rounded up to a multiple of the players where they are as many.
+            Nobody begins twice as long as somebody has not begun.
         generator: Draws them.
         tolerance: An order ends once it is so near to the value of all; the players left add 0.
     """
     nobody, everybody = value(frozenset()), value(frozenset(range(players)))
     added = []
     for _ in range(max(1, -(-orders // players))):
-        for first in generator.permutation(players):
+        for first in generator.permutation(players)[: max(2, orders)]:
             rest = generator.permutation([one for one in range(players) if one != first])
             order = [int(first), *(int(one) for one in rest)]
             added.append(_additions(order, value, (nobody, everybody), tolerance))

@@ -1,6 +1,7 @@
 """``wardround evaluate``: a finished model on the patients of a hospital that took no part."""
 
 import json
+import shutil
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -122,26 +123,30 @@ def evaluate_at(request: EvaluationRequest) -> Path:
         hospital.cohort.prepare()
         notes += [*_unlike(folder, hospital), *hospital.cohort.notes]
         answers, rows = _answers(request, folder, hospital, study)
+        facts = EvaluationFacts(
+            wardround=wardround.__version__,
+            command=request.command,
+            run=str(request.run),
+            model=folder.contract.name,
+            model_digest=folder.digest,
+            site=hospital.name,
+            split=request.split,
+            are_new=_NO_RUN not in notes,
+            patients=hospital.cohort.patient_count,
+            examinations=len(hospital.cohort),
+            started=datetime.now(UTC).isoformat(timespec="seconds"),
+            metrics=tuple(_values(answers, study, folder)),
+            notes=tuple(dict.fromkeys(notes)),
+        )
         new_folder(request.out, "choose another --out")
-        _write(request.out, study, rows, hospital)
-    facts = EvaluationFacts(
-        wardround=wardround.__version__,
-        command=request.command,
-        run=str(request.run),
-        model=folder.contract.name,
-        model_digest=folder.digest,
-        site=hospital.name,
-        split=request.split,
-        are_new=_NO_RUN not in notes,
-        patients=hospital.cohort.patient_count,
-        examinations=len(hospital.cohort),
-        started=datetime.now(UTC).isoformat(timespec="seconds"),
-        metrics=tuple(_values(answers, study, folder)),
-        notes=tuple(dict.fromkeys(notes)),
-    )
-    text = json.dumps(asdict(facts), indent=2) + "\n"
-    replace_file(request.out / EVALUATION, text, BY_UMASK, durable=False)
-    return write_evaluation_page(request.out)
+        try:
+            _write(request.out, study, rows, hospital)
+            text = json.dumps(asdict(facts), indent=2) + "\n"
+            replace_file(request.out / EVALUATION, text, BY_UMASK, durable=False)
+            return write_evaluation_page(request.out)
+        except BaseException:  # told to stop, say: what is half written is no evaluation
+            shutil.rmtree(request.out, ignore_errors=True)
+            raise
 
 
 def _check_out(request: EvaluationRequest) -> None:

@@ -25,7 +25,7 @@ from wardround.simulations.experiment.series.left_out import (
 )
 from wardround.simulations.experiment.series.measured import sites_of_run, write_measured
 from wardround.simulations.experiment.series.side_by_side import Runs, run_all
-from wardround.simulations.experiment.simulate import SimulationRequest, resume, simulate
+from wardround.simulations.experiment.simulate import REPORT, SimulationRequest, resume, simulate
 from wardround.simulations.run_files.events import (
     Event,
     RoundDone,
@@ -200,7 +200,8 @@ def _make_all(out: Path, parts: Sequence[Part], machine: Machine, watch: Watch) 
 
 
 def _is_done(run: Path, part: Part, study: Study) -> bool:
-    if not (run / "run.json").exists() or read_facts(run).status != "finished":
+    whole = all((run / name).exists() for name in ("run.json", REPORT))
+    if not whole or read_facts(run).status != "finished":
         return False
     return not part.left_out or predictions_file(run, study).exists()
 

@@ -5,12 +5,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from wardround.common.errors import RunError, WardroundError
-from wardround.simulations.engines.start_method import StartContext, choose_context, start
-from wardround.simulations.experiment.federation import Machine, cores
+from wardround.common.runtime.system.limits import cores
+from wardround.simulations.engines.start_method import choose_context, start
+from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.run_files.events import Event, Watch
+
+if TYPE_CHECKING:
+    from wardround.common.runtime.system.workers import StartContext
 
 Work = Callable[[str, Machine, Watch], None]
 # A run's process sends its events, then None; or the reason why it failed.
@@ -83,7 +87,7 @@ def _listen(pipe: _Pipe, running: dict[_Pipe, tuple[BaseProcess, str]], runs: Ru
 
 
 def _start(
-    context: StartContext, work: Work, name: str, machine: Machine
+    context: "StartContext", work: Work, name: str, machine: Machine
 ) -> tuple[_Pipe, BaseProcess]:
     ours, theirs = context.Pipe(duplex=False)
     process = start(context, _work, (theirs, work, name, machine))

@@ -41,6 +41,8 @@ from wardround.server.strategies.strategy import Strategy
 from wardround.simulations.run_files.contributions import ContributionRow
 
 MOST_MODELS = 32  # that are measured for the shares; more only where one block needs more
+MOST_DRAWN = 1_000  # likewise where orders of joining are drawn: each needs a model a site
+_FEWEST_ORDERS = 3
 _TOLERANCE = 1e-3  # of the metric: an order of joining ends when so little is left
 _CPU = torch.device("cpu")
 
@@ -122,7 +124,15 @@ def _shares_of(
     if len(names) <= MOST_EXACT:
         return exact_shares(len(names), value)
     generator = np.random.default_rng(0)
-    return sampled_shares(len(names), value, len(names), generator, _TOLERANCE)
+    return sampled_shares(len(names), value, orders_for(len(names)), generator, _TOLERANCE)
+
+
+def orders_for(sites: int) -> int:
+    """Return how many orders of joining are drawn: one a site, fewer where sites are many.
+
+    With an order a site the models to be measured grow with the square of the sites: 40,000 of 200.
+    """
+    return min(sites, max(_FEWEST_ORDERS, MOST_DRAWN // sites))
 
 
 @dataclass(frozen=True, slots=True)

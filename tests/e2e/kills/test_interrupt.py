@@ -20,7 +20,7 @@ import pytest
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc and /dev/shm"),
+    pytest.mark.skipif(sys.platform != "linux", reason="it looks into /proc"),
 ]
 WARDROUND = (sys.executable, "-m", "wardround.cli")
 PATIENCE_SECONDS = 90
@@ -76,19 +76,16 @@ def wait_until(holds: Callable[[], bool]) -> bool:
     return True
 
 
-def traces_of(process: subprocess.Popen[str]) -> tuple[list[psutil.Process], set[Path]]:
-    """Return the processes that a process started, and the shared memory that they use."""
+def traces_of(process: subprocess.Popen[str]) -> tuple[list[psutil.Process], bool]:
+    """Return the processes that a process started, and whether they share memory."""
     family = psutil.Process(process.pid).children(recursive=True)
-    segments = set()
-    for one in (process.pid, *(child.pid for child in family)):
-        maps = Path(f"/proc/{one}/maps").read_text().splitlines()
-        segments |= {Path(line.split()[-1]) for line in maps if "/dev/shm/psm_" in line}
-    return family, segments
+    maps = [Path(f"/proc/{one.pid}/maps").read_text() for one in family]
+    assert not [text for text in maps if "/dev/shm/psm_" in text], "it outlives a kill of them all"
+    return family, any("/memfd:wardround" in text for text in maps)
 
 
-def is_gone(family: list[psutil.Process], segments: set[Path]) -> bool:
-    running = [one for one in family if one.is_running() and one.status() != "zombie"]
-    return not running and not [one for one in segments if one.exists()]
+def is_gone(family: list[psutil.Process]) -> bool:
+    return not [one for one in family if one.is_running() and one.status() != "zombie"]
 
 
 def status_of(run: Path) -> str:
@@ -156,8 +153,8 @@ def test_a_run_that_is_told_to_end_leaves_a_report_and_goes_on(
     run = tmp_path / "run"
     process = start("--engine", engine, "--workers", "2", "--no-compare")
     wait_for_round(run, 2, process)
-    family, segments = traces_of(process)
-    assert bool(segments) == (engine == "pool")
+    family, share = traces_of(process)
+    assert share == (engine == "pool")
     os.killpg(process.pid, number)  # as a terminal does: to every process at once
     _, err = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130, err
@@ -167,7 +164,7 @@ def test_a_run_that_is_told_to_end_leaves_a_report_and_goes_on(
     assert "training together: round 2 of 120, auroc " in err, "no terminal: a line a round"
     assert status_of(run) == "interrupted"
     assert f"Go on with: wardround simulate --resume {run}" in page_of(run)
-    assert wait_until(lambda: is_gone(family, segments))
+    assert wait_until(lambda: is_gone(family))
     again = resume(run, "--engine", engine)
     assert again.returncode == 0, again.stderr
     assert "from round" in again.stderr
@@ -179,11 +176,11 @@ def test_a_run_that_is_told_to_end_leaves_a_report_and_goes_on(
 def test_only_the_process_itself_told_to_end_ends_its_workers_too(start: Start, tmp_path: Path):
     process = start("--engine", "pool", "--workers", "2", "--no-compare")
     wait_for_round(tmp_path / "run", 2, process)
-    family, segments = traces_of(process)
+    family, _ = traces_of(process)
     assert len(family) >= 2
     process.terminate()  # `timeout` and `kill` signal one process
     assert process.wait(PATIENCE_SECONDS) == 130
-    assert wait_until(lambda: is_gone(family, segments))
+    assert wait_until(lambda: is_gone(family))
     assert status_of(tmp_path / "run") == "interrupted"
 
 
@@ -193,12 +190,12 @@ def test_a_run_whose_process_was_killed_leaves_nothing_running_is_interrupted_an
     run = tmp_path / "run"
     process = start("--engine", "pool", "--workers", "2", "--no-compare")
     wait_for_round(run, 2, process)
-    family, segments = traces_of(process)
-    assert segments
+    family, share = traces_of(process)
+    assert share
     assert len(family) >= 2
     process.kill()
     process.wait()
-    assert wait_until(lambda: is_gone(family, segments))
+    assert wait_until(lambda: is_gone(family))
     made = subprocess.run(
         (*WARDROUND, "report", str(run)), env=ENVIRONMENT, capture_output=True, text=True
     )

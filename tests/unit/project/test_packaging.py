@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+import warnings
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,13 @@ def test_every_folder_of_code_is_a_package(folder: str) -> None:
     with_code = {path.parent for path in (ROOT / folder).rglob("*.py")}
     missing = [str(f.relative_to(ROOT)) for f in with_code if not (f / "__init__.py").exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("module", ["wardround.client.app", "wardround.simulations"])
+def test_a_deprecation_that_our_own_line_causes_fails(module: str) -> None:
+    """So that the next version of a dependency is no surprise; a dependency's own do not."""
+    line = compile("warnings.warn('old', DeprecationWarning)", "ours.py", "exec")
+    with pytest.raises(DeprecationWarning, match="old"):
+        exec(line, {"__name__": module, "warnings": warnings})
+    with pytest.warns(DeprecationWarning, match="old"):
+        exec(line, {"__name__": "torch.somewhere", "warnings": warnings})

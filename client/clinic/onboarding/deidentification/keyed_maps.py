@@ -6,7 +6,6 @@ nor try a list of names against it; whoever has it can, so it never leaves the s
 
 import base64
 import hmac
-import os
 import re
 import secrets
 import unicodedata
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from wardround.common.errors import InputError
 from wardround.common.files.atomic import create_file, make_private_folder
+from wardround.common.runtime.system.files import is_open_to_others
 
 IMPORT_FOLDER = "import"
 SECRET_FILE = "secret.key"
@@ -77,7 +77,7 @@ def open_secret(site_folder: Path) -> KeyedMaps:
     try:
         if not path.exists():
             _make_secret(path)
-        if os.name == "posix" and path.stat().st_mode & 0o077:
+        if is_open_to_others(path.stat()):
             msg = f"others may read {path}: chmod 600 {path}"
             raise InputError(msg)
         secret = bytes.fromhex(path.read_text(encoding="ascii").strip())

@@ -13,7 +13,7 @@ import pytest
 
 from wardround.common.errors import RunError
 from wardround.common.runtime import processes as offspring
-from wardround.common.runtime.processes import Child, Pause, last_words
+from wardround.common.runtime.system.processes import Child, Pause, last_words
 from wardround.server.scheduling.folder import FAILED, RUNNING, RunFolder, RunStatus
 from wardround.server.service import supervisor
 from wardround.server.service.supervisor import Supervisor, hold_server
@@ -251,12 +251,12 @@ def test_a_child_ends_with_its_parent_however_that_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     grandchild = (
-        "import time; from wardround.common.runtime.processes import end_with_parent;"
+        "import time; from wardround.common.runtime.system.processes import end_with_parent;"
         "end_with_parent(); print('ready', flush=True); time.sleep(60)"
     )
     parent = (
         "import os, sys, time; from pathlib import Path;"
-        "from wardround.common.runtime.processes import Child;"
+        "from wardround.common.runtime.system.processes import Child;"
         f"child = Child([sys.executable, '-c', {grandchild!r}], os.environ, Path('log'));"
         "print(child.pid, flush=True); time.sleep(60)"
     )

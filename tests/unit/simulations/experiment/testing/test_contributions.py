@@ -20,6 +20,7 @@ from wardround.simulations.experiment.testing.contributions import (
     Utility,
     block_lengths,
     contribution_rows,
+    orders_for,
 )
 
 AGAIN = ("fedavgm", "fednova", "scaffold", "feddyn", "qfedavg")
@@ -208,3 +209,6 @@ def test_not_too_many_models_are_measured() -> None:
     assert block_lengths(3, 2) == [1, 1, 1]
     assert block_lengths(100, 8) == [100]
     assert block_lengths(100, 20) == [100]
+    assert orders_for(20) == 20, "one a site"
+    assert [orders_for(sites) * sites for sites in (40, 64, 200)] == [1000, 960, 1000]
+    assert orders_for(2_000) == 3

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from wardround.common.runtime.alarm import AlarmError, interrupted_after
+from wardround.common.runtime.system.alarm import AlarmError, interrupted_after
 
 
 def test_what_takes_too_long_is_interrupted_and_what_does_not_is_not() -> None:

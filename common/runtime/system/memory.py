@@ -41,5 +41,5 @@ def return_freed_memory() -> None:
 def _set(parameter: int, value: int) -> None:
     try:
         ctypes.CDLL(None).mallopt(parameter, value)
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, TypeError):  # no such library, or no name for the own one
         return

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
@@ -17,6 +18,7 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
 _SETTLED_SECONDS, _STARTED_SECONDS = 60.0, 20.0
 _LAST_BYTES = 4096
 _LOG_BYTES = 10 * 2**20
+_FIRST_TO_END = 500  # of the kernel's 1000, where memory runs out
 
 
 def end_with_parent(parent: int | None = None) -> None:
@@ -29,12 +31,38 @@ def end_with_parent(parent: int | None = None) -> None:
         parent = int(os.environ[PARENT])
     if parent is None:
         return
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    else:
+    if not _is_killed_with_parent():
         threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     if os.getppid() != parent:  # it ended before this was said
         os._exit(1)
+
+
+def be_first_to_end() -> None:
+    """Have the kernel end this process, and not its parent, where memory runs out."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text(str(_FIRST_TO_END), encoding="ascii")
+
+
+def start_with_files(
+    command: Sequence[str], descriptors: Sequence[int]
+) -> "subprocess.Popen[bytes]":
+    """Start a process that keeps these open files of this one, and no others.
+
+    Raises:
+        OSError: It cannot be started.
+    """
+    return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=descriptors)
+
+
+def _is_killed_with_parent() -> bool:
+    """Ask the kernel to kill this process when its parent ends; return whether it will."""
+    if sys.platform != "linux":
+        return False
+    try:
+        return bool(ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) == 0)
+    except (OSError, AttributeError, TypeError):
+        return False
 
 
 def _watch(parent: int) -> None:

@@ -16,12 +16,14 @@ class AlarmError(Exception):
 def interrupted_after(seconds: float) -> Iterator[None]:
     """Interrupt what is done within, by the process's alarm clock, once the time is over.
 
-    Only the main thread of a process can be interrupted: elsewhere there is no limit.
+    Only the main thread of a process can be interrupted: elsewhere there is no limit, nor on a
+    system without such a clock.
 
     Raises:
         AlarmError: The time was over.
     """
-    if threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or not hasattr(signal, "setitimer"):
         yield
         return
 

@@ -8,7 +8,7 @@ import pytest
 _PROGRAM = """
 import resource
 import torch
-from wardround.common.runtime.memory import keep_freed_memory, return_freed_memory
+from wardround.common.runtime.system.memory import keep_freed_memory, return_freed_memory
 
 {order}
 for _ in range(20):

@@ -1,0 +1,238 @@
+"""Whole runs through Flower's own engine on Ray, with real processes."""
+
+import os
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from safetensors.numpy import load_file
+from tests.support.stage import table_study, write_table
+
+from wardround.simulations.local_federation.processes import free_port
+
+pytest.importorskip("ray", reason="Ray is not installed: make install")
+psutil = pytest.importorskip("psutil", reason="psutil is not installed; Ray brings it")
+pytestmark = pytest.mark.slow
+
+MARK = "WARDROUND_TEST_RAY"
+
+
+@pytest.fixture
+def left_over(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Tell which processes started by this test are still there, by a variable they inherit."""
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv(MARK, mark)
+
+    def find() -> list[str]:
+        found = []
+        for process in psutil.process_iter(["pid", "status", "name", "environ"]):
+            facts = process.info
+            is_dead = facts["status"] == psutil.STATUS_ZOMBIE or facts["pid"] == os.getpid()
+            if not is_dead and (facts["environ"] or {}).get(MARK) == mark:
+                found.append(facts["name"])
+        return found
+
+    def wait(seconds: float = 20.0) -> list[str]:
+        # A worker whose raylet is gone needs a moment to leave a busy machine.
+        until = time.monotonic() + seconds
+        while (left := find()) and time.monotonic() < until:
+            time.sleep(0.2)
+        return left
+
+    return wait
+
+
+def listening() -> set[str]:
+    """Return the addresses at which this process and its children can be reached."""
+    this = psutil.Process()
+    return {
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in (this, *this.children(recursive=True))
+        for connection in process.net_connections(kind="tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+def test_ray_trains_the_model_that_one_process_trains(
+    tiny_study,
+    wardround: Callable[..., object],
+    tmp_path: Path,
+    left_over: Callable[..., list[str]],
+) -> None:
+    models = {}
+    for engine in ("in-process", "ray"):
+        out = tmp_path / engine
+        said = wardround(
+            *("simulate", tiny_study.study, "--out", out, "--engine", engine),
+            *("--threads", 1, "--no-compare", "--quiet"),
+        )
+        assert said.code == 0, said.err
+        models[engine] = load_file(out / "models" / "federated.safetensors")
+    assert not left_over()
+    assert models["ray"].keys() == models["in-process"].keys()
+    for name, expected in models["in-process"].items():
+        assert abs(models["ray"][name] - expected).max() <= 1e-5, name
+
+
+def test_a_site_that_raises_answers_with_an_error_and_the_others_go_on(
+    left_over: Callable[..., list[str]],
+) -> None:
+    from wardround.common.flower.ray.runtime import PARTITION_ID, RayPlan, open_ray
+
+    class Sites(ClientApp):  # defined here, so that it travels to the actors by value
+        def __call__(self, message: Message, context: Context) -> Message:
+            number = int(context.node_config[PARTITION_ID])
+            if number == 1:
+                raise ValueError
+            return Message(RecordDict({"n": ConfigRecord({"n": number})}), reply_to=message)
+
+    with open_ray(Sites(), RayPlan(sites=3, cpus=2)) as grid:
+        nodes = list(grid.get_node_ids())
+        assert len(nodes) == 3
+        for turn in range(2):
+            instructions = [
+                grid.create_message(RecordDict(), "train", node, str(turn)) for node in nodes
+            ]
+            replies = list(grid.send_and_receive(instructions, timeout=60))
+            numbers = [reply.content["n"]["n"] for reply in replies if not reply.has_error()]
+            assert sorted(numbers) == [0, 2]
+            assert sum(reply.has_error() for reply in replies) == 1
+        assert left_over(0)  # else the count below would count nothing
+        assert listening() == {"127.0.0.1"}
+    assert not left_over()
+
+
+@dataclass
+class RayNodes:
+    """Nodes of a Ray cluster as processes of this machine, each with one CPU."""
+
+    folder: Path
+    port: int
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Start the head, or another node, and wait until it is there."""
+        log = self.folder / f"node-{len(self.processes)}.log"
+        words = ["--address", f"127.0.0.1:{self.port}"]
+        if not self.processes:
+            words = ["--head", f"--port={self.port}", "--include-dashboard=false"]
+        with log.open("wb") as stream:
+            process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words),
+                    *("--node-ip-address=127.0.0.1", "--num-cpus=1", "--num-gpus=0"),
+                    *("--disable-usage-stats", "--object-store-memory=100000000"),
+                ],
+                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        until = time.monotonic() + 120
+        while b"Ray runtime started" not in log.read_bytes():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.1)
+
+    def workers(self, number: int) -> list[psutil.Process]:
+        """Return the actors that work on a node."""
+        family = psutil.Process(self.processes[number].pid).children(recursive=True)
+        return [one for one in family if "ClientAppActor" in " ".join(one.cmdline())]
+
+    def kill(self, number: int) -> None:
+        """End a node as a machine ends whose power is cut."""
+        process = self.processes[number]
+        family = psutil.Process(process.pid).children(recursive=True)
+        for one in (*family, psutil.Process(process.pid)):
+            with suppress(psutil.NoSuchProcess):
+                one.kill()
+        process.wait()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[RayNodes]:
+    made = RayNodes(tmp_path, free_port())
+    yield made
+    for number, process in enumerate(made.processes):
+        if process.poll() is None:
+            made.kill(number)
+
+
+def simulate(study: Path, out: Path, *machine: str) -> subprocess.Popen[str]:
+    words = ("simulate", str(study), "--out", str(out), "--threads", "1", *machine)
+    return subprocess.Popen(
+        [sys.executable, "-m", "wardround.cli", *words],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+
+
+@pytest.mark.long
+def test_two_nodes_train_the_model_of_one_process_also_when_one_of_them_goes(
+    tmp_path: Path, nodes: RayNodes
+) -> None:
+    """A minute: two nodes of a cluster, both work; one is killed; nothing of the model changes."""
+    manifest = write_table(tmp_path, 90, ("north", "south", "west"))
+    study = tmp_path / "study.toml"
+    study.write_text(table_study("nodes", manifest, rounds=12, strategy="scaffold").to_toml())
+    alone = simulate(study, tmp_path / "alone", "--engine", "in-process")
+    nodes.start()
+    nodes.start()
+    said = alone.communicate()[1]
+    assert alone.returncode == 0, said
+    cluster = ("--engine", "ray", "--ray-address", f"127.0.0.1:{nodes.port}")
+    running = simulate(study, tmp_path / "both", *cluster)
+    history = tmp_path / "both" / "checkpoints" / "federated" / "history.jsonl"
+    while not history.exists() or len(history.read_text().splitlines()) < 4:
+        assert running.poll() is None, running.communicate()[1]
+        time.sleep(0.02)
+    spent = [sum(one.cpu_times().user for one in nodes.workers(number)) for number in (0, 1)]
+    nodes.kill(1)
+    said = running.communicate()[1]
+    assert min(spent) > 0.0, "both nodes had sites to work for"
+    assert running.returncode == 0, said
+    assert "is left out" not in said, "its work is done again by the other node"
+    log = (tmp_path / "both" / "log.jsonl").read_text()
+    assert "a process of the Ray cluster has gone" in log
+    expected = load_file(tmp_path / "alone" / "models" / "federated.safetensors")
+    found = load_file(tmp_path / "both" / "models" / "federated.safetensors")
+    for name, tensor in expected.items():
+        assert abs(found[name] - tensor).max() <= 1e-6, name
+
+
+@pytest.mark.long
+def test_a_cluster_that_goes_ends_the_run_in_words_and_another_engine_goes_on(
+    tmp_path: Path, nodes: RayNodes
+) -> None:
+    """Half a minute."""
+    manifest = write_table(tmp_path, 90, ("north", "south", "west"))
+    study = tmp_path / "study.toml"
+    study.write_text(table_study("nodes", manifest, rounds=40).to_toml())
+    nodes.start()
+    cluster = ("--engine", "ray", "--ray-address", f"127.0.0.1:{nodes.port}")
+    running = simulate(study, tmp_path / "run", *cluster)
+    history = tmp_path / "run" / "checkpoints" / "federated" / "history.jsonl"
+    while not history.exists() or len(history.read_text().splitlines()) < 3:
+        assert running.poll() is None, running.communicate()[1]
+        time.sleep(0.02)
+    nodes.kill(0)
+    said = running.communicate()[1]
+    assert running.returncode == 3, said
+    assert "Traceback" not in said.splitlines()[-1]
+    again = subprocess.run(
+        [*(sys.executable, "-m", "wardround.cli", "simulate"), "--resume", tmp_path / "run"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
