@@ -228,10 +228,10 @@ def _images(images: Any, study: Study) -> Iterator[_Examination]:
     if isinstance(images, list | tuple) and not _is_numbers(images):
         for at, given in enumerate(images):
             found = list(_images(given, study))
-            for read in found:
+            for image in found:
                 is_array = not isinstance(given, str | PathLike)
-                name = f"image {at}" if is_array and len(found) == 1 else read.name
-                yield replace(read, name=name)
+                name = f"image {at}" if is_array and len(found) == 1 else image.name
+                yield replace(image, name=name)
         return
     for at, item in enumerate(_items(_array(images), study)):
         yield _Examination(f"image {at}", item, ())

@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Protocol
 
-from wardround.simulations.run_files.event_texts import line_of, round_line, title_of
+from wardround.simulations.run_files.event_texts import line_of, round_line
 from wardround.simulations.run_files.events import (
     Event,
     RoundDone,
@@ -17,6 +17,7 @@ from wardround.simulations.run_files.events import (
     StageStarted,
     Watch,
     nobody,
+    title_of,
 )
 
 _CLEAR = "\r\x1b[K"
