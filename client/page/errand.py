@@ -7,14 +7,13 @@ process can be interrupted at that. What is said goes to standard output, a line
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from wardround.common.errors import WardroundError, describe_defect
+from wardround.common.runtime.system.processes import leave_cores_to_others
 
 _NICENESS = 10  # the site's own training goes first; but whoever decides on a study is waiting
 _PATIENT = ("check", "doctor")
@@ -122,8 +121,7 @@ def main() -> None:
     """Do the errand that the words of the command line name."""
     name, site, digest, mark = sys.argv[1:]
     if name in _PATIENT:
-        with suppress(OSError, AttributeError):
-            os.nice(_NICENESS)
+        leave_cores_to_others(_NICENESS)
     try:
         _say({"said": ERRANDS[name](Path(site), digest, mark)})
     except WardroundError as error:

@@ -1,8 +1,6 @@
 """The site folder as the page reads it: again and again, and each file only when it has changed."""
 
-import getpass
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -35,6 +33,7 @@ from wardround.client.policy.policy import NO_LIMIT, open_policy
 from wardround.client.privacy.ledger.file import LEDGER_FILE, find_ledger_folder
 from wardround.client.site.folder import AUDIT_FOLDER, KEY_FOLDER, open_site
 from wardround.common.errors import WardroundError
+from wardround.common.runtime.system import accounts
 from wardround.common.security.audit_log import LOG_FILE
 from wardround.common.security.audit_verification import Entry, read_log
 
@@ -281,10 +280,7 @@ def _model(path: Path) -> Model | None:
 
 
 def _account() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return f"uid {os.getuid()}"
+    return accounts.name_of(accounts.acting_numbers()[0])
 
 
 def _mark_of(path: Path) -> tuple[int, int, int]:

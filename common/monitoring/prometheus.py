@@ -4,8 +4,6 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from wardround.common.errors import install_command
@@ -99,15 +97,6 @@ def bounded(values: Mapping[str, float]) -> dict[str, float]:
         label = key[:_LONGEST_LABEL] if len(kept) < _MOST_VALUES else OTHER
         kept[label] = kept.get(label, 0.0) + values[key]
     return kept
-
-
-def memory_of(process: int) -> float:
-    """Return the resident memory of a process in bytes; 0 where that is not known."""
-    with suppress(OSError, ValueError, IndexError):
-        text = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
-        words = text.partition("VmRSS:")[2].split()
-        return float(words[0]) * 1024
-    return 0.0
 
 
 def registry_of(measurements: Measurements) -> "CollectorRegistry":

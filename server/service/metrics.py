@@ -26,9 +26,9 @@ from wardround.common.monitoring.prometheus import (
     counters,
     gauge,
     gauges,
-    memory_of,
     versions,
 )
+from wardround.common.runtime.system.memory import memory_of
 from wardround.common.security.tls_key_pair import read_certificate
 from wardround.server.identity.pki import CA_FOLDER
 from wardround.server.identity.server_certificate import SERVER_CERTIFICATE

@@ -145,7 +145,7 @@ class Deployment:
         """
         words: tuple[object, ...] = ("wardround.server.link.process", self.server)
         if open_files is not None:
-            words = ("tests.support.few_files", open_files, *words)
+            words = ("tests.support.link.few_files", open_files, *words)
         return self._serve("link", *words)
 
     def site_certificate(self, name: str) -> Path:

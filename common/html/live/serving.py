@@ -1,7 +1,6 @@
 """A live page on this machine: a listener on loopback, in a thread of the process that has it."""
 
 import errno
-import os
 import secrets
 import socket
 import threading
@@ -16,6 +15,7 @@ from wardround.common.errors import InputError, RunError
 from wardround.common.html.live.app import live_app
 from wardround.common.html.live.feed import Feed
 from wardround.common.html.live.page import LivePage
+from wardround.common.runtime.system.sockets import take_again
 
 _SECRET_BYTES = 16
 _START_SECONDS = 10.0
@@ -82,8 +82,7 @@ def live_page(page: LivePage, port: int = 0) -> Iterator[Served]:
 def _listen(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if os.name == "posix":  # elsewhere it would let another program have the same port
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        take_again(listener)
         listener.bind((_HOST, port))
     except OSError as error:
         listener.close()

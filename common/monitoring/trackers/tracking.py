@@ -11,6 +11,7 @@ from typing import Protocol
 from wardround.common.errors import install_command, is_full_disk
 from wardround.common.monitoring.trackers.course import Course
 from wardround.common.monitoring.trackers.user_file import TrackTable
+from wardround.common.runtime.system.files import PLAINLY
 
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 2.0, 60.0
 
@@ -25,7 +26,7 @@ def quieten_packages() -> Iterator[int]:
     sys.stdout.flush()
     sys.stderr.flush()
     kept = [os.dup(1), os.dup(2)]
-    nothing = os.open(os.devnull, os.O_WRONLY)
+    nothing = os.open(os.devnull, os.O_WRONLY | PLAINLY)
     try:
         os.dup2(nothing, 1)
         os.dup2(nothing, 2)

@@ -1,6 +1,8 @@
 """What becomes of freed memory: kept warm in a process that trains, given back in a server."""
 
 import ctypes
+from contextlib import suppress
+from pathlib import Path
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # parameters of glibc's mallopt(3)
 # A round's tensors are allocated again at once: pages that stay are not zeroed anew.
@@ -43,3 +45,12 @@ def _set(parameter: int, value: int) -> None:
         ctypes.CDLL(None).mallopt(parameter, value)
     except (OSError, AttributeError, TypeError):  # no such library, or no name for the own one
         return
+
+
+def memory_of(process: int) -> float:
+    """Return the resident memory of a process in bytes; 0 where that is not known."""
+    with suppress(OSError, ValueError, IndexError):
+        text = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
+        words = text.partition("VmRSS:")[2].split()
+        return float(words[0]) * 1024
+    return 0.0

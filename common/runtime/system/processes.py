@@ -44,6 +44,30 @@ def be_first_to_end() -> None:
             Path("/proc/self/oom_score_adj").write_text(str(_FIRST_TO_END), encoding="ascii")
 
 
+def leave_cores_to_others(niceness: int) -> None:
+    """Let other processes go first, where the system knows such an order."""
+    with suppress(OSError, AttributeError):
+        os.nice(niceness)
+
+
+def start_apart(
+    command: Sequence[str], environment: Mapping[str, str]
+) -> "subprocess.Popen[bytes]":
+    """Start a process that is spoken to over pipes, and that a terminal's Ctrl-C does not reach.
+
+    Raises:
+        OSError: It cannot be started.
+    """
+    return subprocess.Popen(
+        command,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
 def start_with_files(
     command: Sequence[str], descriptors: Sequence[int]
 ) -> "subprocess.Popen[bytes]":

@@ -30,6 +30,11 @@ def heard_signals(numbers: Iterable[signal.Signals] = _FROM_OUTSIDE) -> list[sig
     return [one for one in numbers if signal.getsignal(one) != signal.SIG_IGN]
 
 
+def ignore_ctrl_c() -> None:
+    """Leave Ctrl-C to the process that started this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @contextmanager
 def ended_like_ctrl_c() -> Iterator[None]:
     """Take SIGTERM (Slurm, systemd, ``timeout``) and a terminal that closes for Ctrl-C.

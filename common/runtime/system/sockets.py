@@ -84,3 +84,12 @@ def _short(path: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}/{path.name}"
     finally:
         os.close(descriptor)
+
+
+def take_again(listener: socket.socket) -> None:
+    """Let a listener have the port of a program that has just ended.
+
+    Elsewhere the same option would let two programs have one port at a time.
+    """
+    if os.name == "posix":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -50,16 +50,11 @@ def tracked(
 def _start(
     folder: Path, user_file: Path, say: Callable[[str], None]
 ) -> "subprocess.Popen[bytes] | None":
+    from wardround.common.runtime.system.processes import start_apart
+
     command = [sys.executable, "-m", _MODULE, str(folder.resolve()), str(user_file)]
     try:
-        return subprocess.Popen(
-            command,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for the run
-        )
+        return start_apart(command, {**os.environ, "OMP_NUM_THREADS": "1"})  # Ctrl-C is for the run
     except OSError as error:
         say(f"Nothing is tracked: its process cannot be started ({error.strerror}).")
         return None

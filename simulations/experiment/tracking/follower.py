@@ -9,7 +9,6 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -17,6 +16,7 @@ from wardround.common.errors import InputError
 from wardround.common.monitoring.traces import open_traces
 from wardround.common.monitoring.trackers.tracking import Tracking, quieten_packages
 from wardround.common.monitoring.trackers.user_file import read_user_file
+from wardround.common.runtime.system.processes import leave_cores_to_others
 from wardround.simulations.experiment.tracking.course import course_of, fingerprint, runs_in
 from wardround.simulations.experiment.tracking.spans import spans_of
 
@@ -68,7 +68,7 @@ def follow(folder: Path, tracking: Tracking) -> tuple[str, ...]:
 
 def main(arguments: list[str]) -> NoReturn:
     """Follow the run in a folder, with a user's file."""
-    _be_modest()
+    leave_cores_to_others(_NICE)
     folder, user_file = Path(arguments[0]), Path(arguments[1])
     content = read_user_file(user_file)
     over, began = _when_input_ends(), time.time()
@@ -92,12 +92,6 @@ def _trace(folder: Path, endpoint: str, since: float) -> list[str]:
             traces.write(spans_of(run, since))
         traces.close()
     return [f"{one[0].upper()}{one[1:]}." for one in problems]
-
-
-def _be_modest() -> None:
-    nice: Callable[[int], int] | None = getattr(os, "nice", None)
-    if nice is not None:
-        nice(_NICE)
 
 
 def _when_input_ends() -> threading.Event:

@@ -6,14 +6,14 @@ simulates, whatever becomes of that. Nothing of the simulation waits for it.
 
 import json
 import os
-import signal
 import sys
 import threading
-from contextlib import suppress
 from pathlib import Path
 
 from wardround.common.errors import WardroundError
 from wardround.common.html.live.serving import live_page
+from wardround.common.runtime.system.processes import leave_cores_to_others
+from wardround.common.runtime.system.signals import ignore_ctrl_c
 from wardround.simulations.report.live.live_page import WatchedRun
 
 _NICENESS = 10  # the simulation goes first
@@ -22,9 +22,8 @@ _LOOK_SECONDS = 0.5
 
 def main() -> None:
     """Serve the page of the folder that the command line names."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the simulation
-    with suppress(OSError, AttributeError):
-        os.nice(_NICENESS)
+    ignore_ctrl_c()  # it is for the simulation
+    leave_cores_to_others(_NICENESS)
     watched = WatchedRun(Path(sys.argv[1]))
     try:
         with live_page(watched.page()) as served:

@@ -9,7 +9,7 @@ import pytest
 from tests.support.stage import bits_of, table_study, write_table
 
 pytestmark = pytest.mark.slow
-HIDING = Path(__file__).parents[2] / "support" / "other_system"
+HIDING = Path(__file__).parents[2] / "support" / "places" / "other_system"
 WARDROUND = (sys.executable, "-m", "wardround.cli")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.support.slurm import PATIENCE_SECONDS, Cluster
+from tests.support.places.slurm import PATIENCE_SECONDS, Cluster
 from tests.support.stage import bits_of, table_study, write_table
 
 pytestmark = [

@@ -44,7 +44,11 @@ METHODS = {"add_signal_handler", "create_unix_server", "create_unix_connection",
 ARGUMENTS = {"preexec_fn", "pass_fds", "start_new_session", "process_group", "dir_fd", "umask"}
 PLACES = ("/proc", "/dev/shm", "/tmp", "/etc/", "/var/run", "/sys/")
 # A mode that is asked for binds where the system has modes; nothing depends on it.
-ALLOWED = {"simulations/datasets/brain_tissue.py": {"chmod"}}
+ALLOWED = {
+    "simulations/datasets/brain_tissue.py": {"chmod"},
+    "src/wardround/commands/bundle_wheels.py": {"chmod"},
+    "simulations/notebook/lockstep.py": {"ctypes"},  # CPython's own interface, on every system
+}
 
 
 def source_files() -> list[Path]:

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-SCRIPTS = Path(__file__).parents[2] / "packaging" / "slurm"
+SCRIPTS = Path(__file__).parents[3] / "packaging" / "slurm"
 PATIENCE_SECONDS = 150
 
 

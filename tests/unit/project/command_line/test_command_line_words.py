@@ -14,7 +14,7 @@ from wardround.client.site.folder import open_site
 from wardround.common.study.loading import load_study
 from wardround.server.scheduling.submission import submit_study
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 Command = Callable[..., Any]
 
 
