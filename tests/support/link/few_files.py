@@ -1,4 +1,4 @@
-"""Runs a module that may have few files open: python -m tests.support.link.few_files 256 MODULE WORDS"""
+"""Runs a module that may have few files open: ``few_files 256 MODULE WORDS``."""
 
 import resource
 import runpy
