@@ -119,6 +119,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return _LINK.sub(lead, markdown)
 
 
+def on_post_page(output: str, **_: Any) -> str:
+    """Give the theme's search a name, which a reader of screens needs."""
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"', 1)
+
+
 def _root_page(name: str, page: str) -> str:
     """Return a file of the root as a page: its links are relative to the page's folder."""
     text = (ROOT / name).read_text(encoding="utf-8")
