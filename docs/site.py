@@ -1,8 +1,8 @@
 """What the documentation's site has beside the pages: a navigation, and pages of other files.
 
 A hook of MkDocs (``mkdocs.yml``). The navigation follows from the folders, so no page is forgotten;
-``ORDER`` says which come first. Pages at the root of the repository (CONTRIBUTING.md and others) and
-the notebooks become pages of the site, and links to them lead there.
+``ORDER`` says which come first. Files at the root of the repository (CONTRIBUTING.md and others)
+and the notebooks become pages of the site, and links to them lead there.
 """
 
 import posixpath
@@ -152,5 +152,3 @@ def _decisions_page(pages: list[str]) -> str:
         title = (DOCS / page).read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         lines.append(f"- [{title}]({posixpath.basename(page)})\n")
     return "".join(lines)
-
-

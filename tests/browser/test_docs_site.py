@@ -1,4 +1,4 @@
-"""The documentation's site in a real Chromium: its search finds, it asks nobody else, it fits a phone."""
+"""The documentation's site in a real Chromium: its search finds, it asks nobody, it fits."""
 
 import functools
 import os

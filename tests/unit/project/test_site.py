@@ -1,4 +1,4 @@
-"""The documentation as a site: every page is in it, its search knows them, nothing comes from elsewhere."""
+"""The documentation as a site: every page is in it and found; nothing comes from elsewhere."""
 
 import importlib.util
 import json
@@ -81,7 +81,9 @@ def test_every_page_is_in_the_site_and_in_its_navigation(pages: dict[Path, Page]
     for source in sources:
         built = front.parent / source.with_suffix(".html")
         assert built in pages, source
-    unreached = [path for path in pages if path.resolve() not in reached and path.name != "404.html"]
+    unreached = [
+        path for path in pages if path.resolve() not in reached and path.name != "404.html"
+    ]
     assert not unreached, "tabs and sections lead to them only by way of other pages"
 
 
