@@ -3,21 +3,31 @@
 ``docs/reference/files.md`` lists every module with its first line, the tree of folders in
 ``docs/reference/architecture.md`` comes from the packages' first lines, and
 ``docs/reference/cli.md`` from the commands' own help, ``docs/reference/checklists.md`` from the
-fields of model card and data sheet. A test fails where a page is older than the
+fields of model card and data sheet, ``study-keys.md`` and ``settings-keys.md`` from the models that
+check the files, ``json.md`` from the classes that are printed. A test fails where a page is older than the
 code.
 """
 
 import ast
 import inspect
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
+
+sys.path.insert(0, str(Path(__file__).parent))  # a test loads this file by its path
+
+from json_page import json_page
+from key_pages import settings_page, study_keys_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("client", "common", "server", "simulations")
 FILES = ROOT / "docs" / "reference" / "files.md"
 ARCHITECTURE = ROOT / "docs" / "reference" / "architecture.md"
 CLI = ROOT / "docs" / "reference" / "cli.md"
+STUDY_KEYS = ROOT / "docs" / "reference" / "study-keys.md"
+SETTINGS_KEYS = ROOT / "docs" / "reference" / "settings-keys.md"
+JSON = ROOT / "docs" / "reference" / "json.md"
 CHECKLISTS = ROOT / "docs" / "reference" / "checklists.md"
 _BEGIN, _END = "<!-- generated: folders -->\n", "<!-- end -->\n"
 _WIDTH = 24
@@ -71,13 +81,27 @@ def cli_page() -> str:
     from wardround.cli import app
 
     parts = [
-        "# Every command\n\nWritten by `python docs/generate.py` from the commands themselves.\n\n"
-        "Exit codes: 0 done, 1 a defect, 2 the input was refused, 3 it could not go on, 130 stopped"
-        " by Ctrl-C.\n"
+        "# Every command\n\nWritten by `python docs/generate.py` from the commands themselves.\n",
+        EXIT_CODES,
     ]
     for words, command in _commands(typer.main.get_command(app), ()):
         parts.append(_command_section(words, command))
     return "".join(parts)
+
+
+EXIT_CODES = """
+## Exit codes
+
+| code | meaning | for example |
+|---|---|---|
+| 0 | it did what it was asked for | also where there was nothing to do |
+| 1 | a defect of Wardround; of a check, that it found something; of `predict`, that some inputs have no result | a defect says how to report it |
+| 2 | the input was refused, before anything was done | an unknown option, a study that cannot be |
+| 3 | it began and could not go on, or what was asked about is not well | a run that failed, a full disk |
+| 130 | a person stopped it with Ctrl-C | a simulation goes on with `--resume` |
+
+A process that a signal ends has 128 and the signal's number, as the shell counts.
+"""
 
 
 def _commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -226,3 +250,6 @@ if __name__ == "__main__":
     ARCHITECTURE.write_text(architecture_page(), encoding="utf-8")
     CLI.write_text(cli_page(), encoding="utf-8")
     CHECKLISTS.write_text(checklists_page(), encoding="utf-8")
+    STUDY_KEYS.write_text(study_keys_page(), encoding="utf-8")
+    SETTINGS_KEYS.write_text(settings_page(), encoding="utf-8")
+    JSON.write_text(json_page(), encoding="utf-8")

@@ -33,7 +33,7 @@ ORDER: dict[str, tuple[str, tuple[str, ...]]] = {
         "Reference",
         (
             *("glossary", "cli", "study-file", "study-keys", "site-folder", "site-policy"),
-            *("site-keys", "json", "python", "python-api"),
+            *("settings-keys", "json", "python", "python-api"),
         ),
     ),
     "project": ("Project", ("contributing", "security", "changelog", "licence")),
