@@ -2,10 +2,10 @@
 
 ``docs/reference/files.md`` lists every module with its first line, the tree of folders in
 ``docs/reference/architecture.md`` comes from the packages' first lines, and
-``docs/reference/cli.md`` from the commands' own help, ``docs/reference/checklists.md`` from the
-fields of model card and data sheet, ``study-keys.md`` and ``settings-keys.md`` from the models that
-check the files, ``json.md`` from the classes that are printed. A test fails where a page is older than the
-code.
+``docs/reference/cli.md`` from the commands' own help, ``checklists.md`` from the fields of model
+card and data sheet, ``study-keys.md`` and ``settings-keys.md`` from the models that check the
+files, and ``json.md`` from the classes that are printed. A test fails where a page is older than
+the code.
 """
 
 import ast
@@ -95,9 +95,9 @@ EXIT_CODES = """
 | code | meaning | for example |
 |---|---|---|
 | 0 | it did what it was asked for | also where there was nothing to do |
-| 1 | a defect of Wardround; of a check, that it found something; of `predict`, that some inputs have no result | a defect says how to report it |
+| 1 | a defect; or a check found something, an input has no result | a defect asks for a report |
 | 2 | the input was refused, before anything was done | an unknown option, a study that cannot be |
-| 3 | it began and could not go on, or what was asked about is not well | a run that failed, a full disk |
+| 3 | it could not go on, or what was asked about is not well | a run that failed, a full disk |
 | 130 | a person stopped it with Ctrl-C | a simulation goes on with `--resume` |
 
 A process that a signal ends has 128 and the signal's number, as the shell counts.

@@ -1,7 +1,7 @@
 """The page of what ``--json`` prints, from the classes that are printed.
 
-Used by ``docs/generate.py``. A command's keys are the fields of a class (``of``), or are listed here
-beside the place in the code that makes them (``made_in``), against which a test holds them.
+Used by ``docs/generate.py``. A command's keys are the fields of a class (``of``), or are listed
+here beside the place in the code that makes them (``made_in``), against which a test holds them.
 """
 
 import dataclasses
@@ -87,7 +87,7 @@ OUTPUTS: dict[str, Output] = {
     "attack": Output(of="wardround.simulations.run_files.attack_findings:Findings"),
     "stress": Output(
         keys={
-            "corruptions": "A model, corruption and strength each.",
+            "corruptions": "A model and corruption each.",
             "attacks": "An attack each.",
         },
         parts={
@@ -163,7 +163,7 @@ OUTPUTS: dict[str, Output] = {
         keys={
             "digest": "Of the study.",
             "name": "Its name.",
-            "since": "When it was first asked for.",
+            "since": "When it was asked for.",
         },
         made_in="client/cli/daemon.py:pending",
     ),
@@ -306,10 +306,11 @@ COMMON = {
 
 _HEAD = """# What `--json` prints
 
-Written by `python docs/generate.py` from the classes that are printed. One document on the standard output
-and nothing else; progress and warnings go to the standard error. What is no number is `null`. The exit code
-is that of the command without `--json` ([every command](cli.md)). Keys are added without notice;
-a key that goes or changes its meaning stands in the [changelog](../../CHANGELOG.md).
+Written by `python docs/generate.py` from the classes that are printed. One document on the
+standard output and nothing else; progress and warnings go to the standard error. What is no number
+is `null`. The exit code is that of the command without `--json` ([exit
+codes](cli.md#exit-codes)). Keys are added without notice; a key that goes or changes its meaning
+stands in the [changelog](../../CHANGELOG.md).
 """
 
 
