@@ -131,6 +131,11 @@ chart: $(STAMP)
 	@! command -v npm >/dev/null || npm install --silent --no-audit --no-fund --ignore-scripts --no-save \
 	  --prefix .venv-node @evertdespiegeleer/go-template@1.0.2
 	$(BIN)/pytest $(PYTEST_FLAGS) tests/unit/project/deployment/test_chart.py
+# Strict: a broken link, an unknown anchor or a page outside the navigation fails it. The theme's
+# advertisement of its successor is no warning of ours.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --clean --quiet
+	$(BIN)/pytest -q -m browser $(PYTEST_FLAGS) tests/browser/docs
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

@@ -2,25 +2,34 @@
 
 ``docs/reference/files.md`` lists every module with its first line, the tree of folders in
 ``docs/reference/architecture.md`` comes from the packages' first lines, and
-``docs/reference/cli.md`` from the commands' own help, ``docs/reference/python.md`` from the public
-names' signatures, ``docs/reference/checklists.md`` from the fields of model card and data sheet. A
-test fails where a page is older than the
-code.
+``docs/reference/cli.md`` from the commands' own help, ``python.md`` from the public names'
+signatures, ``checklists.md`` from the fields of model card and data sheet, ``study-keys.md`` and
+``settings-keys.md`` from the models that check the files, and ``json.md`` from the classes that are
+printed. A test fails where a page is older than the code.
 """
 
 import ast
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_type_hints
+
+sys.path.insert(0, str(Path(__file__).parent))  # a test loads this file by its path
+
+from json_page import json_page
+from key_pages import settings_page, study_keys_page
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("client", "common", "server", "simulations")
 FILES = ROOT / "docs" / "reference" / "files.md"
 ARCHITECTURE = ROOT / "docs" / "reference" / "architecture.md"
 CLI = ROOT / "docs" / "reference" / "cli.md"
+STUDY_KEYS = ROOT / "docs" / "reference" / "study-keys.md"
+SETTINGS_KEYS = ROOT / "docs" / "reference" / "settings-keys.md"
+JSON = ROOT / "docs" / "reference" / "json.md"
 CHECKLISTS = ROOT / "docs" / "reference" / "checklists.md"
 PYTHON = ROOT / "docs" / "reference" / "python.md"
 ROOMS = ("wardround", "wardround.data", "wardround.strategies", "wardround.privacy")
@@ -77,20 +86,27 @@ def cli_page() -> str:
     from wardround.cli import app
 
     parts = [
-        "# Every command\n\nWritten by `python docs/generate.py` from the commands themselves.\n\n"
-        "| exit code | |\n|---|---|\n"
-        "| 0 | done; a check found nothing wrong |\n"
-        "| 1 | a check found something wrong (`site doctor`, `site check`, `site explain`, "
-        "`site policy check`), or a part of many failed (`predict`, `site pacs fetch`); or a "
-        "defect, of which the message says that it is one |\n"
-        "| 2 | what was typed, or a file that it names, was refused; nothing was done |\n"
-        "| 3 | it could not go on: a run failed or was stopped, nothing answers, a disk is full; "
-        "`study canary` found what would fail |\n"
-        "| 130 | stopped by Ctrl-C |\n"
+        "# Every command\n\nWritten by `python docs/generate.py` from the commands themselves.\n",
+        EXIT_CODES,
     ]
     for words, command in _commands(typer.main.get_command(app), ()):
         parts.append(_command_section(words, command))
     return "".join(parts)
+
+
+EXIT_CODES = """
+## Exit codes
+
+| code | meaning | for example |
+|---|---|---|
+| 0 | it did what it was asked for; a check found nothing wrong | also with nothing to do |
+| 1 | a check found something, a part of many failed; or a defect, which says so | `site doctor` |
+| 2 | what was typed, or a file that it names, was refused; nothing was done | an unknown option |
+| 3 | it could not go on, or what was asked about is not well | a failed run, a full disk |
+| 130 | a person stopped it with Ctrl-C | a simulation goes on with `--resume` |
+
+A process that a signal ends has 128 and the signal's number, as the shell counts.
+"""
 
 
 def _commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
@@ -318,3 +334,6 @@ if __name__ == "__main__":
     ARCHITECTURE.write_text(architecture_page(), encoding="utf-8")
     CLI.write_text(cli_page(), encoding="utf-8")
     CHECKLISTS.write_text(checklists_page(), encoding="utf-8")
+    STUDY_KEYS.write_text(study_keys_page(), encoding="utf-8")
+    SETTINGS_KEYS.write_text(settings_page(), encoding="utf-8")
+    JSON.write_text(json_page(), encoding="utf-8")

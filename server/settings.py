@@ -37,6 +37,7 @@ class ServerFile(BaseModel):
     Attributes:
         name: The consortium's name; it stands in its certificates.
         host: Address that the public listener binds, e.g. "0.0.0.0".
+        port: Where it listens there.
         public_names: Host names or addresses under which sites reach the server; all stand in its
             certificate, and the first in each invitation. With a port, "fl.example.org:443", where
             sites dial another one than ``port``, as behind a router that maps ports.
@@ -61,6 +62,7 @@ class ServerFile(BaseModel):
         gives_models: Whether a site may fetch the model of a finished study that it took part in.
         site_certificate_days: How long a site's certificate is valid; it is renewed when less than
             a third of that is left.
+        server_certificate_days: The same for the server's own.
         most_connections: On the sites' port, all together. An eighth of the places is for
             connections on which nothing was said yet, one for handshakes, a sixteenth for the
             invited, the rest for sites. Each takes up to 0.4 MB of memory. The system must allow as

@@ -40,7 +40,11 @@ class Scanner(BaseModel):
 
 
 class ServerTable(BaseModel):
-    """Where the server is that a site has joined: "name:port"."""
+    """Where the server is that a site has joined.
+
+    Attributes:
+        address: "name:port"; joining writes it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -73,12 +77,17 @@ class SiteFile(BaseModel):
     """The content of ``site.toml``.
 
     Attributes:
+        name: The site's name in studies and at its server.
+        manifest: The table of examinations, from the site folder.
         server: The server that the site has joined; a simulated site has none.
         data_root: Folder that relative paths of the manifest start from; the site folder if absent.
         device: "auto" takes a GPU where there is one, but for tables.
         ledger: Where the privacy ledger lies, from the site folder; several folders of one data
             set share one.
         cache_gigabytes: Memory for prepared images; beyond it they are kept on disk.
+        cache_place: Where prepared images are kept: in memory as far as they fit, or on disk alone.
+        skip_unreadable: Whether an examination that cannot be read is left out, and counted,
+            instead of stopping the site.
         shift: How a simulated scanner differs; never set for a real hospital.
         shift_seed: Seed of that difference.
         scanners: Scanners by name, for a site with more than one: the manifest's column ``scanner``

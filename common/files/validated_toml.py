@@ -59,7 +59,7 @@ def load_toml(
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as fault:
         _refuse(path, fault, error, absent)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+    except (ValueError, RecursionError) as fault:  # also a number of 5,000 digits, a deep nesting
         msg = f"{path} is not a TOML file: {fault}. {hint}"
         raise error(msg) from None
 

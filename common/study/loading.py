@@ -13,6 +13,7 @@ from wardround.common.runtime.printable import printable
 from wardround.common.study.rules.general import broken_rules
 from wardround.common.study.rules.patient_privacy import promise_rules
 from wardround.common.study.study import Study
+from wardround.common.study.versions import brought_up
 
 
 def parse_study(content: dict[str, Any], origin: str = "the study", planned: bool = True) -> Study:
@@ -33,6 +34,8 @@ def parse_study(content: dict[str, Any], origin: str = "the study", planned: boo
             "numbers are sent. Move [track] to a file of your own, ~/.config/wardround/user.toml."
         )
         raise StudyError(msg)
+    if isinstance(content, dict):  # what came as JSON may be anything
+        content = brought_up(content, origin)
     try:
         study = Study.model_validate(content)
     except ValidationError as error:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from pydantic import SerializerFunctionWrapHandler, model_serializer
+
+from wardround.common.study import versions
 from wardround.common.study.registry import NETWORKS, TASKS, TaskEntry
 from wardround.common.study.sections import (
     DataSection,
@@ -38,9 +41,19 @@ class Study(Section):
     statistics: StatisticsSection = StatisticsSection()
     simulation: SimulationSection = SimulationSection()
 
+    @model_serializer(mode="wrap")
+    def _with_version(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write the version too, from the second on: so version 1 keeps its digests."""
+        written: dict[str, Any] = content(self)
+        return {versions.KEY: versions.newest(), **written} if versions.STEPS else written
+
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over the canonical content without ``[simulation]``, 64 hexadecimal digits."""
+        """SHA-256 over the canonical content without ``[simulation]``, 64 hexadecimal digits.
+
+        From version 2 of the keys on the content holds the version: what a hospital approved in an
+        older one, whose keys may have meant something else, it has not approved in a newer one.
+        """
         content = self.model_dump(mode="json", exclude={"simulation"})
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()

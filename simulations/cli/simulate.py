@@ -325,7 +325,7 @@ def parse_change(text: str) -> tuple[str, Any]:
         return key.strip(), None
     try:
         return key.strip(), tomllib.loads(f"x = {value}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return key.strip(), value.strip()
 
 

@@ -162,7 +162,7 @@ def _number(key: str, text: str) -> float:
 def _choice(key: str, text: str) -> Choice:
     try:
         values = tomllib.loads(f"x = [{text}]")["x"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         values = [part.strip() for part in text.split(",")]
     lines = tuple(json.dumps(value) for value in values)
     if len(lines) < 2:

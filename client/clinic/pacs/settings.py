@@ -37,11 +37,15 @@ class WebTable(_Table):
 
     Attributes:
         url: Where its services start, e.g. ``https://pacs.example.org/dicom-web``.
-        user: Name for HTTP's basic authentication; the password is in ``password_file`` or in the
-            environment variable ``password_variable``.
-        token_file: Of a bearer token, read anew for each connection; or ``token_variable``.
+        user: Name for HTTP's basic authentication.
+        password_file: Holds the password that goes with it.
+        password_variable: Or the environment variable that does.
+        token_file: Of a bearer token, read anew for each connection.
+        token_variable: Or the environment variable that holds one.
         ca_file: Certificates that the archive's own must be signed by; the system's if absent.
-        certificate_file: This site's own, where the archive asks for one, with its ``key_file``.
+        certificate_file: This site's own, where the archive asks for one.
+        key_file: The key of that certificate.
+        timeout_seconds: How long an answer is waited for.
     """
 
     url: Annotated[
@@ -89,12 +93,17 @@ class ClassicTable(_Table):
     """An archive that speaks DICOM's own protocol (PS3.7: C-FIND, C-GET or C-MOVE, C-STORE).
 
     Attributes:
+        host: The archive's name or address.
+        port: Where it listens.
         title: The archive's AE title.
         own_title: This site's AE title, as the archive knows it.
         retrieve: "get" has images come over the same connection; with "move" the archive connects
             to this site's ``[receiver]``.
-        tls: Whether the connection is encrypted; ``ca_file`` and the own certificate as in
-            ``[dicomweb]``.
+        tls: Whether the connection is encrypted.
+        ca_file: As in ``[dicomweb]``.
+        certificate_file: As there.
+        key_file: As there.
+        timeout_seconds: How long an answer is waited for.
     """
 
     host: Host
@@ -110,7 +119,12 @@ class ClassicTable(_Table):
 
 
 class Peer(_Table):
-    """Who may send images: an AE title, from an address."""
+    """Who may send images.
+
+    Attributes:
+        title: Its AE title.
+        address: Where it sends from.
+    """
 
     title: Title
     address: Host
@@ -122,9 +136,11 @@ class ReceiverTable(_Table):
     Attributes:
         title: This site's AE title as a receiver.
         address: The network address to listen at; only this machine unless another is named.
+        port: Where it listens there.
         allowed: Who may send. Nobody else is heard: an AE title alone is no secret.
-        certificate_file: With ``key_file``, has it speak TLS; with ``ca_file`` too, whoever sends
-            must show a certificate signed by it.
+        ca_file: Whoever sends must show a certificate signed by it.
+        certificate_file: With ``key_file``, has it speak TLS.
+        key_file: The key of that certificate.
     """
 
     title: Title = "WARDROUND"
@@ -183,7 +199,15 @@ class ServeTable(_Table):
 
 
 class PacsFile(_Table):
-    """The content of ``pacs.toml``: either ``[dicomweb]`` or ``[classic]``, and what else holds."""
+    """The content of ``pacs.toml``: either ``[dicomweb]`` or ``[classic]``, and what else holds.
+
+    Attributes:
+        dicomweb: An archive that speaks DICOMweb.
+        classic: Or one that speaks DICOM's own protocol.
+        receiver: Where this site takes images that are sent to it.
+        limits: How much is taken from an archive.
+        serve: Which series ``wardround site serve`` answers.
+    """
 
     dicomweb: WebTable | None = None
     classic: ClassicTable | None = None

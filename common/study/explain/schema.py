@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wardround.common.study.study import Study
+from wardround.common.study.versions import KEY, newest
 
 _STUDY = {
     "name": "What the study is called; letters, digits, blanks, dots, hyphens, underscores.",
@@ -221,4 +222,7 @@ def study_schema() -> dict[str, Any]:
     for content in schema["properties"].values():
         reached = str(content.get("$ref") or content["allOf"][0]["$ref"]).rpartition("/")[2]
         content["description"] = schema["$defs"][reached]["description"]
+    version = {"type": "integer", "minimum": 1, "maximum": newest(), "default": 1}
+    version["description"] = "The version of these keys; absent for 1."
+    schema["properties"] = {KEY: version, **schema["properties"]}
     return schema

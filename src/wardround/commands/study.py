@@ -177,6 +177,67 @@ def _sizes(text: str) -> tuple[int, ...]:
 
 
 @study_app.command()
+def upgrade(
+    path: Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where to write it; without this in its place, beside a copy of the old."
+        ),
+    ] = None,
+) -> None:
+    """Rewrite a study file of an older Wardround for this one, and show what changes.
+
+    Comments and order stay. The digest changes, so each hospital approves the study anew.
+
+    Example: wardround study upgrade study.toml --out study-2.toml
+    """
+    from difflib import unified_diff
+
+    from wardround.common.errors import InputError
+    from wardround.common.runtime.printable import write_lines
+    from wardround.common.study.upgrade import upgrade as upgraded
+    from wardround.common.study.versions import newest
+
+    text = _text_of(path)
+    made = upgraded(text, str(path))
+    if made is None:
+        sys.stdout.write(f"{path} is of version {newest()}, the newest: there is nothing to do.\n")
+        return
+    target = path if out is None else out
+    kept = path.with_name(f"{path.name}.schema-{made.before}")
+    if (new := kept if out is None else out).exists():
+        msg = f"{new} exists already: move it away, or choose another name with --out."
+        raise InputError(msg)
+    try:
+        if out is None:
+            kept.write_text(text, encoding="utf-8")
+        target.write_text(made.text, encoding="utf-8")
+    except OSError as error:
+        msg = f"cannot write {error.filename}: {error.strerror}. Choose another place with --out."
+        raise InputError(msg) from None
+    lines = (text.splitlines(), made.text.splitlines())
+    write_lines([*unified_diff(*lines, str(path), str(target), lineterm=""), "", *made.says])
+    sys.stdout.write(
+        f"Wrote {target}, of version {newest()} instead of {made.before}"
+        f"{f'; the old file is {kept}' if out is None else ''}.\ndigest {made.digest}\n"
+        "This digest is another one: each hospital approves the study anew.\n"
+    )
+
+
+def _text_of(path: Path) -> str:
+    from wardround.common.errors import InputError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        msg = f"cannot read {path}: {error.strerror}. Give the name of a study file."
+    except UnicodeDecodeError:
+        msg = f"{path} is not UTF-8: save it as UTF-8 in an editor."
+    raise InputError(msg)
+
+
+@study_app.command()
 def schema() -> None:
     """Print the JSON Schema of a study file: every key, its type, its limits and its meaning.
 

@@ -18,6 +18,9 @@ def test_the_generated_pages_are_those_of_the_code(tmp_path: Path) -> None:
         "docs/reference/cli.md": "cli_page",
         "docs/reference/checklists.md": "checklists_page",
         "docs/reference/python.md": "python_page",
+        "docs/reference/study-keys.md": "study_keys_page",
+        "docs/reference/settings-keys.md": "settings_page",
+        "docs/reference/json.md": "json_page",
     }
     code = (
         "import runpy, sys; page = runpy.run_path('docs/generate.py');"

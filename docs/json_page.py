@@ -1,0 +1,386 @@
+"""The page of what ``--json`` prints, from the classes that are printed.
+
+Used by ``docs/generate.py``. A command's keys are the fields of a class (``of``), or are listed
+here beside the place in the code that makes them (``made_in``), against which a test holds them.
+"""
+
+import dataclasses
+import importlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel
+
+_ATTRIBUTE = re.compile(r"^ {8}(\w+): (.*(?:\n {12}.*)*)", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command prints.
+
+    Attributes:
+        form: One object, a list of objects, or an object a line.
+        of: The class whose fields are the keys, as "package.module:Class".
+        keys: Keys beside these, with what they hold.
+        parts: Of these keys: the class of what they hold.
+        without: Fields of the class that are not printed.
+        made_in: The function that puts the keys together, as "file.py:function".
+    """
+
+    form: str = "one object"
+    of: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict)
+    parts: Mapping[str, str] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
+    made_in: str = ""
+
+
+_LIST, _LINES = "a list of objects", "an object a line"
+_MESSAGES = "wardround.server.operators.messages"
+_STATE = Output(of=f"{_MESSAGES}:RunSummary")
+OUTPUTS: dict[str, Output] = {
+    "simulate": Output(
+        keys={
+            "run": "The run folder.",
+            "report": "The page.",
+            "verdict": "The first sentence of the report.",
+            "details": "The sentences after it.",
+            "interval": "What the margins are.",
+            "metric": "In which everything is told.",
+            "sites": "A hospital each: site, alone, federated, pooled, gain, margin, "
+            "interval_level, outcome, test_patients, patients_needed.",
+            "mean": "The same over the hospitals.",
+            "worth_joining": "A hospital each: yes, no or cannot be told, and why.",
+            "all_sites": "Each model on all test patients.",
+            "best_round": "Of the kept model.",
+            "seconds": "What took how long.",
+            "notes": "What the reader should know.",
+        },
+        made_in="simulations/cli/summary.py:_as_json",
+    ),
+    "split": Output(_LIST, of="wardround.simulations.run_files.folder:SplitRow"),
+    "sweep": Output(
+        keys={
+            "sweep": "The sweep's folder.",
+            "report": "The page.",
+            "metric": "By which trials are compared, on validation patients.",
+            "trials": "A trial each.",
+            "best": "Its number, and what it changes in the study; null if no trial has ended.",
+            "next": "The command that comes next.",
+        },
+        parts={"trials": "wardround.simulations.sweeps.folder:Trial"},
+        made_in="simulations/cli/sweep.py:_as_json",
+    ),
+    "evaluate": Output(
+        of="wardround.simulations.run_files.evaluation:EvaluationFacts",
+        without=("command",),
+        keys={
+            "evaluation": "The evaluation's folder.",
+            "report": "The page.",
+            "verdict": "Its first sentence.",
+            "subgroups": "A group of patients each, if the study names groups.",
+        },
+        made_in="simulations/cli/evaluate.py:_as_json",
+    ),
+    "attack": Output(of="wardround.simulations.run_files.attack_findings:Findings"),
+    "stress": Output(
+        keys={
+            "corruptions": "A model and corruption each.",
+            "attacks": "An attack each.",
+        },
+        parts={
+            "corruptions": "wardround.simulations.run_files.stress:CorruptionRow",
+            "attacks": "wardround.simulations.run_files.stress:AttackRow",
+        },
+        made_in="simulations/cli/stress.py:run_stress",
+    ),
+    "explain-predictions": Output(
+        keys={
+            "method": "The map's method.",
+            "report": "The page.",
+            "rows": "A case each.",
+            "sites": "The means of each site.",
+        },
+        parts={"rows": "wardround.simulations.run_files.explanations:ExplanationRow"},
+        made_in="simulations/cli/explain.py:run_explanation",
+    ),
+    "predict": Output(
+        keys={
+            "out": "The folder of results.",
+            "predicted": "How many inputs have a result.",
+            "skipped": "How many had one already.",
+            "calibration": "What is known of the model's probabilities, a sentence a model.",
+            "failed": "What has none: input and reason.",
+        },
+        made_in="client/cli/predict.py:_say",
+    ),
+    "study check": Output(
+        keys={
+            "name": "The study's.",
+            "digest": "What a hospital approves.",
+            "notes": "What a site's first policy would not allow.",
+        },
+        made_in="src/wardround/commands/study.py:check",
+    ),
+    "study privacy": Output(
+        of="wardround.common.study.plans.patient_privacy:PrivacyPlan",
+        keys={
+            "epsilon": "What a training patient's promise is, at the plan's delta.",
+            "parameters": "Numbers that are trained.",
+            "patients": "The sizes of a site in the table.",
+            "evaluations": "What measuring costs, for validation and for test patients.",
+            "trade_offs": "Other budgets, and the noise they would take.",
+        },
+        made_in="src/wardround/commands/study.py:privacy",
+    ),
+    "study submit": Output(of=f"{_MESSAGES}:Submitted"),
+    "site serve": Output(
+        keys={
+            "serving": "Whether a process serves.",
+            "states": "How many studies are in which state.",
+            "reasons": "Why some are not done: state, reason, studies.",
+            "last_asked": "When the archive was last asked, if it was.",
+        },
+        made_in="client/cli/serve.py:_print_status",
+    ),
+    "site status": Output(
+        of="wardround.client.daemon.status:DaemonStatus",
+        keys={
+            "privacy": "What is spent and left, a part of a data set each.",
+            "pending": "Digests of studies that wait for a decision.",
+            "faults": "What the checks at hand found wrong.",
+        },
+        parts={
+            "privacy": "wardround.client.privacy.ledger.remaining:PrivacyLeft",
+            "faults": "wardround.client.doctor.check:Check",
+        },
+        made_in="client/cli/daemon.py:status",
+    ),
+    "site pending": Output(
+        _LIST,
+        keys={
+            "digest": "Of the study.",
+            "name": "Its name.",
+            "since": "When it was asked for.",
+        },
+        made_in="client/cli/daemon.py:pending",
+    ),
+    "site doctor": Output(_LIST, of="wardround.client.doctor.check:Check"),
+    "site import": Output(
+        keys={
+            "found": "Examinations that the rules fit.",
+            "already": "Of these: imported before.",
+            "imported": "Imported now.",
+            "patients": "Of how many patients.",
+            "looked at for text": "Images searched for burned-in text.",
+            "masked": "Images in which some was covered.",
+            "studies left out": "How many, a reason each.",
+            "series left out": "How many, a reason each.",
+            "files left out": "How many, a reason each.",
+        },
+        made_in="client/clinic/onboarding/run.py:counts",
+    ),
+    "site check": Output(of="wardround.client.clinic.onboarding.data_check.findings:DataReport"),
+    "site audit show": Output(_LIST, of="wardround.common.security.audit_verification:Entry"),
+    "site ledger show": Output(of="wardround.client.privacy.ledger.report:LedgerReport"),
+    "server status": Output(of=f"{_MESSAGES}:ServerSummary"),
+    "runs list": Output(_LIST, of=f"{_MESSAGES}:RunSummary"),
+    "runs show": Output(of=f"{_MESSAGES}:RunDetails"),
+    "runs watch": Output(_LINES, of=f"{_MESSAGES}:RunEvent"),
+    "runs stop": _STATE,
+    "runs resume": _STATE,
+    "sites list": Output(_LIST, of=f"{_MESSAGES}:SiteSummary"),
+    "data list": Output(_LIST, of="wardround.simulations.datasets.catalogue:DatasetSummary"),
+    "federation try": Output(
+        keys={
+            "run": "Its name at the server.",
+            "digest": "The study's.",
+            "rounds": "That were trained.",
+            "metric": "In which values are told.",
+            "values": "The metric after each round that was measured.",
+            "seconds": "Of each round.",
+            "model": "The model's file.",
+            "server": "The server's folder.",
+            "sites": "The sites' folders.",
+        },
+        made_in="simulations/cli/federation.py:_as_json",
+    ),
+    "model show": Output(
+        keys={
+            "digest": "Of the model folder.",
+            "signed_by": "The key that signed it; empty if none.",
+            "contract": "What the model was made for.",
+            "metrics": "How good it was measured to be.",
+        },
+        made_in="client/cli/model.py:show",
+    ),
+}
+
+# What a field's name says where its class does not: the same words in every output.
+COMMON = {
+    "site": "The site's name.",
+    "run": "The run's name, or its folder.",
+    "patients": "How many.",
+    "examinations": "How many.",
+    "started": "When it began: seconds since 1970, or a date with its zone.",
+    "submitted": "When it was handed in, in seconds since 1970.",
+    "ended": "When it ended, in seconds since 1970; null before.",
+    "study": "The study's name.",
+    "rounds": "How many rounds.",
+    "round": "The last round, or this one.",
+    "metric": "The metric's name.",
+    "seconds": "How long it took.",
+    "name": "Its name.",
+    "digest": "The study's: what a hospital approves.",
+    "model": "Which model: federated, local, pooled or another.",
+    "value": "The metric's.",
+    "low": "Lower end of its 95 % interval over patients.",
+    "high": "Upper end.",
+    "reason": "In a sentence.",
+    "delta": "At which epsilon is told.",
+    "version": "Of Wardround.",
+    "wardround": "The version that made it.",
+    "dataset": "The data set, by its mark.",
+    "title": "In words.",
+    "unit": "Of privacy: the patient.",
+    "sites": "Their names.",
+    "connected": "Whether it is connected now.",
+    "refusals": "Who refused, and why.",
+    "split": "The part: training, validation or testing.",
+    "part": "The part: training, validation or testing.",
+    "status": "ok, warn, fail or skipped.",
+    "model_digest": "The model's.",
+    "metrics": "A metric each.",
+    "notes": "What the reader should know.",
+    "network": "The study's network.",
+    "rows": "One each.",
+    "not_run": "What was left out, and why.",
+    "audit": "What was proven of epsilon; null where nothing was audited.",
+    "attack": "Its name.",
+    "canaries": "Patients that were made up for the audit.",
+    "guesses": "How many were guessed at.",
+    "correct": "How many guesses were right.",
+    "method": "The map's.",
+    "quarter": "Rank correlation with a quarter of the layers random.",
+    "half": "With half of them.",
+    "all_layers": "With all of them.",
+    "agreement_rank": "Rank correlation with the other method's map.",
+    "agreement_ssim": "Structural similarity with it.",
+    "server": "Its address.",
+    "process": "The process's number.",
+    "began": "When it began.",
+    "refused": "How many messages were refused.",
+    "worker": "The number of the worker's process.",
+    "troubles": "What went wrong last.",
+    "cap": "What may be spent.",
+    "remaining": "What is left.",
+    "count": "How many, or how often.",
+    "findings": "What was found, one each.",
+    "counts": "How many of what.",
+    "suspects": "Examinations that look unusual, by row.",
+    "row": "The row of the manifest, from 1.",
+    "number": "Its number.",
+    "time": "When.",
+    "event": "What happened.",
+    "hash": "Of this entry, which the next one holds.",
+    "fact": "What was found.",
+    "attempt": "Of the round, from 0.",
+    "adjacency": "What two neighbouring data sets differ in.",
+    "accountant": "By which rule epsilon is added up.",
+    "datasets": "A data set and part each.",
+    "runs": "A run of a study each.",
+    "sampling_rate": "Chance of a patient to be in a step.",
+    "noise_multiplier": "Noise over clip norm.",
+    "released": "Steps or answers that left.",
+    "committed": "Steps or answers that are charged.",
+    "summary": "How the run stands.",
+    "history": "A round each.",
+    "joined": "When it joined.",
+    "revoked": "Whether, or when, its certificate was revoked.",
+    "modality": "Kind of image.",
+    "task": "What is learned.",
+    "licence": "Of the data.",
+}
+
+_HEAD = """# What `--json` prints
+
+Written by `python docs/generate.py` from the classes that are printed. One document on the
+standard output and nothing else; progress and warnings go to the standard error. What is no number
+is `null`. The exit code is that of the command without `--json` ([exit
+codes](cli.md#exit-codes)). Keys are added without notice; a key that goes or changes its meaning
+stands in the [changelog](../../CHANGELOG.md).
+"""
+
+
+def json_page() -> str:
+    """Return the page of what every command prints with ``--json``."""
+    lines = [_HEAD]
+    for command, output in OUTPUTS.items():
+        lines.append(f"\n## `wardround {command} --json`\n\nPrints {output.form}.\n\n")
+        lines.append("| key | | |\n|---|---|---|\n")
+        lines += [f"| `{key}` | | {words} |\n" for key, words in output.keys.items()]
+        parts = dict(output.parts)
+        if output.of:
+            lines += _rows(found_class(output.of), parts, {*output.keys, *output.without})
+        shown: set[str] = set()
+        while left := [key for key in parts if key not in shown]:
+            shown.add(left[0])
+            lines.append(f"\nOf `{left[0]}`:\n\n| key | | |\n|---|---|---|\n")
+            lines += _rows(found_class(parts[left[0]]), parts, set())
+    return "".join(lines)
+
+
+def found_class(name: str) -> Any:
+    """Return the class that an output names."""
+    module, _, held = name.partition(":")
+    return getattr(importlib.import_module(module), held)
+
+
+def _rows(of: Any, parts: dict[str, str], known: set[str]) -> Iterator[str]:
+    """Yield a row a field, and note which fields hold tables of their own."""
+    text = of.__doc__ or ""
+    words = {key: " ".join(said.split()) for key, said in _ATTRIBUTE.findall(text)}
+    for name, hint in get_type_hints(of).items():
+        if name in known or name not in fields_of(of):
+            continue
+        for inner in _classes(hint):
+            parts.setdefault(name, f"{inner.__module__}:{inner.__qualname__}")
+        said = (words.get(name) or COMMON.get(name, "")).replace("``", "`").replace("|", "\\|")
+        yield f"| `{name}` | {_type(hint)} | {said[:1].upper() + said[1:]} |\n"
+
+
+def fields_of(of: Any) -> set[str]:
+    """Return the names that a class is printed with."""
+    if issubclass(of, BaseModel):
+        return set(of.model_fields)
+    return {one.name for one in dataclasses.fields(of)}
+
+
+def _classes(hint: Any) -> Iterator[Any]:
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        yield hint
+    for one in getattr(hint, "__args__", ()):
+        yield from _classes(one)
+
+
+_TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false"}
+
+
+def _type(hint: Any) -> str:
+    """Return a field's type in words, as JSON has it."""
+    if hint in _TYPES:
+        return _TYPES[hint]
+    inner = getattr(hint, "__args__", ())
+    if type(None) in inner:
+        rest = [one for one in inner if one is not type(None)]
+        return " or ".join([*dict.fromkeys(map(_type, rest)), "null"])
+    origin = getattr(hint, "__origin__", None)
+    if origin in (tuple, list) and inner:
+        return f"list: {_type(inner[0])}"
+    if origin is dict or "Mapping" in str(origin):
+        return "object"
+    if dataclasses.is_dataclass(hint):
+        return "object"
+    return "text" if "Literal" in str(hint) else "value"
