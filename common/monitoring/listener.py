@@ -65,10 +65,16 @@ class MetricsListener:
 
         async def end() -> None:
             self._server.close()
+            answering = asyncio.all_tasks(self._loop) - {asyncio.current_task(self._loop)}
+            for one in answering:
+                one.cancel()
+            await asyncio.gather(*answering, return_exceptions=True)
             self._loop.stop()
 
         asyncio.run_coroutine_threadsafe(end(), self._loop)
         self._thread.join(_SECONDS)
+        if not self._thread.is_alive():
+            self._loop.close()
         self._measuring.shutdown(wait=False, cancel_futures=True)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -12,9 +12,9 @@ from tests.support.tiny_runs import SITES, write_tiny_study
 import wardround
 from wardround.client.app import close_sessions
 from wardround.common.parameters.schema import read_parameters
+from wardround.common.runtime.system.workers import can_fork
 from wardround.common.study.loading import with_changes
 from wardround.simulations import RoundDone, SimulationResult
-from wardround.simulations.engines.start_method import can_fork
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +211,7 @@ def test_a_process_whose_threads_have_computed_is_not_forked_and_simulates_again
     write_tiny_study(tmp_path, federation__rounds=1)
     code = (
         "import torch, wardround\n"
-        "from wardround.simulations.engines.start_method import can_fork\n"
+        "from wardround.common.runtime.system.workers import can_fork\n"
         "torch.set_num_threads(2)\n"
         "wardround.simulate('study.toml', 'one', engine='in-process', threads=2)\n"
         "torch.ones(2**20).add_(1)\n"
@@ -229,7 +229,7 @@ def test_a_process_whose_threads_have_computed_is_not_forked_and_simulates_again
 
 
 def test_a_process_without_threads_is_forked(tmp_path: Path) -> None:
-    code = "from wardround.simulations.engines.start_method import can_fork; print(can_fork())"
+    code = "from wardround.common.runtime.system.workers import can_fork; print(can_fork())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
 

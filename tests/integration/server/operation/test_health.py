@@ -37,7 +37,7 @@ def health_check(kind: str, folder: Path) -> int:
     found = re.search(r"^HEALTHCHECK[^[]*CMD (\[.*\])$", text, re.M)
     assert found is not None
     _, *words = json.loads(found[1])
-    return say(*[folder if word == f"/{kind}" else word for word in words]).returncode
+    return say(*[folder if word == f"/wardround/{kind}" else word for word in words]).returncode
 
 
 def say(*words: object) -> subprocess.CompletedProcess[str]:

@@ -51,6 +51,9 @@ def test_a_message_with_a_forged_word_is_refused_and_the_word_is_shown_escaped(
 
     def reply(job: Job, is_withdrawn: Callable[[], bool]) -> Done:
         jobs.append(job)
+        answer = daemon._files.place_for(envelope.kind)
+        answer.parent.mkdir(parents=True, exist_ok=True)
+        answer.write_bytes(b"a refusal")
         return Done("input", is_kept=False)
 
     board = StatusBoard(fresh_status("north", "server:1", "1", 1))

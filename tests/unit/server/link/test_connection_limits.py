@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from wardround.server.identity.pki import Identity
-from wardround.server.link import connection_limits
 from wardround.server.link.connection_limits import (
     Connection,
     ConnectionLimits,
@@ -160,10 +159,8 @@ def test_there_are_as_many_places_as_the_system_has_files_for(
     monkeypatch: pytest.MonkeyPatch, caplog: Any, hard: int, wanted: int, places: int
 ) -> None:
     asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(connection_limits.resource, "getrlimit", lambda _: (64, hard))
-    monkeypatch.setattr(
-        connection_limits.resource, "setrlimit", lambda _, limits: asked.append(limits)
-    )
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (64, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
     assert places_for(wanted) == places
     assert asked == [(hard, hard)]
     assert ("raise LimitNOFILE" in caplog.text) == (places < wanted)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from wardround.common.errors import RunError
-from wardround.common.runtime import processes as offspring
+from wardround.common.runtime.system import processes as offspring
 from wardround.common.runtime.system.processes import Child, Pause, last_words
 from wardround.server.scheduling.folder import FAILED, RUNNING, RunFolder, RunStatus
 from wardround.server.service import supervisor
