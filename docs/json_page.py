@@ -57,6 +57,7 @@ OUTPUTS: dict[str, Output] = {
             "best_round": "Of the kept model.",
             "seconds": "What took how long.",
             "notes": "What the reader should know.",
+            "missed": "In how many rounds a hospital did not train, by its name.",
         },
         made_in="simulations/cli/summary.py:_as_json",
     ),
@@ -135,6 +136,19 @@ OUTPUTS: dict[str, Output] = {
         },
         made_in="src/wardround/commands/study.py:privacy",
     ),
+    "study canary": Output(
+        of="wardround.server.cli.canary:CanaryAnswer",
+        parts={"report": f"{_MESSAGES}:CanaryReport"},
+    ),
+    "bundle-wheels": Output(
+        keys={
+            "folder": "The bundle's.",
+            "wheels": "How many.",
+            "bytes": "Of all of them.",
+            "sha256sums": "The digest of SHA256SUMS, to be told by another way.",
+        },
+        made_in="src/wardround/commands/bundle_wheels.py:bundle_wheels",
+    ),
     "study submit": Output(of=f"{_MESSAGES}:Submitted"),
     "site serve": Output(
         keys={
@@ -204,6 +218,8 @@ OUTPUTS: dict[str, Output] = {
             "model": "The model's file.",
             "server": "The server's folder.",
             "sites": "The sites' folders.",
+            "without": "Sites that took part in no round.",
+            "missed": "In how many rounds a site did not train, by its name.",
         },
         made_in="simulations/cli/federation.py:_as_json",
     ),
@@ -235,6 +251,7 @@ COMMON = {
     "name": "Its name.",
     "digest": "The study's: what a hospital approves.",
     "model": "Which model: federated, local, pooled or another.",
+    "stage": "Of the work.",
     "value": "The metric's.",
     "low": "Lower end of its 95 % interval over patients.",
     "high": "Upper end.",
@@ -342,7 +359,7 @@ def _rows(of: Any, parts: dict[str, str], known: set[str]) -> Iterator[str]:
     """Yield a row a field, and note which fields hold tables of their own."""
     text = of.__doc__ or ""
     words = {key: " ".join(said.split()) for key, said in _ATTRIBUTE.findall(text)}
-    for name, hint in get_type_hints(of).items():
+    for name, hint in get_type_hints(of, localns=vars(importlib.import_module(_MESSAGES))).items():
         if name in known or name not in fields_of(of):
             continue
         for inner in _classes(hint):

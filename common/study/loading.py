@@ -28,7 +28,7 @@ def parse_study(content: dict[str, Any], origin: str = "the study", planned: boo
     Raises:
         StudyError: Says every problem in one paragraph, with the nearest known key.
     """
-    if "track" in content:
+    if isinstance(content, dict) and "track" in content:
         msg = (
             f"{origin} is refused: track is no section of a study, which cannot say where its "
             "numbers are sent. Move [track] to a file of your own, ~/.config/wardround/user.toml."

@@ -114,4 +114,5 @@ def _table_of(content: dict[str, Any], key: str, make: bool = False) -> dict[str
             return None
         table[part] = dict(inside)
         table = table[part]
-    return table
+    found: dict[str, Any] = table
+    return found

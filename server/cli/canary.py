@@ -28,6 +28,7 @@ class CanaryAnswer:
 
     Attributes:
         fails: Whether something would fail; the exit code is then 3.
+        report: What each site said of each stage.
     """
 
     run: str

@@ -217,7 +217,8 @@ def upgrade(
         msg = f"cannot write {error.filename}: {error.strerror}. Choose another place with --out."
         raise InputError(msg) from None
     lines = (text.splitlines(), made.text.splitlines())
-    write_lines([*unified_diff(*lines, str(path), str(target), lineterm=""), "", *made.says])
+    told = [*unified_diff(*lines, str(path), str(target), lineterm=""), "", *made.says]
+    write_lines("".join(f"{line}\n" for line in told))
     sys.stdout.write(
         f"Wrote {target}, of version {newest()} instead of {made.before}"
         f"{f'; the old file is {kept}' if out is None else ''}.\ndigest {made.digest}\n"

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.unit.project.test_command_line_words import COMMANDS
+from tests.unit.project.command_line.test_command_line_words import COMMANDS
 
 _WARDROUND = [sys.executable, "-m", "wardround.cli"]
 

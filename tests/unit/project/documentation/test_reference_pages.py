@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from wardround.cli import app
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 REFERENCE = ROOT / "docs" / "reference"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 DOCS = ROOT / "docs"
 # Decisions and the log say how things were when they were written.
 PAGES = sorted(

@@ -13,7 +13,7 @@ from wardround.cli import app
 from wardround.simulations.datasets.catalogue import DATASETS
 from wardround.simulations.studies import built_in_names
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 PAGES = sorted(
     page
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md"))

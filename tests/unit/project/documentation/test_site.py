@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 pytest.importorskip("material")
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 DOCS = ROOT / "docs"
 # What a page or a style sheet may load; a link that a reader follows is none of them.
 _LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "src", "link": "href"}
