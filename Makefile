@@ -135,7 +135,6 @@ chart: $(STAMP)
 # advertisement of its successor is no warning of ours.
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --clean --quiet
-	$(BIN)/pytest -q -m browser $(PYTEST_FLAGS) tests/browser/docs
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
