@@ -3,7 +3,7 @@
 4 sites x 1,000 images of 28 x 28, two convolutions (16, 32) and a linear layer, SGD 0.01 with
 momentum 0.9, batch 32, one local epoch, 5 rounds, every site evaluated every round, one thread.
 
-    python -m benchmarks.reference_job [--repeats 3] [--many-sites]
+    python -m benchmarks.reference_job [--repeats 3] [--many-sites [64]]
     python -m benchmarks.reference_job --images FOLDER
 
 With ``--images``, FOLDER/selection.csv and FOLDER/images of HAM10000 (a row a JPEG; columns
@@ -64,7 +64,9 @@ def main() -> None:
     """Print the comparison as a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--many-sites", action="store_true", help="64 x 62 beside 4 x 1,000")
+    parser.add_argument(
+        "--many-sites", type=int, nargs="?", const=64, help="64 x 62 beside 4 x 1,000; or 200"
+    )
     parser.add_argument("--images", type=Path, help="folder of HAM10000's JPEGs and selection.csv")
     arguments = parser.parse_args()
     print(machine())
@@ -72,8 +74,8 @@ def main() -> None:
         folder = Path(name)
         if arguments.images is not None:
             _compare_on_pictures(folder, arguments.images.resolve(), arguments.repeats)
-        elif arguments.many_sites:
-            _compare_site_counts(folder, arguments.repeats)
+        elif arguments.many_sites is not None:
+            _compare_site_counts(folder, arguments.many_sites, arguments.repeats)
         else:
             _compare_with_floor(folder, arguments.repeats)
 
@@ -108,16 +110,20 @@ def _compare_with_floor(folder: Path, repeats: int) -> None:
     print("final accuracy (bare, wardround):", accuracies)
 
 
-def _compare_site_counts(folder: Path, repeats: int) -> None:
+def _compare_site_counts(folder: Path, sites: int, repeats: int) -> None:
+    each = 4_000 // sites
     few, _ = prepare(folder / "few", 4, 1000)
-    many, _ = prepare(folder / "many", 64, 62)
-    runs: dict[str, list[Timed]] = {"4 x 1,000": [], "64 x 62": []}
+    many, _ = prepare(folder / "many", sites, each)
+    first, second = list[Timed](), list[Timed]()
     for number in range(repeats):
-        runs["4 x 1,000"].append(run_timed(_command(few, folder / f"few-{number}")))
-        runs["64 x 62"].append(run_timed(_command(many, folder / f"many-{number}")))
-    first, second = runs.values()
-    print("columns: 4 x 1,000, then 64 x 62")
+        first.append(run_timed(_command(few, folder / f"few-{number}")))
+        second.append(run_timed(_command(many, folder / f"many-{number}")))
+    print(f"columns: 4 x 1,000, then {sites} x {each}")
     _print_processes(first, second)
+    for name in ("few", "many"):
+        run = folder / f"{name}-0"
+        print(f"{name}: report {(run / 'report.html').stat().st_size / 1e6:.2f} MB")
+        print(f"{name}: seconds {json.loads((run / 'run.json').read_text())['seconds']}")
 
 
 def _compare_on_pictures(folder: Path, images: Path, repeats: int) -> None:

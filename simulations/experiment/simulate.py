@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from wardround.common.errors import DataError, InputError
 from wardround.common.files.tables import read_kept_table, write_table
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.loading import load_study, require_simulation
+from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RefusalRecord
 from wardround.server.checkpoints.lost_sites import missed_rounds
@@ -69,6 +70,11 @@ from wardround.simulations.run_files.predictions import Predictions, read_predic
 from wardround.simulations.sites.preparation import PreparedSites, prepare_sites, reopen_sites
 
 REPORT = "report.html"
+# Its shared part alone answers nothing, and the rest lies with a study that nobody is asked by.
+_IN_PARTS = (
+    "The federation without privacy is compared by its rounds' validation alone: each hospital "
+    "keeps a part of that model."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +259,7 @@ class _Run:
             with self._measuring("test"):
                 self._watch(StageStarted("test"))
                 others = [load_trained(self._out, baseline.name) for baseline in baselines]
-                models = [self._federated, *(model for model in others if model is not None)]
+                models = [self._federated, *self._whole(others)]
                 rows = cross_site_rows(grid, self._study, nodes, models, self._refused)
                 self._tested.extend(rows)
                 write_predictions(self._out, sites.folders, self._study, models)
@@ -357,6 +363,18 @@ class _Run:
         """Return who did not evaluate the federated model, or one of those tested at the end."""
         rounds = (r for record in history_of(self._out, FEDERATED) for r in record.refusals)
         return refusal_notes((*rounds, *self._refused))
+
+    def _whole(self, others: Iterable[TrainedModel | None]) -> Iterator[TrainedModel]:
+        """Yield the comparison models that can be asked: each is in one file, and whole."""
+        plan = plan_of(self._study)
+        is_whole = plan.share in ("all", "adapters") and not plan.personal
+        for model in others:
+            if model is None:
+                continue
+            if model.name == UNPROTECTED and not is_whole:
+                self._notes += (_IN_PARTS,)
+                continue
+            yield model
 
     @contextmanager
     def _measuring(self, part: str) -> Iterator[None]:

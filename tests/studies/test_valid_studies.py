@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from tests.studies.drawn_study import draw_study
 from tests.studies.patients import write_images, write_manifest
@@ -60,6 +60,8 @@ def endings() -> Iterator[Counter[str]]:
     phases=(Phase.explicit, Phase.generate),  # a smaller seed is no simpler study
     suppress_health_check=list(HealthCheck),
 )
+@example(seed=1_083_657_536)  # fedbn, of a network that has one layer
+@example(seed=1_440)  # fedrep with privacy, compared with itself without it
 @given(seed=st.integers(0, 2**63))
 def test_a_study_that_passes_its_check_runs_or_says_what_to_do(
     seed: int, images: Path, endings: Counter[str], tmp_path_factory: pytest.TempPathFactory

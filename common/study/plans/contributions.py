@@ -3,6 +3,8 @@
 from wardround.common.study.plans.strategy import FLOWER, fewest_sites, plan_of
 from wardround.common.study.study import Study
 
+MOST_SITES = 64  # with more, a hospital's share drowns in the error of what can be drawn in minutes
+
 
 def has_contributions(study: Study) -> bool:
     """Return whether a simulation of the study keeps updates and tells contributions from them."""

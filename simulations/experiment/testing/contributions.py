@@ -32,7 +32,7 @@ from wardround.common.statistics.joining.shapley import (
     exact_shares,
     sampled_shares,
 )
-from wardround.common.study.plans.contributions import has_contributions
+from wardround.common.study.plans.contributions import MOST_SITES, has_contributions
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 from wardround.server.strategies.composed import make_strategy
@@ -41,7 +41,7 @@ from wardround.server.strategies.strategy import Strategy
 from wardround.simulations.run_files.contributions import ContributionRow
 
 MOST_MODELS = 32  # that are measured for the shares; more only where one block needs more
-MOST_DRAWN = 1_000  # likewise where orders of joining are drawn: each needs a model a site
+MOST_VISITS = 20_000  # of a model to a site, where orders of joining are drawn
 _FEWEST_ORDERS = 3
 _TOLERANCE = 1e-3  # of the metric: an order of joining ends when so little is left
 _CPU = torch.device("cpu")
@@ -59,7 +59,7 @@ def contribution_rows(
         kept_round: The round whose model was kept; later ones contributed nothing to it.
     """
     rounds = kept_rounds(updates)[: max(0, kept_round)]
-    if not has_contributions(study) or not rounds:
+    if not has_contributions(study) or len(folders) > MOST_SITES or not rounds:
         return
     utility = Utility.of(folders, study)
     if utility is None:
@@ -130,9 +130,10 @@ def _shares_of(
 def orders_for(sites: int) -> int:
     """Return how many orders of joining are drawn: one a site, fewer where sites are many.
 
-    With an order a site the models to be measured grow with the square of the sites: 40,000 of 200.
+    An order needs a model a site, and each model visits all sites: with an order a site that grows
+    with the third power of the sites.
     """
-    return min(sites, max(_FEWEST_ORDERS, MOST_DRAWN // sites))
+    return min(sites, max(_FEWEST_ORDERS, MOST_VISITS // sites**2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wardround.common.errors import InputError
 from wardround.common.statistics.joining.worth_joining import FEWEST, LARGEST_COUNT, Gain, Word
-from wardround.common.study.plans.contributions import why_no_contributions
+from wardround.common.study.plans.contributions import MOST_SITES, why_no_contributions
 from wardround.common.study.study import Study
 from wardround.simulations.evidence.joining import Kind, SiteJoining, judge_sites
 from wardround.simulations.report.charts.tables import Cell, Table
@@ -309,6 +309,8 @@ def _notes(found: WorthJoining) -> tuple[str, ...]:
     rows = list(found.contributions.values())
     if not rows:
         why = why_no_contributions(found.study) or "the run kept no updates of its rounds"
+        if len(found.sites) > MOST_SITES:
+            why = f"with more than {MOST_SITES} hospitals one's share drowns in its error"
         notes.append(f"What each hospital contributed is not told: {why}.")
         return tuple(notes)
     first = rows[0]

@@ -210,5 +210,6 @@ def test_not_too_many_models_are_measured() -> None:
     assert block_lengths(100, 8) == [100]
     assert block_lengths(100, 20) == [100]
     assert orders_for(20) == 20, "one a site"
-    assert [orders_for(sites) * sites for sites in (40, 64, 200)] == [1000, 960, 1000]
-    assert orders_for(2_000) == 3
+    assert orders_for(27) == 27
+    assert orders_for(64) == 4
+    assert orders_for(64) * 64**2 < 20_000, "each model visits each site"
