@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Value = Callable[[frozenset[int]], float]
-MOST_EXACT = 8  # players: 256 subsets
+MOST_EXACT = 6  # players: 64 subsets; of 8 they take longer than a small study trains
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -114,8 +114,11 @@ def resume(run: Path, *more: str) -> subprocess.CompletedProcess[str]:
 def on_terminal(*words: str) -> tuple[int, str]:
     """Run a command whose output is a terminal; return its exit code and what it showed."""
     ours, theirs = pty.openpty()
+    # Whatever the tests themselves run under: a terminal that moves its cursor and may be coloured.
+    environment = {**ENVIRONMENT, "TERM": "xterm-256color"}
+    environment.pop("NO_COLOR", None)
     process = subprocess.Popen(
-        (*WARDROUND, *words), env=ENVIRONMENT, stdin=theirs, stdout=theirs, stderr=theirs
+        (*WARDROUND, *words), env=environment, stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
     shown: list[bytes] = []
