@@ -31,7 +31,7 @@ from wardround.client.training.losses import build_loss
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.schedule import SchedulePosition
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.models.sharing import layout_of
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.plans.strategy import plan_of

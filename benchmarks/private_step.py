@@ -28,7 +28,7 @@ from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.step import noised_mean
 from wardround.client.training.losses import MeanLoss, build_loss
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.privacy.secure_random import Randomness
 from wardround.common.runtime.system.memory import keep_freed_memory
 from wardround.common.study.loading import parse_study

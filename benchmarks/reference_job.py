@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 
 from benchmarks.support.processes import Timed, machine, run_timed
 from benchmarks.support.reference_data import write_sites, write_study
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.study.loading import load_study
 
 ROUNDS = 5

@@ -32,7 +32,7 @@ from wardround.common.messages.replies import (
     pack_site_info,
     pack_update,
 )
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.array_records import encode_npy
 from wardround.common.parameters.compression import CompressionOptions, compressed_schema
 from wardround.common.parameters.schema import Schema, schema

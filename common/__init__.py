@@ -17,7 +17,7 @@ if TYPE_CHECKING:
         WardroundError,
     )
     from wardround.common.metrics.task_sums import MetricValue
-    from wardround.common.models.networks import build_network
+    from wardround.common.models.networks.registry import build_network
     from wardround.common.study.loading import parse_study, with_changes
     from wardround.common.study.registry import METRICS, NETWORKS
     from wardround.common.study.study import Study
@@ -59,7 +59,7 @@ __getattr__, __dir__ = lazy_exports(
         "MetricValue": "wardround.common.metrics.task_sums",
         "NETWORKS": "wardround.common.study.registry",
         "Study": "wardround.common.study.study",
-        "build_network": "wardround.common.models.networks",
+        "build_network": "wardround.common.models.networks.registry",
         "parse_study": "wardround.common.study.loading",
         "with_changes": "wardround.common.study.loading",
         "without_privacy": "wardround.common.study.variants",

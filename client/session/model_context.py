@@ -13,7 +13,7 @@ from wardround.client.training.local import LocalWork
 from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.objectives.registry import personal_model
 from wardround.common.models.lora import fingerprint
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.models.pretrained import load_pretrained
 from wardround.common.models.sharing import Layout, layout_of
 from wardround.common.parameters.schema import Parameters, read_parameters, under

@@ -17,7 +17,7 @@ from wardround.client.training.case_predictions import (
 )
 from wardround.common.messages.instructions import Instruction
 from wardround.common.metrics.sums import has_surfaces
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.models.pretrained import load_pretrained
 from wardround.common.parameters.schema import Parameters, read_parameters, write_parameters
 from wardround.common.study.plans.packs import compared_with, groups_of, names_pack

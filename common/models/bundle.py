@@ -80,7 +80,7 @@ def network_for(contract: str) -> nn.Module:
     Args:
         contract: Path of ``configs/wardround.json``.
     """
-    from wardround.common.models.networks import build_network
+    from wardround.common.models.networks.registry import build_network
 
     found = Contract.model_validate_json(Path(contract).read_bytes())
     return build_network(parse_study(dict(found.study), planned=False), 0)
@@ -139,7 +139,7 @@ def _check_network(folder: Path, study: Study) -> None:
         )
         raise ModelError(msg)
     with torch.device("meta"):
-        from wardround.common.models.networks import build_network
+        from wardround.common.models.networks.registry import build_network
 
         ours = getattr(build_network(study, 0), "monai_definition", {}).get("_target_", "")
     if found.removeprefix(_NETWORKS) != str(ours).removeprefix(_NETWORKS):

@@ -145,7 +145,7 @@ def network_with(study: Study, weights: Mapping[str, Tensor]) -> nn.Module:
         ModelError: The weights do not fit the network.
         StudyError: The network needs a package that is not installed.
     """
-    from wardround.common.models.networks import build_network
+    from wardround.common.models.networks.registry import build_network
 
     check_shapes(study, weights)
     network = build_network(study, 0)
@@ -161,7 +161,7 @@ def check_shapes(study: Study, weights: Mapping[str, Tensor]) -> None:
     """
     import torch
 
-    from wardround.common.models.networks import build_network
+    from wardround.common.models.networks.registry import build_network
 
     try:
         with torch.device("meta"):

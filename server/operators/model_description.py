@@ -9,7 +9,7 @@ import wardround
 from wardround.common.errors import WardroundError
 from wardround.common.models.card import Origin, licence_text, model_card
 from wardround.common.models.contract import Contract, Measured, study_content
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.models.pretrained import load_pretrained
 from wardround.common.models.sharing import layout_of
 from wardround.common.parameters.arithmetic import digest

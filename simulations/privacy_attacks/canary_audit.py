@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from wardround.client.data.batch import Batch
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.common.study.study import Study

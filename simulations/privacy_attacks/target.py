@@ -11,7 +11,7 @@ from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.site.folder import open_site
 from wardround.client.training.losses import MeanLoss, build_loss
 from wardround.common.errors import InputError, StudyError, known_names
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.study.loading import with_changes
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
 from wardround.common.study.plans.what_leaves import what_leaves

@@ -17,7 +17,7 @@ from wardround.client.privacy.gradients.clipped_sum import METHODS, clipped_grad
 from wardround.client.privacy.gradients.loop import loop_clipped_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.gradients.patient_gradients import squared_lengths
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.study.loading import parse_study
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.study import Study

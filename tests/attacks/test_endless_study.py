@@ -38,7 +38,7 @@ from wardround.common.messages.instructions import (
     pack_instruction,
 )
 from wardround.common.messages.replies import unpack_update
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study

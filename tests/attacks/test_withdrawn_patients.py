@@ -31,7 +31,7 @@ from wardround.client.privacy.ledger.snapshot import open_salt, snapshot_of
 from wardround.client.session.session import SiteSession
 from wardround.common.messages.instructions import Instruction, new_run
 from wardround.common.messages.replies import unpack_update
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.loading import parse_study, with_changes

@@ -16,7 +16,7 @@ from tests.support.stage import Deployment, deployed, table_study, wait_until, w
 from wardround.common.flower.serverapp.grid import Entrance, open_run
 from wardround.common.messages.instructions import TRAIN, Instruction, new_run, pack_instruction
 from wardround.common.messages.replies import unpack_update
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study

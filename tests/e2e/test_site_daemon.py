@@ -111,7 +111,7 @@ def entrance(deployment: Deployment) -> Entrance:
 
 
 def initial_model(study: Study) -> Parameters:
-    from wardround.common.models.networks import build_network
+    from wardround.common.models.networks.registry import build_network
 
     return read_parameters(build_network(study, 0))
 

@@ -20,7 +20,7 @@ from wardround.common.messages.replies import (
     pack_update,
 )
 from wardround.common.metrics.sums import MetricSums
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.schema import Parameters, read_parameters
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.study import Study

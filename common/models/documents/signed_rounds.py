@@ -86,7 +86,7 @@ def _shared(model: ModelFolder, weights: Mapping[str, Tensor]) -> Mapping[str, T
     """Return the numbers that travelled: beneath adapters, and at home at a site, others lie."""
     import torch
 
-    from wardround.common.models.networks import build_network
+    from wardround.common.models.networks.registry import build_network
     from wardround.common.models.sharing import layout_of
     from wardround.common.study.plans.strategy import plan_of
 

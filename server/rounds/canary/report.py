@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 
 from wardround.common.errors import WardroundError
 from wardround.common.messages.instructions import new_run
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.models.pretrained import load_pretrained
 from wardround.common.models.sharing import layout_of
 from wardround.common.parameters.arithmetic import digest

@@ -106,7 +106,7 @@ def privacy(
 
     Example: wardround study privacy study.toml --patients 200,500
     """
-    from wardround.common.models.networks import build_network
+    from wardround.common.models.networks.registry import build_network
     from wardround.common.study.explain.patient_privacy import (
         evaluation_words,
         promise_words,

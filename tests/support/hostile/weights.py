@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.schema import Parameters, read_parameters, write_parameters
 from wardround.common.study.loading import parse_study
 from wardround.common.study.private_networks import PRIVATE_NETWORKS

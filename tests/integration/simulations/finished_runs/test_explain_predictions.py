@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.model_file import save_model
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.loading import load_study

@@ -11,7 +11,7 @@ from PIL import Image
 import wardround as package
 from wardround.common.models.contract import Contract, study_content
 from wardround.common.models.model_folder import write_model_folder
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.loading import parse_study

@@ -23,7 +23,7 @@ from wardround.common.flower.messages.message_loading import read_message
 from wardround.common.flower.site_grid import claim_identity
 from wardround.common.messages.instructions import Instruction, new_run, pack_instruction
 from wardround.common.messages.replies import unpack_refusal, unpack_update
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.loading import parse_study

@@ -33,7 +33,7 @@ from wardround.client.tasks import windows
 from wardround.client.training.evaluation import evaluate
 from wardround.client.training.losses import build_loss
 from wardround.common.messages.instructions import Instruction, new_run
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.schema import Parameters, read_parameters
 from wardround.common.privacy.secure_random import Randomness
 from wardround.common.study.loading import parse_study, with_changes

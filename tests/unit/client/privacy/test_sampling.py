@@ -21,7 +21,7 @@ from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.schedule import SchedulePosition
 from wardround.common.errors import DataError
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.models.sharing import layout_of
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.privacy.secure_random import Randomness

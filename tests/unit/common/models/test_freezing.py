@@ -9,7 +9,7 @@ import torch
 from wardround.client.session.model_context import ModelContext
 from wardround.common.errors import ModelError, StudyError
 from wardround.common.models.lora import fingerprint, frozen_names
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.models.pretrained import load_pretrained, weights_path
 from wardround.common.models.sharing import head_names
 from wardround.common.parameters.model_file import save_model

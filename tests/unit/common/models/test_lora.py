@@ -13,7 +13,7 @@ from wardround.client.training.optimisers import build_optimiser
 from wardround.common.errors import ModelError, RunError, StudyError
 from wardround.common.messages.replies import SiteInfo, pack_site_info, unpack_site_info
 from wardround.common.models.lora import AdaptedLinear, add_adapters, fingerprint, frozen_names
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.models.sharing import CONTROL, Layout, auxiliary_schema, head_names, layout_of
 from wardround.common.parameters.model_file import save_model
 from wardround.common.parameters.schema import Parameters, parameter_count, read_parameters, schema

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from wardround.common.errors import ModelError, StudyError
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.models.sharing import (
     auxiliary_schema,
     head_layer,

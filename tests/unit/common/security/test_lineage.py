@@ -28,7 +28,7 @@ from wardround.common.models.model_folder import (
     sign_model_folder,
     write_model_folder,
 )
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.security.lineage import (

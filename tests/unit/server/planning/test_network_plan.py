@@ -2,7 +2,7 @@
 
 import pytest
 
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.study.loading import parse_study
 from wardround.server.planning.network_plan import feature_numbers, plan_network
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wardround.client.data.batch import Batch
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.common.study.study import Study

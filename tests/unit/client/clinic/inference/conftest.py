@@ -14,7 +14,7 @@ from wardround.client.data.reading.readers import read_image
 from wardround.common.models.card import Origin, licence_text, model_card
 from wardround.common.models.contract import Contract, study_content
 from wardround.common.models.model_folder import write_model_folder
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.loading import parse_study

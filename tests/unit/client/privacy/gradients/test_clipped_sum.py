@@ -17,7 +17,7 @@ from wardround.client.privacy.gradients.loop import loop_clipped_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch, PatientIndex
 from wardround.client.training.losses import build_loss
 from wardround.common.errors import RunError, StudyError
-from wardround.common.models.networks import build_network
+from wardround.common.models.networks.registry import build_network
 from wardround.common.study.loading import parse_study
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import NETWORKS

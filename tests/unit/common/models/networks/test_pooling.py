@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wardround.common.models.pooling import MaxPool2d
+from wardround.common.models.networks.pooling import MaxPool2d
 
 SHAPES = [(5, 16, 28, 28), (3, 8, 7, 9), (2, 4, 2, 2), (2, 3, 8, 8), (0, 4, 6, 6)]
 

@@ -13,8 +13,7 @@ from torch import nn
 
 from wardround.common.errors import StudyError, install_command, known_names
 from wardround.common.models.lora import add_adapters, freeze
-from wardround.common.models.sharing import head_names
-from wardround.common.models.small_networks import (
+from wardround.common.models.networks.small import (
     MLP,
     FirstOutput,
     Layers,
@@ -22,6 +21,7 @@ from wardround.common.models.small_networks import (
     WithCovariates,
     replace_normalisation,
 )
+from wardround.common.models.sharing import head_names
 from wardround.common.study.registry import NETWORKS, largest_patch
 from wardround.common.study.study import Study
 

@@ -7,7 +7,7 @@ from math import gcd, prod
 
 from torch import Tensor, nn
 
-from wardround.common.models.pooling import MaxPool2d
+from wardround.common.models.networks.pooling import MaxPool2d
 
 _CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _POOLING: dict[int, Callable[[], nn.Module]] = {2: MaxPool2d, 3: lambda: nn.MaxPool3d(2)}

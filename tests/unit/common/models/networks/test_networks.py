@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from wardround.common.errors import StudyError
-from wardround.common.models import networks as builders
-from wardround.common.models.networks import BUILDERS, build_network
-from wardround.common.models.small_networks import ACTIVATIONS, group_count, normalisation_layer
+from wardround.common.models.networks import registry as builders
+from wardround.common.models.networks.registry import BUILDERS, build_network
+from wardround.common.models.networks.small import ACTIVATIONS, group_count, normalisation_layer
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import parameter_count, read_parameters
 from wardround.common.study.loading import parse_study
@@ -281,7 +281,7 @@ def test_widths_that_do_not_fit_are_refused_when_the_study_is_read(
 
 def test_our_own_networks_do_not_import_monai() -> None:
     code = (
-        "import sys; from wardround.common.models.networks import build_network; "
+        "import sys; from wardround.common.models.networks.registry import build_network; "
         "from wardround.common.study.loading import parse_study; "
         "build_network(parse_study({'study': {'name': 'a', 'task': 'classification'}, "
         "'data': {'classes': ['a', 'b'], 'size': [8, 8]}, "
