@@ -3,6 +3,7 @@
 What their prose claims of numbers is asked in the same kernel after the last cell.
 """
 
+import resource
 import sys
 import textwrap
 import time
@@ -17,8 +18,10 @@ nbformat = pytest.importorskip("nbformat")
 
 pytestmark = pytest.mark.notebooks
 FOLDER = Path(__file__).resolve().parents[2] / "docs" / "notebooks"
-MOST_SECONDS = 180  # on two cores; a machine that does much else beside may take twice as long
-_PATIENCE = 2
+MOST_SECONDS = 180  # on two cores
+_PATIENCE_SECONDS = (
+    600  # of a machine that does much else beside: there the processor's time counts
+)
 
 # What the text of a notebook says of its numbers.
 CLAIMS = {
@@ -61,6 +64,12 @@ CLAIMS = {
 }
 
 
+def _seconds_of_children() -> float:
+    """Return what the kernels that have ended, and their own children, worked."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def read(name: str) -> Any:
     return jupytext.read(FOLDER / f"{name}.py")
 
@@ -71,14 +80,14 @@ def test_a_notebook_runs_and_its_numbers_are_as_it_says(
 ) -> None:
     book = read(name)
     book.cells.append(nbformat.v4.new_code_cell(textwrap.dedent(CLAIMS[name]).strip()))
-    began = time.monotonic()
+    began, worked = time.monotonic(), _seconds_of_children()
     nbclient.NotebookClient(
-        book, timeout=MOST_SECONDS * _PATIENCE, resources={"metadata": {"path": str(tmp_path)}}
+        book, timeout=_PATIENCE_SECONDS, resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
-    seconds = time.monotonic() - began
+    seconds, worked = time.monotonic() - began, _seconds_of_children() - worked
     with capsys.disabled():
-        sys.stdout.write(f"\n{name}: {seconds:.0f} s ")
-    assert seconds < MOST_SECONDS * _PATIENCE
+        sys.stdout.write(f"\n{name}: {seconds:.0f} s, {worked:.0f} s of a processor ")
+    assert min(seconds, worked) < MOST_SECONDS
     outputs = [one for cell in book.cells for one in cell.get("outputs", ())]
     assert not [one for one in outputs if one.output_type == "error"]
     assert not [one for one in outputs if one.get("name") == "stderr"]
