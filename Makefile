@@ -160,11 +160,11 @@ lock:
 	@$(MAKE) --no-print-directory lock-site lock-server lock-simulation
 	@wc -l requirements/*.txt
 
-lock-site: EXTRAS = --extra dicom --extra export --extra ocr --extra pacs --extra privacy \
+lock-site: EXTRAS = --extra dicom --extra export --extra monitor --extra ocr --extra pacs --extra privacy \
   --extra transformers
-lock-server: EXTRAS = --extra privacy --extra transformers
-lock-simulation: EXTRAS = --extra dicom --extra export --extra pacs --extra pdf --extra privacy \
-  --extra simulation --extra sweep --extra transformers
+lock-server: EXTRAS = --extra monitor --extra privacy --extra transformers
+lock-simulation: EXTRAS = --extra dicom --extra export --extra notebook --extra pacs --extra pdf --extra privacy \
+  --extra simulation --extra sweep --extra track --extra transformers
 lock-site lock-server lock-simulation: lock-%:
 	@$(COMPILE) --index-url $(PYPI) $(EXTRAS) $(OF_CUDA) pyproject.toml \
 	  --output-file requirements/$*.txt

@@ -23,16 +23,18 @@ DOCKERFILES = [
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 # The extras of each role, as in the Makefile.
 EXTRAS = {
-    "server": ("privacy", "transformers"),
-    "site": ("dicom", "export", "ocr", "pacs", "privacy", "transformers"),
+    "server": ("monitor", "privacy", "transformers"),
+    "site": ("dicom", "export", "monitor", "ocr", "pacs", "privacy", "transformers"),
     "simulation": (
         "dicom",
         "export",
+        "notebook",
         "pacs",
         "pdf",
         "privacy",
         "simulation",
         "sweep",
+        "track",
         "transformers",
     ),
 }
