@@ -132,6 +132,7 @@ def test_a_run_waits_for_its_quorum_says_why_and_ends_with_the_names_of_who_was_
     assert again.code == 2
 
 
+@pytest.mark.long
 def test_a_study_that_waits_blocks_none_that_is_ready_and_a_rejection_ends_it_at_once(
     federation: LocalFederation, wardround: Command
 ) -> None:
@@ -196,6 +197,7 @@ def newcomers(tmp_path: Path) -> Iterator[LocalFederation]:
         yield made
 
 
+@pytest.mark.long
 def test_a_study_of_study_new_trains_at_sites_that_joined_and_approved_or_both_are_told_why(
     newcomers: LocalFederation, wardround: Command
 ) -> None:

@@ -49,6 +49,7 @@ def stop_in_round_two(event: Event) -> None:
         raise KeyboardInterrupt
 
 
+@pytest.mark.long
 def test_a_run_sends_adapters_compares_its_models_and_goes_on_after_a_stop(
     tiny_study: Any, tmp_path: Path
 ) -> None:
@@ -81,6 +82,7 @@ def test_a_run_sends_adapters_compares_its_models_and_goes_on_after_a_stop(
     assert models(tmp_path / "cut") == whole
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("strategy", "kept"),
     [
@@ -111,6 +113,7 @@ def trained(root: Path, folders: list[Path], study: Study) -> Parameters:
         return run_federation(grid, study, root).parameters
 
 
+@pytest.mark.long
 def test_sharing_all_sends_the_frozen_numbers_too_and_trains_the_same_adapters(
     tiny_study: Any, tmp_path: Path
 ) -> None:

@@ -185,12 +185,14 @@ def accuracy(rows: list[MetricRow]) -> float:
     return value_of(rows, "federated", ALL_SITES, "accuracy")
 
 
+@pytest.mark.long
 def test_noise_ruins_a_mean(digits: Path, tmp_path: Path) -> None:
     attacked = study_of(digits, {"kind": "gaussian", "sites": ["site2"]})
     assert accuracy(run(attacked, tmp_path / "attacked")) < 0.35
     assert accuracy(run(study_of(digits), tmp_path / "honest")) > 0.7
 
 
+@pytest.mark.long
 def test_flipped_labels_leave_the_baselines_and_the_tests_alone(
     digits: Path, tmp_path: Path
 ) -> None:
@@ -205,6 +207,7 @@ def test_flipped_labels_leave_the_baselines_and_the_tests_alone(
         assert attacked == standalone
 
 
+@pytest.mark.long
 def test_a_backdoor_is_measured_and_repeats_in_worker_processes(
     digits: Path, tmp_path: Path
 ) -> None:

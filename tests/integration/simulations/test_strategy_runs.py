@@ -93,6 +93,7 @@ def losses_on_test(root: Path, study: Study, personal: bool = True) -> list[floa
     ]
 
 
+@pytest.mark.long
 def test_where_hospitals_disagree_a_personal_model_is_better(tmp_path: Path) -> None:
     losses = {
         name: sum(losses_on_test(tmp_path / name, study_for(name, **{"federation.rounds": 12})))

@@ -131,6 +131,7 @@ manifest = "all/manifest.csv"
 """
 
 
+@pytest.mark.long
 def test_the_pages_commands_write_a_study_with_a_reason_for_each_number(
     tmp_path: Path, wardround: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,6 +52,7 @@ def written(study: Study, deployment: Deployment) -> Path:
     return path
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_health_checks_fail_while_a_site_is_not_connected(deployment: Deployment) -> None:
     server = deployment.start_server()
@@ -112,6 +113,7 @@ def test_a_bad_cell_is_the_same_fault_to_doctor_status_and_log(deployment: Deplo
     assert "row 2" in deployment.log("north")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_disk_that_is_full_before_a_study_is_the_same_fault_to_all(
     deployment: Deployment,

@@ -132,6 +132,7 @@ def test_p2_rounds_cost_what_all_their_steps_cost() -> None:
     assert epsilon_of([Spend(0.01, 1.0, 10)] * 100, 1e-5) == pytest.approx(whole, abs=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_p2_forty_different_jobs_are_composed_within_a_minute() -> None:
     jobs = [Spend(0.005 + i / 1000, 0.8 + i * 0.03, 50 + 11 * i) for i in range(40)]

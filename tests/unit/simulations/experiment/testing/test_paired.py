@@ -64,6 +64,7 @@ def told_apart(counts: Sequence[int], models: Sequence[np.ndarray]) -> list[str]
     return [name for name, (gain, margin) in found.items() if abs(gain) > margin + 1e-12]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("counts", MIXES)
 def test_two_equal_models_are_seldom_told_apart(counts: tuple[int, ...]) -> None:
     told = Counter(
