@@ -291,8 +291,10 @@ class Cohort:
         if images is None or targets is None:
             msg = "a batch of images arrived without them"
             raise TypeError(msg)
-        masks = targets if self._has_masks else None
-        images, masks = augmentation.apply(images, masks, drawn.arrived(there))
+        masks, changes = targets if self._has_masks else None, drawn.arrived(there)
+        if self._study.task.boxes:
+            targets = augmentation.move_boxes(targets, images.shape[2:], changes)
+        images, masks = augmentation.apply(images, masks, changes)
         return Batch(images, covariates, targets if masks is None else masks)
 
     def _whole(self, indices: Tensor) -> Batch:

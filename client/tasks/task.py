@@ -134,6 +134,17 @@ class BoundsLabels(Protocol):
         """
 
 
+@runtime_checkable
+class AnswersFromOutputs(Protocol):
+    """A task whose answer is made of a network's outputs, of which the loss is."""
+
+    def outputs(self, forward: Forward, batch: "Batch", study: Study) -> Tensor:
+        """Return what the loss takes, ``(B, ...)`` float32."""
+
+    def answer(self, outputs: Tensor, study: Study) -> Tensor:
+        """Return what :meth:`Task.predict` returns, of outputs that need not be finite."""
+
+
 class Task(Protocol):
     """One task, from the manifest to the sums that may leave a site."""
 
