@@ -251,4 +251,7 @@ METRICS: dict[str, MetricEntry] = {
     "dice": MetricEntry(("segmentation",), True, "Dice (mean of foreground classes)"),
     "hd95": MetricEntry(("segmentation",), False, "HD95 in mm", surface=True),
     "surface-dice": MetricEntry(("segmentation",), True, "surface Dice", surface=True),
+    "map50": MetricEntry(("detection",), True, "mAP at IoU .50"),
+    "map": MetricEntry(("detection",), True, "mAP (IoU .50 to .95)"),
+    "froc": MetricEntry(("detection",), True, "FROC (sensitivity at 1/8 to 8 false positives)"),
 }
