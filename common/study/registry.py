@@ -51,9 +51,13 @@ TASKS: dict[str, TaskEntry] = {
 }
 
 
-def tasks_that(fact: Literal["dense", "classifies", "boxes"], holds: bool = True) -> str:
-    """Return the tasks that a fact holds for, as a message lists them."""
-    return " or ".join(name for name, entry in TASKS.items() if getattr(entry, fact) == holds)
+def tasks_that(*facts: Literal["dense", "classifies", "boxes"], holds: bool = True) -> str:
+    """Return the tasks of which each fact holds, or none of them, as a message lists them."""
+    return " or ".join(
+        name
+        for name, entry in TASKS.items()
+        if all(getattr(entry, fact) == holds for fact in facts)
+    )
 
 
 def largest_patch(length: int) -> int:
