@@ -12,6 +12,7 @@ from wardround.client.tasks.anchors import NOTHING, Said
 from wardround.client.tasks.task import Forward, Label, Spacing, UnusableLabelError
 from wardround.client.tasks.words import word_among
 from wardround.common.metrics.detection import DetectionSums, count_image
+from wardround.common.metrics.noised import encode_boxes
 from wardround.common.study.registry import NO_CLASS
 from wardround.common.study.study import Study
 
@@ -119,8 +120,9 @@ class Detection:
         return boxes
 
     def bounded(self, outputs: Tensor, targets: Tensor, study: Study) -> NDArray[np.float64]:
-        """Return what each image's boxes add, brought to a norm of at most 1."""
-        raise NotImplementedError
+        """Return how each image's boxes were found, ``(B, D - 2)``, each row of norm at most 1."""
+        found, truth = outputs.double().cpu().numpy(), targets.double().cpu().numpy()
+        return encode_boxes(found, truth, study)
 
     def counter(self, study: Study, surfaces: bool) -> "DetectionCounter":
         """Return a counter of a new evaluation; there are no surfaces."""

@@ -50,7 +50,8 @@ class DetectionSums:
     Attributes:
         found: ``(K, bins)`` histogram over [0, 1] of the scores of the boxes that were found.
         hits: ``(10, K, bins)`` those of them that are hits at each IoU of ``OVERLAPS``; the others
-            are false positives.
+            are false positives. ``(1, K, bins)`` where only those at IoU .50 are known: then only
+            map50 is.
         truths: ``(K,)`` true boxes.
         images: ``(K,)`` examinations that hold a true box of the class.
     """
@@ -139,6 +140,8 @@ class DetectionSums:
         - froc: the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives an image, with
           hits at IoU .50.
         """
+        if metric != "map50" and len(self.hits) < len(OVERLAPS):
+            return
         each = [self._value(metric, index, examinations) for index in range(len(self.truths))]
         values, bounds = np.array(each).reshape(-1, 2).T
         defined = ~np.isnan(values)

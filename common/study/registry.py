@@ -67,7 +67,7 @@ def largest_patch(length: int) -> int:
 
 
 FINEST_STRIDE = 4  # voxels between the places of a detector's finest level; each further doubles it
-DETECTOR_WIDTHS = (16, 32, 64, 128)
+DETECTOR_WIDTHS = (16, 32, 32, 64)
 _SIDES_OF_STEP = 3  # of an anchor, where a study says nothing: it then overlaps its neighbours'
 
 

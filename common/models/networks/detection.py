@@ -23,7 +23,6 @@ from wardround.common.models.networks.small import ACTIVATIONS, normalisation_la
 from wardround.common.study.registry import FINEST_STRIDE
 
 _CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
-_PYRAMID = 64  # channels of each level of the pyramid and of the head; 256 of Lin et al. is for COCO
 _HEAD_LAYERS = 2  # 4 in Lin et al. for COCO
 _FOUND_AT_FIRST = 0.01  # score of every anchor before training; Lin et al. 2017, section 4.1
 
@@ -51,6 +50,14 @@ class DetectorShape:
     normalisation: str = "group"
     activation: str = "default"
 
+    @property
+    def width(self) -> int:
+        """Channels of each level of the pyramid and of the head: of the pyramid's second level.
+
+        256 in Lin et al., for the photographs of COCO.
+        """
+        return self.widths[min(2, len(self.widths) - 1)]
+
     def convolution(self, before: int, after: int, kernel: int = 3, step: int = 1) -> nn.Module:
         """Return a convolution that keeps the size, but for its step."""
         kind = _CONVOLUTION[self.dimensions]
@@ -76,7 +83,7 @@ class BoxDetector(nn.Module):
         self.head = BoxHead(shape)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return what is said of each of A anchors, ``(B, A, K + 4 dims)``, in float32.
+        """Return what is said of each of A anchors, ``(B, A, K + 4 dims)``.
 
         K logits; how far the box lies from the anchor, in the anchor's sides, and the logarithm of
         how much longer it is, ``2 dims``; and the anchor itself, ``lo.., hi..`` in voxels, ``2
@@ -86,7 +93,7 @@ class BoxDetector(nn.Module):
             images: ``(B, planes, *spatial)``.
         """
         levels = self.pyramid(self.backbone(images))
-        said = torch.cat([self.head(level) for level in levels], dim=1).float()
+        said = torch.cat([self.head(level) for level in levels], dim=1)
         sizes = [level.shape[2:] for level in levels]
         anchors = anchors_of(sizes, self._anchors, images.device)
         return torch.cat([said, anchors.expand(len(said), *anchors.shape)], dim=2)
@@ -135,12 +142,14 @@ class Pyramid(nn.Module):
     def __init__(self, shape: DetectorShape) -> None:
         super().__init__()
         self.across = nn.ModuleList(
-            shape.convolution(width, _PYRAMID, kernel=1) for width in shape.widths[1:]
+            shape.convolution(width, shape.width, kernel=1) for width in shape.widths[1:]
         )
-        self.smooth = nn.ModuleList(shape.block(_PYRAMID, _PYRAMID) for _ in shape.widths[1:])
+        self.smooth = nn.ModuleList(
+            shape.block(shape.width, shape.width) for _ in shape.widths[1:]
+        )
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Return the levels ``(B, 64, *places)``, the finest first."""
+        """Return the levels ``(B, width, *places)``, the finest first."""
         found: list[Tensor] = []
         above: Tensor | None = None
         for level, across, smooth in zip(
@@ -160,8 +169,8 @@ class BoxHead(nn.Module):
     def __init__(self, shape: DetectorShape) -> None:
         super().__init__()
         self.box_layers, self.class_layers = _head_layers(shape), _head_layers(shape)
-        self.box = shape.convolution(_PYRAMID, 2 * shape.dimensions)
-        self.classes = shape.convolution(_PYRAMID, shape.classes)
+        self.box = shape.convolution(shape.width, 2 * shape.dimensions)
+        self.classes = shape.convolution(shape.width, shape.classes)
         for last in (self.box, self.classes):
             nn.init.normal_(last.weight, std=0.01)  # type: ignore[arg-type] # a Tensor by its type
             nn.init.zeros_(last.bias)  # type: ignore[arg-type]
@@ -169,13 +178,13 @@ class BoxHead(nn.Module):
         nn.init.constant_(self.classes.bias, prior)  # type: ignore[arg-type]
 
     def forward(self, level: Tensor) -> Tensor:
-        """Return ``(B, places, K + 2 dims)`` of a level ``(B, 64, *places)``."""
+        """Return ``(B, places, K + 2 dims)`` of a level ``(B, width, *places)``."""
         box, classes = self.box(self.box_layers(level)), self.classes(self.class_layers(level))
         return torch.cat([classes, box], dim=1).flatten(2).transpose(1, 2)
 
 
 def _head_layers(shape: DetectorShape) -> nn.Sequential:
-    return nn.Sequential(*(shape.block(_PYRAMID, _PYRAMID) for _ in range(_HEAD_LAYERS)))
+    return nn.Sequential(*(shape.block(shape.width, shape.width) for _ in range(_HEAD_LAYERS)))
 
 
 def anchors_of(

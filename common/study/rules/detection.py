@@ -9,6 +9,8 @@ from wardround.common.study.study import Study
 # Presets of data.augmentation that turn by any angle; a test holds them against the presets.
 TURNING = ("xray", "ct", "mr", "dermoscopy", "ultrasound")
 
+_UNNOISED = ("map", "froc")
+
 
 def detection_rules(study: Study) -> Iterator[str]:
     """Yield a sentence (fact, value, remedy) for every rule of boxes that the study breaks."""
@@ -26,6 +28,11 @@ def detection_rules(study: Study) -> Iterator[str]:
         yield (
             "data.covariates shift the scores of a whole image, and a detection has one for each "
             "box: remove them."
+        )
+    if study.privacy.mode == "patient" and study.metric in _UNNOISED:
+        yield (
+            f"evaluation.metric = {study.metric!r} has no form to which noise can be added: boxes "
+            "are measured at IoU .50 there, with images that weigh alike; set it to 'map50'."
         )
     yield from _anchors_fit(study)
 
