@@ -29,7 +29,7 @@ class TaskEntry:
         fewest_classes: How many names ``data.classes`` must give.
     """
 
-    column: Literal["label", "mask"]
+    column: Literal["label", "mask", "boxes"]
     verb: str
     loss: str
     metric: str
