@@ -207,7 +207,8 @@ def overlaps_of(a: Boxes, b: Boxes) -> Sums:
     common = np.maximum(high - low, 0).prod(axis=-1)
     sizes = [np.maximum(boxes[:, dims:] - boxes[:, :dims], 0).prod(axis=-1) for boxes in (a, b)]
     union = sizes[0][:, None] + sizes[1][None] - common
-    return np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    result: Sums = np.divide(common, union, out=np.zeros_like(common), where=union > 0)
+    return result
 
 
 def match(overlaps: Sums) -> NDArray[np.bool_]:
