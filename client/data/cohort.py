@@ -114,7 +114,7 @@ class Cohort:
 
     @property
     def _has_masks(self) -> bool:
-        return task_of(self._study).labels is None
+        return self._study.task.column == "mask"
 
     @property
     def _has_boxes(self) -> bool:
@@ -160,7 +160,7 @@ class Cohort:
             held = [one for one in boxes if one is not None]
             return stack_boxes(held, self._study.data.dimensions)
         labels = task_of(self._study).labels
-        if labels is None:
+        if self._has_masks or labels is None:
             return (self._voxels > 0).float()
         return labels.stack([e.label or () for e in self.examinations], self._study)
 

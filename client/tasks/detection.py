@@ -9,11 +9,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.client.tasks.anchors import NOTHING, Said
-from wardround.client.tasks.task import Forward, Label, Spacing, UnusableLabelError
-from wardround.client.tasks.words import word_among
+from wardround.client.tasks.task import Forward, Spacing
 from wardround.common.metrics.detection import DetectionSums, count_image
 from wardround.common.metrics.noised import encode_boxes
-from wardround.common.study.registry import NO_CLASS
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
@@ -26,60 +24,10 @@ _REPEATS = 0.5  # overlap from which on two boxes of a class are of one thing
 _DECIDED = 0.5  # score from which on a thing is said to be there
 
 
-class BoxLabels:
-    """Boxes of an examination: numbers, one box after the other."""
-
-    def read(self, text: str, study: Study) -> Label:
-        """Return ``class, lo.., hi..`` of each box, one after the other; nothing where none is.
-
-        Args:
-            text: ``class lo.. hi..`` in voxels, separated by blanks; boxes by ``;``; ``none`` or
-                nothing for an image without any.
-            study: Says the classes and the dimensions.
-
-        Raises:
-            UnusableLabelError: It is not that.
-        """
-        if not text or text.lower() == NO_CLASS:
-            return ()
-        return tuple(
-            number for box in text.split(";") if box.strip() for number in _box(box, study)
-        )
-
-    def stack(self, labels: Sequence[Label], study: Study) -> Tensor:
-        """Return ``(N, M, 1 + 2 dims)`` float32, padded with the class -1."""
-        width = 1 + 2 * study.data.dimensions
-        most = max((len(label) // width for label in labels), default=0)
-        stacked = torch.zeros(len(labels), max(1, most), width)
-        stacked[..., 0] = NOTHING
-        for place, label in enumerate(labels):
-            rows = torch.tensor(label, dtype=torch.float32).reshape(-1, width)
-            stacked[place, : len(rows)] = rows
-        return stacked
-
-
-def _box(text: str, study: Study) -> Label:
-    dimensions = study.data.dimensions
-    word, *corners = text.rsplit(maxsplit=2 * dimensions)
-    name = word_among(word.strip(), study.data.classes)
-    if name is None:
-        fact = "the column boxes names no class of the study"
-        raise UnusableLabelError(fact, f"write one of {', '.join(study.data.classes)}")
-    try:
-        numbers = [float(corner) for corner in corners]
-    except ValueError:
-        numbers = []
-    sizes = [high - low for low, high in zip(numbers, numbers[dimensions:], strict=False)]
-    if len(sizes) != dimensions or not all(0 < size < float("inf") for size in sizes):
-        fact = "the column boxes holds a box that has no size"
-        raise UnusableLabelError(fact, "write class, first corner and last corner in voxels")
-    return (float(study.data.classes.index(name)), *numbers)
-
-
 class Detection:
     """A class and a box about every thing of an image."""
 
-    labels = BoxLabels()
+    labels = None
 
     def cases_of_classes(self, targets: Tensor, study: Study) -> Tensor:
         """Return ``(K,)`` int64: examinations that hold a box of each class."""

@@ -150,14 +150,14 @@ class Task(Protocol):
 
     @property
     def labels(self) -> Labels | None:
-        """How labels are read; None where the target is a mask on the image's grid."""
+        """How labels are read; None where the target is a mask on the image's grid, or boxes."""
 
     def cases_of_classes(self, targets: Tensor, study: Study) -> Tensor | None:
         """Return ``(K,)`` int64: examinations that are of each class, or whose mask holds it.
 
         Args:
             targets: Of N examinations, as :meth:`Labels.stack` returns them; ``(N, K)`` 0/1 for
-                masks: which classes each holds.
+                masks: which classes each holds; ``(N, M, 1 + 2 dims)`` boxes.
             study: Says the classes.
 
         Returns:

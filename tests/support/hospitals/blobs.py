@@ -36,7 +36,7 @@ def write_blob_site(folder: Path, patients: int, seed: int, size: tuple[int, ...
     random, rows = np.random.default_rng(seed), ["patient,image,boxes,split"]
     for number in range(patients):
         image = random.normal(0, 0.1, size).astype(np.float32)
-        cells = [_block(image, random) for _ in range(number % 3)]
+        cells = [_block(image, random) for _ in range(number % 3)] or ["none"]
         np.save(folder / f"{number}.npy", image)
         split = ("train", "validation", "test")[number // 3 % 3]
         rows.append(f"p{number},{number}.npy,{';'.join(cells)},{split}")
@@ -51,8 +51,10 @@ def write_blob_site(folder: Path, patients: int, seed: int, size: tuple[int, ...
 
 def _block(image: np.ndarray, random: np.random.Generator) -> str:
     sides = random.integers(8, 13, image.ndim)
-    low = [int(random.integers(0, size - side + 1)) for size, side in zip(image.shape, sides)]
-    high = [int(start + side) for start, side in zip(low, sides)]
+    low = [int(random.integers(0, size - side + 1)) for size, side in zip(image.shape, sides, strict=True)]
+    high = [int(start + side) for start, side in zip(low, sides, strict=True)]
     kind = int(random.integers(2))
-    image[tuple(slice(*ends) for ends in zip(low, high))] += 3.0 * kind - 1.5
+    image[tuple(map(slice, low, high))] += 3.0 * kind - 1.5
+    if image.ndim == 2:  # the axes of a picture are (y, x), and a cell writes x first
+        low, high = low[::-1], high[::-1]
     return " ".join(map(str, (CLASSES[kind], *low, *high)))

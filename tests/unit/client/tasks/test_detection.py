@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from wardround.client.data import augmentation
+from wardround.client.data.boxes import stack_boxes
 from wardround.client.tasks.anchors import NOTHING, Said, matched
 from wardround.client.tasks.detection import Detection
-from wardround.client.tasks.task import UnusableLabelError
 from wardround.client.training.box_losses import (
     focal_giou,
     generalised_overlaps,
@@ -26,34 +26,24 @@ STUDY = parse_study(blob_study())
 VOLUMES = parse_study(blob_study(3))
 
 
-def targets_of(*texts, study=STUDY):
-    task = Detection()
-    return task.labels.stack([task.labels.read(text, study) for text in texts], study)
+def targets_of(*images, study=STUDY):
+    """Targets of images, each a list of boxes ``(class, lo.., hi..)``."""
+    boxes = [torch.tensor(rows).reshape(-1, 1 + 2 * study.data.dimensions) for rows in images]
+    return stack_boxes([rows.float() for rows in boxes], study.data.dimensions)
 
 
-def test_images_without_boxes_are_padding_beside_those_with_some():
-    stacked = targets_of("bright 1 2 10 12.5; dark 3 4 5 6", "", "none")
+def test_a_class_counts_the_images_that_hold_it():
+    stacked = targets_of([(1, 1, 2, 10, 12.5), (1, 3, 4, 5, 6)], [], [(1, 1, 1, 3, 3)])
 
-    assert stacked.tolist() == [
-        [[1, 1, 2, 10, 12.5], [0, 3, 4, 5, 6]],
-        [[NOTHING, 0, 0, 0, 0]] * 2,
-        [[NOTHING, 0, 0, 0, 0]] * 2,
-    ]
-    assert Detection().cases_of_classes(stacked, STUDY).tolist() == [1, 1]
-
-
-@pytest.mark.parametrize("text", ["bright 1 2 1 12", "grey 1 2 3 4", "bright 1 2 3", "dark a b c d"])
-def test_a_box_without_a_size_or_of_no_class_is_refused(text):
-    with pytest.raises(UnusableLabelError):
-        Detection().labels.read(text, STUDY)
+    assert Detection().cases_of_classes(stacked, STUDY).tolist() == [0, 2]
 
 
 @pytest.mark.parametrize("study", [STUDY, VOLUMES])
 @pytest.mark.parametrize("loss", [focal_giou, hard_negative_giou])
 def test_the_loss_of_an_examination_depends_on_no_other(study, loss):
     dimensions = study.data.dimensions
-    corners = " 2" * dimensions + " 12" * dimensions
-    targets = targets_of(f"bright{corners}", "", f"dark{corners}; bright{corners}", study=study)
+    corners = (*(2,) * dimensions, *(12,) * dimensions)
+    targets = targets_of([(1, *corners)], [], [(0, *corners), (1, *corners)], study=study)
     network = build_network(study, 0)
     outputs = network(torch.randn(3, 1, *study.data.size)).detach()
 
@@ -66,7 +56,7 @@ def test_the_loss_of_an_examination_depends_on_no_other(study, loss):
 
 def test_every_box_is_given_an_anchor_and_none_where_there_is_no_box():
     anchors = build_network(STUDY, 0)(torch.zeros(1, 1, 48, 40))[0, :, -4:]
-    boxes = targets_of("dark 1 1 4 4; bright 20 11 39 40; dark 2 30 30 35")[0, :, 1:]
+    boxes = targets_of([(0, 1, 1, 4, 4), (1, 20, 11, 39, 40), (0, 2, 30, 30, 35)])[0, :, 1:]
 
     found = matched(anchors, boxes)
 
@@ -133,7 +123,7 @@ def test_boxes_lie_where_the_changed_image_has_their_content(dimensions, square,
 def test_a_box_that_leaves_the_image_is_cut_off_or_taken_away():
     shift = torch.tensor([[[1.0, 0, 0.5], [0, 1, 0]]])  # to the left by a quarter of the width
     drawn = augmentation.AugmentationParameters(affine=shift)
-    rows = targets_of("dark 1 2 9 9; bright 5 6 15 20", "")
+    rows = targets_of([(0, 1, 2, 9, 9), (1, 5, 6, 15, 20)], [])
 
     moved = augmentation.move_boxes(rows[:1], (48, 40), drawn)
 
