@@ -171,9 +171,7 @@ def apply(
 _LEAST_LEFT = 0.25  # of a box's size, within the image; of less nobody could say what it is
 
 
-def move_boxes(
-    boxes: Tensor, size: Sequence[int], parameters: AugmentationParameters
-) -> Tensor:
+def move_boxes(boxes: Tensor, size: Sequence[int], parameters: AugmentationParameters) -> Tensor:
     """Return the boxes of a batch, moved as :func:`apply` moves its images, exactly.
 
     What leaves the image is cut off; a box of which less than a quarter stays is taken away.

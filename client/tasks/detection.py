@@ -21,7 +21,7 @@ LEAST_SCORE = 0.01  # of a box that is told: below it precision has no say in an
 MOST_BOXES = 300  # of an image, those of the highest scores
 _CANDIDATES = 1000  # boxes of an image that are looked at, before those that repeat another go
 _REPEATS = 0.5  # overlap from which on two boxes of a class are of one thing
-_DECIDED = 0.5  # score from which on a thing is said to be there
+DECIDED = 0.5  # score from which on a thing is said to be there
 
 
 class Detection:
@@ -63,8 +63,8 @@ class Detection:
     def decide(self, outputs: Tensor, study: Study) -> Tensor:
         """Return the boxes of a score of one half on, ``(B, P, 1 + 2 dims)``."""
         boxes = outputs[..., 1:].clone()
-        boxes[outputs[..., 0] < _DECIDED] = 0.0
-        boxes[..., 0][outputs[..., 0] < _DECIDED] = NOTHING
+        boxes[outputs[..., 0] < DECIDED] = 0.0
+        boxes[..., 0][outputs[..., 0] < DECIDED] = NOTHING
         return boxes
 
     def bounded(self, outputs: Tensor, targets: Tensor, study: Study) -> NDArray[np.float64]:

@@ -144,9 +144,7 @@ class Pyramid(nn.Module):
         self.across = nn.ModuleList(
             shape.convolution(width, shape.width, kernel=1) for width in shape.widths[1:]
         )
-        self.smooth = nn.ModuleList(
-            shape.block(shape.width, shape.width) for _ in shape.widths[1:]
-        )
+        self.smooth = nn.ModuleList(shape.block(shape.width, shape.width) for _ in shape.widths[1:])
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """Return the levels ``(B, width, *places)``, the finest first."""

@@ -47,7 +47,7 @@ _COVARIATE = {
 _MODEL = {
     "network": "The network, by name.",
     "features": "Channels of each level of the network; its own where absent.",
-    "anchors": "Of a detection: sides of the squares that boxes start from, in voxels, one a level.",
+    "anchors": "Of a detection: sides of the squares that boxes start from, one a level.",
     "normalisation": "The kind of its normalisation layers; its own for default.",
     "activation": "The function behind its layers; its own for default.",
     "dropout": "The chance with which a unit is left out of a training step.",

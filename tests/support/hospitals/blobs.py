@@ -51,7 +51,10 @@ def write_blob_site(folder: Path, patients: int, seed: int, size: tuple[int, ...
 
 def _block(image: np.ndarray, random: np.random.Generator) -> str:
     sides = random.integers(8, 13, image.ndim)
-    low = [int(random.integers(0, size - side + 1)) for size, side in zip(image.shape, sides, strict=True)]
+    low = [
+        int(random.integers(0, size - side + 1))
+        for size, side in zip(image.shape, sides, strict=True)
+    ]
     high = [int(start + side) for start, side in zip(low, sides, strict=True)]
     kind = int(random.integers(2))
     image[tuple(map(slice, low, high))] += 3.0 * kind - 1.5

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from tests.support.hospitals.blobs import blob_study, write_blob_site
 
 from wardround.client.data import augmentation
 from wardround.client.data.boxes import stack_boxes
@@ -19,8 +20,6 @@ from wardround.common.study.loading import parse_study
 from wardround.server.checkpoints.history import read_records
 from wardround.server.checkpoints.store import CheckpointStore
 from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
-
-from tests.support.hospitals.blobs import blob_study, write_blob_site
 
 STUDY = parse_study(blob_study())
 VOLUMES = parse_study(blob_study(3))
