@@ -50,13 +50,13 @@ class LabelWords:
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def read(self, text: str, study: Study) -> Label | None:
-        """Return the numbers that a cell of the column label stands for; None for a mask's task.
+        """Return the numbers that a cell of the column label stands for; None without that column.
 
         Raises:
             UnusableLabelError: It is empty, or no class; says the nearest word that is known.
         """
         labels = task_of(study).labels
-        if labels is None:
+        if labels is None or study.task.column != "label":
             return None
         try:
             return labels.read(self._translated(text, study), study)
