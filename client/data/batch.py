@@ -19,8 +19,9 @@ class Batch:
     Attributes:
         images: ``(B, C, *spatial)`` float; None for a table study.
         covariates: ``(B, F)`` float; None where the study has none.
-        targets: ``(B,)`` int64 class indices, ``(B, K)`` float 0/1 for multi-label, or
-            ``(B, *spatial)`` int64 masks for a segmentation.
+        targets: ``(B,)`` int64 class indices, ``(B, K)`` float 0/1 for multi-label,
+            ``(B, *spatial)`` int64 masks for a segmentation, or ``(B, M, 1 + 2 dims)`` float boxes
+            for a detection.
     """
 
     images: Tensor | None

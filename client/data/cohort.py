@@ -12,6 +12,7 @@ from torch import Generator, Tensor
 
 from wardround.client.data import augmentation, patches
 from wardround.client.data.batch import Batch, to_device
+from wardround.client.data.boxes import stack_boxes
 from wardround.client.data.manifest.covariates import Scale, covariate_scales, encode_covariates
 from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
 from wardround.client.data.manifest.manifest import Manifest, open_manifest, read_manifest
@@ -113,7 +114,11 @@ class Cohort:
 
     @property
     def _has_masks(self) -> bool:
-        return task_of(self._study).labels is None
+        return self._study.task.column == "mask"
+
+    @property
+    def _has_boxes(self) -> bool:
+        return self._study.task.column == "boxes"
 
     @cached_property
     def examinations(self) -> tuple[Examination, ...]:
@@ -147,10 +152,15 @@ class Cohort:
         """What is to be found in each examination.
 
         ``(N, ...)`` as the task stacks its labels. Where the target is a mask, which comes with
-        the batches, ``(N, K)`` float: which classes it holds.
+        the batches, ``(N, K)`` float: which classes it holds. ``(N, M, 1 + 2 dims)`` where they
+        are boxes, which lie where their images were moved to.
         """
+        if self._has_boxes:
+            boxes = [self._prepared.boxes_of(index) for index in range(len(self))]
+            held = [one for one in boxes if one is not None]
+            return stack_boxes(held, self._study.data.dimensions)
         labels = task_of(self._study).labels
-        if labels is None:
+        if self._has_masks or labels is None:
             return (self._voxels > 0).float()
         return labels.stack([e.label or () for e in self.examinations], self._study)
 
@@ -191,7 +201,7 @@ class Cohort:
         was_read = "_prepared" in self.__dict__
         if was_read:
             notes += self._prepared.notes
-        if self._listed and (was_read or not self._has_masks):
+        if self._listed and (was_read or not (self._has_masks or self._has_boxes)):
             counts = self.case_counts()
             absent = [] if counts is None else (counts == 0).nonzero().flatten().tolist()
             names = self._study.data.classes
@@ -291,8 +301,10 @@ class Cohort:
         if images is None or targets is None:
             msg = "a batch of images arrived without them"
             raise TypeError(msg)
-        masks = targets if self._has_masks else None
-        images, masks = augmentation.apply(images, masks, drawn.arrived(there))
+        masks, changes = targets if self._has_masks else None, drawn.arrived(there)
+        if self._study.task.boxes:
+            targets = augmentation.move_boxes(targets, images.shape[2:], changes)
+        images, masks = augmentation.apply(images, masks, changes)
         return Batch(images, covariates, targets if masks is None else masks)
 
     def _whole(self, indices: Tensor) -> Batch:

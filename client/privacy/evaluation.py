@@ -20,9 +20,10 @@ from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import BoundsLabels
 from wardround.client.training.evaluation import (
     Loss,
+    answer_of,
     evaluating,
     found_on,
-    predict,
+    outputs_of,
     scored,
     stored_masks,
 )
@@ -113,12 +114,12 @@ def _of_examinations(
     loss: Loss,
 ) -> Vector:
     """Return ``(B, D)``, each row of norm at most 1."""
-    outputs = predict(network, batch, study)
+    outputs = outputs_of(network, batch, study)
     losses = [
         float(loss(outputs[row : row + 1], batch.targets[row : row + 1]))
         for row in range(len(outputs))
     ]
-    told = scored(outputs, loss)
+    told = answer_of(scored(outputs, loss), study)
     measured = task_of(study).bounded(told, batch.targets, study)
     for row, mask in enumerate(stored):
         task = task_of(study)

@@ -1,12 +1,14 @@
 """The tasks a site can do, by the task's name in a study."""
 
 from wardround.client.tasks.classification import Classification
+from wardround.client.tasks.detection import Detection
 from wardround.client.tasks.segmentation import Segmentation
 from wardround.client.tasks.task import Task
 from wardround.common.study.study import Study
 
 TASKS: dict[str, Task] = {
     "classification": Classification(),
+    "detection": Detection(),
     "segmentation": Segmentation(),
 }
 

@@ -134,19 +134,30 @@ class BoundsLabels(Protocol):
         """
 
 
+@runtime_checkable
+class AnswersFromOutputs(Protocol):
+    """A task whose answer is made of a network's outputs, of which the loss is."""
+
+    def outputs(self, forward: Forward, batch: "Batch", study: Study) -> Tensor:
+        """Return what the loss takes, ``(B, ...)`` float32."""
+
+    def answer(self, outputs: Tensor, study: Study) -> Tensor:
+        """Return what :meth:`Task.predict` returns, of outputs that need not be finite."""
+
+
 class Task(Protocol):
     """One task, from the manifest to the sums that may leave a site."""
 
     @property
     def labels(self) -> Labels | None:
-        """How labels are read; None where the target is a mask on the image's grid."""
+        """How labels are read; None where the target is a mask on the image's grid, or boxes."""
 
     def cases_of_classes(self, targets: Tensor, study: Study) -> Tensor | None:
         """Return ``(K,)`` int64: examinations that are of each class, or whose mask holds it.
 
         Args:
             targets: Of N examinations, as :meth:`Labels.stack` returns them; ``(N, K)`` 0/1 for
-                masks: which classes each holds.
+                masks: which classes each holds; ``(N, M, 1 + 2 dims)`` boxes.
             study: Says the classes.
 
         Returns:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from wardround.client.data.batch import Batch, to_device
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import (
+    AnswersFromOutputs,
     Box,
     Counter,
     CountsLabels,
@@ -73,12 +74,27 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 def predict(network: nn.Module, batch: Batch, study: Study) -> Tensor:
     """Return the network's outputs for whole examinations, float32, at the study's precision.
 
-    Logits ``(B, K)`` for a classification, ``(B, K, *spatial)`` for a segmentation.
+    Logits ``(B, K)`` for a classification, ``(B, K, *spatial)`` for a segmentation, the boxes that
+    were found for a detection.
 
     The batch lies on the network's device; call inside :func:`evaluating`.
     """
     forward = forward_of(network, study, batch.targets.device)
     return task_of(study).predict(forward, batch, study)
+
+
+def outputs_of(network: nn.Module, batch: Batch, study: Study) -> Tensor:
+    """Return what the loss takes, as :func:`predict`; :func:`answer_of` makes the answer of it."""
+    task = task_of(study)
+    if not isinstance(task, AnswersFromOutputs):
+        return predict(network, batch, study)
+    return task.outputs(forward_of(network, study, batch.targets.device), batch, study)
+
+
+def answer_of(outputs: Tensor, study: Study) -> Tensor:
+    """Return what :func:`predict` returns, of what :func:`outputs_of` returned."""
+    task = task_of(study)
+    return task.answer(outputs, study) if isinstance(task, AnswersFromOutputs) else outputs
 
 
 def forward_of(network: nn.Module, study: Study, device: torch.device) -> Forward:
@@ -149,9 +165,9 @@ def evaluate_with(
             stored = stored_masks(cohort, indices, device)
             measured = _measure_in_parts(network, batch, study, loss, (counter, spacings, stored))
             if measured is None:
-                outputs = predict(network, batch, study)
+                outputs = outputs_of(network, batch, study)
                 measured = loss(outputs, batch.targets), outputs.isfinite().all()
-                told = scored(outputs, loss)
+                told = answer_of(scored(outputs, loss), study)
                 if stored:
                     _add_each(counter, told, batch, study, (spacings, stored))
                 else:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wardround.client.training.box_losses import focal_giou, hard_negative_giou
 from wardround.client.training.partial_labels import PartialLabels
 from wardround.common.errors import StudyError, known_names
 from wardround.common.study.study import Study
@@ -41,8 +42,9 @@ class MeanLoss:
         """Return the loss of each sample, ``(B,)`` in float32 whatever the precision of logits.
 
         Args:
-            logits: ``(B, K)`` or ``(B, K, *spatial)``.
-            targets: ``(B,)`` or ``(B, *spatial)`` class indices, or ``(B, K)`` 0/1 for multi-label.
+            logits: ``(B, K)`` or ``(B, K, *spatial)``; of a detection what it says of each anchor.
+            targets: ``(B,)`` or ``(B, *spatial)`` class indices, ``(B, K)`` 0/1 for multi-label, or
+                boxes ``(B, M, 1 + 2 dims)``.
         """
         told, logits, targets = self.told_apart(logits.float(), targets)
         if not told.ignores:
@@ -400,6 +402,8 @@ LOSS_BUILDERS: dict[str, SampleLoss] = {
     "dice-ce": dice_ce,
     "generalised-dice": generalised_dice,
     "mse": mse,
+    "focal-giou": focal_giou,
+    "hard-negative-giou": hard_negative_giou,
 }
 
 

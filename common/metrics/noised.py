@@ -14,6 +14,10 @@ A vector is made of blocks, each of norm at most 1 and then scaled, so that the 
   and of the others. Two classes have one score, K classes (and K labels) have K. More than two
   classes that exclude each other have a table of true by predicted class beside it.
 - segmentation: for each foreground class that the mask holds its Dice, and what that lacks of 1.
+- detection: for each class how many true boxes there are, and how many were found by score, hits
+  apart from false positives; all of an image divided by their norm, where that is above 1. So an
+  image counts once however many boxes it holds, and precision and recall are those of images that
+  weigh alike.
 """
 
 import math
@@ -25,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.metrics.classification import ClassificationSums
+from wardround.common.metrics.detection import DetectionSums, match, overlaps_of
 from wardround.common.metrics.segmentation import SegmentationSums
 from wardround.common.metrics.sums import MetricSums, summarise
 from wardround.common.metrics.task_sums import MetricValue, Sums, TaskSums, no_counts, refuse
@@ -35,6 +40,9 @@ LARGEST_LOSS = 3.0  # of an examination; chance alone has 0.7 with two classes, 
 # Edges between bins of a score. Few bins, for each has its noise; close where networks are sure.
 SCORE_EDGES = (0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99)
 _BINS = len(SCORE_EDGES) + 1
+# Of boxes that were found: many have low scores, and would fill the vector of an image.
+BOX_EDGES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85)
+_BOX_UNITS = 1_000  # a box of an image that counts whole: counts of boxes are whole numbers
 _HALF = SCORE_EDGES.index(0.5) + 1  # the first bin in which a label is predicted
 LARGEST_SUM = 1e12  # of patients, or of noise; no site has so many
 _DRAWS = 50  # of noise, by which the error of a metric is known to a tenth of itself
@@ -45,6 +53,7 @@ _SHARES: dict[str, dict[str, float]] = {
     "table": {_LOSS: 0.1, "scores": 0.3, "table": 0.6},
     "ranks": {_LOSS: 0.1, "scores": 0.6, "table": 0.3},
     "dice": {_LOSS: 0.1, "dice": 0.9},
+    "boxes": {_LOSS: 0.1, "boxes": 0.9},
 }
 
 Flags = NDArray[np.bool_]
@@ -104,13 +113,15 @@ def _blocks(task: str, classes: int, labels: bool, ranked: bool) -> tuple[Block,
     if task == "segmentation":
         rows = classes - 1
         shapes["dice"] = (rows, 2)
+    elif task == "detection":
+        shapes["boxes"], kind = (classes, 1 + 2 * len(BOX_EDGES)), "boxes"
     else:
         rows = 1 if classes == 2 and not labels else classes
         shapes["scores"], kind = (rows, 2, _BINS), "scores"
         if rows > 1 and not labels:
             shapes["table"], kind = (classes, classes), "ranks" if ranked else "table"
     shares = _SHARES[kind]
-    ones = {_LOSS: 1, "table": 1, "dice": rows, "scores": rows}
+    ones = {_LOSS: 1, "table": 1, "boxes": 1, "dice": rows, "scores": rows}
     return tuple(
         Block(name, shape, math.sqrt(shares[name] / ones[name])) for name, shape in shapes.items()
     )
@@ -160,6 +171,31 @@ def encode_dice(dice: Sums, present: Flags) -> Sums:
     cut = np.clip(np.nan_to_num(dice), 0.0, 1.0)
     pairs = np.stack([cut, 1 - cut], axis=2) * present[:, :, None]
     return pairs.reshape(len(dice), -1)
+
+
+def encode_boxes(found: Sequence[Sums], truth: Sequence[Sums], study: Study) -> Sums:
+    """Return what N images add to the block of a detection, ``(N, K (1 + 2 bins))``.
+
+    Args:
+        found: Of each image ``(P, 2 + 2 dims)``, as :mod:`wardround.common.metrics.detection` has
+            them.
+        truth: Of each image ``(M, 1 + 2 dims)``.
+        study: Says the classes.
+    """
+    bins = len(BOX_EDGES)
+    numbers = np.zeros((len(found), study.class_count, 1 + 2 * bins))
+    for image, (boxes, true) in enumerate(zip(found, truth, strict=True)):
+        for index in range(study.class_count):
+            mine = boxes[(boxes[:, 1] == index) & (boxes[:, 0] >= BOX_EDGES[0])]
+            mine = mine[np.argsort(-mine[:, 0], kind="stable")]
+            held = true[true[:, 0] == index, 1:]
+            hits = match(overlaps_of(mine[:, 2:], held))[0]
+            places = np.digitize(mine[:, 0], BOX_EDGES)
+            numbers[image, index, 0] = len(held)
+            np.add.at(numbers[image, index], np.where(hits, places, places + bins), 1)
+    flat = numbers.reshape(len(numbers), -1)
+    one_each: Sums = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), NORM_BOUND)
+    return one_each
 
 
 def scaled(numbers: Sums, study: Study) -> Sums:
@@ -302,8 +338,21 @@ def _decode_segmentation(parts: dict[str, Sums], study: Study) -> TaskSums:
     )
 
 
+def _decode_detection(parts: dict[str, Sums], study: Study) -> TaskSums:
+    """Return counts of boxes in small units; only hits at IoU .50 are known."""
+    bins = len(BOX_EDGES)
+    truths = parts["boxes"][:, 0].clip(min=0)
+    hits, false = nearest_counts(parts["boxes"][:, 1:]).reshape(-1, 2, bins).swapaxes(0, 1)
+    # Noise may leave more hits than there are boxes to hit.
+    most = np.minimum(1.0, truths / np.maximum(hits.sum(axis=1), 1e-12))[:, None]
+    whole = [np.rint(n * _BOX_UNITS).astype(np.int64) for n in (hits * most, false, truths)]
+    found, images = whole[0] + whole[1], np.rint(truths).astype(np.int64)
+    return DetectionSums(found, whole[0][None], whole[2], images)
+
+
 _DECODERS: dict[str, Callable[[dict[str, Sums], Study], TaskSums]] = {
     "classification": _decode_classification,
+    "detection": _decode_detection,
     "segmentation": _decode_segmentation,
 }
 NOISED_TASKS = tuple(_DECODERS)

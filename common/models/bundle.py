@@ -47,10 +47,17 @@ def write_bundle(model: ModelFolder, folder: Path) -> None:
     otherwise the network does too.
 
     Raises:
-        ModelError: The folder is there, or cannot be written, or the model is not complete.
+        ModelError: The folder is there, or cannot be written, or the model is not complete, or
+            finds boxes.
     """
     if folder.exists():
         msg = f"{folder} exists already: choose another --out."
+        raise ModelError(msg)
+    if model.study.task.boxes:
+        msg = (
+            "a bundle ends with the network's outputs, and boxes are made of them afterwards: use "
+            "'wardround predict', or write --to onnx."
+        )
         raise ModelError(msg)
     network, weights = model.network(), model.weights()
     part = folder.with_name(f".{folder.name}.part")

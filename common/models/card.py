@@ -219,6 +219,8 @@ def _output(contract: Contract, study: Study) -> Iterator[str]:
         several = ", any number of them true" if study.data.multi_label else ""
         yield f"a probability for each of {len(study.data.classes)} classes{several}"
         yield f"a class is reported from a probability of {contract.threshold:g} on"
+    elif study.task.boxes:
+        yield f"boxes, each of one of {len(study.data.classes)} classes and with a score"
     else:
         yield f"what the task {study.study.task} asks for"
     if contract.temperature is not None:

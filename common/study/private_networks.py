@@ -32,6 +32,7 @@ class PrivateNetwork:
 _OWN_IS_SAFE = ("default", "group", "instance")
 _OWN_IS_BATCH = ("group", "instance")
 _BATCH_NOTE = "its own normalisation is over the batch, so another must be chosen"
+_LEVELS_NOTE = "its head is asked at each level, so that each patient takes a pass of its own"
 _WHOLE_NOTE = "a whole gradient for every patient of a micro-batch is in memory at once"
 
 PRIVATE_NETWORKS: dict[str, PrivateNetwork] = {
@@ -48,4 +49,5 @@ PRIVATE_NETWORKS: dict[str, PrivateNetwork] = {
     "efficientnet-b0": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
     "vit": PrivateNetwork(("default",), "vmap", _WHOLE_NOTE, "loop"),
     "swin-unetr": PrivateNetwork(_OWN_IS_SAFE, "vmap", _WHOLE_NOTE, "loop"),
+    "retinanet": PrivateNetwork(_OWN_IS_SAFE, "loop", _LEVELS_NOTE),
 }

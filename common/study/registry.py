@@ -17,8 +17,8 @@ class TaskEntry:
     under the same name.
 
     Attributes:
-        column: The manifest's column that holds what is to be found: the text of a label, or the
-            file of a mask that lies on the image's grid.
+        column: The manifest's column that holds what is to be found: the text of a label, the
+            file of a mask that lies on the image's grid, or boxes.
         verb: What the network does with an image, before the names of the classes.
         loss: The loss where a study chooses none.
         metric: The metric that picks the best model where a study chooses none.
@@ -26,15 +26,17 @@ class TaskEntry:
             seen in patches; otherwise there is one answer an image.
         classifies: Whether an examination is of a class: patients of a class can then be counted,
             and with ``data.multi_label`` an examination may be of several.
+        boxes: Whether boxes about things are found, so that the network has anchors.
         fewest_classes: How many names ``data.classes`` must give.
     """
 
-    column: Literal["label", "mask"]
+    column: Literal["label", "mask", "boxes"]
     verb: str
     loss: str
     metric: str
     dense: bool = False
     classifies: bool = False
+    boxes: bool = False
     fewest_classes: int = 2
 
 
@@ -42,19 +44,44 @@ TASKS: dict[str, TaskEntry] = {
     "classification": TaskEntry(
         "label", "classify each as", "cross-entropy", "auroc", classifies=True
     ),
+    "detection": TaskEntry(
+        "boxes", "frame every", "focal-giou", "map50", boxes=True, fewest_classes=1
+    ),
     "segmentation": TaskEntry("mask", "mark every voxel as", "dice-ce", "dice", dense=True),
 }
 
 
-def tasks_that(fact: Literal["dense", "classifies"], holds: bool = True) -> str:
-    """Return the tasks that a fact holds for, as a message lists them."""
-    return " or ".join(name for name, entry in TASKS.items() if getattr(entry, fact) == holds)
+def tasks_that(*facts: Literal["dense", "classifies", "boxes"], holds: bool = True) -> str:
+    """Return the tasks of which each fact holds, or none of them, as a message lists them."""
+    return " or ".join(
+        name
+        for name, entry in TASKS.items()
+        if all(getattr(entry, fact) == holds for fact in facts)
+    )
 
 
 def largest_patch(length: int) -> int:
     """Return the largest patch that cuts a side into enough pieces for a transformer; 0 if none."""
     largest = min(_LARGEST_PATCH, length // _FEWEST_PATCHES)
     return max((patch for patch in range(2, largest + 1) if length % patch == 0), default=0)
+
+
+FINEST_STRIDE = 4  # voxels between the places of a detector's finest level; each further doubles it
+DETECTOR_WIDTHS = (16, 32, 32, 64)
+_SIDES_OF_STEP = 3  # of an anchor, where a study says nothing: it then overlaps its neighbours'
+
+
+def anchor_sides(
+    features: tuple[int, ...] | None, anchors: tuple[int, ...] | None
+) -> tuple[int, ...]:
+    """Return the side of the anchors of each level of a detector, in voxels.
+
+    Args:
+        features: As ``model.features``: the pyramid has all levels but the first.
+        anchors: As ``model.anchors``; None for three times the step between a level's places.
+    """
+    levels = len(features or DETECTOR_WIDTHS) - 1
+    return anchors or tuple(_SIDES_OF_STEP * FINEST_STRIDE * 2**level for level in range(levels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +142,7 @@ class NetworkEntry:
 _CHOICES = ("batch", "instance", "group")
 _U: tuple[str, ...] = ("segmentation",)
 _IMAGE: tuple[str, ...] = ("classification",)
+_BOXES: tuple[str, ...] = ("detection",)
 NETWORKS: dict[str, NetworkEntry] = {
     "small-cnn": NetworkEntry(
         _IMAGE, (2, 3), 1, (*_CHOICES, "none"), True, True, True, minimum=4, halves=True
@@ -173,6 +201,19 @@ NETWORKS: dict[str, NetworkEntry] = {
         patches=True,
         adapters=True,
     ),
+    "retinanet": NetworkEntry(
+        _BOXES,
+        (2, 3),
+        1,
+        ("instance", "group"),
+        True,
+        False,
+        True,
+        minimum=16,
+        widths=(2, 6),
+        narrowest=2,
+        halves=True,
+    ),
 }
 
 LOSSES: dict[str, tuple[str, ...]] = {
@@ -183,6 +224,8 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "dice-ce": ("segmentation",),
     "generalised-dice": ("segmentation",),
     "mse": BOTH,
+    "focal-giou": _BOXES,
+    "hard-negative-giou": _BOXES,
 }
 
 
@@ -212,4 +255,7 @@ METRICS: dict[str, MetricEntry] = {
     "dice": MetricEntry(("segmentation",), True, "Dice (mean of foreground classes)"),
     "hd95": MetricEntry(("segmentation",), False, "HD95 in mm", surface=True),
     "surface-dice": MetricEntry(("segmentation",), True, "surface Dice", surface=True),
+    "map50": MetricEntry(("detection",), True, "mAP at IoU .50"),
+    "map": MetricEntry(("detection",), True, "mAP (IoU .50 to .95)"),
+    "froc": MetricEntry(("detection",), True, "FROC (sensitivity at 1/8 to 8 false positives)"),
 }

@@ -59,7 +59,15 @@ AS_STORED = "stored"
 Task = Annotated[str, AfterValidator(_known_task), Field(json_schema_extra={"enum": [*TASKS]})]
 Intensity = Literal["none", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"]
 Loss = Literal[
-    "cross-entropy", "focal", "bce", "dice", "dice-ce", "generalised-dice", "mse"
+    "cross-entropy",
+    "focal",
+    "bce",
+    "dice",
+    "dice-ce",
+    "generalised-dice",
+    "mse",
+    "focal-giou",
+    "hard-negative-giou",
 ]  # the builders stand in wardround.client.training.losses
 
 
@@ -182,10 +190,13 @@ class ModelSection(Section):
         weights_sha256: Hash of a file of pretrained weights that training starts from, or that lie
             beneath the adapters; drawn if absent.
         frozen: Patterns of numbers that training leaves as they are, and that do not travel.
+        anchors: Of a detector: sides of the squares or cubes that its boxes start from, in voxels,
+            one a level, the finest first.
     """
 
     network: Text
     features: Annotated[tuple[Size, ...], Field(max_length=64)] | None = None
+    anchors: Annotated[tuple[Size, ...], Field(max_length=8)] | None = None
     normalisation: Literal["default", "batch", "instance", "group", "layer", "none"] = "default"
     activation: Literal["default", "relu", "leakyrelu", "prelu", "gelu", "elu", "swish"] = "default"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0

@@ -7,6 +7,7 @@ from pathlib import Path
 from wardround.common.errors import InputError, known_names
 from wardround.common.study.study import Study
 from wardround.simulations.datasets import (
+    bccd,
     brain_tissue,
     decathlon,
     ham10000,
@@ -28,6 +29,7 @@ from wardround.simulations.datasets.locations import data_root_or_environment
 
 DATASETS: dict[str, DatasetEntry] = {
     "brain-tissue": brain_tissue.ENTRY,
+    "bccd": bccd.ENTRY,
     "medmnist": medmnist.ENTRY,
     "decathlon": decathlon.ENTRY,
     "ham10000": ham10000.ENTRY,

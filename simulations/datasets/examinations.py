@@ -25,6 +25,7 @@ class PublicExamination:
         covariates: Clinical values as text, by name; "" where missing.
         box: ``top left bottom right`` in pixels, or "".
         row: Of a manifest of the user's own; 0 where there is none.
+        boxes: Of a detection, as a manifest writes them: a file, the boxes themselves, or "none".
     """
 
     patient: str
@@ -36,6 +37,7 @@ class PublicExamination:
     covariates: Mapping[str, str] = field(default_factory=dict)
     box: str = ""
     row: int = 0
+    boxes: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def _load(request: DataRequest) -> Examinations:
         if image is None or (study.study.task == "segmentation" and not mask):
             absent += 1
             continue
-        rows.append(_examination(line, image, mask))
+        rows.append(_examination(line, image, mask, study))
     if absent:
         msg = (
             f"{folder}: {absent} of {len(table)} rows of the table have no file in images/ "
@@ -90,8 +90,8 @@ def _files(folder: Path, places: tuple[str, ...], endings: tuple[str, ...]) -> d
     }
 
 
-def _examination(line: dict[str, str], image: str, mask: str) -> PublicExamination:
-    sides = [line.get(side, "") for side in _SIDES]
+def _examination(line: dict[str, str], image: str, mask: str, study: Study) -> PublicExamination:
+    sides = [line.get(side) or "" for side in _SIDES]
     return PublicExamination(
         patient=line["lesion_id"],
         images={"image": image},
@@ -100,7 +100,15 @@ def _examination(line: dict[str, str], image: str, mask: str) -> PublicExaminati
         natural_site=line["dataset"],
         covariates={name: _known(line[name]) for name in ("age", "sex", "localization")},
         box=" ".join(sides) if all(sides) else "",
+        boxes=_boxes(line, study) if study.task.column == "boxes" else "",
     )
+
+
+def _boxes(line: dict[str, str], study: Study) -> str:
+    """Return the lesion's box as a cell of a manifest: of its diagnosis, or of the only class."""
+    top, left, bottom, right = (line.get(side) or "" for side in _SIDES)
+    name = study.data.classes[0] if study.class_count == 1 else line["dx"]
+    return f"{name} {left} {top} {right} {bottom}" if top and bottom else ""
 
 
 def _known(value: str) -> str:
@@ -112,12 +120,18 @@ def _check(rows: tuple[PublicExamination, ...], study: Study) -> None:
     if strange:
         msg = f"the table holds {strange} values of dx that HAM10000 does not know: fetch it again."
         raise InputError(msg)
-    if study.study.task == "classification":
+    if study.task.column == "boxes" and not all(row.boxes for row in rows):
+        msg = (
+            "the table has no columns top, left, bottom and right: use a table with a box of each "
+            "lesion, or set study.task to classification or segmentation."
+        )
+        raise InputError(msg)
+    if study.task.column != "mask" and study.class_count > 1:
         unlisted = {row.label for row in rows} - set(study.data.classes)
         if unlisted:
             msg = f"data.classes lacks {', '.join(sorted(unlisted))}: set {list(DIAGNOSES)}."
             raise InputError(msg)
-    elif study.class_count != 2:
+    elif study.task.column == "mask" and study.class_count != 2:
         msg = f"the masks have 2 classes, data.classes {study.class_count}: set background, lesion."
         raise InputError(msg)
 
@@ -132,8 +146,8 @@ ENTRY = DatasetEntry(
     ),
     homepage="https://doi.org/10.7910/DVN/DBW86T",
     modality="dermatoscopy (colour)",
-    task="7 diagnoses, or segmentation of the lesion; four natural sites",
-    tasks=("classification", "segmentation"),
+    task="7 diagnoses, segmentation of the lesion, or a box about it; four natural sites",
+    tasks=("classification", "detection", "segmentation"),
     load=_load,
     options={"folder": DatasetOption("", "a folder with images/, masks/ and the table.")},
 )

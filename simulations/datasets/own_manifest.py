@@ -81,7 +81,16 @@ def _examination(
         },
         box=columns.cell("box", line.cells),
         row=examination.row,
+        boxes=_boxes(examination),
     )
+
+
+def _boxes(examination: Examination) -> str:
+    """Return the boxes as a manifest writes them, so that they hold from any folder."""
+    cell = examination.boxes
+    if cell is None:
+        return ""
+    return cell.text if cell.location is None else _written(cell.location)
 
 
 def _mask(examination: Examination, lesion: str, reading: Reading) -> str:

@@ -133,7 +133,7 @@ def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequenc
     writer.writerow(["patient", *channels.values(), target, *covariates, *further, *optional])
     for number, row in enumerate(rows):
         cells = [row.patient, *(row.images[channel] for channel in channels)]
-        cells.append(row.label if target == "label" else row.mask)
+        cells.append({"label": row.label, "mask": row.mask, "boxes": row.boxes}[target])
         cells += [row.covariates[name] for name in covariates]
         cells += [row.covariates.get(name, "") for name in further]
         cells += [row.split] if split else []

@@ -14,7 +14,7 @@ import numpy as np
 
 from wardround.client.clinic.gateway.incoming import IncomingFolder
 from wardround.client.clinic.gateway.queue import Work
-from wardround.client.clinic.inference.prediction import Classified, Prediction, Segmented
+from wardround.client.clinic.inference.prediction import Classified, Detected, Prediction, Segmented
 from wardround.client.clinic.inference.predictor import Predictor
 from wardround.client.clinic.pacs.archive import Archive, PacsError
 from wardround.client.clinic.pacs.fhir import make_fhir
@@ -127,6 +127,9 @@ def make_objects(source: Source, prediction: Prediction, algorithm: Algorithm) -
             source, prediction.classes, prediction.probabilities, prediction.found, algorithm
         )
         return [report]
+    if isinstance(prediction, Detected):
+        msg = "boxes have no DICOM object here: use 'wardround predict'."
+        raise RefusedError(msg)
     labels = in_source_order(prediction.labels, prediction.affine, source)
     segmentation = make_segmentation(source, labels, prediction.classes, algorithm)
     voxels = np.bincount(labels.ravel(), minlength=len(prediction.classes)).tolist()

@@ -87,6 +87,12 @@ def serve(
         if predictor.study.data.kind == "table":
             msg = "the model reads tables, and an archive holds images: name another model."
             raise InputError(msg)
+        if predictor.study.task.boxes:
+            msg = (
+                "the model finds boxes, for which no DICOM object is written here: use "
+                "'wardround predict', which writes boxes.csv, or name another model."
+            )
+            raise InputError(msg)
         queue = WorkQueue(folder / QUEUE_FILE)
         try:
             incoming = None

@@ -55,4 +55,39 @@ class Segmented:
     entropy: float | None = None
 
 
-Prediction: TypeAlias = Classified | Segmented
+@dataclass(frozen=True, slots=True)
+class FoundBox:
+    """A thing that was found.
+
+    Attributes:
+        name: Of its class.
+        score: How sure the model is, 0 to 1; no probability, for nothing calibrates it.
+        low: First corner in voxels of the image as it was read: of a picture (x, y), of a volume
+            the axes of its array.
+        high: Last corner; the voxel there is outside.
+    """
+
+    name: str
+    score: float
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """The boxes of an examination.
+
+    Attributes:
+        classes: K names.
+        boxes: By falling score; none overlaps another one of its class by more than half.
+        threshold: From which score on a box is reported among ``counts``.
+        counts: How many boxes of each class have at least that score.
+    """
+
+    classes: tuple[str, ...]
+    boxes: tuple[FoundBox, ...]
+    threshold: float
+    counts: tuple[int, ...]
+
+
+Prediction: TypeAlias = Classified | Segmented | Detected

@@ -12,12 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from wardround.client.clinic.inference.outside import reasons_outside
-from wardround.client.clinic.inference.prediction import Classified, Prediction, Segmented
+from wardround.client.clinic.inference.prediction import (
+    Classified,
+    Detected,
+    FoundBox,
+    Prediction,
+    Segmented,
+)
 from wardround.client.clinic.inference.views import View, views_of
 from wardround.client.data.batch import Batch
+from wardround.client.data.boxes import boxes_in_own_grid
 from wardround.client.data.manifest.covariates import encode_covariates
 from wardround.client.data.manifest.examination import Examination
 from wardround.client.data.preprocessing.own_grid import (
@@ -27,10 +35,16 @@ from wardround.client.data.preprocessing.own_grid import (
 )
 from wardround.client.data.reading.image import Image
 from wardround.client.site.device import arranged_for, choose_arithmetic, device_for
+from wardround.client.tasks.detection import DECIDED
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.segmentation import most_likely_classes
 from wardround.client.tasks.task import PredictsInParts
-from wardround.client.training.evaluation import forward_of, predict
+from wardround.client.training.evaluation import (
+    answer_of,
+    forward_of,
+    outputs_of,
+    predict,
+)
 from wardround.common.errors import DataError, InputError, ModelError
 from wardround.common.models.contract import Contract
 from wardround.common.models.model_folder import ModelFolder, open_model_folder
@@ -85,6 +99,9 @@ def load_predictor(
         raise ModelError(msg)
     _check_alike(models)
     study = models[0].study
+    if study.task.boxes and len(models) > 1:
+        msg = "the boxes of several models have no mean: give one model of a detection."
+        raise InputError(msg)
     chosen = device_for(device, study)
     choose_arithmetic(chosen, study)
     networks = tuple(
@@ -147,6 +164,8 @@ class Predictor:
     def operating_point(self) -> float | None:
         """From which probability on a class is reported; None where the most probable one is."""
         study = self.study
+        if study.task.boxes:
+            return DECIDED
         picks = study.task.dense or (not study.data.multi_label and study.class_count > 2)
         return None if picks else self.contract.threshold
 
@@ -254,13 +273,15 @@ class Predictor:
             ModelError: An output is not a number.
         """
         task = self.study.task
-        if not task.classifies and not task.dense:
+        if not (task.classifies or task.dense or task.boxes):
             msg = f"wardround predict does not know the task {self.study.study.task!r} yet."
             raise InputError(msg)
         with torch.inference_mode():  # the networks are in evaluation mode since they were loaded
             batch = _batch_of(some).to(self.device)
             if task.dense:
                 return [self._segmented(one, _case(batch, at)) for at, one in enumerate(some)]
+            if task.boxes:
+                return self._detected(some, batch)
             return self._classified(batch)
 
     def _classified(self, batch: Batch) -> list[Prediction]:
@@ -292,6 +313,32 @@ class Predictor:
             )
             for at, row in enumerate(means.tolist())
         ]
+
+    def _detected(self, some: Sequence[Prepared], batch: Batch) -> list[Prediction]:
+        outputs = outputs_of(self._networks[0], batch, self.models[0].study)
+        _check_numbers(outputs)
+        boxes = answer_of(outputs, self.models[0].study).double().cpu().numpy()
+        return [self._framed(one, rows) for one, rows in zip(some, boxes, strict=True)]
+
+    def _framed(self, one: Prepared, rows: NDArray[np.float64]) -> Detected:
+        if one.grid is None:
+            msg = "a detection needs an image"
+            raise TypeError(msg)
+        classes, dimensions = self.study.data.classes, self.study.data.dimensions
+        own = boxes_in_own_grid(rows[rows[:, 1] >= 0], one.grid)
+        # A picture's axes are (y, x), and everybody writes x first.
+        order = [1, 0] if dimensions == 2 else [0, 1, 2]
+        found = tuple(
+            FoundBox(
+                classes[int(row[1])],
+                float(row[0]),
+                tuple(row[2 : 2 + dimensions][order].tolist()),
+                tuple(row[2 + dimensions :][order].tolist()),
+            )
+            for row in own
+        )
+        told = [box.name for box in found if box.score >= DECIDED]
+        return Detected(classes, found, DECIDED, tuple(map(told.count, classes)))
 
     def _found(self, probabilities: Sequence[float]) -> tuple[str, ...]:
         classes, threshold = self.study.data.classes, self.operating_point

@@ -6,6 +6,7 @@
 ``predictions.json``    the same with what predicted it, and what could not be predicted
 ``failed.csv``          what could not be predicted, and why; absent where nothing failed
 ``masks/``              a segmentation each, on the voxels of its own image
+``boxes.csv``           of a detection one row a box, as a manifest's column boxes reads it
 ======================= =================================================================
 """
 
@@ -21,7 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.clinic.inference.inputs import Input
-from wardround.client.clinic.inference.prediction import Classified, Prediction, Segmented
+from wardround.client.clinic.inference.prediction import (
+    Classified,
+    Detected,
+    FoundBox,
+    Prediction,
+    Segmented,
+)
 from wardround.common.errors import InputError
 from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.models.card import NOT_FOR_DIAGNOSIS
@@ -33,6 +40,7 @@ JOURNAL, TABLE, DETAILS, FAILED, MASKS = (
     "failed.csv",
     "masks",
 )
+BOXES = "boxes.csv"
 FETCHED = "fetched"
 """The folder of what was fetched from an archive to be predicted."""
 # Colours that differ for those who see no red or no green (Okabe and Ito 2008), class 0 black.
@@ -163,6 +171,9 @@ class Results:
         text = ",\n".join(f"{json.dumps(key)}: {value}" for key, value in details.items())
         self._put(DETAILS, f"{{\n{text}\n}}\n")
         self._put(TABLE, _table([_row(d) for d in good]))
+        framed = [{"image": d.input, **box} for d in good for box in d.content.get("boxes", ())]
+        if any("boxes" in d.content for d in good):
+            self._put(BOXES, _table(framed) if framed else "image,class,score\n")
         if bad:
             self._put(FAILED, _table([{"input": d.input, "reason": d.failure} for d in bad]))
         else:
@@ -238,6 +249,9 @@ def _content(prediction: Prediction) -> dict[str, Any]:
         if prediction.spread is not None:
             content["spread"] = dict(zip(prediction.classes, prediction.spread, strict=True))
         return content
+    if isinstance(prediction, Detected):
+        counts = dict(zip(prediction.classes, prediction.counts, strict=True))
+        return {"counts": counts, "boxes": [_box(box) for box in prediction.boxes]}
     content = {"voxels": dict(zip(prediction.classes, prediction.voxels, strict=True))}
     if prediction.volumes_ml is not None:
         found = zip(prediction.classes, prediction.volumes_ml, strict=True)
@@ -247,7 +261,15 @@ def _content(prediction: Prediction) -> dict[str, Any]:
     return content
 
 
+def _box(box: FoundBox) -> dict[str, Any]:
+    names = "xyz"[: len(box.low)]
+    first = {f"{name}0": round(place, 2) for name, place in zip(names, box.low, strict=True)}
+    last = {f"{name}1": round(place, 2) for name, place in zip(names, box.high, strict=True)}
+    return {"class": box.name, "score": round(box.score, 4), **first, **last}
+
+
 _COLUMNS = {
+    "counts": "boxes of",
     "probabilities": "probability of",
     "spread": "spread of",
     "voxels": "voxels of",
@@ -258,6 +280,8 @@ _COLUMNS = {
 def _row(done: Done) -> dict[str, Any]:
     row: dict[str, Any] = {"input": done.input, "name": done.name}
     for key, value in done.content.items():
+        if key == "boxes":
+            continue  # they have a table of their own
         if key in _COLUMNS:
             row.update({f"{_COLUMNS[key]} {name}": number for name, number in value.items()})
         else:

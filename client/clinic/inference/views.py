@@ -58,6 +58,11 @@ def views_of(study: Study, wanted: bool) -> tuple[View, ...]:
     plain = View()
     if not wanted:
         return (plain,)
+    if study.task.boxes:
+        msg = (
+            "--tta averages over views, and the boxes of several views have no mean: leave it out."
+        )
+        raise InputError(msg)
     name = study.data.augmentation
     preset = augmentation.PRESETS[name]
     if study.task.dense and preset.flips:

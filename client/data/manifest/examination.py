@@ -25,6 +25,19 @@ class Location:
 
 
 @dataclass(frozen=True, slots=True)
+class BoxCell:
+    """What a cell of the column boxes holds: the boxes themselves, or where they lie.
+
+    Attributes:
+        text: As in the cell; "" and "none" for an image without boxes.
+        location: A file that they are read from; ``boxes.json#17`` is an image of a COCO file.
+    """
+
+    text: str = ""
+    location: Location | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Examination:
     """One examination, still unread.
 
@@ -35,6 +48,7 @@ class Examination:
         images: One location a channel of the study, in the study's order; empty for a table study.
         label: The numbers that its label stands for, as the task reads them; None for a mask.
         mask: Where a mask on the image's grid lies; None if the target is a label.
+        boxes: What the cell of its boxes holds; None if the target is another.
         split: Where the manifest puts it; None leaves it to the hash of the patient.
         covariates: Raw text of the study's covariates, in the study's order; "" if missing.
         scanner: The simulated scanner of ``site.toml`` it came from; "" for the site's own.
@@ -50,8 +64,10 @@ class Examination:
     covariates: tuple[str, ...] = ()
     scanner: str = ""
     groups: tuple[str, ...] = ()
+    boxes: BoxCell | None = None
 
     @property
     def locations(self) -> tuple[Location, ...]:
-        """Of its images and its mask."""
-        return self.images if self.mask is None else (*self.images, self.mask)
+        """Of its images, and its mask or the file of its boxes."""
+        boxes = None if self.boxes is None else self.boxes.location
+        return (*self.images, *(one for one in (self.mask, boxes) if one is not None))

@@ -32,11 +32,14 @@ class LabelWords:
         classes: Class by word, without case and outer blanks.
         values: Class by value of a mask; empty where masks hold the study's own numbers.
         annotated: The classes that the site has annotated, in order; None for all of them.
+        others: Words that the site has given to no class of the study, of the column boxes: what
+            they name is passed over.
     """
 
     classes: dict[str, str] = field(default_factory=dict)
     values: dict[int, int] = field(default_factory=dict)
     annotated: tuple[int, ...] | None = None
+    others: frozenset[str] = frozenset()
 
     @property
     def digest(self) -> str:
@@ -47,13 +50,13 @@ class LabelWords:
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     def read(self, text: str, study: Study) -> Label | None:
-        """Return the numbers that a cell of the column label stands for; None for a mask's task.
+        """Return the numbers that a cell of the column label stands for; None without that column.
 
         Raises:
             UnusableLabelError: It is empty, or no class; says the nearest word that is known.
         """
         labels = task_of(study).labels
-        if labels is None:
+        if labels is None or study.task.column != "label":
             return None
         try:
             return labels.read(self._translated(text, study), study)
@@ -119,11 +122,14 @@ def label_words(site: Site | None, study: Study) -> LabelWords:
     labels, classes = study.data.labels, study.data.classes
     by_code = {_plain(code): name for name, code in labels.codes.items()}
     words = {**{_plain(word): name for word, name in labels.words.items()}, **by_code}
+    others = set[str]()
     if site is not None:
         for word, target in site.settings.labels.words.items():
             meant = target if target in classes else by_code.get(_plain(target))
             if meant is not None:
                 words[_plain(word)] = meant
+            elif study.task.column == "boxes":
+                others.add(_plain(word))
     values: dict[int, int] = {}
     if study.task.column == "mask":
         values = {
@@ -131,7 +137,8 @@ def label_words(site: Site | None, study: Study) -> LabelWords:
             for word, name in words.items()
             if word.isascii() and word.isdecimal() and int(word) <= ANY_LABEL
         }
-    return LabelWords(words, values, None if site is None else _annotated(site, study, by_code))
+    annotated = None if site is None else _annotated(site, study, by_code)
+    return LabelWords(words, values, annotated, frozenset(others))
 
 
 def _annotated(site: Site, study: Study, by_code: dict[str, str]) -> tuple[int, ...] | None:

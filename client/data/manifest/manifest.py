@@ -15,6 +15,7 @@ from wardround.client.data.manifest.label_words import LabelWords, label_words
 from wardround.client.data.manifest.patients import rows_of_dates, rows_of_look_alikes
 from wardround.client.data.manifest.rows import RowProblems, RowReader, name_rows
 from wardround.client.data.manifest.table import Table, read_table
+from wardround.client.data.reading.boxes.reader import has_box_reader
 from wardround.client.data.reading.readers import has_reader
 from wardround.client.site.folder import Site
 from wardround.common.errors import DataError
@@ -179,8 +180,11 @@ def _check_files(examinations: Sequence[Examination], reading: Reading) -> None:
     for examination in examinations:
         for column, location in _named_locations(examination, reading.columns):
             fault = reading.reader.files.fault_of(location.path, column)
-            if fault is None and not has_reader(location.path):
+            is_known = has_box_reader if column == "boxes" else has_reader
+            if fault is None and not is_known(location.path):
                 remedy = "use NIfTI, DICOM, PNG, JPEG, TIFF, BMP, GIF, .npy or .npz"
+                if column == "boxes":
+                    remedy = "use COCO (.json), Pascal VOC (.xml), .csv, DICOM, or a mask"
                 fault = f"the file that the column {column} names is of an unknown format", remedy
             if fault is not None:
                 reading.problems.add(examination.row, *fault)
@@ -191,3 +195,5 @@ def _named_locations(examination: Examination, columns: Columns) -> Iterator[tup
         yield column, location
     if examination.mask is not None:
         yield "mask", examination.mask
+    if examination.boxes is not None and examination.boxes.location is not None:
+        yield "boxes", examination.boxes.location

@@ -21,11 +21,12 @@ from wardround.client.data.manifest.cells import (
     with_decimal_point,
 )
 from wardround.client.data.manifest.columns import SOURCE_ROW, Columns
-from wardround.client.data.manifest.examination import Examination, Location, SplitName
+from wardround.client.data.manifest.examination import BoxCell, Examination, Location, SplitName
 from wardround.client.data.manifest.files import FileFinder
 from wardround.client.data.manifest.label_words import LabelWords
 from wardround.client.data.manifest.table import Line, Table
-from wardround.client.tasks.registry import task_of
+from wardround.client.data.reading.boxes.reader import parse_cell
+from wardround.client.data.reading.boxes.text import is_blank
 from wardround.client.tasks.task import UnusableLabelError
 from wardround.client.tasks.words import tidy, word_among
 from wardround.common.errors import DataError
@@ -103,6 +104,7 @@ class RowReader:
     groupings: tuple[Grouping, ...] = field(init=False)
     _no_category: dict[str, list[int]] = field(default_factory=dict)
     _marks: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    _without_boxes: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.files = FileFinder(self.root)
@@ -135,6 +137,7 @@ class RowReader:
             covariates,
             self._scanner(row, cells),
             self._groups(cells, covariates),
+            self._boxes(row, raw),
         )
 
     def notes(self) -> Iterator[str]:
@@ -143,6 +146,11 @@ class RowReader:
             yield (
                 f"the column {column} holds words that the study does not list, in "
                 f"{name_rows(rows)}: they count as missing"
+            )
+        if self._without_boxes:
+            yield (
+                f"the column boxes is empty in {name_rows(self._without_boxes)}: these count as "
+                "images that were looked at and hold nothing; write none there if so"
             )
 
     def check_marks(self) -> None:
@@ -194,7 +202,7 @@ class RowReader:
         return self.files.find(file).path
 
     def _label(self, row: int, cells: Sequence[str]) -> tuple[float, ...] | None:
-        if task_of(self.study).labels is None:
+        if self.study.task.column != "label":
             return None
         text = cells[self.columns.target]
         if self._note(row, spreadsheet_fault("label", text)):
@@ -206,9 +214,24 @@ class RowReader:
             return None
 
     def _mask(self, row: int, raw: Sequence[str]) -> Location | None:
-        if task_of(self.study).labels is not None:
+        if self.study.task.column != "mask":
             return None
         return self._location(row, "mask", raw[self.columns.target])
+
+    def _boxes(self, row: int, raw: Sequence[str]) -> BoxCell | None:
+        if self.study.task.column != "boxes":
+            return None
+        text = raw[self.columns.target]
+        if self._note(row, spreadsheet_fault("boxes", tidy(text))):
+            return BoxCell()
+        if is_blank(text):
+            self._without_boxes.append(row)
+        try:
+            return parse_cell(text, self.study.data.dimensions, self._found)
+        except ValueError:
+            remedy = "write boxes.json#17, masks.npy#17 or masks.npz#array#17"
+            self.problems.add(row, "the column boxes does not name an item", remedy)
+            return BoxCell()
 
     def _split(self, row: int, cells: Sequence[str]) -> SplitName | None:
         try:

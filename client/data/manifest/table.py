@@ -18,7 +18,7 @@ from wardround.common.files.account import this_account
 
 SEPARATORS = (",", ";", "\t", "|")
 _NOTHING = " ".join(SEPARATORS)  # what a row without content is made of
-RESERVED = ("patient", "image", "label", "mask", "split", "site", "scanner", "box")
+RESERVED = ("patient", "image", "label", "mask", "split", "site", "scanner", "box", "boxes")
 
 _SAVE = "save it as 'CSV UTF-8'"
 _BYTE_ORDER_MARKS = (  # the longer first: that of UTF-32 begins like that of UTF-16

@@ -65,6 +65,7 @@ class PreparedSplit:
         examinations: Those that could be used.
         spacings: Millimetres a voxel of each; empty where ``cases`` know it.
         stored: The masks as they were stored, as in :class:`Case`; empty where ``cases`` know them.
+        boxes: Of each; empty where ``cases`` know them.
         stack: All of them, if they are in memory and have one shape.
         cases: Each of them otherwise.
         notes: What was left out, by row.
@@ -76,6 +77,7 @@ class PreparedSplit:
     spacings: tuple[tuple[float, ...], ...]
     stored: tuple[StoredMask | None, ...]
     notes: tuple[str, ...]
+    boxes: tuple[Tensor | None, ...] = ()
 
     def case(self, index: int) -> Case:
         """Return one examination."""
@@ -84,7 +86,13 @@ class PreparedSplit:
             return case.load() if isinstance(case, DiskCase) else case
         masks = self.stack.masks
         mask = None if masks is None else masks[index]
-        return Case(self.stack.images[index], mask, self.spacings[index], stored=self.stored[index])
+        return Case(
+            self.stack.images[index],
+            mask,
+            self.spacings[index],
+            stored=self.stored[index],
+            boxes=self.boxes[index] if self.boxes else None,
+        )
 
     def spacing(self, index: int) -> tuple[float, ...]:
         """Return the millimetres a voxel of one examination, without reading its image."""
@@ -93,6 +101,10 @@ class PreparedSplit:
     def stored_mask(self, index: int) -> StoredMask | None:
         """Return the mask of one examination as it was stored, if its grid is another."""
         return self.stored[index] if self.stored else self.cases[index].stored
+
+    def boxes_of(self, index: int) -> Tensor | None:
+        """Return the boxes of one examination, without reading its image."""
+        return self.boxes[index] if self.boxes else self.cases[index].boxes
 
 
 def prepare_split(
@@ -127,8 +139,9 @@ def prepare_split(
             "mend the files, or unset skip_unreadable to see why."
         )
         raise DataError(msg)
+    boxes = () if study.task.column != "boxes" else tuple(case.boxes for case in cases)
     stack, spacings, stored = _stacked(cases)
-    return PreparedSplit(tuple(kept), stack, tuple(cases), spacings, stored, preparer.notes)
+    return PreparedSplit(tuple(kept), stack, tuple(cases), spacings, stored, preparer.notes, boxes)
 
 
 @dataclass(slots=True)

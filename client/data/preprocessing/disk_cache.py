@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.manifest.label_words import label_words
@@ -74,6 +75,7 @@ class DiskCase:
             torch.from_numpy(_mapped(mask)) if mask.exists() else None,
             self.spacing,
             stored=self.stored,
+            boxes=self.boxes,
         )
 
     @property
@@ -91,6 +93,12 @@ class DiskCase:
         whole = torch.from_numpy(_mapped(labels))
         return StoredMask(whole, tuple(int(size) for size in resampled), tuple(spacing_mm))
 
+    @property
+    def boxes(self) -> Tensor | None:
+        """The boxes; None of another task."""
+        boxes = self.folder / f"{self.key}.boxes.npy"
+        return torch.from_numpy(load_array(boxes)) if boxes.exists() else None
+
     def _numbers(self, name: str) -> NDArray[np.float64]:
         path = self.folder / f"{self.key}.{name}.npy"
         return load_array(path)
@@ -105,6 +113,9 @@ class PreparedFolder:
         settings["task"] = study.study.task
         if values := label_words(site, study).values:
             settings["mask_values"] = sorted(values.items())
+        if study.task.column == "boxes":
+            words = label_words(site, study)
+            settings["box_words"] = [sorted(words.classes.items()), sorted(words.others)]
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
         self._root = site.state_folder / PREPARED_FOLDER
         self._site, self._mark = site, mark_of(site)  # as it is before it is read
@@ -122,8 +133,9 @@ class PreparedFolder:
         facts: list[Any] = []
         if scanner.shift:
             facts = [scanner.model_dump(mode="json"), examination.patient]
-        masks = () if examination.mask is None else (examination.mask,)
-        for location in (*examination.images, *masks):
+        if examination.boxes is not None:
+            facts.append(examination.boxes.text)
+        for location in examination.locations:
             facts.append([location.array, location.index, location.count, *_source_facts(location)])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 
@@ -142,6 +154,8 @@ class PreparedFolder:
         _write(self.folder / f"{key}.image.npy", case.image.numpy())
         if case.mask is not None:
             _write(self.folder / f"{key}.mask.npy", case.mask.numpy())
+        if case.boxes is not None:
+            _write(self.folder / f"{key}.boxes.npy", case.boxes.numpy())
         if case.stored is not None:
             numbers = np.array([case.stored.resampled, case.stored.spacing_mm], dtype=np.float64)
             _write(self.folder / f"{key}.grid.npy", numbers)

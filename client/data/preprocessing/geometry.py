@@ -27,6 +27,21 @@ def axis_codes(affine: NDArray[Any]) -> str:
     return "".join(code or "?" for code in aff2axcodes(affine))
 
 
+def turn_between(before: NDArray[Any], after: NDArray[Any]) -> NDArray[Any]:
+    """Return how axes were turned: for each old axis its new place, and -1 where it was flipped.
+
+    Args:
+        before: ``(4, 4)``, from voxels to millimetres.
+        after: The same of the turned image.
+    """
+    from nibabel import orientations
+
+    turn: NDArray[Any] = orientations.ornt_transform(
+        orientations.io_orientation(before), orientations.io_orientation(after)
+    )
+    return turn
+
+
 def reorient(image: Image, target: str) -> Image:
     """Return the image with its axes flipped and swapped to point to e.g. "RAS".
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wardround.client.data.boxes import fault_of, note_of, place_boxes, usable_boxes
 from wardround.client.data.manifest.cells import ARRAY_FILES
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.manifest.label_words import label_words
@@ -24,6 +25,7 @@ from wardround.client.data.preprocessing.intensity import INTENSITIES, backgroun
 from wardround.client.data.preprocessing.scanner_shift import generator_of, scanner_of, shift_image
 from wardround.client.data.reading import readers
 from wardround.client.data.reading.array_files import open_array
+from wardround.client.data.reading.boxes.reader import read_boxes
 from wardround.client.data.reading.image import Image, MaskTarget, UnreadableError
 from wardround.client.data.reading.labels import check_labels
 from wardround.client.site.folder import Site
@@ -62,6 +64,7 @@ class Case:
         spacing: Millimetres a voxel; 1 where the files do not say.
         has_spacing: Whether the files said so, where the examination was read just now.
         stored: What predictions are scored against; None where that is the mask above.
+        boxes: ``(M, 1 + 2 dims)`` float32 of a detection, in voxels of the image above.
     """
 
     image: Tensor
@@ -69,12 +72,14 @@ class Case:
     spacing: tuple[float, ...]
     has_spacing: bool = True
     stored: StoredMask | None = None
+    boxes: Tensor | None = None
 
     @property
     def byte_count(self) -> int:
         """Memory it takes."""
         stored = None if self.stored is None else self.stored.labels
-        return sum(part.nbytes for part in (self.image, self.mask, stored) if part is not None)
+        parts = (self.image, self.mask, stored, self.boxes)
+        return sum(part.nbytes for part in parts if part is not None)
 
 
 def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
@@ -96,9 +101,10 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
         except UnreadableError as error:
             raise error.at(examination.row, column) from None
     mask, stored = _prepare_mask(examination, first, site, study)
+    boxes = _prepare_boxes(examination, (first, lying[0]), site, study)
     stacked = np.concatenate(finished) if len(finished) > 1 else finished[0]
     spacing, is_said = _final_spacing(lying[0], data), lying[0].spacing is not None
-    return Case(_tensor(stacked), mask, spacing, is_said, stored)
+    return Case(_tensor(stacked), mask, spacing, is_said, stored, boxes)
 
 
 def _channels(examination: Examination, site: Site, study: Study) -> Iterator[tuple[str, Image]]:
@@ -202,6 +208,28 @@ def _prepare_mask(
         raise error.at(examination.row, "mask") from None
 
 
+def _prepare_boxes(
+    examination: Examination, images: tuple[Image | None, Image], site: Site, study: Study
+) -> Tensor | None:
+    """Return the boxes where the first image's voxels went, as it was read and turned."""
+    first, turned = images
+    if examination.boxes is None or first is None:
+        return None
+    words, shape = label_words(site, study), first.array.shape[1:]
+    try:
+        found = read_boxes(
+            examination.boxes, first, examination.images[0], study.data, words.classes
+        )
+        usable, counts = usable_boxes(found, shape, words, study)
+        if fault := fault_of(counts, shape):
+            raise UnreadableError(fault)
+        if note := note_of(counts):
+            logger.info("row %d, column boxes: %s.", examination.row, note)
+        return place_boxes(usable, first, turned, study.data)
+    except UnreadableError as error:
+        raise error.at(examination.row, "boxes") from None
+
+
 def prepare_mask(mask: Image, first: Image, data: DataSection) -> tuple[Image, NDArray[Any]]:
     """Return a mask with its axes turned, and ``(*spatial)`` as the network sees its image.
 
@@ -283,7 +311,7 @@ def shared_arrays(examination: Examination, data: DataSection) -> ArrayNames | N
     Examinations of the same arrays can be prepared in one sweep. None where a file has to be
     opened for this examination alone, or where it has to be placed in space.
     """
-    if data.spacing or data.orientation not in (None, AS_STORED):
+    if data.spacing or data.orientation not in (None, AS_STORED) or examination.boxes is not None:
         return None
     masks = () if examination.mask is None else (examination.mask,)
     locations = (*examination.images, *masks)

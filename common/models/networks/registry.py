@@ -13,6 +13,7 @@ from torch import nn
 
 from wardround.common.errors import StudyError, install_command, known_names
 from wardround.common.models.lora import add_adapters, freeze
+from wardround.common.models.networks.detection import BoxDetector, DetectorShape
 from wardround.common.models.networks.small import (
     MLP,
     FirstOutput,
@@ -22,7 +23,12 @@ from wardround.common.models.networks.small import (
     replace_normalisation,
 )
 from wardround.common.models.sharing import head_names
-from wardround.common.study.registry import NETWORKS, largest_patch
+from wardround.common.study.registry import (
+    DETECTOR_WIDTHS,
+    NETWORKS,
+    anchor_sides,
+    largest_patch,
+)
 from wardround.common.study.study import Study
 
 _SMALL_IMAGE = 64  # up to this size a residual network keeps its full resolution at the start
@@ -32,8 +38,8 @@ def build_network(study: Study, seed: int) -> nn.Module:
     """Return the study's network on the CPU, in training mode.
 
     It takes images ``(B, planes, *spatial)``, covariates ``(B, F)``, or both in this order, and
-    returns logits ``(B, K)``, or ``(B, K, *spatial)`` for a segmentation. The global random state
-    is left as it was.
+    returns logits ``(B, K)``, or ``(B, K, *spatial)`` for a segmentation; of a detection what it
+    says of each anchor. The global random state is left as it was.
 
     Raises:
         StudyError: The network is unknown, needs a package that is not installed, or cannot take
@@ -203,6 +209,22 @@ def _vit(study: Study) -> nn.Module:
     )
 
 
+def _retinanet(study: Study) -> nn.Module:
+    """RetinaNet (Lin 2017), with group normalisation and one anchor a place."""
+    chosen = study.model.normalisation
+    return BoxDetector(
+        DetectorShape(
+            study.data.dimensions,
+            study.data.planes,
+            study.class_count,
+            study.model.features or DETECTOR_WIDTHS,
+            anchor_sides(study.model.features, study.model.anchors),
+            "group" if chosen == "default" else chosen,
+            study.model.activation,
+        )
+    )
+
+
 BUILDERS: dict[str, Callable[[Study], nn.Module]] = {
     "small-cnn": _small_cnn,
     "mlp": _mlp,
@@ -217,8 +239,9 @@ BUILDERS: dict[str, Callable[[Study], nn.Module]] = {
     "resnet50": lambda study: _resnet(study, "resnet50"),
     "efficientnet-b0": _efficientnet,
     "vit": _vit,
+    "retinanet": _retinanet,
 }
-_OWN = ("small-cnn", "mlp")  # they place their normalisations themselves
+_OWN = ("small-cnn", "mlp", "retinanet")  # they place their normalisations themselves
 
 
 def _require(extra: str | None, network: str) -> None:

@@ -8,7 +8,7 @@ from wardround.common.study.versions import KEY, newest
 
 _STUDY = {
     "name": "What the study is called; letters, digits, blanks, dots, hyphens, underscores.",
-    "task": "What is learned: classification or segmentation.",
+    "task": "What is learned: classification, detection or segmentation.",
     "description": "A sentence for a hospital's data-protection officer.",
 }
 _DATA = {
@@ -47,6 +47,7 @@ _COVARIATE = {
 _MODEL = {
     "network": "The network, by name.",
     "features": "Channels of each level of the network; its own where absent.",
+    "anchors": "Of a detection: sides of the squares that boxes start from, one a level.",
     "normalisation": "The kind of its normalisation layers; its own for default.",
     "activation": "The function behind its layers; its own for default.",
     "dropout": "The chance with which a unit is left out of a training step.",

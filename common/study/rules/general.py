@@ -12,6 +12,7 @@ from wardround.common.study.registry import (
     tasks_that,
 )
 from wardround.common.study.rules.decisions import decision_rules
+from wardround.common.study.rules.detection import detection_rules
 from wardround.common.study.rules.labels import label_rules
 from wardround.common.study.rules.packs import pack_rules
 from wardround.common.study.rules.patient_privacy import privacy_rules
@@ -186,8 +187,8 @@ def _table_fits(study: Study) -> Iterator[str]:
     if data.kind == "table":
         if not data.covariates:
             yield "data.covariates is empty: a table study needs at least one column."
-        if study.task.dense:
-            choice = tasks_that("dense", holds=False)
+        if study.task.dense or study.task.boxes:
+            choice = tasks_that("dense", "boxes", holds=False)
             yield f"data.kind = 'table' has no {study.study.task}: set study.task = {choice!r}."
         if data.augmentation != "none" or data.intensity != "none":
             yield "data.augmentation and data.intensity are for images: remove them."
@@ -295,4 +296,5 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     label_rules,
     subgroup_rules,
     decision_rules,
+    detection_rules,
 )

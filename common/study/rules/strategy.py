@@ -143,7 +143,7 @@ def _objective_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
             "changes are that long: set training.optimiser = 'sgd'."
         )
     if plan.objective == "contrastive":
-        if study.task.dense:
+        if study.task.dense or study.task.boxes:
             yield (
                 "the contrastive objective compares one feature vector an image (Li et al. 2021), "
                 f"which {study.study.task} does not have: choose another strategy."

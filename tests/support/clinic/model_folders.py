@@ -1,5 +1,6 @@
 """Model folders without training: a network as it begins, which finds something at random."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from wardround.client.clinic.inference.predictor import load_predictor
@@ -35,10 +36,21 @@ CLASSIFIES = {
 }
 
 
-def untrained_model(folder: Path, content: dict[str, dict[str, object]], seed: int = 3) -> Path:
-    """Write a model folder for a study, with the network as a seed makes it."""
+def untrained_model(
+    folder: Path,
+    content: dict[str, dict[str, object]],
+    seed: int = 3,
+    added: Mapping[str, float] | None = None,
+) -> Path:
+    """Write a model folder for a study, with the network as a seed makes it.
+
+    Args:
+        added: What is added to the numbers of a weight, by its name.
+    """
     study = parse_study(content)
     weights = read_parameters(build_network(study, seed))
+    for name, number in (added or {}).items():
+        weights[name] = weights[name] + number
     contract = Contract(
         wardround="0",
         name="untrained",

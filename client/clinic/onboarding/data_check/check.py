@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from wardround.client.clinic.onboarding.data_check import images, tables
+from wardround.client.clinic.onboarding.data_check import boxes, images, tables
 from wardround.client.clinic.onboarding.data_check.duplicates import find_duplicates
 from wardround.client.clinic.onboarding.data_check.findings import DataReport
 from wardround.client.clinic.onboarding.data_check.labels import check_labels
@@ -36,7 +36,9 @@ def check_data(site: Site, study: Study | None, progress: Progress) -> DataRepor
     """
     subjects, findings = subjects_of(site, study)
     dimensions = study.data.dimensions if study is not None else None
-    looks = look_at_all(subjects, dimensions, progress)
+    has_boxes = study is not None and study.task.column == "boxes"
+    count = boxes.counter_of(site, study) if study is not None and has_boxes else None
+    looks = look_at_all(subjects, dimensions, progress, count)
     forget_arrays()
     looked = list(zip(subjects, looks, strict=True))
     with_images = any(subject.images or subject.mask for subject in subjects)
@@ -48,9 +50,11 @@ def check_data(site: Site, study: Study | None, progress: Progress) -> DataRepor
         findings += images.check_space(whole, study)
         findings += images.check_intensities(whole)
         findings += images.check_masks(whole, study)
+        findings += boxes.check_boxes(whole)
     findings += tables.check_covariates(subjects)
     hint, suspects = check_labels(looked, study)
     counts = [*tables.count_classes(subjects), *tables.count_looks(looks)]
+    counts += boxes.count_boxes(looked, study)
     examinations, patients = tables.how_many(subjects)
     return DataReport(
         site=site.name,

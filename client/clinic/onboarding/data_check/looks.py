@@ -15,6 +15,7 @@ from scipy.fft import dctn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from wardround.client.clinic.onboarding.data_check.subjects import Subject
+from wardround.client.data.boxes import BoxCounts
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.preprocessing.geometry import axis_codes
 from wardround.client.data.reading.image import Image
@@ -47,6 +48,7 @@ class Look:
         features: ``(m,)`` what a model of labels looks at.
         labels: Voxels of each value of the mask; None without a mask.
         mask_shape: Of the mask.
+        boxes: What is to be said of its boxes; None without boxes.
     """
 
     fault: str = ""
@@ -62,15 +64,23 @@ class Look:
     features: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
     labels: dict[float, int] | None = None
     mask_shape: tuple[int, ...] = ()
+    boxes: BoxCounts | None = None
+
+
+CountsBoxes = Callable[[Subject, Image], BoxCounts | None]
 
 
 def look_at_all(
-    subjects: Sequence[Subject], dimensions: int | None, progress: Callable[[int, int], None]
+    subjects: Sequence[Subject],
+    dimensions: int | None,
+    progress: Callable[[int, int], None],
+    counts_boxes: CountsBoxes | None = None,
 ) -> list[Look]:
     """Return a look at each examination, read with as many threads as there are cores.
 
     Args:
         dimensions: Of the images; None takes what the first file that can be read has.
+        counts_boxes: Counts the boxes of an examination; None where there are none.
     """
     count = os.cpu_count() or 1
     looks: list[Look] = []
@@ -80,7 +90,7 @@ def look_at_all(
         try:
             while len(looks) < len(subjects):
                 for subject in _some(todo, count * _AHEAD - len(waiting)):
-                    waiting.append(threads.submit(look_at, subject, dimensions))
+                    waiting.append(threads.submit(look_at, subject, dimensions, counts_boxes))
                 looks.append(waiting.pop(0).result())
                 progress(len(looks), len(subjects))
         except BaseException:
@@ -97,7 +107,9 @@ def _some(todo: Iterator[Subject], most: int) -> Iterator[Subject]:
         yield subject
 
 
-def look_at(subject: Subject, dimensions: int | None) -> Look:
+def look_at(
+    subject: Subject, dimensions: int | None, counts_boxes: CountsBoxes | None = None
+) -> Look:
     """Return what is kept of one examination."""
     missing = tuple(name for name, place in subject.images.items() if place is None)
     images: dict[str, Image] = {}
@@ -106,6 +118,9 @@ def look_at(subject: Subject, dimensions: int | None) -> Look:
             if place is not None:
                 images[name] = _read(place, dimensions)
         labels, mask_shape = _mask(subject.mask, dimensions)
+        boxes = None
+        if counts_boxes is not None and images:
+            boxes = counts_boxes(subject, next(iter(images.values())))
     except DataError as error:
         return Look(fault=str(error), missing=missing)
     if not images:
@@ -131,6 +146,7 @@ def look_at(subject: Subject, dimensions: int | None) -> Look:
         features=np.concatenate([small, *shades, scale]).astype(np.float32),
         labels=labels,
         mask_shape=mask_shape,
+        boxes=boxes,
     )
 
 

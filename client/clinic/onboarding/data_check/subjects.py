@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from wardround.client.clinic.onboarding.data_check.findings import Finding, found
 from wardround.client.data.manifest.cells import parse_location, parse_split
-from wardround.client.data.manifest.examination import Examination, Location
+from wardround.client.data.manifest.examination import BoxCell, Examination, Location
 from wardround.client.data.manifest.files import FileFinder
 from wardround.client.data.manifest.manifest import open_manifest
 from wardround.client.data.manifest.partition import partition_patients
@@ -26,6 +26,7 @@ class Subject:
         label: As the study writes it, several apart by ";"; "" for a mask.
         images: Where each channel lies; None for one that the row lacks.
         covariates: Clinical values as text, by name.
+        boxes: What the cell of its boxes holds; None where the study asks for none.
     """
 
     row: int
@@ -35,6 +36,7 @@ class Subject:
     images: dict[str, Location | None]
     mask: Location | None = None
     covariates: dict[str, str] = field(default_factory=dict)
+    boxes: BoxCell | None = None
 
 
 def subjects_of(site: Site, study: Study | None) -> tuple[list[Subject], list[Finding]]:
@@ -75,6 +77,7 @@ def _of_study(examination: Examination, part: str, study: Study) -> Subject:
         dict(zip(channels, examination.images, strict=True)),
         examination.mask,
         dict(zip(names, examination.covariates, strict=True)),
+        examination.boxes,
     )
 
 

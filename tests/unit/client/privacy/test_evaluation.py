@@ -19,23 +19,25 @@ from wardround.client.privacy.evaluation import (
 from wardround.client.training.evaluation import evaluating
 from wardround.client.training.losses import build_loss
 from wardround.common.metrics.noised import NORM_BOUND, length_of
+from wardround.common.models.networks.detection import anchors_of
 from wardround.common.privacy.gaussian_mechanism import grid_step
 from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import EvaluationPlan
 from wardround.common.study.study import Study
 
 CPU = torch.device("cpu")
+ANCHORS = anchors_of([(2, 2), (1, 1)], (6, 12), CPU)
 PLAN = EvaluationPlan("validation", 4, 3.0, 1e-5)
 _NUMBERS = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
 def study_of(kind: str) -> Study:
-    classes = {"two": 2, "seven": 7, "labels": 3, "ranked": 5, "masks": 3}[kind]
+    classes = {"two": 2, "seven": 7, "labels": 3, "ranked": 5, "masks": 3, "boxes": 2}[kind]
     names = [f"c{number}" for number in range(classes)]
-    task = "segmentation" if kind == "masks" else "classification"
+    task = {"masks": "segmentation", "boxes": "detection"}.get(kind, "classification")
     data = {"classes": names, "size": [16, 16], "multi_label": kind == "labels"}
     metric = {"ranked": {"metric": "auroc"}}.get(kind, {})
-    network = "unet" if kind == "masks" else "small-cnn"
+    network = {"masks": "unet", "boxes": "retinanet"}.get(kind, "small-cnn")
     return parse_study(
         {
             "study": {"name": kind, "task": task},
@@ -75,6 +77,8 @@ class Cohort:
 
 
 def shapes(study: Study) -> tuple[int, ...]:
+    if study.task.boxes:
+        return (len(ANCHORS), study.class_count + 4)
     grid = (2, 2) if study.study.task == "segmentation" else ()
     return (study.class_count, *grid)
 
@@ -87,6 +91,7 @@ def cohorts(draw: st.DrawFn, study: Study) -> Cohort:
     numbers = draw(st.lists(_NUMBERS, min_size=size, max_size=size))
     outputs = torch.tensor(numbers, dtype=torch.float32).reshape(examinations, *shape)
     labels = math.prod(shape) if study.data.multi_label else math.prod(shape[1:])
+    labels = len(ANCHORS) if study.task.boxes else labels
     top = 1 if study.data.multi_label else study.class_count - 1
     length = examinations * labels
     drawn = draw(st.lists(st.integers(0, top), min_size=length, max_size=length))
@@ -94,9 +99,19 @@ def cohorts(draw: st.DrawFn, study: Study) -> Cohort:
     if study.data.multi_label:
         targets = targets.float().reshape(examinations, -1)
     elif shape[1:]:
-        targets = targets.reshape(examinations, *shape[1:])
+        targets = targets.reshape(examinations, *((-1,) if study.task.boxes else shape[1:]))
     patients = torch.tensor([p for p, count in enumerate(counts) for _ in range(count)])
+    if study.task.boxes:
+        outputs = torch.cat([outputs, ANCHORS.expand(examinations, *ANCHORS.shape)], dim=2)
+        targets = boxes_of(targets)
     return Cohort(outputs, targets, patients)
+
+
+def boxes_of(classes: Tensor) -> Tensor:
+    """``(N, M, 5)``: as many boxes as classes ``(N, M)``, the class 0 standing for padding."""
+    low = torch.arange(classes.shape[1]) + torch.zeros(classes.shape)
+    sides = torch.stack([low, low, low + 3, low + 9], dim=2) * (classes > 0)[..., None]
+    return torch.cat([classes[..., None] - 1.0, sides], dim=2)
 
 
 def total_of(cohort: Cohort, study: Study) -> np.ndarray:
@@ -117,6 +132,16 @@ def test_a_patient_more_or_less_moves_the_sum_by_at_most_1(kind: str, data: st.D
     cohort = data.draw(cohorts(study))
     patient = data.draw(st.integers(0, int(cohort.patients.max())))
     moved = total_of(cohort, study) - total_of(cohort.without(patient), study)
+    assert np.isfinite(moved).all()
+    assert np.linalg.norm(moved) <= NORM_BOUND * (1 + 1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_a_patient_with_any_boxes_moves_the_sum_by_at_most_1(data: st.DataObject) -> None:
+    study = study_of("boxes")
+    cohort = data.draw(cohorts(study))
+    moved = total_of(cohort, study) - total_of(cohort.without(0), study)
     assert np.isfinite(moved).all()
     assert np.linalg.norm(moved) <= NORM_BOUND * (1 + 1e-9)
 

@@ -90,8 +90,11 @@ def assert_same(a: MetricSums, b: MetricSums) -> None:
 
 
 def test_every_metric_of_the_catalogue_can_be_summarised():
+    boxes = FOUR.model_copy(update={"study": FOUR.study.model_copy(update={"task": "detection"})})
     found = {
-        value.metric for study in STUDIES for value in summarise(empty_sums(study, True), study)
+        value.metric
+        for study in (*STUDIES, boxes)
+        for value in summarise(empty_sums(study, True), study)
     }
 
     assert found == set(METRICS)

@@ -1,0 +1,80 @@
+"""What a detector says of its anchors: read, made into boxes, and held against true boxes.
+
+A box is ``lo.., hi..`` in voxels, hi exclusive, its axes in the order of the image's.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from monai.apps.detection.utils.ATSS_matcher import ATSSMatcher
+
+NOTHING = -1  # the box of an anchor that holds none, and the class of a row that is padding
+_LARGEST_STRETCH = 4.135  # log(1000 / 16): no box is longer, whatever a network says
+_CANDIDATES = 9  # nearest anchors of each level that a box chooses from; Zhang et al. 2020, 4.4.1
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A detector's outputs ``(..., A, K + 4 dims)``, in parts.
+
+    Attributes:
+        logits: ``(..., A, K)``.
+        offsets: ``(..., A, 2 dims)``: from the anchor's centre to the box's, in sides of the
+            anchor, and the logarithm of how much longer it is.
+        anchors: ``(..., A, 2 dims)`` boxes.
+    """
+
+    logits: Tensor
+    offsets: Tensor
+    anchors: Tensor
+
+    @classmethod
+    def of(cls, outputs: Tensor, dimensions: int) -> "Said":
+        """Return the parts of outputs, of images with 2 or 3 axes."""
+        sides = 2 * dimensions
+        sizes = [outputs.shape[-1] - 2 * sides, sides, sides]
+        return cls(*outputs.split(sizes, dim=-1))
+
+    def boxes(self) -> Tensor:
+        """Return the boxes ``(..., A, 2 dims)``; they may lie outside the image."""
+        low, high = self.anchors.chunk(2, dim=-1)
+        shift, stretch = self.offsets.chunk(2, dim=-1)
+        centres = (low + high) / 2 + shift * (high - low)
+        sides = (high - low) * stretch.clamp(max=_LARGEST_STRETCH).exp()
+        return torch.cat([centres - sides / 2, centres + sides / 2], dim=-1)
+
+
+def matched(anchors: Tensor, boxes: Tensor) -> Tensor:
+    """Return which box each anchor is to find, ``(A,)`` int64; :data:`NOTHING` for none.
+
+    Adaptive training sample selection (Zhang et al. 2020): of the anchors nearest to a box, those
+    that overlap it more than the mean of them and one standard deviation. A box that none is left
+    for gets the anchor that it overlaps most, so that no thing is learnt as background.
+
+    Args:
+        anchors: ``(A, 2 dims)``, level after level; the anchors of a level have one size.
+        boxes: ``(M, 2 dims)``, each with a size; M may be 0.
+    """
+    if not len(boxes):
+        return torch.full((len(anchors),), NOTHING, dtype=torch.int64, device=anchors.device)
+    sides = anchors[:, anchors.shape[1] // 2] - anchors[:, 0]
+    counts = torch.unique_consecutive(sides, return_counts=True)[1].tolist()
+    overlaps, found = _matcher().compute_matches(boxes, anchors, counts, 1)
+    for box in range(len(boxes)):
+        if not (found == box).any():
+            best = overlaps[box].argmax()
+            if overlaps[box, best] > 0:
+                found[best] = box
+    return found
+
+
+@lru_cache(maxsize=1)
+def _matcher() -> "ATSSMatcher":
+    from monai.apps.detection.utils.ATSS_matcher import ATSSMatcher
+
+    return ATSSMatcher(num_candidates=_CANDIDATES, center_in_gt=True)

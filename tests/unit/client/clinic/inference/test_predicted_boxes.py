@@ -1,0 +1,77 @@
+"""A detection predicts: boxes in the image as it is stored, in tables, or refused in words."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.support.clinic.model_folders import untrained_model
+from tests.support.hospitals.blobs import blob_study
+from typer.testing import CliRunner
+
+from wardround.cli import app
+from wardround.client.clinic.inference.predictor import load_predictor
+from wardround.client.data.reading.boxes.text import read_table
+from wardround.client.data.reading.image import Image
+from wardround.common.errors import InputError, ModelError
+from wardround.common.models.bundle import write_bundle
+from wardround.common.models.exchange import write_onnx
+from wardround.common.models.model_folder import open_model_folder
+
+SURE = {"head.classes.bias": 6.0}  # every anchor holds something
+
+
+@pytest.fixture
+def sure(tmp_path: Path) -> Path:
+    return untrained_model(tmp_path / "model", blob_study(), added=SURE)
+
+
+def test_boxes_are_told_in_the_image_as_it_was_read_and_reach_its_edges(sure: Path) -> None:
+    image = Image(np.random.default_rng(0).random((1, 96, 160)).astype(np.float32), None, None)
+
+    found = load_predictor(sure, "cpu").predict(image)
+
+    ends = np.array([[*box.low, *box.high] for box in found.boxes])
+    assert ends[:, :2].min() == 0
+    assert tuple(ends[:, 2:].max(0)) == pytest.approx((160, 96), abs=1)  # x before y
+    assert sum(found.counts) == len([b for b in found.boxes if b.score >= 0.5]) > 10
+
+
+def test_the_command_writes_a_table_of_boxes_that_reads_back_as_a_column_boxes(
+    sure: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "scan.npy", np.random.default_rng(0).random((48, 40)).astype(np.float32))
+
+    said = CliRunner().invoke(
+        app, ["predict", str(sure), str(tmp_path / "scan.npy"), "--out", str(tmp_path / "out")]
+    )
+
+    assert said.exit_code == 0, said.output
+    details = json.loads((tmp_path / "out" / "predictions.json").read_text())["predictions"][0]
+    with (tmp_path / "out" / "boxes.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == len(details["boxes"]) > 10
+    assert list(rows[0]) == ["image", "class", "score", "x0", "y0", "x1", "y1"]
+    read = read_table(tmp_path / "out" / "boxes.csv", 2, tmp_path / "scan.npy")
+    assert len(read.names) == len(rows)
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as stream:
+        assert list(csv.DictReader(stream))[0].keys() >= {"boxes of dark", "boxes of bright"}
+
+
+def test_what_boxes_have_no_form_for_is_refused_in_words(sure: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="several models have no mean"):
+        load_predictor([sure, sure], "cpu")
+    with pytest.raises(InputError, match="several views have no mean"):
+        load_predictor(sure, "cpu", views=True)
+    with pytest.raises(ModelError, match="use 'wardround predict'"):
+        write_bundle(open_model_folder(sure), tmp_path / "bundle")
+
+
+def test_an_exported_detector_says_the_same_of_each_anchor(sure: Path, tmp_path: Path) -> None:
+    network = open_model_folder(sure).network()
+
+    apart = write_onnx(network, (torch.randn(2, 1, 48, 40),), tmp_path / "model.onnx")
+
+    assert apart < 1e-3

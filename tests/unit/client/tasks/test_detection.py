@@ -1,0 +1,155 @@
+"""Boxes: read, moved with their image, learnt, found and counted."""
+
+import numpy as np
+import pytest
+import torch
+from tests.support.hospitals.blobs import blob_study, write_blob_site
+
+from wardround.client.data import augmentation
+from wardround.client.data.boxes import stack_boxes
+from wardround.client.tasks.anchors import NOTHING, Said, matched
+from wardround.client.tasks.detection import Detection
+from wardround.client.training.box_losses import (
+    focal_giou,
+    generalised_overlaps,
+    hard_negative_giou,
+)
+from wardround.common.metrics.sums import metrics_of_task
+from wardround.common.models.networks.registry import build_network
+from wardround.common.study.loading import parse_study
+from wardround.server.checkpoints.history import read_records
+from wardround.server.checkpoints.store import CheckpointStore
+from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
+
+STUDY = parse_study(blob_study())
+VOLUMES = parse_study(blob_study(3))
+
+
+def targets_of(*images, study=STUDY):
+    """Targets of images, each a list of boxes ``(class, lo.., hi..)``."""
+    boxes = [torch.tensor(rows).reshape(-1, 1 + 2 * study.data.dimensions) for rows in images]
+    return stack_boxes([rows.float() for rows in boxes], study.data.dimensions)
+
+
+def test_a_class_counts_the_images_that_hold_it():
+    stacked = targets_of([(1, 1, 2, 10, 12.5), (1, 3, 4, 5, 6)], [], [(1, 1, 1, 3, 3)])
+
+    assert Detection().cases_of_classes(stacked, STUDY).tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("study", [STUDY, VOLUMES])
+@pytest.mark.parametrize("loss", [focal_giou, hard_negative_giou])
+def test_the_loss_of_an_examination_depends_on_no_other(study, loss):
+    dimensions = study.data.dimensions
+    corners = (*(2,) * dimensions, *(12,) * dimensions)
+    targets = targets_of([(1, *corners)], [], [(0, *corners), (1, *corners)], study=study)
+    network = build_network(study, 0)
+    outputs = network(torch.randn(3, 1, *study.data.size)).detach()
+
+    together = loss(outputs, targets, None)
+    alone = [loss(outputs[[i]], targets[[i]], None)[0] for i in range(3)]
+
+    assert together.isfinite().all()
+    assert together.tolist() == [float(one) for one in alone]
+
+
+def test_every_box_is_given_an_anchor_and_none_where_there_is_no_box():
+    anchors = build_network(STUDY, 0)(torch.zeros(1, 1, 48, 40))[0, :, -4:]
+    boxes = targets_of([(0, 1, 1, 4, 4), (1, 20, 11, 39, 40), (0, 2, 30, 30, 35)])[0, :, 1:]
+
+    found = matched(anchors, boxes)
+
+    assert set(found.tolist()) == {NOTHING, 0, 1, 2}
+    assert (matched(anchors, boxes[:0]) == NOTHING).all()
+
+
+def test_what_is_said_of_anchors_becomes_boxes_cut_off_at_the_image_and_none_twice():
+    said = build_network(STUDY, 0)(torch.zeros(1, 1, 48, 40)).detach()
+    said[..., :2] = -20.0
+    said[0, 0, 1] = 3.0  # the anchor about (2, 2), of a side of 12
+    said[0, 1, 1] = 2.0  # its neighbour, moved onto it
+    said[0, 1, 3] = -4 / 12
+    said[0, 1, 2] = 0.0
+    said[0, 0, 2:6] = 0.0
+    said[0, 1, 4:6] = 0.0
+
+    found = Detection().answer(said, STUDY)
+
+    assert found.shape == (1, 1, 6)
+    assert found[0, 0].tolist() == pytest.approx([0.9526, 1, 0, 0, 8, 8], abs=1e-4)
+    assert Detection().decide(found, STUDY)[0, 0].tolist() == [1, 0, 0, 8, 8]
+
+
+def test_an_answer_is_finite_whatever_the_network_says():
+    said = build_network(STUDY, 0)(torch.zeros(2, 1, 48, 40)).detach()
+    said[0], said[1] = torch.nan, torch.inf
+
+    assert Detection().answer(said, STUDY).isfinite().all()
+
+
+def test_overlaps_of_boxes_apart_fall_with_their_distance():
+    box = torch.tensor([[0.0, 0.0, 2.0, 2.0]]).repeat(3, 1)
+    others = torch.tensor([[0.0, 0, 2, 2], [4.0, 0, 6, 2], [8.0, 0, 10, 2]])
+
+    assert generalised_overlaps(box, others).tolist() == pytest.approx([1, -1 / 3, -3 / 5])
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("square", [True, False])
+@pytest.mark.parametrize("preset", ["light", "histology", "zoom"])
+def test_boxes_lie_where_the_changed_image_has_their_content(dimensions, square, preset):
+    size = (32,) * dimensions if square else (32, 40, 24)[:dimensions]
+    ranges = augmentation.AugmentationPreset(flips=True, translation=0.1, zoom=0.2)
+    ranges = augmentation.PRESETS.get(preset, ranges)
+    images, rows = torch.zeros(8, 1, *size), torch.zeros(8, 1, 1 + 2 * dimensions)
+    low = [6, 9, 7][:dimensions]
+    high = [15, 19, 15][:dimensions]
+    images[(slice(None), 0, *(slice(*ends) for ends in zip(low, high, strict=True)))] = 1.0
+    rows[:, 0, 1:] = torch.tensor([*low, *high])
+    drawn = augmentation.draw(ranges, 8, dimensions, torch.Generator().manual_seed(3))
+    drawn = augmentation.AugmentationParameters(drawn.flips, drawn.transposes, drawn.affine)
+
+    moved, _ = augmentation.apply(images, None, drawn)
+    boxes = augmentation.move_boxes(rows, size, drawn)
+
+    for image, box in zip(moved[:, 0], boxes[:, 0], strict=True):
+        bright = (image > 0.5).nonzero()
+        ends = torch.cat([bright.amin(0), bright.amax(0) + 1]).float()
+        assert (box[1:] - ends).abs().max() <= 0.51  # half a voxel: the image has no finer grid
+    assert not torch.equal(boxes, rows)
+
+
+def test_a_box_that_leaves_the_image_is_cut_off_or_taken_away():
+    shift = torch.tensor([[[1.0, 0, 0.5], [0, 1, 0]]])  # to the left by a quarter of the width
+    drawn = augmentation.AugmentationParameters(affine=shift)
+    rows = targets_of([(0, 1, 2, 9, 9), (1, 5, 6, 15, 20)], [])
+
+    moved = augmentation.move_boxes(rows[:1], (48, 40), drawn)
+
+    assert moved[0].flatten().tolist() == pytest.approx([NOTHING, 0, 0, 0, 0, 1, 5, 0, 15, 10])
+
+
+@pytest.mark.parametrize("study", [STUDY, VOLUMES])
+def test_a_federation_learns_to_find_blocks(tmp_path, study):
+    folders = [
+        write_blob_site(tmp_path / name, 18, seed, study.data.size)
+        for seed, name in enumerate("ab")
+    ]
+
+    with open_grid(folders, study, Machine("cpu", "in-process", threads=1)) as grid:
+        run_federation(grid, study, tmp_path / "run")
+
+    records = list(read_records(CheckpointStore(tmp_path / "run").history_path))
+    first, last = (
+        {v.metric: v.value for v in r.measurements[-1].values if not v.class_name}
+        for r in (records[0], records[-1])
+    )
+    assert set(last) == set(metrics_of_task(study))
+    assert last["loss"] < first["loss"]
+    assert all(np.isfinite(value) for value in last.values())
+
+
+def test_said_parts_keep_their_width():
+    parts = Said.of(torch.zeros(2, 5, 3 + 12), 3)
+
+    assert (parts.logits.shape[-1], parts.offsets.shape[-1], parts.anchors.shape[-1]) == (3, 6, 6)
