@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wardround.client.training.outcome_losses import OUTCOME_LOSSES
 from wardround.client.training.partial_labels import PartialLabels
 from wardround.common.errors import StudyError, known_names
 from wardround.common.study.study import Study
@@ -198,7 +199,10 @@ def build_loss(
         partial = PartialLabels(annotated, study.class_count, study.task.dense)
     on_device = None if weights is None else weights.to(device)
     ignores = study.data.ignore_label is not None
-    return MeanLoss(LOSS_BUILDERS[study.loss], on_device, partial, ignores)
+    of_samples = LOSS_BUILDERS[study.loss]
+    if study.task.outcome:
+        of_samples = OUTCOME_LOSSES[study.loss]
+    return MeanLoss(of_samples, on_device, partial, ignores)
 
 
 def balanced_weights(class_counts: Tensor) -> Tensor:
@@ -400,6 +404,7 @@ LOSS_BUILDERS: dict[str, SampleLoss] = {
     "dice-ce": dice_ce,
     "generalised-dice": generalised_dice,
     "mse": mse,
+    **{name: loss for name, loss in OUTCOME_LOSSES.items() if name != "mse"},
 }
 
 

@@ -14,6 +14,9 @@ A vector is made of blocks, each of norm at most 1 and then scaled, so that the 
   and of the others. Two classes have one score, K classes (and K labels) have K. More than two
   classes that exclude each other have a table of true by predicted class beside it.
 - segmentation: for each foreground class that the mask holds its Dice, and what that lacks of 1.
+- regression: truth, estimate and distance as shares of the outcome's range, their squares, and the
+  product of the two. Truth and estimate are taken from the middle of the range, which makes them
+  small.
 """
 
 import math
@@ -25,6 +28,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.metrics.classification import ClassificationSums
+from wardround.common.metrics.regression import (
+    DISTANCE,
+    ESTIMATE,
+    ESTIMATE_SQUARE,
+    FOURTH,
+    MOMENTS,
+    PRODUCT,
+    SQUARE,
+    TRUTH,
+    TRUTH_SQUARE,
+    RegressionSums,
+)
 from wardround.common.metrics.segmentation import SegmentationSums
 from wardround.common.metrics.sums import MetricSums, summarise
 from wardround.common.metrics.task_sums import MetricValue, Sums, TaskSums, no_counts, refuse
@@ -37,15 +52,21 @@ SCORE_EDGES = (0.01, 0.03, 0.1, 0.25, 0.5, 0.75, 0.9, 0.97, 0.99)
 _BINS = len(SCORE_EDGES) + 1
 _HALF = SCORE_EDGES.index(0.5) + 1  # the first bin in which a label is predicted
 LARGEST_SUM = 1e12  # of patients, or of noise; no site has so many
+_NOISED_MOMENTS = 7  # of a regression
 _DRAWS = 50  # of noise, by which the error of a metric is known to a tenth of itself
-_LOSS = "loss"
+_LOSS, _PATIENTS = "loss", "patients"
 # How the squares of the blocks' scales share 1.
 _SHARES: dict[str, dict[str, float]] = {
     "scores": {_LOSS: 0.1, "scores": 0.9},
     "table": {_LOSS: 0.1, "scores": 0.3, "table": 0.6},
     "ranks": {_LOSS: 0.1, "scores": 0.6, "table": 0.3},
     "dice": {_LOSS: 0.1, "dice": 0.9},
+    # Of numbers: they are divided by how many patients there are, and the loss counts these.
+    "moments": {_LOSS: 0.3, "moments": 0.7},
 }
+# Of a regression: distance and its square at 1, truth and estimate half the range off its middle,
+# each to one side.
+_LARGEST_MOMENTS = 1 + 1 + 2 * 0.5**2 + 3 * 0.25**2
 
 Flags = NDArray[np.bool_]
 
@@ -104,13 +125,15 @@ def _blocks(task: str, classes: int, labels: bool, ranked: bool) -> tuple[Block,
     if task == "segmentation":
         rows = classes - 1
         shapes["dice"] = (rows, 2)
+    elif task == "regression":
+        shapes["moments"], kind = (_NOISED_MOMENTS,), "moments"
     else:
         rows = 1 if classes == 2 and not labels else classes
         shapes["scores"], kind = (rows, 2, _BINS), "scores"
         if rows > 1 and not labels:
             shapes["table"], kind = (classes, classes), "ranks" if ranked else "table"
     shares = _SHARES[kind]
-    ones = {_LOSS: 1, "table": 1, "dice": rows, "scores": rows}
+    ones = {_LOSS: 1, "table": 1, "dice": rows, "scores": rows, "moments": _LARGEST_MOMENTS}
     return tuple(
         Block(name, shape, math.sqrt(shares[name] / ones[name])) for name, shape in shapes.items()
     )
@@ -160,6 +183,20 @@ def encode_dice(dice: Sums, present: Flags) -> Sums:
     cut = np.clip(np.nan_to_num(dice), 0.0, 1.0)
     pairs = np.stack([cut, 1 - cut], axis=2) * present[:, :, None]
     return pairs.reshape(len(dice), -1)
+
+
+def encode_estimates(truth: Sums, estimates: Sums) -> Sums:
+    """Return what N examinations add to the block of a regression, ``(N, 7)``.
+
+    Args:
+        truth: ``(N,)`` in [0, 1], from the low to the high end of the range.
+        estimates: ``(N,)``, cut to [0, 1] here; one that is no number counts as nobody.
+    """
+    usable = np.isfinite(estimates)
+    y, p = np.clip(truth, 0.0, 1.0) - 0.5, np.clip(np.nan_to_num(estimates), 0.0, 1.0) - 0.5
+    e = np.abs(p - y)
+    moments: Sums = np.stack([e, e**2, y, y**2, p, p**2, p * y], axis=1)
+    return moments * usable[:, None]
 
 
 def scaled(numbers: Sums, study: Study) -> Sums:
@@ -232,6 +269,7 @@ def _summarised(vector: Sums, study: Study) -> list[MetricValue]:
     parts = dict(_parts(vector, study))
     lost, kept = nearest_counts(parts.pop(_LOSS))
     patients = lost + kept
+    parts[_PATIENTS] = np.asarray(patients)
     measured = _DECODERS[study.study.task](parts, study)
     # The loss is that of all patients; where noise leaves nobody it is not defined.
     sums = MetricSums(round(patients), lost * LARGEST_LOSS, measured)
@@ -302,8 +340,23 @@ def _decode_segmentation(parts: dict[str, Sums], study: Study) -> TaskSums:
     )
 
 
+def _decode_regression(parts: dict[str, Sums], study: Study) -> TaskSums:
+    """Return moments from the low end of the range, and no bins: each would have its noise."""
+    distance, square, y, y_square, p, p_square, product = parts["moments"]
+    count = float(parts[_PATIENTS])
+    moments = np.zeros(MOMENTS)
+    moments[DISTANCE], moments[SQUARE] = max(distance, 0.0), max(square, 0.0)
+    moments[FOURTH] = 0.0
+    moments[TRUTH], moments[ESTIMATE] = y + count / 2, p + count / 2
+    moments[TRUTH_SQUARE] = y_square + y + count / 4
+    moments[ESTIMATE_SQUARE] = p_square + p + count / 4
+    moments[PRODUCT] = product + (y + p) / 2 + count / 4
+    return replace(RegressionSums.empty(study, surfaces=False), moments=moments)
+
+
 _DECODERS: dict[str, Callable[[dict[str, Sums], Study], TaskSums]] = {
     "classification": _decode_classification,
     "segmentation": _decode_segmentation,
+    "regression": _decode_regression,
 }
 NOISED_TASKS = tuple(_DECODERS)

@@ -27,6 +27,8 @@ class TaskEntry:
         classifies: Whether an examination is of a class: patients of a class can then be counted,
             and with ``data.multi_label`` an examination may be of several.
         fewest_classes: How many names ``data.classes`` must give.
+        outcome: What ``[data.outcome]`` describes instead of classes: a number, or the time until
+            an event; "" for a task that has classes.
     """
 
     column: Literal["label", "mask"]
@@ -36,6 +38,7 @@ class TaskEntry:
     dense: bool = False
     classifies: bool = False
     fewest_classes: int = 2
+    outcome: Literal["", "number", "time"] = ""
 
 
 TASKS: dict[str, TaskEntry] = {
@@ -43,6 +46,9 @@ TASKS: dict[str, TaskEntry] = {
         "label", "classify each as", "cross-entropy", "auroc", classifies=True
     ),
     "segmentation": TaskEntry("mask", "mark every voxel as", "dice-ce", "dice", dense=True),
+    "regression": TaskEntry(
+        "label", "estimate the", "mse", "mae", fewest_classes=0, outcome="number"
+    ),
 }
 
 
@@ -114,7 +120,7 @@ class NetworkEntry:
 
 _CHOICES = ("batch", "instance", "group")
 _U: tuple[str, ...] = ("segmentation",)
-_IMAGE: tuple[str, ...] = ("classification",)
+_IMAGE: tuple[str, ...] = ("classification", "regression")
 NETWORKS: dict[str, NetworkEntry] = {
     "small-cnn": NetworkEntry(
         _IMAGE, (2, 3), 1, (*_CHOICES, "none"), True, True, True, minimum=4, halves=True
@@ -182,7 +188,9 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "dice": ("segmentation",),
     "dice-ce": ("segmentation",),
     "generalised-dice": ("segmentation",),
-    "mse": BOTH,
+    "mse": (*BOTH, "regression"),
+    "l1": ("regression",),
+    "huber": ("regression",),
 }
 
 
@@ -195,12 +203,19 @@ class MetricEntry:
         higher_is_better: Its direction.
         title: How a report calls it.
         surface: Whether it needs surface distances, which are only computed at the end.
+        unbounded: Whether it can leave [0, 1] though more of it is better.
     """
 
     tasks: tuple[str, ...]
     higher_is_better: bool
     title: str
     surface: bool = False
+    unbounded: bool = False
+
+    @property
+    def in_unit_interval(self) -> bool:
+        """Whether its values lie in [0, 1]; a loss, a distance or an error has a unit."""
+        return self.higher_is_better and not self.unbounded
 
 
 METRICS: dict[str, MetricEntry] = {
@@ -212,4 +227,8 @@ METRICS: dict[str, MetricEntry] = {
     "dice": MetricEntry(("segmentation",), True, "Dice (mean of foreground classes)"),
     "hd95": MetricEntry(("segmentation",), False, "HD95 in mm", surface=True),
     "surface-dice": MetricEntry(("segmentation",), True, "surface Dice", surface=True),
+    "mae": MetricEntry(("regression",), False, "mean absolute error"),
+    "rmse": MetricEntry(("regression",), False, "root mean squared error"),
+    "r2": MetricEntry(("regression",), True, "R2", unbounded=True),
+    "calibration-error": MetricEntry(("regression",), False, "calibration error"),
 }

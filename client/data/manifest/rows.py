@@ -197,6 +197,8 @@ class RowReader:
         if task_of(self.study).labels is None:
             return None
         text = cells[self.columns.target]
+        if self.study.task.outcome:
+            text = self._with_point(text)
         if self._note(row, spreadsheet_fault("label", text)):
             return None
         try:

@@ -13,6 +13,7 @@ from wardround.common.study.registry import (
 )
 from wardround.common.study.rules.decisions import decision_rules
 from wardround.common.study.rules.labels import label_rules
+from wardround.common.study.rules.outcomes import outcome_rules
 from wardround.common.study.rules.packs import pack_rules
 from wardround.common.study.rules.patient_privacy import privacy_rules
 from wardround.common.study.rules.statistics import statistics_rules
@@ -162,7 +163,9 @@ def _classes_fit(study: Study) -> Iterator[str]:
     data, fewest = study.data, study.task.fewest_classes
     if len(set(data.classes)) != len(data.classes):
         yield f"data.classes = {list(data.classes)} names a class twice: use each name once."
-    if len(data.classes) < fewest and not data.multi_label:
+    if not data.classes and fewest:
+        yield "data.classes is missing: name the classes, as classes = ['normal', 'abnormal']."
+    elif len(data.classes) < fewest and not data.multi_label:
         yield f"data.classes has {len(data.classes)} class: give at least {fewest}."
     if data.multi_label and not study.task.classifies:
         yield f"data.multi_label is for {tasks_that('classifies')}: remove it."
@@ -172,7 +175,7 @@ def _classes_fit(study: Study) -> Iterator[str]:
     if not one_class_each and study.training.sampling == "balanced":
         yield "training.sampling = 'balanced' needs one class a patient: use 'shuffle'."
     weights = study.training.class_weights
-    if isinstance(weights, tuple) and len(weights) != len(data.classes):
+    if isinstance(weights, tuple) and data.classes and len(weights) != len(data.classes):
         yield (
             f"training.class_weights has {len(weights)} numbers for {len(data.classes)} classes: "
             "give one a class."
@@ -267,7 +270,7 @@ def _attack_fits(study: Study) -> Iterator[str]:
 def _margin_fits(study: Study) -> Iterator[str]:
     metric, margin = METRICS.get(study.metric), study.evaluation.margin
     # What lies in [0, 1] is better when it is higher; a loss or a distance has units of its own.
-    if metric is not None and metric.higher_is_better and margin >= 1:
+    if metric is not None and metric.in_unit_interval and margin >= 1:
         yield (
             f"evaluation.margin = {margin:g} is no difference of {study.metric}, which lies "
             "between 0 and 1: give the smallest one that matters, as 0.02."
@@ -293,6 +296,7 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     privacy_rules,
     statistics_rules,
     label_rules,
+    outcome_rules,
     subgroup_rules,
     decision_rules,
 )
