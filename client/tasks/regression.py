@@ -73,6 +73,11 @@ class Regression:
         low = (outcome.low - outcome.centre) / outcome.step
         return outputs.clamp(low, low + outcome.width / outcome.step)
 
+    def answers(self, outputs: Tensor, study: Study) -> tuple[tuple[str, ...], Tensor]:
+        """Return the outcome's name, and ``(B, 1)``: the estimates in its unit."""
+        outcome = study.outcome
+        return (outcome.name,), self.decide(outputs.double(), study) * outcome.step + outcome.centre
+
     def bounded(self, outputs: Tensor, targets: Tensor, study: Study) -> NDArray[np.float64]:
         """Return the moments of each examination, ``(B, D - 2)``."""
         return encode_estimates(in_range(targets, study), in_range(outputs, study))

@@ -89,7 +89,7 @@ def card_fields(
         *_model(contract, study, origin),
         *_data(origin),
         *_results(study, origin, measured),
-        *_responsibility(contract, origin),
+        *_responsibility(contract, study, origin),
     )
 
 
@@ -177,8 +177,8 @@ def _results(study: Study, origin: Origin, measured: Sequence[Measured]) -> Iter
     )
 
 
-def _responsibility(contract: Contract, origin: Origin) -> Iterator[DocumentField]:
-    yield told("limits", "Limits", "limits", (*_limits(contract), *origin.limits))
+def _responsibility(contract: Contract, study: Study, origin: Origin) -> Iterator[DocumentField]:
+    yield told("limits", "Limits", "limits", (*_limits(contract, study), *origin.limits))
     section = "Responsibility"
     lineage = origin.lineage or ("this folder has no signed record of its rounds",)
     yield told("lineage", section, "signed lineage", lineage)
@@ -219,6 +219,10 @@ def _output(contract: Contract, study: Study) -> Iterator[str]:
         several = ", any number of them true" if study.data.multi_label else ""
         yield f"a probability for each of {len(study.data.classes)} classes{several}"
         yield f"a class is reported from a probability of {contract.threshold:g} on"
+    elif study.task.outcome == "number":
+        outcome = study.outcome
+        high = outcome.with_unit(outcome.low + outcome.width)
+        yield f"a number: {outcome.name}, from {outcome.low:g} to {high}; beyond it is cut off"
     else:
         yield f"what the task {study.study.task} asks for"
     if contract.temperature is not None:
@@ -259,9 +263,10 @@ def _worst(study: Study, measured: Sequence[Measured]) -> Iterator[str]:
         yield f"{word}: {one.of}: {study.metric} {one.value:.3f}{few}"
 
 
-def _limits(contract: Contract) -> Iterator[str]:
+def _limits(contract: Contract, study: Study) -> Iterator[str]:
     yield "what it says of patients, scanners and hospitals other than those above is not known"
-    yield calibration_words(contract)
+    if study.task.classifies or study.task.dense:
+        yield calibration_words(contract)
     if contract.seen is None:
         yield f"it cannot tell an image of unusual intensities: {contract.seen_note}"
     else:

@@ -55,4 +55,21 @@ class Segmented:
     entropy: float | None = None
 
 
-Prediction: TypeAlias = Classified | Segmented
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """The numbers that a task without classes says of an examination.
+
+    Attributes:
+        names: Of the numbers, as "age", or "risk" and "survival at 365 days".
+        values: One a name.
+        unit: Of the outcome; "" where it has none.
+        spread: Standard deviation of each over views and models; None for one of each.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    unit: str
+    spread: tuple[float, ...] | None = None
+
+
+Prediction: TypeAlias = Classified | Segmented | Estimated

@@ -21,7 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.clinic.inference.inputs import Input
-from wardround.client.clinic.inference.prediction import Classified, Prediction, Segmented
+from wardround.client.clinic.inference.prediction import (
+    Classified,
+    Estimated,
+    Prediction,
+    Segmented,
+)
 from wardround.common.errors import InputError
 from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.models.card import NOT_FOR_DIAGNOSIS
@@ -238,6 +243,13 @@ def _content(prediction: Prediction) -> dict[str, Any]:
         if prediction.spread is not None:
             content["spread"] = dict(zip(prediction.classes, prediction.spread, strict=True))
         return content
+    if isinstance(prediction, Estimated):
+        content = {"estimates": dict(zip(prediction.names, prediction.values, strict=True))}
+        if prediction.unit:
+            content["unit"] = prediction.unit
+        if prediction.spread is not None:
+            content["spread"] = dict(zip(prediction.names, prediction.spread, strict=True))
+        return content
     content = {"voxels": dict(zip(prediction.classes, prediction.voxels, strict=True))}
     if prediction.volumes_ml is not None:
         found = zip(prediction.classes, prediction.volumes_ml, strict=True)
@@ -248,10 +260,11 @@ def _content(prediction: Prediction) -> dict[str, Any]:
 
 
 _COLUMNS = {
-    "probabilities": "probability of",
-    "spread": "spread of",
-    "voxels": "voxels of",
-    "volumes_ml": "ml of",
+    "probabilities": "probability of ",
+    "spread": "spread of ",
+    "voxels": "voxels of ",
+    "volumes_ml": "ml of ",
+    "estimates": "",
 }
 
 
@@ -259,7 +272,7 @@ def _row(done: Done) -> dict[str, Any]:
     row: dict[str, Any] = {"input": done.input, "name": done.name}
     for key, value in done.content.items():
         if key in _COLUMNS:
-            row.update({f"{_COLUMNS[key]} {name}": number for name, number in value.items()})
+            row.update({f"{_COLUMNS[key]}{name}": number for name, number in value.items()})
         else:
             row[key] = "; ".join(value) if isinstance(value, list) else value
     return row
