@@ -3,6 +3,7 @@
 from wardround.client.tasks.classification import Classification
 from wardround.client.tasks.regression import Regression
 from wardround.client.tasks.segmentation import Segmentation
+from wardround.client.tasks.survival import Survival
 from wardround.client.tasks.task import Task
 from wardround.common.study.study import Study
 
@@ -10,6 +11,7 @@ TASKS: dict[str, Task] = {
     "classification": Classification(),
     "segmentation": Segmentation(),
     "regression": Regression(),
+    "survival": Survival(),
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from wardround.client.training.outcome_losses import OUTCOME_LOSSES
+from wardround.client.training.outcome_losses import OUTCOME_LOSSES, outcome_loss
 from wardround.client.training.partial_labels import PartialLabels
 from wardround.common.errors import StudyError, known_names
 from wardround.common.study.study import Study
@@ -201,7 +201,7 @@ def build_loss(
     ignores = study.data.ignore_label is not None
     of_samples = LOSS_BUILDERS[study.loss]
     if study.task.outcome:
-        of_samples = OUTCOME_LOSSES[study.loss]
+        of_samples = outcome_loss(study)
     return MeanLoss(of_samples, on_device, partial, ignores)
 
 

@@ -17,6 +17,7 @@ A vector is made of blocks, each of norm at most 1 and then scaled, so that the 
 - regression: truth, estimate and distance as shares of the outcome's range, their squares, and the
   product of the two. Truth and estimate are taken from the middle of the range, which makes them
   small.
+- survival: by event or none, interval of the study and bin of the risk, where the examination is.
 """
 
 import math
@@ -42,6 +43,7 @@ from wardround.common.metrics.regression import (
 )
 from wardround.common.metrics.segmentation import SegmentationSums
 from wardround.common.metrics.sums import MetricSums, summarise
+from wardround.common.metrics.survival import EVENT, SurvivalSums, at_horizon, time_rows
 from wardround.common.metrics.task_sums import MetricValue, Sums, TaskSums, no_counts, refuse
 from wardround.common.study.study import Study
 
@@ -63,6 +65,7 @@ _SHARES: dict[str, dict[str, float]] = {
     "dice": {_LOSS: 0.1, "dice": 0.9},
     # Of numbers: they are divided by how many patients there are, and the loss counts these.
     "moments": {_LOSS: 0.3, "moments": 0.7},
+    "follow-up": {_LOSS: 0.1, "follow-up": 0.9},
 }
 # Of a regression: distance and its square at 1, truth and estimate half the range off its middle,
 # each to one side.
@@ -110,6 +113,7 @@ def blocks_of(study: Study) -> tuple[Block, ...]:
         study.class_count,
         study.data.multi_label,
         study.metric == "auroc",
+        len(study.outcome.times),
     )
 
 
@@ -119,7 +123,9 @@ def length_of(study: Study) -> int:
 
 
 @lru_cache(maxsize=64)
-def _blocks(task: str, classes: int, labels: bool, ranked: bool) -> tuple[Block, ...]:
+def _blocks(
+    task: str, classes: int, labels: bool, ranked: bool, times: int
+) -> tuple[Block, ...]:
     shapes: dict[str, tuple[int, ...]] = {_LOSS: (2,)}
     rows, kind = 1, "dice"  # rows of a block in which an examination has its one
     if task == "segmentation":
@@ -127,15 +133,17 @@ def _blocks(task: str, classes: int, labels: bool, ranked: bool) -> tuple[Block,
         shapes["dice"] = (rows, 2)
     elif task == "regression":
         shapes["moments"], kind = (_NOISED_MOMENTS,), "moments"
+    elif task == "survival":
+        shapes["follow-up"], kind = (2, times + 1, _BINS), "follow-up"
     else:
         rows = 1 if classes == 2 and not labels else classes
         shapes["scores"], kind = (rows, 2, _BINS), "scores"
         if rows > 1 and not labels:
             shapes["table"], kind = (classes, classes), "ranks" if ranked else "table"
     shares = _SHARES[kind]
-    ones = {_LOSS: 1, "table": 1, "dice": rows, "scores": rows, "moments": _LARGEST_MOMENTS}
+    ones = {"dice": rows, "scores": rows, "moments": _LARGEST_MOMENTS}
     return tuple(
-        Block(name, shape, math.sqrt(shares[name] / ones[name])) for name, shape in shapes.items()
+        Block(name, shape, math.sqrt(shares[name] / ones.get(name, 1))) for name, shape in shapes.items()
     )
 
 
@@ -197,6 +205,25 @@ def encode_estimates(truth: Sums, estimates: Sums) -> Sums:
     e = np.abs(p - y)
     moments: Sums = np.stack([e, e**2, y, y**2, p, p**2, p * y], axis=1)
     return moments * usable[:, None]
+
+
+def encode_follow_up(times: Sums, events: Flags, risks: Sums, study: Study) -> Sums:
+    """Return what N examinations add to the block of a survival task.
+
+    Args:
+        times: ``(N,)`` at least 0.
+        events: ``(N,)`` whether each is the time of an event.
+        risks: ``(N,)`` in [0, 1]; one that is no number counts as nobody.
+        study: Says the intervals.
+    """
+    edges = np.array(study.outcome.times)
+    usable = np.isfinite(risks)
+    times, events = at_horizon(times, events, float(edges[-1]))
+    numbers = np.zeros((len(times), 2, len(edges) + 1, _BINS))
+    bins = np.digitize(np.nan_to_num(risks), SCORE_EDGES)
+    rows = time_rows(times, events, edges)
+    numbers[np.arange(len(times)), events.astype(int), rows, bins] = 1
+    return numbers.reshape(len(times), -1) * usable[:, None]
 
 
 def scaled(numbers: Sums, study: Study) -> Sums:
@@ -354,9 +381,19 @@ def _decode_regression(parts: dict[str, Sums], study: Study) -> TaskSums:
     return replace(RegressionSums.empty(study, surfaces=False), moments=moments)
 
 
+def _decode_survival(parts: dict[str, Sums], study: Study) -> TaskSums:
+    """Return a coarse table, in which no event is beyond the horizon; no pair is known exactly."""
+    noised = parts["follow-up"]
+    table = nearest_counts(noised.reshape(-1)).reshape(noised.shape)
+    table[EVENT, -1] = 0.0
+    empty = SurvivalSums.empty(study, surfaces=False)
+    return replace(empty, table=table)
+
+
 _DECODERS: dict[str, Callable[[dict[str, Sums], Study], TaskSums]] = {
     "classification": _decode_classification,
     "segmentation": _decode_segmentation,
     "regression": _decode_regression,
+    "survival": _decode_survival,
 }
 NOISED_TASKS = tuple(_DECODERS)

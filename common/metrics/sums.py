@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from wardround.common.metrics.classification import ClassificationSums
 from wardround.common.metrics.regression import RegressionSums
 from wardround.common.metrics.segmentation import SegmentationSums
+from wardround.common.metrics.survival import SurvivalSums
 from wardround.common.metrics.task_sums import MetricValue, TaskSums
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
@@ -19,6 +20,7 @@ TASK_SUMS: dict[str, type[TaskSums]] = {
     "classification": ClassificationSums,
     "segmentation": SegmentationSums,
     "regression": RegressionSums,
+    "survival": SurvivalSums,
 }
 
 

@@ -223,6 +223,12 @@ def _output(contract: Contract, study: Study) -> Iterator[str]:
         outcome = study.outcome
         high = outcome.with_unit(outcome.low + outcome.width)
         yield f"a number: {outcome.name}, from {outcome.low:g} to {high}; beyond it is cut off"
+    elif study.loss == "cox":
+        yield f"a log hazard ratio of {study.outcome.name}: more is an earlier event"
+    elif study.task.outcome == "time":
+        times = ", ".join(f"{time:g}" for time in study.outcome.times)
+        unit = f" {study.outcome.unit}" if study.outcome.unit else ""
+        yield f"the probability of no {study.outcome.name} up to {times}{unit}"
     else:
         yield f"what the task {study.study.task} asks for"
     if contract.temperature is not None:

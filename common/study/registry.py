@@ -49,6 +49,14 @@ TASKS: dict[str, TaskEntry] = {
     "regression": TaskEntry(
         "label", "estimate the", "mse", "mae", fewest_classes=0, outcome="number"
     ),
+    "survival": TaskEntry(
+        "label",
+        "estimate the time until the",
+        "piecewise-hazard",
+        "c-index",
+        fewest_classes=0,
+        outcome="time",
+    ),
 }
 
 
@@ -120,7 +128,7 @@ class NetworkEntry:
 
 _CHOICES = ("batch", "instance", "group")
 _U: tuple[str, ...] = ("segmentation",)
-_IMAGE: tuple[str, ...] = ("classification", "regression")
+_IMAGE: tuple[str, ...] = ("classification", "regression", "survival")
 NETWORKS: dict[str, NetworkEntry] = {
     "small-cnn": NetworkEntry(
         _IMAGE, (2, 3), 1, (*_CHOICES, "none"), True, True, True, minimum=4, halves=True
@@ -191,6 +199,8 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "mse": (*BOTH, "regression"),
     "l1": ("regression",),
     "huber": ("regression",),
+    "piecewise-hazard": ("survival",),
+    "cox": ("survival",),
 }
 
 
@@ -230,5 +240,6 @@ METRICS: dict[str, MetricEntry] = {
     "mae": MetricEntry(("regression",), False, "mean absolute error"),
     "rmse": MetricEntry(("regression",), False, "root mean squared error"),
     "r2": MetricEntry(("regression",), True, "R2", unbounded=True),
-    "calibration-error": MetricEntry(("regression",), False, "calibration error"),
+    "c-index": MetricEntry(("survival",), True, "C-index"),
+    "calibration-error": MetricEntry(("regression", "survival"), False, "calibration error"),
 }

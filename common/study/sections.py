@@ -59,7 +59,17 @@ AS_STORED = "stored"
 Task = Annotated[str, AfterValidator(_known_task), Field(json_schema_extra={"enum": [*TASKS]})]
 Intensity = Literal["none", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"]
 Loss = Literal[
-    "cross-entropy", "focal", "bce", "dice", "dice-ce", "generalised-dice", "mse", "l1", "huber"
+    "cross-entropy",
+    "focal",
+    "bce",
+    "dice",
+    "dice-ce",
+    "generalised-dice",
+    "mse",
+    "l1",
+    "huber",
+    "piecewise-hazard",
+    "cox",
 ]  # the builders stand in wardround.client.training.losses
 
 
@@ -123,6 +133,8 @@ class OutcomeSection(Section):
             outside is cut to it: so one patient moves every sum by a bounded amount.
         mean: The network learns ``(number - mean) / scale``; the middle of the range if absent.
         scale: A quarter of the range if absent.
+        times: Of a time to event: the upper ends of the intervals that its hazard is told for. The
+            last is the horizon, at which follow-up ends.
     """
 
     name: Name = "outcome"
@@ -130,6 +142,7 @@ class OutcomeSection(Section):
     range: tuple[Measured, Measured] | None = None
     mean: Measured | None = None
     scale: Positive | None = None
+    times: Annotated[tuple[Positive, ...], Field(max_length=100)] = ()
 
     @property
     def low(self) -> float:

@@ -196,9 +196,9 @@ class RowReader:
     def _label(self, row: int, cells: Sequence[str]) -> tuple[float, ...] | None:
         if task_of(self.study).labels is None:
             return None
-        text = cells[self.columns.target]
+        text = self.columns.target_text(cells)
         if self.study.task.outcome:
-            text = self._with_point(text)
+            text = ";".join(self._with_point(part.strip()) for part in text.split(";"))
         if self._note(row, spreadsheet_fault("label", text)):
             return None
         try:

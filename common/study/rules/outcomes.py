@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from wardround.common.study.study import Study
 
+_LARGEST_RISK_SET = 4_096  # patients: a step compares every two of a batch
+
 
 def outcome_rules(study: Study) -> Iterator[str]:
     """Yield a sentence (fact, value, remedy) for every rule of outcomes that the study breaks."""
@@ -19,12 +21,13 @@ def outcome_rules(study: Study) -> Iterator[str]:
         )
     if study.training.class_weights != "none":
         yield f"training.class_weights needs classes, and {study.study.task} has none: remove it."
-    if kind == "number":
-        yield from _number_fits(study)
+    yield from _number_fits(study) if kind == "number" else _time_fits(study)
 
 
 def _number_fits(study: Study) -> Iterator[str]:
     outcome = study.outcome
+    if outcome.times:
+        yield "data.outcome.times is for survival: remove it."
     if outcome.range is None:
         yield (
             "data.outcome.range is missing: give the least and the largest number that a label "
@@ -44,4 +47,32 @@ def _number_fits(study: Study) -> Iterator[str]:
         yield (
             f"data.outcome.scale = {outcome.step:g} does not fit data.outcome.range, which is "
             f"{outcome.width:g} wide: give about the standard deviation of the labels."
+        )
+
+
+def _time_fits(study: Study) -> Iterator[str]:
+    outcome, times = study.outcome, study.outcome.times
+    for key in ("range", "mean", "scale"):
+        if getattr(outcome, key) is not None:
+            yield f"data.outcome.{key} is for regression: remove it."
+    if not times:
+        yield (
+            "data.outcome.times is missing: give the upper ends of the intervals of time, as "
+            "times = [365, 730, 1095] for three years in days."
+        )
+    elif list(times) != sorted(set(times)):
+        yield f"data.outcome.times = {list(times)} does not rise: give each time once, in order."
+    if study.loss != "cox":
+        return
+    if study.privacy.mode == "patient":
+        yield (
+            "training.loss = 'cox' does not fit privacy.mode = 'patient': the loss of one patient "
+            "depends on all others at risk, so that what one adds to a step cannot be bounded; use "
+            "'piecewise-hazard', which is a sum over patients."
+        )
+    if study.training.batch_size > _LARGEST_RISK_SET:
+        yield (
+            f"training.batch_size = {study.training.batch_size} is more than the "
+            f"{_LARGEST_RISK_SET} patients that training.loss = 'cox' compares with each other in "
+            "a step: lower it, or use 'piecewise-hazard'."
         )
