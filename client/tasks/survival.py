@@ -18,7 +18,7 @@ from wardround.common.study.study import Study
 if TYPE_CHECKING:
     from wardround.client.data.batch import Batch
 
-_EVENTS = {"1": 1, "0": 0, "true": 1, "false": 0, "yes": 1, "no": 0}
+_EVENTS = {"1": 1.0, "0": 0.0, "true": 1.0, "false": 0.0, "yes": 1.0, "no": 0.0}
 _LARGEST_TIME = 1e6  # of any unit; float32 keeps it to a tenth
 
 
@@ -39,31 +39,37 @@ class FollowUps:
         if len(parts) != 2:
             fact = "the column label is not a time and an event"
             raise UnusableLabelError(fact, "write both, as 512;1, or use two columns time, event")
-        time, event = number_in(parts[0]), _event(parts[1])
-        unit = f" in {study.outcome.unit}" if study.outcome.unit else ""
-        if time is None:
-            fact = "the time is empty" if not parts[0] else "the time is not a number"
-            raise UnusableLabelError(fact, f"write the time{unit} to the event or to the last look")
-        if time < 0:
-            remedy = f"count the time{unit} from the image or the entry into the study on"
-            raise UnusableLabelError("the time is negative", remedy)
-        if time > _LARGEST_TIME:
-            fact = f"the time is above {_LARGEST_TIME:g}"
-            raise UnusableLabelError(fact, "mend it, or count it in a larger unit")
-        if event is None:
-            fact = "the event is empty" if not parts[1] else "the event is neither 0 nor 1"
-            remedy = "write 1 where the event happened, 0 where the patient was only followed so far"
-            raise UnusableLabelError(fact, remedy)
-        return (time, float(event))
+        return (_time_in(parts[0], study), _event_in(parts[1]))
 
     def stack(self, labels: Sequence[Label], study: Study) -> Tensor:
         """Return ``(N, 2)`` float32: time in the study's unit, and event 0 or 1."""
         return torch.tensor(labels, dtype=torch.float32).reshape(len(labels), 2)
 
 
-def _event(text: str) -> int | None:
+def _time_in(text: str, study: Study) -> float:
+    time = number_in(text)
+    unit = f" in {study.outcome.unit}" if study.outcome.unit else ""
+    if time is None:
+        fact = "the time is not a number" if text else "the time is empty"
+        raise UnusableLabelError(fact, f"write the time{unit} to the event or to the last look")
+    if time < 0:
+        fact = "the time is negative"
+        remedy = f"count the time{unit} from the image or the entry into the study on"
+        raise UnusableLabelError(fact, remedy)
+    if time > _LARGEST_TIME:
+        fact = f"the time is above {_LARGEST_TIME:g}"
+        raise UnusableLabelError(fact, "mend it, or count it in a larger unit")
+    return time
+
+
+def _event_in(text: str) -> float:
     number = number_in(text)
-    return _EVENTS.get(text.casefold() if number is None else f"{number:g}")
+    event = _EVENTS.get(text.casefold() if number is None else f"{number:g}")
+    if event is None:
+        fact = "the event is neither 0 nor 1" if text else "the event is empty"
+        remedy = "write 1 where the event happened, 0 where the patient was only followed so far"
+        raise UnusableLabelError(fact, remedy)
+    return event
 
 
 class Survival:

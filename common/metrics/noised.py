@@ -123,9 +123,7 @@ def length_of(study: Study) -> int:
 
 
 @lru_cache(maxsize=64)
-def _blocks(
-    task: str, classes: int, labels: bool, ranked: bool, times: int
-) -> tuple[Block, ...]:
+def _blocks(task: str, classes: int, labels: bool, ranked: bool, times: int) -> tuple[Block, ...]:
     shapes: dict[str, tuple[int, ...]] = {_LOSS: (2,)}
     rows, kind = 1, "dice"  # rows of a block in which an examination has its one
     if task == "segmentation":
@@ -143,7 +141,8 @@ def _blocks(
     shares = _SHARES[kind]
     ones = {"dice": rows, "scores": rows, "moments": _LARGEST_MOMENTS}
     return tuple(
-        Block(name, shape, math.sqrt(shares[name] / ones.get(name, 1))) for name, shape in shapes.items()
+        Block(name, shape, math.sqrt(shares[name] / ones.get(name, 1)))
+        for name, shape in shapes.items()
     )
 
 

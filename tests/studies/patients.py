@@ -60,7 +60,7 @@ def write_images(folder: Path) -> None:
                 _save(folder, kind, f"{number}-{channel}", (noise + bright).astype(np.uint8))
 
 
-def write_manifest(  # noqa: PLR0913 (all that a study chooses)
+def write_manifest(
     path: Path,
     images: Path,
     kind: Kind,
@@ -87,7 +87,11 @@ def write_manifest(  # noqa: PLR0913 (all that a study chooses)
             of_several = ";".join(CLASSES[:label]) or "none"
             place = patient // len(SITES)
             split = _SPLITS[place] if place < len(_SPLITS) else "test"
-            names = (f"{number}-mask-{max(class_count - 1, 1)}", f"{number}-image", f"{number}-second")
+            names = (
+                f"{number}-mask-{max(class_count - 1, 1)}",
+                f"{number}-image",
+                f"{number}-second",
+            )
             writer.writerow(
                 [
                     f"p{patient}",

@@ -159,7 +159,7 @@ def _sizes_fit(study: Study) -> Iterator[str]:
         yield f"training.patch_size is for {tasks_that('dense')}: remove it, or set data.size."
 
 
-def _classes_fit(study: Study) -> Iterator[str]:
+def _classes_are_named(study: Study) -> Iterator[str]:
     data, fewest = study.data, study.task.fewest_classes
     if len(set(data.classes)) != len(data.classes):
         yield f"data.classes = {list(data.classes)} names a class twice: use each name once."
@@ -167,6 +167,11 @@ def _classes_fit(study: Study) -> Iterator[str]:
         yield "data.classes is missing: name the classes, as classes = ['normal', 'abnormal']."
     elif len(data.classes) < fewest and not data.multi_label:
         yield f"data.classes has {len(data.classes)} class: give at least {fewest}."
+
+
+def _classes_fit(study: Study) -> Iterator[str]:
+    data = study.data
+    yield from _classes_are_named(study)
     if data.multi_label and not study.task.classifies:
         yield f"data.multi_label is for {tasks_that('classifies')}: remove it."
     if data.multi_label and study.training.loss not in (None, "bce", "focal", "mse"):

@@ -106,14 +106,16 @@ def squared_error(outputs, targets, class_weights):
 
 
 @pytest.fixture
-def regression(monkeypatch: pytest.MonkeyPatch) -> None:
+def length_of_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each registry its row."""
     entry = TaskEntry("label", "estimate", "squared-error", ERROR, fewest_classes=1)
     monkeypatch.setitem(TASKS, "length-of-stay", entry)
     monkeypatch.setitem(SITE_TASKS, "length-of-stay", Regression())
     monkeypatch.setitem(TASK_SUMS, "length-of-stay", RegressionSums)
     monkeypatch.setitem(LOSS_BUILDERS, "squared-error", squared_error)
-    monkeypatch.setitem(METRICS, ERROR, MetricEntry(("length-of-stay",), False, "mean absolute error"))
+    monkeypatch.setitem(
+        METRICS, ERROR, MetricEntry(("length-of-stay",), False, "mean absolute error")
+    )
     for table, name in ((METRICS, "loss"), (NETWORKS, "mlp")):
         row = table[name]
         monkeypatch.setitem(table, name, replace(row, tasks=(*row.tasks, "length-of-stay")))
@@ -145,7 +147,7 @@ def write_site(folder, metrics, shift=0.0):
     return folder
 
 
-@pytest.mark.usefixtures("length-of-stay")
+@pytest.mark.usefixtures("length_of_stay")
 @pytest.mark.parametrize("metrics", ["sums", "values"])
 def test_a_new_task_is_trained_and_measured_across_sites_without_an_edit(tmp_path, metrics):
     study = stays()
@@ -172,7 +174,7 @@ def test_a_new_task_is_trained_and_measured_across_sites_without_an_edit(tmp_pat
     assert not measured.refusals
 
 
-@pytest.mark.usefixtures("length-of-stay")
+@pytest.mark.usefixtures("length_of_stay")
 def test_a_cell_that_the_new_task_cannot_read_is_named_by_its_row(tmp_path):
     folder, study = write_site(tmp_path / "a", "sums"), stays()
     manifest = folder / "manifest.csv"
@@ -182,7 +184,7 @@ def test_a_cell_that_the_new_task_cannot_read_is_named_by_its_row(tmp_path):
         open_cohorts(open_site(folder), study)
 
 
-@pytest.mark.usefixtures("length-of-stay")
+@pytest.mark.usefixtures("length_of_stay")
 def test_sums_of_the_new_task_that_cannot_be_true_are_refused():
     study = stays()
     arrays = to_arrays(empty_sums(study)) | {"distances": np.ones(1)}

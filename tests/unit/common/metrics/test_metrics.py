@@ -14,6 +14,8 @@ from sklearn.metrics import (
     hamming_loss,
     roc_auc_score,
 )
+from tests.unit.common.metrics.test_regression import age_study
+from tests.unit.common.metrics.test_survival import death_study
 
 from wardround.client.tasks.classification import count_classification
 from wardround.client.tasks.segmentation import count_segmentation
@@ -90,8 +92,9 @@ def assert_same(a: MetricSums, b: MetricSums) -> None:
 
 
 def test_every_metric_of_the_catalogue_can_be_summarised():
+    studies = (*STUDIES, age_study(), death_study())
     found = {
-        value.metric for study in STUDIES for value in summarise(empty_sums(study, True), study)
+        value.metric for study in studies for value in summarise(empty_sums(study, True), study)
     }
 
     assert found == set(METRICS)
