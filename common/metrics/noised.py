@@ -386,7 +386,7 @@ def _decode_survival(parts: dict[str, Sums], study: Study) -> TaskSums:
     table = nearest_counts(noised.reshape(-1)).reshape(noised.shape)
     table[EVENT, -1] = 0.0
     empty = SurvivalSums.empty(study, surfaces=False)
-    return replace(empty, table=table)
+    return replace(empty, table=table)  # type: ignore[arg-type] # not whole
 
 
 _DECODERS: dict[str, Callable[[dict[str, Sums], Study], TaskSums]] = {

@@ -172,8 +172,8 @@ def count_estimates(truth: Sums, estimates: Sums) -> RegressionSums:
     return RegressionSums(
         moments,
         np.bincount(place, minlength=BINS),
-        np.bincount(place, weights=y, minlength=BINS),
-        np.bincount(place, weights=p, minlength=BINS),
+        np.bincount(place, weights=y, minlength=BINS).astype(np.float64),
+        np.bincount(place, weights=p, minlength=BINS).astype(np.float64),
     )
 
 

@@ -203,7 +203,7 @@ def count_survival(
         exact_pairs(times, events, risks),
         pairs_of_table(table),
         np.bincount(decile[events], minlength=CALIBRATION_BINS),
-        np.bincount(decile, weights=hazards, minlength=CALIBRATION_BINS),
+        np.bincount(decile, weights=hazards, minlength=CALIBRATION_BINS).astype(np.float64),
     )
 
 

@@ -159,7 +159,7 @@ def _intervals(study: Study | None, said: Predictions) -> Mapping[Named, Interva
     if study is None:
         return {}
     if said.outcomes:
-        return outcome_intervals(said.outcomes, study.task.outcome)
+        return outcome_intervals(said.outcomes)
     if said.scores:
         labels = Labels(study.data.classes, study.data.multi_label)
         return score_intervals(said.scores, labels)

@@ -47,8 +47,13 @@ class OutcomeRow:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
-    """What one model said of N examinations of one site's split; ``(N,)`` each, as in the rows."""
+    """What one model said of N examinations of one site's split; ``(N,)`` each, as in the rows.
 
+    Attributes:
+        kind: What it is about, as a task's ``outcome`` says: "number" or "time".
+    """
+
+    kind: str
     cases: NDArray[np.int64]
     patients: NDArray[np.int64]
     truth: Floats
@@ -59,6 +64,7 @@ class Outcomes:
     def chosen(self, some: NDArray[np.bool_]) -> "Outcomes":
         """Return some of the examinations."""
         return Outcomes(
+            self.kind,
             self.cases[some],
             self.patients[some],
             self.truth[some],
@@ -68,8 +74,12 @@ class Outcomes:
         )
 
 
-def read_outcomes(folder: Path) -> Mapping[tuple[str, str, str], Outcomes]:
+def read_outcomes(folder: Path, kind: str) -> Mapping[tuple[str, str, str], Outcomes]:
     """Return every model's answers by (model, site, split); empty where the run left none.
+
+    Args:
+        folder: Of a run.
+        kind: "number" or "time".
 
     Raises:
         ValueError, TypeError, KeyError: The file is not such a table.
@@ -77,16 +87,17 @@ def read_outcomes(folder: Path) -> Mapping[tuple[str, str, str], Outcomes]:
     """
     rows = read_table(folder / OUTCOMES, OutcomeRow)
     grouped = groupby(rows, key=lambda row: (row.model, row.site, row.split))
-    return {key: outcomes_of(list(some)) for key, some in grouped}
+    return {key: outcomes_of(list(some), kind) for key, some in grouped}
 
 
-def outcomes_of(rows: Sequence[OutcomeRow]) -> Outcomes:
+def outcomes_of(rows: Sequence[OutcomeRow], kind: str) -> Outcomes:
     """Return the rows of one model and split as arrays."""
 
     def column(name: str) -> Floats:
         return np.array([getattr(row, name) for row in rows], dtype=np.float64)
 
     return Outcomes(
+        kind,
         column("case").astype(np.int64),
         column("patient").astype(np.int64),
         column("truth"),
@@ -103,6 +114,7 @@ def outcomes_together(parts: Sequence[Outcomes]) -> Outcomes:
         patients.append(part.patients + first)
         first += int(part.patients.max(initial=-1)) + 1
     return Outcomes(
+        parts[0].kind,
         np.concatenate([part.cases for part in parts]),
         np.concatenate(patients),
         np.concatenate([part.truth for part in parts]),

@@ -210,7 +210,7 @@ def read_predictions(folder: Path, study: Study) -> Predictions:
     outcomes: Mapping[Key, Outcomes] = {}
     if study.task.outcome:
         with refusing_damage(folder / OUTCOMES):
-            outcomes = read_outcomes(folder)
+            outcomes = read_outcomes(folder, study.task.outcome)
     return Predictions(scores, masks, outcomes)
 
 

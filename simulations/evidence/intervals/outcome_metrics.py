@@ -7,7 +7,7 @@ interval of their difference.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,15 +57,14 @@ class LeftOut:
         return math.sqrt(float((self.influence**2).sum()) * count / (count - 1))
 
 
-def metrics_of(outcomes: Outcomes, kind: str) -> tuple[str, ...]:
-    """Return what can be measured: of a study's task's ``outcome``."""
-    return OF_TIMES if kind == "time" else OF_NUMBERS
+def metrics_of(outcomes: Outcomes) -> tuple[str, ...]:
+    """Return what can be measured."""
+    return OF_TIMES if outcomes.kind == "time" else OF_NUMBERS
 
 
 def left_out(metric: str, outcomes: Outcomes) -> LeftOut:
     """Return a metric, and what it is without each patient."""
-    numbers, patients = np.unique(outcomes.patients, return_inverse=True)
-    del numbers
+    patients = np.unique(outcomes.patients, return_inverse=True)[1]
     if metric == "c-index":
         sums = _pairs(outcomes, patients)
         return LeftOut(_ratio(sums.sum(axis=0) / 2), _ratios(sums.sum(axis=0) / 2 - sums))
@@ -91,17 +90,18 @@ def outcome_interval(metric: str, outcomes: Outcomes) -> Interval:
         make = score_interval
     elif not entry.higher_is_better:
         make = log_interval
-    return make(found.value, error, count - 1, count)
+    interval = make(found.value, error, count - 1, count)
+    # R2 has no least value, and 1 is its largest.
+    return replace(interval, high=min(interval.high, 1.0)) if entry.higher_is_better else interval
 
 
 def outcome_intervals(
-    given: Mapping[Key, Outcomes], kind: str
+    given: Mapping[Key, Outcomes],
 ) -> dict[tuple[str, str, str, str], Interval]:
     """Return the intervals of all test values, of every model at every site and of all together.
 
     Args:
         given: By (model, site, split).
-        kind: "number" or "time".
     """
     test = {(model, site): one for (model, site, split), one in given.items() if split == "test"}
     held: dict[str, list[Outcomes]] = {}
@@ -116,16 +116,16 @@ def outcome_intervals(
     return {
         (model, site, metric, ""): outcome_interval(metric, one)
         for (model, site), one in {**test, **whole}.items()
-        for metric in metrics_of(one, kind)
+        for metric in metrics_of(one)
     }
 
 
-def outcome_gains(first: Outcomes, second: Outcomes, kind: str) -> Iterator[tuple[str, Interval]]:
+def outcome_gains(first: Outcomes, second: Outcomes) -> Iterator[tuple[str, Interval]]:
     """Yield metric and gain of the first model over the second on the same examinations.
 
     A gain is positive where the first is better, whatever the metric's direction.
     """
-    for metric in metrics_of(first, kind):
+    for metric in metrics_of(first):
         one, other = left_out(metric, first), left_out(metric, second)
         sign = 1 if METRICS[metric].higher_is_better else -1
         gain = LeftOut(sign * (one.value - other.value), sign * (one.without - other.without))

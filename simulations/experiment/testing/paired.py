@@ -42,7 +42,7 @@ def _gains(
             yield from ((site, metric, gain) for metric, gain in marked)
         if all(key in said.outcomes for key in both):
             one, other = (said.outcomes[key] for key in both)
-            gained = outcome_gains(one, other, study.task.outcome)
+            gained = outcome_gains(one, other)
             yield from ((site, metric, gain) for metric, gain in gained)
 
 
