@@ -57,9 +57,10 @@ def predict(  # noqa: PLR0913 # one argument an option of the command line
 ) -> None:
     """Apply a model to new images; 1 if some of them could not be predicted.
 
-    A classification gives predictions.csv and predictions.json. A detection gives boxes.csv too,
-    and a segmentation a mask on the voxels of each image, as NIfTI, PNG or .npy. Series of an
-    archive come into OUT/fetched as they are: they name patients.
+    Every task gives predictions.csv and predictions.json: of classes their probabilities, of a
+    regression the number. A detection gives boxes.csv too, and a segmentation a mask on the voxels
+    of each image, as NIfTI, PNG or .npy. Series of an archive come into OUT/fetched as they are:
+    they name patients.
 
     Example: wardround predict runs/first/models/federated scans/ --out predicted
     """
@@ -117,10 +118,10 @@ def _progress(quiet: bool) -> Callable[[int, int], None]:
 
 
 def _calibration(predictor: "Predictor") -> list[str]:
-    """Return whether the probabilities of each model are calibrated; nothing of masks or boxes."""
+    """Return whether the probabilities of each model are calibrated; only classes have any."""
     from wardround.common.models.card import calibration_words
 
-    if predictor.study.task.dense or predictor.study.task.boxes:
+    if not predictor.study.task.classifies:
         return []
     return [f"{m.contract.name}: {calibration_words(m.contract)}." for m in predictor.models]
 

@@ -197,7 +197,7 @@ class SiteSchemas:
         rules: dict[str, Rule] = {EXAMINATIONS: Exactly(count)}
         for name in metrics_of_task(self._study):
             entry = METRICS[name]
-            rules[name] = _UNBOUNDED if name == "loss" or not entry.higher_is_better else _BOUNDED
+            rules[name] = _UNBOUNDED if name == "loss" or not entry.in_unit_interval else _BOUNDED
         return {"values": rules}
 
 

@@ -2,7 +2,9 @@
 
 from wardround.client.tasks.classification import Classification
 from wardround.client.tasks.detection import Detection
+from wardround.client.tasks.regression import Regression
 from wardround.client.tasks.segmentation import Segmentation
+from wardround.client.tasks.survival import Survival
 from wardround.client.tasks.task import Task
 from wardround.common.study.study import Study
 
@@ -10,6 +12,8 @@ TASKS: dict[str, Task] = {
     "classification": Classification(),
     "detection": Detection(),
     "segmentation": Segmentation(),
+    "regression": Regression(),
+    "survival": Survival(),
 }
 
 

@@ -122,6 +122,19 @@ class PredictsInParts(Protocol):
 
 
 @runtime_checkable
+class AnswersNumbers(Protocol):
+    """A task without classes: what it says of an examination is numbers with names."""
+
+    def answers(self, outputs: Tensor, study: Study) -> tuple[tuple[str, ...], Tensor]:
+        """Return M names, and ``(B, M)`` float64: the numbers of each examination.
+
+        Args:
+            outputs: ``(B, ...)``, as :meth:`Task.predict` returned them.
+            study: Says unit and scale.
+        """
+
+
+@runtime_checkable
 class BoundsLabels(Protocol):
     """A task of masks whose measurement can be taken on an image's own grid."""
 

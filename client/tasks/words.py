@@ -1,5 +1,6 @@
 """Words of a table in the one form in which they are compared, and the study's word for each."""
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -53,6 +54,15 @@ def whole_number(text: str) -> int | None:
     """Return the number of 2, 2.0 or 2,0; None for any other text."""
     found = re.fullmatch(r"\+?(\d{1,9})([.,]0+)?", text)
     return int(found[1]) if found and found[1].isascii() else None
+
+
+def number_in(text: str) -> float | None:
+    """Return the finite number that a cell is, its decimal mark a point; None for other text."""
+    try:
+        number = float(text.replace("\u2212", "-"))  # a word processor's minus
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and "_" not in text else None
 
 
 def _folded(text: str) -> str | None:

@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from wardround.client.data.batch import Batch
 from wardround.client.tasks.classification import scores_and_truth
 from wardround.client.tasks.lesions import Lesions, count_lesions
+from wardround.client.tasks.regression import in_range
 from wardround.client.tasks.segmentation import SegmentationCounter
+from wardround.client.tasks.survival import hazards_up_to, risks_of
 from wardround.client.training.evaluation import Evaluated, evaluate_with, evaluating, predict
 from wardround.client.training.losses import build_loss
 from wardround.common.metrics.segmentation import SegmentationSums
 from wardround.common.metrics.sums import has_surfaces
+from wardround.common.metrics.survival import at_horizon
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
@@ -94,6 +97,46 @@ class SegmentedCases:
     lesions: tuple[Mapping[int, Lesions], ...] = ()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class OutcomeCases:
+    """N examinations and what one model answered, for a task without classes; ``(N,)`` each.
+
+    Attributes:
+        rows: Rows of the site's manifest.
+        patients: Which patient each is of, counted from 0.
+        truth: The number in the study's unit, or the time, cut at the horizon.
+        events: Whether it is the time of an event; true of a number.
+        estimates: The number in the study's unit, cut to the range; or the risk in [0, 1].
+        hazards: The cumulative hazard up to the time; 0 where there is none.
+    """
+
+    rows: NDArray[np.int64]
+    patients: NDArray[np.int64]
+    truth: Floats
+    events: NDArray[np.bool_]
+    estimates: Floats
+    hazards: Floats
+
+
+def outcome_cases(
+    network: nn.Module, cohort: Examined, study: Study, device: torch.device = _CPU
+) -> OutcomeCases:
+    """Return a model's answers of every examination of a cohort, which may be empty."""
+    outputs, targets = logits_of(network, cohort, study, device), cohort.targets
+    rows, patients = _rows(cohort), cohort.patients.numpy()
+    if study.task.outcome == "time":
+        numbers = targets.double().numpy()
+        times, events = at_horizon(numbers[:, 0], numbers[:, 1] > 0, study.outcome.times[-1])
+        risks, hazards = risks_of(outputs, study), hazards_up_to(outputs, times, study)
+        return OutcomeCases(rows, patients, times, events, risks, hazards)
+    low, width = study.outcome.low, study.outcome.width
+    truth, found = (
+        np.clip(in_range(one, study), 0.0, 1.0) * width + low for one in (targets, outputs)
+    )
+    nothing = np.zeros(len(rows))
+    return OutcomeCases(rows, patients, truth, nothing == 0, found, nothing)
+
+
 def classified_cases(
     network: nn.Module, cohort: Examined, study: Study, device: torch.device = _CPU
 ) -> ClassifiedCases:
@@ -111,7 +154,7 @@ def classified_cases(
 def logits_of(
     network: nn.Module, cohort: Examined, study: Study, device: torch.device = _CPU
 ) -> Tensor:
-    """Return ``(N, K)`` float32 logits of a classification, on the CPU, in the cohort's order."""
+    """Return ``(N, K)`` float32 outputs of whole examinations, on the CPU, in order."""
     size, found = study.training.batch_size, []
     if study.data.kind == "image" and study.data.size is None:
         size = 1  # images may differ in size
@@ -119,7 +162,7 @@ def logits_of(
         for start in range(0, len(cohort), size):
             indices = torch.arange(start, min(start + size, len(cohort)))
             found.append(predict(network, cohort.batch(indices, device=device), study).cpu())
-    return torch.cat(found) if found else torch.zeros((0, study.class_count))
+    return torch.cat(found) if found else torch.zeros((0, study.output_count))
 
 
 def segmented_cases(

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wardround.client.training.box_losses import focal_giou, hard_negative_giou
+from wardround.client.training.outcome_losses import OUTCOME_LOSSES, outcome_loss
 from wardround.client.training.partial_labels import PartialLabels
 from wardround.common.errors import StudyError, known_names
 from wardround.common.study.study import Study
@@ -200,7 +201,10 @@ def build_loss(
         partial = PartialLabels(annotated, study.class_count, study.task.dense)
     on_device = None if weights is None else weights.to(device)
     ignores = study.data.ignore_label is not None
-    return MeanLoss(LOSS_BUILDERS[study.loss], on_device, partial, ignores)
+    of_samples = LOSS_BUILDERS[study.loss]
+    if study.task.outcome:
+        of_samples = outcome_loss(study)
+    return MeanLoss(of_samples, on_device, partial, ignores)
 
 
 def balanced_weights(class_counts: Tensor) -> Tensor:
@@ -404,6 +408,7 @@ LOSS_BUILDERS: dict[str, SampleLoss] = {
     "mse": mse,
     "focal-giou": focal_giou,
     "hard-negative-giou": hard_negative_giou,
+    **{name: loss for name, loss in OUTCOME_LOSSES.items() if name != "mse"},
 }
 
 

@@ -18,6 +18,10 @@ A vector is made of blocks, each of norm at most 1 and then scaled, so that the 
   apart from false positives; all of an image divided by their norm, where that is above 1. So an
   image counts once however many boxes it holds, and precision and recall are those of images that
   weigh alike.
+- regression: truth, estimate and distance as shares of the outcome's range, their squares, and the
+  product of the two. Truth and estimate are taken from the middle of the range, which makes them
+  small.
+- survival: by event or none, interval of the study and bin of the risk, where the examination is.
 """
 
 import math
@@ -30,8 +34,21 @@ from numpy.typing import NDArray
 
 from wardround.common.metrics.classification import ClassificationSums
 from wardround.common.metrics.detection import DetectionSums, match, overlaps_of
+from wardround.common.metrics.regression import (
+    DISTANCE,
+    ESTIMATE,
+    ESTIMATE_SQUARE,
+    FOURTH,
+    MOMENTS,
+    PRODUCT,
+    SQUARE,
+    TRUTH,
+    TRUTH_SQUARE,
+    RegressionSums,
+)
 from wardround.common.metrics.segmentation import SegmentationSums
 from wardround.common.metrics.sums import MetricSums, summarise
+from wardround.common.metrics.survival import EVENT, SurvivalSums, at_horizon, time_rows
 from wardround.common.metrics.task_sums import MetricValue, Sums, TaskSums, no_counts, refuse
 from wardround.common.study.study import Study
 
@@ -45,8 +62,9 @@ BOX_EDGES = (0.1, 0.25, 0.4, 0.55, 0.7, 0.85)
 _BOX_UNITS = 1_000  # a box of an image that counts whole: counts of boxes are whole numbers
 _HALF = SCORE_EDGES.index(0.5) + 1  # the first bin in which a label is predicted
 LARGEST_SUM = 1e12  # of patients, or of noise; no site has so many
+_NOISED_MOMENTS = 7  # of a regression
 _DRAWS = 50  # of noise, by which the error of a metric is known to a tenth of itself
-_LOSS = "loss"
+_LOSS, _PATIENTS = "loss", "patients"
 # How the squares of the blocks' scales share 1.
 _SHARES: dict[str, dict[str, float]] = {
     "scores": {_LOSS: 0.1, "scores": 0.9},
@@ -54,7 +72,13 @@ _SHARES: dict[str, dict[str, float]] = {
     "ranks": {_LOSS: 0.1, "scores": 0.6, "table": 0.3},
     "dice": {_LOSS: 0.1, "dice": 0.9},
     "boxes": {_LOSS: 0.1, "boxes": 0.9},
+    # Of numbers: they are divided by how many patients there are, and the loss counts these.
+    "moments": {_LOSS: 0.3, "moments": 0.7},
+    "follow-up": {_LOSS: 0.1, "follow-up": 0.9},
 }
+# Of a regression: distance and its square at 1, truth and estimate half the range off its middle,
+# each to one side.
+_LARGEST_MOMENTS = 1 + 1 + 2 * 0.5**2 + 3 * 0.25**2
 
 Flags = NDArray[np.bool_]
 
@@ -98,6 +122,7 @@ def blocks_of(study: Study) -> tuple[Block, ...]:
         study.class_count,
         study.data.multi_label,
         study.metric == "auroc",
+        len(study.outcome.times),
     )
 
 
@@ -107,7 +132,7 @@ def length_of(study: Study) -> int:
 
 
 @lru_cache(maxsize=64)
-def _blocks(task: str, classes: int, labels: bool, ranked: bool) -> tuple[Block, ...]:
+def _blocks(task: str, classes: int, labels: bool, ranked: bool, times: int) -> tuple[Block, ...]:
     shapes: dict[str, tuple[int, ...]] = {_LOSS: (2,)}
     rows, kind = 1, "dice"  # rows of a block in which an examination has its one
     if task == "segmentation":
@@ -115,15 +140,20 @@ def _blocks(task: str, classes: int, labels: bool, ranked: bool) -> tuple[Block,
         shapes["dice"] = (rows, 2)
     elif task == "detection":
         shapes["boxes"], kind = (classes, 1 + 2 * len(BOX_EDGES)), "boxes"
+    elif task == "regression":
+        shapes["moments"], kind = (_NOISED_MOMENTS,), "moments"
+    elif task == "survival":
+        shapes["follow-up"], kind = (2, times + 1, _BINS), "follow-up"
     else:
         rows = 1 if classes == 2 and not labels else classes
         shapes["scores"], kind = (rows, 2, _BINS), "scores"
         if rows > 1 and not labels:
             shapes["table"], kind = (classes, classes), "ranks" if ranked else "table"
     shares = _SHARES[kind]
-    ones = {_LOSS: 1, "table": 1, "boxes": 1, "dice": rows, "scores": rows}
+    ones = {"dice": rows, "scores": rows, "moments": _LARGEST_MOMENTS}
     return tuple(
-        Block(name, shape, math.sqrt(shares[name] / ones[name])) for name, shape in shapes.items()
+        Block(name, shape, math.sqrt(shares[name] / ones.get(name, 1)))
+        for name, shape in shapes.items()
     )
 
 
@@ -198,6 +228,39 @@ def encode_boxes(found: Sequence[Sums], truth: Sequence[Sums], study: Study) -> 
     return one_each
 
 
+def encode_estimates(truth: Sums, estimates: Sums) -> Sums:
+    """Return what N examinations add to the block of a regression, ``(N, 7)``.
+
+    Args:
+        truth: ``(N,)`` in [0, 1], from the low to the high end of the range.
+        estimates: ``(N,)``, cut to [0, 1] here; one that is no number counts as nobody.
+    """
+    usable = np.isfinite(estimates)
+    y, p = np.clip(truth, 0.0, 1.0) - 0.5, np.clip(np.nan_to_num(estimates), 0.0, 1.0) - 0.5
+    e = np.abs(p - y)
+    moments: Sums = np.stack([e, e**2, y, y**2, p, p**2, p * y], axis=1)
+    return moments * usable[:, None]
+
+
+def encode_follow_up(times: Sums, events: Flags, risks: Sums, study: Study) -> Sums:
+    """Return what N examinations add to the block of a survival task.
+
+    Args:
+        times: ``(N,)`` at least 0.
+        events: ``(N,)`` whether each is the time of an event.
+        risks: ``(N,)`` in [0, 1]; one that is no number counts as nobody.
+        study: Says the intervals.
+    """
+    edges = np.array(study.outcome.times)
+    usable = np.isfinite(risks)
+    times, events = at_horizon(times, events, float(edges[-1]))
+    numbers = np.zeros((len(times), 2, len(edges) + 1, _BINS))
+    bins = np.digitize(np.nan_to_num(risks), SCORE_EDGES)
+    rows = time_rows(times, events, edges)
+    numbers[np.arange(len(times)), events.astype(int), rows, bins] = 1
+    return numbers.reshape(len(times), -1) * usable[:, None]
+
+
 def scaled(numbers: Sums, study: Study) -> Sums:
     """Return ``(N, D)`` vectors of norm at most 1, from the blocks' numbers side by side.
 
@@ -268,6 +331,7 @@ def _summarised(vector: Sums, study: Study) -> list[MetricValue]:
     parts = dict(_parts(vector, study))
     lost, kept = nearest_counts(parts.pop(_LOSS))
     patients = lost + kept
+    parts[_PATIENTS] = np.asarray(patients)
     measured = _DECODERS[study.study.task](parts, study)
     # The loss is that of all patients; where noise leaves nobody it is not defined.
     sums = MetricSums(round(patients), lost * LARGEST_LOSS, measured)
@@ -350,9 +414,34 @@ def _decode_detection(parts: dict[str, Sums], study: Study) -> TaskSums:
     return DetectionSums(found, whole[0][None], whole[2], images)
 
 
+def _decode_regression(parts: dict[str, Sums], study: Study) -> TaskSums:
+    """Return moments from the low end of the range, and no bins: each would have its noise."""
+    distance, square, y, y_square, p, p_square, product = parts["moments"]
+    count = float(parts[_PATIENTS])
+    moments = np.zeros(MOMENTS)
+    moments[DISTANCE], moments[SQUARE] = max(distance, 0.0), max(square, 0.0)
+    moments[FOURTH] = 0.0
+    moments[TRUTH], moments[ESTIMATE] = y + count / 2, p + count / 2
+    moments[TRUTH_SQUARE] = y_square + y + count / 4
+    moments[ESTIMATE_SQUARE] = p_square + p + count / 4
+    moments[PRODUCT] = product + (y + p) / 2 + count / 4
+    return replace(RegressionSums.empty(study, surfaces=False), moments=moments)
+
+
+def _decode_survival(parts: dict[str, Sums], study: Study) -> TaskSums:
+    """Return a coarse table, in which no event is beyond the horizon; no pair is known exactly."""
+    noised = parts["follow-up"]
+    table = nearest_counts(noised.reshape(-1)).reshape(noised.shape)
+    table[EVENT, -1] = 0.0
+    empty = SurvivalSums.empty(study, surfaces=False)
+    return replace(empty, table=table)  # type: ignore[arg-type] # not whole
+
+
 _DECODERS: dict[str, Callable[[dict[str, Sums], Study], TaskSums]] = {
     "classification": _decode_classification,
     "detection": _decode_detection,
     "segmentation": _decode_segmentation,
+    "regression": _decode_regression,
+    "survival": _decode_survival,
 }
 NOISED_TASKS = tuple(_DECODERS)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 
 from wardround.common.metrics.classification import ClassificationSums
 from wardround.common.metrics.detection import DetectionSums
+from wardround.common.metrics.regression import RegressionSums
 from wardround.common.metrics.segmentation import SegmentationSums
+from wardround.common.metrics.survival import SurvivalSums
 from wardround.common.metrics.task_sums import MetricValue, TaskSums
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
@@ -19,6 +21,8 @@ TASK_SUMS: dict[str, type[TaskSums]] = {
     "classification": ClassificationSums,
     "detection": DetectionSums,
     "segmentation": SegmentationSums,
+    "regression": RegressionSums,
+    "survival": SurvivalSums,
 }
 
 

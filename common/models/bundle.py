@@ -281,14 +281,14 @@ def _metadata(model: ModelFolder, network: nn.Module) -> dict[str, Any]:
             },
             "outputs": {
                 "pred": {
-                    "type": "probabilities" if not study.task.dense else "image",
-                    "format": "segmentation" if study.task.dense else "classes",
-                    "num_channels": study.class_count,
+                    "type": _output_type(study),
+                    "format": "segmentation" if study.task.dense else _output_format(study),
+                    "num_channels": study.output_count,
                     "spatial_shape": size if study.task.dense else [],
                     "dtype": "float32",
                     "value_range": [],
                     "is_patch_data": study.training.patch_size is not None,
-                    "channel_def": {str(i): name for i, name in enumerate(study.data.classes)},
+                    "channel_def": {str(i): name for i, name in enumerate(_output_names(study))},
                 }
             },
         },
@@ -298,6 +298,23 @@ def _metadata(model: ModelFolder, network: nn.Module) -> dict[str, Any]:
             "network": "MONAI's own" if _definition(network) else "built by wardround",
         },
     }
+
+
+def _output_type(study: Study) -> str:
+    if study.task.dense:
+        return "image"
+    return "array" if study.task.outcome else "probabilities"
+
+
+def _output_format(study: Study) -> str:
+    # Of a number the network's own scale: [data.outcome] of the study in wardround.json says it.
+    return study.study.task if study.task.outcome else "classes"
+
+
+def _output_names(study: Study) -> tuple[str, ...]:
+    if not study.task.outcome:
+        return study.data.classes
+    return (study.outcome.name,) * study.output_count
 
 
 def _definition(network: nn.Module) -> dict[str, Any] | None:

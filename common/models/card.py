@@ -89,7 +89,7 @@ def card_fields(
         *_model(contract, study, origin),
         *_data(origin),
         *_results(study, origin, measured),
-        *_responsibility(contract, origin),
+        *_responsibility(contract, study, origin),
     )
 
 
@@ -177,8 +177,8 @@ def _results(study: Study, origin: Origin, measured: Sequence[Measured]) -> Iter
     )
 
 
-def _responsibility(contract: Contract, origin: Origin) -> Iterator[DocumentField]:
-    yield told("limits", "Limits", "limits", (*_limits(contract), *origin.limits))
+def _responsibility(contract: Contract, study: Study, origin: Origin) -> Iterator[DocumentField]:
+    yield told("limits", "Limits", "limits", (*_limits(contract, study), *origin.limits))
     section = "Responsibility"
     lineage = origin.lineage or ("this folder has no signed record of its rounds",)
     yield told("lineage", section, "signed lineage", lineage)
@@ -221,6 +221,16 @@ def _output(contract: Contract, study: Study) -> Iterator[str]:
         yield f"a class is reported from a probability of {contract.threshold:g} on"
     elif study.task.boxes:
         yield f"boxes, each of one of {len(study.data.classes)} classes and with a score"
+    elif study.task.outcome == "number":
+        outcome = study.outcome
+        high = outcome.with_unit(outcome.low + outcome.width)
+        yield f"a number: {outcome.name}, from {outcome.low:g} to {high}; beyond it is cut off"
+    elif study.loss == "cox":
+        yield f"a log hazard ratio of {study.outcome.name}: more is an earlier event"
+    elif study.task.outcome == "time":
+        times = ", ".join(f"{time:g}" for time in study.outcome.times)
+        unit = f" {study.outcome.unit}" if study.outcome.unit else ""
+        yield f"the probability of no {study.outcome.name} up to {times}{unit}"
     else:
         yield f"what the task {study.study.task} asks for"
     if contract.temperature is not None:
@@ -261,9 +271,10 @@ def _worst(study: Study, measured: Sequence[Measured]) -> Iterator[str]:
         yield f"{word}: {one.of}: {study.metric} {one.value:.3f}{few}"
 
 
-def _limits(contract: Contract) -> Iterator[str]:
+def _limits(contract: Contract, study: Study) -> Iterator[str]:
     yield "what it says of patients, scanners and hospitals other than those above is not known"
-    yield calibration_words(contract)
+    if study.task.classifies or study.task.dense:
+        yield calibration_words(contract)
     if contract.seen is None:
         yield f"it cannot tell an image of unusual intensities: {contract.seen_note}"
     else:

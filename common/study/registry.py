@@ -28,6 +28,8 @@ class TaskEntry:
             and with ``data.multi_label`` an examination may be of several.
         boxes: Whether boxes about things are found, so that the network has anchors.
         fewest_classes: How many names ``data.classes`` must give.
+        outcome: What ``[data.outcome]`` describes instead of classes: a number, or the time until
+            an event; "" for a task that has classes.
     """
 
     column: Literal["label", "mask", "boxes"]
@@ -38,6 +40,7 @@ class TaskEntry:
     classifies: bool = False
     boxes: bool = False
     fewest_classes: int = 2
+    outcome: Literal["", "number", "time"] = ""
 
 
 TASKS: dict[str, TaskEntry] = {
@@ -48,6 +51,17 @@ TASKS: dict[str, TaskEntry] = {
         "boxes", "frame every", "focal-giou", "map50", boxes=True, fewest_classes=1
     ),
     "segmentation": TaskEntry("mask", "mark every voxel as", "dice-ce", "dice", dense=True),
+    "regression": TaskEntry(
+        "label", "estimate the", "mse", "mae", fewest_classes=0, outcome="number"
+    ),
+    "survival": TaskEntry(
+        "label",
+        "estimate the time until the",
+        "piecewise-hazard",
+        "c-index",
+        fewest_classes=0,
+        outcome="time",
+    ),
 }
 
 
@@ -141,7 +155,7 @@ class NetworkEntry:
 
 _CHOICES = ("batch", "instance", "group")
 _U: tuple[str, ...] = ("segmentation",)
-_IMAGE: tuple[str, ...] = ("classification",)
+_IMAGE: tuple[str, ...] = ("classification", "regression", "survival")
 _BOXES: tuple[str, ...] = ("detection",)
 NETWORKS: dict[str, NetworkEntry] = {
     "small-cnn": NetworkEntry(
@@ -223,9 +237,13 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "dice": ("segmentation",),
     "dice-ce": ("segmentation",),
     "generalised-dice": ("segmentation",),
-    "mse": BOTH,
+    "mse": (*BOTH, "regression"),
     "focal-giou": _BOXES,
     "hard-negative-giou": _BOXES,
+    "l1": ("regression",),
+    "huber": ("regression",),
+    "piecewise-hazard": ("survival",),
+    "cox": ("survival",),
 }
 
 
@@ -238,12 +256,19 @@ class MetricEntry:
         higher_is_better: Its direction.
         title: How a report calls it.
         surface: Whether it needs surface distances, which are only computed at the end.
+        unbounded: Whether it can leave [0, 1] though more of it is better.
     """
 
     tasks: tuple[str, ...]
     higher_is_better: bool
     title: str
     surface: bool = False
+    unbounded: bool = False
+
+    @property
+    def in_unit_interval(self) -> bool:
+        """Whether its values lie in [0, 1]; a loss, a distance or an error has a unit."""
+        return self.higher_is_better and not self.unbounded
 
 
 METRICS: dict[str, MetricEntry] = {
@@ -258,4 +283,9 @@ METRICS: dict[str, MetricEntry] = {
     "map50": MetricEntry(("detection",), True, "mAP at IoU .50"),
     "map": MetricEntry(("detection",), True, "mAP (IoU .50 to .95)"),
     "froc": MetricEntry(("detection",), True, "FROC (sensitivity at 1/8 to 8 false positives)"),
+    "mae": MetricEntry(("regression",), False, "mean absolute error"),
+    "rmse": MetricEntry(("regression",), False, "root mean squared error"),
+    "r2": MetricEntry(("regression",), True, "R2", unbounded=True),
+    "c-index": MetricEntry(("survival",), True, "C-index"),
+    "calibration-error": MetricEntry(("regression", "survival"), False, "calibration error"),
 }

@@ -15,6 +15,7 @@ from wardround.common.study.sections import (
     EvaluationSection,
     FederationSection,
     ModelSection,
+    OutcomeSection,
     PrivacySection,
     Section,
     SimulationSection,
@@ -78,6 +79,18 @@ class Study(Section):
     def class_count(self) -> int:
         """Number of classes, the background of a segmentation included."""
         return len(self.data.classes)
+
+    @property
+    def output_count(self) -> int:
+        """Number of the network's outputs, at each voxel where the task is dense."""
+        if self.task.outcome == "time" and self.loss != "cox":
+            return len(self.outcome.times)
+        return 1 if self.task.outcome else self.class_count
+
+    @property
+    def outcome(self) -> OutcomeSection:
+        """What a task without classes predicts."""
+        return self.data.outcome or OutcomeSection()
 
     @property
     def loss(self) -> str:

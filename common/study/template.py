@@ -23,7 +23,7 @@ dimensions = 2                   # 2 or 3
 size = [64, 64]                  # every image is brought to this size
 intensity = "xray"               # xray, ct, mr, dermoscopy, ultrasound, histology, none
 augmentation = "light"
-
+{outcome}
 [model]
 network = "{network}"
 normalisation = "group"
@@ -70,18 +70,50 @@ sites = 4
 manifest = "manifest.csv"
 """
 
+_NUMBER = """
+[data.outcome]
+name = "age"
+unit = "years"
+range = [0, 110]                 # a label outside is refused, an estimate outside cut to it
+mean = 60                        # about what the labels have; no hospital's own values
+scale = 15                       # their standard deviation, about
+"""
+
+_TIME = """
+[data.outcome]
+name = "death"
+unit = "days"                    # of the column time; event is 1, or 0 where follow-up ended
+times = [182, 365, 730, 1095, 1825] # the hazard is constant in between; the last is the horizon
+"""
+
 _OF_TASKS = {
     "classification": {
-        "others": '          # or "segmentation"',
+        "others": '          # or "segmentation", "regression", "survival"',
         "classes": 'classes = ["normal", "abnormal"]',
+        "outcome": "",
         "network": "small-cnn",
         "metric": "auroc",
     },
     "segmentation": {
-        "others": '            # or "classification"',
+        "others": '            # or "classification", "regression", "survival"',
         "classes": 'classes = ["background", "lesion"] # the background comes first',
+        "outcome": "",
         "network": "unet",
         "metric": "dice",
+    },
+    "regression": {
+        "others": '              # or "classification", "segmentation", "survival"',
+        "classes": "# The column label of the manifest holds the number, see [data.outcome].",
+        "outcome": _NUMBER,
+        "network": "small-cnn",
+        "metric": "mae",
+    },
+    "survival": {
+        "others": '                # or "classification", "segmentation", "regression"',
+        "classes": "# The columns time and event of the manifest hold the outcome, see below.",
+        "outcome": _TIME,
+        "network": "small-cnn",
+        "metric": "c-index",
     },
 }
 TEMPLATE_TASKS = tuple(_OF_TASKS)

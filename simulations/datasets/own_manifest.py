@@ -66,7 +66,7 @@ def _examination(
             channel: _written(location)
             for channel, location in zip(channels, examination.images, strict=True)
         },
-        label=_label(examination, tidy(line.cells[columns.target]), study),
+        label=_label(examination, tidy(columns.target_text(line.cells)), study),
         mask=_mask(examination, columns.cell(LESION_MASK, line.cells), reading),
         natural_site=tidy(columns.cell("site", line.cells)),
         split=examination.split or "",
@@ -116,6 +116,8 @@ def _label(examination: Examination, text: str, study: Study) -> str:
     if study.data.multi_label:
         present = [name for name, holds in zip(classes, label, strict=True) if holds]
         return ";".join(present) or NO_CLASS
+    if study.task.outcome:  # as Python writes numbers, whatever the table's decimal mark is
+        return ";".join(repr(number) for number in label)
     return classes[int(label[0])] if study.task.classifies else text
 
 

@@ -17,12 +17,12 @@ from wardround.common.statistics.interval import Interval
 from wardround.common.statistics.multiple import holm_p_values
 from wardround.common.study.registry import METRICS
 from wardround.simulations.evidence.intervals.estimates import (
+    Answered,
     chosen,
     difference,
     measure,
     p_value,
 )
-from wardround.simulations.run_files.predictions import Masks, Scores
 
 FEWEST_PATIENTS = 10
 MOST_GROUPS = 12  # of one grouping; further ones are taken together
@@ -58,7 +58,7 @@ class GroupFinding:
 
 def find_groups(
     metric: str,
-    answers: Scores | Masks,
+    answers: Answered,
     groups: Mapping[str, Sequence[str]],
     multi_label: bool = False,
     order: Mapping[str, Sequence[str]] | None = None,
@@ -127,7 +127,7 @@ def hidden_groups(patients: Mapping[str, int], fewest: int = FEWEST_PATIENTS) ->
 
 def _of_grouping(
     metric: str,
-    answers: Scores | Masks,
+    answers: Answered,
     grouping: tuple[str, NDArray[np.str_]],
     multi_label: bool,
 ) -> list[GroupFinding]:

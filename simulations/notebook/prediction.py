@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 
 import wardround
 from wardround.client.clinic.inference.inputs import find_inputs, modality_of, read_images
-from wardround.client.clinic.inference.prediction import Classified, Prediction, Segmented
+from wardround.client.clinic.inference.prediction import (
+    Classified,
+    Estimated,
+    Prediction,
+    Segmented,
+)
 from wardround.client.clinic.inference.predictor import Predictor, load_predictor, refusal
 from wardround.client.clinic.inference.views import View
 from wardround.client.data.manifest.cells import parse_number
@@ -323,6 +328,8 @@ def _row(name: str, one: Prediction) -> dict[str, Any]:
     if isinstance(one, Classified):
         probabilities = dict(zip(one.classes, one.probabilities, strict=True))
         return {"examination": name, "found": ", ".join(one.found) or "none", **probabilities}
+    if isinstance(one, Estimated):
+        return {"examination": name, **dict(zip(one.names, one.values, strict=True))}
     voxels = dict(zip(one.classes[1:], one.voxels[1:], strict=True))
     return {"examination": name, **{f"voxels of {label}": n for label, n in voxels.items()}}
 

@@ -11,6 +11,7 @@ from wardround.common.statistics.interval import Interval
 from wardround.common.study.loading import load_study
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
+from wardround.simulations.evidence.intervals.outcome_metrics import outcome_intervals
 from wardround.simulations.evidence.intervals.run_intervals import (
     Labels,
     Named,
@@ -28,6 +29,7 @@ from wardround.simulations.run_files.folder import (
     TrafficRow,
     read_facts,
 )
+from wardround.simulations.run_files.outcomes import Outcomes
 from wardround.simulations.run_files.predictions import (
     Key,
     Masks,
@@ -63,6 +65,7 @@ class RunContents:
     scores: Mapping[Key, Scores] = field(default_factory=dict)
     masks: Mapping[Key, Masks] = field(default_factory=dict)
     intervals: Mapping[Named, Interval] = field(default_factory=dict)
+    outcomes: Mapping[Key, Outcomes] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -148,12 +151,15 @@ def read_contents(folder: Path) -> RunContents:
         scores=said.scores,
         masks=said.masks,
         intervals=_intervals(study, said),
+        outcomes=said.outcomes,
     )
 
 
 def _intervals(study: Study | None, said: Predictions) -> Mapping[Named, Interval]:
     if study is None:
         return {}
+    if said.outcomes:
+        return outcome_intervals(said.outcomes)
     if said.scores:
         labels = Labels(study.data.classes, study.data.multi_label)
         return score_intervals(said.scores, labels)

@@ -180,6 +180,12 @@ def higher_is_better(metric: str) -> bool:
     return entry is None or entry.higher_is_better
 
 
+def in_unit_interval(metric: str) -> bool:
+    """Return whether a metric lies between 0 and 1, of which 1 is best."""
+    entry = METRICS.get(metric)
+    return entry is None or entry.in_unit_interval
+
+
 def gain_over(own: float, federated: float, metric: str) -> float:
     """Return by how much the federated model is better: positive is better for every metric."""
     return federated - own if higher_is_better(metric) else own - federated
@@ -330,7 +336,7 @@ def _judge_site(
         patients=patients,
         freedom=patients - 1.0 if patients > 1 else _MANY,
         smallest=smallest,
-        widest=1 + abs(gain) if own is not None and higher_is_better(own.metric) else math.inf,
+        widest=1 + abs(gain) if own is not None and in_unit_interval(own.metric) else math.inf,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from wardround.common.statistics.interval import Interval
 from wardround.common.study.registry import METRICS
 from wardround.server.checkpoints.lost_sites import lost_words
+from wardround.simulations.evidence.intervals.outcome_metrics import OF_NUMBERS, OF_TIMES
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.verdict import (
     SiteVerdict,
@@ -349,11 +350,15 @@ def explain_margin(verdict: Verdict) -> str:
 
 def _where_from(verdict: Verdict) -> str:
     if verdict.paired:
+        swapped = (
+            "."
+            if verdict.metric in (*OF_NUMBERS, *OF_TIMES)
+            else ", and is no narrower than what swapping the two models' answers at random makes."
+        )
         return (
             "± is half an interval of the gain. Both models answered the same test patients, so "
             "the interval comes from how the patients' own differences scatter, all examinations "
-            "of a patient together, and is no narrower than what swapping the two models' answers "
-            "at random makes."
+            f"of a patient together{swapped}"
         )
     how = {
         "auroc": "Hanley and McNeil's formula",

@@ -5,7 +5,7 @@ the run folder: no message carries them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from wardround.common.files.tables import read_table, refusing_damage
 from wardround.common.study.study import Study
+from wardround.simulations.run_files.outcomes import OUTCOMES, Outcomes, read_outcomes
 
 PREDICTIONS = "predictions.csv"
 CASES = "cases.csv"
@@ -141,7 +142,7 @@ class Masks:
     lesions_false: Floats
 
 
-MEASURES = tuple(field.name for field in fields(Masks))[2:]  # what is ``(N, K - 1)``
+MEASURES = tuple(one.name for one in fields(Masks))[2:]  # what is ``(N, K - 1)``
 Key = tuple[str, str, str]  # model, site, split
 Row = TypeVar("Row", ScoreRow, CaseRow)
 
@@ -153,10 +154,12 @@ class Predictions:
     Attributes:
         scores: Of a classification; empty for other tasks.
         masks: Of a segmentation; empty for other tasks.
+        outcomes: Of a regression or a survival task; empty for other tasks.
     """
 
     scores: Mapping[Key, Scores]
     masks: Mapping[Key, Masks]
+    outcomes: Mapping[Key, Outcomes] = field(default_factory=dict)
 
 
 def read_scores(folder: Path, classes: Sequence[str]) -> Mapping[Key, Scores]:
@@ -204,7 +207,11 @@ def read_predictions(folder: Path, study: Study) -> Predictions:
     if study.task.dense:
         with refusing_damage(folder / CASES):
             masks = read_masks(folder, study.data.classes[1:])
-    return Predictions(scores, masks)
+    outcomes: Mapping[Key, Outcomes] = {}
+    if study.task.outcome:
+        with refusing_damage(folder / OUTCOMES):
+            outcomes = read_outcomes(folder, study.task.outcome)
+    return Predictions(scores, masks, outcomes)
 
 
 def read_lesions(folder: Path) -> list[LesionRow]:

@@ -129,7 +129,7 @@ class _Draft:
         )
         count = chance.randint(1, 3) if table else chance.mostly(0, 1, 3)
         data: Content = {
-            "classes": list(CLASSES[: chance.randint(2, 3)]),
+            **self._answer(),
             "multi_label": self._several,
             "covariates": list(covariates[:count]),
             "covariate_scaling": chance.mostly("study", "site") if count else "study",
@@ -145,6 +145,17 @@ class _Draft:
             "augmentation": chance.choice(_PRESETS),
             "denoise": chance.seldom(),
         }
+
+    def _answer(self) -> Content:
+        """Draw the classes, or what is predicted where there are none."""
+        chance, kind = self._chance, TASKS[self._task].outcome
+        if not kind:
+            return {"classes": list(CLASSES[: chance.randint(2, 3)])}
+        if kind == "time":
+            times = chance.choice([[365.0], [100.0, 300.0, 1000.0], [50.0, 5000.0]])
+            return {"outcome": {"name": "death", "unit": "days", "times": times}}
+        scale = chance.some({"mean": [50.0], "scale": [10.0, 25.0]})
+        return {"outcome": {"name": "size", "unit": "ml", "range": [0.0, 100.0], **scale}}
 
     def _model(self) -> Content:
         chance, entry = self._chance, NETWORKS[self._network]

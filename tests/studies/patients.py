@@ -61,12 +61,19 @@ def write_images(folder: Path) -> None:
 
 
 def write_manifest(
-    path: Path, images: Path, kind: Kind, class_count: int, several: bool, splits: bool
+    path: Path,
+    images: Path,
+    kind: Kind,
+    class_count: int,
+    several: bool,
+    splits: bool,
+    outcome: str = "",
 ) -> None:
     """Write a manifest over these images, with columns for every choice of a study.
 
     Args:
         several: Whether an examination is of several classes.
+        outcome: Whether it is of a "number" or of a "time" instead.
         splits: Whether it says who is trained on and tested; half of each site's patients.
     """
     generator = np.random.default_rng(1)
@@ -76,23 +83,34 @@ def write_manifest(
         writer.writerow([*columns, "age", "weight", "sex"])
         for number in range(EXAMINATIONS):
             patient = number % PATIENTS
-            label = _label(number) % class_count
+            label = _label(number) % max(class_count, 2)
             of_several = ";".join(CLASSES[:label]) or "none"
             place = patient // len(SITES)
             split = _SPLITS[place] if place < len(_SPLITS) else "test"
-            names = (f"{number}-mask-{class_count - 1}", f"{number}-image", f"{number}-second")
+            names = (
+                f"{number}-mask-{max(class_count - 1, 1)}",
+                f"{number}-image",
+                f"{number}-second",
+            )
             writer.writerow(
                 [
                     f"p{patient}",
                     SITES[patient % len(SITES)],
                     split if splits else "",
-                    of_several if several else CLASSES[label],
+                    _outcome(outcome, number) or (of_several if several else CLASSES[label]),
                     *(_file(images, kind, name) for name in names),
                     generator.normal(60, 10),
                     "" if number % 7 == 0 else generator.normal(80, 10),
                     "fm"[number % 2],
                 ]
             )
+
+
+def _outcome(kind: str, number: int) -> str:
+    patient = number % PATIENTS
+    if kind == "time":
+        return f"{40 * patient + 20}.5;{patient % 2}"
+    return f"{3 * patient + 2}.25" if kind else ""
 
 
 def _label(number: int) -> int:

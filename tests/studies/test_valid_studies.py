@@ -69,8 +69,8 @@ def test_a_study_that_passes_its_check_runs_or_says_what_to_do(
     folder = tmp_path_factory.mktemp("study")
     manifest = folder / "manifest.csv"
     study, kind = draw_study(seed, str(manifest))
-    several = study.data.multi_label
-    write_manifest(manifest, images, kind, study.class_count, several, splits=seed % 2 == 0)
+    several, outcome = study.data.multi_label, study.task.outcome
+    write_manifest(manifest, images, kind, study.class_count, several, seed % 2 == 0, outcome)
     try:
         report = simulate(SimulationRequest(study, folder / "run", MACHINE))
         assert report.stat().st_size

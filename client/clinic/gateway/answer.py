@@ -14,7 +14,13 @@ import numpy as np
 
 from wardround.client.clinic.gateway.incoming import IncomingFolder
 from wardround.client.clinic.gateway.queue import Work
-from wardround.client.clinic.inference.prediction import Classified, Detected, Prediction, Segmented
+from wardround.client.clinic.inference.prediction import (
+    Classified,
+    Detected,
+    Estimated,
+    Prediction,
+    Segmented,
+)
 from wardround.client.clinic.inference.predictor import Predictor
 from wardround.client.clinic.pacs.archive import Archive, PacsError
 from wardround.client.clinic.pacs.fhir import make_fhir
@@ -29,6 +35,12 @@ from wardround.common.files.atomic import make_private_folder, replace_file
 
 if TYPE_CHECKING:
     from pydicom import Dataset
+
+
+NO_NUMBERS = (
+    "the model estimates a number or a time, and a result in an archive has classes or masks: "
+    "name another model, or use 'wardround predict', which writes a table."
+)
 
 
 class RefusedError(PacsError):
@@ -130,6 +142,8 @@ def make_objects(source: Source, prediction: Prediction, algorithm: Algorithm) -
     if isinstance(prediction, Detected):
         msg = "boxes have no DICOM object here: use 'wardround predict'."
         raise RefusedError(msg)
+    if isinstance(prediction, Estimated):
+        raise RefusedError(NO_NUMBERS)
     labels = in_source_order(prediction.labels, prediction.affine, source)
     segmentation = make_segmentation(source, labels, prediction.classes, algorithm)
     voxels = np.bincount(labels.ravel(), minlength=len(prediction.classes)).tolist()
@@ -161,6 +175,8 @@ def _sentences(source: Source, prediction: Prediction) -> list[str]:
         millilitres = source.voxel_ml or 0.0
         pairs = zip(prediction.classes[1:], prediction.voxels[1:], strict=True)
         return [f"{name}: {rounded(voxels * millilitres):g} ml." for name, voxels in pairs]
+    if isinstance(prediction, Estimated):
+        raise RefusedError(NO_NUMBERS)
     pairs_of = zip(prediction.classes, prediction.probabilities, strict=True)
     return [f"{name}: probability {rounded(value):g}." for name, value in pairs_of]
 

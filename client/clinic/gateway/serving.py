@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wardround.client.clinic.gateway.answer import Desk, RefusedError, answer
+from wardround.client.clinic.gateway.answer import NO_NUMBERS, Desk, RefusedError, answer
 from wardround.client.clinic.gateway.finding import (
     find_in_archive,
     find_received,
@@ -93,6 +93,8 @@ def serve(
                 "'wardround predict', which writes boxes.csv, or name another model."
             )
             raise InputError(msg)
+        if predictor.study.task.outcome:
+            raise InputError(NO_NUMBERS)
         queue = WorkQueue(folder / QUEUE_FILE)
         try:
             incoming = None

@@ -90,4 +90,21 @@ class Detected:
     counts: tuple[int, ...]
 
 
-Prediction: TypeAlias = Classified | Segmented | Detected
+@dataclass(frozen=True, slots=True)
+class Estimated:
+    """The numbers that a task without classes says of an examination.
+
+    Attributes:
+        names: Of the numbers, as "age", or "risk" and "survival at 365 days".
+        values: One a name.
+        unit: Of the outcome; "" where it has none.
+        spread: Standard deviation of each over views and models; None for one of each.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    unit: str
+    spread: tuple[float, ...] | None = None
+
+
+Prediction: TypeAlias = Classified | Segmented | Detected | Estimated

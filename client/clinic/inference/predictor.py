@@ -19,6 +19,7 @@ from wardround.client.clinic.inference.outside import reasons_outside
 from wardround.client.clinic.inference.prediction import (
     Classified,
     Detected,
+    Estimated,
     FoundBox,
     Prediction,
     Segmented,
@@ -38,7 +39,7 @@ from wardround.client.site.device import arranged_for, choose_arithmetic, device
 from wardround.client.tasks.detection import DECIDED
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.segmentation import most_likely_classes
-from wardround.client.tasks.task import PredictsInParts
+from wardround.client.tasks.task import AnswersNumbers, PredictsInParts
 from wardround.client.training.evaluation import (
     answer_of,
     forward_of,
@@ -166,7 +167,7 @@ class Predictor:
         study = self.study
         if study.task.boxes:
             return DECIDED
-        picks = study.task.dense or (not study.data.multi_label and study.class_count > 2)
+        picks = not study.task.classifies or (not study.data.multi_label and study.class_count > 2)
         return None if picks else self.contract.threshold
 
     @property
@@ -273,7 +274,7 @@ class Predictor:
             ModelError: An output is not a number.
         """
         task = self.study.task
-        if not (task.classifies or task.dense or task.boxes):
+        if not (task.classifies or task.dense or task.boxes or task.outcome):
             msg = f"wardround predict does not know the task {self.study.study.task!r} yet."
             raise InputError(msg)
         with torch.inference_mode():  # the networks are in evaluation mode since they were loaded
@@ -282,7 +283,33 @@ class Predictor:
                 return [self._segmented(one, _case(batch, at)) for at, one in enumerate(some)]
             if task.boxes:
                 return self._detected(some, batch)
-            return self._classified(batch)
+            return self._estimated(batch) if task.outcome else self._classified(batch)
+
+    def _estimated(self, batch: Batch) -> list[Prediction]:
+        members: list[Tensor] = []
+        names: tuple[str, ...] = ()
+        for network, model in zip(self._networks, self.models, strict=True):
+            task = task_of(model.study)
+            if not isinstance(task, AnswersNumbers):
+                msg = f"the task {model.study.study.task!r} answers no numbers"
+                raise TypeError(msg)
+            for view in self._views:
+                outputs = predict(network, view.of(batch), model.study).double().cpu()
+                names, values = task.answers(outputs, model.study)
+                members.append(values)
+        together = torch.stack(members)
+        means = together.mean(0)
+        _check_numbers(means)
+        spreads = together.std(0, correction=0).tolist() if len(members) > 1 else None
+        return [
+            Estimated(
+                names,
+                tuple(row),
+                self.study.outcome.unit,
+                None if spreads is None else tuple(spreads[at]),
+            )
+            for at, row in enumerate(means.tolist())
+        ]
 
     def _classified(self, batch: Batch) -> list[Prediction]:
         members: list[Tensor] = []

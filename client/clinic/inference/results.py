@@ -25,6 +25,7 @@ from wardround.client.clinic.inference.inputs import Input
 from wardround.client.clinic.inference.prediction import (
     Classified,
     Detected,
+    Estimated,
     FoundBox,
     Prediction,
     Segmented,
@@ -252,6 +253,13 @@ def _content(prediction: Prediction) -> dict[str, Any]:
     if isinstance(prediction, Detected):
         counts = dict(zip(prediction.classes, prediction.counts, strict=True))
         return {"counts": counts, "boxes": [_box(box) for box in prediction.boxes]}
+    if isinstance(prediction, Estimated):
+        content = {"estimates": dict(zip(prediction.names, prediction.values, strict=True))}
+        if prediction.unit:
+            content["unit"] = prediction.unit
+        if prediction.spread is not None:
+            content["spread"] = dict(zip(prediction.names, prediction.spread, strict=True))
+        return content
     content = {"voxels": dict(zip(prediction.classes, prediction.voxels, strict=True))}
     if prediction.volumes_ml is not None:
         found = zip(prediction.classes, prediction.volumes_ml, strict=True)
@@ -269,11 +277,12 @@ def _box(box: FoundBox) -> dict[str, Any]:
 
 
 _COLUMNS = {
-    "counts": "boxes of",
-    "probabilities": "probability of",
-    "spread": "spread of",
-    "voxels": "voxels of",
-    "volumes_ml": "ml of",
+    "counts": "boxes of ",
+    "probabilities": "probability of ",
+    "spread": "spread of ",
+    "voxels": "voxels of ",
+    "volumes_ml": "ml of ",
+    "estimates": "",
 }
 
 
@@ -283,7 +292,7 @@ def _row(done: Done) -> dict[str, Any]:
         if key == "boxes":
             continue  # they have a table of their own
         if key in _COLUMNS:
-            row.update({f"{_COLUMNS[key]} {name}": number for name, number in value.items()})
+            row.update({f"{_COLUMNS[key]}{name}": number for name, number in value.items()})
         else:
             row[key] = "; ".join(value) if isinstance(value, list) else value
     return row

@@ -22,7 +22,8 @@ class Columns:
 
     Attributes:
         images: Name and place of each channel's.
-        target: Place of the label or the mask.
+        target: Place of the label or the mask; of two columns time and event, that of the time.
+        event: Place of the second of the two.
         optional: Places of those that may be missing, by name.
     """
 
@@ -31,6 +32,12 @@ class Columns:
     target: int
     covariates: tuple[int, ...]
     optional: dict[str, int]
+    event: int | None = None
+
+    def target_text(self, cells: Sequence[str]) -> str:
+        """Return what the row says is to be found: of two columns both, joined by ``;``."""
+        text = cells[self.target]
+        return text if self.event is None else f"{text};{cells[self.event]}"
 
     def cell(self, name: str, cells: Sequence[str]) -> str:
         """Return the cell of a column that may be missing; "" where it is."""
@@ -46,7 +53,8 @@ def find_columns(table: Table, study: Study) -> Columns:
     """
     images = _image_columns(table, study)
     covariates = tuple(covariate.name for covariate in study.data.covariates)
-    wanted = ("patient", *images, study.task.column, *covariates)
+    target = _target_columns(table, study)
+    wanted = ("patient", *images, *target, *covariates)
     missing = [column for column in wanted if not table.places(column)]
     if missing:
         raise DataError(_lacking(table, missing))
@@ -57,9 +65,10 @@ def find_columns(table: Table, study: Study) -> Columns:
     return Columns(
         place["patient"],
         tuple((name, place[name]) for name in images),
-        place[study.task.column],
+        place[target[0]],
         tuple(place[name] for name in covariates),
         {name: place[name] for name in present},
+        place[target[1]] if len(target) > 1 else None,
     )
 
 
@@ -70,6 +79,13 @@ def file_columns(table: Table) -> tuple[int, ...]:
         for place, name in enumerate(table.header)
         if name.casefold().partition(".")[0] in ("image", "mask")
     )
+
+
+def _target_columns(table: Table, study: Study) -> tuple[str, ...]:
+    """Return the column of what is to be found; of a time to event also two, time and event."""
+    if study.task.outcome == "time" and not table.places(study.task.column):
+        return ("time", "event")
+    return (study.task.column,)
 
 
 def _image_columns(table: Table, study: Study) -> tuple[str, ...]:

@@ -204,7 +204,9 @@ class RowReader:
     def _label(self, row: int, cells: Sequence[str]) -> tuple[float, ...] | None:
         if self.study.task.column != "label":
             return None
-        text = cells[self.columns.target]
+        text = self.columns.target_text(cells)
+        if self.study.task.outcome:
+            text = ";".join(self._with_point(part.strip()) for part in text.split(";"))
         if self._note(row, spreadsheet_fault("label", text)):
             return None
         try:

@@ -57,7 +57,7 @@ def build_network(study: Study, seed: int) -> nn.Module:
         if chosen != "default" and name not in _OWN:
             replace_normalisation(network, chosen, study.data.dimensions)
         if study.data.kind == "image" and study.data.covariates:
-            network = WithCovariates(network, study.data.covariate_width, study.class_count)
+            network = WithCovariates(network, study.data.covariate_width, study.output_count)
         # Last, so that the frozen base is the network that the seed makes without adapters.
         if study.model.adapter_rank is not None:
             rank, scale = study.model.adapter_rank, study.model.adapter_scale
@@ -68,7 +68,7 @@ def build_network(study: Study, seed: int) -> nn.Module:
 
 
 def _small_cnn(study: Study) -> nn.Module:
-    return SmallCNN(study.data.planes, study.class_count, _size(study), _layers(study, (16, 32)))
+    return SmallCNN(study.data.planes, study.output_count, _size(study), _layers(study, (16, 32)))
 
 
 def _mlp(study: Study) -> nn.Module:
@@ -76,7 +76,7 @@ def _mlp(study: Study) -> nn.Module:
         values = study.data.covariate_width
     else:
         values = study.data.planes * prod(_size(study))
-    return MLP(values, study.class_count, _layers(study, (64, 32)))
+    return MLP(values, study.output_count, _layers(study, (64, 32)))
 
 
 def _unet(study: Study) -> nn.Module:
@@ -164,7 +164,7 @@ def _resnet(study: Study, blocks: str) -> nn.Module:
         blocks,
         spatial_dims=study.data.dimensions,
         n_input_channels=study.data.planes,
-        num_classes=study.class_count,
+        num_classes=study.output_count,
         conv1_t_size=3 if small else 7,
         conv1_t_stride=1 if small else 2,
         no_max_pool=small,
@@ -181,7 +181,7 @@ def _efficientnet(study: Study) -> nn.Module:
         pretrained=False,
         spatial_dims=study.data.dimensions,
         in_channels=study.data.planes,
-        num_classes=study.class_count,
+        num_classes=study.output_count,
     )
 
 
@@ -200,7 +200,7 @@ def _vit(study: Study) -> nn.Module:
             num_layers=12,
             num_heads=3,
             classification=True,
-            num_classes=study.class_count,
+            num_classes=study.output_count,
             dropout_rate=study.model.dropout,
             spatial_dims=study.data.dimensions,
             post_activation="none",  # the default squeezes the logits into (-1, 1)
@@ -274,7 +274,7 @@ def _shape(study: Study) -> dict[str, int]:
     return {
         "spatial_dims": study.data.dimensions,
         "in_channels": study.data.planes,
-        "out_channels": study.class_count,
+        "out_channels": study.output_count,
     }
 
 

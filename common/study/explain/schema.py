@@ -8,7 +8,7 @@ from wardround.common.study.versions import KEY, newest
 
 _STUDY = {
     "name": "What the study is called; letters, digits, blanks, dots, hyphens, underscores.",
-    "task": "What is learned: classification, detection or segmentation.",
+    "task": "What is learned: classification, detection, segmentation, regression or survival.",
     "description": "A sentence for a hospital's data-protection officer.",
 }
 _DATA = {
@@ -17,6 +17,7 @@ _DATA = {
     "dimensions": "2 or 3.",
     "colour": "Whether images have three colours; 2D only.",
     "classes": "Their names in order; of a segmentation the background comes first.",
+    "outcome": "What a task without classes predicts: a number, or the time until an event.",
     "multi_label": "Whether several classes may apply to one image.",
     "ignore_label": "Of a mask: the label of what nobody annotated; counts in no loss or metric.",
     "size": "Pixels or voxels of an axis each; every image is brought to this size.",
@@ -32,6 +33,14 @@ _DATA = {
     "covariates": "Clinical values of each patient, a table each.",
     "covariate_scaling": "Whose mean and deviation scale them: the study's, or each site's own.",
     "labels": "What the classes are called elsewhere.",
+}
+_OUTCOME = {
+    "name": 'What it is, e.g. "age" or "death"; reports and predictions call it so.',
+    "unit": 'Of what the manifest says, e.g. "years"; empty where it has none.',
+    "range": "regression: the least and the largest number that a label may be.",
+    "mean": "regression: what is taken away from a label; the middle of the range where absent.",
+    "scale": "regression: what the rest is divided by; a quarter of the range where absent.",
+    "times": "survival: the upper ends of the intervals of time; the last is the horizon.",
 }
 _LABELS = {
     "codes": 'A class\'s code in a terminology, e.g. {liver = "SCT:10200004"}.',
@@ -195,6 +204,7 @@ _ADVERSARY = {
 KEYS: Mapping[str, Mapping[str, str]] = {
     "StudySection": _STUDY,
     "DataSection": _DATA,
+    "OutcomeSection": _OUTCOME,
     "LabelsSection": _LABELS,
     "Covariate": _COVARIATE,
     "ModelSection": _MODEL,

@@ -113,9 +113,8 @@ def _asked(study: Study) -> Iterator[str]:
     if groupings := groupings_of(study):
         named = ", ".join(grouping.name for grouping in groupings)
         yield f"to say how good the model is for groups of its patients, by {named};"
-    what = "one of" if not data.multi_label else "any of"
     yield from _label_words(study)
-    yield f"to train {_network(study)} that can {study.task.verb} {what}: {_classes(study)};"
+    yield f"to train {_network(study)} that can {study.task.verb} {_answer(study)};"
     if study.model.weights_sha256 is not None:
         yield f"to hold the pretrained weights with the SHA-256 {study.model.weights_sha256};"
     yield _effort(study)
@@ -302,8 +301,17 @@ def _network(study: Study) -> str:
     )
 
 
-def _classes(study: Study) -> str:
-    return ", ".join(study.data.classes)
+def _answer(study: Study) -> str:
+    """Return what the network answers: one of the classes, or a number, or a time."""
+    outcome = study.outcome
+    if study.task.outcome == "number":
+        high = outcome.with_unit(outcome.low + outcome.width)
+        return f"{outcome.name}, a number from {outcome.low:g} to {high}"
+    if study.task.outcome == "time":
+        horizon = outcome.with_unit(outcome.times[-1])
+        return f"{outcome.name}, up to {horizon} after the manifest's time 0"
+    what = "one of" if not study.data.multi_label else "any of"
+    return f"{what}: {', '.join(study.data.classes)}"
 
 
 def _percent(fraction: float) -> str:

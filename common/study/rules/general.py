@@ -14,6 +14,7 @@ from wardround.common.study.registry import (
 from wardround.common.study.rules.decisions import decision_rules
 from wardround.common.study.rules.detection import detection_rules
 from wardround.common.study.rules.labels import label_rules
+from wardround.common.study.rules.outcomes import outcome_rules
 from wardround.common.study.rules.packs import pack_rules
 from wardround.common.study.rules.patient_privacy import privacy_rules
 from wardround.common.study.rules.statistics import statistics_rules
@@ -159,12 +160,19 @@ def _sizes_fit(study: Study) -> Iterator[str]:
         yield f"training.patch_size is for {tasks_that('dense')}: remove it, or set data.size."
 
 
-def _classes_fit(study: Study) -> Iterator[str]:
+def _classes_are_named(study: Study) -> Iterator[str]:
     data, fewest = study.data, study.task.fewest_classes
     if len(set(data.classes)) != len(data.classes):
         yield f"data.classes = {list(data.classes)} names a class twice: use each name once."
-    if len(data.classes) < fewest and not data.multi_label:
+    if not data.classes and fewest:
+        yield "data.classes is missing: name the classes, as classes = ['normal', 'abnormal']."
+    elif len(data.classes) < fewest and not data.multi_label:
         yield f"data.classes has {len(data.classes)} class: give at least {fewest}."
+
+
+def _classes_fit(study: Study) -> Iterator[str]:
+    data = study.data
+    yield from _classes_are_named(study)
     if data.multi_label and not study.task.classifies:
         yield f"data.multi_label is for {tasks_that('classifies')}: remove it."
     if data.multi_label and study.training.loss not in (None, "bce", "focal", "mse"):
@@ -173,7 +181,7 @@ def _classes_fit(study: Study) -> Iterator[str]:
     if not one_class_each and study.training.sampling == "balanced":
         yield "training.sampling = 'balanced' needs one class a patient: use 'shuffle'."
     weights = study.training.class_weights
-    if isinstance(weights, tuple) and len(weights) != len(data.classes):
+    if isinstance(weights, tuple) and data.classes and len(weights) != len(data.classes):
         yield (
             f"training.class_weights has {len(weights)} numbers for {len(data.classes)} classes: "
             "give one a class."
@@ -268,7 +276,7 @@ def _attack_fits(study: Study) -> Iterator[str]:
 def _margin_fits(study: Study) -> Iterator[str]:
     metric, margin = METRICS.get(study.metric), study.evaluation.margin
     # What lies in [0, 1] is better when it is higher; a loss or a distance has units of its own.
-    if metric is not None and metric.higher_is_better and margin >= 1:
+    if metric is not None and metric.in_unit_interval and margin >= 1:
         yield (
             f"evaluation.margin = {margin:g} is no difference of {study.metric}, which lies "
             "between 0 and 1: give the smallest one that matters, as 0.02."
@@ -294,6 +302,7 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     privacy_rules,
     statistics_rules,
     label_rules,
+    outcome_rules,
     subgroup_rules,
     decision_rules,
     detection_rules,

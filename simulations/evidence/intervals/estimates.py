@@ -43,8 +43,14 @@ from wardround.common.statistics.interval import (
     unknown_interval,
 )
 from wardround.simulations.evidence.intervals.metric_estimates import estimate_of
+from wardround.simulations.evidence.intervals.outcome_metrics import (
+    metrics_of,
+    outcome_interval,
+)
+from wardround.simulations.run_files.outcomes import Outcomes, outcomes_together
 from wardround.simulations.run_files.predictions import MEASURES, Masks, Scores
 
+Answered = Scores | Masks | Outcomes
 _Floats = NDArray[np.float64]
 _ROUNDING = 1e-12
 _COLUMNS = {"dice": "dice", "hd95": "hd95", "surface-dice": "surface_dice"}
@@ -69,7 +75,7 @@ class Measure:
         return self.interval.value
 
 
-def measure(metric: str, answers: Scores | Masks, multi_label: bool = False) -> Measure | None:
+def measure(metric: str, answers: Answered, multi_label: bool = False) -> Measure | None:
     """Return a metric as the study's own sums define it; None where it is not known here.
 
     Args:
@@ -77,7 +83,11 @@ def measure(metric: str, answers: Scores | Masks, multi_label: bool = False) -> 
         answers: Whose ``patients`` tell all patients apart, also those of several sites.
         multi_label: Whether an examination may be of several classes.
     """
-    if isinstance(answers, Masks):
+    if isinstance(answers, Outcomes):
+        if metric not in metrics_of(answers):
+            return None
+        interval = outcome_interval(metric, answers)
+    elif isinstance(answers, Masks):
         if metric not in _COLUMNS:
             return None
         values = getattr(answers, _COLUMNS[metric])
@@ -168,8 +178,19 @@ def masks_together(parts: Sequence[Masks]) -> Masks:
     )
 
 
-def chosen(answers: Scores | Masks, some: NDArray[np.bool_]) -> Scores | Masks:
+def all_together(parts: Sequence[Answered]) -> Answered:
+    """Return the examinations of several sites, of one task, as one; there is at least one part."""
+    if scores := [part for part in parts if isinstance(part, Scores)]:
+        return together(scores)
+    if masks := [part for part in parts if isinstance(part, Masks)]:
+        return masks_together(masks)
+    return outcomes_together([part for part in parts if isinstance(part, Outcomes)])
+
+
+def chosen(answers: Answered, some: NDArray[np.bool_]) -> Answered:
     """Return some of the examinations."""
+    if isinstance(answers, Outcomes):
+        return answers.chosen(some)
     if isinstance(answers, Scores):
         return Scores(
             answers.cases[some], answers.patients[some], answers.scores[some], answers.labels[some]

@@ -17,9 +17,14 @@ from wardround.common.statistics.joining.patient_gain import (
     recall_of,
 )
 from wardround.common.study.study import Study
+from wardround.simulations.evidence.intervals.outcome_metrics import (
+    left_out,
+    metrics_of,
+)
+from wardround.simulations.run_files.outcomes import Outcomes
 from wardround.simulations.run_files.predictions import Masks, Scores
 
-Cases = Scores | Masks
+Cases = Scores | Masks | Outcomes
 _OF_CLASSES = ("auroc", "balanced-accuracy", "f1")
 _LEAST_SCORE = 1e-12  # a score of 0 for what is true is an infinite loss
 _UNDEFINED = float("nan")
@@ -41,6 +46,11 @@ def estimate_of(metric: str, cases: Cases, multi_label: bool) -> Estimate:
     Args:
         multi_label: Whether an examination may be of several classes.
     """
+    if isinstance(cases, Outcomes):
+        if metric not in metrics_of(cases):
+            return _unknown(cases)
+        found = left_out(metric, cases)
+        return Estimate(found.value, found.influence)
     if isinstance(cases, Masks):
         each = _dense_values(metric, cases)
         classes = range(0 if each is None else each.shape[1])
@@ -57,6 +67,8 @@ def estimates_by_class(metric: str, cases: Cases, study: Study) -> Mapping[str, 
     class to another hardly changes.
     """
     names = study.data.classes
+    if isinstance(cases, Outcomes):
+        return {}
     if isinstance(cases, Masks):
         each, names = _dense_values(metric, cases), names[1:]
         if each is None or len(names) < 2:
@@ -85,6 +97,8 @@ def patient_count(cases: Cases) -> int:
 
 def patients_of_class(cases: Cases, name: str, study: Study) -> int:
     """Return how many patients have a class, in the truth."""
+    if isinstance(cases, Outcomes):
+        return 0
     place = study.data.classes.index(name)
     if isinstance(cases, Masks):
         held = np.isfinite(cases.dice[:, place - 1])

@@ -54,7 +54,7 @@ def value_error(row: MetricRow, counts: PatientCounts) -> float:
     elif row.metric == "accuracy":
         error = proportion_error(row.value, counts.total or row.support)
     entry = METRICS.get(row.metric)
-    if entry is None or not entry.higher_is_better:
+    if entry is None or not entry.in_unit_interval:
         return error
     return _LARGEST if math.isnan(error) else min(error, _LARGEST)
 
@@ -68,7 +68,7 @@ def interval_without_patients(row: MetricRow, counts: PatientCounts) -> Interval
     if counts.total < 2 or math.isnan(error) or error >= _LARGEST:
         return unknown_interval(row.value, counts.total)
     entry = METRICS.get(row.metric)
-    make = score_interval if entry is None or entry.higher_is_better else log_interval
+    make = score_interval if entry is None or entry.in_unit_interval else log_interval
     return make(row.value, error, counts.total - 1, counts.total)
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +17,11 @@ import wardround
 from wardround.client.clinic.inference.outside import reasons_outside
 from wardround.client.data.reading.readers import read_image
 from wardround.client.site.device import choose_arithmetic, device_for
-from wardround.client.training.case_predictions import classified_cases, segmented_cases
+from wardround.client.training.case_predictions import (
+    classified_cases,
+    outcome_cases,
+    segmented_cases,
+)
 from wardround.common.errors import InputError, known_names
 from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.files.tables import write_table
@@ -25,7 +30,11 @@ from wardround.common.models.model_folder import ModelFolder, is_model_folder, o
 from wardround.common.study.loading import with_changes
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
-from wardround.simulations.evidence.intervals.estimates import expected_calibration_error, measure
+from wardround.simulations.evidence.intervals.estimates import (
+    Answered,
+    expected_calibration_error,
+    measure,
+)
 from wardround.simulations.experiment.external.hospital import (
     EVERYBODY,
     Hospital,
@@ -37,6 +46,7 @@ from wardround.simulations.experiment.testing.predictions import (
     Place,
     case_rows,
     group_rows,
+    outcome_rows,
     score_rows,
 )
 from wardround.simulations.run_files.evaluation import (
@@ -46,11 +56,11 @@ from wardround.simulations.run_files.evaluation import (
 )
 from wardround.simulations.run_files.folder import FEDERATED, new_folder
 from wardround.simulations.run_files.groups import GROUPS, GroupRow
+from wardround.simulations.run_files.outcomes import OUTCOMES, OutcomeRow, outcomes_of
 from wardround.simulations.run_files.predictions import (
     CASES,
     PREDICTIONS,
     CaseRow,
-    Masks,
     ScoreRow,
     Scores,
     masks_of,
@@ -58,6 +68,8 @@ from wardround.simulations.run_files.predictions import (
 
 _SPLIT = "test"  # as a run calls patients who made no model
 _LOOKED_AT = 48
+_NO_NUMBERS = "the model's answers are not numbers: its weights or the hospital's data are damaged."
+_Rows = list[ScoreRow] | list[CaseRow] | list[OutcomeRow]
 _NO_RUN = (
     "Whether these patients trained the model cannot be told: a model folder names no patient. "
     "Give the run folder that it is from."
@@ -221,7 +233,7 @@ class _Calibrated(nn.Module):
 
 def _answers(
     request: EvaluationRequest, folder: ModelFolder, hospital: Hospital, study: Study
-) -> tuple[Scores | Masks, list[ScoreRow] | list[CaseRow]]:
+) -> tuple[Answered, _Rows]:
     device = device_for(request.device, study)
     choose_arithmetic(device, study)
     network = folder.network()
@@ -233,30 +245,35 @@ def _answers(
         marked = segmented_cases(network, hospital.cohort, study, device, has_surfaces(study))
         rows = list(case_rows(place, marked, study))
         return masks_of(rows, study.data.classes[1:]), rows
+    if study.task.outcome:
+        answered = outcome_cases(network, hospital.cohort, study, device)
+        if not np.isfinite(answered.estimates).all():
+            raise InputError(_NO_NUMBERS)
+        outcomes = list(outcome_rows(place, answered))
+        return outcomes_of(outcomes, study.task.outcome), outcomes
     found = classified_cases(network, hospital.cohort, study, device)
     if not torch.isfinite(torch.from_numpy(found.scores)).all():
-        msg = "the model's answers are not numbers: its weights or the hospital's data are damaged."
-        raise InputError(msg)
+        raise InputError(_NO_NUMBERS)
     scores = Scores(found.rows, found.patients, found.scores, found.truth)
     return scores, list(score_rows(place, found, study))
 
 
-def _write(
-    out: Path, study: Study, rows: list[ScoreRow] | list[CaseRow], hospital: Hospital
-) -> None:
+def _write(out: Path, study: Study, rows: _Rows, hospital: Hospital) -> None:
     (out / "study.toml").write_text(study.to_toml(), encoding="utf-8")
-    scores = [row for row in rows if isinstance(row, ScoreRow)]
-    masks = [row for row in rows if isinstance(row, CaseRow)]
-    if study.task.dense:
-        write_table(out / CASES, masks, CaseRow)
+    if study.task.outcome:
+        outcomes = [row for row in rows if isinstance(row, OutcomeRow)]
+        write_table(out / OUTCOMES, outcomes, OutcomeRow)
+    elif study.task.dense:
+        write_table(out / CASES, [row for row in rows if isinstance(row, CaseRow)], CaseRow)
     else:
+        scores = [row for row in rows if isinstance(row, ScoreRow)]
         write_table(out / PREDICTIONS, scores, ScoreRow)
     if study.evaluation.subgroups:
         groups = group_rows(hospital.name, _SPLIT, hospital.cohort, study)
         write_table(out / GROUPS, groups, GroupRow)
 
 
-def _values(answers: Scores | Masks, study: Study, folder: ModelFolder) -> Iterator[MetricValue]:
+def _values(answers: Answered, study: Study, folder: ModelFolder) -> Iterator[MetricValue]:
     for metric in METRICS:
         found = measure(metric, answers, study.data.multi_label)
         if found is not None:

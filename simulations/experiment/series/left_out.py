@@ -7,16 +7,26 @@ from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.data.manifest.examination import SPLITS
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
-from wardround.client.training.case_predictions import classified_cases, segmented_cases
+from wardround.client.training.case_predictions import (
+    classified_cases,
+    outcome_cases,
+    segmented_cases,
+)
 from wardround.common.errors import InputError
 from wardround.common.files.tables import write_table
 from wardround.common.metrics.sums import has_surfaces
 from wardround.common.parameters.schema import write_parameters
 from wardround.common.study.loading import load_study
 from wardround.common.study.study import Study
-from wardround.simulations.experiment.testing.predictions import Place, case_rows, score_rows
+from wardround.simulations.experiment.testing.predictions import (
+    Place,
+    case_rows,
+    outcome_rows,
+    score_rows,
+)
 from wardround.simulations.experiment.training import load_trained
 from wardround.simulations.run_files.folder import FEDERATED
+from wardround.simulations.run_files.outcomes import OUTCOMES, OutcomeRow
 from wardround.simulations.run_files.predictions import CASES, PREDICTIONS, CaseRow, ScoreRow
 from wardround.simulations.run_files.series import LEFT_OUT
 
@@ -40,6 +50,8 @@ def require_whole_models(study: Study) -> None:
 
 def predictions_file(run: Path, study: Study) -> Path:
     """Return the file with what the run's model says of the hospital that took no part."""
+    if study.task.outcome:
+        return run / LEFT_OUT / OUTCOMES
     return run / LEFT_OUT / (CASES if study.task.dense else PREDICTIONS)
 
 
@@ -57,7 +69,9 @@ def predict_left_out(run: Path) -> None:
     context = ModelContext.build(study, "cpu")
     write_parameters(context.network, context.on_base(model.parameters))
     path = predictions_file(run, study)
-    if study.task.dense:
+    if study.task.outcome:
+        write_table(path, _outcomes(context, folder), OutcomeRow)
+    elif study.task.dense:
         write_table(path, _masks(context, folder), CaseRow)
     else:
         write_table(path, _scores(context, folder), ScoreRow)
@@ -72,6 +86,12 @@ def _scores(context: ModelContext, folder: Path) -> Iterator[ScoreRow]:
     for split, cohort in _cohorts(folder, context.study):
         found = classified_cases(context.network, cohort, context.study)
         yield from score_rows(Place(LEFT_OUT, folder.name, split), found, context.study)
+
+
+def _outcomes(context: ModelContext, folder: Path) -> Iterator[OutcomeRow]:
+    for split, cohort in _cohorts(folder, context.study):
+        found = outcome_cases(context.network, cohort, context.study)
+        yield from outcome_rows(Place(LEFT_OUT, folder.name, split), found)
 
 
 def _masks(context: ModelContext, folder: Path) -> Iterator[CaseRow]:

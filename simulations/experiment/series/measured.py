@@ -8,17 +8,16 @@ from wardround.common.statistics.interval import Interval, unknown_interval
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 from wardround.simulations.evidence.intervals.estimates import (
+    Answered,
     Measure,
+    all_together,
     difference,
     expected_calibration_error,
-    masks_together,
     measure,
-    together,
 )
 from wardround.simulations.run_files.folder import FEDERATED, POOLED, SplitRow, local_model
 from wardround.simulations.run_files.predictions import (
     Key,
-    Masks,
     Scores,
     read_predictions,
 )
@@ -60,9 +59,9 @@ def sites_of_run(run: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row.site for row in read_kept_table(run / "split.csv", SplitRow)))
 
 
-def _read(folder: Path, study: Study) -> Mapping[Key, Scores | Masks]:
+def _read(folder: Path, study: Study) -> Mapping[Key, Answered]:
     said = read_predictions(folder, study)
-    return {**said.scores, **said.masks}
+    return {**said.scores, **said.masks, **said.outcomes}
 
 
 def _of_part(out: Path, part: Part, facts: SeriesFacts, study: Study) -> Iterator[MeasuredRow]:
@@ -83,16 +82,12 @@ def _of_part(out: Path, part: Part, facts: SeriesFacts, study: Study) -> Iterato
         yield from _of_site((part.seed, site), known, study)
 
 
-def _joined(parts: Sequence[Scores | Masks]) -> Scores | Masks | None:
-    scores = [part for part in parts if isinstance(part, Scores)]
-    masks = [part for part in parts if isinstance(part, Masks)]
-    if scores:
-        return together(scores)
-    return masks_together(masks) if masks else None
+def _joined(parts: Sequence[Answered]) -> Answered | None:
+    return all_together(parts) if parts else None
 
 
 def _of_site(
-    place: tuple[int, str], answers: Mapping[str, Scores | Masks], study: Study
+    place: tuple[int, str], answers: Mapping[str, Answered], study: Study
 ) -> Iterator[MeasuredRow]:
     seed, site = place
     for metric in metrics_of(study):

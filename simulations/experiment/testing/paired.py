@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from wardround.common.statistics.interval import Interval, t_quantile
 from wardround.common.study.study import Study
+from wardround.simulations.evidence.intervals.outcome_metrics import outcome_gains
 from wardround.simulations.evidence.intervals.paired_gains import mask_gains, score_gains
 from wardround.simulations.evidence.intervals.run_intervals import Labels
 from wardround.simulations.experiment.rows import KEPT
@@ -39,6 +40,10 @@ def _gains(
         if all(key in masks for key in both):
             marked = mask_gains(masks[both[0]], masks[both[1]])
             yield from ((site, metric, gain) for metric, gain in marked)
+        if all(key in said.outcomes for key in both):
+            one, other = (said.outcomes[key] for key in both)
+            gained = outcome_gains(one, other)
+            yield from ((site, metric, gain) for metric, gain in gained)
 
 
 def _row(site: str, metric: str, gain: Interval) -> MetricRow:

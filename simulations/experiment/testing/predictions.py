@@ -13,8 +13,10 @@ from wardround.client.site.state import SiteState
 from wardround.client.training.case_groups import groups_of
 from wardround.client.training.case_predictions import (
     ClassifiedCases,
+    OutcomeCases,
     SegmentedCases,
     classified_cases,
+    outcome_cases,
     segmented_cases,
 )
 from wardround.common.files.tables import write_table
@@ -24,6 +26,7 @@ from wardround.common.study.study import Study
 from wardround.simulations.experiment.training import TrainedModel
 from wardround.simulations.run_files.folder import FEDERATED, UNPROTECTED, local_model
 from wardround.simulations.run_files.groups import GROUPS, GroupRow
+from wardround.simulations.run_files.outcomes import OUTCOMES, OutcomeRow
 from wardround.simulations.run_files.predictions import (
     CASES,
     ENSEMBLE,
@@ -53,6 +56,8 @@ def write_predictions(
 ) -> None:
     """Write ``predictions.csv`` of a classification, ``cases.csv`` of a segmentation.
 
+    Of a regression or a survival task it is ``outcomes.csv``.
+
     Every site's examinations are answered by the federated model (completed with the site's own
     part where it has one; then the shared one too, if it is whole), the pooled one, the site's own,
     and of a classification by all sites' own models together. A study that trains the federated
@@ -70,6 +75,9 @@ def write_predictions(
         marked = (row for folder in folders for row in _masks_of(folder, context, models, lesions))
         write_table(out / CASES, marked, CaseRow)
         write_table(out / LESIONS, lesions, LesionRow)
+    elif study.task.outcome:
+        answered = (row for folder in folders for row in _outcomes_of(folder, context, models))
+        write_table(out / OUTCOMES, answered, OutcomeRow)
 
 
 def write_groups(out: Path, folders: Sequence[Path], study: Study) -> None:
@@ -148,6 +156,34 @@ def score_rows(place: Place, found: ClassifiedCases, study: Study) -> Iterator[S
             yield ScoreRow(
                 place.model, place.site, place.split, int(row), int(patient), name, score, label
             )
+
+
+def _outcomes_of(
+    folder: Path, context: ModelContext, models: Sequence[TrainedModel]
+) -> Iterator[OutcomeRow]:
+    site, study = open_site(folder), context.study
+    cohorts = open_cohorts(site, study)
+    for split, cohort in zip(SPLITS, (cohorts.validation, cohorts.test), strict=True):
+        for model in _asked(folder, models):
+            write_parameters(context.network, whole_model(context, folder, model))
+            found = outcome_cases(context.network, cohort, study)
+            yield from outcome_rows(Place(model.name, site.name, split), found)
+
+
+def outcome_rows(place: Place, found: OutcomeCases) -> Iterator[OutcomeRow]:
+    """Yield a row an examination."""
+    for index, (row, patient) in enumerate(zip(found.rows, found.patients, strict=True)):
+        yield OutcomeRow(
+            place.model,
+            place.site,
+            place.split,
+            int(row),
+            int(patient),
+            float(found.truth[index]),
+            int(found.events[index]),
+            float(found.estimates[index]),
+            float(found.hazards[index]),
+        )
 
 
 def _masks_of(

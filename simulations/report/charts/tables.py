@@ -113,7 +113,7 @@ def _of_mean(contents: RunContents, metric: str, role: int) -> Interval | None:
     parts = [interval_of(row, contents.split, contents.intervals) for row in rows if row]
     if not parts or len(parts) < len(compared):
         return None
-    bounded = METRICS[metric].higher_is_better
+    bounded = METRICS[metric].in_unit_interval
     return mean_interval(parts, bounded)
 
 

@@ -21,10 +21,11 @@ from wardround.simulations.run_files.evaluation import (
     read_evaluation,
 )
 from wardround.simulations.run_files.folder import FEDERATED, RunFacts, SplitRow
+from wardround.simulations.run_files.outcomes import Outcomes
 from wardround.simulations.run_files.predictions import Key, Masks, Scores, read_predictions
 
 _CALIBRATION = "ece"
-Answers = TypeVar("Answers", Scores, Masks)
+Answers = TypeVar("Answers", Scores, Masks, Outcomes)
 
 
 def headline(facts: EvaluationFacts, study: Study) -> str:
@@ -61,7 +62,17 @@ def evaluation_contents(folder: Path) -> tuple[EvaluationFacts, RunContents]:
     )
     split = (SplitRow(facts.site, "test", "", facts.examinations, facts.patients),)
     contents = RunContents(
-        folder, run, study, study.to_toml(), (), (), split, None, scores=scores, masks=masks
+        folder,
+        run,
+        study,
+        study.to_toml(),
+        (),
+        (),
+        split,
+        None,
+        scores=scores,
+        masks=masks,
+        outcomes=_as_federated(said.outcomes),
     )
     return facts, contents
 

@@ -7,6 +7,7 @@ from wardround.simulations.report.sections.adversarial import adversarial_sectio
 from wardround.simulations.report.sections.corruptions import corruptions_section
 from wardround.simulations.report.sections.explanations import explanations_section
 from wardround.simulations.report.sections.generalisation import generalisation_section
+from wardround.simulations.report.sections.outcomes import outcomes_section
 from wardround.simulations.report.sections.scores.calibration import calibration_section
 from wardround.simulations.report.sections.scores.decisions import decisions_section
 from wardround.simulations.report.sections.scores.discrimination import discrimination_section
@@ -23,6 +24,7 @@ SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
     calibration_section,
     decisions_section,
     segmentation_section,
+    outcomes_section,
     generalisation_section,
     corruptions_section,
     adversarial_section,

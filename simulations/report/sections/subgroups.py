@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from wardround.common.statistics.interval import Interval
 from wardround.common.study.plans.subgroups import groupings_of
-from wardround.simulations.evidence.intervals.estimates import masks_together, together
+from wardround.simulations.evidence.intervals.estimates import Answered, all_together
 from wardround.simulations.evidence.subgroups import (
     FEWEST_PATIENTS,
     GroupFinding,
@@ -20,7 +20,7 @@ from wardround.simulations.report.sections.section import Section
 from wardround.simulations.report.wording import metric_title, number, sentence_title, signed
 from wardround.simulations.run_files.folder import FEDERATED
 from wardround.simulations.run_files.groups import read_groups
-from wardround.simulations.run_files.predictions import Key, Masks, Scores
+from wardround.simulations.run_files.predictions import Key
 
 _SPLIT = "test"
 _NOTE = (
@@ -110,7 +110,7 @@ def findings(contents: RunContents) -> tuple[GroupFinding, ...]:
     if study is None or not study.evaluation.subgroups:
         return ()
     by_grouping = read_groups(contents.folder)
-    answered: Mapping[Key, Scores | Masks] = contents.scores or contents.masks
+    answered: Mapping[Key, Answered] = contents.scores or contents.masks or contents.outcomes
     held = {
         site: answers
         for (model, site, split), answers in answered.items()
@@ -118,7 +118,7 @@ def findings(contents: RunContents) -> tuple[GroupFinding, ...]:
     }
     if not held or not by_grouping:
         return ()
-    answers = _joined(list(held.values()))
+    answers = all_together(list(held.values()))
     groups = {
         grouping: [
             places.get((site, _SPLIT), {}).get(int(case), "missing")
@@ -129,13 +129,6 @@ def findings(contents: RunContents) -> tuple[GroupFinding, ...]:
     }
     order = {one.name: one.groups for one in groupings_of(study)}
     return find_groups(contents.metric, answers, groups, study.data.multi_label, order)
-
-
-def _joined(parts: Sequence[Scores | Masks]) -> Scores | Masks:
-    scores = [part for part in parts if isinstance(part, Scores)]
-    return (
-        together(scores) if scores else masks_together([p for p in parts if isinstance(p, Masks)])
-    )
 
 
 def _of_one_group(contents: RunContents, groupings: Sequence[str]) -> tuple[str, ...]:

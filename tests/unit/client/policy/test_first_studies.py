@@ -54,7 +54,7 @@ def test_a_study_without_privacy_says_that_the_first_policy_refuses_it(
 def test_a_task_that_is_none_is_refused_with_those_that_are(
     tmp_path: Path, wardround: Callable[..., Any]
 ) -> None:
-    said = wardround("study", "new", tmp_path / "study.toml", "--task", "regression")
+    said = wardround("study", "new", tmp_path / "study.toml", "--task", "forecasting")
     assert said.code == 2
     assert "segmentation" in said.err
 

@@ -1,4 +1,4 @@
-"""A third task, regression of one number, that only this file knows: a class and a row each."""
+"""One more task, the length of a stay, that only this file knows: a class and a row each."""
 
 import math
 from dataclasses import dataclass, replace
@@ -106,23 +106,25 @@ def squared_error(outputs, targets, class_weights):
 
 
 @pytest.fixture
-def regression(monkeypatch: pytest.MonkeyPatch) -> None:
+def length_of_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each registry its row."""
     entry = TaskEntry("label", "estimate", "squared-error", ERROR, fewest_classes=1)
-    monkeypatch.setitem(TASKS, "regression", entry)
-    monkeypatch.setitem(SITE_TASKS, "regression", Regression())
-    monkeypatch.setitem(TASK_SUMS, "regression", RegressionSums)
+    monkeypatch.setitem(TASKS, "length-of-stay", entry)
+    monkeypatch.setitem(SITE_TASKS, "length-of-stay", Regression())
+    monkeypatch.setitem(TASK_SUMS, "length-of-stay", RegressionSums)
     monkeypatch.setitem(LOSS_BUILDERS, "squared-error", squared_error)
-    monkeypatch.setitem(METRICS, ERROR, MetricEntry(("regression",), False, "mean absolute error"))
+    monkeypatch.setitem(
+        METRICS, ERROR, MetricEntry(("length-of-stay",), False, "mean absolute error")
+    )
     for table, name in ((METRICS, "loss"), (NETWORKS, "mlp")):
         row = table[name]
-        monkeypatch.setitem(table, name, replace(row, tasks=(*row.tasks, "regression")))
+        monkeypatch.setitem(table, name, replace(row, tasks=(*row.tasks, "length-of-stay")))
 
 
-def length_of_stay(**federation) -> Study:
+def stays(**federation) -> Study:
     return parse_study(
         {
-            "study": {"name": "length of stay", "task": "regression"},
+            "study": {"name": "length of stay", "task": "length-of-stay"},
             "data": {"kind": "table", "classes": ["days"], "covariates": [{"name": "age"}]},
             "model": {"network": "mlp", "features": []},
             "training": {"learning_rate": 0.1, "local_epochs": 10, "optimiser": "adam"},
@@ -139,16 +141,16 @@ def write_site(folder, metrics, shift=0.0):
     (folder / "manifest.csv").write_text("\n".join(["patient,label,age", *rows]))
     (folder / "site.toml").write_text(f'name = "{folder.name}"')
     (folder / "policy.toml").write_text(
-        'tasks = ["regression"]\napproved = "any"\nsimulated = true\nprivacy_required = false\n'
+        'tasks = ["length-of-stay"]\napproved = "any"\nsimulated = true\nprivacy_required = false\n'
         f'smallest_cohort = 2\nsmallest_cell = 1\nmetrics = "{metrics}"\n'
     )
     return folder
 
 
-@pytest.mark.usefixtures("regression")
+@pytest.mark.usefixtures("length_of_stay")
 @pytest.mark.parametrize("metrics", ["sums", "values"])
 def test_a_new_task_is_trained_and_measured_across_sites_without_an_edit(tmp_path, metrics):
-    study = length_of_stay()
+    study = stays()
     folders = [write_site(tmp_path / name, metrics, s) for name, s in (("a", 0), ("b", 0.5))]
 
     with open_grid(folders, study, Machine("cpu", "in-process", threads=1)) as grid:
@@ -172,9 +174,9 @@ def test_a_new_task_is_trained_and_measured_across_sites_without_an_edit(tmp_pat
     assert not measured.refusals
 
 
-@pytest.mark.usefixtures("regression")
+@pytest.mark.usefixtures("length_of_stay")
 def test_a_cell_that_the_new_task_cannot_read_is_named_by_its_row(tmp_path):
-    folder, study = write_site(tmp_path / "a", "sums"), length_of_stay()
+    folder, study = write_site(tmp_path / "a", "sums"), stays()
     manifest = folder / "manifest.csv"
     manifest.write_text(manifest.read_text().replace("p0,", "p0,long "))
 
@@ -182,9 +184,9 @@ def test_a_cell_that_the_new_task_cannot_read_is_named_by_its_row(tmp_path):
         open_cohorts(open_site(folder), study)
 
 
-@pytest.mark.usefixtures("regression")
+@pytest.mark.usefixtures("length_of_stay")
 def test_sums_of_the_new_task_that_cannot_be_true_are_refused():
-    study = length_of_stay()
+    study = stays()
     arrays = to_arrays(empty_sums(study)) | {"distances": np.ones(1)}
 
     with pytest.raises(InputError, match="is a sum over no examination"):
@@ -192,8 +194,8 @@ def test_sums_of_the_new_task_that_cannot_be_true_are_refused():
 
 
 def test_a_task_without_its_row_is_no_task():
-    with pytest.raises(StudyError, match="unknown task 'regression'"):
-        length_of_stay()
+    with pytest.raises(StudyError, match="unknown task 'length-of-stay'"):
+        stays()
 
 
 def test_every_task_has_its_row_in_each_registry():

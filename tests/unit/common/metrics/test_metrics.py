@@ -14,6 +14,8 @@ from sklearn.metrics import (
     hamming_loss,
     roc_auc_score,
 )
+from tests.unit.common.metrics.test_regression import age_study
+from tests.unit.common.metrics.test_survival import death_study
 
 from wardround.client.tasks.classification import count_classification
 from wardround.client.tasks.segmentation import count_segmentation
@@ -91,10 +93,9 @@ def assert_same(a: MetricSums, b: MetricSums) -> None:
 
 def test_every_metric_of_the_catalogue_can_be_summarised():
     boxes = FOUR.model_copy(update={"study": FOUR.study.model_copy(update={"task": "detection"})})
+    studies = (*STUDIES, boxes, age_study(), death_study())
     found = {
-        value.metric
-        for study in (*STUDIES, boxes)
-        for value in summarise(empty_sums(study, True), study)
+        value.metric for study in studies for value in summarise(empty_sums(study, True), study)
     }
 
     assert found == set(METRICS)
