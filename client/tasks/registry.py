@@ -1,6 +1,7 @@
 """The tasks a site can do, by the task's name in a study."""
 
 from wardround.client.tasks.classification import Classification
+from wardround.client.tasks.pretraining import Pretraining
 from wardround.client.tasks.segmentation import Segmentation
 from wardround.client.tasks.task import Task
 from wardround.common.study.study import Study
@@ -8,6 +9,7 @@ from wardround.common.study.study import Study
 TASKS: dict[str, Task] = {
     "classification": Classification(),
     "segmentation": Segmentation(),
+    "pretraining": Pretraining(),
 }
 
 

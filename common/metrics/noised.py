@@ -14,6 +14,7 @@ A vector is made of blocks, each of norm at most 1 and then scaled, so that the 
   and of the others. Two classes have one score, K classes (and K labels) have K. More than two
   classes that exclude each other have a table of true by predicted class beside it.
 - segmentation: for each foreground class that the mask holds its Dice, and what that lacks of 1.
+- pretraining: the share of the hidden parts that is not restored, and what that lacks of 1.
 """
 
 import math
@@ -25,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.metrics.classification import ClassificationSums
+from wardround.common.metrics.pretraining import PretrainingSums
 from wardround.common.metrics.segmentation import SegmentationSums
 from wardround.common.metrics.sums import MetricSums, summarise
 from wardround.common.metrics.task_sums import MetricValue, Sums, TaskSums, no_counts, refuse
@@ -45,6 +47,7 @@ _SHARES: dict[str, dict[str, float]] = {
     "table": {_LOSS: 0.1, "scores": 0.3, "table": 0.6},
     "ranks": {_LOSS: 0.1, "scores": 0.6, "table": 0.3},
     "dice": {_LOSS: 0.1, "dice": 0.9},
+    "errors": {_LOSS: 0.1, "errors": 0.9},
 }
 
 Flags = NDArray[np.bool_]
@@ -104,13 +107,15 @@ def _blocks(task: str, classes: int, labels: bool, ranked: bool) -> tuple[Block,
     if task == "segmentation":
         rows = classes - 1
         shapes["dice"] = (rows, 2)
+    elif task == "pretraining":
+        shapes["errors"], kind = (2,), "errors"
     else:
         rows = 1 if classes == 2 and not labels else classes
         shapes["scores"], kind = (rows, 2, _BINS), "scores"
         if rows > 1 and not labels:
             shapes["table"], kind = (classes, classes), "ranks" if ranked else "table"
     shares = _SHARES[kind]
-    ones = {_LOSS: 1, "table": 1, "dice": rows, "scores": rows}
+    ones = {_LOSS: 1, "table": 1, "errors": 1, "dice": rows, "scores": rows}
     return tuple(
         Block(name, shape, math.sqrt(shares[name] / ones[name])) for name, shape in shapes.items()
     )
@@ -160,6 +165,12 @@ def encode_dice(dice: Sums, present: Flags) -> Sums:
     cut = np.clip(np.nan_to_num(dice), 0.0, 1.0)
     pairs = np.stack([cut, 1 - cut], axis=2) * present[:, :, None]
     return pairs.reshape(len(dice), -1)
+
+
+def encode_errors(errors: Sums) -> Sums:
+    """Return ``(N, 2)`` from N shares in [0, 1]; one that is no number counts as 1."""
+    cut = np.clip(np.nan_to_num(errors, nan=1.0), 0.0, 1.0)
+    return np.stack([cut, 1 - cut], axis=1)
 
 
 def scaled(numbers: Sums, study: Study) -> Sums:
@@ -302,8 +313,14 @@ def _decode_segmentation(parts: dict[str, Sums], study: Study) -> TaskSums:
     )
 
 
+def _decode_pretraining(parts: dict[str, Sums], study: Study) -> TaskSums:
+    errors = nearest_counts(parts["errors"])
+    return PretrainingSums(errors[:1], np.zeros(1), errors.sum(keepdims=True))
+
+
 _DECODERS: dict[str, Callable[[dict[str, Sums], Study], TaskSums]] = {
     "classification": _decode_classification,
     "segmentation": _decode_segmentation,
+    "pretraining": _decode_pretraining,
 }
 NOISED_TASKS = tuple(_DECODERS)

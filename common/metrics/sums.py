@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from wardround.common.metrics.classification import ClassificationSums
+from wardround.common.metrics.pretraining import PretrainingSums
 from wardround.common.metrics.segmentation import SegmentationSums
 from wardround.common.metrics.task_sums import MetricValue, TaskSums
 from wardround.common.study.registry import METRICS
@@ -17,6 +18,7 @@ from wardround.common.study.study import Study
 TASK_SUMS: dict[str, type[TaskSums]] = {
     "classification": ClassificationSums,
     "segmentation": SegmentationSums,
+    "pretraining": PretrainingSums,
 }
 
 

@@ -18,7 +18,7 @@ class TaskEntry:
 
     Attributes:
         column: The manifest's column that holds what is to be found: the text of a label, or the
-            file of a mask that lies on the image's grid.
+            file of a mask that lies on the image's grid; "" where the images themselves are.
         verb: What the network does with an image, before the names of the classes.
         loss: The loss where a study chooses none.
         metric: The metric that picks the best model where a study chooses none.
@@ -27,15 +27,18 @@ class TaskEntry:
         classifies: Whether an examination is of a class: patients of a class can then be counted,
             and with ``data.multi_label`` an examination may be of several.
         fewest_classes: How many names ``data.classes`` must give.
+        restores: Whether the network restores parts of the image that were hidden from it, so that
+            no label is read.
     """
 
-    column: Literal["label", "mask"]
+    column: Literal["label", "mask", ""]
     verb: str
     loss: str
     metric: str
     dense: bool = False
     classifies: bool = False
     fewest_classes: int = 2
+    restores: bool = False
 
 
 TASKS: dict[str, TaskEntry] = {
@@ -43,6 +46,14 @@ TASKS: dict[str, TaskEntry] = {
         "label", "classify each as", "cross-entropy", "auroc", classifies=True
     ),
     "segmentation": TaskEntry("mask", "mark every voxel as", "dice-ce", "dice", dense=True),
+    "pretraining": TaskEntry(
+        "",
+        "restore hidden parts of its images",
+        "masked-l1",
+        "reconstruction-error",
+        fewest_classes=0,
+        restores=True,
+    ),
 }
 
 
@@ -113,14 +124,15 @@ class NetworkEntry:
 
 
 _CHOICES = ("batch", "instance", "group")
-_U: tuple[str, ...] = ("segmentation",)
-_IMAGE: tuple[str, ...] = ("classification",)
+_U: tuple[str, ...] = ("segmentation", "pretraining")
+_IMAGE: tuple[str, ...] = ("classification", "pretraining")
+_FLAT: tuple[str, ...] = ("classification",)  # has no map of features to restore an image from
 NETWORKS: dict[str, NetworkEntry] = {
     "small-cnn": NetworkEntry(
         _IMAGE, (2, 3), 1, (*_CHOICES, "none"), True, True, True, minimum=4, halves=True
     ),
     "mlp": NetworkEntry(
-        _IMAGE,
+        _FLAT,
         (0, 2, 3),
         1,
         ("batch", "layer", "none"),
@@ -183,6 +195,7 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "dice-ce": ("segmentation",),
     "generalised-dice": ("segmentation",),
     "mse": BOTH,
+    "masked-l1": ("pretraining",),
 }
 
 
@@ -212,4 +225,7 @@ METRICS: dict[str, MetricEntry] = {
     "dice": MetricEntry(("segmentation",), True, "Dice (mean of foreground classes)"),
     "hd95": MetricEntry(("segmentation",), False, "HD95 in mm", surface=True),
     "surface-dice": MetricEntry(("segmentation",), True, "surface Dice", surface=True),
+    "reconstruction-error": MetricEntry(
+        ("pretraining",), False, "share of the hidden parts that is not restored"
+    ),
 }

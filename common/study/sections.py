@@ -59,7 +59,7 @@ AS_STORED = "stored"
 Task = Annotated[str, AfterValidator(_known_task), Field(json_schema_extra={"enum": [*TASKS]})]
 Intensity = Literal["none", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"]
 Loss = Literal[
-    "cross-entropy", "focal", "bce", "dice", "dice-ce", "generalised-dice", "mse"
+    "cross-entropy", "focal", "bce", "dice", "dice-ce", "generalised-dice", "mse", "masked-l1"
 ]  # the builders stand in wardround.client.training.losses
 
 
@@ -137,7 +137,7 @@ class DataSection(Section):
     channels: Annotated[tuple[Name, ...], Field(max_length=256)] = ("image",)
     dimensions: Literal[2, 3] = 2
     colour: bool = False
-    classes: Annotated[tuple[Name, ...], Field(max_length=10_000)]
+    classes: Annotated[tuple[Name, ...], Field(max_length=10_000)] = ()
     multi_label: bool = False
     ignore_label: Annotated[int, Field(ge=-32_768, le=65_535)] | None = None
     size: Annotated[tuple[Size, ...], Field(max_length=8)] | None = None
@@ -218,6 +218,19 @@ class AdversarialSection(Section):
     start_round: Rounds = 1
 
 
+class MaskingSection(Section):
+    """``[training.masking]``: what pretraining hides of each image (Xie et al. 2022, SimMIM).
+
+    Attributes:
+        fraction: Share of the image that is hidden.
+        patch: Side of the squares or cubes that are hidden, in pixels; an eighth of the image's
+            shortest side where absent.
+    """
+
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    patch: Size | None = None
+
+
 class TrainingSection(Section):
     """``[training]``: one site's work between two messages."""
 
@@ -241,6 +254,7 @@ class TrainingSection(Section):
     patches_per_image: Size = 1
     foreground_fraction: Fraction = 0.5
     adversarial: AdversarialSection | None = None
+    masking: MaskingSection | None = None
 
 
 class StrategyOptions(Section):

@@ -80,6 +80,11 @@ class Study(Section):
         return len(self.data.classes)
 
     @property
+    def output_count(self) -> int:
+        """Number of the network's outputs, for an image or a voxel: a class or a plane each."""
+        return self.data.planes if self.task.restores else self.class_count
+
+    @property
     def loss(self) -> str:
         """The loss, the task's own where none is chosen."""
         if self.training.loss is not None:

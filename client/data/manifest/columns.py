@@ -28,7 +28,7 @@ class Columns:
 
     patient: int
     images: tuple[tuple[str, int], ...]
-    target: int
+    target: int | None
     covariates: tuple[int, ...]
     optional: dict[str, int]
 
@@ -46,7 +46,8 @@ def find_columns(table: Table, study: Study) -> Columns:
     """
     images = _image_columns(table, study)
     covariates = tuple(covariate.name for covariate in study.data.covariates)
-    wanted = ("patient", *images, study.task.column, *covariates)
+    target = (study.task.column,) if study.task.column else ()
+    wanted = ("patient", *images, *target, *covariates)
     missing = [column for column in wanted if not table.places(column)]
     if missing:
         raise DataError(_lacking(table, missing))
@@ -57,7 +58,7 @@ def find_columns(table: Table, study: Study) -> Columns:
     return Columns(
         place["patient"],
         tuple((name, place[name]) for name in images),
-        place[study.task.column],
+        place[target[0]] if target else None,
         tuple(place[name] for name in covariates),
         {name: place[name] for name in present},
     )

@@ -196,6 +196,8 @@ class RowReader:
     def _label(self, row: int, cells: Sequence[str]) -> tuple[float, ...] | None:
         if task_of(self.study).labels is None:
             return None
+        if self.columns.target is None:
+            return self.words.read("", self.study)
         text = cells[self.columns.target]
         if self._note(row, spreadsheet_fault("label", text)):
             return None
@@ -206,7 +208,7 @@ class RowReader:
             return None
 
     def _mask(self, row: int, raw: Sequence[str]) -> Location | None:
-        if task_of(self.study).labels is not None:
+        if task_of(self.study).labels is not None or self.columns.target is None:
             return None
         return self._location(row, "mask", raw[self.columns.target])
 

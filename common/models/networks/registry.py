@@ -13,6 +13,7 @@ from torch import nn
 
 from wardround.common.errors import StudyError, install_command, known_names
 from wardround.common.models.lora import add_adapters, freeze
+from wardround.common.models.networks.restoring import Restoring
 from wardround.common.models.networks.small import (
     MLP,
     FirstOutput,
@@ -32,8 +33,8 @@ def build_network(study: Study, seed: int) -> nn.Module:
     """Return the study's network on the CPU, in training mode.
 
     It takes images ``(B, planes, *spatial)``, covariates ``(B, F)``, or both in this order, and
-    returns logits ``(B, K)``, or ``(B, K, *spatial)`` for a segmentation. The global random state
-    is left as it was.
+    returns logits ``(B, K)``, or ``(B, K, *spatial)`` for a segmentation, or images ``(B, planes,
+    *spatial)`` for pretraining. The global random state is left as it was.
 
     Raises:
         StudyError: The network is unknown, needs a package that is not installed, or cannot take
@@ -50,8 +51,10 @@ def build_network(study: Study, seed: int) -> nn.Module:
         chosen = study.model.normalisation
         if chosen != "default" and name not in _OWN:
             replace_normalisation(network, chosen, study.data.dimensions)
+        if study.task.restores and "segmentation" not in NETWORKS[name].tasks:
+            network = Restoring(network, study.data.planes, _size(study))
         if study.data.kind == "image" and study.data.covariates:
-            network = WithCovariates(network, study.data.covariate_width, study.class_count)
+            network = WithCovariates(network, study.data.covariate_width, study.output_count)
         # Last, so that the frozen base is the network that the seed makes without adapters.
         if study.model.adapter_rank is not None:
             rank, scale = study.model.adapter_rank, study.model.adapter_scale
@@ -62,7 +65,7 @@ def build_network(study: Study, seed: int) -> nn.Module:
 
 
 def _small_cnn(study: Study) -> nn.Module:
-    return SmallCNN(study.data.planes, study.class_count, _size(study), _layers(study, (16, 32)))
+    return SmallCNN(study.data.planes, study.output_count, _size(study), _layers(study, (16, 32)))
 
 
 def _mlp(study: Study) -> nn.Module:
@@ -70,7 +73,7 @@ def _mlp(study: Study) -> nn.Module:
         values = study.data.covariate_width
     else:
         values = study.data.planes * prod(_size(study))
-    return MLP(values, study.class_count, _layers(study, (64, 32)))
+    return MLP(values, study.output_count, _layers(study, (64, 32)))
 
 
 def _unet(study: Study) -> nn.Module:
@@ -158,7 +161,7 @@ def _resnet(study: Study, blocks: str) -> nn.Module:
         blocks,
         spatial_dims=study.data.dimensions,
         n_input_channels=study.data.planes,
-        num_classes=study.class_count,
+        num_classes=study.output_count,
         conv1_t_size=3 if small else 7,
         conv1_t_stride=1 if small else 2,
         no_max_pool=small,
@@ -175,7 +178,7 @@ def _efficientnet(study: Study) -> nn.Module:
         pretrained=False,
         spatial_dims=study.data.dimensions,
         in_channels=study.data.planes,
-        num_classes=study.class_count,
+        num_classes=study.output_count,
     )
 
 
@@ -194,7 +197,7 @@ def _vit(study: Study) -> nn.Module:
             num_layers=12,
             num_heads=3,
             classification=True,
-            num_classes=study.class_count,
+            num_classes=study.output_count,
             dropout_rate=study.model.dropout,
             spatial_dims=study.data.dimensions,
             post_activation="none",  # the default squeezes the logits into (-1, 1)
@@ -251,7 +254,7 @@ def _shape(study: Study) -> dict[str, int]:
     return {
         "spatial_dims": study.data.dimensions,
         "in_channels": study.data.planes,
-        "out_channels": study.class_count,
+        "out_channels": study.output_count,
     }
 
 

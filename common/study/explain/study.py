@@ -113,9 +113,8 @@ def _asked(study: Study) -> Iterator[str]:
     if groupings := groupings_of(study):
         named = ", ".join(grouping.name for grouping in groupings)
         yield f"to say how good the model is for groups of its patients, by {named};"
-    what = "one of" if not data.multi_label else "any of"
     yield from _label_words(study)
-    yield f"to train {_network(study)} that can {study.task.verb} {what}: {_classes(study)};"
+    yield f"to train {_network(study)} that can {_aim(study)};"
     if study.model.weights_sha256 is not None:
         yield f"to hold the pretrained weights with the SHA-256 {study.model.weights_sha256};"
     yield _effort(study)
@@ -125,6 +124,13 @@ def _asked(study: Study) -> Iterator[str]:
         f"validation and {_percent(study.evaluation.test_fraction)} for testing, where its "
         "manifest does not say who is which; those it knows keep their part."
     )
+
+
+def _aim(study: Study) -> str:
+    if study.task.restores:
+        return f"{study.task.verb}, which needs no label of them"
+    what = "one of" if not study.data.multi_label else "any of"
+    return f"{study.task.verb} {what}: {_classes(study)}"
 
 
 def _label_words(study: Study) -> Iterator[str]:

@@ -15,6 +15,7 @@ from wardround.common.study.rules.decisions import decision_rules
 from wardround.common.study.rules.labels import label_rules
 from wardround.common.study.rules.packs import pack_rules
 from wardround.common.study.rules.patient_privacy import privacy_rules
+from wardround.common.study.rules.pretraining import pretraining_rules
 from wardround.common.study.rules.statistics import statistics_rules
 from wardround.common.study.rules.strategy import strategy_rules
 from wardround.common.study.rules.subgroups import subgroup_rules
@@ -295,4 +296,5 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     label_rules,
     subgroup_rules,
     decision_rules,
+    pretraining_rules,
 )
