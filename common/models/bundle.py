@@ -37,6 +37,7 @@ _TARGETS = ("monai.", "torch.", "ignite.", "wardround.")
 _NETWORKS = "monai.networks.nets."
 _MOST_CONFIG_BYTES, _MOST_WEIGHT_BYTES = 16 * 2**20, 8 * 2**30
 _DEEPEST = 64
+_MOST_LICENCE = 4_000  # characters; all of it is the file LICENSE
 _SIGMA = 0.125  # of a window's Gaussian, as ours slide
 
 
@@ -256,6 +257,7 @@ def _metadata(model: ModelFolder, network: nn.Module) -> dict[str, Any]:
         "description": study.study.description or f"A model of the study {study.name}.",
         "authors": "the hospitals of the study",
         "copyright": "see LICENSE",
+        "data_licence": printable(" ".join(model.licence.split()), _MOST_LICENCE),
         "intended_use": NOT_FOR_DIAGNOSIS,
         "data_type": "image" if is_image else "table",
         "network_data_format": {
