@@ -18,6 +18,7 @@ from wardround.common.models.pretrained import lacks_weights, load_pretrained
 from wardround.common.models.sharing import Layout, layout_of
 from wardround.common.parameters.schema import Parameters, read_parameters, under
 from wardround.common.runtime.system.memory import keep_freed_memory
+from wardround.common.study.plans.packs import names_pack
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
 from wardround.common.study.plans.strategy import StrategyPlan, plan_of
 from wardround.common.study.plans.what_leaves import what_leaves
@@ -65,7 +66,8 @@ class ModelContext:
         network = build_network(study, study.federation.seed)
         layout = layout_of(network, plan)
         # Of a model that all is sent of the server has started it: the file need not be here.
-        if layout.frozen or layout.personal or not lacks_weights(study):
+        needed = layout.frozen or layout.personal or names_pack(study, "gains")
+        if needed or not lacks_weights(study):
             load_pretrained(network, study)
         network = network.to(device)
         network = arranged_for(network, device, study.training.precision)

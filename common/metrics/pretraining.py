@@ -58,13 +58,14 @@ class PretrainingSums:
             InputError: No shares of so many examinations have these sums.
         """
         found = cls(*(sums_of(arrays, name) for name in ("errors", "squares", "counted")))
-        errors, squares, counted = (float(x[0]) for x in (found.errors, found.squares, found.counted))
+        errors, squares = float(found.errors[0]), float(found.squares[0])
+        counted = float(found.counted[0])
         room = _ROUNDING * max(1.0, counted)
         if counted != examinations:
             refuse("counted", f"does not count the {examinations} examinations")
         if errors > counted + room:
             refuse("errors", "is more than a share of each examination")
-        # Of numbers in [0, 1] the squares are less; and their mean is no less than the mean squared.
+        # Of numbers in [0, 1] squares are less, and their mean is at least the mean's square.
         if squares > errors + room or squares * counted < errors**2 - room * max(1.0, errors):
             refuse("squares", "does not fit the sum of the shares")
         return found

@@ -1,5 +1,4 @@
-"""Pretrained weights: a file that the server, and where needed each site, holds; a study names it
-by its hash.
+"""Pretrained weights: a file that server and sites hold, which a study names by its hash.
 
 It is looked for where its hash says, so that no site and no study has to give a path.
 """
@@ -18,14 +17,17 @@ from wardround.common.models.lora import frozen_names
 from wardround.common.models.sharing import head_names
 from wardround.common.models.start import Start, WeightsOrigin, match, plain_name, require_frozen
 from wardround.common.parameters.model_file import SavedModel, load_model, save_model
-from wardround.common.parameters.schema import check_schema, schema
+from wardround.common.parameters.schema import Parameters, check_schema, schema
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
     from wardround.common.models.model_folder import ModelFolder
 
 _SHOWN = 12  # digits of a SHA-256 that a person compares
-MOST_SENT_BYTES = 2 * 2**30  # of a file that comes in a message
+
+
+class MissingWeightsError(ModelError):
+    """The study's pretrained weights are not on this machine."""
 
 
 def weights_path(sha256: str) -> Path:
@@ -58,15 +60,42 @@ def offer_weights(model: "ModelFolder") -> str:
     return sha256
 
 
-def store_weights(sha256: str, content: bytes) -> None:
-    """Keep a file of weights that came in a message, if it is the one that a study names.
+def stored_weights(sha256: str) -> bytes:
+    """Return the file with this hash, as it is sent to a site that lacks it.
 
     Raises:
-        ModelError: It is another one, or cannot be written.
+        ModelError: It is absent, or is another one.
     """
+    _require(sha256)
+    return weights_path(sha256).read_bytes()
+
+
+def read_weights(sha256: str, content: bytes) -> Parameters:
+    """Return the tensors of a file that came in a message, if it is the one that a study names.
+
+    Raises:
+        ModelError: It is another one, or no file of tensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
     if hashlib.sha256(content).hexdigest() != sha256:
         msg = "the weights that came are not those that the study names by their hash."
         raise ModelError(msg)
+    try:
+        found: Parameters = load(content)
+    except SafetensorError:
+        msg = "the weights that came are no safetensors file."
+        raise ModelError(msg) from None
+    return found
+
+
+def store_weights(sha256: str, content: bytes) -> None:
+    """Keep a file of weights that :func:`read_weights` has checked.
+
+    Raises:
+        ModelError: It cannot be written.
+    """
     place = weights_path(sha256)
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -168,6 +197,10 @@ def origin_words(study: Study) -> Iterator[str]:
 
 def _saved(sha256: str) -> SavedModel:
     """Return the tensors and the header of the file with this hash."""
+    return load_model(_require(sha256))
+
+
+def _require(sha256: str) -> Path:
     path = weights_path(sha256)
     try:
         with path.open("rb") as stream:
@@ -177,8 +210,8 @@ def _saved(sha256: str) -> SavedModel:
             f"the study's pretrained weights {sha256[:_SHOWN]} are not on this machine: "
             f"put the file at {path}, or run 'wardround model pretrain' with the model folder."
         )
-        raise ModelError(msg) from None
+        raise MissingWeightsError(msg) from None
     if found != sha256:
         msg = f"{path} has the SHA-256 {found[:_SHOWN]}..., which its name denies: copy it again."
         raise ModelError(msg)
-    return load_model(path)
+    return path

@@ -44,7 +44,7 @@ class WeightsOrigin:
 
     @classmethod
     def of(cls, metadata: Mapping[str, str]) -> "WeightsOrigin":
-        """Return what a header says; nothing where it is not one of ours. Any text may stand there."""
+        """Return what a header says, in which any text may stand; nothing if it is not of ours."""
         try:
             said = json.loads(metadata.get(_KEY, ""))
         except (ValueError, RecursionError):
