@@ -20,6 +20,7 @@ from wardround.common.models.documents.study_fields import (
     training_words,
 )
 from wardround.common.models.pretrained import origin_words
+from wardround.common.models.start import NO_LICENCE
 from wardround.common.runtime.markdown import inline
 from wardround.common.study.study import Study
 
@@ -101,12 +102,7 @@ def licence_text(data_licence: str, study: Study | None = None) -> str:
         study: What trained the model: what it started from has a licence too.
     """
     inherited = "" if study is None else "".join(f"{one}\n\n" for one in origin_words(study))
-    return (
-        f"{data_licence}\n\n{inherited}"
-        "Wardround grants no licence to these weights. Whoever ran the study does; write it here\n"
-        "before you pass the model on, and have the folder signed again.\n"
-        f"{NOT_FOR_DIAGNOSIS}\n"
-    )
+    return f"{data_licence}\n\n{inherited}{NO_LICENCE}{NOT_FOR_DIAGNOSIS}\n"
 
 
 def inline_words(text: str) -> str:

@@ -15,7 +15,14 @@ from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.files.cache_folder import cache_folder
 from wardround.common.models.lora import frozen_names
 from wardround.common.models.sharing import head_names
-from wardround.common.models.start import Start, WeightsOrigin, match, plain_name, require_frozen
+from wardround.common.models.start import (
+    NO_LICENCE,
+    Start,
+    WeightsOrigin,
+    match,
+    plain_name,
+    require_frozen,
+)
 from wardround.common.parameters.model_file import SavedModel, load_model, save_model
 from wardround.common.parameters.schema import Parameters, check_schema, schema
 from wardround.common.study.study import Study
@@ -44,9 +51,9 @@ def offer_weights(model: "ModelFolder") -> str:
     Raises:
         ModelError: The weights are not those of the contract, or the file cannot be written.
     """
-    origin = WeightsOrigin(
-        model.contract.name, model.digest, model.study.name, model.study.study.task, model.licence
-    )
+    said, study = model.contract, model.study
+    licence = model.licence.replace(NO_LICENCE, "")  # the text that stands in every folder
+    origin = WeightsOrigin(said.name, model.digest, study.name, study.study.task, licence.strip())
     place = weights_path("offered").with_suffix(".part")
     try:
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,10 @@ from wardround.common.errors import ModelError
 from wardround.common.runtime.printable import printable
 
 _WRAPPERS = ("image_network.", "network.")  # parts of names of ours around MONAI's
+NO_LICENCE = (
+    "Wardround grants no licence to these weights. Whoever ran the study does; write it here\n"
+    "before you pass the model on, and have the folder signed again.\n"
+)
 _KEY = "origin"  # one key: a header with several is written in another order each time
 _MOST_LICENCE, _MOST_NAME = 20_000, 200  # characters
 _SHOWN = 4  # names of layers

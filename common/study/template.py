@@ -83,6 +83,12 @@ _OF_TASKS = {
         "network": "unet",
         "metric": "dice",
     },
+    "pretraining": {
+        "others": "             # of an encoder, by restoring hidden parts of images",
+        "classes": "# no classes: no label is read, and the manifest needs no column label",
+        "network": "small-cnn",
+        "metric": "reconstruction-error",
+    },
 }
 TEMPLATE_TASKS = tuple(_OF_TASKS)
 

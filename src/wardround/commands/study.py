@@ -24,7 +24,9 @@ StudyFile = Annotated[
 @study_app.command()
 def new(
     path: Annotated[Path, typer.Argument(help="Where to write it.", show_default=False)],
-    task: Annotated[str, typer.Option(help="classification or segmentation.")] = "classification",
+    task: Annotated[
+        str, typer.Option(help="classification, segmentation or pretraining.")
+    ] = "classification",
     private: Annotated[
         bool,
         typer.Option(

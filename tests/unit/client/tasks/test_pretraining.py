@@ -10,8 +10,14 @@ from wardround.client.tasks.pretraining import hidden_parts, unrestored
 from wardround.client.tasks.registry import task_of
 from wardround.client.training.losses import masked_l1
 from wardround.common.errors import InputError, StudyError
-from wardround.common.metrics.noised import NORM_BOUND, length_of, scaled, summarise_noised
-from wardround.common.metrics.noised import NoisedSums, encode_loss
+from wardround.common.metrics.noised import (
+    NORM_BOUND,
+    NoisedSums,
+    encode_loss,
+    length_of,
+    scaled,
+    summarise_noised,
+)
 from wardround.common.metrics.pretraining import PretrainingSums
 from wardround.common.metrics.sums import MetricSums, merge, summarise
 from wardround.common.study.explain.study import explain_study
@@ -184,7 +190,7 @@ def test_what_does_not_fit_pretraining_is_refused_in_words(sections, said):
 
 
 def test_masking_is_refused_where_nothing_is_pretrained():
-    with pytest.raises(StudyError, match="training.masking is for"):
+    with pytest.raises(StudyError, match=r"training\.masking is for"):
         study_of(
             study={"task": "classification"},
             data={"classes": ["a", "b"]},
