@@ -1,7 +1,7 @@
 """What a start from another model is worth on HAM10000: rounds saved, labels saved, bytes saved.
 
 The question is naevus or not, for the smallest site has two images of some of the seven diagnoses.
-Three comparisons, over several seeds, with the commands that a user has:
+Three comparisons, over several seeds, each run what ``wardround simulate`` makes of a study:
 
 - ``sites``: a model of the largest site (rosendahl, 768 images) starts the study of the smallest
   (vienna_dias, 211). After how many rounds is it as good as the best round from scratch?
@@ -19,16 +19,18 @@ import argparse
 import csv
 import json
 import random
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tomli_w
-
 from benchmarks.support.processes import machine
+from wardround.common.models.model_folder import open_model_folder
+from wardround.common.models.pretrained import offer_weights
+from wardround.common.study.loading import parse_study
+from wardround.simulations.experiment.federation import Machine
+from wardround.simulations.experiment.simulate import SimulationRequest, simulate
 
 CLASSES = ["other", "nv"]
 LARGEST, SMALLEST = "rosendahl", "vienna_dias"
@@ -69,25 +71,18 @@ class Bench:
             "simulation": {
                 "data": "folder",
                 "split": "natural",
+                "compare": False,
                 "options": {"manifest": str(manifest)},
             },
         }
 
-    def run(self, study: dict[str, Any]) -> Path:
+    def run(self, content: dict[str, Any]) -> Path:
         """Simulate a study unless that was done; return the run's folder."""
-        name = study["study"]["name"]
-        out, file = self.out / name, self.out / f"{name}.toml"
+        study = parse_study(content)
+        out = self.out / study.name
         if not (out / "report.html").exists():
-            file.write_text(tomli_w.dumps(study), encoding="utf-8")
-            command("simulate", str(file), "--out", str(out), "--no-compare", "--engine",
-                    "in-process", "--threads", "1")  # fmt: skip
+            simulate(SimulationRequest(study, out, Machine("cpu", "in-process", threads=1)))
         return out
-
-
-def command(*words: str) -> str:
-    """Run a command of wardround; return what it printed."""
-    line = [sys.executable, "-m", "wardround.cli", *words]
-    return subprocess.run(line, check=True, capture_output=True, text=True).stdout
 
 
 def main() -> None:
@@ -96,8 +91,8 @@ def main() -> None:
     parser.add_argument("--data-root", required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--pretraining-rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=16)
+    parser.add_argument("--pretraining-rounds", type=int, default=16)
     parser.add_argument("--size", type=int, default=48)
     parser.add_argument("--parts", default="sites,labels,bytes")
     said = parser.parse_args()
@@ -169,18 +164,16 @@ def bytes_sent(bench: Bench, seed: int, rounds: int) -> None:
 
 def weights(run: Path) -> str:
     """Return the hash by which a study starts from a run's model."""
-    said = command("model", "pretrain", str(run / "models" / "federated"))
-    found = re.search(r'"([0-9a-f]{64})"', said)
-    if found is None:
-        raise SystemExit(said)
-    return found[1]
+    return offer_weights(open_model_folder(run / "models" / "federated"))
 
 
 def patients(bench: Bench, seed: int) -> list[dict[str, str]]:
     """Return every image with its site and its patient's split, drawn by the seed."""
     folder, rows = bench.out / "all", list[dict[str, str]]()
     if not folder.exists():
-        command("split", "skin-lesions", "--data-root", bench.data_root, "--out", str(folder))
+        line = [sys.executable, "-m", "wardround.cli", "split", "skin-lesions", "--json"]
+        line += ["--data-root", bench.data_root, "--out", str(folder)]
+        subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
     for manifest in sorted(folder.glob("sites/*/manifest.csv")):
         with manifest.open(newline="", encoding="utf-8") as stream:
             keys = ("patient", "image", "label")

@@ -120,7 +120,10 @@ def test_a_site_keeps_the_file_whose_hash_it_approved_and_no_other(
     assert file_of(study).read_bytes() == content, "what is there is not written again"
 
 
-def test_weights_that_the_policy_does_not_take_are_not_kept(study: Study, tmp_path: Path) -> None:
+def test_weights_that_a_private_study_may_not_bring_are_not_kept(
+    study: Study, tmp_path: Path
+) -> None:
+    study = with_changes(study, {"privacy.mode": "patient", "privacy.noise_multiplier": 4.0})
     assert study.model.weights_sha256 is not None
     content, gateway = (
         stored_weights(study.model.weights_sha256),
