@@ -116,7 +116,10 @@ def _asked(study: Study) -> Iterator[str]:
     yield from _label_words(study)
     yield f"to train {_network(study)} that can {_aim(study)};"
     if study.model.weights_sha256 is not None:
-        yield f"to hold the pretrained weights with the SHA-256 {study.model.weights_sha256};"
+        yield (
+            "to start from the weights with the SHA-256 "
+            f"{study.model.weights_sha256}, which the server sends;"
+        )
     yield _effort(study)
     yield from _attacked(study)
     yield (
