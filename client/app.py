@@ -41,6 +41,7 @@ from wardround.common.errors import (
 from wardround.common.messages.instructions import unpack_instruction
 from wardround.common.messages.refusals import CLOSED, SAID_UNDER_PRIVACY
 from wardround.common.messages.replies import Refusal, pack_refusal
+from wardround.common.models.pretrained import MissingWeightsError
 from wardround.common.study.loading import require_promise, study_from_json
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
@@ -65,6 +66,7 @@ _CODES: dict[type[BaseException], str] = {
     AuditError: "audit",
     DataError: "data",
     StudyError: "study",
+    MissingWeightsError: "weights",
     ModelError: "input",
     InputError: "device",
     RunError: "training",
@@ -75,9 +77,14 @@ _CODES: dict[type[BaseException], str] = {
 
 @app.query("describe")
 def describe(message: Message, context: Context) -> Message:
-    """Load the site's data and say that it is ready."""
+    """Load the site's data and say that it is ready; keep the weights that the study names."""
     standalone = _is_standalone(context)
-    return _reply(message, context, lambda gateway, site: gateway.describe(site, standalone))
+
+    def work(gateway: Gateway) -> RecordDict:
+        gateway.keep_weights(_site_and_study(context)[1], message.content)
+        return gateway.describe(open_session(context), standalone)
+
+    return _answer(message, context, work)
 
 
 @app.query("statistics")

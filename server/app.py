@@ -1,5 +1,6 @@
 """The server's Flower ServerApp: unpack, call, keep."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ from wardround.server.strategies.strategy import Strategy
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -138,7 +141,9 @@ def _prepare(study: Study, store: CheckpointStore, examinations: Sequence[int]) 
     layout = layout_of(network, plan_of(study))
     if store.latest() is None:
         if study.model.adapter_rank is None:  # beneath adapters they never travel
-            load_pretrained(network, study)
+            start = load_pretrained(network, study)
+            if start is not None:
+                logger.info("%s", start.words())
         initial = layout.shared_part(read_parameters(network))
         store.commit(Commit(Progress(study.digest, new_run(), 0), initial))
     return make_strategy(study, layout, examinations)

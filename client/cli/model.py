@@ -203,8 +203,10 @@ def _sample(model: "ModelFolder", image: str | None) -> _Sample:
     import torch
 
     from wardround.client.clinic.inference.predictor import load_predictor
+    from wardround.common.models.lora import merge_adapters
 
     study, network = model.study, model.network()
+    merge_adapters(network)
     data, inputs, of = study.data, [], "random numbers"
     generator = torch.Generator().manual_seed(0)
     if data.kind == "image":

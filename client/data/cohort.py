@@ -25,6 +25,7 @@ from wardround.client.data.same_images import held_by, require_parted
 from wardround.client.policy.policy import is_simulated
 from wardround.client.site.folder import Site
 from wardround.client.tasks.registry import task_of
+from wardround.client.tasks.task import HidesParts
 from wardround.client.tasks.windows import accepted_sizes, pad_around
 from wardround.common.errors import DataError
 from wardround.common.study.study import Study
@@ -270,8 +271,13 @@ class Cohort:
             if generator is not None:
                 batch = self._accepted(batch)
         if generator is not None:
-            return self._augmented(batch, indices, generator, device).widened()
-        return batch.to(device).widened()
+            batch = self._augmented(batch, indices, generator, device)
+        return self._hidden(batch.to(device), generator).widened()
+
+    def _hidden(self, batch: Batch, generator: Generator | None) -> Batch:
+        """Return what the network is to see, where the task hides parts of the images from it."""
+        task = task_of(self._study)
+        return task.hide(batch, self._study, generator) if isinstance(task, HidesParts) else batch
 
     def _accepted(self, batch: Batch) -> Batch:
         """Return whole images padded to what the network can divide, as they are evaluated."""

@@ -45,7 +45,12 @@ from wardround.client.training.schedule import OvertimeError, TimeLimit
 from wardround.common.errors import PolicyError, RunError
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import configs_of, fingerprint_of
-from wardround.common.messages.instructions import NO_LEDGER, Instruction, unpack_instruction
+from wardround.common.messages.instructions import (
+    NO_LEDGER,
+    Instruction,
+    unpack_instruction,
+    unpack_weights,
+)
 from wardround.common.messages.lineage import LINEAGE_RECORD
 from wardround.common.messages.replies import (
     Refusal,
@@ -55,6 +60,7 @@ from wardround.common.messages.replies import (
     pack_site_info,
     pack_update,
 )
+from wardround.common.models.pretrained import lacks_weights, read_weights, store_weights
 from wardround.common.parameters.arithmetic import largest_weight
 from wardround.common.parameters.schema import check_schema
 from wardround.common.security.audit_log import AuditLog, Event
@@ -120,6 +126,23 @@ class Gateway:
         """Keep the server's receipt for the audit log, where an instruction brings one."""
         if not is_simulated(self.policy):
             take_receipt(content, self.site, self.log)
+
+    def keep_weights(self, study: Study, content: RecordDict) -> None:
+        """Keep the weights that a study starts from, where they lack here and the server sent them.
+
+        The hospital approved their hash with the study; nothing else is kept.
+
+        Raises:
+            ModelError: They are others.
+            PolicyError: They hold numbers that the policy does not take.
+        """
+        sent = None if not lacks_weights(study) else unpack_weights(content)
+        if sent is None or study.model.weights_sha256 is None:
+            return
+        weights = read_weights(study.model.weights_sha256, sent)
+        self.require_allowed(study, Facts(largest_weight=largest_weight(weights)))
+        store_weights(study.model.weights_sha256, sent)
+        logger.info("took the weights of the study from the server bytes=%d", len(sent))
 
     def let_go(self, sessions: Iterable[SiteSession]) -> None:
         """Have this site's sessions drop what was withdrawn or changed since they read it.

@@ -14,10 +14,11 @@ from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.objectives.registry import personal_model
 from wardround.common.models.lora import fingerprint
 from wardround.common.models.networks.registry import build_network
-from wardround.common.models.pretrained import load_pretrained
+from wardround.common.models.pretrained import lacks_weights, load_pretrained
 from wardround.common.models.sharing import Layout, layout_of
 from wardround.common.parameters.schema import Parameters, read_parameters, under
 from wardround.common.runtime.system.memory import keep_freed_memory
+from wardround.common.study.plans.packs import names_pack
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
 from wardround.common.study.plans.strategy import StrategyPlan, plan_of
 from wardround.common.study.plans.what_leaves import what_leaves
@@ -63,10 +64,13 @@ class ModelContext:
         device, plan = device_for(device_name, study), plan_of(study)
         choose_arithmetic(device, study)
         network = build_network(study, study.federation.seed)
-        load_pretrained(network, study)
+        layout = layout_of(network, plan)
+        # Of a model that all is sent of the server has started it: the file need not be here.
+        needed = layout.frozen or layout.personal or names_pack(study, "gains")
+        if needed or not lacks_weights(study):
+            load_pretrained(network, study)
         network = network.to(device)
         network = arranged_for(network, device, study.training.precision)
-        layout = layout_of(network, plan)
         whole = read_parameters(network) if layout.personal or layout.frozen else {}
         initial, base = layout.personal_part(whole), layout.frozen_part(whole)
         privacy = plan_privacy(study) if what_leaves(study).noise_added_by == "site" else None

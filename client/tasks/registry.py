@@ -2,6 +2,7 @@
 
 from wardround.client.tasks.classification import Classification
 from wardround.client.tasks.detection import Detection
+from wardround.client.tasks.pretraining import Pretraining
 from wardround.client.tasks.regression import Regression
 from wardround.client.tasks.segmentation import Segmentation
 from wardround.client.tasks.survival import Survival
@@ -14,6 +15,7 @@ TASKS: dict[str, Task] = {
     "segmentation": Segmentation(),
     "regression": Regression(),
     "survival": Survival(),
+    "pretraining": Pretraining(),
 }
 
 

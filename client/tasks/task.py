@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Generator, Tensor
 
 from wardround.common.metrics.task_sums import TaskSums
 from wardround.common.study.study import Study
@@ -156,6 +156,19 @@ class AnswersFromOutputs(Protocol):
 
     def answer(self, outputs: Tensor, study: Study) -> Tensor:
         """Return what :meth:`Task.predict` returns, of outputs that need not be finite."""
+
+
+@runtime_checkable
+class HidesParts(Protocol):
+    """A task that hides parts of the images from the network, which is to restore them."""
+
+    def hide(self, batch: "Batch", study: Study, generator: Generator | None) -> "Batch":
+        """Return the batch with hidden parts, and what they were as its targets.
+
+        Args:
+            batch: Images ``(B, C, *spatial)`` on any device.
+            generator: Of the CPU, draws the parts; None hides the same ones of every image.
+        """
 
 
 class Task(Protocol):

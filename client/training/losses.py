@@ -368,6 +368,23 @@ def _mse_of_pixels(logits: Tensor, targets: Tensor, class_weights: Tensor | None
     return (probabilities - _one_hot(logits, targets)) ** 2
 
 
+def masked_l1(outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Return the mean absolute error over what was hidden of each image (Xie et al. 2022, eq. 1).
+
+    Args:
+        outputs: ``(B, C, *spatial)`` float32: restored images.
+        targets: ``(B, C + 1, *spatial)``: the images, and 1 in the last plane where they were
+            hidden.
+        class_weights: Not used: there are no classes.
+
+    Returns:
+        ``(B,)``, each in [0, inf).
+    """
+    images, hidden = targets[:, :-1], targets[:, -1:]
+    errors = ((outputs - images).abs() * hidden).flatten(1).sum(1)
+    return errors / (hidden.flatten(1).sum(1).clamp(min=1) * images.shape[1])
+
+
 def _dice_of(overlap: Tensor, total: Tensor) -> Tensor:
     """Return ``(B,)`` of :func:`_overlap`."""
     return 1 - ((2 * overlap + _SMOOTH) / (total + _SMOOTH))[:, 1:].mean(1)
@@ -409,6 +426,7 @@ LOSS_BUILDERS: dict[str, SampleLoss] = {
     "focal-giou": focal_giou,
     "hard-negative-giou": hard_negative_giou,
     **{name: loss for name, loss in OUTCOME_LOSSES.items() if name != "mse"},
+    "masked-l1": masked_l1,
 }
 
 

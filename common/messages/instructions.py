@@ -8,6 +8,7 @@ import re
 import secrets
 from dataclasses import dataclass, field
 
+import torch
 from flwr.app import ConfigRecord, RecordDict
 
 from wardround.common.errors import RunError
@@ -26,6 +27,7 @@ _SPLIT = re.compile(r"validation|test")  # nobody else is evaluated on
 MOST_ATTEMPTS = 99_999  # at a round
 
 
+_WEIGHTS, _FILE = "weights", "file"
 NO_LEDGER = ChainHead()
 
 
@@ -169,6 +171,27 @@ def unpack_instruction(content: RecordDict) -> Instruction:
     except FieldError as error:
         msg = f"the server's instruction cannot be read ({error}): update wardround."
         raise RunError(msg) from None
+
+
+def pack_weights(content: bytes) -> RecordDict:
+    """Return what a question has beside it for a site that lacks the study's weights.
+
+    Args:
+        content: The safetensors file, as it is.
+    """
+    values = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    return RecordDict({_WEIGHTS: to_array_record({_FILE: values})})
+
+
+def unpack_weights(content: RecordDict) -> bytes | None:
+    """Return the file that :func:`pack_weights` packed; None where there is none.
+
+    Raises:
+        ModelError: The array cannot be read.
+    """
+    record = arrays_of(content).get(_WEIGHTS)
+    values = None if record is None else from_array_record(record).get(_FILE)
+    return None if values is None else values.numpy().tobytes()
 
 
 def standing_of(content: RecordDict) -> Standing:

@@ -11,6 +11,7 @@ REFUSAL_WORDS: Mapping[str, str] = {
     "device": "the site cannot use its device; its own log says why",
     "training": "the training failed; the site's own log says why",
     "input": "the site cannot use what it was sent",
+    "weights": "the site does not have the weights that the study starts from",
     "policy": "a rule of the hospital's policy does not allow it",
     "approval": "nobody at the hospital has approved the study, or no more of its rounds",
     "rejected": "the hospital has rejected the study",
@@ -41,10 +42,12 @@ SAID_UNDER_PRIVACY = frozenset(
         "budget",
         "ledger",
         "study",
+        "weights",
         "audit",
     }
 )
 CLOSED = "failed"
+LACKS_WEIGHTS = "weights"
 
 
 def in_words(code: str) -> str:

@@ -22,6 +22,7 @@ A vector is made of blocks, each of norm at most 1 and then scaled, so that the 
   product of the two. Truth and estimate are taken from the middle of the range, which makes them
   small.
 - survival: by event or none, interval of the study and bin of the risk, where the examination is.
+- pretraining: the share of the hidden parts that is not restored, and what that lacks of 1.
 """
 
 import math
@@ -34,6 +35,7 @@ from numpy.typing import NDArray
 
 from wardround.common.metrics.classification import ClassificationSums
 from wardround.common.metrics.detection import DetectionSums, match, overlaps_of
+from wardround.common.metrics.pretraining import PretrainingSums
 from wardround.common.metrics.regression import (
     DISTANCE,
     ESTIMATE,
@@ -75,6 +77,7 @@ _SHARES: dict[str, dict[str, float]] = {
     # Of numbers: they are divided by how many patients there are, and the loss counts these.
     "moments": {_LOSS: 0.3, "moments": 0.7},
     "follow-up": {_LOSS: 0.1, "follow-up": 0.9},
+    "errors": {_LOSS: 0.1, "errors": 0.9},
 }
 # Of a regression: distance and its square at 1, truth and estimate half the range off its middle,
 # each to one side.
@@ -144,6 +147,8 @@ def _blocks(task: str, classes: int, labels: bool, ranked: bool, times: int) -> 
         shapes["moments"], kind = (_NOISED_MOMENTS,), "moments"
     elif task == "survival":
         shapes["follow-up"], kind = (2, times + 1, _BINS), "follow-up"
+    elif task == "pretraining":
+        shapes["errors"], kind = (2,), "errors"
     else:
         rows = 1 if classes == 2 and not labels else classes
         shapes["scores"], kind = (rows, 2, _BINS), "scores"
@@ -259,6 +264,12 @@ def encode_follow_up(times: Sums, events: Flags, risks: Sums, study: Study) -> S
     rows = time_rows(times, events, edges)
     numbers[np.arange(len(times)), events.astype(int), rows, bins] = 1
     return numbers.reshape(len(times), -1) * usable[:, None]
+
+
+def encode_errors(errors: Sums) -> Sums:
+    """Return ``(N, 2)`` from N shares in [0, 1]; one that is no number counts as 1."""
+    cut = np.clip(np.nan_to_num(errors, nan=1.0), 0.0, 1.0)
+    return np.stack([cut, 1 - cut], axis=1)
 
 
 def scaled(numbers: Sums, study: Study) -> Sums:
@@ -437,11 +448,17 @@ def _decode_survival(parts: dict[str, Sums], study: Study) -> TaskSums:
     return replace(empty, table=table)  # type: ignore[arg-type] # not whole
 
 
+def _decode_pretraining(parts: dict[str, Sums], study: Study) -> TaskSums:
+    errors = nearest_counts(parts["errors"])
+    return PretrainingSums(errors[:1], np.zeros(1), errors.sum(keepdims=True))
+
+
 _DECODERS: dict[str, Callable[[dict[str, Sums], Study], TaskSums]] = {
     "classification": _decode_classification,
     "detection": _decode_detection,
     "segmentation": _decode_segmentation,
     "regression": _decode_regression,
     "survival": _decode_survival,
+    "pretraining": _decode_pretraining,
 }
 NOISED_TASKS = tuple(_DECODERS)

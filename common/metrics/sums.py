@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from wardround.common.metrics.classification import ClassificationSums
 from wardround.common.metrics.detection import DetectionSums
+from wardround.common.metrics.pretraining import PretrainingSums
 from wardround.common.metrics.regression import RegressionSums
 from wardround.common.metrics.segmentation import SegmentationSums
 from wardround.common.metrics.survival import SurvivalSums
@@ -23,6 +24,7 @@ TASK_SUMS: dict[str, type[TaskSums]] = {
     "segmentation": SegmentationSums,
     "regression": RegressionSums,
     "survival": SurvivalSums,
+    "pretraining": PretrainingSums,
 }
 
 

@@ -18,18 +18,21 @@ from torch import Tensor, nn
 from wardround.common.errors import ModelError
 from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.models.card import NOT_FOR_DIAGNOSIS
-from wardround.common.models.contract import Contract
+from wardround.common.models.contract import Contract, study_content
+from wardround.common.models.lora import merge_adapters
 from wardround.common.models.model_folder import (
     CARD,
     LICENCE,
     ModelFolder,
     network_with,
 )
+from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.model_file import load_model, save_model
-from wardround.common.parameters.schema import Parameters
+from wardround.common.parameters.schema import Parameters, read_parameters
 from wardround.common.runtime.printable import printable
 from wardround.common.security.lineage import LINEAGE_FILE
 from wardround.common.study.loading import parse_study
+from wardround.common.study.sections import FederationSection
 from wardround.common.study.study import Study
 
 METADATA, INFERENCE, OURS = "metadata.json", "inference.json", "wardround.json"
@@ -37,11 +40,14 @@ _TARGETS = ("monai.", "torch.", "ignite.", "wardround.")
 _NETWORKS = "monai.networks.nets."
 _MOST_CONFIG_BYTES, _MOST_WEIGHT_BYTES = 16 * 2**20, 8 * 2**30
 _DEEPEST = 64
+_MOST_LICENCE = 4_000  # characters; all of it is the file LICENSE
 _SIGMA = 0.125  # of a window's Gaussian, as ours slide
 
 
 def write_bundle(model: ModelFolder, folder: Path) -> None:
     """Write a model as a bundle that ``python -m monai.bundle run`` understands.
+
+    LoRA adapters are merged into the layers that they lie on.
 
     Where the network is one of MONAI's own as it is, only the preprocessing needs wardround;
     otherwise the network does too.
@@ -60,6 +66,18 @@ def write_bundle(model: ModelFolder, folder: Path) -> None:
         )
         raise ModelError(msg)
     network, weights = model.network(), model.weights()
+    contract, study = model.contract, model.study
+    if study.model.adapter_rank is not None:
+        merge_adapters(network)
+        weights = read_parameters(network)
+        study = _without_adapters(study)
+        contract = contract.model_copy(
+            update={
+                "study": study_content(study),
+                "study_digest": study.digest,
+                "parameters": digest(weights),
+            }
+        )
     part = folder.with_name(f".{folder.name}.part")
     try:
         shutil.rmtree(part, ignore_errors=True)
@@ -67,8 +85,8 @@ def write_bundle(model: ModelFolder, folder: Path) -> None:
             (part / name).mkdir(parents=True)
         configs = part / "configs"
         _put(configs / METADATA, _metadata(model, network))
-        _put(configs / INFERENCE, _inference(model.study, network))
-        _put(configs / OURS, json.loads(model.contract.model_dump_json()))
+        _put(configs / INFERENCE, _inference(study, network))
+        _put(configs / OURS, json.loads(contract.model_dump_json()))
         torch.save(weights, part / "models" / "model.pt")
         save_model(part / "models" / "model.safetensors", weights, {}, durable=False)
         shutil.copyfile(model.path / CARD, (part / "docs" / "README").with_suffix(".md"))
@@ -79,6 +97,15 @@ def write_bundle(model: ModelFolder, folder: Path) -> None:
     except OSError as error:
         msg = f"cannot write the bundle {folder} ({error.strerror}): choose another --out."
         raise ModelError(msg) from None
+
+
+def _without_adapters(study: Study) -> Study:
+    """Return what a merged network is described by: a study that trains it as a whole."""
+    plain = {"adapter_rank": None, "adapter_scale": 1.0, "weights_sha256": None}
+    federation = FederationSection(rounds=study.federation.rounds, seed=study.federation.seed)
+    return study.model_copy(
+        update={"model": study.model.model_copy(update=plain), "federation": federation}
+    )
 
 
 def network_for(contract: str) -> nn.Module:
@@ -263,6 +290,7 @@ def _metadata(model: ModelFolder, network: nn.Module) -> dict[str, Any]:
         "description": study.study.description or f"A model of the study {study.name}.",
         "authors": "the hospitals of the study",
         "copyright": "see LICENSE",
+        "data_licence": printable(" ".join(model.licence.split()), _MOST_LICENCE),
         "intended_use": NOT_FOR_DIAGNOSIS,
         "data_type": "image" if is_image else "table",
         "network_data_format": {

@@ -19,6 +19,8 @@ from wardround.common.models.documents.study_fields import (
     strategy_words,
     training_words,
 )
+from wardround.common.models.pretrained import origin_words
+from wardround.common.models.start import NO_LICENCE
 from wardround.common.runtime.markdown import inline
 from wardround.common.study.study import Study
 
@@ -93,14 +95,19 @@ def card_fields(
     )
 
 
-def licence_text(data_licence: str) -> str:
-    """Return the text of ``licence.txt``."""
-    return (
-        f"{data_licence}\n\n"
-        "Wardround grants no licence to these weights. Whoever ran the study does; write it here\n"
-        "before you pass the model on, and have the folder signed again.\n"
-        f"{NOT_FOR_DIAGNOSIS}\n"
-    )
+def licence_text(data_licence: str, study: Study | None = None) -> str:
+    """Return the text of ``licence.txt``.
+
+    Args:
+        study: What trained the model: what it started from has a licence too.
+    """
+    inherited = "" if study is None else "".join(f"{one}\n\n" for one in origin_words(study))
+    return f"{data_licence}\n\n{inherited}{NO_LICENCE}{NOT_FOR_DIAGNOSIS}\n"
+
+
+def inline_words(text: str) -> str:
+    """Return a text of several lines as one."""
+    return " ".join(text.split())
 
 
 def _purpose(contract: Contract, study: Study) -> Iterator[DocumentField]:
@@ -129,7 +136,8 @@ def _model(contract: Contract, study: Study, origin: Origin) -> Iterator[Documen
     yield told("input", section, "input", input_words(study))
     yield told("preprocessing", section, "preprocessing", preprocessing_words(study))
     yield told("output", section, "output", _output(contract, study))
-    yield told("start", section, "what training started from", start_words(study))
+    started = (start_words(study), *(inline_words(one) for one in origin_words(study)))
+    yield told("start", section, "what training started from", started)
     yield told("training", section, "training at a site", training_words(study))
     yield told("strategy", section, "strategy", strategy_words(study))
     yield told(

@@ -74,6 +74,25 @@ def add_adapters(network: nn.Module, rank: int, scale: float, heads: Collection[
         setattr(network.get_submodule(parent), child, AdaptedLinear(layer, rank, scale))
 
 
+def merge_adapters(network: nn.Module) -> None:
+    """Put each adapter's product into the layer that it lies on, in place: ``W + scale * B A``.
+
+    The network answers as before, up to rounding, and has the names and shapes of one without
+    adapters: any program can load it.
+    """
+    for name, layer in [*network.named_modules()]:
+        if not isinstance(layer, AdaptedLinear):
+            continue
+        merged = nn.Linear(
+            layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta"
+        )
+        product = layer.scale * (layer.lora_b.double() @ layer.lora_a.double())
+        total = (layer.weight.double() + product).to(layer.weight.dtype)
+        merged.weight, merged.bias = nn.Parameter(total.detach()), layer.bias
+        parent, _, child = name.rpartition(".")
+        setattr(network.get_submodule(parent), child, merged.train(layer.training))
+
+
 def freeze(network: nn.Module, patterns: Sequence[str]) -> None:
     """Freeze the numbers of a network whose names match, in place.
 

@@ -18,7 +18,8 @@ class TaskEntry:
 
     Attributes:
         column: The manifest's column that holds what is to be found: the text of a label, the
-            file of a mask that lies on the image's grid, or boxes.
+            file of a mask that lies on the image's grid, or boxes; "" where the images themselves
+            are.
         verb: What the network does with an image, before the names of the classes.
         loss: The loss where a study chooses none.
         metric: The metric that picks the best model where a study chooses none.
@@ -30,9 +31,11 @@ class TaskEntry:
         fewest_classes: How many names ``data.classes`` must give.
         outcome: What ``[data.outcome]`` describes instead of classes: a number, or the time until
             an event; "" for a task that has classes.
+        restores: Whether the network restores parts of the image that were hidden from it, so that
+            no label is read.
     """
 
-    column: Literal["label", "mask", "boxes"]
+    column: Literal["label", "mask", "boxes", ""]
     verb: str
     loss: str
     metric: str
@@ -41,6 +44,7 @@ class TaskEntry:
     boxes: bool = False
     fewest_classes: int = 2
     outcome: Literal["", "number", "time"] = ""
+    restores: bool = False
 
 
 TASKS: dict[str, TaskEntry] = {
@@ -61,6 +65,14 @@ TASKS: dict[str, TaskEntry] = {
         "c-index",
         fewest_classes=0,
         outcome="time",
+    ),
+    "pretraining": TaskEntry(
+        "",
+        "restore hidden parts of its images",
+        "masked-l1",
+        "reconstruction-error",
+        fewest_classes=0,
+        restores=True,
     ),
 }
 
@@ -154,15 +166,16 @@ class NetworkEntry:
 
 
 _CHOICES = ("batch", "instance", "group")
-_U: tuple[str, ...] = ("segmentation",)
-_IMAGE: tuple[str, ...] = ("classification", "regression", "survival")
+_U: tuple[str, ...] = ("segmentation", "pretraining")
+_FLAT: tuple[str, ...] = ("classification", "regression", "survival")
+_IMAGE: tuple[str, ...] = (*_FLAT, "pretraining")  # has a map of features to restore an image from
 _BOXES: tuple[str, ...] = ("detection",)
 NETWORKS: dict[str, NetworkEntry] = {
     "small-cnn": NetworkEntry(
         _IMAGE, (2, 3), 1, (*_CHOICES, "none"), True, True, True, minimum=4, halves=True
     ),
     "mlp": NetworkEntry(
-        _IMAGE,
+        _FLAT,
         (0, 2, 3),
         1,
         ("batch", "layer", "none"),
@@ -244,6 +257,7 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "huber": ("regression",),
     "piecewise-hazard": ("survival",),
     "cox": ("survival",),
+    "masked-l1": ("pretraining",),
 }
 
 
@@ -288,4 +302,7 @@ METRICS: dict[str, MetricEntry] = {
     "r2": MetricEntry(("regression",), True, "R2", unbounded=True),
     "c-index": MetricEntry(("survival",), True, "C-index"),
     "calibration-error": MetricEntry(("regression", "survival"), False, "calibration error"),
+    "reconstruction-error": MetricEntry(
+        ("pretraining",), False, "share of the hidden parts that is not restored"
+    ),
 }

@@ -72,6 +72,7 @@ Loss = Literal[
     "huber",
     "piecewise-hazard",
     "cox",
+    "masked-l1",
 ]  # the builders stand in wardround.client.training.losses
 
 
@@ -280,6 +281,19 @@ class AdversarialSection(Section):
     start_round: Rounds = 1
 
 
+class MaskingSection(Section):
+    """``[training.masking]``: what pretraining hides of each image (Xie et al. 2022, SimMIM).
+
+    Attributes:
+        fraction: Share of the image that is hidden.
+        patch: Side of the squares or cubes that are hidden, in pixels; an eighth of the image's
+            shortest side where absent.
+    """
+
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.6
+    patch: Size | None = None
+
+
 class TrainingSection(Section):
     """``[training]``: one site's work between two messages."""
 
@@ -303,6 +317,7 @@ class TrainingSection(Section):
     patches_per_image: Size = 1
     foreground_fraction: Fraction = 0.5
     adversarial: AdversarialSection | None = None
+    masking: MaskingSection | None = None
 
 
 class StrategyOptions(Section):

@@ -82,7 +82,9 @@ class Study(Section):
 
     @property
     def output_count(self) -> int:
-        """Number of the network's outputs, at each voxel where the task is dense."""
+        """Number of the network's outputs, for an image or a voxel."""
+        if self.task.restores:
+            return self.data.planes
         if self.task.outcome == "time" and self.loss != "cox":
             return len(self.outcome.times)
         return 1 if self.task.outcome else self.class_count

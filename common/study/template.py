@@ -88,32 +88,33 @@ times = [182, 365, 730, 1095, 1825] # the hazard is constant in between; the las
 
 _OF_TASKS = {
     "classification": {
-        "others": '          # or "segmentation", "regression", "survival"',
         "classes": 'classes = ["normal", "abnormal"]',
         "outcome": "",
         "network": "small-cnn",
         "metric": "auroc",
     },
     "segmentation": {
-        "others": '            # or "classification", "regression", "survival"',
         "classes": 'classes = ["background", "lesion"] # the background comes first',
         "outcome": "",
         "network": "unet",
         "metric": "dice",
     },
     "regression": {
-        "others": '              # or "classification", "segmentation", "survival"',
         "classes": "# The column label of the manifest holds the number, see [data.outcome].",
         "outcome": _NUMBER,
         "network": "small-cnn",
         "metric": "mae",
     },
     "survival": {
-        "others": '                # or "classification", "segmentation", "regression"',
         "classes": "# The columns time and event of the manifest hold the outcome, see below.",
         "outcome": _TIME,
         "network": "small-cnn",
         "metric": "c-index",
+    },
+    "pretraining": {
+        "classes": "# no classes: no label is read, and the manifest needs no column label",
+        "network": "small-cnn",
+        "metric": "reconstruction-error",
     },
 }
 TEMPLATE_TASKS = tuple(_OF_TASKS)
@@ -128,7 +129,10 @@ def study_template(task: str, private: bool) -> str:
     """
     keep = 'keep = "last"                    # "best" would choose by patients\n' if private else ""
     middle = _PRIVATE if private else _PLAIN
-    return (_HEAD + middle + _TAIL).format(task=task, keep=keep, **_OF_TASKS[task])
+    others = ", ".join(f'"{one}"' for one in TEMPLATE_TASKS if one != task)
+    return (_HEAD + middle + _TAIL).format(
+        task=task, keep=keep, others=f" # or {others}", **_OF_TASKS[task]
+    )
 
 
 def refused_at_first(study: Study) -> Iterator[str]:

@@ -92,7 +92,7 @@ def describe_model(
         lineage=lineage_words(signed),
     )
     card = model_card(contract, study, origin, measured)
-    return ModelDescription(weights, contract, measured, (card, licence_text(licence)))
+    return ModelDescription(weights, contract, measured, (card, licence_text(licence, study)))
 
 
 def _whole(shared: Parameters, study: Study) -> tuple[Parameters, bool]:

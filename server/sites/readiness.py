@@ -4,13 +4,13 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from flwr.app import Message
+from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from wardround.common.errors import RunError
+from wardround.common.errors import ModelError, RunError
 from wardround.common.flower.error_codes import is_transient
 from wardround.common.messages.instructions import DESCRIBE
-from wardround.common.messages.refusals import REFUSAL_WORDS, in_words
+from wardround.common.messages.refusals import LACKS_WEIGHTS, REFUSAL_WORDS, in_words
 from wardround.common.messages.replies import SiteInfo, unpack_refusal, unpack_site_info
 from wardround.common.study.study import Study
 from wardround.server.sites.exchange import Node
@@ -19,6 +19,11 @@ from wardround.server.sites.site_info import check_site_info, question
 
 ABSENT = "is not connected"
 PENDING = "has not approved the study"  # the refusal that time may change
+_SENT_WEIGHTS = "is sent the weights that the study starts from"
+_NO_WEIGHTS = (
+    "lacks the weights that the study starts from, and so does this server: run 'wardround model "
+    "pretrain' here with the model folder"
+)
 _PROBLEMS = {
     "approval": PENDING,
     "rejected": "has rejected the study",
@@ -26,6 +31,7 @@ _PROBLEMS = {
     "budget": "has no privacy budget left for the study",
     "ledger": "cannot vouch for the privacy it has spent; its own log says why",
     "data": "cannot use its data for the study; its own log says why",
+    "weights": "cannot keep the weights that the study starts from; its own log says why",
     "disk": "cannot write, its disk is full",
     "device": "cannot use its device; its own log says why",
     "failed": "cannot take part; its own log says why",
@@ -42,6 +48,7 @@ class Seen:
     Attributes:
         asked: The message that it has not answered yet.
         is_final: Whether it was found that it cannot take part, unless it is mended.
+        lacks_weights: Whether it said so, and is sent them with the next question.
     """
 
     node: Node
@@ -49,6 +56,7 @@ class Seen:
     asked: str = ""
     problem: str = "has not answered yet"
     is_final: bool = False
+    lacks_weights: bool = False
     ask_at: float = 0.0
     pause: float = field(default_factory=lambda: _FIRST_PAUSE_SECONDS)
 
@@ -78,12 +86,22 @@ class ReadinessPoll:
                 seen = self._seen[site] = Seen(Node(connected[site], site, 0))
             if seen.site_info or seen.asked or now < seen.ask_at:
                 continue
-            content, node_id = question(self._study), seen.node.node_id
+            content, node_id = self._question(seen), seen.node.node_id
+            if content is None:
+                continue
             message = self._grid.create_message(content, DESCRIBE, node_id, "site-info")
             seen.asked = next(iter(self._grid.push_messages([message])), "") or ""
             seen.ask_at, seen.pause = now + seen.pause, min(2 * seen.pause, _LONGEST_PAUSE_SECONDS)
             asked.append(site)
         return asked
+
+    def _question(self, seen: Seen) -> RecordDict | None:
+        """Return what a site is asked; None where it lacks what this server lacks too."""
+        try:
+            return question(self._study, seen.lacks_weights)
+        except ModelError:
+            _close(seen, _NO_WEIGHTS)
+            return None
 
     def note(self) -> None:
         """Take in what has been answered since."""
@@ -145,6 +163,9 @@ class ReadinessPoll:
 
     def _note(self, seen: Seen, reply: Message) -> None:
         refusal = unpack_refusal(reply.content)
+        if refusal is not None and refusal.code == LACKS_WEIGHTS and not seen.lacks_weights:
+            seen.lacks_weights, seen.problem, seen.ask_at = True, _SENT_WEIGHTS, 0.0
+            return
         if refusal is not None:
             problem = _PROBLEMS.get(refusal.code, f"refuses ({refusal.code})")
             if problem == PENDING:

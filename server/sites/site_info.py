@@ -1,21 +1,22 @@
 """Learning who the sites are, before the first round."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from flwr.app import ConfigRecord, RecordDict
 from flwr.serverapp import Grid
 
 import wardround
 from wardround.common.errors import DataError, RunError
-from wardround.common.messages.instructions import DESCRIBE
-from wardround.common.messages.refusals import in_words
+from wardround.common.messages.instructions import DESCRIBE, pack_weights
+from wardround.common.messages.refusals import LACKS_WEIGHTS, in_words
 from wardround.common.messages.replies import (
     SiteInfo,
     understand_each_other,
     unpack_site_info,
 )
+from wardround.common.models.pretrained import stored_weights
 from wardround.common.study.study import Study
-from wardround.server.sites.exchange import Exchange, Node
+from wardround.server.sites.exchange import Exchange, Node, Reply
 from wardround.server.sites.intake import taking_in
 
 OTHER_NETWORK = (
@@ -37,7 +38,7 @@ def describe_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[Si
     """
     unnamed = [Node(node_id, f"node {node_id}", 0) for node_id in grid.get_node_ids()]
     nodes, site_infos = [], []
-    for reply in Exchange(grid).ask(unnamed, DESCRIBE, lambda: question(study), "site-info"):
+    for reply in _answers(grid, study, unnamed):
         if reply.content is None:
             refusal = reply.refusal
             msg = (
@@ -62,9 +63,32 @@ def describe_sites(grid: Grid, study: Study) -> tuple[tuple[Node, ...], tuple[Si
     return tuple(nodes), tuple(site_infos)
 
 
-def question(study: Study) -> RecordDict:
-    """Return the content of the message that asks a site who it is."""
-    return RecordDict({"instruction": ConfigRecord({"digest": study.digest})})
+def _answers(grid: Grid, study: Study, nodes: Sequence[Node]) -> Iterator[Reply]:
+    """Yield each site's answer; one that lacks the study's weights is sent them and asked again."""
+    lacking = []
+    for reply in Exchange(grid).ask(nodes, DESCRIBE, lambda: question(study), "site-info"):
+        if reply.refusal is not None and reply.refusal.code == LACKS_WEIGHTS:
+            lacking.append(reply.node)
+        else:
+            yield reply
+    if lacking:
+        content = question(study, with_weights=True)
+        yield from Exchange(grid).ask(lacking, DESCRIBE, lambda: content, "site-info")
+
+
+def question(study: Study, with_weights: bool = False) -> RecordDict:
+    """Return the content of the message that asks a site who it is.
+
+    Args:
+        with_weights: Whether the weights that the study starts from go along.
+
+    Raises:
+        ModelError: They are not on this machine.
+    """
+    asked = RecordDict({"instruction": ConfigRecord({"digest": study.digest})})
+    if not with_weights or study.model.weights_sha256 is None:
+        return asked
+    return RecordDict({**asked, **pack_weights(stored_weights(study.model.weights_sha256))})
 
 
 def check_site_info(site_info: SiteInfo, study: Study) -> None:

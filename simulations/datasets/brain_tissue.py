@@ -65,7 +65,7 @@ def _load(request: DataRequest) -> Examinations:
 
 def _plan(request: DataRequest) -> _Plan:
     data, count = request.study.data, len(request.study.data.classes)
-    if count != len(CLASSES):
+    if count != len(CLASSES) and not request.study.task.restores:
         msg = f"brain-tissue has {len(CLASSES)} classes, data.classes {count}: set {list(CLASSES)}."
         raise InputError(msg)
     plan = _Plan(
@@ -216,7 +216,7 @@ ENTRY = DatasetEntry(
     homepage="https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009",
     modality="MR (T1)",
     task="segmentation of grey and white matter, 2D slices or 3D volumes",
-    tasks=("segmentation",),
+    tasks=("segmentation", "pretraining"),
     load=_load,
     options={
         "patients": DatasetOption(56, "how many virtual patients are drawn."),

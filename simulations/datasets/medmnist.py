@@ -57,14 +57,15 @@ def _load(request: DataRequest) -> Examinations:
     path, known = _find(request)
     study = request.study
     classes = _class_names(known, study)
+    several = study.data.multi_label if known is None else known.multi_label
     rows: list[PublicExamination] = []
     for split, ours in _SPLITS.items():
-        labels = _labels(path, split, len(classes), multi_label=study.data.multi_label)
+        labels = _labels(path, split, len(classes), multi_label=several)
         rows += [
             PublicExamination(
                 patient=f"{split}-{item}",
                 images={"image": f"{path}#{split}_images#{item}"},
-                label=_label_text(label, classes, multi_label=study.data.multi_label),
+                label=_label_text(label, classes, multi_label=several),
                 split=ours,
             )
             for item, label in enumerate(labels)
@@ -114,8 +115,8 @@ def _download(name: str, size: int) -> Path:
 
 def _class_names(known: MedmnistSet | None, study: Study) -> tuple[str, ...]:
     """Return the class of each index; the study may list a known set's classes in any order."""
-    if known is None:
-        return study.data.classes
+    if known is None or study.task.restores:
+        return study.data.classes if known is None else known.classes
     if set(known.classes) != set(study.data.classes):
         msg = (
             f"data.classes = {list(study.data.classes)} are not those of {known.title}: "
@@ -198,7 +199,7 @@ ENTRY = DatasetEntry(
     homepage="https://medmnist.com",
     modality="X-ray, OCT, CT, ultrasound, microscopy, dermatoscopy, ...",
     task="classification of small images and volumes, single- or multi-label",
-    tasks=("classification",),
+    tasks=("classification", "pretraining"),
     load=_load,
     options={
         "name": DatasetOption("pneumoniamnist", "which set, e.g. pneumoniamnist or organmnist3d."),

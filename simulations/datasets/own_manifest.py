@@ -66,7 +66,9 @@ def _examination(
             channel: _written(location)
             for channel, location in zip(channels, examination.images, strict=True)
         },
-        label=_label(examination, tidy(columns.target_text(line.cells)), study),
+        label=""
+        if columns.target is None
+        else _label(examination, tidy(columns.target_text(line.cells)), study),
         mask=_mask(examination, columns.cell(LESION_MASK, line.cells), reading),
         natural_site=tidy(columns.cell("site", line.cells)),
         split=examination.split or "",

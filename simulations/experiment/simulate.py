@@ -11,6 +11,7 @@ from pathlib import Path
 import wardround
 from wardround.common.errors import DataError, InputError
 from wardround.common.files.tables import read_kept_table, write_table
+from wardround.common.models.pretrained import start_of
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.loading import load_study, require_simulation
 from wardround.common.study.plans.strategy import plan_of
@@ -125,6 +126,17 @@ def simulate(request: SimulationRequest, watch: Watch = nobody) -> Path:
             shutil.rmtree(out, ignore_errors=True)
 
 
+def _start_notes(study: Study) -> Iterator[str]:
+    """Yield what the network takes of the study's pretrained weights.
+
+    Raises:
+        ModelError: They do not fit it.
+    """
+    start = start_of(study)
+    if start is not None:
+        yield start.words()
+
+
 def _whose_rows(study: Study, said: str) -> str:
     """Return a sentence on which file a refusal's rows are of, where it does not say."""
     own = study.simulation.options.get("manifest")
@@ -200,7 +212,7 @@ def _begin(request: SimulationRequest, watch: Watch) -> tuple[RunFacts, Prepared
         started=_now(),
         environment=describe_environment(request.machine.for_study(study)),
         seconds={"data": time.perf_counter() - started},
-        notes=sites.notes,
+        notes=(*sites.notes, *_start_notes(study)),
         data=sites.facts,
     )
     (out / "study.toml").write_text(study.to_toml(), encoding="utf-8")

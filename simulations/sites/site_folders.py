@@ -116,6 +116,7 @@ def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequenc
     """Return a manifest with the columns that the study needs."""
     channels = image_columns(study)
     target = study.task.column
+    targets = (target,) if target else ()  # pretraining reads none
     covariates = [covariate.name for covariate in study.data.covariates]
     split, numbered = any(row.split for row in rows), any(row.row for row in rows)
     stream = io.StringIO(newline="")
@@ -130,10 +131,11 @@ def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequenc
         (SOURCE_ROW, numbered),
     )
     optional = [name for name, used in known if used]
-    writer.writerow(["patient", *channels.values(), target, *covariates, *further, *optional])
+    writer.writerow(["patient", *channels.values(), *targets, *covariates, *further, *optional])
     for number, row in enumerate(rows):
         cells = [row.patient, *(row.images[channel] for channel in channels)]
-        cells.append({"label": row.label, "mask": row.mask, "boxes": row.boxes}[target])
+        found = {"label": row.label, "mask": row.mask, "boxes": row.boxes}
+        cells += [found[column] for column in targets]
         cells += [row.covariates[name] for name in covariates]
         cells += [row.covariates.get(name, "") for name in further]
         cells += [row.split] if split else []

@@ -81,9 +81,9 @@ class _Draft:
     def __init__(self, chance: _Chance) -> None:
         self._chance = chance
         self._task = chance.choice(sorted(TASKS))
-        self._dense = TASKS[self._task].dense
+        self._dense, self._restores = TASKS[self._task].dense, TASKS[self._task].restores
         self._privacy = chance.mostly("none", "patient", "site")
-        table = not self._dense and chance.seldom()
+        table = not self._dense and not self._restores and chance.seldom()
         self._dimensions = 0 if table else chance.mostly(2, 3)
         self._network = self._fitting_network()
         self._heavy = self._network in _HEAVY or (self._network in _HEAVY_TOO)
@@ -136,6 +136,8 @@ class _Draft:
         }
         if table:
             return {**data, "kind": "table"}
+        if self._restores:
+            data = {}
         return {
             **data,
             "dimensions": self._kind.dimensions,
@@ -199,8 +201,12 @@ class _Draft:
             training["momentum"] = 0.9
         if self._privacy == "patient":
             return training
-        training.update(chance.some({"class_weights": ["balanced"], "gradient_clip": [1.0]}))
-        if chance.seldom() and not self._dense and not self._several:
+        training.update(chance.some({"gradient_clip": [1.0]}))
+        if self._restores:
+            training.update(chance.some({"masking": [{}, {"fraction": 0.3, "patch": 2}]}))
+        else:
+            training.update(chance.some({"class_weights": ["balanced"]}))
+        if chance.seldom() and TASKS[self._task].classifies and not self._several:
             training["sampling"] = "balanced"
         if not self._heavy:  # a step of resnet50 at float16 takes a minute on a core
             training["precision"] = chance.mostly("float32", "bfloat16", "float16")

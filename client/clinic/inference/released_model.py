@@ -119,7 +119,7 @@ def fetch_model(site_folder: Path, digits: str, out: Path, address: str = "") ->
     card = model_card(contract, study, origin, ())
     texts = (
         card,
-        licence_text("The weights were made from the data of several hospitals: ask them."),
+        licence_text("The weights were made from the data of several hospitals: ask them.", study),
     )
     make_private_folder(out.parent)
     written = write_model_folder(out, weights, contract, (), texts, lineage)

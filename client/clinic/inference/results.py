@@ -254,18 +254,24 @@ def _content(prediction: Prediction) -> dict[str, Any]:
         counts = dict(zip(prediction.classes, prediction.counts, strict=True))
         return {"counts": counts, "boxes": [_box(box) for box in prediction.boxes]}
     if isinstance(prediction, Estimated):
-        content = {"estimates": dict(zip(prediction.names, prediction.values, strict=True))}
-        if prediction.unit:
-            content["unit"] = prediction.unit
-        if prediction.spread is not None:
-            content["spread"] = dict(zip(prediction.names, prediction.spread, strict=True))
-        return content
+        return _estimates(prediction)
     content = {"voxels": dict(zip(prediction.classes, prediction.voxels, strict=True))}
     if prediction.volumes_ml is not None:
         found = zip(prediction.classes, prediction.volumes_ml, strict=True)
         content["volumes_ml"] = {name: round(volume, 6) for name, volume in found}
     if prediction.entropy is not None:
         content["entropy"] = prediction.entropy
+    return content
+
+
+def _estimates(prediction: Estimated) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "estimates": dict(zip(prediction.names, prediction.values, strict=True))
+    }
+    if prediction.unit:
+        content["unit"] = prediction.unit
+    if prediction.spread is not None:
+        content["spread"] = dict(zip(prediction.names, prediction.spread, strict=True))
     return content
 
 

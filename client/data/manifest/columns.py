@@ -29,14 +29,17 @@ class Columns:
 
     patient: int
     images: tuple[tuple[str, int], ...]
-    target: int
+    target: int | None
     covariates: tuple[int, ...]
     optional: dict[str, int]
     event: int | None = None
 
     def target_text(self, cells: Sequence[str]) -> str:
-        """Return what the row says is to be found: of two columns both, joined by ``;``."""
-        text = cells[self.target]
+        """Return what the row says is to be found, "" where nothing need be said.
+
+        Of two columns both, joined by ``;``.
+        """
+        text = "" if self.target is None else cells[self.target]
         return text if self.event is None else f"{text};{cells[self.event]}"
 
     def cell(self, name: str, cells: Sequence[str]) -> str:
@@ -65,7 +68,7 @@ def find_columns(table: Table, study: Study) -> Columns:
     return Columns(
         place["patient"],
         tuple((name, place[name]) for name in images),
-        place[target[0]],
+        place[target[0]] if target else None,
         tuple(place[name] for name in covariates),
         {name: place[name] for name in present},
         place[target[1]] if len(target) > 1 else None,
@@ -85,7 +88,7 @@ def _target_columns(table: Table, study: Study) -> tuple[str, ...]:
     """Return the column of what is to be found; of a time to event also two, time and event."""
     if study.task.outcome == "time" and not table.places(study.task.column):
         return ("time", "event")
-    return (study.task.column,)
+    return (study.task.column,) if study.task.column else ()
 
 
 def _image_columns(table: Table, study: Study) -> tuple[str, ...]:

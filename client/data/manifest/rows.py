@@ -202,6 +202,8 @@ class RowReader:
         return self.files.find(file).path
 
     def _label(self, row: int, cells: Sequence[str]) -> tuple[float, ...] | None:
+        if self.columns.target is None:
+            return self.words.read("", self.study)
         if self.study.task.column != "label":
             return None
         text = self.columns.target_text(cells)
@@ -216,12 +218,12 @@ class RowReader:
             return None
 
     def _mask(self, row: int, raw: Sequence[str]) -> Location | None:
-        if self.study.task.column != "mask":
+        if self.study.task.column != "mask" or self.columns.target is None:
             return None
         return self._location(row, "mask", raw[self.columns.target])
 
     def _boxes(self, row: int, raw: Sequence[str]) -> BoxCell | None:
-        if self.study.task.column != "boxes":
+        if self.study.task.column != "boxes" or self.columns.target is None:
             return None
         text = raw[self.columns.target]
         if self._note(row, spreadsheet_fault("boxes", tidy(text))):

@@ -14,6 +14,7 @@ from torch import nn
 from wardround.common.errors import StudyError, install_command, known_names
 from wardround.common.models.lora import add_adapters, freeze
 from wardround.common.models.networks.detection import BoxDetector, DetectorShape
+from wardround.common.models.networks.restoring import Restoring
 from wardround.common.models.networks.small import (
     MLP,
     FirstOutput,
@@ -39,7 +40,8 @@ def build_network(study: Study, seed: int) -> nn.Module:
 
     It takes images ``(B, planes, *spatial)``, covariates ``(B, F)``, or both in this order, and
     returns logits ``(B, K)``, or ``(B, K, *spatial)`` for a segmentation; of a detection what it
-    says of each anchor. The global random state is left as it was.
+    says of each anchor; of pretraining images ``(B, planes, *spatial)``. The global random state
+    is left as it was.
 
     Raises:
         StudyError: The network is unknown, needs a package that is not installed, or cannot take
@@ -56,6 +58,8 @@ def build_network(study: Study, seed: int) -> nn.Module:
         chosen = study.model.normalisation
         if chosen != "default" and name not in _OWN:
             replace_normalisation(network, chosen, study.data.dimensions)
+        if study.task.restores and "segmentation" not in NETWORKS[name].tasks:
+            network = Restoring(network, study.data.planes, _size(study))
         if study.data.kind == "image" and study.data.covariates:
             network = WithCovariates(network, study.data.covariate_width, study.output_count)
         # Last, so that the frozen base is the network that the seed makes without adapters.

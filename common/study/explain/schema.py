@@ -8,7 +8,8 @@ from wardround.common.study.versions import KEY, newest
 
 _STUDY = {
     "name": "What the study is called; letters, digits, blanks, dots, hyphens, underscores.",
-    "task": "What is learned: classification, detection, segmentation, regression or survival.",
+    "task": "What is learned: classification, detection, segmentation, regression, survival, or "
+    "pretraining, which needs no labels.",
     "description": "A sentence for a hospital's data-protection officer.",
 }
 _DATA = {
@@ -84,6 +85,11 @@ _TRAINING = {
     "patches_per_image": "How many patches an image gives to a pass.",
     "foreground_fraction": "Share of the patches that are placed on the foreground.",
     "adversarial": "Training images are changed against the network before each step.",
+    "masking": "What pretraining hides of each image.",
+}
+_MASKING = {
+    "fraction": "Share of the image that is hidden.",
+    "patch": "Side in pixels of what is hidden; an eighth of the shortest side where absent.",
 }
 _ADVERSARIAL = {
     "epsilon": "How far a grey value may go, in 255ths of the image's range.",
@@ -210,6 +216,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "ModelSection": _MODEL,
     "TrainingSection": _TRAINING,
     "AdversarialSection": _ADVERSARIAL,
+    "MaskingSection": _MASKING,
     "FederationSection": _FEDERATION,
     "StrategyOptions": _OPTIONS,
     "PrivacySection": _PRIVACY,

@@ -114,9 +114,12 @@ def _asked(study: Study) -> Iterator[str]:
         named = ", ".join(grouping.name for grouping in groupings)
         yield f"to say how good the model is for groups of its patients, by {named};"
     yield from _label_words(study)
-    yield f"to train {_network(study)} that can {study.task.verb} {_answer(study)};"
+    yield f"to train {_network(study)} that can {_aim(study)};"
     if study.model.weights_sha256 is not None:
-        yield f"to hold the pretrained weights with the SHA-256 {study.model.weights_sha256};"
+        yield (
+            "to start from the weights with the SHA-256 "
+            f"{study.model.weights_sha256}, which the server sends;"
+        )
     yield _effort(study)
     yield from _attacked(study)
     yield (
@@ -124,6 +127,12 @@ def _asked(study: Study) -> Iterator[str]:
         f"validation and {_percent(study.evaluation.test_fraction)} for testing, where its "
         "manifest does not say who is which; those it knows keep their part."
     )
+
+
+def _aim(study: Study) -> str:
+    if study.task.restores:
+        return f"{study.task.verb}, which needs no label of them"
+    return f"{study.task.verb} {_answer(study)}"
 
 
 def _label_words(study: Study) -> Iterator[str]:

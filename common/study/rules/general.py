@@ -17,6 +17,7 @@ from wardround.common.study.rules.labels import label_rules
 from wardround.common.study.rules.outcomes import outcome_rules
 from wardround.common.study.rules.packs import pack_rules
 from wardround.common.study.rules.patient_privacy import privacy_rules
+from wardround.common.study.rules.pretraining import pretraining_rules
 from wardround.common.study.rules.statistics import statistics_rules
 from wardround.common.study.rules.strategy import strategy_rules
 from wardround.common.study.rules.subgroups import subgroup_rules
@@ -306,4 +307,5 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     subgroup_rules,
     decision_rules,
     detection_rules,
+    pretraining_rules,
 )

@@ -68,7 +68,8 @@ def write_model_folders(
                 **_looks(looks, study),
             )
             origin = origin_of(replace(contents, study=study), model.name)
-            texts = model_card(contract, study, origin, measured), licence_text(origin.licence)
+            licence = licence_text(origin.licence, study)
+            texts = model_card(contract, study, origin, measured), licence
             write_model_folder(out / "models" / name, weights, contract, measured, texts)
 
 

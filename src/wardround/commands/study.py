@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,7 +25,10 @@ StudyFile = Annotated[
 def new(
     path: Annotated[Path, typer.Argument(help="Where to write it.", show_default=False)],
     task: Annotated[
-        str, typer.Option(help="classification, segmentation, regression or survival.")
+        str,
+        typer.Option(
+            help="classification, detection, segmentation, regression, survival or pretraining."
+        ),
     ] = "classification",
     private: Annotated[
         bool,
@@ -72,7 +76,7 @@ def check(
     study = read_study(context, path)
     if "simulation" in study.model_fields_set:
         require_simulation(study, str(path))
-    notes = tuple(refused_at_first(study))
+    notes = (*refused_at_first(study), *_start_notes(study))
     if as_json:
         said = {"name": study.name, "digest": study.digest, "notes": notes}
         sys.stdout.write(json.dumps(said) + "\n")
@@ -80,6 +84,25 @@ def check(
     sys.stdout.write(f"{study.name} is a valid study.\ndigest {study.digest}\n")
     for note in notes:
         sys.stdout.write(f"Note: {note}\n")
+
+
+def _start_notes(study: "Study") -> Iterator[str]:
+    """Yield what the network takes of the weights that the study starts from.
+
+    Raises:
+        ModelError: They do not fit it.
+    """
+    if study.model.weights_sha256 is None:
+        return
+    from wardround.common.models.pretrained import lacks_weights, start_of
+
+    if lacks_weights(study):
+        yield (
+            "the weights of model.weights_sha256 are not on this machine, so it cannot be told "
+            "what the network takes of them: run 'wardround model pretrain' with the model folder."
+        )
+    elif (start := start_of(study)) is not None:
+        yield f"{start.words()}."
 
 
 @study_app.command()

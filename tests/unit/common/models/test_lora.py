@@ -209,7 +209,7 @@ def test_pretrained_weights_lie_beneath_the_adapters_and_not_in_the_head(
         expected = pretrained[name] if name in context.layout.frozen else drawn[name]
         assert torch.equal(tensor, expected), name
     assert context.base.keys() == set(context.layout.frozen)
-    assert "to hold the pretrained weights with the SHA-256" in explain_study(study)
+    assert "to start from the weights with the SHA-256" in explain_study(study)
 
 
 def test_pretrained_weights_of_swin_may_leave_its_constants_out(cache: Path) -> None:

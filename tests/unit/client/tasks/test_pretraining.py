@@ -1,0 +1,204 @@
+"""Pretraining: what is hidden, what counts, and a federation of sites that have no labels."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wardround.client.data.batch import Batch
+from wardround.client.tasks.pretraining import hidden_parts, unrestored
+from wardround.client.tasks.registry import task_of
+from wardround.client.training.losses import masked_l1
+from wardround.common.errors import InputError, StudyError
+from wardround.common.metrics.noised import (
+    NORM_BOUND,
+    NoisedSums,
+    encode_loss,
+    length_of,
+    scaled,
+    summarise_noised,
+)
+from wardround.common.metrics.pretraining import PretrainingSums
+from wardround.common.metrics.sums import MetricSums, merge, summarise
+from wardround.common.study.explain.study import explain_study
+from wardround.common.study.loading import parse_study
+from wardround.common.study.sections import MaskingSection
+from wardround.server.checkpoints.history import read_records
+from wardround.server.checkpoints.store import CheckpointStore
+from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
+
+ERROR = "reconstruction-error"
+
+
+def study_of(**sections):
+    content = {
+        "study": {"name": "unlabelled", "task": "pretraining"},
+        "data": {"size": [16, 16], "channels": ["image"]},
+        "model": {"network": "small-cnn", "features": [8, 16]},
+        "training": {"learning_rate": 0.01, "local_epochs": 4, "batch_size": 8},
+        "federation": {"rounds": 3, "minimum_sites": 2},
+    }
+    for name, keys in sections.items():
+        content[name] = {**content.get(name, {}), **keys}
+    return parse_study(content)
+
+
+def test_as_many_parts_are_hidden_as_the_study_says_of_each_image_other_ones():
+    masking, generator = MaskingSection(fraction=0.25, patch=4), torch.Generator().manual_seed(0)
+
+    drawn = hidden_parts(20, (16, 16), masking, generator)
+
+    assert drawn.shape == (20, 1, 16, 16)
+    assert drawn.flatten(1).sum(1).tolist() == [64.0] * 20
+    assert len({tuple(one.flatten().tolist()) for one in drawn}) > 10
+    assert (drawn.unfold(2, 4, 4).unfold(3, 4, 4).flatten(4).std(4) == 0).all(), "whole squares"
+
+
+def test_whoever_is_measured_has_the_same_parts_hidden_in_any_batch():
+    masking = MaskingSection()
+    alone, together = (hidden_parts(n, (9, 7, 8), masking, None) for n in (1, 5))
+
+    assert all(torch.equal(one, alone[0]) for one in together)
+    assert 0 < alone.mean() < 1
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.999])
+def test_something_is_always_hidden_and_something_seen(fraction):
+    parts = hidden_parts(3, (8, 8), MaskingSection(fraction=fraction, patch=4), None)
+
+    assert ((parts.flatten(1).sum(1) > 0) & (parts.flatten(1).sum(1) < 64)).all()
+
+
+def test_the_network_sees_nothing_of_what_is_hidden_and_is_told_it_as_target():
+    study, images = study_of(), torch.rand(2, 1, 16, 16)
+    batch = task_of(study).hide(Batch(images, None, torch.zeros(2, 0)), study, None)
+
+    hidden = batch.targets[:, -1:] > 0
+    assert torch.equal(batch.targets[:, :1], images)
+    assert torch.equal(batch.images[~hidden], images[~hidden])
+    other = images.where(~hidden, torch.rand(2, 1, 16, 16))
+    again = task_of(study).hide(Batch(other, None, torch.zeros(2, 0)), study, None)
+    assert torch.equal(again.images, batch.images)
+
+
+def test_only_hidden_pixels_count_in_loss_and_error():
+    images, hidden = torch.rand(3, 1, 8, 8), torch.zeros(3, 1, 8, 8)
+    hidden[:, :, :4] = 1
+    targets = torch.cat([images, hidden], 1)
+    wrong_elsewhere = images + (1 - hidden) * 9
+
+    assert masked_l1(wrong_elsewhere, targets, None).tolist() == [0.0] * 3
+    assert masked_l1(images + hidden, targets, None).tolist() == pytest.approx([1.0] * 3)
+    assert unrestored(wrong_elsewhere, targets).tolist() == [0.0] * 3
+    mean = (images * hidden).flatten(1).sum(1) / 32
+    as_good_as_the_mean = unrestored(mean.reshape(3, 1, 1, 1).expand_as(images), targets)
+    assert as_good_as_the_mean.tolist() == pytest.approx([1.0] * 3, abs=1e-5)
+    assert unrestored(images * 1e9, targets).tolist() == [1.0] * 3
+
+
+def write_site(folder, seed):
+    """Write a site of striped pictures whose manifest has no column of labels."""
+    folder.mkdir()
+    random = np.random.default_rng(seed)
+    rows = ["patient,image"]
+    for number in range(24):
+        stripes = 100 + 80 * np.sin(np.arange(16) / 2 + random.uniform(0, 6))
+        Image.fromarray(np.tile(stripes, (16, 1)).astype(np.uint8)).save(folder / f"{number}.png")
+        rows.append(f"p{number},{number}.png")
+    (folder / "manifest.csv").write_text("\n".join(rows))
+    (folder / "site.toml").write_text(f'name = "{folder.name}"')
+    (folder / "policy.toml").write_text(
+        'approved = "any"\nsimulated = true\nprivacy_required = false\n'
+        "smallest_cohort = 2\nsmallest_cell = 1\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize("privacy", [{}, {"mode": "patient", "noise_multiplier": 4.0}])
+def test_hospitals_without_labels_pretrain_together(tmp_path, privacy):
+    study = study_of(privacy=privacy)
+    folders = [write_site(tmp_path / name, seed) for seed, name in enumerate("ab")]
+
+    with open_grid(folders, study, Machine("cpu", "in-process", threads=1)) as grid:
+        run_federation(grid, study, tmp_path / "run")
+
+    records = list(read_records(CheckpointStore(tmp_path / "run").history_path))
+    errors = [
+        value.value
+        for record in records
+        for measurement in record.measurements
+        for value in measurement.values
+        if value.metric == ERROR
+    ]
+    assert errors, "measured in a private study too"
+    if not privacy:
+        assert errors[-1] < errors[0]
+
+
+def test_sums_merge_and_shares_that_cannot_be_are_refused():
+    study = study_of()
+    one, two = (
+        PretrainingSums(np.array([s.sum()]), np.array([(s**2).sum()]), np.array([float(len(s))]))
+        for s in (np.array([0.2, 0.4]), np.array([0.9]))
+    )
+    both = merge(MetricSums(2, 1.0, one), MetricSums(1, 1.0, two))
+    found = {v.metric: v for v in summarise(both, study)}
+
+    assert found[ERROR].value == pytest.approx(0.5)
+    assert found[ERROR].standard_error == pytest.approx(np.std([0.2, 0.4, 0.9]) / 3**0.5)
+    good = one.to_arrays()
+    assert PretrainingSums.from_arrays(good, 2).to_arrays() == good
+    for name, value in (("errors", 2.5), ("squares", 1.0), ("squares", 0.01), ("counted", 3.0)):
+        with pytest.raises(InputError, match=name):
+            PretrainingSums.from_arrays({**good, name: np.array([value])}, 2)
+
+
+def test_what_a_patient_adds_to_a_noised_measurement_is_bounded_whatever_the_network_says():
+    study, images = study_of(), torch.rand(4, 1, 16, 16)
+    batch = task_of(study).hide(Batch(images, None, torch.zeros(4, 0)), study, None)
+    outputs = torch.stack([images[0], images[1] * torch.nan, images[2] * 1e30, images[3] * 0])
+    parts = task_of(study).bounded(outputs, batch.targets, study)
+
+    vectors = scaled(np.concatenate([encode_loss(np.full(4, 9.0)), parts], axis=1), study)
+
+    assert vectors.shape == (4, length_of(study))
+    assert (np.linalg.norm(vectors, axis=1) <= NORM_BOUND + 1e-9).all()
+    found = {v.metric: v.value for v in summarise_noised(NoisedSums(vectors[:1].sum(0)), study)}
+    assert found[ERROR] == pytest.approx(0.0)
+    assert parts[1].tolist() == [1.0, 0.0], "no number counts as the worst"
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"data": {"classes": ["a", "b"]}}, "reads no label"),
+        ({"data": {"covariates": [{"name": "age"}]}}, "of images"),
+        ({"training": {"class_weights": "balanced"}}, "has none: remove"),
+        ({"training": {"masking": {"patch": 9}}}, "at most 8"),
+        ({"training": {"adversarial": {}}}, "classified wrongly"),
+        ({"training": {"loss": "cross-entropy"}}, "choose one of masked-l1"),
+        ({"federation": {"strategy": "moon"}}, "feature vector"),
+        ({"model": {"network": "mlp", "features": [8]}}, "does not do pretraining"),
+        ({"study": {"task": "classification"}}, "give at least 2"),
+        ({"evaluation": {"pack": ["intervals"]}}, "evaluation.pack is for"),
+        ({"evaluation": {"subgroups": ["sex"]}}, "is not measured"),
+    ],
+)
+def test_what_does_not_fit_pretraining_is_refused_in_words(sections, said):
+    with pytest.raises(StudyError, match=said):
+        study_of(**sections)
+
+
+def test_masking_is_refused_where_nothing_is_pretrained():
+    with pytest.raises(StudyError, match=r"training\.masking is for"):
+        study_of(
+            study={"task": "classification"},
+            data={"classes": ["a", "b"]},
+            training={"masking": {}},
+        )
+
+
+def test_a_hospital_reads_that_no_label_is_asked_for():
+    text = " ".join(explain_study(study_of()).split())
+
+    assert "can restore hidden parts of its images, which needs no label of them" in text
