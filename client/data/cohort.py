@@ -12,7 +12,12 @@ from torch import Generator, Tensor
 
 from wardround.client.data import augmentation, patches
 from wardround.client.data.batch import Batch, to_device
-from wardround.client.data.manifest.covariates import Scale, covariate_scales, encode_covariates
+from wardround.client.data.manifest.covariates import (
+    Scale,
+    covariate_scales,
+    drop_modalities,
+    encode_covariates,
+)
 from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
 from wardround.client.data.manifest.manifest import Manifest, open_manifest, read_manifest
 from wardround.client.data.manifest.partition import partition_patients
@@ -168,10 +173,8 @@ class Cohort:
 
     @cached_property
     def covariates(self) -> Tensor | None:
-        """``(N, F)`` float32, scaled; None where the study has none."""
-        return encode_covariates(
-            self.examinations, self._study.data.covariates, self._source.scales
-        )
+        """``(N, F)`` float32, scaled, with flags for what is lacking; None where there is none."""
+        return encode_covariates(self.examinations, self._study.data, self._source.scales)
 
     def class_counts(self) -> Tensor | None:
         """Return ``(K,)`` int64: examinations of each class, or voxels of masks; None without."""
@@ -260,8 +263,16 @@ class Cohort:
             if generator is not None:
                 batch = self._accepted(batch)
         if generator is not None:
+            batch = self._with_less(batch, generator)
             return self._augmented(batch, indices, generator, device).widened()
         return batch.to(device).widened()
+
+    def _with_less(self, batch: Batch, generator: Generator) -> Batch:
+        """Return the batch with some optional parts left out, where the study asks for it."""
+        chance, data = self._study.training.modality_dropout, self._study.data
+        if not chance or batch.covariates is None:
+            return batch
+        return replace(batch, covariates=drop_modalities(batch.covariates, data, chance, generator))
 
     def _accepted(self, batch: Batch) -> Batch:
         """Return whole images padded to what the network can divide, as they are evaluated."""

@@ -65,6 +65,7 @@ def _examination(
         images={
             channel: _written(location)
             for channel, location in zip(channels, examination.images, strict=True)
+            if location is not None
         },
         label=_label(examination, tidy(line.cells[columns.target]), study),
         mask=_mask(examination, columns.cell(LESION_MASK, line.cells), reading),

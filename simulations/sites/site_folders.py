@@ -132,7 +132,8 @@ def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequenc
     optional = [name for name, used in known if used]
     writer.writerow(["patient", *channels.values(), target, *covariates, *further, *optional])
     for number, row in enumerate(rows):
-        cells = [row.patient, *(row.images[channel] for channel in channels)]
+        # An optional channel, or covariate, that an examination lacks is an empty cell.
+        cells = [row.patient, *(row.images.get(channel, "") for channel in channels)]
         cells.append(row.label if target == "label" else row.mask)
         cells += [row.covariates[name] for name in covariates]
         cells += [row.covariates.get(name, "") for name in further]

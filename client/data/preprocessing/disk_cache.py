@@ -124,6 +124,9 @@ class PreparedFolder:
             facts = [scanner.model_dump(mode="json"), examination.patient]
         masks = () if examination.mask is None else (examination.mask,)
         for location in (*examination.images, *masks):
+            if location is None:
+                facts.append([])  # which channel is absent tells two examinations apart
+                continue
             facts.append([location.array, location.index, location.count, *_source_facts(location)])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
 

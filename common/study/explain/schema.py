@@ -31,6 +31,7 @@ _DATA = {
     "augmentation": "Random changes of training images: light, or those for a kind of image.",
     "covariates": "Clinical values of each patient, a table each.",
     "covariate_scaling": "Whose mean and deviation scale them: the study's, or each site's own.",
+    "optional": "Channels and covariates that an examination, or a whole site, may lack.",
     "labels": "What the classes are called elsewhere.",
 }
 _LABELS = {
@@ -41,6 +42,7 @@ _LABELS = {
 _COVARIATE = {
     "name": "The column of the manifest.",
     "values": "The categories that are known; none for a number.",
+    "reference": "A category's value that has no column: the others are compared with it.",
     "mean": "What is taken away from a number.",
     "scale": "What the rest is divided by.",
 }
@@ -50,6 +52,7 @@ _MODEL = {
     "normalisation": "The kind of its normalisation layers; its own for default.",
     "activation": "The function behind its layers; its own for default.",
     "dropout": "The chance with which a unit is left out of a training step.",
+    "fusion": "Where channels and clinical values come together: early, intermediate or late.",
     "adapter_rank": "Rank of LoRA adapters; the network is then frozen but for them and its head.",
     "adapter_scale": "What the adapters' output is multiplied by: alpha / r in the paper.",
     "weights_sha256": "Hash of a file of pretrained weights to start from, or beneath adapters.",
@@ -68,6 +71,7 @@ _TRAINING = {
     "local_epochs": "Passes over a site's patients in a round; or say local_steps.",
     "local_steps": "Training steps of a round; or say local_epochs.",
     "sampling": "shuffle, or balanced: classes equally often.",
+    "modality_dropout": "The chance with which a step does without an optional channel or value.",
     "gradient_clip": "Largest norm of a step's gradient.",
     "precision": "Of the arithmetic of a training step.",
     "patch_size": "A segmentation trains on patches of this size.",

@@ -13,6 +13,7 @@ from wardround.common.study.registry import (
 )
 from wardround.common.study.rules.decisions import decision_rules
 from wardround.common.study.rules.labels import label_rules
+from wardround.common.study.rules.modalities import modality_rules
 from wardround.common.study.rules.packs import pack_rules
 from wardround.common.study.rules.patient_privacy import privacy_rules
 from wardround.common.study.rules.statistics import statistics_rules
@@ -289,6 +290,7 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _attack_fits,
     _margin_fits,
     strategy_rules,
+    modality_rules,
     pack_rules,
     privacy_rules,
     statistics_rules,
