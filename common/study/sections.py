@@ -484,6 +484,13 @@ class Shift(Section):
     sites: Annotated[tuple[Text, ...], Field(max_length=10_000)] = ()
 
 
+class Lacking(Section):
+    """Channels or covariates that some of the simulated sites have of none of their patients."""
+
+    names: Annotated[tuple[Name, ...], Field(min_length=1, max_length=10_000)]
+    sites: Annotated[tuple[Text, ...], Field(min_length=1, max_length=10_000)]
+
+
 class Adversary(Section):
     """Sites that attack the federated training: named, or as many as ``count`` drawn by the seed.
 
@@ -518,6 +525,7 @@ class SimulationSection(Section):
     classes_per_site: PositiveInt = 2
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     shift: Annotated[tuple[Shift, ...], Field(max_length=1_000)] = ()
+    lacking: Annotated[tuple[Lacking, ...], Field(max_length=1_000)] = ()
     adversary: Annotated[tuple[Adversary, ...], Field(max_length=1_000)] = ()
     compare: bool = True
     keep_updates_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 64

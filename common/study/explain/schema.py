@@ -179,6 +179,7 @@ _SIMULATION = {
     "classes_per_site": "classes: how many classes a site has.",
     "seed": "Of the split.",
     "shift": "How the sites' scanners differ, a table each.",
+    "lacking": "Sites that lack an optional channel or covariate, a table each.",
     "adversary": "Sites that attack the training, a table each.",
     "compare": "Whether each site alone, and all data in one place, are trained too.",
     "keep_updates_mb": "Most megabytes of updates kept, to tell each site's contribution.",
@@ -187,6 +188,10 @@ _SHIFT = {
     "kind": "What differs.",
     "strength": "How much it differs.",
     "sites": "Whose scanners; where absent all of them, each more than the last.",
+}
+_LACKING = {
+    "names": "Channels and covariates of data.optional.",
+    "sites": "Which sites have none of them.",
 }
 _ADVERSARY = {
     "kind": "What the sites do.",
@@ -211,6 +216,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "StatisticsSection": _STATISTICS,
     "SimulationSection": _SIMULATION,
     "Shift": _SHIFT,
+    "Lacking": _LACKING,
     "Adversary": _ADVERSARY,
 }
 
