@@ -1,6 +1,7 @@
 """A handful of patients with all that a study may ask for: pictures, volumes, masks, a table."""
 
 import csv
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,13 +62,20 @@ def write_images(folder: Path) -> None:
 
 
 def write_manifest(
-    path: Path, images: Path, kind: Kind, class_count: int, several: bool, splits: bool
+    path: Path,
+    images: Path,
+    kind: Kind,
+    class_count: int,
+    several: bool,
+    splits: bool,
+    optional: Collection[str] = (),
 ) -> None:
     """Write a manifest over these images, with columns for every choice of a study.
 
     Args:
         several: Whether an examination is of several classes.
         splits: Whether it says who is trained on and tested; half of each site's patients.
+        optional: Columns whose cells are empty in some rows; never those of both images.
     """
     generator = np.random.default_rng(1)
     columns = ["patient", "site", "split", "label", "mask", "image", "image.second"]
@@ -80,6 +88,11 @@ def write_manifest(
             of_several = ";".join(CLASSES[:label]) or "none"
             place = patient // len(SITES)
             split = _SPLITS[place] if place < len(_SPLITS) else "test"
+            lacks = {
+                name
+                for at, name in enumerate(("image", "second", "age", "weight", "sex"))
+                if name in optional and number % 5 == at
+            }
             names = (f"{number}-mask-{class_count - 1}", f"{number}-image", f"{number}-second")
             writer.writerow(
                 [
@@ -87,10 +100,13 @@ def write_manifest(
                     SITES[patient % len(SITES)],
                     split if splits else "",
                     of_several if several else CLASSES[label],
-                    *(_file(images, kind, name) for name in names),
-                    generator.normal(60, 10),
-                    "" if number % 7 == 0 else generator.normal(80, 10),
-                    "fm"[number % 2],
+                    *(
+                        "" if name.rpartition("-")[2] in lacks else _file(images, kind, name)
+                        for name in names
+                    ),
+                    "" if "age" in lacks else generator.normal(60, 10),
+                    "" if "weight" in lacks else generator.normal(80, 10),
+                    "" if "sex" in lacks else "fmd"[number % (3 if "sex" in optional else 2)],
                 ]
             )
 

@@ -70,7 +70,8 @@ def test_a_study_that_passes_its_check_runs_or_says_what_to_do(
     manifest = folder / "manifest.csv"
     study, kind = draw_study(seed, str(manifest))
     several = study.data.multi_label
-    write_manifest(manifest, images, kind, study.class_count, several, splits=seed % 2 == 0)
+    optional = study.data.optional
+    write_manifest(manifest, images, kind, study.class_count, several, seed % 2 == 0, optional)
     try:
         report = simulate(SimulationRequest(study, folder / "run", MACHINE))
         assert report.stat().st_size

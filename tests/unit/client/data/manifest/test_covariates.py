@@ -5,6 +5,7 @@ from sklearn.preprocessing import StandardScaler
 
 from wardround.client.data.manifest.covariates import (
     covariate_scales,
+    drop_modalities,
     encode_covariates,
     lacking_covariates,
 )
@@ -105,3 +106,31 @@ def test_a_study_without_covariates_has_none() -> None:
     images = {"study": {"name": "i", "task": "classification"}, "model": {"network": "small-cnn"}}
     study = parse_study({**images, "data": {"classes": ["a", "b"], "size": [8, 8]}})
     assert encode_covariates(rows(("1", "male")), study.data, ()) is None
+
+
+def test_modality_dropout_leaves_out_what_may_be_missing_and_nothing_else() -> None:
+    study = parse_study(
+        {
+            "study": {"name": "x", "task": "classification"},
+            "data": {
+                "classes": ["a", "b"],
+                "size": [8, 8],
+                "channels": ["t1", "t2"],
+                "covariates": AGE_AND_SEX,
+                "optional": ["t1", "t2", "sex"],
+            },
+            "model": {"network": "small-cnn"},
+        }
+    )
+    # age, male, female | sex is missing | t1, t2 are missing
+    whole = torch.tensor([[1.5, 1.0, 0.0, 0.0, 0.0, 0.0]]).repeat(4000, 1)
+    whole[0, 4] = 1.0  # one has no t1
+    generator = torch.Generator().manual_seed(0)
+    found = drop_modalities(whole, study.data, 0.3, generator)
+    assert (found[:, 0] == 1.5).all(), "age is not optional"
+    assert (found[:, 1] == 1 - found[:, 3]).all(), "a value is 0 where its flag is 1"
+    assert abs(float(found[:, 3].mean()) - (1 - 0.7**2)) < 0.03, "by itself, or with all"
+    assert not (found[:, 4] * found[:, 5]).any(), "an image stays"
+    assert found[0, 4] == 1.0
+    assert abs(float(found[1:, 4].mean()) - (0.3 - 0.09)) < 0.03
+    assert torch.equal(whole[1], torch.tensor([1.5, 1.0, 0.0, 0.0, 0.0, 0.0]))
