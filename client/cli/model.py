@@ -220,7 +220,7 @@ def _sample(model: "ModelFolder", image: str | None) -> _Sample:
         else:
             size = study.input_size or (64,) * data.dimensions
             inputs.append(torch.randn(1, data.planes, *size, generator=generator))
-    if data.covariates:
+    if data.covariate_width:
         inputs.append(torch.randn(1, data.covariate_width, generator=generator))
     # Two of a kind: with one, an exporter takes the size of the batch for a constant.
     return _Sample(network, tuple(torch.cat([one, one]) for one in inputs), of)

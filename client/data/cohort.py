@@ -13,7 +13,12 @@ from torch import Generator, Tensor
 from wardround.client.data import augmentation, patches
 from wardround.client.data.batch import Batch, to_device
 from wardround.client.data.boxes import stack_boxes
-from wardround.client.data.manifest.covariates import Scale, covariate_scales, encode_covariates
+from wardround.client.data.manifest.covariates import (
+    Scale,
+    covariate_scales,
+    drop_modalities,
+    encode_covariates,
+)
 from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
 from wardround.client.data.manifest.manifest import Manifest, open_manifest, read_manifest
 from wardround.client.data.manifest.partition import partition_patients
@@ -179,10 +184,8 @@ class Cohort:
 
     @cached_property
     def covariates(self) -> Tensor | None:
-        """``(N, F)`` float32, scaled; None where the study has none."""
-        return encode_covariates(
-            self.examinations, self._study.data.covariates, self._source.scales
-        )
+        """``(N, F)`` float32, scaled, with flags for what is lacking; None where there is none."""
+        return encode_covariates(self.examinations, self._study.data, self._source.scales)
 
     def class_counts(self) -> Tensor | None:
         """Return ``(K,)`` int64: examinations of each class, or voxels of masks; None without."""
@@ -271,6 +274,7 @@ class Cohort:
             if generator is not None:
                 batch = self._accepted(batch)
         if generator is not None:
+            batch = self._with_less(batch, generator)
             batch = self._augmented(batch, indices, generator, device)
         return self._hidden(batch.to(device), generator).widened()
 
@@ -278,6 +282,13 @@ class Cohort:
         """Return what the network is to see, where the task hides parts of the images from it."""
         task = task_of(self._study)
         return task.hide(batch, self._study, generator) if isinstance(task, HidesParts) else batch
+
+    def _with_less(self, batch: Batch, generator: Generator) -> Batch:
+        """Return the batch with some optional parts left out, where the study asks for it."""
+        chance, data = self._study.training.modality_dropout, self._study.data
+        if not chance or batch.covariates is None:
+            return batch
+        return replace(batch, covariates=drop_modalities(batch.covariates, data, chance, generator))
 
     def _accepted(self, batch: Batch) -> Batch:
         """Return whole images padded to what the network can divide, as they are evaluated."""

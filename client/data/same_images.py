@@ -9,7 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,12 @@ class Held:
     patient: str
     part: str
     label: Hashable
-    images: tuple[Location, ...]
+    images: tuple[Location | None, ...]
+
+    @property
+    def held(self) -> tuple[Location, ...]:
+        """The images that it does not lack."""
+        return tuple(image for image in self.images if image is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,23 @@ def held_by(examinations: Iterable[Examination], part: str) -> list[Held]:
     return [Held(e.row, e.patient, part, e.label, e.images) for e in examinations if e.images]
 
 
+def _of_common_channels(examinations: Sequence[Held]) -> list[Held]:
+    """Return the examinations with the channels alone that none of them lacks.
+
+    Else the same T1 image would pass for another one where one of two rows lacks its T2. Where
+    every channel is lacking somewhere, those that an examination has are compared.
+    """
+    whole = [held for held in examinations if held.images]
+    if all(None not in held.images for held in whole):
+        return whole
+    count = min(len(held.images) for held in whole)
+    common = [at for at in range(count) if all(h.images[at] is not None for h in whole)]
+    return [
+        replace(held, images=tuple(held.images[at] for at in common) if common else held.held)
+        for held in whole
+    ]
+
+
 def require_parted(
     examinations: Sequence[Held], dimensions: int, refuses: bool = True
 ) -> tuple[str, ...]:
@@ -131,6 +153,7 @@ def find_same_images(
         pixels: Whether to compare pixels too, where there are few enough: a picture that was saved
             anew has other bytes. Without, items of array files are not compared.
     """
+    examinations = _of_common_channels(examinations)
     by_bytes = _same_files(examinations)
     groups = [group for group in by_bytes if not _are_blank(group[0], dimensions)]
     copied = {held.row for group in groups if _are_copies(group) for held in group}
@@ -144,9 +167,7 @@ def _are_copies(group: Sequence[Held]) -> bool:
     """Whether files of other names are in two parts."""
     named: dict[tuple[Path, ...], set[str]] = {}
     for held in group:
-        named.setdefault(tuple(image.path.absolute() for image in held.images), set()).add(
-            held.part
-        )
+        named.setdefault(tuple(image.path.absolute() for image in held.held), set()).add(held.part)
     parts = list(named.values())
     return len(parts) > 1 and len(set().union(*parts)) > 1
 
@@ -174,7 +195,7 @@ def _groups(
 
 
 def _same_files(examinations: Sequence[Held]) -> list[list[Held]]:
-    whole = [h for h in examinations if h.images and not any(map(_is_array, h.images))]
+    whole = [h for h in examinations if h.held and not any(map(_is_array, h.held))]
     groups = _groups(whole, partial(_each, look=_size_of))
     looks: tuple[Callable[[Path], Hashable], ...] = (_piece_of, _content_of)
     for look in looks:
@@ -189,7 +210,7 @@ def _each(held: Held, look: Callable[[Path], Hashable | None]) -> Hashable | Non
         # Two parts of one file are two images.
         seen = tuple(
             None if (facts := look(one.path)) is None else (facts, one.array, one.index)
-            for one in held.images
+            for one in held.held
         )
     except OSError:
         return None
@@ -236,7 +257,7 @@ def _is_cheap(examinations: Sequence[Held]) -> bool:
     """Whether all pixels are few enough to be looked at."""
     files = arrays = 0
     for held in examinations:
-        for location in held.images:
+        for location in held.held:
             try:
                 if _is_array(location):
                     arrays += read_item(location).nbytes
@@ -259,7 +280,7 @@ def _same_pixels(examinations: Sequence[Held], dimensions: int) -> list[list[Hel
 def _pixels_of(held: Held, dimensions: int) -> Hashable | None:
     """Return what tells one examination's pixels from another's; None where nothing does."""
     digests = []
-    for location in held.images:
+    for location in held.held:
         try:
             array = read_image(location, dimensions, colour=dimensions == 2).array
         except DataError:  # whoever trains on it says so
@@ -279,7 +300,7 @@ def digest_of_pixels(array: NDArray[Any]) -> str:
 
 def _are_blank(held: Held, dimensions: int) -> bool:
     """Whether an examination shows nothing at all; one that cannot be read counts as an image."""
-    for location in held.images:
+    for location in held.held:
         try:
             array = read_image(location, dimensions).array
         except DataError:

@@ -107,9 +107,13 @@ def _row_of(
         channel = image[place * planes : (place + 1) * planes]
         intensity = _named(f"intensity-{place}", asked)
         rows[intensity.name] = _shared(channel, intensity)
+        if examination.images[place] is None:  # its zeros are no intensities of a patient
+            rows[intensity.name] = np.zeros(intensity.cells)
         if mask is not None:
             foreground = _named(f"foreground-{place}", asked)
             rows[foreground.name] = _shared(channel[:, mask > 0], foreground)
+            if examination.images[place] is None:
+                rows[foreground.name] = np.zeros(foreground.cells)
     for axis, (count, step) in enumerate(zip(image.shape[1:], case.spacing, strict=True)):
         said = step if case.has_spacing else 0.0
         for name, value in (

@@ -38,7 +38,7 @@ class Said:
         """Return the parts of outputs, of images with 2 or 3 axes."""
         sides = 2 * dimensions
         sizes = [outputs.shape[-1] - 2 * sides, sides, sides]
-        return cls(*outputs.split(sizes, dim=-1))
+        return cls(*torch.split(outputs, sizes, dim=-1))
 
     def boxes(self) -> Tensor:
         """Return the boxes ``(..., A, 2 dims)``; they may lie outside the image."""
@@ -64,6 +64,8 @@ def matched(anchors: Tensor, boxes: Tensor) -> Tensor:
         return torch.full((len(anchors),), NOTHING, dtype=torch.int64, device=anchors.device)
     sides = anchors[:, anchors.shape[1] // 2] - anchors[:, 0]
     counts = torch.unique_consecutive(sides, return_counts=True)[1].tolist()
+    overlaps: Tensor
+    found: Tensor
     overlaps, found = _matcher().compute_matches(boxes, anchors, counts, 1)
     for box in range(len(boxes)):
         if not (found == box).any():

@@ -26,7 +26,7 @@ def groups_of(cohort: "Cohort", study: Study) -> Mapping[str, tuple[str, ...]]:
     if any(grouping.from_image for grouping in groupings):
         data = study.data
         seen = [
-            quality_of(read_image(one.images[0], data.dimensions, data.colour).array)
+            quality_of(read_image(one.held_images[0], data.dimensions, data.colour).array)
             for one in cohort.examinations
         ]
         for name in QUALITIES:

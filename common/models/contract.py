@@ -62,7 +62,7 @@ class Seen(_Table):
 
     Attributes:
         images: How many were looked at.
-        channels: One a channel of the study, in its order.
+        channels: One a channel of the study, in its order; None where all images lacked it.
         size: Voxels along each axis.
         spacing: Millimetres along each axis; None where no file said so.
         orientations: Where their axes pointed to, e.g. "RAS"; empty where no file said so.
@@ -72,7 +72,7 @@ class Seen(_Table):
     """
 
     images: Annotated[int, Field(ge=1, le=10**9)]
-    channels: Annotated[tuple[SeenIntensities, ...], Field(max_length=256)]
+    channels: Annotated[tuple[SeenIntensities | None, ...], Field(max_length=256)]
     size: Annotated[tuple[Spread, ...], Field(max_length=3)]
     spacing: Annotated[tuple[Spread, ...], Field(max_length=3)] | None = None
     orientations: Annotated[tuple[Short, ...], Field(max_length=48)] = ()
@@ -86,7 +86,10 @@ class Seen(_Table):
             spacing = _joined(self.spacing, other.spacing)
         return Seen(
             images=self.images + other.images,
-            channels=tuple(a.plus(b) for a, b in zip(self.channels, other.channels, strict=True)),
+            channels=tuple(
+                a.plus(b) if a and b else a or b
+                for a, b in zip(self.channels, other.channels, strict=True)
+            ),
             size=_joined(self.size, other.size),
             spacing=spacing,
             orientations=tuple(sorted({*self.orientations, *other.orientations})),

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from wardround.common.errors import StudyError
 from wardround.common.models.lora import frozen_names
+from wardround.common.models.networks.fusion import LateFusion
 from wardround.common.parameters.schema import ArraySpec, Parameters, Schema, schema, select
 from wardround.common.study.plans.strategy import StrategyPlan
 
@@ -122,13 +123,23 @@ def normalisation_names(network: nn.Module) -> tuple[str, ...]:
 
 def head_names(network: nn.Module) -> tuple[str, ...]:
     """Return the names of the numbers of the head, in a late fusion of both its heads."""
-    heads = {id(_head(network)), id(getattr(network, "covariate_layer", None))}
+    heads = {id(layer) for layer in _heads(network)}
     return tuple(
         name
         for prefix, layer in network.named_modules(remove_duplicate=False)
         if id(layer) in heads
         for name in layer.state_dict(prefix=f"{prefix}.")
     )
+
+
+def _heads(network: nn.Module) -> list[nn.Module]:
+    """Return what makes logits: of a late fusion one layer a channel, with tokens and values."""
+    if isinstance(network, LateFusion):
+        beside = network.covariate_network
+        values = [] if beside is None else [head_layer(beside)]
+        return [*map(_head, network.encoders), *network.tokens, *values]
+    beside = getattr(network, "covariate_layer", None)
+    return [_head(network), *([] if beside is None else [beside])]
 
 
 def _head(network: nn.Module) -> nn.Module:

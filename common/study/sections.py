@@ -95,12 +95,17 @@ class Section(BaseModel):
 class Covariate(Section):
     """One clinical value of a patient: a number, or a category with its known values.
 
-    A number enters the network as ``(value - mean) / scale``; a missing one as 0.
-    A category enters as one column a value; a missing or unlisted one as all zeros.
+    A number enters the network as ``(value - mean) / scale``, a category as one column a value.
+    Where ``data.optional`` names it, a further column says 1 for a missing value, or for a word
+    that is not listed; its own columns are then 0. Where not, such a row is refused.
+
+    Attributes:
+        reference: A category's value that the others are compared with: it has no column.
     """
 
     name: Name
     values: Annotated[tuple[Text, ...], Field(max_length=10_000)] = ()
+    reference: Text = ""
     mean: Measured = 0.0
     scale: Positive = 1.0
 
@@ -190,6 +195,8 @@ class DataSection(Section):
             every file that says how it lies. ``stored`` leaves volumes as they are.
         resample_to: Whether a mask or channel on another grid than the first channel's is brought
             onto that ("image"), or refused.
+        optional: Channels and covariates that an examination, or a whole site, may lack. The
+            network learns what their absence means; an absent one is never a zero among others.
     """
 
     kind: Literal["image", "table"] = "image"
@@ -220,6 +227,7 @@ class DataSection(Section):
     ] = "none"
     covariates: Annotated[tuple[Covariate, ...], Field(max_length=10_000)] = ()
     covariate_scaling: Literal["study", "site"] = "study"
+    optional: Annotated[tuple[Name, ...], Field(max_length=10_256)] = ()
     labels: LabelsSection = LabelsSection()
 
     @property
@@ -228,15 +236,43 @@ class DataSection(Section):
         return len(self.channels) * (3 if self.colour else 1)
 
     @property
-    def covariate_width(self) -> int:
-        """Number of covariate columns that enter the network."""
+    def input_planes(self) -> int:
+        """Number of planes of a network of all channels: those, and a flag an optional channel."""
+        return self.planes + len(self.optional_channels)
+
+    @property
+    def optional_channels(self) -> tuple[str, ...]:
+        """Those that an examination may lack, in the order of ``channels``."""
+        if self.kind == "table":
+            return ()
+        return tuple(name for name in self.channels if name in self.optional)
+
+    @property
+    def optional_covariates(self) -> tuple[str, ...]:
+        """Those that an examination may lack, in the order of ``covariates``."""
+        return tuple(one.name for one in self.covariates if one.name in self.optional)
+
+    @property
+    def value_width(self) -> int:
+        """Number of columns of the covariates' values."""
         return sum(covariate.width for covariate in self.covariates)
+
+    @property
+    def covariate_width(self) -> int:
+        """Number of columns that enter the network beside the images.
+
+        The values of the covariates, then a flag an optional covariate, then a flag an optional
+        channel: 1 where it is missing.
+        """
+        return self.value_width + len(self.optional_covariates) + len(self.optional_channels)
 
 
 class ModelSection(Section):
     """``[model]``: a network by name, and its free choices.
 
     Attributes:
+        fusion: Where channels and clinical values come together: as planes of one network, inside
+            of a network whose channels have layers of their own, or at the logits.
         adapter_rank: Rank of LoRA adapters; the network is then frozen but for them and its head.
         adapter_scale: What their output is multiplied by, alpha / r in the paper.
         weights_sha256: Hash of a file of pretrained weights that training starts from, or that lie
@@ -252,6 +288,7 @@ class ModelSection(Section):
     normalisation: Literal["default", "batch", "instance", "group", "layer", "none"] = "default"
     activation: Literal["default", "relu", "leakyrelu", "prelu", "gelu", "elu", "swish"] = "default"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    fusion: Literal["early", "intermediate", "late"] = "early"
     adapter_rank: Annotated[int, Field(ge=1, le=256)] | None = None
     adapter_scale: Positive = 1.0
     weights_sha256: Annotated[str, OfForm("^[0-9a-f]{64}$", "64 hexadecimal digits")] | None = None
@@ -311,6 +348,7 @@ class TrainingSection(Section):
     local_epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
     local_steps: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     sampling: Literal["shuffle", "balanced"] = "shuffle"
+    modality_dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     gradient_clip: Positive | None = None
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     patch_size: Annotated[tuple[Size, ...], Field(max_length=8)] | None = None
@@ -523,6 +561,13 @@ class Shift(Section):
     sites: Annotated[tuple[Text, ...], Field(max_length=10_000)] = ()
 
 
+class Lacking(Section):
+    """Channels or covariates that some of the simulated sites have of none of their patients."""
+
+    names: Annotated[tuple[Name, ...], Field(min_length=1, max_length=10_000)]
+    sites: Annotated[tuple[Text, ...], Field(min_length=1, max_length=10_000)]
+
+
 class Adversary(Section):
     """Sites that attack the federated training: named, or as many as ``count`` drawn by the seed.
 
@@ -557,6 +602,7 @@ class SimulationSection(Section):
     classes_per_site: PositiveInt = 2
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     shift: Annotated[tuple[Shift, ...], Field(max_length=1_000)] = ()
+    lacking: Annotated[tuple[Lacking, ...], Field(max_length=1_000)] = ()
     adversary: Annotated[tuple[Adversary, ...], Field(max_length=1_000)] = ()
     compare: bool = True
     keep_updates_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 64

@@ -29,6 +29,14 @@ _GENERATION = 1  # count up when the same options give other pixels: an old cach
 _MAPS = ("t1", "gm", "wm")
 _CENTRE_MM = np.array([0.0, -18.0, 10.0])  # middle of the brain in MNI space
 _FIELD_MM = np.array([168.0, 196.0, 168.0])  # what the smallest image still shows
+_SECOND = "second_contrast.npy"
+_SYNTHETIC = (
+    "The channel t2 is synthetic: made from the template's tissue maps, with noise. No scanner "
+    "took it."
+)
+# Grey values as in a T2-weighted image, where fluid is bright and white matter dark.
+_FLUID, _GREY, _WHITE = 230.0, 150.0, 90.0
+_SECOND_NOISE = 18.0  # deviation, in grey values
 _SLICES_MM = (0.0, 40.0)  # from the basal ganglia to the roof of the ventricles
 
 
@@ -44,13 +52,16 @@ class _Plan:
 
 
 def _load(request: DataRequest) -> Examinations:
-    plan = _plan(request)
-    folder = _generated(plan, _template_files())
+    plan, has_second = _plan(request), bool(request.options["second_contrast"])
+    folder = _generated(plan, _template_files(), has_second)
     splits = _splits(plan, request.study)
     rows = tuple(
         PublicExamination(
             patient=f"patient-{item // plan.slices:04d}",
-            images={"t1": f"{folder / 'images.npy'}#{item}"},
+            images={
+                "t1": f"{folder / 'images.npy'}#{item}",
+                **({"t2": f"{folder / _SECOND}#{item}"} if has_second else {}),
+            },
             mask=f"{folder / 'masks.npy'}#{item}",
             split=splits[item // plan.slices],
         )
@@ -60,7 +71,8 @@ def _load(request: DataRequest) -> Examinations:
         f"The {plan.patients} patients are virtual: one real brain (the MNI template), "
         "deformed smoothly and at random."
     )
-    return Examinations(rows, ENTRY.facts("brain-tissue"), (note,))
+    notes = (note, _SYNTHETIC) if has_second else (note,)
+    return Examinations(rows, ENTRY.facts("brain-tissue"), notes)
 
 
 def _plan(request: DataRequest) -> _Plan:
@@ -110,9 +122,10 @@ def _template_files() -> tuple[Path, ...]:
     return tuple(found[0] for found in files)
 
 
-def _generated(plan: _Plan, files: tuple[Path, ...]) -> Path:
+def _generated(plan: _Plan, files: tuple[Path, ...], has_second: bool) -> Path:
     """Return the folder with ``images.npy`` and ``masks.npy``, drawn unless it is there."""
-    identity = hashlib.sha256(json.dumps([_GENERATION, repr(plan)]).encode())
+    drawn = [_GENERATION, repr(plan), *([_SECOND] if has_second else [])]
+    identity = hashlib.sha256(json.dumps(drawn).encode())
     for file in files:
         identity.update(file.read_bytes())
     folder = cache_folder() / "brain-tissue" / identity.hexdigest()[:16]
@@ -122,8 +135,10 @@ def _generated(plan: _Plan, files: tuple[Path, ...]) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent))
         try:
-            images, masks = _draw(plan, _read_anatomy(files, plan))
+            images, second, masks = _draw(plan, _read_anatomy(files, plan))
             np.save(temporary / "images.npy", images)
+            if has_second:
+                np.save(temporary / _SECOND, second)
             np.save(temporary / "masks.npy", masks)
             temporary.chmod(0o755)
             _publish(temporary, folder)
@@ -171,20 +186,44 @@ def _read_anatomy(files: tuple[Path, ...], plan: _Plan) -> Anatomy:
     return Anatomy(np.stack(volumes), origin, voxel * block)
 
 
-def _draw(plan: _Plan, anatomy: Anatomy) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw images ``(N, *size)`` of 0-255 and masks ``(N, *size)`` of class indices."""
+def _draw(plan: _Plan, anatomy: Anatomy) -> tuple[NDArray[np.uint8], ...]:
+    """Draw images and second contrasts ``(N, *size)`` of 0-255, and masks of class indices."""
     points = _points(plan)
     lower, upper = _CENTRE_MM - _FIELD_MM / 2, _CENTRE_MM + _FIELD_MM / 2
-    images, masks = [], []
+    images, seconds, masks = [], [], []
     for patient in range(plan.patients):
         generator = np.random.default_rng([plan.seed, patient])
         deformation = draw_deformation(generator, lower, upper, plan.displacement_mm)
         t1, grey, white = anatomy.sample(deformation.template_points(points))
         background = np.float32(255.0) - grey - white  # the maps are probabilities times 255
-        images.append(np.clip(np.rint(t1), 0, 255).astype(np.uint8).reshape(-1, *plan.size))
+        images.append(_as_bytes(t1, plan))
+        seconds.append(_as_bytes(_second_contrast(t1, grey, white, (plan.seed, patient)), plan))
         mask = np.argmax(np.stack([background, grey, white]), axis=0).astype(np.uint8)
         masks.append(mask.reshape(-1, *plan.size))
-    return np.concatenate(images), np.concatenate(masks)
+    return np.concatenate(images), np.concatenate(seconds), np.concatenate(masks)
+
+
+def _second_contrast(
+    t1: NDArray[np.float32],
+    grey: NDArray[np.float32],
+    white: NDArray[np.float32],
+    seed: tuple[int, int],
+) -> NDArray[np.float32]:
+    """Return grey values of a T2-weighted image as the tissue maps, 0-255, would have it.
+
+    What is in the head and neither grey nor white matter is fluid. The noise is the patient's own,
+    and air has none.
+    """
+    inside = np.clip(4 * t1, 0, 255)
+    fluid = np.clip(inside - grey - white, 0, 255)
+    signal = (_FLUID * fluid + _GREY * grey + _WHITE * white) / np.float32(255)
+    noise = np.random.default_rng([*seed, 2]).normal(0, _SECOND_NOISE, signal.shape)
+    found: NDArray[np.float32] = np.where(signal > 1, signal + noise, 0).astype(np.float32)
+    return found
+
+
+def _as_bytes(values: NDArray[np.float32], plan: _Plan) -> NDArray[np.uint8]:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8).reshape(-1, *plan.size)
 
 
 def _points(plan: _Plan) -> Points:
@@ -222,5 +261,8 @@ ENTRY = DatasetEntry(
         "patients": DatasetOption(56, "how many virtual patients are drawn."),
         "slices": DatasetOption(6, "axial slices a patient, in 2D."),
         "displacement_mm": DatasetOption(8.0, "largest displacement of a control point, in mm."),
+        "second_contrast": DatasetOption(
+            False, "a synthetic channel t2 too, made from the tissue maps."
+        ),
     },
 )

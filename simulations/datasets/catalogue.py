@@ -159,7 +159,8 @@ def _as_the_study_calls_them(
             raise InputError(known_names("covariate", covariate.name, held))
     if study.data.kind == "table":
         return rows
-    channels, offered = study.data.channels, tuple(rows[0].images)
+    channels = study.data.channels
+    offered = tuple(dict.fromkeys(channel for row in rows for channel in row.images))
     if len(channels) == 1 and len(offered) == 1 and channels != offered:
         return tuple(replace(row, images={channels[0]: row.images[offered[0]]}) for row in rows)
     for channel in channels:

@@ -65,6 +65,7 @@ def _examination(
         images={
             channel: _written(location)
             for channel, location in zip(channels, examination.images, strict=True)
+            if location is not None
         },
         label=""
         if columns.target is None

@@ -15,6 +15,7 @@ import wardround
 from wardround.client.clinic.inference.inputs import find_inputs, modality_of, read_images
 from wardround.client.clinic.inference.prediction import (
     Classified,
+    Detected,
     Estimated,
     Prediction,
     Segmented,
@@ -22,7 +23,7 @@ from wardround.client.clinic.inference.prediction import (
 from wardround.client.clinic.inference.predictor import Predictor, load_predictor, refusal
 from wardround.client.clinic.inference.views import View
 from wardround.client.data.manifest.cells import parse_number
-from wardround.client.data.reading.image import Image
+from wardround.client.data.reading.image import Image, fill_absent
 from wardround.client.data.reading.readers import check_finite, sort_planes
 from wardround.common.errors import DataError, InputError, ModelError, WardroundError
 from wardround.common.models.contract import Contract, study_content
@@ -119,7 +120,8 @@ def predict(
             predictor.
         images: One image or several: arrays or tensors of the study's shape, ``(H, W)``,
             ``(H, W, 3)``, ``(D, H, W)`` or with an axis of N before, in the values that the
-            training images had; paths of images, folders or manifests; or a list of these.
+            training images had, NaN all over for an optional channel that is missing; paths of
+            images, folders or manifests; or a list of these.
         covariates: Clinical values, a row an examination: a data frame or columns by name. Of a
             study of tables they may stand in the place of the images.
         device: "auto", "cpu", "cuda" or "cuda:1"; a loaded model stays on its own.
@@ -289,7 +291,18 @@ def _items(array: NDArray[Any], study: Study) -> Iterator[tuple[Image, ...]]:
         raise DataError(msg)
     for one in array:
         parts = list(one) if channels > 1 else [one]
-        yield tuple(_image(part, study) for part in parts)
+        lacks = [channels > 1 and _is_nothing(part) for part in parts]
+        yield fill_absent(
+            [
+                None if lacking else _image(part, study)
+                for part, lacking in zip(parts, lacks, strict=True)
+            ]
+        )
+
+
+def _is_nothing(part: NDArray[Any]) -> bool:
+    """Return whether an array says that there is no image: not one of its values is a number."""
+    return part.dtype.kind == "f" and bool(np.isnan(part).all())
 
 
 def _image(part: NDArray[Any], study: Study) -> Image:
@@ -304,13 +317,14 @@ def _image(part: NDArray[Any], study: Study) -> Image:
 def _covariates(table: Any, study: Study) -> Iterator[tuple[str, ...]]:
     known = study.data.covariates
     columns = columns_of_table(table)
-    if lacking := [one.name for one in known if one.name not in columns]:
+    optional = study.data.optional_covariates
+    if lacking := [n for one in known if (n := one.name) not in columns and n not in optional]:
         msg = f"the table lacks the column {', '.join(lacking)}: add it."
         raise DataError(msg)
     for at in range(len(next(iter(columns.values())))):
         texts = []
         for one in known:
-            value = columns[one.name][at]
+            value = columns[one.name][at] if one.name in columns else None
             text = "" if is_absent(value) else as_text(value)
             if isinstance(value, bool | np.bool_):
                 text = str(int(value))
@@ -330,6 +344,9 @@ def _row(name: str, one: Prediction) -> dict[str, Any]:
         return {"examination": name, "found": ", ".join(one.found) or "none", **probabilities}
     if isinstance(one, Estimated):
         return {"examination": name, **dict(zip(one.names, one.values, strict=True))}
+    if isinstance(one, Detected):
+        boxes = dict(zip(one.classes, one.counts, strict=True))
+        return {"examination": name, **{f"boxes of {label}": n for label, n in boxes.items()}}
     voxels = dict(zip(one.classes[1:], one.voxels[1:], strict=True))
     return {"examination": name, **{f"voxels of {label}": n for label, n in voxels.items()}}
 

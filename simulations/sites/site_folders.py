@@ -17,6 +17,7 @@ from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import Examinations, PublicExamination
 from wardround.simulations.datasets.manifest_file import image_columns
 from wardround.simulations.sites.assignment import Assignment
+from wardround.simulations.sites.lacking import require_known_sites, without_lacking
 from wardround.simulations.sites.scanner_shifts import assign_scanners
 
 POOLED_SITE = "pooled"
@@ -47,8 +48,9 @@ def write_sites(
     simulation = study.simulation
     scanners = assign_scanners(simulation.shift, assignment.sites, simulation.seed)
     written = []
+    require_known_sites(study, assignment.sites)
     for site in assignment.sites:
-        rows = assignment.rows_of(site, examinations)
+        rows = without_lacking(assignment.rows_of(site, examinations), site, study)
         scanner = scanners[site]
         settings = SiteFile(
             name=site,
@@ -90,7 +92,11 @@ def write_pooled_site(
     scanners = assign_scanners(simulation.shift, assignment.sites, simulation.seed)
     sites = [site for site in assignment.sites if site != left_out]
     shifted = {site: scanners[site] for site in sites if scanners[site].shift}
-    rows = [row for site in sites for row in assignment.rows_of(site, examinations)]
+    rows = [
+        row
+        for site in sites
+        for row in without_lacking(assignment.rows_of(site, examinations), site, study)
+    ]
     names = [assignment.site_of[row.patient] for row in rows] if shifted else []
     settings = SiteFile(
         name=POOLED_SITE,
@@ -133,7 +139,8 @@ def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequenc
     optional = [name for name, used in known if used]
     writer.writerow(["patient", *channels.values(), *targets, *covariates, *further, *optional])
     for number, row in enumerate(rows):
-        cells = [row.patient, *(row.images[channel] for channel in channels)]
+        # An optional channel, or covariate, that an examination lacks is an empty cell.
+        cells = [row.patient, *(row.images.get(channel, "") for channel in channels)]
         found = {"label": row.label, "mask": row.mask, "boxes": row.boxes}
         cells += [found[column] for column in targets]
         cells += [row.covariates[name] for name in covariates]

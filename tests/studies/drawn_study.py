@@ -103,6 +103,7 @@ class _Draft:
             "simulation": self._simulation(),
         }
         self._give_sizes(content)
+        self._let_lack(content)
         if self._privacy != "none":
             content["privacy"] = self._promise()
         if self._privacy == "site":
@@ -133,16 +134,20 @@ class _Draft:
             "multi_label": self._several,
             "covariates": list(covariates[:count]),
             "covariate_scaling": chance.mostly("study", "site") if count else "study",
+            "optional": [one["name"] for one in covariates[:count] if chance.seldom()],
         }
         if table:
             return {**data, "kind": "table"}
+        channels = chance.mostly(["image"], ["image", "second"])
         if self._restores:
             data = {}
+        elif len(channels) > 1:
+            data["optional"] += [name for name in channels if chance.seldom()]
         return {
             **data,
             "dimensions": self._kind.dimensions,
             "colour": self._kind.colour,
-            "channels": chance.mostly(["image"], ["image", "second"]),
+            "channels": channels,
             "intensity": chance.choice([name for name in _PRESETS if name != "light"]),
             "augmentation": chance.choice(_PRESETS),
             "denoise": chance.seldom(),
@@ -175,6 +180,8 @@ class _Draft:
             fewest, most = entry.widths
             count = chance.randint(fewest, min(most, max(fewest, 3)))
             model["features"] = [chance.choice([1, 2, 3, 4, 8]) for _ in range(count)]
+        if self._dimensions and chance.seldom():
+            model["fusion"] = chance.choice(["intermediate", "late"])
         if entry.adapters and chance.seldom():
             model["adapter_rank"] = chance.randint(1, 4)
         return model
@@ -291,6 +298,15 @@ class _Draft:
             content["training"]["patches_per_image"] = chance.randint(1, 2)
         if "size" in content["data"]:
             content["data"]["fit"] = chance.choice(["resize", "pad"])
+
+    def _let_lack(self, content: Content) -> None:
+        """Draw what is left out in training, and a site that has none of it."""
+        optional = content["data"]["optional"]
+        if optional and self._chance.seldom():
+            content["training"]["modality_dropout"] = 0.3
+        if optional and content["simulation"]["split"] != "natural" and self._chance.seldom():
+            lacking = {"names": optional[:1], "sites": ["hospital-1"]}
+            content["simulation"]["lacking"] = [lacking]
 
     def _promise(self) -> Content:
         chance = self._chance

@@ -1,6 +1,7 @@
 """A handful of patients with all that a study may ask for: pictures, volumes, masks, a table."""
 
 import csv
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def write_manifest(
     several: bool,
     splits: bool,
     outcome: str = "",
+    optional: Collection[str] = (),
 ) -> None:
     """Write a manifest over these images, with columns for every choice of a study.
 
@@ -75,6 +77,7 @@ def write_manifest(
         several: Whether an examination is of several classes.
         outcome: Whether it is of a "number" or of a "time" instead.
         splits: Whether it says who is trained on and tested; half of each site's patients.
+        optional: Columns whose cells are empty in some rows; never those of both images.
     """
     generator = np.random.default_rng(1)
     columns = ["patient", "site", "split", "label", "mask", "image", "image.second"]
@@ -87,6 +90,11 @@ def write_manifest(
             of_several = ";".join(CLASSES[:label]) or "none"
             place = patient // len(SITES)
             split = _SPLITS[place] if place < len(_SPLITS) else "test"
+            lacks = {
+                name
+                for at, name in enumerate(("image", "second", "age", "weight", "sex"))
+                if name in optional and number % 5 == at
+            }
             names = (
                 f"{number}-mask-{max(class_count - 1, 1)}",
                 f"{number}-image",
@@ -98,10 +106,13 @@ def write_manifest(
                     SITES[patient % len(SITES)],
                     split if splits else "",
                     _outcome(outcome, number) or (of_several if several else CLASSES[label]),
-                    *(_file(images, kind, name) for name in names),
-                    generator.normal(60, 10),
-                    "" if number % 7 == 0 else generator.normal(80, 10),
-                    "fm"[number % 2],
+                    *(
+                        "" if name.rpartition("-")[2] in lacks else _file(images, kind, name)
+                        for name in names
+                    ),
+                    "" if "age" in lacks else generator.normal(60, 10),
+                    "" if "weight" in lacks else generator.normal(80, 10),
+                    "" if "sex" in lacks else "fmd"[number % (3 if "sex" in optional else 2)],
                 ]
             )
 

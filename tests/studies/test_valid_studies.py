@@ -71,7 +71,8 @@ def test_a_study_that_passes_its_check_runs_or_says_what_to_do(
     study, kind = draw_study(seed, str(manifest))
     several, outcome = study.data.multi_label, study.task.outcome
     classes = study.class_count or 2  # of pretraining, which has none and looks at none
-    write_manifest(manifest, images, kind, classes, several, seed % 2 == 0, outcome)
+    facts = {"outcome": outcome, "optional": study.data.optional}
+    write_manifest(manifest, images, kind, classes, several, seed % 2 == 0, **facts)
     try:
         report = simulate(SimulationRequest(study, folder / "run", MACHINE))
         assert report.stat().st_size

@@ -104,7 +104,7 @@ def _of_picture(location: Location, examination: Examination, study: Study) -> N
     """Return where a picture is white as it is seen, palette or not; of 0 and 1 where it is 1."""
     data = study.data
     try:
-        first = read_image(examination.images[0], data.dimensions, data.colour)
+        first = read_image(examination.held_images[0], data.dimensions, data.colour)
         mask = read_image(location, data.dimensions, colour=False)
         least = _WHITE if float(mask.array.max()) > 1 else 0
         marked = replace(mask, array=(mask.array > least).astype(np.uint8))
@@ -115,7 +115,7 @@ def _of_picture(location: Location, examination: Examination, study: Study) -> N
 
 
 def _named_after(examination: Examination, folder: Path) -> Location | None:
-    name = examination.images[0].path.name
+    name = examination.held_images[0].path.name
     stem = name.removesuffix(".gz").rpartition(".")[0] or name
     for suffix in _SUFFIXES:
         for ending in _ENDINGS:

@@ -26,6 +26,7 @@ MOST_ALIKE = 0.3
 """Rank correlation from which a map counts as unchanged by random weights."""
 _DRAWS = 3  # of the last layer: one draw may fall near the learnt one
 _CASCADE = (0.25, 0.5, 1.0)  # of the layers, from the last one down
+_BESIDE = ("covariate_layer", "covariate_network", "tokens")  # what no image passes
 _NORMALISATIONS = (
     nn.modules.batchnorm._BatchNorm,
     nn.modules.instancenorm._InstanceNorm,
@@ -88,11 +89,11 @@ def learnt_layers(network: nn.Module, inputs: Inputs) -> list[str]:
 
     Of a network of an image and clinical values only the image's part counts.
     """
-    beside = "covariate_layer" if len(inputs) > 1 else ""
     return [
         layer.name
         for layer in ran_layers(working_copy(network), inputs)
-        if _own(network.get_submodule(layer.name)) and not (beside and layer.name.endswith(beside))
+        if _own(network.get_submodule(layer.name))
+        and not (len(inputs) > 1 and any(part in layer.name.split(".") for part in _BESIDE))
     ]
 
 

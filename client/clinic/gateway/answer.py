@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 
+_NO_BOXES = "boxes have no DICOM object here: use 'wardround predict'."
 NO_NUMBERS = (
     "the model estimates a number or a time, and a result in an archive has classes or masks: "
     "name another model, or use 'wardround predict', which writes a table."
@@ -140,8 +141,7 @@ def make_objects(source: Source, prediction: Prediction, algorithm: Algorithm) -
         )
         return [report]
     if isinstance(prediction, Detected):
-        msg = "boxes have no DICOM object here: use 'wardround predict'."
-        raise RefusedError(msg)
+        raise RefusedError(_NO_BOXES)
     if isinstance(prediction, Estimated):
         raise RefusedError(NO_NUMBERS)
     labels = in_source_order(prediction.labels, prediction.affine, source)
@@ -175,6 +175,8 @@ def _sentences(source: Source, prediction: Prediction) -> list[str]:
         millilitres = source.voxel_ml or 0.0
         pairs = zip(prediction.classes[1:], prediction.voxels[1:], strict=True)
         return [f"{name}: {rounded(voxels * millilitres):g} ml." for name, voxels in pairs]
+    if isinstance(prediction, Detected):
+        raise RefusedError(_NO_BOXES)
     if isinstance(prediction, Estimated):
         raise RefusedError(NO_NUMBERS)
     pairs_of = zip(prediction.classes, prediction.probabilities, strict=True)

@@ -33,7 +33,7 @@ class PreparedImage:
             InputError: The model takes more than one image, which a bundle's data list cannot say.
         """
         data = self._study.data
-        if len(data.channels) != 1 or data.covariates:
+        if len(data.channels) != 1 or data.covariate_width:
             msg = "the bundle's data list names one image a case, and this model takes more."
             raise InputError(msg)
         image = read_image(Location(Path(item["image"])), data.dimensions, data.colour)

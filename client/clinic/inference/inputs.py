@@ -14,7 +14,7 @@ from wardround.client.data.manifest.examination import Location
 from wardround.client.data.manifest.files import FileFinder
 from wardround.client.data.manifest.table import read_table
 from wardround.client.data.reading.array_files import open_array
-from wardround.client.data.reading.image import Image, UnreadableError
+from wardround.client.data.reading.image import Image, UnreadableError, fill_absent
 from wardround.client.data.reading.readers import PICTURE_FILES, has_reader, read_image
 from wardround.client.site.folder import SITE_FILE, open_site
 from wardround.client.tasks.words import tidy
@@ -36,14 +36,14 @@ class Input:
 
     Attributes:
         text: What the user's tables call it: its path, with the item of an array file.
-        locations: One image a channel; empty for a table study.
+        locations: One image a channel, None for one that it lacks; empty for a table study.
         covariates: Texts of the study's covariates; "" where one is missing.
         row: Of a manifest; 0 for a file that was named itself.
         key: Tells this input, as it lay on the disk when it was found, from every other.
     """
 
     text: str
-    locations: tuple[Location, ...]
+    locations: tuple[Location | None, ...]
     covariates: tuple[str, ...] = ()
     row: int = 0
     key: str = field(init=False, default="")
@@ -52,11 +52,16 @@ class Input:
         object.__setattr__(self, "key", self._key())
 
     @property
+    def held(self) -> tuple[Location, ...]:
+        """The images that it does not lack; at least one, but for a table study."""
+        return tuple(location for location in self.locations if location is not None)
+
+    @property
     def stem(self) -> str:
         """A name for what is written about it, which may not be its own alone."""
-        if not self.locations:
+        if not self.held:
             return f"row-{self.row}"
-        first = self.locations[0]
+        first = self.held[0]
         name = re.sub(r"(\.nii)?(\.gz)?$|\.[A-Za-z]{1,5}$", "", first.path.name, count=1)
         item = "" if first.index is None else f"-{first.index}"
         array = "" if first.array is None else f"-{first.array}"
@@ -65,7 +70,7 @@ class Input:
     def _key(self) -> str:
         parts = [self.text, str(self.row), *self.covariates]
         for location in self.locations:
-            parts.extend(_state(location.path))
+            parts.extend(("",) if location is None else _state(location.path))
         return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()
 
 
@@ -113,25 +118,28 @@ def names_of(inputs: Sequence[Input], taken: Mapping[str, str]) -> list[str]:
 
 
 def read_images(one: Input, study: Study) -> tuple[Image, ...]:
-    """Return the images of an input as they are, one a channel.
+    """Return the images of an input as they are, one a channel; zeros for one that it lacks.
 
     Raises:
         DataError: A file cannot be used, or is a coloured picture for a study of grey ones.
     """
-    images = []
+    images: list[Image | None] = []
     for location in one.locations:
+        if location is None:
+            images.append(None)
+            continue
         if not study.data.colour and _is_coloured(location.path):
             msg = "it is a coloured picture, and the model was trained on grey ones."
             raise UnreadableError(msg)
         images.append(read_image(location, study.data.dimensions, study.data.colour))
-    return tuple(images)
+    return fill_absent(images) if images else ()
 
 
 def modality_of(one: Input) -> str | None:
     """Return the modality that a DICOM input says; None for any other file."""
-    if not one.locations:
+    if not one.held:
         return None
-    path = one.locations[0].path
+    path = one.held[0].path
     if path.suffix.lower() in _NO_DICOM:
         return None
     if path.is_dir():
@@ -245,34 +253,55 @@ def _rows(manifest: Path, study: Study) -> Iterator[Input]:
     own = f"image.{study.data.channels[0]}" if study.data.channels else ""
     if len(images) == 1 and not table.places("image") and table.places(own):
         images = (own,)
-    if missing := [name for name in (*images, *covariates) if not table.places(name)]:
+    optional = _optional_columns(images, study)
+    if missing := [
+        name for name in (*images, *covariates) if not table.places(name) and name not in optional
+    ]:
         msg = f"{manifest} lacks the column {', '.join(missing)}: add it, separated by commas."
         raise InputError(msg)
-    places = {name: table.places(name)[0] for name in (*images, *covariates)}
+    places = {name: table.places(name)[0] for name in (*images, *covariates) if table.places(name)}
     files = FileFinder(root)
     for line in table.lines:
+        texts = {name: line.cells[place] for name, place in places.items()}
         yield _row(
             (manifest, line.row),
-            [line.cells[places[name]] for name in images],
+            [(texts.get(name, ""), name in optional) for name in images],
             files,
-            [tidy(line.cells[places[name]]) for name in covariates],
+            [tidy(texts.get(name, "")) for name in covariates],
         )
 
 
+def _optional_columns(images: Sequence[str], study: Study) -> set[str]:
+    """Return the columns of a manifest that an examination may lack."""
+    channels = zip(images, study.data.channels, strict=False)  # a table study has no images
+    optional = study.data.optional_channels
+    return {*(n for n, one in channels if one in optional), *study.data.optional_covariates}
+
+
 def _row(
-    place: tuple[Path, int], images: Sequence[str], files: FileFinder, covariates: Iterable[str]
+    place: tuple[Path, int],
+    images: Sequence[tuple[str, bool]],
+    files: FileFinder,
+    covariates: Iterable[str],
 ) -> Input:
+    """Return what a row names.
+
+    Args:
+        images: The text of each channel's cell, and whether it may be empty.
+    """
     manifest, number = place
+    named = [text for text, _ in images if tidy(text)]
     try:
-        if not all(tidy(text) for text in images):
+        if (images and not named) or any(not tidy(t) and not lacks for t, lacks in images):
             raise ValueError
         locations = tuple(
-            parse_location(text, lambda name: files.find(name).path) for text in images
+            parse_location(text, lambda name: files.find(name).path) if tidy(text) else None
+            for text, _ in images
         )
     except ValueError:
         msg = f"{manifest}: row {number} names no image: name a file, or file.npz#array#17."
         raise InputError(msg) from None
-    text = tidy(images[0]) if images else str(manifest)
+    text = tidy(named[0]) if named else str(manifest)
     return Input(text, locations, tuple(covariates), number)
 
 
@@ -301,7 +330,7 @@ def _is_coloured(path: Path) -> bool:
 def _candidates(one: Input, name: str, is_shared: bool) -> Iterator[str]:
     if not is_shared:
         yield name
-    folders = [*one.locations[0].path.absolute().parts[1:-1]] if one.locations else []
+    folders = [*one.held[0].path.absolute().parts[1:-1]] if one.held else []
     for folder in reversed(folders):
         name = _safe(f"{folder}_{name}")
         yield name

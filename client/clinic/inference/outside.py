@@ -60,6 +60,8 @@ def _wrong_kind(channels: Sequence[Image], data: DataSection) -> Iterator[str]:
             f"{', '.join(data.channels)}"
         )
     for image in channels:
+        if image.is_absent:
+            continue
         if data.intensity == "ct" and image.eight_bit:
             yield "it holds grey values of 8 bits, and the model takes Hounsfield units"
         elif data.intensity == "ct" and (low := float(image.array.min())) < _LOWEST_HU:
@@ -90,6 +92,8 @@ def _unlike(one: Looks, seen: Seen, data: DataSection) -> Iterator[str]:
             f"{' or '.join(seen.orientations)}"
         )
     for name, new, known in zip(data.channels, one.intensities, seen.channels, strict=True):
+        if new is None or known is None:  # absent here, or in all images that were looked at
+            continue
         which = "" if len(data.channels) == 1 else f" of channel {name}"
         yield from _unlike_values(new, known, which)
 

@@ -27,8 +27,13 @@ from wardround.client.clinic.inference.prediction import (
 from wardround.client.clinic.inference.views import View, views_of
 from wardround.client.data.batch import Batch
 from wardround.client.data.boxes import boxes_in_own_grid
-from wardround.client.data.manifest.covariates import encode_covariates
-from wardround.client.data.manifest.examination import Examination
+from wardround.client.data.manifest.cells import parse_number
+from wardround.client.data.manifest.covariates import (
+    encode_covariates,
+    lacking_covariates,
+    listed_words,
+)
+from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.preprocessing.own_grid import (
     OwnGrid,
     labels_in_own_grid,
@@ -40,6 +45,7 @@ from wardround.client.tasks.detection import DECIDED
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.segmentation import most_likely_classes
 from wardround.client.tasks.task import AnswersNumbers, PredictsInParts
+from wardround.client.tasks.words import word_among
 from wardround.client.training.evaluation import (
     answer_of,
     forward_of,
@@ -49,12 +55,14 @@ from wardround.client.training.evaluation import (
 from wardround.common.errors import DataError, InputError, ModelError
 from wardround.common.models.contract import Contract
 from wardround.common.models.model_folder import ModelFolder, open_model_folder
+from wardround.common.study.sections import Covariate, DataSection
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 _CPU = torch.device("cpu")
+_SOMEWHERE = Location(Path())  # of an image that was read already
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +208,8 @@ class Predictor:
         """Return an examination as the network sees it.
 
         Args:
-            images: As they were read, one a channel of the study, in its order.
+            images: As they were read, one a channel of the study, in its order; an absent one, see
+                :func:`fill_absent`, for an optional one that it lacks.
             covariates: The texts of the study's covariates, in its order; "" where one is missing.
 
         Raises:
@@ -218,32 +227,34 @@ class Predictor:
             DataError: One is not what the study needs.
         """
         data = self.study.data
-        rows = [self._covariates(covariates) for _, covariates in some]
+        rows = [self._covariates(images, covariates) for images, covariates in some]
         if data.kind == "table":
             return [Prepared(None, row, None) for row in rows]
         for images, _ in some:
-            if len(images) != len(data.channels):
-                msg = (
-                    f"{len(images)} images were given for the channels "
-                    f"{', '.join(data.channels)}: give one a channel."
-                )
-                raise DataError(msg)
+            _check_channels(images, data)
         prepared = prepare_alike([images for images, _ in some], data)
         return [
             Prepared(image, row, grid) for (image, grid), row in zip(prepared, rows, strict=True)
         ]
 
-    def _covariates(self, covariates: Sequence[str]) -> Tensor | None:
-        known = self.study.data.covariates
+    def _covariates(self, images: Sequence[Image], covariates: Sequence[str]) -> Tensor | None:
+        data = self.study.data
+        known = data.covariates
         if len(covariates) != len(known):
             names = ", ".join(covariate.name for covariate in known)
             msg = f"the model needs the values of {names}: give them in a manifest."
             raise DataError(msg)
-        if not known:
-            return None
+        texts = tuple(map(_as_listed, known, covariates))
+        if lacking := lacking_covariates(texts, data):
+            msg = (
+                f"it has no value of {', '.join(lacking)} that the model knows, and the model was "
+                "not trained to do without: fill it in."
+            )
+            raise DataError(msg)
         scales = [(covariate.mean, covariate.scale) for covariate in known]
-        only = Examination(0, "", (), covariates=tuple(covariates))
-        encoded = encode_covariates([only], known, scales)
+        held = tuple(None if image.is_absent else _SOMEWHERE for image in images)
+        only = Examination(0, "", held, covariates=texts)
+        encoded = encode_covariates([only], data, scales)
         return None if encoded is None else encoded[0]
 
     def predict(
@@ -423,6 +434,43 @@ class Predictor:
                 total = turned if total is None else total.add_(turned)
         if total is not None:
             yield (slice(None),) * total.ndim, total.log_()
+
+
+def _as_listed(covariate: Covariate, text: str) -> str:
+    """Return the word of the study that a text stands for, as a manifest of a site is read.
+
+    Raises:
+        DataError: A number is none.
+    """
+    if covariate.values:
+        return word_among(text, listed_words(covariate)) or text
+    try:
+        parse_number(text)
+    except ValueError:
+        msg = f"its value of {covariate.name} is not a number: write one, with a decimal point."
+        raise DataError(msg) from None
+    return text
+
+
+def _check_channels(images: Sequence[Image], data: DataSection) -> None:
+    """Check that there is an image a channel, but for those that an examination may lack.
+
+    Raises:
+        DataError: There is not.
+    """
+    if len(images) != len(data.channels):
+        msg = (
+            f"{len(images)} images were given for the channels "
+            f"{', '.join(data.channels)}: give one a channel."
+        )
+        raise DataError(msg)
+    lacking = [name for name, image in zip(data.channels, images, strict=True) if image.is_absent]
+    if unusual := [name for name in lacking if name not in data.optional_channels]:
+        msg = (
+            f"it lacks the channel {', '.join(unusual)}, and the model was not trained to do "
+            "without: give it."
+        )
+        raise DataError(msg)
 
 
 class _Watch:

@@ -190,7 +190,7 @@ class Results:
         labels, kind = found.labels, ".nii.gz"
         if found.affine is None:
             is_flat = labels.ndim == 2 and len(found.classes) <= _BYTE
-            is_array = one.locations[0].path.suffix.lower() in (".npy", ".npz")
+            is_array = one.held[0].path.suffix.lower() in (".npy", ".npz")
             kind = ".png" if is_flat and not is_array else ".npy"
         place = f"{MASKS}/{name}{kind}"
         part = self.folder / MASKS / f".{name}.part{kind}"
@@ -199,7 +199,7 @@ class Results:
         elif kind == ".npy":
             np.save(part, labels, allow_pickle=False)
         else:
-            _write_nifti(part, found, one.locations[0].path)
+            _write_nifti(part, found, one.held[0].path)
         part.replace(self.folder / place)
         return place
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.data.preprocessing.geometry import axis_codes
-from wardround.client.data.reading.image import Image
+from wardround.client.data.reading.image import Image, first_held
 from wardround.common.models.contract import Seen, SeenIntensities, Spread
 
 _PERCENTS = np.array([1, 50, 99]) / 100
@@ -20,7 +20,8 @@ class Looks:
     """What one examination looks like.
 
     Attributes:
-        intensities: Of each channel the 1st percentile, the median and the 99th percentile.
+        intensities: Of each channel the 1st percentile, the median and the 99th percentile; None
+            of one that is absent.
         size: Voxels along each axis.
         spacing: Millimetres along each axis; None where the file does not say.
         orientation: Where the axes of a volume point to, e.g. "RAS"; None as for spacing.
@@ -28,7 +29,7 @@ class Looks:
         coloured: Whether its planes differ; None where it has one.
     """
 
-    intensities: tuple[tuple[float, float, float], ...]
+    intensities: tuple[tuple[float, float, float] | None, ...]
     size: tuple[int, ...]
     spacing: tuple[float, ...] | None
     orientation: str | None
@@ -37,11 +38,9 @@ class Looks:
 
     def as_seen(self) -> Seen:
         """Return it as a contract keeps it."""
-        spreads = ([_spread(value) for value in channel] for channel in self.intensities)
-        channels = (SeenIntensities(dark=d, middle=m, bright=b) for d, m, b in spreads)
         return Seen(
             images=1,
-            channels=tuple(channels),
+            channels=tuple(None if one is None else _seen(one) for one in self.intensities),
             size=tuple(map(_spread, self.size)),
             spacing=None if self.spacing is None else tuple(map(_spread, self.spacing)),
             orientations=() if self.orientation is None else (self.orientation,),
@@ -56,16 +55,21 @@ def look_at(channels: Sequence[Image]) -> Looks:
     Args:
         channels: Its images as they were read, each ``(planes, *spatial)``.
     """
-    first = channels[0]
+    first = first_held(channels)
     placed = first.affine is not None and first.array.ndim == 4
     return Looks(
-        tuple(_percentiles(image.array) for image in channels),
+        tuple(None if image.is_absent else _percentiles(image.array) for image in channels),
         first.array.shape[1:],
         first.spacing,
         axis_codes(first.affine) if placed and first.affine is not None else None,
         first.eight_bit,
         None if len(first.array) == 1 else bool((first.array[1:] != first.array[:1]).any()),
     )
+
+
+def _seen(values: tuple[float, float, float]) -> SeenIntensities:
+    dark, middle, bright = map(_spread, values)
+    return SeenIntensities(dark=dark, middle=middle, bright=bright)
 
 
 def _percentiles(array: NDArray[np.float32]) -> tuple[float, float, float]:

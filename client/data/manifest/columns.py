@@ -21,18 +21,21 @@ class Columns:
     """Where the study's columns stand.
 
     Attributes:
-        images: Name and place of each channel's.
+        images: Name and place of each channel's; None where the table lacks an optional one.
         target: Place of the label or the mask; of two columns time and event, that of the time.
+        covariates: Place of each covariate's; None where the table lacks an optional one.
         event: Place of the second of the two.
+        absent: Sentences for the optional columns that the table lacks.
         optional: Places of those that may be missing, by name.
     """
 
     patient: int
-    images: tuple[tuple[str, int], ...]
+    images: tuple[tuple[str, int | None], ...]
     target: int | None
-    covariates: tuple[int, ...]
+    covariates: tuple[int | None, ...]
     optional: dict[str, int]
     event: int | None = None
+    absent: tuple[str, ...] = ()
 
     def target_text(self, cells: Sequence[str]) -> str:
         """Return what the row says is to be found, "" where nothing need be said.
@@ -57,8 +60,14 @@ def find_columns(table: Table, study: Study) -> Columns:
     images = _image_columns(table, study)
     covariates = tuple(covariate.name for covariate in study.data.covariates)
     target = _target_columns(table, study)
-    wanted = ("patient", *images, *target, *covariates)
-    missing = [column for column in wanted if not table.places(column)]
+    asked = ("patient", *images, *target, *covariates)
+    lacking = [column for column in asked if not table.places(column)]
+    may_lack = _may_lack(images, study)
+    absent = [column for column in lacking if column in may_lack]
+    wanted = tuple(column for column in asked if column not in absent)
+    missing = [column for column in lacking if column not in absent]
+    if not any(table.places(name) for name in images):
+        missing += [name for name in dict.fromkeys(images) if name not in missing]
     if missing:
         raise DataError(_lacking(table, missing))
     optional = dict.fromkeys((*_OPTIONAL, *columns_of(study)))
@@ -67,11 +76,12 @@ def find_columns(table: Table, study: Study) -> Columns:
     place = {name: table.places(name)[0] for name in (*wanted, *present)}
     return Columns(
         place["patient"],
-        tuple((name, place[name]) for name in images),
+        tuple((name, place.get(name)) for name in images),
         place[target[0]] if target else None,
-        tuple(place[name] for name in covariates),
+        tuple(place.get(name) for name in covariates),
         {name: place[name] for name in present},
         place[target[1]] if len(target) > 1 else None,
+        tuple(_is_absent(table, name) for name in absent),
     )
 
 
@@ -98,6 +108,18 @@ def _image_columns(table: Table, study: Study) -> tuple[str, ...]:
     if table.places("image") and not any(table.places(name) for name in names):
         return ("image",) * len(names)  # one file that holds all channels
     return names
+
+
+def _may_lack(images: Sequence[str], study: Study) -> set[str]:
+    """Return the columns that a table may lack wholly."""
+    channels = zip(images, study.data.channels, strict=False)  # a table study has no images
+    optional = study.data.optional_channels
+    return {*(n for n, one in channels if one in optional), *study.data.optional_covariates}
+
+
+def _is_absent(table: Table, name: str) -> str:
+    hint = _hint(name, [one for one in table.header if one])
+    return f"the manifest has no column {name}: it counts as missing in every row. {hint}".rstrip()
 
 
 def _check_twice(table: Table, used: Sequence[str], covariates: Sequence[str]) -> None:

@@ -1,14 +1,14 @@
-"""Clinical values of a patient as input columns."""
+"""Clinical values of a patient as input columns, and what an examination lacks as flags."""
 
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from wardround.client.data.manifest.cells import parse_number
+from wardround.client.data.manifest.cells import is_missing, parse_number
 from wardround.client.data.manifest.examination import Examination
-from wardround.common.study.sections import Covariate
+from wardround.common.study.sections import Covariate, DataSection
 from wardround.common.study.study import Study
 
 Scale = tuple[float, float]
@@ -39,25 +39,54 @@ def _site_scale(texts: Sequence[str]) -> Scale:
     return fmean(numbers), pstdev(numbers) or 1.0  # a constant column becomes zeros
 
 
-def encode_covariates(
-    examinations: Sequence[Examination], covariates: Sequence[Covariate], scales: Sequence[Scale]
-) -> Tensor | None:
-    """Return ``(N, F)`` float32: scaled numbers and one-hot categories, missing ones 0.
+def listed_words(covariate: Covariate) -> tuple[str, ...]:
+    """Return the words of a category that the study knows, that of its reference too."""
+    return (*covariate.values, *([covariate.reference] if covariate.reference else ()))
 
-    None where the study has no covariates.
+
+def has_no_value(covariate: Covariate, text: str) -> bool:
+    """Return whether a text says nothing of a covariate: empty, ``?``, or a word not listed."""
+    if covariate.values:
+        return text not in listed_words(covariate)
+    return is_missing(text)
+
+
+def lacking_covariates(texts: Sequence[str], data: DataSection) -> tuple[str, ...]:
+    """Return the names of the covariates that have no value, and may not lack one.
+
+    Args:
+        texts: Of an examination, in the study's order.
+        data: Says the covariates, and which of them are optional.
     """
-    if not covariates:
+    return tuple(
+        covariate.name
+        for covariate, text in zip(data.covariates, texts, strict=True)
+        if covariate.name not in data.optional and has_no_value(covariate, text)
+    )
+
+
+def encode_covariates(
+    examinations: Sequence[Examination], data: DataSection, scales: Sequence[Scale]
+) -> Tensor | None:
+    """Return ``(N, F)`` float32; None where the study has no covariates and lets nothing lack.
+
+    The columns are scaled numbers and one-hot categories, then a flag an optional covariate, then
+    a flag an optional channel: 1 where the examination lacks it, and 0 in its columns. The flag's
+    weights in the first layer are the token that stands for what is missing.
+    """
+    if not data.covariate_width:
         return None
-    rows = [
-        [
-            column
-            for covariate, scale, text in zip(covariates, scales, e.covariates, strict=True)
-            for column in _columns(covariate, scale, text)
-        ]
-        for e in examinations
+    rows = [[*_values(e, data, scales), *_flags(e, data)] for e in examinations]
+    return torch.tensor(rows, dtype=torch.float32).reshape(len(rows), data.covariate_width)
+
+
+def _values(examination: Examination, data: DataSection, scales: Sequence[Scale]) -> list[float]:
+    texts = examination.covariates
+    return [
+        column
+        for covariate, scale, text in zip(data.covariates, scales, texts, strict=True)
+        for column in _columns(covariate, scale, text)
     ]
-    width = sum(covariate.width for covariate in covariates)
-    return torch.tensor(rows, dtype=torch.float32).reshape(len(rows), width)
 
 
 def _columns(covariate: Covariate, scale: Scale, text: str) -> list[float]:
@@ -65,3 +94,47 @@ def _columns(covariate: Covariate, scale: Scale, text: str) -> list[float]:
         return [float(text == value) for value in covariate.values]
     number = parse_number(text)
     return [0.0 if number is None else (number - scale[0]) / scale[1]]
+
+
+def _flags(examination: Examination, data: DataSection) -> list[float]:
+    covariates = zip(data.covariates, examination.covariates, strict=True)
+    channels = zip(data.channels, examination.images, strict=False)  # a table has no images
+    return [
+        *(float(has_no_value(one, text)) for one, text in covariates if one.name in data.optional),
+        *(float(image is None) for name, image in channels if name in data.optional_channels),
+    ]
+
+
+def drop_modalities(
+    covariates: Tensor, data: DataSection, chance: float, generator: Generator
+) -> Tensor:
+    """Return the columns of a batch as if some of its examinations lacked more than they do.
+
+    Each optional channel and each optional covariate is left out with the chance, and with the
+    same chance all optional covariates at once, as at a site that has none of them. The last image
+    of an examination stays (Neverova et al. 2016, ModDrop).
+
+    Args:
+        covariates: ``(B, F)`` as :func:`encode_covariates` made them.
+        data: Says what is optional.
+        chance: Of each, in [0, 1).
+        generator: Of the CPU.
+    """
+    count, values = len(covariates), len(data.optional_covariates)
+    channels = len(data.optional_channels)
+    drawn = torch.rand(count, values + channels + 1, generator=generator) < chance
+    lost = drawn[:, :values] | drawn[:, -1:]
+    flags = torch.cat([lost, drawn[:, values : values + channels]], dim=1).to(covariates.dtype)
+    already = covariates[:, data.value_width :]
+    flags = torch.maximum(flags, already)
+    if channels == len(data.channels):  # of images all may be lacking
+        none_left = flags[:, values:].amin(1, keepdim=True) > 0
+        flags[:, values:] = torch.where(none_left, already[:, values:], flags[:, values:])
+    kept = covariates[:, : data.value_width].clone()
+    start = 0
+    for covariate in data.covariates:
+        if covariate.name in data.optional:
+            flag = flags[:, data.optional_covariates.index(covariate.name)][:, None]
+            kept[:, start : start + covariate.width] *= 1 - flag
+        start += covariate.width
+    return torch.cat([kept, flags], dim=1)

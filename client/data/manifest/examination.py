@@ -45,7 +45,8 @@ class Examination:
         row: Line of the manifest as a spreadsheet counts it (the header is row 1); the only name
             of an examination that may stand in a message.
         patient: The site's own identifier; never leaves the site, never enters a message or log.
-        images: One location a channel of the study, in the study's order; empty for a table study.
+        images: One location a channel of the study, in the study's order; None for one that the
+            examination lacks. Empty for a table study.
         label: The numbers that its label stands for, as the task reads them; None for a mask.
         mask: Where a mask on the image's grid lies; None if the target is a label.
         boxes: What the cell of its boxes holds; None if the target is another.
@@ -57,7 +58,7 @@ class Examination:
 
     row: int
     patient: str
-    images: tuple[Location, ...]
+    images: tuple[Location | None, ...]
     label: tuple[float, ...] | None = None
     mask: Location | None = None
     split: SplitName | None = None
@@ -67,7 +68,12 @@ class Examination:
     boxes: BoxCell | None = None
 
     @property
+    def held_images(self) -> tuple[Location, ...]:
+        """The images that it does not lack; at least one, but for a table study."""
+        return tuple(image for image in self.images if image is not None)
+
+    @property
     def locations(self) -> tuple[Location, ...]:
-        """Of its images, and its mask or the file of its boxes."""
+        """Of the images that it holds, and its mask or the file of its boxes."""
         boxes = None if self.boxes is None else self.boxes.location
-        return (*self.images, *(one for one in (self.mask, boxes) if one is not None))
+        return (*self.held_images, *(one for one in (self.mask, boxes) if one is not None))

@@ -192,7 +192,8 @@ def _check_files(examinations: Sequence[Examination], reading: Reading) -> None:
 
 def _named_locations(examination: Examination, columns: Columns) -> Iterator[tuple[str, Location]]:
     for (column, _), location in zip(columns.images, examination.images, strict=True):
-        yield column, location
+        if location is not None:
+            yield column, location
     if examination.mask is not None:
         yield "mask", examination.mask
     if examination.boxes is not None and examination.boxes.location is not None:

@@ -21,6 +21,7 @@ from wardround.client.data.manifest.cells import (
     with_decimal_point,
 )
 from wardround.client.data.manifest.columns import SOURCE_ROW, Columns
+from wardround.client.data.manifest.covariates import listed_words
 from wardround.client.data.manifest.examination import BoxCell, Examination, Location, SplitName
 from wardround.client.data.manifest.files import FileFinder
 from wardround.client.data.manifest.label_words import LabelWords
@@ -35,6 +36,7 @@ from wardround.common.study.sections import Covariate
 from wardround.common.study.study import Study
 
 ROWS_NAMED = 5  # enough to find the pattern, and one line of a terminal
+_WORDS_NAMED = 8
 _THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+")
 
 
@@ -119,18 +121,11 @@ class RowReader:
             self.problems.add(row, "there are more cells than columns", _remedy_of_more(self.table))
         patient = cells[columns.patient]
         self._note(row, patient_fault(patient))
-        texts = tuple(raw[place] for _, place in columns.images)
-        if len(texts) > 1 and len({place for _, place in columns.images}) == 1:
-            texts = self._of_one_file(row, texts)
-        images = (
-            self._location(row, name, text)
-            for (name, _), text in zip(columns.images, texts, strict=True)
-        )
         covariates = self._covariates(row, cells)
         return Examination(
             row,
             patient,
-            tuple(images),
+            self._images(row, raw),
             self._label(row, cells),
             self._mask(row, raw),
             self._split(row, cells),
@@ -142,6 +137,7 @@ class RowReader:
 
     def notes(self) -> Iterator[str]:
         """Yield a sentence for what is no problem, but should be looked at."""
+        yield from self.columns.absent
         for column, rows in self._no_category.items():
             yield (
                 f"the column {column} holds words that the study does not list, in "
@@ -184,6 +180,26 @@ class RowReader:
             self.problems.add(row, fact, remedy)
             return texts
         return channel_cells(text, len(texts))
+
+    def _images(self, row: int, raw: Sequence[str]) -> tuple[Location | None, ...]:
+        """Return where each channel lies; None for an optional one that the row lacks."""
+        named = self.columns.images
+        optional = self.study.data.optional_channels
+        texts = tuple("" if place is None else raw[place] for _, place in named)
+        if len(texts) > 1 and len({place for _, place in named}) == 1:
+            texts = self._of_one_file(row, texts)
+            optional = ()  # one file has all channels, or none
+        if optional and not any(tidy(text) for text in texts):
+            columns = ", ".join(name for name, _ in named)
+            remedy = "name at least one file, or drop the row"
+            self.problems.add(row, f"the columns {columns} are all empty", remedy)
+            return (Location(self.root),) * len(texts)
+        return tuple(
+            None if not tidy(text) and channel in optional else self._location(row, name, text)
+            for channel, (name, _), text in zip(
+                self.study.data.channels, named, texts, strict=False
+            )
+        )
 
     def _location(self, row: int, column: str, text: str) -> Location:
         if not tidy(text):
@@ -271,18 +287,29 @@ class RowReader:
 
     def _covariates(self, row: int, cells: Sequence[str]) -> tuple[str, ...]:
         return tuple(
-            self._category(row, covariate, cells[place])
-            if covariate.values
-            else self._number(row, covariate.name, cells[place])
+            self._covariate(row, covariate, "" if place is None else cells[place])
             for covariate, place in zip(
                 self.study.data.covariates, self.columns.covariates, strict=True
             )
         )
 
-    def _category(self, row: int, covariate: Covariate, text: str) -> str:
-        word = word_among(text, covariate.values)
+    def _covariate(self, row: int, covariate: Covariate, text: str) -> str:
+        optional = covariate.name in self.study.data.optional
+        if is_missing(text) and text not in covariate.values and not optional:
+            fact = f"the column {covariate.name} holds no value"
+            self.problems.add(row, fact, "fill it in, or let data.optional of the study name it")
+            return text
+        if not covariate.values:
+            return self._number(row, covariate.name, text)
+        words = listed_words(covariate)
+        word = word_among(text, words)
         if word is None and not is_missing(text):
-            self._note(row, spreadsheet_fault(covariate.name, text))
+            fault = spreadsheet_fault(covariate.name, text)
+            if not optional and fault is None:
+                fact = f"the column {covariate.name} holds a word that the study does not list"
+                known = ", ".join(words[:_WORDS_NAMED]) + (", ..." if words[_WORDS_NAMED:] else "")
+                fault = fact, f"write one of {known}"
+            self._note(row, fault)
             self._no_category.setdefault(covariate.name, []).append(row)
         return text if word is None else word
 

@@ -135,6 +135,8 @@ class PreparedFolder:
             facts = [scanner.model_dump(mode="json"), examination.patient]
         if examination.boxes is not None:
             facts.append(examination.boxes.text)
+        absent = [at for at, image in enumerate(examination.images) if image is None]
+        facts += [f"without channel {at}" for at in absent]  # tells two examinations apart
         for location in examination.locations:
             facts.append([location.array, location.index, location.count, *_source_facts(location)])
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]

@@ -20,7 +20,7 @@ from wardround.client.data.preprocessing.preprocessing import (
     prepare_channel,
     resampled_size,
 )
-from wardround.client.data.reading.image import Image
+from wardround.client.data.reading.image import Image, first_held
 from wardround.common.study.sections import DataSection
 
 Box = tuple[slice, ...]
@@ -71,11 +71,12 @@ def prepare_images(images: Sequence[Image], data: DataSection) -> tuple[Tensor, 
     Raises:
         UnreadableError: One cannot be used, or they do not lie on one grid.
     """
-    channels = [prepare_channel(image, images[0], data) for image in images]
+    first = first_held(images)
+    channels = [prepare_channel(image, first, data) for image in images]
     finished = [block for _, block in channels]
     stacked = np.concatenate(finished) if len(finished) > 1 else finished[0]
     turned, _ = channels[0]
-    grid = _grid_between(images[0], turned, resampled_size(turned, data), stacked.shape[1:])
+    grid = _grid_between(first, turned, resampled_size(turned, data), stacked.shape[1:])
     return torch.from_numpy(np.ascontiguousarray(stacked)), grid
 
 
@@ -90,7 +91,8 @@ def prepare_alike(
         UnreadableError: One of them cannot be used.
     """
     first = some[0]
-    shapes = {(i.array.shape, i.eight_bit) for images in some for i in images}
+    # An absent channel is zeros, which no sweep over several may prepare as an image.
+    shapes = {(i.array.shape, i.eight_bit, i.is_absent) for images in some for i in images}
     if len(some) == 1 or len(shapes) > 1 or data.dimensions != 2 or data.spacing:
         return [prepare_images(images, data) for images in some]
     planes = [

@@ -26,7 +26,13 @@ from wardround.client.data.preprocessing.scanner_shift import generator_of, scan
 from wardround.client.data.reading import readers
 from wardround.client.data.reading.array_files import open_array
 from wardround.client.data.reading.boxes.reader import read_boxes
-from wardround.client.data.reading.image import Image, MaskTarget, UnreadableError
+from wardround.client.data.reading.image import (
+    Image,
+    MaskTarget,
+    UnreadableError,
+    fill_absent,
+    first_held,
+)
 from wardround.client.data.reading.labels import check_labels
 from wardround.client.site.folder import Site
 from wardround.common.study.sections import AS_STORED, COMMON_ORIENTATION, DataSection
@@ -89,12 +95,12 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
         DataError: A file cannot be used; says the row and the column.
     """
     data = study.data
-    first: Image | None = None  # as it was read: the others are brought onto its grid
+    channels = read_channels(examination, site, study)
+    first = first_held(channels)  # as it was read: the others are brought onto its grid
     lying: list[Image] = []
     finished: list[NDArray[np.float32]] = []
-    for column, image in _channels(examination, site, study):
+    for column, image in zip(image_columns(study), channels, strict=True):
         try:
-            first = image if first is None else first
             turned, channel = prepare_channel(image, first, data)
             lying.append(turned)
             finished.append(channel)
@@ -107,8 +113,8 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
     return Case(_tensor(stacked), mask, spacing, is_said, stored, boxes)
 
 
-def _channels(examination: Examination, site: Site, study: Study) -> Iterator[tuple[str, Image]]:
-    """Yield each channel as the site's scanner took it, after the name of its column.
+def _channels(examination: Examination, site: Site, study: Study) -> Iterator[Image | None]:
+    """Yield each channel as the site's scanner took it; None for one that is lacking.
 
     Raises:
         DataError: A file cannot be used; says the row and the column.
@@ -117,21 +123,26 @@ def _channels(examination: Examination, site: Site, study: Study) -> Iterator[tu
     scanner = scanner_of(examination, site)
     generator = generator_of(examination, scanner)
     for column, location in zip(image_columns(study), examination.images, strict=True):
+        if location is None:
+            yield None
+            continue
         try:
             image = readers.read_image(location, data.dimensions, data.colour)
         except UnreadableError as error:
             raise error.at(examination.row, column) from None
         _say(image, examination.row, column)
-        yield column, replace(image, array=shift_image(image.array, scanner.shift, generator))
+        yield replace(image, array=shift_image(image.array, scanner.shift, generator))
 
 
 def read_channels(examination: Examination, site: Site, study: Study) -> tuple[Image, ...]:
     """Return the channels of an examination in their own grey values, before any preparation.
 
+    One that it lacks is zeros on the grid of the first that it has.
+
     Raises:
         DataError: A file cannot be used; says the row and the column.
     """
-    return tuple(image for _, image in _channels(examination, site, study))
+    return fill_absent(tuple(_channels(examination, site, study)))
 
 
 def prepare_channels(channels: Sequence[Image], data: DataSection) -> NDArray[np.float32]:
@@ -141,7 +152,8 @@ def prepare_channels(channels: Sequence[Image], data: DataSection) -> NDArray[np
         channels: As :func:`read_channels` returned them; their grey values may have been changed.
         data: The study's contract.
     """
-    return np.concatenate([prepare_channel(image, channels[0], data)[1] for image in channels])
+    first = first_held(channels)
+    return np.concatenate([prepare_channel(image, first, data)[1] for image in channels])
 
 
 def grey_channels(channels: Sequence[Image], data: DataSection) -> list[NDArray[np.float32]]:
@@ -152,7 +164,7 @@ def grey_channels(channels: Sequence[Image], data: DataSection) -> list[NDArray[
     Returns:
         A block ``(1, planes, *spatial)`` a channel.
     """
-    first = channels[0]
+    first = first_held(channels)
     lying = (_oriented(i if i is first else _onto(i, first, data), data) for i in channels)
     return [_on_grid(_at_spacing(image, data, is_mask=False), data) for image in lying]
 
@@ -168,7 +180,7 @@ def prepare_channel(
         data: The study's contract.
 
     Returns:
-        The turned image, and ``(planes, *spatial)`` float32.
+        The turned image, and ``(planes, *spatial)`` float32: zeros of one that is absent.
 
     Raises:
         UnreadableError: It cannot be used, or does not lie on the grid of the first channel.
@@ -176,7 +188,7 @@ def prepare_channel(
     turned = _oriented(image if image is first else _onto(image, first, data), data)
     block = _at_spacing(turned, data, is_mask=False)
     finished: NDArray[np.float32] = finish_images(block, turned.eight_bit, data)[0]
-    return turned, finished
+    return turned, np.zeros_like(finished) if image.is_absent else finished
 
 
 def _prepare_mask(
@@ -213,13 +225,12 @@ def _prepare_boxes(
 ) -> Tensor | None:
     """Return the boxes where the first image's voxels went, as it was read and turned."""
     first, turned = images
-    if examination.boxes is None or first is None:
+    place = examination.images[0] if examination.images else None
+    if examination.boxes is None or first is None or place is None:
         return None
     words, shape = label_words(site, study), first.array.shape[1:]
     try:
-        found = read_boxes(
-            examination.boxes, first, examination.images[0], study.data, words.classes
-        )
+        found = read_boxes(examination.boxes, first, place, study.data, words.classes)
         usable, counts = usable_boxes(found, shape, words, study)
         if fault := fault_of(counts, shape):
             raise UnreadableError(fault)
@@ -273,7 +284,7 @@ def prepare_block(examinations: Sequence[Examination], site: Site, study: Study)
         if scanner.shift
     ]
     for channel in range(len(data.channels)):
-        stored = _items([e.images[channel] for e in examinations])
+        stored = _items([e.held_images[channel] for e in examinations])
         block = readers.sort_planes(stored, data.dimensions, data.colour)
         readers.check_finite(block)
         if spatial and block.shape[2:] != spatial:
@@ -313,8 +324,10 @@ def shared_arrays(examination: Examination, data: DataSection) -> ArrayNames | N
     """
     if data.spacing or data.orientation not in (None, AS_STORED) or examination.boxes is not None:
         return None
+    if len(examination.held_images) < len(examination.images):
+        return None  # its channels stand at other places than those of the others
     masks = () if examination.mask is None else (examination.mask,)
-    locations = (*examination.images, *masks)
+    locations = (*examination.held_images, *masks)
     if any(
         location.index is None or location.path.suffix.lower() not in ARRAY_FILES
         for location in locations

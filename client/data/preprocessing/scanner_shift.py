@@ -37,7 +37,7 @@ def generator_of(examination: Examination, scanner: Scanner) -> Generator:
     It depends on the patient and the names of the files, not on the row or the folder, so that an
     examination looks the same in its site, in the pooled data, and on another machine.
     """
-    names = [(place.path.name, place.array, place.index) for place in examination.images]
+    names = [(place.path.name, place.array, place.index) for place in examination.held_images]
     digest = hashlib.sha256(repr((examination.patient, names)).encode()).digest()
     return np.random.default_rng((scanner.seed, int.from_bytes(digest[:8], "big")))
 

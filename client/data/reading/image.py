@@ -1,7 +1,7 @@
 """What a reader returns, and how it says that a file cannot be used."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Image:
         frame: The coordinate system that the affine leads to, as DICOM names it; "" if unknown.
             It stands in no message.
         is_matched: Whether the labels of a mask were found by name, so that they are the study's.
+        is_absent: Whether it only holds the place of a channel that the examination lacks.
     """
 
     array: NDArray[Any]
@@ -52,6 +53,28 @@ class Image:
     notes: tuple[str, ...] = ()
     frame: str = ""
     is_matched: bool = False
+    is_absent: bool = False
+
+
+def first_held(channels: Sequence[Image]) -> Image:
+    """Return the first channel that an examination does not lack: the others lie on its grid."""
+    return next(image for image in channels if not image.is_absent)
+
+
+def fill_absent(channels: Sequence[Image | None]) -> tuple[Image, ...]:
+    """Return the channels of an examination, with zeros on the grid of the first for None.
+
+    Nobody sees these zeros: the network puts its own token in their place.
+
+    Raises:
+        UnreadableError: All are lacking.
+    """
+    first = next((image for image in channels if image is not None), None)
+    if first is None:
+        msg = "all of its images are missing: give one at least."
+        raise UnreadableError(msg)
+    absent = replace(first, array=np.zeros_like(first.array), notes=(), is_absent=True)
+    return tuple(absent if image is None else image for image in channels)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ def input_words(study: Study) -> Iterator[str]:
         yield f"{data.dimensions}D {kind} images, channels {', '.join(data.channels)}"
     if data.covariates:
         yield f"clinical values: {', '.join(covariate.name for covariate in data.covariates)}"
+    if data.optional:
+        yield f"may be missing: {', '.join(data.optional)}; the others must be there"
 
 
 def preprocessing_words(study: Study) -> Iterator[str]:
@@ -44,11 +46,14 @@ def _covariate_words(study: Study) -> Iterator[str]:
     data = study.data
     for covariate in data.covariates:
         if covariate.values:
-            yield f"{covariate.name}: a column for each of {', '.join(covariate.values)}"
+            beside = f"; {covariate.reference} has none" if covariate.reference else ""
+            yield f"{covariate.name}: a column for each of {', '.join(covariate.values)}{beside}"
         elif data.covariate_scaling == "study":
             yield f"{covariate.name}: less {covariate.mean:g}, over {covariate.scale:g}"
     whose = "each site's own" if data.covariate_scaling == "site" else "the study's"
-    yield f"clinical values are scaled by {whose} numbers; a missing one is 0"
+    yield f"clinical values are scaled by {whose} numbers"
+    if data.optional_covariates:
+        yield "a missing clinical value is a flag, whose weights are learnt"
 
 
 def start_words(study: Study) -> str:

@@ -14,13 +14,13 @@ from torch import nn
 from wardround.common.errors import StudyError, install_command, known_names
 from wardround.common.models.lora import add_adapters, freeze
 from wardround.common.models.networks.detection import BoxDetector, DetectorShape
+from wardround.common.models.networks.fusion import fused
 from wardround.common.models.networks.restoring import Restoring
 from wardround.common.models.networks.small import (
     MLP,
     FirstOutput,
     Layers,
     SmallCNN,
-    WithCovariates,
     replace_normalisation,
 )
 from wardround.common.models.sharing import head_names
@@ -54,14 +54,8 @@ def build_network(study: Study, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would reset the generators of all GPUs too.
         torch.default_generator.manual_seed(seed)
-        network = BUILDERS[name](study)
-        chosen = study.model.normalisation
-        if chosen != "default" and name not in _OWN:
-            replace_normalisation(network, chosen, study.data.dimensions)
-        if study.task.restores and "segmentation" not in NETWORKS[name].tasks:
-            network = Restoring(network, study.data.planes, _size(study))
-        if study.data.kind == "image" and study.data.covariates:
-            network = WithCovariates(network, study.data.covariate_width, study.output_count)
+        is_image = study.data.kind == "image"
+        network = fused(study, _of_images) if is_image else _of_images(study)
         # Last, so that the frozen base is the network that the seed makes without adapters.
         if study.model.adapter_rank is not None:
             rank, scale = study.model.adapter_rank, study.model.adapter_scale
@@ -71,15 +65,28 @@ def build_network(study: Study, seed: int) -> nn.Module:
     return network
 
 
+def _of_images(study: Study) -> nn.Module:
+    """Return the network of the study's channels, or of a table; what is beside them aside."""
+    name, chosen = study.model.network, study.model.normalisation
+    network = BUILDERS[name](study)
+    if chosen != "default" and name not in _OWN:
+        replace_normalisation(network, chosen, study.data.dimensions)
+    if study.task.restores and "segmentation" not in NETWORKS[name].tasks:
+        return Restoring(network, study.data.planes, _size(study))
+    return network
+
+
 def _small_cnn(study: Study) -> nn.Module:
-    return SmallCNN(study.data.planes, study.output_count, _size(study), _layers(study, (16, 32)))
+    return SmallCNN(
+        study.data.input_planes, study.output_count, _size(study), _layers(study, (16, 32))
+    )
 
 
 def _mlp(study: Study) -> nn.Module:
     if study.data.kind == "table":
         values = study.data.covariate_width
     else:
-        values = study.data.planes * prod(_size(study))
+        values = study.data.input_planes * prod(_size(study))
     return MLP(values, study.output_count, _layers(study, (64, 32)))
 
 
@@ -167,7 +174,7 @@ def _resnet(study: Study, blocks: str) -> nn.Module:
     return _monai(
         blocks,
         spatial_dims=study.data.dimensions,
-        n_input_channels=study.data.planes,
+        n_input_channels=study.data.input_planes,
         num_classes=study.output_count,
         conv1_t_size=3 if small else 7,
         conv1_t_stride=1 if small else 2,
@@ -184,7 +191,7 @@ def _efficientnet(study: Study) -> nn.Module:
         model_name="efficientnet-b0",
         pretrained=False,
         spatial_dims=study.data.dimensions,
-        in_channels=study.data.planes,
+        in_channels=study.data.input_planes,
         num_classes=study.output_count,
     )
 
@@ -196,7 +203,7 @@ def _vit(study: Study) -> nn.Module:
     size = _size(study)
     return FirstOutput(
         ViT(
-            study.data.planes,
+            study.data.input_planes,
             img_size=size,
             patch_size=tuple(largest_patch(length) for length in size),
             hidden_size=192,
@@ -219,7 +226,7 @@ def _retinanet(study: Study) -> nn.Module:
     return BoxDetector(
         DetectorShape(
             study.data.dimensions,
-            study.data.planes,
+            study.data.input_planes,
             study.class_count,
             study.model.features or DETECTOR_WIDTHS,
             anchor_sides(study.model.features, study.model.anchors),
@@ -277,7 +284,7 @@ def _shape(study: Study) -> dict[str, int]:
     """Return what most of MONAI's networks call their dimensions, inputs and outputs."""
     return {
         "spatial_dims": study.data.dimensions,
-        "in_channels": study.data.planes,
+        "in_channels": study.data.input_planes,
         "out_channels": study.output_count,
     }
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from wardround.common.models.networks.pooling import MaxPool2d
 
-_CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
 _POOLING: dict[int, Callable[[], nn.Module]] = {2: MaxPool2d, 3: lambda: nn.MaxPool3d(2)}
 _BATCH: dict[int, type[nn.Module]] = {0: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _INSTANCE: dict[int, type[nn.Module]] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
@@ -86,7 +86,7 @@ class SmallCNN(nn.Sequential):
         blocks: list[nn.Module] = []
         for before, after in pairwise((planes, *layers.widths)):
             blocks += [
-                _CONVOLUTION[dimensions](before, after, 3, padding=1),
+                CONVOLUTION[dimensions](before, after, 3, padding=1),
                 normalisation_layer(layers.normalisation, after, dimensions),
                 ACTIVATIONS[layers.activation](),
                 _POOLING[dimensions](),
@@ -117,24 +117,6 @@ class MLP(nn.Sequential):
             ]
         last = (values, *layers.widths)[-1]
         super().__init__(*_without_idle(blocks), nn.Linear(last, outputs))
-
-
-class WithCovariates(nn.Module):
-    """Late fusion: what the image says plus what the clinical values say.
-
-    ``logits = image_network(images) + linear(covariates)``; the image network has the bias.
-    """
-
-    def __init__(self, image_network: nn.Module, covariate_width: int, outputs: int) -> None:
-        super().__init__()
-        self.image_network = image_network
-        self.covariate_layer = nn.Linear(covariate_width, outputs, bias=False)
-
-    def forward(self, images: Tensor, covariates: Tensor) -> Tensor:
-        """Return logits ``(B, K)``, or ``(B, K, *spatial)`` with the same shift at every pixel."""
-        logits: Tensor = self.image_network(images)
-        shift: Tensor = self.covariate_layer(covariates)
-        return logits + shift.reshape(*shift.shape, *(1 for _ in logits.shape[2:]))
 
 
 class FirstOutput(nn.Module):

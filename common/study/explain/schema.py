@@ -33,6 +33,7 @@ _DATA = {
     "augmentation": "Random changes of training images: light, or those for a kind of image.",
     "covariates": "Clinical values of each patient, a table each.",
     "covariate_scaling": "Whose mean and deviation scale them: the study's, or each site's own.",
+    "optional": "Channels and covariates that an examination, or a whole site, may lack.",
     "labels": "What the classes are called elsewhere.",
 }
 _OUTCOME = {
@@ -51,6 +52,7 @@ _LABELS = {
 _COVARIATE = {
     "name": "The column of the manifest.",
     "values": "The categories that are known; none for a number.",
+    "reference": "A category's value that has no column: the others are compared with it.",
     "mean": "What is taken away from a number.",
     "scale": "What the rest is divided by.",
 }
@@ -61,6 +63,7 @@ _MODEL = {
     "normalisation": "The kind of its normalisation layers; its own for default.",
     "activation": "The function behind its layers; its own for default.",
     "dropout": "The chance with which a unit is left out of a training step.",
+    "fusion": "Where channels and clinical values come together: early, intermediate or late.",
     "adapter_rank": "Rank of LoRA adapters; the network is then frozen but for them and its head.",
     "adapter_scale": "What the adapters' output is multiplied by: alpha / r in the paper.",
     "weights_sha256": "Hash of a file of pretrained weights to start from, or beneath adapters.",
@@ -79,6 +82,7 @@ _TRAINING = {
     "local_epochs": "Passes over a site's patients in a round; or say local_steps.",
     "local_steps": "Training steps of a round; or say local_epochs.",
     "sampling": "shuffle, or balanced: classes equally often.",
+    "modality_dropout": "The chance with which a step does without an optional channel or value.",
     "gradient_clip": "Largest norm of a step's gradient.",
     "precision": "Of the arithmetic of a training step.",
     "patch_size": "A segmentation trains on patches of this size.",
@@ -191,6 +195,7 @@ _SIMULATION = {
     "classes_per_site": "classes: how many classes a site has.",
     "seed": "Of the split.",
     "shift": "How the sites' scanners differ, a table each.",
+    "lacking": "Sites that lack an optional channel or covariate, a table each.",
     "adversary": "Sites that attack the training, a table each.",
     "compare": "Whether each site alone, and all data in one place, are trained too.",
     "keep_updates_mb": "Most megabytes of updates kept, to tell each site's contribution.",
@@ -199,6 +204,10 @@ _SHIFT = {
     "kind": "What differs.",
     "strength": "How much it differs.",
     "sites": "Whose scanners; where absent all of them, each more than the last.",
+}
+_LACKING = {
+    "names": "Channels and covariates of data.optional.",
+    "sites": "Which sites have none of them.",
 }
 _ADVERSARY = {
     "kind": "What the sites do.",
@@ -225,6 +234,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "StatisticsSection": _STATISTICS,
     "SimulationSection": _SIMULATION,
     "Shift": _SHIFT,
+    "Lacking": _LACKING,
     "Adversary": _ADVERSARY,
 }
 

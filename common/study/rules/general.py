@@ -14,6 +14,7 @@ from wardround.common.study.registry import (
 from wardround.common.study.rules.decisions import decision_rules
 from wardround.common.study.rules.detection import detection_rules
 from wardround.common.study.rules.labels import label_rules
+from wardround.common.study.rules.modalities import modality_rules
 from wardround.common.study.rules.outcomes import outcome_rules
 from wardround.common.study.rules.packs import pack_rules
 from wardround.common.study.rules.patient_privacy import privacy_rules
@@ -299,6 +300,7 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _attack_fits,
     _margin_fits,
     strategy_rules,
+    modality_rules,
     pack_rules,
     privacy_rules,
     statistics_rules,

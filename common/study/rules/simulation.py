@@ -19,6 +19,7 @@ def simulation_rules(study: Study) -> Iterator[str]:
     """
     yield from _sites_suffice(study, plan_of(study))
     yield from _classes_have_a_place(study)
+    yield from _lacking_is_optional(study)
 
 
 def _sites_suffice(study: Study, plan: StrategyPlan) -> Iterator[str]:
@@ -50,3 +51,13 @@ def _classes_have_a_place(study: Study) -> Iterator[str]:
             f"simulation.split = 'classes' gives each of simulation.sites = {sites} no more than "
             f"simulation.classes_per_site = {each} of the {count} classes: raise one of them."
         )
+
+
+def _lacking_is_optional(study: Study) -> Iterator[str]:
+    names = dict.fromkeys(name for one in study.simulation.lacking for name in one.names)
+    for name in names:
+        if name not in study.data.optional:
+            yield (
+                f"simulation.lacking names {name!r}, which every examination must have: list it "
+                "in data.optional."
+            )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import wardround
 from wardround.client.clinic.inference.outside import reasons_outside
+from wardround.client.data.reading.image import fill_absent
 from wardround.client.data.reading.readers import read_image
 from wardround.client.site.device import choose_arithmetic, device_for
 from wardround.client.training.case_predictions import (
@@ -210,7 +211,12 @@ def _unlike(folder: ModelFolder, hospital: Hospital) -> Iterator[str]:
     examinations = hospital.cohort.examinations
     some = examinations[:: max(1, -(-len(examinations) // _LOOKED_AT))]
     for one in some:
-        channels = [read_image(image, data.dimensions, data.colour) for image in one.images]
+        channels = fill_absent(
+            [
+                None if place is None else read_image(place, data.dimensions, data.colour)
+                for place in one.images
+            ]
+        )
         for reason in reasons_outside(channels, folder.contract, data):
             kind = reason.partition(":")[0]
             found[kind] = found.get(kind, 0) + 1

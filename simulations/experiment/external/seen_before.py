@@ -94,6 +94,6 @@ def _same_places(held: Sequence[Held]) -> Iterator[tuple[Held, ...]]:
     """Yield examinations that name the very same files or items of arrays."""
     found: dict[tuple[object, ...], list[Held]] = {}
     for one in held:
-        place = tuple((i.path.resolve(), i.array, i.index) for i in one.images)
+        place = tuple((i.path.resolve(), i.array, i.index) for i in one.held)
         found.setdefault(place, []).append(one)
     yield from (tuple(group) for group in found.values() if len(group) > 1)

@@ -8,7 +8,7 @@ import wardround
 from wardround.client.clinic.inference.seen import look_at
 from wardround.client.data.cohort import open_cohorts
 from wardround.client.data.preprocessing.scanner_shift import generator_of, scanner_of, shift_image
-from wardround.client.data.reading.image import Image
+from wardround.client.data.reading.image import Image, fill_absent
 from wardround.client.data.reading.readers import read_image
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
@@ -101,12 +101,15 @@ def _seen(folder: Path, study: Study) -> Seen | None:
     for examination in examinations[::step]:
         scanner = scanner_of(examination, site)
         generator = generator_of(examination, scanner)
-        channels = []
+        channels: list[Image | None] = []
         for location in examination.images:
+            if location is None:
+                channels.append(None)
+                continue
             image = read_image(location, study.data.dimensions, study.data.colour)
             array = shift_image(image.array, scanner.shift, generator)
             channels.append(Image(array, image.spacing, image.affine, image.eight_bit))
-        one = look_at(channels).as_seen()
+        one = look_at(fill_absent(channels)).as_seen()
         total = one if total is None else total.plus(one)
     return total
 

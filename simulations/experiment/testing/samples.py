@@ -116,7 +116,7 @@ def length_unit(folders: Sequence[Path], study: Study) -> str:
     units = set()
     for folder in folders:
         for examination in open_cohorts(open_site(folder), study).test.examinations[:1]:
-            image = read_image(examination.images[0], study.data.dimensions, study.data.colour)
+            image = read_image(examination.held_images[0], study.data.dimensions, study.data.colour)
             units.add(unsized if image.spacing is None else "mm")
     return " or ".join(sorted(units)) or "mm"
 
@@ -165,7 +165,7 @@ def axes_of(examination: Examination, study: Study) -> str:
     """Return where the axes of a prepared image point to, e.g. "RAS"; "" where nothing says so."""
     data = study.data
     try:
-        image = read_image(examination.images[0], data.dimensions, data.colour)
+        image = read_image(examination.held_images[0], data.dimensions, data.colour)
     except UnreadableError:  # it was read before: a picture is not worth a run
         return ""
     if image.affine is None:

@@ -151,25 +151,29 @@ def add_covariates(draft: Draft, columns: Columns, rows: int) -> None:
     Raises:
         DataError: A column has another length, another kind of value, or none at all.
     """
-    covariates, missing = [], 0
+    covariates, missing, lacking = [], 0, list[str]()
     for name, values in columns.items():
         if len(values) != rows:
             msg = f"there are {rows} rows and {len(values)} values of {name}: give one for each."
             raise DataError(msg)
         there = [value for value in values if not is_absent(value)]
         missing += len(values) - len(there)
+        lacking += [name] if len(there) < len(values) else []
         if name in draft.columns:
             msg = f"a column of clinical values is called {name!r}, as one of ours: rename it."
             raise DataError(msg)
         covariates.append(_covariate(name, there))
         draft.columns[name] = ["" if is_absent(v) else _cell(v) for v in values]
-    draft.say("data", covariates=covariates)
+    draft.say("data", covariates=covariates, **({"optional": lacking} if lacking else {}))
     if any("scale" in one for one in covariates):
         draft.assumptions.append(
             "Numbers are scaled by mean and deviation of all rows, test patients among them."
         )
     if missing:
-        draft.assumptions.append(f"{missing} missing values enter the network as 0, the mean.")
+        draft.assumptions.append(
+            f"{missing} values are missing, of {', '.join(lacking)}: the network learns what a "
+            "missing value of these means."
+        )
 
 
 def _covariate(name: str, there: Sequence[Any]) -> dict[str, Any]:

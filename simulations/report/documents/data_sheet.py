@@ -80,6 +80,8 @@ def _divided(contents: RunContents) -> Iterator[str]:
         yield f"divided among them: {simulation.split}, seed {simulation.seed}"
         for shift in simulation.shift:
             yield f"made to differ by {shift.kind} of strength {shift.strength:g}"
+        for one in simulation.lacking:
+            yield f"{', '.join(one.names)} taken away from {', '.join(one.sites)}"
 
 
 def _counts(contents: RunContents) -> Iterator[str]:

@@ -168,7 +168,8 @@ def test_a_data_frame_is_learnt_from_and_predicted(tmp_path: Path) -> None:
     )
     frame.loc[3, "age"] = np.nan
     data = wr.data.from_table(tmp_path / "d", frame, "outcome", patient="id", site="hospital")
-    assert any("1 missing values" in one for one in data.assumptions)
+    assert any("1 values are missing, of age" in one for one in data.assumptions)
+    assert data.study().data.optional == ("age",)
     study = data.study(rounds=1, features=[])
     assert [one.name for one in study.data.covariates] == ["age", "sex", "smoker"]
     run = wr.simulate(study, tmp_path / "run", compare=False, threads=1)

@@ -61,8 +61,9 @@ def check_boxes(looked: Looked) -> list[Finding]:
         rows = [row for row, counts in counted if getattr(counts, name)]
         if rows:
             total = sum(int(getattr(counts, name)) for _, counts in counted)
-            status = "fault" if refuses else "look"
-            findings.append(found(NAME, status, f"{total} boxes {what}", remedy, rows))
+            findings.append(
+                found(NAME, "fault" if refuses else "look", f"{total} boxes {what}", remedy, rows)
+            )
     if misfits := [row for row, counts in counted if counts.misfit]:
         fact = "files say another size of the image than the image has"
         findings.append(found(NAME, "fault", fact, "take the boxes of this image.", misfits))

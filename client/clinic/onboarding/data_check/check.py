@@ -45,16 +45,19 @@ def check_data(site: Site, study: Study | None, progress: Progress) -> DataRepor
     findings += tables.check_classes(subjects, study)
     if with_images:
         whole = [(subject, look) for subject, look in looked if not look.fault]
-        findings += images.check_files(looked)
+        optional = () if study is None else study.data.optional_channels
+        findings += images.check_files(looked, optional)
         findings += find_duplicates(subjects, looks)
         findings += images.check_space(whole, study)
         findings += images.check_intensities(whole)
         findings += images.check_masks(whole, study)
         findings += boxes.check_boxes(whole)
+    findings += tables.check_missing(subjects, study)
     findings += tables.check_covariates(subjects)
     hint, suspects = check_labels(looked, study)
     counts = [*tables.count_classes(subjects), *tables.count_looks(looks)]
     counts += boxes.count_boxes(looked, study)
+    counts += tables.count_missing(subjects, study)
     examinations, patients = tables.how_many(subjects)
     return DataReport(
         site=site.name,

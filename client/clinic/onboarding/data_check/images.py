@@ -17,8 +17,12 @@ _FEWEST = 8  # values under which nothing can be called an outlier
 Looked = Sequence[tuple[Subject, Look]]
 
 
-def check_files(looked: Looked) -> list[Finding]:
-    """Return what is to be said of files that cannot be read, and channels that are not there."""
+def check_files(looked: Looked, optional: Sequence[str] = ()) -> list[Finding]:
+    """Return what is to be said of files that cannot be read, and channels that are not there.
+
+    Args:
+        optional: Channels that an examination may lack; :func:`check_missing` counts them.
+    """
     by_fault: dict[str, list[int]] = {}
     for subject, look in looked:
         if look.fault:
@@ -28,7 +32,7 @@ def check_files(looked: Looked) -> list[Finding]:
         fact, _, remedy = fault.partition(": ")
         findings.append(found("files", "fault", f"{fact} ({len(rows)})", remedy, rows))
     findings = findings or [Finding("files", "ok", f"all {len(looked)} examinations can be read")]
-    for channel in sorted({name for _, look in looked for name in look.missing}):
+    for channel in sorted({name for _, look in looked for name in look.missing} - {*optional}):
         rows = [subject.row for subject, look in looked if channel in look.missing]
         fact = f"the channel {channel} is missing"
         findings.append(found("channels", "fault", fact, "name a file, or drop the row.", rows))

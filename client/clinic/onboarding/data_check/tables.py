@@ -10,6 +10,7 @@ from wardround.client.clinic.onboarding.data_check.images import far_from_others
 from wardround.client.clinic.onboarding.data_check.looks import Look
 from wardround.client.clinic.onboarding.data_check.subjects import Subject, patients_of
 from wardround.client.data.manifest.cells import is_missing, parse_number
+from wardround.client.data.manifest.covariates import has_no_value
 from wardround.common.study.study import Study
 
 PARTS = ("train", "validation", "test", "")
@@ -109,6 +110,55 @@ def _count_levels(looks: Sequence[Look]) -> list[Counts]:
             title = f"Median intensity of each examination, channel {channel}."
             counts.append(Counts(title, ("examinations",), bars))
     return counts
+
+
+def check_missing(subjects: Sequence[Subject], study: Study | None) -> list[Finding]:
+    """Return how many examinations lack each channel and covariate that a study lets be missing."""
+    findings = []
+    for name, rows in _lacking(subjects, study).items():
+        fact = f"{len(rows)} of {len(subjects)} examinations lack {name}"
+        if len(rows) == len(subjects):
+            remedy = "if this hospital has it after all, look at the column's name."
+            findings.append(Finding("missing", "look", fact, remedy))
+        elif rows:
+            findings.append(found("missing", "ok", fact, "", rows))
+        else:
+            findings.append(Finding("missing", "ok", fact))
+    return findings
+
+
+def count_missing(subjects: Sequence[Subject], study: Study | None) -> list[Counts]:
+    """Return how many examinations lack which of them together."""
+    lacking = _lacking(subjects, study)
+    if not any(lacking.values()):
+        return []
+    of_row: dict[int, list[str]] = {subject.row: [] for subject in subjects}
+    for name, rows in lacking.items():
+        for row in rows:
+            of_row[row].append(name)
+    counted = Counter(", ".join(names) or "nothing" for names in of_row.values())
+    most = counted.most_common(_MOST_WORDS)
+    bars = [(names, (float(count),)) for names, count in most]
+    if rest := len(of_row) - sum(count for _, count in most):
+        bars.append(("others", (float(rest),)))
+    return [Counts("What examinations lack.", ("examinations",), tuple(bars))]
+
+
+def _lacking(subjects: Sequence[Subject], study: Study | None) -> dict[str, list[int]]:
+    """Return by each optional channel and covariate the rows that lack it."""
+    if study is None:
+        return {}
+    data = study.data
+    rows = {
+        name: [s.row for s in subjects if s.images.get(name) is None]
+        for name in data.optional_channels
+    }
+    for covariate in data.covariates:
+        if covariate.name in data.optional:
+            rows[covariate.name] = [
+                s.row for s in subjects if has_no_value(covariate, s.covariates[covariate.name])
+            ]
+    return rows
 
 
 def check_covariates(subjects: Sequence[Subject]) -> list[Finding]:

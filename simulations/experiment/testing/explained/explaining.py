@@ -246,12 +246,15 @@ def _marks(case: _Case) -> str:
 def _features(
     row: ExplanationRow, found: Attribution | None, study: Study
 ) -> tuple[FeatureRow, ...]:
-    if found is None or not study.data.covariates:
+    if found is None or not study.data.covariate_width:
         return ()
     columns = found.values if found.values.ndim == 1 else found.covariates
     if not len(columns):  # a method of the image alone
         return ()
-    widths = {covariate.name: covariate.width for covariate in study.data.covariates}
+    data = study.data
+    absent = (*data.optional_covariates, *data.optional_channels)
+    widths = {covariate.name: covariate.width for covariate in data.covariates}
+    widths |= {f"{name} (missing)": 1 for name in absent}
     return tuple(
         FeatureRow(row.method, row.model, row.site, row.case, row.class_name, name, value)
         for name, value in by_covariate(columns, widths).items()

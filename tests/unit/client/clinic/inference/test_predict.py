@@ -222,13 +222,16 @@ def test_rows_of_a_table_and_images_of_several_channels_come_from_a_manifest(
 ) -> None:
     covariates = [{"name": "age", "mean": 50.0, "scale": 10.0}, {"name": "sex", "values": ["f"]}]
     table = study_of(
-        data={"kind": "table", "size": None, "covariates": covariates}, model={"network": "mlp"}
+        data={"kind": "table", "size": None, "covariates": covariates, "optional": ["age"]},
+        model={"network": "mlp"},
     )
     manifest = tmp_path / "table.csv"
-    manifest.write_text("age,sex\n40,f\n,m\nold,f\n")
+    manifest.write_text("age,sex\n40,f\n,F\nold,f\n50,m\n50,\n")
     outcome = run(make_model(table, "table"), [str(manifest)], tmp_path / "table-out")
     assert [one.name for one in outcome.predicted] == ["row-2", "row-3"]
-    assert len(outcome.failed) == 1
+    assert "value of age is not a number" in outcome.failed[0].failure
+    assert all("no value of sex that the model knows" in one.failure for one in outcome.failed[1:])
+    assert len(outcome.failed) == 3
     two = study_of(data={"channels": ["first", "second"]})
     pairs = pictures / "pairs.csv"
     pairs.write_text("image.first,image.second\na/0.png,b/0.png\na/1.png,absent.png\n")

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from wardround.client.data.manifest.examination import Location
-from wardround.client.data.manifest.manifest import read_manifest
+from wardround.client.data.manifest.manifest import open_manifest, read_manifest
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import DataError
 from wardround.common.study.loading import parse_study
@@ -212,9 +212,52 @@ def test_missing_files_are_left_to_the_reading_where_they_may_be_skipped(tmp_pat
 
 def test_covariates_are_read_in_the_order_of_the_study(tmp_path: Path) -> None:
     text = "patient,image,label,sex,age\np1,a.png,0,male,61\np2,a.png,0,,?\n"
-    study = study_of(covariates=[{"name": "age"}, {"name": "sex", "values": ["male", "female"]}])
+    covariates = [{"name": "age"}, {"name": "sex", "values": ["male", "female"]}]
+    study = study_of(covariates=covariates, optional=["age", "sex"])
     examinations = read_manifest(site_of(tmp_path, text), study)
     assert [e.covariates for e in examinations] == [("61", "male"), ("?", "")]
+
+
+def test_a_missing_value_is_refused_where_the_study_lets_nothing_be_missing(
+    tmp_path: Path,
+) -> None:
+    text = "patient,image,label,sex,age\np1,a.png,0,male,61\np2,a.png,0,,?\np3,a.png,0,m,1\n"
+    covariates = [{"name": "age"}, {"name": "sex", "values": ["male", "female"]}]
+    with pytest.raises(DataError) as refusal:
+        read_manifest(site_of(tmp_path, text), study_of(covariates=covariates))
+    said = str(refusal.value)
+    assert "the column age holds no value in row 3: fill it in, or let data.optional" in said
+    assert "the column sex holds no value in row 3" in said
+    assert "the column sex holds a word that the study does not list in row 4" in said
+
+
+def test_a_site_may_lack_an_optional_column_wholly_and_it_is_said(tmp_path: Path) -> None:
+    text = "patient,image,label\np1,a.png,0\n"
+    study = study_of(covariates=[{"name": "age"}], optional=["age"])
+    manifest = open_manifest(site_of(tmp_path, text), study)
+    assert [e.covariates for e in manifest.examinations] == [("",)]
+    assert manifest.notes[0].startswith("the manifest has no column age: it counts as missing")
+    with pytest.raises(DataError, match="lacks the column age"):
+        read_manifest(site_of(tmp_path, text), study_of(covariates=[{"name": "age"}]))
+
+
+def test_a_row_may_lack_an_optional_channel_but_not_all_and_no_other(tmp_path: Path) -> None:
+    text = "patient,image.t1,image.t2,label\np1,a.png,,0\np2,a.png,b.png,0\n"
+    study = study_of(channels=["t1", "t2"], optional=["t2"])
+    first, second = read_manifest(site_of(tmp_path, text), study)
+    assert [image is None for image in first.images] == [False, True]
+    assert len(second.locations) == 2
+    with pytest.raises(DataError, match=r"the column image\.t2 is empty in row 2"):
+        read_manifest(site_of(tmp_path, text), study_of(channels=["t1", "t2"], optional=["t1"]))
+    empty = "patient,image.t1,image.t2,label\np1,,,0\n"
+    both = study_of(channels=["t1", "t2"], optional=["t1", "t2"])
+    with pytest.raises(DataError, match=r"image\.t1, image\.t2 are all empty in row 2"):
+        read_manifest(site_of(tmp_path, empty), both)
+    lacks = "patient,image.t1,label\np1,a.png,0\n"
+    (only,) = read_manifest(site_of(tmp_path, lacks), study)
+    assert only.images[1] is None
+    with pytest.raises(DataError, match=r"lacks the column image\.t1, image\.t2"):
+        read_manifest(site_of(tmp_path, "patient,label\np1,0\n"), both)
 
 
 @pytest.mark.parametrize("cell", ["old", "inf", "1,5"])

@@ -236,7 +236,9 @@ def test_a_patient_is_one_however_the_letters_are_composed(pictures: Pictures) -
     assert "the patient is also in another split in row 3" in refused(pictures)
 
 
-AGE_AND_SEX = 'covariates = [{name = "age"}, {name = "sex", values = ["male", "female"]}]'
+AGE_AND_SEX = """
+covariates = [{name = "age"}, {name = "sex", values = ["male", "female"]}]
+optional = ["age", "sex"]"""
 
 
 def covariates_of(
