@@ -18,6 +18,7 @@ from wardround.client.site.folder import Site
 from wardround.client.tasks.registry import task_of
 from wardround.common.errors import DataError
 from wardround.common.study.plans.statistics import Histogram, asked_histograms
+from wardround.common.study.sections import HarmonisationSection
 from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ def _cases(
             "spacing": None,
             "size": None,
             "denoise": False,
+            "harmonisation": HarmonisationSection(),
             "intensity": "ct",
             "window": (0.0, _ANY_WIDTH),
             "scaling": (0.0, 1.0),

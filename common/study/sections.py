@@ -54,6 +54,8 @@ def _known_task(name: str) -> str:
 
 
 COMMON_ORIENTATION = "RAS"  # MONAI's default too
+# Of the grey values of a reference, from which images are matched to it (Nyul et al. 2000).
+LANDMARK_PERCENTS = (1.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 99.0)
 AS_STORED = "stored"
 
 Task = Annotated[str, AfterValidator(_known_task), Field(json_schema_extra={"enum": [*TASKS]})]
@@ -121,6 +123,31 @@ class StudySection(Section):
     description: Annotated[str, StringConstraints(max_length=4_000)] = ""
 
 
+class HarmonisationSection(Section):
+    """``[data.harmonisation]``: images of different scanners made alike, each by itself.
+
+    No number of it comes from a hospital: landmarks are those of a public reference.
+
+    Attributes:
+        bias_correction: Whether a smooth shading is divided out, as N4 does.
+        landmarks: For each plane the grey values of a reference at :data:`LANDMARK_PERCENTS` of its
+            foreground; every image's quantiles are moved there.
+        foreground: The voxels whose quantiles count: those that are not 0, those above the image's
+            mean, or all.
+    """
+
+    bias_correction: bool = False
+    landmarks: Annotated[
+        tuple[Annotated[tuple[Measured, ...], Field(max_length=64)], ...], Field(max_length=768)
+    ] = ()
+    foreground: Literal["nonzero", "above-mean", "all"] = "nonzero"
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it changes an image."""
+        return self.bias_correction or bool(self.landmarks)
+
+
 class DataSection(Section):
     """``[data]``: the contract between a site's images and the network.
 
@@ -155,6 +182,7 @@ class DataSection(Section):
     window: tuple[Measured, Measured] | None = None
     scaling: tuple[Measured, Positive] | None = None
     denoise: bool = False
+    harmonisation: HarmonisationSection = HarmonisationSection()
     augmentation: Literal[
         "none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"
     ] = "none"
@@ -166,6 +194,16 @@ class DataSection(Section):
     def planes(self) -> int:
         """Number of input planes of the network: channels times colours."""
         return len(self.channels) * (3 if self.colour else 1)
+
+    def of_channel(self, place: int) -> "DataSection":
+        """Return the contract for one channel: of the landmarks those of its own planes alone."""
+        landmarks = self.harmonisation.landmarks
+        if not landmarks:
+            return self
+        planes = self.planes // len(self.channels)
+        own = landmarks[place * planes : (place + 1) * planes]
+        harmonisation = self.harmonisation.model_copy(update={"landmarks": own})
+        return self.model_copy(update={"harmonisation": harmonisation})
 
     @property
     def covariate_width(self) -> int:

@@ -42,6 +42,7 @@ class _Data(TypedDict, total=False):
     window: Sequence[float] | None
     scaling: Sequence[float] | None
     denoise: bool
+    harmonisation: Table
     augmentation: Literal[
         "none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"
     ]

@@ -136,15 +136,29 @@ class _Draft:
         }
         if table:
             return {**data, "kind": "table"}
+        channels = chance.mostly(["image"], ["image", "second"])
+        intensity = chance.choice([name for name in _PRESETS if name != "light"])
         return {
             **data,
             "dimensions": self._kind.dimensions,
             "colour": self._kind.colour,
-            "channels": chance.mostly(["image"], ["image", "second"]),
-            "intensity": chance.choice([name for name in _PRESETS if name != "light"]),
+            "channels": channels,
+            "intensity": intensity,
             "augmentation": chance.choice(_PRESETS),
             "denoise": chance.seldom(),
+            **self._harmonisation(intensity, channels),
         }
+
+    def _harmonisation(self, intensity: str, channels: Sequence[str]) -> Content:
+        chance = self._chance
+        if intensity == "ct" or not chance.seldom():
+            return {}
+        asked: Content = {"bias_correction": chance.mostly(True, False)}
+        if chance.mostly(True, False):
+            planes = len(channels) * (3 if self._kind.colour else 1)
+            asked["landmarks"] = [[20.0 * step + 5 for step in range(11)]] * planes
+            asked["foreground"] = chance.choice(["nonzero", "above-mean", "all"])
+        return {"harmonisation": asked}
 
     def _model(self) -> Content:
         chance, entry = self._chance, NETWORKS[self._network]

@@ -56,6 +56,7 @@ _SETTINGS = (
     "window",
     "scaling",
     "denoise",
+    "harmonisation",
 )
 
 

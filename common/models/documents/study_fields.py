@@ -36,6 +36,10 @@ def _image_words(study: Study) -> Iterator[str]:
         yield f"{how} to {_sides(data.size)}"
     if data.denoise:
         yield "denoised"
+    if data.harmonisation.bias_correction:
+        yield "a smooth shading divided out"
+    if data.harmonisation.landmarks:
+        yield "grey values matched to the quantiles of a public reference"
     yield f"intensity: {data.intensity}{_window(study)}"
     yield f"augmentation in training: {data.augmentation}"
 

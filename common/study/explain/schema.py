@@ -28,10 +28,16 @@ _DATA = {
     "window": "Centre and width in Hounsfield units, for ct.",
     "scaling": "Mean and deviation by which what lies in the window is standardised, for ct.",
     "denoise": "Whether a gentle Gaussian is applied.",
+    "harmonisation": "How images of different scanners are made alike, each by itself.",
     "augmentation": "Random changes of training images: light, or those for a kind of image.",
     "covariates": "Clinical values of each patient, a table each.",
     "covariate_scaling": "Whose mean and deviation scale them: the study's, or each site's own.",
     "labels": "What the classes are called elsewhere.",
+}
+_HARMONISATION = {
+    "bias_correction": "Whether a smooth shading is divided out, as N4 does.",
+    "landmarks": "A list a plane: grey values of a public reference at 11 quantiles.",
+    "foreground": "Which voxels' quantiles count: nonzero, above-mean, or all.",
 }
 _LABELS = {
     "codes": 'A class\'s code in a terminology, e.g. {liver = "SCT:10200004"}.',
@@ -194,6 +200,7 @@ _ADVERSARY = {
 KEYS: Mapping[str, Mapping[str, str]] = {
     "StudySection": _STUDY,
     "DataSection": _DATA,
+    "HarmonisationSection": _HARMONISATION,
     "LabelsSection": _LABELS,
     "Covariate": _COVARIATE,
     "ModelSection": _MODEL,
