@@ -12,7 +12,12 @@ from torch import Generator, Tensor
 
 from wardround.client.data import augmentation, patches
 from wardround.client.data.batch import Batch, to_device
-from wardround.client.data.manifest.covariates import Scale, covariate_scales, encode_covariates
+from wardround.client.data.manifest.covariates import (
+    Scale,
+    covariate_scales,
+    encode_covariates,
+    without_site,
+)
 from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
 from wardround.client.data.manifest.manifest import Manifest, open_manifest, read_manifest
 from wardround.client.data.manifest.partition import partition_patients
@@ -393,6 +398,7 @@ def open_cohorts(site: Site, study: Study, keeps_parts: bool = True) -> Cohorts:
     prepared = PreparedFolder(site, study)
     manifest = _open_manifest(site, study, prepared)
     examinations = manifest.examinations
+    examinations = without_site(examinations, study, site.name)
     partition = partition_patients(examinations, study, site, keeps_parts)
     parts = partition.parts
     notes = (*manifest.notes, *partition.notes, *_same_images(parts, site, study))

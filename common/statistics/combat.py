@@ -41,7 +41,10 @@ class ComBat:
         """Return the features ``(N, F)`` of a site's patients as if of no site."""
         place = self.sites.index(site)
         expected = self.means + preserved @ self.effects.T
-        return expected + (features - expected - self.shifts[place]) / self.scales[place]
+        adjusted: Numbers = (
+            expected + (features - expected - self.shifts[place]) / self.scales[place]
+        )
+        return adjusted
 
 
 def moments(preserved: Numbers, features: Numbers) -> Numbers:
@@ -50,7 +53,8 @@ def moments(preserved: Numbers, features: Numbers) -> Numbers:
     Row 0 and column 0 are of a column of ones: the number of patients, and the plain sums.
     """
     rows = np.column_stack([np.ones(len(features)), preserved, features])
-    return rows.T @ rows
+    sums: Numbers = rows.T @ rows
+    return sums
 
 
 def fit_combat(told: Mapping[str, Numbers], preserved: int) -> ComBat:

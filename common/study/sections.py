@@ -99,6 +99,41 @@ class Covariate(Section):
         return len(self.values) or 1
 
 
+class CombatSite(Section):
+    """``[[data.combat.sites]]``: how far a site's values lie from the others', as ComBat found.
+
+    Attributes:
+        shifts: Of each feature, what the site adds; in the feature's units.
+        scales: How many times as far the feature spreads there.
+    """
+
+    name: Name
+    shifts: Annotated[tuple[Measured, ...], Field(max_length=64)]
+    scales: Annotated[tuple[Positive, ...], Field(max_length=64)]
+
+
+class CombatSection(Section):
+    """``[data.combat]``: covariates without what is their site's, by parameters that were fitted.
+
+    ``wardround study plan`` writes it from the sites' sums. A site without a row cannot take part:
+    where its values lie is not known before ComBat is fitted anew, with its sums.
+
+    Attributes:
+        features: The covariates that are changed.
+        preserve: Those whose effect is kept: a category is one column a value.
+        means: Of each feature, at preserved columns of 0.
+        effects: For each feature, what each preserved column adds.
+    """
+
+    features: Annotated[tuple[Name, ...], Field(min_length=2, max_length=64)]
+    preserve: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
+    means: Annotated[tuple[Measured, ...], Field(max_length=64)]
+    effects: Annotated[
+        tuple[Annotated[tuple[Measured, ...], Field(max_length=64)], ...], Field(max_length=64)
+    ]
+    sites: Annotated[tuple[CombatSite, ...], Field(min_length=2, max_length=1_000)]
+
+
 class LabelsSection(Section):
     """``[data.labels]``: what a class is called elsewhere, and whether sites may lack some.
 
@@ -188,6 +223,7 @@ class DataSection(Section):
     ] = "none"
     covariates: Annotated[tuple[Covariate, ...], Field(max_length=10_000)] = ()
     covariate_scaling: Literal["study", "site"] = "study"
+    combat: CombatSection | None = None
     labels: LabelsSection = LabelsSection()
 
     @property
@@ -452,6 +488,21 @@ class EvaluationSection(Section):
     ] = Field(default_factory=dict)
 
 
+class CombatColumn(Section):
+    """``[[statistics.combat]]``: a covariate that ComBat is fitted to.
+
+    Attributes:
+        low: A value below counts as this: no patient moves a sum further. Of a category nothing.
+        high: And one above as this.
+        preserve: Whether its effect on the others is kept, and its own values are not changed.
+    """
+
+    name: Name
+    low: Measured = 0.0
+    high: Measured = 1.0
+    preserve: bool = False
+
+
 class StatisticsSection(Section):
     """``[statistics]``: histograms of the sites' training data, from which a study is planned.
 
@@ -465,6 +516,8 @@ class StatisticsSection(Section):
         spacing_step_mm: A voxel's sides are counted in steps of this.
         size_step: The image's sides are counted in steps of so many voxels.
         extent_step_mm: And in steps of so many millimetres.
+        combat: Covariates of whose products the sums are asked for instead of histograms, from
+            which ComBat is fitted.
     """
 
     ask: bool = False
@@ -474,6 +527,7 @@ class StatisticsSection(Section):
     spacing_step_mm: Annotated[float, Field(ge=0.001, le=10)] = 0.05
     size_step: Annotated[int, Field(ge=1, le=64)] = 4
     extent_step_mm: Annotated[float, Field(ge=0.1, le=100)] = 5.0
+    combat: Annotated[tuple[CombatColumn, ...], Field(max_length=64)] = ()
 
 
 class Shift(Section):

@@ -48,6 +48,7 @@ class _Data(TypedDict, total=False):
     ]
     covariates: Sequence[str | Table]
     covariate_scaling: Literal["study", "site"]
+    combat: Table
     labels: Table
 
 

@@ -51,6 +51,8 @@ def _covariate_words(study: Study) -> Iterator[str]:
             yield f"{covariate.name}: a column for each of {', '.join(covariate.values)}"
         elif data.covariate_scaling == "study":
             yield f"{covariate.name}: less {covariate.mean:g}, over {covariate.scale:g}"
+    if data.combat is not None:
+        yield f"{', '.join(data.combat.features)}: without what is their site's, by ComBat"
     whose = "each site's own" if data.covariate_scaling == "site" else "the study's"
     yield f"clinical values are scaled by {whose} numbers; a missing one is 0"
 
