@@ -18,6 +18,7 @@ from wardround.client.data.manifest.covariates import (
     covariate_scales,
     drop_modalities,
     encode_covariates,
+    without_site,
 )
 from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
 from wardround.client.data.manifest.manifest import Manifest, open_manifest, read_manifest
@@ -422,6 +423,7 @@ def open_cohorts(site: Site, study: Study, keeps_parts: bool = True) -> Cohorts:
     prepared = PreparedFolder(site, study)
     manifest = _open_manifest(site, study, prepared)
     examinations = manifest.examinations
+    examinations = without_site(examinations, study, site.name)
     partition = partition_patients(examinations, study, site, keeps_parts)
     parts = partition.parts
     notes = (*manifest.notes, *partition.notes, *_same_images(parts, site, study))

@@ -12,12 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.client.data.cohort import Cohort
+from wardround.client.data.manifest.cells import parse_number
 from wardround.client.data.manifest.examination import Examination
 from wardround.client.data.preprocessing.preprocessing import Case, prepare_case
 from wardround.client.site.folder import Site
 from wardround.client.tasks.registry import task_of
 from wardround.common.errors import DataError
-from wardround.common.study.plans.statistics import Histogram, asked_histograms
+from wardround.common.study.plans.statistics import (
+    CombatInput,
+    Histogram,
+    asked_histograms,
+    combat_inputs,
+)
+from wardround.common.study.sections import HarmonisationSection
 from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)
@@ -71,6 +78,35 @@ def measure_statistics(site: Site, cohort: Cohort, study: Study) -> Measured:
     )
 
 
+def measure_moments(cohort: Cohort, study: Study) -> tuple[Rows, Rows]:
+    """Return what ComBat is fitted from: a row of each patient who has all values, and its sums.
+
+    Returns:
+        ``(P, 1 + columns)``, a column of ones first and the others within [-1, 1]; and the sums of
+        the products of its columns, a square.
+    """
+    known = {one.name: place for place, one in enumerate(study.data.covariates)}
+    inputs = combat_inputs(study)
+    by_patient: dict[str, list[list[float]]] = {}
+    for examination in cohort.examinations:
+        values = [_input_of(examination.covariates[known[one.covariate]], one) for one in inputs]
+        if None not in values:
+            row = [value for value in values if value is not None]
+            by_patient.setdefault(examination.patient, []).append([1.0, *row])
+    means = [np.mean(rows, axis=0) for rows in by_patient.values()]
+    rows = np.stack(means) if means else np.zeros((0, 1 + len(inputs)))
+    return rows, rows.T @ rows
+
+
+def _input_of(text: str, asked: CombatInput) -> float | None:
+    if asked.value is not None:
+        return float(text == asked.value) if text else None
+    number = parse_number(text)
+    if number is None:
+        return None
+    return float(np.clip((number - asked.middle) / asked.half, -1.0, 1.0))
+
+
 def _cases(
     examinations: Sequence[Examination], site: Site, study: Study
 ) -> Iterator[tuple[Examination, Case]]:
@@ -80,6 +116,7 @@ def _cases(
             "spacing": None,
             "size": None,
             "denoise": False,
+            "harmonisation": HarmonisationSection(),
             "intensity": "ct",
             "window": (0.0, _ANY_WIDTH),
             "scaling": (0.0, 1.0),

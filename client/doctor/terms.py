@@ -29,7 +29,11 @@ from wardround.common.study.plans.patient_privacy import (
     evaluation_plans,
     steps_of,
 )
-from wardround.common.study.plans.statistics import cell_count
+from wardround.common.study.plans.statistics import (
+    cell_count,
+    fewest_for_combat,
+    moment_side,
+)
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
@@ -70,6 +74,17 @@ def terms_of(folder: Path, study: Study) -> Terms:
 
 def _of_statistics(site: Site, policy: Policy, study: Study) -> tuple[str, ...]:
     """Return what an approval is for where a study asks for statistics and trains nothing."""
+    if study.statistics.combat:
+        side = moment_side(study)
+        return (
+            f"study: {printable(study.name)}, digest {study.digest}",
+            f"asked: {side * (side + 1) // 2} sums of covariates of the training patients and of "
+            "their products, exact, for ComBat; nothing is trained",
+            _patients(site, study),
+            f"leaves: one answer, of {fewest_for_combat(study, policy.smallest_cell)} patients at "
+            "least, without noise",
+            *_spent(site.folder, policy, study),
+        )
     of_whom = "without noise, rounded"
     if study.privacy.mode == "patient":
         of_whom = f"with noise: epsilon {planned_epsilon(study):.4g} for each training patient"

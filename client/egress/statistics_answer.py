@@ -12,12 +12,13 @@ from pathlib import Path
 
 from flwr.app import RecordDict
 
-from wardround.client.data.statistics import Measured, measure_statistics
+from wardround.client.data.statistics import Measured, measure_moments, measure_statistics
 from wardround.client.egress.guard import MessageSchema
 from wardround.client.egress.message_schema import InstructionError
 from wardround.client.egress.private_evaluation import evaluate_once
 from wardround.client.egress.statistics_disclosure import (
     add_noise,
+    reduce_moments,
     reduce_statistics,
     statistics_message,
 )
@@ -29,7 +30,7 @@ from wardround.common.files.atomic import flush_folder, make_private_folder, rep
 from wardround.common.files.lock import held_alone
 from wardround.common.flower.messages.content import kept_content, to_bytes
 from wardround.common.messages.instructions import Instruction
-from wardround.common.messages.statistics import pack_statistics
+from wardround.common.messages.statistics import SiteStatistics, pack_statistics
 from wardround.common.runtime.printable import printable
 from wardround.common.study.plans.patient_privacy import EvaluationPlan
 from wardround.common.study.plans.statistics import plan_statistics
@@ -100,7 +101,7 @@ def _recorded(
                 check(answer)
                 return answer
             _require_room(folder, policy, study)
-            said = reduce_statistics(_measure(session), session.site.name, study, policy)
+            said = _reduced(session, policy)
             answer = pack_statistics(said)
             check(answer)
             replace_file(place, to_bytes(answer), durable=durable)
@@ -113,6 +114,14 @@ def _recorded(
             "on the site's disk."
         )
         raise PolicyError(msg) from None
+
+
+def _reduced(session: SiteSession, policy: Policy) -> SiteStatistics:
+    study, name = session.context.study, session.site.name
+    if study.statistics.combat:
+        sums = measure_moments(session.cohorts.train, study)
+        return reduce_moments(sums, name, study, policy)
+    return reduce_statistics(_measure(session), name, study, policy)
 
 
 def _require_room(folder: Path, policy: Policy, study: Study) -> None:

@@ -20,6 +20,7 @@ from wardround.client.data.statistics import Measured, Rows
 from wardround.client.egress.guard import Cells, Count, Exactly, MessageSchema, Rule
 from wardround.client.egress.message_schema import DECIMALS, rounded_down
 from wardround.client.policy.policy import Policy
+from wardround.client.policy.rules import STATISTICS_RULE, DeniedError
 from wardround.common.messages.statistics import (
     FACTS,
     HISTOGRAMS,
@@ -29,7 +30,12 @@ from wardround.common.messages.statistics import (
 )
 from wardround.common.metrics.noised import NORM_BOUND
 from wardround.common.study.plans.patient_privacy import EvaluationPlan
-from wardround.common.study.plans.statistics import asked_histograms, patient_scale
+from wardround.common.study.plans.statistics import (
+    MOMENTS,
+    asked_histograms,
+    fewest_for_combat,
+    patient_scale,
+)
 from wardround.common.study.study import Study
 
 Flags = NDArray[np.bool_]
@@ -52,6 +58,48 @@ def reduce_statistics(
             kept = kept / max(measured.patients, 1)
         cells[one.name] = kept
     return SiteStatistics(site, study.digest, patients, cells)
+
+
+def reduce_moments(
+    measured: tuple[Rows, Rows], site: str, study: Study, policy: Policy
+) -> SiteStatistics:
+    """Return the sums that ComBat is fitted from, if no few patients are in any of them.
+
+    They leave exact, for rounding would change what is fitted. A patient moves none of them by more
+    than 1.
+
+    Raises:
+        DeniedError: Too few patients have all values, or share a value that a sum counts.
+    """
+    rows, sums = measured
+    least = policy.smallest_cell
+    fewest = fewest_for_combat(study, least)
+    if len(rows) < fewest:
+        msg = (
+            f"fewer than {fewest} training patients have all values that ComBat is fitted to: ask "
+            "for fewer columns, or leave this site out."
+        )
+        raise DeniedError(msg, (STATISTICS_RULE,), study.digest)
+    if least > 1 and not _is_shared(rows, least):
+        msg = (
+            f"fewer than smallest_cell = {least} training patients share a value that the sums of "
+            "ComBat count: leave the covariate with few values out."
+        )
+        raise DeniedError(msg, (STATISTICS_RULE,), study.digest)
+    return SiteStatistics(site, study.digest, len(rows), {MOMENTS: sums})
+
+
+def _is_shared(rows: Rows, least: int) -> bool:
+    """Return whether enough patients have each value, and pair of values, that sums count.
+
+    Sums of products count what columns of two values say, and of no others: there a sum is of as
+    many patients as there are.
+    """
+    binary = [column for column in rows.T[1:] if len(np.unique(column)) == 2]
+    flags = [np.ones(len(rows), dtype=np.bool_)]
+    flags += [one for column in binary for one in (column == column.max(), column == column.min())]
+    counts = [int((first & second).sum()) for first in flags for second in flags]
+    return all(count == 0 or count >= least for count in counts)
 
 
 def large_cells(rows: Rows, least: int, is_ordered: bool) -> Rows:
@@ -172,6 +220,8 @@ def add_noise(measured: Measured, site: str, study: Study, plan: EvaluationPlan)
 def statistics_message(site: str, study: Study, policy: Policy, private: bool) -> MessageSchema:
     """Return exactly what an answer may hold."""
     least = policy.smallest_cell
+    if study.statistics.combat:
+        return _moments_message(site, study, policy)
     header: dict[str, Rule] = {"site": Exactly(site), "digest": Exactly(study.digest)}
     arrays = {HISTOGRAMS: statistics_schema(study)}
     if private:
@@ -182,6 +232,13 @@ def statistics_message(site: str, study: Study, policy: Policy, private: bool) -
     }
     facts: dict[str, Rule] = {PATIENTS: Count(least)}
     return MessageSchema({"header": header}, {FACTS: facts}, arrays, frozenset({FACTS}), cells)
+
+
+def _moments_message(site: str, study: Study, policy: Policy) -> MessageSchema:
+    header: dict[str, Rule] = {"site": Exactly(site), "digest": Exactly(study.digest)}
+    fewest = fewest_for_combat(study, policy.smallest_cell)
+    facts: dict[str, Rule] = {PATIENTS: Count(least=fewest)}
+    return MessageSchema({"header": header}, {FACTS: facts}, {HISTOGRAMS: statistics_schema(study)})
 
 
 def _grain(is_whole: bool, least: int) -> tuple[float, float]:

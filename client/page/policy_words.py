@@ -70,7 +70,11 @@ def _leaving(policy: Policy) -> Iterator[tuple[str, str]]:
         f"none below {policy.smallest_cell}, each rounded down to a multiple of it; at least "
         f"{policy.smallest_cohort} training patients are needed to take part",
     )
-    told = f"of {policy.largest_statistics} studies at most" if policy.statistics == "yes" else "no"
+    told = "no"
+    if policy.statistics != "no":
+        told = f"of {policy.largest_statistics} studies at most"
+    if policy.statistics == "exact":
+        told += ", and exact sums of covariates for ComBat"
     yield "histograms to plan from", told
     yield "packs of evidence", ", ".join(policy.packs) or "none"
     yield (

@@ -43,7 +43,8 @@ class Policy(BaseModel):
         metrics: How metrics leave. "sums": tables that merge exactly, whose cells may be single
             patients. "values": each metric as a number of three decimals. "none": not at all.
         statistics: Whether a study may be told histograms of the training data before it trains.
-            Absent is no: who wrote a policy without this key has not thought of them.
+            "exact": also sums of covariates that are not rounded, for ComBat. Absent is no: who
+            wrote a policy without this key has not thought of them.
         largest_statistics: How many studies are ever told histograms without noise.
         packs: Which packs of evidence a study may be told of its finished model, each a key of
             PACKS in :mod:`wardround.common.study.plans.packs`. Absent is none. A study that asks
@@ -89,7 +90,7 @@ class Policy(BaseModel):
     smallest_cohort: Count = 20
     smallest_cell: Count = 10
     metrics: Literal["sums", "values", "none"] = "values"
-    statistics: Literal["no", "yes"] = "no"
+    statistics: Literal["no", "yes", "exact"] = "no"
     largest_statistics: Count = 20
     packs: tuple[str, ...] = ()
     largest_packs_of_a_study: Count = 2
@@ -230,7 +231,7 @@ OPEN_POLICY = Policy(
     smallest_cohort=1,
     smallest_cell=1,
     metrics="sums",
-    statistics="yes",
+    statistics="exact",
     packs=tuple(PACKS),
     largest_message_megabytes=100_000,
     largest_weight=NO_LIMIT,

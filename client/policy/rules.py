@@ -250,6 +250,13 @@ def _statistics(policy: Policy, study: Study, facts: Facts) -> _Reply:
         return True, "the study asks for none"
     if policy.statistics == "no":
         return False, "the study asks for histograms to plan from, and statistics = 'no'"
+    if study.statistics.combat and policy.statistics != "exact":
+        return False, (
+            "the study asks for exact sums of covariates, for ComBat, and statistics = "
+            f"{policy.statistics!r}: only 'exact' lets them out"
+        )
+    if study.statistics.combat:
+        return True, f"one answer of exact sums; {policy.largest_statistics} studies are ever told"
     if study.privacy.mode == "patient":
         return True, "one answer, with noise, charged to the training patients"
     return True, (

@@ -26,8 +26,10 @@ largest_test_share = 0.35
 smallest_cohort = 20              # training patients; with fewer the site does not take part
 smallest_cell = 10                # no count below it leaves; counts are rounded to multiples of it
 metrics = "values"                # "values" (three decimals), "none", or "sums" (exact tables)
-statistics = "no"                 # "yes": a study that you approve may be told histograms of the
-largest_statistics = 20           # training data to plan from; so many studies without noise
+# "yes": a study that you approve may be told histograms of the training data to plan from. "exact":
+# also sums of covariates as they are, not rounded, for ComBat.
+statistics = "no"
+largest_statistics = 20           # so many studies without noise
 packs = []                        # evidence of a finished model, once a run: "intervals",
 largest_packs_of_a_study = 2      # "calibration", "subgroups", "gains"; of so many runs of a study
 largest_evaluations_a_day = 200   # models measured without noise: for all studies together,

@@ -12,7 +12,12 @@ from wardround.common.flower.messages.content import arrays_of, configs_of, metr
 from wardround.common.parameters.array_records import from_array_record, to_array_record
 from wardround.common.parameters.schema import ArraySpec, Schema
 from wardround.common.runtime.fields import FieldError, Fields
-from wardround.common.study.plans.statistics import asked_histograms, plan_statistics
+from wardround.common.study.plans.statistics import (
+    MOMENTS,
+    asked_histograms,
+    moment_side,
+    plan_statistics,
+)
 from wardround.common.study.study import Study
 
 STATISTICS = "query.statistics"
@@ -31,6 +36,7 @@ class SiteStatistics:
         patients: Training patients, rounded down; 0 where the cells have noise and nothing is said.
         cells: By the name of a histogram ``(cells,)``. Of one that is whole: patients. Of another:
             shares of the patients' mean histogram. With noise: patients times ``patient_scale``.
+            Where ComBat is asked for: its square of sums alone.
     """
 
     site: str
@@ -108,6 +114,9 @@ def check_statistics(said: SiteStatistics, study: Study) -> None:
     Raises:
         RunError: They do not.
     """
+    if study.statistics.combat:
+        _check_moments(said, study)
+        return
     asked, private = asked_histograms(study), plan_statistics(study) is not None
     if said.digest != study.digest or set(said.cells) != {one.name for one in asked}:
         msg = f"the statistics of {said.site} are not those of this study: ask the site again."
@@ -124,6 +133,31 @@ def check_statistics(said: SiteStatistics, study: Study) -> None:
             raise RunError(msg)
 
 
+def _check_moments(said: SiteStatistics, study: Study) -> None:
+    if said.digest != study.digest or set(said.cells) != {MOMENTS}:
+        msg = f"the sums of {said.site} are not those of this study: ask the site again."
+        raise RunError(msg)
+    side, sums = moment_side(study), said.cells[MOMENTS]
+    fits = sums.shape == (side, side) and sums.dtype == np.float64
+    if not fits or not np.isfinite(sums).all():
+        msg = f"the sums of {said.site} are not {side} x {side} finite numbers."
+        raise RunError(msg)
+    count = float(said.patients)
+    possible = (
+        count > 0
+        and sums[0, 0] == count
+        and np.abs(sums).max() <= count * (1 + _ROUNDING)
+        and np.allclose(sums, sums.T, rtol=0, atol=_ROUNDING)
+        and np.linalg.eigvalsh(sums).min() >= -_ROUNDING * count
+    )
+    if not possible:
+        msg = f"the sums of {said.site} are those of no {said.patients} patients."
+        raise RunError(msg)
+
+
 def statistics_schema(study: Study) -> Schema:
     """Return the arrays of an answer."""
+    if study.statistics.combat:
+        side = moment_side(study)
+        return (ArraySpec(MOMENTS, (side, side), "float64"),)
     return tuple(ArraySpec(one.name, (one.cells,), "float64") for one in asked_histograms(study))

@@ -54,6 +54,8 @@ def _known_task(name: str) -> str:
 
 
 COMMON_ORIENTATION = "RAS"  # MONAI's default too
+# Of the grey values of a reference, from which images are matched to it (Nyul et al. 2000).
+LANDMARK_PERCENTS = (1.0, 10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 90.0, 99.0)
 AS_STORED = "stored"
 
 Task = Annotated[str, AfterValidator(_known_task), Field(json_schema_extra={"enum": [*TASKS]})]
@@ -113,6 +115,41 @@ class Covariate(Section):
     def width(self) -> int:
         """Number of input columns."""
         return len(self.values) or 1
+
+
+class CombatSite(Section):
+    """``[[data.combat.sites]]``: how far a site's values lie from the others', as ComBat found.
+
+    Attributes:
+        shifts: Of each feature, what the site adds; in the feature's units.
+        scales: How many times as far the feature spreads there.
+    """
+
+    name: Name
+    shifts: Annotated[tuple[Measured, ...], Field(max_length=64)]
+    scales: Annotated[tuple[Positive, ...], Field(max_length=64)]
+
+
+class CombatSection(Section):
+    """``[data.combat]``: covariates without what is their site's, by parameters that were fitted.
+
+    ``wardround study plan`` writes it from the sites' sums. A site without a row cannot take part:
+    where its values lie is not known before ComBat is fitted anew, with its sums.
+
+    Attributes:
+        features: The covariates that are changed.
+        preserve: Those whose effect is kept: a category is one column a value.
+        means: Of each feature, at preserved columns of 0.
+        effects: For each feature, what each preserved column adds.
+    """
+
+    features: Annotated[tuple[Name, ...], Field(min_length=2, max_length=64)]
+    preserve: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
+    means: Annotated[tuple[Measured, ...], Field(max_length=64)]
+    effects: Annotated[
+        tuple[Annotated[tuple[Measured, ...], Field(max_length=64)], ...], Field(max_length=64)
+    ]
+    sites: Annotated[tuple[CombatSite, ...], Field(min_length=2, max_length=1_000)]
 
 
 class LabelsSection(Section):
@@ -185,6 +222,31 @@ class StudySection(Section):
     description: Annotated[str, StringConstraints(max_length=4_000)] = ""
 
 
+class HarmonisationSection(Section):
+    """``[data.harmonisation]``: images of different scanners made alike, each by itself.
+
+    No number of it comes from a hospital: landmarks are those of a public reference.
+
+    Attributes:
+        bias_correction: Whether a smooth shading is divided out, as N4 does.
+        landmarks: For each plane the grey values of a reference at :data:`LANDMARK_PERCENTS` of its
+            foreground; every image's quantiles are moved there.
+        foreground: The voxels whose quantiles count: those that are not 0, those above the image's
+            mean, or all.
+    """
+
+    bias_correction: bool = False
+    landmarks: Annotated[
+        tuple[Annotated[tuple[Measured, ...], Field(max_length=64)], ...], Field(max_length=768)
+    ] = ()
+    foreground: Literal["nonzero", "above-mean", "all"] = "nonzero"
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it changes an image."""
+        return self.bias_correction or bool(self.landmarks)
+
+
 class DataSection(Section):
     """``[data]``: the contract between a site's images and the network.
 
@@ -222,18 +284,30 @@ class DataSection(Section):
     window: tuple[Measured, Measured] | None = None
     scaling: tuple[Measured, Positive] | None = None
     denoise: bool = False
+    harmonisation: HarmonisationSection = HarmonisationSection()
     augmentation: Literal[
         "none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"
     ] = "none"
     covariates: Annotated[tuple[Covariate, ...], Field(max_length=10_000)] = ()
     covariate_scaling: Literal["study", "site"] = "study"
     optional: Annotated[tuple[Name, ...], Field(max_length=10_256)] = ()
+    combat: CombatSection | None = None
     labels: LabelsSection = LabelsSection()
 
     @property
     def planes(self) -> int:
         """Number of input planes of the network: channels times colours."""
         return len(self.channels) * (3 if self.colour else 1)
+
+    def of_channel(self, place: int) -> "DataSection":
+        """Return the contract for one channel: of the landmarks those of its own planes alone."""
+        landmarks = self.harmonisation.landmarks
+        if not landmarks:
+            return self
+        planes = self.planes // len(self.channels)
+        own = landmarks[place * planes : (place + 1) * planes]
+        harmonisation = self.harmonisation.model_copy(update={"landmarks": own})
+        return self.model_copy(update={"harmonisation": harmonisation})
 
     @property
     def input_planes(self) -> int:
@@ -529,6 +603,21 @@ class EvaluationSection(Section):
     ] = Field(default_factory=dict)
 
 
+class CombatColumn(Section):
+    """``[[statistics.combat]]``: a covariate that ComBat is fitted to.
+
+    Attributes:
+        low: A value below counts as this: no patient moves a sum further. Of a category nothing.
+        high: And one above as this.
+        preserve: Whether its effect on the others is kept, and its own values are not changed.
+    """
+
+    name: Name
+    low: Measured = 0.0
+    high: Measured = 1.0
+    preserve: bool = False
+
+
 class StatisticsSection(Section):
     """``[statistics]``: histograms of the sites' training data, from which a study is planned.
 
@@ -542,6 +631,8 @@ class StatisticsSection(Section):
         spacing_step_mm: A voxel's sides are counted in steps of this.
         size_step: The image's sides are counted in steps of so many voxels.
         extent_step_mm: And in steps of so many millimetres.
+        combat: Covariates of whose products the sums are asked for instead of histograms, from
+            which ComBat is fitted.
     """
 
     ask: bool = False
@@ -551,6 +642,7 @@ class StatisticsSection(Section):
     spacing_step_mm: Annotated[float, Field(ge=0.001, le=10)] = 0.05
     size_step: Annotated[int, Field(ge=1, le=64)] = 4
     extent_step_mm: Annotated[float, Field(ge=0.1, le=100)] = 5.0
+    combat: Annotated[tuple[CombatColumn, ...], Field(max_length=64)] = ()
 
 
 class Shift(Section):

@@ -8,10 +8,11 @@ from wardround.common.errors import RunError
 from wardround.common.study.registry import NETWORKS
 from wardround.common.study.study import Study
 from wardround.server.planning.collection import Collected
+from wardround.server.planning.combat import plan_combat
 from wardround.server.planning.merging import MergedHistogram, merge_statistics
 from wardround.server.planning.network_plan import plan_network
+from wardround.server.planning.planned_value import PlannedValue, Value
 
-Value = None | str | int | float | tuple[float, ...] | tuple[int, ...]
 _ANISOTROPY = 3.0  # of spacing and size: nnU-Net's ANISO_THRESHOLD
 _FINE_AXIS = 0.1  # the quantile of the coarse axis' spacing that nnU-Net then resamples to
 _ALIKE = 0.95  # share of images of one spacing, from which sizes are those after resampling
@@ -19,21 +20,6 @@ _TAILS = (0.005, 0.995)
 _WEIGHED = ("cross-entropy", "focal", "bce")  # where class weights are common
 # Of a classification's image, which has one size: a multiple of what its networks divide by.
 _SIZE_STEP, _LEAST_SIZE, _LARGEST_SIZE = 32, 64, {2: 512, 3: 128}
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedValue:
-    """One key of the planned study.
-
-    Attributes:
-        key: Dotted, e.g. "data.spacing".
-        value: None takes the key out.
-        reason: What it comes from, in a sentence or two.
-    """
-
-    key: str
-    value: Value
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +45,13 @@ def plan_study(collected: Collected, asked: Study, study: Study | None = None) -
     Raises:
         RunError: The statistics hold too few patients to plan from.
     """
+    patients = {name: said.patients for name, said in collected.sites.items()}
+    if asked.statistics.combat:
+        return StudyPlan((plan_combat(collected, asked),), {}, patients)
     merged = merge_statistics(collected, asked)
     source = _Source(study or asked, merged, tuple(collected.sites))
     source.require_patients()
     values = (*_geometry(source), *_intensity(source), *_class_weights(source))
-    patients = {name: said.patients for name, said in collected.sites.items()}
     return StudyPlan(values, merged, patients)
 
 

@@ -409,3 +409,33 @@ def get_data(
     from wardround.simulations.cli.simulate import Options, run_get
 
     run_get(Options(study=study, data_root=data_root, changes=tuple(changes or ())))
+
+
+@data_app.command("landmarks")
+def make_landmarks(
+    study: Annotated[str, typer.Argument(help="A study file or built-in study.")],
+    image: Annotated[
+        list[Path] | None,
+        typer.Option(help="A public image instead of the study's data set.", show_default=False),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the study with them; a new file.")] = None,
+    data_root: DataRoot = None,
+    changes: Changes = None,
+) -> None:
+    """Take the grey values that images are matched to from a public reference.
+
+    Nothing is asked of a hospital: the numbers stand in the study, and each site moves its own
+    images there.
+
+    Example: wardround data landmarks brain-tissue --out alike.toml
+    """
+    from wardround.simulations.cli.simulate import Options, resolve_study
+    from wardround.simulations.datasets.landmarks import (
+        landmarks_of_data,
+        landmarks_of_files,
+        write_landmarks,
+    )
+
+    chosen = resolve_study(Options(study=study, data_root=data_root, changes=tuple(changes or ())))
+    found = landmarks_of_files(chosen, image) if image else landmarks_of_data(chosen, data_root)
+    sys.stdout.write(write_landmarks(found, out))

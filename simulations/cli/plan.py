@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from wardround.common.errors import InputError, RunError
 from wardround.common.files.atomic import READABLE, replace_file
 from wardround.common.runtime.printable import write_lines
+from wardround.common.study.sections import CombatSection
 from wardround.common.study.study import Study
 from wardround.simulations.cli.simulate import Options, resolve_study
 
@@ -181,4 +182,7 @@ def deviation_lines(plan: "StudyPlan", pooled: "StudyPlan") -> list[str]:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, CombatSection):
+        names = ", ".join(value.features)
+        return f"of {names} at {len(value.sites)} sites"
     return str(list(value)) if isinstance(value, tuple) else str(value)

@@ -80,7 +80,8 @@ def plan_in_simulation(request: PlanRequest) -> SimulatedPlan:
             _write_policy(site, study, request.smallest_cell)
         said = _asked(sites.folders, study, request.machine)
         plan = plan_study(said, study)
-        if request.smallest_cell == 1 and study.privacy.mode != "patient":
+        exact_already = request.smallest_cell == 1 and study.privacy.mode != "patient"
+        if exact_already or study.statistics.combat:
             return SimulatedPlan(plan, None)
         pooled = _exact(study)
         exact = plan_study(_asked((sites.pooled,), pooled, request.machine), pooled, study)

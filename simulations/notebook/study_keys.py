@@ -42,11 +42,13 @@ class _Data(TypedDict, total=False):
     window: Sequence[float] | None
     scaling: Sequence[float] | None
     denoise: bool
+    harmonisation: Table
     augmentation: Literal[
         "none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"
     ]
     covariates: Sequence[str | Table]
     covariate_scaling: Literal["study", "site"]
+    combat: Table
     labels: Table
 
 

@@ -139,6 +139,7 @@ class _Draft:
         if table:
             return {**data, "kind": "table"}
         channels = chance.mostly(["image"], ["image", "second"])
+        intensity = chance.choice([name for name in _PRESETS if name != "light"])
         if self._restores:
             data = {}
         elif len(channels) > 1:
@@ -148,9 +149,10 @@ class _Draft:
             "dimensions": self._kind.dimensions,
             "colour": self._kind.colour,
             "channels": channels,
-            "intensity": chance.choice([name for name in _PRESETS if name != "light"]),
+            "intensity": intensity,
             "augmentation": chance.choice(_PRESETS),
             "denoise": chance.seldom(),
+            **self._harmonisation(intensity, channels),
         }
 
     def _answer(self) -> Content:
@@ -163,6 +165,17 @@ class _Draft:
             return {"outcome": {"name": "death", "unit": "days", "times": times}}
         scale = chance.some({"mean": [50.0], "scale": [10.0, 25.0]})
         return {"outcome": {"name": "size", "unit": "ml", "range": [0.0, 100.0], **scale}}
+
+    def _harmonisation(self, intensity: str, channels: Sequence[str]) -> Content:
+        chance = self._chance
+        if intensity == "ct" or not chance.seldom():
+            return {}
+        asked: Content = {"bias_correction": chance.mostly(True, False)}
+        if chance.mostly(True, False):
+            planes = len(channels) * (3 if self._kind.colour else 1)
+            asked["landmarks"] = [[20.0 * step + 5 for step in range(11)]] * planes
+            asked["foreground"] = chance.choice(["nonzero", "above-mean", "all"])
+        return {"harmonisation": asked}
 
     def _model(self) -> Content:
         chance, entry = self._chance, NETWORKS[self._network]

@@ -147,6 +147,13 @@ class Predictor:
         self._networks = networks
         self._views = views
         self._uncertainty = uncertainty
+        if self.study.data.combat is not None:
+            msg = (
+                "the model's study takes what is a site's out of its covariates by ComBat, and one "
+                "examination alone says no site: it can only be evaluated at a site that ComBat "
+                "was fitted with."
+            )
+            raise ModelError(msg)
         if self.study.data.covariate_scaling == "site" and self.study.data.covariates:
             msg = (
                 "the model's study scales covariates by each site's own values, which are not in "

@@ -1,6 +1,7 @@
 """Clinical values of a patient as input columns, and what an examination lacks as flags."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from statistics import fmean, pstdev
 
 import torch
@@ -8,7 +9,9 @@ from torch import Generator, Tensor
 
 from wardround.client.data.manifest.cells import is_missing, parse_number
 from wardround.client.data.manifest.examination import Examination
-from wardround.common.study.sections import Covariate, DataSection
+from wardround.common.errors import DataError
+from wardround.common.runtime.printable import printable
+from wardround.common.study.sections import CombatSection, CombatSite, Covariate, DataSection
 from wardround.common.study.study import Study
 
 Scale = tuple[float, float]
@@ -138,3 +141,61 @@ def drop_modalities(
             kept[:, start : start + covariate.width] *= 1 - flag
         start += covariate.width
     return torch.cat([kept, flags], dim=1)
+
+
+def without_site(
+    examinations: Sequence[Examination], study: Study, site: str
+) -> tuple[Examination, ...]:
+    """Return examinations whose covariates are without what is their site's, as ComBat found it.
+
+    A feature whose value, or one of whose preserved values, is missing is missing.
+
+    Raises:
+        DataError: ComBat was not fitted with this site.
+    """
+    combat = study.data.combat
+    if combat is None:
+        return tuple(examinations)
+    own = next((one for one in combat.sites if one.name == site), None)
+    if own is None:
+        msg = (
+            f"data.combat has no row for the site {printable(site, 64)}: where a site's values lie "
+            "is known from its own patients alone, so ComBat cannot place a new one. Fit it anew "
+            "with this site: wardround study plan."
+        )
+        raise DataError(msg)
+    return tuple(_placed(one, combat, own, study) for one in examinations)
+
+
+def _placed(
+    examination: Examination, combat: CombatSection, own: CombatSite, study: Study
+) -> Examination:
+    place = {covariate.name: at for at, covariate in enumerate(study.data.covariates)}
+    texts = list(examination.covariates)
+    by_name = {one.name: one for one in study.data.covariates}
+    kept = [
+        column
+        for name in combat.preserve
+        for column in preserved_columns(by_name[name], texts[place[name]])
+    ]
+    for at, name in enumerate(combat.features):
+        value = parse_number(texts[place[name]])
+        if value is None or None in kept:
+            texts[place[name]] = ""
+            continue
+        effects = zip(combat.effects[at], kept, strict=True)
+        expected = combat.means[at] + sum(one * (x or 0.0) for one, x in effects)
+        placed = expected + (value - expected - own.shifts[at]) / own.scales[at]
+        texts[place[name]] = repr(placed)
+    return replace(examination, covariates=tuple(texts))
+
+
+def preserved_columns(covariate: Covariate, text: str) -> Iterator[float | None]:
+    """Yield the columns of a covariate whose effect is kept; None where it is missing.
+
+    Of a category a text that the study does not list is the value of reference: no column is 1.
+    """
+    if covariate.values:
+        yield from (float(text == value) if text else None for value in covariate.values)
+    else:
+        yield parse_number(text)

@@ -1,17 +1,30 @@
 """The intensity presets in torch, so that a gradient reaches an image's own grey values.
 
 Each equals its preset of ``intensity.py`` but for rounding, its percentiles, means and deviations
-included: an attack through them knows all of the preparation that an image goes through.
+included: an attack through them knows all of the preparation that an image goes through. So does a
+harmonisation; the field that its bias correction divides by is taken as fixed in the gradient,
+which is what backward-pass approximation does (Athalye et al. 2018, arXiv 1802.00420).
 """
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wardround.client.data.preprocessing.harmonisation import (
+    foreground,
+    knots,
+    shading,
+)
 from wardround.client.data.preprocessing.intensity import SOFT_TISSUE, background_of
-from wardround.common.study.sections import DataSection, Intensity
+from wardround.common.study.sections import (
+    LANDMARK_PERCENTS,
+    DataSection,
+    HarmonisationSection,
+    Intensity,
+)
 
 _TAIL = 0.005
 _SMALLEST = 1e-6
@@ -30,10 +43,61 @@ def network_input(grey: Sequence[Tensor], eight_bit: Sequence[bool], data: DataS
         ``(B, C, *spatial)``, cropped and padded where the study has a size.
     """
     preset = _PRESETS[data.intensity]
-    seen = [preset(block, is_byte, data) for block, is_byte in zip(grey, eight_bit, strict=True)]
+    alike = [_harmonised(block, data.of_channel(place)) for place, block in enumerate(grey)]
+    seen = [preset(block, is_byte, data) for block, is_byte in zip(alike, eight_bit, strict=True)]
     if data.size is not None:
         seen = [_centre_fit(block, data.size, background_of(data)) for block in seen]
     return torch.cat(seen, dim=1)
+
+
+def _harmonised(block: Tensor, data: DataSection) -> Tensor:
+    asked = data.harmonisation
+    if not asked.is_asked:
+        return block
+    return torch.stack(
+        [
+            torch.stack([_harmonised_plane(p, asked, place) for place, p in enumerate(image)])
+            for image in block
+        ]
+    )
+
+
+def _harmonised_plane(plane: Tensor, asked: HarmonisationSection, place: int) -> Tensor:
+    if asked.bias_correction:
+        field = shading(plane.detach().cpu().numpy())
+        plane = plane / torch.from_numpy(field).to(plane.device)
+    if not asked.landmarks:
+        return plane
+    inside = foreground(plane.detach().cpu().numpy(), asked)
+    counted = torch.from_numpy(inside).to(plane.device)
+    values = plane[counted][None]
+    if values.numel() == 0:
+        return plane
+    source = torch.cat([_percentile(values, p / 100).reshape(1) for p in LANDMARK_PERCENTS])
+    return _matched(plane, source, asked, place)
+
+
+def _matched(plane: Tensor, source: Tensor, asked: HarmonisationSection, place: int) -> Tensor:
+    """Move grey values as the NumPy one does; where quantiles meet, only the first has a slope."""
+    fixed = source.detach().double().cpu().numpy()
+    places = torch.from_numpy(np.unique(fixed, return_index=True)[1]).to(plane.device)
+    _, goes, _ = knots(fixed, np.array(asked.landmarks[place]))
+    at = source[places]
+    target = torch.from_numpy(goes).to(plane)
+    if len(at) == 1:
+        moved = plane - at[0] + target[0]
+    else:
+        inner = torch.minimum(torch.maximum(plane, at[0]), at[-1])
+        low = (torch.searchsorted(at.detach(), inner.detach(), right=True) - 1).clamp(
+            0, len(at) - 2
+        )
+        step = (target[low + 1] - target[low]) / (at[low + 1] - at[low])
+        slope = (target[-1] - target[0]) / (at[-1] - at[0])
+        beyond = (plane - at[0]).clamp_max(0) + (plane - at[-1]).clamp_min(0)
+        moved = target[low] + step * (inner - at[low]) + slope * beyond
+    if asked.foreground == "nonzero":
+        return torch.where(plane == 0, torch.zeros_like(plane), moved)
+    return moved
 
 
 def _view(values: Tensor, like: Tensor) -> Tensor:

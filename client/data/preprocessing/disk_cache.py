@@ -57,6 +57,7 @@ _SETTINGS = (
     "window",
     "scaling",
     "denoise",
+    "harmonisation",
 )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.client.data.preprocessing.harmonisation import harmonised
 from wardround.client.data.preprocessing.intensity import INTENSITIES, SOFT_TISSUE
 from wardround.client.data.preprocessing.preprocessing import grey_channels
 from wardround.client.data.reading.image import Image
@@ -39,8 +40,8 @@ def grey_steps(channels: Sequence[Image], data: DataSection) -> NDArray[np.float
 
     That is the slope of the intensity preset between its cut-off ends. The presets none, ct, xray,
     mr and dermoscopy are straight lines there, so the slope is exact for an image whose mean,
-    deviation and percentiles stay as they are. Those of ultrasound and histology bend: theirs is
-    the slope of the straight line that fits best.
+    deviation and percentiles stay as they are. Those of ultrasound and histology bend, as does a
+    harmonisation: theirs is the slope of the straight line that fits best.
 
     Args:
         channels: Of one examination in their own grey values.
@@ -48,8 +49,11 @@ def grey_steps(channels: Sequence[Image], data: DataSection) -> NDArray[np.float
     """
     steps = []
     preset = INTENSITIES[data.intensity].normalise
-    for grey, image in zip(grey_channels(channels, data), channels, strict=True):
-        seen = preset(grey, image.eight_bit, data)
+    for place, (grey, image) in enumerate(
+        zip(grey_channels(channels, data), channels, strict=True)
+    ):
+        own = data.of_channel(place)
+        seen = preset(harmonised(grey, own), image.eight_bit, own)
         unit = grey_unit(grey, image.eight_bit, data)
         pairs = zip(grey[0], seen[0], strict=True)
         steps += [unit * _slope(before, after, data) for before, after in pairs]

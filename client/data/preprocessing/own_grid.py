@@ -72,7 +72,9 @@ def prepare_images(images: Sequence[Image], data: DataSection) -> tuple[Tensor, 
         UnreadableError: One cannot be used, or they do not lie on one grid.
     """
     first = first_held(images)
-    channels = [prepare_channel(image, first, data) for image in images]
+    channels = [
+        prepare_channel(image, first, data.of_channel(place)) for place, image in enumerate(images)
+    ]
     finished = [block for _, block in channels]
     stacked = np.concatenate(finished) if len(finished) > 1 else finished[0]
     turned, _ = channels[0]
@@ -96,7 +98,11 @@ def prepare_alike(
     if len(some) == 1 or len(shapes) > 1 or data.dimensions != 2 or data.spacing:
         return [prepare_images(images, data) for images in some]
     planes = [
-        finish_images(np.stack([images[at].array for images in some]), first[0].eight_bit, data)
+        finish_images(
+            np.stack([images[at].array for images in some]),
+            first[0].eight_bit,
+            data.of_channel(at),
+        )
         for at in range(len(first))
     ]
     together = np.concatenate(planes, axis=1) if len(planes) > 1 else planes[0]

@@ -1,7 +1,8 @@
 """From examinations to what the network sees, the same way every time; done once and kept.
 
 The instruction: read, simulated scanner, one grid, orientation, spacing, size (resize), denoising,
-intensity, size (pad). Padding comes last, so that its border does not take part in the intensities.
+harmonisation, intensity, size (pad). Padding comes last, so that its border does not take part in
+the intensities.
 """
 
 import logging
@@ -99,9 +100,10 @@ def prepare_case(examination: Examination, site: Site, study: Study) -> Case:
     first = first_held(channels)  # as it was read: the others are brought onto its grid
     lying: list[Image] = []
     finished: list[NDArray[np.float32]] = []
-    for column, image in zip(image_columns(study), channels, strict=True):
+    named = zip(image_columns(study), channels, strict=True)
+    for place, (column, image) in enumerate(named):
         try:
-            turned, channel = prepare_channel(image, first, data)
+            turned, channel = prepare_channel(image, first, data.of_channel(place))
             lying.append(turned)
             finished.append(channel)
         except UnreadableError as error:
@@ -153,13 +155,18 @@ def prepare_channels(channels: Sequence[Image], data: DataSection) -> NDArray[np
         data: The study's contract.
     """
     first = first_held(channels)
-    return np.concatenate([prepare_channel(image, first, data)[1] for image in channels])
+    return np.concatenate(
+        [
+            prepare_channel(image, first, data.of_channel(place))[1]
+            for place, image in enumerate(channels)
+        ]
+    )
 
 
 def grey_channels(channels: Sequence[Image], data: DataSection) -> list[NDArray[np.float32]]:
     """Return each channel on the network's grid, still in its own grey values.
 
-    Everything is done but the intensity preset and what follows it.
+    Everything is done but the harmonisation, the intensity preset, and what follows them.
 
     Returns:
         A block ``(1, planes, *spatial)`` a channel.
@@ -177,7 +184,7 @@ def prepare_channel(
     Args:
         image: As it was read, ``(planes, *spatial)``.
         first: The first channel as it was read; the others are brought onto its grid.
-        data: The study's contract.
+        data: The contract of this channel, as ``data.of_channel`` gives it.
 
     Returns:
         The turned image, and ``(planes, *spatial)`` float32: zeros of one that is absent.
@@ -292,7 +299,8 @@ def prepare_block(examinations: Sequence[Examination], site: Site, study: Study)
         spatial = block.shape[2:]
         for place, scanner, generator in shifted:
             block[place] = shift_image(block[place], scanner.shift, generator)
-        planes.append(finish_images(block, stored.dtype == np.uint8, data))
+        own = data.of_channel(channel)
+        planes.append(finish_images(block, stored.dtype == np.uint8, own))
     images = _tensor(np.concatenate(planes, axis=1) if len(planes) > 1 else planes[0])
     masks: Sequence[Tensor | None] = [None] * len(examinations)
     stored_masks: list[StoredMask | None] = [None] * len(examinations)
@@ -347,8 +355,17 @@ def image_columns(study: Study) -> tuple[str, ...]:
 def finish_images(
     block: NDArray[np.float32], eight_bit: bool, data: DataSection
 ) -> NDArray[np.float32]:
-    """Resize, denoise, normalise and pad images ``(N, planes, *spatial)`` of one channel."""
-    block = INTENSITIES[data.intensity].normalise(_on_grid(block, data), eight_bit, data)
+    """Resize, denoise, harmonise, normalise and pad images ``(N, planes, *spatial)`` of a channel.
+
+    Args:
+        data: The contract of this channel, as ``data.of_channel`` gives it.
+    """
+    block = _on_grid(block, data)
+    if data.harmonisation.is_asked:
+        from wardround.client.data.preprocessing.harmonisation import harmonised
+
+        block = harmonised(block, data)
+    block = INTENSITIES[data.intensity].normalise(block, eight_bit, data)
     if data.size is not None:
         block = geometry.centre_fit(block, data.size, background_of(data))
     return block.astype(np.float32, copy=False)

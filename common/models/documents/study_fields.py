@@ -38,6 +38,10 @@ def _image_words(study: Study) -> Iterator[str]:
         yield f"{how} to {_sides(data.size)}"
     if data.denoise:
         yield "denoised"
+    if data.harmonisation.bias_correction:
+        yield "a smooth shading divided out"
+    if data.harmonisation.landmarks:
+        yield "grey values matched to the quantiles of a public reference"
     yield f"intensity: {data.intensity}{_window(study)}"
     yield f"augmentation in training: {data.augmentation}"
 
@@ -50,6 +54,8 @@ def _covariate_words(study: Study) -> Iterator[str]:
             yield f"{covariate.name}: a column for each of {', '.join(covariate.values)}{beside}"
         elif data.covariate_scaling == "study":
             yield f"{covariate.name}: less {covariate.mean:g}, over {covariate.scale:g}"
+    if data.combat is not None:
+        yield f"{', '.join(data.combat.features)}: without what is their site's, by ComBat"
     whose = "each site's own" if data.covariate_scaling == "site" else "the study's"
     yield f"clinical values are scaled by {whose} numbers"
     if data.optional_covariates:

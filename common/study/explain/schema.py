@@ -30,8 +30,10 @@ _DATA = {
     "window": "Centre and width in Hounsfield units, for ct.",
     "scaling": "Mean and deviation by which what lies in the window is standardised, for ct.",
     "denoise": "Whether a gentle Gaussian is applied.",
+    "harmonisation": "How images of different scanners are made alike, each by itself.",
     "augmentation": "Random changes of training images: light, or those for a kind of image.",
     "covariates": "Clinical values of each patient, a table each.",
+    "combat": "Covariates without what is their site's, as ComBat found it.",
     "covariate_scaling": "Whose mean and deviation scale them: the study's, or each site's own.",
     "optional": "Channels and covariates that an examination, or a whole site, may lack.",
     "labels": "What the classes are called elsewhere.",
@@ -43,6 +45,23 @@ _OUTCOME = {
     "mean": "regression: what is taken away from a label; the middle of the range where absent.",
     "scale": "regression: what the rest is divided by; a quarter of the range where absent.",
     "times": "survival: the upper ends of the intervals of time; the last is the horizon.",
+}
+_HARMONISATION = {
+    "bias_correction": "Whether a smooth shading is divided out, as N4 does.",
+    "landmarks": "A list a plane: grey values of a public reference at 11 quantiles.",
+    "foreground": "Which voxels' quantiles count: nonzero, above-mean, or all.",
+}
+_COMBAT = {
+    "features": "The covariates that are changed.",
+    "preserve": "Those whose effect on them is kept.",
+    "means": "Of each feature over all sites.",
+    "effects": "A list a feature: what each preserved column adds.",
+    "sites": "What each site adds, a table each.",
+}
+_COMBAT_SITE = {
+    "name": "The site.",
+    "shifts": "What it adds to each feature.",
+    "scales": "How many times as far each feature spreads there.",
 }
 _LABELS = {
     "codes": 'A class\'s code in a terminology, e.g. {liver = "SCT:10200004"}.',
@@ -185,6 +204,13 @@ _STATISTICS = {
     "spacing_step_mm": "A voxel's sides are counted in steps of this.",
     "size_step": "An image's sides are counted in steps of so many voxels.",
     "extent_step_mm": "And in steps of so many millimetres.",
+    "combat": "Covariates that ComBat is fitted to, from sums instead of histograms; a table each.",
+}
+_COMBAT_COLUMN = {
+    "name": "The covariate.",
+    "low": "A value below counts as this.",
+    "high": "A value above counts as this.",
+    "preserve": "Whether its effect on the others is kept.",
 }
 _SIMULATION = {
     "data": "The data set, by name.",
@@ -220,6 +246,10 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "StudySection": _STUDY,
     "DataSection": _DATA,
     "OutcomeSection": _OUTCOME,
+    "HarmonisationSection": _HARMONISATION,
+    "CombatSection": _COMBAT,
+    "CombatSite": _COMBAT_SITE,
+    "CombatColumn": _COMBAT_COLUMN,
     "LabelsSection": _LABELS,
     "Covariate": _COVARIATE,
     "ModelSection": _MODEL,

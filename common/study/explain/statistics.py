@@ -7,6 +7,7 @@ from wardround.common.study.plans.statistics import (
     Histogram,
     asked_histograms,
     intensity_range,
+    moment_side,
     plan_statistics,
 )
 from wardround.common.study.study import Study
@@ -15,6 +16,11 @@ from wardround.common.study.study import Study
 def asked_words(study: Study) -> Iterator[str]:
     """Yield what a hospital does for the statistics."""
     data = study.data
+    if study.statistics.combat:
+        names = ", ".join(one.name for one in study.statistics.combat)
+        yield f"to read {names} of the training patients it has;"
+        yield "to add up products of these values, once; nothing is trained or measured for it."
+        return
     channels = ", ".join(data.channels)
     yield f"to read {data.dimensions}D images ({channels}) of the training patients it has;"
     if study.task.dense:
@@ -27,6 +33,10 @@ def asked_words(study: Study) -> Iterator[str]:
 def told_words(study: Study) -> Iterator[str]:
     """Yield what leaves, histogram by histogram."""
     yield "its name, its version of wardround and the digest of this study;"
+    if study.statistics.combat:
+        yield f"{_sums_words(study)}, exact and not rounded;"
+        yield "how many training patients have all these values, exactly."
+        return
     low, high = intensity_range(study)
     bins, asked = study.statistics.intensity_bins, study.statistics
     where = "over each image, and over what the masks mark" if study.task.dense else "over an image"
@@ -46,6 +56,18 @@ def told_words(study: Study) -> Iterator[str]:
 
 def bound_words(study: Study) -> Iterator[str]:
     """Yield how much of a single patient can be in it."""
+    if study.statistics.combat:
+        yield (
+            "each value is brought to between -1 and 1 first, so that a patient moves no sum by "
+            "more than 1;"
+        )
+        yield (
+            "nothing leaves where too few patients have all values, or share a value that is "
+            "counted. Exact sums are no differential privacy: of two of them, taken before and "
+            "after one patient came, the difference is that patient;"
+        )
+        yield "the study has one answer for ever: who asks again, in any run, gets the same bytes."
+        return
     asked = asked_histograms(study)
     yield (
         "a patient counts 1 in all in each histogram, however many images or voxels there are, and "
@@ -66,6 +88,12 @@ def bound_words(study: Study) -> Iterator[str]:
             "patient, charged before it is computed;"
         )
     yield "the study has one answer for ever: who asks again, in any run, gets the same bytes."
+
+
+def _sums_words(study: Study) -> str:
+    side = moment_side(study)
+    names = ", ".join(one.name for one in study.statistics.combat)
+    return f"{side * (side + 1) // 2} sums of {names} and of products of two of them"
 
 
 def _cells(asked: tuple[Histogram, ...]) -> int:

@@ -77,6 +77,54 @@ def asked_histograms(study: Study) -> tuple[Histogram, ...]:
     return tuple(found)
 
 
+@dataclass(frozen=True, slots=True)
+class CombatInput:
+    """A column of the sums that ComBat is fitted from; its values lie in [-1, 1].
+
+    Attributes:
+        covariate: Its name.
+        value: Of a category, the value that the column is 1 for; None of a number.
+        middle, half: A number v enters as ``(v - middle) / half``, clipped.
+        preserve: Whether its effect is kept.
+    """
+
+    covariate: str
+    value: str | None
+    middle: float
+    half: float
+    preserve: bool
+
+
+MOMENTS = "moments"
+
+
+def combat_inputs(study: Study) -> tuple[CombatInput, ...]:
+    """Return the columns that ComBat is fitted to, those that are preserved first."""
+    known = {one.name: one for one in study.data.covariates}
+    found: list[CombatInput] = []
+    for one in sorted(study.statistics.combat, key=lambda one: not one.preserve):
+        if values := known[one.name].values:
+            found += [CombatInput(one.name, value, 0.0, 1.0, True) for value in values]
+            continue
+        middle, half = (one.low + one.high) / 2, (one.high - one.low) / 2
+        found.append(CombatInput(one.name, None, middle, half, one.preserve))
+    return tuple(found)
+
+
+def moment_side(study: Study) -> int:
+    """Return the side of the square of sums that a site tells: its columns, and one of ones."""
+    return 1 + len(combat_inputs(study))
+
+
+def fewest_for_combat(study: Study, smallest_cell: int) -> int:
+    """Return how many patients with all values a site must have.
+
+    With a smallest cell, three a column too: fewer could be worked out from the sums.
+    """
+    least = 3
+    return least if smallest_cell <= 1 else max(smallest_cell, 3 * moment_side(study))
+
+
 def intensity_range(study: Study) -> tuple[float, float]:
     """Return from where to where a study counts intensities."""
     return study.statistics.intensity or _RANGES.get(study.data.intensity, _BYTES)

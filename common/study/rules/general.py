@@ -1,6 +1,7 @@
 """Rules between the keys of a study, checked when it is read and not in the middle of a run."""
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from wardround.common.errors import known_names
 from wardround.common.study.registry import (
@@ -22,6 +23,7 @@ from wardround.common.study.rules.pretraining import pretraining_rules
 from wardround.common.study.rules.statistics import statistics_rules
 from wardround.common.study.rules.strategy import strategy_rules
 from wardround.common.study.rules.subgroups import subgroup_rules
+from wardround.common.study.sections import LANDMARK_PERCENTS
 from wardround.common.study.study import Study
 
 
@@ -222,6 +224,45 @@ def _images_fit(study: Study) -> Iterator[str]:
         yield "data.orientation is for 3D images: remove it."
 
 
+def _harmonisation_fits(study: Study) -> Iterator[str]:
+    data, asked = study.data, study.data.harmonisation
+    if asked.foreground != "nonzero" and not asked.landmarks:
+        yield (
+            f"data.harmonisation.foreground = {asked.foreground!r} has no effect without "
+            "landmarks: remove it, or give them."
+        )
+    if asked.is_asked and data.kind == "table":
+        yield "data.harmonisation is for images: remove it."
+    elif asked.is_asked and data.intensity == "ct":
+        yield (
+            "data.harmonisation would move Hounsfield units, which mean the same on every scanner: "
+            "remove it, or choose another data.intensity."
+        )
+    elif asked.landmarks:
+        yield from _landmarks_fit(study)
+
+
+def _landmarks_fit(study: Study) -> Iterator[str]:
+    landmarks, wanted = study.data.harmonisation.landmarks, len(LANDMARK_PERCENTS)
+    if len(landmarks) != study.data.planes:
+        yield (
+            f"data.harmonisation.landmarks has {len(landmarks)} lists for {study.data.planes} "
+            "planes: give one a channel, and of a colour image three."
+        )
+    for place, row in enumerate(landmarks, start=1):
+        if len(row) != wanted:
+            yield (
+                f"list {place} of data.harmonisation.landmarks has {len(row)} numbers: give "
+                f"{wanted}, the grey values at the percentiles "
+                f"{', '.join(f'{percent:g}' for percent in LANDMARK_PERCENTS)}."
+            )
+        elif not all(low < high for low, high in pairwise(row)):
+            yield (
+                f"list {place} of data.harmonisation.landmarks does not rise from each number to "
+                "the next: take a reference whose quantiles differ."
+            )
+
+
 def _labels_fit(study: Study) -> Iterator[str]:
     label, classes = study.data.ignore_label, len(study.data.classes)
     if label is None:
@@ -295,6 +336,7 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _classes_fit,
     _table_fits,
     _images_fit,
+    _harmonisation_fits,
     _labels_fit,
     _budget_fits,
     _attack_fits,

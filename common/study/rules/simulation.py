@@ -20,6 +20,11 @@ def simulation_rules(study: Study) -> Iterator[str]:
     yield from _sites_suffice(study, plan_of(study))
     yield from _classes_have_a_place(study)
     yield from _lacking_is_optional(study)
+    if study.data.combat is not None and study.simulation.compare:
+        yield (
+            "the pooled model has the patients of all sites together, and data.combat has to know "
+            "whose each is: set simulation.compare = false."
+        )
 
 
 def _sites_suffice(study: Study, plan: StrategyPlan) -> Iterator[str]:

@@ -37,6 +37,12 @@ def require_whole_models(study: Study) -> None:
     Raises:
         InputError: A part of the model stays at each hospital, or is trained on before each test.
     """
+    if study.data.combat is not None:
+        msg = (
+            "data.combat was fitted with every hospital, and cannot place one that took no part: "
+            "remove it, or leave no hospital out."
+        )
+        raise InputError(msg)
     context = ModelContext.build(study, "cpu")
     personal = bool(context.layout.personal) or context.plan.objective == "fine-tune"
     if personal:

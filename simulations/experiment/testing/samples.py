@@ -22,7 +22,7 @@ from wardround.client.site.state import SiteState
 from wardround.client.tasks.registry import task_of
 from wardround.client.training.evaluation import predict
 from wardround.common.parameters.schema import write_parameters
-from wardround.common.study.sections import AS_STORED, COMMON_ORIENTATION
+from wardround.common.study.sections import AS_STORED, COMMON_ORIENTATION, HarmonisationSection
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.training import TrainedModel
 
@@ -156,7 +156,8 @@ def as_stored(examination: Examination, batch: Batch, site: Site, study: Study) 
     """
     if study.data.intensity == "ct":
         return batch
-    data = study.data.model_copy(update={"intensity": "none", "denoise": False})
+    plainly = {"intensity": "none", "denoise": False, "harmonisation": HarmonisationSection()}
+    data = study.data.model_copy(update=plainly)
     plain = prepare_case(examination, site, study.model_copy(update={"data": data}))
     return Batch(plain.image[None], batch.covariates, batch.targets)
 
