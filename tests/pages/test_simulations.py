@@ -14,7 +14,7 @@ from tests.support.tiny_runs import write_tiny_study
 pytestmark = [pytest.mark.pages, pytest.mark.slow]
 # Less of everything: the pages' own runs take minutes. The last option of a kind wins.
 _MACHINE = "--rounds 1 --threads 1 --engine in-process"
-_SMALL = "--set simulation.options.slices=2 --set simulation.options.patients=32"
+_SMALL = "--set simulation.options.slices=2 --set simulation.options.patients=48"
 LESS = {
     "simulate brain-tissue": f"{_MACHINE} {_SMALL} --no-compare",
     "simulate pneumonia-xray": f"{_MACHINE} --no-compare --set simulation.options.patients=120",
@@ -24,7 +24,7 @@ LESS = {
 _SHORT = {
     "federation.rounds": 2,
     "simulation.compare": False,
-    "simulation.options.patients": 32,
+    "simulation.options.patients": 48,
     "simulation.options.slices": 2,
 }
 _FIRST = "wardround simulate brain-tissue --out runs/first"
