@@ -28,7 +28,7 @@ import psutil
 from benchmarks.load.pictures import paired_ratio, round_seconds, write_study
 
 _MODULE = "simulations.report.live.watcher"
-_ENDLESS = 1_000_000
+_ENDLESS = 100_000
 _PATIENCE_SECONDS = 300.0
 _READER = [sys.executable, "-m", "benchmarks.load.live_page", "--read"]
 
@@ -92,10 +92,12 @@ def watched(folder: Path, steps: int) -> Iterator[Watched]:
 
 
 def _link_of(process: subprocess.Popen[str]) -> str:
+    said = ""
     for line in process.stderr or ():
+        said += line
         if found := re.search(r"http://\S+/", line):
             return found[0]
-    sys.exit("the simulation ended before it had a page.")
+    sys.exit(f"the simulation ended before it had a page: {said}")
 
 
 @contextmanager
