@@ -86,7 +86,7 @@ long: $(STAMP)
 
 # What the pages say, run as it stands there.
 pages: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m pages $(PYTEST_FLAGS) tests/integration tests/e2e
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -m pages $(PYTEST_FLAGS) tests/integration tests/e2e tests/pages
 
 attacks: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m attacks $(PYTEST_FLAGS) tests/attacks

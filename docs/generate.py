@@ -60,7 +60,7 @@ def files_page() -> str:
 
 def folder_tree() -> str:
     """Return the tree of folders, a line each."""
-    lines = ["```\n"]
+    lines = ["```text\n"]
     for folder in (folder for package in PACKAGES for folder in _folders(ROOT / package)):
         depth = len(folder.relative_to(ROOT).parts) - 1
         name = "  " * depth + folder.name + "/"

@@ -196,8 +196,44 @@ OUTPUTS: dict[str, Output] = {
         },
         made_in="client/clinic/onboarding/run.py:counts",
     ),
+    "site pacs test": Output(
+        keys={
+            "archive": "Its name, with the address.",
+            "answers": "True; an archive that is away ends the command with 3 and a sentence.",
+        },
+        made_in="client/cli/pacs.py:ask_archive",
+    ),
+    "site explain": Output(
+        of="wardround.client.doctor.policy:PolicyReport",
+        keys={
+            "study": "Its name.",
+            "digest": "What would be approved.",
+            "allowed": "Whether the site would take part; the exit code is then 0.",
+            "terms": "What an approval would be for, a line each.",
+        },
+        parts={"verdicts": "wardround.client.policy.rules:Verdict"},
+        made_in="client/cli/site.py:_as_json",
+    ),
+    "site policy check": Output(of="wardround.client.policy.policy:Policy"),
     "site check": Output(of="wardround.client.clinic.onboarding.data_check.findings:DataReport"),
     "site audit show": Output(_LIST, of="wardround.common.security.audit_verification:Entry"),
+    "site audit verify": Output(
+        keys={
+            "entries": "How many, each as it was written and signed.",
+            "head": "The hash of the last one.",
+            "countersigned": "How many of them the server has signed; null if none is known.",
+            "countersigned_at": "When, in seconds since 1970; null if none is known.",
+        },
+        made_in="client/cli/site.py:_verified",
+    ),
+    "site ledger verify": Output(
+        keys={
+            "entries": "How many, each as it was written.",
+            "head": "The hash of the last one.",
+            "unfinished": "Whether its last line is; it is repaired when the site starts.",
+        },
+        made_in="client/cli/ledger.py:verify",
+    ),
     "site ledger show": Output(of="wardround.client.privacy.ledger.report:LedgerReport"),
     "server status": Output(of=f"{_MESSAGES}:ServerSummary"),
     "runs list": Output(_LIST, of=f"{_MESSAGES}:RunSummary"),
@@ -207,6 +243,14 @@ OUTPUTS: dict[str, Output] = {
     "runs resume": _STATE,
     "sites list": Output(_LIST, of=f"{_MESSAGES}:SiteSummary"),
     "data list": Output(_LIST, of="wardround.simulations.datasets.catalogue:DatasetSummary"),
+    "data show": Output(
+        of="wardround.simulations.datasets.examinations:DatasetFacts",
+        keys={
+            "modality": "Kind of image.",
+            "task": "What can be learned from it.",
+            "options": "Each option of a study's [simulation.options], with meaning and default.",
+        },
+    ),
     "federation try": Output(
         keys={
             "run": "Its name at the server.",
@@ -222,6 +266,14 @@ OUTPUTS: dict[str, Output] = {
             "missed": "In how many rounds a site did not train, by its name.",
         },
         made_in="simulations/cli/federation.py:_as_json",
+    ),
+    "model verify": Output(
+        keys={
+            "digest": "Of the model folder, which is whole.",
+            "signed_by": "The key that signed it; null if none.",
+            "rounds": "Who signed its rounds, a sentence each.",
+        },
+        made_in="client/cli/model.py:verify",
     ),
     "model show": Output(
         keys={
@@ -271,6 +323,11 @@ COMMON = {
     "model_digest": "The model's.",
     "metrics": "A metric each.",
     "notes": "What the reader should know.",
+    "rule": "A key of the policy.",
+    "verdicts": "What each rule of the policy says.",
+    "allowed": "Whether the rule allows the study.",
+    "citation": "How to cite it.",
+    "homepage": "Where it comes from.",
     "network": "The study's network.",
     "rows": "One each.",
     "not_run": "What was left out, and why.",

@@ -1,5 +1,6 @@
 """``wardround site ledger``: what was spent on a site's patients, and is it intact?"""
 
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -43,6 +44,7 @@ def verify(
         int, typer.Option(help="Entries that a server or an auditor has seen.", min=0)
     ] = 0,
     head: Annotated[str, typer.Option(help="Hash of the last of those entries.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check that no entry was changed, moved, added or taken away.
 
@@ -64,9 +66,18 @@ def verify(
     chain = read_ledger(site)
     LedgerBook(chain.entries)
     check_held(chain.entries, counter, head)
+    is_unfinished = chain.torn or chain.unended
+    if as_json:
+        said = {
+            "entries": len(chain.entries),
+            "head": chain.entries[-1].hash,
+            "unfinished": bool(is_unfinished),
+        }
+        sys.stdout.write(json.dumps(said, indent=2) + "\n")
+        return
     sys.stdout.write(f"The ledger of {site} is intact: {len(chain.entries)} entries.\n")
     sys.stdout.write(f"head {chain.entries[-1].hash}\n")
-    if chain.torn or chain.unended:
+    if is_unfinished:
         sys.stdout.write("Its last line is unfinished; it is repaired when the site starts.\n")
 
 

@@ -60,6 +60,7 @@ def verify(
     key: Key = None,
     server_key: ServerKey = None,
     site_key: SiteKey = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check a model offline: its files to the byte, its weights, its rounds, and who signed them.
 
@@ -84,6 +85,10 @@ def verify(
     lineage = model_lineage(found, weights)
     keys = [None if one is None else open_public_key(one) for one in (server_key, site_key)]
     said = check_keys(lineage, *keys)
+    if as_json:
+        facts = {"digest": found.digest, "signed_by": found.signed_by, "rounds": said}
+        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        return
     lines = ("The model is whole.", f"digest {found.digest}", _signed_words(found), *said)
     sys.stdout.write("\n".join(lines) + "\n")
 

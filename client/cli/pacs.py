@@ -1,5 +1,6 @@
 """``wardround site pacs``: the picture archive, asked by hand."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,10 @@ SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=
 
 
 @pacs_app.command("test")
-def test_archive(site: SiteFolder) -> None:
+def ask_archive(
+    site: SiteFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Ask the archive whether it is there and lets this site search; nothing is read from it.
 
     2 if pacs.toml cannot be used, 3 if the archive is away or refuses.
@@ -25,6 +29,10 @@ def test_archive(site: SiteFolder) -> None:
 
     archive = open_archive(open_site(site).folder)
     archive.ping()
+    if as_json:
+        said = {"archive": archive.name, "answers": True}
+        write_lines(json.dumps(said) + "\n")
+        return
     write_lines(f"{archive.name[:1].upper()}{archive.name[1:]} answers and lets this site in.\n")
 
 

@@ -22,8 +22,10 @@ from wardround.client.cli.serve import serve
 
 if TYPE_CHECKING:
     from wardround.client.doctor.policy import PolicyReport
+    from wardround.common.files.json_lines import ChainHead
     from wardround.common.security.audit_receipt import Receipt
     from wardround.common.security.audit_verification import Entry
+    from wardround.common.study.study import Study
 
 site_app = typer.Typer(
     help="What a hospital decides and looks at.", no_args_is_help=True, suggest_commands=False
@@ -47,6 +49,7 @@ add_import_commands(site_app)
 add_check_command(site_app)
 
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _SHOWN = 8  # of a digest
 
 
@@ -62,6 +65,7 @@ def explain(
         ),
     ],
     site: Annotated[Path, typer.Option(help="A site folder.", show_default=False)],
+    as_json: AsJson = False,
 ) -> None:
     """Say what a study asks for, and which rules of the site's policy allow it; 1 if one does not.
 
@@ -77,10 +81,13 @@ def explain(
     held = study_file(site, study.strip().lower())
     find = context.obj  # the front door knows built-in studies by name; a site does not
     loaded = find(study) if held is None and callable(find) else load_study(held or Path(study))
-    report = evaluate_policy(site, loaded)
-    write_lines(explain_study(loaded) + "\n")
-    write_lines("What you would approve\n" + "\n".join(terms_of(site, loaded).lines) + "\n\n")
-    _print_verdicts(report)
+    report, terms = evaluate_policy(site, loaded), terms_of(site, loaded).lines
+    if as_json:
+        _print_json(_as_json(loaded, report, terms))
+    else:
+        write_lines(explain_study(loaded) + "\n")
+        write_lines("What you would approve\n" + "\n".join(terms) + "\n\n")
+        _print_verdicts(report)
     if not report.allowed:
         raise typer.Exit(1)
 
@@ -109,7 +116,7 @@ def new(site: SiteFolder) -> None:
 
 
 @policy_app.command()
-def check(site: SiteFolder) -> None:
+def check(site: SiteFolder, as_json: AsJson = False) -> None:
     """Check the policy of a site folder and print what it says, defaults included.
 
     Example: wardround site policy check /data/wardround/north
@@ -119,6 +126,9 @@ def check(site: SiteFolder) -> None:
     from wardround.client.policy.policy import open_policy
 
     policy = open_policy(site)
+    if as_json:
+        _print_json(policy.model_dump(mode="json"))
+        return
     sys.stdout.write(tomli_w.dumps(policy.model_dump(mode="json", exclude_none=True)))
     if policy.simulated:
         sys.stdout.write("# simulated = true: this allows everything. No hospital sets it.\n")
@@ -135,6 +145,7 @@ def verify(
         Path | None,
         typer.Option(help="The site's public key, as the auditor has it.", show_default=False),
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Check that no entry was changed, moved, added or taken away, and who signed them.
 
@@ -157,6 +168,9 @@ def verify(
     public = open_public_key(key or site / KEY_FOLDER / PUBLIC_FILE)
     receipts = kept_receipts(site, public)
     found = verify_log(site / AUDIT_FOLDER, public, known, receipts)
+    if as_json:
+        _print_json(_verified(found, receipts))
+        return
     sys.stdout.write(
         f"{found.entries} entries, each as it was written and signed.\n"
         f"--counter {found.entries} --head {found.hash}\n"
@@ -183,6 +197,25 @@ def show(
         sys.stdout.write(json.dumps([asdict(entry) for entry in shown], indent=2) + "\n")
     else:
         _print_entries(shown)
+
+
+def _as_json(study: "Study", report: "PolicyReport", terms: "Sequence[str]") -> dict[str, object]:
+    said = {"study": study.name, "digest": study.digest, "allowed": report.allowed}
+    return {**said, "terms": [*terms], **asdict(report)}
+
+
+def _verified(found: "ChainHead", receipts: "Sequence[Receipt]") -> dict[str, object]:
+    newest = receipts[-1] if receipts else None
+    return {
+        "entries": found.entries,
+        "head": found.hash,
+        "countersigned": None if newest is None else newest.report.entries,
+        "countersigned_at": None if newest is None else newest.time,
+    }
+
+
+def _print_json(said: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(said, indent=2) + "\n")
 
 
 def _print_how_far(entries: int, known: int, receipts: "Sequence[Receipt]") -> None:

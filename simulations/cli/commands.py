@@ -368,6 +368,7 @@ def show_data(
         str,
         typer.Argument(help="A data set, or a study whose data set is shown.", show_default=False),
     ],
+    as_json: AsJson = False,
 ) -> None:
     """Show everything known about a data set: licence, citation, options.
 
@@ -378,8 +379,14 @@ def show_data(
 
     from wardround.simulations.datasets.catalogue import DATASETS, dataset_facts
 
+    facts = dataset_facts(name if name in DATASETS else _data_of(name))
+    if as_json:
+        options = {key[7:]: text for key, text in facts.items() if key.startswith("option ")}
+        known = {key: text for key, text in facts.items() if not key.startswith("option ")}
+        sys.stdout.write(json.dumps({**known, "options": options}, indent=2) + "\n")
+        return
     table = Table(show_header=False, box=None)
-    for key, value in dataset_facts(name if name in DATASETS else _data_of(name)).items():
+    for key, value in facts.items():
         table.add_row(key, value)
     Console().print(table)
 

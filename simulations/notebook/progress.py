@@ -78,6 +78,24 @@ def showing(progress: bool | None, folder: Path) -> Iterator[Watch]:
     drawing.end(f"Finished in {drawing.seconds:.0f} s: {folder / 'report.html'}")
 
 
+@contextmanager
+def paged(is_wanted: bool, folder: Path) -> Iterator[None]:
+    """Serve a run's live page while the block runs, if it is wanted, and say where."""
+    if not is_wanted:
+        yield
+        return
+    from wardround.simulations.report.live.beside import page_beside
+
+    def tell(sentence: str) -> None:
+        with suppress(OSError, ValueError):  # the terminal may have been closed
+            sys.stderr.write(f"{sentence}\n")
+            sys.stderr.flush()
+
+    with page_beside(folder) as page:
+        page.announce(tell)
+        yield
+
+
 def how_to_resume(folder: Path) -> str:
     """Return what to do with a run that was stopped."""
     if not (folder / "run.json").exists():

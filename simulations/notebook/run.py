@@ -17,7 +17,7 @@ from wardround.simulations.experiment.simulate import SimulationRequest
 from wardround.simulations.experiment.simulate import resume as resume_request
 from wardround.simulations.experiment.simulate import simulate as run_request
 from wardround.simulations.notebook.lockstep import events_of
-from wardround.simulations.notebook.progress import both, how_to_resume, showing
+from wardround.simulations.notebook.progress import both, how_to_resume, paged, showing
 from wardround.simulations.notebook.result import SimulationResult, open_run
 from wardround.simulations.notebook.studies import load_study
 from wardround.simulations.run_files.events import Event, RoundDone, SiteFailed, Watch
@@ -42,6 +42,8 @@ class RunOptions(TypedDict, total=False):
         on_event: Is called with each stage that begins or ends, each finished round, and each site
             that is left out of one; ``print`` will do.
         progress: Whether one line shows how far the run is; None shows it in a notebook alone.
+        watch: Whether a live page is served to this machine's browsers while the run goes on; its
+            link is printed on standard error.
     """
 
     data_root: _Path | None
@@ -54,6 +56,7 @@ class RunOptions(TypedDict, total=False):
     threads: int
     on_event: Callable[[Event], None] | None
     progress: bool | None
+    watch: bool
 
 
 def simulate(  # noqa: PLR0913 # one argument an option, as on the command line
@@ -70,11 +73,13 @@ def simulate(  # noqa: PLR0913 # one argument an option, as on the command line
     threads: int = 0,
     on_event: Callable[[Event], None] | None = None,
     progress: bool | None = None,
+    watch: bool = False,
 ) -> SimulationResult:
     """Run a study in simulation, and leave a run folder with its report.
 
-    Nothing is printed but a progress line, in a notebook. A call can be followed by another one in
-    the same process, and be made in a thread or inside a running event loop.
+    Nothing is printed but a progress line, in a notebook, and the link of ``watch``. A call can be
+    followed by another one in the same process, and be made in a thread or inside a running event
+    loop.
 
     Args:
         study: A study, the path of a study file, or a built-in study's name.
@@ -91,6 +96,8 @@ def simulate(  # noqa: PLR0913 # one argument an option, as on the command line
         on_event: Is called with each stage that begins or ends, each finished round, and each site
             that is left out of one; ``print`` will do. What it raises ends the run.
         progress: Whether one line shows how far the run is; None shows it in a notebook alone.
+        watch: Whether a live page is served to this machine's browsers while the run goes on; its
+            link is printed on standard error.
 
     Raises:
         InputError: Something asked for cannot be done; nothing is left behind.
@@ -111,9 +118,10 @@ def simulate(  # noqa: PLR0913 # one argument an option, as on the command line
             "threads": threads,
         },
     )
-    with _telling(request.out), _same_threads(), showing(progress, request.out) as line:
+    out = request.out
+    with _telling(out), _same_threads(), paged(watch, out), showing(progress, out) as line:
         run_request(request, both(line, on_event))
-    return open_run(request.out)
+    return open_run(out)
 
 
 def resume(  # noqa: PLR0913 # as simulate
@@ -188,10 +196,12 @@ class Rounds:
         request: SimulationRequest,
         on_event: Callable[[Event], None] | None,
         progress: bool | None,
+        watch: bool = False,
     ) -> None:
         self._request = request
         self._on_event = on_event
         self._progress = progress
+        self._watch = watch
 
     @property
     def folder(self) -> Path:
@@ -215,6 +225,7 @@ class Rounds:
         with (
             _telling(out),
             _same_threads(),
+            paged(self._watch, out),
             showing(self._progress, out) as line,
             closing(events_of(self._work)) as events,
         ):
@@ -257,7 +268,8 @@ def simulate_rounds(
         msg = f"simulate_rounds() got an unexpected keyword argument {unknown[0]!r}"
         raise TypeError(msg)
     on_event, progress = options.pop("on_event", None), options.pop("progress", None)
-    return Rounds(_request(study, out, options), on_event, progress)
+    watch = options.pop("watch", False)
+    return Rounds(_request(study, out, options), on_event, progress, watch)
 
 
 def _round(event: RoundDone, left_out: list[SiteFailed]) -> Round:

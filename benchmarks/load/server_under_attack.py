@@ -5,7 +5,7 @@ from one address: silent connections, connections of a revoked certificate, bodi
 that come byte by byte, a flood of requests to join. What the server closes is opened again. The
 attackers compute on the same machine, so the ratio holds their work too. Linux only.
 
-    python -m benchmarks.server_under_attack [--rounds 10] [--silent 2000] [--revoked 200]
+    python -m benchmarks.load.server_under_attack [--rounds 10] [--silent 2000] [--revoked 200]
 """
 
 import argparse
