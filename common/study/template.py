@@ -72,13 +72,19 @@ manifest = "manifest.csv"
 
 _OF_TASKS = {
     "classification": {
-        "others": '          # or "segmentation"',
+        "others": '          # or "detection", "segmentation"',
         "classes": 'classes = ["normal", "abnormal"]',
         "network": "small-cnn",
         "metric": "auroc",
     },
+    "detection": {
+        "others": '               # or "classification", "segmentation"',
+        "classes": 'classes = ["nodule"]             # what is looked for; no background',
+        "network": "retinanet",
+        "metric": "map50",
+    },
     "segmentation": {
-        "others": '            # or "classification"',
+        "others": '            # or "classification", "detection"',
         "classes": 'classes = ["background", "lesion"] # the background comes first',
         "network": "unet",
         "metric": "dice",

@@ -70,7 +70,7 @@ def write_manifest(
         splits: Whether it says who is trained on and tested; half of each site's patients.
     """
     generator = np.random.default_rng(1)
-    columns = ["patient", "site", "split", "label", "mask", "image", "image.second"]
+    columns = ["patient", "site", "split", "label", "boxes", "mask", "image", "image.second"]
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow([*columns, "age", "weight", "sex"])
@@ -87,6 +87,7 @@ def write_manifest(
                     SITES[patient % len(SITES)],
                     split if splits else "",
                     of_several if several else CLASSES[label],
+                    _boxes(images, kind, number, class_count),
                     *(_file(images, kind, name) for name in names),
                     generator.normal(60, 10),
                     "" if number % 7 == 0 else generator.normal(80, 10),
@@ -97,6 +98,17 @@ def write_manifest(
 
 def _label(number: int) -> int:
     return number % PATIENTS // len(SITES) % len(CLASSES)
+
+
+def _boxes(images: Path, kind: Kind, number: int, class_count: int) -> str | Path:
+    """Return a cell of boxes: nothing, the boxes themselves, or a mask that has them."""
+    label = _label(number)
+    if label == 0:
+        return "none"
+    if number % 2:
+        return _file(images, kind, f"{number}-mask-{class_count - 1}")
+    ends = ("4 " * kind.dimensions, f"{5 + 3 * label} " * kind.dimensions)
+    return f"{CLASSES[label % class_count]} {ends[0]}{ends[1]}"
 
 
 def _mask(kind: Kind, number: int) -> NDArray[np.uint8]:
