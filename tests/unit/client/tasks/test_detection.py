@@ -191,7 +191,7 @@ def test_what_a_detection_cannot_do_is_refused_with_a_remedy(section, keys, word
 
 def test_anchors_are_for_boxes_alone_and_a_private_study_is_steered_by_what_has_noise():
     other = {"study": {"task": "classification"}, "model": {"network": "small-cnn"}}
-    with pytest.raises(StudyError, match="model.anchors is for detection"):
+    with pytest.raises(StudyError, match="anchors is for detection"):
         parse_study(blob_study(**{**other, "model": {"network": "small-cnn", "anchors": [4]}}))
     private = {"privacy": {"mode": "patient"}, "evaluation": {"metric": "froc"}}
     with pytest.raises(StudyError, match="set it to 'map50'"):
@@ -214,7 +214,7 @@ def test_boxes_measured_without_noise_have_the_metric_of_images_that_weigh_alike
     }
 
     assert np.linalg.norm(measured, axis=1).max() <= 1 + 1e-12
-    assert set(metric for metric, _ in values) == {"loss", "map50"}
+    assert {metric for metric, _ in values} == {"loss", "map50"}
     assert values["map50", "dark"] == pytest.approx(1, abs=0.01)
     # Of four boxes two are found, after four that are none: a precision of a third up to one half.
     assert values["map50", "bright"] == pytest.approx(51 / 101 / 3, abs=0.03)
