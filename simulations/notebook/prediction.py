@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 
 import wardround
 from wardround.client.clinic.inference.inputs import find_inputs, modality_of, read_images
-from wardround.client.clinic.inference.prediction import Classified, Prediction, Segmented
+from wardround.client.clinic.inference.prediction import (
+    Classified,
+    Detected,
+    Prediction,
+    Segmented,
+)
 from wardround.client.clinic.inference.predictor import Predictor, load_predictor, refusal
 from wardround.client.clinic.inference.views import View
 from wardround.client.data.manifest.cells import parse_number
@@ -58,11 +63,14 @@ class Predictions(Sequence[Prediction]):
         """``(N, K)`` of a classification, in the order of its classes.
 
         Raises:
-            ModelError: It is a segmentation, which has labels.
+            ModelError: It is another task: a segmentation has labels, a detection boxes.
         """
         rows = [one.probabilities for one in self._found if isinstance(one, Classified)]
         if len(rows) < len(self._found):
-            msg = "a segmentation has no probabilities of whole images: see labels."
+            msg = (
+                "only a classification has probabilities of whole images: see labels of a "
+                "segmentation, and boxes of each prediction of a detection."
+            )
             raise ModelError(msg)
         return np.array(rows, dtype=np.float64)
 
@@ -71,11 +79,14 @@ class Predictions(Sequence[Prediction]):
         """Of a segmentation the class at every voxel of each image as it was given.
 
         Raises:
-            ModelError: It is a classification, which has probabilities.
+            ModelError: It is another task, without an answer at every voxel.
         """
         found = [one.labels for one in self._found if isinstance(one, Segmented)]
         if len(found) < len(self._found):
-            msg = "a classification has no labels of voxels: see probabilities."
+            msg = (
+                "only a segmentation has labels of voxels: see probabilities of a classification, "
+                "and boxes of each prediction of a detection."
+            )
             raise ModelError(msg)
         return found
 
@@ -323,6 +334,9 @@ def _row(name: str, one: Prediction) -> dict[str, Any]:
     if isinstance(one, Classified):
         probabilities = dict(zip(one.classes, one.probabilities, strict=True))
         return {"examination": name, "found": ", ".join(one.found) or "none", **probabilities}
+    if isinstance(one, Detected):
+        counts = dict(zip(one.classes, one.counts, strict=True))
+        return {"examination": name, **{f"boxes of {label}": n for label, n in counts.items()}}
     voxels = dict(zip(one.classes[1:], one.voxels[1:], strict=True))
     return {"examination": name, **{f"voxels of {label}": n for label, n in voxels.items()}}
 

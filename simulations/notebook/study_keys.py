@@ -53,6 +53,7 @@ class _Data(TypedDict, total=False):
 class _Model(TypedDict, total=False):
     network: str
     features: Size | None
+    anchors: Size | None
     normalisation: Literal["default", "batch", "instance", "group", "layer", "none"]
     activation: Literal["default", "relu", "leakyrelu", "prelu", "gelu", "elu", "swish"]
     dropout: float

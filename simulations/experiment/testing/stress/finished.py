@@ -82,7 +82,7 @@ def open_finished_run(folder: Path) -> FinishedRun:
     """Open a finished simulated run whose models can be asked anew.
 
     Raises:
-        InputError: It is none, its study is of a table, or it left no models.
+        InputError: It is none, its study is of a table or finds boxes, or it left no models.
     """
     facts = read_facts(folder)
     if facts.status != "finished":
@@ -94,6 +94,12 @@ def open_finished_run(folder: Path) -> FinishedRun:
         msg = (
             f"the study {study.name!r} is of a table, and only images can be made worse: give a "
             "run of an image study."
+        )
+        raise InputError(msg)
+    if study.task.boxes:
+        msg = (
+            f"the study {study.name!r} finds boxes, and what changed images do is told of classes "
+            "and masks only: give a run of such a study."
         )
         raise InputError(msg)
     if plan_of(study).objective == "fine-tune":
