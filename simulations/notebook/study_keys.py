@@ -64,7 +64,17 @@ class _Model(TypedDict, total=False):
 
 
 class _Training(TypedDict, total=False):
-    loss: Literal["cross-entropy", "focal", "bce", "dice", "dice-ce", "generalised-dice", "mse"]
+    loss: Literal[
+        "cross-entropy",
+        "focal",
+        "bce",
+        "dice",
+        "dice-ce",
+        "generalised-dice",
+        "mse",
+        "focal-giou",
+        "hard-negative-giou",
+    ]
     class_weights: Literal["none", "balanced"] | Sequence[float]
     optimiser: Literal["sgd", "adam", "adamw"]
     learning_rate: float
