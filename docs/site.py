@@ -21,7 +21,7 @@ ORDER: dict[str, tuple[str, tuple[str, ...]]] = {
     "how-to": (
         "How-to",
         (
-            *("simulate", "plan-a-study", "track-runs", "read-a-report", "worth-joining"),
+            *("simulate", "detect", "plan-a-study", "track-runs", "read-a-report", "worth-joining"),
             *("test-generalisation", "calibrate-and-decide", "stress-a-model"),
             *("explain-predictions", "document-a-model", "use-a-model"),
             *("run-a-site", "joining", "import-images", "pacs", "protect-patients"),

@@ -30,10 +30,12 @@ from wardround.client.data.preprocessing.preprocessing import Case, StoredMask, 
 from wardround.client.data.same_images import held_by, require_parted
 from wardround.client.policy.policy import is_simulated
 from wardround.client.site.folder import Site
+from wardround.client.tasks.anchors import misfit_note
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import HidesParts
 from wardround.client.tasks.windows import accepted_sizes, pad_around
 from wardround.common.errors import DataError
+from wardround.common.study.registry import anchor_sides
 from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)
@@ -210,8 +212,16 @@ class Cohort:
             counts = self.case_counts()
             absent = [] if counts is None else (counts == 0).nonzero().flatten().tolist()
             names = self._study.data.classes
+            if self._has_boxes and was_read:
+                notes += self._misfits()
             notes += [f"no patient of class {names[index]} in {self.split}" for index in absent]
         return tuple(notes)
+
+    def _misfits(self) -> list[str]:
+        """Return whether the boxes are of other sizes than the anchors that look for them."""
+        model = self._study.model
+        note = misfit_note(self.targets, anchor_sides(model.features, model.anchors))
+        return [f"in {self.split} {note}"] if note else []
 
     def spacing(self, index: int) -> tuple[float, ...]:
         """Return the millimetres a voxel of a prepared examination, 1 where unknown."""

@@ -14,7 +14,7 @@ study_epsilon = 8.0               # one study
 #                                    # not all of it (which is "study", as if absent)
 
 # What may be trained.
-tasks = ["classification", "segmentation", "regression", "survival"]
+tasks = ["classification", "detection", "segmentation", "regression", "survival", "pretraining"]
 # networks = ["small-cnn", "unet"]  # all known ones if absent
 
 # What share of the patients a study may keep for validation and for testing, where the manifest

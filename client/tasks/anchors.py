@@ -3,6 +3,7 @@
 A box is ``lo.., hi..`` in voxels, hi exclusive, its axes in the order of the image's.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 NOTHING = -1  # the box of an anchor that holds none, and the class of a row that is padding
 _LARGEST_STRETCH = 4.135  # log(1000 / 16): no box is longer, whatever a network says
+_MISFITS = 0.05  # share of boxes far from every anchor, above which somebody should know
 _CANDIDATES = 9  # nearest anchors of each level that a box chooses from; Zhang et al. 2020, 4.4.1
 
 
@@ -47,6 +49,26 @@ class Said:
         centres = (low + high) / 2 + shift * (high - low)
         sides = (high - low) * stretch.clamp(max=_LARGEST_STRETCH).exp()
         return torch.cat([centres - sides / 2, centres + sides / 2], dim=-1)
+
+
+def misfit_note(boxes: Tensor, sides: Sequence[int]) -> str:
+    """Return a sentence where many boxes are far from every anchor in size; "" where they fit.
+
+    Args:
+        boxes: ``(N, M, 1 + 2 dims)``; rows of class -1 are padding.
+        sides: Of the anchors, one a level, in voxels.
+    """
+    rows = boxes[boxes[..., 0] >= 0]
+    low, high = rows[:, 1:].chunk(2, dim=1)
+    lengths = (high - low).clamp(min=1e-6).log().mean(1).exp()
+    factors = (lengths[:, None] / torch.tensor(sides, dtype=lengths.dtype)).log2().abs()
+    share = float((factors.amin(1) > 1).float().mean()) if len(rows) else 0.0
+    if share <= _MISFITS:
+        return ""
+    return (
+        f"{share:.0%} of the boxes are less than half or more than twice as long as any anchor "
+        f"({', '.join(map(str, sides))} voxels): set model.anchors or data.size"
+    )
 
 
 def matched(anchors: Tensor, boxes: Tensor) -> Tensor:

@@ -49,5 +49,5 @@ PRIVATE_NETWORKS: dict[str, PrivateNetwork] = {
     "efficientnet-b0": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
     "vit": PrivateNetwork(("default",), "vmap", _WHOLE_NOTE, "loop"),
     "swin-unetr": PrivateNetwork(_OWN_IS_SAFE, "vmap", _WHOLE_NOTE, "loop"),
-    "retinanet": PrivateNetwork(_OWN_IS_SAFE, "loop", _LEVELS_NOTE),
+    "retinanet": PrivateNetwork(("default", "group"), "loop", _LEVELS_NOTE),
 }

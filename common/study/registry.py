@@ -232,7 +232,7 @@ NETWORKS: dict[str, NetworkEntry] = {
         _BOXES,
         (2, 3),
         1,
-        ("instance", "group"),
+        ("group",),  # the coarsest level of a small image is one place, which no other can take
         True,
         False,
         True,

@@ -93,6 +93,12 @@ _OF_TASKS = {
         "network": "small-cnn",
         "metric": "auroc",
     },
+    "detection": {
+        "others": '               # or "classification", "segmentation"',
+        "classes": 'classes = ["nodule"]             # what is looked for; no background',
+        "network": "retinanet",
+        "metric": "map50",
+    },
     "segmentation": {
         "classes": 'classes = ["background", "lesion"] # the background comes first',
         "outcome": "",

@@ -64,11 +64,14 @@ class Predictions(Sequence[Prediction]):
         """``(N, K)`` of a classification, in the order of its classes.
 
         Raises:
-            ModelError: It is a segmentation, which has labels.
+            ModelError: It is another task: a segmentation has labels, a detection boxes.
         """
         rows = [one.probabilities for one in self._found if isinstance(one, Classified)]
         if len(rows) < len(self._found):
-            msg = "a segmentation has no probabilities of whole images: see labels."
+            msg = (
+                "only a classification has probabilities of whole images: see labels of a "
+                "segmentation, and boxes of each prediction of a detection."
+            )
             raise ModelError(msg)
         return np.array(rows, dtype=np.float64)
 
@@ -77,11 +80,14 @@ class Predictions(Sequence[Prediction]):
         """Of a segmentation the class at every voxel of each image as it was given.
 
         Raises:
-            ModelError: It is a classification, which has probabilities.
+            ModelError: It is another task, without an answer at every voxel.
         """
         found = [one.labels for one in self._found if isinstance(one, Segmented)]
         if len(found) < len(self._found):
-            msg = "a classification has no labels of voxels: see probabilities."
+            msg = (
+                "only a segmentation has labels of voxels: see probabilities of a classification, "
+                "and boxes of each prediction of a detection."
+            )
             raise ModelError(msg)
         return found
 

@@ -18,7 +18,7 @@ from wardround.common.study.variants import without_privacy
 from wardround.simulations.notebook.study_keys import StudyChanges
 from wardround.simulations.studies import built_in_names, find_study
 
-_NETWORKS = {"classification": "small-cnn", "segmentation": "unet"}
+_NETWORKS = {"classification": "small-cnn", "detection": "retinanet", "segmentation": "unet"}
 # Keys of several sections that mean something different in each: named with their section.
 _SECTION_ONLY = frozenset({"options", *AnyStudy.model_fields})
 
@@ -64,7 +64,7 @@ class Study(AnyStudy):
 
         Args:
             name: What it is called.
-            task: "classification" or "segmentation"; None is a classification.
+            task: "classification", "detection" or "segmentation"; None is a classification.
             keys: Keys of the study file.
 
         Raises:

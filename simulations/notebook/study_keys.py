@@ -55,6 +55,7 @@ class _Data(TypedDict, total=False):
 class _Model(TypedDict, total=False):
     network: str
     features: Size | None
+    anchors: Size | None
     normalisation: Literal["default", "batch", "instance", "group", "layer", "none"]
     activation: Literal["default", "relu", "leakyrelu", "prelu", "gelu", "elu", "swish"]
     dropout: float
@@ -65,7 +66,17 @@ class _Model(TypedDict, total=False):
 
 
 class _Training(TypedDict, total=False):
-    loss: Literal["cross-entropy", "focal", "bce", "dice", "dice-ce", "generalised-dice", "mse"]
+    loss: Literal[
+        "cross-entropy",
+        "focal",
+        "bce",
+        "dice",
+        "dice-ce",
+        "generalised-dice",
+        "mse",
+        "focal-giou",
+        "hard-negative-giou",
+    ]
     class_weights: Literal["none", "balanced"] | Sequence[float]
     optimiser: Literal["sgd", "adam", "adamw"]
     learning_rate: float

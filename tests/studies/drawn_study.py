@@ -83,7 +83,8 @@ class _Draft:
         self._task = chance.choice(sorted(TASKS))
         self._dense, self._restores = TASKS[self._task].dense, TASKS[self._task].restores
         self._privacy = chance.mostly("none", "patient", "site")
-        table = not self._dense and not self._restores and chance.seldom()
+        has_grid = self._dense or self._restores or TASKS[self._task].boxes
+        table = not has_grid and chance.seldom()
         self._dimensions = 0 if table else chance.mostly(2, 3)
         self._network = self._fitting_network()
         self._heavy = self._network in _HEAVY or (self._network in _HEAVY_TOO)

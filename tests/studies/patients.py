@@ -80,7 +80,7 @@ def write_manifest(
         optional: Columns whose cells are empty in some rows; never those of both images.
     """
     generator = np.random.default_rng(1)
-    columns = ["patient", "site", "split", "label", "mask", "image", "image.second"]
+    columns = ["patient", "site", "split", "label", "boxes", "mask", "image", "image.second"]
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow([*columns, "age", "weight", "sex"])
@@ -106,6 +106,7 @@ def write_manifest(
                     SITES[patient % len(SITES)],
                     split if splits else "",
                     _outcome(outcome, number) or (of_several if several else CLASSES[label]),
+                    _boxes(images, kind, number, class_count),
                     *(
                         "" if name.rpartition("-")[2] in lacks else _file(images, kind, name)
                         for name in names
@@ -126,6 +127,17 @@ def _outcome(kind: str, number: int) -> str:
 
 def _label(number: int) -> int:
     return number % PATIENTS // len(SITES) % len(CLASSES)
+
+
+def _boxes(images: Path, kind: Kind, number: int, class_count: int) -> str | Path:
+    """Return a cell of boxes: nothing, the boxes themselves, or a mask that has them."""
+    label = _label(number)
+    if label == 0:
+        return "none"
+    if number % 2:
+        return _file(images, kind, f"{number}-mask-{class_count - 1}")
+    ends = ("4 " * kind.dimensions, f"{5 + 3 * label} " * kind.dimensions)
+    return f"{CLASSES[label % class_count]} {ends[0]}{ends[1]}"
 
 
 def _mask(kind: Kind, number: int) -> NDArray[np.uint8]:

@@ -38,7 +38,6 @@ class DetectorShape:
         widths: Channels of each level; level i has a step of ``2 ** (i + 1)`` voxels. The pyramid
             has all levels but the first.
         anchors: Side of the anchors of each level of the pyramid, in voxels; rising.
-        normalisation: As ``model.normalisation``.
         activation: As ``model.activation``.
     """
 
@@ -47,7 +46,6 @@ class DetectorShape:
     classes: int
     widths: tuple[int, ...]
     anchors: tuple[int, ...]
-    normalisation: str = "group"
     activation: str = "default"
 
     @property
@@ -67,7 +65,7 @@ class DetectorShape:
         """Return a convolution, a normalisation and an activation."""
         return nn.Sequential(
             self.convolution(before, after, step=step),
-            normalisation_layer(self.normalisation, after, self.dimensions),
+            normalisation_layer("group", after, self.dimensions),
             ACTIVATIONS[self.activation](),
         )
 
@@ -125,7 +123,7 @@ class Residual(nn.Module):
         super().__init__()
         self.first = shape.block(before, after, step=2)
         self.second = shape.convolution(after, after)
-        self.normalisation = normalisation_layer(shape.normalisation, after, shape.dimensions)
+        self.normalisation = normalisation_layer("group", after, shape.dimensions)
         self.shortcut = shape.convolution(before, after, kernel=1, step=2)
         self.activation = ACTIVATIONS[shape.activation]()
 

@@ -222,7 +222,6 @@ def _vit(study: Study) -> nn.Module:
 
 def _retinanet(study: Study) -> nn.Module:
     """RetinaNet (Lin 2017), with group normalisation and one anchor a place."""
-    chosen = study.model.normalisation
     return BoxDetector(
         DetectorShape(
             study.data.dimensions,
@@ -230,7 +229,6 @@ def _retinanet(study: Study) -> nn.Module:
             study.class_count,
             study.model.features or DETECTOR_WIDTHS,
             anchor_sides(study.model.features, study.model.anchors),
-            "group" if chosen == "default" else chosen,
             study.model.activation,
         )
     )

@@ -38,8 +38,8 @@ def _task_fits(study: Study) -> Iterator[str]:
     task = study.study.task
     if study.data.optional:
         yield (
-            f"data.optional = {list(study.data.optional)} does not fit study.task = {task!r}, whose "
-            "network has no token for what is missing: remove it."
+            f"data.optional = {list(study.data.optional)} does not fit study.task = {task!r}: its "
+            "network has no token for what is missing; remove it."
         )
     if study.model.fusion != "early":
         yield (

@@ -240,6 +240,12 @@ class _Calibrated(nn.Module):
 def _answers(
     request: EvaluationRequest, folder: ModelFolder, hospital: Hospital, study: Study
 ) -> tuple[Answered, _Rows]:
+    if study.task.boxes:
+        msg = (
+            "the model finds boxes, and 'wardround evaluate' tells answers patient by patient, "
+            "which boxes have no form for: use 'wardround predict'."
+        )
+        raise InputError(msg)
     device = device_for(request.device, study)
     choose_arithmetic(device, study)
     network = folder.network()

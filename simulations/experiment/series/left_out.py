@@ -35,12 +35,19 @@ def require_whole_models(study: Study) -> None:
     """Check that a hospital that took no part can be served by the model that the others trained.
 
     Raises:
-        InputError: A part of the model stays at each hospital, or is trained on before each test.
+        InputError: A part of the model stays at each hospital, or is trained on before each test;
+            or it finds boxes, of which no answer is kept for each patient.
     """
     if study.data.combat is not None:
         msg = (
             "data.combat was fitted with every hospital, and cannot place one that took no part: "
             "remove it, or leave no hospital out."
+        )
+        raise InputError(msg)
+    if study.task.boxes:
+        msg = (
+            "--leave-one-site-out tells a hospital's answers patient by patient, which boxes have "
+            "no form for: run the study without its rows, and predict its images."
         )
         raise InputError(msg)
     context = ModelContext.build(study, "cpu")

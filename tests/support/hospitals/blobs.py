@@ -26,7 +26,9 @@ def blob_study(dimensions: int = 2, **sections: dict[str, Any]) -> dict[str, Any
     return content
 
 
-def write_blob_site(folder: Path, patients: int, seed: int, size: tuple[int, ...]) -> Path:
+def write_blob_site(
+    folder: Path, patients: int, seed: int, size: tuple[int, ...], private: bool = False
+) -> Path:
     """Write a site whose first images hold nothing; a third is for validation, a third for tests.
 
     Args:
@@ -45,6 +47,8 @@ def write_blob_site(folder: Path, patients: int, seed: int, size: tuple[int, ...
     (folder / "policy.toml").write_text(
         'tasks = ["detection"]\napproved = "any"\nsimulated = true\nprivacy_required = false\n'
         'smallest_cohort = 2\nsmallest_cell = 1\nmetrics = "sums"\n'
+        + "study_epsilon = 1e6\nlifetime_epsilon = 1e6\nlifetime_delta = 0.01\n"
+        * private
     )
     return folder
 

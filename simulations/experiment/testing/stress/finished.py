@@ -82,7 +82,8 @@ def open_finished_run(folder: Path) -> FinishedRun:
     """Open a finished simulated run whose models can be asked anew.
 
     Raises:
-        InputError: It is none, its study is of a table or has no classes, or it left no models.
+        InputError: It is none, its study is of a table or has no classes or masks, or it left no
+            models.
     """
     facts = read_facts(folder)
     if facts.status != "finished":
@@ -96,7 +97,7 @@ def open_finished_run(folder: Path) -> FinishedRun:
             "run of an image study."
         )
         raise InputError(msg)
-    if study.task.outcome:
+    if study.task.outcome or study.task.boxes:
         msg = (
             f"the study {study.name!r} is of the task {study.study.task}, and how far images may "
             "be changed is told of classes and masks only: give a run of such a study."

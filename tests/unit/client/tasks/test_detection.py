@@ -7,18 +7,24 @@ from tests.support.hospitals.blobs import blob_study, write_blob_site
 
 from wardround.client.data import augmentation
 from wardround.client.data.boxes import stack_boxes
-from wardround.client.tasks.anchors import NOTHING, Said, matched
+from wardround.client.tasks.anchors import NOTHING, Said, matched, misfit_note
 from wardround.client.tasks.detection import Detection
 from wardround.client.training.box_losses import (
     focal_giou,
     generalised_overlaps,
     hard_negative_giou,
 )
+from wardround.common.errors import StudyError
+from wardround.common.messages.instructions import Instruction, new_run
+from wardround.common.metrics.noised import NoisedSums, encode_loss, scaled, summarise_noised
 from wardround.common.metrics.sums import metrics_of_task
 from wardround.common.models.networks.registry import build_network
 from wardround.common.study.loading import parse_study
+from wardround.common.study.rules.detection import TURNING
 from wardround.server.checkpoints.history import read_records
 from wardround.server.checkpoints.store import CheckpointStore
+from wardround.server.rounds.evaluation import measure_model
+from wardround.server.sites.site_info import describe_sites
 from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
 
 STUDY = parse_study(blob_study())
@@ -147,6 +153,94 @@ def test_a_federation_learns_to_find_blocks(tmp_path, study):
     assert set(last) == set(metrics_of_task(study))
     assert last["loss"] < first["loss"]
     assert all(np.isfinite(value) for value in last.values())
+
+
+def test_boxes_far_from_every_anchor_are_said():
+    boxes = targets_of([(0, 0, 0, 3, 3), (1, 0, 0, 12, 12), (1, 4, 4, 20, 20)], [])
+
+    assert misfit_note(boxes, (12, 24)).startswith("33% of the boxes are less than half")
+    assert misfit_note(boxes[:, 1:], (12, 24)) == misfit_note(boxes[1:], (12, 24)) == ""
+
+
+def test_the_presets_that_turn_are_those_that_are_refused():
+    turning = {name for name, preset in augmentation.PRESETS.items() if preset.rotation}
+
+    assert turning == set(TURNING)
+
+
+@pytest.mark.parametrize(
+    ("section", "keys", "words"),
+    [
+        ("data", {"augmentation": "dermoscopy"}, "a box that is turned is no box"),
+        ("data", {"covariates": [{"name": "age"}]}, "remove them"),
+        ("data", {"size": None}, "data.size is missing"),
+        ("model", {"anchors": [8]}, "has 1 sides, and the network has 2 levels"),
+        ("model", {"anchors": [16, 8]}, "does not rise"),
+        ("model", {"anchors": [16, 64]}, "no box of an image is so long"),
+        ("model", {"network": "unet"}, "choose one of retinanet"),
+        ("training", {"loss": "dice"}, "choose one of focal-giou, hard-negative-giou"),
+        ("training", {"patch_size": [16, 16]}, "is for segmentation"),
+        ("federation", {"strategy": "moon"}, "one feature vector an image"),
+        ("evaluation", {"pack": ["calibration"]}, "pack"),
+    ],
+)
+def test_what_a_detection_cannot_do_is_refused_with_a_remedy(section, keys, words):
+    with pytest.raises(StudyError, match=words):
+        parse_study(blob_study(**{section: keys}))
+
+
+def test_anchors_are_for_boxes_alone_and_a_private_study_is_steered_by_what_has_noise():
+    other = {"study": {"task": "classification"}, "model": {"network": "small-cnn"}}
+    with pytest.raises(StudyError, match="anchors is for detection"):
+        parse_study(blob_study(**{**other, "model": {"network": "small-cnn", "anchors": [4]}}))
+    private = {"privacy": {"mode": "patient"}, "evaluation": {"metric": "froc"}}
+    with pytest.raises(StudyError, match="set it to 'map50'"):
+        parse_study(blob_study(training={"local_epochs": 1}, **private))
+
+
+def test_boxes_measured_without_noise_have_the_metric_of_images_that_weigh_alike():
+    truth = targets_of(*[[(0, 4, 4, 16, 16), (1, 20, 20, 30, 30)]] * 4)
+    found = torch.zeros(4, 3, 6)
+    found[..., 1] = NOTHING
+    found[:, 0] = torch.tensor([0.9, 0, 4, 4, 16, 16])
+    found[:, 1] = torch.tensor([0.8, 1, 0, 0, 9, 9])
+    found[:2, 2] = torch.tensor([0.3, 1, 20, 20, 30, 30])
+    measured = Detection().bounded(found, truth, STUDY)
+    losses = encode_loss(np.full(4, 0.75))
+
+    vector = scaled(np.concatenate([losses, measured], axis=1), STUDY).sum(axis=0)
+    values = {
+        (v.metric, v.class_name): v.value for v in summarise_noised(NoisedSums(vector), STUDY)
+    }
+
+    assert np.linalg.norm(measured, axis=1).max() <= 1 + 1e-12
+    assert {metric for metric, _ in values} == {"loss", "map50"}
+    assert values["map50", "dark"] == pytest.approx(1, abs=0.01)
+    # Of four boxes two are found, after four that are none: a precision of a third up to one half.
+    assert values["map50", "bright"] == pytest.approx(51 / 101 / 3, abs=0.03)
+
+
+def test_a_private_federation_trains_on_clipped_patients_and_is_measured_with_noise(tmp_path):
+    study = parse_study(
+        blob_study(
+            training={"local_epochs": None, "local_steps": 2},
+            privacy={"mode": "patient", "noise_multiplier": 1.0, "sampling_rate": 0.5},
+            evaluation={"keep": "last"},
+        )
+    )
+    folders = [
+        write_blob_site(tmp_path / name, 18, seed, study.data.size, private=True)
+        for seed, name in enumerate("ab")
+    ]
+
+    with open_grid(folders, study, Machine("cpu", "in-process", threads=1)) as grid:
+        kept = run_federation(grid, study, tmp_path / "run")
+        nodes, _ = describe_sites(grid, study)
+        order = Instruction(study.digest, new_run(), 2, kept.parameters, split="test")
+        measured = measure_model(grid, study, nodes, order)
+
+    assert not measured.refusals
+    assert {v.metric for v in measured.values[-1].values} >= {"loss", "map50"}
 
 
 def test_said_parts_keep_their_width():
