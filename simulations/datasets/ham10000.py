@@ -33,7 +33,9 @@ def _load(request: DataRequest) -> Examinations:
         if image is None or (study.study.task == "segmentation" and not mask):
             absent += 1
             continue
-        rows.append(_examination(line, image, mask))
+        if study.task.outcome and not _known(line["age"]):
+            continue  # of a few percent nobody knows it
+        rows.append(_examination(line, image, mask, study))
     if absent:
         msg = (
             f"{folder}: {absent} of {len(table)} rows of the table have no file in images/ "
@@ -90,12 +92,12 @@ def _files(folder: Path, places: tuple[str, ...], endings: tuple[str, ...]) -> d
     }
 
 
-def _examination(line: dict[str, str], image: str, mask: str) -> PublicExamination:
+def _examination(line: dict[str, str], image: str, mask: str, study: Study) -> PublicExamination:
     sides = [line.get(side, "") for side in _SIDES]
     return PublicExamination(
         patient=line["lesion_id"],
         images={"image": image},
-        label=line["dx"],
+        label=line["age"] if study.task.outcome else line["dx"],
         mask=mask,
         natural_site=line["dataset"],
         covariates={name: _known(line[name]) for name in ("age", "sex", "localization")},
@@ -108,6 +110,13 @@ def _known(value: str) -> str:
 
 
 def _check(rows: tuple[PublicExamination, ...], study: Study) -> None:
+    if study.task.outcome:
+        if study.outcome.name != "age":
+            msg = (
+                f"data.outcome.name = {study.outcome.name!r} is not in the table: set it to 'age'."
+            )
+            raise InputError(msg)
+        return
     strange = len({row.label for row in rows} - set(DIAGNOSES))
     if strange:
         msg = f"the table holds {strange} values of dx that HAM10000 does not know: fetch it again."
@@ -132,8 +141,8 @@ ENTRY = DatasetEntry(
     ),
     homepage="https://doi.org/10.7910/DVN/DBW86T",
     modality="dermatoscopy (colour)",
-    task="7 diagnoses, or segmentation of the lesion; four natural sites",
-    tasks=("classification", "segmentation"),
+    task="7 diagnoses, segmentation of the lesion, or the patient's age; four natural sites",
+    tasks=("classification", "segmentation", "regression"),
     load=_load,
     options={"folder": DatasetOption("", "a folder with images/, masks/ and the table.")},
 )

@@ -26,6 +26,7 @@ class Subject:
         label: As the study writes it, several apart by ";"; "" for a mask.
         images: Where each channel lies; None for one that the row lacks.
         covariates: Clinical values as text, by name.
+        outcome: The number of a regression; time and event of a survival study; else empty.
     """
 
     row: int
@@ -35,6 +36,7 @@ class Subject:
     images: dict[str, Location | None]
     mask: Location | None = None
     covariates: dict[str, str] = field(default_factory=dict)
+    outcome: tuple[float, ...] = ()
 
 
 def subjects_of(site: Site, study: Study | None) -> tuple[list[Subject], list[Finding]]:
@@ -75,6 +77,7 @@ def _of_study(examination: Examination, part: str, study: Study) -> Subject:
         dict(zip(channels, examination.images, strict=True)),
         examination.mask,
         dict(zip(names, examination.covariates, strict=True)),
+        (examination.label or ()) if study.task.outcome else (),
     )
 
 
