@@ -113,12 +113,19 @@ def test_without_a_study_many_numbers_are_no_classes(tmp_path):
     assert len(report.counts) <= 1
 
 
-def test_survival_falls_from_one_and_the_risk_is_what_is_left_at_the_horizon():
+def test_survival_falls_from_one_and_the_risk_is_the_share_of_the_time_that_is_lost():
     study, outputs = death_study(), torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
-    names, alive = task_of(study).answers(outputs, study)  # type: ignore[attr-defined]
-    assert names[0] == "survival at 200 days"
+    names, answers = task_of(study).answers(outputs, study)  # type: ignore[attr-defined]
+    assert names[:2] == ("risk", "survival at 200 days")
+    risk, alive = answers[:, 0], answers[:, 1:]
     assert (alive.diff(dim=1) < 0).all()
-    assert risks_of(outputs, study) == pytest.approx((1 - alive[:, -1]).numpy())
+    assert risks_of(outputs, study) == pytest.approx(risk.numpy())
+    hazards = torch.nn.functional.softplus(outputs.double()) / torch.tensor([200, 200, 400, 800])
+    moments = torch.arange(1600, dtype=torch.float64) + 0.5
+    which = torch.bucketize(moments, torch.tensor([200.0, 400.0, 800.0], dtype=torch.float64))
+    cumulative = hazards[:, which].cumsum(1) - hazards[:, which] / 2
+    lost = 1 - (-cumulative).exp().mean(1)
+    assert risk.numpy() == pytest.approx(lost.numpy(), rel=1e-4)
     assert hazards_up_to(outputs, torch.full((5,), 9e9).numpy(), study) == pytest.approx(
         -alive[:, -1].log().numpy()
     )
