@@ -90,22 +90,20 @@ class Survival:
 
         For "cox" the negative log hazard ratio stands for the time: only its order means anything.
         """
-        if study.loss == "cox":
-            time = -outputs[:, 0]
-        else:
-            edges = outputs.new_tensor([0.0, *study.outcome.times])
-            alive = _survival(outputs)
-            before = torch.cat([torch.ones_like(alive[:, :1]), alive[:, :-1]], dim=1)
-            time = ((before + alive) / 2 * edges.diff()).sum(1)
-        return torch.stack([time, torch.ones_like(time)], dim=1)
+        time = -outputs[:, 0] if study.loss == "cox" else _expected_time(outputs, study)
+        return torch.stack([time, torch.ones_like(time)], dim=1).to(outputs.dtype)
 
     def answers(self, outputs: Tensor, study: Study) -> tuple[tuple[str, ...], Tensor]:
-        """Return survival at each of the study's times; for "cox" the log hazard ratio."""
+        """Return the risk and the survival at each time; for "cox" the log hazard ratio.
+
+        The risk is the share of the time up to the horizon that is expected to be lost.
+        """
         if study.loss == "cox":
             return ("log hazard ratio",), outputs.double()
         outcome = study.outcome
         names = (f"survival at {outcome.with_unit(time)}" for time in outcome.times)
-        return tuple(names), _survival(outputs)
+        risk = 1 - _expected_time(outputs, study) / outcome.times[-1]
+        return ("risk", *names), torch.cat([risk[:, None], _survival(outputs)], dim=1)
 
     def bounded(self, outputs: Tensor, targets: Tensor, study: Study) -> NDArray[np.float64]:
         """Return in which bin of time and of risk each examination is, ``(B, D - 2)``."""
@@ -144,14 +142,16 @@ class SurvivalCounter:
 
 
 def risks_of(outputs: Tensor, study: Study) -> Sums:
-    """Return ``(N,)`` in [0, 1]: the probability of the event up to the horizon.
+    """Return ``(N,)`` in [0, 1]: the share of the time up to the horizon expected to be lost.
 
-    For "cox" it is the sigmoid of the log hazard ratio: only its order means anything.
+    It is 1 less the restricted mean survival time over the horizon. The probability of an event up
+    to the horizon orders patients by the last intervals, in which few are still followed. For "cox"
+    it is the sigmoid of the log hazard ratio: only its order means anything.
     """
     if study.loss == "cox":
         risks = torch.sigmoid(outputs[:, 0].detach().double())
     else:
-        risks = 1 - _survival(outputs)[:, -1]
+        risks = (1 - _expected_time(outputs, study) / study.outcome.times[-1]).clamp(0, 1)
     found: Sums = risks.cpu().numpy()
     return found
 
@@ -179,3 +179,16 @@ def _hazards(outputs: Tensor) -> Tensor:
 def _survival(outputs: Tensor) -> Tensor:
     """Return ``(N, K)`` float64: the probability of no event up to each of the study's times."""
     return torch.exp(-_hazards(outputs).cumsum(1))
+
+
+def _expected_time(outputs: Tensor, study: Study) -> Tensor:
+    """Return ``(N,)`` float64: the mean time without event up to the horizon.
+
+    Within an interval of length L and hazard h / L it is ``L (1 - exp(-h)) / h`` of those who reach
+    it.
+    """
+    edges = torch.tensor([0.0, *study.outcome.times], dtype=torch.float64, device=outputs.device)
+    hazards, alive = _hazards(outputs), _survival(outputs)
+    reached = torch.cat([torch.ones_like(alive[:, :1]), alive[:, :-1]], dim=1)
+    within = torch.where(hazards > 1e-9, -torch.expm1(-hazards) / hazards.clamp(min=1e-9), 1.0)
+    return (edges.diff() * reached * within).sum(1)

@@ -238,7 +238,7 @@ def _output(contract: Contract, study: Study) -> Iterator[str]:
     elif study.task.outcome == "time":
         times = ", ".join(f"{time:g}" for time in study.outcome.times)
         unit = f" {study.outcome.unit}" if study.outcome.unit else ""
-        yield f"the probability of no {study.outcome.name} up to {times}{unit}"
+        yield f"the probability of no {study.outcome.name} up to {times}{unit}, and a risk"
     else:
         yield f"what the task {study.study.task} asks for"
     if contract.temperature is not None:

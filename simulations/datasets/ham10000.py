@@ -33,6 +33,8 @@ def _load(request: DataRequest) -> Examinations:
         if image is None or (study.study.task == "segmentation" and not mask):
             absent += 1
             continue
+        if study.task.outcome and not _known(line["age"]):
+            continue  # of a few percent nobody knows it
         rows.append(_examination(line, image, mask, study))
     if absent:
         msg = (
@@ -95,7 +97,7 @@ def _examination(line: dict[str, str], image: str, mask: str, study: Study) -> P
     return PublicExamination(
         patient=line["lesion_id"],
         images={"image": image},
-        label=line["dx"],
+        label=line["age"] if study.task.outcome else line["dx"],
         mask=mask,
         natural_site=line["dataset"],
         covariates={name: _known(line[name]) for name in ("age", "sex", "localization")},
@@ -116,6 +118,13 @@ def _known(value: str) -> str:
 
 
 def _check(rows: tuple[PublicExamination, ...], study: Study) -> None:
+    if study.task.outcome:
+        if study.outcome.name != "age":
+            msg = (
+                f"data.outcome.name = {study.outcome.name!r} is not in the table: set it to 'age'."
+            )
+            raise InputError(msg)
+        return
     strange = len({row.label for row in rows} - set(DIAGNOSES))
     if strange:
         msg = f"the table holds {strange} values of dx that HAM10000 does not know: fetch it again."
@@ -148,8 +157,8 @@ ENTRY = DatasetEntry(
     ),
     homepage="https://doi.org/10.7910/DVN/DBW86T",
     modality="dermatoscopy (colour)",
-    task="7 diagnoses, segmentation of the lesion, or a box about it; four natural sites",
-    tasks=("classification", "detection", "segmentation", "pretraining"),
+    task="7 diagnoses, segmentation of the lesion, a box about it, or the patient's age; four sites",
+    tasks=("classification", "detection", "segmentation", "regression", "pretraining"),
     load=_load,
     options={"folder": DatasetOption("", "a folder with images/, masks/ and the table.")},
 )

@@ -35,7 +35,7 @@ _TRAIN_FRACTION = 0.66  # FLamby's split (du Terrail et al. 2022)
 
 def _load(request: DataRequest) -> Examinations:
     folder = _find(request)
-    _check_classes(request.study)
+    _check_answer(request.study)
     rows: list[PublicExamination] = []
     for number, hospital in enumerate(HOSPITALS):
         patients = _patients(folder / f"processed.{hospital}.data", hospital)
@@ -44,7 +44,7 @@ def _load(request: DataRequest) -> Examinations:
         rows += [
             PublicExamination(
                 patient=row.patient,
-                label=row.label,
+                label=_label(row, request.study),
                 natural_site=hospital,
                 split="train" if item in train else "test",
                 covariates=row.covariates,
@@ -69,7 +69,18 @@ def _find(request: DataRequest) -> Path:
     return found
 
 
-def _check_classes(study: Study) -> None:
+def _label(row: PublicExamination, study: Study) -> str:
+    """Return the diagnosis, or the value that a regression is of."""
+    return row.covariates[study.outcome.name] if study.task.outcome else row.label
+
+
+def _check_answer(study: Study) -> None:
+    if study.task.outcome:
+        if study.outcome.name not in FEATURES:
+            known = ", ".join(FEATURES)
+            msg = f"data.outcome.name = {study.outcome.name!r} is no column: set one of {known}."
+            raise InputError(msg)
+        return
     if study.data.classes != CLASSES:
         msg = f"data.classes = {list(study.data.classes)} is not {list(CLASSES)}: set it so."
         raise InputError(msg)
@@ -141,8 +152,8 @@ ENTRY = DatasetEntry(
     ),
     homepage="https://archive.ics.uci.edu/dataset/45/heart+disease",
     modality="table",
-    task="disease or not from 10 clinical values; four natural sites",
-    tasks=("classification",),
+    task="disease or not from 10 clinical values, or one of these; four natural sites",
+    tasks=("classification", "regression"),
     load=_load,
     options={"folder": DatasetOption("", "a folder with the four files processed.*.data.")},
 )

@@ -40,6 +40,8 @@ _TIME_NOTES = (
     "The C-index is Harrell's: the share of comparable pairs of patients of which the one with the "
     "earlier event had the higher risk. Pairs of patients of two hospitals count too, where all "
     "hospitals are taken together.",
+    "A patient's risk is the share of the time up to the horizon that is expected to be lost; with "
+    "the loss 'cox' it follows from the hazard ratio, and only its order means anything.",
     "Expected events are the sums of each patient's cumulative hazard up to the end of its "
     "follow-up, so that whoever was followed for a short time is expected to have few. A model "
     "with the loss 'cox' gives relative hazards only, of which none can be expected.",
@@ -173,7 +175,7 @@ def _of_times(everybody: Outcomes) -> Figure | None:
     most = max(max(p.x, p.y) for p in points)
     title = (
         "Events that the federated model's hazards let expect, and events that were seen, in each "
-        "tenth of the risk up to the horizon. On the dotted line both agree. Tenths with fewer "
+        "tenth of the risk. On the dotted line both agree. Tenths with fewer "
         f"than {_FEWEST} test examinations are left out."
     )
     return _figure(

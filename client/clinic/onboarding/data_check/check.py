@@ -11,6 +11,10 @@ from wardround.client.clinic.onboarding.data_check.duplicates import find_duplic
 from wardround.client.clinic.onboarding.data_check.findings import DataReport
 from wardround.client.clinic.onboarding.data_check.labels import check_labels
 from wardround.client.clinic.onboarding.data_check.looks import look_at_all
+from wardround.client.clinic.onboarding.data_check.outcomes import (
+    check_outcomes,
+    without_numbers,
+)
 from wardround.client.clinic.onboarding.data_check.page import page_of
 from wardround.client.clinic.onboarding.data_check.subjects import subjects_of
 from wardround.client.data.reading.array_files import forget_arrays
@@ -35,6 +39,11 @@ def check_data(site: Site, study: Study | None, progress: Progress) -> DataRepor
         DataError: The manifest cannot be read.
     """
     subjects, findings = subjects_of(site, study)
+    if study is None:
+        subjects, numbers = without_numbers(subjects)
+        findings += numbers
+    else:
+        findings += check_outcomes(subjects, study)
     dimensions = study.data.dimensions if study is not None else None
     has_boxes = study is not None and study.task.column == "boxes"
     count = boxes.counter_of(site, study) if study is not None and has_boxes else None

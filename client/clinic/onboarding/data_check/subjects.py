@@ -27,6 +27,7 @@ class Subject:
         images: Where each channel lies; None for one that the row lacks.
         covariates: Clinical values as text, by name.
         boxes: What the cell of its boxes holds; None where the study asks for none.
+        outcome: The number of a regression; time and event of a survival study; else empty.
     """
 
     row: int
@@ -37,6 +38,7 @@ class Subject:
     mask: Location | None = None
     covariates: dict[str, str] = field(default_factory=dict)
     boxes: BoxCell | None = None
+    outcome: tuple[float, ...] = ()
 
 
 def subjects_of(site: Site, study: Study | None) -> tuple[list[Subject], list[Finding]]:
@@ -78,6 +80,7 @@ def _of_study(examination: Examination, part: str, study: Study) -> Subject:
         examination.mask,
         dict(zip(names, examination.covariates, strict=True)),
         examination.boxes,
+        (examination.label or ()) if study.task.outcome else (),
     )
 
 
