@@ -271,6 +271,7 @@ def _metadata(model: ModelFolder, network: nn.Module) -> dict[str, Any]:
     study = model.study
     size = list(study.input_size or ("*",) * study.data.dimensions)
     is_image = study.data.kind == "image"
+    gives_image = study.task.dense or study.task.restores
     return {
         "version": "0.1.0",
         "changelog": {"0.1.0": f"round {model.contract.round} of run {model.contract.run}"},
@@ -302,10 +303,10 @@ def _metadata(model: ModelFolder, network: nn.Module) -> dict[str, Any]:
             },
             "outputs": {
                 "pred": {
-                    "type": "probabilities" if not study.task.dense else "image",
+                    "type": "image" if gives_image else "probabilities",
                     "format": "segmentation" if study.task.dense else "classes",
-                    "num_channels": study.class_count,
-                    "spatial_shape": size if study.task.dense else [],
+                    "num_channels": study.output_count,
+                    "spatial_shape": size if gives_image else [],
                     "dtype": "float32",
                     "value_range": [],
                     "is_patch_data": study.training.patch_size is not None,

@@ -254,6 +254,12 @@ class Predictor:
             ModelError: An output is not a number.
         """
         task = self.study.task
+        if task.restores:
+            msg = (
+                "this model was pretrained to restore hidden parts of images, and predicts "
+                "nothing: start a study from it ('wardround model pretrain')."
+            )
+            raise InputError(msg)
         if not task.classifies and not task.dense:
             msg = f"wardround predict does not know the task {self.study.study.task!r} yet."
             raise InputError(msg)
