@@ -278,6 +278,7 @@ def _metadata(model: ModelFolder, network: nn.Module) -> dict[str, Any]:
     study = model.study
     size = list(study.input_size or ("*",) * study.data.dimensions)
     is_image = study.data.kind == "image"
+    gives_image = study.task.dense or study.task.restores
     return {
         "version": "0.1.0",
         "changelog": {"0.1.0": f"round {model.contract.round} of run {model.contract.run}"},
@@ -312,7 +313,7 @@ def _metadata(model: ModelFolder, network: nn.Module) -> dict[str, Any]:
                     "type": _output_type(study),
                     "format": "segmentation" if study.task.dense else _output_format(study),
                     "num_channels": study.output_count,
-                    "spatial_shape": size if study.task.dense else [],
+                    "spatial_shape": size if gives_image else [],
                     "dtype": "float32",
                     "value_range": [],
                     "is_patch_data": study.training.patch_size is not None,
@@ -329,7 +330,7 @@ def _metadata(model: ModelFolder, network: nn.Module) -> dict[str, Any]:
 
 
 def _output_type(study: Study) -> str:
-    if study.task.dense:
+    if study.task.dense or study.task.restores:
         return "image"
     return "array" if study.task.outcome else "probabilities"
 

@@ -23,7 +23,7 @@ from wardround.common.models.start import (
     plain_name,
     require_frozen,
 )
-from wardround.common.parameters.model_file import SavedModel, load_model, save_model
+from wardround.common.parameters.model_file import SavedModel, load_model
 from wardround.common.parameters.schema import Parameters, check_schema, schema
 from wardround.common.study.study import Study
 
@@ -51,19 +51,14 @@ def offer_weights(model: "ModelFolder") -> str:
     Raises:
         ModelError: The weights are not those of the contract, or the file cannot be written.
     """
+    from safetensors.torch import save
+
     said, study = model.contract, model.study
     licence = model.licence.replace(NO_LICENCE, "")  # the text that stands in every folder
     origin = WeightsOrigin(said.name, model.digest, study.name, study.study.task, licence.strip())
-    place = weights_path("offered").with_suffix(".part")
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        save_model(place, model.weights(), origin.as_metadata())
-        with place.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-        place.replace(weights_path(sha256))
-    except OSError as error:
-        msg = f"cannot write {place} ({error.strerror}): make room, or set WARDROUND_CACHE."
-        raise ModelError(msg) from None
+    content = save(model.weights(), origin.as_metadata())
+    sha256 = hashlib.sha256(content).hexdigest()
+    store_weights(sha256, content)
     return sha256
 
 

@@ -125,6 +125,10 @@ def _check(rows: tuple[PublicExamination, ...], study: Study) -> None:
             )
             raise InputError(msg)
         return
+    _check_diagnoses(rows, study)
+
+
+def _check_diagnoses(rows: tuple[PublicExamination, ...], study: Study) -> None:
     strange = len({row.label for row in rows} - set(DIAGNOSES))
     if strange:
         msg = f"the table holds {strange} values of dx that HAM10000 does not know: fetch it again."
@@ -157,7 +161,7 @@ ENTRY = DatasetEntry(
     ),
     homepage="https://doi.org/10.7910/DVN/DBW86T",
     modality="dermatoscopy (colour)",
-    task="7 diagnoses, segmentation of the lesion, a box about it, or the patient's age; four sites",
+    task="7 diagnoses, segmentation of the lesion, its box, or the patient's age; four natural sites",
     tasks=("classification", "detection", "segmentation", "regression", "pretraining"),
     load=_load,
     options={"folder": DatasetOption("", "a folder with images/, masks/ and the table.")},

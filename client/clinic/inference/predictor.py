@@ -292,6 +292,12 @@ class Predictor:
             ModelError: An output is not a number.
         """
         task = self.study.task
+        if task.restores:
+            msg = (
+                "this model was pretrained to restore hidden parts of images, and predicts "
+                "nothing: start a study from it ('wardround model pretrain')."
+            )
+            raise InputError(msg)
         if not (task.classifies or task.dense or task.boxes or task.outcome):
             msg = f"wardround predict does not know the task {self.study.study.task!r} yet."
             raise InputError(msg)

@@ -146,6 +146,7 @@ def test_sums_merge_and_shares_that_cannot_be_are_refused():
 
     assert found[ERROR].value == pytest.approx(0.5)
     assert found[ERROR].standard_error == pytest.approx(np.std([0.2, 0.4, 0.9]) / 3**0.5)
+    assert one.cells_behind(ERROR).tolist() == [2], "a mean of few is not told where sums are not"
     good = one.to_arrays()
     assert PretrainingSums.from_arrays(good, 2).to_arrays() == good
     for name, value in (("errors", 2.5), ("squares", 1.0), ("squares", 0.01), ("counted", 3.0)):
