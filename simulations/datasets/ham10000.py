@@ -161,7 +161,7 @@ ENTRY = DatasetEntry(
     ),
     homepage="https://doi.org/10.7910/DVN/DBW86T",
     modality="dermatoscopy (colour)",
-    task="7 diagnoses, segmentation of the lesion, its box, or the patient's age; four natural sites",
+    task="7 diagnoses, the lesion's mask or box, or the patient's age; four natural sites",
     tasks=("classification", "detection", "segmentation", "regression", "pretraining"),
     load=_load,
     options={"folder": DatasetOption("", "a folder with images/, masks/ and the table.")},

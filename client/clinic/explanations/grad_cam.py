@@ -14,6 +14,7 @@ from wardround.client.clinic.explanations.attribution import (
     working_copy,
 )
 from wardround.client.clinic.explanations.layers import ran_layers
+from wardround.common.models.networks.fusion import IntermediateFusion, LateFusion
 
 _NO_PLACES = (
     "grad-cam and hires-cam need a convolutional layer whose output still has places, and {why}: "
@@ -69,6 +70,10 @@ def hires_cam(network: nn.Module, inputs: Inputs, class_index: int) -> Attributi
 def _seen(network: nn.Module, inputs: Inputs) -> tuple[nn.Module, Tensor, str, tuple[int, ...]]:
     """Return a copy to be hooked, the image, and the name and grid of the target layer."""
     image, covariates = image_and_covariates(inputs)
+    for part in network.modules():
+        if isinstance(part, IntermediateFusion | LateFusion) and len(part.encoders) > 1:
+            why = "each channel of this network has layers of its own"
+            raise ExplanationError(_NO_PLACES.format(why=why))
     copy = OfImage(working_copy(network), covariates)
     name, cells = target_layer(copy, image)
     # Frozen layers hand gradients down only to an input that asks for them.

@@ -292,7 +292,15 @@ def _row(
     manifest, number = place
     named = [text for text, _ in images if tidy(text)]
     try:
-        if (images and not named) or any(not tidy(t) and not lacks for t, lacks in images):
+        if any(not tidy(text) and not may_lack for text, may_lack in images):
+            if len(images) > 1 and named:
+                msg = (
+                    f"{manifest}: row {number} lacks an image that the model needs: only those of "
+                    "data.optional of its study may be missing."
+                )
+                raise InputError(msg)
+            raise ValueError
+        if images and not named:
             raise ValueError
         locations = tuple(
             parse_location(text, lambda name: files.find(name).path) if tidy(text) else None

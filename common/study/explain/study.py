@@ -110,6 +110,8 @@ def _asked(study: Study) -> Iterator[str]:
             columns = ", ".join(covariate.name for covariate in data.covariates)
             yield f"to read these clinical values beside them: {columns};"
         yield from _prepared(study)
+    if data.optional:
+        yield f"to take examinations that lack some of {', '.join(data.optional)}, and no other;"
     if groupings := groupings_of(study):
         named = ", ".join(grouping.name for grouping in groupings)
         yield f"to say how good the model is for groups of its patients, by {named};"

@@ -39,7 +39,7 @@ def from_table(  # noqa: PLR0913 # one argument a column that is no value
     """Write a table of clinical values down as the data of some hospitals.
 
     Numbers and truth values enter the network scaled by mean and deviation of the column, texts as
-    one column a value; a missing value enters as 0.
+    one column a value; a column with missing values is optional.
 
     Args:
         folder: Is made; where it holds just this already, nothing is written.
