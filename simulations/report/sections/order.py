@@ -5,6 +5,7 @@ from collections.abc import Callable
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.sections.adversarial import adversarial_section
 from wardround.simulations.report.sections.corruptions import corruptions_section
+from wardround.simulations.report.sections.detection import detection_section
 from wardround.simulations.report.sections.explanations import explanations_section
 from wardround.simulations.report.sections.generalisation import generalisation_section
 from wardround.simulations.report.sections.outcomes import outcomes_section
@@ -25,6 +26,7 @@ SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
     decisions_section,
     segmentation_section,
     outcomes_section,
+    detection_section,
     generalisation_section,
     corruptions_section,
     adversarial_section,
