@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from wardround.client.clinic.onboarding.data_check.findings import Counts, Finding, found
+from wardround.client.clinic.onboarding.data_check.findings import Counts, Finding, Status, found
 from wardround.client.clinic.onboarding.data_check.looks import Look
 from wardround.client.clinic.onboarding.data_check.subjects import Subject
 from wardround.client.data.boxes import BoxCounts, usable_boxes
@@ -61,9 +61,8 @@ def check_boxes(looked: Looked) -> list[Finding]:
         rows = [row for row, counts in counted if getattr(counts, name)]
         if rows:
             total = sum(int(getattr(counts, name)) for _, counts in counted)
-            findings.append(
-                found(NAME, "fault" if refuses else "look", f"{total} boxes {what}", remedy, rows)
-            )
+            status: Status = "fault" if refuses else "look"
+            findings.append(found(NAME, status, f"{total} boxes {what}", remedy, rows))
     if misfits := [row for row, counts in counted if counts.misfit]:
         fact = "files say another size of the image than the image has"
         findings.append(found(NAME, "fault", fact, "take the boxes of this image.", misfits))
