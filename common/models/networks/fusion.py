@@ -127,7 +127,7 @@ class _Channels(nn.Module):
         is clipped with the rest.
         """
         found = []
-        for at, planes in enumerate(images.split(self._colours, dim=1)):
+        for at, planes in enumerate(torch.split(images, self._colours, dim=1)):
             place = self._places[at]
             seen: Tensor = self.encoders[at](planes)
             if place is not None and covariates is not None:
