@@ -49,6 +49,7 @@ class _Data(TypedDict, total=False):
     covariates: Sequence[str | Table]
     covariate_scaling: Literal["study", "site"]
     combat: Table
+    optional: Sequence[str]
     labels: Table
 
 
@@ -59,6 +60,7 @@ class _Model(TypedDict, total=False):
     normalisation: Literal["default", "batch", "instance", "group", "layer", "none"]
     activation: Literal["default", "relu", "leakyrelu", "prelu", "gelu", "elu", "swish"]
     dropout: float
+    fusion: Literal["early", "intermediate", "late"]
     adapter_rank: int | None
     adapter_scale: float
     weights_sha256: str | None
@@ -88,6 +90,7 @@ class _Training(TypedDict, total=False):
     local_epochs: int | None
     local_steps: int | None
     sampling: Literal["shuffle", "balanced"]
+    modality_dropout: float
     gradient_clip: float | None
     precision: Literal["float32", "bfloat16", "float16"]
     patch_size: Size | None
@@ -157,6 +160,7 @@ class _Simulation(TypedDict, total=False):
     alpha: float
     classes_per_site: int
     shift: Sequence[Table]
+    lacking: Sequence[Table]
     adversary: Sequence[Table]
     compare: bool
     keep_updates_mb: int
