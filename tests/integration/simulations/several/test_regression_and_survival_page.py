@@ -10,7 +10,7 @@ import pytest
 from tests.support.stage import ENVIRONMENT
 
 pytestmark = [pytest.mark.pages, pytest.mark.slow]
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "regression-and-survival.md"
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "how-to" / "regression-and-survival.md"
 _PATIENCE_SECONDS = 300.0
 _TIMES = 'name = "death"\nunit = "days"\ntimes = [182, 365, 730, 1095, 1825]'
 
