@@ -125,7 +125,7 @@ def blocks_of(study: Study) -> tuple[Block, ...]:
         study.class_count,
         study.data.multi_label,
         study.metric == "auroc",
-        len(study.outcome.times),
+        len(study.data.outcome.times) if study.data.outcome else 0,
     )
 
 

@@ -94,7 +94,7 @@ def test_real_patients_c_index_is_near_that_of_lifelines_on_pooled_data(
 ) -> None:
     """GBSG2: 686 patients with breast cancer (Schumacher et al. 1994), as lifelines ships it.
 
-    By hand, seeds 0, 1, 2: see the last message of the branch that brought this test.
+    The index is within 0.02 of the pooled Cox model's with either loss.
     """
     from lifelines import CoxPHFitter
     from lifelines.datasets import load_gbsg2

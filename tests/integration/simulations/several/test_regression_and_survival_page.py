@@ -10,13 +10,15 @@ import pytest
 from tests.support.stage import ENVIRONMENT
 
 pytestmark = [pytest.mark.pages, pytest.mark.slow]
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "regression-and-survival.md"
+PAGE = Path(__file__).resolve().parents[4] / "docs" / "how-to" / "regression-and-survival.md"
 _PATIENCE_SECONDS = 300.0
 _TIMES = 'name = "death"\nunit = "days"\ntimes = [182, 365, 730, 1095, 1825]'
 
 
 def blocks(kind: str) -> list[str]:
-    return re.findall(rf"^```{kind}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    text = PAGE.read_text(encoding="utf-8")
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.M | re.S)
+    return [block for one, block in found if one == kind]
 
 
 def write_files(folder: Path) -> None:
