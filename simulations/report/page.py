@@ -156,7 +156,9 @@ def _pictures(contents: RunContents) -> tuple[Picture, ...]:
 
 
 def _legend(contents: RunContents) -> list[tuple[str, str]]:
-    """Return (class, colour) of the foreground classes of a segmentation."""
+    """Return (class, colour) of the foreground classes of a segmentation, or of boxes."""
+    if contents.samples is not None and contents.samples.is_detection:
+        return [(name, colour_of(k + 1)) for k, name in enumerate(contents.classes)]
     if contents.samples is None or not contents.samples.is_segmentation:
         return []
     return [(name, colour_of(k)) for k, name in enumerate(contents.classes) if k > 0]

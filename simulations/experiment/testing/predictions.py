@@ -5,11 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
+from wardround.client.tasks.registry import task_of
 from wardround.client.training.case_groups import groups_of
 from wardround.client.training.case_predictions import (
     ClassifiedCases,
@@ -17,11 +19,18 @@ from wardround.client.training.case_predictions import (
     classified_cases,
     segmented_cases,
 )
+from wardround.client.training.evaluation import evaluating, predict
 from wardround.common.files.tables import write_table
+from wardround.common.metrics.detection import DetectionSums
 from wardround.common.metrics.sums import has_surfaces
 from wardround.common.parameters.schema import Parameters, write_parameters
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.training import TrainedModel
+from wardround.simulations.run_files.detections import (
+    DETECTIONS,
+    DetectionRow,
+    detection_rows,
+)
 from wardround.simulations.run_files.folder import FEDERATED, UNPROTECTED, local_model
 from wardround.simulations.run_files.groups import GROUPS, GroupRow
 from wardround.simulations.run_files.predictions import (
@@ -53,6 +62,8 @@ def write_predictions(
 ) -> None:
     """Write ``predictions.csv`` of a classification, ``cases.csv`` of a segmentation.
 
+    Of a detection ``detections.csv`` has the test images' counts by score.
+
     Every site's examinations are answered by the federated model (completed with the site's own
     part where it has one; then the shared one too, if it is whole), the pooled one, the site's own,
     and of a classification by all sites' own models together. A study that trains the federated
@@ -70,6 +81,28 @@ def write_predictions(
         marked = (row for folder in folders for row in _masks_of(folder, context, models, lesions))
         write_table(out / CASES, marked, CaseRow)
         write_table(out / LESIONS, lesions, LesionRow)
+    elif study.task.column == "boxes":
+        counted = (row for folder in folders for row in _boxes_of(folder, context, models))
+        write_table(out / DETECTIONS, counted, DetectionRow)
+
+
+def _boxes_of(
+    folder: Path, context: ModelContext, models: Sequence[TrainedModel]
+) -> Iterator[DetectionRow]:
+    site, study = open_site(folder), context.study
+    cohort = open_cohorts(site, study).test
+    device = torch.device("cpu")
+    for model in _asked(folder, models) if len(cohort) else []:
+        write_parameters(context.network, whole_model(context, folder, model))
+        counter = task_of(study).counter(study, surfaces=False)
+        with evaluating(context.network):
+            for index in range(len(cohort)):
+                batch = cohort.case(index, device)
+                counter.add(predict(context.network, batch, study), batch.targets, None)
+        sums = counter.sums()
+        if isinstance(sums, DetectionSums):
+            classes = study.data.classes
+            yield from detection_rows(model.name, site.name, len(cohort), sums, classes)
 
 
 def write_groups(out: Path, folders: Sequence[Path], study: Study) -> None:

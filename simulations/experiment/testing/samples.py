@@ -39,8 +39,8 @@ class _Sample:
     """
 
     image: NDArray[np.float32]
-    truth: NDArray[np.uint8] | int
-    prediction: NDArray[np.uint8] | int
+    truth: NDArray[np.uint8] | NDArray[np.float32] | int
+    prediction: NDArray[np.uint8] | NDArray[np.float32] | int
     site: str
     score: float
     sides: str = ""
@@ -54,7 +54,7 @@ def write_samples(path: Path, folders: Sequence[Path], study: Study, model: Trai
     Args:
         model: The federated one, which each site completes where it has a part of its own.
     """
-    one_class_each = study.task.dense or study.task.classifies
+    one_class_each = study.task.dense or study.task.classifies or study.task.column == "boxes"
     if study.data.kind == "table" or study.data.multi_label or not one_class_each:
         return
     context = ModelContext.build(study, "cpu")
@@ -180,6 +180,8 @@ def _sample(batch: Batch, logits: torch.Tensor, study: Study, axes: str) -> _Sam
         msg = "a sample needs an image"
         raise ValueError(msg)
     image, truth = batch.images[0], batch.targets[0]
+    if study.task.column == "boxes":
+        return _boxed(image, truth, logits[0], study, axes)
     prediction = task_of(study).decide(logits, study)[0]
     if not study.task.dense:
         best = int(prediction)
@@ -199,6 +201,52 @@ def _sample(batch: Batch, logits: torch.Tensor, study: Study, axes: str) -> _Sam
     )
     picture = as_picture(image, study)
     return _Sample(picture, _bytes(truth), _bytes(prediction), "", score, sides)
+
+
+def _boxed(
+    image: torch.Tensor, truth: torch.Tensor, found: torch.Tensor, study: Study, axes: str
+) -> _Sample:
+    """Return a picture with its boxes: a row is class, top, left, bottom, right, score.
+
+    Args:
+        image: ``(C, *spatial)``.
+        truth: ``(M, 1 + 2 dims)``.
+        found: ``(P, 2 + 2 dims)``, the score first.
+    """
+    dims = image.ndim - 1
+    true_boxes = torch.cat([truth, torch.ones(len(truth), 1)], dim=1)
+    boxes = [true_boxes, torch.cat([found[:, 1:], found[:, :1]], dim=1).cpu()]
+    boxes = [rows[rows[:, 0] >= 0] for rows in boxes]
+    if dims == 3:
+        # The slice through the middle of the first true box, and the boxes that it cuts.
+        middle = float(boxes[0][0, [3, 6]].mean()) if len(boxes[0]) else image.shape[-1] / 2
+        image = image[..., min(int(middle), image.shape[-1] - 1)]
+        boxes = [
+            rows[(rows[:, 3] <= middle) & (middle < rows[:, 6])][:, [0, 1, 2, 4, 5, 7]]
+            for rows in boxes
+        ]
+    shown, sides = upright(image, axes, study)
+    turned = [_upright_boxes(rows, image.shape[-2:], axes, study) for rows in boxes]
+    return _Sample(as_picture(shown, study), turned[0], turned[1], "", math.nan, sides)
+
+
+def _upright_boxes(
+    rows: torch.Tensor, shape: Sequence[int], axes: str, study: Study
+) -> NDArray[np.float32]:
+    """Return boxes ``(M, 6)`` where :func:`upright` puts the pixels that they are about."""
+    height, width = shape
+    places = torch.arange(height * width).reshape(height, width)
+    turned, _ = upright(places, axes, study)
+    first, last = int(turned[0, 0]), int(turned[-1, -1])
+    top, left, bottom, right = rows[:, 1:5].unbind(1)
+    if first // width > last // width:
+        top, bottom = height - bottom, height - top
+    if first % width > last % width:
+        left, right = width - right, width - left
+    is_swapped = turned.shape[0] > 1 and int(turned[1, 0]) // width == first // width
+    sides = (left, top, right, bottom) if is_swapped else (top, left, bottom, right)
+    moved = torch.stack([rows[:, 0], *sides, rows[:, 5]], dim=1)
+    return np.asarray(moved.numpy(), dtype=np.float32)
 
 
 def upright(plane: torch.Tensor, axes: str, study: Study) -> tuple[torch.Tensor, str]:
@@ -256,8 +304,20 @@ def _padded(array: NDArray[np.generic], height: int, width: int) -> NDArray[np.g
 
 
 def _stack(
-    labels: Sequence[NDArray[np.uint8] | int], height: int, width: int
+    labels: Sequence[NDArray[np.uint8] | NDArray[np.float32] | int], height: int, width: int
 ) -> NDArray[np.generic]:
     if isinstance(labels[0], int):
         return np.array(labels, dtype=np.int64)
+    if labels[0].dtype.kind == "f":
+        return _stack_boxes([np.asarray(rows, dtype=np.float32) for rows in labels])
     return np.stack([_padded(np.asarray(label), height, width) for label in labels])
+
+
+def _stack_boxes(boxes: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Return boxes of N images, ``(N, M, 6)``; rows of class -1 fill up."""
+    most = max([1, *(len(rows) for rows in boxes)])
+    stacked = np.zeros((len(boxes), most, 6), dtype=np.float32)
+    stacked[..., 0] = -1
+    for place, rows in enumerate(boxes):
+        stacked[place, : len(rows)] = rows
+    return stacked

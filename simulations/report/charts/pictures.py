@@ -25,6 +25,7 @@ SHOWN_LABELS = 12
 SHOWN_MASKS = 8  # three panels each
 _SIDE_PIXELS = 240
 _FILL = 0.35
+_SURE = 0.5  # score from which on a box is drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,8 @@ def draw_samples(samples: Samples, classes: Sequence[str]) -> tuple[Picture, ...
     """Return some of the pictures, taken from the sites in turn."""
     if samples.is_segmentation:
         draw, count = _segmentation, SHOWN_MASKS
+    elif samples.is_detection:
+        draw, count = _detection, SHOWN_MASKS
     else:
         draw, count = _classification, SHOWN_LABELS
     return tuple(draw(samples, index, classes) for index in _in_turn(samples.site, count))
@@ -180,6 +183,47 @@ def _segmentation(samples: Samples, index: int, classes: Sequence[str]) -> Pictu
     )
     caption = site if math.isnan(score) else f"{site}, Dice {score:.3f}"
     return Picture(site, panels, caption, edges=samples.edges(index))
+
+
+def _detection(samples: Samples, index: int, classes: Sequence[str]) -> Picture:
+    """Return an image, its true boxes, and those that the model is rather sure of than not."""
+    site, image = str(samples.site[index]), samples.images[index]
+    found = samples.prediction[index]
+    shown = {"truth": samples.truth[index], "prediction": found[found[:, 5] >= _SURE]}
+    source, (height, width) = picture_uri(image), image.shape[:2]
+    what = f"test image {index + 1}, of {site}"
+    panels = [Panel("image", f"image of {what}", source)]
+    counts = []
+    for label, boxes in shown.items():
+        real = boxes[boxes[:, 0] >= 0]
+        counts.append(len(real))
+        said = f"{label} of {what}: {_counted(real, classes)}"
+        panels.append(Panel(label, said, source, _boxes_uri(real, height, width)))
+    caption = f"{site}: {counts[0]} true, {counts[1]} found"
+    return Picture(site, tuple(panels), caption, edges=samples.edges(index))
+
+
+def _counted(boxes: NDArray[np.generic], classes: Sequence[str]) -> str:
+    counts = {int(k): int((boxes[:, 0] == k).sum()) for k in np.unique(boxes[:, 0])}
+    return ", ".join(f"{n} {class_name(k, classes)}" for k, n in counts.items()) or "no box"
+
+
+def _boxes_uri(boxes: NDArray[np.generic], height: int, width: int) -> str:
+    """Return boxes in pixels of an image as a clear picture with their outlines."""
+    from PIL import Image, ImageDraw
+
+    size = _shown_size(width, height, largest_factor=math.inf)
+    picture = Image.new("P", size)
+    pen = ImageDraw.Draw(picture)
+    across, down = size[0] / width, size[1] / height
+    for kind, top, left, bottom, right, _ in boxes.astype(float):
+        corner = (round(left * across), round(top * down))
+        last = (round(right * across) - 1, round(bottom * down) - 1)
+        if last[0] >= corner[0] and last[1] >= corner[1]:
+            colour = 1 + (int(kind) + 1) % len(COLOURS)
+            pen.rectangle([corner, last], outline=colour, width=2)
+    picture.putpalette([0, 0, 0, *(part for one in COLOURS for part in red_green_blue(one))])
+    return _png_uri(picture, bytes([0, *(255,) * len(COLOURS)]))
 
 
 def _classification(samples: Samples, index: int, classes: Sequence[str]) -> Picture:

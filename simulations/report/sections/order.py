@@ -5,6 +5,7 @@ from collections.abc import Callable
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.sections.adversarial import adversarial_section
 from wardround.simulations.report.sections.corruptions import corruptions_section
+from wardround.simulations.report.sections.detection import detection_section
 from wardround.simulations.report.sections.explanations import explanations_section
 from wardround.simulations.report.sections.generalisation import generalisation_section
 from wardround.simulations.report.sections.scores.calibration import calibration_section
@@ -23,6 +24,7 @@ SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
     calibration_section,
     decisions_section,
     segmentation_section,
+    detection_section,
     generalisation_section,
     corruptions_section,
     adversarial_section,
