@@ -70,7 +70,7 @@ class Detection:
     def bounded(self, outputs: Tensor, targets: Tensor, study: Study) -> NDArray[np.float64]:
         """Return how each image's boxes were found, ``(B, D - 2)``, each row of norm at most 1."""
         found, truth = outputs.double().cpu().numpy(), targets.double().cpu().numpy()
-        return encode_boxes(found, truth, study)
+        return encode_boxes(list(found), list(truth), study)
 
     def counter(self, study: Study, surfaces: bool) -> "DetectionCounter":
         """Return a counter of a new evaluation; there are no surfaces."""

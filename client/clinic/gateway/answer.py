@@ -161,6 +161,9 @@ def _sentences(source: Source, prediction: Prediction) -> list[str]:
         millilitres = source.voxel_ml or 0.0
         pairs = zip(prediction.classes[1:], prediction.voxels[1:], strict=True)
         return [f"{name}: {rounded(voxels * millilitres):g} ml." for name, voxels in pairs]
+    if isinstance(prediction, Detected):
+        counts = zip(prediction.classes, prediction.counts, strict=True)
+        return [f"{name}: {count} found." for name, count in counts]
     pairs_of = zip(prediction.classes, prediction.probabilities, strict=True)
     return [f"{name}: probability {rounded(value):g}." for name, value in pairs_of]
 
