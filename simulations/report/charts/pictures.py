@@ -199,7 +199,7 @@ def _detection(samples: Samples, index: int, classes: Sequence[str]) -> Picture:
         counts.append(len(real))
         said = f"{label} of {what}: {_counted(real, classes)}"
         panels.append(Panel(label, said, source, _boxes_uri(real, height, width)))
-    caption = f"{site}: {counts[0]} true, {counts[1]} found"
+    caption = f"{site}: {counts[0]} true boxes, {counts[1]} found (score from {_SURE:g})"
     return Picture(site, tuple(panels), caption, edges=samples.edges(index))
 
 

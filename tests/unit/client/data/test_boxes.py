@@ -204,6 +204,15 @@ def test_a_site_has_its_own_words_for_the_classes_and_passes_over_others(study):
     assert counts.other == 1
 
 
+def test_a_word_of_site_toml_that_is_no_class_takes_its_boxes_away(tmp_path, study):
+    toml = '[labels.words]\nRBC = "red cell"\nplatelets = "none"\n'
+    site = write_site(tmp_path / "a", ["RBC 0 0 2 2; Platelets 1 1 4 4; white cell 0 0 2 2"], toml)
+
+    boxes = open_cohorts(site, study).train.targets
+
+    assert_allclose(boxes[0], [[0, 0, 0, 1, 1], [1, 0, 0, 1, 1]])
+
+
 def test_targets_are_filled_up_with_rows_of_no_class():
     stacked = stack_boxes([torch.ones(2, 5), torch.zeros(0, 5)], 2)
 
