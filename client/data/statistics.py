@@ -159,7 +159,10 @@ def _row_of(
             (f"extent-{axis}", count * said),
         ):
             rows[name] = _one_hot(value, _named(name, asked))
-    rows["classes"] = _classes(examination, mask, study, _named("classes", asked))
+    if case.boxes is None:
+        rows["classes"] = _classes(examination, mask, study, _named("classes", asked))
+    else:
+        rows["classes"] = _shared(case.boxes[:, 0].numpy(), _named("classes", asked))
     if mask is not None:
         share = _named("foreground-share", asked)
         rows[share.name] = _one_hot(float((mask > 0).mean()), share)

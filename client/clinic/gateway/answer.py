@@ -176,7 +176,8 @@ def _sentences(source: Source, prediction: Prediction) -> list[str]:
         pairs = zip(prediction.classes[1:], prediction.voxels[1:], strict=True)
         return [f"{name}: {rounded(voxels * millilitres):g} ml." for name, voxels in pairs]
     if isinstance(prediction, Detected):
-        raise RefusedError(_NO_BOXES)
+        counts = zip(prediction.classes, prediction.counts, strict=True)
+        return [f"{name}: {count} found." for name, count in counts]
     if isinstance(prediction, Estimated):
         raise RefusedError(NO_NUMBERS)
     pairs_of = zip(prediction.classes, prediction.probabilities, strict=True)

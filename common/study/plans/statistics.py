@@ -52,7 +52,7 @@ def asked_histograms(study: Study) -> tuple[Histogram, ...]:
     data, asked = study.data, study.statistics
     low, high = intensity_range(study)
     width = (high - low) / asked.intensity_bins
-    dense = TASKS[study.study.task].dense
+    dense, boxes = TASKS[study.study.task].dense, TASKS[study.study.task].boxes
     found = []
     for place in range(len(data.channels)):
         kinds = ("intensity", "foreground") if dense else ("intensity",)
@@ -68,7 +68,7 @@ def asked_histograms(study: Study) -> tuple[Histogram, ...]:
     found.append(Histogram("examinations", 1.0, 1.0, _MOST_EXAMINATIONS))
     # Of an examination with several labels the last cell is for none of them.
     classes = study.class_count + data.multi_label
-    one_each = not dense and not data.multi_label
+    one_each = not dense and not boxes and not data.multi_label
     found.append(Histogram("classes", 0.0, 1.0, classes, one_each, is_ordered=False))
     if dense:
         found.append(

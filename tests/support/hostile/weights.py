@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
+from wardround.client.training.box_losses import focal_giou
+from wardround.client.training.losses import MeanLoss
 from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.schema import Parameters, read_parameters, write_parameters
 from wardround.common.study.loading import parse_study
@@ -53,6 +55,7 @@ class Subject:
     inputs: tuple[int, ...]
     masks: tuple[int, ...]
     is_table: bool
+    has_boxes: bool
     methods: tuple[str, ...]
 
 
@@ -81,6 +84,7 @@ def subject_of(name: str) -> Subject:
         inputs=(study.data.covariate_width,) if is_table else (study.data.planes, *size),
         masks=size if dense else (),
         is_table=is_table,
+        has_boxes=study.task.boxes,
         methods=(private.method_for(dimensions),) if name in DEAR else ("loop", "ghost", "vmap"),
     )
 
@@ -141,6 +145,10 @@ def patients_of(subject: Subject, chance: random.Random) -> PatientBatch:
     if chance.random() < 0.5:
         images = images * (1 + 1e-7 * torch.randn_like(images))
     targets = torch.randint(0, 2, (sum(counts), *subject.masks))
+    if subject.has_boxes:
+        corners = torch.tensor([[1.0, 2.0, 9.0, 7.0], [6.0, 6.0, 16.0, 16.0]])
+        corners = corners.expand(sum(counts), 2, 4)
+        targets = torch.cat([targets.float()[:, None, None].expand(-1, 2, 1), corners], dim=2)
     image, table = (None, images) if subject.is_table else (images, None)
     return PatientBatch(Batch(image, table, targets), counts)
 
@@ -157,7 +165,8 @@ def contribution(name: str, seed: int) -> float:
         share = 0.5
     else:
         patients = patients.slice(0, 1)
-    sums = clipped_gradient_sum(subject.network, patients, cross_entropy, CLIP, method, 8)
+    loss = MeanLoss(focal_giou).per_sample if subject.has_boxes else cross_entropy
+    sums = clipped_gradient_sum(subject.network, patients, loss, CLIP, method, 8)
     return share * norm_of(sums)
 
 

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+from tests.support.hospitals.blobs import blob_study, write_blob_site
 from tests.support.hospitals.image_ward import volume, ward_study, write_ward
 
 from wardround.client.data.cohort import open_cohorts
 from wardround.client.data.statistics import measure_statistics
 from wardround.client.site.folder import open_site
+from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.statistics import asked_histograms
 
 STUDY = ward_study(statistics={"intensity": [-200, 200], "intensity_bins": 40})
@@ -47,3 +49,17 @@ def test_cells_are_those_of_the_images_as_they_are_stored(tmp_path: Path) -> Non
     counts, _ = np.histogram(np.clip(marked, -200, 199.99), bins=40, range=(-200, 200))
     np.testing.assert_allclose(found.rows["foreground-0"][0], counts / marked.size)
     np.testing.assert_allclose(found.rows["classes"][0], [1 - 96 / 960, 64 / 960, 32 / 960])
+
+
+def test_of_boxes_the_classes_share_an_image(tmp_path: Path) -> None:
+    study = parse_study(blob_study(statistics={"intensity": [-3, 3], "intensity_bins": 8}))
+    site = open_site(write_blob_site(tmp_path / "north", 18, 0, (48, 40)))
+    cohort = open_cohorts(site, study).train
+
+    found = measure_statistics(site, cohort, study).rows["classes"]
+
+    held = [boxes[boxes[:, 0] >= 0, 0] for boxes in cohort.targets.numpy()]
+    assert {len(one) for one in held} == {0, 1, 2}
+    for row, classes in zip(found, held, strict=True):
+        counts = np.bincount(classes.astype(int), minlength=2)
+        np.testing.assert_allclose(row, counts / max(len(classes), 1))

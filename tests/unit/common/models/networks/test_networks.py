@@ -71,7 +71,10 @@ def check_forward_and_backward(study: Study, batch: int = 2) -> nn.Module:
     logits = network(*inputs)
     spatial = study.input_size if study.study.task == "segmentation" else ()
     assert isinstance(logits, Tensor)
-    assert logits.shape == (batch, 3, *(spatial or ()))
+    if study.task.boxes:  # of each anchor a score a class, a box, and itself
+        assert logits.shape[::2] == (batch, 3 + 4 * study.data.dimensions)
+    else:
+        assert logits.shape == (batch, 3, *(spatial or ()))
     # Random weights, so that no normalisation can make the sum constant.
     (logits * torch.randn_like(logits)).sum().backward()
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
