@@ -1,7 +1,7 @@
 """What a start from another model is worth on HAM10000: rounds saved, labels saved, bytes saved.
 
 The question is naevus or not, for the smallest site has two images of some of the seven diagnoses.
-Three comparisons, over several seeds, each run what ``wardround simulate`` makes of a study:
+Three comparisons, over several seeds, each run trained as ``wardround simulate`` trains a study:
 
 - ``sites``: a model of the largest site (rosendahl, 768 images) starts the study of the smallest
   (vienna_dias, 211). After how many rounds is it as good as the best round from scratch?
@@ -17,20 +17,31 @@ A run that is there already is not made again.
 
 import argparse
 import csv
+import hashlib
 import json
 import random
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save
+
 from benchmarks.support.processes import machine
-from wardround.common.models.model_folder import open_model_folder
-from wardround.common.models.pretrained import offer_weights
+from wardround.common.models.pretrained import store_weights
+from wardround.common.models.start import WeightsOrigin
 from wardround.common.study.loading import parse_study
-from wardround.simulations.experiment.federation import Machine
-from wardround.simulations.experiment.simulate import SimulationRequest, simulate
+from wardround.server.checkpoints.history import read_records
+from wardround.server.checkpoints.store import CheckpointStore
+from wardround.server.sites.site_info import describe_sites
+from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
+from wardround.simulations.experiment.rows import history_rows, traffic_rows
+from wardround.simulations.experiment.testing.cross_site import cross_site_rows
+from wardround.simulations.experiment.training import TrainedModel
+from wardround.simulations.run_files.folder import FEDERATED, MetricRow
+from wardround.simulations.sites.preparation import prepare_sites, reopen_sites
 
 CLASSES = ["other", "nv"]
 LARGEST, SMALLEST = "rosendahl", "vienna_dias"
@@ -76,13 +87,56 @@ class Bench:
             },
         }
 
-    def run(self, content: dict[str, Any]) -> Path:
-        """Simulate a study unless that was done; return the run's folder."""
+    def run(self, content: dict[str, Any]) -> "Result":
+        """Train a study unless that was done; what was trained goes on where it stopped."""
         study = parse_study(content)
         out = self.out / study.name
-        if not (out / "report.html").exists():
-            simulate(SimulationRequest(study, out, Machine("cpu", "in-process", threads=1)))
-        return out
+        file = out / "result.json"
+        if not file.exists():
+            sites = reopen_sites(out) if (out / "split.csv").exists() else prepare_sites(study, out)
+            one = Machine("cpu", "in-process", threads=1)
+            with open_grid(sites.folders, study, one) as grid:
+                checkpoints = out / "checkpoints" / FEDERATED
+                commit = run_federation(grid, study, checkpoints)
+                history = [*read_records(CheckpointStore(checkpoints).history_path)]
+                model = TrainedModel(
+                    FEDERATED, commit.progress.run, commit.progress.round, commit.parameters
+                )
+                nodes, _ = describe_sites(grid, study)
+                tested = [*cross_site_rows(grid, study, nodes, [model], [])]
+            start = save(dict(commit.parameters), WeightsOrigin(model=study.name).as_metadata())
+            sha256 = hashlib.sha256(start).hexdigest()
+            store_weights(sha256, start)
+            traffic = [row for row in traffic_rows(FEDERATED, history) if row.round == 2]
+            result = Result(
+                study.name,
+                merged(history_rows(FEDERATED, history), study.metric),
+                merged(tested, study.metric)[-1],
+                sha256,
+                sum(row.bytes_down for row in traffic),
+                sum(row.bytes_up for row in traffic),
+            )
+            file.write_text(json.dumps(asdict(result)), encoding="utf-8")
+        return Result(**json.loads(file.read_text(encoding="utf-8")))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run came to: the metric by round and at the end, its weights, a round's bytes."""
+
+    name: str
+    validation: list[float]
+    test: float
+    weights: str
+    bytes_down: int
+    bytes_up: int
+
+
+def merged(rows: Iterable[MetricRow], metric: str) -> list[float]:
+    """Return the metric over all classes and patients, in the order of the rows."""
+    found = [row for row in rows if row.metric == metric and not row.class_name]
+    together = [row.value for row in found if row.site == "all sites"]
+    return together or [row.value for row in found]
 
 
 def main() -> None:
@@ -109,11 +163,11 @@ def main() -> None:
         bytes_sent(bench, seeds[0], said.pretraining_rounds)
 
 
-def from_site(bench: Bench, seed: int) -> tuple[Path, Path]:
+def from_site(bench: Bench, seed: int) -> tuple[Result, Result]:
     """Return the smallest site's run from scratch, and from the largest site's model."""
     rows = patients(bench, seed)
     source = bench.study(f"source-{seed}", "classification", some(bench, rows, seed, LARGEST), seed)
-    start = weights(bench.run(source))
+    start = bench.run(source).weights
     manifest = some(bench, rows, seed, SMALLEST)
     scratch = bench.study(f"small-scratch-{seed}", "classification", manifest, seed)
     moved = bench.study(f"small-moved-{seed}", "classification", manifest, seed)
@@ -121,7 +175,7 @@ def from_site(bench: Bench, seed: int) -> tuple[Path, Path]:
     return bench.run(scratch), bench.run(moved)
 
 
-def from_unlabelled(bench: Bench, seed: int, rounds: int) -> tuple[Path, Path]:
+def from_unlabelled(bench: Bench, seed: int, rounds: int) -> tuple[Result, Result]:
     """Return the run with a tenth of the labels from scratch, and from pretraining without any."""
     start, few = pretrained(bench, seed, rounds), tenth(bench, seed)
     scratch = bench.study(f"few-scratch-{seed}", "classification", few, seed)
@@ -136,7 +190,7 @@ def pretrained(bench: Bench, seed: int, rounds: int) -> str:
         f"pretraining-{seed}", "pretraining", some(bench, patients(bench, seed), seed), seed
     )
     study["federation"]["rounds"] = rounds
-    return weights(bench.run(study))
+    return bench.run(study).weights
 
 
 def tenth(bench: Bench, seed: int) -> Path:
@@ -152,19 +206,16 @@ def tenth(bench: Bench, seed: int) -> Path:
 def bytes_sent(bench: Bench, seed: int, rounds: int) -> None:
     """Print what a round sends with the encoder trained, and frozen."""
     few, start = tenth(bench, seed), pretrained(bench, seed, rounds)
-    study = bench.study(f"few-frozen-{seed}", "classification", few, seed)
-    study["model"] |= {"weights_sha256": start, "frozen": ["?.*", "10.*"]}
-    for name in (bench.out / f"few-moved-{seed}", bench.run(study)):
-        with (name / "traffic.csv").open(encoding="utf-8") as stream:
-            traffic = [row for row in csv.DictReader(stream) if row["round"] == "2"]
-        sides = [sum(int(row[side]) for row in traffic) for side in ("bytes_down", "bytes_up")]
-        test = tested(name)
-        print(f"{name.name}: round 2 down {sides[0]} up {sides[1]} bytes, test {test:.3f}")
-
-
-def weights(run: Path) -> str:
-    """Return the hash by which a study starts from a run's model."""
-    return offer_weights(open_model_folder(run / "models" / "federated"))
+    for name, frozen in (("moved", []), ("frozen", ["?.*"])):
+        study = bench.study(f"few-{name}-{seed}", "classification", few, seed)
+        study["model"]["weights_sha256"] = start
+        if frozen:
+            study["model"]["frozen"] = frozen
+        found = bench.run(study)
+        print(
+            f"{found.name}: round 2 down {found.bytes_down} up {found.bytes_up} bytes, "
+            f"test {found.test:.3f}"
+        )
 
 
 def patients(bench: Bench, seed: int) -> list[dict[str, str]]:
@@ -208,49 +259,22 @@ def write(path: Path, rows: list[dict[str, str]]) -> Path:
     return path
 
 
-def curve(run: Path) -> list[float]:
-    """Return the metric of all sites' validation patients by round, from round 0."""
-    with (run / "metrics.csv").open(encoding="utf-8") as stream:
-        rows = [
-            (int(row["round"]), row["site"], float(row["value"]))
-            for row in csv.DictReader(stream)
-            if row["model"] == "federated" and row["metric"] == METRIC
-            if row["split"] == "validation" and not row["class_name"] and int(row["round"]) >= 0
-        ]
-    pooled = [(number, value) for number, site, value in rows if site == "all sites"]
-    found = pooled or [(number, value) for number, _, value in rows]
-    return [value for _, value in sorted(found)]
-
-
-def tested(run: Path) -> float:
-    """Return the kept model's metric of all sites' test patients."""
-    with (run / "metrics.csv").open(encoding="utf-8") as stream:
-        values = [
-            float(row["value"])
-            for row in csv.DictReader(stream)
-            if row["model"] == "federated" and row["metric"] == METRIC
-            if row["split"] == "test" and not row["class_name"] and row["site"] == "all sites"
-        ]
-    return values[0]
-
-
-def show(title: str, pairs: list[tuple[Path, Path]]) -> None:
+def show(title: str, pairs: list[tuple[Result, Result]]) -> None:
     """Print scratch beside the start from another model, a seed a line."""
     print(f"\n{title} ({METRIC})")
     for scratch, moved in pairs:
-        before, after = curve(scratch), curve(moved)
-        best = max(before)
-        reached = next((number for number, value in enumerate(after) if value >= best), None)
+        best = max(scratch.validation)
+        reached = next((n for n, value in enumerate(moved.validation) if value >= best), None)
         said = {
             "scratch": scratch.name,
-            "best_validation": round(best, 4),
-            "in_round": before.index(best),
+            "best_validation": round(best, 3),
+            "in_round": scratch.validation.index(best),
             "reached_in_round": reached,
-            "moved_best_validation": round(max(after), 4),
-            "test_scratch": round(tested(scratch), 4),
-            "test_moved": round(tested(moved), 4),
+            "moved_best_validation": round(max(moved.validation), 3),
+            "test_scratch": round(scratch.test, 3),
+            "test_moved": round(moved.test, 3),
         }
-        print(json.dumps(said))
+        print(json.dumps(said), flush=True)
 
 
 if __name__ == "__main__":

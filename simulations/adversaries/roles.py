@@ -9,7 +9,11 @@ from wardround.common.errors import StudyError
 from wardround.common.runtime.seeds import generator_for
 from wardround.common.study.sections import Adversary
 from wardround.common.study.study import Study
-from wardround.simulations.adversaries.manipulations import STRENGTHS, alie_strength
+from wardround.simulations.adversaries.manipulations import (
+    FLIPPED_LABELS,
+    STRENGTHS,
+    alie_strength,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,12 @@ def _check_fits(study: Study, adversary: Adversary) -> None:
         known = ", ".join(study.data.classes)
         msg = (
             f"simulation.adversary.target {adversary.target!r} is no class: choose one of {known}."
+        )
+        raise StudyError(msg)
+    if study.task.restores and adversary.kind in FLIPPED_LABELS:
+        msg = (
+            f"simulation.adversary.kind = {adversary.kind!r} turns labels round, and pretraining "
+            "reads none: choose another kind for this study."
         )
         raise StudyError(msg)
     fits = study.data.kind == "image" and study.task.classifies and not study.data.multi_label

@@ -25,6 +25,7 @@ from wardround.common.study.loading import parse_study
 from wardround.common.study.sections import MaskingSection
 from wardround.server.checkpoints.history import read_records
 from wardround.server.checkpoints.store import CheckpointStore
+from wardround.simulations.adversaries.roles import cast_roles
 from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
 
 ERROR = "reconstruction-error"
@@ -114,7 +115,10 @@ def write_site(folder, seed):
     return folder
 
 
-@pytest.mark.parametrize("privacy", [{}, {"mode": "patient", "noise_multiplier": 4.0}])
+@pytest.mark.parametrize(
+    "privacy",
+    [{}, pytest.param({"mode": "patient", "noise_multiplier": 4.0}, marks=pytest.mark.long)],
+)
 def test_hospitals_without_labels_pretrain_together(tmp_path, privacy):
     study = study_of(privacy=privacy)
     folders = [write_site(tmp_path / name, seed) for seed, name in enumerate("ab")]
@@ -203,3 +207,10 @@ def test_a_hospital_reads_that_no_label_is_asked_for():
     text = " ".join(explain_study(study_of()).split())
 
     assert "can restore hidden parts of its images, which needs no label of them" in text
+
+
+def test_labels_that_are_not_read_cannot_be_turned_round():
+    study = study_of(simulation={"adversary": [{"kind": "label-flip", "count": 1}]})
+
+    with pytest.raises(StudyError, match="pretraining reads none"):
+        cast_roles(study, ("a", "b"))
