@@ -58,6 +58,7 @@ class _Model(TypedDict, total=False):
     normalisation: Literal["default", "batch", "instance", "group", "layer", "none"]
     activation: Literal["default", "relu", "leakyrelu", "prelu", "gelu", "elu", "swish"]
     dropout: float
+    test_time_statistics: float | None
     adapter_rank: int | None
     adapter_scale: float
     weights_sha256: str | None

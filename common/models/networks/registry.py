@@ -50,6 +50,10 @@ def build_network(study: Study, seed: int) -> nn.Module:
         chosen = study.model.normalisation
         if chosen != "default" and name not in _OWN:
             replace_normalisation(network, chosen, study.data.dimensions)
+        if study.model.test_time_statistics is not None:
+            from wardround.common.models.networks.test_time import mix_statistics
+
+            mix_statistics(network, study.model.test_time_statistics)
         if study.data.kind == "image" and study.data.covariates:
             network = WithCovariates(network, study.data.covariate_width, study.class_count)
         # Last, so that the frozen base is the network that the seed makes without adapters.
