@@ -34,11 +34,11 @@ class _Mixed:
         return result
 
 
-class _Mixed2d(_Mixed, nn.BatchNorm2d):  # type: ignore[misc]
+class _Mixed2d(_Mixed, nn.BatchNorm2d):
     pass
 
 
-class _Mixed3d(_Mixed, nn.BatchNorm3d):  # type: ignore[misc]
+class _Mixed3d(_Mixed, nn.BatchNorm3d):
     pass
 
 
