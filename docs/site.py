@@ -22,7 +22,7 @@ ORDER: dict[str, tuple[str, tuple[str, ...]]] = {
         "How-to",
         (
             *("simulate", "detect", "plan-a-study", "track-runs", "read-a-report", "worth-joining"),
-            *("test-generalisation", "calibrate-and-decide", "stress-a-model"),
+            *("test-generalisation", "harmonise", "calibrate-and-decide", "stress-a-model"),
             *("explain-predictions", "document-a-model", "use-a-model"),
             *("run-a-site", "joining", "import-images", "pacs", "protect-patients"),
             *("operate-a-server", "monitor", "deploy", "run-on-a-cluster", "upgrade"),

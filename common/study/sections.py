@@ -364,6 +364,8 @@ class ModelSection(Section):
         frozen: Patterns of numbers that training leaves as they are, and that do not travel.
         anchors: Of a detector: sides of the squares or cubes that its boxes start from, in voxels,
             one a level, the finest first.
+        test_time_statistics: What part of a batch normalisation's statistics are the image's own
+            where the network is evaluated; None trusts those of the training alone.
     """
 
     network: Text
@@ -377,6 +379,7 @@ class ModelSection(Section):
     adapter_scale: Positive = 1.0
     weights_sha256: Annotated[str, OfForm("^[0-9a-f]{64}$", "64 hexadecimal digits")] | None = None
     frozen: Annotated[tuple[Text, ...], Field(max_length=1_000)] = ()
+    test_time_statistics: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @property
     def adapted(self) -> bool:
@@ -453,6 +456,7 @@ class StrategyOptions(Section):
     dynamic_weight: Positive = 0.01  # dynamic: alpha of FedDyn
     contrastive_weight: NonNegative = 1.0  # contrastive: mu of MOON
     contrastive_temperature: Positive = 0.5  # contrastive: tau of MOON
+    feature_weight: NonNegative = 0.01  # small-features: alpha of FedSR's L2 term
     head_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5  # head-then-body: steps on the head
     personal_weight: NonNegative = 0.1  # personal-model: lambda of Ditto
     mixture: Fraction = 0.5  # mixture: alpha of APFL, the personal model's part

@@ -92,6 +92,13 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
             show_default=False,
         ),
     ] = None,
+    also_unharmonised: Annotated[
+        bool,
+        typer.Option(
+            "--also-unharmonised",
+            help="With --leave-one-site-out: once more without data.harmonisation, side by side.",
+        ),
+    ] = False,
     skip_unreadable: SkipUnreadable = False,
     track: UserFilePath = None,
     watch: Annotated[
@@ -127,6 +134,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
         compare=compare,
         leave_one_site_out=leave_one_site_out,
         seeds=seeds,
+        also_unharmonised=also_unharmonised,
         skip_unreadable=skip_unreadable,
         quiet=quiet,
         as_json=as_json,

@@ -60,9 +60,12 @@ def run_several(options: Options) -> int:
 
 
 def _run(options: Options, machine: "Machine", request: "SeriesRequest | None", out: Path) -> int:
+    from wardround.simulations.experiment.series.harmonised import is_pair
     from wardround.simulations.experiment.series.series import resume_series, run_series
     from wardround.simulations.run_files.series import read_series
 
+    if options.also_unharmonised or is_pair(out):
+        return _run_pair(options, machine, request, out)
     was_finished = request is None and read_series(out).finished is not None
 
     def work(watch: "Watch") -> None:
@@ -78,6 +81,40 @@ def _run(options: Options, machine: "Machine", request: "SeriesRequest | None", 
     if was_finished:
         sys.stderr.write(f"{out} is finished: nothing is left to do, and nothing was changed.\n")
     print_series(out, as_json=options.as_json)
+    return 0
+
+
+def _run_pair(
+    options: Options, machine: "Machine", request: "SeriesRequest | None", out: Path
+) -> int:
+    from wardround.simulations.experiment.series import harmonised
+
+    found: list[harmonised.UnseenRow] = []
+
+    def work(watch: "Watch") -> None:
+        if request is None:
+            found.extend(harmonised.resume_pair(out, machine, watch))
+        else:
+            found.extend(harmonised.run_pair(request, watch))
+
+    if not watched(options, work, lambda: _farewell(out)):
+        return 130
+    if options.as_json:
+        rows = [_finite(asdict(row)) for row in found]
+        sys.stdout.write(json.dumps({"series": str(out), "unseen": rows}, indent=2) + "\n")
+        return 0
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("seed", "took no part", "metric", "as it is", "alike", "gain", box=box.SIMPLE)
+    for row in found:
+        numbers = (f"{row.as_they_are:.3f}", f"{row.harmonised:.3f}", f"{row.gain:+.3f}")
+        table.add_row(str(row.seed), row.site, row.metric, *numbers)
+    console.print("Hospitals that took no part, all their patients:", style="bold")
+    console.print(table)
+    console.print(f"Tables and reports: {out}", markup=False)
     return 0
 
 
@@ -189,7 +226,7 @@ def _or_null(value: object) -> object:
 
 
 def _farewell(out: Path) -> str:
-    if not (out / "series.json").exists():
+    if not ((out / "series.json").exists() or (out / "harmonised" / "series.json").exists()):
         return "Stopped before the first round; nothing was written."
     again = f"wardround simulate --resume {shlex.quote(str(out))}"
     return f"Stopped. What is done is kept in {out}; go on with: {again}"

@@ -53,6 +53,7 @@ class Options:
     compare: bool = True
     leave_one_site_out: bool = False
     seeds: str | None = None
+    also_unharmonised: bool = False
     skip_unreadable: bool = False
     quiet: bool = False
     as_json: bool = False
@@ -62,10 +63,10 @@ class Options:
 
 def run_simulation(options: Options) -> int:
     """Simulate, show the progress, print the verdict, and return the exit code."""
-    from wardround.simulations.run_files.series import is_series
+    from wardround.simulations.run_files.series import holds_series
 
-    several = options.leave_one_site_out or options.seeds is not None
-    if several or (options.resume is not None and is_series(options.resume)):
+    several = options.leave_one_site_out or options.seeds is not None or options.also_unharmonised
+    if several or (options.resume is not None and holds_series(options.resume)):
         from wardround.simulations.cli.series import run_several
 
         return run_several(options)
@@ -216,6 +217,7 @@ def check_alone(options: Options) -> None:
         "--no-compare": None if options.compare else True,
         "--leave-one-site-out": options.leave_one_site_out or None,
         "--seeds": options.seeds,
+        "--also-unharmonised": options.also_unharmonised or None,
         "--skip-unreadable": options.skip_unreadable or None,
     }
     given = [name for name, value in beside.items() if value is not None]

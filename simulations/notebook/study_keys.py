@@ -61,6 +61,7 @@ class _Model(TypedDict, total=False):
     activation: Literal["default", "relu", "leakyrelu", "prelu", "gelu", "elu", "swish"]
     dropout: float
     fusion: Literal["early", "intermediate", "late"]
+    test_time_statistics: float | None
     adapter_rank: int | None
     adapter_scale: float
     weights_sha256: str | None

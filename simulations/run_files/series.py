@@ -27,6 +27,7 @@ LEFT_OUT_EVERYBODY = "left-out, all patients"
 TAKING_PART = "gain of taking part"  # federated over left out, on the same test patients
 OWN = "alone"
 CALIBRATION = "ece"
+HARMONISED = "harmonised"  # the folder of a series beside that of images as they are
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,11 @@ class MeasuredRow:
 def is_series(folder: Path) -> bool:
     """Return whether a folder holds a series."""
     return (folder / SERIES).is_file()
+
+
+def holds_series(folder: Path) -> bool:
+    """Return whether a folder holds a series, or one beside that of unharmonised images."""
+    return is_series(folder) or is_series(folder / HARMONISED)
 
 
 def write_series(folder: Path, facts: SeriesFacts) -> None:

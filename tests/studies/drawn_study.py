@@ -186,6 +186,8 @@ class _Draft:
             model["normalisation"] = chance.choice(allowed)
         elif entry.normalisations and chance.random() < 1 / 2:
             model["normalisation"] = chance.choice(entry.normalisations)
+        if model.get("normalisation") == "batch" and self._dimensions and self._network != "mlp":
+            model.update(chance.some({"test_time_statistics": [0.1, 1.0]}))
         if entry.activations and chance.seldom():
             model["activation"] = chance.choice(["relu", "prelu", "gelu", "elu", "swish"])
         if entry.dropout and chance.seldom():
@@ -196,7 +198,7 @@ class _Draft:
             model["features"] = [chance.choice([1, 2, 3, 4, 8]) for _ in range(count)]
         if self._dimensions and chance.seldom():
             model["fusion"] = chance.choice(["intermediate", "late"])
-        if entry.adapters and chance.seldom():
+        if entry.adapters and chance.seldom() and "test_time_statistics" not in model:
             model["adapter_rank"] = chance.randint(1, 4)
         return model
 

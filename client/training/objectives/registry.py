@@ -12,6 +12,7 @@ from wardround.client.training.objectives.personal_models import (
     PersonalModel,
     mix,
 )
+from wardround.client.training.objectives.small_features import SmallFeatures
 from wardround.common.parameters.schema import Parameters, under
 from wardround.common.study.plans.strategy import StrategyPlan
 
@@ -22,6 +23,7 @@ OBJECTIVES: dict[str, Callable[[LocalStart], Objective] | None] = {
     "control-variates": ControlVariates,
     "dynamic": Dynamic,
     "contrastive": Contrastive,
+    "small-features": SmallFeatures,
     "head-then-body": HeadThenBody,
     "personal-model": PersonalModel,
     "mixture": Mixture,

@@ -71,6 +71,10 @@ def _of_images(study: Study) -> nn.Module:
     network = BUILDERS[name](study)
     if chosen != "default" and name not in _OWN:
         replace_normalisation(network, chosen, study.data.dimensions)
+    if study.model.test_time_statistics is not None:
+        from wardround.common.models.networks.test_time import mix_statistics
+
+        mix_statistics(network, study.model.test_time_statistics)
     if study.task.restores and "segmentation" not in NETWORKS[name].tasks:
         return Restoring(network, study.data.planes, _size(study))
     return network

@@ -87,6 +87,7 @@ _MODEL = {
     "adapter_scale": "What the adapters' output is multiplied by: alpha / r in the paper.",
     "weights_sha256": "Hash of a file of pretrained weights to start from, or beneath adapters.",
     "frozen": "Patterns of numbers that training leaves as they are, and that are not sent.",
+    "test_time_statistics": "What part of batch statistics are the image's own when evaluated.",
 }
 _TRAINING = {
     "loss": "What is made small; the task's own where absent.",
@@ -144,6 +145,7 @@ _OPTIONS = {
     "dynamic_weight": "dynamic: alpha of FedDyn.",
     "contrastive_weight": "contrastive: mu of MOON.",
     "contrastive_temperature": "contrastive: tau of MOON.",
+    "feature_weight": "small-features: weight of the squared features, alpha of FedSR.",
     "head_fraction": "head-then-body: share of the steps on the head.",
     "personal_weight": "personal-model: lambda of Ditto.",
     "mixture": "mixture: alpha of APFL, the personal model's part.",

@@ -26,6 +26,9 @@ from wardround.common.study.rules.subgroups import subgroup_rules
 from wardround.common.study.sections import LANDMARK_PERCENTS
 from wardround.common.study.study import Study
 
+# Networks whose own normalisation has the statistics of batches.
+_BATCH_BY_DEFAULT = ("attention-unet", "densenet121", "efficientnet-b0", "resnet18", "resnet50")
+
 
 def broken_rules(study: Study) -> list[str]:
     """Return a sentence (fact, value, remedy) for every rule that the study breaks."""
@@ -120,6 +123,26 @@ def _adapters_fit(study: Study) -> Iterator[str]:
         yield (
             "model.normalisation = 'batch' does not fit model.adapter_rank, whose frozen network "
             "must not gather running means: use 'instance' or 'group'."
+        )
+
+
+def _test_time_fits(study: Study) -> Iterator[str]:
+    model = study.model
+    if model.test_time_statistics is None:
+        return
+    chosen = model.normalisation
+    batch = chosen == "batch" or (chosen == "default" and model.network in _BATCH_BY_DEFAULT)
+    if not batch or study.data.kind == "table" or model.network == "mlp":
+        kind = "its own kind" if chosen == "default" else f"normalisation {chosen!r}"
+        yield (
+            f"model.test_time_statistics does nothing for {model.network} with {kind}: instance, "
+            "group and layer normalisation look at the image alone already. Remove it, or set "
+            "model.normalisation = 'batch' for images."
+        )
+    if model.adapted:
+        yield (
+            "model.test_time_statistics does not fit a network that is partly frozen: remove one "
+            "of the two."
         )
 
 
@@ -332,6 +355,7 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _network_fits,
     _widths_fit,
     _adapters_fit,
+    _test_time_fits,
     _sizes_fit,
     _classes_fit,
     _table_fits,

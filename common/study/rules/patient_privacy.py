@@ -51,6 +51,7 @@ _READERS: dict[str, tuple[str, ...]] = {
 # by what was noised before it (client/training/corrections.py), or rest a part of it.
 _READING_OBJECTIVES: dict[str, str] = {
     "contrastive": "compares features of a batch in its loss",
+    "small-features": "adds features of a batch to its loss",
     "personal-model": "trains a second model on patients without noise",
     "mixture": "trains a second model on patients without noise",
     "fine-tune": "trains on patients without noise before the last test",

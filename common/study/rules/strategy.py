@@ -23,6 +23,7 @@ _READERS: dict[str, tuple[str, ...]] = {
     "dynamic_weight": ("dynamic",),
     "contrastive_weight": ("contrastive",),
     "contrastive_temperature": ("contrastive",),
+    "feature_weight": ("small-features",),
     "head_fraction": ("head-then-body",),
     "personal_weight": ("personal-model",),
     "mixture": ("mixture",),
@@ -162,6 +163,14 @@ def _objective_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
         )
 
 
+def _features_fit(study: Study, plan: StrategyPlan) -> Iterator[str]:
+    if plan.objective == "small-features" and _only_a_head(study):
+        yield (
+            "the objective 'small-features' needs features, and this network is one layer: list "
+            "hidden layers in model.features."
+        )
+
+
 def _attack_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
     if study.training.adversarial is not None and plan.objective in ("personal-model", "mixture"):
         yield (
@@ -213,6 +222,7 @@ _RULES: tuple[Callable[[Study, StrategyPlan], Iterator[str]], ...] = (
     _options_are_read,
     _sharing_fits,
     _objective_fits,
+    _features_fit,
     _attack_fits,
     _steps_fit,
     _buffer_fits,
