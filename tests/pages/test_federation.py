@@ -31,9 +31,7 @@ _TRACKERS = '[track.tensorboard]\nfolder = "tensorboard"\n'
 def here(port: int) -> dict[str, str]:
     """Return what stands for the public name of a page's server on this machine."""
     return {
-        "--public-name fl.example.org:443 --public-name 10.0.0.7": (
-            "--public-name lab.example.org:443"
-        ),
+        "--public-name fl.example.org:443 --public-name 10.0.0.7": "--public-name lab:443",
         "--public-name fl.example.org": f"--public-name 127.0.0.1 --host 127.0.0.1 --port {port}",
     }
 

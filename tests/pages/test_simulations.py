@@ -71,7 +71,7 @@ def test_the_readme_s_model_meets_a_hospital_s_images(place: Place) -> None:
     for file, text in (("make_dicom.py", make), ("import.toml", rules), ("study.toml", study)):
         (place.folder / file).write_text(text, encoding="utf-8")
     place.run("python make_dicom.py; mkdir north; echo 'name = \"north\"' > north/site.toml")
-    write_volume(place.folder / "scan.nii.gz")
+    write_slice(place.folder / "slice.nii.gz")
     place.run(f"{_FIRST} {LESS['simulate brain-tissue']}")
     with followed("README.md", place, {"/data/dicom": "export"}) as story:
         assert "Imported 12 of 12" in story.do("wardround site import")
@@ -86,10 +86,10 @@ def test_the_readme_s_model_meets_a_hospital_s_images(place: Place) -> None:
     assert any((place.folder / "results").rglob("*.nii.gz"))
 
 
-def write_volume(path: Path) -> None:
+def write_slice(path: Path) -> None:
     import nibabel
 
-    values = np.random.default_rng(0).normal(100, 20, (96, 96, 4)).astype(np.float32)
+    values = np.random.default_rng(0).normal(100, 20, (96, 96)).astype(np.float32)
     nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), path)
 
 
