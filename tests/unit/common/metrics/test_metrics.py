@@ -90,8 +90,16 @@ def assert_same(a: MetricSums, b: MetricSums) -> None:
 
 
 def test_every_metric_of_the_catalogue_can_be_summarised():
+    pretraining = parse_study(
+        {
+            "study": {"name": "unlabelled", "task": "pretraining"},
+            "data": {"size": [16, 16]},
+            "model": {"network": "small-cnn"},
+        }
+    )
+    studies = (*STUDIES, pretraining)
     found = {
-        value.metric for study in STUDIES for value in summarise(empty_sums(study, True), study)
+        value.metric for study in studies for value in summarise(empty_sums(study, True), study)
     }
 
     assert found == set(METRICS)
