@@ -21,9 +21,10 @@ ORDER: dict[str, tuple[str, tuple[str, ...]]] = {
     "how-to": (
         "How-to",
         (
-            *("simulate", "detect", "plan-a-study", "track-runs", "read-a-report", "worth-joining"),
+            *("simulate", "plan-a-study", "track-runs", "read-a-report", "worth-joining"),
             *("test-generalisation", "harmonise", "calibrate-and-decide", "stress-a-model"),
             *("explain-predictions", "document-a-model", "use-a-model"),
+            *("detect", "regression-and-survival", "combine-modalities", "transfer"),
             *("run-a-site", "joining", "import-images", "pacs", "protect-patients"),
             *("operate-a-server", "monitor", "deploy", "run-on-a-cluster", "upgrade"),
         ),

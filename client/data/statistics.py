@@ -140,17 +140,15 @@ def _row_of(
     mask = None if case.mask is None else case.mask.numpy()
     planes = len(image) // len(study.data.channels)
     rows: dict[str, Rows] = {}
-    for place in range(len(study.data.channels)):
+    for place, held in enumerate(examination.images):
         channel = image[place * planes : (place + 1) * planes]
-        intensity = _named(f"intensity-{place}", asked)
-        rows[intensity.name] = _shared(channel, intensity)
-        if examination.images[place] is None:  # its zeros are no intensities of a patient
-            rows[intensity.name] = np.zeros(intensity.cells)
+        seen = {f"intensity-{place}": channel}
         if mask is not None:
-            foreground = _named(f"foreground-{place}", asked)
-            rows[foreground.name] = _shared(channel[:, mask > 0], foreground)
-            if examination.images[place] is None:
-                rows[foreground.name] = np.zeros(foreground.cells)
+            seen[f"foreground-{place}"] = channel[:, mask > 0]
+        for name, values in seen.items():
+            histogram = _named(name, asked)
+            # The zeros of a channel that is missing are no intensities of a patient.
+            rows[name] = np.zeros(histogram.cells) if held is None else _shared(values, histogram)
     for axis, (count, step) in enumerate(zip(image.shape[1:], case.spacing, strict=True)):
         said = step if case.has_spacing else 0.0
         for name, value in (

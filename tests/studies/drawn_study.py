@@ -192,15 +192,20 @@ class _Draft:
             model["activation"] = chance.choice(["relu", "prelu", "gelu", "elu", "swish"])
         if entry.dropout and chance.seldom():
             model["dropout"] = 0.3
-        if entry.features:
-            fewest, most = entry.widths
-            count = chance.randint(fewest, min(most, max(fewest, 3)))
-            model["features"] = [chance.choice([1, 2, 3, 4, 8]) for _ in range(count)]
+        model.update(self._widths())
         if self._dimensions and chance.seldom():
             model["fusion"] = chance.choice(["intermediate", "late"])
         if entry.adapters and chance.seldom() and "test_time_statistics" not in model:
             model["adapter_rank"] = chance.randint(1, 4)
         return model
+
+    def _widths(self) -> Content:
+        chance, entry = self._chance, NETWORKS[self._network]
+        if not entry.features:
+            return {}
+        fewest, most = entry.widths
+        count = chance.randint(fewest, min(most, max(fewest, 3)))
+        return {"features": [chance.choice([1, 2, 3, 4, 8]) for _ in range(count)]}
 
     def _training(self) -> Content:
         chance = self._chance

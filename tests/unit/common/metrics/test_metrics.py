@@ -92,8 +92,15 @@ def assert_same(a: MetricSums, b: MetricSums) -> None:
 
 
 def test_every_metric_of_the_catalogue_can_be_summarised():
+    pretraining = parse_study(
+        {
+            "study": {"name": "unlabelled", "task": "pretraining"},
+            "data": {"size": [16, 16]},
+            "model": {"network": "small-cnn"},
+        }
+    )
     boxes = FOUR.model_copy(update={"study": FOUR.study.model_copy(update={"task": "detection"})})
-    studies = (*STUDIES, boxes, age_study(), death_study())
+    studies = (*STUDIES, boxes, pretraining, age_study(), death_study())
     found = {
         value.metric for study in studies for value in summarise(empty_sums(study, True), study)
     }

@@ -29,7 +29,7 @@ def test_a_built_in_study_is_valid_and_names_a_known_data_set(path: Path) -> Non
 
 def test_there_is_a_study_for_each_bundled_data_set() -> None:
     used = {load_study(path).simulation.data for path in STUDIES.glob("*.toml")}
-    assert used | {"bccd"} == set(DATASETS) - {"folder", "nnunet"}
+    assert used == set(DATASETS) - {"folder", "nnunet"}
 
 
 def test_the_listing_names_every_data_set_with_its_licence() -> None:

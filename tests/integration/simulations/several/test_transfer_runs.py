@@ -19,7 +19,7 @@ from wardround.simulations.run_files.folder import MetricRow, TrafficRow
 def test_a_study_starts_from_what_hospitals_pretrained_without_labels(
     tiny_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
-    """By hand: ``python -m benchmarks.transfer`` does the same on HAM10000, over three seeds."""
+    """By hand: ``python -m benchmarks.support.transfer`` does it on HAM10000, over three seeds."""
     monkeypatch.setenv("WARDROUND_CACHE", str(tmp_path / "cache"))
     machine = Machine(device="cpu", engine=engine, threads=1, workers=2)
     study = with_changes(load_study(tiny_study.study), {"simulation.compare": False})

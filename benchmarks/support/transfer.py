@@ -9,7 +9,7 @@ Three comparisons, over several seeds, each run trained as ``wardround simulate`
   labels. Is the start from the pretrained encoder better than from scratch?
 - ``bytes``: the same start, with the encoder frozen. What does a round send?
 
-    python -m benchmarks.transfer --data-root DATA --out runs/transfer --seeds 0,1,2
+    python -m benchmarks.support.transfer --data-root DATA --out runs/transfer --seeds 0,1,2
 
 Rounds are compared on validation patients; the kept models, chosen on these too, on test patients.
 A run that is there already is not made again.
