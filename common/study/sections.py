@@ -5,7 +5,7 @@ string holds a character that a screen obeys. The bounds are wide: they keep wha
 for seconds at most, and say nothing of what is sensible.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -13,9 +13,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
     StringConstraints,
-    model_serializer,
     model_validator,
 )
 
@@ -295,14 +293,6 @@ class DataSection(Section):
     optional: Annotated[tuple[Name, ...], Field(max_length=10_256)] = ()
     combat: CombatSection | None = None
     labels: LabelsSection = LabelsSection()
-
-    @model_serializer(mode="wrap")
-    def _without_no_outcome(self, content: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out an outcome that is absent: so studies with classes keep their digests."""
-        written: dict[str, Any] = content(self)
-        if written.get("outcome") is None:
-            written.pop("outcome", None)
-        return written
 
     @property
     def planes(self) -> int:

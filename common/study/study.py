@@ -23,6 +23,7 @@ from wardround.common.study.sections import (
     StudySection,
     TrainingSection,
 )
+from wardround.common.study.versions import without_later
 
 
 class Study(Section):
@@ -55,7 +56,7 @@ class Study(Section):
         From version 2 of the keys on the content holds the version: what a hospital approved in an
         older one, whose keys may have meant something else, it has not approved in a newer one.
         """
-        content = self.model_dump(mode="json", exclude={"simulation"})
+        content = without_later(self.model_dump(mode="json", exclude={"simulation"}))
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(canonical.encode()).hexdigest()
 

@@ -36,6 +36,22 @@ class Step:
     added: Mapping[str, object] = field(default_factory=dict)
 
 
+# Keys that came after hospitals had approved studies, with the value that means what held before.
+# There they are no part of a digest: a study that says nothing of them is still the approved one.
+LATER: Mapping[str, object] = {
+    "data.combat": None,
+    "data.harmonisation": {"bias_correction": False, "foreground": "nonzero", "landmarks": []},
+    "data.optional": [],
+    "data.outcome": None,
+    "federation.options.feature_weight": 0.01,
+    "model.anchors": None,
+    "model.fusion": "early",
+    "model.test_time_statistics": None,
+    "statistics.combat": [],
+    "training.masking": None,
+    "training.modality_dropout": 0.0,
+}
+
 STEPS: tuple[Step, ...] = ()  # the first leads from version 1 to 2
 
 
@@ -116,3 +132,18 @@ def _table_of(content: dict[str, Any], key: str, make: bool = False) -> dict[str
         table = table[part]
     found: dict[str, Any] = table
     return found
+
+
+def without_later(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a study's content without the keys of LATER that mean what held before they came."""
+
+    def kept(table: Mapping[str, Any], path: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in table.items():
+            name = f"{path}{key}"
+            if name in LATER and value == LATER[name]:
+                continue
+            found[key] = kept(value, f"{name}.") if isinstance(value, dict) else value
+        return found
+
+    return kept(content, "")

@@ -74,6 +74,29 @@ def test_a_study_that_says_version_one_is_the_one_that_says_nothing() -> None:
     assert "schema" not in said.to_toml()
 
 
+@pytest.mark.parametrize(
+    ("table", "key", "value"),
+    [("data", "optional", ["image", "second"]), ("model", "fusion", "late")],
+)
+def test_a_key_that_came_later_is_part_of_the_digest_where_it_says_something(
+    table: str, key: str, value: object
+) -> None:
+    content = tomllib.loads(TEMPLATE)
+    content["data"]["channels"] = ["image", "second", "third"]
+    before = parse_study(content).digest
+    content[table][key] = value
+    assert parse_study(content).digest != before
+
+
+def test_a_later_key_says_nothing_where_it_holds_its_default() -> None:
+    written = parse_study(tomllib.loads(TEMPLATE)).model_dump(mode="json")
+    for path, value in versions.LATER.items():
+        held: Any = written
+        for name in path.split("."):
+            held = held[name]
+        assert held == value, path
+
+
 @pytest.mark.parametrize("said", [0, -1, True, 1.0, "1", [1], {}, None, "\x1b[2J" * 100])
 def test_what_is_no_version_is_refused_with_the_ones_that_are(said: object) -> None:
     with pytest.raises(StudyError, match="no version of a study: write a whole number") as error:
