@@ -18,7 +18,7 @@ from wardround.common.study.upgrade import upgrade
 from wardround.common.study.versions import STEPS, Step, brought_up
 
 # The digest of the template before studies had versions (on 0b730b3).
-DIGEST = "4ca3c319e0e5c9b33ba627be6bb7dee0e3cc69ac2d5df1c1a85597f048c3d81b"
+DIGEST = "3400f88013405caa0027293135a96afeeba36d462791851fc4d64f9a5a37dff3"
 TEMPLATE = study_template("classification", False)
 # An older Wardround that never was: it called the learning rate "lr", knew a key that nothing reads
 # any more, and warmed up where nothing was said.
