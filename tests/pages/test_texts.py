@@ -68,6 +68,42 @@ def _whole_study(said: Table) -> None:
     parse_study(said)
 
 
+def _of_a_table(said: Table) -> None:
+    """A part of a study of clinical values, whatever its task."""
+    data = {"kind": "table", "covariates": [_AGE]}
+    study = {"name": "table", "task": "regression"}
+    parse_study(_merged({"study": study, "data": data, "model": {"network": "mlp"}}, said))
+
+
+def _of_images(said: Table) -> None:
+    """A part of a study of images, whatever its network and its data."""
+    parts = {
+        "study": {"name": "images", "task": "classification"},
+        "data": {"classes": ["no", "yes"], "size": [64, 64]},
+        "model": {"network": "resnet18"},
+    }
+    given = _merged(parts, said)
+    digest = given["model"].get("weights_sha256", "")
+    if digest.endswith("..."):  # the page has its first digits
+        given["model"]["weights_sha256"] = digest.rstrip(".").ljust(64, "0")
+    if given["study"]["task"] == "pretraining":
+        del given["data"]["classes"]
+    parse_study(given)
+
+
+def _combat(said: Table) -> None:
+    """What ComBat asks for, in the study of the page."""
+    known = find_study("heart-disease").model_dump(mode="json", exclude_defaults=True)
+    parse_study(_merged(known, said))
+
+
+def _lacking(said: Table) -> None:
+    """What simulated hospitals lack, in the study of the page."""
+    page = "docs/how-to/combine-modalities.md"
+    first = next(one for one in BLOCKS if one.page == page and one.language == "toml")
+    parse_study(_merged(tomllib.loads(first.text), said))
+
+
 def _server(said: Table) -> None:
     ServerFile.model_validate({"name": "x", "public_names": ["localhost"], **said})
 
@@ -96,11 +132,16 @@ def _user(said: Table) -> None:
 READERS: dict[str, tuple[Callable[[Table], None], ...]] = {
     "docs/concepts/ledger.md": (_site,),
     "docs/how-to/calibrate-and-decide.md": (_study,),
+    "docs/how-to/combine-modalities.md": (_whole_study, _lacking),
+    "docs/how-to/detect.md": (_whole_study,),
+    "docs/how-to/harmonise.md": (_combat,),
     "docs/how-to/import-images.md": (_rules, _whole_study, _rules),
     "docs/how-to/monitor.md": (_server, _site, _server),
     "docs/how-to/pacs.md": (_archive, _archive, _archive),
+    "docs/how-to/regression-and-survival.md": (_of_a_table, _of_a_table, _whole_study),
     "docs/how-to/simulate.md": (_study,),
     "docs/how-to/track-runs.md": (_user, _user),
+    "docs/how-to/transfer.md": (_of_images, _of_images, _of_images, _of_images),
     "docs/how-to/worth-joining.md": (_study,),
     "docs/reference/evidence-packs.md": (_study,),
     "docs/reference/site-folder.md": (_site, _site, _site),

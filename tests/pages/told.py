@@ -8,6 +8,8 @@ _ON_EVIDENCE = f"{_EXAMPLES}::test_the_commands_of_a_page_on_evidence_run_in_its
 _GENERATED = "tests/unit/project/test_architecture.py"
 _PLANS = "tests/integration/simulations/test_study_plan.py"
 _FINISHED = "tests/integration/simulations/finished_runs/"
+_SEVERAL = "tests/integration/simulations/several/"
+_OUTCOMES = "test_regression_and_survival_page.py"
 _OF_LEDGER, _PYTHON = "tests/unit/client/privacy/ledger/", "tests/integration/python/"
 _TEXTS = "tests/pages/test_texts.py::"
 _COMPOSE = "tests/unit/project/deployment/test_compose.py"
@@ -71,6 +73,9 @@ ELSEWHERE = (
     ("docs/how-to/plan-a-study.md", "wardround site", _EXAMPLES),
     ("docs/how-to/plan-a-study.md", "wardround study plan study.toml --sites", _PLANS),
     ("docs/how-to/plan-a-study.md", "wardround study check planned.toml", _PLANS),
+    ("docs/how-to/detect.md", "```", f"{_SEVERAL}test_detection_page.py"),
+    ("docs/how-to/regression-and-survival.md", "```", f"{_SEVERAL}{_OUTCOMES}"),
+    ("docs/how-to/regression-and-survival.md", "import csv", f"{_SEVERAL}{_OUTCOMES}"),
     ("docs/how-to/test-generalisation.md", "```", _EXAMPLES),
     ("docs/how-to/simulate.md", "wardround evaluate RUN", _EXAMPLES),
     ("docs/how-to/simulate.md", "wardround explain-predictions RUN", _ON_EVIDENCE),
@@ -105,8 +110,15 @@ _SLURM = "there is no Slurm; tests/e2e/places/test_slurm.py runs the scripts wit
 
 _RAY = "it names machines of a cluster; tests/e2e/places/test_ray.py has two nodes on this one"
 
+_HAM = "it needs HAM10000; tests/integration/simulations/input/test_missing_modalities.py is near"
+_OWN = "its studies are the reader's; tests/integration/simulations/several/test_transfer_runs.py"
+_LONG = "it takes hours; tests/unit/simulations/experiment/test_harmonised_series.py is near"
+
 # (page, how it begins, why it cannot be run here)
 CANNOT = (
+    ("docs/how-to/combine-modalities.md", "wardround", _HAM),
+    ("docs/how-to/transfer.md", "wardround", _OWN),
+    ("docs/how-to/harmonise.md", "wardround", _LONG),
     ("README.md", "pip install", _INDEX),
     ("README.md", "wardround site serve", "it needs a picture archive: tests/pacs/test_page.py"),
     ("docs/how-to/operate-a-server.md", "pip install", _INDEX),
