@@ -94,8 +94,8 @@ _OF_TASKS = {
         "metric": "auroc",
     },
     "detection": {
-        "others": '               # or "classification", "segmentation"',
         "classes": 'classes = ["nodule"]             # what is looked for; no background',
+        "outcome": "",
         "network": "retinanet",
         "metric": "map50",
     },
@@ -119,6 +119,7 @@ _OF_TASKS = {
     },
     "pretraining": {
         "classes": "# no classes: no label is read, and the manifest needs no column label",
+        "outcome": "",
         "network": "small-cnn",
         "metric": "reconstruction-error",
     },

@@ -445,7 +445,7 @@ def make_landmarks(
     Example: wardround data landmarks brain-tissue --out alike.toml
     """
     from wardround.simulations.cli.simulate import Options, resolve_study
-    from wardround.simulations.datasets.landmarks import (
+    from wardround.simulations.sites.landmarks import (
         landmarks_of_data,
         landmarks_of_files,
         write_landmarks,

@@ -48,6 +48,7 @@ class _Data(TypedDict, total=False):
     ]
     covariates: Sequence[str | Table]
     covariate_scaling: Literal["study", "site"]
+    outcome: Table | None
     combat: Table
     optional: Sequence[str]
     labels: Table
@@ -79,6 +80,11 @@ class _Training(TypedDict, total=False):
         "mse",
         "focal-giou",
         "hard-negative-giou",
+        "l1",
+        "huber",
+        "piecewise-hazard",
+        "cox",
+        "masked-l1",
     ]
     class_weights: Literal["none", "balanced"] | Sequence[float]
     optimiser: Literal["sgd", "adam", "adamw"]
@@ -97,6 +103,7 @@ class _Training(TypedDict, total=False):
     patch_size: Size | None
     patches_per_image: int
     foreground_fraction: float
+    masking: Table | None
     adversarial: Table | None
 
 

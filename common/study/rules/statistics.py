@@ -1,6 +1,6 @@
 """What a study may ask for in ``[statistics]``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from wardround.common.study.plans.statistics import MOST_CELLS, cell_count
 from wardround.common.study.sections import StatisticsSection
@@ -72,12 +72,25 @@ def _columns_fit(study: Study) -> Iterator[str]:
         )
     if category := next((name for name in features if known[name].values), None):
         yield f"ComBat changes numbers, and {category!r} has categories: set its preserve = true."
+    yield from _lacking_fits(features, [one.name for one in asked if one.preserve], study)
     for one in asked:
         if not known[one.name].values and not one.low < one.high:
             yield (
                 f"statistics.combat counts {one.name} from {one.low:g} to {one.high:g}: give the "
                 "least value that a patient can have as low, and the greatest as high."
             )
+
+
+def _lacking_fits(features: Sequence[str], preserved: Sequence[str], study: Study) -> Iterator[str]:
+    """Say where a feature would come out missing, and has no flag that says so."""
+    optional = set(study.data.optional)
+    lacking = next((name for name in preserved if name in optional), None)
+    fixed = next((name for name in features if name not in optional), None)
+    if lacking and fixed:
+        yield (
+            f"ComBat cannot change {fixed!r} of a patient without {lacking!r}, which data.optional "
+            f"names: add {fixed!r} to data.optional too."
+        )
 
 
 def _combat_is_applied(study: Study) -> Iterator[str]:
@@ -99,6 +112,7 @@ def _combat_is_applied(study: Study) -> Iterator[str]:
             f"data.combat has not {count} numbers a list and {columns} effects for each: fit it "
             "anew with 'wardround study plan'."
         )
+    yield from _lacking_fits(combat.features, combat.preserve, study)
     if study.privacy.mode != "none":
         yield (
             f"data.combat with privacy.mode = {study.privacy.mode!r}: its numbers come from the "

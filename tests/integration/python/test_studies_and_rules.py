@@ -56,7 +56,7 @@ def test_a_budget_is_privacy_for_patients_unless_a_mode_is_said() -> None:
         ({**KEYS, "rounds": "many"}, "federation.rounds = 'many' cannot be used"),
         ({**KEYS, "options": {}}, r"key of \[federation\] and of \[simulation\]"),
         ({**KEYS, "data": "brain-tissue"}, "data is a section of the study"),
-        ({**KEYS, "task": "detection"}, "unknown task 'detection'"),
+        ({**KEYS, "task": "captioning"}, "unknown task 'captioning'"),
     ],
 )
 def test_a_study_that_cannot_be_is_refused_as_a_study_file_is(

@@ -39,7 +39,8 @@ def study_of(combat: Any = ASKED, ask: bool = True, **sections: Any) -> Study:
         "data": {
             "kind": "table",
             "classes": ["a", "b"],
-            "covariates": [*covariates, {"name": "sex", "values": ["m"]}],
+            "covariates": [*covariates, {"name": "sex", "values": ["m"], "reference": "f"}],
+            "optional": list(names),
         },
         "model": {"network": "mlp", "features": [6], "normalisation": "layer"},
         "federation": {"rounds": 1},
@@ -151,6 +152,13 @@ def test_a_missing_value_stays_missing(tmp_path: Path) -> None:
     by_row = {e.row: e for e in open_cohorts(open_site(folder), planned).train.examinations}
     assert [bool(text) for text in by_row[7].covariates[1:4]] == [True, False, True]
     assert by_row[8].covariates[1:4] == ("", "", "")
+
+
+def test_what_becomes_missing_with_a_preserved_value_must_be_optional_too() -> None:
+    content = STUDY.model_dump(mode="json", exclude_defaults=True)
+    content["data"]["optional"] = ["age"]
+    with pytest.raises(StudyError, match="add 'pressure' to data"):
+        parse_study(content)
 
 
 def test_only_a_policy_that_says_exact_lets_sums_out_and_none_of_few(

@@ -184,7 +184,7 @@ def test_what_a_patient_adds_to_a_noised_measurement_is_bounded_whatever_the_net
         ({"training": {"loss": "cross-entropy"}}, "choose one of masked-l1"),
         ({"federation": {"strategy": "moon"}}, "feature vector"),
         ({"model": {"network": "mlp", "features": [8]}}, "does not do pretraining"),
-        ({"study": {"task": "classification"}}, "give at least 2"),
+        ({"study": {"task": "classification"}}, "data.classes is missing"),
         ({"evaluation": {"pack": ["intervals"]}}, "evaluation.pack is for"),
         ({"evaluation": {"subgroups": ["sex"]}}, "is not measured"),
     ],

@@ -10,7 +10,7 @@ from wardround.common.errors import InputError
 from wardround.common.study.loading import load_study, parse_study
 from wardround.common.study.sections import LANDMARK_PERCENTS
 from wardround.common.study.study import Study
-from wardround.simulations.datasets.landmarks import landmarks_of_files, write_landmarks
+from wardround.simulations.sites.landmarks import landmarks_of_files, write_landmarks
 
 
 def study_of(channels: tuple[str, ...] = ("image",), **data: object) -> Study:
