@@ -138,6 +138,7 @@ def stage(tmp_path_factory) -> Iterator[Stage]:
         made.close()
 
 
+@pytest.mark.long
 def test_sites_that_are_late_stuck_or_away_are_seen_by_the_operator_and_take_part_again(
     stage: Stage,
 ) -> None:

@@ -145,6 +145,7 @@ def cost_of(study: Study, rounds: int) -> float:
     return epsilon_of([plan_privacy(study).spend(rounds)], DELTA)
 
 
+@pytest.mark.long
 def test_a_cap_below_the_plan_ends_a_study_or_leaves_its_hospital_out_and_the_operator_reads_why(
     town: Town, wardround: Command
 ) -> None:
