@@ -143,6 +143,8 @@ class _Draft:
         intensity = chance.choice([name for name in _PRESETS if name != "light"])
         if self._restores:
             data = {}
+        elif TASKS[self._task].boxes:
+            data["optional"] = []
         elif len(channels) > 1:
             data["optional"] += [name for name in channels if chance.seldom()]
         return {
@@ -193,7 +195,8 @@ class _Draft:
         if entry.dropout and chance.seldom():
             model["dropout"] = 0.3
         model.update(self._widths())
-        if self._dimensions and chance.seldom():
+        whole = self._restores or TASKS[self._task].boxes  # they have no tokens
+        if self._dimensions and not whole and chance.seldom():
             model["fusion"] = chance.choice(["intermediate", "late"])
         if entry.adapters and chance.seldom() and "test_time_statistics" not in model:
             model["adapter_rank"] = chance.randint(1, 4)
@@ -322,7 +325,7 @@ class _Draft:
 
     def _let_lack(self, content: Content) -> None:
         """Draw what is left out in training, and a site that has none of it."""
-        optional = content["data"]["optional"]
+        optional = content["data"].get("optional", [])
         if optional and self._chance.seldom():
             content["training"]["modality_dropout"] = 0.3
         if optional and content["simulation"]["split"] != "natural" and self._chance.seldom():

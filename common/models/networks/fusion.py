@@ -212,6 +212,9 @@ class LateFusion(_Channels):
 def _alone(study: Study, channel: str, outputs: int | None) -> Study:
     """Return a study of one channel, with so many outputs in the place of its classes."""
     classes = study.data.classes if outputs is None else tuple(map(str, range(outputs)))
+    if outputs is not None:  # of a number there would be one
+        section = study.study.model_copy(update={"task": "classification"})
+        study = study.model_copy(update={"study": section})
     update = {"channels": (channel,), "classes": classes, "optional": (), "covariates": ()}
     return study.model_copy(update={"data": study.data.model_copy(update=update)})
 
