@@ -48,6 +48,11 @@ def written(folder: Path, steps: int, rounds: int, **changes: object) -> Path:
     return folder / "study.toml"
 
 
+def _hear_ctrl_c() -> None:
+    """As the fixture ``hearing_signals``: a shell has jobs in the background ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def simulating(*words: object, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Simulate as a user does; in the end the process is killed, if it still runs."""
@@ -58,6 +63,7 @@ def simulating(*words: object, log: Path) -> Iterator["subprocess.Popen[bytes]"]
             stdout=subprocess.PIPE,
             stderr=stream,
             start_new_session=True,
+            preexec_fn=_hear_ctrl_c,
         )
     try:
         yield process
@@ -72,7 +78,7 @@ def watching(run: Path, log: Path) -> Iterator["tuple[str, subprocess.Popen[byte
     """Open the page of a run as a user does later; give its link and its process."""
     with log.open("wb") as stream:
         words = [*WARDROUND, "watch", str(run)]
-        process = subprocess.Popen(words, env=ENVIRONMENT, stdout=stream)
+        process = subprocess.Popen(words, env=ENVIRONMENT, stdout=stream, preexec_fn=_hear_ctrl_c)
     try:
         yield link_in(log), process
     finally:

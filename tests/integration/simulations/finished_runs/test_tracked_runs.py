@@ -168,13 +168,17 @@ def test_a_command_that_tells_trackers_says_where_none_is_named(
 
 
 @pytest.mark.long
-def test_a_run_that_was_stopped_goes_on_in_the_same_place(tmp_path: Path, user_file: Path) -> None:
+def test_a_run_that_was_stopped_goes_on_in_the_same_place(
+    tmp_path: Path, user_file: Path, hearing_signals: Callable[[], None]
+) -> None:
     """``--seeds`` and ``--resume`` as processes; by hand: 2 runs, each step once, 40 s."""
     write_tiny_study(tmp_path, federation__rounds=12, simulation__compare=False)
     command = [sys.executable, "-m", "wardround.cli", "simulate", "--track", str(user_file)]
     front = [sys.executable, "-c", "from wardround.cli import main; main()", *command[3:]]
     words = [*front, "study.toml", "--out", "series", "--seeds", "0,1", "--engine", "in-process"]
-    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=hearing_signals
+    )
     history = tmp_path / "series/runs/seed-0/checkpoints/federated/history.jsonl"
     until = time.monotonic() + 60
     while not history.exists() or history.read_bytes().count(b"\n") < 3:
