@@ -1,6 +1,6 @@
 """Classification: one class an examination, or several where the study is multi-label."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +12,7 @@ from wardround.client.tasks.task import Forward, Label, Spacing, UnusableLabelEr
 from wardround.client.tasks.words import whole_number, word_among
 from wardround.common.metrics.classification import ClassificationSums
 from wardround.common.metrics.noised import encode_scores
-from wardround.common.metrics.task_sums import Counts, Sums
+from wardround.common.metrics.task_sums import Counts, Sums, TaskSums
 from wardround.common.study.registry import NO_CLASS
 from wardround.common.study.study import Study
 
@@ -92,29 +92,31 @@ class Classification:
         scores, truth = scores_and_truth(outputs.cpu(), targets.cpu(), study)
         return encode_scores(scores, truth, study)
 
-    def counter(self, study: Study, surfaces: bool) -> "ClassificationCounter":
+    def counter(self, study: Study, surfaces: bool) -> "CountsAtTheEnd":
         """Return a counter of a new evaluation; there are no surfaces."""
-        return ClassificationCounter(study)
+        return CountsAtTheEnd(lambda found, truth: count_classification(found, truth, study))
 
 
-class ClassificationCounter:
-    """Keeps all scores until the end: AUROC compares every two examinations of a site."""
+class CountsAtTheEnd:
+    """A counter of what needs all examinations of a site at once, as AUROC compares every two.
 
-    def __init__(self, study: Study) -> None:
-        self._study = study
+    Everything stays on the device until the end: one transfer, not one a batch.
+    """
+
+    def __init__(self, count: Callable[[Tensor, Tensor], TaskSums]) -> None:
+        """Args: count: From all outputs ``(N, ...)`` and targets ``(N, ...)``, on the CPU."""
+        self._count = count
         self._outputs: list[Tensor] = []
         self._targets: list[Tensor] = []
 
     def add(self, outputs: Tensor, targets: Tensor, spacings_mm: Sequence[Spacing] | None) -> None:
-        """Keep the logits ``(B, K)`` and the targets of a batch."""
+        """Keep a batch."""
         self._outputs.append(outputs)
         self._targets.append(targets)
 
-    def sums(self) -> ClassificationSums:
-        """Return the counts over all examinations."""
-        # Everything stays on the device until here: one transfer, not one a batch.
-        outputs, targets = torch.cat(self._outputs).cpu(), torch.cat(self._targets).cpu()
-        return count_classification(outputs, targets, self._study)
+    def sums(self) -> TaskSums:
+        """Return what was counted over all examinations."""
+        return self._count(torch.cat(self._outputs).cpu(), torch.cat(self._targets).cpu())
 
 
 def count_classification(logits: Tensor, targets: Tensor, study: Study) -> ClassificationSums:

@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wardround.client.tasks.task import Forward, Label, Spacing, UnusableLabelError
+from wardround.client.tasks.classification import CountsAtTheEnd
+from wardround.client.tasks.task import Forward, Label, UnusableLabelError
 from wardround.client.tasks.words import number_in
 from wardround.common.metrics.noised import encode_estimates
-from wardround.common.metrics.regression import RegressionSums, count_estimates
+from wardround.common.metrics.regression import count_estimates
 from wardround.common.metrics.task_sums import Sums
 from wardround.common.study.study import Study
 
@@ -82,28 +83,11 @@ class Regression:
         """Return the moments of each examination, ``(B, D - 2)``."""
         return encode_estimates(in_range(targets, study), in_range(outputs, study))
 
-    def counter(self, study: Study, surfaces: bool) -> "RegressionCounter":
+    def counter(self, study: Study, surfaces: bool) -> CountsAtTheEnd:
         """Return a counter of a new evaluation; there are no surfaces."""
-        return RegressionCounter(study)
-
-
-class RegressionCounter:
-    """Keeps the numbers until the end: one transfer from the device, not one a batch."""
-
-    def __init__(self, study: Study) -> None:
-        self._study = study
-        self._outputs: list[Tensor] = []
-        self._targets: list[Tensor] = []
-
-    def add(self, outputs: Tensor, targets: Tensor, spacings_mm: Sequence[Spacing] | None) -> None:
-        """Keep the estimates ``(B, 1)`` and the targets of a batch."""
-        self._outputs.append(outputs)
-        self._targets.append(targets)
-
-    def sums(self) -> RegressionSums:
-        """Return the sums over all examinations."""
-        truth, found = torch.cat(self._targets), torch.cat(self._outputs)
-        return count_estimates(in_range(truth, self._study), in_range(found, self._study))
+        return CountsAtTheEnd(
+            lambda found, truth: count_estimates(in_range(truth, study), in_range(found, study))
+        )
 
 
 def in_range(numbers: Tensor, study: Study) -> Sums:

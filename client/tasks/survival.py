@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wardround.client.tasks.task import Forward, Label, Spacing, UnusableLabelError
+from wardround.client.tasks.classification import CountsAtTheEnd
+from wardround.client.tasks.task import Forward, Label, UnusableLabelError
 from wardround.client.tasks.words import number_in
 from wardround.common.metrics.noised import encode_follow_up
 from wardround.common.metrics.survival import SurvivalSums, count_survival, time_edges
@@ -110,35 +111,15 @@ class Survival:
         times, events = _follow_up(targets)
         return encode_follow_up(times, events, risks_of(outputs, study), study)
 
-    def counter(self, study: Study, surfaces: bool) -> "SurvivalCounter":
+    def counter(self, study: Study, surfaces: bool) -> CountsAtTheEnd:
         """Return a counter of a new evaluation; there are no surfaces."""
-        return SurvivalCounter(study)
+        return CountsAtTheEnd(lambda found, truth: _count(found, truth, study))
 
 
-class SurvivalCounter:
-    """Keeps the risks until the end: the index compares every two examinations of a site."""
-
-    def __init__(self, study: Study) -> None:
-        self._study = study
-        self._outputs: list[Tensor] = []
-        self._targets: list[Tensor] = []
-
-    def add(self, outputs: Tensor, targets: Tensor, spacings_mm: Sequence[Spacing] | None) -> None:
-        """Keep the outputs ``(B, K)`` and the targets ``(B, 2)`` of a batch."""
-        self._outputs.append(outputs)
-        self._targets.append(targets)
-
-    def sums(self) -> SurvivalSums:
-        """Return the counts over all examinations."""
-        outputs, targets = torch.cat(self._outputs), torch.cat(self._targets)
-        times, events = _follow_up(targets)
-        return count_survival(
-            times,
-            events,
-            risks_of(outputs, self._study),
-            hazards_up_to(outputs, times, self._study),
-            time_edges(self._study),
-        )
+def _count(outputs: Tensor, targets: Tensor, study: Study) -> SurvivalSums:
+    times, events = _follow_up(targets)
+    risks, expected = risks_of(outputs, study), hazards_up_to(outputs, times, study)
+    return count_survival(times, events, risks, expected, time_edges(study))
 
 
 def risks_of(outputs: Tensor, study: Study) -> Sums:

@@ -23,13 +23,12 @@ from wardround.common.metrics.task_sums import (
     MetricValue,
     Sums,
     TaskSums,
-    check_same_shape,
+    added,
     counts_of,
     mean_over,
     no_counts,
     per_class,
     refuse,
-    refuse_other_task,
 )
 from wardround.common.study.study import Study
 
@@ -119,15 +118,7 @@ class DetectionSums:
         Raises:
             InputError: They were measured for different studies.
         """
-        if not isinstance(other, DetectionSums):
-            refuse_other_task()
-        check_same_shape(self.found, other.found)
-        return DetectionSums(
-            self.found + other.found,
-            self.hits + other.hits,
-            self.truths + other.truths,
-            self.images + other.images,
-        )
+        return added(self, other)
 
     def summarise(self, metric: str, examinations: int, study: Study) -> Iterator[MetricValue]:
         """Yield a metric as the mean over the classes that occur, and then a class.

@@ -14,8 +14,8 @@ from wardround.common.metrics.task_sums import (
     MetricValue,
     Sums,
     TaskSums,
+    added,
     refuse,
-    refuse_other_task,
     sums_of,
 )
 from wardround.common.study.study import Study
@@ -79,13 +79,7 @@ class PretrainingSums:
         Raises:
             InputError: They were measured for different tasks.
         """
-        if not isinstance(other, PretrainingSums):
-            refuse_other_task()
-        return PretrainingSums(
-            self.errors + other.errors,
-            self.squares + other.squares,
-            self.counted + other.counted,
-        )
+        return added(self, other)
 
     def summarise(self, metric: str, examinations: int, study: Study) -> Iterator[MetricValue]:
         """Yield the mean share, and its sampling error."""

@@ -23,11 +23,10 @@ from wardround.common.metrics.task_sums import (
     MetricValue,
     Sums,
     TaskSums,
-    check_same_shape,
+    added,
     counts_of,
     no_counts,
     refuse,
-    refuse_other_task,
     sums_of,
 )
 from wardround.common.study.study import Study
@@ -130,16 +129,7 @@ class RegressionSums:
         Raises:
             InputError: They were measured for different studies.
         """
-        if not isinstance(other, RegressionSums):
-            refuse_other_task()
-        check_same_shape(self.moments, other.moments)
-        check_same_shape(self.binned, other.binned)
-        return RegressionSums(
-            self.moments + other.moments,
-            self.binned + other.binned,
-            self.binned_truth + other.binned_truth,
-            self.binned_estimate + other.binned_estimate,
-        )
+        return added(self, other)
 
     def summarise(self, metric: str, examinations: int, study: Study) -> Iterator[MetricValue]:
         """Yield a metric, as the module defines it, in the outcome's unit."""

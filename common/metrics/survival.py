@@ -24,11 +24,10 @@ from wardround.common.metrics.task_sums import (
     MetricValue,
     Sums,
     TaskSums,
-    check_same_shape,
+    added,
     counts_of,
     no_counts,
     refuse,
-    refuse_other_task,
     sums_of,
 )
 from wardround.common.study.study import Study
@@ -117,16 +116,7 @@ class SurvivalSums:
         Raises:
             InputError: They were measured for different studies.
         """
-        if not isinstance(other, SurvivalSums):
-            refuse_other_task()
-        check_same_shape(self.table, other.table)
-        return SurvivalSums(
-            self.table + other.table,
-            self.exact + other.exact,
-            self.own + other.own,
-            self.observed + other.observed,
-            self.expected + other.expected,
-        )
+        return added(self, other)
 
     def summarise(self, metric: str, examinations: int, study: Study) -> Iterator[MetricValue]:
         """Yield a metric.

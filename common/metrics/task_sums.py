@@ -6,8 +6,8 @@ value over all classes has class name ""; a value that is not defined is NaN wit
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import ClassVar, NoReturn, Protocol, Self
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, ClassVar, NoReturn, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ from wardround.common.study.study import Study
 Counts = NDArray[np.int64]
 Sums = NDArray[np.float64]
 Arrays = dict[str, NDArray[np.generic]]
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+_Fields = TypeVar("_Fields", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,20 @@ def check_same_shape(x: Counts | Sums, y: Counts | Sums) -> None:
             "measure both with the same study (data.classes, evaluation.score_bins)."
         )
         raise InputError(msg)
+
+
+def added(one: _Fields, other: object) -> _Fields:
+    """Return sums of which each field is that of both added.
+
+    Raises:
+        InputError: They were measured for different tasks, or different studies.
+    """
+    if not isinstance(other, type(one)):
+        refuse_other_task()
+    both = [(getattr(one, field.name), getattr(other, field.name)) for field in fields(one)]
+    for mine, theirs in both:
+        check_same_shape(mine, theirs)
+    return type(one)(*(mine + theirs for mine, theirs in both))
 
 
 def refuse_other_task() -> NoReturn:
