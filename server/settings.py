@@ -11,7 +11,7 @@ from wardround.common.errors import InputError
 from wardround.common.files.validated_toml import read_toml
 from wardround.common.monitoring.addresses import Endpoint, MetricsAddress
 from wardround.common.runtime.fields import OfForm
-from wardround.common.study.sections import Name
+from wardround.common.study.sections.fields import Name
 
 SERVER_FILE, LOCK_FILE = "server.toml", "server.lock"
 _HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?"

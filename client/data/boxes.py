@@ -20,7 +20,7 @@ from wardround.client.data.preprocessing import geometry
 from wardround.client.data.reading.boxes.found import Corners, FoundBoxes
 from wardround.client.data.reading.image import Image
 from wardround.client.tasks.words import tidy, word_among
-from wardround.common.study.sections import DataSection
+from wardround.common.study.sections.data import DataSection
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:

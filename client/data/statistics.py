@@ -24,7 +24,7 @@ from wardround.common.study.plans.statistics import (
     asked_histograms,
     combat_inputs,
 )
-from wardround.common.study.sections import HarmonisationSection
+from wardround.common.study.sections.harmonisation import HarmonisationSection
 from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)

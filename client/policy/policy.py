@@ -14,7 +14,7 @@ from wardround.common.files.validated_toml import read_toml
 from wardround.common.study.plans.packs import PACKS
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.registry import NETWORKS, TASKS
-from wardround.common.study.sections import Task
+from wardround.common.study.sections.heading import Task
 from wardround.common.study.study import Study
 
 POLICY_FILE = "policy.toml"

@@ -10,7 +10,7 @@ from wardround.client.data.cohort import Cohort
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.common.privacy.secure_random import Randomness
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
-from wardround.common.study.sections import TrainingSection
+from wardround.common.study.sections.training import TrainingSection
 
 
 @dataclass(frozen=True, slots=True)

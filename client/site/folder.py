@@ -16,7 +16,8 @@ from wardround.common.errors import DataError
 from wardround.common.files.validated_toml import read_toml
 from wardround.common.monitoring.addresses import MetricsAddress
 from wardround.common.runtime.fields import OfForm
-from wardround.common.study.sections import Name, Shift
+from wardround.common.study.sections.fields import Name
+from wardround.common.study.sections.simulation import Shift
 
 KEY_FOLDER = "keys"
 SITE_FILE = "site.toml"

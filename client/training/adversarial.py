@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.training.objectives.base import Loss
-from wardround.common.study.sections import AdversarialSection
+from wardround.common.study.sections.training import AdversarialSection
 
 # From images ``(B, ...)`` to losses: one an image, or any sum of theirs.
 LossOfImages = Callable[[Tensor], Tensor]

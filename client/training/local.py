@@ -12,7 +12,7 @@ from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.optimisers import learning_rate_at, set_learning_rate
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
-from wardround.common.study.sections import TrainingSection
+from wardround.common.study.sections.training import TrainingSection
 
 
 @dataclass(frozen=True, slots=True)

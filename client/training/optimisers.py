@@ -13,7 +13,7 @@ from torch import nn
 
 from wardround.common.errors import StudyError, known_names
 from wardround.common.runtime import eager_optimisers
-from wardround.common.study.sections import TrainingSection
+from wardround.common.study.sections.training import TrainingSection
 
 _POWER = 0.9  # Chen et al. 2017 (DeepLab), and nnU-Net after it
 

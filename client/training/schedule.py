@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from wardround.common.errors import RunError
-from wardround.common.study.sections import TrainingSection
+from wardround.common.study.sections.training import TrainingSection
 
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _Item = TypeVar("_Item")

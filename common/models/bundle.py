@@ -32,7 +32,7 @@ from wardround.common.parameters.schema import Parameters, read_parameters
 from wardround.common.runtime.printable import printable
 from wardround.common.security.lineage import LINEAGE_FILE
 from wardround.common.study.loading import parse_study
-from wardround.common.study.sections import FederationSection
+from wardround.common.study.sections.federation import FederationSection
 from wardround.common.study.study import Study
 
 METADATA, INFERENCE, OURS = "metadata.json", "inference.json", "wardround.json"

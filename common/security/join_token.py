@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import TypeAdapter, ValidationError
 
 from wardround.common.errors import InputError
-from wardround.common.study.sections import Name
+from wardround.common.study.sections.fields import Name
 
 _WORD, _VERSION = "wardround-", b"\x01"
 _HASH, _SCALAR, _CHECK = 32, 32, 8  # bytes

@@ -10,19 +10,17 @@ from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from wardround.common.study import versions
 from wardround.common.study.registry import NETWORKS, TASKS, TaskEntry
-from wardround.common.study.sections import (
-    DataSection,
-    EvaluationSection,
-    FederationSection,
-    ModelSection,
-    OutcomeSection,
-    PrivacySection,
-    Section,
-    SimulationSection,
-    StatisticsSection,
-    StudySection,
-    TrainingSection,
-)
+from wardround.common.study.sections.data import DataSection
+from wardround.common.study.sections.evaluation import EvaluationSection
+from wardround.common.study.sections.federation import FederationSection
+from wardround.common.study.sections.fields import Section
+from wardround.common.study.sections.heading import StudySection
+from wardround.common.study.sections.model import ModelSection
+from wardround.common.study.sections.outcome import OutcomeSection
+from wardround.common.study.sections.privacy import PrivacySection
+from wardround.common.study.sections.simulation import SimulationSection
+from wardround.common.study.sections.statistics import StatisticsSection
+from wardround.common.study.sections.training import TrainingSection
 from wardround.common.study.versions import without_later
 
 

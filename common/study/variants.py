@@ -1,7 +1,7 @@
 """Studies beside a study, which a comparison follows."""
 
 from wardround.common.study.loading import with_changes
-from wardround.common.study.sections import PrivacySection
+from wardround.common.study.sections.privacy import PrivacySection
 from wardround.common.study.study import Study
 
 

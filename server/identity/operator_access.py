@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from wardround.common.errors import InputError, WardroundError
 from wardround.common.files.atomic import READABLE, make_private_folder, write_new
 from wardround.common.security.tls_key_pair import private_pem, read_certificate
-from wardround.common.study.sections import NAME_LETTERS
+from wardround.common.study.sections.fields import NAME_LETTERS
 from wardround.server.database import connect, transaction
 from wardround.server.identity.pki import (
     CA_CERTIFICATE,

@@ -4,7 +4,7 @@ import numpy as np
 
 from wardround.common.statistics.combat import fit_combat
 from wardround.common.study.plans.statistics import MOMENTS, combat_inputs
-from wardround.common.study.sections import CombatSection, CombatSite
+from wardround.common.study.sections.combat import CombatSection, CombatSite
 from wardround.common.study.study import Study
 from wardround.server.planning.collection import Collected
 from wardround.server.planning.planned_value import PlannedValue

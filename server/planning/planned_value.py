@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from wardround.common.study.sections import CombatSection
+from wardround.common.study.sections.combat import CombatSection
 
 Value = None | str | int | float | tuple[float, ...] | tuple[int, ...] | CombatSection
 

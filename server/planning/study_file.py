@@ -5,7 +5,7 @@ from textwrap import wrap
 import tomli_w
 
 from wardround.common.study.loading import with_changes
-from wardround.common.study.sections import CombatSection
+from wardround.common.study.sections.combat import CombatSection
 from wardround.common.study.study import Study
 from wardround.server.planning.planned_value import PlannedValue
 from wardround.server.planning.study_plan import StudyPlan

@@ -10,7 +10,7 @@ from wardround.common.parameters.schema import Model, Parameters, check_schema, 
 from wardround.common.study.plans.site_privacy import SitePrivacyPlan, plan_site_privacy
 from wardround.common.study.plans.strategy import FLOWER, StrategyPlan, plan_of
 from wardround.common.study.plans.what_leaves import what_leaves
-from wardround.common.study.sections import TrainingSection
+from wardround.common.study.sections.training import TrainingSection
 from wardround.common.study.study import Study
 from wardround.server.strategies.aggregation.base import Aggregation
 from wardround.server.strategies.aggregation.means import FairMean, InTurn, Mean, NormalisedMean

@@ -7,7 +7,7 @@ import torch
 
 from wardround.common.errors import StudyError
 from wardround.common.runtime.seeds import generator_for
-from wardround.common.study.sections import Adversary
+from wardround.common.study.sections.simulation import Adversary
 from wardround.common.study.study import Study
 from wardround.simulations.adversaries.manipulations import (
     FLIPPED_LABELS,

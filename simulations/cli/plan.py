@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from wardround.common.errors import InputError, RunError
 from wardround.common.files.atomic import READABLE, replace_file
 from wardround.common.runtime.printable import write_lines
-from wardround.common.study.sections import CombatSection
+from wardround.common.study.sections.combat import CombatSection
 from wardround.common.study.study import Study
 from wardround.simulations.cli.simulate import Options, resolve_study
 

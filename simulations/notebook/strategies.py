@@ -23,7 +23,8 @@ from wardround.common.study.plans.strategy import (
     fewest_sites,
     plan_from,
 )
-from wardround.common.study.sections import FederationSection, StrategyOptions, TrainingSection
+from wardround.common.study.sections.federation import FederationSection, StrategyOptions
+from wardround.common.study.sections.training import TrainingSection
 from wardround.server.strategies.composed import ComposedStrategy, Setting
 from wardround.simulations.notebook.tables import Table, as_table
 

@@ -12,7 +12,7 @@ from wardround.common.errors import InputError, StudyError
 from wardround.common.files.atomic import BY_UMASK, replace_file
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.registry import TASKS
-from wardround.common.study.sections import Section
+from wardround.common.study.sections.fields import Section
 from wardround.common.study.study import Study as AnyStudy
 from wardround.common.study.variants import without_privacy
 from wardround.simulations.notebook.study_keys import StudyChanges

@@ -16,7 +16,7 @@ from wardround.common.study.loading import with_changes
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
-from wardround.common.study.sections import PrivacySection
+from wardround.common.study.sections.privacy import PrivacySection
 from wardround.common.study.study import Study
 
 CANDIDATES = 20  # patients among whom a reconstruction is looked for

@@ -6,7 +6,7 @@ import numpy as np
 
 from wardround.client.site.folder import Scanner
 from wardround.common.errors import InputError, known_names
-from wardround.common.study.sections import Shift
+from wardround.common.study.sections.simulation import Shift
 
 
 def assign_shifts(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from wardround.client.data.manifest.rows import name_rows
 from wardround.common.errors import InputError
 from wardround.common.runtime.system.names import fits_everywhere
-from wardround.common.study.sections import NAME_LETTERS
+from wardround.common.study.sections.fields import NAME_LETTERS
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import Examinations
 from wardround.simulations.sites.assignment import (

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from wardround.client.clinic.inference.seen import Looks, look_at
 from wardround.client.data.reading.image import Image
 from wardround.common.models.contract import Contract, Seen, SeenIntensities, Spread
-from wardround.common.study.sections import AS_STORED, DataSection, Intensity
+from wardround.common.study.sections.data import AS_STORED, DataSection, Intensity
 
 # DICOM's modalities, by the preset that normalises them.
 _MODALITIES: dict[Intensity, tuple[str, ...]] = {

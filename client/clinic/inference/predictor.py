@@ -55,7 +55,7 @@ from wardround.client.training.evaluation import (
 from wardround.common.errors import DataError, InputError, ModelError
 from wardround.common.models.contract import Contract
 from wardround.common.models.model_folder import ModelFolder, open_model_folder
-from wardround.common.study.sections import Covariate, DataSection
+from wardround.common.study.sections.data import Covariate, DataSection
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:

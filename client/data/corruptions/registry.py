@@ -19,7 +19,7 @@ from wardround.client.data.preprocessing.scanner_shift import generator_of
 from wardround.client.data.reading.image import Image
 from wardround.client.site.folder import Scanner
 from wardround.common.errors import InputError, known_names
-from wardround.common.study.sections import DataSection, Intensity
+from wardround.common.study.sections.data import DataSection, Intensity
 
 Array = NDArray[np.float32]
 SEVERITIES = (1, 2, 3, 4, 5)

@@ -11,7 +11,8 @@ from wardround.client.data.manifest.cells import is_missing, parse_number
 from wardround.client.data.manifest.examination import Examination
 from wardround.common.errors import DataError
 from wardround.common.runtime.printable import printable
-from wardround.common.study.sections import CombatSection, CombatSite, Covariate, DataSection
+from wardround.common.study.sections.combat import CombatSection, CombatSite
+from wardround.common.study.sections.data import Covariate, DataSection
 from wardround.common.study.study import Study
 
 Scale = tuple[float, float]

@@ -32,7 +32,7 @@ from wardround.client.tasks.task import UnusableLabelError
 from wardround.client.tasks.words import tidy, word_among
 from wardround.common.errors import DataError
 from wardround.common.study.plans.subgroups import Grouping, groupings_of
-from wardround.common.study.sections import Covariate
+from wardround.common.study.sections.data import Covariate
 from wardround.common.study.study import Study
 
 ROWS_NAMED = 5  # enough to find the pattern, and one line of a terminal

@@ -19,12 +19,8 @@ from wardround.client.data.preprocessing.harmonisation import (
     shading,
 )
 from wardround.client.data.preprocessing.intensity import SOFT_TISSUE, background_of
-from wardround.common.study.sections import (
-    LANDMARK_PERCENTS,
-    DataSection,
-    HarmonisationSection,
-    Intensity,
-)
+from wardround.common.study.sections.data import DataSection, Intensity
+from wardround.common.study.sections.harmonisation import LANDMARK_PERCENTS, HarmonisationSection
 
 _TAIL = 0.005
 _SMALLEST = 1e-6

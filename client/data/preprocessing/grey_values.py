@@ -14,7 +14,7 @@ from wardround.client.data.preprocessing.harmonisation import harmonised
 from wardround.client.data.preprocessing.intensity import INTENSITIES, SOFT_TISSUE
 from wardround.client.data.preprocessing.preprocessing import grey_channels
 from wardround.client.data.reading.image import Image
-from wardround.common.study.sections import DataSection
+from wardround.common.study.sections.data import DataSection
 
 LEVELS = 255.0
 _TAILS = (0.5, 99.5)

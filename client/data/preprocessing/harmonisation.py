@@ -12,7 +12,8 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.study.sections import LANDMARK_PERCENTS, DataSection, HarmonisationSection
+from wardround.common.study.sections.data import DataSection
+from wardround.common.study.sections.harmonisation import LANDMARK_PERCENTS, HarmonisationSection
 
 Block = NDArray[np.float32]
 Values = NDArray[np.float64]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wardround.common.study.sections import DataSection, Intensity
+from wardround.common.study.sections.data import DataSection, Intensity
 
 Block = NDArray[np.float32]
 Normalise = Callable[[Block, bool, DataSection], Block]

@@ -21,7 +21,7 @@ from wardround.client.data.preprocessing.preprocessing import (
     resampled_size,
 )
 from wardround.client.data.reading.image import Image, first_held
-from wardround.common.study.sections import DataSection
+from wardround.common.study.sections.data import DataSection
 
 Box = tuple[slice, ...]
 _NUMBERS_OF_A_PART = 2**24  # 64 MB of float32: what follows makes several copies of a part

@@ -36,7 +36,7 @@ from wardround.client.data.reading.image import (
 )
 from wardround.client.data.reading.labels import check_labels
 from wardround.client.site.folder import Site
-from wardround.common.study.sections import AS_STORED, COMMON_ORIENTATION, DataSection
+from wardround.common.study.sections.data import AS_STORED, COMMON_ORIENTATION, DataSection
 from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from wardround.client.data.manifest.examination import Examination
 from wardround.client.site.folder import Scanner, Site
-from wardround.common.study.sections import Shift
+from wardround.common.study.sections.simulation import Shift
 
 Array = NDArray[np.float32]
 

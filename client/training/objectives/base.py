@@ -11,7 +11,7 @@ from wardround.client.training.schedule import UNLIMITED, SchedulePosition, Time
 from wardround.common.models.sharing import Layout
 from wardround.common.parameters.schema import Parameters
 from wardround.common.study.plans.strategy import StrategyPlan
-from wardround.common.study.sections import TrainingSection
+from wardround.common.study.sections.training import TrainingSection
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -12,7 +12,7 @@ from wardround.client.training.optimisers import learning_rate_at
 from wardround.client.training.schedule import SchedulePosition
 from wardround.common.models.sharing import CONTROL
 from wardround.common.parameters.schema import Parameters, prefixed, under
-from wardround.common.study.sections import TrainingSection
+from wardround.common.study.sections.training import TrainingSection
 
 _DYNAMIC = "dynamic/"
 

@@ -21,7 +21,7 @@ from wardround.common.models.networks.small import (
     Layers,
     normalisation_layer,
 )
-from wardround.common.study.sections import DataSection
+from wardround.common.study.sections.data import DataSection
 from wardround.common.study.study import Study
 
 Build = Callable[[Study], nn.Module]

@@ -11,7 +11,7 @@ from typing import Literal
 
 from wardround.common.errors import StudyError
 from wardround.common.privacy.accounting import Spend, epsilon_of, noise_for
-from wardround.common.study.sections import PrivacySection
+from wardround.common.study.sections.privacy import PrivacySection
 from wardround.common.study.study import Study
 
 MeasuredPart = Literal["validation", "test"]

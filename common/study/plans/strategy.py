@@ -5,7 +5,7 @@ What is shared, how a site trains, how updates combine, and what the server does
 
 from dataclasses import dataclass
 
-from wardround.common.study.sections import FederationSection, StrategyOptions
+from wardround.common.study.sections.federation import FederationSection, StrategyOptions
 from wardround.common.study.study import Study
 
 FLOWER = "flower:"  # before the name of a stock strategy of flwr.serverapp.strategy

@@ -23,7 +23,7 @@ from wardround.common.study.rules.pretraining import pretraining_rules
 from wardround.common.study.rules.statistics import statistics_rules
 from wardround.common.study.rules.strategy import strategy_rules
 from wardround.common.study.rules.subgroups import subgroup_rules
-from wardround.common.study.sections import LANDMARK_PERCENTS
+from wardround.common.study.sections.harmonisation import LANDMARK_PERCENTS
 from wardround.common.study.study import Study
 
 # Networks whose own normalisation has the statistics of batches.

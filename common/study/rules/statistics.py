@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from wardround.common.study.plans.statistics import MOST_CELLS, cell_count
-from wardround.common.study.sections import StatisticsSection
+from wardround.common.study.sections.statistics import StatisticsSection
 from wardround.common.study.study import Study
 
 

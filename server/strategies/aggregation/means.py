@@ -8,7 +8,7 @@ from wardround.common.errors import RunError
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.models.sharing import RECEIVED_LOSS
 from wardround.common.parameters.schema import Model, Parameters
-from wardround.common.study.sections import TrainingSection
+from wardround.common.study.sections.training import TrainingSection
 from wardround.server.strategies.aggregation.base import WeightedMean
 
 _LARGEST_LOSS = 1e6  # beyond any of a model that learns; its powers stay finite

@@ -22,7 +22,8 @@ from wardround.client.site.state import SiteState
 from wardround.client.tasks.registry import task_of
 from wardround.client.training.evaluation import predict
 from wardround.common.parameters.schema import write_parameters
-from wardround.common.study.sections import AS_STORED, COMMON_ORIENTATION, HarmonisationSection
+from wardround.common.study.sections.data import AS_STORED, COMMON_ORIENTATION
+from wardround.common.study.sections.harmonisation import HarmonisationSection
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.training import TrainedModel
 

@@ -16,7 +16,8 @@ from wardround.common.messages.replies import SiteUpdate
 from wardround.common.models.sharing import RECEIVED_LOSS, layout_of
 from wardround.common.parameters.schema import Parameters, read_parameters, write_parameters
 from wardround.common.study.plans.strategy import StrategyPlan, plan_from
-from wardround.common.study.sections import FederationSection, TrainingSection
+from wardround.common.study.sections.federation import FederationSection
+from wardround.common.study.sections.training import TrainingSection
 from wardround.server.strategies.composed import ComposedStrategy, Setting, site_weight
 from wardround.server.strategies.flower_strategy import StockStrategy
 from wardround.server.strategies.strategy import Strategy

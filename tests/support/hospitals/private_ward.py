@@ -16,7 +16,8 @@ from wardround.common.models.sharing import layout_of
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.common.study.plans.strategy import plan_from
-from wardround.common.study.sections import FederationSection, TrainingSection
+from wardround.common.study.sections.federation import FederationSection
+from wardround.common.study.sections.training import TrainingSection
 
 COMPUTATION = StepComputation("loop", 16)
 

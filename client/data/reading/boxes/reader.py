@@ -14,7 +14,7 @@ from wardround.client.data.reading.boxes.text import is_written_out, read_table,
 from wardround.client.data.reading.boxes.voc import read_voc
 from wardround.client.data.reading.image import Image, MaskTarget, UnreadableError
 from wardround.client.data.reading.readers import has_reader, read_mask, require_readable
-from wardround.common.study.sections import DataSection
+from wardround.common.study.sections.data import DataSection
 
 _TABLES = (".csv", ".tsv", ".txt")
 _PART_OF_COCO = re.compile(r"(.+\.json)#(\d{1,18})", re.IGNORECASE | re.DOTALL)

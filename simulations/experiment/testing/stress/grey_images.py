@@ -12,7 +12,7 @@ from wardround.client.data.preprocessing.differentiable import network_input
 from wardround.client.data.preprocessing.grey_values import LEVELS, grey_unit
 from wardround.client.data.preprocessing.preprocessing import grey_channels, read_channels
 from wardround.client.training.adversarial import Ball
-from wardround.common.study.sections import DataSection
+from wardround.common.study.sections.data import DataSection
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.testing.stress.finished import Tested
 

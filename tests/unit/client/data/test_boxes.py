@@ -34,7 +34,7 @@ from wardround.client.tasks.registry import TASKS as SITE_TASKS
 from wardround.common.errors import DataError
 from wardround.common.study.loading import parse_study
 from wardround.common.study.registry import LOSSES, NETWORKS, TASKS, TaskEntry
-from wardround.common.study.sections import DataSection
+from wardround.common.study.sections.data import DataSection
 
 CELLS = ("red cell", "white cell")
 

@@ -29,7 +29,7 @@ from wardround.common.study.loading import parse_study
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
-from wardround.common.study.sections import TrainingSection
+from wardround.common.study.sections.training import TrainingSection
 
 CPU = torch.device("cpu")
 

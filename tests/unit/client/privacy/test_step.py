@@ -33,7 +33,7 @@ from wardround.client.training.schedule import SchedulePosition
 from wardround.common.errors import RunError
 from wardround.common.privacy.secure_random import KEY_BYTES, Randomness
 from wardround.common.study.plans.strategy import plan_from
-from wardround.common.study.sections import FederationSection
+from wardround.common.study.sections.federation import FederationSection
 
 
 # --- Micro-batches, copies, other frameworks ----------------------------------------------

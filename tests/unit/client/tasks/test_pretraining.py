@@ -22,7 +22,7 @@ from wardround.common.metrics.pretraining import PretrainingSums
 from wardround.common.metrics.sums import MetricSums, merge, summarise
 from wardround.common.study.explain.study import explain_study
 from wardround.common.study.loading import parse_study
-from wardround.common.study.sections import MaskingSection
+from wardround.common.study.sections.training import MaskingSection
 from wardround.server.checkpoints.history import read_records
 from wardround.server.checkpoints.store import CheckpointStore
 from wardround.simulations.adversaries.roles import cast_roles

@@ -19,7 +19,7 @@ from wardround.client.training.adversarial import (
     pgd,
     pgd_with_restarts,
 )
-from wardround.common.study.sections import AdversarialSection
+from wardround.common.study.sections.training import AdversarialSection
 
 EPSILONS = (1.0, 2.0, 4.0, 8.0)
 

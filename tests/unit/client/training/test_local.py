@@ -20,7 +20,8 @@ from wardround.common.models.sharing import layout_of
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.runtime.seeds import derive_seed, generator_for
 from wardround.common.study.plans.strategy import plan_from
-from wardround.common.study.sections import FederationSection, TrainingSection
+from wardround.common.study.sections.federation import FederationSection
+from wardround.common.study.sections.training import TrainingSection
 
 
 def draw(targets: torch.Tensor, seed: int = 0, **training: object) -> list[torch.Tensor]:

@@ -14,7 +14,7 @@ from wardround.client.training.optimisers import (
     learning_rate_at,
     set_learning_rate,
 )
-from wardround.common.study.sections import TrainingSection
+from wardround.common.study.sections.training import TrainingSection
 
 
 def choices_of(field: str) -> set[str]:

@@ -19,7 +19,7 @@ from wardround.common.parameters.schema import ArraySpec, read_parameters
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.plans.strategy import SHARING, StrategyPlan, plan_from, plan_of
 from wardround.common.study.registry import NETWORKS
-from wardround.common.study.sections import FederationSection
+from wardround.common.study.sections.federation import FederationSection
 from wardround.common.study.study import Study
 
 BARE = ("small-cnn", "mlp", "unet")

@@ -20,7 +20,8 @@ from wardround.common.models.sharing import CONTROL, layout_of
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import Parameters, read_parameters, under
 from wardround.common.study.plans.strategy import plan_from
-from wardround.common.study.sections import FederationSection, TrainingSection
+from wardround.common.study.sections.federation import FederationSection
+from wardround.common.study.sections.training import TrainingSection
 
 
 def test_fedprox_without_weight_is_fedavg_bit_for_bit() -> None:

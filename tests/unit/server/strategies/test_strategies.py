@@ -18,7 +18,7 @@ from torch import Tensor
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.study.plans.strategy import PRESETS, plan_from
-from wardround.common.study.sections import FederationSection
+from wardround.common.study.sections.federation import FederationSection
 from wardround.server.strategies.flower_strategy import StockStrategy
 
 

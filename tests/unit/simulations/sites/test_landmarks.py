@@ -8,7 +8,7 @@ from PIL import Image as Picture
 
 from wardround.common.errors import InputError
 from wardround.common.study.loading import load_study, parse_study
-from wardround.common.study.sections import LANDMARK_PERCENTS
+from wardround.common.study.sections.harmonisation import LANDMARK_PERCENTS
 from wardround.common.study.study import Study
 from wardround.simulations.sites.landmarks import landmarks_of_files, write_landmarks
 

@@ -1,7 +1,7 @@
 import pytest
 
 from wardround.common.errors import InputError
-from wardround.common.study.sections import Shift
+from wardround.common.study.sections.simulation import Shift
 from wardround.simulations.sites.scanner_shifts import assign_scanners, assign_shifts
 
 SITES = ("a", "b", "c", "d")

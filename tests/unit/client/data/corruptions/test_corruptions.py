@@ -15,7 +15,7 @@ from wardround.client.data.corruptions.registry import (
 from wardround.client.data.manifest.examination import Examination
 from wardround.client.data.reading.image import Image
 from wardround.common.errors import InputError
-from wardround.common.study.sections import DataSection
+from wardround.common.study.sections.data import DataSection
 
 
 def image(shape: tuple[int, ...], eight_bit: bool) -> Image:

@@ -12,7 +12,7 @@ from wardround.client.data.preprocessing.harmonisation import harmonised, quanti
 from wardround.client.data.preprocessing.own_grid import prepare_alike, prepare_images
 from wardround.client.data.preprocessing.preprocessing import finish_images
 from wardround.client.data.reading.image import Image
-from wardround.common.study.sections import DataSection
+from wardround.common.study.sections.data import DataSection
 
 RISING = tuple(float(v) for v in range(20, 240, 20))
 

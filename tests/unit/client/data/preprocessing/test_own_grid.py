@@ -9,7 +9,7 @@ from wardround.client.data.preprocessing import own_grid
 from wardround.client.data.preprocessing.own_grid import labels_in_own_grid, prepare_images
 from wardround.client.data.reading.image import Image
 from wardround.client.tasks.segmentation import most_likely_classes
-from wardround.common.study.sections import DataSection
+from wardround.common.study.sections.data import DataSection
 
 MILLIMETRES = (1.0, 1.5, 2.0)
 

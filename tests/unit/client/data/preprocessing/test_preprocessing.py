@@ -21,7 +21,7 @@ from wardround.client.data.reading.image import Image, UnreadableError
 from wardround.client.site.folder import Site, SiteFile
 from wardround.common.errors import DataError
 from wardround.common.study.loading import parse_study
-from wardround.common.study.sections import DataSection
+from wardround.common.study.sections.data import DataSection
 from wardround.common.study.study import Study
 
 GENERATOR = np.random.default_rng(0)

@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.preprocessing.scanner_shift import SHIFTS, generator_of, shift_image
 from wardround.client.site.folder import Scanner
-from wardround.common.study.sections import Shift
+from wardround.common.study.sections.simulation import Shift
 
 IMAGE = default_rng(1).uniform(10, 200, (1, 24, 20)).astype(np.float32)
 VOLUME = default_rng(2).uniform(10, 200, (1, 8, 9, 10)).astype(np.float32)

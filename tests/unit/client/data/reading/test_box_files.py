@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from wardround.client.data.manifest.examination import BoxCell, Location
 from wardround.client.data.reading.boxes.reader import has_box_reader, parse_cell, read_boxes
 from wardround.client.data.reading.image import Image, UnreadableError
-from wardround.common.study.sections import DataSection
+from wardround.common.study.sections.data import DataSection
 
 PICTURE = Image(np.zeros((1, 30, 40), np.float32))  # 30 rows, 40 columns
 VOLUME = Image(np.zeros((1, 20, 30, 40), np.float32))

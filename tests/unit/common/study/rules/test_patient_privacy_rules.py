@@ -11,7 +11,7 @@ from wardround.common.study.plans.strategy import OBJECTIVES, PRESETS
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import NETWORKS
 from wardround.common.study.rules.patient_privacy import _READERS
-from wardround.common.study.sections import PrivacySection
+from wardround.common.study.sections.privacy import PrivacySection
 from wardround.common.study.study import Study
 
 COVARIATES = {"covariates": [{"name": "age"}]}

@@ -1,0 +1,44 @@
+"""``[model]``: a network by name, and its free choices."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from wardround.common.runtime.fields import OfForm
+from wardround.common.study.sections.fields import Positive, Section, Size, Text
+
+
+class ModelSection(Section):
+    """``[model]``: a network by name, and its free choices.
+
+    Attributes:
+        fusion: Where channels and clinical values come together: as planes of one network, inside
+            of a network whose channels have layers of their own, or at the logits.
+        adapter_rank: Rank of LoRA adapters; the network is then frozen but for them and its head.
+        adapter_scale: What their output is multiplied by, alpha / r in the paper.
+        weights_sha256: Hash of a file of pretrained weights that training starts from, or that lie
+            beneath the adapters; drawn if absent.
+        frozen: Patterns of numbers that training leaves as they are, and that do not travel.
+        anchors: Of a detector: sides of the squares or cubes that its boxes start from, in voxels,
+            one a level, the finest first.
+        test_time_statistics: What part of a batch normalisation's statistics are the image's own
+            where the network is evaluated; None trusts those of the training alone.
+    """
+
+    network: Text
+    features: Annotated[tuple[Size, ...], Field(max_length=64)] | None = None
+    anchors: Annotated[tuple[Size, ...], Field(max_length=8)] | None = None
+    normalisation: Literal["default", "batch", "instance", "group", "layer", "none"] = "default"
+    activation: Literal["default", "relu", "leakyrelu", "prelu", "gelu", "elu", "swish"] = "default"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    fusion: Literal["early", "intermediate", "late"] = "early"
+    adapter_rank: Annotated[int, Field(ge=1, le=256)] | None = None
+    adapter_scale: Positive = 1.0
+    weights_sha256: Annotated[str, OfForm("^[0-9a-f]{64}$", "64 hexadecimal digits")] | None = None
+    frozen: Annotated[tuple[Text, ...], Field(max_length=1_000)] = ()
+    test_time_statistics: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @property
+    def adapted(self) -> bool:
+        """Whether a part of the network is frozen, so that only the rest is trained and sent."""
+        return self.adapter_rank is not None or bool(self.frozen)
