@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from unicodedata import normalize
 
@@ -225,4 +226,9 @@ def of_its_types(facts: Facts) -> Facts:
     Raises:
         ValueError: One is not.
     """
-    return TypeAdapter(type(facts)).validate_python(asdict(facts))
+    return _adapter(type(facts)).validate_python(asdict(facts))
+
+
+@cache  # it takes longer to make than a thousand facts to look at
+def _adapter(kind: type[Facts]) -> TypeAdapter[Facts]:
+    return TypeAdapter(kind)

@@ -44,7 +44,9 @@ def printable(text: str, longest: int = _LONGEST, lines: bool = False) -> str:
         lines: Whether newlines stay: for a whole page of ours, never for a single text of theirs.
     """
     kept = text if len(text) <= longest else text[: max(longest - 3, 0)] + "..."
-    return "".join(_shown(sign, lines) for sign in kept)
+    if lines:
+        return "\n".join(map(_one_line, kept.split("\n")))
+    return _one_line(kept)
 
 
 def quoted(text: str) -> str:
@@ -113,8 +115,13 @@ def write_lines(text: str) -> None:
     sys.stdout.write(printable(text, sys.maxsize, lines=True))
 
 
-def _shown(sign: str, lines: bool) -> str:
-    if sign.isprintable() or (lines and sign == "\n"):
+def _one_line(text: str) -> str:
+    # Nearly every text is: asked at once, a page of 100 kB costs nothing.
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(sign: str) -> str:
+    if sign.isprintable():
         return sign
     if unicodedata.category(sign) == "Zs":  # a blank of another width
         return " "

@@ -3,12 +3,15 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from wardround.common.html.live.page import LivePage
 
 logger = logging.getLogger(__name__)
 MOST_READERS = 64
+_DRAWING_SHARE = 0.01  # of a core, at most: a page that is long to draw is drawn less often
+_LONGEST_INTERVAL_SECONDS = 3.0  # a site that is gone shows within 5
 _ALIVE_SECONDS = 15.0  # a comment is sent so often: proxies and browsers drop silent connections
 
 
@@ -19,7 +22,8 @@ class TooManyReadersError(Exception):
 class Feed:
     """What a page's regions are, and who is told; it lives in one event loop.
 
-    The page is drawn in a thread, every ``interval_seconds``, while there are readers.
+    The page is drawn in a thread, every ``interval_seconds`` or less often where drawing it would
+    take more than a hundredth of a core, while there are readers.
     """
 
     def __init__(self, page: LivePage) -> None:
@@ -32,6 +36,7 @@ class Feed:
         self._readers = 0
         self._drawing: asyncio.Task[None] | None = None
         self._packed: dict[int, str] = {}
+        self._drawing_seconds = 0.0
 
     @property
     def readers(self) -> int:
@@ -95,9 +100,14 @@ class Feed:
                 if over:
                     await self._end()
                     return
-                await asyncio.sleep(self._page.interval_seconds)
+                await asyncio.sleep(self._pause())
         finally:
             self._drawing = None
+
+    def _pause(self) -> float:
+        """Return for how long nothing is drawn after the last time, in seconds."""
+        cheap = min(self._drawing_seconds / _DRAWING_SHARE, _LONGEST_INTERVAL_SECONDS)
+        return max(self._page.interval_seconds, cheap)
 
     async def _end(self) -> None:
         async with self._changed:
@@ -106,7 +116,7 @@ class Feed:
 
     async def _draw(self) -> None:
         try:
-            drawn = await asyncio.to_thread(self._page.draw)
+            drawn, self._drawing_seconds = await asyncio.to_thread(_timed, self._page.draw)
         except Exception as error:
             # Its text may quote what a page must not show; the page keeps what it has.
             if not self._is_stale:
@@ -126,3 +136,8 @@ class Feed:
             self._versions.update(dict.fromkeys(new, self._version))
             self._packed.clear()
             self._changed.notify_all()
+
+
+def _timed(draw: Callable[[], Mapping[str, str]]) -> tuple[Mapping[str, str], float]:
+    began = time.thread_time()
+    return draw(), time.thread_time() - began

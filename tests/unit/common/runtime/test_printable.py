@@ -25,6 +25,13 @@ def test_what_is_printed_can_be_seen_and_obeys_nothing(text: str) -> None:
     assert all(line.startswith("  | ") and line.isprintable() for line in quoted(text).split("\n"))
 
 
+@given(st.text(st.characters(), max_size=200))
+def test_a_page_keeps_its_newlines_and_nothing_else_that_a_text_may_not_hold(text: str) -> None:
+    shown = printable(text, lines=True)
+    assert shown == "\n".join(printable(line) for line in text.split("\n"))
+    assert shown.count("\n") == text.count("\n")
+
+
 def test_an_escape_is_shown_and_a_long_text_ends_in_dots() -> None:
     assert printable("a\x1b[2Jb\u202ec") == "a\\x1b[2Jb\\u202ec"
     assert printable("Zürich\u00a0肺炎") == "Zürich 肺炎"

@@ -20,9 +20,13 @@ class _Source:
     def __init__(self) -> None:
         self.now, self.table, self.draws, self.is_over = "<p>one</p>", "<p>still</p>", 0, False
         self.fails = False
+        self.cpu_seconds = 0.0
 
     def draw(self) -> Mapping[str, str]:
         self.draws += 1
+        until = time.thread_time() + self.cpu_seconds
+        while time.thread_time() < until:
+            pass
         if self.fails:
             msg = "patient-4711 broke it"
             raise ValueError(msg)
@@ -98,6 +102,19 @@ def test_a_page_is_drawn_once_for_all_its_readers_and_not_at_all_without() -> No
                 stream.__exit__(None, None, None)
         assert all(one == told[0] for one in told)
         assert source.draws < 30  # 10 readers for a second would be 200
+
+
+@pytest.mark.parametrize(("cpu_seconds", "least", "most"), [(0.0, 8, 40), (0.04, 1, 2)])
+def test_a_page_that_takes_long_to_draw_is_drawn_less_often(
+    cpu_seconds: float, least: int, most: int
+) -> None:
+    source = _Source()
+    source.cpu_seconds = cpu_seconds
+    with _served(source) as served, httpx.stream("GET", f"{served.link}events") as answer:
+        events = _events(answer.iter_lines())
+        next(events)
+        time.sleep(1.0)
+        assert least <= source.draws <= most  # 0.04 s of a core: 25 times a second without a limit
 
 
 def test_a_page_that_cannot_be_drawn_says_so_and_keeps_what_it_has() -> None:
