@@ -125,6 +125,14 @@ OUTPUTS: dict[str, Output] = {
         },
         made_in="src/wardround/commands/study.py:check",
     ),
+    "study explain": Output(
+        keys={
+            "name": "The study's.",
+            "digest": "What a hospital approves.",
+            "text": "The page, with its newlines.",
+        },
+        made_in="src/wardround/commands/study.py:explain",
+    ),
     "study privacy": Output(
         of="wardround.common.study.plans.patient_privacy:PrivacyPlan",
         keys={
@@ -242,6 +250,25 @@ OUTPUTS: dict[str, Output] = {
     "runs stop": _STATE,
     "runs resume": _STATE,
     "sites list": Output(_LIST, of=f"{_MESSAGES}:SiteSummary"),
+    "server invite": Output(
+        keys={
+            "site": "Who is invited.",
+            "expires": "Until when, in seconds since 1970.",
+            "token": "What the site joins with, once; null if it was written to a file.",
+            "file": "That file, with --out; null without.",
+        },
+        made_in="server/cli/server.py:invite",
+    ),
+    "data get": Output(
+        keys={
+            "name": "The data set's.",
+            "title": "In words.",
+            "examinations": "How many.",
+            "patients": "How many.",
+            "licence": "Of the data set.",
+        },
+        made_in="simulations/cli/simulate.py:run_get",
+    ),
     "data list": Output(_LIST, of="wardround.simulations.datasets.catalogue:DatasetSummary"),
     "data show": Output(
         of="wardround.simulations.datasets.examinations:DatasetFacts",

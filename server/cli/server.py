@@ -1,5 +1,6 @@
 """``wardround server``: the consortium's server, and who belongs to it."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -61,6 +62,7 @@ def invite(
         Path | None,
         typer.Option(help="A new file for the token, which you alone can read; not printed then."),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print a token with which one site joins, once.
 
@@ -84,11 +86,19 @@ def invite(
         f"For {site}, once, until {token.expires:%Y-%m-%d %H:%M} UTC. At the hospital: "
         f"wardround site join TOKEN --folder {site!r}\n"
     )
-    if out is None:
+    if out is not None:
+        create_file(out, f"{token.text()}\n".encode())
+        sys.stderr.write(f"The token is in {out}, readable by you alone.\n")
+    if as_json:
+        said = {
+            "site": site,
+            "expires": token.expires.timestamp(),
+            "token": token.text() if out is None else None,
+            "file": None if out is None else str(out),
+        }
+        sys.stdout.write(json.dumps(said) + "\n")
+    elif out is None:
         sys.stdout.write(token.text() + "\n")
-        return
-    create_file(out, f"{token.text()}\n".encode())
-    sys.stderr.write(f"The token is in {out}, readable by you alone.\n")
 
 
 @server_app.command()

@@ -416,6 +416,7 @@ def get_data(
     study: Annotated[str, typer.Argument(help="A study file or built-in study.")],
     data_root: DataRoot = None,
     changes: Changes = None,
+    as_json: AsJson = False,
 ) -> None:
     """Fetch (or find) the data set of a study and check that it serves it.
 
@@ -423,7 +424,7 @@ def get_data(
     """
     from wardround.simulations.cli.simulate import Options, run_get
 
-    run_get(Options(study=study, data_root=data_root, changes=tuple(changes or ())))
+    run_get(Options(study=study, data_root=data_root, changes=tuple(changes or ())), as_json)
 
 
 @data_app.command("landmarks")

@@ -254,7 +254,7 @@ def run_split(options: Options) -> None:
         print_split(prepared, out)
 
 
-def run_get(options: Options) -> None:
+def run_get(options: Options, as_json: bool = False) -> None:
     """Fetch or find a study's data and say what is there."""
     from wardround.simulations.datasets.catalogue import load_dataset
 
@@ -262,6 +262,16 @@ def run_get(options: Options) -> None:
     simulation = study.simulation
     found = load_dataset(simulation.data, simulation.options, options.data_root, study)
     patients = len({row.patient for row in found.rows})
+    if as_json:
+        said = {
+            "name": simulation.data,
+            "title": found.facts.title,
+            "examinations": len(found.rows),
+            "patients": patients,
+            "licence": found.facts.licence,
+        }
+        sys.stdout.write(json.dumps(said) + "\n")
+        return
     sys.stdout.write(
         f"{found.facts.title}: {len(found.rows)} examinations of {patients} patients.\n"
     )

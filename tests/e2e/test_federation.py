@@ -104,6 +104,7 @@ def test_a_try_that_is_stopped_or_killed_leaves_no_process(
         process.wait()
 
 
+@pytest.mark.long
 def test_evidence_arrives_over_tls_as_in_simulate_and_the_operator_sees_it(tmp_path: Path) -> None:
     """Two daemons answer both exchanges; page and JSON show what left, and nobody's name."""
     manifest = write_table(tmp_path, 120, ("north", "south"))

@@ -117,6 +117,7 @@ def asked_in_a_thread(deployment: Deployment, study: Study) -> Iterator[list[Rep
         asking.join(60)
 
 
+@pytest.mark.long
 def test_a_daemon_killed_in_the_middle_of_a_large_model_goes_on_from_there_both_ways(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def _submit(folder: Path, name: str) -> str:
     return str(json.loads(said.stdout)["run"])
 
 
+@pytest.mark.long
 def test_the_queue_survives_kill_9_and_studies_wait_beside_each_other(folder) -> None:
     with _running(folder) as process:
         first, second = _submit(folder, "one"), _submit(folder, "two")

@@ -263,6 +263,7 @@ def test_a_daemon_survives_the_restart_of_its_server(deployment: Deployment) -> 
     assert troubles <= {"no-connection", "refused", "not-admitted"}
 
 
+@pytest.mark.long
 def test_a_daemon_at_long_work_renews_its_certificate_and_gives_up_in_time_when_told_to_stop(
     deployment: Deployment, wardround: Callable[..., object]
 ) -> None:

@@ -106,7 +106,11 @@ def _start_notes(study: "Study") -> Iterator[str]:
 
 
 @study_app.command()
-def explain(context: typer.Context, path: StudyFile) -> None:
+def explain(
+    context: typer.Context,
+    path: StudyFile,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Say in plain language what a hospital would be agreeing to.
 
     Example: wardround study explain study.toml
@@ -115,7 +119,13 @@ def explain(context: typer.Context, path: StudyFile) -> None:
     from wardround.common.study.explain.study import explain_study
     from wardround.common.study.typed import read_study
 
-    write_lines(explain_study(read_study(context, path)))
+    study = read_study(context, path)
+    text = explain_study(study)
+    if as_json:
+        said = {"name": study.name, "digest": study.digest, "text": text}
+        sys.stdout.write(json.dumps(said) + "\n")
+        return
+    write_lines(text)
 
 
 @study_app.command()

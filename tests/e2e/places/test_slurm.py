@@ -95,6 +95,7 @@ def stop_at(
     return job
 
 
+@pytest.mark.long
 def test_a_job_that_is_told_to_end_is_queued_again_and_goes_on(cluster: Cluster) -> None:
     study = write_study(cluster.folder, "fedavg", compare=False)
     expected = whole_run(cluster, study)

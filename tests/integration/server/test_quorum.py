@@ -96,6 +96,7 @@ def wait_for(holds: Callable[[], bool], seconds: float = _PATIENCE_SECONDS) -> N
         time.sleep(0.2)
 
 
+@pytest.mark.long
 def test_a_run_waits_for_its_quorum_says_why_and_ends_with_the_names_of_who_was_missing(
     federation: LocalFederation, wardround: Command, tmp_path: Path
 ) -> None:

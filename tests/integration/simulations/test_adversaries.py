@@ -265,6 +265,7 @@ def test_without_a_backdoor_none_is_measured(digits: Path, tmp_path: Path) -> No
     assert not [row for row in rows if row.metric == BACKDOOR_SUCCESS]
 
 
+@pytest.mark.long
 def test_colluders_agree_whatever_the_engine(digits: Path, tmp_path: Path) -> None:
     study = study_of(digits, {"kind": "alie", "count": 2, "strength": 2.0}, rounds=2)
     run(study, tmp_path / "one")

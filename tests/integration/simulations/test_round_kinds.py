@@ -130,6 +130,7 @@ def test_a_compressed_run_that_is_stopped_keeps_what_it_still_owes(tmp_path: Pat
     assert digest(resumed.parameters) == digest(whole.parameters)
 
 
+@pytest.mark.long
 def test_a_round_of_half_the_sites_asks_half_of_them_and_the_pool_the_same(tmp_path: Path) -> None:
     study = study_with(fraction=0.5)
     standalone, records = run(tmp_path / "alone", study)

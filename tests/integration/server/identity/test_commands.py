@@ -1,6 +1,8 @@
 """The commands of joining, as an operator and a hospital's engineer type them."""
 
 import io
+import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,20 @@ def token(consortium: Any, wardround: Callable[..., Any]) -> str:
     assert said.code == 0
     assert "once, until" in said.err
     return str(said.out)
+
+
+def test_a_machine_reads_an_invitation_as_json(
+    consortium: Any, tmp_path: Path, wardround: Callable[..., Any]
+) -> None:
+    words = ("server", "invite", "north", "--server", consortium.folder, "--json")
+    printed = json.loads(wardround(*words).out)
+    assert (printed["site"], printed["file"]) == ("north", None)
+    assert printed["expires"] > time.time()
+    kept = json.loads(wardround(*words, "--out", tmp_path / "token").out)
+    assert (kept["token"], kept["file"]) == (None, str(tmp_path / "token"))
+    token = (tmp_path / "token").read_text(encoding="utf-8").strip()
+    assert token != printed["token"]
+    assert wardround("site", "join", token, "--folder", tmp_path / "north").code == 0
 
 
 def test_from_an_empty_folder_to_a_member(

@@ -76,6 +76,7 @@ def test_health_checks_fail_while_a_site_is_not_connected(deployment: Deployment
     assert json.loads(say("site", "status", north, "--json").stdout)["connected_since"] == ""
 
 
+@pytest.mark.long
 def test_an_empty_folder_is_told_how_a_hospital_makes_a_site(tmp_path: Path) -> None:
     for words in (("doctor",), ("status",), ("start",), ("pending",)):
         said = say("site", *words, tmp_path)
@@ -86,6 +87,7 @@ def test_an_empty_folder_is_told_how_a_hospital_makes_a_site(tmp_path: Path) -> 
         assert "wardround split" not in text
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_bad_cell_is_the_same_fault_to_doctor_status_and_log(deployment: Deployment) -> None:
     study = table_study("cells", minimum_sites=1)

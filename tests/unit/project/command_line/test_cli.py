@@ -127,6 +127,15 @@ def test_the_data_of_a_study_is_found_and_counted(wardround, tiny_study) -> None
     assert "20 examinations of 20 patients" in said.out
 
 
+def test_what_a_machine_asks_of_a_study_and_its_data_is_json(wardround, tiny_study) -> None:
+    explained = json.loads(wardround("study", "explain", tiny_study.study, "--json").out)
+    assert explained["digest"] == load_study(tiny_study.study).digest
+    assert explained["text"] == wardround("study", "explain", tiny_study.study).out
+    found = json.loads(wardround("data", "get", tiny_study.study, "--json").out)
+    assert found["patients"] > 0
+    assert set(found) == {"name", "title", "examinations", "patients", "licence"}
+
+
 # --- Split ---------------------------------------------------------------------
 def test_a_split_is_shown_saved_and_drawn(wardround, tiny_study, tmp_path) -> None:
     out = tmp_path / "split"
