@@ -279,9 +279,16 @@ def study_schema() -> dict[str, Any]:
         table["description"] = first_line.replace("``", "")
         for key, content in table.get("properties", {}).items():
             content["description"] = KEYS.get(section, {}).get(key, "")
-    for content in schema["properties"].values():
+    packages = schema["properties"]["packages"]
+    for key, content in schema["properties"].items():
+        if key == "packages":
+            continue
         reached = str(content.get("$ref") or content["allOf"][0]["$ref"]).rpartition("/")[2]
         content["description"] = schema["$defs"][reached]["description"]
+    packages["description"] = (
+        "The SHA-256 over the files of each installed package that the study names, by its name; "
+        "'wardround study lock' writes it."
+    )
     version = {"type": "integer", "minimum": 1, "maximum": newest(), "default": 1}
     version["description"] = "The version of these keys; absent for 1."
     schema["properties"] = {KEY: version, **schema["properties"]}

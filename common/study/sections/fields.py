@@ -1,9 +1,23 @@
 """What every section of a study file is made of: bounded numbers, texts, names, and its form."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import core_schema
 
+from wardround.common.packages.references import PACKAGE_FORM, REFERENCE_FORM, reference_of
 from wardround.common.runtime.fields import OfForm
 from wardround.common.runtime.printable import refused_texts
 
@@ -30,6 +44,56 @@ Rounds = Annotated[int, Field(ge=1, le=100_000)]
 Seconds = Annotated[float, Field(gt=0, le=31_536_000)]  # a year
 NonNegative = Annotated[float, Field(ge=0, le=1e9)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+def _referring(name: str) -> str:
+    if reference_of(name) is None:
+        msg = "is neither a known name nor written as package:name"
+        raise ValueError(msg)
+    return name
+
+
+# What an installed package registers, as package:name.
+Registered = Annotated[str, StringConstraints(max_length=129), AfterValidator(_referring)]
+
+
+class OrRegistered:
+    """Beside a Literal: one of its words, or what an installed package registers."""
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        """Let package:name pass; the Literal refuses whatever else it does not know."""
+
+        def check(value: Any, known: core_schema.ValidatorFunctionWrapHandler) -> Any:
+            is_other = isinstance(value, str) and reference_of(value) is not None
+            return value if is_other else known(value)
+
+        as_text = core_schema.plain_serializer_function_ser_schema(
+            str, return_schema=core_schema.str_schema(), when_used="always"
+        )
+        return core_schema.no_info_wrap_validator_function(
+            check, handler(source), serialization=as_text
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """Return the words, or the form of the other names."""
+        return {"anyOf": [handler(schema), {"type": "string", "pattern": REFERENCE_FORM}]}
+
+
+PackageName = Annotated[str, OfForm(PACKAGE_FORM, "a package's name in small letters", 64)]
+Hash = Annotated[str, OfForm("^[0-9a-f]{64}$", "64 hexadecimal digits")]
+
+# What a network may be told: numbers, words that are no path and no address, and lists of these.
+Word = Annotated[str, OfForm("^[A-Za-z0-9_.+-]{1,32}$", "a word of letters, digits, _ . + -")]
+Whole = Annotated[StrictInt, Field(ge=-65_536, le=65_536)]
+Broken = Annotated[StrictFloat, Field(ge=-1e6, le=1e6)]
+_Single = StrictBool | Whole | Broken | Word
+_List = Annotated[tuple[_Single, ...], Field(max_length=32)]
+Argument = _Single | _List | Annotated[tuple[_Single | _List, ...], Field(max_length=32)]
+ArgumentName = Annotated[str, OfForm("^[a-z][a-z0-9_]{0,39}$", "an argument's name")]
 
 
 class Section(BaseModel):
