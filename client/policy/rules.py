@@ -126,6 +126,18 @@ def require_allowed(policy: Policy, study: Study, facts: Facts) -> None:
         raise DeniedError(msg, rules, study.digest, study.digest in policy.rejected)
 
 
+def require_packages(policy: Policy, study: Study) -> None:
+    """Check that a policy allows the packages whose code a study, or a model of one, would run.
+
+    Raises:
+        DeniedError: It does not list one with the study's hash.
+    """
+    allowed, reason = _packages(policy, study, Facts())
+    if not allowed:
+        msg = f"the site's policy does not allow this (packages: {reason}): change one of the two."
+        raise DeniedError(msg, (PACKAGES_RULE,), study.digest)
+
+
 def is_within(hours: tuple[time, time], now: time) -> bool:
     """Return whether a time of day lies in hours that may cross midnight; the end is outside."""
     start, end = hours

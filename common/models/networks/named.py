@@ -26,7 +26,6 @@ Build = Callable[..., nn.Module]
 
 # Of MONAI, by the class: those that are built of arguments alone, and read no file for it.
 MONAI_NETWORKS = (
-    "AHNet",
     "AttentionUnet",
     "BasicUNet",
     "BasicUNetPlusPlus",
@@ -61,10 +60,9 @@ _GIVEN = (*_DIMENSIONS, *_INPUTS, *_OUTPUTS, *_SIZE)
 # Never a study's to say: what is read, where it is looked for, where it is computed.
 _NEVER = ("pretrained", "weight", "url", "path", "file", "dir", "hub", "cache", "device", "dtype")
 _NEVER_EXACTLY = frozenset({"progress", "args", "kwargs"})
-MOST_BYTES = 32 * 2**30  # of a network in training, with one batch of what its layers make
-_MOST_MODULES = 20_000
+MOST_BYTES = 64 * 2**30  # of a network in training, with one batch of what its layers make
+_MOST_MODULES = 5_000
 _COPIES = 4  # numbers, gradients, and two moments of an optimiser
-_TIMES = 2  # what a layer makes is kept, and its gradient made of it
 
 
 def build_named(study: Study) -> nn.Module:
@@ -115,8 +113,8 @@ def _class_of(study: Study) -> Build:
         raise StudyError(known_names("network", name, [MONAI + one for one in MONAI_NETWORKS]))
     from monai.networks import nets
 
-    build: Build | None = getattr(nets, wanted, None)
-    if build is None:
+    build: Any = getattr(nets, wanted, None)
+    if not callable(build):
         msg = f"the MONAI that is installed here has no {wanted}: install a newer one."
         raise StudyError(msg)
     return build
@@ -202,7 +200,7 @@ def _behind(study: Study) -> dict[str, Any]:
 
 def _made(name: str, build: Build, arguments: Mapping[str, Any]) -> nn.Module:
     try:
-        network = build(**arguments)
+        network: object = build(**arguments)
     except StudyError:
         raise
     except Exception as error:  # another's code refuses in many ways
@@ -249,7 +247,8 @@ def _counted(name: str) -> Iterator[None]:
         nonlocal modules
         modules += 1
         if modules > _MOST_MODULES:
-            raise _too_large(name, f"more than {_MOST_MODULES} layers")
+            msg = f"{name} with these arguments has more than {_MOST_MODULES} layers: choose fewer."
+            raise StudyError(msg)
 
     held = (
         hooks.register_module_parameter_registration_hook(add_numbers),
@@ -285,7 +284,8 @@ def _gives_many(sized: nn.Module, study: Study) -> bool:
         nonlocal made
         made += outputs.nbytes if isinstance(outputs, Tensor) else 0
 
-    handles = [layer.register_forward_hook(add) for layer in network.modules()]
+    leaves = [layer for layer in network.modules() if not any(True for _ in layer.children())]
+    handles = [layer.register_forward_hook(add) for layer in leaves]
     try:
         with torch.no_grad():
             outputs = network.train()(images)
@@ -298,7 +298,7 @@ def _gives_many(sized: nn.Module, study: Study) -> bool:
             handle.remove()
     _require_outputs(_first(outputs), study)
     numbers = sum(weight.nbytes for weight in network.parameters()) * _COPIES
-    needed = numbers + made * _TIMES * _batch(study) / len(images)
+    needed = numbers + made * _batch(study) / len(images)
     if needed > MOST_BYTES:
         raise _too_large(study.model.network, f"about {needed / 2**30:,.0f} GiB in training")
     return not isinstance(outputs, Tensor)

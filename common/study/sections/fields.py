@@ -1,5 +1,6 @@
 """What every section of a study file is made of: bounded numbers, texts, names, and its form."""
 
+import re
 from typing import Annotated, Any
 
 from pydantic import (
@@ -9,17 +10,15 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
     StringConstraints,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic_core import core_schema
 
 from wardround.common.packages.references import PACKAGE_FORM, REFERENCE_FORM, reference_of
 from wardround.common.runtime.fields import OfForm
-from wardround.common.runtime.printable import refused_texts
+from wardround.common.runtime.printable import printable, refused_texts
 
 # Letters of Latin scripts (to U+017F), composed: a name must not look like another one.
 NAME_LETTERS = "A-Za-zÀ-ÖØ-öø-ſ0-9"
@@ -86,13 +85,36 @@ class OrRegistered:
 PackageName = Annotated[str, OfForm(PACKAGE_FORM, "a package's name in small letters", 64)]
 Hash = Annotated[str, OfForm("^[0-9a-f]{64}$", "64 hexadecimal digits")]
 
-# What a network may be told: numbers, words that are no path and no address, and lists of these.
-Word = Annotated[str, OfForm("^[A-Za-z0-9_.+-]{1,32}$", "a word of letters, digits, _ . + -")]
-Whole = Annotated[StrictInt, Field(ge=-65_536, le=65_536)]
-Broken = Annotated[StrictFloat, Field(ge=-1e6, le=1e6)]
-_Single = StrictBool | Whole | Broken | Word
-_List = Annotated[tuple[_Single, ...], Field(max_length=32)]
-Argument = _Single | _List | Annotated[tuple[_Single | _List, ...], Field(max_length=32)]
+_WORD = re.compile("[A-Za-z0-9_.+-]{1,32}")
+_LARGEST_WHOLE, _LARGEST_BROKEN, _LONGEST_LIST, _DEEPEST = 65_536, 1e6, 32, 2
+
+
+def _argument(value: Any, depth: int = 0) -> Any:
+    """Return what a network may be told; a word is no path and no address."""
+    if isinstance(value, list | tuple) and depth < _DEEPEST and len(value) <= _LONGEST_LIST:
+        return tuple(_argument(one, depth + 1) for one in value)
+    is_taken = (
+        isinstance(value, bool)
+        or (type(value) is int and abs(value) <= _LARGEST_WHOLE)
+        or (type(value) is float and abs(value) <= _LARGEST_BROKEN)  # False for NaN
+        or (isinstance(value, str) and _WORD.fullmatch(value) is not None)
+    )
+    if not is_taken:
+        msg = (
+            f"model.arguments takes true and false, whole numbers up to {_LARGEST_WHOLE}, numbers "
+            f"up to {_LARGEST_BROKEN:g}, words of at most 32 letters, digits and _.+-, and lists of "
+            f"at most {_LONGEST_LIST} of these, one list in another at most: not "
+            f"{printable(repr(value), 80)}."
+        )
+        raise ValueError(msg)
+    return value
+
+
+Argument = Annotated[
+    Any,
+    AfterValidator(_argument),
+    WithJsonSchema({"anyOf": [{"type": one} for one in ("boolean", "number", "string", "array")]}),
+]
 ArgumentName = Annotated[str, OfForm("^[a-z][a-z0-9_]{0,39}$", "an argument's name")]
 
 
