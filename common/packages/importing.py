@@ -54,6 +54,13 @@ def loaded_hash(package: str) -> str | None:
     return None if snapshot is None else snapshot.sha256
 
 
+def forget_packages() -> None:
+    """Forget all that was imported of packages here: each is read and checked anew."""
+    with _LOCK:
+        for snapshot in list(_LOADED.values()):
+            _forget(snapshot)
+
+
 def require_installed(hashes: Mapping[str, str]) -> None:
     """Check that each package of a study is installed with its hash; nothing is imported.
 

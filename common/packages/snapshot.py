@@ -126,7 +126,7 @@ def install_words(package: str) -> str:
 
 
 def _all_of(package: str) -> Iterator[Distribution]:
-    for found in distributions():
+    for found in distributions(name=package):
         name = found.metadata["Name"] if found.metadata is not None else None
         if name and normalised(str(name)) == package:
             yield found

@@ -58,8 +58,10 @@ _OUTPUTS = ("out_channels", "num_classes", "n_classes")
 _SIZE = ("img_size", "image_size")
 _GIVEN = (*_DIMENSIONS, *_INPUTS, *_OUTPUTS, *_SIZE)
 # Never a study's to say: what is read, where it is looked for, where it is computed.
-_NEVER = ("pretrained", "weight", "url", "path", "file", "dir", "hub", "cache", "device", "dtype")
-_NEVER_EXACTLY = frozenset({"progress", "args", "kwargs"})
+_NEVER = frozenset(
+    {"pretrained", "weight", "weights", "url", "path", "paths", "file", "files", "dir", "hub"}
+    | {"cache", "device", "devices", "dtype", "progress", "args", "kwargs"}
+)
 MOST_BYTES = 64 * 2**30  # of a network in training, with one batch of what its layers make
 _MOST_MODULES = 5_000
 _COPIES = 4  # numbers, gradients, and two moments of an optimiser
@@ -155,7 +157,7 @@ def _arguments(build: Build, study: Study) -> dict[str, Any]:
 
 
 def _is_refused(key: str) -> bool:
-    return key in _NEVER_EXACTLY or any(part in key for part in _NEVER)
+    return not _NEVER.isdisjoint(key.split("_"))
 
 
 def _as_lists(given: Mapping[str, object]) -> dict[str, Any]:

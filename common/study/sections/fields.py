@@ -102,8 +102,8 @@ def _argument(value: Any, depth: int = 0) -> Any:
     if not is_taken:
         msg = (
             f"model.arguments takes true and false, whole numbers up to {_LARGEST_WHOLE}, numbers "
-            f"up to {_LARGEST_BROKEN:g}, words of at most 32 letters, digits and _.+-, and lists of "
-            f"at most {_LONGEST_LIST} of these, one list in another at most: not "
+            f"up to {_LARGEST_BROKEN:g}, words of at most 32 letters, digits and _.+-, and lists "
+            f"of at most {_LONGEST_LIST} of these, one list in another at most: not "
             f"{printable(repr(value), 80)}."
         )
         raise ValueError(msg)
