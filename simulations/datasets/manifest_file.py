@@ -6,6 +6,7 @@ import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -92,7 +93,8 @@ def registered_entry(name: str) -> DatasetEntry:
 
         folder = _folder_of(name, request.options)
         manifest = _written(name, make, folder, request.options)
-        return read_own_manifest(manifest, request.study, entry.facts(name))
+        found = read_own_manifest(manifest, request.study, entry.facts(name))
+        return replace(found, notes=(*found.notes, _made_by(name)), manifest=None)
 
     entry = DatasetEntry(
         title=printable(first_line, 120),
@@ -106,6 +108,12 @@ def registered_entry(name: str) -> DatasetEntry:
         options={key: DatasetOption(value, "of the package.") for key, value in _options(make)},
     )
     return entry
+
+
+def _made_by(name: str) -> str:
+    named = reference_of(name)
+    package = "" if named is None else named.package
+    return f"the data set {name} was made by the package {package}, SHA-256 {loaded_hash(package)}."
 
 
 def _options(make: Callable[..., _Rows]) -> list[tuple[str, OptionValue]]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from tests.support.stage import ENVIRONMENT
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "example-ward"
-OFFLINE = {"PIP_NO_INDEX": "1", "PIP_NO_DEPS": "1", "PIP_NO_BUILD_ISOLATION": "0"}
 
 NETWORK = """
 from torch import nn
@@ -68,8 +67,5 @@ def install_example(folder: Path) -> Path:
 
 def with_package(target: Path) -> dict[str, str]:
     """Return the environment of a process that has what is installed in a folder."""
-    before = ENVIRONMENT.get("PYTHONPATH", "")
-    return {
-        **ENVIRONMENT,
-        "PYTHONPATH": os.pathsep.join(part for part in (str(target), before) if part),
-    }
+    parts = (str(target), ENVIRONMENT.get("PYTHONPATH", ""))
+    return {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(filter(None, parts))}

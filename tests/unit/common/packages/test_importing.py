@@ -70,11 +70,8 @@ def test_a_compiled_copy_beside_the_file_is_not_run(site_packages: Path) -> None
     other.write_text("Net = 'another'\n")
     cached = Path(importlib.util.cache_from_source(str(site_packages / "tiny_ward/net.py")))
     cached.parent.mkdir()
-    py_compile.compile(
-        str(other),
-        cfile=str(cached),
-        invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
-    )
+    mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    py_compile.compile(str(other), cfile=str(cached), invalidation_mode=mode)
     assert isinstance(load(), type)
 
 
@@ -138,8 +135,6 @@ def test_an_import_that_fails_is_told_and_leaves_nothing(site_packages: Path) ->
 def test_what_a_package_needs_must_have_a_hash_too(site_packages: Path) -> None:
     write_package(site_packages, metadata="Requires-Dist: torch>=2\nRequires-Dist: helper-ward\n")
     assert "needs helper-ward" in refusal_of()
-    helper = {"tiny_ward/net.py": "", "helper_ward.py": "VALUE = 3\n"}
-    del helper["tiny_ward/net.py"]
     root = site_packages
     write_helper(root)
     hashes = {name: hash_of(name) for name in ("tiny-ward", "helper-ward")}
