@@ -69,7 +69,7 @@ def test_real_daemons_train_it_and_one_whose_policy_does_not_list_it_refuses(
     """Server and two sites as processes; by hand, 'wardround federation try' with more sites."""
     machine = Machine(tmp_path)
     machine.run("study", "lock", "study.toml")
-    machine.run("federation", "try", "study.toml", "--out", "try")
+    machine.run("federation", "try", "study.toml", "--rounds", "2", "--out", "try")
     site = tmp_path / "try/sites/hospital-1"
     policy = (site / "policy.toml").read_text()
     assert "[packages]" in policy

@@ -66,6 +66,19 @@ def build_network(study: Study, seed: int) -> nn.Module:
     return network
 
 
+def require_network(study: Study) -> None:
+    """Check a network that is not Wardround's own as the study would build it.
+
+    What the others take follows from the study alone, and was checked as it was read.
+
+    Raises:
+        StudyError: It does not take the study's arguments, images or outputs, or is too large.
+        PackageError: Its package is not installed as the study names it.
+    """
+    if study.model.network not in BUILDERS:
+        build_network(study, study.federation.seed)
+
+
 def _of_images(study: Study) -> nn.Module:
     """Return the network of the study's channels, or of a table; what is beside them aside."""
     name, chosen = study.model.network, study.model.normalisation

@@ -78,6 +78,7 @@ def check(
     if "simulation" in study.model_fields_set:
         require_simulation(study, str(path))
     notes = (*refused_at_first(study), *package_notes(study), *_start_notes(study))
+    _require_network(study)
     if as_json:
         said = {"name": study.name, "digest": study.digest, "notes": notes}
         sys.stdout.write(json.dumps(said) + "\n")
@@ -116,6 +117,22 @@ def lock(
     lines = "".join(f"{package} {found}\n" for package, found in study.packages.items())
     sys.stdout.write(f"{lines or 'The study names no package.'}".rstrip() + "\n")
     sys.stdout.write(f"digest {study.digest}\n")
+
+
+def _require_network(study: "Study") -> None:
+    """Check a network of MONAI, or of a package that is installed here, by building it.
+
+    Raises:
+        StudyError: It does not take what the study says.
+    """
+    from wardround.common.packages.references import MONAI
+    from wardround.common.packages.snapshot import is_installed
+
+    name = study.model.network
+    if name.startswith(MONAI) or (":" in name and all(map(is_installed, study.packages))):
+        from wardround.common.models.networks.registry import require_network
+
+        require_network(study)
 
 
 def _start_notes(study: "Study") -> Iterator[str]:
