@@ -31,6 +31,7 @@ from wardround.common.errors import (
     GuardError,
     InputError,
     ModelError,
+    PackageError,
     PolicyError,
     RunError,
     StudyError,
@@ -65,6 +66,7 @@ _CODES: dict[type[BaseException], str] = {
     GuardError: "guard",
     AuditError: "audit",
     DataError: "data",
+    PackageError: "packages",
     StudyError: "study",
     MissingWeightsError: "weights",
     ModelError: "input",
@@ -259,12 +261,24 @@ def _answer(message: Message, context: Context, work: Callable[[Gateway], Record
         gateway.let_go(one for (place, _), one in _SESSIONS.items() if place == folder)
         if (folder, study.digest) not in _SESSIONS:  # before anything is read or built for it
             gateway.require_allowed(study, Facts())
+            _require_packages(study)
             with plan_limit():  # only now: a study that nobody approved is not worked out
                 require_promise(study)
         content = work(gateway)
     except Exception as error:
         content = _refusal(gateway, context, error)
     return Message(content, reply_to=message)
+
+
+def _require_packages(study: Study) -> None:
+    """Check that the packages of an allowed study are installed as it names them, by their files.
+
+    Nothing of them is imported before.
+    """
+    if study.packages:
+        from wardround.common.packages.importing import require_installed
+
+        require_installed(study.packages)
 
 
 def _refusal(gateway: Gateway | None, context: Context, error: Exception) -> RecordDict:

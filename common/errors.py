@@ -32,6 +32,10 @@ class StudyError(InputError):
     """The study file says something that cannot be done."""
 
 
+class PackageError(StudyError):
+    """A package that a study names is not installed as the study names it."""
+
+
 class DataError(InputError):
     """A site's manifest or images are not what the study needs."""
 

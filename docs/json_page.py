@@ -222,6 +222,16 @@ OUTPUTS: dict[str, Output] = {
         parts={"verdicts": "wardround.client.policy.rules:Verdict"},
         made_in="client/cli/site.py:_as_json",
     ),
+    "site policy package": Output(
+        keys={
+            "package": "Its name.",
+            "version": "As its metadata says.",
+            "sha256": "Over names and contents of its files, as policy and study write it.",
+            "registers": "What a study may name of it, as package:name, by kind.",
+            "files": "What is hashed, below the folder that it is installed in.",
+        },
+        made_in="client/cli/site.py:package",
+    ),
     "site policy check": Output(of="wardround.client.policy.policy:Policy"),
     "site check": Output(of="wardround.client.clinic.onboarding.data_check.findings:DataReport"),
     "site audit show": Output(_LIST, of="wardround.common.security.audit_verification:Entry"),

@@ -24,7 +24,7 @@ ORDER: dict[str, tuple[str, tuple[str, ...]]] = {
             *("simulate", "plan-a-study", "track-runs", "read-a-report", "worth-joining"),
             *("test-generalisation", "harmonise", "calibrate-and-decide", "stress-a-model"),
             *("explain-predictions", "document-a-model", "use-a-model"),
-            *("detect", "regression-and-survival", "combine-modalities", "transfer"),
+            *("detect", "regression-and-survival", "combine-modalities", "transfer", "own-network"),
             *("run-a-site", "joining", "import-images", "pacs", "protect-patients"),
             *("operate-a-server", "monitor", "deploy", "run-on-a-cluster", "upgrade"),
         ),

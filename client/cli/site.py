@@ -116,6 +116,37 @@ def new(site: SiteFolder) -> None:
 
 
 @policy_app.command()
+def package(
+    name: Annotated[str, typer.Argument(help="An installed package.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Print the line that lists an installed package in policy.toml; nothing of it is imported.
+
+    Read its files first: whoever lists it lets its code run beside this hospital's data.
+
+    Example: wardround site policy package example-ward
+    """
+    from wardround.common.packages.references import GROUPS, normalised
+    from wardround.common.packages.snapshot import read_package, registered
+
+    found = read_package(normalised(name))
+    names = {
+        kind: [text for text in registered(kind) if text.startswith(f"{found.package}:")]
+        for kind in GROUPS
+    }
+    if as_json:
+        said = {"package": found.package, "version": found.version, "sha256": found.sha256}
+        _print_json({**said, "registers": names, "files": sorted(found.files)})
+        return
+    for path in sorted(found.files):
+        sys.stdout.write(f"{found.root / path}\n")
+    for kind, texts in names.items():
+        if texts:
+            sys.stdout.write(f"{kind}: {', '.join(texts)}\n")
+    sys.stdout.write(f'\n[packages]\n{found.package} = "{found.sha256}"\n')
+
+
+@policy_app.command()
 def check(site: SiteFolder, as_json: AsJson = False) -> None:
     """Check the policy of a site folder and print what it says, defaults included.
 

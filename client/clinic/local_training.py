@@ -9,6 +9,8 @@ from os import PathLike
 
 from torch import nn
 
+from wardround.client.policy.policy import open_policy
+from wardround.client.policy.rules import require_packages
 from wardround.client.session.model_context import ModelContext
 from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import Site, open_site
@@ -68,7 +70,8 @@ def train_locally(
 ) -> LocalTraining:
     """Train a study's network on one site's patients, and keep everything here.
 
-    The site's policy is about what leaves it, and is not asked. What comes back is made from
+    The site's policy is about what leaves it, and is asked only which packages' code may run. What
+    comes back is made from
     patients without privacy: whoever passes it on does so on their own responsibility.
 
     Args:
@@ -98,6 +101,8 @@ def train_locally(
         msg = f"rounds={count} trains nothing: give 1 or more."
         raise InputError(msg)
     opened = site if isinstance(site, Site) else open_site(site)
+    if study.packages:  # what leaves is not asked about here; whose code runs is
+        require_packages(open_policy(opened.folder), study)
     alone = with_changes(
         plain(study), {"federation.rounds": count, "federation.compression": "none"}
     )

@@ -35,6 +35,7 @@ from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import HidesParts
 from wardround.client.tasks.windows import accepted_sizes, pad_around
 from wardround.common.errors import DataError
+from wardround.common.packages.references import reference_of
 from wardround.common.study.registry import anchor_sides
 from wardround.common.study.study import Study
 
@@ -317,6 +318,10 @@ class Cohort:
         name = self._study.data.augmentation
         if batch.images is None or name == "none":
             return batch.to(device)
+        if reference_of(name) is not None:
+            from wardround.client.data.registered import transformed
+
+            return transformed(batch.to(device), self._study, self._has_masks, generator)
         preset = augmentation.PRESETS[name]
         spacings = self._spacings[indices] if preset.rotation else None
         if spacings is not None and len(indices) < len(batch.images):

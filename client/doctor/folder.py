@@ -11,7 +11,7 @@ from wardround.client.doctor.account import check_account
 from wardround.client.doctor.check import FaultError
 from wardround.client.doctor.manifest import check_manifest
 from wardround.client.site.folder import Site
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, PackageError
 from wardround.common.files.account import acting_as, owner_of
 from wardround.common.flower.environment import (
     INSTALL_FLOWER,
@@ -176,6 +176,32 @@ def check_policy(site: Site) -> str:
     return f"{len(policy.approved)} studies approved in it"
 
 
+def check_packages(site: Site) -> str:
+    """Whether what the policy lists is installed here so; nothing of it is imported.
+
+    Raises:
+        FaultError: A package is missing, or its files have another hash.
+    """
+    from wardround.client.policy.policy import open_policy
+    from wardround.common.packages.snapshot import hash_of
+
+    listed = open_policy(site.folder).packages
+    for package, wanted in listed:
+        try:
+            found = hash_of(package)
+        except PackageError as error:
+            fact, _, remedy = str(error).partition(": ")
+            raise FaultError(fact=fact, remedy=remedy, status="warn") from None
+        if found != wanted:
+            raise FaultError(
+                fact=f"{package} is listed with {wanted}, and its files here have {found}",
+                remedy="install the version that was read, or read this one and list its hash.",
+                status="warn",
+            )
+    names = ", ".join(package for package, _ in listed)
+    return f"installed as the policy lists them: {names}" if names else "none is listed"
+
+
 def check_ledger(site: Site) -> str:
     """Whether the record of what was spent on patients is whole.
 
@@ -248,6 +274,7 @@ FOLDER_CHECKS: dict[str, Callable[[Site], str]] = {
     "studies": check_studies,
     "parts": check_parts,
     "policy": check_policy,
+    "packages": check_packages,
     "ledger": check_ledger,
     "audit log": check_audit_log,
     "certificate": check_certificate,

@@ -6,8 +6,8 @@ from pathlib import Path
 from wardround.client.data.cohort import Cohorts, open_cohorts
 from wardround.client.egress.message_schema import update_bytes
 from wardround.client.policy.plan_limit import plan_limit
-from wardround.client.policy.policy import open_policy
-from wardround.client.policy.rules import Facts, Verdict, judge
+from wardround.client.policy.policy import Policy, open_policy
+from wardround.client.policy.rules import Facts, Verdict, judge, require_packages
 from wardround.client.privacy.ledger.budget import Accountant
 from wardround.client.privacy.ledger.charges import MAIN_DATASET, TRAIN
 from wardround.client.privacy.ledger.file import LEDGER_FILE, find_ledger_folder, read_ledger
@@ -58,7 +58,7 @@ def evaluate_policy(folder: Path, study: Study) -> PolicyReport:
     cohorts = _cohorts(site, study, problems)
     patients = None if cohorts is None else cohorts.train.patient_count
     notes = () if cohorts is None else _notes(cohorts, study)
-    facts = Facts(patients, _update_bytes(study, problems))
+    facts = Facts(patients, _update_bytes(policy, study, problems))
     verdicts = (*judge(policy, study, facts), beside_the_spent(site.folder, study))
     return PolicyReport(site.name, verdicts, tuple(problems), notes)
 
@@ -132,7 +132,12 @@ def _cohorts(site: Site, study: Study, problems: list[str]) -> Cohorts | None:
         return None
 
 
-def _update_bytes(study: Study, problems: list[str]) -> int | None:
+def _update_bytes(policy: Policy, study: Study, problems: list[str]) -> int | None:
+    """Return the size of an update; None where no network is built, as of a package not allowed."""
+    try:
+        require_packages(policy, study)
+    except PolicyError:
+        return None  # the rule says so itself
     try:
         return update_bytes(ModelContext.build(study, "cpu"))
     except InputError as error:

@@ -61,6 +61,7 @@ def terms_of(folder: Path, study: Study) -> Terms:
         lines = (
             f"study: {printable(study.name)}, digest {study.digest}",
             _asked(study),
+            *_packages(study, policy),
             _rounds(site.folder, policy, study),
             _patients(site, study),
             _promise(study),
@@ -107,6 +108,14 @@ def _asked(study: Study) -> str:
     return (
         f"asked: to train {study.model.network} for {study.study.task}, {rounds} rounds of {work}"
     )
+
+
+def _packages(study: Study, policy: Policy) -> Iterator[str]:
+    """Yield whose code would run beside Wardround's, and whether the policy lists it."""
+    listed = dict(policy.packages)
+    for package, found in study.packages.items():
+        said = "listed in the policy" if listed.get(package) == found else "not listed so"
+        yield f"package: {package}, whose files have the SHA-256 {found}; {said}"
 
 
 def _rounds(folder: Path, policy: Policy, study: Study) -> str:

@@ -91,7 +91,7 @@ def _cells_are_large(metric: str, sums: MetricSums, smallest_cell: int) -> bool:
 
 def _cells_behind(metric: str, sums: MetricSums) -> Counts:
     """Return how many cases each class has, of those that a metric is about."""
-    if metric == "loss":
+    if metric == "loss" or metric in sums.registered:
         return np.array([sums.examinations])
     return sums.measured.cells_behind(metric)
 

@@ -46,6 +46,8 @@ def _privacy(policy: Policy) -> Iterator[tuple[str, str]]:
 def _studies(policy: Policy) -> Iterator[tuple[str, str]]:
     yield "tasks", _among(policy.tasks, len(TASKS))
     yield "networks", _among(policy.networks, len(NETWORKS))
+    packages = ", ".join(f"{name} ({found[:12]})" for name, found in policy.packages)
+    yield "packages whose code may run", packages or "none"
     yield "approval", _approval(policy)
     yield (
         "patients set aside",

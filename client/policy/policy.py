@@ -6,14 +6,23 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    model_validator,
+)
 
 from wardround.client.policy.approvals import Decision, Digest, approvals_of, read_decisions
 from wardround.common.errors import PolicyError, known_names
 from wardround.common.files.validated_toml import read_toml
+from wardround.common.packages.references import MONAI
 from wardround.common.study.plans.packs import PACKS
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.registry import NETWORKS, TASKS
+from wardround.common.study.sections.fields import Hash, PackageName
 from wardround.common.study.sections.heading import Task
 from wardround.common.study.study import Study
 
@@ -23,6 +32,14 @@ NO_LIMIT = 1e9  # of epsilon, for a simulated site
 Epsilon = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Packages = Annotated[
+    tuple[
+        tuple[PackageName, Hash], ...
+    ],  # of a table; a policy is compared and kept by its content
+    BeforeValidator(lambda said: tuple(said.items()) if isinstance(said, dict) else said),
+    PlainSerializer(dict),
+    Field(max_length=1_000),
+]
 
 
 class Policy(BaseModel):
@@ -37,7 +54,9 @@ class Policy(BaseModel):
             that the site takes part until then.
         privacy_required: Whether a study must be differentially private for each patient.
         tasks: Tasks that a study may have.
-        networks: Networks that a study may train.
+        networks: Networks that a study may train: Wardround's own, and ``monai:Class`` of MONAI.
+        packages: Which installed packages a study may name, each with the SHA-256 over its files:
+            no code of another one is ever imported. Absent is none.
         smallest_cohort: Fewest training patients with which the site takes part.
         smallest_cell: No count below it leaves, and every count is rounded down to a multiple.
         metrics: How metrics leave. "sums": tables that merge exactly, whose cells may be single
@@ -87,6 +106,7 @@ class Policy(BaseModel):
     privacy_required: bool = True
     tasks: tuple[Task, ...] = tuple(TASKS)
     networks: tuple[str, ...] = tuple(NETWORKS)
+    packages: Packages = ()
     smallest_cohort: Count = 20
     smallest_cell: Count = 10
     metrics: Literal["sums", "values", "none"] = "values"
@@ -199,6 +219,12 @@ def _with_decisions(policy: Policy, decisions: tuple[Decision, ...]) -> Policy:
 def _broken_rules(policy: Policy) -> list[str]:
     broken = [
         known_names("network", name, NETWORKS) for name in policy.networks if name not in NETWORKS
+    ]
+    broken += [
+        f"networks lists {name}, which is a package's: list the package in [packages], with its "
+        "hash, and take it out of networks."
+        for name in policy.networks
+        if name in NETWORKS and name not in tuple(NETWORKS) and not name.startswith(MONAI)
     ]
     broken += [known_names("pack", name, PACKS) for name in policy.packs if name not in PACKS]
     if policy.packs and policy.metrics == "none":

@@ -9,6 +9,7 @@ from datetime import time
 
 from wardround.client.policy.policy import Policy
 from wardround.common.errors import PolicyError
+from wardround.common.packages.references import MONAI, reference_of
 from wardround.common.study.plans.patient_privacy import DEFAULT_EPSILON, plan_privacy
 from wardround.common.study.study import Study
 
@@ -40,12 +41,14 @@ EVALUATION_RULE = "evaluations"
 CANARY_RULE = "canaries"
 STATISTICS_RULE = "statistics"
 PACKS_RULE = "packs"
+PACKAGES_RULE = "packages"
 _CODES_OF_RULES: dict[tuple[str, ...], str] = {
     (): "approval",
     (TIME_RULE,): "time",
     (ROUNDS_RULE,): "approval",
     (EVALUATION_RULE,): "evaluations",
     (CANARY_RULE,): "canaries",
+    (PACKAGES_RULE,): "packages",
 }
 _PLANNED_RULES = frozenset({"study epsilon", "lifetime epsilon"})  # what they ask takes accounting
 
@@ -123,6 +126,18 @@ def require_allowed(policy: Policy, study: Study, facts: Facts) -> None:
         raise DeniedError(msg, rules, study.digest, study.digest in policy.rejected)
 
 
+def require_packages(policy: Policy, study: Study) -> None:
+    """Check that a policy allows the packages whose code a study, or a model of one, would run.
+
+    Raises:
+        DeniedError: It does not list one with the study's hash.
+    """
+    allowed, reason = _packages(policy, study, Facts())
+    if not allowed:
+        msg = f"the site's policy does not allow this (packages: {reason}): change one of the two."
+        raise DeniedError(msg, (PACKAGES_RULE,), study.digest)
+
+
 def is_within(hours: tuple[time, time], now: time) -> bool:
     """Return whether a time of day lies in hours that may cross midnight; the end is outside."""
     start, end = hours
@@ -151,10 +166,31 @@ def _task(policy: Policy, study: Study, facts: Facts) -> _Reply:
 
 
 def _network(policy: Policy, study: Study, facts: Facts) -> _Reply:
-    return (
-        study.model.network in policy.networks,
-        f"{study.model.network}; {_among(policy.networks)}",
-    )
+    name = study.model.network
+    if reference_of(name) is not None:
+        return True, f"{name}; whether its package is allowed, the rule 'packages' says"
+    if policy.simulated and name.startswith(MONAI):
+        return True, f"{name}; a simulated site takes any network of MONAI"
+    return name in policy.networks, f"{name}; {_among(policy.networks)}"
+
+
+def _packages(policy: Policy, study: Study, facts: Facts) -> _Reply:
+    if not study.packages:
+        return True, "the study names none"
+    names = ", ".join(f"{name} {found[:16]}" for name, found in study.packages.items())
+    if policy.simulated:
+        return True, f"{names}; a simulated site takes what is installed with that hash"
+    allowed = dict(policy.packages)
+    for name, wanted in study.packages.items():
+        held = allowed.get(name)
+        if held == wanted:
+            continue
+        lists = f"lists it with {held}" if held else "does not list it"
+        return False, (
+            f"the study names the package {name} with the hash {wanted}, and [packages] of the "
+            f"policy {lists}: a person here who has read that code lists it"
+        )
+    return True, f"{names}; listed with these hashes"
 
 
 def _privacy(policy: Policy, study: Study, facts: Facts) -> _Reply:
@@ -310,6 +346,7 @@ RULES: dict[str, _Rule] = {
     APPROVAL_RULE: _approved,
     "task": _task,
     "network": _network,
+    PACKAGES_RULE: _packages,
     "privacy": _privacy,
     "study epsilon": _study_epsilon,
     "lifetime epsilon": _lifetime_epsilon,

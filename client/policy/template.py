@@ -54,4 +54,9 @@ kept_answer_days = 30             # an answer that the server has not confirmed 
 approved = []
 # rounds_factor = 2                 # an approval of a study without privacy of patients ends after
 #                                    # so many times its rounds; of another, after its rounds
+
+# Installed packages whose code a study may name ('wardround site package NAME' prints the line).
+# None is imported unless it stands here with the hash of its files, and the study says the same.
+# [packages]
+# example-ward = "0123456789abcdef..."
 """

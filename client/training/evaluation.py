@@ -31,6 +31,7 @@ from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
     from wardround.client.data.preprocessing.preprocessing import StoredMask
+    from wardround.client.training.registered import RegisteredCounts
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -159,15 +160,21 @@ def evaluate_with(
     losses: list[Tensor] = []
     counts: list[int] = []
     finite = torch.ones((), dtype=torch.bool, device=device)
+    registered = _registered_counts(study)
     with evaluating(network):
         for indices, batch in _batches(cohort, study, device):
             spacings = [cohort.spacing(index) for index in indices] if surfaces else None
             stored = stored_masks(cohort, indices, device)
-            measured = _measure_in_parts(network, batch, study, loss, (counter, spacings, stored))
+            measured = None
+            if registered is None:  # a package's metric wants outputs whole
+                counting_parts = (counter, spacings, stored)
+                measured = _measure_in_parts(network, batch, study, loss, counting_parts)
             if measured is None:
                 outputs = outputs_of(network, batch, study)
                 measured = loss(outputs, batch.targets), outputs.isfinite().all()
                 told = answer_of(scored(outputs, loss), study)
+                if registered is not None:
+                    registered.add(told, batch.targets)
                 if stored:
                     _add_each(counter, told, batch, study, (spacings, stored))
                 else:
@@ -181,7 +188,17 @@ def evaluate_with(
     _check_numbers(total, bool(is_finite))
     found, partial = counter.sums(), _partial_of(loss)
     found = found if partial is None else partial.scored_sums(found)
-    return MetricSums(sum(counts), total, found)
+    extra = {} if registered is None else registered.sums()
+    return MetricSums(sum(counts), total, found, extra)
+
+
+def _registered_counts(study: Study) -> "RegisteredCounts | None":
+    """Return what counts for metrics of packages, where the study names any."""
+    if not study.package_metrics:
+        return None
+    from wardround.client.training.registered import RegisteredCounts
+
+    return RegisteredCounts(study)
 
 
 def scored(outputs: Tensor, loss: Loss) -> Tensor:

@@ -15,6 +15,7 @@ from wardround.client.training.box_losses import focal_giou, hard_negative_giou
 from wardround.client.training.outcome_losses import OUTCOME_LOSSES, outcome_loss
 from wardround.client.training.partial_labels import PartialLabels
 from wardround.common.errors import StudyError, known_names
+from wardround.common.packages.references import reference_of
 from wardround.common.study.study import Study
 
 SampleLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -182,7 +183,7 @@ def build_loss(
     Raises:
         StudyError: The loss is unknown, or balanced weights lack the counts.
     """
-    if study.loss not in LOSS_BUILDERS:
+    if study.loss not in LOSS_BUILDERS and reference_of(study.loss) is None:
         raise StudyError(known_names("loss", study.loss, LOSS_BUILDERS))
     weights: Tensor | None = None
     chosen = study.training.class_weights
@@ -201,6 +202,10 @@ def build_loss(
         partial = PartialLabels(annotated, study.class_count, study.task.dense)
     on_device = None if weights is None else weights.to(device)
     ignores = study.data.ignore_label is not None
+    if reference_of(study.loss) is not None:
+        from wardround.client.training.registered import registered_loss  # few studies name one
+
+        return MeanLoss(registered_loss(study), on_device, partial, ignores)
     of_samples = LOSS_BUILDERS[study.loss]
     if study.task.outcome:
         of_samples = outcome_loss(study)

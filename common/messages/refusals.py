@@ -13,6 +13,8 @@ REFUSAL_WORDS: Mapping[str, str] = {
     "input": "the site cannot use what it was sent",
     "weights": "the site does not have the weights that the study starts from",
     "policy": "a rule of the hospital's policy does not allow it",
+    "packages": "the study names a package that the hospital's policy does not list with that "
+    "hash, or that is not installed there so",
     "approval": "nobody at the hospital has approved the study, or no more of its rounds",
     "rejected": "the hospital has rejected the study",
     "budget": "it would spend more of the patients' privacy than the hospital's policy allows",
@@ -35,6 +37,7 @@ REFUSAL_WORDS: Mapping[str, str] = {
 SAID_UNDER_PRIVACY = frozenset(
     {
         "policy",
+        "packages",
         "approval",
         "rejected",
         "evaluations",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 EXAMINATIONS = "examinations"  # a key beside the metrics' names
 _VECTOR = "vector"
+_PACKAGE = "package/"  # before the name of a package's metric
 _UNREADABLE = (
     "the site's metrics are not numbers of this study: "
     "run the same version of wardround and the same study on both sides."
@@ -45,6 +46,7 @@ def to_arrays(sums: MetricSums) -> Arrays:
         "examinations": np.array([sums.examinations], dtype=np.int64),
         "loss": np.array([sums.loss], dtype=np.float64),
         **sums.measured.to_arrays(),
+        **{_PACKAGE + name: array for name, array in sums.registered.items()},
     }
 
 
@@ -66,8 +68,21 @@ def from_arrays(arrays: Mapping[str, NDArray[np.generic]], study: Study) -> Metr
     examinations = int(checked["examinations"][0])
     if examinations > LARGEST_COUNT:
         refuse("examinations", f"is more than {LARGEST_COUNT}")
+    counted = {name: checked.pop(_PACKAGE + name) for name in study.package_metrics}
     measured = sums_type(study).from_arrays(checked, examinations)
-    return MetricSums(examinations, float(checked["loss"][0]), measured)
+    registered = _registered(counted, examinations)
+    return MetricSums(examinations, float(checked["loss"][0]), measured, registered)
+
+
+def _registered(
+    counted: Mapping[str, NDArray[np.generic]], examinations: int
+) -> Mapping[str, NDArray[np.float64]]:
+    """Return the sums of packages' metrics, of which no examination adds more than 1."""
+    found = {name: array.astype(np.float64) for name, array in counted.items()}
+    for name, sums in found.items():
+        if (sums > examinations).any():
+            refuse(_PACKAGE + name, f"is more than {examinations}, the number of examinations")
+    return found
 
 
 def _expected(study: Study, given: set[str]) -> Arrays:

@@ -6,7 +6,10 @@ a single examination is needed to merge, so none has to leave a site.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wardround.common.metrics.classification import ClassificationSums
 from wardround.common.metrics.detection import DetectionSums
@@ -41,16 +44,26 @@ class MetricSums:
         examinations: How many.
         loss: Sum of their losses.
         measured: What the study's task measures beside the loss.
+        registered: What metrics of installed packages count, by name.
     """
 
     examinations: int
     loss: float
     measured: TaskSums
+    registered: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def empty_sums(study: Study, surfaces: bool = False) -> MetricSums:
     """Return the sums over no examination: what every merge leaves unchanged."""
-    return MetricSums(0, 0.0, sums_type(study).empty(study, surfaces))
+    return MetricSums(0, 0.0, sums_type(study).empty(study, surfaces), _no_registered(study))
+
+
+def _no_registered(study: Study) -> Mapping[str, NDArray[np.float64]]:
+    if not study.package_metrics:
+        return {}
+    from wardround.common.metrics.registered import no_sums  # few studies name one
+
+    return no_sums(study)
 
 
 def merge(a: MetricSums, b: MetricSums) -> MetricSums:
@@ -63,12 +76,18 @@ def merge(a: MetricSums, b: MetricSums) -> MetricSums:
         InputError: They were measured for different studies.
     """
     measured = a.measured.plus(b.measured, (a.examinations, b.examinations))
-    return MetricSums(a.examinations + b.examinations, a.loss + b.loss, measured)
+    registered = {
+        name: sums + b.registered[name]
+        for name, sums in a.registered.items()
+        if name in b.registered
+    }
+    return MetricSums(a.examinations + b.examinations, a.loss + b.loss, measured, registered)
 
 
 def metrics_of_task(study: Study) -> tuple[str, ...]:
     """Return the metrics that a study measures."""
-    return tuple(name for name, entry in METRICS.items() if study.study.task in entry.tasks)
+    own = (name for name, entry in METRICS.items() if study.study.task in entry.tasks)
+    return (*own, *study.package_metrics)
 
 
 def has_surfaces(study: Study) -> bool:
@@ -89,6 +108,11 @@ def _values(metric: str, sums: MetricSums, study: Study) -> Iterator[MetricValue
     count = sums.examinations
     if metric == "loss":
         yield MetricValue("loss", "", sums.loss / count if count else math.nan, count)
+    elif metric in study.package_metrics:
+        if metric in sums.registered:
+            from wardround.common.metrics.registered import registered_value
+
+            yield registered_value(metric, sums.registered[metric], count, study)
     else:
         yield from sums.measured.summarise(metric, count, study)
 

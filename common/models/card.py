@@ -13,6 +13,7 @@ from wardround.common.models.documents.field import (
 )
 from wardround.common.models.documents.study_fields import (
     input_words,
+    package_words,
     preprocessing_words,
     rounds_words,
     start_words,
@@ -133,6 +134,8 @@ def _purpose(contract: Contract, study: Study) -> Iterator[DocumentField]:
 def _model(contract: Contract, study: Study, origin: Origin) -> Iterator[DocumentField]:
     section = "The model"
     yield told("network", section, "network", study.model.network)
+    if study.packages:
+        yield told("packages", section, "packages that it needs", package_words(study))
     yield told("input", section, "input", input_words(study))
     yield told("preprocessing", section, "preprocessing", preprocessing_words(study))
     yield told("output", section, "output", _output(contract, study))

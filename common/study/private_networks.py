@@ -6,6 +6,8 @@ patient by ``tests/unit/client/privacy/gradients/test_clipped_sum.py``.
 
 from dataclasses import dataclass
 
+from wardround.common.packages.references import OpenTable
+
 
 @dataclass(frozen=True, slots=True)
 class PrivateNetwork:
@@ -35,7 +37,11 @@ _BATCH_NOTE = "its own normalisation is over the batch, so another must be chose
 _LEVELS_NOTE = "its head is asked at each level, so that each patient takes a pass of its own"
 _WHOLE_NOTE = "a whole gradient for every patient of a micro-batch is in memory at once"
 
-PRIVATE_NETWORKS: dict[str, PrivateNetwork] = {
+_OTHER_NOTE = (
+    "its layers were not verified, so that each patient takes a pass of its own, and one that "
+    "keeps numbers from pass to pass is refused"
+)
+_OWN: dict[str, PrivateNetwork] = {
     "small-cnn": PrivateNetwork(("default", "group", "instance", "none"), "ghost"),
     "mlp": PrivateNetwork(("default", "layer", "none"), "ghost"),
     "unet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
@@ -51,3 +57,6 @@ PRIVATE_NETWORKS: dict[str, PrivateNetwork] = {
     "swin-unetr": PrivateNetwork(_OWN_IS_SAFE, "vmap", _WHOLE_NOTE, "loop"),
     "retinanet": PrivateNetwork(("default", "group"), "loop", _LEVELS_NOTE),
 }
+PRIVATE_NETWORKS = OpenTable(
+    _OWN, PrivateNetwork(("default",), "loop", _OTHER_NOTE), with_monai=True
+)

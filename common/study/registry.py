@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from wardround.common.packages.references import OpenTable
+
 BOTH = ("classification", "segmentation")
 _FEWEST_PATCHES = 7  # an image of fewer tokens a side is hardly one for attention
 _LARGEST_PATCH = 16  # ViT-B/16: Dosovitskiy et al. 2021
@@ -170,7 +172,9 @@ _U: tuple[str, ...] = ("segmentation", "pretraining")
 _FLAT: tuple[str, ...] = ("classification", "regression", "survival")
 _IMAGE: tuple[str, ...] = (*_FLAT, "pretraining")  # has a map of features to restore an image from
 _BOXES: tuple[str, ...] = ("detection",)
-NETWORKS: dict[str, NetworkEntry] = {
+_OTHER_TASKS = ("classification", "segmentation", "regression", "survival")
+_OTHER_NETWORK = NetworkEntry(_OTHER_TASKS, (0, 2, 3))
+_OWN_NETWORKS: dict[str, NetworkEntry] = {
     "small-cnn": NetworkEntry(
         _IMAGE, (2, 3), 1, (*_CHOICES, "none"), True, True, True, minimum=4, halves=True
     ),
@@ -242,8 +246,9 @@ NETWORKS: dict[str, NetworkEntry] = {
         halves=True,
     ),
 }
+NETWORKS = OpenTable(_OWN_NETWORKS, _OTHER_NETWORK, with_monai=True)
 
-LOSSES: dict[str, tuple[str, ...]] = {
+_OWN_LOSSES: dict[str, tuple[str, ...]] = {
     "cross-entropy": BOTH,
     "focal": BOTH,
     "bce": BOTH,
@@ -259,6 +264,7 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "cox": ("survival",),
     "masked-l1": ("pretraining",),
 }
+LOSSES = OpenTable(_OWN_LOSSES, ("classification", "segmentation", "regression"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +291,14 @@ class MetricEntry:
         return self.higher_is_better and not self.unbounded
 
 
-METRICS: dict[str, MetricEntry] = {
+class _Metrics(OpenTable[MetricEntry]):
+    """A metric of a package lies in [0, 1], more of it is better, and its name is its title."""
+
+    def _of(self, name: str) -> MetricEntry:
+        return MetricEntry(self._other.tasks, True, name)
+
+
+_OWN_METRICS: dict[str, MetricEntry] = {
     "loss": MetricEntry(tuple(TASKS), False, "loss"),
     "accuracy": MetricEntry(("classification",), True, "accuracy"),
     "balanced-accuracy": MetricEntry(("classification",), True, "balanced accuracy"),
@@ -306,3 +319,6 @@ METRICS: dict[str, MetricEntry] = {
         ("pretraining",), False, "share of the hidden parts that is not restored"
     ),
 }
+METRICS = _Metrics(
+    _OWN_METRICS, MetricEntry(("classification", "segmentation", "regression"), True, "")
+)

@@ -4,16 +4,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import SerializerFunctionWrapHandler, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
+from wardround.common.packages.references import reference_of
 from wardround.common.study import versions
 from wardround.common.study.registry import NETWORKS, TASKS, TaskEntry
 from wardround.common.study.sections.data import DataSection
 from wardround.common.study.sections.evaluation import EvaluationSection
 from wardround.common.study.sections.federation import FederationSection
-from wardround.common.study.sections.fields import Section
+from wardround.common.study.sections.fields import Hash, PackageName, Section
 from wardround.common.study.sections.heading import StudySection
 from wardround.common.study.sections.model import ModelSection
 from wardround.common.study.sections.outcome import OutcomeSection
@@ -29,6 +30,10 @@ class Study(Section):
 
     Two studies with the same digest ask a hospital for the same thing. What its keys allow of each
     other stands in the rules, which everything in ``loading`` runs.
+
+    Attributes:
+        packages: The SHA-256 over the files of each installed package that the study names, by the
+            package's name.
     """
 
     study: StudySection
@@ -39,6 +44,7 @@ class Study(Section):
     privacy: PrivacySection = PrivacySection()
     evaluation: EvaluationSection = EvaluationSection()
     statistics: StatisticsSection = StatisticsSection()
+    packages: Annotated[dict[PackageName, Hash], Field(max_length=16)] = Field(default_factory=dict)
     simulation: SimulationSection = SimulationSection()
 
     @model_serializer(mode="wrap")
@@ -104,6 +110,27 @@ class Study(Section):
     def metric(self) -> str:
         """The metric that picks the best model, the task's own where none is chosen."""
         return self.evaluation.metric or self.task.metric
+
+    @property
+    def package_metrics(self) -> tuple[str, ...]:
+        """The metrics of installed packages that are measured, each once."""
+        chosen = self.evaluation.metric
+        first = () if chosen is None or reference_of(chosen) is None else (chosen,)
+        return tuple(dict.fromkeys((*first, *self.evaluation.metrics)))
+
+    @property
+    def registered(self) -> dict[str, str]:
+        """What it asks of installed packages, ``package:name`` by key; ``[simulation]`` aside."""
+        federation = self.federation
+        named = {
+            "model.network": self.model.network,
+            "training.loss": self.training.loss or "",
+            "data.augmentation": self.data.augmentation,
+            "federation.strategy": federation.strategy,
+            "federation.aggregation": federation.aggregation or "",
+            **{f"evaluation.metrics {name}": name for name in self.package_metrics},
+        }
+        return {key: name for key, name in named.items() if reference_of(name) is not None}
 
     @property
     def fewest_in_batch(self) -> int:

@@ -1,11 +1,12 @@
 """A strategy from the study's four choices."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.models.sharing import Layout, auxiliary_schema
+from wardround.common.packages.references import reference_of
 from wardround.common.parameters.schema import Model, Parameters, check_schema, under
 from wardround.common.study.plans.site_privacy import SitePrivacyPlan, plan_site_privacy
 from wardround.common.study.plans.strategy import FLOWER, StrategyPlan, plan_of
@@ -31,6 +32,7 @@ class Setting:
         population: The sum of all sites' weights.
         sites: How many they are.
         privacy: Of whole sites, if they have it; each then counts the same.
+        packages: The study's, where it names the rule of one.
     """
 
     plan: StrategyPlan
@@ -39,6 +41,7 @@ class Setting:
     population: int
     sites: int = 1
     privacy: SitePrivacyPlan | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
 
 
 class ComposedStrategy:
@@ -143,7 +146,9 @@ def make_strategy(study: Study, layout: Layout, examinations: Sequence[int]) -> 
     noised_here = what_leaves(study).noise_added_by == "server"
     private = plan_site_privacy(study) if noised_here else None
     sites = len(examinations)
-    return ComposedStrategy(Setting(plan, study.training, layout, population, sites, private))
+    return ComposedStrategy(
+        Setting(plan, study.training, layout, population, sites, private, study.packages)
+    )
 
 
 def site_weight(examinations: int, plan: StrategyPlan) -> int:
@@ -177,6 +182,10 @@ def _aggregation(setting: Setting, model: Model) -> Aggregation:
     }
     if plan.aggregation in own:
         return own[plan.aggregation]()
+    if reference_of(plan.aggregation) is not None:
+        from wardround.server.strategies.aggregation.registered import registered_rule
+
+        return registered_rule(plan.aggregation, setting.packages, model)
     options = AggregationOptions(
         assumed_hostile=plan.options.assumed_hostile,
         norm_bound=plan.options.norm_bound,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wardround.common.errors import InputError, known_names
+from wardround.common.packages.references import reference_of
 from wardround.common.study.study import Study
 from wardround.simulations.datasets import (
     bccd,
@@ -110,6 +111,8 @@ def load_dataset(
 
 
 def _entry(name: str) -> DatasetEntry:
+    if reference_of(name) is not None:
+        return manifest_file.registered_entry(name)
     if name not in DATASETS:
         raise InputError(known_names("data set", name, DATASETS))
     return DATASETS[name]

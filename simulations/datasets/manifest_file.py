@@ -1,8 +1,20 @@
-"""Your own data: a manifest, as a site has one, with an optional column ``site``."""
+"""Your own data: a manifest, as a site has one, or a package's function that writes its rows."""
 
+import csv
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
 
-from wardround.common.errors import InputError
+from wardround.common.errors import InputError, PackageError
+from wardround.common.files.cache_folder import cache_folder
+from wardround.common.packages.importing import component, loaded_hash
+from wardround.common.packages.references import reference_of
+from wardround.common.runtime.printable import printable
 from wardround.common.study.registry import TASKS
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.examinations import (
@@ -10,6 +22,7 @@ from wardround.simulations.datasets.examinations import (
     DatasetEntry,
     DatasetOption,
     Examinations,
+    OptionValue,
 )
 from wardround.simulations.datasets.locations import given_path
 
@@ -54,3 +67,88 @@ ENTRY = DatasetEntry(
     load=_load,
     options={"manifest": DatasetOption("", "a CSV file laid out as a site's manifest.csv.")},
 )
+
+_Rows = Sequence[Mapping[str, str]]
+
+
+def registered_entry(name: str) -> DatasetEntry:
+    """Return the entry of a data set of an installed package, ``package:name``.
+
+    It is a function of a folder and of options with defaults; it may write files into the folder,
+    and returns a row an examination, with the columns of a manifest. It runs on the researcher's
+    machine alone: no hospital is asked for it.
+
+    Raises:
+        PackageError: The package is not installed, or registers no such function.
+    """
+    found = component("datasets", name, None)
+    if not callable(found):
+        msg = f"{name} is no function that returns the rows of a manifest: tell its author."
+        raise PackageError(msg)
+    make = cast("Callable[..., _Rows]", found)
+    first_line = (inspect.getdoc(make) or name).partition("\n")[0]
+
+    def load(request: DataRequest) -> Examinations:
+        from wardround.simulations.datasets.own_manifest import read_own_manifest
+
+        folder = _folder_of(name, request.options)
+        manifest = _written(name, make, folder, request.options)
+        found = read_own_manifest(manifest, request.study, entry.facts(name))
+        return replace(found, notes=(*found.notes, _made_by(name)), manifest=None)
+
+    entry = DatasetEntry(
+        title=printable(first_line, 120),
+        licence="its package's to state",
+        citation="",
+        homepage="",
+        modality="any that a site can read",
+        task="any; sites from the column 'site', or from a split",
+        tasks=tuple(TASKS),
+        load=load,
+        options={key: DatasetOption(value, "of the package.") for key, value in _options(make)},
+    )
+    return entry
+
+
+def _made_by(name: str) -> str:
+    named = reference_of(name)
+    package = "" if named is None else named.package
+    return f"the data set {name} was made by the package {package}, SHA-256 {loaded_hash(package)}."
+
+
+def _options(make: Callable[..., _Rows]) -> list[tuple[str, OptionValue]]:
+    """Return the arguments of a function that have a default of a type that a study can say."""
+    taken = inspect.signature(make).parameters.items()
+    return [
+        (key, one.default) for key, one in taken if type(one.default) in (str, int, float, bool)
+    ]
+
+
+def _folder_of(name: str, options: Mapping[str, OptionValue]) -> Path:
+    """Return where a data set is made: another folder for other code, and for other options."""
+    named = reference_of(name)
+    package = "" if named is None else named.package
+    said = json.dumps([name, loaded_hash(package), dict(sorted(options.items()))])
+    return cache_folder() / "packages" / package / hashlib.sha256(said.encode()).hexdigest()[:24]
+
+
+def _written(
+    name: str, make: Callable[..., _Rows], folder: Path, options: Mapping[str, OptionValue]
+) -> Path:
+    """Have a data set made, and write its rows as a manifest."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        known = {key for key, _ in _options(make)}
+        rows = make(folder, **{key: value for key, value in options.items() if key in known})
+        columns = list(dict.fromkeys(column for row in rows for column in row))
+        with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, columns, restval="")
+            writer.writeheader()
+            writer.writerows(rows)
+    except Exception as error:  # another's code fails in many ways
+        msg = (
+            f"{name} could not make its data ({type(error).__name__}: "
+            f"{printable(str(error), 200)}): change [simulation.options], or tell its author."
+        )
+        raise InputError(msg) from None
+    return folder / "manifest.csv"

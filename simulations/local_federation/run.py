@@ -12,6 +12,7 @@ from wardround.client.policy.approvals import decide
 from wardround.client.policy.policy import OPEN_POLICY, POLICY_FILE
 from wardround.common.errors import RunError
 from wardround.common.files.atomic import READABLE, replace_file
+from wardround.common.packages.references import MONAI
 from wardround.common.runtime.system.limits import cores
 from wardround.common.runtime.system.required import require_linux
 from wardround.common.study.study import Study
@@ -116,11 +117,21 @@ def begin(federation: LocalFederation, sites: Sequence[Path], watch: Watch) -> N
 
 def write_trial_policy(folder: Path, study: Study) -> None:
     """Have a simulated site behave as a hospital that rounds nothing: each study is approved."""
-    changes = {"approved": (), "simulated": False, "lifetime_delta": study.privacy.delta}
+    changes = {
+        "approved": (),
+        "simulated": False,
+        "lifetime_delta": study.privacy.delta,
+        "packages": tuple(study.packages.items()),
+        "networks": tuple(dict.fromkeys((*OPEN_POLICY.networks, *_of_monai(study)))),
+    }
     policy = OPEN_POLICY.model_copy(update=changes)
     text = tomli_w.dumps(policy.model_dump(mode="json", exclude_defaults=True))
     text = f"# A site of a try on one machine; no hospital says this.\n{text}"
     replace_file(folder / POLICY_FILE, text.encode(), READABLE)
+
+
+def _of_monai(study: Study) -> tuple[str, ...]:
+    return (study.model.network,) if study.model.network.startswith(MONAI) else ()
 
 
 def _run(

@@ -10,7 +10,10 @@ import numpy as np
 
 from wardround.common.errors import InputError, StudyError
 from wardround.common.files.atomic import BY_UMASK, replace_file
+from wardround.common.packages.references import reference_of
+from wardround.common.packages.snapshot import hash_of
 from wardround.common.study.loading import parse_study, with_changes
+from wardround.common.study.lock import with_hashes
 from wardround.common.study.registry import TASKS
 from wardround.common.study.sections.fields import Section
 from wardround.common.study.study import Study as AnyStudy
@@ -74,7 +77,7 @@ class Study(AnyStudy):
             msg = f"study {name!r} is built in: load it with load_study({name!r})."
             raise StudyError(msg)
         content = _content(name, task, keys)
-        checked = parse_study(content, "the study")
+        checked = parse_study(with_hashes(content), "the study")
         super().__init__(**{section: content[section] for section in checked.model_fields_set})
 
     def with_changes(
@@ -97,7 +100,13 @@ class Study(AnyStudy):
                 dotted[section] = table  # is refused in words
                 continue
             dotted |= {f"{section}.{key}": value for key, value in table.items()}
-        return for_notebook(with_changes(self, dotted))
+        return for_notebook(with_changes(self, {**self._hashes_for(dotted), **dotted}))
+
+    def _hashes_for(self, dotted: Mapping[str, object]) -> dict[str, str]:
+        """Return the hashes of packages that changed keys name first, as they are installed."""
+        named = (reference_of(value) for value in dotted.values() if isinstance(value, str))
+        missing = {one.package for one in named if one is not None} - set(self.packages)
+        return {f"packages.{package}": hash_of(package) for package in sorted(missing)}
 
     def without_privacy(self) -> "Study":
         """Return the same study that promises nothing to patients."""

@@ -21,6 +21,7 @@ class _Sections(TypedDict, total=False):
     privacy: Table
     evaluation: Table
     statistics: Table
+    packages: Mapping[str, str]
     simulation: Table
 
 
@@ -43,9 +44,9 @@ class _Data(TypedDict, total=False):
     scaling: Sequence[float] | None
     denoise: bool
     harmonisation: Table
-    augmentation: Literal[
-        "none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"
-    ]
+    augmentation: (
+        Literal["none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"] | str
+    )
     covariates: Sequence[str | Table]
     covariate_scaling: Literal["study", "site"]
     outcome: Table | None
@@ -56,6 +57,7 @@ class _Data(TypedDict, total=False):
 
 class _Model(TypedDict, total=False):
     network: str
+    arguments: Mapping[str, object]
     features: Size | None
     anchors: Size | None
     normalisation: Literal["default", "batch", "instance", "group", "layer", "none"]
@@ -70,22 +72,25 @@ class _Model(TypedDict, total=False):
 
 
 class _Training(TypedDict, total=False):
-    loss: Literal[
-        "cross-entropy",
-        "focal",
-        "bce",
-        "dice",
-        "dice-ce",
-        "generalised-dice",
-        "mse",
-        "focal-giou",
-        "hard-negative-giou",
-        "l1",
-        "huber",
-        "piecewise-hazard",
-        "cox",
-        "masked-l1",
-    ]
+    loss: (
+        Literal[
+            "cross-entropy",
+            "focal",
+            "bce",
+            "dice",
+            "dice-ce",
+            "generalised-dice",
+            "mse",
+            "focal-giou",
+            "hard-negative-giou",
+            "l1",
+            "huber",
+            "piecewise-hazard",
+            "cox",
+            "masked-l1",
+        ]
+        | str
+    )
     class_weights: Literal["none", "balanced"] | Sequence[float]
     optimiser: Literal["sgd", "adam", "adamw"]
     learning_rate: float
@@ -147,6 +152,7 @@ class _Privacy(TypedDict, total=False):
 
 class _Evaluation(TypedDict, total=False):
     metric: str | None
+    metrics: Sequence[str]
     validation_fraction: float
     test_fraction: float
     pack: Sequence[str]

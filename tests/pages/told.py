@@ -73,6 +73,7 @@ ELSEWHERE = (
     ("docs/how-to/plan-a-study.md", "wardround site", _EXAMPLES),
     ("docs/how-to/plan-a-study.md", "wardround study plan study.toml --sites", _PLANS),
     ("docs/how-to/plan-a-study.md", "wardround study check planned.toml", _PLANS),
+    ("docs/how-to/own-network.md", "```", f"{_SEVERAL}test_own_network_page.py"),
     ("docs/how-to/detect.md", "```", f"{_SEVERAL}test_detection_page.py"),
     ("docs/how-to/regression-and-survival.md", "```", f"{_SEVERAL}{_OUTCOMES}"),
     ("docs/how-to/regression-and-survival.md", "import csv", f"{_SEVERAL}{_OUTCOMES}"),

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from tests.studies.patients import CLASSES, Kind
 
 from wardround.common.errors import StudyError
+from wardround.common.models.networks.registry import require_network
 from wardround.common.study.loading import parse_study, require_simulation
 from wardround.common.study.plans.flower_strategies import stock_names
 from wardround.common.study.plans.strategy import (
@@ -31,6 +32,7 @@ _Item = TypeVar("_Item")
 # These are drawn less often, and make one step.
 _HEAVY = ("resnet18", "resnet50", "densenet121", "efficientnet-b0", "swin-unetr")
 _HEAVY_TOO = ("segresnet", "vit")
+_OF_MONAI = "monai:UNet"
 # A round of these takes half a minute on a core where a volume is the least they take.
 _TOO_SLOW = {(name, 3) for name in _HEAVY}
 _PRESETS = (
@@ -54,6 +56,7 @@ def draw_study(seed: int, manifest: str) -> tuple[Study, Kind]:
         try:
             study = parse_study(content)
             require_simulation(study)
+            require_network(study)
             return study, kind
         except StudyError:
             continue
@@ -119,6 +122,8 @@ class _Draft:
             if (name, self._dimensions) not in _TOO_SLOW
             if self._privacy != "patient" or name in PRIVATE_NETWORKS
         ]
+        if self._task == "segmentation" and self._dimensions:
+            fitting.append(_OF_MONAI)
         weights = [0.06 if name in (*_HEAVY, *_HEAVY_TOO) else 1.0 for name in fitting]
         return self._chance.choices(fitting, weights)[0]
 
@@ -195,12 +200,20 @@ class _Draft:
         if entry.dropout and chance.seldom():
             model["dropout"] = 0.3
         model.update(self._widths())
+        model.update(self._arguments())
         whole = self._restores or TASKS[self._task].boxes  # they have no tokens
         if self._dimensions and not whole and chance.seldom():
             model["fusion"] = chance.choice(["intermediate", "late"])
         if entry.adapters and chance.seldom() and "test_time_statistics" not in model:
             model["adapter_rank"] = chance.randint(1, 4)
         return model
+
+    def _arguments(self) -> Content:
+        if self._network != _OF_MONAI:
+            return {}
+        chosen = {"num_res_units": [1, 2], "dropout": [0.3], "act": ["RELU", "ELU"]}
+        more = self._chance.some(chosen)
+        return {"arguments": {"channels": [2, 4], "strides": [2], **more}}
 
     def _widths(self) -> Content:
         chance, entry = self._chance, NETWORKS[self._network]

@@ -23,6 +23,8 @@ from wardround.client.clinic.pacs.fhir import import_fhir
 from wardround.client.clinic.pacs.receiver import receiving
 from wardround.client.clinic.pacs.segmentation import import_highdicom
 from wardround.client.clinic.pacs.settings import PacsFile, read_pacs_file
+from wardround.client.policy.policy import open_policy
+from wardround.client.policy.rules import require_packages
 from wardround.client.site.folder import open_site
 from wardround.common.errors import (
     InputError,
@@ -33,6 +35,7 @@ from wardround.common.errors import (
 )
 from wardround.common.files.atomic import make_private_folder
 from wardround.common.files.lock import held_alone
+from wardround.common.models.model_folder import open_model_folder
 from wardround.common.runtime.system.signals import obeyed_once
 
 if TYPE_CHECKING:
@@ -69,6 +72,7 @@ def serve(
 
     Raises:
         InputError: The settings, the model or the packages cannot be used.
+        PolicyError: The model needs a package that the policy does not list.
         RunError: Another gateway serves this site folder; or with ``once``, the archive is away.
     """
     folder = gateway_folder(site)
@@ -82,6 +86,9 @@ def serve(
         f"another 'wardround site serve' works on {site}: look with 'wardround site serve {site} "
         "--status', and end that one first."
     )
+    asked = open_model_folder(model, key).study
+    if asked.packages:  # before a line of their code is imported
+        require_packages(open_policy(site), asked)
     with held_alone(folder / LOCK_FILE, busy):
         predictor = load_predictor(model, device, key=key)
         if predictor.study.data.kind == "table":

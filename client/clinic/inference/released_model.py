@@ -17,6 +17,7 @@ from pydantic import ValidationError
 import wardround
 from wardround.client.policy.approvals import Decision, approvals_of, full_digest, study_file
 from wardround.client.policy.policy import Policy, open_policy
+from wardround.client.policy.rules import require_packages
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.credentials import load_site_tls, make_client_context
 from wardround.client.site.folder import open_site
@@ -90,6 +91,7 @@ def fetch_model(site_folder: Path, digits: str, out: Path, address: str = "") ->
     """
     policy, digest = open_policy(site_folder), full_digest(site_folder, digits)
     study = _approved_study(site_folder, digest, policy)
+    require_packages(policy, study)
     if out.exists():
         msg = f"{out} is there already: choose another folder with --out."
         raise InputError(msg)

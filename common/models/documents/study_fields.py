@@ -69,6 +69,13 @@ def start_words(study: Study) -> str:
     return f"weights drawn with seed {study.federation.seed}"
 
 
+def package_words(study: Study) -> Iterator[str]:
+    """Yield which installed packages the model is made with, and needs again."""
+    for package, found in study.packages.items():
+        names = [text for text in study.registered.values() if text.startswith(f"{package}:")]
+        yield f"package {package}, SHA-256 {found}: {', '.join(names) or 'needed by another'}"
+
+
 def training_words(study: Study) -> Iterator[str]:
     """Yield what a site does in a round."""
     training = study.training

@@ -48,9 +48,10 @@ def build_network(study: Study, seed: int) -> nn.Module:
             the study's images.
     """
     name = study.model.network
-    if name not in NETWORKS:
+    entry = NETWORKS.get(name)
+    if entry is None:
         raise StudyError(known_names("network", name, NETWORKS))
-    _require(NETWORKS[name].extra, name)
+    _require(entry.extra, name)
     with torch.random.fork_rng(devices=[]):
         # torch.manual_seed would reset the generators of all GPUs too.
         torch.default_generator.manual_seed(seed)
@@ -65,10 +66,23 @@ def build_network(study: Study, seed: int) -> nn.Module:
     return network
 
 
+def require_network(study: Study) -> None:
+    """Check a network that is not Wardround's own as the study would build it.
+
+    What the others take follows from the study alone, and was checked as it was read.
+
+    Raises:
+        StudyError: It does not take the study's arguments, images or outputs, or is too large.
+        PackageError: Its package is not installed as the study names it.
+    """
+    if study.model.network not in BUILDERS:
+        build_network(study, study.federation.seed)
+
+
 def _of_images(study: Study) -> nn.Module:
     """Return the network of the study's channels, or of a table; what is beside them aside."""
     name, chosen = study.model.network, study.model.normalisation
-    network = BUILDERS[name](study)
+    network = BUILDERS[name](study) if name in BUILDERS else _named(study)
     if chosen != "default" and name not in _OWN:
         replace_normalisation(network, chosen, study.data.dimensions)
     if study.model.test_time_statistics is not None:
@@ -78,6 +92,12 @@ def _of_images(study: Study) -> nn.Module:
     if study.task.restores and "segmentation" not in NETWORKS[name].tasks:
         return Restoring(network, study.data.planes, _size(study))
     return network
+
+
+def _named(study: Study) -> nn.Module:
+    from wardround.common.models.networks.named import build_named  # few studies have one
+
+    return build_named(study)
 
 
 def _small_cnn(study: Study) -> nn.Module:

@@ -76,7 +76,8 @@ _COVARIATE = {
     "scale": "What the rest is divided by.",
 }
 _MODEL = {
-    "network": "The network, by name.",
+    "network": "The network: by name, package:name, or monai:Class.",
+    "arguments": "What a network of a package or of MONAI is built with, beside the study's sizes.",
     "features": "Channels of each level of the network; its own where absent.",
     "anchors": "Of a detection: sides of the squares that boxes start from, one a level.",
     "normalisation": "The kind of its normalisation layers; its own for default.",
@@ -180,6 +181,7 @@ _PRIVACY = {
 }
 _EVALUATION = {
     "metric": "What picks the best model and steers early stopping.",
+    "metrics": "Metrics of installed packages, package:name, measured beside the task's own.",
     "validation_fraction": "Share of patients that pick the model.",
     "test_fraction": "Share of patients on whom the chosen model is tested.",
     "pack": "Sums that leave once, at the end: intervals, calibration, subgroups, gains.",
@@ -279,9 +281,16 @@ def study_schema() -> dict[str, Any]:
         table["description"] = first_line.replace("``", "")
         for key, content in table.get("properties", {}).items():
             content["description"] = KEYS.get(section, {}).get(key, "")
-    for content in schema["properties"].values():
+    packages = schema["properties"]["packages"]
+    for key, content in schema["properties"].items():
+        if key == "packages":
+            continue
         reached = str(content.get("$ref") or content["allOf"][0]["$ref"]).rpartition("/")[2]
         content["description"] = schema["$defs"][reached]["description"]
+    packages["description"] = (
+        "The SHA-256 over the files of each installed package that the study names, by its name; "
+        "'wardround study lock' writes it."
+    )
     version = {"type": "integer", "minimum": 1, "maximum": newest(), "default": 1}
     version["description"] = "The version of these keys; absent for 1."
     schema["properties"] = {KEY: version, **schema["properties"]}

@@ -123,6 +123,7 @@ def _asked(study: Study) -> Iterator[str]:
             f"{study.model.weights_sha256}, which the server sends;"
         )
     yield _effort(study)
+    yield from _packages(study)
     yield from _attacked(study)
     yield (
         f"to set {_percent(study.evaluation.validation_fraction)} of its new patients aside for "
@@ -149,6 +150,21 @@ def _label_words(study: Study) -> Iterator[str]:
         yield (
             "to say in its [labels] which classes it has annotated, if not all: of the others its "
             "patients teach nothing and are not measured;"
+        )
+
+
+def _packages(study: Study) -> Iterator[str]:
+    for package, found in study.packages.items():
+        used = [
+            f"{text.partition(':')[2]} ({key.partition(' ')[0]})"
+            for key, text in study.registered.items()
+            if text.startswith(f"{package}:")
+        ]
+        what = f"its {', '.join(used)}" if used else "what the other packages take of it"
+        yield (
+            f"to run code of the package {package}, which is not Wardround's: {what}. It is "
+            f"installed by somebody here, never sent, and runs only if its files have the SHA-256 "
+            f"{found}, and if the policy lists it with that;"
         )
 
 
@@ -295,7 +311,8 @@ def _not_promised(study: Study) -> Iterator[str]:
 
 def _metrics(study: Study) -> str:
     task = study.study.task
-    return ", ".join(m.title for m in METRICS.values() if task in m.tasks and not m.surface)
+    own = [m.title for m in METRICS.values() if task in m.tasks and not m.surface]
+    return ", ".join((*own, *study.package_metrics))
 
 
 def _network(study: Study) -> str:

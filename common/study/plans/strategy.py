@@ -5,6 +5,7 @@ What is shared, how a site trains, how updates combine, and what the server does
 
 from dataclasses import dataclass
 
+from wardround.common.packages.references import reference_of
 from wardround.common.study.sections.federation import FederationSection, StrategyOptions
 from wardround.common.study.study import Study
 
@@ -145,7 +146,8 @@ class StrategyPlan:
         share: A key of SHARING.
         personal: Patterns of further parameters that stay at the site.
         objective: A key of OBJECTIVES.
-        aggregation: A key of AGGREGATION_RULES, or ``flower:`` and the name of a stock strategy.
+        aggregation: A key of AGGREGATION_RULES, ``flower:`` and the name of a stock strategy, or
+            ``package:name``.
         server_optimiser: A key of SERVER_OPTIMISERS.
     """
 
@@ -191,7 +193,8 @@ def plan_from(federation: FederationSection, adapted: bool = False) -> StrategyP
         KeyError: The strategy is unknown.
     """
     name = federation.strategy
-    row = Preset("", aggregation=name) if name.startswith(FLOWER) else PRESETS[name]
+    is_other = name.startswith(FLOWER) or reference_of(name) is not None
+    row = Preset("", aggregation=name) if is_other else PRESETS[name]
     share = "adapters" if adapted and row.share == "all" else row.share
     return StrategyPlan(
         share=federation.share or share,
@@ -213,4 +216,6 @@ def describe_aggregation(plan: StrategyPlan) -> str:
     """Return in words how the server combines, for a hospital to read."""
     if plan.aggregation.startswith(FLOWER):
         return f"Flower's strategy {plan.aggregation.removeprefix(FLOWER)}"
+    if (named := reference_of(plan.aggregation)) is not None:
+        return f"{named.name}, of the package {named.package}, which runs at the server alone"
     return AGGREGATION_RULES[plan.aggregation]

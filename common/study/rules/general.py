@@ -13,16 +13,17 @@ from wardround.common.study.registry import (
     tasks_that,
 )
 from wardround.common.study.rules.decisions import decision_rules
-from wardround.common.study.rules.detection import detection_rules
 from wardround.common.study.rules.labels import label_rules
 from wardround.common.study.rules.modalities import modality_rules
-from wardround.common.study.rules.outcomes import outcome_rules
+from wardround.common.study.rules.packages import package_rules
 from wardround.common.study.rules.packs import pack_rules
 from wardround.common.study.rules.patient_privacy import privacy_rules
-from wardround.common.study.rules.pretraining import pretraining_rules
 from wardround.common.study.rules.statistics import statistics_rules
 from wardround.common.study.rules.strategy import strategy_rules
 from wardround.common.study.rules.subgroups import subgroup_rules
+from wardround.common.study.rules.tasks.detection import detection_rules
+from wardround.common.study.rules.tasks.outcomes import outcome_rules
+from wardround.common.study.rules.tasks.pretraining import pretraining_rules
 from wardround.common.study.sections.harmonisation import LANDMARK_PERCENTS
 from wardround.common.study.study import Study
 
@@ -367,6 +368,7 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _margin_fits,
     strategy_rules,
     modality_rules,
+    package_rules,
     pack_rules,
     privacy_rules,
     statistics_rules,

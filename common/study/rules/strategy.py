@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from wardround.common.errors import known_names
+from wardround.common.packages.references import reference_of
 from wardround.common.study.plans.strategy import (
     AGGREGATION_RULES,
     FLOWER,
@@ -57,7 +58,7 @@ def _unknown(study: Study) -> Iterator[str]:
     chosen = study.federation
     if chosen.strategy.startswith(FLOWER):
         yield from _unknown_stock(chosen.strategy)
-    elif chosen.strategy not in PRESETS:
+    elif chosen.strategy not in PRESETS and reference_of(chosen.strategy) is None:
         yield known_names("strategy", chosen.strategy, PRESETS)
     if chosen.share is not None and chosen.share not in SHARING:
         yield known_names("federation.share", chosen.share, SHARING)
@@ -65,10 +66,14 @@ def _unknown(study: Study) -> Iterator[str]:
         yield known_names("federation.objective", chosen.objective, OBJECTIVES)
     if chosen.aggregation is not None and chosen.aggregation.startswith(FLOWER):
         yield from _unknown_stock(chosen.aggregation)
-    elif chosen.aggregation is not None and chosen.aggregation not in AGGREGATION_RULES:
+    elif chosen.aggregation is not None and not _is_known_rule(chosen.aggregation):
         yield known_names("federation.aggregation", chosen.aggregation, AGGREGATION_RULES)
     if chosen.server_optimiser is not None and chosen.server_optimiser not in SERVER_OPTIMISERS:
         yield known_names("federation.server_optimiser", chosen.server_optimiser, SERVER_OPTIMISERS)
+
+
+def _is_known_rule(name: str) -> bool:
+    return name in AGGREGATION_RULES or reference_of(name) is not None
 
 
 def _unknown_stock(name: str) -> Iterator[str]:

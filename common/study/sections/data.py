@@ -6,7 +6,15 @@ from pydantic import Field
 
 from wardround.common.runtime.fields import OfForm
 from wardround.common.study.sections.combat import CombatSection
-from wardround.common.study.sections.fields import Measured, Name, Positive, Section, Size, Text
+from wardround.common.study.sections.fields import (
+    Measured,
+    Name,
+    OrRegistered,
+    Positive,
+    Section,
+    Size,
+    Text,
+)
 from wardround.common.study.sections.harmonisation import HarmonisationSection
 from wardround.common.study.sections.outcome import OutcomeSection
 
@@ -96,8 +104,9 @@ class DataSection(Section):
     scaling: tuple[Measured, Positive] | None = None
     denoise: bool = False
     harmonisation: HarmonisationSection = HarmonisationSection()
-    augmentation: Literal[
-        "none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"
+    augmentation: Annotated[
+        Literal["none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"],
+        OrRegistered(),
     ] = "none"
     covariates: Annotated[tuple[Covariate, ...], Field(max_length=10_000)] = ()
     covariate_scaling: Literal["study", "site"] = "study"

@@ -4,7 +4,14 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from wardround.common.study.sections.fields import Measured, Name, Positive, Section, Text
+from wardround.common.study.sections.fields import (
+    Measured,
+    Name,
+    Positive,
+    Registered,
+    Section,
+    Text,
+)
 
 InsideOne = Annotated[float, Field(gt=0, lt=1)]
 
@@ -32,6 +39,7 @@ class EvaluationSection(Section):
     """``[evaluation]``: what is measured, and on whom.
 
     Attributes:
+        metrics: Of installed packages (``package:name``), measured beside the task's own.
         subgroups: By what the patients are grouped: covariates, further columns of the manifest, or
             "quality", which is computed from the image.
         bands: Of a number among these the upper ends of all bands but the last.
@@ -40,6 +48,7 @@ class EvaluationSection(Section):
     """
 
     metric: Text | None = None
+    metrics: Annotated[tuple[Registered, ...], Field(max_length=8)] = ()
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
     test_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.15
     # Keys of wardround.common.study.plans.packs.PACKS: sums that leave once, at the end

@@ -5,13 +5,24 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from wardround.common.runtime.fields import OfForm
-from wardround.common.study.sections.fields import Positive, Section, Size, Text
+from wardround.common.study.sections.fields import (
+    Argument,
+    ArgumentName,
+    Positive,
+    Section,
+    Size,
+    Text,
+)
 
 
 class ModelSection(Section):
     """``[model]``: a network by name, and its free choices.
 
     Attributes:
+        network: Of Wardround's own, of an installed package (``package:name``), or a class of MONAI
+            (``monai:Class``).
+        arguments: What a network that is not Wardround's own is built with, beside what follows
+            from the study: dimensions, input planes, outputs, image size.
         fusion: Where channels and clinical values come together: as planes of one network, inside
             of a network whose channels have layers of their own, or at the logits.
         adapter_rank: Rank of LoRA adapters; the network is then frozen but for them and its head.
@@ -26,6 +37,9 @@ class ModelSection(Section):
     """
 
     network: Text
+    arguments: Annotated[dict[ArgumentName, Argument], Field(max_length=32)] = Field(
+        default_factory=dict
+    )
     features: Annotated[tuple[Size, ...], Field(max_length=64)] | None = None
     anchors: Annotated[tuple[Size, ...], Field(max_length=8)] | None = None
     normalisation: Literal["default", "batch", "instance", "group", "layer", "none"] = "default"

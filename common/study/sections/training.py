@@ -7,6 +7,7 @@ from pydantic import Field
 from wardround.common.study.sections.fields import (
     Fraction,
     NonNegative,
+    OrRegistered,
     Positive,
     Rounds,
     Section,
@@ -65,7 +66,7 @@ class MaskingSection(Section):
 class TrainingSection(Section):
     """``[training]``: one site's work between two messages."""
 
-    loss: Loss | None = None
+    loss: Annotated[Loss, OrRegistered()] | None = None
     class_weights: (
         Literal["none", "balanced"] | Annotated[tuple[Positive, ...], Field(max_length=10_000)]
     ) = "none"

@@ -70,13 +70,15 @@ def check(
     Example: wardround study check study.toml
     """
     from wardround.common.study.loading import require_simulation
+    from wardround.common.study.lock import package_notes
     from wardround.common.study.template import refused_at_first
     from wardround.common.study.typed import read_study
 
     study = read_study(context, path)
     if "simulation" in study.model_fields_set:
         require_simulation(study, str(path))
-    notes = (*refused_at_first(study), *_start_notes(study))
+    notes = (*refused_at_first(study), *package_notes(study), *_start_notes(study))
+    _require_network(study)
     if as_json:
         said = {"name": study.name, "digest": study.digest, "notes": notes}
         sys.stdout.write(json.dumps(said) + "\n")
@@ -84,6 +86,53 @@ def check(
     sys.stdout.write(f"{study.name} is a valid study.\ndigest {study.digest}\n")
     for note in notes:
         sys.stdout.write(f"Note: {note}\n")
+
+
+@study_app.command()
+def lock(
+    path: Annotated[Path, typer.Argument(help="A study file (TOML).", show_default=False)],
+    others: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="A package that those of the study need; may be repeated."),
+    ] = None,
+) -> None:
+    """Write the hashes of the packages that a study names into it, as they are installed here.
+
+    The digest changes with each byte of a package, so each hospital approves the study anew.
+
+    Example: wardround study lock study.toml
+    """
+    from wardround.common.errors import InputError
+    from wardround.common.files.atomic import BY_UMASK, replace_file
+    from wardround.common.study.lock import locked
+
+    text = _text_of(path)
+    new, study = locked(text, str(path), others or ())
+    try:
+        if new != text:
+            replace_file(path, new, BY_UMASK)
+    except OSError as error:
+        msg = f"cannot write {path}: {error.strerror}. Choose another place."
+        raise InputError(msg) from None
+    lines = "".join(f"{package} {found}\n" for package, found in study.packages.items())
+    sys.stdout.write(f"{lines or 'The study names no package.'}".rstrip() + "\n")
+    sys.stdout.write(f"digest {study.digest}\n")
+
+
+def _require_network(study: "Study") -> None:
+    """Check a network of MONAI, or of a package that is installed here, by building it.
+
+    Raises:
+        StudyError: It does not take what the study says.
+    """
+    from wardround.common.packages.references import MONAI
+    from wardround.common.packages.snapshot import is_installed
+
+    name = study.model.network
+    if name.startswith(MONAI) or (":" in name and all(map(is_installed, study.packages))):
+        from wardround.common.models.networks.registry import require_network
+
+        require_network(study)
 
 
 def _start_notes(study: "Study") -> Iterator[str]:

@@ -20,7 +20,7 @@ from wardround.common.metrics.noised import NoisedSums, encode_loss, scaled, sum
 from wardround.common.metrics.sums import metrics_of_task
 from wardround.common.models.networks.registry import build_network
 from wardround.common.study.loading import parse_study
-from wardround.common.study.rules.detection import TURNING
+from wardround.common.study.rules.tasks.detection import TURNING
 from wardround.server.checkpoints.history import read_records
 from wardround.server.checkpoints.store import CheckpointStore
 from wardround.server.rounds.evaluation import measure_model

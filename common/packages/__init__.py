@@ -1,0 +1,1 @@
+"""Installed packages that a study may name: found, hashed, and imported as they were hashed."""

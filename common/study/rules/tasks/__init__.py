@@ -1,0 +1,1 @@
+"""Rules of single tasks: detection, a number or a time instead of classes, pretraining."""
