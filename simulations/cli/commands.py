@@ -18,6 +18,7 @@ from wardround.simulations.cli.options import (
     RayAddress,
     RayCpus,
     RayGpus,
+    RecipeName,
     Seed,
     Sites,
     SkipUnreadable,
@@ -48,6 +49,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def simulate(  # noqa: PLR0913 # one argument an option of the command line
     study: StudyName = "brain-tissue",
+    recipe: RecipeName = "default",
     sites: Sites = None,
     split: SplitRule = None,
     rounds: Annotated[int | None, typer.Option(help="How many rounds.")] = None,
@@ -116,6 +118,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
 
     options = Options(
         study=study,
+        recipe=recipe,
         sites=sites,
         split=split,
         rounds=rounds,

@@ -97,7 +97,7 @@ class DataSection(Section):
     denoise: bool = False
     harmonisation: HarmonisationSection = HarmonisationSection()
     augmentation: Literal[
-        "none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"
+        "none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology", "nnunet"
     ] = "none"
     covariates: Annotated[tuple[Covariate, ...], Field(max_length=10_000)] = ()
     covariate_scaling: Literal["study", "site"] = "study"
