@@ -1,7 +1,10 @@
 """A U-Net whose coarser levels answer too while it is trained; it imports MONAI."""
 
+import torch
 from monai.networks.nets import DynUNet
 from torch import Tensor
+
+_NOTHING = torch.zeros(0)
 
 
 class SupervisedDynUNet(DynUNet):  # type: ignore[misc] # MONAI says no types
@@ -15,8 +18,6 @@ class SupervisedDynUNet(DynUNet):  # type: ignore[misc] # MONAI says no types
     def forward(self, images: Tensor) -> "Tensor | tuple[Tensor, ...]":
         """Return logits ``(B, K, *spatial)``; in training those of all levels, the finest first."""
         logits: Tensor = self.output_block(self.skip_layers(images))
-        if not self.training:
-            return logits
         coarser = tuple(self.heads)
-        self.heads[:] = [head.detach()[:0] for head in coarser]  # or their graph stays in memory
-        return logits, *coarser
+        self.heads[:] = [_NOTHING] * len(coarser)  # or their graph stays in memory
+        return (logits, *coarser) if self.training else logits
