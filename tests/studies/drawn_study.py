@@ -341,9 +341,9 @@ class _Draft:
             training["nesterov"] = True
         if chance.seldom():
             content["federation"]["ema"] = chance.choice([0.5, 0.9])
-        if content["data"].get("augmentation") in _MIRRORING and chance.seldom():
-            if not (TASKS[self._task].boxes or self._restores):
-                content["evaluation"]["tta"] = "mirror"
+        mirrors = content["data"].get("augmentation") in _MIRRORING and chance.seldom()
+        if mirrors and not (TASKS[self._task].boxes or self._restores):
+            content["evaluation"]["tta"] = "mirror"
         levels = len(content["model"].get("features") or (0,) * 4)
         plain = not content["data"].get("covariates") and not content["data"].get("optional")
         if self._network == "dynunet" and plain and self._privacy != "patient":
