@@ -128,7 +128,7 @@ def _low_resolution(images: Tensor, change: RareChange) -> Tensor:
     spatial = images.shape[2:]
     smooth = "trilinear" if len(spatial) == 3 else "bilinear"
     parts = []
-    for image, factor in zip(images.split(1), change.known, strict=True):
+    for image, factor in zip(torch.split(images, 1), change.known, strict=True):
         size = [max(1, round(side * factor)) for side in spatial]
         coarse = F.interpolate(image, size=size, mode="nearest-exact")
         parts.append(F.interpolate(coarse, size=list(spatial), mode=smooth))

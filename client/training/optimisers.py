@@ -119,7 +119,7 @@ class MeanWeights:
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
-        self._weights = [weight for weight in network.parameters() if weight.requires_grad]
+        self._weights: list[Tensor] = [w for w in network.parameters() if w.requires_grad]
         self._decay = decay
         self._mean: list[Tensor] = []
         self._total = 0.0
