@@ -37,6 +37,7 @@ _WHOLE_NOTE = "a whole gradient for every patient of a micro-batch is in memory 
 
 PRIVATE_NETWORKS: dict[str, PrivateNetwork] = {
     "small-cnn": PrivateNetwork(("default", "group", "instance", "none"), "ghost"),
+    "convnext": PrivateNetwork(("default",), "ghost"),
     "mlp": PrivateNetwork(("default", "layer", "none"), "ghost"),
     "unet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
     "basic-unet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),

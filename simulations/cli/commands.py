@@ -150,6 +150,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
 @federation_app.command("try")
 def try_federation(  # noqa: PLR0913 # one argument an option of the command line
     study: StudyName = "brain-tissue",
+    recipe: RecipeName = "default",
     sites: Sites = None,
     split: SplitRule = None,
     rounds: Annotated[int, typer.Option(help="How many rounds; a try needs few.")] = 3,
@@ -174,6 +175,7 @@ def try_federation(  # noqa: PLR0913 # one argument an option of the command lin
 
     options = Options(
         study=study,
+        recipe=recipe,
         sites=sites,
         split=split,
         rounds=rounds,
@@ -190,6 +192,7 @@ def try_federation(  # noqa: PLR0913 # one argument an option of the command lin
 
 def split(  # noqa: PLR0913 # one argument an option of the command line
     study: StudyName = "brain-tissue",
+    recipe: RecipeName = "default",
     sites: Sites = None,
     rule: SplitRule = None,
     seed: Seed = None,
@@ -208,6 +211,7 @@ def split(  # noqa: PLR0913 # one argument an option of the command line
 
     options = Options(
         study=study,
+        recipe=recipe,
         sites=sites,
         split=rule,
         seed=seed,

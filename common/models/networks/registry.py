@@ -86,6 +86,13 @@ def _small_cnn(study: Study) -> nn.Module:
     )
 
 
+def _convnext(study: Study) -> nn.Module:
+    from wardround.common.models.networks.convnext import ConvNeXt
+
+    widths = study.model.features or (32, 64, 128)
+    return ConvNeXt(study.data.input_planes, study.output_count, study.data.dimensions, widths)
+
+
 def _mlp(study: Study) -> nn.Module:
     if study.data.kind == "table":
         values = study.data.covariate_width
@@ -245,6 +252,7 @@ def _retinanet(study: Study) -> nn.Module:
 
 BUILDERS: dict[str, Callable[[Study], nn.Module]] = {
     "small-cnn": _small_cnn,
+    "convnext": _convnext,
     "mlp": _mlp,
     "unet": _unet,
     "basic-unet": _basic_unet,
