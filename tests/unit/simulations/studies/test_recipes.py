@@ -1,5 +1,8 @@
 """The recipes of the built-in studies: keys that fit, and a default that is the file itself."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from wardround.common.errors import InputError
@@ -46,3 +49,11 @@ def test_a_recipe_that_is_not_there_is_refused_with_those_that_are(
 ) -> None:
     with pytest.raises(InputError, match=words):
         with_recipe(find_study("hippocampus"), name, recipe)
+
+
+def test_the_page_says_what_each_recipe_changes() -> None:
+    page = (Path(__file__).parents[4] / "docs/how-to/recipes.md").read_text(encoding="utf-8")
+    for name, recipes in RECIPES.items():
+        for recipe, changes in recipes.items():
+            said = ", ".join(f"`{key} = {json.dumps(value)}`" for key, value in changes.items())
+            assert f"| `{name}` | `{recipe}` | {said} |" in page
