@@ -6,14 +6,16 @@ A preset only makes what could have been acquired: no flips where a body has a l
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from wardround.client.data.batch import to_device
-from wardround.client.data.rare_changes import RareChange, apply_rare, draw_rare
+
+if TYPE_CHECKING:
+    from wardround.client.data.rare_changes import RareChange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ class AugmentationParameters:
     noise: Tensor | None = None
     noise_seed: int = 0
     moved: Tensor | None = None
-    rare: tuple[RareChange, ...] = ()
+    rare: "tuple[RareChange, ...]" = ()
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -178,8 +180,14 @@ def draw(
         noise,
         0 if noise is None else int(torch.randint(2**31, (), generator=generator)),
         moved,
-        draw_rare(batch_size, generator) if preset.rare else (),
+        _rare(batch_size, generator) if preset.rare else (),
     )
+
+
+def _rare(batch_size: int, generator: Generator) -> "tuple[RareChange, ...]":
+    from wardround.client.data.rare_changes import draw_rare
+
+    return draw_rare(batch_size, generator)
 
 
 def apply(
@@ -199,7 +207,12 @@ def apply(
         masks = None if masks is None else _flipped(masks, flips, transposes)
     if parameters.affine is not None:
         images, masks = _some_moved(images, masks, parameters.affine, parameters.moved)
-    return apply_rare(_recoloured(images, parameters), parameters.rare), masks
+    images = _recoloured(images, parameters)
+    if parameters.rare:
+        from wardround.client.data.rare_changes import apply_rare
+
+        images = apply_rare(images, parameters.rare)
+    return images, masks
 
 
 _LEAST_LEFT = 0.25  # of a box's size, within the image; of less nobody could say what it is
