@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from wardround.common.errors import InputError
+from wardround.simulations.cli.progress import pace_of
 from wardround.simulations.cli.simulate import Options, resolve_study
+from wardround.simulations.run_files.events import RoundDone
 from wardround.simulations.studies import built_in_names, find_study
 from wardround.simulations.studies.recipes import CPU_MINUTES, RECIPES, recipes_of, with_recipe
 
@@ -57,3 +59,12 @@ def test_the_page_says_what_each_recipe_changes() -> None:
         for recipe, changes in recipes.items():
             said = ", ".join(f"`{key} = {json.dumps(value)}`" for key, value in changes.items())
             assert f"| `{name}` | `{recipe}` | {said} |" in page
+
+
+def test_the_second_round_says_how_long_all_of_them_take() -> None:
+    def done(number: int, seconds: float, stage: str = "federated") -> RoundDone:
+        return RoundDone(stage, number, 80, "dice", 0.5, 46, seconds)
+
+    assert pace_of(done(2, 12.0)) == "at this pace all 80 rounds take about 16 minutes"
+    for other in (done(1, 12.0), done(3, 12.0), done(2, 0.5), done(2, 12.0, "pooled")):
+        assert pace_of(other) == ""
