@@ -21,7 +21,14 @@ ORDER: dict[str, tuple[str, tuple[str, ...]]] = {
     "how-to": (
         "How-to",
         (
-            *("simulate", "plan-a-study", "track-runs", "read-a-report", "worth-joining"),
+            *(
+                "simulate",
+                "recipes",
+                "plan-a-study",
+                "track-runs",
+                "read-a-report",
+                "worth-joining",
+            ),
             *("test-generalisation", "harmonise", "calibrate-and-decide", "stress-a-model"),
             *("explain-predictions", "document-a-model", "use-a-model"),
             *("detect", "regression-and-survival", "combine-modalities", "transfer", "own-network"),

@@ -6,13 +6,16 @@ A preset only makes what could have been acquired: no flips where a body has a l
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from wardround.client.data.batch import to_device
+
+if TYPE_CHECKING:
+    from wardround.client.data.rare_changes import RareChange
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,9 @@ class AugmentationPreset:
         gain: Largest change of contrast: factors from ``1 - gain`` to ``1 + gain``.
         offset: Largest change of brightness, in standard deviations of the image.
         noise: Largest standard deviation of added noise, in those of the image.
+        mirrors: Whether an image may be mirrored along each axis, and not turned by 90 degrees.
+        moved: Chance that an image is turned, and by itself that it is zoomed.
+        rare: Whether the changes of :mod:`rare_changes` befall some of the images.
     """
 
     flips: bool = False
@@ -38,6 +44,9 @@ class AugmentationPreset:
     gain: float = 0.0
     offset: float = 0.0
     noise: float = 0.0
+    mirrors: bool = False
+    moved: float = 1.0
+    rare: bool = False
 
     @property
     def moves(self) -> bool:
@@ -61,6 +70,8 @@ PRESETS: dict[str, AugmentationPreset] = {
         rotation=10, translation=0.05, zoom=0.1, gamma=0.3, gain=0.1, noise=0.1
     ),
     "histology": AugmentationPreset(flips=True, gain=0.15, offset=0.15, noise=0.05),
+    # Isensee et al. 2021, supplementary note 4; a patient may lie on either side there.
+    "nnunet": AugmentationPreset(mirrors=True, rotation=30, zoom=0.3, moved=0.2, rare=True),
 }
 
 
@@ -70,6 +81,8 @@ class AugmentationParameters:
 
     Attributes:
         flips: ``(B, dimensions)`` bool, one an axis.
+        moved: ``(n,)`` int64: the images that ``affine`` is of; None for all of them.
+        rare: What befalls some of the images, in its order.
         transposes: ``(B,)`` bool: whether the last two axes are swapped, where they are as long.
         affine: ``(B, dimensions, dimensions + 1)`` from the new image to the old one, x before y
             before z: turn and zoom in pixels, then the shift in halves of the image's size.
@@ -88,17 +101,26 @@ class AugmentationParameters:
     offset: Tensor | None = None
     noise: Tensor | None = None
     noise_seed: int = 0
+    moved: Tensor | None = None
+    rare: "tuple[RareChange, ...]" = ()
 
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The parts that are used, by name: they travel to a device with their batch."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: part for name, part in found.items() if isinstance(part, Tensor)}
+        parts = {name: part for name, part in found.items() if isinstance(part, Tensor)}
+        for at, change in enumerate(self.rare):
+            parts |= {f"{at}.places": change.places, f"{at}.amounts": change.amounts}
+        return parts
 
     def arrived(self, there: Sequence[Tensor | None]) -> "AugmentationParameters":
         """Return the parameters as they arrived elsewhere: :attr:`tensors` in their order."""
         changed: dict[str, Any] = dict(zip(self.tensors, there, strict=True))
-        return replace(self, **changed)
+        rare = tuple(
+            replace(one, places=changed.pop(f"{at}.places"), amounts=changed.pop(f"{at}.amounts"))
+            for at, one in enumerate(self.rare)
+        )
+        return replace(self, rare=rare, **changed)
 
 
 def draw(
@@ -125,16 +147,28 @@ def draw(
     def some(largest: float, of: Callable[[Tensor], Tensor]) -> Tensor | None:
         return of(even(largest)) if largest else None
 
-    flips = transposes = affine = None
+    flips = transposes = affine = moved = None
+    if preset.mirrors:
+        flips = torch.rand(batch_size, dimensions, generator=generator) < 0.5
     if preset.flips:
         coins = torch.rand(batch_size, dimensions + 1, generator=generator) < 0.5
         flips, transposes = coins[:, :dimensions], coins[:, dimensions]
     if preset.moves:
-        turn = _rotations(even(math.radians(preset.rotation), 1 if dimensions == 2 else 3))
+        angles = even(math.radians(preset.rotation), 1 if dimensions == 2 else 3)
+        sizes = None
+        if preset.moved < 1:
+            coins = torch.rand(batch_size, 2, generator=generator) < preset.moved
+            angles, sizes = angles * coins[:, :1], coins[:, 1]
+            moved = coins.any(1).nonzero().flatten()
+        turn = _rotations(angles)
         if spacings is not None:
             turn = turn * _stretches(spacings)
         shift = even(2 * preset.translation, dimensions, 1)
-        affine = torch.cat([turn / (1 + even(preset.zoom, 1, 1)), shift], dim=2)
+        zoom = even(preset.zoom, 1, 1)
+        affine = torch.cat(
+            [turn / (1 + (zoom if sizes is None else zoom * sizes[:, None, None])), shift], dim=2
+        )
+        affine = affine if moved is None else affine[moved]
     noise = some(preset.noise, torch.abs)
     return AugmentationParameters(
         flips,
@@ -145,7 +179,15 @@ def draw(
         some(preset.offset, torch.clone),
         noise,
         0 if noise is None else int(torch.randint(2**31, (), generator=generator)),
+        moved,
+        _rare(batch_size, generator) if preset.rare else (),
     )
+
+
+def _rare(batch_size: int, generator: Generator) -> "tuple[RareChange, ...]":
+    from wardround.client.data.rare_changes import draw_rare
+
+    return draw_rare(batch_size, generator)
 
 
 def apply(
@@ -160,12 +202,17 @@ def apply(
     """
     parameters = parameters.arrived(to_device(parameters.tensors.values(), images.device))
     flips, transposes = parameters.flips, parameters.transposes
-    if flips is not None and transposes is not None:
+    if flips is not None:
         images = _flipped(images, flips, transposes)
         masks = None if masks is None else _flipped(masks, flips, transposes)
     if parameters.affine is not None:
-        images, masks = _moved(images, masks, parameters.affine)
-    return _recoloured(images, parameters), masks
+        images, masks = _some_moved(images, masks, parameters.affine, parameters.moved)
+    images = _recoloured(images, parameters)
+    if parameters.rare:
+        from wardround.client.data.rare_changes import apply_rare
+
+        images = apply_rare(images, parameters.rare)
+    return images, masks
 
 
 _LEAST_LEFT = 0.25  # of a box's size, within the image; of less nobody could say what it is
@@ -239,16 +286,30 @@ def _stretches(spacings: Tensor) -> Tensor:
     return sizes[:, None, :] / sizes[:, :, None]
 
 
-def _flipped(array: Tensor, flips: Tensor, transposes: Tensor) -> Tensor:
+def _flipped(array: Tensor, flips: Tensor, transposes: Tensor | None) -> Tensor:
     """Return the array mirrored; with the swap of two axes these are all turns by 90 degrees."""
     shape = (-1, *(1,) * (array.ndim - 1))
     dimensions = flips.shape[1]
     for axis in range(dimensions):
         chosen = flips[:, axis].reshape(shape)
         array = torch.where(chosen, array.flip(axis - dimensions), array)
-    if array.shape[-1] == array.shape[-2]:
+    if transposes is not None and array.shape[-1] == array.shape[-2]:
         array = torch.where(transposes.reshape(shape), array.transpose(-1, -2), array)
     return array
+
+
+def _some_moved(
+    images: Tensor, masks: Tensor | None, affine: Tensor, places: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return the batch, of which some images are moved; None for all of them."""
+    if places is None:
+        return _moved(images, masks, affine)
+    if not len(places):
+        return images, masks
+    some = None if masks is None else masks[places]
+    moved, some = _moved(images[places], some, affine)
+    images = images.index_copy(0, places, moved)
+    return images, None if masks is None or some is None else masks.index_copy(0, places, some)
 
 
 def _moved(images: Tensor, masks: Tensor | None, affine: Tensor) -> tuple[Tensor, Tensor | None]:

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
+from torch.nn.functional import one_hot
 
 _ALIGNMENT_BYTES = 256  # of each tensor within a packed copy, as CUDA's own allocator aligns
 
@@ -89,3 +90,34 @@ def _places(tensors: Iterable[Tensor]) -> tuple[list[int], int]:
 
 def _view(packed: Tensor, place: int, like: Tensor) -> Tensor:
     return packed[place : place + like.nbytes].view(like.dtype).view(like.shape)
+
+
+def mixed(batch: Batch, alpha: float, class_count: int, generator: Generator) -> Batch:
+    """Return a batch whose examples, and their labels, are each mixed with another one of it.
+
+    Mixup (Zhang et al. 2018, arXiv 1710.09412). One share a batch is drawn from
+    Beta(alpha, alpha), as in the paper's own code.
+
+    Args:
+        batch: Of a classification with one class each, on any device.
+        alpha: Above 0; the larger, the more even the mixtures.
+        class_count: Number of classes, K.
+        generator: Of the CPU; the only source of randomness.
+
+    Returns:
+        As many examples; their targets are ``(B, K)`` shares of the classes.
+    """
+    import numpy as np
+
+    order = torch.randperm(len(batch), generator=generator).to(batch.targets.device)
+    seed = int(torch.randint(2**31, (), generator=generator))
+    share = float(np.random.default_rng(seed).beta(alpha, alpha))
+
+    def blend(given: Tensor) -> Tensor:
+        return given.lerp(given[order], 1 - share)
+
+    return Batch(
+        None if batch.images is None else blend(batch.images),
+        None if batch.covariates is None else blend(batch.covariates),
+        blend(one_hot(batch.targets, class_count).float()),
+    )

@@ -16,7 +16,11 @@ from wardround.client.privacy.sampling import ExampleChoice, PatientSampler
 from wardround.client.training.local import LocalWork
 from wardround.client.training.losses import MeanLoss
 from wardround.client.training.objectives.base import LocalStart, Objective
-from wardround.client.training.optimisers import learning_rate_at, set_learning_rate
+from wardround.client.training.optimisers import (
+    learning_rate_at,
+    mean_weights,
+    set_learning_rate,
+)
 from wardround.common.parameters.schema import Parameters
 from wardround.common.privacy.gaussian_mechanism import noised
 from wardround.common.privacy.secure_random import Randomness
@@ -77,6 +81,7 @@ def train_privately(
     choice = ExampleChoice.of(plan, start.training, computation.copies)
     sampler = PatientSampler(cohort, choice, randomness)
     start.network.train()
+    mean = mean_weights(start.network, start.training.ema)
     generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with generators, exact_arithmetic():
         seed_dropout(randomness.seed(), device)
@@ -87,6 +92,10 @@ def train_privately(
             total = _sum(start.network, batches, loss, plan.clip_norm, computation)
             _write_gradients(start.network, noised_mean(total, plan, randomness))
             _advance(start, optimiser, objective, done)
+            if mean is not None:
+                mean.take()
+    if mean is not None:
+        mean.write()
     return LocalWork(plan.steps, UNTOLD_LOSS)
 
 

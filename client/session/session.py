@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 
 import wardround
-from wardround.client.data.batch import Batch
+from wardround.client.data.batch import Batch, mixed
 from wardround.client.data.cohort import Cohort, Cohorts, open_cohorts
 from wardround.client.data.manifest.label_words import label_words
 from wardround.client.data.reading.array_files import forget_arrays
@@ -21,7 +21,7 @@ from wardround.client.privacy.evaluation import measure_privately
 from wardround.client.session.model_context import PERSONAL, ModelContext
 from wardround.client.site.folder import SITE_FILE, Site, open_site
 from wardround.client.site.state import SiteState
-from wardround.client.training.evaluation import evaluate
+from wardround.client.training.evaluation import evaluate, without_tta
 from wardround.client.training.local import LocalWork, loss_scaler, train_locally
 from wardround.client.training.losses import build_loss
 from wardround.client.training.objectives.base import LocalStart, Loss, Objective
@@ -52,8 +52,11 @@ from wardround.common.parameters.schema import (
 from wardround.common.runtime.seeds import derive_seed, generator_for, seed_dropout
 from wardround.common.study.plans.patient_privacy import EvaluationPlan
 from wardround.common.study.plans.what_leaves import what_leaves
+from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from wardround.client.training.adversarial import TrainingAttack
 
 logger = logging.getLogger(__name__)
@@ -227,7 +230,7 @@ class SiteSession:
         """
         cohort, context = self.ready(instruction), self.context
         metrics = measure_privately(
-            context.network, cohort, context.study, context.device, self.loss, plan
+            context.network, cohort, self._seen(cohort), context.device, self.loss, plan
         )
         return SiteEvaluation(
             self.site.name, instruction.digest, instruction.round, metrics, 0.0, instruction.run
@@ -376,11 +379,16 @@ class SiteSession:
         return evaluate(
             self.context.network,
             cohort,
-            self.context.study,
+            self._seen(cohort),
             self.context.device,
             self.loss,
             surfaces,
         )
+
+    def _seen(self, cohort: Cohort) -> Study:
+        """Return the study by which a cohort is measured: only test images are mirrored."""
+        study = self.context.study
+        return study if cohort.split == "test" else without_tta(study)
 
     def _scaler(self, instruction: Instruction) -> GradScaler:
         """Return the scaler of a run's losses, which knows the scale of its last round."""
@@ -407,12 +415,12 @@ class SiteSession:
         if standalone and instruction.run in self._optimiser_state:
             optimiser.load_state_dict(self._optimiser_state[instruction.run])
 
-        attack = self._attack(start, instruction)
+        attack, change = self._attack(start, instruction), self._mixing(augmenting)
 
         def to_batch(indices: Tensor) -> Batch:
             batch = cohort.batch(indices, augmenting, device)
             if attack is None:
-                return batch
+                return batch if change is None else change(batch)
             steps = cohort.grey_steps[indices]
             each = len(batch) // len(indices)  # with patches an examination gives several
             return attack.change(batch, steps.repeat_interleave(each, dim=0))
@@ -425,6 +433,14 @@ class SiteSession:
         if standalone:
             self._optimiser_state = {instruction.run: optimiser.state_dict()}
         return work
+
+    def _mixing(self, generator: torch.Generator) -> "Callable[[Batch], Batch] | None":
+        """Return what mixes the examples of each batch, where the study asks for it."""
+        study = self.context.study
+        if not study.training.mixup:
+            return None
+        alpha, classes = study.training.mixup, study.class_count
+        return lambda batch: mixed(batch, alpha, classes, generator)
 
     def _attack(self, start: LocalStart, instruction: Instruction) -> "TrainingAttack | None":
         """Return what changes each batch's images against the network, in a round that has it."""

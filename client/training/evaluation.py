@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -111,7 +112,41 @@ def forward_of(network: nn.Module, study: Study, device: torch.device) -> Forwar
             outputs = _first_output(network(*(given.to(device) for given in inputs)))
         return outputs.float().to(home)
 
-    return forward
+    return forward if study.evaluation.tta == "none" else _mirrored(forward, study.task.dense)
+
+
+def _mirrored(forward: Forward, dense: bool) -> Forward:
+    """Return a function whose outputs are the mean over an image mirrored along its axes.
+
+    Args:
+        dense: Whether outputs lie on the grid of the images, so that they are turned back.
+    """
+
+    def mean(images: Tensor, *others: Tensor) -> Tensor:
+        axes = range(2, images.ndim)
+        views = [
+            [axis for axis, is_flipped in zip(axes, chosen, strict=True) if is_flipped]
+            for chosen in product((False, True), repeat=len(axes))
+        ]
+        total: Tensor | None = None
+        for flips in views:
+            outputs = forward(images.flip(flips), *others)
+            outputs = outputs.flip(flips) if dense else outputs
+            total = outputs if total is None else total + outputs
+        if total is None:
+            msg = "an image has at least one view"
+            raise RuntimeError(msg)
+        return total / len(views)
+
+    return mean
+
+
+def without_tta(study: Study) -> Study:
+    """Return a study whose images are seen once: the validation patients of a round are."""
+    if study.evaluation.tta == "none":
+        return study
+    plain = study.evaluation.model_copy(update={"tta": "none"})
+    return study.model_copy(update={"evaluation": plain})
 
 
 def evaluate(

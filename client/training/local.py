@@ -9,7 +9,11 @@ from torch.amp import GradScaler
 
 from wardround.client.data.batch import Batch
 from wardround.client.training.objectives.base import LocalStart, Objective
-from wardround.client.training.optimisers import learning_rate_at, set_learning_rate
+from wardround.client.training.optimisers import (
+    learning_rate_at,
+    mean_weights,
+    set_learning_rate,
+)
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
 from wardround.common.study.sections.training import TrainingSection
@@ -63,7 +67,7 @@ def train_locally(
     scaler = loss_scaler(training, device) if scaler is None else scaler
     network.train()
     total = torch.zeros((), device=device)
-    done = 0
+    done, mean = 0, mean_weights(network, training.ema)
     for batch in start.limit.each(batches):
         rate = learning_rate_at(training, position.at(done))
         set_learning_rate(optimiser, rate)
@@ -78,8 +82,12 @@ def train_locally(
             nn.utils.clip_grad_norm_(network.parameters(), training.gradient_clip)
         scaler.step(optimiser)
         scaler.update()
+        if mean is not None:
+            mean.take()
         total += value.detach()
         done += 1
+    if mean is not None:
+        mean.write()
     mean_loss = float(total) / max(done, 1)
     if not abs(mean_loss) < _LARGEST_LOSS:  # nor where it is no number
         msg = (

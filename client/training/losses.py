@@ -6,6 +6,7 @@ The numbers of a batch never depend on each other, so that the gradient of one p
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial as partial_of
 
 import torch
 from torch import Tensor
@@ -62,9 +63,23 @@ class MeanLoss:
         )
         return loss, *self.partial.marginal(logits, targets)
 
-    def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Return the mean loss of the batch, a scalar."""
-        return self.per_sample(logits, targets).mean()
+    def __call__(self, logits: Tensor | tuple[Tensor, ...], targets: Tensor) -> Tensor:
+        """Return the mean loss of the batch, a scalar.
+
+        Args:
+            logits: Of a network in training with deep supervision those of each level, the finest
+                first: each level weighs half as much as the one before it, all together 1
+                (Isensee et al. 2021).
+            targets: As :meth:`per_sample`.
+        """
+        if isinstance(logits, Tensor):
+            return self.per_sample(logits, targets).mean()
+        whole = sum(0.5**level for level in range(len(logits)))
+        losses = [
+            0.5**level / whole * self.per_sample(said, _as_coarse(targets, said)).mean()
+            for level, said in enumerate(logits)
+        ]
+        return torch.stack(losses).sum()
 
     def in_parts(self) -> "LossInParts | None":
         """Return the loss of an image of which the outputs come in parts; None if none can be."""
@@ -165,6 +180,12 @@ class LossInParts:
         return self._sums.loss(self._loss).mean().float()
 
 
+def _as_coarse(targets: Tensor, logits: Tensor) -> Tensor:
+    """Return masks on the grid of a level's logits: of each of its voxels the first one inside."""
+    sizes = zip(targets.shape[1:], logits.shape[2:], strict=True)
+    return targets[(slice(None), *(slice(None, None, fine // coarse) for fine, coarse in sizes))]
+
+
 def build_loss(
     study: Study,
     class_counts: Tensor | None,
@@ -209,6 +230,8 @@ def build_loss(
     of_samples = LOSS_BUILDERS[study.loss]
     if study.task.outcome:
         of_samples = outcome_loss(study)
+    if study.training.label_smoothing:
+        of_samples = partial_of(smoothed_cross_entropy, smoothing=study.training.label_smoothing)
     return MeanLoss(of_samples, on_device, partial, ignores)
 
 
@@ -244,6 +267,25 @@ def cross_entropy(logits: Tensor, targets: Tensor, class_weights: Tensor | None)
         ``(B,)``, each in [0, inf).
     """
     return _over_pixels(_cross_entropy_of_pixels(logits, targets, class_weights))
+
+
+def smoothed_cross_entropy(
+    logits: Tensor, targets: Tensor, class_weights: Tensor | None, smoothing: float
+) -> Tensor:
+    """Return the cross-entropy of labels with a share of each spread over all classes.
+
+    Args:
+        logits: ``(B, K)`` float32.
+        targets: ``(B,)`` class indices, or ``(B, K)`` shares.
+        class_weights: ``(K,)``, or None for 1 each.
+        smoothing: That share (Szegedy et al. 2016, section 7), in [0, 1).
+
+    Returns:
+        ``(B,)``, each in [0, inf).
+    """
+    return F.cross_entropy(
+        logits, targets, weight=class_weights, reduction="none", label_smoothing=smoothing
+    )
 
 
 def _cross_entropy_of_pixels(

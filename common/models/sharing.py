@@ -31,6 +31,7 @@ _LAYERS = (
 # Networks whose head is more than their last layer: MONAI's U-Net brings its features to the number
 # of classes with a transposed convolution, and adds what a last convolution makes of that.
 _DEEP_HEADS = {"UNet": "model.2"}
+_SUPERVISED = "deep_supervision_heads"  # where MONAI keeps the heads of coarser levels
 CONTROL = "control/"  # before a parameter's name, in an order's and an update's extras
 RECEIVED_LOSS = "received-loss"
 
@@ -139,7 +140,8 @@ def _heads(network: nn.Module) -> list[nn.Module]:
         values = [] if beside is None else [head_layer(beside)]
         return [*map(_head, network.encoders), *network.tokens, *values]
     beside = getattr(network, "covariate_layer", None)
-    return [_head(network), *([] if beside is None else [beside])]
+    coarser = getattr(getattr(network, "image_network", network), _SUPERVISED, ())
+    return [_head(network), *map(head_layer, coarser), *([] if beside is None else [beside])]
 
 
 def _head(network: nn.Module) -> nn.Module:
@@ -159,7 +161,13 @@ def head_layer(network: nn.Module) -> nn.Module:
         StudyError: There is no such layer.
     """
     inner = getattr(network, "image_network", network)
-    layers = [layer for layer in inner.modules() if isinstance(layer, _LAYERS)]
+    coarser = getattr(inner, _SUPERVISED, None)
+    beside = () if coarser is None else tuple(coarser.modules())
+    layers = [
+        layer
+        for layer in inner.modules()
+        if isinstance(layer, _LAYERS) and all(layer is not other for other in beside)
+    ]
     if not layers:
         msg = "this network has no linear or convolutional layer: choose another network."
         raise StudyError(msg)

@@ -106,6 +106,8 @@ class RoundMade:
         strategy: How updates were combined.
         parts: Of the sites whose updates are in the model.
         unsigned: How many more updates are in it whose sites signed nothing that fits.
+        mean: Digest of the mean of the models so far, where that is what is released; "" where the
+            model itself is.
     """
 
     study: str
@@ -119,6 +121,7 @@ class RoundMade:
     strategy: str
     parts: tuple[SignedRound, ...] = ()
     unsigned: int = 0
+    mean: str = ""
 
     def statement(self) -> dict[str, Any]:
         """Return it as an in-toto statement about the model."""
@@ -136,6 +139,8 @@ class RoundMade:
             "receipts": [p.envelope() for p in sorted(self.parts, key=lambda part: part.key)],
             "unsigned": self.unsigned,
         }
+        if self.mean:
+            predicate["mean"] = {"sha256": self.mean}
         return _statement("model", self.model, ROUND_TYPE, predicate)
 
 

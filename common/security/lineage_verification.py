@@ -75,6 +75,7 @@ class _RoundPredicate(_Part):
     sites: list[_Hex]
     receipts: list[Any]
     unsigned: _Count
+    mean: _Digest | None = None
 
 
 class _Statement(_Part):
@@ -147,7 +148,9 @@ def verify_lineage(content: bytes, study: str, model: str, kept: int) -> Lineage
             counted.add((site, own))
             sites.setdefault(site, []).append(number)
         server, before = key, line_hash(line)
-    if (models[-1], len(models) - 1) != (model, kept):
+    mean = rounds[-1].mean
+    released = models[-1] if mean is None else mean.sha256
+    if (released, len(models) - 1) != (model, kept):
         _refuse("does not lead to these weights: they are another model's")
     return Lineage(
         len(models) - 1,

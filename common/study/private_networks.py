@@ -43,6 +43,7 @@ _OTHER_NOTE = (
 )
 _OWN: dict[str, PrivateNetwork] = {
     "small-cnn": PrivateNetwork(("default", "group", "instance", "none"), "ghost"),
+    "convnext": PrivateNetwork(("default",), "ghost"),
     "mlp": PrivateNetwork(("default", "layer", "none"), "ghost"),
     "unet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
     "basic-unet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),

@@ -178,6 +178,9 @@ _OWN_NETWORKS: dict[str, NetworkEntry] = {
     "small-cnn": NetworkEntry(
         _IMAGE, (2, 3), 1, (*_CHOICES, "none"), True, True, True, minimum=4, halves=True
     ),
+    "convnext": NetworkEntry(
+        _FLAT, (2, 3), features=True, minimum=8, widths=(1, 5), narrowest=2, halves=True
+    ),
     "mlp": NetworkEntry(
         _FLAT,
         (0, 2, 3),

@@ -44,15 +44,22 @@ LATER: Mapping[str, object] = {
     "data.optional": [],
     "data.outcome": None,
     "evaluation.metrics": [],
+    "evaluation.tta": "none",
+    "federation.ema": None,
     "federation.options.feature_weight": 0.01,
     "model.anchors": None,
     "model.arguments": {},
+    "model.deep_supervision": 0,
     "model.fusion": "early",
     "model.test_time_statistics": None,
     "packages": {},
     "statistics.combat": [],
+    "training.ema": None,
+    "training.label_smoothing": 0.0,
     "training.masking": None,
+    "training.mixup": 0.0,
     "training.modality_dropout": 0.0,
+    "training.nesterov": False,
 }
 
 STEPS: tuple[Step, ...] = ()  # the first leads from version 1 to 2

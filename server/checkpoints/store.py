@@ -16,10 +16,11 @@ from wardround.common.files.atomic import BY_UMASK, flush, put_in_place, write_n
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.messages.instructions import NO_LEDGER, SiteProgress
 from wardround.common.parameters.model_file import StoredModel, load_model, save_model
-from wardround.common.parameters.schema import Parameters
+from wardround.common.parameters.schema import Parameters, under
 
 _MODEL, _STRATEGY = "model.safetensors", "strategy.safetensors"
 _STATE, _SEAL = "state.json", "commit.json"
+MEAN = "mean/"  # before a parameter's name, among what a strategy remembers
 _FILES = (_MODEL, _STRATEGY, _STATE)
 
 
@@ -60,12 +61,18 @@ class Commit:
     """A model and where the run stood with it.
 
     Attributes:
-        strategy: What the server's strategy remembers: momentum, control variates.
+        strategy: What the server's strategy remembers: momentum, control variates, and the mean of
+            the rounds' models under :data:`MEAN` where the study has one.
     """
 
     progress: Progress
     parameters: Parameters = field(repr=False)
     strategy: Parameters = field(default_factory=dict, repr=False)
+
+    @property
+    def evaluated(self) -> Parameters:
+        """What is evaluated and released: the mean of all models so far, where there is one."""
+        return under(MEAN, self.strategy) or self.parameters
 
 
 class CheckpointStore:

@@ -106,8 +106,14 @@ class RoundLineage:
             self._counted.add((signed.key, signed.part.round))
             self._parts.append(signed)
 
-    def commit(self, progress: Progress, model: Model | Parameters) -> None:
-        """Sign the round that makes a model, before it is committed."""
+    def commit(
+        self, progress: Progress, model: Model | Parameters, mean: Parameters | None = None
+    ) -> None:
+        """Sign the round that makes a model, before it is committed.
+
+        Args:
+            mean: Of all models so far, where that is what is released.
+        """
         if self._last is None:
             return
         previous, before = self._last
@@ -116,6 +122,7 @@ class RoundLineage:
             run=progress.run,
             round=progress.round,
             model=digest(model),
+            mean=digest(mean) if mean else "",
             before=before,
             previous=previous,
             sent=tuple(self._sent.get(progress.round, ())),

@@ -45,6 +45,7 @@ from wardround.server.strategies.strategy import Strategy
 if TYPE_CHECKING:
     from wardround.common.security.lineage import SignedRound
     from wardround.server.rounds.lineage import RoundLineage
+    from wardround.server.rounds.mean_model import MeanModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,14 @@ class RoundFinished:
 
 
 Listener = Callable[[RoundFinished], None]
+
+
+def _mean_model(study: Study) -> "MeanModel | None":
+    if study.federation.ema is None:
+        return None
+    from wardround.server.rounds.mean_model import MeanModel
+
+    return MeanModel(study.federation.ema)
 
 
 class RoundLoop:
@@ -91,6 +100,7 @@ class RoundLoop:
         self._strategy = strategy
         self._exchange = Exchange(grid, self._deadlines.absence_seconds, participation.wait)
         self._lineage: RoundLineage | None = None
+        self._mean = _mean_model(study)
 
     def run(self, lineage: "RoundLineage | None" = None) -> Commit:
         """Train until the last round, or until the metric stops improving.
@@ -123,7 +133,10 @@ class RoundLoop:
         self._deadlines.learn(read_records(self._store.history_path))
         self._nodes = self._participation.of_round(commit.progress.round + 1)
         self._quorum = min(self._study.federation.minimum_sites, len(self._nodes))
-        self._strategy.restore(commit.strategy)
+        remembered = commit.strategy
+        if self._mean is not None:
+            remembered = self._mean.restore(remembered)
+        self._strategy.restore(remembered)
         if self._lineage is not None:
             self._lineage.begin(commit.progress, commit.parameters)
         return commit.progress
@@ -137,7 +150,8 @@ class RoundLoop:
         cohorts = self._strategy.cohorts(select_sites(self._nodes, self._study, number))
         # A site evaluates what it is sent. Only in a single wave is that the round's own model.
         # What has noise is asked for apart, for it is accounted apart.
-        leaves, alone = what_leaves(self._study), len(cohorts) == 1
+        # A mean over the rounds' models is no model that a site is sent to train.
+        leaves, alone = what_leaves(self._study), len(cohorts) == 1 and self._mean is None
         apart = Measured()
         if leaves.round_metrics and (leaves.noised_metrics or not alone):
             apart = self._measure(before)
@@ -228,9 +242,9 @@ class RoundLoop:
     def _measure(self, progress: Progress) -> Measured:
         """Have the sites evaluate the model of a commit."""
         number = progress.round
-        instruction = Instruction(
-            progress.digest, progress.run, number, dict(self._store.model(number))
-        )
+        mean = None if self._mean is None else self._mean.parameters()
+        model = mean or dict(self._store.model(number))
+        instruction = Instruction(progress.digest, progress.run, number, model)
         told, deadlines = self._told_apart(progress), self._deadlines
         measured = measure_model(self._grid, self._study, self._nodes, instruction, told, deadlines)
         for site, is_stuck in measured.missing.items():
@@ -282,9 +296,13 @@ class RoundLoop:
             history_bytes=append_record(self._store.history_path, record),
             stopped=deadlines is not None and stale >= deadlines,
         )
+        state, evaluated = self._strategy.state(), None
+        if self._mean is not None:
+            self._mean.take(record.round, parameters)
+            state, evaluated = {**state, **self._mean.state()}, self._mean.parameters()
         if self._lineage is not None:
-            self._lineage.commit(progress, parameters)
-        self._store.commit(Commit(progress, parameters, self._strategy.state()))
+            self._lineage.commit(progress, parameters, evaluated)
+        self._store.commit(Commit(progress, parameters, state))
         self._deadlines.learn([record])
         if self._listener is not None:
             metric = self._study.metric
@@ -303,7 +321,8 @@ class RoundLoop:
         append_record(self._store.history_path, closing)
         best = self._with_best(progress, closing).best_round
         is_last = kept_model(self._study) == "last" or best == -1
-        return self._store.load(number if is_last else best)
+        kept = self._store.load(number if is_last else best)
+        return replace(kept, parameters=kept.evaluated)
 
     def _with_best(self, before: Progress, record: RoundRecord) -> Progress:
         metric, best = self._study.metric, before.best_value

@@ -18,6 +18,7 @@ from wardround.simulations.cli.options import (
     RayAddress,
     RayCpus,
     RayGpus,
+    RecipeName,
     Seed,
     Sites,
     SkipUnreadable,
@@ -48,6 +49,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def simulate(  # noqa: PLR0913 # one argument an option of the command line
     study: StudyName = "brain-tissue",
+    recipe: RecipeName = "default",
     sites: Sites = None,
     split: SplitRule = None,
     rounds: Annotated[int | None, typer.Option(help="How many rounds.")] = None,
@@ -116,6 +118,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
 
     options = Options(
         study=study,
+        recipe=recipe,
         sites=sites,
         split=split,
         rounds=rounds,
@@ -147,6 +150,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
 @federation_app.command("try")
 def try_federation(  # noqa: PLR0913 # one argument an option of the command line
     study: StudyName = "brain-tissue",
+    recipe: RecipeName = "default",
     sites: Sites = None,
     split: SplitRule = None,
     rounds: Annotated[int, typer.Option(help="How many rounds; a try needs few.")] = 3,
@@ -171,6 +175,7 @@ def try_federation(  # noqa: PLR0913 # one argument an option of the command lin
 
     options = Options(
         study=study,
+        recipe=recipe,
         sites=sites,
         split=split,
         rounds=rounds,
@@ -187,6 +192,7 @@ def try_federation(  # noqa: PLR0913 # one argument an option of the command lin
 
 def split(  # noqa: PLR0913 # one argument an option of the command line
     study: StudyName = "brain-tissue",
+    recipe: RecipeName = "default",
     sites: Sites = None,
     rule: SplitRule = None,
     seed: Seed = None,
@@ -205,6 +211,7 @@ def split(  # noqa: PLR0913 # one argument an option of the command line
 
     options = Options(
         study=study,
+        recipe=recipe,
         sites=sites,
         split=rule,
         seed=seed,

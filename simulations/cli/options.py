@@ -13,6 +13,12 @@ DataRoot = Annotated[
     Path | None,
     typer.Option(help="Folder that holds the data sets (else WARDROUND_DATA).", show_default=False),
 ]
+RecipeName = Annotated[
+    str,
+    typer.Option(
+        "--recipe", metavar="NAME", help="Of a built-in study: fast, default or best; see the docs."
+    ),
+]
 Sites = Annotated[int | None, typer.Option(help="How many hospitals.", show_default=False)]
 SplitRule = Annotated[
     str | None,

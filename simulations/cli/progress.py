@@ -16,6 +16,10 @@ from wardround.simulations.run_files.events import (
     nobody,
     title_of,
 )
+from wardround.simulations.run_files.folder import FEDERATED
+
+_SECONDS_A_MINUTE = 60
+_STEADY = 2  # the round whose time is taken for that of all
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -82,6 +86,8 @@ class _Bars:
             task = self._task(event.stage, event.rounds)
             note = "" if event.value != event.value else f"{event.metric} {event.value:.3f}"
             self._progress.update(task, completed=event.round, note=note)
+            if pace := pace_of(event):
+                self._progress.console.print(pace, markup=False)
         else:
             self._progress.console.print(line_of(event), markup=False)
 
@@ -97,9 +103,19 @@ class _Bars:
 
 def _print_line(event: Event) -> None:
     """Print what is worth a line in a log: each stage, each round, who is left out."""
-    line = line_of(event)
-    if not line:
-        return
-    with suppress(OSError):
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()
+    pace = pace_of(event) if isinstance(event, RoundDone) else ""
+    for line in filter(None, (line_of(event), pace)):
+        with suppress(OSError):
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+
+def pace_of(event: RoundDone) -> str:
+    """Return how long all rounds of the federation take, after the second; "" where it is soon.
+
+    The first round also reads the images.
+    """
+    minutes = event.seconds * event.rounds / _SECONDS_A_MINUTE
+    if event.stage != FEDERATED or event.round != _STEADY or minutes < 1:
+        return ""
+    return f"at this pace all {event.rounds} rounds take about {minutes:.0f} minutes"

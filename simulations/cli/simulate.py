@@ -14,6 +14,7 @@ from wardround.common.errors import InputError
 from wardround.common.study.loading import with_changes
 from wardround.common.study.study import Study
 from wardround.simulations.studies import find_study
+from wardround.simulations.studies.recipes import cost_words, with_recipe
 
 if TYPE_CHECKING:
     from wardround.simulations.experiment.federation import Machine
@@ -28,6 +29,7 @@ class Options:
 
     Attributes:
         ray: Address, CPUs and GPUs a site of the engine "ray".
+        recipe: Of a built-in study: "fast", "default" or "best".
         privacy: Keys of ``[privacy]``, e.g. "epsilon=8,delta=1e-5".
         seeds: As typed, e.g. "0,1,2".
         track: The user's file; None for the one that lies in its place, if any does.
@@ -35,6 +37,7 @@ class Options:
     """
 
     study: str
+    recipe: str = "default"
     sites: int | None = None
     split: str | None = None
     rounds: int | None = None
@@ -105,6 +108,9 @@ def _simulate(
 
     out, announce = place
     announce()
+    cost = cost_words(options.study, options.recipe)
+    if cost and study is not None and not options.quiet:
+        sys.stderr.write(f"{cost}\n")
 
     def work(watch: "Watch") -> None:
         if study is None:
@@ -205,6 +211,7 @@ def check_alone(options: Options) -> None:
         InputError: Something else is asked for beside ``--resume``.
     """
     beside = {
+        "--recipe": None if options.recipe == "default" else options.recipe,
         "--sites": options.sites,
         "--split": options.split,
         "--rounds": options.rounds,
@@ -295,7 +302,7 @@ def resolve_study(options: Options) -> Study:
         "simulation.compare": None if options.compare else False,
     }
     changes.update({key: value for key, value in shorthands.items() if value is not None})
-    study = find_study(options.study)
+    study = with_recipe(find_study(options.study), options.study, options.recipe)
     changed = with_changes(study, changes, origin=_typed(options)) if changes else study
     if options.sites is not None and changed.simulation.split == "natural":
         msg = (
@@ -308,7 +315,8 @@ def resolve_study(options: Options) -> Study:
 
 def _typed(options: Options) -> str:
     """Return what errors call a study that the command line changes: what was typed."""
-    words = [f"--set {text}" for text in options.changes]
+    words = [] if options.recipe == "default" else [f"--recipe {options.recipe}"]
+    words += [f"--set {text}" for text in options.changes]
     words += [f"--privacy {options.privacy}"] if options.privacy is not None else []
     given = {"--sites": options.sites, "--split": options.split}
     given |= {"--rounds": options.rounds, "--seed": options.seed}

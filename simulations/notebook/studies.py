@@ -20,6 +20,7 @@ from wardround.common.study.study import Study as AnyStudy
 from wardround.common.study.variants import without_privacy
 from wardround.simulations.notebook.study_keys import StudyChanges
 from wardround.simulations.studies import built_in_names, find_study
+from wardround.simulations.studies.recipes import DEFAULT, with_recipe
 
 _NETWORKS = {"classification": "small-cnn", "detection": "retinanet", "segmentation": "unet"}
 # Keys of several sections that mean something different in each: named with their section.
@@ -152,19 +153,20 @@ class Study(AnyStudy):
         return f"<table>{cells}</table>"
 
 
-def load_study(study: "AnyStudy | str | PathLike[str]") -> Study:
+def load_study(study: "AnyStudy | str | PathLike[str]", recipe: str = DEFAULT) -> Study:
     """Return a study.
 
     Args:
         study: A built-in study's name (``"heart-disease"``), the path of a study file, or a study,
             which is returned as it is.
+        recipe: Of a built-in study: "fast", "default" or "best".
 
     Raises:
         StudyError: The file is no study, or says something that cannot be done.
         InputError: There is no such file and no built-in study of that name.
     """
     if isinstance(study, AnyStudy):
-        return for_notebook(study)
+        return for_notebook(with_recipe(study, "the study", recipe))
     given: object = study
     if not isinstance(given, str | PathLike):
         msg = (
@@ -172,7 +174,8 @@ def load_study(study: "AnyStudy | str | PathLike[str]") -> Study:
             "the path of a study file, or wardround.Study(...)."
         )
         raise InputError(msg)
-    return for_notebook(find_study(fspath(given)))
+    name = fspath(given)
+    return for_notebook(with_recipe(find_study(name), name, recipe))
 
 
 def for_notebook(study: AnyStudy) -> Study:

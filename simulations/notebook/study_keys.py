@@ -45,7 +45,10 @@ class _Data(TypedDict, total=False):
     denoise: bool
     harmonisation: Table
     augmentation: (
-        Literal["none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"] | str
+        Literal[
+            "none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology", "nnunet"
+        ]
+        | str
     )
     covariates: Sequence[str | Table]
     covariate_scaling: Literal["study", "site"]
@@ -64,6 +67,7 @@ class _Model(TypedDict, total=False):
     activation: Literal["default", "relu", "leakyrelu", "prelu", "gelu", "elu", "swish"]
     dropout: float
     fusion: Literal["early", "intermediate", "late"]
+    deep_supervision: int
     test_time_statistics: float | None
     adapter_rank: int | None
     adapter_scale: float
@@ -95,6 +99,10 @@ class _Training(TypedDict, total=False):
     optimiser: Literal["sgd", "adam", "adamw"]
     learning_rate: float
     momentum: float
+    nesterov: bool
+    ema: float | None
+    label_smoothing: float
+    mixup: float
     weight_decay: float
     schedule: Literal["constant", "cosine", "polynomial", "step"]
     warmup: float
@@ -125,6 +133,7 @@ class _Federation(TypedDict, total=False):
     fraction: float
     deadline_seconds: float | None
     norm_limit: float | None
+    ema: float | None
     patience_rounds: int | None
     compression: Literal["none", "float16", "bfloat16", "int8", "int4", "top-k"]
     kept_fraction: float
@@ -162,6 +171,7 @@ class _Evaluation(TypedDict, total=False):
     keep: Literal["best", "last"]
     margin: float
     overlap: float
+    tta: Literal["none", "mirror"]
     subgroups: Sequence[str]
     bands: Mapping[str, Sequence[float]]
     operating_point: Table | None

@@ -44,7 +44,9 @@ _PRESETS = (
     "dermoscopy",
     "ultrasound",
     "histology",
+    "nnunet",
 )
+_MIRRORING = ("dermoscopy", "histology", "nnunet")
 
 
 def draw_study(seed: int, manifest: str) -> tuple[Study, Kind]:
@@ -107,6 +109,7 @@ class _Draft:
             "simulation": self._simulation(),
         }
         self._give_sizes(content)
+        self._give_recipe(content)
         self._let_lack(content)
         if self._privacy != "none":
             content["privacy"] = self._promise()
@@ -145,7 +148,7 @@ class _Draft:
         if table:
             return {**data, "kind": "table"}
         channels = chance.mostly(["image"], ["image", "second"])
-        intensity = chance.choice([name for name in _PRESETS if name != "light"])
+        intensity = chance.choice([name for name in _PRESETS if name not in ("light", "nnunet")])
         if self._restores:
             data = {}
         elif TASKS[self._task].boxes:
@@ -335,6 +338,30 @@ class _Draft:
             content["training"]["patches_per_image"] = chance.randint(1, 2)
         if "size" in content["data"]:
             content["data"]["fit"] = chance.choice(["resize", "pad"])
+
+    def _give_recipe(self, content: Content) -> None:
+        """Draw what the recipes ask for: means of weights, softened labels, coarser levels."""
+        chance, training = self._chance, content["training"]
+        drawn = chance.some({"ema": [0.5, 0.99], "label_smoothing": [0.1], "mixup": [0.2]})
+        soft = TASKS[self._task].classifies and not self._several
+        soft = soft and training.get("loss") in (None, "cross-entropy")
+        for key in [] if soft else [key for key in drawn if key != "ema"]:
+            drawn.pop(key)
+        if self._privacy == "patient" or not self._dimensions or content["data"].get("optional"):
+            drawn.pop("mixup", None)
+        training.update(drawn)
+        if "momentum" in training and chance.mostly(True, False):
+            training["nesterov"] = True
+        if chance.seldom():
+            content["federation"]["ema"] = chance.choice([0.5, 0.9])
+        mirrors = content["data"].get("augmentation") in _MIRRORING and chance.seldom()
+        if mirrors and not (TASKS[self._task].boxes or self._restores):
+            content["evaluation"]["tta"] = "mirror"
+        levels = len(content["model"].get("features") or (0,) * 4)
+        plain = not content["data"].get("covariates") and not content["data"].get("optional")
+        if self._network == "dynunet" and plain and self._privacy != "patient":
+            content["model"].pop("fusion", None)
+            content["model"]["deep_supervision"] = chance.randint(0, levels - 2)
 
     def _let_lack(self, content: Content) -> None:
         """Draw what is left out in training, and a site that has none of it."""

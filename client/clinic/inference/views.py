@@ -65,7 +65,7 @@ def views_of(study: Study, wanted: bool) -> tuple[View, ...]:
         raise InputError(msg)
     name = study.data.augmentation
     preset = augmentation.PRESETS[name]
-    if study.task.dense and preset.flips:
+    if study.task.dense and (preset.flips or preset.mirrors):
         axes = range(-study.data.dimensions, 0)
         flips = [
             tuple(axis for axis, is_flipped in zip(axes, chosen, strict=True) if is_flipped)

@@ -106,6 +106,13 @@ def _small_cnn(study: Study) -> nn.Module:
     )
 
 
+def _convnext(study: Study) -> nn.Module:
+    from wardround.common.models.networks.convnext import ConvNeXt
+
+    widths = study.model.features or (32, 64, 128)
+    return ConvNeXt(study.data.input_planes, study.output_count, study.data.dimensions, widths)
+
+
 def _mlp(study: Study) -> nn.Module:
     if study.data.kind == "table":
         values = study.data.covariate_width
@@ -162,19 +169,24 @@ def _segresnet(study: Study) -> nn.Module:
 
 
 def _dynunet(study: Study) -> nn.Module:
-    """The U-Net of nnU-Net (Isensee 2021), without deep supervision."""
-    widths = study.model.features or (32, 64, 128, 256)
+    """The U-Net of nnU-Net (Isensee 2021), with its deep supervision where it is asked for."""
+    widths, coarser = study.model.features or (32, 64, 128, 256), study.model.deep_supervision
     strides = (1,) + (2,) * (len(widths) - 1)
-    return _monai(
-        "DynUNet",
+    arguments: dict[str, object] = {
         **_shape(study),
-        kernel_size=(3,) * len(widths),
-        strides=strides,
-        upsample_kernel_size=strides[1:],
-        filters=widths,
-        dropout=study.model.dropout or None,
+        "kernel_size": (3,) * len(widths),
+        "strides": strides,
+        "upsample_kernel_size": strides[1:],
+        "filters": widths,
+        "dropout": study.model.dropout or None,
         **_activation(study, key="act_name"),
-    )
+    }
+    if not coarser:
+        return _monai("DynUNet", **arguments)
+    from wardround.common.models.networks.deep_supervision import SupervisedDynUNet
+
+    arguments |= {"deep_supervision": True, "deep_supr_num": coarser}
+    return _defined(SupervisedDynUNet(**arguments), "DynUNet", arguments)
 
 
 def _swin_unetr(study: Study) -> nn.Module:
@@ -260,6 +272,7 @@ def _retinanet(study: Study) -> nn.Module:
 
 BUILDERS: dict[str, Callable[[Study], nn.Module]] = {
     "small-cnn": _small_cnn,
+    "convnext": _convnext,
     "mlp": _mlp,
     "unet": _unet,
     "basic-unet": _basic_unet,
@@ -297,7 +310,11 @@ def _monai(name: str, **arguments: object) -> nn.Module:
     """Build one of MONAI's networks, and have it say what it was built of, for a bundle."""
     from monai.networks import nets
 
-    network: nn.Module = getattr(nets, name)(**arguments)
+    return _defined(getattr(nets, name)(**arguments), name, arguments)
+
+
+def _defined(network: nn.Module, name: str, arguments: dict[str, object]) -> nn.Module:
+    """Return a network that says what it was built of."""
     network.monai_definition = {"_target_": f"monai.networks.nets.{name}", **arguments}  # type: ignore[assignment]
     return network
 

@@ -125,6 +125,7 @@ def _asked(study: Study) -> Iterator[str]:
     yield _effort(study)
     yield from _packages(study)
     yield from _attacked(study)
+    yield from _averaged(study)
     yield (
         f"to set {_percent(study.evaluation.validation_fraction)} of its new patients aside for "
         f"validation and {_percent(study.evaluation.test_fraction)} for testing, where its "
@@ -198,6 +199,24 @@ def _attacked(study: Study) -> Iterator[str]:
             f"from round {attack.start_round} on to change {share}each batch's images against the "
             f"network, by up to {attack.epsilon:g} of 255 grey levels in {attack.steps} steps, "
             "each of which takes about as long as a training step;"
+        )
+
+
+def _averaged(study: Study) -> Iterator[str]:
+    training, evaluation = study.training, study.evaluation
+    if training.mixup:
+        yield "to train on pairs of its images mixed with each other, and their labels alike;"
+    if training.ema is not None:
+        yield "to send the mean of the networks that its steps came by, the latest counting most;"
+    if study.federation.ema is not None:
+        yield (
+            "to measure, beside the model that it trains, the mean of the rounds' models, which is "
+            "what the study ends with;"
+        )
+    if evaluation.tta == "mirror":
+        yield (
+            f"to test the finished model on each image {2**study.data.dimensions} times, mirrored "
+            "along every axis;"
         )
 
 

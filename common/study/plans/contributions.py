@@ -35,6 +35,10 @@ def why_no_contributions(study: Study) -> str:
             study.federation.buffer_size is not None,
             "in asynchronous rounds an update starts from an older model than its round",
         ),
+        (
+            study.federation.ema is not None,
+            "federation.ema releases a mean over rounds, and updates make the rounds' models",
+        ),
         (study.simulation.keep_updates_mb == 0, "simulation.keep_updates_mb = 0 keeps no updates"),
     )
     return next((reason for holds, reason in reasons if holds), "")

@@ -219,6 +219,31 @@ def _buffer_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
         )
 
 
+def _mean_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
+    training, federation = study.training, study.federation
+    walked = [
+        choice
+        for choice in (plan.objective, plan.aggregation)
+        if choice in ("control-variates", "dynamic", "normalised-mean", "fair-mean")
+    ]
+    for choice in walked:
+        if training.ema is not None:
+            yield (
+                f"training.ema = {training.ema:g} sends the mean of a round's networks, and "
+                f"{choice!r} reads a gradient off the distance to its last one: remove one of them."
+            )
+        if training.nesterov and choice != "dynamic":
+            yield (
+                f"training.nesterov goes further along each gradient than {choice!r} reckons with: "
+                "remove one of the two."
+            )
+    if federation.ema is not None and federation.buffer_size is not None:
+        yield (
+            f"federation.ema = {federation.ema:g} is a mean over rounds, and with "
+            "federation.buffer_size there are none: remove one of the two."
+        )
+
+
 def _only_a_head(study: Study) -> bool:
     return study.model.network == "mlp" and study.model.features == ()
 
@@ -231,4 +256,5 @@ _RULES: tuple[Callable[[Study, StrategyPlan], Iterator[str]], ...] = (
     _attack_fits,
     _steps_fit,
     _buffer_fits,
+    _mean_fits,
 )

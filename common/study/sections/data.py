@@ -105,7 +105,9 @@ class DataSection(Section):
     denoise: bool = False
     harmonisation: HarmonisationSection = HarmonisationSection()
     augmentation: Annotated[
-        Literal["none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology"],
+        Literal[
+            "none", "light", "xray", "ct", "mr", "dermoscopy", "ultrasound", "histology", "nnunet"
+        ],
         OrRegistered(),
     ] = "none"
     covariates: Annotated[tuple[Covariate, ...], Field(max_length=10_000)] = ()

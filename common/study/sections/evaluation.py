@@ -43,6 +43,8 @@ class EvaluationSection(Section):
         subgroups: By what the patients are grouped: covariates, further columns of the manifest, or
             "quality", which is computed from the image.
         bands: Of a number among these the upper ends of all bands but the last.
+        tta: Whether the test patients, and those that the finished model is used on, are seen
+            mirrored along every axis too, and the answers averaged. It chooses no round.
         operating_point: For each class by itself; of two classes for the second.
         prevalence: Which share of the people has a class where the model would be used.
     """
@@ -59,6 +61,7 @@ class EvaluationSection(Section):
     keep: Literal["best", "last"] = "best"
     margin: Positive = 0.02
     overlap: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    tta: Literal["none", "mirror"] = "none"
     subgroups: Annotated[tuple[Name, ...], Field(max_length=32)] = ()
     bands: Annotated[
         dict[Name, Annotated[tuple[Measured, ...], Field(min_length=1, max_length=20)]],

@@ -60,6 +60,8 @@ class FederationSection(Section):
         deadline_seconds: How long a round waits for its sites; None waits for all.
         norm_limit: An update that goes more than this many times as far as the median of the round
             before is refused.
+        ema: How much of the mean of all rounds' models each further round keeps. That mean is
+            evaluated and is the result; the sites train on from the last model.
         compression: How a site's change is written in fewer bytes; what is lost is sent later.
         kept_fraction: For "top-k", the share of the numbers that is sent.
         buffer_size: Asynchronous: the model moves on after this many updates, whoever sent them.
@@ -79,6 +81,7 @@ class FederationSection(Section):
     deadline_seconds: Seconds | None = None
     norm_limit: Annotated[float, Field(gt=1, le=1e9)] | None = None
     patience_rounds: Rounds | None = None
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
     compression: Literal["none", "float16", "bfloat16", "int8", "int4", "top-k"] = "none"
     kept_fraction: Annotated[float, Field(gt=0, le=1)] = 0.05
     buffer_size: Annotated[int, Field(ge=1, le=100_000)] | None = None

@@ -32,6 +32,8 @@ class ModelSection(Section):
         frozen: Patterns of numbers that training leaves as they are, and that do not travel.
         anchors: Of a detector: sides of the squares or cubes that its boxes start from, in voxels,
             one a level, the finest first.
+        deep_supervision: How many of a U-Net's coarser levels answer too while it is trained, each
+            with half the weight of the finer one before it.
         test_time_statistics: What part of a batch normalisation's statistics are the image's own
             where the network is evaluated; None trusts those of the training alone.
     """
@@ -50,6 +52,7 @@ class ModelSection(Section):
     adapter_scale: Positive = 1.0
     weights_sha256: Annotated[str, OfForm("^[0-9a-f]{64}$", "64 hexadecimal digits")] | None = None
     frozen: Annotated[tuple[Text, ...], Field(max_length=1_000)] = ()
+    deep_supervision: Annotated[int, Field(ge=0, le=4)] = 0
     test_time_statistics: Annotated[float, Field(gt=0, le=1)] | None = None
 
     @property

@@ -64,7 +64,17 @@ class MaskingSection(Section):
 
 
 class TrainingSection(Section):
-    """``[training]``: one site's work between two messages."""
+    """``[training]``: one site's work between two messages.
+
+    Attributes:
+        nesterov: Whether momentum looks ahead (Sutskever et al. 2013).
+        ema: How much of the mean of the round's networks each further step keeps. What leaves the
+            site is that mean; its steps go on from the last network.
+        label_smoothing: What share of a label is spread evenly over all classes (Szegedy et al.
+            2016, section 7).
+        mixup: alpha of the Beta distribution by which two examples are mixed (Zhang et al. 2018);
+            0 mixes none.
+    """
 
     loss: Annotated[Loss, OrRegistered()] | None = None
     class_weights: (
@@ -73,7 +83,11 @@ class TrainingSection(Section):
     optimiser: Literal["sgd", "adam", "adamw"] = "adam"
     learning_rate: Positive = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    nesterov: bool = False
     weight_decay: NonNegative = 0.0
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
     schedule: Literal["constant", "cosine", "polynomial", "step"] = "constant"
     warmup: Fraction = 0.0
     batch_size: Size = 32

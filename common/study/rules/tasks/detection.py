@@ -7,7 +7,7 @@ from wardround.common.study.registry import TASKS, anchor_sides
 from wardround.common.study.study import Study
 
 # Presets of data.augmentation that turn by any angle; a test holds them against the presets.
-TURNING = ("xray", "ct", "mr", "dermoscopy", "ultrasound")
+TURNING = ("xray", "ct", "mr", "dermoscopy", "ultrasound", "nnunet")
 
 _UNNOISED = ("map", "froc")
 

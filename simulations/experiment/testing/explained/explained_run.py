@@ -156,7 +156,7 @@ def _earlier(run: Path, model: TrainedModel, study: Study) -> TrainedModel | Non
     if number is None:
         return None
     stored = CheckpointStore(folder, durable=False).load(number)
-    return TrainedModel(model.name, model.run, number, stored.parameters)
+    return TrainedModel(model.name, model.run, number, stored.evaluated)
 
 
 def _maps(found: Sequence[Explained] | Sequence[Doubted]) -> Maps | None:

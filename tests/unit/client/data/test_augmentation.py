@@ -9,6 +9,8 @@ from wardround.client.data.augmentation import (
     apply,
     draw,
 )
+from wardround.client.data.rare_changes import NNUNET, RareChange, apply_rare, draw_rare
+from wardround.common.study.rules.general import MIRRORING
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -53,7 +55,9 @@ def test_masks_move_with_their_images_and_keep_their_labels(name: str, dimension
     shapes[:, 3:8, 5:11] = 3
     preset = PRESETS[name]
     drawn = draw(preset, len(masks), dimensions, seeded())
-    geometric = AugmentationParameters(drawn.flips, drawn.transposes, drawn.affine)
+    geometric = AugmentationParameters(
+        drawn.flips, drawn.transposes, drawn.affine, moved=drawn.moved
+    )
     images, moved = apply(shapes[:, None].float() / 3, shapes, geometric)
     assert moved is not None
     assert moved.dtype == masks.dtype
@@ -184,3 +188,50 @@ def test_the_air_around_a_head_stays_at_zero_when_grey_values_are_bent() -> None
     bent, _ = apply(images, None, AugmentationParameters(gamma=torch.full((4,), 1.35)))
     assert (bent[:, :, :, :3] == 0).all()
     assert not torch.equal(bent, images)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_rare_changes_leave_the_other_images_as_they_are(dimensions: int) -> None:
+    images, _ = batch_of(dimensions)
+    befallen = dict.fromkeys(NNUNET, 0)
+    for seed in range(12):
+        for change in draw_rare(len(images), seeded(seed)):
+            befallen[change.kind] += len(change.places)
+            changed = apply_rare(images, [change])
+            others = [at for at in range(len(images)) if at not in change.places.tolist()]
+            assert torch.equal(changed[others], images[others])
+            assert not torch.equal(changed[change.places], images[change.places])
+            assert changed.isfinite().all()
+    assert all(befallen.values()), befallen
+
+
+def test_a_bent_grey_curve_keeps_mean_and_deviation_and_a_stretched_one_its_range() -> None:
+    images, _ = batch_of(3)
+    everywhere = torch.arange(len(images))
+    amounts = torch.full((len(images),), 1.25)
+    for kind in ("gamma", "inverted-gamma", "contrast"):
+        known = tuple(amounts.tolist())
+        changed = apply_rare(images, [RareChange(kind, everywhere, amounts, known)])
+        before, after = images.flatten(1), changed.flatten(1)
+        if kind == "contrast":
+            assert bool((after.amax(1) <= before.amax(1)).all())
+            continue
+        torch.testing.assert_close(after.mean(1), before.mean(1), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(after.std(1), before.std(1), rtol=1e-3, atol=1e-4)
+
+
+def test_a_blur_is_that_of_a_gaussian() -> None:
+    image = torch.zeros(1, 1, 9, 9, 9)
+    image[..., 4, 4, 4] = 1
+    sigma = torch.tensor([0.8])
+    blurred = apply_rare(image, [RareChange("blur", torch.tensor([0]), sigma, (0.8,))])
+    steps = torch.arange(-2, 3)
+    weights = torch.exp(-0.5 * (steps / 0.8) ** 2)
+    weights = weights / weights.sum()
+    torch.testing.assert_close(blurred[0, 0, 4, 4, 2:7], weights * weights[2] ** 2)
+    assert float(blurred.sum()) == pytest.approx(1, abs=1e-5)
+
+
+def test_presets_that_mirror_are_those_that_a_study_may_test_with_mirrored_images() -> None:
+    mirroring = {name for name, preset in PRESETS.items() if preset.flips or preset.mirrors}
+    assert mirroring == set(MIRRORING)

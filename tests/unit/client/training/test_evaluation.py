@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wardround.client.data.batch import Batch
-from wardround.client.training.evaluation import evaluate, evaluating
+from wardround.client.training.evaluation import evaluate, evaluating, predict, without_tta
 from wardround.common.errors import RunError
 from wardround.common.metrics.segmentation import SegmentationSums
 from wardround.common.metrics.sums import merge, summarise
@@ -278,3 +278,20 @@ def test_a_study_of_patches_is_measured_over_whole_cases():
     assert isinstance(sums.measured, SegmentationSums)
     assert sums.measured.true_positives.sum() == truth.numel()
     assert values_of(sums, study)["dice", ""].value == 1.0
+
+
+def test_mirrored_images_are_seen_in_every_way_and_their_answers_averaged():
+    content = segmentation_study(size=[16, 16]).model_dump(mode="python", exclude_unset=True)
+    content["data"]["augmentation"] = "nnunet"
+    content["evaluation"] = {"tta": "mirror"}
+    study = parse_study(content)
+    torch.manual_seed(0)
+    network = nn.Conv2d(1, 3, 3, padding=1)
+    images = torch.randn(2, 1, 16, 16)
+    batch = Batch(images, None, torch.zeros(2, 16, 16, dtype=torch.int64))
+    with evaluating(network):
+        found = predict(network, batch, study)
+        views = [network(images.flip(axes)).flip(axes) for axes in ([], [2], [3], [2, 3])]
+        once = predict(network, batch, without_tta(study))
+    torch.testing.assert_close(found, torch.stack(views).mean(0))
+    torch.testing.assert_close(once, views[0])

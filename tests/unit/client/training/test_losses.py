@@ -9,6 +9,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch import Tensor
 from torch.nn import functional as F
 
+from wardround.client.data.batch import Batch, mixed
 from wardround.client.training.losses import (
     LOSS_BUILDERS,
     MeanLoss,
@@ -296,3 +297,48 @@ def test_the_loss_of_an_image_in_parts_is_that_of_the_whole(
 def test_a_loss_that_nobody_knows_how_to_take_apart_is_computed_whole() -> None:
     unknown = MeanLoss(lambda logits, targets, weights: logits.flatten(1).mean(1))
     assert unknown.in_parts() is None
+
+
+def test_coarser_levels_weigh_half_as_much_each_and_look_at_coarser_masks() -> None:
+    generator = torch.Generator().manual_seed(0)
+    masks = torch.randint(0, 3, (2, 8, 12, 8), generator=generator)
+    levels = tuple(
+        torch.randn(2, 3, 8 // step, 12 // step, 8 // step, generator=generator)
+        for step in (1, 2, 4)
+    )
+    loss = MeanLoss(dice_ce)
+    parts = [
+        float(loss(said, masks[:, ::step, ::step, ::step]))
+        for said, step in zip(levels, (1, 2, 4), strict=True)
+    ]
+    expected = (parts[0] + 0.5 * parts[1] + 0.25 * parts[2]) / 1.75
+    assert float(loss(levels, masks)) == pytest.approx(expected, rel=1e-5)
+    assert float(loss(levels[:1], masks)) == pytest.approx(parts[0], rel=1e-5)
+
+
+def test_smoothed_labels_are_those_of_torch_also_where_labels_are_shares() -> None:
+    logits, targets = torch.randn(5, 3), torch.tensor([0, 1, 2, 1, 0])
+    loss = build_loss(study_for(label_smoothing=0.1), None, CPU)
+    expected = F.cross_entropy(logits, targets, label_smoothing=0.1)
+    torch.testing.assert_close(loss(logits, targets), expected)
+    shares = F.one_hot(targets, 3).float()
+    torch.testing.assert_close(loss(logits, shares), expected)
+
+
+def test_mixed_examples_and_their_labels_are_mixed_alike() -> None:
+    images = torch.arange(6.0).reshape(6, 1, 1, 1).expand(6, 1, 4, 4)
+    batch = Batch(images, None, torch.tensor([0, 1, 2, 0, 1, 2]))
+    seed = torch.Generator().manual_seed(3)
+    found = mixed(batch, 0.4, 3, seed)
+    again = mixed(batch, 0.4, 3, torch.Generator().manual_seed(3))
+    assert found.images is not None
+    assert again.images is not None
+    assert torch.equal(found.images, again.images)
+    torch.testing.assert_close(found.targets.sum(1), torch.ones(6))
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(3))
+    share = (found.images[:, 0, 0, 0] - order) / (torch.arange(6.0) - order)
+    share = share[order != torch.arange(6)]
+    torch.testing.assert_close(share, share[:1].expand_as(share))
+    expected = F.one_hot(batch.targets, 3) * share[0]
+    expected = expected + F.one_hot(batch.targets[order], 3) * (1 - share[0])
+    torch.testing.assert_close(found.targets, expected)

@@ -12,6 +12,7 @@ from wardround.client.training.optimisers import (
     SCHEDULES,
     build_optimiser,
     learning_rate_at,
+    mean_weights,
     set_learning_rate,
 )
 from wardround.common.study.sections.training import TrainingSection
@@ -166,3 +167,31 @@ def test_the_learning_rate_is_set_in_all_groups() -> None:
     optimiser = torch.optim.SGD([{"params": [one], "lr": 0.1 + k} for k, one in enumerate(weights)])
     set_learning_rate(optimiser, 0.5)
     assert [group["lr"] for group in optimiser.param_groups] == [0.5, 0.5]
+
+
+def test_the_mean_of_a_round_weighs_its_latest_networks_most() -> None:
+    network, weights = small_network(), []
+    mean = mean_weights(network, 0.5)
+    assert mean is not None
+    for value in (1.0, 5.0, 3.0):
+        for weight in network.parameters():
+            weight.data.fill_(value)
+        mean.take()
+        weights.append(value)
+        if len(weights) == 1:
+            mean.write()
+            assert all(bool((weight == value).all()) for weight in network.parameters())
+    mean.write()
+    expected = (0.25 * 1 + 0.5 * 5 + 3) / 1.75
+    for weight in network.parameters():
+        torch.testing.assert_close(weight.data, torch.full_like(weight, expected))
+    assert mean_weights(network, None) is None
+
+
+def test_nesterov_looks_ahead() -> None:
+    _, ahead = step_once(TrainingSection(optimiser="sgd", momentum=0.9, nesterov=True))
+    before, plain = step_once(TrainingSection(optimiser="sgd", momentum=0.9))
+    for there, here, start in zip(
+        ahead.parameters(), plain.parameters(), before.parameters(), strict=True
+    ):
+        torch.testing.assert_close(there - start, 1.9 * (here - start), rtol=1e-4, atol=1e-6)

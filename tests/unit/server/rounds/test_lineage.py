@@ -79,6 +79,27 @@ def test_a_record_leads_from_the_first_model_to_each_round(
     assert lineage_of(tmp_path, 4) == ""
 
 
+def test_a_record_leads_to_the_mean_of_the_models_where_that_is_released(
+    lineage: RoundLineage, tmp_path: Path
+) -> None:
+    for number in (1, 2):
+        lineage.send(model(number - 1))
+        lineage.count(lineage.take("north", update(number)))
+        lineage.commit(progress(number), model(number), model(90 + number))
+    content = lineage_of(tmp_path, 2).encode()
+    assert verify_lineage(content, STUDY.digest, digest(model(92)), 2).rounds == 2
+    for other in (model(2), model(91)):  # trained on, and of another round
+        with pytest.raises(ModelError, match="another model's"):
+            verify_lineage(content, STUDY.digest, digest(other), 2)
+    again = RoundLineage(tmp_path, SERVER, STUDY)
+    again.begin(progress(1), model(1))
+    again.send(model(1))
+    again.count(again.take("north", update(2)))
+    again.commit(progress(2), model(2), model(92))
+    content = lineage_of(tmp_path, 2).encode()
+    assert verify_lineage(content, STUDY.digest, digest(model(92)), 2).unsigned == 0
+
+
 def test_a_resumed_run_drops_what_was_written_after_its_commit(
     lineage: RoundLineage, tmp_path: Path
 ) -> None:

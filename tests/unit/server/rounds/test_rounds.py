@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from flwr.app import RecordDict
 from tests.support.scripted_sites import (
     Reply,
@@ -138,3 +139,39 @@ def test_a_run_goes_on_where_a_lost_quorum_ended_it(tmp_path: Path) -> None:
 
 def test_the_server_app_can_be_made_without_a_listener() -> None:
     assert make_server_app() is not make_server_app()
+
+
+def test_the_mean_of_the_rounds_models_is_evaluated_and_released_and_not_trained_on(
+    tmp_path: Path,
+) -> None:
+    study = with_changes(study_with(ema=0.5), {"evaluation.keep": "last"})
+    sent: list[dict[str, float]] = [{}, {}]
+
+    def listening(instruction: Instruction, update: SiteUpdate) -> SiteUpdate:
+        tensor = next(iter(instruction.parameters.values()))
+        sent[0][str(instruction.round)] = float(tensor.flatten()[0])
+        assert not instruction.validate
+        return update
+
+    sites = [ScriptedSite(name, study, 1.0, disturb=listening) for name in "ab"]
+    commit, _, records = federate(study, tmp_path, *sites)
+    assert added(commit, study) == pytest.approx((0.25 * 1 + 0.5 * 2 + 3) / 1.75, abs=1e-5)
+    steps = [sent[0][str(number)] for number in (1, 2, 3)]
+    assert [later - steps[0] for later in steps] == pytest.approx([0, 1, 2], abs=1e-5)
+    assert all(record.measurements for record in records)
+
+
+def test_a_mean_goes_on_bit_by_bit_where_a_run_was_stopped(tmp_path: Path) -> None:
+    study = with_changes(study_with(ema=0.7, rounds=6), {"evaluation.keep": "last"})
+    whole, _, _ = federate(study, tmp_path / "whole", *(ScriptedSite(n, study, 0.3) for n in "ab"))
+
+    def until_the_fourth(instruction: Instruction, update: SiteUpdate) -> SiteUpdate | Reply:
+        return update if instruction.round < 4 else pack_refusal(Refusal("a", "data", "stop"))
+
+    stopping = (ScriptedSite(n, study, 0.3, disturb=until_the_fourth) for n in "ab")
+    with pytest.raises(RunError):
+        federate(study, tmp_path / "parts", *stopping)
+    resumed, _, _ = federate(
+        study, tmp_path / "parts", *(ScriptedSite(n, study, 0.3) for n in "ab")
+    )
+    assert all(torch.equal(resumed.parameters[name], t) for name, t in whole.parameters.items())

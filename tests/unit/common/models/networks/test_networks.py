@@ -1,5 +1,6 @@
 """Every network of the catalogue does what the catalogue says."""
 
+import copy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from wardround.common.errors import StudyError
 from wardround.common.models.networks import registry as builders
 from wardround.common.models.networks.registry import BUILDERS, build_network
 from wardround.common.models.networks.small import ACTIVATIONS, group_count, normalisation_layer
+from wardround.common.models.sharing import head_layer, head_names
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import parameter_count, read_parameters
 from wardround.common.study.loading import parse_study
@@ -292,3 +294,22 @@ def test_our_own_networks_do_not_import_monai() -> None:
         "sys.exit('monai' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_supervised_network_answers_at_each_level_in_training_and_once_when_evaluated() -> None:
+    study = study_for("dynunet", 3, features=[4, 6, 8, 8], deep_supervision=2)
+    network = build_network(study, 0)
+    (images,) = inputs_for(study)
+    answers = network(images)
+    sides = [tuple(answer.shape[2:]) for answer in answers]
+    assert sides == [tuple(side // step for side in images.shape[2:]) for step in (1, 2, 4)]
+    sum(answer.sum() for answer in answers).backward()
+    network.eval()
+    assert network(images).shape == answers[0].shape
+    copy.deepcopy(network.train())  # as a personal twin is made of it
+    assert head_layer(network) is network.output_block.conv.conv
+    named = [name for name in head_names(network) if "deep_supervision_heads" in name]
+    assert named
+    plain = study_for("dynunet", 3, features=[4, 6, 8, 8])
+    weights = read_parameters(build_network(plain, 0))
+    assert set(weights) < set(read_parameters(network))

@@ -4,7 +4,7 @@ Runs ``wardround simulate`` once a study, strategy and seed, and goes on where i
 first strategy's run trains the comparison models, the others only the federation. A strategy may
 bring options of its own after ``@``, several with ``;`` between them.
 
-    python -m benchmarks.strategies --data-root DATA --out runs/strategies \
+    python -m benchmarks.accuracy.strategies --data-root DATA --out runs/strategies \
         --study heart-disease --seeds 0,1,2 \
         --strategies 'fedavg,fedprox,fedadam@federation.options.server_learning_rate=0.1'
 """
