@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from wardround.client.data.cohort import Cohort
+from wardround.client.privacy.gradients.choice import exact_method
 from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.site.device import arranged_for, choose_arithmetic, device_for
 from wardround.client.site.state import SiteState
@@ -22,7 +23,6 @@ from wardround.common.study.plans.packs import names_pack
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
 from wardround.common.study.plans.strategy import StrategyPlan, plan_of
 from wardround.common.study.plans.what_leaves import what_leaves
-from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.study import Study
 
 PERSONAL = "personal/"  # before the name of a parameter that a site keeps for itself
@@ -104,13 +104,14 @@ class ModelContext:
 
         Raises:
             TypeError: The study promises its patients nothing.
+            RunError: No way of finding a single patient's gradient is exact for the network.
         """
         if self.privacy is None:
             msg = "a study without privacy has no plan"
             raise TypeError(msg)
         privacy = self.study.privacy
         computation = StepComputation(
-            PRIVATE_NETWORKS[self.study.model.network].method_for(self.study.data.dimensions),
+            exact_method(self.study, self.network),
             privacy.microbatch,
             privacy.augmentation_copies,
         )

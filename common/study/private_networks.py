@@ -5,6 +5,10 @@ patient by ``tests/unit/client/privacy/gradients/test_clipped_sum.py``.
 """
 
 from dataclasses import dataclass
+from typing import Literal
+
+from wardround.common.study.sections.model import ModelSection
+from wardround.common.study.study import Study
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,12 +21,15 @@ class PrivateNetwork:
         method: A name of ``client.privacy.gradients.METHODS``: the fastest exact one, measured.
         note: What a person should know; empty where there is nothing.
         volume_method: The method for volumes, if another one is faster there.
+        opacus: The way in which Opacus finds its gradients: a name of ``OPACUS_MODES``; "" where
+            it does not.
     """
 
     normalisations: tuple[str, ...]
     method: str
     note: str = ""
     volume_method: str | None = None
+    opacus: Literal["hooks", "ew", ""] = ""
 
     def method_for(self, dimensions: int) -> str:
         """Return the method for images of 2 or 3 dimensions, or a table (0)."""
@@ -35,19 +42,75 @@ _BATCH_NOTE = "its own normalisation is over the batch, so another must be chose
 _LEVELS_NOTE = "its head is asked at each level, so that each patient takes a pass of its own"
 _WHOLE_NOTE = "a whole gradient for every patient of a micro-batch is in memory at once"
 
+_HOOKS: Literal["hooks"] = "hooks"
+_EW: Literal["ew"] = "ew"
 PRIVATE_NETWORKS: dict[str, PrivateNetwork] = {
-    "small-cnn": PrivateNetwork(("default", "group", "instance", "none"), "ghost"),
-    "mlp": PrivateNetwork(("default", "layer", "none"), "ghost"),
-    "unet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
-    "basic-unet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
-    "attention-unet": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
-    "segresnet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
+    "small-cnn": PrivateNetwork(("default", "group", "instance", "none"), "ghost", opacus=_HOOKS),
+    "mlp": PrivateNetwork(("default", "layer", "none"), "ghost", opacus=_HOOKS),
+    "unet": PrivateNetwork(_OWN_IS_SAFE, "ghost", opacus=_HOOKS),
+    "basic-unet": PrivateNetwork(_OWN_IS_SAFE, "ghost", opacus=_HOOKS),
+    "attention-unet": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_HOOKS),
+    "segresnet": PrivateNetwork(_OWN_IS_SAFE, "ghost", opacus=_EW),
     "dynunet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
-    "densenet121": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
-    "resnet18": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
-    "resnet50": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
-    "efficientnet-b0": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
+    "densenet121": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_HOOKS),
+    "resnet18": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_EW),
+    "resnet50": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_EW),
+    "efficientnet-b0": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_HOOKS),
     "vit": PrivateNetwork(("default",), "vmap", _WHOLE_NOTE, "loop"),
     "swin-unetr": PrivateNetwork(_OWN_IS_SAFE, "vmap", _WHOLE_NOTE, "loop"),
     "retinanet": PrivateNetwork(("default", "group"), "loop", _LEVELS_NOTE),
 }
+
+OPACUS = "opacus"  # the method of a network that is verified where it is built
+_WORDS = {
+    "ghost": "ghost clipping: one pass for all patients",
+    "vmap": "vectorised over the patients (torch.func)",
+    "loop": "one pass a patient",
+}
+
+
+def chooses_batch(model: ModelSection) -> bool:
+    """Return whether a network that is known here is built with normalisation over the batch."""
+    entry = PRIVATE_NETWORKS.get(model.network)
+    if entry is None:
+        return False
+    default_is_batch = "default" not in entry.normalisations
+    return model.normalisation == "batch" or (model.normalisation == "default" and default_is_batch)
+
+
+def mixes_batch(model: ModelSection) -> bool:
+    """Return whether a network that is known here normalises over the batch as it is trained."""
+    return chooses_batch(model) and model.fixer == "none"
+
+
+def gradient_method(study: Study) -> str:
+    """Return how a study's gradients of single patients are found.
+
+    Returns:
+        A name of ``client.privacy.gradients.METHODS``; or :data:`OPACUS` for a network that this
+        table does not know, of which the site finds out which of Opacus's ways is exact.
+
+    Raises:
+        KeyError: The table does not know the network, and the study leaves the choice to it.
+    """
+    asked, name = study.privacy.gradients, study.model.network
+    if asked == "loop":
+        return "loop"
+    if asked == "auto":
+        return PRIVATE_NETWORKS[name].method_for(study.data.dimensions)
+    return f"opacus-{PRIVATE_NETWORKS[name].opacus}" if name in PRIVATE_NETWORKS else OPACUS
+
+
+def method_words(study: Study) -> str:
+    """Return a clause that says how the gradients of single patients are found, and who chose it.
+
+    Raises:
+        KeyError: See :func:`gradient_method`.
+    """
+    method = gradient_method(study)
+    words = _WORDS.get(method, "Opacus")
+    if method.startswith(f"{OPACUS}-"):
+        words = f"{words} ({method.removeprefix('opacus-')})"
+    chosen = study.privacy.gradients
+    by = "chosen for this network" if chosen == "auto" else f"privacy.gradients = {chosen!r}"
+    return f"{words}, {by}"

@@ -186,6 +186,8 @@ class _Draft:
         if self._privacy == "patient":
             allowed = PRIVATE_NETWORKS[self._network].normalisations
             model["normalisation"] = chance.choice(allowed)
+            if not entry.flat and "batch" in entry.normalisations and chance.seldom():
+                model |= {"normalisation": "batch", "fixer": "opacus"}
         elif entry.normalisations and chance.random() < 1 / 2:
             model["normalisation"] = chance.choice(entry.normalisations)
         if model.get("normalisation") == "batch" and self._dimensions and self._network != "mlp":
@@ -345,6 +347,7 @@ class _Draft:
                     "examples_per_patient": [1, 2],
                     "augmentation_copies": [1, 2],
                     "microbatch": [1, 3],
+                    "gradients": ["loop", "opacus"],
                 }
             ),
         }

@@ -21,6 +21,7 @@ from wardround.common.study.plans.site_privacy import plan_site_privacy
 from wardround.common.study.plans.strategy import SHARING, describe_aggregation, plan_of
 from wardround.common.study.plans.subgroups import groupings_of
 from wardround.common.study.plans.what_leaves import what_leaves
+from wardround.common.study.private_networks import method_words
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 
@@ -86,7 +87,7 @@ def _promised(study: Study) -> list[str]:
         return ["What is promised to each hospital", *_listed(words), ""]
     if study.privacy.mode != "patient":
         return []
-    words = promise_words(plan_privacy(study))
+    words = promise_words(plan_privacy(study), method_words(study))
     measured = evaluation_words(evaluation_plans(study))
     return [
         "What is promised to each training patient",

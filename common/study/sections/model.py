@@ -23,6 +23,9 @@ class ModelSection(Section):
             one a level, the finest first.
         test_time_statistics: What part of a batch normalisation's statistics are the image's own
             where the network is evaluated; None trusts those of the training alone.
+        fixer: "opacus": layers that cannot train under privacy.mode = "patient" are replaced as
+            Opacus's fixers do, batch normalisation by group normalisation, and recurrent and
+            attention layers by those whose gradients are known for each example.
     """
 
     network: Text
@@ -37,6 +40,7 @@ class ModelSection(Section):
     weights_sha256: Annotated[str, OfForm("^[0-9a-f]{64}$", "64 hexadecimal digits")] | None = None
     frozen: Annotated[tuple[Text, ...], Field(max_length=1_000)] = ()
     test_time_statistics: Annotated[float, Field(gt=0, le=1)] | None = None
+    fixer: Literal["none", "opacus"] = "none"
 
     @property
     def adapted(self) -> bool:
