@@ -184,10 +184,7 @@ class _Draft:
         chance, entry = self._chance, NETWORKS[self._network]
         model: Content = {"network": self._network}
         if self._privacy == "patient":
-            allowed = PRIVATE_NETWORKS[self._network].normalisations
-            model["normalisation"] = chance.choice(allowed)
-            if not entry.flat and "batch" in entry.normalisations and chance.seldom():
-                model |= {"normalisation": "batch", "fixer": "opacus"}
+            model |= self._private_normalisation()
         elif entry.normalisations and chance.random() < 1 / 2:
             model["normalisation"] = chance.choice(entry.normalisations)
         if model.get("normalisation") == "batch" and self._dimensions and self._network != "mlp":
@@ -203,6 +200,12 @@ class _Draft:
         if entry.adapters and chance.seldom() and "test_time_statistics" not in model:
             model["adapter_rank"] = chance.randint(1, 4)
         return model
+
+    def _private_normalisation(self) -> Content:
+        chance, entry = self._chance, NETWORKS[self._network]
+        if not entry.flat and "batch" in entry.normalisations and chance.seldom():
+            return {"normalisation": "batch", "fixer": "opacus"}
+        return {"normalisation": chance.choice(PRIVATE_NETWORKS[self._network].normalisations)}
 
     def _widths(self) -> Content:
         chance, entry = self._chance, NETWORKS[self._network]

@@ -18,7 +18,7 @@ from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.common.errors import RunError, StudyError
 from wardround.common.models.private_layers import refused_layers, require_opacus
 from wardround.common.parameters.schema import Parameters
-from wardround.common.study.private_networks import OPACUS, gradient_method
+from wardround.common.study.plans.gradients import OPACUS, gradient_method
 from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)

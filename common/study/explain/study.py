@@ -12,6 +12,7 @@ from wardround.common.study.explain.patient_privacy import (
 )
 from wardround.common.study.explain.site_privacy import site_limits_words, site_promise_words
 from wardround.common.study.explain.statistics import asked_words, bound_words, told_words
+from wardround.common.study.plans.gradients import method_words
 from wardround.common.study.plans.patient_privacy import (
     evaluation_plans,
     is_measured,
@@ -21,7 +22,6 @@ from wardround.common.study.plans.site_privacy import plan_site_privacy
 from wardround.common.study.plans.strategy import SHARING, describe_aggregation, plan_of
 from wardround.common.study.plans.subgroups import groupings_of
 from wardround.common.study.plans.what_leaves import what_leaves
-from wardround.common.study.private_networks import method_words
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
 

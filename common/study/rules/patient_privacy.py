@@ -9,6 +9,7 @@ site are not refused here.
 from collections.abc import Callable, Iterator
 
 from wardround.common.errors import InputError
+from wardround.common.study.plans.gradients import chooses_batch
 from wardround.common.study.plans.patient_privacy import (
     DEFAULT_EPSILON,
     MEASURED_PARTS,
@@ -18,7 +19,7 @@ from wardround.common.study.plans.patient_privacy import (
     steps_of,
 )
 from wardround.common.study.plans.strategy import plan_from
-from wardround.common.study.private_networks import PRIVATE_NETWORKS, chooses_batch
+from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import NETWORKS
 from wardround.common.study.rules.site_privacy import site_privacy_rules
 from wardround.common.study.sections.privacy import PrivacySection

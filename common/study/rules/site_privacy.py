@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from wardround.common.study.plans.gradients import mixes_batch
 from wardround.common.study.plans.strategy import MEANS, StrategyPlan, plan_from
-from wardround.common.study.private_networks import mixes_batch
 from wardround.common.study.study import Study
 
 

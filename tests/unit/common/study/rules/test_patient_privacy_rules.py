@@ -7,12 +7,9 @@ import pytest
 
 from wardround.common.errors import StudyError
 from wardround.common.study.loading import parse_study, study_from_json
+from wardround.common.study.plans.gradients import gradient_method, method_words
 from wardround.common.study.plans.strategy import OBJECTIVES, PRESETS
-from wardround.common.study.private_networks import (
-    PRIVATE_NETWORKS,
-    gradient_method,
-    method_words,
-)
+from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import NETWORKS
 from wardround.common.study.rules.patient_privacy import _READERS
 from wardround.common.study.sections.privacy import PrivacySection
