@@ -1,6 +1,7 @@
 """What all sites of one process share: a network of the study, on a device."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -24,6 +25,9 @@ from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_priva
 from wardround.common.study.plans.strategy import StrategyPlan, plan_of
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
+
+if TYPE_CHECKING:
+    from wardround.client.parallel.crew import Crew
 
 PERSONAL = "personal/"  # before the name of a parameter that a site keeps for itself
 
@@ -99,8 +103,12 @@ class ModelContext:
         cohort: Cohort,
         optimiser: torch.optim.Optimizer,
         objective: Objective | None,
+        crew: "Crew | None" = None,
     ) -> LocalWork:
         """Train the network on a cohort as the privacy plan says.
+
+        Args:
+            crew: The processes among whom the patients of a step are divided.
 
         Raises:
             TypeError: The study promises its patients nothing.
@@ -114,5 +122,6 @@ class ModelContext:
             exact_method(self.study, self.network),
             privacy.microbatch,
             privacy.augmentation_copies,
+            crew,
         )
         return train_privately(start, cohort, self.privacy, optimiser, computation, objective)
