@@ -298,7 +298,8 @@ class _Together(torch.autograd.Function):
 
 def divided(batch: PatientBatch, size: int) -> list[PatientBatch]:
     """Return a batch's patients in ``size`` runs of about as many examples; some may be empty."""
-    most, found, first, held = len(batch.examples) / size, [], 0, 0
+    found: list[PatientBatch] = []
+    most, first, held = len(batch.examples) / size, 0, 0
     for patient, count in enumerate(batch.counts):
         if held and held + count / 2 > most * (len(found) + 1) and len(found) < size - 1:
             found.append(batch.slice(first, patient))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -42,7 +43,8 @@ class Exchange:
 
     def __init__(self, rank: int, size: int, store: Path, device: torch.device) -> None:
         self.rank, self.size, self.device = rank, size, device
-        meeting = dist.FileStore(str(store), size)  # type: ignore[no-untyped-call]
+        meeting = dist.FileStore(str(store), size)  # type: ignore[attr-defined]
+        self._group: Any
         if device.type == "cuda":
             torch.cuda.set_device(device)
             options = dist.ProcessGroupNCCL.Options()
@@ -53,7 +55,7 @@ class Exchange:
             chosen._timeout = _TIMEOUT
             chosen._devices = [dist.ProcessGroupGloo.create_device(hostname=_LOOPBACK)]
             self._group = dist.ProcessGroupGloo(meeting, rank, size, chosen)
-        self._sent: dict[int, list[tuple[object, Tensor]]] = {}
+        self._sent: dict[int, list[tuple[Any, Tensor]]] = {}
 
     def share(self, tensors: Sequence[Tensor]) -> None:
         """Give everybody process 0's numbers, in place."""
@@ -73,7 +75,7 @@ class Exchange:
     def send(self, tensors: Sequence[Tensor], to: int) -> None:
         """Send tensors without waiting for them to arrive; those sent before have arrived then."""
         for work, _ in self._sent.pop(to, []):
-            work.wait()  # type: ignore[attr-defined]
+            work.wait()
         self._sent[to] = []
         for tensor in tensors:
             data = _bytes(tensor)

@@ -119,7 +119,8 @@ class _Summed(torch.autograd.Function):
 def _batch_norm(layer: _BatchNorm, exchange: Exchange, is_present: bool, inputs: Tensor) -> Tensor:
     """Normalise ``(m, C, ...)`` by the rows of all processes (Ioffe and Szegedy 2015)."""
     if not layer.training:
-        return type(layer).forward(layer, inputs)
+        evaluated: Tensor = type(layer).forward(layer, inputs)
+        return evaluated
     values = inputs.float()
     dims = (0, *range(2, inputs.ndim))
     view = (1, -1, *(1,) * (inputs.ndim - 2))
@@ -134,7 +135,8 @@ def _batch_norm(layer: _BatchNorm, exchange: Exchange, is_present: bool, inputs:
     result = apart * torch.rsqrt(spread + layer.eps).view(view)
     if layer.affine:
         result = result * layer.weight.view(view) + layer.bias.view(view)
-    return result.to(inputs.dtype)
+    made: Tensor = result.to(inputs.dtype)
+    return made
 
 
 @torch.no_grad()

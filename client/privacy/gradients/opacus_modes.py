@@ -25,7 +25,8 @@ from wardround.client.training.schedule import is_full
 from wardround.common.errors import RunError
 from wardround.common.models.private_layers import require_opacus
 
-OPACUS_MODES = ("hooks", "functorch", "ew")  # fastest first
+# Those whose sum is held against autograd's in each pass stand first; of them the faster.
+OPACUS_MODES = ("hooks", "functorch", "ew")
 _OTHERWISE = "set privacy.gradients = 'loop', or model.fixer = 'opacus' for layers that it replaces"
 _APART = 1e-3  # of the lengths that are added: beyond it a gradient is not what was recorded
 _APART_OF_ALL = 1e-5  # the same, of the lengths of all parameters: what rounding leaves of zeros
