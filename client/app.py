@@ -201,7 +201,7 @@ def open_session(context: Context) -> SiteSession:
 
 def _device(context: Context, site: Site) -> str:
     """Return the name of what a site trains on: a simulation's own, or as its site.toml says."""
-    return str(context.node_config.get("device", site.settings.device))
+    return str(context.node_config.get("device", site.settings.first_device))
 
 
 def _is_tolerant(folder: Path, study: Study) -> bool:

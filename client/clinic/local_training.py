@@ -106,7 +106,7 @@ def train_locally(
     alone = with_changes(
         plain(study), {"federation.rounds": count, "federation.compression": "none"}
     )
-    session = SiteSession(opened, ModelContext.build(alone, device or opened.settings.device))
+    session = SiteSession(opened, ModelContext.build(alone, device or opened.settings.first_device))
     session.describe(standalone=True)
     return _train(session, model, count)
 

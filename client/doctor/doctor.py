@@ -40,7 +40,8 @@ def examine(
 
     def site_file() -> str:
         opened.append(open_site(folder))
-        return f"{opened[0].name}, device {opened[0].settings.device}"
+        settings = opened[0].settings
+        return f"{opened[0].name}, device {', '.join(settings.devices) or settings.device}"
 
     checks = [run_check("site.toml", site_file)]
     if not opened:

@@ -62,15 +62,18 @@ def check_disk(site: Site) -> str:
 
 
 def check_device(site: Site) -> str:
-    """Which processor it trains on.
+    """Which processor it trains on, or which of them together.
 
     Raises:
+        InputError: A GPU is named that is not there.
         FaultError: It trains on the CPU though nobody asked for that: a warning.
     """
     import torch
 
     from wardround.client.site.device import choose_device
 
+    if site.settings.devices:
+        return _together(site.settings.devices)
     device = choose_device(site.settings.device)
     if device.type == "cuda":
         facts = torch.cuda.get_device_properties(device)
@@ -82,6 +85,35 @@ def check_device(site: Site) -> str:
             status="warn",
         )
     return "the CPU, as site.toml says"
+
+
+def _together(names: tuple[str, ...]) -> str:
+    """Return what several devices are.
+
+    Raises:
+        InputError: One is not there.
+        FaultError: They are no GPUs, or not alike, so that the slowest decides: a warning.
+    """
+    import torch
+
+    from wardround.client.site.device import choose_device
+
+    devices = [choose_device(name) for name in names]
+    if devices[0].type == "cpu":
+        raise FaultError(
+            fact=f"{len(names)} processes on the CPU: slower than one, which uses all its cores",
+            remedy="name GPUs in devices, or remove it.",
+            status="warn",
+        )
+    kinds = [torch.cuda.get_device_properties(device) for device in devices]
+    words = ", ".join(f"{one.name}, {one.total_memory / _GIGABYTE:.0f} GB" for one in kinds)
+    if len({(one.name, one.total_memory) for one in kinds}) > 1:
+        raise FaultError(
+            fact=f"{len(names)} GPUs that are not alike ({words})",
+            remedy="the slowest decides how long a step takes: name GPUs of one kind.",
+            status="warn",
+        )
+    return f"{len(names)} GPUs together: {words}"
 
 
 def check_data_folder(site: Site) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from wardround.client.data.cohort import Cohort
 from wardround.client.privacy.arithmetic import exact_arithmetic
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
-from wardround.client.privacy.gradients.loop import trained_parameters
+from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.preconditions import checked_loss
 from wardround.client.privacy.sampling import ExampleChoice, PatientSampler
@@ -32,6 +33,27 @@ from wardround.common.study.plans.patient_privacy import PrivacyPlan
 UNTOLD_LOSS = float("nan")
 
 
+class ClippingCrew(Protocol):
+    """Processes that clip patients together: each its own, and one sum."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+
+    def clipped_total(
+        self,
+        batches: Iterable[PatientBatch],
+        per_sample_loss: PerSampleLoss,
+        clip_norm: float,
+        method: str,
+        microbatch: int,
+    ) -> Parameters:
+        """Return the sum of all patients' clipped gradients."""
+
+    def seed(self, seed: int) -> None:
+        """Have each process draw its dropout from a seed of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepComputation:
     """How a step is computed; nothing here changes what is promised.
@@ -40,11 +62,18 @@ class StepComputation:
         method: How clipped gradients are computed: a name of ``client.privacy.gradients``.
         microbatch: Examples in memory at once, unless one patient alone has more.
         copies: Augmented copies of each example, averaged within the patient.
+        crew: The processes among whom the patients of a step are divided; None for this one alone.
     """
 
     method: str
     microbatch: int
     copies: int = 1
+    crew: "ClippingCrew | None" = None
+
+    @property
+    def read_together(self) -> int:
+        """Most examples that are read at once, of all processes."""
+        return self.microbatch * (1 if self.crew is None else self.crew.size)
 
 
 def train_privately(
@@ -85,10 +114,12 @@ def train_privately(
     generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
     with generators, exact_arithmetic():
         seed_dropout(randomness.seed(), device)
+        if computation.crew is not None:
+            computation.crew.seed(randomness.seed())
         for done in range(plan.steps):
             start.limit.check()
             drawn = sampler.draw(plan.sampling_rate)
-            batches = start.limit.each(sampler.batches(drawn, computation.microbatch, device))
+            batches = start.limit.each(sampler.batches(drawn, computation.read_together, device))
             total = _sum(start.network, batches, loss, plan.clip_norm, computation)
             _write_gradients(start.network, noised_mean(total, plan, randomness))
             _advance(start, optimiser, objective, done)
@@ -107,6 +138,10 @@ def _sum(
     computation: StepComputation,
 ) -> Parameters:
     """Return the sum of all patients' clipped gradients; zeros if nobody was drawn."""
+    if computation.crew is not None:
+        return computation.crew.clipped_total(
+            batches, loss.per_sample, clip_norm, computation.method, computation.microbatch
+        )
     weights = trained_parameters(network)
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for batch in batches:

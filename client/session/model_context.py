@@ -1,11 +1,13 @@
 """What all sites of one process share: a network of the study, on a device."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from wardround.client.data.cohort import Cohort
+from wardround.client.privacy.gradients.choice import exact_method
 from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.site.device import arranged_for, choose_arithmetic, device_for
 from wardround.client.site.state import SiteState
@@ -22,8 +24,10 @@ from wardround.common.study.plans.packs import names_pack
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
 from wardround.common.study.plans.strategy import StrategyPlan, plan_of
 from wardround.common.study.plans.what_leaves import what_leaves
-from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.study import Study
+
+if TYPE_CHECKING:
+    from wardround.client.parallel.crew import Crew
 
 PERSONAL = "personal/"  # before the name of a parameter that a site keeps for itself
 
@@ -99,19 +103,25 @@ class ModelContext:
         cohort: Cohort,
         optimiser: torch.optim.Optimizer,
         objective: Objective | None,
+        crew: "Crew | None" = None,
     ) -> LocalWork:
         """Train the network on a cohort as the privacy plan says.
 
+        Args:
+            crew: The processes among whom the patients of a step are divided.
+
         Raises:
             TypeError: The study promises its patients nothing.
+            RunError: No way of finding a single patient's gradient is exact for the network.
         """
         if self.privacy is None:
             msg = "a study without privacy has no plan"
             raise TypeError(msg)
         privacy = self.study.privacy
         computation = StepComputation(
-            PRIVATE_NETWORKS[self.study.model.network].method_for(self.study.data.dimensions),
+            exact_method(self.study, self.network),
             privacy.microbatch,
             privacy.augmentation_copies,
+            crew,
         )
         return train_privately(start, cohort, self.privacy, optimiser, computation, objective)

@@ -57,6 +57,7 @@ from wardround.common.study.study import Study
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from wardround.client.parallel.crew import Crew
     from wardround.client.training.adversarial import TrainingAttack
 
 logger = logging.getLogger(__name__)
@@ -253,7 +254,9 @@ class SiteSession:
         if context.privacy is not None:
             few = replace(context, privacy=replace(context.privacy, steps=steps))
             optimiser = build_optimiser(start.network, training)
-            work = few.train_privately(start, self.cohorts.train, optimiser, objective)
+            work = few.train_privately(
+                start, self.cohorts.train, optimiser, objective, self._crew()
+            )
         else:
             work = self._work(start, objective, instruction, standalone=False)
         return work, read_parameters(context.network)
@@ -397,9 +400,21 @@ class SiteSession:
             self._scalers = {instruction.run: scaler}
         return self._scalers[instruction.run]
 
+    def _crew(self) -> "Crew | None":
+        """Return the processes that train with this one, where the site has several devices."""
+        if not self.site.settings.devices:
+            return None
+        from wardround.client.parallel.hiring import crew_for
+
+        annotated = label_words(self.site, self.context.study).annotated
+        devices, context = self.site.settings.devices, self.context
+        return crew_for(context.study, context.network, context.device, devices, annotated)
+
     def _work_privately(self, start: LocalStart, objective: Objective | None) -> LocalWork:
         optimiser = build_optimiser(start.network, start.training)
-        return self.context.train_privately(start, self.cohorts.train, optimiser, objective)
+        return self.context.train_privately(
+            start, self.cohorts.train, optimiser, objective, self._crew()
+        )
 
     def _work(
         self,
@@ -429,7 +444,11 @@ class SiteSession:
         batches = map(to_batch, draw_batches(cohort.targets, start.training, drawing, fewest))
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             seed_dropout(derive_seed(*key, "dropout"), device)
-            work = train_locally(start, batches, optimiser, objective, self._scaler(instruction))
+            crew = self._crew()
+            if crew is not None:
+                crew.seed(derive_seed(*key, "dropout"))
+            scaler = self._scaler(instruction)
+            work = train_locally(start, batches, optimiser, objective, scaler, crew)
         if standalone:
             self._optimiser_state = {instruction.run: optimiser.state_dict()}
         return work

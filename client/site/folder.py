@@ -10,7 +10,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from wardround.common.errors import DataError
 from wardround.common.files.validated_toml import read_toml
@@ -74,6 +74,9 @@ class LabelsTable(BaseModel):
     annotated: Annotated[tuple[str, ...], Field(max_length=10_000)] | None = None
 
 
+_DeviceName = Annotated[str, OfForm(r"^(cpu|cuda:\d+)$", "a GPU such as cuda:0, or cpu")]
+
+
 class SiteFile(BaseModel):
     """The content of ``site.toml``.
 
@@ -83,6 +86,8 @@ class SiteFile(BaseModel):
         server: The server that the site has joined; a simulated site has none.
         data_root: Folder that relative paths of the manifest start from; the site folder if absent.
         device: "auto" takes a GPU where there is one, but for tables.
+        devices: Several GPUs that train together, a process each: every batch is divided among
+            them, and the result is that of one device. Instead of ``device``.
         ledger: Where the privacy ledger lies, from the site folder; several folders of one data
             set share one.
         cache_gigabytes: Memory for prepared images; beyond it they are kept on disk.
@@ -108,6 +113,7 @@ class SiteFile(BaseModel):
     device: Annotated[
         str, OfForm(r"^(auto|cpu|cuda(:\d+)?)$", "auto, cpu, cuda or a GPU such as cuda:0")
     ] = "auto"
+    devices: Annotated[tuple[_DeviceName, ...], Field(max_length=16)] = ()
     cache_gigabytes: Annotated[float, Field(gt=0)] = 4.0
     cache_place: Literal["memory", "disk"] = "memory"
     skip_unreadable: bool = False
@@ -118,6 +124,27 @@ class SiteFile(BaseModel):
     server: ServerTable | None = None
     labels: LabelsTable = LabelsTable()
     metrics: MetricsAddress = ""
+
+    @model_validator(mode="after")
+    def _devices_fit(self) -> "SiteFile":
+        if not self.devices:
+            return self
+        if self.device != "auto":
+            msg = "device and devices are both set: remove one of them."
+            raise ValueError(msg)
+        gpus = [name for name in self.devices if name != "cpu"]
+        if len(self.devices) < 2 or (gpus and len(set(gpus)) < len(self.devices)):
+            msg = (
+                f"devices = {list(self.devices)} cannot train together: name at least two GPUs, "
+                'each once, e.g. ["cuda:0", "cuda:1"]; or set device for one.'
+            )
+            raise ValueError(msg)
+        return self
+
+    @property
+    def first_device(self) -> str:
+        """What holds the model and the patients: the first of several, or the only one."""
+        return self.devices[0] if self.devices else self.device
 
 
 @dataclass(frozen=True, slots=True)

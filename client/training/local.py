@@ -1,7 +1,8 @@
 """The local step: one hospital, one round."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,12 +52,15 @@ def train_locally(
     optimiser: torch.optim.Optimizer,
     objective: Objective | None = None,
     scaler: GradScaler | None = None,
+    forward: Callable[..., Any] | None = None,
 ) -> LocalWork:
     """Train the start's network in place over the batches, which lie on its device.
 
     Args:
         objective: What is asked for beside the loss; None costs nothing a step.
         scaler: From :func:`loss_scaler`, as the run's last round left it; None begins anew.
+        forward: Runs the network, for a site that does so with several processes; None for the
+            network itself.
 
     Raises:
         RunError: The loss is no longer a number, or a gradient is too large for float16.
@@ -66,6 +70,7 @@ def train_locally(
     device = next(network.parameters()).device
     scaler = loss_scaler(training, device) if scaler is None else scaler
     network.train()
+    run = network if forward is None else forward
     total = torch.zeros((), device=device)
     done, mean = 0, mean_weights(network, training.ema)
     for batch in start.limit.each(batches):
@@ -73,7 +78,7 @@ def train_locally(
         set_learning_rate(optimiser, rate)
         optimiser.zero_grad(set_to_none=True)
         with mixed_precision(training, device):
-            value = loss(network(*batch.inputs), batch.targets)
+            value = loss(run(*batch.inputs), batch.targets)
             whole = value if objective is None else objective.adjust(value, batch)
         _differentiate(whole, optimiser, scaler)
         if objective is not None:

@@ -191,14 +191,14 @@ def _memory_remedy(error: Exception) -> str | None:
         "privacy.microbatch, which changes no result)"
     )
     if isinstance(error, torch.OutOfMemoryError) or "CUDA" in str(error):
-        if not isinstance(error, torch.OutOfMemoryError) and not _is_full(error):
+        if not isinstance(error, torch.OutOfMemoryError) and not is_full(error):
             return None
         return (
             f"the memory of the GPU is full: {smaller}, or set training.precision = 'bfloat16'. "
             "Look with nvidia-smi whether another process uses the same GPU; device = 'cpu' in "
             "site.toml does without one."
         )
-    if isinstance(error, MemoryError) or _is_full(error):
+    if isinstance(error, MemoryError) or is_full(error):
         return (
             "the memory of this machine is full: set cache_place = 'disk' or lower "
             f"cache_gigabytes in site.toml, or {smaller}."
@@ -206,5 +206,6 @@ def _memory_remedy(error: Exception) -> str | None:
     return None
 
 
-def _is_full(error: Exception) -> bool:
+def is_full(error: Exception) -> bool:
+    """Return whether an error says that there is no more memory."""
     return any(words in str(error) for words in _MEMORY_IS_FULL)

@@ -5,6 +5,7 @@ patient by ``tests/unit/client/privacy/gradients/test_clipped_sum.py``.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 from wardround.common.packages.references import OpenTable
 
@@ -19,12 +20,15 @@ class PrivateNetwork:
         method: A name of ``client.privacy.gradients.METHODS``: the fastest exact one, measured.
         note: What a person should know; empty where there is nothing.
         volume_method: The method for volumes, if another one is faster there.
+        opacus: The way in which Opacus finds its gradients: a name of ``OPACUS_MODES``; "" where
+            it does not.
     """
 
     normalisations: tuple[str, ...]
     method: str
     note: str = ""
     volume_method: str | None = None
+    opacus: Literal["hooks", "ew", ""] = ""
 
     def method_for(self, dimensions: int) -> str:
         """Return the method for images of 2 or 3 dimensions, or a table (0)."""
@@ -37,27 +41,29 @@ _BATCH_NOTE = "its own normalisation is over the batch, so another must be chose
 _LEVELS_NOTE = "its head is asked at each level, so that each patient takes a pass of its own"
 _WHOLE_NOTE = "a whole gradient for every patient of a micro-batch is in memory at once"
 
+_HOOKS: Literal["hooks"] = "hooks"
+_EW: Literal["ew"] = "ew"
 _OTHER_NOTE = (
     "its layers were not verified, so that each patient takes a pass of its own, and one that "
     "keeps numbers from pass to pass is refused"
 )
 _OWN: dict[str, PrivateNetwork] = {
-    "small-cnn": PrivateNetwork(("default", "group", "instance", "none"), "ghost"),
+    "small-cnn": PrivateNetwork(("default", "group", "instance", "none"), "ghost", opacus=_HOOKS),
     "convnext": PrivateNetwork(("default",), "ghost"),
-    "mlp": PrivateNetwork(("default", "layer", "none"), "ghost"),
-    "unet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
-    "basic-unet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
-    "attention-unet": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
-    "segresnet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
+    "mlp": PrivateNetwork(("default", "layer", "none"), "ghost", opacus=_HOOKS),
+    "unet": PrivateNetwork(_OWN_IS_SAFE, "ghost", opacus=_HOOKS),
+    "basic-unet": PrivateNetwork(_OWN_IS_SAFE, "ghost", opacus=_HOOKS),
+    "attention-unet": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_HOOKS),
+    "segresnet": PrivateNetwork(_OWN_IS_SAFE, "ghost", opacus=_EW),
     "dynunet": PrivateNetwork(_OWN_IS_SAFE, "ghost"),
-    "densenet121": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
-    "resnet18": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
-    "resnet50": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
-    "efficientnet-b0": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE),
+    "densenet121": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_HOOKS),
+    "resnet18": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_EW),
+    "resnet50": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_EW),
+    "efficientnet-b0": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_HOOKS),
     "vit": PrivateNetwork(("default",), "vmap", _WHOLE_NOTE, "loop"),
     "swin-unetr": PrivateNetwork(_OWN_IS_SAFE, "vmap", _WHOLE_NOTE, "loop"),
     "retinanet": PrivateNetwork(("default", "group"), "loop", _LEVELS_NOTE),
 }
 PRIVATE_NETWORKS = OpenTable(
-    _OWN, PrivateNetwork(("default",), "loop", _OTHER_NOTE), with_monai=True
+    _OWN, PrivateNetwork(("default",), "loop", _OTHER_NOTE, opacus=_HOOKS), with_monai=True
 )

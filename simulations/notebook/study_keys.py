@@ -69,6 +69,7 @@ class _Model(TypedDict, total=False):
     fusion: Literal["early", "intermediate", "late"]
     deep_supervision: int
     test_time_statistics: float | None
+    fixer: Literal["none", "opacus"]
     adapter_rank: int | None
     adapter_scale: float
     weights_sha256: str | None
@@ -151,6 +152,7 @@ class _Privacy(TypedDict, total=False):
     examples_per_patient: int
     augmentation_copies: int
     microbatch: int
+    gradients: Literal["auto", "loop", "opacus"]
     largest_weight: float | None
     validation_epsilon: float | None
     test_epsilon: float | None

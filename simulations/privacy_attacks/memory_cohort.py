@@ -8,6 +8,7 @@ from torch import Generator, Tensor, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort
+from wardround.client.privacy.gradients.choice import exact_method
 from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.training.losses import build_loss
 from wardround.client.training.objectives.base import LocalStart
@@ -17,7 +18,6 @@ from wardround.common.models.sharing import layout_of
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.common.study.plans.strategy import plan_of
-from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.study import Study
 
 
@@ -79,7 +79,7 @@ def train_private_round(
         position=SchedulePosition.of_round(1, 1, plan.steps),
         loss=build_loss(study, None, cpu),
     )
-    method = PRIVATE_NETWORKS[study.model.network].method_for(study.data.dimensions)
+    method = exact_method(study, network)
     computation = StepComputation(method, microbatch=max(1, len(cohort)))
     optimiser = build_optimiser(network, study.training)
     # The private step asks a cohort for ``patients`` and ``batch`` only.

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort, open_cohorts
+from wardround.client.privacy.gradients.choice import exact_method
 from wardround.client.site.folder import open_site
 from wardround.client.training.losses import MeanLoss, build_loss
 from wardround.common.errors import InputError, StudyError, known_names
@@ -15,7 +16,6 @@ from wardround.common.models.networks.registry import build_network
 from wardround.common.study.loading import with_changes
 from wardround.common.study.plans.patient_privacy import PrivacyPlan, plan_privacy
 from wardround.common.study.plans.what_leaves import what_leaves
-from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.sections.privacy import PrivacySection
 from wardround.common.study.study import Study
 
@@ -50,7 +50,7 @@ class Target:
     @property
     def method(self) -> str:
         """How gradients of patients are found for this network."""
-        return PRIVATE_NETWORKS[self.study.model.network].method_for(self.study.data.dimensions)
+        return exact_method(self.study, self.network)
 
 
 def open_target(folder: Path, study: Study, seed: int) -> Target:

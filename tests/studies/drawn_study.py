@@ -192,8 +192,7 @@ class _Draft:
         chance, entry = self._chance, NETWORKS[self._network]
         model: Content = {"network": self._network}
         if self._privacy == "patient":
-            allowed = PRIVATE_NETWORKS[self._network].normalisations
-            model["normalisation"] = chance.choice(allowed)
+            model |= self._private_normalisation()
         elif entry.normalisations and chance.random() < 1 / 2:
             model["normalisation"] = chance.choice(entry.normalisations)
         if model.get("normalisation") == "batch" and self._dimensions and self._network != "mlp":
@@ -217,6 +216,12 @@ class _Draft:
         chosen = {"num_res_units": [1, 2], "dropout": [0.3], "act": ["RELU", "ELU"]}
         more = self._chance.some(chosen)
         return {"arguments": {"channels": [2, 4], "strides": [2], **more}}
+
+    def _private_normalisation(self) -> Content:
+        chance, entry = self._chance, NETWORKS[self._network]
+        if not entry.flat and "batch" in entry.normalisations and chance.seldom():
+            return {"normalisation": "batch", "fixer": "opacus"}
+        return {"normalisation": chance.choice(PRIVATE_NETWORKS[self._network].normalisations)}
 
     def _widths(self) -> Content:
         chance, entry = self._chance, NETWORKS[self._network]
@@ -385,6 +390,7 @@ class _Draft:
                     "examples_per_patient": [1, 2],
                     "augmentation_copies": [1, 2],
                     "microbatch": [1, 3],
+                    "gradients": ["loop", "opacus"],
                 }
             ),
         }

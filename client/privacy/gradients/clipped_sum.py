@@ -11,6 +11,7 @@ from wardround.client.privacy.gradients.loop import (
     loop_clipped_sum,
     trained_parameters,
 )
+from wardround.client.privacy.gradients.opacus_modes import METHODS_OF_OPACUS
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.gradients.vmap import vmap_clipped_sum
 from wardround.common.errors import StudyError, known_names
@@ -21,6 +22,7 @@ METHODS: dict[str, ClippedSum] = {
     "ghost": ghost_clipped_sum,
     "loop": loop_clipped_sum,
     "vmap": vmap_clipped_sum,
+    **METHODS_OF_OPACUS,
 }
 
 

@@ -16,7 +16,11 @@ from torch import Tensor, nn
 
 from wardround.client.privacy.gradients.ghost_layers import RULES, Tape
 from wardround.client.privacy.gradients.loop import PerSampleLoss
-from wardround.client.privacy.gradients.patient_batch import PatientBatch, PatientIndex
+from wardround.client.privacy.gradients.patient_batch import (
+    PatientBatch,
+    PatientIndex,
+    patient_losses,
+)
 from wardround.client.privacy.gradients.patient_gradients import Roundings
 from wardround.common.errors import RunError
 
@@ -38,7 +42,7 @@ def ghost_clipped_sum(
     layers = _trainable_layers(network)
     tape = Tape(PatientIndex(piece.counts))
     with _recording(layers, tape), torch.enable_grad():
-        _patient_losses(network, piece, per_sample_loss).sum().backward()  # type: ignore[no-untyped-call]
+        patient_losses(network, piece, per_sample_loss).sum().backward()  # type: ignore[no-untyped-call]
     gradients = tape.collect()
     if not gradients:
         return {}
@@ -107,15 +111,3 @@ def _recording(layers: dict[str, nn.Module], tape: Tape) -> Iterator[None]:
             layer.__dict__.pop("forward", None)
             for parameter in _own_parameters(layer):
                 parameter.requires_grad_(True)
-
-
-def _patient_losses(
-    network: nn.Module, patients: PatientBatch, per_sample_loss: PerSampleLoss
-) -> Tensor:
-    """Return ``(P,)``: each patient's loss, the mean of the losses of its examples."""
-    patient_index = PatientIndex(patients.counts)
-    losses = per_sample_loss(network(*patients.examples.inputs), patients.examples.targets)
-    if patient_index.most == 1:
-        return losses
-    counts = torch.tensor(patients.counts, device=losses.device)
-    return patient_index.total(losses / patient_index.spread(counts))

@@ -1,6 +1,6 @@
 """A batch of whole patients: the examples of one patient follow each other."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -144,3 +144,22 @@ def _owner_and_place(counts: tuple[int, ...], device: torch.device) -> Tensor:
     """Return ``(2, M)`` int64: the patient of each example, and its place among the patient's."""
     places = [(owner, place) for owner, count in enumerate(counts) for place in range(count)]
     return torch.tensor(places, dtype=torch.int64).reshape(-1, 2).T.contiguous().to(device)
+
+
+def patient_losses(
+    run: Callable[..., Tensor],
+    patients: PatientBatch,
+    per_sample_loss: Callable[[Tensor, Tensor], Tensor],
+) -> Tensor:
+    """Return ``(P,)``: each patient's loss, the mean of the losses of its examples.
+
+    Args:
+        run: The network, from the inputs of M examples to their logits.
+        per_sample_loss: From logits and targets of M examples to ``(M,)`` losses.
+    """
+    patient_index = PatientIndex(patients.counts)
+    losses = per_sample_loss(run(*patients.examples.inputs), patients.examples.targets)
+    if patient_index.most == 1:
+        return losses
+    counts = torch.tensor(patients.counts, device=losses.device)
+    return patient_index.total(losses / patient_index.spread(counts))

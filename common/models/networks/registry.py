@@ -23,6 +23,7 @@ from wardround.common.models.networks.small import (
     SmallCNN,
     replace_normalisation,
 )
+from wardround.common.models.private_layers import replace_layers
 from wardround.common.models.sharing import head_names
 from wardround.common.study.registry import (
     DETECTOR_WIDTHS,
@@ -57,6 +58,8 @@ def build_network(study: Study, seed: int) -> nn.Module:
         torch.default_generator.manual_seed(seed)
         is_image = study.data.kind == "image"
         network = fused(study, _of_images) if is_image else _of_images(study)
+        if study.model.fixer == "opacus":
+            network = replace_layers(network)
         # Last, so that the frozen base is the network that the seed makes without adapters.
         if study.model.adapter_rank is not None:
             rank, scale = study.model.adapter_rank, study.model.adapter_scale

@@ -8,7 +8,7 @@ from wardround.common.privacy.accounting import epsilon_of
 from wardround.common.study.plans.patient_privacy import EvaluationPlan, PrivacyPlan, TradeOff
 
 
-def promise_words(plan: PrivacyPlan) -> Iterator[str]:
+def promise_words(plan: PrivacyPlan, method: str = "") -> Iterator[str]:
     """Yield what is promised to each training patient, and by what means."""
     yield (
         "the unit is the patient: all images and records of one patient count together, however "
@@ -30,6 +30,8 @@ def promise_words(plan: PrivacyPlan) -> Iterator[str]:
         "all steps, and is never rounded in the study's favour;"
     )
     yield from mechanism_words(plan)
+    if method:
+        yield f"how the gradient of a single patient is found changes none of this: {method}."
 
 
 def mechanism_words(plan: PrivacyPlan) -> Iterator[str]:

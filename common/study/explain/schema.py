@@ -178,6 +178,7 @@ _PRIVACY = {
     "examples_per_patient": "Patient: most examples of a patient in a step.",
     "augmentation_copies": "Patient: how often an example enters a step, augmented anew.",
     "microbatch": "Patient: examples in memory at once; changes no result.",
+    "gradients": "Patient: how a single patient's gradient is found; changes no result.",
     "largest_weight": "Patient: largest number of a model sent to a site; a site may want less.",
     "validation_epsilon": "Patient: what all measurements on validation patients may spend.",
     "test_epsilon": "Patient: what the one measurement on test patients may spend.",

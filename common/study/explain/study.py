@@ -12,6 +12,7 @@ from wardround.common.study.explain.patient_privacy import (
 )
 from wardround.common.study.explain.site_privacy import site_limits_words, site_promise_words
 from wardround.common.study.explain.statistics import asked_words, bound_words, told_words
+from wardround.common.study.plans.gradients import method_words
 from wardround.common.study.plans.patient_privacy import (
     evaluation_plans,
     is_measured,
@@ -86,7 +87,7 @@ def _promised(study: Study) -> list[str]:
         return ["What is promised to each hospital", *_listed(words), ""]
     if study.privacy.mode != "patient":
         return []
-    words = promise_words(plan_privacy(study))
+    words = promise_words(plan_privacy(study), method_words(study))
     measured = evaluation_words(evaluation_plans(study))
     return [
         "What is promised to each training patient",

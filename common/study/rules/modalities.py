@@ -92,7 +92,8 @@ def _fusion_fits(study: Study) -> Iterator[str]:
         )
     private = PRIVATE_NETWORKS.get(model.network)
     alone = () if private is None else private.normalisations
-    if data.optional_channels and private is not None and model.normalisation not in alone:
+    mixes = model.normalisation not in alone and model.fixer == "none"
+    if data.optional_channels and private is not None and mixes:
         allowed = ", ".join(repr(choice) for choice in alone)
         yield (
             f"{said} with an optional channel does not fit model.normalisation = "

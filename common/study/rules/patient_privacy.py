@@ -9,6 +9,7 @@ site are not refused here.
 from collections.abc import Callable, Iterator
 
 from wardround.common.errors import InputError
+from wardround.common.study.plans.gradients import chooses_batch
 from wardround.common.study.plans.patient_privacy import (
     DEFAULT_EPSILON,
     MEASURED_PARTS,
@@ -39,6 +40,7 @@ _READERS: dict[str, tuple[str, ...]] = {
     "examples_per_patient": ("patient",),
     "augmentation_copies": ("patient",),
     "microbatch": ("patient",),
+    "gradients": ("patient",),
     "largest_weight": ("patient",),
     "validation_epsilon": ("patient",),
     "test_epsilon": ("patient",),
@@ -64,6 +66,7 @@ def privacy_rules(study: Study) -> Iterator[str]:
     Whether the promise can be kept is not among them: :func:`promise_rules` says so.
     """
     yield from _keys_are_read(study.privacy)
+    yield from _fixer_fits(study)
     if study.privacy.mode == "site":
         yield from site_privacy_rules(study)
     if study.privacy.mode != "patient":
@@ -84,17 +87,50 @@ def _keys_are_read(privacy: PrivacySection) -> Iterator[str]:
             )
 
 
+def _fixer_fits(study: Study) -> Iterator[str]:
+    model, entry = study.model, NETWORKS.get(study.model.network)
+    if model.fixer == "none" or entry is None:
+        return
+    said = f"model.fixer = {model.fixer!r}"
+    if model.network in PRIVATE_NETWORKS and not chooses_batch(model):
+        yield (
+            f"{said} replaces nothing in {model.network}, which has no batch normalisation here: "
+            "remove it."
+        )
+    elif entry.flat and chooses_batch(model):
+        yield (
+            f"{said} does not fit {model.network}, where a group of a layer would be one number: "
+            "remove it, and set model.normalisation = 'layer'."
+        )
+    elif model.test_time_statistics is not None:
+        yield (
+            f"{said} replaces the batch normalisation whose statistics model.test_time_statistics "
+            "mixes: remove one of the two."
+        )
+
+
 def _network_is_private(study: Study) -> Iterator[str]:
     name, chosen = study.model.network, study.model.normalisation
-    entry = PRIVATE_NETWORKS.get(name)
+    entry, gradients = PRIVATE_NETWORKS.get(name), study.privacy.gradients
     if name not in NETWORKS:
         return  # said elsewhere
     if entry is None:
+        if gradients == "auto":
+            yield (
+                f"model.network = {name!r} has no verified gradient of a single patient, which "
+                "privacy.mode = 'patient' needs: set privacy.gradients = 'loop' (one pass a "
+                "patient) or 'opacus' (verified where the network is built), or choose one of "
+                f"{', '.join(PRIVATE_NETWORKS)}."
+            )
+        return
+    if gradients == "opacus" and not entry.opacus:
+        able = ", ".join(known for known, other in PRIVATE_NETWORKS.items() if other.opacus)
         yield (
-            f"model.network = {name!r} has no verified gradient of a single patient, which "
-            f"privacy.mode = 'patient' needs: choose one of {', '.join(PRIVATE_NETWORKS)}."
+            f"privacy.gradients = 'opacus' does not fit {name}, of which Opacus finds no gradient "
+            f"of a single patient: remove it, or choose one of {able}."
         )
-    elif chosen not in entry.normalisations:
+    replaced = chooses_batch(study.model) and study.model.fixer != "none"
+    if chosen not in entry.normalisations and not replaced:
         allowed = ", ".join(repr(choice) for choice in entry.normalisations)
         yield (
             f"model.normalisation = {chosen!r} mixes the patients of a batch in {name}, so that "

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
+from wardround.common.study.plans.gradients import mixes_batch
 from wardround.common.study.plans.strategy import MEANS, StrategyPlan, plan_from
-from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.study import Study
 
 
@@ -63,11 +63,8 @@ def _sum_is_all(study: Study, plan: StrategyPlan) -> Iterator[str]:
             "answered, which privacy.mode = 'site' does not use: "
             "choose another strategy, e.g. fedprox."
         )
-    private = PRIVATE_NETWORKS.get(study.model.network)
-    own_is_batch = private is not None and "default" not in private.normalisations
     chosen = study.model.normalisation
-    averages = chosen == "batch" or (chosen == "default" and own_is_batch)
-    if averages and plan.share != "all-but-normalisation":
+    if mixes_batch(study.model) and plan.share != "all-but-normalisation":
         yield (
             f"model.normalisation = {chosen!r} of {study.model.network} averages running "
             "variances, which noise can make negative: set it to 'group', or federation.share = "

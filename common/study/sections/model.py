@@ -36,6 +36,9 @@ class ModelSection(Section):
             with half the weight of the finer one before it.
         test_time_statistics: What part of a batch normalisation's statistics are the image's own
             where the network is evaluated; None trusts those of the training alone.
+        fixer: "opacus": layers that cannot train under privacy.mode = "patient" are replaced as
+            Opacus's fixers do, batch normalisation by group normalisation, and recurrent and
+            attention layers by those whose gradients are known for each example.
     """
 
     network: Text
@@ -54,6 +57,7 @@ class ModelSection(Section):
     frozen: Annotated[tuple[Text, ...], Field(max_length=1_000)] = ()
     deep_supervision: Annotated[int, Field(ge=0, le=4)] = 0
     test_time_statistics: Annotated[float, Field(gt=0, le=1)] | None = None
+    fixer: Literal["none", "opacus"] = "none"
 
     @property
     def adapted(self) -> bool:

@@ -27,6 +27,9 @@ class PrivacySection(Section):
         augmentation_copies: Patient: how often an example enters a step, each time augmented anew.
             A patient's examples are averaged, so it costs time and no privacy (De et al. 2022).
         microbatch: Patient: examples in memory at once. It changes no result.
+        gradients: Patient: how the gradient of a single patient is found. "auto" takes the fastest
+            way that is verified for the network, "loop" one pass a patient, which fits any network,
+            and "opacus" the gradients of Opacus. All give the same sum, up to rounding.
         largest_weight: Patient: what a model that a site is sent may hold, in absolute value. The
             hospital's own bound holds where it is smaller, or where this is absent.
         validation_epsilon: Patient: what all measurements on validation patients may spend on one
@@ -49,6 +52,7 @@ class PrivacySection(Section):
     examples_per_patient: Size = 8
     augmentation_copies: Annotated[int, Field(ge=1, le=1_024)] = 1
     microbatch: Size = 32
+    gradients: Literal["auto", "loop", "opacus"] = "auto"
     largest_weight: Positive | None = None
     validation_epsilon: Annotated[float, Field(ge=0, le=1_000)] | None = None
     test_epsilon: Annotated[float, Field(ge=0, le=1_000)] | None = None

@@ -7,6 +7,7 @@ import pytest
 
 from wardround.common.errors import StudyError
 from wardround.common.study.loading import parse_study, study_from_json
+from wardround.common.study.plans.gradients import gradient_method, method_words
 from wardround.common.study.plans.strategy import OBJECTIVES, PRESETS
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import NETWORKS
@@ -151,6 +152,62 @@ def test_a_network_that_is_not_verified_is_refused(monkeypatch: pytest.MonkeyPat
     )
     assert "model.network = 'unet' has no verified gradient of a single patient" in said
     assert "basic-unet" in said
+    assert "set privacy.gradients = 'loop'" in said
+
+
+@pytest.mark.parametrize("way", ["loop", "opacus"])
+def test_a_network_that_is_not_verified_may_name_its_way(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(PRIVATE_NETWORKS, "unet")
+    asked = study(
+        {"gradients": way},
+        study={"task": "segmentation"},
+        data={"size": [64, 64]},
+        model={"network": "unet", "normalisation": "default"},
+    )
+    assert gradient_method(asked) == way
+
+
+def test_opacus_is_refused_for_a_network_of_which_it_finds_no_gradient() -> None:
+    said = refusal(
+        {"gradients": "opacus"},
+        data={"size": [64, 64]},
+        model={"network": "vit", "normalisation": "default"},
+    )
+    assert "privacy.gradients = 'opacus' does not fit vit" in said
+    assert "choose one of small-cnn" in said
+
+
+def test_batch_normalisation_is_private_after_the_fixer_which_changes_the_digest() -> None:
+    model = {"network": "resnet18", "normalisation": "default"}
+    assert "mixes the patients of a batch" in refusal(data={"size": [64, 64]}, model=model)
+    fixed = study(data={"size": [64, 64]}, model={**model, "fixer": "opacus"})
+    grouped = study(data={"size": [64, 64]}, model={**model, "normalisation": "group"})
+    assert fixed.model.fixer == "opacus"
+    assert fixed.digest != grouped.digest
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"network": "small-cnn", "normalisation": "group"}, "replaces nothing in small-cnn"),
+        ({"network": "mlp", "normalisation": "batch"}, "does not fit mlp"),
+        (
+            {"network": "resnet18", "normalisation": "batch", "test_time_statistics": 0.5},
+            "replaces the batch normalisation whose statistics",
+        ),
+    ],
+)
+def test_a_fixer_that_does_not_fit_is_refused(model: dict[str, Any], words: str) -> None:
+    assert words in refusal(data={"size": [64, 64]}, model={**model, "fixer": "opacus"})
+
+
+def test_a_study_that_says_nothing_of_gradients_keeps_its_digest() -> None:
+    assert study().digest == study({"gradients": "auto"}).digest
+    assert study().digest != study({"gradients": "loop"}).digest
+    assert "chosen for this network" in method_words(study())
+    assert "'loop'" in method_words(study({"gradients": "loop"}))
 
 
 @pytest.mark.parametrize("network", sorted(PRIVATE_NETWORKS))
@@ -219,7 +276,11 @@ def test_patches_beyond_a_patient_s_share_are_refused() -> None:
 
 @pytest.mark.parametrize("key", sorted(_READERS))
 def test_a_key_of_privacy_without_privacy_is_refused(key: str) -> None:
-    values: dict[str, Any] = {"adaptive_clipping": True, "clip_quantile": 0.7}
+    values: dict[str, Any] = {
+        "adaptive_clipping": True,
+        "clip_quantile": 0.7,
+        "gradients": "loop",
+    }
     counts = ("expected_patients", "examples_per_patient", "augmentation_copies", "microbatch")
     value = values.get(key, 3 if key in counts else 0.25)
     said = refusal({"mode": "none", "noise_multiplier": None, key: value})
