@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 # loses again where its activations no longer fit into the cache; a GPU wants it large.
 CPU_BYTES, GPU_BYTES = 2**20, 2**26
 _FEWEST = 4  # sites, whatever their inputs
+# Bytes of a site's inputs at a step up to which a stack was measured to win on a CPU, by network.
+_WINS_UP_TO = {"mlp": 2**14, "small-cnn": 2**14, "unet": 2**17}
 
 
 class StacksWork:
@@ -82,12 +84,28 @@ class StacksWork:
 
 def sites_a_stack(study: Study, device: torch.device) -> int:
     """Return how many sites of a study are trained at a time."""
+    most_bytes = CPU_BYTES if device.type == "cpu" else GPU_BYTES
+    return max(_FEWEST, most_bytes // _step_bytes(study))
+
+
+def is_faster_stacked(study: Study, sites: int, device: str) -> bool:
+    """Return whether a stack was measured to win over one site after the other.
+
+    ``python -m benchmarks.support.stacked_sites`` measures it. Of a GPU nobody has, nor of a
+    network that stands not in :data:`_WINS_UP_TO`.
+    """
+    if device != "cpu" or sites < _FEWEST:
+        return False
+    largest = _WINS_UP_TO.get(study.model.network, 0)
+    return _step_bytes(study) <= largest and not _reason(study)
+
+
+def _step_bytes(study: Study) -> int:
+    """Return the bytes of what the network of one site takes in at a step."""
     values = study.data.covariate_width
     if study.input_size is not None:
         values += study.data.input_planes * prod(study.input_size)
-    examples = study.training.batch_size * study.training.patches_per_image
-    most_bytes = CPU_BYTES if device.type == "cpu" else GPU_BYTES
-    return max(_FEWEST, most_bytes // (4 * max(1, values) * examples))
+    return 4 * max(1, values) * study.training.batch_size * study.training.patches_per_image
 
 
 def require_stackable(study: Study) -> None:
@@ -97,9 +115,11 @@ def require_stackable(study: Study) -> None:
         InputError: Says why.
         StudyError: The study's network cannot be built.
     """
-    reason = why_not_ahead(study)
-    if not reason and study.simulation.adversary:
-        reason = "it has hostile sites"
+    reason = _reason(study)
     if reason:
         msg = f"the engine 'stacked' cannot train this study: {reason}. Use --engine auto."
         raise InputError(msg)
+
+
+def _reason(study: Study) -> str:
+    return "it has hostile sites" if study.simulation.adversary else why_not_ahead(study)

@@ -6,7 +6,7 @@ would get alone, up to rounding: its own batches and learning rates, the mean lo
 examples, and as many steps as it has.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -97,6 +97,7 @@ class _Stack:
         self._network = network
         weights = {n: w for n, w in network.named_parameters() if w.requires_grad}
         self._names = tuple(weights)
+        self._places = _places(network, weights)
         self._whole = [
             torch.stack([site.start.parameters[name] for site in sites]).to(weight)
             for name, weight in weights.items()
@@ -137,10 +138,11 @@ class _Stack:
         padded = _Padded.of(batches)
 
         def forward(weights: Parameters, *inputs: Tensor) -> Tensor:
-            outputs: Tensor = functional_call(self._network, weights, inputs)
+            outputs: Tensor = functional_call(self._network, weights, inputs, tie_weights=False)
             return outputs
 
-        named = dict(zip(self._names, self._leaves, strict=True))
+        leaves = dict(zip(self._names, self._leaves, strict=True))
+        named = {place: leaves[name] for place, name in self._places.items()}
         outputs = vmap(forward)(named, *padded.inputs)
         return (self._loss.per_sample(outputs, padded.targets) * padded.weights).sum(1)
 
@@ -156,6 +158,21 @@ class _Stack:
             learning_rate_at(site.start.training, site.start.position.at(number)) for site in active
         ]
         self._optimiser.step(weights, gradients, rates)
+
+
+def _places(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the name of the weight that stands at each place of a network, by the place's name.
+
+    A module that a network holds twice, as DynUNet does, is one place: ``functional_call`` would
+    change it twice, and then not find back what had been there.
+    """
+    names = {id(weight): name for name, weight in weights.items()}
+    return {
+        place: names[id(weight)]
+        for prefix, layer in network.named_modules()
+        for place, weight in layer.named_parameters(prefix, recurse=False)
+        if id(weight) in names
+    }
 
 
 @dataclass(frozen=True, slots=True)
