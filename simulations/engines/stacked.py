@@ -34,7 +34,7 @@ class StacksWork:
     def __init__(self, contexts: Mapping[int, Context]) -> None:
         self._contexts = dict(contexts)
         self._stack_of: dict[str, tuple[Message, ...]] = {}  # by message, until it is trained
-        self._shrunk = 1  # a stack that did not fit is halved
+        self._most: int | None = None  # sites, half of a stack that did not fit
 
     def __call__(self, message: Message, waiting: Sequence[Message]) -> None:
         """Train for a message, and for those of its round that wait, before it is worked on."""
@@ -50,8 +50,8 @@ class StacksWork:
         try:
             train_ahead(asked)
         except FullMemoryError as error:
-            self._shrunk *= 2
-            logger.warning("the stack of %d sites is made smaller: %s", len(asked), error)
+            self._most = len(asked) // 2
+            logger.warning("a stack of %d sites is too large: %s", len(asked), error)
         except WardroundError:
             logger.info("the stack is left: its sites train in turn")
         for other in stack:
@@ -71,7 +71,7 @@ class StacksWork:
         if not held:
             return
         context = held[0][1].context
-        most = max(1, sites_a_stack(context.study, context.device) // self._shrunk)
+        most = self._most or sites_a_stack(context.study, context.device)
         for begin in range(0, len(held), most):
             stack = tuple(message for message, _ in held[begin : begin + most])
             self._stack_of.update(dict.fromkeys([m.metadata.message_id for m in stack], stack))
