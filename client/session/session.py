@@ -186,9 +186,8 @@ class SiteSession:
         if self.context.privacy is not None:
             work = self._work_privately(start, objective)
         else:
-            work = self._taken_ahead(instruction, limit)
-            if work is None or standalone:
-                work = self._work(start, objective, instruction, standalone)
+            ahead = self._taken_ahead(instruction, limit)
+            work = ahead or self._work(start, objective, instruction, standalone)
         trained = read_parameters(self.context.network)
         if objective is not None:
             auxiliary.update(objective.auxiliary())

@@ -16,7 +16,7 @@ from wardround.client.session.ahead import train_ahead, why_not_ahead
 from wardround.client.session.session import SiteSession
 from wardround.client.training.schedule import FullMemoryError
 from wardround.common.errors import InputError, WardroundError
-from wardround.common.messages.instructions import TRAIN, Instruction, unpack_instruction
+from wardround.common.messages.instructions import TRAIN, unpack_instruction
 from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)
@@ -62,9 +62,7 @@ class StacksWork:
         """Divide the sites that are asked now into stacks, of as many steps where it can be."""
         group = messages[0].metadata.group_id
         asked = [
-            m
-            for m in messages
-            if m.metadata.message_type == TRAIN and m.metadata.group_id == group
+            m for m in messages if m.metadata.message_type == TRAIN and m.metadata.group_id == group
         ]
         self._stack_of = {m.metadata.message_id: () for m in asked}
         held = sorted(self._held(asked), key=lambda pair: -pair[1].steps)

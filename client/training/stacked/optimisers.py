@@ -91,7 +91,7 @@ class StackedAdam:
         scale = torch._foreach_sqrt(second)
         torch._foreach_div_(scale, (1 - _BETAS[1] ** self._steps) ** 0.5)
         torch._foreach_add_(scale, _EPSILON)
-        moves = torch._foreach_div(first, scale)
+        moves = list(torch._foreach_div(first, scale))
         corrected = 1 - _BETAS[0] ** self._steps
         _descend(weights, moves, [rate / corrected for rate in rates])
 

@@ -199,7 +199,7 @@ class _SiteLosses:
         """Return ``(m, B)``: the loss of each example of the first m sites, as its site counts."""
         if self.common is not None:
             losses = self.common.per_sample(outputs.flatten(0, 1), targets.flatten(0, 1))
-            return losses.unflatten(0, outputs.shape[:2])
+            return losses.reshape(outputs.shape[:2])
         rows = zip(self.each, outputs, targets, strict=False)  # the others have made their steps
         return torch.stack([loss.per_sample(output, target) for loss, output, target in rows])
 
@@ -279,8 +279,5 @@ def _stacked(parts: Sequence[Tensor], longest: int) -> Tensor:
     if all(len(part) == longest for part in parts):
         return torch.stack(list(parts))
     return torch.stack(
-        [
-            torch.cat([part, part[:1].expand(longest - len(part), *part.shape[1:])])
-            for part in parts
-        ]
+        [torch.cat([part, part[:1].expand(longest - len(part), *part.shape[1:])]) for part in parts]
     )

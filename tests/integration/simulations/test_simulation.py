@@ -225,8 +225,11 @@ def test_a_stack_reaches_the_model_of_a_single_process_and_leaves_the_same_folde
         torch.allclose(weight, model(stacked)[name], rtol=0, atol=1e-5)
         for name, weight in model(alone).items()
     )
-    files = [{p.relative_to(out) for p in out.rglob("*") if p.is_file()} for out in (alone, stacked)]
-    assert files[0] == files[1]
+    one, other = (
+        {path.relative_to(out) for path in out.rglob("*") if path.is_file()}
+        for out in (alone, stacked)
+    )
+    assert one == other
     assert read_facts(stacked).environment["engine"] == "stacked"
 
 

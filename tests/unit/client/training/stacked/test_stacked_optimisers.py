@@ -57,7 +57,7 @@ def test_each_site_s_gradient_is_clipped_by_itself() -> None:
         nn.utils.clip_grad_norm_(weights, 1.0)
         expected.append([weight.grad for weight in weights])
     clip_each(gradients, 1.0)
-    for place, parts in enumerate(expected):
-        for part, gradient in zip(parts, gradients, strict=True):
-            assert part is not None
-            assert torch.allclose(part, gradient[place], atol=1e-6)
+    for place, clipped in enumerate(expected):
+        for one, gradient in zip(clipped, gradients, strict=True):
+            assert one is not None
+            assert torch.allclose(one, gradient[place], atol=1e-6)

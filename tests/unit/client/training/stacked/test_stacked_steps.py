@@ -68,7 +68,9 @@ def batches_of(study: Study, sizes: Sequence[int], seed: int) -> list[Batch]:
     ]
 
 
-def start_of(study: Study, network: nn.Module, place: int, steps: int, loss: MeanLoss) -> LocalStart:
+def start_of(
+    study: Study, network: nn.Module, place: int, steps: int, loss: MeanLoss
+) -> LocalStart:
     generator, plan = Generator().manual_seed(place), plan_of(study)
     with torch.no_grad():
         for weight in network.parameters():
