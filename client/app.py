@@ -199,6 +199,12 @@ def open_session(context: Context) -> SiteSession:
     return session
 
 
+def held_session(context: Context) -> SiteSession | None:
+    """Return the context's session if it is warm: it has been allowed, and has its data."""
+    folder, study = _site_and_study(context)
+    return _SESSIONS.get((folder, study.digest))
+
+
 def _device(context: Context, site: Site) -> str:
     """Return the name of what a site trains on: a simulation's own, or as its site.toml says."""
     return str(context.node_config.get("device", site.settings.first_device))

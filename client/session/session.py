@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from wardround.client.parallel.crew import Crew
+    from wardround.client.session.ahead import AheadWork
     from wardround.client.training.adversarial import TrainingAttack
 
 logger = logging.getLogger(__name__)
@@ -74,6 +76,7 @@ class SiteSession:
         self.context = context
         self._optimiser_state: dict[str, dict[str, Any]] = {}  # of a baseline, by its run
         self._scalers: dict[str, GradScaler] = {}  # of the losses, by run
+        self._ahead: AheadWork | None = None
         self._cohorts: Cohorts | None
         self._cohorts, self._files = self._open()
 
@@ -187,7 +190,8 @@ class SiteSession:
         if self.context.privacy is not None:
             work = self._work_privately(start, objective)
         else:
-            work = self._work(start, objective, instruction, standalone)
+            ahead = self._taken_ahead(instruction, limit)
+            work = ahead or self._work(start, objective, instruction, standalone)
         trained = read_parameters(self.context.network)
         if objective is not None:
             auxiliary.update(objective.auxiliary())
@@ -202,7 +206,7 @@ class SiteSession:
             parameters=sent,
             examinations=len(self.cohorts.train),
             updates=work.updates,
-            seconds=time.perf_counter() - started,
+            seconds=time.perf_counter() - started + work.seconds_ahead,
             training_loss=work.mean_loss,
             metrics=metrics,
             auxiliary=auxiliary,
@@ -260,6 +264,19 @@ class SiteSession:
         else:
             work = self._work(start, objective, instruction, standalone=False)
         return work, read_parameters(context.network)
+
+    def begin(self, instruction: Instruction) -> tuple[LocalStart, Iterator[Batch]]:
+        """Return where a training begins, and its batches: as :meth:`train` has them.
+
+        In a simulation several sites are trained together before they are asked one by one.
+        """
+        self._check(instruction)
+        start = self._start(instruction)
+        return start, self._batches(start, instruction)
+
+    def keep_ahead(self, work: "AheadWork") -> None:
+        """Keep what a training that is still to be asked for came to; once, until it is."""
+        self._ahead = work
 
     @property
     def steps(self) -> int:
@@ -423,13 +440,28 @@ class SiteSession:
         instruction: Instruction,
         standalone: bool,
     ) -> LocalWork:
-        device, cohort = self.context.device, self.cohorts.train
+        device = self.context.device
         key = (self.context.study.federation.seed, self.site.name, instruction.round)
-        drawing, augmenting = generator_for(*key, "batches"), generator_for(*key, "augmentation")
         optimiser = build_optimiser(start.network, start.training)
         if standalone and instruction.run in self._optimiser_state:
             optimiser.load_state_dict(self._optimiser_state[instruction.run])
+        batches = self._batches(start, instruction)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            seed_dropout(derive_seed(*key, "dropout"), device)
+            crew = self._crew()
+            if crew is not None:
+                crew.seed(derive_seed(*key, "dropout"))
+            scaler = self._scaler(instruction)
+            work = train_locally(start, batches, optimiser, objective, scaler, crew)
+        if standalone:
+            self._optimiser_state = {instruction.run: optimiser.state_dict()}
+        return work
 
+    def _batches(self, start: LocalStart, instruction: Instruction) -> Iterator[Batch]:
+        """Return the batches of a round, on the device, drawn from the site's own streams."""
+        device, cohort = self.context.device, self.cohorts.train
+        key = (self.context.study.federation.seed, self.site.name, instruction.round)
+        drawing, augmenting = generator_for(*key, "batches"), generator_for(*key, "augmentation")
         attack, change = self._attack(start, instruction), self._mixing(augmenting)
 
         def to_batch(indices: Tensor) -> Batch:
@@ -441,17 +473,19 @@ class SiteSession:
             return attack.change(batch, steps.repeat_interleave(each, dim=0))
 
         fewest = self.context.study.fewest_in_batch
-        batches = map(to_batch, draw_batches(cohort.targets, start.training, drawing, fewest))
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            seed_dropout(derive_seed(*key, "dropout"), device)
-            crew = self._crew()
-            if crew is not None:
-                crew.seed(derive_seed(*key, "dropout"))
-            scaler = self._scaler(instruction)
-            work = train_locally(start, batches, optimiser, objective, scaler, crew)
-        if standalone:
-            self._optimiser_state = {instruction.run: optimiser.state_dict()}
-        return work
+        return map(to_batch, draw_batches(cohort.targets, start.training, drawing, fewest))
+
+    def _taken_ahead(self, instruction: Instruction, limit: TimeLimit) -> LocalWork | None:
+        """Put into the network what was trained ahead for an instruction, if anything was."""
+        ahead, self._ahead = self._ahead, None
+        fits = ahead is not None and limit == UNLIMITED
+        if ahead is None or not fits or not ahead.is_for(instruction, self.cohorts.train):
+            return None
+        with torch.no_grad():
+            for name, weight in self.context.network.named_parameters():
+                if name in ahead.trained:
+                    weight.copy_(ahead.trained[name])
+        return ahead.work
 
     def _mixing(self, generator: torch.Generator) -> "Callable[[Batch], Batch] | None":
         """Return what mixes the examples of each batch, where the study asks for it."""

@@ -27,13 +27,15 @@ class LocalWork:
     Attributes:
         updates: Optimiser steps made; each changed the network.
         mean_loss: Mean of the batch losses.
+        seconds_ahead: What of it was done before the site was asked, together with others.
     """
 
     updates: int
     mean_loss: float
+    seconds_ahead: float = 0.0
 
 
-_LARGEST_LOSS = 1e9  # no training comes back from it, and no message carries it
+LARGEST_LOSS = 1e9  # no training comes back from it, and no message carries it
 _LEAST_SCALE = 1.0  # below it a loss is no longer scaled up
 
 
@@ -94,7 +96,7 @@ def train_locally(
     if mean is not None:
         mean.write()
     mean_loss = float(total) / max(done, 1)
-    if not abs(mean_loss) < _LARGEST_LOSS:  # nor where it is no number
+    if not abs(mean_loss) < LARGEST_LOSS:  # nor where it is no number
         msg = (
             f"the training loss is {mean_loss} after {done} steps: "
             "lower training.learning_rate or set training.gradient_clip."

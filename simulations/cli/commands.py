@@ -55,7 +55,7 @@ def simulate(  # noqa: PLR0913 # one argument an option of the command line
     rounds: Annotated[int | None, typer.Option(help="How many rounds.")] = None,
     seed: Seed = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
-    engine: Annotated[str, typer.Option(help="auto, in-process, pool or ray.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, in-process, pool, stacked or ray.")] = "auto",
     workers: Annotated[
         int, typer.Option(help="Worker processes; 0 takes as many as cores or GPUs.", min=0)
     ] = 0,
@@ -312,7 +312,7 @@ def sweep(  # noqa: PLR0913 # one argument an option of the command line
         int | None, typer.Option(help="Seed of the search; the study keeps its own.", min=0)
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
-    engine: Annotated[str, typer.Option(help="auto, in-process, pool or ray.")] = "auto",
+    engine: Annotated[str, typer.Option(help="auto, in-process, pool, stacked or ray.")] = "auto",
     threads: Annotated[
         int, typer.Option(help="CPU threads of each process; 0 shares the cores.", min=0)
     ] = 0,

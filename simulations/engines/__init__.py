@@ -1,1 +1,1 @@
-"""Grids that run the client's code on this machine: in-process, worker pool, Ray."""
+"""Grids that run the client's code on this machine: in-process, stacked, worker pool, Ray."""

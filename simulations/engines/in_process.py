@@ -5,7 +5,7 @@ hospital runs, over site folders of this machine.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -17,6 +17,8 @@ from wardround.common.runtime.seeds import derive_seed
 
 logger = logging.getLogger(__name__)
 CLIENT_APP_RAISED = 2  # the code that Flower gives a ClientApp's exception
+# Is told of a message before it is worked on, and of those that wait.
+BeforeWork = Callable[[Message, Sequence[Message]], None]
 
 
 def site_contexts(
@@ -43,9 +45,16 @@ class InProcessGrid(SiteGrid):
     Working at the pull rather than at the push keeps one reply in memory at a time.
     """
 
-    def __init__(self, app: ClientApp, contexts: Mapping[int, Context], run_id: int) -> None:
+    def __init__(
+        self,
+        app: ClientApp,
+        contexts: Mapping[int, Context],
+        run_id: int,
+        before: BeforeWork | None = None,
+    ) -> None:
         super().__init__(begin_local_run(run_id))
         self._app = app
+        self._before = before
         self._contexts = dict(contexts)
         self._numbers = MessageNumbers()
         self._waiting: dict[str, Message] = {}
@@ -71,6 +80,8 @@ class InProcessGrid(SiteGrid):
         return []
 
     def _work(self, message: Message) -> Message:
+        if self._before is not None:
+            self._before(message, list(self._waiting.values()))
         return run_client(self._app, message, self._contexts[message.metadata.dst_node_id])
 
 

@@ -61,7 +61,7 @@ def train_baselines(
         RunError: A baseline failed.
     """
     devices = machine.devices_for(len(baselines))
-    if machine.engine == "ray":
+    if machine.engine in ("ray", "stacked"):  # the latter has several sites, a baseline one
         machine = replace(machine, engine="in-process")
     if machine.engine == "in-process" or len(devices) == 1 or devices[0] != "cpu":
         for baseline in baselines:

@@ -29,11 +29,14 @@ from wardround.simulations.adversaries.roles import Role, cast_roles
 from wardround.simulations.engines.in_process import InProcessGrid, site_contexts
 from wardround.simulations.engines.pool import PoolGrid, WorkerPlan
 from wardround.simulations.engines.ray_engine import RayOptions, open_ray_grid
+from wardround.simulations.engines.stacked import StacksWork, is_faster_stacked, require_stackable
 
 ENGINES = {
-    "auto": "a worker a core (or GPU) where there are several, else one process",
+    "auto": "a worker a core (or GPU) where there are several, else one process, in which small "
+    "networks are stacked where that was measured to win",
     "in-process": "everything in one process",
     "pool": "persistent worker processes",
+    "stacked": "small networks of several sites trained as one, in one process",
     "ray": "Flower's own simulation engine, on Ray: this machine or a cluster",
 }
 
@@ -70,7 +73,13 @@ class Machine:
             self.ray.check(self.device, cores())
 
     def for_study(self, study: Study) -> "Machine":
-        """Return the machine with "auto" settled where the study settles it."""
+        """Return the machine with "auto" settled where the study settles it.
+
+        Raises:
+            InputError: The engine is "stacked", and the study cannot be trained so.
+        """
+        if self.engine == "stacked":
+            require_stackable(study)
         if self.device != "auto" or device_for(self.device, study).type != "cpu":
             return self
         return replace(self, device="cpu")
@@ -117,9 +126,12 @@ def open_grid(
             yield ray
         return
     grid: SiteGrid
-    if machine.engine == "in-process" or (machine.engine == "auto" and len(devices) == 1):
+    if machine.engine in ("in-process", "stacked") or (
+        machine.engine == "auto" and len(devices) == 1
+    ):
         torch.set_num_threads(machine.threads_for(1))
-        grid = InProcessGrid(app, contexts, run_id)
+        stacks = StacksWork(contexts) if _is_stacked(machine, study, contexts) else None
+        grid = InProcessGrid(app, contexts, run_id, stacks)
     else:
         # Before a fork no thread may run: a child that needs the parent's threads would hang.
         torch.set_num_threads(1)
@@ -182,6 +194,14 @@ def run_federation(
 
 def _keeping(updates: Path, most_megabytes: int) -> Wrap:
     return lambda strategy: KeepingStrategy(strategy, updates, most_megabytes)
+
+
+def _is_stacked(machine: Machine, study: Study, contexts: Mapping[int, Context]) -> bool:
+    """Return whether the sites of one process are trained together."""
+    if machine.engine != "auto":
+        return machine.engine == "stacked"
+    device = next(str(context.node_config["device"]) for context in contexts.values())
+    return is_faster_stacked(study, len(contexts), device)
 
 
 def _hand_out_roles(study: Study, contexts: Mapping[int, Context]) -> dict[int, Role]:

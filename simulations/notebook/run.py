@@ -34,7 +34,8 @@ class RunOptions(TypedDict, total=False):
         assignment: A saved split (``assignment.csv``) to use again.
         compare: Whether each site also trains alone, and one model on all data pooled.
         seed: Of weights, split and order; None leaves those of the study.
-        engine: "in-process", "pool" (a worker process a core), "auto", or "ray".
+        engine: "in-process", "pool" (a worker process a core), "stacked" (small networks of
+            several sites trained as one), "auto", or "ray".
         device: "auto", "cpu", "cuda" or "cuda:1".
         workers: Worker processes of a pool; 0 takes as many as cores or GPUs.
         threads: Threads of torch in each process; 0 shares the cores. The results of one seed
@@ -88,7 +89,8 @@ def simulate(  # noqa: PLR0913 # one argument an option, as on the command line
         assignment: A saved split (``assignment.csv``) to use again.
         compare: Whether each site also trains alone, and one model on all data pooled.
         seed: Of weights, split and order; None leaves those of the study.
-        engine: "in-process", "pool" (a worker process a core), "auto", or "ray".
+        engine: "in-process", "pool" (a worker process a core), "stacked" (small networks of
+            several sites trained as one), "auto", or "ray".
         device: "auto", "cpu", "cuda" or "cuda:1".
         workers: Worker processes of a pool; 0 takes as many as cores or GPUs.
         threads: Threads of torch in each process; 0 shares the cores. The results of one seed

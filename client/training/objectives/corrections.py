@@ -3,6 +3,9 @@
 Each adds the exact gradient of its term, which is cheaper than differentiating the term.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +18,20 @@ from wardround.common.parameters.schema import Parameters, prefixed, under
 from wardround.common.study.sections.training import TrainingSection
 
 _DYNAMIC = "dynamic/"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearCorrection:
+    """What an objective adds to the gradients: ``pull (w - w_received) + constant``.
+
+    Attributes:
+        names: The parameters that it is about.
+        constants: By name, each in its parameter's shape; where there is none, 0.
+    """
+
+    names: frozenset[str]
+    pull: float
+    constants: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Proximal:
@@ -138,6 +155,28 @@ class Dynamic:
     def auxiliary(self) -> Parameters:
         """Return nothing: the server sees the drift in the models themselves."""
         return {}
+
+
+def linear_correction(start: LocalStart) -> LinearCorrection | None:
+    """Return what the plan's objective adds to the gradients, where that is all it does.
+
+    Of the objectives of this file, each as its ``correct`` has it; None of the others.
+    """
+    names, options = frozenset(name for name, _ in start.shared_weights()), start.plan.options
+    if start.plan.objective == "proximal":
+        return LinearCorrection(names, options.proximal_weight)
+    if start.plan.objective == "dynamic":
+        kept = under(_DYNAMIC, start.memory)
+        zeros = {n: torch.zeros_like(start.parameters[n]) for n in names}
+        return LinearCorrection(
+            names, options.dynamic_weight, {n: -kept.get(n, zeros[n]) for n in names}
+        )
+    if start.plan.objective == "control-variates":
+        common, own = under(CONTROL, start.auxiliary), under(CONTROL, start.memory)
+        return LinearCorrection(
+            names, 0.0, {n: common[n] - own[n] if n in own else common[n] for n in names}
+        )
+    return None
 
 
 def gradient_weight(training: TrainingSection, position: SchedulePosition) -> float:

@@ -37,7 +37,9 @@ from wardround.simulations.run_files.folder import (
 
 ONE_PROCESS = Machine(device="cpu", engine="in-process", threads=1)
 POOL = Machine(device="cpu", engine="pool", workers=2, threads=1)
+STACKED = Machine(device="cpu", engine="stacked", threads=1)
 SITES = ["east", "north", "west"]
+STAGES = ("federated", "local-north")
 
 
 @pytest.fixture
@@ -211,6 +213,26 @@ def test_the_pool_reaches_the_very_model_of_a_single_process(
     assert (standalone / "metrics.csv").read_bytes() == (pooled / "metrics.csv").read_bytes()
 
 
+def test_a_stack_reaches_the_model_of_a_single_process_and_leaves_the_same_folder(
+    table_study: Study, tmp_path: Path
+) -> None:
+    study = with_changes(table_study, {"simulation.compare": False, "federation.rounds": 2})
+    alone, stacked = (
+        run(study, tmp_path / name, machine)
+        for name, machine in (("1", ONE_PROCESS), ("2", STACKED))
+    )
+    assert all(
+        torch.allclose(weight, model(stacked)[name], rtol=0, atol=1e-5)
+        for name, weight in model(alone).items()
+    )
+    one, other = (
+        {path.relative_to(out) for path in out.rglob("*") if path.is_file()}
+        for out in (alone, stacked)
+    )
+    assert one == other
+    assert read_facts(stacked).environment["engine"] == "stacked"
+
+
 def test_a_saved_split_gives_the_same_sites_again(table_study: Study, tmp_path: Path) -> None:
     drawn = with_changes(
         table_study,
@@ -277,12 +299,18 @@ def stop_after(stage: str, number: int) -> Callable[[Event], None]:
     return watch
 
 
-@pytest.mark.parametrize("stage", ["federated", "local-north"])
-@pytest.mark.parametrize("machine", [ONE_PROCESS, POOL], ids=["in-process", "pool"])
+@pytest.mark.parametrize(
+    ("machine", "stage"),
+    [
+        *((machine, stage) for machine in (ONE_PROCESS, POOL) for stage in STAGES),
+        (STACKED, "federated"),  # a baseline of one site is not stacked
+    ],
+    ids=lambda one: one.engine if isinstance(one, Machine) else one,
+)
 def test_a_stopped_run_goes_on_to_the_very_models_it_would_have_had(
-    table_study: Study, tmp_path: Path, stage: str, machine: Machine
+    table_study: Study, tmp_path: Path, machine: Machine, stage: str
 ) -> None:
-    whole = run(table_study, tmp_path / "whole")
+    whole = run(table_study, tmp_path / "whole", STACKED if machine is STACKED else ONE_PROCESS)
     out = tmp_path / "stopped"
     with pytest.raises(KeyboardInterrupt):
         run(table_study, out, machine, stop_after(stage, 2))

@@ -59,6 +59,10 @@ def test_a_mistake_in_the_study_file_is_named_with_its_remedy(
         (("--device", "cuda:7"), ("'cuda:7' is not there", "--device cpu")),
         (("--device", "gpu"), ("'gpu'", "auto, cpu, cuda")),
         (("--engine", "spark"), ("'spark'", "in-process, pool")),
+        (
+            ("--engine", "stacked", "--set", "model.normalisation=batch"),
+            ("'stacked' cannot train this study", "couples the examples", "--engine auto"),
+        ),
         (("--set", "training.batch_size"), ("training.batch_size has no value",)),
         (("--set", "batch_size=3"), ("'batch_size'", "name the section too")),
         (("--set", "training.bach_size=3"), ("training.bach_size", "did you mean 'batch_size'?")),
@@ -117,7 +121,7 @@ def damaged_test_image(tiny_study) -> None:
         (damaged_test_image, ("north", "row 10", "column image", "replace it")),
     ],
 )
-@pytest.mark.parametrize("engine", ["in-process", "pool"])
+@pytest.mark.parametrize("engine", ["in-process", "pool", "stacked"])
 def test_a_bad_examination_is_named_by_its_row_and_never_by_its_name(
     tiny_study, wardround, tmp_path, break_it, words, engine
 ) -> None:

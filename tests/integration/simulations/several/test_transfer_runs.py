@@ -15,7 +15,7 @@ from wardround.simulations.run_files.folder import MetricRow, TrafficRow
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("engine", ["in-process", "pool"])
+@pytest.mark.parametrize("engine", ["in-process", "pool", "stacked"])
 def test_a_study_starts_from_what_hospitals_pretrained_without_labels(
     tiny_study: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str
 ) -> None:
