@@ -76,6 +76,7 @@ def check(
     study = read_study(context, path)
     if "simulation" in study.model_fields_set:
         require_simulation(study, str(path))
+    _require_frozen(study)
     notes = (*refused_at_first(study), *_start_notes(study))
     if as_json:
         said = {"name": study.name, "digest": study.digest, "notes": notes}
@@ -84,6 +85,18 @@ def check(
     sys.stdout.write(f"{study.name} is a valid study.\ndigest {study.digest}\n")
     for note in notes:
         sys.stdout.write(f"Note: {note}\n")
+
+
+def _require_frozen(study: "Study") -> None:
+    """Make sure that what a study freezes is in its network, and leaves something to train.
+
+    Raises:
+        StudyError: It is not.
+    """
+    if study.model.frozen:
+        from wardround.common.models.networks.registry import build_network
+
+        build_network(study, study.federation.seed)
 
 
 def _start_notes(study: "Study") -> Iterator[str]:
