@@ -112,7 +112,7 @@ def _answer(everybody: Outcomes, study: Study) -> str:
 def _table(told: dict[str, Outcomes], study: Study) -> Table:
     kind = study.task.outcome
     metrics = metrics_of(list(told.values())[-1])
-    more = ("slope", "intercept")
+    more: tuple[str, ...] = ("slope", "intercept")
     if kind == "time":
         more = ("events", "expected events", "beyond expected at the horizon")
     rows = []
