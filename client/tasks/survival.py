@@ -138,8 +138,9 @@ def risks_of(outputs: Tensor, study: Study) -> Sums:
     """Return ``(N,)`` in [0, 1]: the share of the time up to the horizon expected to be lost.
 
     It is 1 less the restricted mean survival time over the horizon. The probability of an event up
-    to the horizon orders patients by the last intervals, in which few are still followed. For "cox"
-    it is the sigmoid of the log hazard ratio: only its order means anything.
+    to the horizon orders patients by the last intervals, in which few are still followed; where all
+    are, it ranks as well (``benchmarks/support/survival.py``, on validation patients). For "cox"
+    the risk is the sigmoid of the log hazard ratio: only its order means anything.
     """
     if study.loss == "cox":
         risks = torch.sigmoid(outputs[:, 0].detach().double())
