@@ -113,6 +113,7 @@ OUTPUTS: dict[str, Output] = {
             "predicted": "How many inputs have a result.",
             "skipped": "How many had one already.",
             "calibration": "What is known of the model's probabilities, a sentence a model.",
+            "lacking": "How many of them lack an optional image or value.",
             "failed": "What has none: input and reason.",
         },
         made_in="client/cli/predict.py:_say",

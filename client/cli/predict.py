@@ -135,6 +135,7 @@ def _say(outcome: "Outcome", out: Path, as_json: bool, predictor: "Predictor") -
             "predicted": len(outcome.predicted),
             "skipped": outcome.skipped,
             "calibration": _calibration(predictor),
+            "lacking": sum(bool(one.content.get("missing")) for one in outcome.predicted),
             "failed": [{"input": d.input, "reason": d.failure} for d in outcome.failed],
         }
         sys.stdout.write(json.dumps(said) + "\n")
@@ -143,6 +144,8 @@ def _say(outcome: "Outcome", out: Path, as_json: bool, predictor: "Predictor") -
     sys.stdout.write(f"Predicted {len(outcome.predicted)}{before}: {out / 'predictions.csv'}\n")
     for sentence in _calibration(predictor):
         sys.stdout.write(f"{printable(sentence)}\n")
+    if lacking := sum(bool(one.content.get("missing")) for one in outcome.predicted):
+        sys.stdout.write(f"{lacking} lack an optional part: see the column missing.\n")
     sys.stdout.write("Not for diagnosis.\n")
     for done in outcome.failed[:_SHOWN]:
         sys.stdout.write(f"Not predicted: {printable(done.input)}: {printable(done.failure)}\n")

@@ -19,6 +19,7 @@ from wardround.client.site.folder import Site
 from wardround.client.tasks.registry import task_of
 from wardround.common.errors import DataError
 from wardround.common.study.plans.statistics import (
+    OUTCOME,
     CombatInput,
     Histogram,
     asked_histograms,
@@ -64,9 +65,11 @@ def measure_statistics(site: Site, cohort: Cohort, study: Study) -> Measured:
         seen = [_row_of(e, case, study, asked) for e, case in _cases(examinations, site, study)]
         if not seen:
             continue
-        number = _one_hot(len(seen), _named("examinations", asked))
         for one in asked:
-            row = number if one.name == "examinations" else np.mean([r[one.name] for r in seen], 0)
+            if one.name == "examinations":
+                row = _one_hot(len(seen), one)
+            else:
+                row = np.mean([r[one.name] for r in seen], 0)
             totals[one.name].append(_bounded(row))
     patients = len(totals[asked[0].name])
     return Measured(
@@ -109,7 +112,11 @@ def _input_of(text: str, asked: CombatInput) -> float | None:
 
 def _cases(
     examinations: Sequence[Examination], site: Site, study: Study
-) -> Iterator[tuple[Examination, Case]]:
+) -> Iterator[tuple[Examination, Case | None]]:
+    """Yield examinations, each with its images where the study has any."""
+    if study.data.kind == "table":
+        yield from ((examination, None) for examination in examinations)
+        return
     # A window that holds every value leaves them as they are, also bytes, which "none" divides.
     data = study.data.model_copy(
         update={
@@ -133,9 +140,20 @@ def _cases(
 
 
 def _row_of(
-    examination: Examination, case: Case, study: Study, asked: Sequence[Histogram]
+    examination: Examination, case: Case | None, study: Study, asked: Sequence[Histogram]
 ) -> dict[str, Rows]:
     """Return what an examination adds to each histogram but that of numbers of examinations."""
+    rows = {} if case is None else _of_images(examination, case, study, asked)
+    if study.task.outcome == "number":
+        (number,) = examination.label or (study.outcome.low,)
+        y = min(max((number - study.outcome.low) / study.outcome.width, 0.0), 1.0)
+        rows[OUTCOME] = np.array([(1 - y) ** 2, 2 * y * (1 - y), y**2])
+    return rows
+
+
+def _of_images(
+    examination: Examination, case: Case, study: Study, asked: Sequence[Histogram]
+) -> dict[str, Rows]:
     image = case.image.numpy()
     mask = None if case.mask is None else case.mask.numpy()
     planes = len(image) // len(study.data.channels)
@@ -157,21 +175,20 @@ def _row_of(
             (f"extent-{axis}", count * said),
         ):
             rows[name] = _one_hot(value, _named(name, asked))
-    if case.boxes is None:
-        rows["classes"] = _classes(examination, mask, study, _named("classes", asked))
-    else:
-        rows["classes"] = _shared(case.boxes[:, 0].numpy(), _named("classes", asked))
+    if not study.task.outcome:
+        rows["classes"] = _classes(examination, case, study, _named("classes", asked))
     if mask is not None:
         share = _named("foreground-share", asked)
         rows[share.name] = _one_hot(float((mask > 0).mean()), share)
     return rows
 
 
-def _classes(
-    examination: Examination, mask: NDArray[np.generic] | None, study: Study, asked: Histogram
-) -> Rows:
-    """Return which classes an examination is of, or how its voxels are shared between them."""
-    if mask is not None:
+def _classes(examination: Examination, case: Case, study: Study, asked: Histogram) -> Rows:
+    """Return which classes an examination is of, or how its boxes or voxels are shared."""
+    if case.boxes is not None:
+        return _shared(case.boxes[:, 0].numpy(), asked)
+    if case.mask is not None:
+        mask = case.mask.numpy()
         counts = np.bincount(mask.ravel().astype(np.int64), minlength=asked.cells)[: asked.cells]
         found: Rows = counts / max(mask.size, 1)
         return found

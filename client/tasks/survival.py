@@ -119,15 +119,28 @@ class Survival:
 def _count(outputs: Tensor, targets: Tensor, study: Study) -> SurvivalSums:
     times, events = _follow_up(targets)
     risks, expected = risks_of(outputs, study), hazards_up_to(outputs, times, study)
-    return count_survival(times, events, risks, expected, time_edges(study))
+    alive = alive_at(outputs, study)
+    return count_survival(times, events, risks, expected, time_edges(study), alive)
+
+
+def alive_at(outputs: Tensor, study: Study) -> Sums | None:
+    """Return ``(N, T)``: the probability of no event up to each of :func:`time_edges`.
+
+    None for "cox", which gives relative hazards only.
+    """
+    if study.loss == "cox":
+        return None
+    hazards = [hazards_up_to(outputs, np.array([edge]), study) for edge in time_edges(study)]
+    return np.asarray(np.exp(-np.stack(hazards, axis=1)))
 
 
 def risks_of(outputs: Tensor, study: Study) -> Sums:
     """Return ``(N,)`` in [0, 1]: the share of the time up to the horizon expected to be lost.
 
     It is 1 less the restricted mean survival time over the horizon. The probability of an event up
-    to the horizon orders patients by the last intervals, in which few are still followed. For "cox"
-    it is the sigmoid of the log hazard ratio: only its order means anything.
+    to the horizon orders patients by the last intervals, in which few are still followed; where all
+    are, it ranks as well (``benchmarks/support/survival.py``, on validation patients). For "cox"
+    the risk is the sigmoid of the log hazard ratio: only its order means anything.
     """
     if study.loss == "cox":
         risks = torch.sigmoid(outputs[:, 0].detach().double())

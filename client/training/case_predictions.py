@@ -17,12 +17,13 @@ from wardround.client.tasks.classification import scores_and_truth
 from wardround.client.tasks.lesions import Lesions, count_lesions
 from wardround.client.tasks.regression import in_range
 from wardround.client.tasks.segmentation import SegmentationCounter
-from wardround.client.tasks.survival import hazards_up_to, risks_of
+from wardround.client.tasks.survival import alive_at, hazards_up_to, risks_of
 from wardround.client.training.evaluation import Evaluated, evaluate_with, evaluating, predict
 from wardround.client.training.losses import build_loss
+from wardround.common.metrics.censoring import CensoredCases, censored_cases, no_cases
 from wardround.common.metrics.segmentation import SegmentationSums
 from wardround.common.metrics.sums import has_surfaces
-from wardround.common.metrics.survival import at_horizon
+from wardround.common.metrics.survival import at_horizon, time_edges
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class OutcomeCases:
         events: Whether it is the time of an event; true of a number.
         estimates: The number in the study's unit, cut to the range; or the risk in [0, 1].
         hazards: The cumulative hazard up to the time; 0 where there is none.
+        errors: How far off the probabilities of no event are, weighted for censoring.
     """
 
     rows: NDArray[np.int64]
@@ -116,6 +118,7 @@ class OutcomeCases:
     events: NDArray[np.bool_]
     estimates: Floats
     hazards: Floats
+    errors: CensoredCases
 
 
 def outcome_cases(
@@ -128,13 +131,17 @@ def outcome_cases(
         numbers = targets.double().numpy()
         times, events = at_horizon(numbers[:, 0], numbers[:, 1] > 0, study.outcome.times[-1])
         risks, hazards = risks_of(outputs, study), hazards_up_to(outputs, times, study)
-        return OutcomeCases(rows, patients, times, events, risks, hazards)
+        alive = alive_at(outputs, study)
+        errors = no_cases(len(rows))
+        if alive is not None:
+            errors = censored_cases(times, events, alive, time_edges(study))
+        return OutcomeCases(rows, patients, times, events, risks, hazards, errors)
     low, width = study.outcome.low, study.outcome.width
     truth, found = (
         np.clip(in_range(one, study), 0.0, 1.0) * width + low for one in (targets, outputs)
     )
     nothing = np.zeros(len(rows))
-    return OutcomeCases(rows, patients, truth, nothing == 0, found, nothing)
+    return OutcomeCases(rows, patients, truth, nothing == 0, found, nothing, no_cases(len(rows)))
 
 
 def classified_cases(

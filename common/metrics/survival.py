@@ -8,6 +8,9 @@ ends at the last of ``data.outcome.times``: whoever is followed beyond it had no
 Pairs within a site are compared exactly by the site. Pairs across sites are compared by a table of
 time by risk: exactly where both times and risks lie in different bins; equal bins of risk count one
 half, and pairs whose times share a bin are left out. How far off that can be is the error bound.
+
+Brier scores and the calibration at the horizon are weighted for censoring:
+:mod:`wardround.common.metrics.censoring`.
 """
 
 import math
@@ -18,6 +21,16 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from wardround.common.metrics.censoring import (
+    PREDICTED,
+    SEEN,
+    WEIGHT,
+    WEIGHTED_EVENTS,
+    censored_errors,
+    horizon_error,
+    integrated,
+    no_errors,
+)
 from wardround.common.metrics.task_sums import (
     Arrays,
     Counts,
@@ -51,6 +64,9 @@ class SurvivalSums:
         observed: ``(CALIBRATION_BINS,)`` events by the risk.
         expected: ``(CALIBRATION_BINS,)`` sums of the cumulative hazard that the model gives each
             patient up to the end of its follow-up; 0 where the loss gives none.
+        brier: ``(T,)`` weighted squared errors of the probability of no event up to each time.
+        told: ``(T,)`` examinations behind each of them; 0 where the loss gives no probability.
+        horizon: ``(4, HORIZON_BINS)`` as :class:`CensoredErrors` has it.
     """
 
     OPTIONAL: ClassVar[frozenset[str]] = frozenset()
@@ -60,17 +76,24 @@ class SurvivalSums:
     own: Sums
     observed: Counts
     expected: Sums
+    brier: Sums
+    told: Counts
+    horizon: Sums
 
     @classmethod
     def empty(cls, study: Study, surfaces: bool) -> "SurvivalSums":
         """Return the counts over no examination; there are no surfaces."""
-        rows = len(time_edges(study)) + 1
+        times = len(time_edges(study))
+        none = no_errors(times)
         return cls(
-            no_counts(2, rows, RISK_BINS),
+            no_counts(2, times + 1, RISK_BINS),
             np.zeros(2),
             np.zeros(4),
             no_counts(CALIBRATION_BINS),
             np.zeros(CALIBRATION_BINS),
+            none.brier,
+            none.told,
+            none.horizon,
         )
 
     @classmethod
@@ -88,8 +111,12 @@ class SurvivalSums:
             sums_of(arrays, "own"),
             counts_of(arrays, "observed"),
             sums_of(arrays, "expected"),
+            sums_of(arrays, "brier"),
+            counts_of(arrays, "told"),
+            sums_of(arrays, "horizon"),
         )
         sums._check(examinations)
+        sums._check_errors(examinations)
         return sums
 
     def _check(self, examinations: int) -> None:
@@ -104,6 +131,23 @@ class SurvivalSums:
             refuse("exact", "is more than there are pairs")
         if (self.own > pairs_of_table(self.table)).any():
             refuse("own", "is more pairs than the table has")
+
+    def _check_errors(self, examinations: int) -> None:
+        """Check what is weighted: a site's weights add up to its examinations."""
+        slack = 1e-6 * (1 + examinations)
+        if (self.told > examinations).any():
+            refuse("told", f"counts more than the {examinations} examinations")
+        if (self.brier > self.told + slack).any():
+            refuse("brier", "holds errors above 1")
+        seen, weight = self.horizon[SEEN], self.horizon[WEIGHT]
+        if abs(float(seen.sum()) - float(self.told[-1])) > slack:
+            refuse("horizon", "does not count the examinations that told counts")
+        if (self.horizon[PREDICTED] > seen + slack).any() or (
+            self.horizon[WEIGHTED_EVENTS] > weight + slack
+        ).any():
+            refuse("horizon", "holds probabilities above 1")
+        if float(weight.sum()) > float(seen.sum()) + slack:
+            refuse("horizon", "holds weights of more than its examinations")
 
     def to_arrays(self) -> Arrays:
         """Return the counts by name; the table, most of the bytes, as int32."""
@@ -123,18 +167,37 @@ class SurvivalSums:
 
         - c-index: as the module says.
         - calibration-error: over bins of the risk, how far the events that were seen are from those
-          that the hazards let expect, added up, by the number of examinations. NaN with the loss
-          "cox", which gives relative hazards only.
+          that the hazards let expect, added up, by the number of examinations.
+        - brier: the Brier score as a mean over the time to the horizon, then at each of the study's
+          times.
+        - horizon-calibration-error: as :func:`horizon_error` says.
+
+        All but the first are NaN with the loss "cox", which gives relative hazards only.
         """
         if metric == "c-index":
             yield self._concordance(examinations)
-            return
-        total = float(self.expected.sum())
-        if not total or not examinations:
-            yield MetricValue(metric, "", math.nan, 0)
-            return
-        off = float(np.abs(self.observed - self.expected).sum()) / examinations
-        yield MetricValue(metric, "", off, examinations)
+        elif metric == "brier":
+            yield from self._brier(study)
+        elif metric == "horizon-calibration-error":
+            value, count = horizon_error(self.horizon)
+            yield MetricValue(metric, "", value, count)
+        else:
+            total = float(self.expected.sum())
+            known = total > 0 and examinations > 0
+            off = float(np.abs(self.observed - self.expected).sum()) / max(examinations, 1)
+            value, support = (off, examinations) if known else (math.nan, 0)
+            yield MetricValue(metric, "", value, support)
+
+    def _brier(self, study: Study) -> Iterator[MetricValue]:
+        edges = time_edges(study)
+        value = integrated(self.brier, self.told, edges)
+        yield MetricValue("brier", "", value, int(self.told.max(initial=0)))
+        for time in study.outcome.times:
+            place = int(np.abs(edges - time).argmin())
+            told = int(self.told[place])
+            if told:
+                at = f"at {study.outcome.with_unit(time)}"
+                yield MetricValue("brier", at, float(self.brier[place]) / told, told)
 
     def _concordance(self, examinations: int) -> MetricValue:
         right, comparable, tied, unknown = np.maximum(pairs_of_table(self.table) - self.own, 0.0)
@@ -171,7 +234,12 @@ def time_rows(times: Sums, events: NDArray[np.bool_], edges: Sums) -> NDArray[np
 
 
 def count_survival(
-    times: Sums, events: NDArray[np.bool_], risks: Sums, hazards: Sums, edges: Sums
+    times: Sums,
+    events: NDArray[np.bool_],
+    risks: Sums,
+    hazards: Sums,
+    edges: Sums,
+    alive: Sums | None = None,
 ) -> SurvivalSums:
     """Return the counts over N examinations of one site.
 
@@ -181,8 +249,12 @@ def count_survival(
         risks: ``(N,)`` in [0, 1]: higher for who has the event earlier.
         hazards: ``(N,)`` the cumulative hazard up to the time; 0 where there is none.
         edges: As :func:`time_edges` returns them.
+        alive: ``(N, T)`` the probability of no event up to each of them; None where there is none.
     """
     times, events = at_horizon(times, events, float(edges[-1]))
+    errors = no_errors(len(edges))
+    if alive is not None:
+        errors = censored_errors(times, events, alive, edges)
     rows = time_rows(times, events, edges)
     place = np.minimum((risks * RISK_BINS).astype(np.int64), RISK_BINS - 1)
     table = no_counts(2, len(edges) + 1, RISK_BINS)
@@ -194,6 +266,9 @@ def count_survival(
         pairs_of_table(table),
         np.bincount(decile[events], minlength=CALIBRATION_BINS),
         np.bincount(decile, weights=hazards, minlength=CALIBRATION_BINS).astype(np.float64),
+        errors.brier,
+        errors.told,
+        errors.horizon,
     )
 
 

@@ -317,7 +317,11 @@ _OWN_METRICS: dict[str, MetricEntry] = {
     "rmse": MetricEntry(("regression",), False, "root mean squared error"),
     "r2": MetricEntry(("regression",), True, "R2", unbounded=True),
     "c-index": MetricEntry(("survival",), True, "C-index"),
+    "brier": MetricEntry(("survival",), False, "Brier score"),
     "calibration-error": MetricEntry(("regression", "survival"), False, "calibration error"),
+    "horizon-calibration-error": MetricEntry(
+        ("survival",), False, "calibration error at the horizon"
+    ),
     "reconstruction-error": MetricEntry(
         ("pretraining",), False, "share of the hidden parts that is not restored"
     ),

@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from wardround.common.errors import RunError
+from wardround.common.study.plans.statistics import OUTCOME
 from wardround.common.study.registry import NETWORKS
 from wardround.common.study.study import Study
 from wardround.server.planning.collection import Collected
 from wardround.server.planning.combat import plan_combat
 from wardround.server.planning.merging import MergedHistogram, merge_statistics
 from wardround.server.planning.network_plan import plan_network
+from wardround.server.planning.outcome_plan import plan_outcome
 from wardround.server.planning.planned_value import PlannedValue, Value
 
 _ANISOTROPY = 3.0  # of spacing and size: nnU-Net's ANISO_THRESHOLD
@@ -51,7 +53,7 @@ def plan_study(collected: Collected, asked: Study, study: Study | None = None) -
     merged = merge_statistics(collected, asked)
     source = _Source(study or asked, merged, tuple(collected.sites))
     source.require_patients()
-    values = (*_geometry(source), *_intensity(source), *_class_weights(source))
+    values = (*_of_images(source), *_outcome(source), *_class_weights(source))
     return StudyPlan(values, merged, patients)
 
 
@@ -69,8 +71,11 @@ class _Source:
         """Refuse to plan from nothing.
 
         Raises:
-            RunError: No size of an image is known.
+            RunError: No size of an image is known, or of a table no number.
         """
+        if self.study.data.kind == "table":
+            self._require_numbers()
+            return
         sizes = [self.merged[f"size-{axis}"] for axis in self.axes]
         if all(size.total > 0 for size in sizes):
             return
@@ -88,6 +93,18 @@ class _Source:
         )
         raise RunError(msg)
 
+    def _require_numbers(self) -> None:
+        found = self.merged[OUTCOME]
+        if found.total > 0:
+            return
+        remedy = "ask more sites"
+        remedy += ", or raise statistics.epsilon" if found.noise > 0 else ""
+        msg = (
+            f"the statistics hold no number of {self.study.outcome.name}: too few patients are "
+            f"told, or the noise that protects them hides them; {remedy}."
+        )
+        raise RunError(msg)
+
     def told_by(self, *names: str) -> str:
         """Return of how many patients at how many sites, and what share is left out."""
         histograms = [self.merged[name] for name in names]
@@ -98,6 +115,18 @@ class _Source:
             return f"{said} (with noise of {noise:.3g} patients on each cell)"
         left_out = max(one.suppressed for one in histograms)
         return f"{said}, {100 * left_out:.3g} % of them suppressed"
+
+
+def _outcome(source: _Source) -> Iterator[PlannedValue]:
+    if source.study.task.outcome == "number":
+        yield from plan_outcome(source.merged[OUTCOME], source.study, source.told_by(OUTCOME))
+
+
+def _of_images(source: _Source) -> Iterator[PlannedValue]:
+    if source.study.data.kind == "table":
+        return
+    yield from _geometry(source)
+    yield from _intensity(source)
 
 
 # --- Geometry: spacing, size, patch, depth, batch.
@@ -262,6 +291,8 @@ def _tails_of(one: MergedHistogram) -> str:
 
 # --- Classes.
 def _class_weights(source: _Source) -> Iterator[PlannedValue]:
+    if source.study.task.outcome:
+        return
     study, classes = source.study, source.merged["classes"]
     counts = [float(count) for count in classes.cells[: study.class_count]]
     if not min(counts, default=0.0) > 0:

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.files.tables import read_table
+from wardround.common.metrics.censoring import CensoredCases
 
 OUTCOMES = "outcomes.csv"
 Floats = NDArray[np.float64]
+_ERRORS = ("brier", "told", "alive", "weight")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,10 @@ class OutcomeRow:
         event: 1 where it is the time of an event, 0 where follow-up ended; 1 of a number.
         estimate: The number in the study's unit, or the risk in [0, 1].
         hazard: The cumulative hazard up to the time; 0 where there is none.
+        brier: Squared error weighted for censoring, as a mean over the time to the horizon.
+        told: Share of the time at which the site knows it; 0 where there is none, as of a number.
+        alive: The probability of no event up to the horizon.
+        weight: How often it counts at the horizon: 0 where it was not followed so far.
     """
 
     model: str
@@ -43,6 +49,10 @@ class OutcomeRow:
     event: int
     estimate: float
     hazard: float
+    brier: float
+    told: float
+    alive: float
+    weight: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,6 +70,7 @@ class Outcomes:
     events: NDArray[np.bool_]
     estimates: Floats
     hazards: Floats
+    errors: CensoredCases
 
     def chosen(self, some: NDArray[np.bool_]) -> "Outcomes":
         """Return some of the examinations."""
@@ -71,6 +82,7 @@ class Outcomes:
             self.events[some],
             self.estimates[some],
             self.hazards[some],
+            CensoredCases(*(getattr(self.errors, name)[some] for name in _ERRORS)),
         )
 
 
@@ -104,6 +116,7 @@ def outcomes_of(rows: Sequence[OutcomeRow], kind: str) -> Outcomes:
         column("event") > 0,
         column("estimate"),
         column("hazard"),
+        CensoredCases(*map(column, _ERRORS)),
     )
 
 
@@ -121,4 +134,7 @@ def outcomes_together(parts: Sequence[Outcomes]) -> Outcomes:
         np.concatenate([part.events for part in parts]),
         np.concatenate([part.estimates for part in parts]),
         np.concatenate([part.hazards for part in parts]),
+        CensoredCases(
+            *(np.concatenate([getattr(part.errors, name) for part in parts]) for name in _ERRORS)
+        ),
     )

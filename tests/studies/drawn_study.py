@@ -5,14 +5,18 @@ study's own rules, and another one is drawn.
 """
 
 from collections.abc import Sequence
+from hashlib import sha256
 from random import Random
 from typing import Any, TypeVar
 
-from tests.studies.patients import CLASSES, Kind
+from safetensors.torch import save
+from tests.studies.patients import CLASSES, SITES, Kind
 
-from wardround.common.errors import StudyError
-from wardround.common.models.networks.registry import require_network
-from wardround.common.study.loading import parse_study, require_simulation
+from wardround.common.errors import ModelError, StudyError
+from wardround.common.models.networks.registry import build_network, require_network
+from wardround.common.models.pretrained import load_pretrained, store_weights
+from wardround.common.models.start import WeightsOrigin
+from wardround.common.study.loading import parse_study, require_simulation, with_changes
 from wardround.common.study.plans.flower_strategies import stock_names
 from wardround.common.study.plans.strategy import (
     AGGREGATION_RULES,
@@ -59,9 +63,49 @@ def draw_study(seed: int, manifest: str) -> tuple[Study, Kind]:
             study = parse_study(content)
             require_simulation(study)
             require_network(study)
-            return study, kind
-        except StudyError:
+            return started(study, chance), kind
+        except (StudyError, ModelError):
             continue
+
+
+def _sites_of(content: Content) -> list[str]:
+    simulation = content["simulation"]
+    if simulation["split"] == "natural":
+        return list(SITES)
+    return [f"hospital-{number + 1}" for number in range(simulation["sites"])]
+
+
+def started(study: Study, chance: "_Chance") -> Study:
+    """Return a study that starts from weights, which are made here, or with a part frozen.
+
+    The weights go where ``wardround model pretrain`` puts them. Some lack a layer, and some were
+    made for another task.
+
+    Raises:
+        StudyError, ModelError: ``wardround study check`` says that it does not fit.
+    """
+    if not chance.seldom():
+        return study
+    model: Content = {}
+    plain = with_changes(study, {"model.adapter_rank": None}) if study.model.adapter_rank else study
+    state = dict(build_network(plain, seed=7).state_dict())
+    layers = [name.rpartition(".")[0] for name in state]
+    if chance.mostly(True, False):
+        lost = chance.choice(layers) if chance.seldom() else None
+        tensors = {
+            name: tensor.detach().clone().contiguous()
+            for name, tensor in state.items()
+            if lost is None or name.rpartition(".")[0] != lost
+        }
+        task = chance.mostly(study.study.task, "pretraining")
+        content = save(tensors, WeightsOrigin("made", "", "drawn", task, "none").as_metadata())
+        model["model.weights_sha256"] = sha256(content).hexdigest()
+        store_weights(model["model.weights_sha256"], content)
+    if study.model.adapter_rank is None and chance.mostly(True, False):
+        model["model.frozen"] = [f"{chance.choice(layers)}*"]
+    changed = with_changes(study, model) if model else study
+    load_pretrained(build_network(changed, study.federation.seed), changed)
+    return changed
 
 
 class _Chance(Random):
@@ -111,6 +155,7 @@ class _Draft:
         self._give_sizes(content)
         self._give_recipe(content)
         self._let_lack(content)
+        self._harmonise(content)
         if self._privacy != "none":
             content["privacy"] = self._promise()
         if self._privacy == "site":
@@ -373,9 +418,32 @@ class _Draft:
         optional = content["data"].get("optional", [])
         if optional and self._chance.seldom():
             content["training"]["modality_dropout"] = 0.3
-        if optional and content["simulation"]["split"] != "natural" and self._chance.seldom():
-            lacking = {"names": optional[:1], "sites": ["hospital-1"]}
+        if optional and self._chance.seldom():
+            names = optional[: self._chance.randint(1, len(optional))]
+            lacking = {"names": names, "sites": [_sites_of(content)[0]]}
             content["simulation"]["lacking"] = [lacking]
+
+    def _harmonise(self, content: Content) -> None:
+        """Draw what ComBat would have fitted to each site."""
+        data = content["data"]
+        names = [one["name"] for one in data.get("covariates", [])]
+        sites = _sites_of(content)
+        if "weight" not in names or self._privacy != "none" or len(sites) < 2:
+            return
+        if self._chance.seldom():
+            return
+        preserve = ["sex"] if "sex" in names and self._chance.seldom() else []
+        data["combat"] = {
+            "features": ["age", "weight"],
+            "preserve": preserve,
+            "means": [60.0, 80.0],
+            "effects": [[1.0, -1.0] if preserve else [], [-5.0, 5.0] if preserve else []],
+            "sites": [
+                {"name": name, "shifts": [1.0 + at, -2.0 * at], "scales": [1.0, 0.5 + at]}
+                for at, name in enumerate(sites)
+            ],
+        }
+        content["simulation"]["compare"] = False
 
     def _promise(self) -> Content:
         chance = self._chance

@@ -29,9 +29,12 @@ from wardround.client.clinic.pacs.report import report_classes, report_volumes, 
 from wardround.client.clinic.pacs.segmentation import ResultNames, make_segmentation, result_names
 from wardround.client.clinic.pacs.source import Source, in_source_order, read_source
 from wardround.client.data.manifest.examination import Location
+from wardround.client.data.reading.image import fill_absent
 from wardround.client.data.reading.readers import read_image
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, InputError
 from wardround.common.files.atomic import make_private_folder, replace_file
+from wardround.common.study.sections.data import DataSection
+from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -65,8 +68,61 @@ class Desk:
 
     @property
     def algorithm(self) -> Algorithm:
-        """The model, as results name it."""
-        return Algorithm(self.predictor.contract.name, self.predictor.digest)
+        """The model, as results name it, with what no series of an archive can give it."""
+        contract, data = self.predictor.contract, self.predictor.study.data
+        others = [name for name in data.optional_channels if name != served_channel(data)]
+        missing = (*data.optional_covariates, *others)
+        return Algorithm(contract.name, self.predictor.digest, missing=missing)
+
+
+def served_channel(data: DataSection) -> str:
+    """Return which channel a series is: the only one that an examination may not lack.
+
+    Raises:
+        InputError: It could be one of several.
+    """
+    needed = [name for name in data.channels if name not in data.optional_channels]
+    if len(data.channels) == 1 or len(needed) == 1:
+        return (needed or list(data.channels))[0]
+    if needed:
+        msg = (
+            f"the model needs the images {', '.join(needed)} of an examination, and a series is "
+            "one of them: name another model, or use 'wardround predict' with a manifest."
+        )
+        raise InputError(msg)
+    msg = (
+        f"a series could be any of {', '.join(data.channels)}, which the model may lack: name a "
+        "model that needs one of them, or use 'wardround predict' with a manifest."
+    )
+    raise InputError(msg)
+
+
+def require_servable(study: Study) -> None:
+    """Refuse a model that cannot answer a series, before one is asked for.
+
+    Raises:
+        InputError: It needs more than a series has, or gives what an archive does not take.
+    """
+    data = study.data
+    if data.kind == "table":
+        msg = "the model reads tables, and an archive holds images: name another model."
+        raise InputError(msg)
+    if study.task.boxes:
+        msg = (
+            "the model finds boxes, for which no DICOM object is written here: use "
+            "'wardround predict', which writes boxes.csv, or name another model."
+        )
+        raise InputError(msg)
+    if study.task.outcome:
+        raise InputError(NO_NUMBERS)
+    needed = [one.name for one in data.covariates if one.name not in data.optional]
+    if needed:
+        msg = (
+            f"the model needs {', '.join(needed)}, which is not read from images: name a model "
+            "that may lack it (data.optional), or use 'wardround predict' with a manifest."
+        )
+        raise InputError(msg)
+    served_channel(data)
 
 
 def answer(work: Work, desk: Desk) -> bool:
@@ -128,7 +184,10 @@ def predict_series(source: Source, files: Sequence[Path], desk: Desk) -> Predict
     place = files[0] if data.dimensions == 2 and len(files) == 1 else files[0].parent
     try:
         image = read_image(Location(place), data.dimensions, data.colour)
-        return desk.predictor.predict(image, modality=source.modality or None)
+        served = served_channel(data)
+        images = fill_absent([image if name == served else None for name in data.channels])
+        values = ("",) * len(data.covariates)
+        return desk.predictor.predict(images, values, source.modality or None)
     except DataError as error:
         raise RefusedError(str(error)) from None
 

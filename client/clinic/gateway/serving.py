@@ -9,7 +9,12 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wardround.client.clinic.gateway.answer import NO_NUMBERS, Desk, RefusedError, answer
+from wardround.client.clinic.gateway.answer import (
+    Desk,
+    RefusedError,
+    answer,
+    require_servable,
+)
 from wardround.client.clinic.gateway.finding import (
     find_in_archive,
     find_received,
@@ -27,7 +32,6 @@ from wardround.client.policy.policy import open_policy
 from wardround.client.policy.rules import require_packages
 from wardround.client.site.folder import open_site
 from wardround.common.errors import (
-    InputError,
     RunError,
     WardroundError,
     describe_defect,
@@ -91,17 +95,7 @@ def serve(
         require_packages(open_policy(site), asked)
     with held_alone(folder / LOCK_FILE, busy):
         predictor = load_predictor(model, device, key=key)
-        if predictor.study.data.kind == "table":
-            msg = "the model reads tables, and an archive holds images: name another model."
-            raise InputError(msg)
-        if predictor.study.task.boxes:
-            msg = (
-                "the model finds boxes, for which no DICOM object is written here: use "
-                "'wardround predict', which writes boxes.csv, or name another model."
-            )
-            raise InputError(msg)
-        if predictor.study.task.outcome:
-            raise InputError(NO_NUMBERS)
+        require_servable(predictor.study)
         queue = WorkQueue(folder / QUEUE_FILE)
         try:
             incoming = None

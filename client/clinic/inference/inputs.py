@@ -19,6 +19,7 @@ from wardround.client.data.reading.readers import PICTURE_FILES, has_reader, rea
 from wardround.client.site.folder import SITE_FILE, open_site
 from wardround.client.tasks.words import tidy
 from wardround.common.errors import DataError, InputError
+from wardround.common.study.sections.data import DataSection
 from wardround.common.study.study import Study
 
 _TABLES = (".csv",)
@@ -121,8 +122,11 @@ def read_images(one: Input, study: Study) -> tuple[Image, ...]:
     """Return the images of an input as they are, one a channel; zeros for one that it lacks.
 
     Raises:
-        DataError: A file cannot be used, or is a coloured picture for a study of grey ones.
+        DataError: A file cannot be used, or is a coloured picture for a study of grey ones; or it
+            lacks an image that the model needs.
     """
+    if one.locations:
+        require_channels([location is not None for location in one.locations], study.data)
     images: list[Image | None] = []
     for location in one.locations:
         if location is None:
@@ -133,6 +137,25 @@ def read_images(one: Input, study: Study) -> tuple[Image, ...]:
             raise UnreadableError(msg)
         images.append(read_image(location, study.data.dimensions, study.data.colour))
     return fill_absent(images) if images else ()
+
+
+def require_channels(held: Sequence[bool], data: DataSection) -> None:
+    """Check that an examination has the images that it may not lack.
+
+    Args:
+        held: Whether it has each channel, in the study's order.
+        data: Says which are optional.
+
+    Raises:
+        DataError: It has not; names them.
+    """
+    lacking = [name for name, has in zip(data.channels, held, strict=True) if not has]
+    if unusual := [name for name in lacking if name not in data.optional_channels]:
+        msg = (
+            f"it lacks the channel {', '.join(unusual)}, and the model was not trained to do "
+            "without: give it."
+        )
+        raise DataError(msg)
 
 
 def modality_of(one: Input) -> str | None:
@@ -265,7 +288,7 @@ def _rows(manifest: Path, study: Study) -> Iterator[Input]:
         texts = {name: line.cells[place] for name, place in places.items()}
         yield _row(
             (manifest, line.row),
-            [(texts.get(name, ""), name in optional) for name in images],
+            [texts.get(name, "") for name in images],
             files,
             [tidy(texts.get(name, "")) for name in covariates],
         )
@@ -280,31 +303,24 @@ def _optional_columns(images: Sequence[str], study: Study) -> set[str]:
 
 def _row(
     place: tuple[Path, int],
-    images: Sequence[tuple[str, bool]],
+    images: Sequence[str],
     files: FileFinder,
     covariates: Iterable[str],
 ) -> Input:
     """Return what a row names.
 
     Args:
-        images: The text of each channel's cell, and whether it may be empty.
+        images: The text of each channel's cell. Where one is empty that may not be, it is said when
+            the examination is read, and stops no other.
     """
     manifest, number = place
-    named = [text for text, _ in images if tidy(text)]
+    named = [text for text in images if tidy(text)]
     try:
-        if any(not tidy(text) and not may_lack for text, may_lack in images):
-            if len(images) > 1 and named:
-                msg = (
-                    f"{manifest}: row {number} lacks an image that the model needs: only those of "
-                    "data.optional of its study may be missing."
-                )
-                raise InputError(msg)
-            raise ValueError
         if images and not named:
             raise ValueError
         locations = tuple(
             parse_location(text, lambda name: files.find(name).path) if tidy(text) else None
-            for text, _ in images
+            for text in images
         )
     except ValueError:
         msg = f"{manifest}: row {number} names no image: name a file, or file.npz#array#17."

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from wardround.client.clinic.inference.inputs import require_channels
 from wardround.client.clinic.inference.outside import reasons_outside
 from wardround.client.clinic.inference.prediction import (
     Classified,
@@ -32,6 +33,7 @@ from wardround.client.data.manifest.covariates import (
     encode_covariates,
     lacking_covariates,
     listed_words,
+    missing_parts,
 )
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.preprocessing.own_grid import (
@@ -73,11 +75,13 @@ class Prepared:
         image: ``(C, *spatial)`` float32; None for a table study.
         covariates: ``(F,)`` float32; None where the study has none.
         grid: The way back to its own voxels; None for a table study.
+        missing: The optional covariates and channels that it lacks.
     """
 
     image: Tensor | None
     covariates: Tensor | None
     grid: OwnGrid | None
+    missing: tuple[str, ...] = ()
 
 
 def load_predictor(
@@ -236,15 +240,19 @@ class Predictor:
         data = self.study.data
         rows = [self._covariates(images, covariates) for images, covariates in some]
         if data.kind == "table":
-            return [Prepared(None, row, None) for row in rows]
+            return [Prepared(None, row, None, missing) for row, missing in rows]
         for images, _ in some:
             _check_channels(images, data)
         prepared = prepare_alike([images for images, _ in some], data)
         return [
-            Prepared(image, row, grid) for (image, grid), row in zip(prepared, rows, strict=True)
+            Prepared(image, row, grid, missing)
+            for (image, grid), (row, missing) in zip(prepared, rows, strict=True)
         ]
 
-    def _covariates(self, images: Sequence[Image], covariates: Sequence[str]) -> Tensor | None:
+    def _covariates(
+        self, images: Sequence[Image], covariates: Sequence[str]
+    ) -> tuple[Tensor | None, tuple[str, ...]]:
+        """Return the columns of an examination, and which optional parts it lacks."""
         data = self.study.data
         known = data.covariates
         if len(covariates) != len(known):
@@ -262,7 +270,7 @@ class Predictor:
         held = tuple(None if image.is_absent else _SOMEWHERE for image in images)
         only = Examination(0, "", held, covariates=texts)
         encoded = encode_covariates([only], data, scales)
-        return None if encoded is None else encoded[0]
+        return None if encoded is None else encoded[0], missing_parts(only, data)
 
     def predict(
         self,
@@ -477,13 +485,7 @@ def _check_channels(images: Sequence[Image], data: DataSection) -> None:
             f"{', '.join(data.channels)}: give one a channel."
         )
         raise DataError(msg)
-    lacking = [name for name, image in zip(data.channels, images, strict=True) if image.is_absent]
-    if unusual := [name for name in lacking if name not in data.optional_channels]:
-        msg = (
-            f"it lacks the channel {', '.join(unusual)}, and the model was not trained to do "
-            "without: give it."
-        )
-        raise DataError(msg)
+    require_channels([not image.is_absent for image in images], data)
 
 
 class _Watch:

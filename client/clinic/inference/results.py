@@ -138,12 +138,16 @@ class Results:
         mask = before.content.get("mask")
         return mask is None or (self.folder / mask).is_file()
 
-    def add(self, some: Sequence[tuple[Input, str, Prediction, Sequence[str]]]) -> None:
-        """Write what was predicted of a batch: inputs, names, predictions, reasons for doubt."""
-        for one, name, prediction, outside in some:
-            content = _content(prediction)
-            if outside:
-                content["outside"] = list(outside)
+    def add(
+        self, some: Sequence[tuple[Input, str, Prediction, Mapping[str, Sequence[str]]]]
+    ) -> None:
+        """Write what was predicted of a batch: inputs, names, predictions, and notes by column.
+
+        The columns are ``outside``, why a model was not made for an image, and ``missing``, which
+        optional parts an examination lacked.
+        """
+        for one, name, prediction, notes in some:
+            content = _content(prediction) | {key: list(said) for key, said in notes.items()}
             if isinstance(prediction, Segmented):
                 content["mask"] = self._write_mask(one, name, prediction)
             self._note(Done(one.key, name, one.text, content))

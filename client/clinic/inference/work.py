@@ -160,7 +160,8 @@ def _predict(predictor: Predictor, some: Sequence[_Ready], results: Results) -> 
         return
     try:
         given = [(ready.images, ready.input.covariates) for ready in some]
-        predictions = predictor.predict_prepared(predictor.prepare_several(given))
+        prepared = predictor.prepare_several(given)
+        predictions = predictor.predict_prepared(prepared)
     except Exception as error:
         if len(some) == 1:
             results.add_failure(some[0].input, some[0].name, _why(error))
@@ -168,12 +169,19 @@ def _predict(predictor: Predictor, some: Sequence[_Ready], results: Results) -> 
         for ready in some:  # one of them is at fault; the others are predicted all the same
             _predict(predictor, [ready], results)
         return
+    may_lack = bool(predictor.study.data.optional)
     results.add(
         [
-            (ready.input, ready.name, prediction, ready.outside)
-            for ready, prediction in zip(some, predictions, strict=True)
+            (ready.input, ready.name, prediction, _notes(ready, one.missing if may_lack else None))
+            for ready, one, prediction in zip(some, prepared, predictions, strict=True)
         ]
     )
+
+
+def _notes(ready: _Ready, missing: Sequence[str] | None) -> dict[str, Sequence[str]]:
+    """Return notes on a prediction, by column; None for what the model never lacks."""
+    notes: dict[str, Sequence[str]] = {"outside": ready.outside} if ready.outside else {}
+    return notes if missing is None else {**notes, "missing": missing}
 
 
 def _why(error: Exception) -> str:

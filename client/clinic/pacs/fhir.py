@@ -155,7 +155,8 @@ def _report(
     source: Source, sentences: Sequence[str], uid: str, algorithm: Algorithm
 ) -> dict[str, Any]:
     maker = f"By {algorithm.label}, wardround {algorithm.version}, model {algorithm.digest}."
-    conclusion = " ".join([f"{NOT_FOR_DIAGNOSIS}.", *sentences, maker])
+    missing = [f"{algorithm.missing_words}."] if algorithm.missing else []
+    conclusion = " ".join([f"{NOT_FOR_DIAGNOSIS}.", *sentences, *missing, maker])
     return {
         "resourceType": "DiagnosticReport",
         "status": "preliminary",

@@ -24,17 +24,24 @@ class Algorithm:
         name: Of the model, in at most 64 characters.
         version: Of wardround, which ran it.
         digest: Of the model folder: 64 hexadecimal digits, several joined by ``+``.
+        missing: Which optional images and values it did without.
     """
 
     name: str
     digest: str
     version: str = wardround.__version__
+    missing: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
         """Its name as DICOM texts may hold it."""
         text = "".join(c if c.isprintable() and c != "\\" else " " for c in self.name).strip()
         return text[:_LONGEST] or "model"
+
+    @property
+    def missing_words(self) -> str:
+        """What it did without, in words; "" where nothing was missing."""
+        return f"Missing, and done without: {', '.join(self.missing)}" if self.missing else ""
 
     @property
     def short_digest(self) -> str:

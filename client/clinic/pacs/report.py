@@ -152,10 +152,11 @@ def rounded(value: float) -> float:
 def _algorithm_id(algorithm: Algorithm) -> Any:
     from highdicom.sr import AlgorithmIdentification
 
+    missing = [algorithm.missing_words] if algorithm.missing else []
     return AlgorithmIdentification(
         name=algorithm.label,
         version=algorithm.version,
-        parameters=[NOT_FOR_DIAGNOSIS, f"model {algorithm.digest}"],
+        parameters=[NOT_FOR_DIAGNOSIS, f"model {algorithm.digest}", *missing],
     )
 
 

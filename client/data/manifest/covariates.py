@@ -69,6 +69,13 @@ def lacking_covariates(texts: Sequence[str], data: DataSection) -> tuple[str, ..
     )
 
 
+def missing_parts(examination: Examination, data: DataSection) -> tuple[str, ...]:
+    """Return the names of the optional covariates and channels that an examination lacks."""
+    names = (*data.optional_covariates, *data.optional_channels)
+    flags = _flags(examination, data)
+    return tuple(name for name, flag in zip(names, flags, strict=True) if flag)
+
+
 def encode_covariates(
     examinations: Sequence[Examination], data: DataSection, scales: Sequence[Scale]
 ) -> Tensor | None:

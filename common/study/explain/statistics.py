@@ -22,8 +22,13 @@ def asked_words(study: Study) -> Iterator[str]:
         yield "to add up products of these values, once; nothing is trained or measured for it."
         return
     channels = ", ".join(data.channels)
-    yield f"to read {data.dimensions}D images ({channels}) of the training patients it has;"
-    if study.task.dense:
+    if data.kind == "image":
+        yield f"to read {data.dimensions}D images ({channels}) of the training patients it has;"
+    if study.task.outcome == "number":
+        yield f"to read {study.outcome.name} of the training patients it has;"
+    elif study.task.outcome:
+        pass  # nothing of it is counted
+    elif study.task.dense:
         yield f"to read their masks of {', '.join(data.classes)};"
     else:
         yield f"to read which of these each is: {', '.join(data.classes)};"
@@ -37,6 +42,26 @@ def told_words(study: Study) -> Iterator[str]:
         yield f"{_sums_words(study)}, exact and not rounded;"
         yield "how many training patients have all these values, exactly."
         return
+    if study.data.kind == "image":
+        yield from _image_words(study)
+        yield "how many examinations a patient has, up to ten;"
+    if study.task.outcome == "number":
+        yield (
+            f"three sums of {study.outcome.name}, from which its mean and its standard deviation "
+            "follow;"
+        )
+    elif not study.task.outcome:
+        what = (
+            "how the voxels are shared between" if study.task.dense else "how many patients are of"
+        )
+        yield f"{what} the classes {', '.join(study.data.classes)};"
+    if study.task.dense:
+        yield "which share of an image the masks mark, in steps of a hundredth;"
+    if plan_statistics(study) is None:
+        yield "how many training patients and examinations it has, rounded down by its policy."
+
+
+def _image_words(study: Study) -> Iterator[str]:
     low, high = intensity_range(study)
     bins, asked = study.statistics.intensity_bins, study.statistics
     where = "over each image, and over what the masks mark" if study.task.dense else "over an image"
@@ -45,13 +70,6 @@ def told_words(study: Study) -> Iterator[str]:
         f"histograms of the voxels' sides in steps of {asked.spacing_step_mm:g} mm, of the images' "
         f"sides in steps of {asked.size_step} voxels and of {asked.extent_step_mm:g} mm;"
     )
-    yield "how many examinations a patient has, up to ten;"
-    what = "how the voxels are shared between" if study.task.dense else "how many patients are of"
-    yield f"{what} the classes {', '.join(study.data.classes)};"
-    if study.task.dense:
-        yield "which share of an image the masks mark, in steps of a hundredth;"
-    if plan_statistics(study) is None:
-        yield "how many training patients and examinations it has, rounded down by its policy."
 
 
 def bound_words(study: Study) -> Iterator[str]:

@@ -19,6 +19,11 @@ _SHARE_CELLS, _MOST_EXAMINATIONS = 100, 10
 # From where to where intensities lie where a study does not say: by its data.intensity.
 _RANGES = {"ct": (-1024.0, 3072.0), "mr": (0.0, 4096.0)}
 _BYTES = (0.0, 256.0)
+# Of a number that is predicted: y from 0 to 1 over its range is shared between three cells as
+# (1 - y)^2, 2 y (1 - y) and y^2, which add up to 1. Mean and deviation follow exactly, and three
+# cells have less noise than a finer histogram, which a patient would be in one cell of.
+OUTCOME = "outcome"
+OUTCOME_CELLS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +54,35 @@ class Histogram:
 
 def asked_histograms(study: Study) -> tuple[Histogram, ...]:
     """Return the histograms that a study asks for, in the order of their message."""
+    if study.data.kind == "table":
+        return (_of_number(study),) if study.task.outcome == "number" else ()
+    found = _of_images(study)
+    found.append(Histogram("examinations", 1.0, 1.0, _MOST_EXAMINATIONS))
+    dense, boxes = TASKS[study.study.task].dense, TASKS[study.study.task].boxes
+    if not study.task.outcome:
+        # Of an examination with several labels the last cell is for none of them.
+        classes = study.class_count + study.data.multi_label
+        one_each = not dense and not boxes and not study.data.multi_label
+        found.append(Histogram("classes", 0.0, 1.0, classes, one_each, is_ordered=False))
+    elif study.task.outcome == "number":
+        found.append(_of_number(study))
+    if dense:
+        found.append(
+            Histogram("foreground-share", 0.5 / _SHARE_CELLS, 1 / _SHARE_CELLS, _SHARE_CELLS)
+        )
+    return tuple(found)
+
+
+def _of_number(study: Study) -> Histogram:
+    low, width = study.outcome.low, study.outcome.width
+    return Histogram(OUTCOME, low, width / 2, OUTCOME_CELLS, is_whole=False)
+
+
+def _of_images(study: Study) -> list[Histogram]:
     data, asked = study.data, study.statistics
     low, high = intensity_range(study)
     width = (high - low) / asked.intensity_bins
-    dense, boxes = TASKS[study.study.task].dense, TASKS[study.study.task].boxes
+    dense = TASKS[study.study.task].dense
     found = []
     for place in range(len(data.channels)):
         kinds = ("intensity", "foreground") if dense else ("intensity",)
@@ -65,16 +95,7 @@ def asked_histograms(study: Study) -> tuple[Histogram, ...]:
         found.append(Histogram(f"spacing-{axis}", 0.0, asked.spacing_step_mm, _SPACING_CELLS))
         found.append(Histogram(f"size-{axis}", 0.0, asked.size_step, _SIZE_CELLS))
         found.append(Histogram(f"extent-{axis}", 0.0, asked.extent_step_mm, _EXTENT_CELLS))
-    found.append(Histogram("examinations", 1.0, 1.0, _MOST_EXAMINATIONS))
-    # Of an examination with several labels the last cell is for none of them.
-    classes = study.class_count + data.multi_label
-    one_each = not dense and not boxes and not data.multi_label
-    found.append(Histogram("classes", 0.0, 1.0, classes, one_each, is_ordered=False))
-    if dense:
-        found.append(
-            Histogram("foreground-share", 0.5 / _SHARE_CELLS, 1 / _SHARE_CELLS, _SHARE_CELLS)
-        )
-    return tuple(found)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,9 +32,19 @@ def statistics_rules(study: Study) -> Iterator[str]:
         )
     if asked.combat:
         return
-    if study.data.kind == "table":
-        yield "statistics.ask is for images: a table has neither spacing nor intensity; remove it."
+    yield from _histograms_fit(study)
+
+
+def _histograms_fit(study: Study) -> Iterator[str]:
+    of_number = study.task.outcome == "number"
+    if study.data.kind == "table" and not of_number:
+        yield (
+            "statistics.ask is for images, and for the number that a regression predicts: this "
+            "table has neither spacing nor intensity; remove it."
+        )
         return
+    if of_number and not study.outcome.width > 0:
+        return  # another rule says so
     if (cells := cell_count(study)) > MOST_CELLS:
         yield (
             f"the statistics have {cells} cells, and at most {MOST_CELLS} leave a site: lower "

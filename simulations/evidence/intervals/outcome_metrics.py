@@ -2,7 +2,8 @@
 
 Each patient is left out once, with all its examinations, and the metric computed of the others: the
 jackknife (Efron and Stein 1981). The same values of two models on the same patients give the
-interval of their difference.
+interval of their difference. Weights for censoring stay those of all patients: that they are
+estimated makes a Brier score a little surer than its interval says.
 """
 
 import math
@@ -23,8 +24,9 @@ from wardround.common.study.registry import METRICS
 from wardround.simulations.run_files.folder import ALL_SITES
 from wardround.simulations.run_files.outcomes import Outcomes, outcomes_together
 
-OF_NUMBERS, OF_TIMES = ("mae", "rmse", "r2"), ("c-index",)
+OF_NUMBERS, OF_TIMES = ("mae", "rmse", "r2"), ("c-index", "brier")
 _Floats = NDArray[np.float64]
+_ALL_TOLD = 1 - 1e-9  # a hospital knows of the horizon what it knows of all times before
 _CHUNK = 1_000  # examinations that are compared with all others at once
 Key = tuple[str, str, str]
 
@@ -58,8 +60,10 @@ class LeftOut:
 
 
 def metrics_of(outcomes: Outcomes) -> tuple[str, ...]:
-    """Return what can be measured."""
-    return OF_TIMES if outcomes.kind == "time" else OF_NUMBERS
+    """Return what can be measured; without absolute hazards there is no Brier score."""
+    if outcomes.kind != "time":
+        return OF_NUMBERS
+    return OF_TIMES if outcomes.errors.told.any() else OF_TIMES[:1]
 
 
 def left_out(metric: str, outcomes: Outcomes) -> LeftOut:
@@ -68,14 +72,32 @@ def left_out(metric: str, outcomes: Outcomes) -> LeftOut:
     if metric == "c-index":
         sums = _pairs(outcomes, patients)
         return LeftOut(_ratio(sums.sum(axis=0) / 2), _ratios(sums.sum(axis=0) / 2 - sums))
+    if metric == "brier":
+        both = np.stack([outcomes.errors.brier, outcomes.errors.told], axis=1)
+        return _mean_left_out(_of_patients(both, patients))
     off = outcomes.estimates - outcomes.truth
     columns = np.stack(
         [np.ones(len(off)), np.abs(off), off**2, outcomes.truth, outcomes.truth**2], axis=1
     )
-    each = np.zeros((int(patients.max(initial=-1)) + 1, columns.shape[1]))
-    np.add.at(each, patients, columns)
+    each = _of_patients(columns, patients)
     total = each.sum(axis=0)
     return LeftOut(float(_of_numbers(metric, total[None])[0]), _of_numbers(metric, total - each))
+
+
+def beyond_expected(outcomes: Outcomes) -> Interval:
+    """Return the share of patients with an event by the horizon, less what the model expected.
+
+    The share is weighted for censoring; where a hospital follows nobody so far its patients do not
+    count. 0 is best (calibration in the large).
+    """
+    patients, errors = np.unique(outcomes.patients, return_inverse=True)[1], outcomes.errors
+    known = (errors.told >= _ALL_TOLD).astype(np.float64)
+    off = errors.weight * outcomes.events - (1 - errors.alive)
+    found = _mean_left_out(_of_patients(np.stack([off * known, known], axis=1), patients))
+    count = len(found.without)
+    if math.isnan(found.value) or math.isnan(found.standard_error):
+        return unknown_interval(found.value, count)
+    return t_interval(found.value, found.standard_error, count - 1, count)
 
 
 def outcome_interval(metric: str, outcomes: Outcomes) -> Interval:
@@ -133,6 +155,19 @@ def outcome_gains(first: Outcomes, second: Outcomes) -> Iterator[tuple[str, Inte
             continue
         count, error = len(gain.without), gain.standard_error
         yield metric, t_interval(gain.value, error, count - 1, count)
+
+
+def _mean_left_out(each: _Floats) -> LeftOut:
+    """Return a mean and what it is without each patient, of ``(P, 2)`` sums and counts."""
+    total = each.sum(axis=0)
+    return LeftOut(_ratio(total), _ratios(total - each))
+
+
+def _of_patients(columns: _Floats, patients: NDArray[np.int64]) -> _Floats:
+    """Return ``(P, C)``: what each patient's examinations add up to, of ``(N, C)``."""
+    each = np.zeros((int(patients.max(initial=-1)) + 1, columns.shape[1]))
+    np.add.at(each, patients, columns)
+    return each
 
 
 def _of_numbers(metric: str, sums: _Floats) -> _Floats:

@@ -216,6 +216,10 @@ def outcome_rows(place: Place, found: OutcomeCases) -> Iterator[OutcomeRow]:
             int(found.events[index]),
             float(found.estimates[index]),
             float(found.hazards[index]),
+            float(found.errors.brier[index]),
+            float(found.errors.told[index]),
+            float(found.errors.alive[index]),
+            float(found.errors.weight[index]),
         )
 
 

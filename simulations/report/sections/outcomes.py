@@ -18,7 +18,11 @@ from wardround.common.metrics.regression import (
 from wardround.common.metrics.survival import CALIBRATION_BINS
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
-from wardround.simulations.evidence.intervals.outcome_metrics import metrics_of, outcome_interval
+from wardround.simulations.evidence.intervals.outcome_metrics import (
+    beyond_expected,
+    metrics_of,
+    outcome_interval,
+)
 from wardround.simulations.report.charts.printed import plural
 from wardround.simulations.report.charts.tables import Cell, Table
 from wardround.simulations.report.contents import RunContents
@@ -45,6 +49,11 @@ _TIME_NOTES = (
     "Expected events are the sums of each patient's cumulative hazard up to the end of its "
     "follow-up, so that whoever was followed for a short time is expected to have few. A model "
     "with the loss 'cox' gives relative hazards only, of which none can be expected.",
+    "The Brier score is the mean square of how far the probability of no event is from what was "
+    "seen, over the time to the horizon; 0 is best. Patients who were followed for a shorter time "
+    "are stood for by the others of their hospital: inverse probability of censoring weights, from "
+    "the hospital's own Kaplan-Meier curve of the ends of follow-up (Graf et al. 1999). Beyond "
+    "expected is the share with an event by the horizon, weighted so, less what the model gave.",
     "Intervals leave each patient out once, with all its examinations (the jackknife).",
 )
 
@@ -102,13 +111,15 @@ def _answer(everybody: Outcomes, study: Study) -> str:
 
 def _table(told: dict[str, Outcomes], study: Study) -> Table:
     kind = study.task.outcome
-    metrics = metrics_of(next(iter(told.values())))
-    more = ("slope", "intercept") if kind == "number" else ("events", "expected events")
+    metrics = metrics_of(list(told.values())[-1])
+    more: tuple[str, ...] = ("slope", "intercept")
+    if kind == "time":
+        more = ("events", "expected events", "beyond expected at the horizon")
     rows = []
     for site, one in told.items():
         found = [outcome_interval(metric, one) for metric in metrics]
         cells = [Cell(number(each.value), spread(each)) for each in found]
-        cells += [Cell(text) for text in _calibration(one, study)]
+        cells += _calibration(one, study)
         rows.append((site, (Cell(str(len(one.cases))), *cells)))
     titles = (METRICS[metric].title for metric in metrics)
     unit = f" Errors are in {study.outcome.unit}." if study.outcome.unit else ""
@@ -121,12 +132,15 @@ def _table(told: dict[str, Outcomes], study: Study) -> Table:
     )
 
 
-def _calibration(one: Outcomes, study: Study) -> tuple[str, str]:
+def _calibration(one: Outcomes, study: Study) -> list[Cell]:
     if study.task.outcome == "time":
-        expected = float(one.hazards.sum())
-        return str(int(one.events.sum())), f"{expected:.1f}" if expected else "–"
+        expected, seen = float(one.hazards.sum()), str(int(one.events.sum()))
+        if not expected:
+            return [Cell(seen), Cell("–"), Cell("–")]
+        beyond = beyond_expected(one)
+        return [Cell(seen), Cell(f"{expected:.1f}"), Cell(number(beyond.value), spread(beyond))]
     line = calibration_line(sums_of(one, study), len(one.cases), study)
-    return number(line.slope), number(line.intercept)
+    return [Cell(number(line.slope)), Cell(number(line.intercept))]
 
 
 def _of_numbers(everybody: Outcomes, study: Study) -> Figure | None:

@@ -79,6 +79,7 @@ def check(
         require_simulation(study, str(path))
     notes = (*refused_at_first(study), *package_notes(study), *_start_notes(study))
     _require_network(study)
+    _require_frozen(study)
     if as_json:
         said = {"name": study.name, "digest": study.digest, "notes": notes}
         sys.stdout.write(json.dumps(said) + "\n")
@@ -133,6 +134,20 @@ def _require_network(study: "Study") -> None:
         from wardround.common.models.networks.registry import require_network
 
         require_network(study)
+
+
+def _require_frozen(study: "Study") -> None:
+    """Make sure that what a study freezes is in its network, and leaves something to train.
+
+    Raises:
+        StudyError: It is not.
+    """
+    from wardround.common.packages.snapshot import is_installed
+
+    if study.model.frozen and all(map(is_installed, study.packages)):
+        from wardround.common.models.networks.registry import build_network
+
+        build_network(study, study.federation.seed)
 
 
 def _start_notes(study: "Study") -> Iterator[str]:

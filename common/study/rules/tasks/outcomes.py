@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from wardround.common.study.study import Study
 
+_WEIGHTED = ("brier", "horizon-calibration-error")  # for censoring
+_NOT_ALWAYS_TOLD = ("calibration-error", *_WEIGHTED)
 _LARGEST_RISK_SET = 4_096  # patients: a step compares every two of a batch
 
 
@@ -22,6 +24,31 @@ def outcome_rules(study: Study) -> Iterator[str]:
     if study.training.class_weights != "none":
         yield f"training.class_weights needs classes, and {study.study.task} has none: remove it."
     yield from _number_fits(study) if kind == "number" else _time_fits(study)
+    yield from _metric_is_told(study)
+
+
+def _metric_is_told(study: Study) -> Iterator[str]:
+    """Yield why a metric cannot steer: it is not known, or not told."""
+    metric = study.evaluation.metric
+    if metric not in _NOT_ALWAYS_TOLD:
+        return
+    chosen = f"evaluation.metric = {metric!r}"
+    if study.privacy.mode == "patient":
+        why = "its bins would each have their noise"
+        if metric in _WEIGHTED:
+            why = (
+                "how much a patient counts follows from how long all others were followed, so that "
+                "what one adds cannot be bounded"
+            )
+        yield (
+            f"{chosen} is not told with privacy.mode = 'patient', for {why}: choose "
+            f"{study.task.metric!r}."
+        )
+    elif study.loss == "cox":
+        yield (
+            f"{chosen} needs probabilities, and training.loss = 'cox' gives relative hazards only: "
+            "choose 'c-index', or the loss 'piecewise-hazard'."
+        )
 
 
 def _number_fits(study: Study) -> Iterator[str]:

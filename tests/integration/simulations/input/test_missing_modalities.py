@@ -10,7 +10,7 @@ from PIL import Image
 from wardround.client.clinic.inference.inputs import find_inputs, read_images
 from wardround.client.clinic.inference.prediction import Classified
 from wardround.client.clinic.inference.predictor import load_predictor
-from wardround.common.errors import InputError
+from wardround.common.errors import DataError
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.federation import Machine
@@ -97,5 +97,6 @@ def test_a_hospital_without_a_channel_takes_part_and_its_patients_are_predicted(
     table.write_text("image.t1\n1-t1.png\n")
     assert len(find_inputs([str(table)], study)) == 1, "columns may be missing too"
     table.write_text("image.t1,image.t2\n,1-t2.png\n")
-    with pytest.raises(InputError, match="row 2 lacks an image that the model needs"):
-        find_inputs([str(table)], study)
+    (without,) = find_inputs([str(table)], study)
+    with pytest.raises(DataError, match="lacks the channel t1"):
+        read_images(without, study)

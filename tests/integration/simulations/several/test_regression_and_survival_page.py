@@ -36,7 +36,7 @@ def write_files(folder: Path) -> None:
 def test_the_commands_run_in_the_order_of_the_page(tmp_path: Path) -> None:
     write_files(tmp_path)
     commands = [line for block in blocks("") for line in block.splitlines() if line]
-    assert len(commands) == 10
+    assert len(commands) == 11
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for command in commands:
         done = subprocess.run(
@@ -49,6 +49,7 @@ def test_the_commands_run_in_the_order_of_the_page(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    assert "Standard deviation of" in (tmp_path / "planned.toml").read_text()
     first = (tmp_path / "predicted" / "predictions.csv").read_text().splitlines()[0]
     assert "survival at 365 days" in first
     for run, words in (("numbers", "calibration slope"), ("times", "the C-index is")):

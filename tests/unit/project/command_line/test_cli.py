@@ -98,6 +98,19 @@ def test_a_new_study_is_valid_and_explains_itself(wardround, tmp_path) -> None:
     assert "exists already" in again.err
 
 
+def test_what_freezes_nothing_of_the_network_is_said_when_a_study_is_checked(
+    wardround, tmp_path
+) -> None:
+    path = tmp_path / "study.toml"
+    assert wardround("study", "new", path).code == 0
+    written = path.read_text()
+    for frozen, words in (("no.layer*", "model.frozen"), ("*", "leaves nothing to train")):
+        path.write_text(written.replace("[model]", f'[model]\nfrozen = ["{frozen}"]', 1))
+        checked = wardround("study", "check", path)
+        assert checked.code == 2
+        assert words in checked.err
+
+
 def test_the_schema_lists_every_key(wardround) -> None:
     schema = json.loads(wardround("study", "schema").out)
     assert {"study", "data", "model", "training", "federation"} <= schema["properties"].keys()

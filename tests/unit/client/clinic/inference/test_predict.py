@@ -242,6 +242,44 @@ def test_rows_of_a_table_and_images_of_several_channels_come_from_a_manifest(
         find_inputs([str(pictures)], two)
 
 
+def test_each_row_says_what_was_missing_and_what_may_not_be_is_refused_by_name(
+    make_model: MakeModel, pictures: Path, tmp_path: Path
+) -> None:
+    study = study_of(
+        data={
+            "channels": ["first", "second", "third"],
+            "covariates": [{"name": "age", "mean": 50.0, "scale": 10.0}, {"name": "weight"}],
+            "optional": ["age", "second", "third"],
+        },
+        model={"fusion": "late"},
+    )
+    table = pictures / "some.csv"
+    rows = [
+        "image.first,image.second,image.third,age,weight",
+        "a/0.png,b/0.png,a/1.png,50,80",
+        "a/1.png,,b/1.png,?,80",
+        "a/2.png,,,51,80",
+        ",b/3.png,a/3.png,50,80",
+        "a/3.png,b/3.png,a/3.png,50,",
+    ]
+    table.write_text("\n".join(rows) + "\n")
+    outcome = run(make_model(study, "three"), [str(table)], tmp_path / "out")
+
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as stream:
+        said = [row["missing"] for row in csv.DictReader(stream)]
+    assert said == ["", "age; second", "second; third"]
+    details = json.loads((tmp_path / "out" / "predictions.json").read_text())
+    assert details["predictions"][1]["missing"] == ["age", "second"]
+    assert "lacks the channel first" in outcome.failed[0].failure
+    assert "no value of weight" in outcome.failed[1].failure
+    # Columns may be missing altogether; a model that lacks nothing has no such column.
+    table.write_text("image.first,weight\na/0.png,80\n")
+    run(make_model(study, "again"), [str(table)], tmp_path / "fewer")
+    assert "age; second; third" in (tmp_path / "fewer" / "predictions.csv").read_text()
+    run(make_model(study_of(), "plain"), [str(pictures / "a")], tmp_path / "plain-out")
+    assert "missing" not in (tmp_path / "plain-out" / "predictions.csv").read_text()
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [(["absent.png"], "there is no file"), (["empty"], "holds no image")],
