@@ -70,7 +70,7 @@ TASKS: dict[str, TaskEntry] = {
         "",
         "restore hidden parts of its images",
         "masked-l1",
-        "reconstruction-error",
+        "pretraining-error",
         fewest_classes=0,
         restores=True,
     ),
@@ -258,6 +258,7 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "piecewise-hazard": ("survival",),
     "cox": ("survival",),
     "masked-l1": ("pretraining",),
+    "nt-xent": ("pretraining",),
 }
 
 
@@ -302,7 +303,7 @@ METRICS: dict[str, MetricEntry] = {
     "r2": MetricEntry(("regression",), True, "R2", unbounded=True),
     "c-index": MetricEntry(("survival",), True, "C-index"),
     "calibration-error": MetricEntry(("regression", "survival"), False, "calibration error"),
-    "reconstruction-error": MetricEntry(
-        ("pretraining",), False, "share of the hidden parts that is not restored"
+    "pretraining-error": MetricEntry(
+        ("pretraining",), False, "share of what pretraining asks that is not solved"
     ),
 }

@@ -85,6 +85,7 @@ class _Training(TypedDict, total=False):
         "piecewise-hazard",
         "cox",
         "masked-l1",
+        "nt-xent",
     ]
     class_weights: Literal["none", "balanced"] | Sequence[float]
     optimiser: Literal["sgd", "adam", "adamw"]
