@@ -1,36 +1,41 @@
 """What makes hospitals alike is worth at a scanner that took no part: brain tissue, four scanners.
 
-Each hospital is left out in turn; the others train, and the model is measured on all patients of the
-one that took no part, as ``wardround simulate --leave-one-site-out`` does it. Three kinds of
+Each hospital is left out in turn; the others train, and the model is measured on all patients of
+the one that took no part but one, as ``wardround simulate --leave-one-site-out`` does it. Kinds of
 scanners:
 
 - ``spread``: the data set's own, which differ in contrast, shading, noise and blur;
 - ``steep``: all alike, but one hospital's contrast is another (``x ** 2.7``) and its images shaded;
 - ``equal``: all alike.
 
-A variant is chosen on other virtual patients and splits (``--seeds 10``) than those that the numbers
-come from (``--seeds 0,1,2``).
+A variant is chosen on other virtual patients and splits (``--seeds 10``) than those that the
+numbers come from (``--seeds 0,1,2``).
 
     python -m benchmarks.support.adaptation --out runs/adaptation --seeds 0,1,2
 
-A series that is there already is not made again.
+A run that is there already is not made again.
 """
 
 import argparse
+import csv
 import json
+import shutil
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from benchmarks.support.processes import machine
-from wardround.common.files.tables import read_table
 from wardround.common.study.loading import with_changes
 from wardround.common.study.study import Study
-from wardround.simulations.experiment.federation import Machine
-from wardround.simulations.experiment.series.series import SeriesRequest, resume_series, run_series
-from wardround.simulations.run_files.series import LEFT_OUT_EVERYBODY, MeasuredRow, is_series
+from wardround.server.sites.site_info import describe_sites
+from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
+from wardround.simulations.experiment.testing.cross_site import cross_site_rows
+from wardround.simulations.experiment.training import TrainedModel
+from wardround.simulations.run_files.folder import FEDERATED
 from wardround.simulations.sites.landmarks import landmarks_of_data
+from wardround.simulations.sites.preparation import prepare_sites
 from wardround.simulations.studies import find_study
 
 METRIC = "dice"
@@ -108,17 +113,41 @@ def left_out(
     """Return the Dice of each seed at each hospital, of a model that it did not help to train."""
     found = {}
     for seed in seeds:
-        folder, one = out / f"seed-{seed}", Machine("cpu", "in-process", threads=1)
-        if is_series(folder):
-            resume_series(folder, one)
-        else:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            study = study_of(scanners, variant)
-            run_series(SeriesRequest(study, folder, True, (seed,), one))
-        for row in read_table(folder / "measured.csv", MeasuredRow):
-            if row.model == LEFT_OUT_EVERYBODY and row.metric == METRIC:
-                found[seed, row.site] = row.value
+        file = out / f"seed-{seed}.json"
+        if not file.exists():
+            seeded = {"federation.seed": seed, "simulation.seed": seed}
+            study, folder = with_changes(study_of(scanners, variant), seeded), out / f"seed-{seed}"
+            shutil.rmtree(folder, ignore_errors=True)
+            sites = prepare_sites(study, folder).folders
+            values = {site.name: dice_without(site, sites, study) for site in sites}
+            file.write_text(json.dumps(values), encoding="utf-8")
+        values = json.loads(file.read_text(encoding="utf-8"))
+        found.update({(seed, site): value for site, value in values.items()})
     return found
+
+
+def dice_without(left: Path, sites: Sequence[Path], study: Study) -> float:
+    """Train without a hospital; return the Dice on all its patients but one."""
+    one, name = Machine("cpu", "in-process", threads=1), left.name
+    checkpoints = left.parent.parent / f"without-{name}"
+    with open_grid([site for site in sites if site != left], study, one) as grid:
+        commit = run_federation(grid, study, checkpoints)
+    model = TrainedModel(FEDERATED, commit.progress.run, commit.progress.round, commit.parameters)
+    all_patients = left.parent.parent / "measured" / name
+    shutil.copytree(left, all_patients)
+    with (left / "manifest.csv").open(newline="", encoding="utf-8") as stream:
+        rows = [*csv.DictReader(stream)]
+    for row in rows:  # a site without a training patient takes no part in anything
+        row["split"] = "train" if row["patient"] == rows[0]["patient"] else "test"
+    with (all_patients / "manifest.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, [*rows[0]])
+        writer.writeheader()
+        writer.writerows(rows)
+    measuring = with_changes(study, {"evaluation.validation_fraction": 0.0})
+    with open_grid([all_patients], measuring, one) as grid:
+        nodes, _ = describe_sites(grid, measuring)
+        tested = cross_site_rows(grid, measuring, nodes, [model], [])
+        return next(row.value for row in tested if row.metric == METRIC and not row.class_name)
 
 
 def show(scanners: str, variant: str, found: dict[str, dict[tuple[int, str], float]]) -> None:
@@ -134,7 +163,9 @@ def show(scanners: str, variant: str, found: dict[str, dict[tuple[int, str], flo
         f"({min(gain for _, gain in rows):+.3f} to {max(gain for _, gain in rows):+.3f})"
         for site, rows in sorted(sites.items())
     }
-    print(json.dumps({"scanners": scanners, "variant": variant, "beside": beside, **each}))
+    print(
+        json.dumps({"scanners": scanners, "variant": variant, "beside": beside, **each}), flush=True
+    )
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ class Pretraining:
         return type(batch)(shown, batch.covariates, torch.cat([images, hidden], dim=1))
 
     def predict(self, forward: Forward, batch: "Batch", study: Study) -> Tensor:
-        """Return restored images ``(B, C, *spatial)``, or the features of two views ``(B, 2 D)``."""
+        """Return restored images ``(B, C, *spatial)``, or features of two views ``(B, 2 D)``."""
         return forward(*batch.inputs)
 
     def decide(self, outputs: Tensor, study: Study) -> Tensor:

@@ -404,7 +404,9 @@ def nt_xent(outputs: Tensor, targets: Tensor, class_weights: Tensor | None = Non
     views = F.normalize(torch.cat(outputs.chunk(2, dim=1)), dim=1)
     count = len(outputs)
     alike = views @ views.T / _TEMPERATURE
-    alike = alike.masked_fill(torch.eye(2 * count, dtype=torch.bool, device=alike.device), -torch.inf)
+    alike = alike.masked_fill(
+        torch.eye(2 * count, dtype=torch.bool, device=alike.device), -torch.inf
+    )
     others = torch.arange(2 * count, device=alike.device).roll(count)
     return F.cross_entropy(alike, others, reduction="none").reshape(2, count).mean(0)
 
