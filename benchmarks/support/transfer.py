@@ -60,6 +60,12 @@ WAYS: dict[str, Changes] = {
 }
 PRETRAININGS: dict[str, Changes] = {
     "masked-l1": {},
+    "masked-fine": {
+        "training.learning_rate": 1e-2,
+        "training.schedule": "cosine",
+        "training.batch_size": 8,
+        "training.masking": {"fraction": 0.4, "patch": 4},
+    },
     "nt-xent": {"training.loss": "nt-xent", "training.batch_size": 64},
 }
 SKIN: Changes = {
@@ -209,7 +215,8 @@ def main() -> None:
 def from_site(bench: Bench, seed: int, way: str) -> tuple[Result, Result]:
     """Return the smallest site's run from scratch, and from the largest site's model."""
     rows = patients(bench, seed)
-    source = bench.study(f"source-{seed}", some(bench, rows, seed, LARGEST), seed, {})
+    whole = {"training.local_steps": None, "training.local_epochs": 2}
+    source = bench.study(f"source-{seed}", some(bench, rows, seed, LARGEST), seed, whole)
     manifest = some(bench, rows, seed, SMALLEST)
     return both(bench, seed, ("small", manifest, way), bench.run(source), bench.rounds // 2)
 
@@ -280,7 +287,7 @@ def patients(bench: Bench, seed: int) -> list[dict[str, str]]:
         sides = ["--set", f"data.size=[{bench.size},{bench.size}]"]
         line += ["skin-lesions", *root] if skin else ["brain-tissue", *sides]
         subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
-    keys = ("patient", "image", "label") if skin else ("patient", "t1", "mask")
+    keys = ("patient", "image", "label") if skin else ("patient", "image.t1", "mask")
     for manifest in sorted(folder.glob("sites/*/manifest.csv")):
         with manifest.open(newline="", encoding="utf-8") as stream:
             site = manifest.parent.name

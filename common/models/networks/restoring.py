@@ -69,7 +69,7 @@ class Contrasting(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """Return the features ``(B, V * 64)`` of V views ``(B, V * planes, *spatial)``."""
-        images = views.unflatten(1, (-1, self._planes)).flatten(0, 1)
+        images = views.reshape(-1, self._planes, *views.shape[2:])
         found: Tensor = self.projector(self._encode(self.network, images).flatten(2).mean(2))
         return found.reshape(len(views), -1)
 
