@@ -1,8 +1,9 @@
 """What a start from another model is worth: rounds saved, labels saved, bytes saved.
 
 On HAM10000 the question is naevus or not, for the smallest site has two images of some of the seven
-diagnoses; on brain-tissue it is grey and white matter. Three comparisons, over several seeds, each
-run trained as ``wardround simulate`` trains a study:
+diagnoses; with ``--data melanoma`` it is melanoma or naevus, without the images of the five others,
+which the sites have in other shares. On brain-tissue it is grey and white matter. Three
+comparisons, over several seeds, each run trained as ``wardround simulate`` trains a study:
 
 - ``sites``: a model of the largest site (rosendahl, 768 images) starts the study of the smallest
   (vienna_dias, 211), which then has half the rounds. Is it as good as from scratch in all of them?
@@ -106,13 +107,13 @@ class Bench:
     @property
     def task(self) -> str:
         """What is learnt with labels."""
-        return "classification" if self.data == "skin" else "segmentation"
+        return "segmentation" if self.data == "brain" else "classification"
 
     def study(
         self, name: str, manifest: Path, seed: int, changes: Changes, task: str = ""
     ) -> Study:
         """Return a study on the patients of a manifest."""
-        of_data = SKIN if self.data == "skin" else BRAIN
+        of_data = BRAIN if self.data == "brain" else SKIN
         content: dict[str, Any] = {
             "study": {"name": name, "task": task or self.task},
             "data": {**of_data["data"], "size": [self.size, self.size]},
@@ -186,7 +187,7 @@ def main() -> None:
     """Run what is missing, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-root", default="")
-    parser.add_argument("--data", choices=("skin", "brain"), default="skin")
+    parser.add_argument("--data", choices=("skin", "melanoma", "brain"), default="skin")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--rounds", type=int, default=16)
@@ -280,7 +281,7 @@ def bytes_sent(bench: Bench, seed: int, how: tuple[str, int]) -> None:
 def patients(bench: Bench, seed: int) -> list[dict[str, str]]:
     """Return every image with its site and its patient's split, drawn by the seed."""
     folder, rows = bench.out / "all", list[dict[str, str]]()
-    skin = bench.data == "skin"
+    skin = bench.data != "brain"
     if not folder.exists():
         line = [sys.executable, "-m", "wardround.cli", "split", "--json", "--out", str(folder)]
         root = ["--data-root", bench.data_root]
@@ -292,6 +293,8 @@ def patients(bench: Bench, seed: int) -> list[dict[str, str]]:
         with manifest.open(newline="", encoding="utf-8") as stream:
             site = manifest.parent.name
             rows += [{key: r[key] for key in keys} | {"site": site} for r in csv.DictReader(stream)]
+    if bench.data == "melanoma":
+        rows = [row for row in rows if row["label"] in ("mel", "nv")]
     for row in rows if skin else ():
         row["label"] = row["label"] if row["label"] in CLASSES else CLASSES[0]
     splits: dict[str, str] = {}
