@@ -1,18 +1,21 @@
-"""What a start from another model is worth on HAM10000: rounds saved, labels saved, bytes saved.
+"""What a start from another model is worth: rounds saved, labels saved, bytes saved.
 
-The question is naevus or not, for the smallest site has two images of some of the seven diagnoses.
-Three comparisons, over several seeds, each run trained as ``wardround simulate`` trains a study:
+On HAM10000 the question is naevus or not, for the smallest site has two images of some of the seven
+diagnoses; with ``--data melanoma`` it is melanoma or naevus, without the images of the five others,
+which the sites have in other shares. On brain-tissue it is grey and white matter. Three
+comparisons, over several seeds, each run trained as ``wardround simulate`` trains a study:
 
 - ``sites``: a model of the largest site (rosendahl, 768 images) starts the study of the smallest
-  (vienna_dias, 211). After how many rounds is it as good as the best round from scratch?
-- ``labels``: the four sites pretrain without labels, then a tenth of the training patients have
-  labels. Is the start from the pretrained encoder better than from scratch?
+  (vienna_dias, 211), which then has half the rounds. Is it as good as from scratch in all of them?
+- ``labels``: the sites pretrain without labels, then a tenth of the training patients have labels.
+  Is the start from the pretrained encoder better than from scratch?
 - ``bytes``: the same start, with the encoder frozen. What does a round send?
 
     python -m benchmarks.support.transfer --data-root DATA --out runs/transfer --seeds 0,1,2
 
-Rounds are compared on validation patients; the kept models, chosen on these too, on test patients.
-A run that is there already is not made again.
+Each comparison has several ways (``WAYS``). What is chosen among them is chosen on validation
+patients, and so is the round that is kept; test patients say what it is worth. A run that is there
+already is not made again.
 """
 
 import argparse
@@ -32,7 +35,8 @@ from safetensors.torch import save
 from benchmarks.support.processes import machine
 from wardround.common.models.pretrained import store_weights
 from wardround.common.models.start import WeightsOrigin
-from wardround.common.study.loading import parse_study
+from wardround.common.study.loading import parse_study, with_changes
+from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import read_records
 from wardround.server.checkpoints.store import CheckpointStore
 from wardround.server.sites.site_info import describe_sites
@@ -45,7 +49,46 @@ from wardround.simulations.sites.preparation import prepare_sites, reopen_sites
 
 CLASSES = ["other", "nv"]
 LARGEST, SMALLEST = "rosendahl", "vienna_dias"
-METRIC = "auroc"
+Changes = dict[str, Any]
+SLOWLY: Changes = {"training.learning_rate": 3e-4}
+QUICKLY: Changes = {"training.learning_rate": 3e-3}
+# What is tried of a start, beside the study of :meth:`Bench.study`; "frozen" are the first levels.
+WAYS: dict[str, Changes] = {
+    "plain": {},
+    "slow": SLOWLY,
+    "quick": QUICKLY,
+    "frozen": {"model.frozen": ["0.*", "1.*"]},
+}
+PRETRAININGS: dict[str, Changes] = {
+    "masked-l1": {},
+    "masked-fine": {
+        "training.learning_rate": 1e-2,
+        "training.schedule": "cosine",
+        "training.batch_size": 8,
+        "training.masking": {"fraction": 0.4, "patch": 4},
+    },
+    "nt-xent": {"training.loss": "nt-xent", "training.batch_size": 64},
+}
+SKIN: Changes = {
+    "data": {
+        "colour": True,
+        "intensity": "dermoscopy",
+        "augmentation": "dermoscopy",
+        "classes": CLASSES,
+    },
+    "model": {"network": "small-cnn", "features": [16, 32, 64], "normalisation": "group"},
+    "evaluation": {"metric": "auroc"},
+}
+BRAIN: Changes = {
+    "data": {
+        "channels": ["t1"],
+        "intensity": "mr",
+        "augmentation": "light",
+        "classes": ["background", "grey matter", "white matter"],
+    },
+    "model": {"network": "unet", "features": [8, 16, 32], "normalisation": "instance"},
+    "evaluation": {"metric": "dice"},
+}
 SHARES = (("train", 0.4), ("validation", 0.3), ("test", 0.3))
 LABELLED = 0.1  # of the training patients
 
@@ -58,27 +101,26 @@ class Bench:
     out: Path
     rounds: int
     size: int
+    steps: int
+    data: str
 
-    def study(self, name: str, task: str, manifest: Path, seed: int) -> dict[str, Any]:
-        """Return a study of the small network on the patients of a manifest."""
-        restores = task == "pretraining"
-        return {
-            "study": {"name": name, "task": task},
-            "data": {
-                "colour": True,
-                "size": [self.size, self.size],
-                "intensity": "dermoscopy",
-                "augmentation": "dermoscopy",
-                **({} if restores else {"classes": CLASSES}),
-            },
-            "model": {
-                "network": "small-cnn",
-                "features": [16, 32, 64],
-                "normalisation": "group",
-            },
-            "training": {"learning_rate": 1e-3, "batch_size": 16},
+    @property
+    def task(self) -> str:
+        """What is learnt with labels."""
+        return "segmentation" if self.data == "brain" else "classification"
+
+    def study(
+        self, name: str, manifest: Path, seed: int, changes: Changes, task: str = ""
+    ) -> Study:
+        """Return a study on the patients of a manifest."""
+        of_data = BRAIN if self.data == "brain" else SKIN
+        content: dict[str, Any] = {
+            "study": {"name": name, "task": task or self.task},
+            "data": {**of_data["data"], "size": [self.size, self.size]},
+            "model": of_data["model"],
+            "training": {"learning_rate": 1e-3, "batch_size": 16, "local_steps": self.steps},
             "federation": {"rounds": self.rounds, "seed": seed},
-            "evaluation": {} if restores else {"metric": METRIC},
+            "evaluation": of_data["evaluation"],
             "simulation": {
                 "data": "folder",
                 "split": "natural",
@@ -86,10 +128,12 @@ class Bench:
                 "options": {"manifest": str(manifest)},
             },
         }
+        if task == "pretraining":
+            del content["data"]["classes"], content["evaluation"]
+        return with_changes(parse_study(content), changes)
 
-    def run(self, content: dict[str, Any]) -> "Result":
+    def run(self, study: Study) -> "Result":
         """Train a study unless that was done; what was trained goes on where it stopped."""
-        study = parse_study(content)
         out = self.out / study.name
         file = out / "result.json"
         if not file.exists():
@@ -142,55 +186,74 @@ def merged(rows: Iterable[MetricRow], metric: str) -> list[float]:
 def main() -> None:
     """Run what is missing, then print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data-root", required=True)
+    parser.add_argument("--data-root", default="")
+    parser.add_argument("--data", choices=("skin", "melanoma", "brain"), default="skin")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--rounds", type=int, default=16)
     parser.add_argument("--pretraining-rounds", type=int, default=16)
+    parser.add_argument("--pretraining", default="masked-l1", help=", ".join(PRETRAININGS))
     parser.add_argument("--size", type=int, default=48)
+    parser.add_argument("--steps", type=int, default=5, help="of a round at a site")
     parser.add_argument("--parts", default="sites,labels,bytes")
+    parser.add_argument("--ways", default="plain", help=", ".join(WAYS))
     said = parser.parse_args()
-    bench = Bench(said.data_root, said.out.resolve(), said.rounds, said.size)
+    out = said.out.resolve()
+    bench = Bench(said.data_root, out, said.rounds, said.size, said.steps, said.data)
     bench.out.mkdir(parents=True, exist_ok=True)
     print(machine())
-    seeds = [int(seed) for seed in said.seeds.split(",")]
-    if "sites" in said.parts:
-        show("largest to smallest site", [from_site(bench, seed) for seed in seeds])
-    if "labels" in said.parts:
-        found = [from_unlabelled(bench, seed, said.pretraining_rounds) for seed in seeds]
-        show("a tenth of the labels", found)
-    if "bytes" in said.parts:
-        bytes_sent(bench, seeds[0], said.pretraining_rounds)
+    for seed in (int(text) for text in said.seeds.split(",")):
+        for way in said.ways.split(","):
+            if "sites" in said.parts:
+                show(way, *from_site(bench, seed, way))
+            if "labels" in said.parts:
+                how = (said.pretraining, said.pretraining_rounds)
+                show(f"{said.pretraining}, {way}", *from_unlabelled(bench, seed, way, how))
+        if "bytes" in said.parts:
+            bytes_sent(bench, seed, (said.pretraining, said.pretraining_rounds))
 
 
-def from_site(bench: Bench, seed: int) -> tuple[Result, Result]:
+def from_site(bench: Bench, seed: int, way: str) -> tuple[Result, Result]:
     """Return the smallest site's run from scratch, and from the largest site's model."""
     rows = patients(bench, seed)
-    source = bench.study(f"source-{seed}", "classification", some(bench, rows, seed, LARGEST), seed)
-    start = bench.run(source).weights
+    whole = {"training.local_steps": None, "training.local_epochs": 2}
+    source = bench.study(f"source-{seed}", some(bench, rows, seed, LARGEST), seed, whole)
     manifest = some(bench, rows, seed, SMALLEST)
-    scratch = bench.study(f"small-scratch-{seed}", "classification", manifest, seed)
-    moved = bench.study(f"small-moved-{seed}", "classification", manifest, seed)
-    moved["model"]["weights_sha256"] = start
-    return bench.run(scratch), bench.run(moved)
+    return both(bench, seed, ("small", manifest, way), bench.run(source), bench.rounds // 2)
 
 
-def from_unlabelled(bench: Bench, seed: int, rounds: int) -> tuple[Result, Result]:
+def from_unlabelled(
+    bench: Bench, seed: int, way: str, how: tuple[str, int]
+) -> tuple[Result, Result]:
     """Return the run with a tenth of the labels from scratch, and from pretraining without any."""
-    start, few = pretrained(bench, seed, rounds), tenth(bench, seed)
-    scratch = bench.study(f"few-scratch-{seed}", "classification", few, seed)
-    moved = bench.study(f"few-moved-{seed}", "classification", few, seed)
-    moved["model"]["weights_sha256"] = start
-    return bench.run(scratch), bench.run(moved)
+    start, few = pretrained(bench, seed, how), tenth(bench, seed)
+    return both(bench, seed, ("few", few, way), start, bench.rounds)
 
 
-def pretrained(bench: Bench, seed: int, rounds: int) -> str:
-    """Return the weights of a pretraining at all sites, of their training patients' images."""
-    study = bench.study(
-        f"pretraining-{seed}", "pretraining", some(bench, patients(bench, seed), seed), seed
-    )
-    study["federation"]["rounds"] = rounds
-    return bench.run(study).weights
+def both(
+    bench: Bench, seed: int, what: tuple[str, Path, str], start: Result, rounds: int
+) -> tuple[Result, Result]:
+    """Return a run from scratch, and one from a model in so many rounds, in the same way."""
+    name, manifest, way = what
+    changes = {key: value for key, value in WAYS[way].items() if key != "model.frozen"}
+    told = way if changes else "plain"
+    scratch = bench.study(f"{name}-scratch-{told}-{seed}", manifest, seed, changes)
+    moved = {
+        **WAYS[way],
+        "model.weights_sha256": start.weights,
+        "federation.rounds": rounds,
+    }
+    started = bench.study(f"{name}-{start.name}-{way}", manifest, seed, moved)
+    return bench.run(scratch), bench.run(started)
+
+
+def pretrained(bench: Bench, seed: int, how: tuple[str, int]) -> Result:
+    """Return a pretraining at all sites, of their training patients' images."""
+    loss, rounds = how
+    changes = {**PRETRAININGS[loss], "federation.rounds": rounds}
+    changes |= {"training.local_steps": None, "training.local_epochs": 1}
+    name, manifest = f"{loss}-{rounds}-{seed}", some(bench, patients(bench, seed), seed)
+    return bench.run(bench.study(name, manifest, seed, changes, "pretraining"))
 
 
 def tenth(bench: Bench, seed: int) -> Path:
@@ -203,15 +266,12 @@ def tenth(bench: Bench, seed: int) -> Path:
     return write(bench.out / f"tenth-{seed}.csv", left)
 
 
-def bytes_sent(bench: Bench, seed: int, rounds: int) -> None:
+def bytes_sent(bench: Bench, seed: int, how: tuple[str, int]) -> None:
     """Print what a round sends with the encoder trained, and frozen."""
-    few, start = tenth(bench, seed), pretrained(bench, seed, rounds)
-    for name, frozen in (("moved", []), ("frozen", ["?.*"])):
-        study = bench.study(f"few-{name}-{seed}", "classification", few, seed)
-        study["model"]["weights_sha256"] = start
-        if frozen:
-            study["model"]["frozen"] = frozen
-        found = bench.run(study)
+    few, start = tenth(bench, seed), pretrained(bench, seed, how)
+    for name, frozen in (("moved", []), ("encoder-frozen", ["?.*"])):
+        changes: Changes = {"model.weights_sha256": start.weights, "model.frozen": frozen}
+        found = bench.run(bench.study(f"bytes-{name}-{seed}", few, seed, changes))
         print(
             f"{found.name}: round 2 down {found.bytes_down} up {found.bytes_up} bytes, "
             f"test {found.test:.3f}"
@@ -221,16 +281,21 @@ def bytes_sent(bench: Bench, seed: int, rounds: int) -> None:
 def patients(bench: Bench, seed: int) -> list[dict[str, str]]:
     """Return every image with its site and its patient's split, drawn by the seed."""
     folder, rows = bench.out / "all", list[dict[str, str]]()
+    skin = bench.data != "brain"
     if not folder.exists():
-        line = [sys.executable, "-m", "wardround.cli", "split", "skin-lesions", "--json"]
-        line += ["--data-root", bench.data_root, "--out", str(folder)]
+        line = [sys.executable, "-m", "wardround.cli", "split", "--json", "--out", str(folder)]
+        root = ["--data-root", bench.data_root]
+        sides = ["--set", f"data.size=[{bench.size},{bench.size}]"]
+        line += ["skin-lesions", *root] if skin else ["brain-tissue", *sides]
         subprocess.run(line, check=True, stdout=subprocess.DEVNULL)
+    keys = ("patient", "image", "label") if skin else ("patient", "image.t1", "mask")
     for manifest in sorted(folder.glob("sites/*/manifest.csv")):
         with manifest.open(newline="", encoding="utf-8") as stream:
-            keys = ("patient", "image", "label")
             site = manifest.parent.name
             rows += [{key: r[key] for key in keys} | {"site": site} for r in csv.DictReader(stream)]
-    for row in rows:
+    if bench.data == "melanoma":
+        rows = [row for row in rows if row["label"] in ("mel", "nv")]
+    for row in rows if skin else ():
         row["label"] = row["label"] if row["label"] in CLASSES else CLASSES[0]
     splits: dict[str, str] = {}
     for site in sorted({row["site"] for row in rows}):
@@ -259,22 +324,19 @@ def write(path: Path, rows: list[dict[str, str]]) -> Path:
     return path
 
 
-def show(title: str, pairs: list[tuple[Result, Result]]) -> None:
-    """Print scratch beside the start from another model, a seed a line."""
-    print(f"\n{title} ({METRIC})")
-    for scratch, moved in pairs:
-        best = max(scratch.validation)
-        reached = next((n for n, value in enumerate(moved.validation) if value >= best), None)
-        said = {
-            "scratch": scratch.name,
-            "best_validation": round(best, 3),
-            "in_round": scratch.validation.index(best),
-            "reached_in_round": reached,
-            "moved_best_validation": round(max(moved.validation), 3),
-            "test_scratch": round(scratch.test, 3),
-            "test_moved": round(moved.test, 3),
-        }
-        print(json.dumps(said), flush=True)
+def show(way: str, scratch: Result, moved: Result) -> None:
+    """Print scratch beside the start from another model, of one seed."""
+    best = max(scratch.validation)
+    reached = next((n for n, value in enumerate(moved.validation) if value >= best), None)
+    said = {
+        "way": way,
+        "scratch": scratch.name,
+        "moved": moved.name,
+        "validation": [round(best, 3), round(max(moved.validation), 3)],
+        "rounds": [scratch.validation.index(best), reached],
+        "test": [round(scratch.test, 3), round(moved.test, 3)],
+    }
+    print(json.dumps(said), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
-"""Pretraining: parts of an image are hidden, and the network restores them; no label is read.
+"""Pretraining: a network learns what images look like; no label is read.
 
 Masked image modelling (Xie et al. 2022, SimMIM, arXiv 2111.09886): squares or cubes of a regular
-grid are hidden at random, each time anew, and only they count.
+grid are hidden at random, each time anew, and the network restores them; only they count.
+
+Contrastive (Chen et al. 2020, SimCLR, arXiv 2002.05709), with ``training.loss = "nt-xent"``: each
+image is changed twice at random, and the network tells which two views are of one image.
 """
 
 from collections.abc import Sequence
@@ -12,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from wardround.client.tasks.task import Forward, Label, Spacing
 from wardround.common.metrics.noised import encode_errors
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 _PATCHES_A_SIDE = 8
 _MEASURED_WITH = 20_221_118  # the seed of the parts that are hidden of whoever is not trained on
 _LEAST_VARIANCE = 1e-8
+_VIEWS = 2
 
 
 class NoLabels:
@@ -40,7 +45,7 @@ class NoLabels:
 
 
 class Pretraining:
-    """The network restores what is hidden of an image."""
+    """The network restores what is hidden of an image, or tells which views are of one image."""
 
     labels = NoLabels()
 
@@ -51,12 +56,15 @@ class Pretraining:
         """Return images with hidden parts, and targets ``(B, C + 1, *spatial)``.
 
         What is hidden is filled with the mean of what is not, a plane by itself. The targets are
-        the images, and 1 in the last plane where they are hidden.
+        the images, and 1 in the last plane where they are hidden. Where views are told apart, there
+        are two of each image, ``(B, 2 C, *spatial)``, and the targets say nothing.
         """
         images = batch.images
         if images is None:
             msg = "pretraining takes images"
             raise TypeError(msg)
+        if study.contrasts:
+            return type(batch)(two_views(images, generator), batch.covariates, batch.targets)
         masking = study.training.masking or MaskingSection()
         hidden = hidden_parts(len(images), images.shape[2:], masking, generator).to(images.device)
         seen = 1 - hidden
@@ -67,20 +75,20 @@ class Pretraining:
         return type(batch)(shown, batch.covariates, torch.cat([images, hidden], dim=1))
 
     def predict(self, forward: Forward, batch: "Batch", study: Study) -> Tensor:
-        """Return restored images ``(B, C, *spatial)``."""
+        """Return restored images ``(B, C, *spatial)``, or features of two views ``(B, 2 D)``."""
         return forward(*batch.inputs)
 
     def decide(self, outputs: Tensor, study: Study) -> Tensor:
-        """Return the restored images."""
+        """Return what was predicted."""
         return outputs
 
     def bounded(self, outputs: Tensor, targets: Tensor, study: Study) -> NDArray[np.float64]:
         """Return the share that is not restored of each examination, and what it lacks of 1."""
         return encode_errors(unrestored(outputs, targets).double().cpu().numpy())
 
-    def counter(self, study: Study, surfaces: bool) -> "PretrainingCounter":
+    def counter(self, study: Study, surfaces: bool) -> "PretrainingCounter | ViewCounter":
         """Return a counter of a new evaluation; there are no surfaces."""
-        return PretrainingCounter()
+        return ViewCounter() if study.contrasts else PretrainingCounter()
 
 
 class PretrainingCounter:
@@ -95,9 +103,75 @@ class PretrainingCounter:
 
     def sums(self) -> PretrainingSums:
         """Return the sums over all examinations."""
-        shares = torch.cat(self._shares).double().cpu().numpy()
-        squares = np.square(shares).sum(keepdims=True)
-        return PretrainingSums(shares.sum(keepdims=True), squares, np.array([float(len(shares))]))
+        return _sums(torch.cat(self._shares))
+
+
+class ViewCounter:
+    """Keeps the features of all views, and says at the end how well they are told apart."""
+
+    def __init__(self) -> None:
+        self._features: list[Tensor] = []
+
+    def add(self, outputs: Tensor, targets: Tensor, spacings_mm: Sequence[Spacing] | None) -> None:
+        """Count a batch of the features of two views, ``(B, 2 D)``."""
+        self._features.append(outputs)
+
+    def sums(self) -> PretrainingSums:
+        """Return the sums over all examinations."""
+        return _sums(confused(torch.cat(self._features)))
+
+
+def _sums(shares: Tensor) -> PretrainingSums:
+    found = shares.double().cpu().numpy()
+    squares = np.square(found).sum(keepdims=True)
+    return PretrainingSums(found.sum(keepdims=True), squares, np.array([float(len(found))]))
+
+
+def two_views(images: Tensor, generator: Generator | None) -> Tensor:
+    """Return two changed views of each image, ``(B, 2 C, *spatial)``.
+
+    Args:
+        images: ``(B, C, *spatial)`` on any device.
+        generator: None changes every image in the same two ways, whoever is in a batch with it.
+    """
+    # Imported here: no other task needs it in a round.
+    from wardround.client.data.augmentation import AugmentationPreset, apply, draw
+
+    # Chen et al. 2020, figure 5: cropping and changed greys together. Noise would depend on the
+    # place in a batch.
+    preset = AugmentationPreset(
+        rotation=15, translation=0.15, zoom=0.3, gamma=0.4, gain=0.3, offset=0.3
+    )
+    drawn = 1 if generator is None else len(images)
+    if generator is None:
+        generator = Generator().manual_seed(_MEASURED_WITH)
+    views = []
+    for _ in range(_VIEWS):
+        change = draw(preset, drawn, images.ndim - 2, generator)
+        if drawn < len(images):
+            same = [part.expand(len(images), *part.shape[1:]) for part in change.tensors.values()]
+            change = change.arrived(same)
+        views.append(apply(images, None, change)[0])
+    return torch.cat(views, dim=1)
+
+
+def confused(features: Tensor) -> Tensor:
+    """Return of each image which share of the others has a second view nearer to its first.
+
+    Near is a large cosine; one that is as near counts half, so that a network to which all images
+    are the same has 0.5.
+
+    Args:
+        features: ``(N, 2 D)`` float32 of N images, finite.
+
+    Returns:
+        ``(N,)`` in [0, 1]; 0 of an image alone.
+    """
+    first, second = (F.normalize(view, dim=1) for view in features.chunk(2, dim=1))
+    alike = first @ second.T
+    own = alike.diagonal()[:, None]
+    nearer = (alike > own).double() + (alike == own).double() / 2
+    return (nearer.sum(1) - 0.5) / max(1, len(features) - 1)
 
 
 def hidden_parts(

@@ -22,6 +22,7 @@ from wardround.common.study.study import Study
 SampleLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 _FOCUS = 2.0  # gamma; the best value of Lin et al. 2017, table 1b
+_TEMPERATURE = 0.5  # of NT-Xent; the best of Chen et al. 2020 for small images, appendix B.9
 _SMOOTH = 1e-5  # keeps the ratio defined where a class is absent from both; MONAI's value
 
 
@@ -432,6 +433,31 @@ def masked_l1(outputs: Tensor, targets: Tensor, class_weights: Tensor | None = N
     return errors / (hidden.flatten(1).sum(1).clamp(min=1) * images.shape[1])
 
 
+def nt_xent(outputs: Tensor, targets: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """Return how badly two views of an image are told from those of the batch's other images.
+
+    NT-Xent (Chen et al. 2020, SimCLR, equation 1), the mean of an image's two views: the
+    cross-entropy of finding the other view among all others, by cosine over a temperature. With
+    the Cox loss the only one in which the images of a batch depend on each other.
+
+    Args:
+        outputs: ``(B, 2 D)`` float32: the features of one view, then those of the other.
+        targets: Not used: which view belongs to which is their place.
+        class_weights: Not used: there are no classes.
+
+    Returns:
+        ``(B,)``, each in [0, inf); 0 of a batch of one.
+    """
+    views = F.normalize(torch.cat(outputs.chunk(2, dim=1)), dim=1)
+    count = len(outputs)
+    alike = views @ views.T / _TEMPERATURE
+    alike = alike.masked_fill(
+        torch.eye(2 * count, dtype=torch.bool, device=alike.device), -torch.inf
+    )
+    others = torch.arange(2 * count, device=alike.device).roll(count)
+    return F.cross_entropy(alike, others, reduction="none").reshape(2, count).mean(0)
+
+
 def _dice_of(overlap: Tensor, total: Tensor) -> Tensor:
     """Return ``(B,)`` of :func:`_overlap`."""
     return 1 - ((2 * overlap + _SMOOTH) / (total + _SMOOTH))[:, 1:].mean(1)
@@ -474,6 +500,7 @@ LOSS_BUILDERS: dict[str, SampleLoss] = {
     "hard-negative-giou": hard_negative_giou,
     **{name: loss for name, loss in OUTCOME_LOSSES.items() if name != "mse"},
     "masked-l1": masked_l1,
+    "nt-xent": nt_xent,
 }
 
 

@@ -278,7 +278,7 @@ def _metadata(model: ModelFolder, network: nn.Module) -> dict[str, Any]:
     study = model.study
     size = list(study.input_size or ("*",) * study.data.dimensions)
     is_image = study.data.kind == "image"
-    gives_image = study.task.dense or study.task.restores
+    gives_image = study.task.dense or (study.task.restores and not study.contrasts)
     return {
         "version": "0.1.0",
         "changelog": {"0.1.0": f"round {model.contract.round} of run {model.contract.run}"},
@@ -330,7 +330,7 @@ def _metadata(model: ModelFolder, network: nn.Module) -> dict[str, Any]:
 
 
 def _output_type(study: Study) -> str:
-    if study.task.dense or study.task.restores:
+    if study.task.dense or (study.task.restores and not study.contrasts):
         return "image"
     return "array" if study.task.outcome else "probabilities"
 

@@ -72,7 +72,7 @@ TASKS: dict[str, TaskEntry] = {
         "",
         "restore hidden parts of its images",
         "masked-l1",
-        "reconstruction-error",
+        "pretraining-error",
         fewest_classes=0,
         restores=True,
     ),
@@ -266,6 +266,7 @@ _OWN_LOSSES: dict[str, tuple[str, ...]] = {
     "piecewise-hazard": ("survival",),
     "cox": ("survival",),
     "masked-l1": ("pretraining",),
+    "nt-xent": ("pretraining",),
 }
 LOSSES = OpenTable(_OWN_LOSSES, ("classification", "segmentation", "regression"))
 
@@ -322,8 +323,8 @@ _OWN_METRICS: dict[str, MetricEntry] = {
     "horizon-calibration-error": MetricEntry(
         ("survival",), False, "calibration error at the horizon"
     ),
-    "reconstruction-error": MetricEntry(
-        ("pretraining",), False, "share of the hidden parts that is not restored"
+    "pretraining-error": MetricEntry(
+        ("pretraining",), False, "share of what pretraining asks that is not solved"
     ),
 }
 METRICS = _Metrics(

@@ -133,8 +133,18 @@ class Study(Section):
         return {key: name for key, name in named.items() if reference_of(name) is not None}
 
     @property
+    def contrasts(self) -> bool:
+        """Whether a network is pretrained to tell images apart, and not to restore them."""
+        return self.loss == "nt-xent"
+
+    @property
     def fewest_in_batch(self) -> int:
-        """How many examples a training step needs: two where one alone cannot be normalised."""
+        """How many examples a training step needs.
+
+        Two where one alone cannot be normalised, or has no other to be told apart from.
+        """
+        if self.contrasts:
+            return 2
         entry = NETWORKS.get(self.model.network)
         return 2 if entry and entry.flat and self.model.normalisation == "batch" else 1
 

@@ -121,7 +121,7 @@ _OF_TASKS = {
         "classes": "# no classes: no label is read, and the manifest needs no column label",
         "outcome": "",
         "network": "small-cnn",
-        "metric": "reconstruction-error",
+        "metric": "pretraining-error",
     },
 }
 TEMPLATE_TASKS = tuple(_OF_TASKS)

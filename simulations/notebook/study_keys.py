@@ -93,6 +93,7 @@ class _Training(TypedDict, total=False):
             "piecewise-hazard",
             "cox",
             "masked-l1",
+            "nt-xent",
         ]
         | str
     )

@@ -302,7 +302,7 @@ class Predictor:
         task = self.study.task
         if task.restores:
             msg = (
-                "this model was pretrained to restore hidden parts of images, and predicts "
+                "this model was pretrained without labels, and predicts "
                 "nothing: start a study from it ('wardround model pretrain')."
             )
             raise InputError(msg)

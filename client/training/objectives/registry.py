@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from wardround.client.training.objectives.aligned_features import AlignedFeatures
 from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.objectives.contrastive import Contrastive
 from wardround.client.training.objectives.corrections import ControlVariates, Dynamic, Proximal
@@ -24,6 +25,7 @@ OBJECTIVES: dict[str, Callable[[LocalStart], Objective] | None] = {
     "dynamic": Dynamic,
     "contrastive": Contrastive,
     "small-features": SmallFeatures,
+    "aligned-features": AlignedFeatures,
     "head-then-body": HeadThenBody,
     "personal-model": PersonalModel,
     "mixture": Mixture,

@@ -15,7 +15,7 @@ from wardround.common.errors import StudyError, install_command, known_names
 from wardround.common.models.lora import add_adapters, freeze
 from wardround.common.models.networks.detection import BoxDetector, DetectorShape
 from wardround.common.models.networks.fusion import fused
-from wardround.common.models.networks.restoring import Restoring
+from wardround.common.models.networks.restoring import Contrasting, Restoring
 from wardround.common.models.networks.small import (
     MLP,
     FirstOutput,
@@ -41,7 +41,8 @@ def build_network(study: Study, seed: int) -> nn.Module:
 
     It takes images ``(B, planes, *spatial)``, covariates ``(B, F)``, or both in this order, and
     returns logits ``(B, K)``, or ``(B, K, *spatial)`` for a segmentation; of a detection what it
-    says of each anchor; of pretraining images ``(B, planes, *spatial)``. The global random state
+    says of each anchor; of pretraining images ``(B, planes, *spatial)``, or
+    features of each view. The global random state
     is left as it was.
 
     Raises:
@@ -93,7 +94,8 @@ def _of_images(study: Study) -> nn.Module:
 
         mix_statistics(network, study.model.test_time_statistics)
     if study.task.restores and "segmentation" not in NETWORKS[name].tasks:
-        return Restoring(network, study.data.planes, _size(study))
+        kind = Contrasting if study.contrasts else Restoring
+        return kind(network, study.data.planes, _size(study))
     return network
 
 

@@ -1,4 +1,4 @@
-"""An image classifier's encoder, and one layer that restores the image from what it found."""
+"""An image classifier's encoder, and what is put behind it to pretrain it without labels."""
 
 from collections.abc import Callable, Sequence
 from math import prod
@@ -12,6 +12,7 @@ from wardround.common.errors import StudyError
 from wardround.common.models.networks.small import SmallCNN
 
 _CONVOLUTION: dict[int, type[nn.Conv2d] | type[nn.Conv3d]] = {2: nn.Conv2d, 3: nn.Conv3d}
+_SEEN = 64  # features by which views are compared
 _INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 # Pixels a side that one place of the map of features restores. More would make the layer larger
 # than the encoder; where the map is coarser, the restored image is enlarged.
@@ -50,6 +51,27 @@ class Restoring(nn.Module):
             return restored
         mode = _INTERPOLATION[len(self._steps)]
         return F.interpolate(restored, size=images.shape[2:], mode=mode, align_corners=False)
+
+
+class Contrasting(nn.Module):
+    """The network of contrastive pretraining: a classifier's encoder, and a head on its mean.
+
+    Chen et al. 2020 (SimCLR, section 4.2): the loss is taken behind two layers that are thrown away
+    afterwards. The encoder's numbers keep their names, as in :class:`Restoring`.
+    """
+
+    def __init__(self, network: nn.Module, planes: int, size: tuple[int, ...]) -> None:
+        """Take a classifier apart, as :class:`Restoring` does."""
+        super().__init__()
+        self.network, self._encode, width, _ = _encoder(network, size)
+        self._planes = planes
+        self.projector = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, _SEEN))
+
+    def forward(self, views: Tensor) -> Tensor:
+        """Return the features ``(B, V * 64)`` of V views ``(B, V * planes, *spatial)``."""
+        images = views.reshape(-1, self._planes, *views.shape[2:])
+        found: Tensor = self.projector(self._encode(self.network, images).flatten(2).mean(2))
+        return found.reshape(len(views), -1)
 
 
 def _unfolded(values: Tensor, steps: Sequence[int]) -> Tensor:

@@ -136,7 +136,9 @@ def _asked(study: Study) -> Iterator[str]:
 
 def _aim(study: Study) -> str:
     if study.task.restores:
-        return f"{study.task.verb}, which needs no label of them"
+        views = "tell two changed views of each image from those of its other images"
+        verb = views if study.contrasts else study.task.verb
+        return f"{verb}, which needs no label of them"
     return f"{study.task.verb} {_answer(study)}"
 
 

@@ -307,7 +307,7 @@ def _budget_fits(study: Study) -> Iterator[str]:
     training, evaluation = study.training, study.evaluation
     if training.local_epochs and training.local_steps:
         yield "training.local_epochs and training.local_steps are both set: keep one."
-    if training.batch_size < study.fewest_in_batch:
+    if training.batch_size < study.fewest_in_batch and not study.contrasts:
         yield (
             f"model.normalisation = 'batch' of {study.model.network} needs "
             f"{study.fewest_in_batch} examples in a batch, and training.batch_size = "

@@ -24,7 +24,7 @@ _READERS: dict[str, tuple[str, ...]] = {
     "dynamic_weight": ("dynamic",),
     "contrastive_weight": ("contrastive",),
     "contrastive_temperature": ("contrastive",),
-    "feature_weight": ("small-features",),
+    "feature_weight": ("small-features", "aligned-features"),
     "head_fraction": ("head-then-body",),
     "personal_weight": ("personal-model",),
     "mixture": ("mixture",),
@@ -41,6 +41,8 @@ _READERS: dict[str, tuple[str, ...]] = {
 }
 # Networks whose default normalisation has no numbers of its own.
 _BARE = ("small-cnn", "mlp", "unet")
+# Networks whose default normalisation is one over the batch.
+_BATCHED = ("densenet121", "resnet18", "resnet50", "efficientnet-b0")
 
 
 def strategy_rules(study: Study) -> Iterator[str]:
@@ -173,6 +175,20 @@ def _features_fit(study: Study, plan: StrategyPlan) -> Iterator[str]:
         yield (
             "the objective 'small-features' needs features, and this network is one layer: list "
             "hidden layers in model.features."
+        )
+    if plan.objective != "aligned-features":
+        return
+    chosen = study.model.normalisation
+    if chosen != "batch" and not (chosen == "default" and study.model.network in _BATCHED):
+        yield (
+            "the objective 'aligned-features' holds features to the running statistics of batch "
+            f"normalisations, and model.normalisation = {chosen!r} of {study.model.network} keeps "
+            "none: set it to 'batch', or choose 'small-features'."
+        )
+    if plan.share == "all-but-normalisation":
+        yield (
+            "the objective 'aligned-features' holds features to statistics that all sites share, "
+            f"and federation.share = {plan.share!r} leaves them at each site: choose another."
         )
 
 

@@ -29,6 +29,7 @@ Loss = Literal[
     "piecewise-hazard",
     "cox",
     "masked-l1",
+    "nt-xent",
 ]  # the builders stand in wardround.client.training.losses
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from wardround.common.study.plans.strategy import plan_from
+from wardround.common.study.registry import NETWORKS
 from wardround.common.study.study import Study
 
 
@@ -15,6 +16,7 @@ def pretraining_rules(study: Study) -> Iterator[str]:
     yield from _without_labels(study)
     yield from _without_effect(study)
     yield from _parts_fit(study)
+    yield from _views_fit(study)
 
 
 def _without_labels(study: Study) -> Iterator[str]:
@@ -48,6 +50,31 @@ def _without_effect(study: Study) -> Iterator[str]:
         yield (
             "the contrastive objective compares one feature vector an image (Li et al. 2021), "
             "which pretraining does not have: choose another strategy."
+        )
+
+
+def _views_fit(study: Study) -> Iterator[str]:
+    if not study.contrasts:
+        return
+    entry, training = NETWORKS.get(study.model.network), study.training
+    if entry is not None and "segmentation" in entry.tasks:
+        yield (
+            "training.loss = 'nt-xent' compares one feature vector an image, which "
+            f"{study.model.network} does not have: choose an image classifier's network, or "
+            "training.loss = 'masked-l1'."
+        )
+    if training.masking is not None:
+        yield "training.masking hides parts, and training.loss = 'nt-xent' none: remove it."
+    if training.batch_size < study.fewest_in_batch:
+        yield (
+            "training.loss = 'nt-xent' tells the images of a batch apart, and "
+            f"training.batch_size = {training.batch_size} has one: raise it, to 32 or more."
+        )
+    if study.privacy.mode == "patient":
+        yield (
+            "training.loss = 'nt-xent' compares the patients of a batch with each other, so that "
+            "none has a gradient of its own to clip: choose 'masked-l1', or privacy.mode = 'none' "
+            "or 'site'."
         )
 
 

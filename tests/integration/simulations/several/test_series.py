@@ -4,6 +4,8 @@ import csv
 import json
 import random
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +14,10 @@ from tests.support.stage import bits_of, table_study
 
 from wardround.common.errors import InputError
 from wardround.common.files.tables import read_table
-from wardround.common.study.loading import with_changes
+from wardround.common.study.loading import load_study, with_changes
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.federation import Machine
+from wardround.simulations.experiment.series.harmonised import UnseenRow, resume_pair
 from wardround.simulations.experiment.series.series import (
     SeriesRequest,
     resume_series,
@@ -23,6 +26,8 @@ from wardround.simulations.experiment.series.series import (
 from wardround.simulations.experiment.simulate import SimulationRequest, simulate
 from wardround.simulations.run_files.events import Event, RoundDone
 from wardround.simulations.run_files.series import MeasuredRow
+from wardround.simulations.sites.landmarks import landmarks_of_data
+from wardround.simulations.studies import find_study
 
 SITES = ("east", "north", "west")
 PARTS = ("together", *(f"without-{site}" for site in SITES))
@@ -242,3 +247,50 @@ def test_a_resumed_series_takes_no_other_words(
     said = wardround("simulate", "--resume", finished, "--seeds", "0,1")
     assert said.code == 2
     assert "--seeds cannot be changed" in said.err
+
+
+@pytest.mark.long
+def test_a_pair_with_and_without_harmonisation_ends_in_a_table_and_goes_on_after_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: the commands of docs/how-to/harmonise.md, to their end, on 48 virtual patients."""
+    monkeypatch.setenv("WARDROUND_CACHE", str(tmp_path / "cache"))
+    small = {
+        "data.size": (16, 16),
+        "model.features": (2, 4),
+        "federation.rounds": 1,
+        "simulation.sites": 2,
+        "simulation.compare": False,
+        "simulation.options.patients": 16,
+        "simulation.options.slices": 1,
+    }
+    changed = with_changes(find_study("brain-tissue"), small)
+    (tmp_path / "alike.toml").write_text(landmarks_of_data(changed, None).study.to_toml())
+    line = [sys.executable, "-m", "wardround.cli", "simulate", "alike.toml", "--seeds", "0"]
+    line += ["--leave-one-site-out", "--also-unharmonised", "--engine", "in-process"]
+    line += ["--out", "pair"]
+    told = subprocess.run(line, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert "took no part" in told.stdout
+
+    rows = read_table(tmp_path / "pair" / "unseen.csv", UnseenRow)
+    dice = {(row.seed, row.site): row for row in rows if row.metric == "dice"}
+    assert sorted(dice) == [(0, f"hospital-{n}") for n in (1, 2)]
+    for row in dice.values():
+        assert row.gain == pytest.approx(row.harmonised - row.as_they_are)
+    for name, asked in (("harmonised", True), ("as-they-are", False)):
+        series = tmp_path / "pair" / name
+        assert load_study(series / "study.toml").data.harmonisation.is_asked is asked
+        assert (series / "report.html").exists()
+    alike, plain = (
+        (tmp_path / "pair" / name / "runs" / "seed-0" / "assignment.csv").read_text()
+        for name in ("harmonised", "as-they-are")
+    )
+    assert alike == plain, "the same patients in the same hospitals"
+
+    table = (tmp_path / "pair" / "unseen.csv").read_text()
+    (tmp_path / "pair" / "unseen.csv").unlink()
+    shutil.rmtree(tmp_path / "pair" / "as-they-are" / "runs" / "seed-0-without-hospital-2")
+    facts = tmp_path / "pair" / "as-they-are" / "series.json"
+    facts.write_text(json.dumps({**json.loads(facts.read_text()), "finished": None}))
+    assert resume_pair(tmp_path / "pair", ALONE) == tuple(rows)
+    assert (tmp_path / "pair" / "unseen.csv").read_text() == table

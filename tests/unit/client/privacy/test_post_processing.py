@@ -35,7 +35,14 @@ RUN = "a" * 32
 # (round, attempt, last round that the server counted): a reply lost, a round trained twice, and a
 # server that does not say what it counted.
 ORDERS = ((1, 0, 0), (2, 0, 1), (2, 1, 1), (3, 0, 2), (3, 1, -1), (4, 0, 3))
-READING = {"contrastive", "small-features", "personal-model", "mixture", "fine-tune"}
+READING = {
+    "contrastive",
+    "small-features",
+    "aligned-features",
+    "personal-model",
+    "mixture",
+    "fine-tune",
+}
 
 
 def private_study(**federation: Any) -> Study:

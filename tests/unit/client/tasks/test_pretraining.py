@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 
 from wardround.client.data.batch import Batch
-from wardround.client.tasks.pretraining import hidden_parts, unrestored
+from wardround.client.tasks.pretraining import confused, hidden_parts, two_views, unrestored
 from wardround.client.tasks.registry import task_of
-from wardround.client.training.losses import masked_l1
+from wardround.client.training.losses import masked_l1, nt_xent
 from wardround.common.errors import InputError, StudyError
 from wardround.common.metrics.noised import (
     NORM_BOUND,
@@ -20,6 +20,9 @@ from wardround.common.metrics.noised import (
 )
 from wardround.common.metrics.pretraining import PretrainingSums
 from wardround.common.metrics.sums import MetricSums, merge, summarise
+from wardround.common.models.networks.registry import build_network
+from wardround.common.models.sharing import head_names
+from wardround.common.models.start import WeightsOrigin, match
 from wardround.common.study.explain.study import explain_study
 from wardround.common.study.loading import parse_study
 from wardround.common.study.sections.training import MaskingSection
@@ -28,7 +31,7 @@ from wardround.server.checkpoints.store import CheckpointStore
 from wardround.simulations.adversaries.roles import cast_roles
 from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
 
-ERROR = "reconstruction-error"
+ERROR = "pretraining-error"
 
 
 def study_of(**sections):
@@ -116,11 +119,18 @@ def write_site(folder, seed):
 
 
 @pytest.mark.parametrize(
-    "privacy",
-    [{}, pytest.param({"mode": "patient", "noise_multiplier": 4.0}, marks=pytest.mark.long)],
+    ("privacy", "loss"),
+    [
+        ({}, "masked-l1"),
+        ({}, "nt-xent"),
+        pytest.param(
+            {"mode": "patient", "noise_multiplier": 4.0}, "masked-l1", marks=pytest.mark.long
+        ),
+    ],
 )
-def test_hospitals_without_labels_pretrain_together(tmp_path, privacy):
-    study = study_of(privacy=privacy)
+def test_hospitals_without_labels_pretrain_together(tmp_path, privacy, loss):
+    model = {"normalisation": "group"}  # raw greys would leave every ReLU of a few steps dead
+    study = study_of(privacy=privacy, training={"loss": loss}, model=model)
     folders = [write_site(tmp_path / name, seed) for seed, name in enumerate("ab")]
 
     with open_grid(folders, study, Machine("cpu", "in-process", threads=1)) as grid:
@@ -181,7 +191,17 @@ def test_what_a_patient_adds_to_a_noised_measurement_is_bounded_whatever_the_net
         ({"training": {"class_weights": "balanced"}}, "has none: remove"),
         ({"training": {"masking": {"patch": 9}}}, "at most 8"),
         ({"training": {"adversarial": {}}}, "classified wrongly"),
-        ({"training": {"loss": "cross-entropy"}}, "choose one of masked-l1"),
+        ({"training": {"loss": "cross-entropy"}}, "choose one of masked-l1, nt-xent"),
+        ({"training": {"loss": "nt-xent", "masking": {}}}, "hides parts, and"),
+        ({"training": {"loss": "nt-xent", "batch_size": 1}}, "has one: raise it"),
+        (
+            {"training": {"loss": "nt-xent"}, "model": {"network": "unet"}},
+            "one feature vector an image, which unet",
+        ),
+        (
+            {"training": {"loss": "nt-xent"}, "privacy": {"mode": "patient"}},
+            "compares the patients of a batch",
+        ),
         ({"federation": {"strategy": "moon"}}, "feature vector"),
         ({"model": {"network": "mlp", "features": [8]}}, "does not do pretraining"),
         ({"study": {"task": "classification"}}, "data.classes is missing"),
@@ -214,3 +234,69 @@ def test_labels_that_are_not_read_cannot_be_turned_round():
 
     with pytest.raises(StudyError, match="pretraining reads none"):
         cast_roles(study, ("a", "b"))
+
+
+def test_two_views_of_an_image_differ_and_are_the_same_ones_for_whoever_is_measured():
+    images = torch.rand(5, 2, 16, 16)
+
+    drawn = two_views(images, torch.Generator().manual_seed(0))
+    alone, together = two_views(images[3:4], None), two_views(images, None)
+
+    assert drawn.shape == (5, 4, 16, 16)
+    assert not torch.allclose(drawn[:, :2], drawn[:, 2:], atol=0.05)
+    assert torch.equal(alone[0], together[3])
+    assert two_views(torch.rand(2, 1, 8, 8, 8), None).shape == (2, 2, 8, 8, 8)
+
+
+def test_the_loss_is_the_cross_entropy_of_finding_the_other_view():
+    outputs = torch.randn(3, 8)
+    views = torch.nn.functional.normalize(torch.cat([outputs[:, :4], outputs[:, 4:]]), dim=1)
+    expected = []
+    for place in range(6):
+        scores = [views[place] @ views[other] / 0.5 for other in range(6) if other != place]
+        own = views[place] @ views[(place + 3) % 6] / 0.5
+        expected.append(torch.logsumexp(torch.stack(scores), 0) - own)
+    wanted = (torch.stack(expected[:3]) + torch.stack(expected[3:])) / 2
+
+    torch.testing.assert_close(nt_xent(outputs, torch.zeros(3, 0), None), wanted)
+    assert nt_xent(outputs[:1], torch.zeros(1, 0), None).tolist() == [0.0]
+
+
+def test_the_error_of_views_is_the_share_of_others_that_look_more_alike():
+    directions = torch.eye(4)
+    told_apart = torch.cat([directions, directions], 1)
+    one_for_all = torch.ones(4, 8)
+    swapped = torch.cat([directions, directions[[1, 0, 2, 3]]], 1)
+
+    assert confused(told_apart).tolist() == [0.0] * 4
+    assert confused(one_for_all).tolist() == pytest.approx([0.5] * 4)
+    assert confused(swapped).tolist() == pytest.approx([2 / 3, 2 / 3, 0, 0])
+    assert confused(torch.randn(1, 8)).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("network", ["small-cnn", "resnet18"])
+def test_a_classifier_starts_from_an_encoder_that_told_views_apart(network):
+    chosen = {"network": network, "features": [8, 16] if network == "small-cnn" else None}
+    before = study_of(model=chosen, training={"loss": "nt-xent"})
+    after = parse_study(
+        {
+            "study": {"name": "told", "task": "classification"},
+            "data": {"size": [16, 16], "channels": ["image"], "classes": ["a", "b"]},
+            "model": chosen,
+        }
+    )
+    pretrained, classifier = build_network(before, 0), build_network(after, 1)
+    assert pretrained(torch.rand(3, 2, 16, 16)).shape == (3, 128)
+    assert pretrained(torch.rand(3, 1, 16, 16)).shape == (3, 64), "one view is as good"
+
+    origin = WeightsOrigin(model="first", task="pretraining")
+    saved = pretrained.state_dict()
+    start = match(classifier.state_dict(), saved, origin, "classification", head_names(classifier))
+
+    assert {name.rpartition(".")[0] for name in head_names(classifier)} == set(start.left)
+
+
+def test_a_hospital_reads_that_views_are_told_apart():
+    text = " ".join(explain_study(study_of(training={"loss": "nt-xent"})).split())
+
+    assert "can tell two changed views of each image from those of its other images" in text
