@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wardround.client.tasks.anchors import NOTHING, Said
+from wardround.client.tasks.anchors import NOTHING, Said, strongest
 from wardround.client.tasks.task import Forward, Spacing
 from wardround.common.metrics.detection import DetectionSums, count_image
 from wardround.common.metrics.noised import encode_boxes
@@ -80,19 +80,15 @@ class Detection:
 def _found(said: Tensor, study: Study) -> Tensor:
     """Return the boxes ``(P, 2 + 2 dims)`` of what was said of one image's anchors."""
     from monai.apps.detection.utils.box_selector import BoxSelector
+    from monai.data.box_utils import clip_boxes_to_image
 
     parts = Said.of(said, study.data.dimensions)
-    size = study.data.size or ()
-    select = BoxSelector(
-        score_thresh=LEAST_SCORE,
-        topk_candidates_per_level=_CANDIDATES,
-        nms_thresh=_REPEATS,
-        detections_per_img=MOST_BOXES,
-    )
-    boxes, scores, classes = select.select_boxes_per_image(
-        [parts.boxes()], [parts.logits], list(size)
-    )
-    return torch.cat([scores[:, None], classes[:, None].to(boxes), boxes], dim=1)
+    select = BoxSelector(score_thresh=LEAST_SCORE, topk_candidates_per_level=_CANDIDATES)
+    places, scores, classes = select.select_top_score_idx_per_level(parts.logits)
+    boxes, inside = clip_boxes_to_image(parts.boxes()[places], study.data.size or ())
+    scores, classes = scores[inside], classes[inside]
+    kept = strongest(boxes, scores, classes, _REPEATS, MOST_BOXES)
+    return torch.cat([scores[kept, None], classes[kept, None].to(boxes), boxes[kept]], dim=1)
 
 
 class DetectionCounter:

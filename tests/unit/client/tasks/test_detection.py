@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from monai.data.box_utils import batched_nms
 from tests.support.hospitals.blobs import blob_study, write_blob_site
 
 from wardround.client.data import augmentation
 from wardround.client.data.boxes import stack_boxes
-from wardround.client.tasks.anchors import NOTHING, Said, matched, misfit_note
+from wardround.client.tasks.anchors import NOTHING, Said, matched, misfit_note, strongest
 from wardround.client.tasks.detection import Detection
 from wardround.client.training.box_losses import (
     focal_giou,
@@ -84,6 +85,24 @@ def test_what_is_said_of_anchors_becomes_boxes_cut_off_at_the_image_and_none_twi
     assert found.shape == (1, 1, 6)
     assert found[0, 0].tolist() == pytest.approx([0.9526, 1, 0, 0, 8, 8], abs=1e-4)
     assert Detection().decide(found, STUDY)[0, 0].tolist() == [1, 0, 0, 8, 8]
+
+
+@pytest.mark.parametrize("study", [STUDY, VOLUMES])
+@pytest.mark.parametrize("most", [4, 1000])
+def test_of_boxes_on_one_thing_those_are_left_that_monai_leaves(study, most):
+    dimensions, generator = study.data.dimensions, torch.Generator().manual_seed(0)
+    for _ in range(10):
+        low = torch.rand(200, dimensions, generator=generator) * 20
+        sides = torch.rand(200, dimensions, generator=generator) * 20 + 0.1
+        boxes = torch.cat([low, low + sides], dim=1)
+        boxes[100:150] = boxes[:50].round() + torch.tensor([0.0] * dimensions + [1.0] * dimensions)
+        scores = (torch.rand(200, generator=generator) * 50).round() / 50  # many are equal
+        classes = torch.randint(3, (200,), generator=generator)
+
+        found = strongest(boxes, scores, classes, 0.5, most)
+
+        assert found.tolist() == batched_nms(boxes, scores, classes, 0.5, most).tolist()
+    assert strongest(boxes[:0], scores[:0], classes[:0], 0.5, most).tolist() == []
 
 
 def test_an_answer_is_finite_whatever_the_network_says():

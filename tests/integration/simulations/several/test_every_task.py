@@ -1,0 +1,59 @@
+"""Every task and option that came with detection: in one process, in a pool, private or refused."""
+
+from pathlib import Path
+
+import pytest
+from tests.support.hospitals.every_task import CASES, MODES, study_of, write_hospitals
+from tests.support.stage import bits_of
+
+from wardround.common.errors import StudyError
+from wardround.common.files.tables import read_table
+from wardround.simulations.experiment.federation import Machine
+from wardround.simulations.experiment.simulate import SimulationRequest, simulate
+from wardround.simulations.run_files.folder import MetricRow
+
+ALONE = Machine("cpu", "in-process", threads=1)
+POOL = Machine("cpu", "pool", workers=2, threads=1)
+REFUSED = [(name, *why) for name, case in CASES.items() for why in case.refused]
+_REFUSED = {(name, mode) for name, mode, _ in REFUSED}
+RUN = [(name, mode) for name in CASES for mode in MODES if (name, mode) not in _REFUSED]
+
+
+@pytest.fixture(scope="module")
+def hospitals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_hospitals(tmp_path_factory.mktemp("hospitals"))
+
+
+@pytest.mark.parametrize(("name", "mode", "why"), REFUSED)
+def test_what_cannot_be_private_is_refused_with_the_reason(name: str, mode: str, why: str) -> None:
+    with pytest.raises(StudyError, match=why):
+        study_of(name, Path(), mode)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "mode"), RUN)
+def test_what_passes_its_check_is_trained_and_tested(
+    hospitals: Path, tmp_path: Path, name: str, mode: str
+) -> None:
+    """All 40 take a minute."""
+    study = study_of(name, hospitals, mode)
+
+    simulate(SimulationRequest(study, tmp_path / "run", ALONE))
+
+    tested = read_table(tmp_path / "run" / "metrics.csv", MetricRow)
+    kept = {row.site for row in tested if row.round == -1 and row.split == "test"}
+    assert kept >= {"north", "south", "all sites"}
+    assert "CANARY" not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", CASES)
+def test_the_pool_trains_the_model_of_one_process(
+    hospitals: Path, tmp_path: Path, name: str
+) -> None:
+    study, bits = study_of(name, hospitals), []
+    for folder, machine in (("one", ALONE), ("pool", POOL)):
+        simulate(SimulationRequest(study, tmp_path / folder, machine))
+        bits.append(bits_of(tmp_path / folder / "models" / "federated.safetensors"))
+
+    assert bits[0] == bits[1]
