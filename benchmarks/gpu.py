@@ -21,7 +21,9 @@ from torch import Generator, Tensor, nn
 
 from benchmarks.private_step import Made, opacus_ghost, opacus_hooks, plain, private
 from benchmarks.support.processes import machine
-from wardround.client.data import augmentation
+from wardround.client.data.augmentation.applied import apply_changes
+from wardround.client.data.augmentation.drawn import draw_changes
+from wardround.client.data.augmentation.presets import PRESETS
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.site.device import arranged_for, choose_arithmetic
@@ -118,15 +120,15 @@ class RandomPatients:
     def batches(self, steps: int, device: torch.device) -> Iterator[Batch]:
         """Yield batches on a device, each augmented there."""
         size, drawing = self._study.training.batch_size, Generator().manual_seed(1)
-        preset = augmentation.PRESETS[self._study.data.augmentation]
+        preset = PRESETS[self._study.data.augmentation]
         for step in range(steps):
             chosen = (torch.arange(size) + step * size) % len(self._images)
             batch = Batch(self._images[chosen], None, self._targets[chosen]).to(device)
-            drawn = augmentation.draw(preset, size, self._study.data.dimensions, drawing)
+            drawn = draw_changes(preset, size, self._study.data.dimensions, drawing)
             if batch.images is None:
                 return
             masks = batch.targets if self._study.task.dense else None
-            images, masks = augmentation.apply(batch.images, masks, drawn)
+            images, masks = apply_changes(batch.images, masks, drawn)
             yield Batch(images, None, batch.targets if masks is None else masks).widened()
 
 

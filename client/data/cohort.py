@@ -10,7 +10,11 @@ from pathlib import Path
 import torch
 from torch import Generator, Tensor
 
-from wardround.client.data import augmentation, patches
+from wardround.client.data import patches
+from wardround.client.data.augmentation.applied import apply_changes
+from wardround.client.data.augmentation.drawn import draw_changes
+from wardround.client.data.augmentation.moved_boxes import move_boxes
+from wardround.client.data.augmentation.presets import PRESETS
 from wardround.client.data.batch import Batch, to_device
 from wardround.client.data.boxes import stack_boxes
 from wardround.client.data.manifest.covariates import (
@@ -319,15 +323,15 @@ class Cohort:
         if batch.images is None or name == "none":
             return batch.to(device)
         if reference_of(name) is not None:
-            from wardround.client.data.registered import transformed
+            from wardround.client.data.augmentation.registered import transformed
 
             return transformed(batch.to(device), self._study, self._has_masks, generator)
-        preset = augmentation.PRESETS[name]
+        preset = PRESETS[name]
         spacings = self._spacings[indices] if preset.rotation else None
         if spacings is not None and len(indices) < len(batch.images):
             spacings = spacings.repeat_interleave(len(batch.images) // len(indices), dim=0)
         dimensions = self._study.data.dimensions
-        drawn = augmentation.draw(preset, len(batch.images), dimensions, generator, spacings)
+        drawn = draw_changes(preset, len(batch.images), dimensions, generator, spacings)
         images, covariates, targets, *there = to_device(
             (batch.images, batch.covariates, batch.targets, *drawn.tensors.values()), device
         )
@@ -336,8 +340,8 @@ class Cohort:
             raise TypeError(msg)
         masks, changes = targets if self._has_masks else None, drawn.arrived(there)
         if self._study.task.boxes:
-            targets = augmentation.move_boxes(targets, images.shape[2:], changes)
-        images, masks = augmentation.apply(images, masks, changes)
+            targets = move_boxes(targets, images.shape[2:], changes)
+        images, masks = apply_changes(images, masks, changes)
         return Batch(images, covariates, targets if masks is None else masks)
 
     def _whole(self, indices: Tensor) -> Batch:

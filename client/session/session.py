@@ -58,7 +58,7 @@ from wardround.common.study.study import Study
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wardround.client.parallel.crew import Crew
+    from wardround.client.session.parallel.crew import Crew
     from wardround.client.session.ahead import AheadWork
     from wardround.client.training.adversarial import TrainingAttack
 
@@ -421,7 +421,7 @@ class SiteSession:
         """Return the processes that train with this one, where the site has several devices."""
         if not self.site.settings.devices:
             return None
-        from wardround.client.parallel.hiring import crew_for
+        from wardround.client.session.parallel.hiring import crew_for
 
         annotated = label_words(self.site, self.context.study).annotated
         devices, context = self.site.settings.devices, self.context

@@ -135,7 +135,9 @@ def two_views(images: Tensor, generator: Generator | None) -> Tensor:
         generator: None changes every image in the same two ways, whoever is in a batch with it.
     """
     # Imported here: no other task needs it in a round.
-    from wardround.client.data.augmentation import AugmentationPreset, apply, draw
+    from wardround.client.data.augmentation.applied import apply_changes
+    from wardround.client.data.augmentation.drawn import draw_changes
+    from wardround.client.data.augmentation.presets import AugmentationPreset
 
     # Chen et al. 2020, figure 5: cropping and changed greys together. Noise would depend on the
     # place in a batch.
@@ -147,11 +149,11 @@ def two_views(images: Tensor, generator: Generator | None) -> Tensor:
         generator = Generator().manual_seed(_MEASURED_WITH)
     views = []
     for _ in range(_VIEWS):
-        change = draw(preset, drawn, images.ndim - 2, generator)
+        change = draw_changes(preset, drawn, images.ndim - 2, generator)
         if drawn < len(images):
             same = [part.expand(len(images), *part.shape[1:]) for part in change.tensors.values()]
             change = change.arrived(same)
-        views.append(apply(images, None, change)[0])
+        views.append(apply_changes(images, None, change)[0])
     return torch.cat(views, dim=1)
 
 

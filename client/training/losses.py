@@ -207,18 +207,7 @@ def build_loss(
     """
     if study.loss not in LOSS_BUILDERS and reference_of(study.loss) is None:
         raise StudyError(known_names("loss", study.loss, LOSS_BUILDERS))
-    weights: Tensor | None = None
-    chosen = study.training.class_weights
-    if chosen == "balanced":
-        if class_counts is None:
-            msg = (
-                "training.class_weights = 'balanced' needs the number of cases a class, "
-                "and this site does not know it: give the weights as numbers."
-            )
-            raise StudyError(msg)
-        weights = balanced_weights(class_counts)
-    elif chosen != "none":
-        weights = torch.tensor(chosen)
+    weights = _chosen_weights(study, class_counts)
     partial = None
     if annotated is not None:
         partial = PartialLabels(annotated, study.class_count, study.task.dense)
@@ -234,6 +223,21 @@ def build_loss(
     if study.training.label_smoothing:
         of_samples = partial_of(smoothed_cross_entropy, smoothing=study.training.label_smoothing)
     return MeanLoss(of_samples, on_device, partial, ignores)
+
+
+def _chosen_weights(study: Study, class_counts: Tensor | None) -> Tensor | None:
+    chosen = study.training.class_weights
+    if chosen == "none":
+        return None
+    if chosen != "balanced":
+        return torch.tensor(chosen)
+    if class_counts is None:
+        msg = (
+            "training.class_weights = 'balanced' needs the number of cases a class, "
+            "and this site does not know it: give the weights as numbers."
+        )
+        raise StudyError(msg)
+    return balanced_weights(class_counts)
 
 
 def balanced_weights(class_counts: Tensor) -> Tensor:

@@ -226,7 +226,8 @@ def of_its_types(facts: Facts) -> Facts:
     Raises:
         ValueError: One is not.
     """
-    return _adapter(type(facts)).validate_python(asdict(facts))
+    checked: Facts = _adapter(type(facts)).validate_python(asdict(facts))
+    return checked
 
 
 @cache  # it takes longer to make than a thousand facts to look at

@@ -6,7 +6,9 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from wardround.client.data import augmentation
+from wardround.client.data.augmentation.applied import apply_changes
+from wardround.client.data.augmentation.drawn import draw_changes
+from wardround.client.data.augmentation.presets import PRESETS
 from wardround.client.data.batch import Batch
 from wardround.common.errors import InputError
 from wardround.common.study.study import Study
@@ -36,9 +38,9 @@ class View:
         images = batch.images.flip(self.flips) if self.flips else batch.images
         if self.seed is not None:
             generator = torch.Generator().manual_seed(self.seed)
-            preset = augmentation.PRESETS[self.preset]
-            drawn = augmentation.draw(preset, 1, images.ndim - 2, generator)
-            images = torch.cat([augmentation.apply(one[None], None, drawn)[0] for one in images])
+            preset = PRESETS[self.preset]
+            drawn = draw_changes(preset, 1, images.ndim - 2, generator)
+            images = torch.cat([apply_changes(one[None], None, drawn)[0] for one in images])
         return Batch(images, batch.covariates, batch.targets)
 
     def back(self, outputs: Tensor) -> Tensor:
@@ -64,7 +66,7 @@ def views_of(study: Study, wanted: bool) -> tuple[View, ...]:
         )
         raise InputError(msg)
     name = study.data.augmentation
-    preset = augmentation.PRESETS[name]
+    preset = PRESETS[name]
     if study.task.dense and (preset.flips or preset.mirrors):
         axes = range(-study.data.dimensions, 0)
         flips = [

@@ -119,7 +119,8 @@ def _class_of(study: Study) -> Build:
     if not callable(build):
         msg = f"the MONAI that is installed here has no {wanted}: install a newer one."
         raise StudyError(msg)
-    return build
+    chosen: Build = build
+    return chosen
 
 
 def _arguments(build: Build, study: Study) -> dict[str, Any]:

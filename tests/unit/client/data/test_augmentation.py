@@ -2,14 +2,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from wardround.client.data.augmentation import (
-    PRESETS,
-    AugmentationParameters,
-    AugmentationPreset,
-    apply,
-    draw,
+from wardround.client.data.augmentation.applied import apply_changes
+from wardround.client.data.augmentation.drawn import AugmentationParameters, draw_changes
+from wardround.client.data.augmentation.presets import PRESETS, AugmentationPreset
+from wardround.client.data.augmentation.rare_changes import (
+    NNUNET,
+    RareChange,
+    apply_rare,
+    draw_rare,
 )
-from wardround.client.data.rare_changes import NNUNET, RareChange, apply_rare, draw_rare
 from wardround.common.study.rules.general import MIRRORING
 
 
@@ -36,12 +37,16 @@ def test_the_same_generator_state_gives_the_same_batch(name: str, dimensions: in
     torch.manual_seed(5)
     before = torch.get_rng_state()
     results = [
-        apply(images, masks, draw(PRESETS[name], len(images), dimensions, seeded(3)))
+        apply_changes(
+            images, masks, draw_changes(PRESETS[name], len(images), dimensions, seeded(3))
+        )
         for _ in range(2)
     ]
     assert torch.equal(torch.get_rng_state(), before)
     torch.testing.assert_close(results[0], results[1], rtol=0, atol=0)
-    other, _ = apply(images, masks, draw(PRESETS[name], len(images), dimensions, seeded(4)))
+    other, _ = apply_changes(
+        images, masks, draw_changes(PRESETS[name], len(images), dimensions, seeded(4))
+    )
     assert torch.equal(other, results[0][0]) == (name == "none")
     assert other.shape == images.shape
     assert other.isfinite().all()
@@ -54,11 +59,11 @@ def test_masks_move_with_their_images_and_keep_their_labels(name: str, dimension
     shapes = torch.zeros_like(masks)
     shapes[:, 3:8, 5:11] = 3
     preset = PRESETS[name]
-    drawn = draw(preset, len(masks), dimensions, seeded())
+    drawn = draw_changes(preset, len(masks), dimensions, seeded())
     geometric = AugmentationParameters(
         drawn.flips, drawn.transposes, drawn.affine, moved=drawn.moved
     )
-    images, moved = apply(shapes[:, None].float() / 3, shapes, geometric)
+    images, moved = apply_changes(shapes[:, None].float() / 3, shapes, geometric)
     assert moved is not None
     assert moved.dtype == masks.dtype
     assert set(moved.unique().tolist()) <= {0, 3}
@@ -69,7 +74,7 @@ def test_masks_move_with_their_images_and_keep_their_labels(name: str, dimension
 
 @pytest.mark.parametrize("name", ["none", "light", "xray", "ct", "mr", "ultrasound"])
 def test_bodies_with_a_left_and_a_right_are_never_mirrored(name: str) -> None:
-    assert draw(PRESETS[name], 4, 2, seeded()).flips is None
+    assert draw_changes(PRESETS[name], 4, 2, seeded()).flips is None
 
 
 def test_flips_and_quarter_turns_reach_all_eight_views_and_nothing_else() -> None:
@@ -77,7 +82,7 @@ def test_flips_and_quarter_turns_reach_all_eight_views_and_nothing_else() -> Non
     views = [torch.rot90(base, k, (-2, -1)) for base in (image, image.flip(-1)) for k in range(4)]
     preset = AugmentationPreset(flips=True)
     batch = image.expand(200, -1, -1, -1)
-    changed, _ = apply(batch, None, draw(preset, 200, 2, seeded()))
+    changed, _ = apply_changes(batch, None, draw_changes(preset, 200, 2, seeded()))
     seen = [
         next(number for number, view in enumerate(views) if torch.equal(one, view[0]))
         for one in changed
@@ -90,7 +95,7 @@ def test_an_oblong_image_is_turned_and_not_sheared() -> None:
     image = torch.zeros(1, 1, 60, 120)
     image[..., 20:40, 50:70] = 1
     angle = torch.tensor(torch.pi / 4)
-    changed, _ = apply(image, None, AugmentationParameters(affine=turned(angle)))
+    changed, _ = apply_changes(image, None, AugmentationParameters(affine=turned(angle)))
     inside = changed[0, 0] > 0.5
     rows, columns = inside.any(1).sum(), inside.any(0).sum()
     assert int(inside.sum()) == pytest.approx(400, rel=0.05)
@@ -102,20 +107,20 @@ def test_an_oblong_image_is_turned_and_not_sheared() -> None:
 def test_a_turn_by_ninety_degrees_is_exact() -> None:
     image = torch.rand(1, 3, 9, 9, generator=seeded())
     angle = torch.tensor(torch.pi / 2)
-    changed, _ = apply(image, None, AugmentationParameters(affine=turned(angle)))
+    changed, _ = apply_changes(image, None, AugmentationParameters(affine=turned(angle)))
     torch.testing.assert_close(changed, torch.rot90(image, 1, (-2, -1)), rtol=0, atol=1e-4)
 
 
 def test_a_translation_is_a_part_of_the_size() -> None:
     image = torch.rand(1, 1, 10, 20, generator=seeded())
     affine = torch.tensor([[[1.0, 0.0, 2 * 0.1], [0.0, 1.0, 0.0]]])  # a tenth of 20 columns
-    changed, _ = apply(image, None, AugmentationParameters(affine=affine))
+    changed, _ = apply_changes(image, None, AugmentationParameters(affine=affine))
     torch.testing.assert_close(changed[..., :-2], image[..., 2:], rtol=0, atol=1e-5)
 
 
 def test_drawn_turns_are_rotations_within_their_range() -> None:
     preset = AugmentationPreset(rotation=10)
-    affine = draw(preset, 500, 3, seeded()).affine
+    affine = draw_changes(preset, 500, 3, seeded()).affine
     assert affine is not None
     turn = affine[:, :, :3]
     identity = torch.eye(3).expand(500, -1, -1)
@@ -128,18 +133,18 @@ def test_drawn_turns_are_rotations_within_their_range() -> None:
 def test_grey_values_change_by_what_was_drawn() -> None:
     image = torch.tensor([0.0, 0.5, 1.0]).reshape(1, 1, 1, 3)
     deviation = (1 / 6) ** 0.5
-    curve, _ = apply(image, None, AugmentationParameters(gamma=torch.tensor([2.0])))
+    curve, _ = apply_changes(image, None, AugmentationParameters(gamma=torch.tensor([2.0])))
     torch.testing.assert_close(curve.flatten(), torch.tensor([0.0, 0.25, 1.0]))
-    gain, _ = apply(image, None, AugmentationParameters(gain=torch.tensor([1.5])))
+    gain, _ = apply_changes(image, None, AugmentationParameters(gain=torch.tensor([1.5])))
     torch.testing.assert_close(gain.flatten(), torch.tensor([0.0, 0.75, 1.5]))
-    offset, _ = apply(image, None, AugmentationParameters(offset=torch.tensor([-0.5])))
+    offset, _ = apply_changes(image, None, AugmentationParameters(offset=torch.tensor([-0.5])))
     torch.testing.assert_close(offset, image - 0.5 * deviation)
 
 
 def test_noise_has_the_drawn_deviation() -> None:
     images = torch.randn(2, 1, 100, 100, generator=seeded()) * 7
     drawn = AugmentationParameters(noise=torch.tensor([0.0, 0.1]), noise_seed=3)
-    changed, _ = apply(images, None, drawn)
+    changed, _ = apply_changes(images, None, drawn)
     assert torch.equal(changed[0], images[0])
     assert float((changed - images)[1].std()) == pytest.approx(0.7, rel=0.03)
 
@@ -150,9 +155,9 @@ def test_the_geometry_is_the_same_on_a_gpu() -> None:
         pytest.skip("needs a GPU")
     for dimensions in (2, 3):
         images, masks = batch_of(dimensions)
-        drawn = draw(PRESETS["dermoscopy"], len(images), dimensions, seeded())
-        here, here_masks = apply(images, masks, drawn)
-        there, there_masks = apply(images.cuda(), masks.cuda(), drawn)
+        drawn = draw_changes(PRESETS["dermoscopy"], len(images), dimensions, seeded())
+        here, here_masks = apply_changes(images, masks, drawn)
+        there, there_masks = apply_changes(images.cuda(), masks.cuda(), drawn)
         torch.testing.assert_close(there.cpu(), here, rtol=0, atol=1e-3)
         assert here_masks is not None
         assert there_masks is not None
@@ -163,7 +168,7 @@ def test_an_angle_is_one_of_the_body_and_not_of_its_voxels() -> None:
     """A slice thickness of 8 mm: ten degrees of the body, not the 54 of its voxels."""
     preset = AugmentationPreset(rotation=10)
     spacings = torch.tensor([[1.0, 1.0, 8.0]]).repeat(50, 1)
-    drawn = draw(preset, 50, 3, seeded(), spacings)
+    drawn = draw_changes(preset, 50, 3, seeded(), spacings)
     assert drawn.affine is not None
     size = torch.tensor([8.0, 1.0, 1.0])  # x before y before z: the last axis of the array first
     body = size[None, :, None] * drawn.affine[:, :, :3] / size[None, None, :]
@@ -175,8 +180,8 @@ def test_an_angle_is_one_of_the_body_and_not_of_its_voxels() -> None:
 
 def test_voxels_that_are_cubes_turn_as_ever_to_the_last_bit() -> None:
     spacings = torch.full((6, 3), 0.7)
-    plain = draw(PRESETS["mr"], 6, 3, seeded())
-    spaced = draw(PRESETS["mr"], 6, 3, seeded(), spacings)
+    plain = draw_changes(PRESETS["mr"], 6, 3, seeded())
+    spaced = draw_changes(PRESETS["mr"], 6, 3, seeded(), spacings)
     assert plain.affine is not None
     assert spaced.affine is not None
     assert torch.equal(plain.affine, spaced.affine)
@@ -185,7 +190,7 @@ def test_voxels_that_are_cubes_turn_as_ever_to_the_last_bit() -> None:
 def test_the_air_around_a_head_stays_at_zero_when_grey_values_are_bent() -> None:
     images = torch.randn(4, 1, 8, 8, generator=seeded(2))
     images[:, :, :, :3] = 0
-    bent, _ = apply(images, None, AugmentationParameters(gamma=torch.full((4,), 1.35)))
+    bent, _ = apply_changes(images, None, AugmentationParameters(gamma=torch.full((4,), 1.35)))
     assert (bent[:, :, :, :3] == 0).all()
     assert not torch.equal(bent, images)
 

@@ -20,7 +20,7 @@ from tests.unit.client.devices.stand_in import DEVICE, Traffic, generator, prese
 import torch
 from torch import Tensor, nn
 
-from wardround.client.data import augmentation
+from wardround.client.data.augmentation import applied, rare_changes
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
@@ -306,7 +306,7 @@ STUDIES = {
 
 def main() -> None:
     """Do all of it; what fails says why."""
-    augmentation.Generator = generator  # type: ignore[assignment, misc] # torch knows no other way
+    applied.Generator = rare_changes.Generator = generator  # type: ignore[assignment, misc] # torch knows no other way
     folder, results = Path(sys.argv[1]), dict[str, Any]()
 
     def note(name: str, job: Callable[..., dict[str, Any]], *arguments: Any) -> None:

@@ -6,7 +6,10 @@ import torch
 from monai.data.box_utils import batched_nms
 from tests.support.hospitals.blobs import blob_study, write_blob_site
 
-from wardround.client.data import augmentation
+from wardround.client.data.augmentation.applied import apply_changes
+from wardround.client.data.augmentation.drawn import AugmentationParameters, draw_changes
+from wardround.client.data.augmentation.moved_boxes import move_boxes
+from wardround.client.data.augmentation.presets import PRESETS, AugmentationPreset
 from wardround.client.data.boxes import stack_boxes
 from wardround.client.tasks.anchors import NOTHING, Said, matched, misfit_note, strongest
 from wardround.client.tasks.detection import Detection
@@ -124,18 +127,18 @@ def test_overlaps_of_boxes_apart_fall_with_their_distance():
 @pytest.mark.parametrize("preset", ["light", "histology", "zoom"])
 def test_boxes_lie_where_the_changed_image_has_their_content(dimensions, square, preset):
     size = (32,) * dimensions if square else (32, 40, 24)[:dimensions]
-    ranges = augmentation.AugmentationPreset(flips=True, translation=0.1, zoom=0.2)
-    ranges = augmentation.PRESETS.get(preset, ranges)
+    ranges = AugmentationPreset(flips=True, translation=0.1, zoom=0.2)
+    ranges = PRESETS.get(preset, ranges)
     images, rows = torch.zeros(8, 1, *size), torch.zeros(8, 1, 1 + 2 * dimensions)
     low = [6, 9, 7][:dimensions]
     high = [15, 19, 15][:dimensions]
     images[(slice(None), 0, *(slice(*ends) for ends in zip(low, high, strict=True)))] = 1.0
     rows[:, 0, 1:] = torch.tensor([*low, *high])
-    drawn = augmentation.draw(ranges, 8, dimensions, torch.Generator().manual_seed(3))
-    drawn = augmentation.AugmentationParameters(drawn.flips, drawn.transposes, drawn.affine)
+    drawn = draw_changes(ranges, 8, dimensions, torch.Generator().manual_seed(3))
+    drawn = AugmentationParameters(drawn.flips, drawn.transposes, drawn.affine)
 
-    moved, _ = augmentation.apply(images, None, drawn)
-    boxes = augmentation.move_boxes(rows, size, drawn)
+    moved, _ = apply_changes(images, None, drawn)
+    boxes = move_boxes(rows, size, drawn)
 
     for image, box in zip(moved[:, 0], boxes[:, 0], strict=True):
         bright = (image > 0.5).nonzero()
@@ -146,10 +149,10 @@ def test_boxes_lie_where_the_changed_image_has_their_content(dimensions, square,
 
 def test_a_box_that_leaves_the_image_is_cut_off_or_taken_away():
     shift = torch.tensor([[[1.0, 0, 0.5], [0, 1, 0]]])  # to the left by a quarter of the width
-    drawn = augmentation.AugmentationParameters(affine=shift)
+    drawn = AugmentationParameters(affine=shift)
     rows = targets_of([(0, 1, 2, 9, 9), (1, 5, 6, 15, 20)], [])
 
-    moved = augmentation.move_boxes(rows[:1], (48, 40), drawn)
+    moved = move_boxes(rows[:1], (48, 40), drawn)
 
     assert moved[0].flatten().tolist() == pytest.approx([NOTHING, 0, 0, 0, 0, 1, 5, 0, 15, 10])
 
@@ -182,7 +185,7 @@ def test_boxes_far_from_every_anchor_are_said():
 
 
 def test_the_presets_that_turn_are_those_that_are_refused():
-    turning = {name for name, preset in augmentation.PRESETS.items() if preset.rotation}
+    turning = {name for name, preset in PRESETS.items() if preset.rotation}
 
     assert turning == set(TURNING)
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from wardround.client.data.batch import Batch
-from wardround.client.parallel import orders
-from wardround.client.parallel.exchange import Exchange, Form
-from wardround.client.parallel.shares import NetworkShare, shared_numbers
+from wardround.client.session.parallel import orders
+from wardround.client.session.parallel.exchange import Exchange, Form
+from wardround.client.session.parallel.shares import NetworkShare, shared_numbers
 from wardround.client.privacy.arithmetic import exact_arithmetic
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.loop import trained_parameters

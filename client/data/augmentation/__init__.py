@@ -1,0 +1,1 @@
+"""Random changes of training batches: drawn first, then applied, on any device."""
