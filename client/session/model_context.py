@@ -16,6 +16,7 @@ from wardround.common.models.lora import fingerprint
 from wardround.common.models.networks.registry import build_network
 from wardround.common.models.pretrained import lacks_weights, load_pretrained
 from wardround.common.models.sharing import Layout, layout_of
+from wardround.common.packages.references import reference_of
 from wardround.common.parameters.schema import Parameters, read_parameters, under
 from wardround.common.runtime.system.memory import keep_freed_memory
 from wardround.common.study.plans.packs import names_pack
@@ -109,8 +110,11 @@ class ModelContext:
             msg = "a study without privacy has no plan"
             raise TypeError(msg)
         privacy = self.study.privacy
+        # A package's loss may look at a whole batch: it is given one patient at a time.
+        alone = reference_of(self.study.loss) is not None
+        network = PRIVATE_NETWORKS[self.study.model.network]
         computation = StepComputation(
-            PRIVATE_NETWORKS[self.study.model.network].method_for(self.study.data.dimensions),
+            "loop" if alone else network.method_for(self.study.data.dimensions),
             privacy.microbatch,
             privacy.augmentation_copies,
         )
