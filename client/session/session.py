@@ -58,8 +58,8 @@ from wardround.common.study.study import Study
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from wardround.client.session.parallel.crew import Crew
     from wardround.client.session.ahead import AheadWork
+    from wardround.client.session.parallel.crew import Crew
     from wardround.client.training.adversarial import TrainingAttack
 
 logger = logging.getLogger(__name__)

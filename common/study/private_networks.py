@@ -20,15 +20,15 @@ class PrivateNetwork:
         method: A name of ``client.privacy.gradients.METHODS``: the fastest exact one, measured.
         note: What a person should know; empty where there is nothing.
         volume_method: The method for volumes, if another one is faster there.
-        opacus: The way in which Opacus finds its gradients: a name of ``OPACUS_MODES``; "" where
-            it does not.
+        opacus: The way in which Opacus finds its gradients: a name of ``OPACUS_MODES``;
+            "verified" where a site finds out itself which way is exact, "" where none is.
     """
 
     normalisations: tuple[str, ...]
     method: str
     note: str = ""
     volume_method: str | None = None
-    opacus: Literal["hooks", "ew", ""] = ""
+    opacus: Literal["hooks", "ew", "verified", ""] = ""
 
     def method_for(self, dimensions: int) -> str:
         """Return the method for images of 2 or 3 dimensions, or a table (0)."""
@@ -65,5 +65,5 @@ _OWN: dict[str, PrivateNetwork] = {
     "retinanet": PrivateNetwork(("default", "group"), "loop", _LEVELS_NOTE),
 }
 PRIVATE_NETWORKS = OpenTable(
-    _OWN, PrivateNetwork(("default",), "loop", _OTHER_NOTE, opacus=_HOOKS), with_monai=True
+    _OWN, PrivateNetwork(("default",), "loop", _OTHER_NOTE, opacus="verified"), with_monai=True
 )

@@ -21,6 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
+from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
+from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
+from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.session.parallel.exchange import Exchange, Form
 from wardround.client.session.parallel.orders import (
     Begin,
@@ -34,9 +37,6 @@ from wardround.client.session.parallel.orders import (
     Seed,
 )
 from wardround.client.session.parallel.shares import NetworkShare, share_sizes, shared_numbers
-from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
-from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
-from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.site.device import choose_device
 from wardround.common.errors import RunError
 from wardround.common.parameters.schema import Parameters

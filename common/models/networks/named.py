@@ -115,8 +115,8 @@ def _class_of(study: Study) -> Build:
         raise StudyError(known_names("network", name, [MONAI + one for one in MONAI_NETWORKS]))
     from monai.networks import nets
 
-    build: Any = getattr(nets, wanted, None)
-    if not callable(build):
+    build: Build | None = getattr(nets, wanted, None)
+    if build is None:
         msg = f"the MONAI that is installed here has no {wanted}: install a newer one."
         raise StudyError(msg)
     chosen: Build = build

@@ -1,5 +1,6 @@
 """How a study's gradients of single patients are found: by its own word, or by the table."""
 
+from wardround.common.packages.references import reference_of
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.sections.model import ModelSection
 from wardround.common.study.study import Study
@@ -37,11 +38,13 @@ def gradient_method(study: Study) -> str:
         KeyError: The table does not know the network, and the study leaves the choice to it.
     """
     asked, name = study.privacy.gradients, study.model.network
-    if asked == "loop":
+    # A package's loss may look at a whole batch: it is given one patient at a time.
+    if asked == "loop" or reference_of(study.loss) is not None:
         return "loop"
     if asked == "auto":
         return PRIVATE_NETWORKS[name].method_for(study.data.dimensions)
-    return f"opacus-{PRIVATE_NETWORKS[name].opacus}" if name in PRIVATE_NETWORKS else OPACUS
+    way = PRIVATE_NETWORKS[name].opacus if name in PRIVATE_NETWORKS else "verified"
+    return OPACUS if way == "verified" else f"opacus-{way}"
 
 
 def method_words(study: Study) -> str:

@@ -9,6 +9,7 @@ site are not refused here.
 from collections.abc import Callable, Iterator
 
 from wardround.common.errors import InputError
+from wardround.common.packages.references import reference_of
 from wardround.common.study.plans.gradients import chooses_batch
 from wardround.common.study.plans.patient_privacy import (
     DEFAULT_EPSILON,
@@ -113,6 +114,11 @@ def _fixer_fits(study: Study) -> Iterator[str]:
 def _network_is_private(study: Study) -> Iterator[str]:
     name, chosen = study.model.network, study.model.normalisation
     entry, gradients = PRIVATE_NETWORKS.get(name), study.privacy.gradients
+    if gradients == "opacus" and reference_of(study.loss) is not None:
+        yield (
+            f"privacy.gradients = 'opacus' sees several patients in one pass, and {study.loss} may "
+            "look at all of them: remove it, and each patient takes a pass of its own."
+        )
     if name not in NETWORKS:
         return  # said elsewhere
     if entry is None:

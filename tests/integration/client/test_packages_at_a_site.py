@@ -63,6 +63,14 @@ def squared(logits, targets, class_weights):
     return (logits.softmax(1)[:, 0] - (targets == 0).float()) ** 2
 
 
+SEEN = []
+
+
+def mixing(logits, targets, class_weights):
+    SEEN.append(len(logits))
+    return squared(logits, targets, class_weights) - logits.mean()
+
+
 def wrong(logits, targets, class_weights):
     return squared(logits, targets, class_weights).mean()
 
@@ -90,6 +98,7 @@ net = tiny_ward.net:Net
 batched = tiny_ward.net:Batched
 [wardround.losses]
 squared = tiny_ward.net:squared
+mixing = tiny_ward.net:mixing
 wrong = tiny_ward.net:wrong
 [wardround.metrics]
 greedy = tiny_ward.net:Greedy
@@ -242,6 +251,19 @@ def test_a_private_study_clips_each_patient_whatever_the_package_does(
     update = unpack_update(ask(folder, TRAIN, instruction_for(folder, study=asked), asked), asked)
     assert all(bool(torch.isfinite(tensor).all()) for tensor in update.parameters.values())
     assert update.metrics is None
+
+
+def test_a_loss_of_a_package_is_shown_one_patient_at_a_time_under_privacy(
+    tmp_path: Path, mark: Path
+) -> None:
+    asked = study(
+        model={"network": "mlp", "features": [6]},  # whose gradients are else found for a batch
+        privacy=PRIVATE,
+        training={"loss": f"{PACKAGE}:mixing", "local_steps": 2},
+    )
+    folder = hospital(tmp_path, asked, hash_of(PACKAGE), **DEAR)
+    unpack_update(ask(folder, TRAIN, instruction_for(folder, study=asked), asked), asked)
+    assert set(sys.modules["tiny_ward.net"].SEEN) == {1}
 
 
 def test_a_network_that_keeps_something_of_a_patient_is_refused_under_privacy(
