@@ -17,6 +17,8 @@ from wardround.client.session.session import SiteSession
 from wardround.client.training.schedule import FullMemoryError
 from wardround.common.errors import InputError, WardroundError
 from wardround.common.messages.instructions import TRAIN, unpack_instruction
+from wardround.common.models.networks.registry import build_network
+from wardround.common.parameters.schema import parameter_count
 from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)
@@ -24,8 +26,9 @@ logger = logging.getLogger(__name__)
 # loses again where its activations no longer fit into the cache; a GPU wants it large.
 CPU_BYTES, GPU_BYTES = 2**20, 2**26
 _FEWEST = 4  # sites, whatever their inputs
-# Bytes of a site's inputs at a step up to which a stack was measured to win on a CPU, by network.
-_WINS_UP_TO = {"mlp": 2**14, "small-cnn": 2**14, "unet": 2**17}
+# Up to where a stack was measured to win on a CPU, by network: bytes of a site's inputs at a step,
+# and weights of a site, which the optimiser of a stack goes through more often than torch's.
+_WINS_UP_TO = {"mlp": (2**14, 2**14), "small-cnn": (2**14, 2**15), "unet": (2**17, 2**21)}
 
 
 class StacksWork:
@@ -94,8 +97,10 @@ def is_faster_stacked(study: Study, sites: int, device: str) -> bool:
     """
     if device != "cpu" or sites < _FEWEST:
         return False
-    largest = _WINS_UP_TO.get(study.model.network, 0)
-    return _step_bytes(study) <= largest and not _reason(study)
+    most_bytes, most_weights = _WINS_UP_TO.get(study.model.network, (0, 0))
+    if _step_bytes(study) > most_bytes or _reason(study):
+        return False
+    return parameter_count(build_network(study, 0)) <= most_weights
 
 
 def _step_bytes(study: Study) -> int:

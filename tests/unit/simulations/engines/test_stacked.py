@@ -228,6 +228,7 @@ def test_a_study_that_can_be_stacked_is_not_refused() -> None:
         (study_with(), 3, "cpu", False),
         (study_with(), 64, "cuda:0", False),
         (study_with(training={"batch_size": 5000}), 64, "cpu", False),
+        (study_with(model={"features": [256, 128]}), 64, "cpu", False),
         (study_with(model={"normalisation": "batch"}), 64, "cpu", False),
     ],
 )

@@ -148,6 +148,26 @@ def test_sites_weigh_and_tell_apart_their_own_classes() -> None:
     assert largest_difference(dense, losses) < 1e-5
 
 
+def test_under_adam_only_biases_before_a_normalisation_come_apart_and_no_answer_does() -> None:
+    """Their gradient is rounding alone, of which Adam makes a step of full length."""
+    study = study_of("unet", 3, optimiser="adam", learning_rate=0.001)
+    network, drawn = build_network(study, 0), batches_of(study, [1, 1, 1], 0)
+    loss = build_loss(study, None, torch.device("cpu"))
+    starts = [start_of(study, network, n, 3, loss) for n in range(2)]
+    expected = [alone(start, drawn)[1] for start in starts]
+    found = train_stacked(network, [StackedSite(start, iter(drawn)) for start in starts])
+    for trained, other in zip(expected, found, strict=True):
+        assert other is not None
+        for name, weight in other.trained.items():
+            assert name.endswith(".conv.bias") or (weight - trained[name]).abs().max() < 1e-5
+        answers = []
+        for parameters in (trained, {**trained, **other.trained}):
+            write_parameters(network, parameters)
+            with torch.no_grad():
+                answers.append(network(*drawn[0].inputs))
+        assert torch.allclose(*answers, atol=1e-5)
+
+
 def test_a_layer_that_stands_at_several_places_is_given_back() -> None:
     """A DynUNet lists its layers twice, and torch would leave the stack's weights in it."""
     study = study_of("dynunet")
