@@ -59,4 +59,5 @@ class _Block(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the same shape."""
-        return maps + self.branch(maps)
+        found: Tensor = maps + self.branch(maps)
+        return found
