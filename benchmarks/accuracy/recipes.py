@@ -3,7 +3,7 @@
 Runs ``wardround simulate STUDY --recipe RECIPE`` once a recipe and seed, and goes on where it was
 stopped. The model of the best round on validation patients is tested once; the table has both
 values. CPU minutes are those of the whole command with all its processes, comparison models too
-where ``--compare`` trains them.
+where ``--compare`` trains them; of a run that was stopped those since then.
 
     python -m benchmarks.accuracy.recipes --data-root DATA --out runs/recipes \
         --studies hippocampus,skin-lesions,pneumonia-xray --seeds 0,1,2
@@ -14,14 +14,18 @@ where ``--compare`` trains them.
 import argparse
 import csv
 import json
+import math
+import os
 import statistics
+import subprocess
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.support.processes import machine, run_timed
+from benchmarks.support.processes import machine
 from wardround.simulations.studies import find_study
 from wardround.simulations.studies.recipes import recipes_of, with_recipe
 
@@ -45,7 +49,10 @@ class Job:
     changes: tuple[str, ...]
 
     def command(self, data_root: str) -> list[str]:
-        """Return the command line."""
+        """Return the command line; of a run that was stopped what goes on with it."""
+        if (self.out / "run.json").exists():
+            again = ("--resume", str(self.out), "--json", "--threads", "1")
+            return [sys.executable, "-m", "wardround.cli", "simulate", *again]
         return [
             *(sys.executable, "-m", "wardround.cli", "simulate", self.study),
             *("--recipe", self.recipe, "--seed", str(self.seed), "--data-root", data_root),
@@ -123,25 +130,25 @@ def _jobs(arguments: argparse.Namespace) -> list[Job]:
 def _run(job: Job, data_root: str) -> Found:
     kept = job.out.with_suffix(".json")
     if not kept.exists():
-        timed = run_timed(job.command(data_root), {"OMP_NUM_THREADS": "1"})
-        content = json.loads(timed.output)
-        content["cpu_minutes"] = timed.cpu_seconds / 60
-        content["wall_minutes"] = timed.wall_seconds / 60
+        output, cpu_seconds, wall_seconds = _timed(job.command(data_root))
+        content = json.loads(output)
+        content["cpu_minutes"] = cpu_seconds / 60
+        content["wall_minutes"] = wall_seconds / 60
         kept.write_text(json.dumps(content))
     summary = json.loads(kept.read_text())
     with (job.out / "metrics.csv").open(encoding="utf-8", newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["metric"] == summary["metric"]]
     together = [row for row in rows if row["site"] in _TOGETHER]
-    validation = next(
+    measured = [
         float(row["value"])
         for row in together
         if (row["model"], row["split"], row["class_name"]) == ("federated", "validation", "")
         and int(row["round"]) == int(summary["best_round"])
-    )
+    ]
     return Found(
         summary["cpu_minutes"],
         summary["wall_minutes"],
-        validation,
+        measured[0] if measured else math.nan,  # a study may have no validation patients
         {
             (row["model"], row["class_name"]): float(row["value"])
             for row in together
@@ -154,6 +161,19 @@ def _run(job: Job, data_root: str) -> Found:
             for site in summary["sites"]
         },
     )
+
+
+def _timed(command: list[str]) -> tuple[str, float, float]:
+    """Return what a command printed, with its CPU and wall seconds, all its processes together."""
+    started, before = time.perf_counter(), os.times()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        sys.exit(f"{' '.join(command[3:7])} failed: {done.stderr.strip()[-500:]}")
+    after = os.times()
+    spent = after.children_user + after.children_system
+    spent -= before.children_user + before.children_system
+    return done.stdout, spent, time.perf_counter() - started
 
 
 def _table(found: Sequence[tuple[Job, Found]]) -> list[str]:
@@ -209,7 +229,7 @@ def _estimate(jobs: Sequence[Job], data_root: str) -> None:
                 rounds,
                 (*job.changes, "training.warmup=0"),
             )
-            spent.append(run_timed(short.command(data_root), {"OMP_NUM_THREADS": "1"}).cpu_seconds)
+            spent.append(_timed(short.command(data_root))[1])
         a_round = spent[1] - spent[0]
         study = with_recipe(find_study(job.study), job.study, job.recipe)
         rounds = job.rounds or study.federation.rounds

@@ -59,5 +59,5 @@ class _Block(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the same shape."""
-        branch: Tensor = self.branch(maps)
-        return maps + branch
+        found: Tensor = maps + self.branch(maps)
+        return found
