@@ -55,5 +55,5 @@ PRIVATE_NETWORKS: dict[str, PrivateNetwork] = {
     "efficientnet-b0": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_HOOKS),
     "vit": PrivateNetwork(("default",), "vmap", _WHOLE_NOTE, "loop"),
     "swin-unetr": PrivateNetwork(_OWN_IS_SAFE, "vmap", _WHOLE_NOTE, "loop"),
-    "retinanet": PrivateNetwork(("default", "group"), "loop", _LEVELS_NOTE),
+    "retinanet": PrivateNetwork(("default", "group"), "loop", _LEVELS_NOTE, opacus=_HOOKS),
 }

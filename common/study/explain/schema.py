@@ -88,6 +88,7 @@ _MODEL = {
     "weights_sha256": "Hash of a file of pretrained weights to start from, or beneath adapters.",
     "frozen": "Patterns of numbers that training leaves as they are, and that are not sent.",
     "test_time_statistics": "What part of batch statistics are the image's own when evaluated.",
+    "fixer": "Whether layers that do not train privately are replaced, as Opacus does it.",
 }
 _TRAINING = {
     "loss": "What is made small; the task's own where absent.",
