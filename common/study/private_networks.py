@@ -62,7 +62,7 @@ _OWN: dict[str, PrivateNetwork] = {
     "efficientnet-b0": PrivateNetwork(_OWN_IS_BATCH, "ghost", _BATCH_NOTE, opacus=_HOOKS),
     "vit": PrivateNetwork(("default",), "vmap", _WHOLE_NOTE, "loop"),
     "swin-unetr": PrivateNetwork(_OWN_IS_SAFE, "vmap", _WHOLE_NOTE, "loop"),
-    "retinanet": PrivateNetwork(("default", "group"), "loop", _LEVELS_NOTE),
+    "retinanet": PrivateNetwork(("default", "group"), "loop", _LEVELS_NOTE, opacus=_HOOKS),
 }
 PRIVATE_NETWORKS = OpenTable(
     _OWN, PrivateNetwork(("default",), "loop", _OTHER_NOTE, opacus="verified"), with_monai=True

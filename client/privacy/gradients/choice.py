@@ -134,7 +134,9 @@ def _without_chance(network: nn.Module, seed: int) -> nn.Module:
                 setattr(layer, key, 0.0)
     generator = _generator(seed)
     with torch.no_grad():
-        for weight in tried.parameters():
+        for weight in (*tried.parameters(), *tried.buffers()):
+            if not weight.is_floating_point():
+                continue
             noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
             weight.add_(_MOVED * noise.to(weight.device))
     return tried

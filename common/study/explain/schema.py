@@ -90,6 +90,7 @@ _MODEL = {
     "frozen": "Patterns of numbers that training leaves as they are, and that are not sent.",
     "deep_supervision": "How many coarser levels of a U-Net answer too while it is trained.",
     "test_time_statistics": "What part of batch statistics are the image's own when evaluated.",
+    "fixer": "Whether layers that do not train privately are replaced, as Opacus does it.",
 }
 _TRAINING = {
     "loss": "What is made small; the task's own where absent.",
