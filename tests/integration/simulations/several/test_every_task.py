@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.hospitals.every_task import CASES, MODES, study_of, write_hospitals
+from tests.support.hospitals.every_task import CASES, MODES, SITES, study_of, write_hospitals
 from tests.support.stage import bits_of
 from tests.support.tiny_study import Said
 
@@ -13,9 +13,11 @@ from wardround.common.errors import StudyError
 from wardround.common.files.tables import read_table
 from wardround.common.study.loading import load_study
 from wardround.simulations.experiment.federation import Machine
+from wardround.simulations.experiment.series.series import SeriesRequest, run_series
 from wardround.simulations.experiment.simulate import SimulationRequest, simulate
 from wardround.simulations.run_files.detections import read_detections
 from wardround.simulations.run_files.folder import MetricRow
+from wardround.simulations.run_files.series import MeasuredRow
 
 ALONE = Machine("cpu", "in-process", threads=1)
 POOL = Machine("cpu", "pool", workers=2, threads=1)
@@ -94,3 +96,19 @@ def test_a_model_of_boxes_is_tested_at_a_hospital_that_took_no_part(
     assert "What is found, and at how many false alarms?" in page
     assert "Own data alone" not in page
     assert "CANARY" not in page + said.out
+
+
+@pytest.mark.long
+def test_several_seeds_of_boxes_are_measured_at_each_hospital(
+    hospitals: Path, tmp_path: Path
+) -> None:
+    study = study_of("detection", hospitals, simulation={"compare": True})
+    out = tmp_path / "series"
+
+    run_series(SeriesRequest(study, out, seeds=(0, 1), machine=ALONE))
+
+    rows = read_table(out / "measured.csv", MeasuredRow)
+    found = {(row.seed, row.site, row.model, row.metric) for row in rows}
+    models = ("alone", "federated", "pooled")
+    assert found == {(n, site, one, "map50") for n in (0, 1) for site in SITES for one in models}
+    assert "mAP at IoU .50" in (out / "report.html").read_text(encoding="utf-8")
