@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.tasks.classification import scores_and_truth
+from wardround.client.tasks.detection import DetectionCounter
 from wardround.client.tasks.lesions import Lesions, count_lesions
 from wardround.client.tasks.regression import in_range
 from wardround.client.tasks.segmentation import SegmentationCounter
@@ -21,6 +22,7 @@ from wardround.client.tasks.survival import alive_at, hazards_up_to, risks_of
 from wardround.client.training.evaluation import Evaluated, evaluate_with, evaluating, predict
 from wardround.client.training.losses import build_loss
 from wardround.common.metrics.censoring import CensoredCases, censored_cases, no_cases
+from wardround.common.metrics.detection import DetectionSums
 from wardround.common.metrics.segmentation import SegmentationSums
 from wardround.common.metrics.sums import has_surfaces
 from wardround.common.metrics.survival import at_horizon, time_edges
@@ -142,6 +144,19 @@ def outcome_cases(
     )
     nothing = np.zeros(len(rows))
     return OutcomeCases(rows, patients, truth, nothing == 0, found, nothing, no_cases(len(rows)))
+
+
+def found_cases(
+    network: nn.Module, cohort: Examined, study: Study, device: torch.device = _CPU
+) -> tuple[DetectionSums, ...]:
+    """Return how a model found the boxes of every examination of a cohort, which may be empty."""
+    each = []
+    with evaluating(network):
+        for index in range(len(cohort)):
+            batch, counter = cohort.case(index, device), DetectionCounter(study)
+            counter.add(predict(network, batch, study), batch.targets, None)
+            each.append(counter.sums())
+    return tuple(each)
 
 
 def classified_cases(

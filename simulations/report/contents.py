@@ -20,6 +20,7 @@ from wardround.simulations.evidence.intervals.run_intervals import (
 )
 from wardround.simulations.report.samples import Samples, read_samples
 from wardround.simulations.report.verdict import Verdict, judge, sites_of
+from wardround.simulations.run_files.detections import FoundBoxes, read_detections
 from wardround.simulations.run_files.folder import (
     FEDERATED,
     MetricRow,
@@ -50,6 +51,7 @@ class RunContents:
         samples: None if the run left none.
         scores: Of a classification, each model's scores by (model, site, split); may be empty.
         masks: Of a segmentation, each model's Dice and volumes likewise.
+        detections: Of a detection, what each model found at each site; may be empty.
         intervals: Of test values, by (model, site, metric, class), from ``scores`` or ``masks``.
     """
 
@@ -66,6 +68,7 @@ class RunContents:
     masks: Mapping[Key, Masks] = field(default_factory=dict)
     intervals: Mapping[Named, Interval] = field(default_factory=dict)
     outcomes: Mapping[Key, Outcomes] = field(default_factory=dict)
+    detections: Mapping[str, Mapping[str, FoundBoxes]] = field(default_factory=dict)
 
     @property
     def title(self) -> str:
@@ -152,6 +155,7 @@ def read_contents(folder: Path) -> RunContents:
         masks=said.masks,
         intervals=_intervals(study, said),
         outcomes=said.outcomes,
+        detections={} if study is None else read_detections(folder, study.data.classes),
     )
 
 

@@ -3,7 +3,8 @@
 ======================= ==================================================================
 ``evaluation.json``     :class:`EvaluationFacts`: the model, the hospital, what was measured
 ``study.toml``          the model's study
-``predictions.csv``     what the model said of each examination, or ``cases.csv``
+``predictions.csv``     what the model said of each examination, or ``cases.csv``,
+                        ``outcomes.csv``, ``detections.csv``
 ``groups.csv``          the groups of each examination, of a study with subgroups
 ``report.html``         the report
 ======================= ==================================================================

@@ -20,6 +20,7 @@ from wardround.client.data.reading.readers import read_image
 from wardround.client.site.device import choose_arithmetic, device_for
 from wardround.client.training.case_predictions import (
     classified_cases,
+    found_cases,
     outcome_cases,
     segmented_cases,
 )
@@ -31,6 +32,7 @@ from wardround.common.models.model_folder import ModelFolder, is_model_folder, o
 from wardround.common.study.loading import with_changes
 from wardround.common.study.registry import METRICS
 from wardround.common.study.study import Study
+from wardround.simulations.evidence.intervals.box_metrics import Boxes, box_intervals
 from wardround.simulations.evidence.intervals.estimates import (
     Answered,
     expected_calibration_error,
@@ -50,6 +52,7 @@ from wardround.simulations.experiment.testing.predictions import (
     outcome_rows,
     score_rows,
 )
+from wardround.simulations.run_files.detections import DETECTIONS, DetectionRow, detection_rows
 from wardround.simulations.run_files.evaluation import (
     EVALUATION,
     EvaluationFacts,
@@ -70,7 +73,8 @@ from wardround.simulations.run_files.predictions import (
 _SPLIT = "test"  # as a run calls patients who made no model
 _LOOKED_AT = 48
 _NO_NUMBERS = "the model's answers are not numbers: its weights or the hospital's data are damaged."
-_Rows = list[ScoreRow] | list[CaseRow] | list[OutcomeRow]
+_Answered = Answered | Boxes
+_Rows = list[ScoreRow] | list[CaseRow] | list[OutcomeRow] | list[DetectionRow]
 _NO_RUN = (
     "Whether these patients trained the model cannot be told: a model folder names no patient. "
     "Give the run folder that it is from."
@@ -239,13 +243,7 @@ class _Calibrated(nn.Module):
 
 def _answers(
     request: EvaluationRequest, folder: ModelFolder, hospital: Hospital, study: Study
-) -> tuple[Answered, _Rows]:
-    if study.task.boxes:
-        msg = (
-            "the model finds boxes, and 'wardround evaluate' tells answers patient by patient, "
-            "which boxes have no form for: use 'wardround predict'."
-        )
-        raise InputError(msg)
+) -> tuple[_Answered, _Rows]:
     device = device_for(request.device, study)
     choose_arithmetic(device, study)
     network = folder.network()
@@ -253,6 +251,8 @@ def _answers(
         network = _Calibrated(network, folder.contract.temperature)
     network = network.to(device).eval()
     place = Place(folder.contract.name, hospital.name, _SPLIT)
+    if study.task.boxes:
+        return _boxes(network, place, hospital, study)
     if study.task.dense:
         marked = segmented_cases(network, hospital.cohort, study, device, has_surfaces(study))
         rows = list(case_rows(place, marked, study))
@@ -270,6 +270,16 @@ def _answers(
     return scores, list(score_rows(place, found, study))
 
 
+def _boxes(
+    network: nn.Module, place: Place, hospital: Hospital, study: Study
+) -> tuple[Boxes, list[DetectionRow]]:
+    cohort = hospital.cohort
+    device = next(network.parameters()).device
+    boxes = Boxes(cohort.patients.numpy(), found_cases(network, cohort, study, device))
+    sums, classes = boxes.together(study), study.data.classes
+    return boxes, list(detection_rows(place.model, place.site, len(cohort), sums, classes))
+
+
 def _write(out: Path, study: Study, rows: _Rows, hospital: Hospital) -> None:
     (out / "study.toml").write_text(study.to_toml(), encoding="utf-8")
     if study.task.outcome:
@@ -277,6 +287,9 @@ def _write(out: Path, study: Study, rows: _Rows, hospital: Hospital) -> None:
         write_table(out / OUTCOMES, outcomes, OutcomeRow)
     elif study.task.dense:
         write_table(out / CASES, [row for row in rows if isinstance(row, CaseRow)], CaseRow)
+    elif study.task.boxes:
+        counts = [row for row in rows if isinstance(row, DetectionRow)]
+        write_table(out / DETECTIONS, counts, DetectionRow)
     else:
         scores = [row for row in rows if isinstance(row, ScoreRow)]
         write_table(out / PREDICTIONS, scores, ScoreRow)
@@ -285,7 +298,12 @@ def _write(out: Path, study: Study, rows: _Rows, hospital: Hospital) -> None:
         write_table(out / GROUPS, groups, GroupRow)
 
 
-def _values(answers: Answered, study: Study, folder: ModelFolder) -> Iterator[MetricValue]:
+def _values(answers: _Answered, study: Study, folder: ModelFolder) -> Iterator[MetricValue]:
+    if isinstance(answers, Boxes):
+        for metric, i in box_intervals(answers, study).items():
+            before = _in_the_run(folder, metric)
+            yield MetricValue(metric, i.value, i.low, i.high, i.patients, before)
+        return
     for metric in METRICS:
         found = measure(metric, answers, study.data.multi_label)
         if found is not None:

@@ -15,7 +15,13 @@ from wardround.simulations.evidence.intervals.estimates import (
     expected_calibration_error,
     measure,
 )
-from wardround.simulations.run_files.folder import FEDERATED, POOLED, SplitRow, local_model
+from wardround.simulations.run_files.folder import (
+    FEDERATED,
+    POOLED,
+    MetricRow,
+    SplitRow,
+    local_model,
+)
 from wardround.simulations.run_files.predictions import (
     Key,
     Scores,
@@ -66,6 +72,9 @@ def _read(folder: Path, study: Study) -> Mapping[Key, Answered]:
 
 def _of_part(out: Path, part: Part, facts: SeriesFacts, study: Study) -> Iterator[MeasuredRow]:
     run = out / "runs" / part.name
+    if study.task.boxes:
+        yield from _of_boxes(run, part.seed, study)
+        return
     held, sites = _read(run, study), sites_of_run(run)
     without = {p.left_out: out / "runs" / p.name for p in facts.without_each(sites, part.seed)}
     for site in sites:
@@ -80,6 +89,21 @@ def _of_part(out: Path, part: Part, facts: SeriesFacts, study: Study) -> Iterato
             answers[LEFT_OUT_EVERYBODY] = _joined(list(aside.values()))
         known = {name: one for name, one in answers.items() if one is not None}
         yield from _of_site((part.seed, site), known, study)
+
+
+def _of_boxes(run: Path, seed: int, study: Study) -> Iterator[MeasuredRow]:
+    """Yield what the run measured of boxes: it keeps no answers, from which intervals come."""
+    tested = [
+        row
+        for row in read_kept_table(run / "metrics.csv", MetricRow)
+        if (row.split, row.metric, row.class_name) == (_TEST, study.metric, "")
+    ]
+    for site in sites_of_run(run):
+        names = {local_model(site): OWN, FEDERATED: FEDERATED, POOLED: POOLED}
+        for row in tested:
+            if row.site == site and row.model in names:
+                place = (seed, site, names[row.model], row.metric)
+                yield _row(place, unknown_interval(row.value, row.support), row.support)
 
 
 def _joined(parts: Sequence[Answered]) -> Answered | None:

@@ -15,6 +15,7 @@ from wardround.simulations.report.page import fill_page
 from wardround.simulations.report.sections.order import make_sections
 from wardround.simulations.report.sections.section import Section
 from wardround.simulations.report.wording import metric_title, number, sentence_title
+from wardround.simulations.run_files.detections import read_detections
 from wardround.simulations.run_files.evaluation import (
     EvaluationFacts,
     MetricValue,
@@ -51,6 +52,7 @@ def evaluation_contents(folder: Path) -> tuple[EvaluationFacts, RunContents]:
     """
     facts, study = read_evaluation(folder), load_study(folder / "study.toml", planned=False)
     said = read_predictions(folder, study)
+    found = read_detections(folder, study.data.classes)  # of one model
     scores, masks = _as_federated(said.scores), _as_federated(said.masks)
     run = RunFacts(
         wardround=facts.wardround,
@@ -73,6 +75,7 @@ def evaluation_contents(folder: Path) -> tuple[EvaluationFacts, RunContents]:
         scores=scores,
         masks=masks,
         outcomes=_as_federated(said.outcomes),
+        detections=dict(zip((FEDERATED,), found.values(), strict=False)),
     )
     return facts, contents
 

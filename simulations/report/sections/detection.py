@@ -19,7 +19,7 @@ from wardround.simulations.report.charts.score_curves import WAY_LOOKS, WAY_TITL
 from wardround.simulations.report.charts.tables import Cell, Table
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.sections.section import Section
-from wardround.simulations.run_files.detections import FoundBoxes, read_detections
+from wardround.simulations.run_files.detections import FoundBoxes
 from wardround.simulations.run_files.folder import ALL_SITES, FEDERATED, POOLED, local_model
 
 _CHARTED_CLASSES = 6
@@ -40,7 +40,7 @@ def detection_section(contents: RunContents) -> Section | None:
     if study is None or study.task.column != "boxes":
         return None
     classes = study.data.classes
-    found = read_detections(contents.folder, classes)
+    found = contents.detections
     ways = _ways(found)
     if FEDERATED not in ways:
         return None
@@ -51,7 +51,7 @@ def detection_section(contents: RunContents) -> Section | None:
         answer=_answer(ways[FEDERATED], classes),
         figures=tuple(figure for figure in figures if figure is not None),
         tables=(_table(found.get(FEDERATED, {}), ways[FEDERATED], classes),),
-        notes=_NOTES,
+        notes=_NOTES if OWN in ways else _NOTES[:1],
     )
 
 

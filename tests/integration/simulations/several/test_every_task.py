@@ -1,16 +1,23 @@
 """Every task and option that came with detection: in one process, in a pool, private or refused."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.hospitals.every_task import CASES, MODES, study_of, write_hospitals
+from tests.support.hospitals.every_task import CASES, MODES, SITES, study_of, write_hospitals
 from tests.support.stage import bits_of
+from tests.support.tiny_study import Said
 
 from wardround.common.errors import StudyError
 from wardround.common.files.tables import read_table
+from wardround.common.study.loading import load_study
 from wardround.simulations.experiment.federation import Machine
+from wardround.simulations.experiment.series.series import SeriesRequest, run_series
 from wardround.simulations.experiment.simulate import SimulationRequest, simulate
+from wardround.simulations.run_files.detections import read_detections
 from wardround.simulations.run_files.folder import MetricRow
+from wardround.simulations.run_files.series import MeasuredRow
 
 ALONE = Machine("cpu", "in-process", threads=1)
 POOL = Machine("cpu", "pool", workers=2, threads=1)
@@ -57,3 +64,51 @@ def test_the_pool_trains_the_model_of_one_process(
         bits.append(bits_of(tmp_path / folder / "models" / "federated.safetensors"))
 
     assert bits[0] == bits[1]
+
+
+@pytest.fixture(scope="module")
+def without_south(hospitals: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished detection of one hospital; the other is set aside."""
+    study = study_of("detection", hospitals, training={"local_steps": 12, "learning_rate": 0.01})
+    out = tmp_path_factory.mktemp("boxes") / "run"
+    simulate(SimulationRequest(study, out, ALONE, left_out="south"))
+    return out
+
+
+def test_a_model_of_boxes_is_tested_at_a_hospital_that_took_no_part(
+    without_south: Path, tmp_path: Path, wardround: Callable[..., Said]
+) -> None:
+    south, out = without_south / "left-out" / "south", tmp_path / "out"
+
+    said = wardround("evaluate", without_south, "--site", south, "--out", out, "--json")
+
+    assert said.code == 0, said.err
+    content = json.loads(said.out)
+    assert "on 14 patients who trained nothing of it" in content["verdict"]
+    metrics = {one["metric"]: one for one in content["metrics"]}
+    assert metrics.keys() == {"map50", "map", "froc"}
+    assert all(0 <= one["low"] <= one["value"] <= one["high"] <= 1 for one in metrics.values())
+    found = read_detections(out, ("0", "1"))["federated"]["south"]
+    assert found.images == 14
+    expected = next(iter(found.sums.summarise("froc", 14, load_study(out / "study.toml")))).value
+    assert metrics["froc"]["value"] == pytest.approx(expected)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "What is found, and at how many false alarms?" in page
+    assert "Own data alone" not in page
+    assert "CANARY" not in page + said.out
+
+
+@pytest.mark.long
+def test_several_seeds_of_boxes_are_measured_at_each_hospital(
+    hospitals: Path, tmp_path: Path
+) -> None:
+    study = study_of("detection", hospitals, simulation={"compare": True})
+    out = tmp_path / "series"
+
+    run_series(SeriesRequest(study, out, seeds=(0, 1), machine=ALONE))
+
+    rows = read_table(out / "measured.csv", MeasuredRow)
+    found = {(row.seed, row.site, row.model, row.metric) for row in rows}
+    models = ("alone", "federated", "pooled")
+    assert found == {(n, site, one, "map50") for n in (0, 1) for site in SITES for one in models}
+    assert "mAP at IoU .50" in (out / "report.html").read_text(encoding="utf-8")

@@ -53,7 +53,8 @@ def contents(tmp_path):
     study = SimpleNamespace(
         task=SimpleNamespace(column="boxes"), data=SimpleNamespace(classes=CELLS)
     )
-    return SimpleNamespace(folder=tmp_path, study=study)
+    found = read_detections(tmp_path, CELLS)
+    return SimpleNamespace(folder=tmp_path, study=study, detections=found)
 
 
 def test_counts_come_back_from_the_run_folder(contents):
@@ -81,9 +82,9 @@ def test_the_section_has_a_curve_a_class_of_all_hospitals_together(contents):
     assert last == f"{curve.sensitivity[-1]:.0%}"
 
 
-def test_a_run_without_boxes_has_no_such_section(contents, tmp_path):
-    (tmp_path / DETECTIONS).unlink()
-    assert detection_section(contents) is None
+def test_a_run_without_boxes_has_no_such_section(contents):
+    (contents.folder / DETECTIONS).unlink()
+    assert read_detections(contents.folder, CELLS) == {}
 
     contents.study.task.column = "mask"
     assert detection_section(contents) is None
@@ -93,7 +94,7 @@ def test_a_damaged_file_is_a_fault_in_words(contents):
     (contents.folder / DETECTIONS).write_text("model,site\nfederated\n")
 
     with pytest.raises(InputError):
-        detection_section(contents)
+        read_detections(contents.folder, CELLS)
 
 
 def boxes(*rows):
