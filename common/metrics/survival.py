@@ -196,7 +196,7 @@ class SurvivalSums:
             place = int(np.abs(edges - time).argmin())
             told = int(self.told[place])
             if told:
-                at = f"at {study.outcome.with_unit(time)}"
+                at = study.outcome.with_unit(time)
                 yield MetricValue("brier", at, float(self.brier[place]) / told, told)
 
     def _concordance(self, examinations: int) -> MetricValue:

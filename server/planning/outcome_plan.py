@@ -26,7 +26,8 @@ def plan_outcome(found: MergedHistogram, study: Study, of_whom: str) -> Iterator
     low, _, high = (float(cell) / found.total for cell in found.cells)
     mean = (1 - low + high) / 2  # b2 + b1 / 2, for the three shares add up to 1
     value = outcome.low + outcome.width * mean
-    yield PlannedValue("data.outcome.mean", _significant(value), f"Mean of {of_whom}.")
+    value = min(max(_significant(value), outcome.low), outcome.low + outcome.width)
+    yield PlannedValue("data.outcome.mean", value, f"Mean of {of_whom}.")
     variance = high - mean**2
     # The variance is b2 / n - ((b2 + b1 / 2) / n)^2: its derivatives by the three sums, times n.
     shared = 2 * mean**2 - high

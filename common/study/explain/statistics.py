@@ -91,6 +91,7 @@ def bound_words(study: Study) -> Iterator[str]:
         "a patient counts 1 in all in each histogram, however many images or voxels there are, and "
         f"{_cells(asked)} cells are all that there is;"
     )
+    together = f"the {len(asked)} histograms" if len(asked) > 1 else "the three sums"
     plan = plan_statistics(study)
     if plan is None:
         yield (
@@ -100,7 +101,7 @@ def bound_words(study: Study) -> Iterator[str]:
         )
     else:
         yield (
-            f"the {len(asked)} histograms of a patient together are a vector of norm at most 1, "
+            f"{together} of a patient together are a vector of norm at most 1, "
             f"and each cell has normal noise of standard deviation {plan.noise_multiplier:.4g}: "
             f"epsilon = {rounded_up(plan.epsilon)} at delta = {plan.delta:g} for each training "
             "patient, charged before it is computed;"

@@ -24,7 +24,7 @@ def blocks(kind: str) -> list[str]:
 def write_files(folder: Path) -> None:
     (program,) = blocks("python")
     (folder / "patients.py").write_text(program)
-    study = blocks("toml")[-1]
+    study = blocks("toml")[2]
     (folder / "numbers.toml").write_text(study)
     of_times = study.replace('"regression"', '"survival"').replace("numbers.csv", "times.csv")
     outcome = 'name = "age"\nunit = "years"\nrange = [0, 110]'

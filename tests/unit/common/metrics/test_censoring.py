@@ -68,7 +68,7 @@ def test_of_one_site_the_score_at_each_time_is_grafs(seed):
     said = values(sums_of(times, events, alive))
     for time in TIMES:
         place = int(np.flatnonzero(time == EDGES)[0])
-        assert said[f"brier at {time:.4g} days"] == pytest.approx(expected[place], rel=1e-9)
+        assert said[f"brier {time:.4g} days"] == pytest.approx(expected[place], rel=1e-9)
     whole = np.trapezoid(np.append(0, expected), np.append(0, EDGES)) / TIMES[-1]
     assert said["brier"] == pytest.approx(whole, rel=1e-9)
 
@@ -116,7 +116,7 @@ def test_a_site_that_follows_nobody_so_far_says_nothing_of_that_time():
     assert short.measured.brier[-1] == 0
     long = sums_of(*patients(5, 60))
     both = values(merge(short, long))
-    last = f"brier at {TIMES[-1]:.4g} days"
+    last = f"brier {TIMES[-1]:.4g} days"
     assert both[last] == pytest.approx(values(long)[last])
     assert both["horizon-calibration-error"] == pytest.approx(
         values(long)["horizon-calibration-error"]

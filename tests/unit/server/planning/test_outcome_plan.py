@@ -65,6 +65,14 @@ def test_a_scale_that_noise_hides_is_not_planned() -> None:
     assert list(planned(50.0)) == ["data.outcome.mean"]
 
 
+def test_a_mean_at_the_end_of_the_range_is_within_it() -> None:
+    study = with_changes(ASKED, {"data.outcome.range": [20.12345, 90.0]})
+    (one,) = asked_histograms(study)
+    merged = MergedHistogram(one, np.array([50.0, 0.0, 0.0]), 50.0)
+    (mean,) = plan_outcome(merged, study, "some")
+    assert with_changes(study, {mean.key: mean.value}).outcome.centre == 20.12345
+
+
 def test_the_noise_of_the_variance_is_that_of_other_draws() -> None:
     (one,) = asked_histograms(ASKED)
     y = np.random.default_rng(1).beta(2, 3, 2_000)
