@@ -42,7 +42,7 @@ _READERS: dict[str, tuple[str, ...]] = {
 # Networks whose default normalisation has no numbers of its own.
 _BARE = ("small-cnn", "mlp", "unet")
 # Networks whose default normalisation is one over the batch.
-_BATCHED = ("densenet121", "resnet18", "resnet50", "efficientnet-b0")
+_BATCHED = ("attention-unet", "densenet121", "resnet18", "resnet50", "efficientnet-b0")
 
 
 def strategy_rules(study: Study) -> Iterator[str]:
@@ -171,9 +171,9 @@ def _objective_fits(study: Study, plan: StrategyPlan) -> Iterator[str]:
 
 
 def _features_fit(study: Study, plan: StrategyPlan) -> Iterator[str]:
-    if plan.objective == "small-features" and _only_a_head(study):
+    if plan.objective in ("small-features", "aligned-features") and _only_a_head(study):
         yield (
-            "the objective 'small-features' needs features, and this network is one layer: list "
+            f"the objective {plan.objective!r} needs features, and this network is one layer: list "
             "hidden layers in model.features."
         )
     if plan.objective != "aligned-features":
