@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from wardround.common.errors import PackageError
 from wardround.common.metrics.task_sums import MetricValue
-from wardround.common.packages.importing import component
-from wardround.common.packages.protocols import LARGEST_METRIC, Metric
+from wardround.common.runtime.packages.importing import component
+from wardround.common.runtime.packages.protocols import LARGEST_METRIC, Metric
 from wardround.common.study.study import Study
 
 STEPS = 1024

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from wardround.common.errors import StudyError, known_names
 from wardround.common.files.validated_toml import explain_problems
-from wardround.common.packages.references import PACKAGE_FORM, reference_of
-from wardround.common.packages.snapshot import (
+from wardround.common.runtime.packages.references import PACKAGE_FORM, reference_of
+from wardround.common.runtime.packages.snapshot import (
     hash_of,
     install_words,
     is_installed,
@@ -120,7 +120,7 @@ def package_notes(study: Study) -> Iterator[str]:
         PackageError: One is installed with another hash.
         StudyError: One does not register what the study names.
     """
-    from wardround.common.packages.importing import require_installed
+    from wardround.common.runtime.packages.importing import require_installed
 
     for package, wanted in study.packages.items():
         if is_installed(package):

@@ -30,8 +30,8 @@ from wardround.common.messages.replies import (
     unpack_update,
 )
 from wardround.common.metrics.sums import SiteValues
-from wardround.common.packages.importing import forget_packages
-from wardround.common.packages.snapshot import hash_of
+from wardround.common.runtime.packages.importing import forget_packages
+from wardround.common.runtime.packages.snapshot import hash_of
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 
