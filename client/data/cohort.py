@@ -295,7 +295,11 @@ class Cohort:
         return self._hidden(batch.to(device), generator).widened()
 
     def _hidden(self, batch: Batch, generator: Generator | None) -> Batch:
-        """Return what the network is to see, where the task hides parts of the images from it."""
+        """Return what the network is to see, where pretraining hides parts or shows two views."""
+        if self._study.contrasts and batch.images is not None:
+            from wardround.client.data.augmentation.views import two_views  # one loss asks for them
+
+            return replace(batch, images=two_views(batch.images, generator))
         task = task_of(self._study)
         return task.hide(batch, self._study, generator) if isinstance(task, HidesParts) else batch
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _PATCHES_A_SIDE = 8
 _MEASURED_WITH = 20_221_118  # the seed of the parts that are hidden of whoever is not trained on
 _LEAST_VARIANCE = 1e-8
-_VIEWS = 2
 
 
 class NoLabels:
@@ -56,15 +55,12 @@ class Pretraining:
         """Return images with hidden parts, and targets ``(B, C + 1, *spatial)``.
 
         What is hidden is filled with the mean of what is not, a plane by itself. The targets are
-        the images, and 1 in the last plane where they are hidden. Where views are told apart, there
-        are two of each image, ``(B, 2 C, *spatial)``, and the targets say nothing.
+        the images, and 1 in the last plane where they are hidden.
         """
         images = batch.images
         if images is None:
             msg = "pretraining takes images"
             raise TypeError(msg)
-        if study.contrasts:
-            return type(batch)(two_views(images, generator), batch.covariates, batch.targets)
         masking = study.training.masking or MaskingSection()
         hidden = hidden_parts(len(images), images.shape[2:], masking, generator).to(images.device)
         seen = 1 - hidden
@@ -125,36 +121,6 @@ def _sums(shares: Tensor) -> PretrainingSums:
     found = shares.double().cpu().numpy()
     squares = np.square(found).sum(keepdims=True)
     return PretrainingSums(found.sum(keepdims=True), squares, np.array([float(len(found))]))
-
-
-def two_views(images: Tensor, generator: Generator | None) -> Tensor:
-    """Return two changed views of each image, ``(B, 2 C, *spatial)``.
-
-    Args:
-        images: ``(B, C, *spatial)`` on any device.
-        generator: None changes every image in the same two ways, whoever is in a batch with it.
-    """
-    # Imported here: no other task needs it in a round.
-    from wardround.client.data.augmentation.applied import apply_changes
-    from wardround.client.data.augmentation.drawn import draw_changes
-    from wardround.client.data.augmentation.presets import AugmentationPreset
-
-    # Chen et al. 2020, figure 5: cropping and changed greys together. Noise would depend on the
-    # place in a batch.
-    preset = AugmentationPreset(
-        rotation=15, translation=0.15, zoom=0.3, gamma=0.4, gain=0.3, offset=0.3
-    )
-    drawn = 1 if generator is None else len(images)
-    if generator is None:
-        generator = Generator().manual_seed(_MEASURED_WITH)
-    views = []
-    for _ in range(_VIEWS):
-        change = draw_changes(preset, drawn, images.ndim - 2, generator)
-        if drawn < len(images):
-            same = [part.expand(len(images), *part.shape[1:]) for part in change.tensors.values()]
-            change = change.arrived(same)
-        views.append(apply_changes(images, None, change)[0])
-    return torch.cat(views, dim=1)
 
 
 def confused(features: Tensor) -> Tensor:

@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
+from wardround.client.data.augmentation.views import two_views
 from wardround.client.data.batch import Batch
-from wardround.client.tasks.pretraining import confused, hidden_parts, two_views, unrestored
+from wardround.client.tasks.pretraining import confused, hidden_parts, unrestored
 from wardround.client.tasks.registry import task_of
 from wardround.client.training.losses import masked_l1, nt_xent
 from wardround.common.errors import InputError, StudyError
