@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.support.tiny_study import TINY_STUDY, Said, TinyStudy
+from tests.support.studies.tiny_study import TINY_STUDY, Said, TinyStudy
 
 os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
 os.environ["WARDROUND_USER_FILE"] = ""  # the trackers of whoever runs the tests are told nothing

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from flwr.app import ConfigRecord, Message, RecordDict
 from tests.faults.stage import SITES, write_manifest
 from tests.support.hospitals.hospital import ask, context_of
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 from wardround.client.app import app, close_sessions
 from wardround.client.policy.approvals import decide

@@ -17,7 +17,7 @@ from tests.support.stage import (
     wait_until,
     write_table,
 )
-from tests.support.tiny_study import TinyStudy
+from tests.support.studies.tiny_study import TinyStudy
 
 from wardround.common.study.loading import with_changes
 from wardround.server.checkpoints.evidence import read_evidence

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.stage import SITES, write_manifest
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 from wardround.client.policy.approvals import decide
 from wardround.client.privacy.ledger.entries import Reserved

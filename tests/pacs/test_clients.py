@@ -7,7 +7,7 @@ import pydicom
 import pytest
 from tests.pacs.orthanc import Orthanc
 from tests.pacs.site import pixels, site_folder
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 from wardround.client.clinic.pacs.archive import (
     PacsAwayError,

@@ -11,7 +11,7 @@ import pytest
 from pydicom.uid import generate_uid
 from tests.pacs.orthanc import Orthanc
 from tests.pacs.site import site_folder
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 from wardround.client.clinic.onboarding.deidentification.burned_in_text import (
     TextCheck,

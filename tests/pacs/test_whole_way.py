@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tests.pacs.gateway import add_rules, status
 from tests.pacs.orthanc import Orthanc, unpacked
 from tests.pacs.site import pixels, site_folder
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 from wardround.client.clinic.inference.prediction import Segmented
 from wardround.client.clinic.inference.predictor import load_predictor

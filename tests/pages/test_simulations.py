@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from tests.pages.blocks import ROOT, blocks_of
 from tests.pages.story import Place, Story, followed
-from tests.support.tiny_runs import write_tiny_study
+from tests.support.studies.tiny_runs import write_tiny_study
 
 pytestmark = [pytest.mark.pages, pytest.mark.slow]
 # Less of everything: the pages' own runs take minutes. The last option of a kind wins.

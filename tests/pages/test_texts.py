@@ -15,7 +15,7 @@ import yaml
 from tests.pages.blocks import ROOT, Block, blocks_of, pages
 from tests.pages.story import Place as _Place
 from tests.pages.story import followed
-from tests.support.tiny_study import Said, TinyStudy
+from tests.support.studies.tiny_study import Said, TinyStudy
 
 import wardround
 from wardround.client.clinic.onboarding.rules import ImportRules

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support import tiny_runs
+from tests.support.studies import tiny_runs
 from typer.testing import CliRunner
 
 from wardround.cli import app

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.support.clinic.dicom_objects import ct_slice, save, save_ct, segmentation, structures
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 from wardround.client.data.manifest.manifest import read_manifest
 from wardround.client.data.preprocessing.preprocessing import Case, prepare_case

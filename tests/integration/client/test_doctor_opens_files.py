@@ -16,8 +16,8 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from tests.support.studies.tiny_study import Said
 from tests.support.tables import Pictures, make_pictures
-from tests.support.tiny_study import Said
 
 from wardround.client.data.manifest.examination import Location
 from wardround.client.data.reading.image import UnreadableError

@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 from PIL import Image
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 Run = Callable[..., Said]
 PATIENTS = 60

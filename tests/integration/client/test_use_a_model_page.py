@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 from tests.support.stage import ENVIRONMENT
-from tests.support.tiny_study import TINY_STUDY
+from tests.support.studies.tiny_study import TINY_STUDY
 
 pytestmark = [pytest.mark.pages, pytest.mark.slow]
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "how-to" / "use-a-model.md"

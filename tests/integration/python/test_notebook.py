@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.support.tiny_runs import SITES, write_tiny_study
+from tests.support.studies.tiny_runs import SITES, write_tiny_study
 
 import wardround
 from wardround.client.app import close_sessions

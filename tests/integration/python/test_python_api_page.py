@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.support.tiny_runs import write_tiny_study
+from tests.support.studies.tiny_runs import write_tiny_study
 
 pytestmark = pytest.mark.pages
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "reference" / "python-api.md"

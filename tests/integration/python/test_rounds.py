@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.support.tiny_runs import write_tiny_study
+from tests.support.studies.tiny_runs import write_tiny_study
 
 import wardround as wr
 from wardround.common.parameters.schema import read_parameters

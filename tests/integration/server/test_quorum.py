@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 from wardround.client.policy.approvals import decide
 from wardround.common.parameters.arithmetic import digest

@@ -14,7 +14,7 @@ import torch
 from securesystemslib.dsse import Envelope
 from securesystemslib.signer import SSlibKey
 from tests.support.stage import table_study, write_table
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 from wardround.client.clinic.inference import released_model
 from wardround.client.clinic.inference.released_model import fetch_model

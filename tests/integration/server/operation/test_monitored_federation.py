@@ -12,8 +12,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.integration.server.operation.test_tracked_run import in_mlflow
-from tests.support.tiny_runs import write_tiny_study
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_runs import write_tiny_study
+from tests.support.studies.tiny_study import Said
 
 from wardround.server.checkpoints.history import RoundRecord, read_records
 from wardround.server.scheduling.folder import RunFolder

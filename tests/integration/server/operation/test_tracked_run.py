@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 from wardround.common.metrics.task_sums import MetricValue
 from wardround.common.monitoring.trackers.course import name_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.tiny_runs import write_tiny_study
+from tests.support.studies.tiny_runs import write_tiny_study
 
 from wardround.client.data.cohort import open_cohorts
 from wardround.client.data.preprocessing.preprocessing import prepare_channels, read_channels

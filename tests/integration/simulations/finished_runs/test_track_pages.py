@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.tiny_runs import write_tiny_study
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_runs import write_tiny_study
+from tests.support.studies.tiny_study import Said
 
 from wardround.client.site.folder import SiteFile
 from wardround.common.monitoring.trackers.user_file import UserFile

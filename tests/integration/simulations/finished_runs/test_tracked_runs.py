@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.tiny_runs import write_tiny_study
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_runs import write_tiny_study
+from tests.support.studies.tiny_study import Said
 
 from wardround.common.files.tables import read_table
 from wardround.common.monitoring.trackers.course import name_of

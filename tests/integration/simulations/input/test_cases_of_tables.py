@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 from wardround.common.files.tables import read_table
 from wardround.simulations.run_files.folder import SplitRow

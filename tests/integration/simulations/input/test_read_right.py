@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.site.folder import open_site

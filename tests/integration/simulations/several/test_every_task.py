@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.support.hospitals.every_task import CASES, MODES, SITES, study_of, write_hospitals
 from tests.support.stage import bits_of
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 from wardround.common.errors import StudyError
 from wardround.common.files.tables import read_table

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from securesystemslib.dsse import Envelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 from wardround.common.errors import ModelError
 from wardround.common.models.contract import Contract, study_content

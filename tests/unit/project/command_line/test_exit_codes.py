@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.tiny_runs import write_tiny_study
+from tests.support.studies.tiny_runs import write_tiny_study
 
 ROOT = Path(__file__).resolve().parents[4]
 TABLE = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")

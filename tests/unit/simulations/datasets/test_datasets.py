@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.built_in import STUDIES, built_in
+from tests.support.studies.built_in import STUDIES, built_in
 
 from wardround.common.errors import InputError
 from wardround.common.study.loading import load_study

@@ -7,7 +7,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
-from tests.support.built_in import built_in
+from tests.support.studies.built_in import built_in
 
 from wardround.common.errors import InputError
 from wardround.common.study.study import Study

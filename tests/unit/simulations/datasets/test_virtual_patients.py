@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.support.built_in import built_in
+from tests.support.studies.built_in import built_in
 
 from wardround.common.errors import InputError
 from wardround.common.study.loading import with_changes

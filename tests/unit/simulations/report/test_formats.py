@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.integration.simulations.test_report_page import SITES, make_run
-from tests.support.tiny_study import Said
+from tests.support.studies.tiny_study import Said
 
 from wardround.common.errors import InputError
 from wardround.common.html.charts.figure import Figure

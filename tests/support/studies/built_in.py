@@ -5,7 +5,7 @@ from pathlib import Path
 from wardround.common.study.loading import load_study, with_changes
 from wardround.common.study.study import Study
 
-STUDIES = Path(__file__).parents[2] / "simulations" / "studies"
+STUDIES = Path(__file__).parents[3] / "simulations" / "studies"
 
 
 def built_in(name: str, **changes: object) -> Study:
