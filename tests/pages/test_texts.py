@@ -138,7 +138,12 @@ READERS: dict[str, tuple[Callable[[Table], None], ...]] = {
     "docs/how-to/import-images.md": (_rules, _whole_study, _rules),
     "docs/how-to/monitor.md": (_server, _site, _server),
     "docs/how-to/pacs.md": (_archive, _archive, _archive),
-    "docs/how-to/regression-and-survival.md": (_of_a_table, _of_a_table, _whole_study),
+    "docs/how-to/regression-and-survival.md": (
+        _of_a_table,
+        _of_a_table,
+        _whole_study,
+        _whole_study,
+    ),
     "docs/how-to/run-a-site.md": (_site,),
     "docs/how-to/simulate.md": (_study,),
     "docs/how-to/track-runs.md": (_user, _user),
