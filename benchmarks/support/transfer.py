@@ -52,12 +52,13 @@ LARGEST, SMALLEST = "rosendahl", "vienna_dias"
 Changes = dict[str, Any]
 SLOWLY: Changes = {"training.learning_rate": 3e-4}
 QUICKLY: Changes = {"training.learning_rate": 3e-3}
-# What is tried of a start, beside the study of :meth:`Bench.study`; "frozen" are the first levels.
+# What is tried of a start, beside the study of :meth:`Bench.study`; "frozen" is the first level.
 WAYS: dict[str, Changes] = {
     "plain": {},
     "slow": SLOWLY,
     "quick": QUICKLY,
     "frozen": {"model.frozen": ["0.*", "1.*"]},
+    "encoder-frozen": {"model.frozen": ["?.*"]},
 }
 PRETRAININGS: dict[str, Changes] = {
     "masked-l1": {},

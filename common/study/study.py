@@ -109,6 +109,8 @@ class Study(Section):
     @property
     def metric(self) -> str:
         """The metric that picks the best model, the task's own where none is chosen."""
+        if self.evaluation.metric is None and self.contrasts:
+            return "loss"  # a network as it was drawn tells most views apart, and would be kept
         return self.evaluation.metric or self.task.metric
 
     @property

@@ -114,7 +114,7 @@ _RAY = "it names machines of a cluster; tests/e2e/places/test_ray.py has two nod
 _HAM = "it needs HAM10000; tests/integration/simulations/input/test_missing_modalities.py is near"
 _OWN = "its studies are the reader's; tests/integration/simulations/several/test_transfer_runs.py"
 _RECIPES = "it trains for hours; tests/unit/simulations/studies/test_recipes.py holds each study"
-_LONG = "it takes hours; tests/unit/simulations/experiment/test_harmonised_series.py is near"
+_LONG = "it takes long; tests/integration/simulations/several/test_series.py runs it, small"
 
 # (page, how it begins, why it cannot be run here)
 CANNOT = (

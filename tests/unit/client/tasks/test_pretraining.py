@@ -297,6 +297,14 @@ def test_a_classifier_starts_from_an_encoder_that_told_views_apart(network):
     assert {name.rpartition(".")[0] for name in head_names(classifier)} == set(start.left)
 
 
+def test_the_best_round_of_telling_views_apart_is_that_of_the_least_loss():
+    """A network as it is drawn has a small error: it was kept, and nothing that was learnt."""
+    assert study_of(training={"loss": "nt-xent"}).metric == "loss"
+    asked = study_of(training={"loss": "nt-xent"}, evaluation={"metric": ERROR})
+    assert asked.metric == ERROR
+    assert study_of().metric == ERROR
+
+
 def test_a_hospital_reads_that_views_are_told_apart():
     text = " ".join(explain_study(study_of(training={"loss": "nt-xent"})).split())
 
