@@ -135,5 +135,6 @@ def _others(section: TrainingSection | ModelSection, known: frozenset[str]) -> l
     return [
         f"{name}.{key}"
         for key, field in type(section).model_fields.items()
-        if key not in known and getattr(section, key) != field.default
+        if key not in known
+        and getattr(section, key) != field.get_default(call_default_factory=True)
     ]
