@@ -282,7 +282,7 @@ def _require_packages(study: Study) -> None:
     Nothing of them is imported before.
     """
     if study.packages:
-        from wardround.common.runtime.packages.importing import require_installed
+        from wardround.common.files.packages.importing import require_installed
 
         require_installed(study.packages)
 

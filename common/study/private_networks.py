@@ -7,7 +7,7 @@ patient by ``tests/unit/client/privacy/gradients/test_clipped_sum.py``.
 from dataclasses import dataclass
 from typing import Literal
 
-from wardround.common.runtime.packages.references import OpenTable
+from wardround.common.files.packages.references import OpenTable
 
 
 @dataclass(frozen=True, slots=True)

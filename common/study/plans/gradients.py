@@ -1,6 +1,6 @@
 """How a study's gradients of single patients are found: by its own word, or by the table."""
 
-from wardround.common.runtime.packages.references import reference_of
+from wardround.common.files.packages.references import reference_of
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.sections.model import ModelSection
 from wardround.common.study.study import Study

@@ -9,7 +9,7 @@ site are not refused here.
 from collections.abc import Callable, Iterator
 
 from wardround.common.errors import InputError
-from wardround.common.runtime.packages.references import reference_of
+from wardround.common.files.packages.references import reference_of
 from wardround.common.study.plans.gradients import chooses_batch
 from wardround.common.study.plans.patient_privacy import (
     DEFAULT_EPSILON,

@@ -16,8 +16,8 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from wardround.common.files.packages.references import PACKAGE_FORM, REFERENCE_FORM, reference_of
 from wardround.common.runtime.fields import OfForm
-from wardround.common.runtime.packages.references import PACKAGE_FORM, REFERENCE_FORM, reference_of
 from wardround.common.runtime.printable import printable, refused_texts
 
 # Letters of Latin scripts (to U+017F), composed: a name must not look like another one.

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from wardround.common.errors import RunError
+from wardround.common.files.packages.importing import component
+from wardround.common.files.packages.protocols import AggregationRule
 from wardround.common.parameters.schema import Model
-from wardround.common.runtime.packages.importing import component
-from wardround.common.runtime.packages.protocols import AggregationRule
 from wardround.common.runtime.printable import printable
 from wardround.server.strategies.aggregation.stacked import Minimum, StackedAggregation
 

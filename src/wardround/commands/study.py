@@ -126,8 +126,8 @@ def _require_network(study: "Study") -> None:
     Raises:
         StudyError: It does not take what the study says.
     """
-    from wardround.common.runtime.packages.references import MONAI
-    from wardround.common.runtime.packages.snapshot import is_installed
+    from wardround.common.files.packages.references import MONAI
+    from wardround.common.files.packages.snapshot import is_installed
 
     name = study.model.network
     if name.startswith(MONAI) or (":" in name and all(map(is_installed, study.packages))):
@@ -142,7 +142,7 @@ def _require_frozen(study: "Study") -> None:
     Raises:
         StudyError: It is not.
     """
-    from wardround.common.runtime.packages.snapshot import is_installed
+    from wardround.common.files.packages.snapshot import is_installed
 
     if study.model.frozen and all(map(is_installed, study.packages)):
         from wardround.common.models.networks.registry import build_network
