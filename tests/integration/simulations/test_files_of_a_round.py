@@ -40,8 +40,8 @@ NOT_IN_A_ROUND = ("common/study/loading.py", "common/study/rules/", "common/stud
 # round measures its model too, in a message of its own, and sets how the device computes. What is
 # written down of refusals that repeat is a file of its own. A simulated plain round keeps its
 # updates, of which contributions are told: one file more. What only some systems have, locks and
-# owners of files, is asked of a room of its own: one file more on the way of a ledger. Whether a name
-# is Wardround's own or a package's is one file, which every table of names asks.
+# owners of files, is asked of a room of its own: one file more on the way of a ledger. Whether a
+# name is Wardround's own or a package's is one file, which every table of names asks.
 MOST = {"plain": 67, "private": 97}
 REPLIES = {"plain": 2, "private": 4}
 
