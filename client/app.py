@@ -276,7 +276,7 @@ def _require_packages(study: Study) -> None:
     Nothing of them is imported before.
     """
     if study.packages:
-        from wardround.common.packages.importing import require_installed
+        from wardround.common.files.packages.importing import require_installed
 
         require_installed(study.packages)
 

@@ -126,8 +126,8 @@ def package(
 
     Example: wardround site policy package example-ward
     """
-    from wardround.common.packages.references import GROUPS, normalised
-    from wardround.common.packages.snapshot import read_package, registered
+    from wardround.common.files.packages.references import GROUPS, normalised
+    from wardround.common.files.packages.snapshot import read_package, registered
 
     found = read_package(normalised(name))
     names = {

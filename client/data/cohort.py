@@ -35,7 +35,7 @@ from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import HidesParts
 from wardround.client.tasks.windows import accepted_sizes, pad_around
 from wardround.common.errors import DataError
-from wardround.common.packages.references import reference_of
+from wardround.common.files.packages.references import reference_of
 from wardround.common.study.registry import anchor_sides
 from wardround.common.study.study import Study
 

@@ -8,8 +8,8 @@ from torch import Generator, Tensor
 
 from wardround.client.data.batch import Batch
 from wardround.common.errors import RunError
-from wardround.common.packages.importing import component
-from wardround.common.packages.protocols import Transform
+from wardround.common.files.packages.importing import component
+from wardround.common.files.packages.protocols import Transform
 from wardround.common.study.study import Study
 
 

@@ -183,7 +183,7 @@ def check_packages(site: Site) -> str:
         FaultError: A package is missing, or its files have another hash.
     """
     from wardround.client.policy.policy import open_policy
-    from wardround.common.packages.snapshot import hash_of
+    from wardround.common.files.packages.snapshot import hash_of
 
     listed = open_policy(site.folder).packages
     for package, wanted in listed:

@@ -17,8 +17,8 @@ from pydantic import (
 
 from wardround.client.policy.approvals import Decision, Digest, approvals_of, read_decisions
 from wardround.common.errors import PolicyError, known_names
+from wardround.common.files.packages.references import MONAI
 from wardround.common.files.validated_toml import read_toml
-from wardround.common.packages.references import MONAI
 from wardround.common.study.plans.packs import PACKS
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.registry import NETWORKS, TASKS

@@ -9,7 +9,7 @@ from datetime import time
 
 from wardround.client.policy.policy import Policy
 from wardround.common.errors import PolicyError
-from wardround.common.packages.references import MONAI, reference_of
+from wardround.common.files.packages.references import MONAI, reference_of
 from wardround.common.study.plans.patient_privacy import DEFAULT_EPSILON, plan_privacy
 from wardround.common.study.study import Study
 

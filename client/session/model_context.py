@@ -12,11 +12,11 @@ from wardround.client.site.state import SiteState
 from wardround.client.training.local import LocalWork
 from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.objectives.registry import personal_model
+from wardround.common.files.packages.references import reference_of
 from wardround.common.models.lora import fingerprint
 from wardround.common.models.networks.registry import build_network
 from wardround.common.models.pretrained import lacks_weights, load_pretrained
 from wardround.common.models.sharing import Layout, layout_of
-from wardround.common.packages.references import reference_of
 from wardround.common.parameters.schema import Parameters, read_parameters, under
 from wardround.common.runtime.system.memory import keep_freed_memory
 from wardround.common.study.plans.packs import names_pack

@@ -15,7 +15,7 @@ from wardround.client.training.box_losses import focal_giou, hard_negative_giou
 from wardround.client.training.outcome_losses import OUTCOME_LOSSES, outcome_loss
 from wardround.client.training.partial_labels import PartialLabels
 from wardround.common.errors import StudyError, known_names
-from wardround.common.packages.references import reference_of
+from wardround.common.files.packages.references import reference_of
 from wardround.common.study.study import Study
 
 SampleLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wardround.common.errors import RunError
+from wardround.common.files.packages.importing import component
+from wardround.common.files.packages.protocols import Loss
 from wardround.common.metrics.registered import STEPS, metric_of, sizes
-from wardround.common.packages.importing import component
-from wardround.common.packages.protocols import Loss
 from wardround.common.study.study import Study
 
 Sums = NDArray[np.float64]

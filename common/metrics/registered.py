@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wardround.common.errors import PackageError
+from wardround.common.files.packages.importing import component
+from wardround.common.files.packages.protocols import LARGEST_METRIC, Metric
 from wardround.common.metrics.task_sums import MetricValue
-from wardround.common.packages.importing import component
-from wardround.common.packages.protocols import LARGEST_METRIC, Metric
 from wardround.common.study.study import Study
 
 STEPS = 1024

@@ -8,14 +8,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from wardround.common.errors import StudyError, known_names
-from wardround.common.files.validated_toml import explain_problems
-from wardround.common.packages.references import PACKAGE_FORM, reference_of
-from wardround.common.packages.snapshot import (
+from wardround.common.files.packages.references import PACKAGE_FORM, reference_of
+from wardround.common.files.packages.snapshot import (
     hash_of,
     install_words,
     is_installed,
     registered,
 )
+from wardround.common.files.validated_toml import explain_problems
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 from wardround.common.study.versions import KEY, brought_up
@@ -120,7 +120,7 @@ def package_notes(study: Study) -> Iterator[str]:
         PackageError: One is installed with another hash.
         StudyError: One does not register what the study names.
     """
-    from wardround.common.packages.importing import require_installed
+    from wardround.common.files.packages.importing import require_installed
 
     for package, wanted in study.packages.items():
         if is_installed(package):

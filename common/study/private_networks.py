@@ -6,7 +6,7 @@ patient by ``tests/unit/client/privacy/gradients/test_clipped_sum.py``.
 
 from dataclasses import dataclass
 
-from wardround.common.packages.references import OpenTable
+from wardround.common.files.packages.references import OpenTable
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from wardround.common.packages.references import OpenTable
+from wardround.common.files.packages.references import OpenTable
 
 BOTH = ("classification", "segmentation")
 _FEWEST_PATCHES = 7  # an image of fewer tokens a side is hardly one for attention

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from wardround.common.packages.references import reference_of
+from wardround.common.files.packages.references import reference_of
 from wardround.common.study import versions
 from wardround.common.study.registry import NETWORKS, TASKS, TaskEntry
 from wardround.common.study.sections.data import DataSection

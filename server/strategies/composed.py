@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
+from wardround.common.files.packages.references import reference_of
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.models.sharing import Layout, auxiliary_schema
-from wardround.common.packages.references import reference_of
 from wardround.common.parameters.schema import Model, Parameters, check_schema, under
 from wardround.common.study.plans.site_privacy import SitePrivacyPlan, plan_site_privacy
 from wardround.common.study.plans.strategy import FLOWER, StrategyPlan, plan_of

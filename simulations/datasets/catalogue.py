@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wardround.common.errors import InputError, known_names
-from wardround.common.packages.references import reference_of
+from wardround.common.files.packages.references import reference_of
 from wardround.common.study.study import Study
 from wardround.simulations.datasets import (
     bccd,

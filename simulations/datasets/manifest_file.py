@@ -12,8 +12,8 @@ from typing import cast
 
 from wardround.common.errors import InputError, PackageError
 from wardround.common.files.cache_folder import cache_folder
-from wardround.common.packages.importing import component, loaded_hash
-from wardround.common.packages.references import reference_of
+from wardround.common.files.packages.importing import component, loaded_hash
+from wardround.common.files.packages.references import reference_of
 from wardround.common.runtime.printable import printable
 from wardround.common.study.registry import TASKS
 from wardround.common.study.study import Study

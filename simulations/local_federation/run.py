@@ -12,7 +12,7 @@ from wardround.client.policy.approvals import decide
 from wardround.client.policy.policy import OPEN_POLICY, POLICY_FILE
 from wardround.common.errors import RunError
 from wardround.common.files.atomic import READABLE, replace_file
-from wardround.common.packages.references import MONAI
+from wardround.common.files.packages.references import MONAI
 from wardround.common.runtime.system.limits import cores
 from wardround.common.runtime.system.required import require_linux
 from wardround.common.study.study import Study

@@ -10,8 +10,8 @@ import numpy as np
 
 from wardround.common.errors import InputError, StudyError
 from wardround.common.files.atomic import BY_UMASK, replace_file
-from wardround.common.packages.references import reference_of
-from wardround.common.packages.snapshot import hash_of
+from wardround.common.files.packages.references import reference_of
+from wardround.common.files.packages.snapshot import hash_of
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.lock import with_hashes
 from wardround.common.study.registry import TASKS

@@ -17,8 +17,8 @@ from torch.nn.modules import module as hooks
 from torch.overrides import TorchFunctionMode
 
 from wardround.common.errors import StudyError, known_names
-from wardround.common.packages.importing import component
-from wardround.common.packages.references import MONAI
+from wardround.common.files.packages.importing import component
+from wardround.common.files.packages.references import MONAI
 from wardround.common.runtime.printable import printable
 from wardround.common.study.study import Study
 

@@ -5,7 +5,7 @@ What is shared, how a site trains, how updates combine, and what the server does
 
 from dataclasses import dataclass
 
-from wardround.common.packages.references import reference_of
+from wardround.common.files.packages.references import reference_of
 from wardround.common.study.sections.federation import FederationSection, StrategyOptions
 from wardround.common.study.study import Study
 

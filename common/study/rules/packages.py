@@ -7,7 +7,7 @@ study measures leaves as one vector of bounded sums with noise, and no bound of 
 
 from collections.abc import Callable, Iterator
 
-from wardround.common.packages.references import MONAI, RESERVED, reference_of
+from wardround.common.files.packages.references import MONAI, RESERVED, reference_of
 from wardround.common.study.study import Study
 
 _LOCK = "run 'wardround study lock' with the study file, where the package is installed"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from wardround.common.errors import known_names
-from wardround.common.packages.references import reference_of
+from wardround.common.files.packages.references import reference_of
 from wardround.common.study.plans.strategy import (
     AGGREGATION_RULES,
     FLOWER,

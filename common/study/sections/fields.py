@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from wardround.common.packages.references import PACKAGE_FORM, REFERENCE_FORM, reference_of
+from wardround.common.files.packages.references import PACKAGE_FORM, REFERENCE_FORM, reference_of
 from wardround.common.runtime.fields import OfForm
 from wardround.common.runtime.printable import printable, refused_texts
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from wardround.common.errors import RunError
-from wardround.common.packages.importing import component
-from wardround.common.packages.protocols import AggregationRule
+from wardround.common.files.packages.importing import component
+from wardround.common.files.packages.protocols import AggregationRule
 from wardround.common.parameters.schema import Model
 from wardround.common.runtime.printable import printable
 from wardround.server.strategies.aggregation.stacked import Minimum, StackedAggregation

@@ -125,8 +125,8 @@ def _require_network(study: "Study") -> None:
     Raises:
         StudyError: It does not take what the study says.
     """
-    from wardround.common.packages.references import MONAI
-    from wardround.common.packages.snapshot import is_installed
+    from wardround.common.files.packages.references import MONAI
+    from wardround.common.files.packages.snapshot import is_installed
 
     name = study.model.network
     if name.startswith(MONAI) or (":" in name and all(map(is_installed, study.packages))):

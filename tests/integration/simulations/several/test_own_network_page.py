@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.packages import with_package
+from tests.support.places.packages import with_package
 
 pytestmark = [
     pytest.mark.pages,

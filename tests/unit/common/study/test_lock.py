@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.support.packages import write_package
+from tests.support.places.packages import write_package
 
 from wardround.common.errors import PackageError, StudyError
-from wardround.common.packages.importing import forget_packages
-from wardround.common.packages.snapshot import hash_of
+from wardround.common.files.packages.importing import forget_packages
+from wardround.common.files.packages.snapshot import hash_of
 from wardround.common.study.loading import parse_study
 from wardround.common.study.lock import locked, package_notes, with_hashes
 from wardround.common.study.study import Study

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.support.packages import write_package
+from tests.support.places.packages import write_package
 
 from wardround.common.errors import StudyError
+from wardround.common.files.packages.importing import forget_packages
+from wardround.common.files.packages.snapshot import hash_of
 from wardround.common.models.networks.registry import build_network
-from wardround.common.packages.importing import forget_packages
-from wardround.common.packages.snapshot import hash_of
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 

@@ -15,12 +15,14 @@ from tests.support.hospitals.hospital import (
     write_policy,
     write_site,
 )
-from tests.support.packages import LEAVES_A_MARK, write_package
+from tests.support.places.packages import LEAVES_A_MARK, write_package
 
 from wardround.client.app import close_sessions
 from wardround.client.doctor.folder import check_packages
 from wardround.client.doctor.policy import evaluate_policy
 from wardround.client.site.folder import open_site
+from wardround.common.files.packages.importing import forget_packages
+from wardround.common.files.packages.snapshot import hash_of
 from wardround.common.messages.instructions import DESCRIBE, EVALUATE, TRAIN
 from wardround.common.messages.refusals import in_words
 from wardround.common.messages.replies import (
@@ -30,8 +32,6 @@ from wardround.common.messages.replies import (
     unpack_update,
 )
 from wardround.common.metrics.sums import SiteValues
-from wardround.common.packages.importing import forget_packages
-from wardround.common.packages.snapshot import hash_of
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 

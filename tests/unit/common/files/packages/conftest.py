@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wardround.common.packages.importing import forget_packages
+from wardround.common.files.packages.importing import forget_packages
 
 
 @pytest.fixture

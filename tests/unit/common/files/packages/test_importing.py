@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.support.packages import LEAVES_A_MARK, NETWORK, write_package
+from tests.support.places.packages import LEAVES_A_MARK, NETWORK, write_package
 
 from wardround.common.errors import PackageError
-from wardround.common.packages.importing import component, loaded_hash, require_installed
-from wardround.common.packages.snapshot import hash_of
+from wardround.common.files.packages.importing import component, loaded_hash, require_installed
+from wardround.common.files.packages.snapshot import hash_of
 
 NET = "tiny-ward:net"
 

@@ -18,8 +18,8 @@ from threading import RLock
 from types import CodeType, ModuleType
 
 from wardround.common.errors import PackageError, known_names
-from wardround.common.packages.references import GROUPS, Reference, normalised, reference_of
-from wardround.common.packages.snapshot import Snapshot, read_package, registered
+from wardround.common.files.packages.references import GROUPS, Reference, normalised, reference_of
+from wardround.common.files.packages.snapshot import Snapshot, read_package, registered
 from wardround.common.runtime.printable import printable
 
 _LOCK = RLock()

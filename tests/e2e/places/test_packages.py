@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.example_study import EXAMPLE_STUDY
-from tests.support.packages import install_example, with_package
+from tests.support.places.example_study import EXAMPLE_STUDY
+from tests.support.places.packages import install_example, with_package
 from tests.support.stage import WARDROUND
 
 pytestmark = [

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.support.packages import write_package
+from tests.support.places.packages import write_package
 
 from wardround.common.errors import PackageError
-from wardround.common.packages.snapshot import hash_of, is_installed, read_package, registered
+from wardround.common.files.packages.snapshot import hash_of, is_installed, read_package, registered
 
 
 def refusal_of(package: str = "tiny-ward") -> str:

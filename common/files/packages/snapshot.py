@@ -17,7 +17,7 @@ from importlib.metadata import Distribution, distributions, entry_points
 from pathlib import Path, PurePosixPath
 
 from wardround.common.errors import PackageError
-from wardround.common.packages.references import GROUPS, normalised
+from wardround.common.files.packages.references import GROUPS, normalised
 from wardround.common.runtime.printable import printable
 
 _MOST_FILES = 5_000

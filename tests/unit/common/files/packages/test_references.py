@@ -2,7 +2,7 @@
 
 import pytest
 
-from wardround.common.packages.references import Reference, normalised, reference_of
+from wardround.common.files.packages.references import Reference, normalised, reference_of
 from wardround.common.study.registry import LOSSES, METRICS, NETWORKS
 
 
