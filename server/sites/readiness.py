@@ -28,6 +28,7 @@ _PROBLEMS = {
     "approval": PENDING,
     "rejected": "has rejected the study",
     "policy": "has a policy that does not allow the study",
+    "packages": "does not allow, or does not have, a package of the study with the study's hash",
     "budget": "has no privacy budget left for the study",
     "ledger": "cannot vouch for the privacy it has spent; its own log says why",
     "data": "cannot use its data for the study; its own log says why",

@@ -79,7 +79,12 @@ class OrRegistered:
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """Return the words, or the form of the other names."""
-        return {"anyOf": [handler(schema), {"type": "string", "pattern": REFERENCE_FORM}]}
+        return {
+            "anyOf": [
+                handler(schema),
+                {"type": "string", "pattern": REFERENCE_FORM, "maxLength": 129},
+            ]
+        }
 
 
 PackageName = Annotated[str, OfForm(PACKAGE_FORM, "a package's name in small letters", 64)]
@@ -110,11 +115,15 @@ def _argument(value: Any, depth: int = 0) -> Any:
     return value
 
 
-Argument = Annotated[
-    Any,
-    AfterValidator(_argument),
-    WithJsonSchema({"anyOf": [{"type": one} for one in ("boolean", "number", "string", "array")]}),
-]
+_ARGUMENT_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "boolean"},
+        {"type": "number", "minimum": -_LARGEST_BROKEN, "maximum": _LARGEST_BROKEN},
+        {"type": "string", "pattern": f"^{_WORD.pattern}$", "maxLength": 32},
+        {"type": "array", "maxItems": _LONGEST_LIST},
+    ]
+}
+Argument = Annotated[Any, AfterValidator(_argument), WithJsonSchema(_ARGUMENT_SCHEMA)]
 ArgumentName = Annotated[str, OfForm("^[a-z][a-z0-9_]{0,39}$", "an argument's name")]
 
 

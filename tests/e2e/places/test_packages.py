@@ -90,7 +90,7 @@ def test_real_daemons_train_it_and_one_whose_policy_does_not_list_it_refuses(
     ]
     try:
         run = _submitted(machine)
-        assert _told(machine, run, "packages: the study names a package")
+        assert _told(machine, run, "does not allow, or does not have,")
         assert "does not list it" in (tmp_path / "hospital-1.log").read_text()
     finally:
         for child in reversed(children):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.support.stage import ENVIRONMENT
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "example-ward"
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "example-ward"
 
 NETWORK = """
 from torch import nn
