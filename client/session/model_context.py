@@ -14,7 +14,6 @@ from wardround.client.site.state import SiteState
 from wardround.client.training.local import LocalWork
 from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.objectives.registry import personal_model
-from wardround.common.files.packages.references import reference_of
 from wardround.common.models.lora import fingerprint
 from wardround.common.models.networks.registry import build_network
 from wardround.common.models.pretrained import lacks_weights, load_pretrained
