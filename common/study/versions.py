@@ -43,7 +43,13 @@ LATER: Mapping[str, object] = {
     "data.harmonisation": {"bias_correction": False, "foreground": "nonzero", "landmarks": []},
     "data.optional": [],
     "data.outcome": None,
+    "federation.masks": {
+        "largest_change": 16.0,
+        "most_examinations": 1_000_000,
+        "most_sites": 100,
+    },
     "federation.options.feature_weight": 0.01,
+    "federation.secure_aggregation": False,
     "model.anchors": None,
     "model.fusion": "early",
     "model.test_time_statistics": None,

@@ -68,10 +68,16 @@ def submit_study(
         canary: Whether it is a canary round of the study; it may be beside the study itself.
 
     Raises:
-        InputError: The same study is queued or running, or sites never joined or are few; or a
-            study that trains nothing has no canary.
+        InputError: The study masks updates, which no daemon can; or it is queued or running, or
+            sites never joined or are few; or a study that trains nothing has no canary.
         RunError: Database or folder cannot be written.
     """
+    if study.federation.secure_aggregation:
+        msg = (
+            "federation.secure_aggregation = true runs in a simulation only: between daemons the "
+            "sites do not know each other's keys yet. Simulate the study, or set it to false."
+        )
+        raise InputError(msg)
     if canary and study.statistics.ask:
         msg = "a study that asks for statistics trains nothing, so it has no canary: submit it."
         raise InputError(msg)

@@ -80,7 +80,7 @@ class Grid:
             refuse(
                 Refusal.OUT_OF_RANGE,
                 f"a number of the update is above {self.largest:g}: raise "
-                "federation.masking.largest_change, or lower training.learning_rate",
+                "federation.masks.largest_change, or lower training.learning_rate",
             )
         whole = np.rint(numbers / self.step).astype(np.int64)
         return self.words_of(whole)

@@ -18,8 +18,9 @@ from wardround.common.study.rules.labels import label_rules
 from wardround.common.study.rules.modalities import modality_rules
 from wardround.common.study.rules.outcomes import outcome_rules
 from wardround.common.study.rules.packs import pack_rules
-from wardround.common.study.rules.patient_privacy import privacy_rules
 from wardround.common.study.rules.pretraining import pretraining_rules
+from wardround.common.study.rules.privacy.patient_privacy import privacy_rules
+from wardround.common.study.rules.privacy.secure_aggregation import masking_rules
 from wardround.common.study.rules.statistics import statistics_rules
 from wardround.common.study.rules.strategy import strategy_rules
 from wardround.common.study.rules.subgroups import subgroup_rules
@@ -369,6 +370,7 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     modality_rules,
     pack_rules,
     privacy_rules,
+    masking_rules,
     statistics_rules,
     label_rules,
     outcome_rules,
