@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from tests.studies.patients import CLASSES, Kind
 
 from wardround.common.errors import StudyError
-from wardround.common.study.loading import parse_study, require_simulation
+from wardround.common.study.loading import parse_study, require_simulation, with_changes
 from wardround.common.study.plans.flower_strategies import stock_names
 from wardround.common.study.plans.strategy import (
     AGGREGATION_RULES,
@@ -54,9 +54,31 @@ def draw_study(seed: int, manifest: str) -> tuple[Study, Kind]:
         try:
             study = parse_study(content)
             require_simulation(study)
-            return study, kind
+            return _masked(study, Random(seed)), kind
         except StudyError:
             continue
+
+
+def _masked(study: Study, chance: Random) -> Study:
+    """Return one study in six with masked updates, where it can have them.
+
+    The draw is one of its own: what else is drawn of a seed does not change.
+    """
+    if chance.random() > 1 / 6:
+        return study
+    changes: dict[str, object] = {
+        "federation.secure_aggregation": True,
+        "federation.compression": "none",
+        "evaluation.keep": "last",
+        "evaluation.pack": (),
+        "simulation.sites": chance.randint(3, 4),
+    }
+    try:
+        masked = with_changes(study, changes)
+        require_simulation(masked)
+    except StudyError:
+        return study
+    return masked
 
 
 class _Chance(Random):

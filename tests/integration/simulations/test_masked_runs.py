@@ -1,8 +1,8 @@
 """Whole simulated runs whose sites mask their updates: the sum is exact, and nothing else is told.
 
-``test_heart_disease_is_learned_from_exact_sums`` is long (15 rounds over four real hospitals): it
-holds each round's model against the plain integer sum of what the sites coded, and the last
-model's accuracy against the run without masks.
+Long are the other strategies, the pool, and ``test_heart_disease_is_learned_from_exact_sums``: 15
+rounds over four real hospitals, each round's model held against the plain integer sum of what the
+sites coded, and the last model's accuracy against the run without masks.
 """
 
 import csv
@@ -36,11 +36,12 @@ from wardround.simulations.engines.in_process import InProcessGrid
 from wardround.simulations.experiment.federation import Machine, open_grid, run_federation
 
 MASKED = {"federation.secure_aggregation": True, "evaluation.keep": "last"}
-ROUNDS = 4
+ROUNDS = 2
+STAGES = ("advertise", "share", "mask", "agree", "unmask")
 
 
 def masked(strategy: str = "fedavg", **changes: object) -> Study:
-    return study_for(strategy, **{**MASKED, **changes})
+    return study_for(strategy, **{**MASKED, "federation.rounds": ROUNDS, **changes})
 
 
 def run(
@@ -103,11 +104,22 @@ def test_each_rounds_model_is_the_plain_integer_sum_to_the_last_bit(
     require_exact(coded, last, sites=3, rounds=3)
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedprox", "fedadam", "fedyogi", "fedbn", "fedper"])
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "fedadam",
+        "fedbn",
+        *(
+            pytest.param(name, marks=pytest.mark.long)
+            for name in ("fedavg", "fedprox", "fedyogi", "fedper", "ditto")
+        ),
+    ],
+)
 def test_a_masked_run_learns_what_the_same_run_learns_in_the_clear(
     strategy: str, tmp_path: Path
 ) -> None:
-    clear, records = run(tmp_path / "clear", study_for(strategy, **{"evaluation.keep": "last"}))
+    open_study = study_for(strategy, **{"evaluation.keep": "last", "federation.rounds": ROUNDS})
+    clear, records = run(tmp_path / "clear", open_study)
     hidden, told = run(tmp_path / "masked", masked(strategy))
     assert difference(clear, hidden) < 1e-4
     for before, after in zip(records[:ROUNDS], told[:ROUNDS], strict=True):
@@ -117,13 +129,19 @@ def test_a_masked_run_learns_what_the_same_run_learns_in_the_clear(
             assert mine.value == pytest.approx(other.value, abs=1e-4, nan_ok=True)
 
 
+@pytest.mark.long
 def test_sites_that_all_count_the_same_have_the_plain_mean(tmp_path: Path) -> None:
-    equal = {"federation.aggregation": "mean", "evaluation.keep": "last"}
+    equal = {
+        "federation.aggregation": "mean",
+        "evaluation.keep": "last",
+        "federation.rounds": ROUNDS,
+    }
     clear, _ = run(tmp_path / "clear", study_for("fedavg", **equal))
     hidden, _ = run(tmp_path / "masked", masked(**equal))
     assert difference(clear, hidden) < 1e-5
 
 
+@pytest.mark.long
 def test_a_pool_of_workers_gives_the_same_model_to_the_last_bit(tmp_path: Path) -> None:
     alone, _ = run(tmp_path / "alone", masked())
     pool, _ = run(tmp_path / "pool", masked(), Machine(engine="pool", workers=2, threads=1))
@@ -135,7 +153,7 @@ def test_a_resumed_masked_run_ends_bit_for_bit_like_one_that_was_not_stopped(
 ) -> None:
     whole, _ = run(tmp_path / "whole", masked())
     with pytest.raises(StoppedError):
-        run(tmp_path / "cut", masked(), cut_after=2)
+        run(tmp_path / "cut", masked(), cut_after=1)
     again, _ = run(tmp_path / "cut", masked())
     assert digest(again) == digest(whole)
 
@@ -164,7 +182,7 @@ def test_no_plain_count_metric_loss_or_number_of_the_model_is_in_what_leaves(
 ) -> None:
     _, records = run(tmp_path, masked(**{"federation.rounds": 1}))
     stages = [stage for stage, _ in heard if stage]
-    assert stages == [s for s in ("advertise", "share", "mask", "agree", "unmask") for _ in "123"]
+    assert stages == [s for s in STAGES for _ in "123"]
     sent = b"".join(to_bytes(content) for _, content in heard)
     looked_for = 0
     for one in coded:
@@ -174,7 +192,7 @@ def test_no_plain_count_metric_loss_or_number_of_the_model_is_in_what_leaves(
             if len(set(word) - {0, 255}) >= 4:  # small ones stand anywhere by chance
                 looked_for += 1
                 assert word not in sent
-    assert looked_for > 100
+    assert looked_for > 20
     for stage, content in heard:
         if stage:
             assert set(content) <= {RECORD, "masked"}
@@ -210,7 +228,7 @@ def drop(
     monkeypatch.setattr(MaskedSite, "train", train)
 
 
-@pytest.mark.parametrize("stage", ["advertise", "share", "mask", "agree", "unmask"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_site_of_five_lost_in_any_stage_leaves_an_exact_sum(
     stage: str,
     tmp_path: Path,
@@ -229,7 +247,7 @@ def test_a_site_of_five_lost_in_any_stage_leaves_an_exact_sum(
     assert digest(last) == plain_sum([parts[name] for name in there])
 
 
-@pytest.mark.parametrize("stage", ["advertise", "share", "mask", "agree", "unmask"])
+@pytest.mark.parametrize("stage", ["share", "unmask"])
 def test_of_three_sites_none_may_be_lost_and_the_round_ends_without_a_sum(
     stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
