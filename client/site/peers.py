@@ -28,6 +28,8 @@ def read_peers(folder: Path) -> dict[str, Ed25519PublicKey]:
         said = json.loads(path.read_bytes())
         if not isinstance(said, dict) or not 0 < len(said) <= _MOST:
             raise ValueError
+        if len(set(said.values())) != len(said):  # one site under two names is a roster of one
+            raise ValueError
         return {
             str(name): Ed25519PublicKey.from_public_bytes(bytes.fromhex(key))
             for name, key in said.items()

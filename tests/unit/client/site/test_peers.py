@@ -18,7 +18,21 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize("said", ["", "[]", "{}", '{"north": 3}', '{"north": "00"}', "[" * 9000])
+_ONE = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f'{{"north": "{_ONE}", "south": "{_ONE}"}}',
+        "",
+        "[]",
+        "{}",
+        '{"north": 3}',
+        '{"north": "00"}',
+        "[" * 9000,
+    ],
+)
 def test_a_damaged_list_is_refused(said: str, tmp_path: Path) -> None:
     (tmp_path / PEERS_FILE).write_text(said, encoding="utf-8")
     with pytest.raises(DataError, match=PEERS_FILE):
