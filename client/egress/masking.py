@@ -17,7 +17,6 @@ from wardround.client.egress.guard import Bytes, Exactly, MessageSchema, Rule
 from wardround.client.policy.policy import Policy
 from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import KEY_FOLDER
-from wardround.client.site.peers import read_peers
 from wardround.common.errors import RunError
 from wardround.common.files.atomic import flush_folder, make_private_folder, replace_file
 from wardround.common.messages.instructions import Instruction
@@ -43,6 +42,7 @@ from wardround.common.privacy.secure_aggregation.masks import Words
 from wardround.common.privacy.secure_aggregation.refusals import Refusal, refuse
 from wardround.common.privacy.secure_aggregation.site import advertise, agree, mask, share, unmask
 from wardround.common.privacy.secure_aggregation.site_state import Party, SiteRound
+from wardround.common.security.peers import read_peers
 from wardround.common.security.signing_key import open_key
 from wardround.common.study.plans.masking import plan_masking
 

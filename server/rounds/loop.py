@@ -40,7 +40,7 @@ from wardround.server.rounds.evaluation import (
     unsaid,
 )
 from wardround.server.rounds.updates import RoundResults, UpdateChecks
-from wardround.server.sites.exchange import Addressed, Exchange, Node, Reply
+from wardround.server.sites.exchange import Addressed, Exchange, Node, Post, Reply
 from wardround.server.sites.intake import RefusedReplyError, taking_in
 from wardround.server.sites.participation import Participation, select_sites
 from wardround.server.strategies.strategy import Strategy
@@ -230,28 +230,39 @@ class RoundLoop:
         deadline = self._deadlines.deadline_seconds
         told = self._told_apart(before)
         if self._masks is not None:
-            from wardround.server.rounds.unmasking import Post  # needs the package cryptography
-
-            post = Post(
-                self._exchange, deadline, instruction, told, lambda reply: self._miss(reply, number)
-            )
-            found = self._masks.sum_up(cohort, before, admitted, post, results)
-            self._strategy.accumulate(found.update)
-            results.masked = found.counted.metrics
+            post = Post(self._exchange, deadline, instruction, told, self._miss_in(number))
+            self._sum_up(self._masks, results, cohort, before, post)
             return
         for reply in self._exchange.ask(
             cohort, TRAIN, instruction, f"round {number}", deadline, told
         ):
             if reply.is_missing:
-                self._miss(reply, number)
+                self._participation.miss(reply.node.site, number, reply.is_stuck)
             try:
                 self._accumulate(results, reply, update_checks)
             except RefusedReplyError as error:
                 results.refuse(reply.node.site, str(error))
             del reply  # or it is still there while the next one arrives
 
-    def _miss(self, reply: Reply, number: int) -> None:
-        self._participation.miss(reply.node.site, number, reply.is_stuck)
+    def _sum_up(
+        self,
+        masks: "MaskedRounds",
+        results: RoundResults,
+        cohort: Sequence[Node],
+        before: Progress,
+        post: Post,
+    ) -> None:
+        """Have some sites train and mask the round's model, and take their sum in."""
+        found = masks.sum_up(cohort, before, self._strategy.model(), post, results)
+        self._strategy.accumulate(found.update)
+        results.masked = found.counted.metrics
+        if self._lineage is not None:
+            for _ in results.sites:  # a site signs its masked vector, and no update
+                self._lineage.count(None)
+
+    def _miss_in(self, number: int) -> Callable[[Reply], None]:
+        """Return what notes that a site did not answer in a round."""
+        return lambda reply: self._participation.miss(reply.node.site, number, reply.is_stuck)
 
     def _measure(self, progress: Progress) -> Measured:
         """Have the sites evaluate the model of a commit."""

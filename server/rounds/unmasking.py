@@ -36,26 +36,9 @@ from wardround.common.study.plans.masking import plan_masking
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.store import Progress
 from wardround.server.rounds.updates import RoundResults
-from wardround.server.sites.exchange import Addressed, Exchange, Node, Reply, to_all
+from wardround.server.sites.exchange import Node, Post, Reply, to_all
 from wardround.server.sites.intake import RefusedReplyError, taking_in
 from wardround.server.strategies.aggregation.masked_sum import MaskedSum, decode_sum
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """How a round asks its sites.
-
-    Attributes:
-        instruction: Makes the message that asks to train.
-        addressed: Adds to it what one site alone is told.
-        missed: Is told of a site that did not answer.
-    """
-
-    exchange: Exchange
-    deadline_seconds: float | None
-    instruction: Callable[[], RecordDict]
-    addressed: Addressed
-    missed: Callable[[Reply], None]
 
 
 class MaskedRounds:
@@ -73,8 +56,7 @@ class MaskedRounds:
         if plan is None or not identities:
             msg = (
                 "this server does not know the sites' public keys, so they cannot mask their "
-                "updates: run the study in a simulation, or without "
-                "federation.secure_aggregation."
+                "updates: put peers.json into its folder."
             )
             raise RunError(msg)
         self._study, self._plan, self._identities = study, plan, identities

@@ -14,13 +14,13 @@ from wardround.client.app import app as client_app
 from wardround.client.app import close_sessions
 from wardround.client.site.device import choose_device, device_for
 from wardround.client.site.folder import KEY_FOLDER, open_site
-from wardround.client.site.peers import write_peers
 from wardround.common.errors import InputError, known_names
 from wardround.common.flower.site_grid import SUPERLINK_NODE_ID, SiteGrid
 from wardround.common.parameters.compression import CompressionOptions
 from wardround.common.privacy.secure_aggregation.messages import Identities
 from wardround.common.runtime.seeds import derive_seed
 from wardround.common.runtime.system.limits import cores
+from wardround.common.security.peers import write_peers
 from wardround.common.security.signing_key import open_key
 from wardround.common.study.study import Study
 from wardround.server.app import Outcome, Wrap, all_connected, at_once, make_server_app

@@ -1,7 +1,8 @@
 """The other sites' public keys: whose signatures a site counts where it masks its updates.
 
-They lie in the site folder, put there by a person or by a simulation. No message changes them: a
-server that could would be all the others.
+They lie in the site folder, put there by a person, or by a simulation. No message changes them: a
+server that could would be all the others. A server has such a list too, to know a site's messages
+from what somebody else made up; what it holds has no part in what a site believes.
 """
 
 import json
@@ -18,10 +19,10 @@ _MOST = 10_000
 
 
 def read_peers(folder: Path) -> dict[str, Ed25519PublicKey]:
-    """Return the keys of the sites that a site knows, by name.
+    """Return the keys of the sites that are known in a folder, by name.
 
     Raises:
-        DataError: It knows none, or the file is damaged.
+        DataError: There is no list, or the file is damaged.
     """
     path = folder / PEERS_FILE
     try:
@@ -36,8 +37,8 @@ def read_peers(folder: Path) -> dict[str, Ed25519PublicKey]:
         }
     except FileNotFoundError:
         msg = (
-            f"the site knows no other site's key, and so cannot mask: {PEERS_FILE} is missing in "
-            "its folder."
+            f"nobody here knows the sites' public keys, without which nothing is masked: put "
+            f"{PEERS_FILE} into the folder."
         )
         raise DataError(msg) from None
     except (ValueError, TypeError, RecursionError):

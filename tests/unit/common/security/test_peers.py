@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from wardround.client.site.peers import PEERS_FILE, read_peers, write_peers
 from wardround.common.errors import DataError
+from wardround.common.security.peers import PEERS_FILE, read_peers, write_peers
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
@@ -40,5 +40,5 @@ def test_a_damaged_list_is_refused(said: str, tmp_path: Path) -> None:
 
 
 def test_a_site_that_knows_nobody_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="knows no other site's key"):
+    with pytest.raises(DataError, match="nobody here knows"):
         read_peers(tmp_path)
