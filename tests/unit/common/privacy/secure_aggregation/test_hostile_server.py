@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.support.masking import Masking, configuration, context, identity
+from tests.support.hostile.masking import Masking, configuration, context, identity
 
 from wardround.common.privacy.secure_aggregation.canonical import Writer
 from wardround.common.privacy.secure_aggregation.fixed_point import Grid

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.masking import Masking
+from tests.support.hostile.masking import Masking
 
 from wardround.common.privacy.secure_aggregation.context import least_threshold
 from wardround.common.privacy.secure_aggregation.fixed_point import Grid
