@@ -43,6 +43,7 @@ from wardround.common.messages.instructions import unpack_instruction
 from wardround.common.messages.refusals import CLOSED, SAID_UNDER_PRIVACY
 from wardround.common.messages.replies import Refusal, pack_refusal
 from wardround.common.models.pretrained import MissingWeightsError
+from wardround.common.privacy.secure_aggregation.refusals import MaskingError
 from wardround.common.study.loading import require_promise, study_from_json
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
@@ -65,6 +66,7 @@ _CODES: dict[type[BaseException], str] = {
     LedgerError: "ledger",
     GuardError: "guard",
     AuditError: "audit",
+    MaskingError: "masking",
     DataError: "data",
     PackageError: "packages",
     StudyError: "study",
@@ -123,6 +125,14 @@ def carry(message: Message, context: Context) -> Message:
         return gateway.carry(study, message.content, _device(context, gateway.site))
 
     return _answer(message, context, work)
+
+
+@app.query("masking")
+def masking(message: Message, context: Context) -> Message:
+    """Go on with a masked round: shares of secrets, the masked update, what unmasks the sum."""
+    return _reply(
+        message, context, lambda gateway, site: gateway.answer_masking(site, message.content)
+    )
 
 
 @app.train()

@@ -33,6 +33,9 @@ from wardround.server.strategies.strategy import Strategy
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+    from wardround.common.privacy.secure_aggregation.messages import Identities
+    from wardround.server.rounds.unmasking import MaskedRounds
+
 logger = logging.getLogger(__name__)
 
 
@@ -69,6 +72,7 @@ def make_server_app(
     gather: Gather = all_connected,
     key: "Ed25519PrivateKey | None" = None,
     wrap: Wrap | None = None,
+    identities: "Identities | None" = None,
 ) -> ServerApp:
     """Return a ServerApp that runs the study of its context.
 
@@ -80,6 +84,7 @@ def make_server_app(
         gather: Finds the sites of the study; by default all that are connected, at once.
         key: The server's, with which it signs each round; without one no round is signed.
         wrap: Puts something around the strategy: a simulation keeps what it takes in.
+        identities: The sites' public keys, for a study whose updates are masked.
     """
     server_app = ServerApp()
 
@@ -105,13 +110,22 @@ def make_server_app(
             from wardround.server.rounds.lineage import RoundLineage
 
             lineage = RoundLineage(store.folder, key, study)
-        commit = loop(grid, study, participation, store, strategy, listener).run(lineage)
+        masks = _masked_rounds(study, identities or {})
+        commit = loop(grid, study, participation, store, strategy, listener).run(lineage, masks)
         if study.evaluation.pack:
             _keep_evidence(grid, study, participation, store, commit)
         if outcome is not None:
             outcome.commit = commit
 
     return server_app
+
+
+def _masked_rounds(study: Study, identities: "Identities") -> "MaskedRounds | None":
+    if not study.federation.secure_aggregation:
+        return None
+    from wardround.server.rounds.unmasking import MaskedRounds
+
+    return MaskedRounds(study, identities)
 
 
 def _keep_evidence(

@@ -89,7 +89,10 @@ def _reply(job: Job, asked: Message, context: Context) -> tuple[Message, Standin
 
 def _is_repeatable(job: Job, kind: str) -> bool:
     """Whether a reply is kept here: a private one has its own place, others cost nothing."""
-    return kind == "train" and what_leaves(study_from_json(job.study)).noise_added_by == "nobody"
+    if kind != "train":
+        return False
+    leaves = what_leaves(study_from_json(job.study))
+    return leaves.noise_added_by == "nobody" and not leaves.masked  # a masked round keeps its own
 
 
 def _note_pending(folder: Path, text: str, used_up: bool) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from flwr.app import RecordDict
@@ -63,11 +64,15 @@ from wardround.common.messages.replies import (
 from wardround.common.models.pretrained import lacks_weights, read_weights, store_weights
 from wardround.common.parameters.arithmetic import largest_weight
 from wardround.common.parameters.schema import check_schema
+from wardround.common.privacy.secure_aggregation.refusals import MaskingError
 from wardround.common.security.audit_log import AuditLog, Event
 from wardround.common.security.signing_key import open_key
 from wardround.common.study.plans.patient_privacy import MeasuredPart, plan_evaluation
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
+
+if TYPE_CHECKING:
+    from wardround.common.messages.masking import StageAsked
 
 logger = logging.getLogger(__name__)
 _MOST_SITES = 4096  # of one process
@@ -185,6 +190,8 @@ class Gateway:
         """Return the site's update, if the policy allows the study at this time of day."""
         agreed = self._agree(session, instruction, datetime.now().time())
         plan, policy = session.context.privacy, agreed.policy
+        if what_leaves(session.context.study).masked:
+            return self._train_masked(session, instruction, agreed)
         event = _event("update", instruction)
 
         is_measured = self._may_measure(session.context, policy)
@@ -205,6 +212,57 @@ class Gateway:
             return self._leave(work(), agreed.schemas.update(instruction), event)
         content = reply_privately(session, plan, instruction, policy, work, check)
         return self._write_down(content, event)
+
+    def _train_masked(
+        self, session: SiteSession, instruction: Instruction, agreed: _Agreed
+    ) -> RecordDict:
+        """Return the keys of a round whose update is trained, and will leave under a mask.
+
+        The update is checked in the clear, as it would be if it left so.
+        """
+        from wardround.client.egress.masking import MaskedSite
+
+        study, policy = session.context.study, agreed.policy
+
+        def train() -> SiteUpdate:
+            is_measured = self._may_measure(session.context, policy)
+            self._count(study, instruction, policy)
+            asked = instruction if is_measured else replace(instruction, validate=False)
+            update = _train(session, asked, False, policy)
+            clear = replace(
+                update,
+                examinations=1,
+                updates=0,
+                seconds=0.0,
+                training_loss=math.nan,
+                metrics=None,
+            )
+            self._check(pack_update(clear), agreed.schemas.unmasked_update(instruction))
+            return update
+
+        masked = MaskedSite(session, policy, instruction.run)
+        content = masked.train(instruction, train)
+        schema = masked.schema_of(instruction, "advertise")
+        return self._leave(content, schema, _event("masking", instruction))
+
+    def answer_masking(self, session: SiteSession, content: RecordDict) -> RecordDict:
+        """Return the site's message of a later stage of a masked round.
+
+        Args:
+            content: Of the server's question.
+
+        Raises:
+            MaskingError: The server asks for what would tell more than a sum; its name is audited.
+        """
+        from wardround.client.egress.masking import MaskedSite
+        from wardround.common.messages.masking import MASK, unpack_asked
+
+        asked, agreed = unpack_asked(content), self._agree(session)
+        self._check_about(session.context.study, asked.digest)
+        masked = MaskedSite(session, agreed.policy, asked.run)
+        answer = masked.answer(asked)
+        kind = "update" if asked.stage == MASK else "masking"
+        return self._leave(answer, masked.schema_of(asked, asked.stage), _event(kind, asked))
 
     def _count(self, study: Study, instruction: Instruction, policy: Policy) -> None:
         """Count a training that no ledger counts, before it begins.
@@ -254,6 +312,9 @@ class Gateway:
         study, policy = session.context.study, agreed.policy
         drop_counted(session, instruction)
         is_shown = policy.simulated and instruction.split == "test"
+        if what_leaves(study).masked and not is_shown:
+            msg = "what is measured leaves in a sum of all sites alone, within a masked round."
+            raise DeniedError(msg, (EVALUATION_RULE,), study.digest)
         if what_leaves(study).noised_metrics and not is_shown:
             return self._write_down(self._evaluate_privately(session, instruction, agreed), event)
         count_evaluation(self.site.folder, study.digest, policy, date.today())
@@ -437,6 +498,8 @@ class Gateway:
         """
         refusal = Refusal(self.site.name, code, reason if self.explains_refusals else "")
         event = Event(kind="refusal", verdict=f"deny: {cause or code}")
+        if isinstance(error, MaskingError):
+            event = replace(event, verdict=f"deny: secure aggregation, {error.refusal.value}")
         if isinstance(error, DeniedError):
             event = replace(event, verdict=f"deny: {', '.join(error.rules)}", study=error.digest)
         schema = refusal_schema(self.site.name, self.explains_refusals)
@@ -516,7 +579,7 @@ def _train(
     return update
 
 
-def _event(kind: str, instruction: Instruction) -> Event:
+def _event(kind: str, instruction: "Instruction | StageAsked") -> Event:
     return Event(
         kind=kind,
         study=instruction.digest,

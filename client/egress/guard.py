@@ -151,7 +151,18 @@ class Rounded:
         return self.decimals is None or bool((np.round(numbers, self.decimals) == numbers).all())
 
 
-Rule = Exactly | OneOf | Count | Number | FreeText | Empty
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """Some bytes: signed, sealed or random ones of a protocol, whose length is bounded."""
+
+    most: int
+
+    def allows(self, given: object) -> bool:
+        """Return whether a field may hold this."""
+        return type(given) is bytes and len(given) <= self.most
+
+
+Rule = Exactly | OneOf | Count | Number | FreeText | Empty | Bytes
 
 
 @dataclass(frozen=True, slots=True)

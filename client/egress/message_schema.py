@@ -141,6 +141,12 @@ class SiteSchemas:
             arrays.update(self._sums(surfaces=False))
         return MessageSchema({"header": header}, numbers, arrays, self._may_lack)
 
+    def unmasked_update(self, instruction: Instruction) -> MessageSchema:
+        """Return what an update may hold before it is masked: the study's arrays, and no fact."""
+        facts: dict[str, Rule] = {EXAMINATIONS: Exactly(1), "updates": Exactly(0)}
+        header = self._header(instruction)
+        return MessageSchema({"header": header}, {"facts": facts}, dict(self._arrays))
+
     def evaluation(self, instruction: Instruction) -> MessageSchema:
         """Return what the reply to an instruction to evaluate may hold."""
         header: dict[str, Rule] = {**self._header(instruction), "attempt": Exactly(0)}

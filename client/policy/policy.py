@@ -53,6 +53,7 @@ class Policy(BaseModel):
             the whole of it before its first round, or "round", those that would pass a cap, so
             that the site takes part until then.
         privacy_required: Whether a study must be differentially private for each patient.
+        secure_aggregation: "required": a study that does not mask its updates is refused.
         tasks: Tasks that a study may have.
         networks: Networks that a study may train: Wardround's own, and ``monai:Class`` of MONAI.
         packages: Which installed packages a study may name, each with the SHA-256 over its files:
@@ -104,6 +105,7 @@ class Policy(BaseModel):
     study_epsilon: Epsilon = 8.0
     refused_above_the_cap: Literal["study", "round"] = "study"
     privacy_required: bool = True
+    secure_aggregation: Literal["required", "allowed"] = "allowed"
     tasks: tuple[Task, ...] = tuple(TASKS)
     networks: tuple[str, ...] = tuple(NETWORKS)
     packages: Packages = ()

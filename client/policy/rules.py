@@ -205,6 +205,17 @@ def _privacy(policy: Policy, study: Study, facts: Facts) -> _Reply:
     )
 
 
+def _secure_aggregation(policy: Policy, study: Study, facts: Facts) -> _Reply:
+    if study.federation.secure_aggregation:
+        return True, "updates leave under masks, and the server learns their sum"
+    if policy.secure_aggregation == "required":
+        return False, (
+            "the server would see this site's own update, and the policy requires "
+            "federation.secure_aggregation = true"
+        )
+    return True, "the server sees this site's own update, which the policy allows"
+
+
 def _study_epsilon(policy: Policy, study: Study, facts: Facts) -> _Reply:
     return _epsilon_within(policy, study, policy.study_epsilon, "one study")
 
@@ -348,6 +359,7 @@ RULES: dict[str, _Rule] = {
     "network": _network,
     PACKAGES_RULE: _packages,
     "privacy": _privacy,
+    "secure aggregation": _secure_aggregation,
     "study epsilon": _study_epsilon,
     "lifetime epsilon": _lifetime_epsilon,
     "delta": _delta,

@@ -13,6 +13,9 @@ study_epsilon = 8.0               # one study
 # refused_above_the_cap = "round"    # where a study plans more: the rounds that do not fit, and
 #                                    # not all of it (which is "study", as if absent)
 
+# "required": only studies whose server learns the sum of the sites and no single update.
+secure_aggregation = "allowed"
+
 # What may be trained.
 tasks = ["classification", "detection", "segmentation", "regression", "survival", "pretraining"]
 # networks = ["small-cnn", "unet"]  # all known ones if absent

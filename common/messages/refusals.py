@@ -25,6 +25,7 @@ REFUSAL_WORDS: Mapping[str, str] = {
     "more would tell more of single patients",
     "canaries": "it has answered as many canary rounds of this study as the hospital allows",
     "guard": "the answer was not exactly what the study implies, and stayed at the site",
+    "masking": "the site does not mask, or unmask, what it was asked to: its audit log names why",
     "audit": "the site cannot write its log of what leaves",
     "disk": "the site's disk is full, or cannot be written; it takes part again when there is room",
     "internal": "the site failed; its own log says why",

@@ -11,7 +11,7 @@ from wardround.common.errors import StudyError
 from wardround.common.files.validated_toml import explain_problems, load_toml, nearest_key
 from wardround.common.runtime.printable import printable
 from wardround.common.study.rules.general import broken_rules
-from wardround.common.study.rules.patient_privacy import promise_rules
+from wardround.common.study.rules.privacy.patient_privacy import promise_rules
 from wardround.common.study.study import Study
 from wardround.common.study.versions import brought_up
 

@@ -16,6 +16,8 @@ def plain(study: Study) -> Study:
         "federation.aggregation": None,
         "federation.server_optimiser": None,
         "federation.options": {},
+        "federation.secure_aggregation": False,
+        "federation.masks": {},
     }
     return with_changes(study, changes)
 

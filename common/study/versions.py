@@ -46,7 +46,13 @@ LATER: Mapping[str, object] = {
     "evaluation.metrics": [],
     "evaluation.tta": "none",
     "federation.ema": None,
+    "federation.masks": {
+        "largest_change": 16.0,
+        "most_examinations": 1_000_000,
+        "most_sites": 100,
+    },
     "federation.options.feature_weight": 0.01,
+    "federation.secure_aggregation": False,
     "model.anchors": None,
     "model.arguments": {},
     "model.deep_supervision": 0,

@@ -14,12 +14,14 @@ from wardround.common.errors import RunError, WardroundError
 from wardround.common.flower.messages.content import array_bytes
 from wardround.common.messages.instructions import TRAIN, Instruction, addressed, pack_instruction
 from wardround.common.messages.replies import SiteUpdate, unpack_update
+from wardround.common.metrics.sums import summarise
 from wardround.common.parameters.schema import Parameters
 from wardround.common.runtime.fields import plain
 from wardround.common.study.plans.patient_privacy import is_measured
 from wardround.common.study.plans.what_leaves import kept_model, what_leaves
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import (
+    Measurement,
     RefusalRecord,
     RoundRecord,
     append_record,
@@ -28,6 +30,7 @@ from wardround.server.checkpoints.history import (
 )
 from wardround.server.checkpoints.store import CheckpointStore, Commit, Progress
 from wardround.server.rounds.evaluation import (
+    ALL_SITES,
     Measured,
     as_measurements,
     is_better,
@@ -37,7 +40,7 @@ from wardround.server.rounds.evaluation import (
     unsaid,
 )
 from wardround.server.rounds.updates import RoundResults, UpdateChecks
-from wardround.server.sites.exchange import Addressed, Exchange, Node, Reply
+from wardround.server.sites.exchange import Addressed, Exchange, Node, Post, Reply
 from wardround.server.sites.intake import RefusedReplyError, taking_in
 from wardround.server.sites.participation import Participation, select_sites
 from wardround.server.strategies.strategy import Strategy
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
     from wardround.common.security.lineage import SignedRound
     from wardround.server.rounds.lineage import RoundLineage
     from wardround.server.rounds.mean_model import MeanModel
+    from wardround.server.rounds.unmasking import MaskedRounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +105,16 @@ class RoundLoop:
         self._exchange = Exchange(grid, self._deadlines.absence_seconds, participation.wait)
         self._lineage: RoundLineage | None = None
         self._mean = _mean_model(study)
+        self._masks: MaskedRounds | None = None
 
-    def run(self, lineage: "RoundLineage | None" = None) -> Commit:
+    def run(
+        self, lineage: "RoundLineage | None" = None, masks: "MaskedRounds | None" = None
+    ) -> Commit:
         """Train until the last round, or until the metric stops improving.
 
         Args:
             lineage: Signs each round; a simulation has none.
+            masks: Of a study whose sites mask their updates.
 
         Returns:
             The kept model: the best on the validation patients, or the last if there are none.
@@ -115,7 +123,7 @@ class RoundLoop:
             RunError: A round had fewer answers than ``federation.minimum_sites``, or the store
                 holds no commit of this study, at least that of round 0.
         """
-        self._lineage = lineage
+        self._lineage, self._masks = lineage, masks
         progress = self._begin()
         while progress.round < self._study.federation.rounds and not progress.stopped:
             progress = self._round(progress)
@@ -165,7 +173,7 @@ class RoundLoop:
             seconds=time.perf_counter() - started,
             sites=tuple(results.sites),
             refusals=(*apart.refusals, *results.refusals, *self._unsaid(results, alone)),
-            measurements=apart.values or as_measurements(results.sums, "validation", self._study),
+            measurements=apart.values or self._measurements(results),
         )
         norms = [norm for norm in results.norms if not math.isnan(norm)]
         usual = statistics.median(norms) if norms else math.nan
@@ -173,10 +181,17 @@ class RoundLoop:
         after = replace(results.onto(before), usual_norm=usual)
         return self._commit(after, self._strategy.finish(), record)
 
+    def _measurements(self, results: RoundResults) -> tuple[Measurement, ...]:
+        """Return what was measured of the model that the round started from."""
+        if results.masked is not None:
+            values = summarise(results.masked, self._study)
+            return (Measurement(ALL_SITES, "validation", values),)
+        return as_measurements(results.sums, "validation", self._study)
+
     def _unsaid(self, results: RoundResults, alone: bool) -> list[RefusalRecord]:
         """Return why sites that trained say nothing of the study's metric in their updates."""
         leaves = what_leaves(self._study)
-        if not leaves.round_metrics or leaves.noised_metrics or not alone:
+        if not leaves.round_metrics or leaves.noised_metrics or leaves.masked or not alone:
             return []  # asked for apart, with its own reasons
         trained = [site.site for site in results.sites]
         return [
@@ -228,6 +243,10 @@ class RoundLoop:
 
         deadline = self._deadlines.deadline_seconds
         told = self._told_apart(before)
+        if self._masks is not None:
+            post = Post(self._exchange, deadline, instruction, told, self._miss_in(number))
+            self._sum_up(self._masks, results, cohort, before, post)
+            return
         for reply in self._exchange.ask(
             cohort, TRAIN, instruction, f"round {number}", deadline, told
         ):
@@ -238,6 +257,26 @@ class RoundLoop:
             except RefusedReplyError as error:
                 results.refuse(reply.node.site, str(error))
             del reply  # or it is still there while the next one arrives
+
+    def _sum_up(
+        self,
+        masks: "MaskedRounds",
+        results: RoundResults,
+        cohort: Sequence[Node],
+        before: Progress,
+        post: Post,
+    ) -> None:
+        """Have some sites train and mask the round's model, and take their sum in."""
+        found = masks.sum_up(cohort, before, self._strategy.model(), post, results)
+        self._strategy.accumulate(found.update)
+        results.masked = found.counted.metrics
+        if self._lineage is not None:
+            for _ in results.sites:  # a site signs its masked vector, and no update
+                self._lineage.count(None)
+
+    def _miss_in(self, number: int) -> Callable[[Reply], None]:
+        """Return what notes that a site did not answer in a round."""
+        return lambda reply: self._participation.miss(reply.node.site, number, reply.is_stuck)
 
     def _measure(self, progress: Progress) -> Measured:
         """Have the sites evaluate the model of a commit."""
@@ -314,9 +353,9 @@ class RoundLoop:
         """Measure the last model too, then return the one that is kept."""
         number = progress.round
         self._nodes = self._participation.of_round(number + 1)
-        noised = what_leaves(self._study).noised_metrics
-        is_told = not noised or is_measured(self._study, "validation")
-        measured = self._measure(progress) if is_told else Measured()
+        leaves = what_leaves(self._study)
+        is_told = not leaves.noised_metrics or is_measured(self._study, "validation")
+        measured = self._measure(progress) if is_told and not leaves.masked else Measured()
         closing = RoundRecord(number + 1, number, 0.0, (), measured.refusals, measured.values)
         append_record(self._store.history_path, closing)
         best = self._with_best(progress, closing).best_round

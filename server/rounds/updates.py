@@ -104,6 +104,7 @@ class RoundResults:
         counted: The round of each site's update that was taken in; an asynchronous one is older.
         ledgers: What each site said of its privacy ledger, counted or not.
         sums: What the sites measured of the round's own model.
+        masked: What all of them measured of it together, in a masked round.
     """
 
     number: int
@@ -114,6 +115,7 @@ class RoundResults:
     sites: list[SiteRecord] = field(default_factory=list)
     refusals: list[RefusalRecord] = field(default_factory=list)
     sums: dict[str, MetricSums | SiteValues] = field(default_factory=dict)
+    masked: MetricSums | None = None
 
     def note(self, site: str, update: SiteUpdate) -> None:
         """Note what holds of a reply whether it will count or not."""
@@ -132,6 +134,22 @@ class RoundResults:
                 bytes_down=bytes_down,
                 bytes_up=update.bytes_up,
                 training_loss=update.training_loss,
+            )
+        )
+
+    def count_masked(self, site: str, bytes_up: int) -> None:
+        """Note that a site is in the sum of a masked round; of itself nothing is known."""
+        self.norms.append(math.nan)
+        self.counted[site] = self.number
+        self.sites.append(
+            SiteRecord(
+                site=site,
+                examinations=1,
+                updates=0,
+                seconds=0.0,
+                bytes_down=self.bytes_down,
+                bytes_up=bytes_up,
+                training_loss=math.nan,
             )
         )
 

@@ -131,6 +131,7 @@ class StudyProcess:
 
     def _work_over(self, address: LinkAddress) -> None:
         from wardround.common.flower.serverapp.grid import Entrance, open_run
+        from wardround.common.security.peers import read_peers
         from wardround.server.app import Outcome, make_server_app
         from wardround.server.identity.lineage_key import open_lineage_key
         from wardround.server.link.gates import SECRET_HEADER
@@ -167,7 +168,8 @@ class StudyProcess:
             rounds = self._rounds(ReceiptedGrid(grid, office), grid.site_names)
             try:
                 key = open_lineage_key(folder)
-                server_app = make_server_app(rounds.note, outcome, gather, key, rounds.wrap)
+                peers = read_peers(folder) if self._study.federation.secure_aggregation else {}
+                server_app = make_server_app(rounds.note, outcome, gather, key, rounds.wrap, peers)
                 server_app(rounds.grid, context)
             finally:
                 rounds.close()

@@ -11,6 +11,7 @@ from unicodedata import normalize
 
 from wardround.common.errors import InputError, RunError, StudyError, known_names
 from wardround.common.files.atomic import flush, make_private_folder, replace_file
+from wardround.common.security.peers import read_peers
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.canary import is_canary, mark_canary
@@ -68,10 +69,12 @@ def submit_study(
         canary: Whether it is a canary round of the study; it may be beside the study itself.
 
     Raises:
-        InputError: The same study is queued or running, or sites never joined or are few; or a
-            study that trains nothing has no canary.
+        InputError: The study is queued or running, or sites never joined or are few; or a study
+            that trains nothing, or masks its updates, has no canary.
+        DataError: It masks its updates, and this server does not know the sites' keys.
         RunError: Database or folder cannot be written.
     """
+    _refuse_masks(folder, study, canary)
     if canary and study.statistics.ask:
         msg = "a study that asks for statistics trains nothing, so it has no canary: submit it."
         raise InputError(msg)
@@ -87,6 +90,15 @@ def submit_study(
             msg = f"cannot write the run's folder ({error.strerror}): make room on the server."
             raise RunError(msg) from None
         return row
+
+
+def _refuse_masks(folder: Path, study: Study, canary: bool) -> None:
+    if not study.federation.secure_aggregation:
+        return
+    if canary:
+        msg = "a canary sends an update in the clear, and the study masks its own: submit it."
+        raise InputError(msg)
+    read_peers(folder)
 
 
 def _refuse_twice(connection: sqlite3.Connection, study: Study, folder: Path, canary: bool) -> None:

@@ -224,6 +224,23 @@ class Exchange:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class Post:
+    """How a round of several stages asks its sites.
+
+    Attributes:
+        instruction: Makes the message that asks to train.
+        addressed: Adds to it what one site alone is told.
+        missed: Is told of a site that did not answer.
+    """
+
+    exchange: Exchange
+    deadline_seconds: float | None
+    instruction: Callable[[], RecordDict]
+    addressed: Addressed
+    missed: Callable[[Reply], None]
+
+
 def _refused(node: Node, code: str, reason: str) -> Reply:
     return Reply(node, None, Refusal(node.site, code, reason))
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import torch
 from flwr.app import Context, RecordDict
@@ -12,11 +13,15 @@ from flwr.serverapp import Grid
 from wardround.client.app import app as client_app
 from wardround.client.app import close_sessions
 from wardround.client.site.device import choose_device, device_for
+from wardround.client.site.folder import KEY_FOLDER, open_site
 from wardround.common.errors import InputError, known_names
 from wardround.common.flower.site_grid import SUPERLINK_NODE_ID, SiteGrid
 from wardround.common.parameters.compression import CompressionOptions
+from wardround.common.privacy.secure_aggregation.messages import Identities
 from wardround.common.runtime.seeds import derive_seed
 from wardround.common.runtime.system.limits import cores
+from wardround.common.security.peers import write_peers
+from wardround.common.security.signing_key import open_key
 from wardround.common.study.study import Study
 from wardround.server.app import Outcome, Wrap, all_connected, at_once, make_server_app
 from wardround.server.checkpoints.store import Commit
@@ -101,6 +106,10 @@ class Machine:
         return self.threads or max(1, cores() // workers)
 
 
+# Whose signatures the server of a grid counts; of a study that masks nothing nobody's.
+_IDENTITIES: WeakKeyDictionary[Grid, Identities] = WeakKeyDictionary()
+
+
 @contextmanager
 def open_grid(
     folders: Sequence[Path], study: Study, machine: Machine, standalone: bool = False
@@ -120,9 +129,11 @@ def open_grid(
     for context in contexts.values():
         context.node_config["standalone"] = standalone
     roles = {} if standalone else _hand_out_roles(study, contexts)
+    identities = introduce(folders) if study.federation.secure_aggregation else {}
     app = poisonable_app() if roles else client_app
     if machine.engine == "ray":
         with open_ray_grid(list(contexts.values()), machine.ray, *_shares(machine, folders)) as ray:
+            _IDENTITIES[ray] = identities
             yield ray
         return
     grid: SiteGrid
@@ -142,6 +153,7 @@ def open_grid(
         options = CompressionOptions(kept_fraction=study.federation.kept_fraction)
         wire = Wire(study.federation.compression, options)
         grid = AdversarialGrid(grid, roles, run_id, wire)
+    _IDENTITIES[grid] = identities
     try:
         yield grid
     finally:
@@ -185,11 +197,23 @@ def run_federation(
     )
     gather = all_connected if nodes is None else lambda _, study: at_once(nodes, study)
     wrap = None if updates is None else _keeping(updates, study.simulation.keep_updates_mb)
-    make_server_app(listener, outcome, gather, wrap=wrap)(grid, context)
+    identities = _IDENTITIES.get(grid, {})
+    make_server_app(listener, outcome, gather, wrap=wrap, identities=identities)(grid, context)
     if outcome.commit is None:
         msg = "the server app ended without a model"
         raise RuntimeError(msg)
     return outcome.commit
+
+
+def introduce(folders: Sequence[Path]) -> Identities:
+    """Tell simulated sites each other's public keys, and return them by the sites' names."""
+    keys = {
+        open_site(folder).name: open_key(folder / KEY_FOLDER, durable=False).public_key()
+        for folder in folders
+    }
+    for folder in folders:
+        write_peers(folder, keys, durable=False)
+    return keys
 
 
 def _keeping(updates: Path, most_megabytes: int) -> Wrap:

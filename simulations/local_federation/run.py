@@ -15,11 +15,13 @@ from wardround.common.files.atomic import READABLE, replace_file
 from wardround.common.files.packages.references import MONAI
 from wardround.common.runtime.system.limits import cores
 from wardround.common.runtime.system.required import require_linux
+from wardround.common.security.peers import write_peers
 from wardround.common.study.study import Study
 from wardround.server.operators.client import ServerLine, server_at
 from wardround.server.operators.messages import RoundReport, RunDetails, Submission
 from wardround.server.operators.wire import SOCKET_FILE, socket_target
 from wardround.server.scheduling.folder import RunFolder
+from wardround.simulations.experiment.federation import introduce
 from wardround.simulations.local_federation.processes import SERVER_FOLDER, LocalFederation
 from wardround.simulations.run_files.events import (
     RoundDone,
@@ -85,6 +87,8 @@ def try_federation(request: TryRequest, watch: Watch) -> Tried:
     threads = request.threads or max(1, cores() // len(sites))
     with LocalFederation(out, {"OMP_NUM_THREADS": str(threads)}) as federation:
         begin(federation, sites, watch)
+        if study.federation.secure_aggregation:
+            write_peers(federation.server, introduce(sites))
         for folder in sites:
             decide(folder, study.digest, "approved")
         with server_at(str(federation.server)) as line:

@@ -140,6 +140,8 @@ class _Federation(TypedDict, total=False):
     compression: Literal["none", "float16", "bfloat16", "int8", "int4", "top-k"]
     kept_fraction: float
     buffer_size: int | None
+    secure_aggregation: bool
+    masks: Table
 
 
 class _Privacy(TypedDict, total=False):

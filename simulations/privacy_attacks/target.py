@@ -62,6 +62,12 @@ def open_target(folder: Path, study: Study, seed: int) -> Target:
     Raises:
         InputError: The study trains on patches, or the site's data cannot be read.
     """
+    if study.federation.secure_aggregation:
+        msg = (
+            "this run masks its updates, so a server never has what these attacks start from, an "
+            "update of one site: try the study with federation.secure_aggregation = false."
+        )
+        raise InputError(msg)
     if study.training.patch_size is not None:
         msg = (
             "this run trains on patches of volumes, and the attacks are for whole images: "

@@ -63,7 +63,7 @@ def draw_study(seed: int, manifest: str) -> tuple[Study, Kind]:
             study = parse_study(content)
             require_simulation(study)
             require_network(study)
-            return started(study, chance), kind
+            return _masked(started(study, chance), Random(seed)), kind
         except (StudyError, ModelError):
             continue
 
@@ -106,6 +106,28 @@ def started(study: Study, chance: "_Chance") -> Study:
     changed = with_changes(study, model) if model else study
     load_pretrained(build_network(changed, study.federation.seed), changed)
     return changed
+
+
+def _masked(study: Study, chance: Random) -> Study:
+    """Return one study in six with masked updates, where it can have them.
+
+    The draw is one of its own: what else is drawn of a seed does not change.
+    """
+    if chance.random() > 1 / 6:
+        return study
+    changes: dict[str, object] = {
+        "federation.secure_aggregation": True,
+        "federation.compression": "none",
+        "evaluation.keep": "last",
+        "evaluation.pack": (),
+        "simulation.sites": chance.randint(3, 4),
+    }
+    try:
+        masked = with_changes(study, changes)
+        require_simulation(masked)
+    except StudyError:
+        return study
+    return masked
 
 
 class _Chance(Random):

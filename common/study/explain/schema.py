@@ -147,6 +147,13 @@ _FEDERATION = {
     "compression": "How an update is written in fewer bytes; what is lost is sent later.",
     "kept_fraction": "For top-k: the share of the numbers that is sent.",
     "buffer_size": "Asynchronous: the model moves on after this many updates, whoever sent them.",
+    "secure_aggregation": "Whether sites mask their updates: the server learns their sum alone.",
+    "masks": "The whole numbers that masked updates are added up as.",
+}
+_MASKED = {
+    "largest_change": "Most that a number of the model changes by in a round, or the site leaves.",
+    "most_examinations": "A site with more training examinations counts as one with so many.",
+    "most_sites": "How many sites are added up at most.",
 }
 _OPTIONS = {
     "proximal_weight": "proximal: mu of FedProx.",
@@ -270,6 +277,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "AdversarialSection": _ADVERSARIAL,
     "MaskingSection": _MASKING,
     "FederationSection": _FEDERATION,
+    "MaskingOptions": _MASKED,
     "StrategyOptions": _OPTIONS,
     "PrivacySection": _PRIVACY,
     "EvaluationSection": _EVALUATION,

@@ -10,9 +10,15 @@ from wardround.common.study.explain.patient_privacy import (
     promise_words,
     withheld_words,
 )
+from wardround.common.study.explain.secure_aggregation import (
+    floor_words,
+    masked_words,
+    masking_limits,
+)
 from wardround.common.study.explain.site_privacy import site_limits_words, site_promise_words
 from wardround.common.study.explain.statistics import asked_words, bound_words, told_words
 from wardround.common.study.plans.gradients import method_words
+from wardround.common.study.plans.masking import plan_masking
 from wardround.common.study.plans.patient_privacy import (
     evaluation_plans,
     is_measured,
@@ -82,6 +88,9 @@ def _listed(sentences: Iterator[str]) -> list[str]:
 
 
 def _promised(study: Study) -> list[str]:
+    masks = plan_masking(study)
+    if masks is not None:
+        return ["What is promised to each hospital", *_listed(floor_words(masks)), ""]
     if study.privacy.mode == "site":
         words = site_promise_words(plan_site_privacy(study))
         return ["What is promised to each hospital", *_listed(words), ""]
@@ -239,13 +248,18 @@ def _leaving(study: Study) -> Iterator[str]:
     trained = "private steps on" if leaves.noise_added_by == "site" else "training on"
     frozen = study.model.frozen and plan.share == "adapters"
     shared = "all of the network that is not frozen" if frozen else SHARING[plan.share]
-    yield f"{shared}, after {trained} its patients;"
+    masks = plan_masking(study)
+    under = "" if masks is None else ", under a mask that only the sum of all hospitals is without"
+    yield f"{shared}, after {trained} its patients{under};"
     if plan.objective == "control-variates":
         yield "its mean gradient over the round, one number a number of the network;"
     if plan.aggregation == "fair-mean":
         yield "the mean loss of the received network on its training patients;"
-    yield from _noised_measurements(study) if leaves.noised_metrics else _measurements(study)
-    alike = "" if leaves.counts else " (each hospital says that it has one)"
+    if masks is not None:
+        yield from masked_words(masks, _metrics(study))
+    else:
+        yield from _noised_measurements(study) if leaves.noised_metrics else _measurements(study)
+    alike = "" if leaves.counts or masks else " (each hospital says that it has one)"
     if leaves.noise_added_by == "server":
         alike = " (each counting the same, shortened and with noise)"
     yield (
@@ -319,7 +333,9 @@ def _personal(study: Study) -> Iterator[str]:
 
 
 def _not_promised(study: Study) -> Iterator[str]:
-    if study.privacy.mode == "none":
+    if study.federation.secure_aggregation:
+        yield from masking_limits()
+    elif study.privacy.mode == "none":
         yield (
             "This study asks for no differential privacy: whoever sees the hospital's network "
             "after a round may be able to infer something about its patients."

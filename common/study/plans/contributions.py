@@ -21,6 +21,10 @@ def why_no_contributions(study: Study) -> str:
             f"with privacy.mode = {study.privacy.mode!r} the server must not learn what a single "
             "hospital's update does",
         ),
+        (
+            study.federation.secure_aggregation,
+            "with federation.secure_aggregation = true the server learns no single update",
+        ),
         (plan.personalised, "each hospital ends with a model of its own"),
         (plan.aggregation == "in-turn", "the model visits the hospitals in turn"),
         (

@@ -28,6 +28,8 @@ class WhatLeaves:
             round. Without them the server measures only when the training is over.
         noised_metrics: Whether what it measures leaves with noise alone; the server then asks for
             it in messages of their own, each of which is accounted for.
+        masked: Whether the update, its weight, its steps, its loss and what was measured leave
+            within a sum of all sites alone.
         unnoised_arrays: Numbers that no noised gradient made: the running means of a normalisation,
             and what a strategy asks for beside the model.
     """
@@ -40,6 +42,7 @@ class WhatLeaves:
     round_metrics: bool
     noised_metrics: bool
     unnoised_arrays: bool
+    masked: bool = False
 
 
 _ALL = WhatLeaves(
@@ -64,6 +67,7 @@ _NOISED_ALONE = WhatLeaves(
     noised_metrics=True,
     unnoised_arrays=False,
 )
+_SUMS_ALONE = replace(_ALL, counts=False, losses=False, notes=False, masked=True)
 _UNMEASURED = replace(_NOISED_ALONE, round_metrics=False)
 _BY_MODE: dict[str, WhatLeaves] = {
     "none": _ALL,
@@ -74,6 +78,8 @@ _BY_MODE: dict[str, WhatLeaves] = {
 
 def what_leaves(study: Study) -> WhatLeaves:
     """Return what a site that takes part in a study may say."""
+    if study.federation.secure_aggregation:
+        return _SUMS_ALONE
     leaves = _BY_MODE[study.privacy.mode]
     if leaves.noised_metrics and not measures_each_round(study):
         return _UNMEASURED

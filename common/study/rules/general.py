@@ -17,7 +17,8 @@ from wardround.common.study.rules.labels import label_rules
 from wardround.common.study.rules.modalities import modality_rules
 from wardround.common.study.rules.packages import package_rules
 from wardround.common.study.rules.packs import pack_rules
-from wardround.common.study.rules.patient_privacy import privacy_rules
+from wardround.common.study.rules.privacy.patient_privacy import privacy_rules
+from wardround.common.study.rules.privacy.secure_aggregation import masking_rules
 from wardround.common.study.rules.statistics import statistics_rules
 from wardround.common.study.rules.strategy import strategy_rules
 from wardround.common.study.rules.subgroups import subgroup_rules
@@ -454,6 +455,7 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     package_rules,
     pack_rules,
     privacy_rules,
+    masking_rules,
     statistics_rules,
     label_rules,
     outcome_rules,

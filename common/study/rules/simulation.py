@@ -7,6 +7,7 @@ sites there are of a natural split, or of a federation, no study says.
 import math
 from collections.abc import Iterator
 
+from wardround.common.study.plans.masking import plan_masking
 from wardround.common.study.plans.strategy import FEWEST_SITES, StrategyPlan, fewest_sites, plan_of
 from wardround.common.study.study import Study
 
@@ -20,6 +21,7 @@ def simulation_rules(study: Study) -> Iterator[str]:
     yield from _sites_suffice(study, plan_of(study))
     yield from _classes_have_a_place(study)
     yield from _lacking_is_optional(study)
+    yield from _masks_hide(study)
     if study.data.combat is not None and study.simulation.compare:
         yield (
             "the pooled model has the patients of all sites together, and data.combat has to know "
@@ -66,3 +68,19 @@ def _lacking_is_optional(study: Study) -> Iterator[str]:
                 f"simulation.lacking names {name!r}, which every examination must have: list it "
                 "in data.optional."
             )
+
+
+def _masks_hide(study: Study) -> Iterator[str]:
+    masks, simulation = plan_masking(study), study.simulation
+    if masks is None:
+        return
+    if simulation.split != "natural" and simulation.sites < masks.smallest_roster:
+        yield (
+            f"simulation.sites = {simulation.sites} is too few for federation.secure_aggregation = "
+            f"true, whose sums are of {masks.smallest_roster} sites at least: raise it."
+        )
+    if simulation.adversary:
+        yield (
+            "simulation.adversary changes updates as the server sees them, and with "
+            "federation.secure_aggregation = true it sees none: remove one of the two."
+        )

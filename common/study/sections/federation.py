@@ -48,6 +48,23 @@ class StrategyOptions(Section):
     server_epsilon: Positive = 1e-3  # adam, yogi, adagrad: tau of Reddi et al. 2021
 
 
+class MaskingOptions(Section):
+    """``[federation.masks]``: the whole numbers that masked updates are added up as.
+
+    Whatever these say, no sum can overflow its modulus of 2^64.
+
+    Attributes:
+        largest_change: Largest absolute value that a number of the model may change by in a round;
+            a site whose update goes further leaves the round.
+        most_examinations: A site with more training examinations counts as one with so many.
+        most_sites: How many sites are added up at most.
+    """
+
+    largest_change: Annotated[float, Field(gt=0, le=1e6)] = 16.0
+    most_examinations: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
+    most_sites: Annotated[int, Field(ge=3, le=1024)] = 100
+
+
 class FederationSection(Section):
     """``[federation]``: the rounds, and a strategy by name or by its four choices.
 
@@ -65,6 +82,8 @@ class FederationSection(Section):
         compression: How a site's change is written in fewer bytes; what is lost is sent later.
         kept_fraction: For "top-k", the share of the numbers that is sent.
         buffer_size: Asynchronous: the model moves on after this many updates, whoever sent them.
+        secure_aggregation: Whether the sites mask their updates, so that the server learns the sum
+            of a round and nothing else.
     """
 
     strategy: Text = "fedavg"
@@ -85,3 +104,5 @@ class FederationSection(Section):
     compression: Literal["none", "float16", "bfloat16", "int8", "int4", "top-k"] = "none"
     kept_fraction: Annotated[float, Field(gt=0, le=1)] = 0.05
     buffer_size: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    secure_aggregation: bool = False
+    masks: MaskingOptions = MaskingOptions()

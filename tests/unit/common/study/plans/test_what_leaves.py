@@ -39,7 +39,8 @@ def test_a_study_that_hides_no_patient_lets_counts_losses_times_and_metrics_out(
     leaves = what_leaves(study)
     assert leaves.noise_added_by == noise
     assert not leaves.noised_metrics
-    assert all(astuple(replace(leaves, noised_metrics=True)))
+    assert not leaves.masked
+    assert all(astuple(replace(leaves, noised_metrics=True, masked=True)))
     leaving = explain_study(study).partition("These never leave")[0]
     assert all(words in leaving for words in OPEN)
 

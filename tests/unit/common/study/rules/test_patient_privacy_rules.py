@@ -11,7 +11,7 @@ from wardround.common.study.plans.gradients import gradient_method, method_words
 from wardround.common.study.plans.strategy import OBJECTIVES, PRESETS
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import NETWORKS
-from wardround.common.study.rules.patient_privacy import _READERS
+from wardround.common.study.rules.privacy.patient_privacy import _READERS
 from wardround.common.study.sections.privacy import PrivacySection
 from wardround.common.study.study import Study
 
@@ -299,7 +299,9 @@ def test_every_key_of_privacy_has_a_mode_that_reads_it() -> None:
 
 
 def test_all_that_is_wrong_is_said_at_once_and_before_the_noise_is_solved_for(monkeypatch) -> None:
-    monkeypatch.setattr("wardround.common.study.rules.patient_privacy.plan_privacy", pytest.fail)
+    monkeypatch.setattr(
+        "wardround.common.study.rules.privacy.patient_privacy.plan_privacy", pytest.fail
+    )
     said = refusal(
         {"noise_multiplier": None, "delta": 0.5},
         model={"normalisation": "batch"},

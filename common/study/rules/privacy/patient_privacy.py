@@ -22,7 +22,7 @@ from wardround.common.study.plans.patient_privacy import (
 from wardround.common.study.plans.strategy import plan_from
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import NETWORKS
-from wardround.common.study.rules.site_privacy import site_privacy_rules
+from wardround.common.study.rules.privacy.site_privacy import site_privacy_rules
 from wardround.common.study.sections.privacy import PrivacySection
 from wardround.common.study.study import Study
 

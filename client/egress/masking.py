@@ -1,0 +1,232 @@
+"""Updates that leave under a mask: checked in the clear first, kept on disk, then masked once.
+
+A site's place in the protocol, and the words that it masks, stand in its folder before anything of
+them is sent: after a crash it goes on with the same keys and the same words, or leaves the round.
+Which updates were ever masked is remembered over all runs of all studies.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from flwr.app import RecordDict
+
+from wardround.client.egress.guard import Bytes, Exactly, MessageSchema, Rule
+from wardround.client.policy.policy import Policy
+from wardround.client.session.session import SiteSession
+from wardround.client.site.folder import KEY_FOLDER
+from wardround.common.errors import RunError
+from wardround.common.files.atomic import flush_folder, make_private_folder, replace_file
+from wardround.common.messages.instructions import Instruction
+from wardround.common.messages.masked_vector import Counted, VectorLayout
+from wardround.common.messages.masking import (
+    ADVERTISE,
+    AGREE,
+    MASK,
+    RECORD,
+    SHARE,
+    VECTOR,
+    WORDS,
+    StageAsked,
+    StageSaid,
+    pack_said,
+)
+from wardround.common.messages.replies import SiteUpdate
+from wardround.common.metrics.sums import MetricSums
+from wardround.common.parameters.arithmetic import digest
+from wardround.common.parameters.schema import ArraySpec, Schema, schema
+from wardround.common.privacy.secure_aggregation.context import Context
+from wardround.common.privacy.secure_aggregation.masks import Words
+from wardround.common.privacy.secure_aggregation.refusals import Refusal, refuse
+from wardround.common.privacy.secure_aggregation.site import advertise, agree, mask, share, unmask
+from wardround.common.privacy.secure_aggregation.site_state import Party, SiteRound
+from wardround.common.security.peers import read_peers
+from wardround.common.security.signing_key import open_key
+from wardround.common.study.plans.masking import plan_masking
+
+MASKING_FOLDER = "masking"
+_STATE, _WORDS, _MASKED = "round", "words", "masked"
+_KEPT_RUNS = 2  # this one and the one before
+_HASH_BYTES = 32
+_LONGEST_MESSAGE = 2**22  # bytes of a signed message, for rosters of 1,024 sites
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedSite:
+    """One site in the masked rounds of one run."""
+
+    session: SiteSession
+    policy: Policy
+    run: str
+
+    def train(self, instruction: Instruction, train: Callable[[], SiteUpdate]) -> RecordDict:
+        """Train, keep the words that will be masked, and return the keys of the round.
+
+        A site that has trained for this very instruction before does not train again.
+
+        Args:
+            train: Returns the update, checked in the clear; called once at most.
+
+        Raises:
+            MaskingError: The round was masked before, is over, or the update cannot be coded.
+            RunError: The disk cannot be used.
+        """
+        layout = self._layout
+        context = Context(
+            study=instruction.digest,
+            run=instruction.run,
+            round=instruction.round,
+            attempt=instruction.attempt,
+            configuration=layout.configuration.digest,
+            model=bytes.fromhex(digest(instruction.parameters)),
+        )
+        last = self._kept()
+        state = SiteRound.begin(context, last)
+        party = self._party()
+        if state is not last:
+            words = self._encode(layout, train(), instruction)
+            self._keep(_WORDS, words.tobytes())
+            self._keep(_STATE, state.to_bytes())
+        said = StageSaid(party.site, ADVERTISE, advertise(state, party))
+        return pack_said(said, instruction)
+
+    def answer(self, asked: StageAsked) -> RecordDict:
+        """Return the site's message of a stage, after its state is on the disk.
+
+        Raises:
+            MaskingError: What the server asks for is refused, by name.
+            RunError: The disk cannot be used.
+        """
+        state, party = self._kept(), self._party()
+        if state is None:
+            refuse(Refusal.OUT_OF_TURN, "a stage is asked for before the round was trained")
+        stood = state.context.round, state.context.attempt
+        if (asked.round, asked.attempt) != stood:
+            late = (asked.round, asked.attempt) < stood
+            name = Refusal.REPLAYED_ROUND if late else Refusal.OTHER_ROUND
+            refuse(name, f"a stage of round {asked.round} is asked for, and this is {stood[0]}")
+        words: Words | None = None
+        if asked.stage == SHARE:
+            after, signed = share(state, party, asked.given, self._layout.configuration)
+        elif asked.stage == MASK:
+            plain, before = self._words(), self._masked_before()
+            after, signed, words = mask(state, party, asked.given, plain, before)
+            if not state.update:
+                self._keep(_MASKED, b"".join([*before, after.update]), of_all_runs=True)
+        elif asked.stage == AGREE:
+            after, signed = agree(state, party, asked.given)
+        else:
+            after, signed = unmask(state, party, asked.given)
+        if after != state:
+            self._keep(_STATE, after.to_bytes())
+        return pack_said(StageSaid(party.site, asked.stage, signed, words), asked)
+
+    def schema_of(self, about: Instruction | StageAsked, stage: str) -> MessageSchema:
+        """Return exactly what the answer of a stage may hold."""
+        settings: dict[str, Rule] = {
+            "site": Exactly(self.session.site.name),
+            "digest": Exactly(about.digest),
+            "run": Exactly(about.run),
+            "round": Exactly(about.round),
+            "attempt": Exactly(about.attempt),
+            "stage": Exactly(stage),
+            "signed": Bytes(_LONGEST_MESSAGE),
+        }
+        arrays: dict[str, Schema] = {}
+        if stage == MASK:
+            length = self._layout.configuration.length
+            arrays[VECTOR] = (ArraySpec(WORDS, (length,), "int64"),)
+        return MessageSchema({RECORD: settings}, {}, arrays)
+
+    @property
+    def _layout(self) -> VectorLayout:
+        study, context = self.session.context.study, self.session.context
+        plan = plan_masking(study)
+        if plan is None:
+            msg = "the study masks no updates, and a stage of masking was asked for."
+            raise RunError(msg)
+        whole = context.network.state_dict()
+        return VectorLayout.of(study, plan, schema({n: whole[n] for n in context.layout.shared}))
+
+    def _party(self) -> Party:
+        site = self.session.site
+        key = open_key(site.folder / KEY_FOLDER, durable=not self.policy.simulated)
+        return Party(site.name, key, read_peers(site.folder))
+
+    def _encode(self, layout: VectorLayout, update: SiteUpdate, instruction: Instruction) -> Words:
+        metrics = update.metrics if self.policy.metrics == "sums" else None
+        counted = Counted(
+            layout.plan.weight(update.examinations),
+            update.examinations,
+            update.updates,
+            update.training_loss * update.examinations,
+            metrics if isinstance(metrics, MetricSums) else None,
+        )
+        return layout.encode(update.parameters, instruction.parameters, counted)
+
+    def _words(self) -> Words:
+        length = self._layout.configuration.length
+        try:
+            words: Words = np.frombuffer((self._folder / _WORDS).read_bytes(), dtype="<u8")
+        except OSError as error:
+            raise RunError(_unusable(error)) from None
+        if len(words) != length:
+            refuse(Refusal.OUT_OF_TURN, "the kept update is not whole: the site leaves the round")
+        return words
+
+    def _kept(self) -> SiteRound | None:
+        try:
+            return SiteRound.from_bytes((self._folder / _STATE).read_bytes())
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise RunError(_unusable(error)) from None
+
+    def _masked_before(self) -> list[bytes]:
+        """Return the hashes of all updates that this site has ever masked.
+
+        A simulated site, whose patients are nobody's, repeats a study as often as it is asked to.
+        """
+        if self.policy.simulated:
+            return []
+        try:
+            said = (self._folder.parent / _MASKED).read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise RunError(_unusable(error)) from None
+        return [said[at : at + _HASH_BYTES] for at in range(0, len(said), _HASH_BYTES)]
+
+    def _keep(self, name: str, content: bytes, of_all_runs: bool = False) -> None:
+        folder, durable = self._folder, not self.policy.simulated
+        try:
+            if not folder.exists():
+                self._make_room()
+                make_private_folder(folder)
+            place = folder.parent if of_all_runs else folder
+            replace_file(place / name, content, durable=durable)
+            if durable:
+                flush_folder(folder.parent)
+        except OSError as error:
+            raise RunError(_unusable(error)) from None
+
+    def _make_room(self) -> None:
+        """Drop what runs before the last have left: their secrets are of no use but to a thief."""
+        root = self._folder.parent
+        runs = [one for one in root.iterdir() if one.is_dir()] if root.exists() else []
+        runs.sort(key=lambda one: one.stat().st_mtime)
+        for one in runs[: max(0, len(runs) - _KEPT_RUNS + 1)]:
+            shutil.rmtree(one, ignore_errors=True)
+
+    @property
+    def _folder(self) -> Path:
+        return self.session.site.folder / MASKING_FOLDER / self.run
+
+
+def _unusable(error: OSError) -> str:
+    return (
+        f"the state of the masked round cannot be kept ({error.strerror}), so nothing leaves: make "
+        "room on the site's disk, or make its folder writable for this account."
+    )

@@ -1,0 +1,1 @@
+"""Secure aggregation: the server learns the sites' sum and none of its parts (Bonawitz 2017)."""

@@ -1,0 +1,61 @@
+"""What masks change for a hospital: what leaves, and what is not promised, in plain language."""
+
+from collections.abc import Iterator
+
+from wardround.common.privacy.secure_aggregation.context import least_threshold
+from wardround.common.study.plans.masking import MaskingPlan
+
+
+def masked_words(plan: MaskingPlan, metrics: str) -> Iterator[str]:
+    """Yield what leaves a hospital beside its masked network.
+
+    Args:
+        metrics: What is measured, in words.
+    """
+    weight = "its number of training examinations" if plan.most_examinations > 1 else "a 1"
+    yield f"under the same mask {weight}, its steps, and the sum of its losses;"
+    yield (
+        "under the same mask sums over its validation patients, where its policy lets sums out, "
+        f"from which these follow: {metrics};"
+    )
+    yield "the keys of the round, signed, and a hash of the network that it was sent;"
+    yield "pieces of what makes its mask, each sealed for one other hospital;"
+    yield (
+        "once the sum is there: its pieces of the other hospitals' masks, of which enough together "
+        "take the masks off the sum, and off nothing else;"
+    )
+    yield "the seconds it took."
+
+
+def floor_words(plan: MaskingPlan) -> Iterator[str]:
+    """Yield how few hospitals may be in a sum, and how many may drop out of it."""
+    fewest = plan.smallest_roster
+    yield (
+        f"The server learns the sum of at least {least_threshold(fewest)} hospitals, and never a "
+        "part of it, as long as fewer than a third of the hospitals help it."
+    )
+    for sites in sorted({fewest, 5, 10}):
+        if sites >= fewest:
+            spare = sites - least_threshold(sites)
+            may = "no hospital may drop out" if not spare else f"{spare} may drop out"
+            yield f"Of {sites} hospitals {may} of a round after the keys were exchanged."
+    yield (
+        f"A number of the network that changes by more than {plan.grid.largest:g} in a round is "
+        "not cut: the hospital leaves the round."
+    )
+
+
+def masking_limits() -> Iterator[str]:
+    """Yield what masks do not promise."""
+    yield (
+        "Masks are not differential privacy: the sum itself, and the common network, may still "
+        "tell something about a patient, the more so the fewer hospitals are in it."
+    )
+    yield (
+        "Who controls all other hospitals of a round subtracts them from the sum. Two rounds with "
+        "other hospitals differ by these."
+    )
+    yield (
+        "Nobody looks at a single update, so a hospital that wants to spoil the network is not "
+        "found by it."
+    )

@@ -1,0 +1,43 @@
+"""What follows from a study whose updates are masked: the numbers that are added up, and floors."""
+
+from dataclasses import dataclass
+
+from wardround.common.privacy.secure_aggregation.context import SMALLEST_ROSTER
+from wardround.common.privacy.secure_aggregation.fixed_point import MOST_VALUE_BITS, Grid
+from wardround.common.study.plans.strategy import plan_of
+from wardround.common.study.study import Study
+
+# A sum that is no count, e.g. of losses, is told to so many binary places.
+FRACTION_BITS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class MaskingPlan:
+    """How the numbers of an update are coded, and how few sites may take part.
+
+    Attributes:
+        grid: Of the changes, each times its site's share of ``most_examinations``.
+        most_examinations: A site with more counts as one with so many; 1 where all count the same.
+        smallest_roster: With fewer sites nothing is masked.
+    """
+
+    grid: Grid
+    most_examinations: int
+    smallest_roster: int
+
+    def weight(self, examinations: int) -> int:
+        """Return what a site counts."""
+        return min(max(examinations, 0), self.most_examinations)
+
+
+def plan_masking(study: Study) -> MaskingPlan | None:
+    """Return how a study's updates are masked; None where they are not."""
+    federation = study.federation
+    if not federation.secure_aggregation:
+        return None
+    options, is_equal = federation.masks, plan_of(study).aggregation == "mean"
+    return MaskingPlan(
+        Grid(options.largest_change, MOST_VALUE_BITS, options.most_sites),
+        1 if is_equal else options.most_examinations,
+        max(SMALLEST_ROSTER, federation.minimum_sites),
+    )

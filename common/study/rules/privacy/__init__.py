@@ -1,0 +1,1 @@
+"""What does not fit to a study's privacy: of patients, of sites, and of updates under masks."""

@@ -1,0 +1,122 @@
+"""What a study whose updates are masked may ask for: only what a sum of all sites can give."""
+
+from collections.abc import Iterator
+
+from wardround.common.study.plans.strategy import FLOWER, MEANS, ROBUST, StrategyPlan, plan_from
+from wardround.common.study.sections.federation import MaskingOptions
+from wardround.common.study.study import Study
+
+_MASKED = "federation.secure_aggregation = true"
+
+
+def masking_rules(study: Study) -> Iterator[str]:
+    """Yield a sentence (fact, reason, remedy) for every rule of masked updates that is broken.
+
+    That a sum could overflow is no rule: the range of each key keeps it below the modulus.
+    """
+    federation = study.federation
+    if not federation.secure_aggregation:
+        if federation.masks != MaskingOptions():
+            yield (
+                f"federation.masks has no effect without masks: set {_MASKED}, or remove the table."
+            )
+        return
+    try:
+        plan = plan_from(federation, adapted=study.model.adapted)
+    except KeyError:
+        return  # an unknown strategy, said elsewhere
+    yield from _is_a_sum(plan)
+    yield from _is_one_sum(study)
+    yield from _privacy_fits(study)
+    yield from _measures(study)
+
+
+def _is_a_sum(plan: StrategyPlan) -> Iterator[str]:
+    rule = plan.aggregation
+    if rule in ROBUST or rule.startswith(FLOWER):
+        yield (
+            f"federation.aggregation = {rule!r} looks at single updates, which {_MASKED} hides "
+            "from the server: choose 'weighted-mean' or 'mean'."
+        )
+    elif rule == "in-turn":
+        yield (
+            "federation.aggregation = 'in-turn' hands each site's model on as it is, and "
+            f"{_MASKED} lets out sums alone: choose 'weighted-mean' or 'mean'."
+        )
+    elif rule not in MEANS:
+        yield (
+            f"federation.aggregation = {rule!r} is not written as a sum of masked numbers yet: "
+            f"with {_MASKED} choose 'weighted-mean' or 'mean'."
+        )
+    if plan.objective == "control-variates" or plan.server_optimiser == "dynamic":
+        name = "scaffold" if plan.objective == "control-variates" else "feddyn"
+        yield (
+            f"what {name} sends beside the model, or reckons with, is not masked yet: with "
+            f"{_MASKED} choose another strategy, e.g. fedprox."
+        )
+
+
+def _is_one_sum(study: Study) -> Iterator[str]:
+    federation = study.federation
+    if federation.compression == "top-k":
+        yield (
+            "federation.compression = 'top-k' lets a number that only one site changes stand in "
+            f"the sum as it is, and {_MASKED} hides nothing of it: remove it."
+        )
+    elif federation.compression != "none":
+        yield (
+            f"federation.compression = {federation.compression!r} gives each site a scale of its "
+            f"own, and {_MASKED} adds whole numbers of one scale: remove it."
+        )
+    if federation.buffer_size is not None:
+        yield (
+            f"federation.buffer_size = {federation.buffer_size} takes updates one at a time, and "
+            f"{_MASKED} needs all of a round at once: remove it."
+        )
+    if federation.norm_limit is not None:
+        yield (
+            f"federation.norm_limit = {federation.norm_limit:g} has the server look at the length "
+            f"of single updates, which {_MASKED} hides: remove it."
+        )
+    if federation.fraction != 1:
+        yield (
+            f"federation.fraction = {federation.fraction:g} asks other sites each round, so that "
+            f"the difference of two sums is of few sites, and {_MASKED} hides less: remove it."
+        )
+
+
+def _privacy_fits(study: Study) -> Iterator[str]:
+    mode = study.privacy.mode
+    if mode == "site":
+        yield (
+            "privacy.mode = 'site' has the server clip single updates, which "
+            f"{_MASKED} hides: choose one of the two."
+        )
+    elif mode == "patient":
+        yield (
+            f"privacy.mode = 'patient' and {_MASKED} are not combined yet: choose one of the two. "
+            "Noise bounds what anybody learns of a patient; masks hide a hospital in the sum."
+        )
+
+
+def _measures(study: Study) -> Iterator[str]:
+    if study.evaluation.pack:
+        yield (
+            f"evaluation.pack asks single sites for sums in the clear, which {_MASKED} hides: "
+            "remove it."
+        )
+    if study.package_metrics:
+        yield (
+            f"evaluation.metrics names {study.package_metrics[0]}, whose sums are not masked yet, "
+            f"and {_MASKED} lets nothing out in the clear: remove it."
+        )
+    if study.statistics.ask:
+        yield (
+            f"statistics.ask has each site tell histograms in the clear, and {_MASKED} is about "
+            "updates: remove one of the two."
+        )
+    if study.evaluation.keep != "last":
+        yield (
+            f"evaluation.keep = {study.evaluation.keep!r} needs the last model measured too, and "
+            f"{_MASKED} measures a model within the round that starts from it: set it to 'last'."
+        )

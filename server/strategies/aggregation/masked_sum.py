@@ -1,0 +1,56 @@
+"""A sum of masked updates as the one update that a strategy takes in: the mean of all sites.
+
+Every combination that is a mean of the sites, and every server step after it, then works as it
+does in the clear. The mean of one update is that update, to the last bit.
+"""
+
+from dataclasses import dataclass
+
+from wardround.common.messages.masked_vector import Counted, VectorLayout
+from wardround.common.messages.replies import SiteUpdate
+from wardround.common.parameters.schema import Model
+from wardround.common.privacy.secure_aggregation.masks import Words
+
+MASKED_SITES = "all sites"
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedSum:
+    """What a round has come to.
+
+    Attributes:
+        update: The mean of the sites' models, as an update of weight 1.
+        counted: What they counted together.
+    """
+
+    update: SiteUpdate
+    counted: Counted
+
+
+def decode_sum(
+    words: Words, layout: VectorLayout, start: Model, run: str, number: int
+) -> MaskedSum:
+    """Return what the ``(d,)`` words of a sum say.
+
+    Args:
+        start: The model that the sites were sent.
+
+    Raises:
+        RunError: The sites have no training examinations.
+        InputError: What they measured together cannot be true.
+    """
+    model, counted = layout.decode(words, start)
+    mean_loss = counted.loss / counted.examinations if counted.examinations else float("nan")
+    update = SiteUpdate(
+        site=MASKED_SITES,
+        digest=layout.study.digest,
+        round=number,
+        attempt=0,
+        parameters=model,
+        examinations=1,
+        updates=counted.steps,
+        seconds=0.0,
+        training_loss=mean_loss,
+        run=run,
+    )
+    return MaskedSum(update, counted)

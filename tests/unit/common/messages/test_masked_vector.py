@@ -1,0 +1,124 @@
+"""A site's vector: what it says comes back out of a sum, and a layout is what all sites sign."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.built_in import built_in
+from tests.support.hospitals.table_sites import study_for
+
+from wardround.common.errors import RunError
+from wardround.common.messages.masked_vector import Counted, VectorLayout
+from wardround.common.parameters.schema import Parameters, schema
+from wardround.common.privacy.secure_aggregation.refusals import MaskingError
+from wardround.common.study.plans.masking import plan_masking
+from wardround.common.study.study import Study
+
+MASKED = {"federation.secure_aggregation": True, "evaluation.keep": "last"}
+START: Parameters = {
+    "weight": torch.tensor([[0.5, -1.0], [2.0, 0.0]]),
+    "half": torch.tensor([1.0], dtype=torch.float16),
+    "batches": torch.tensor(7),
+}
+
+
+def layout_for(study: Study, model: Parameters = START) -> VectorLayout:
+    plan = plan_masking(study)
+    assert plan is not None
+    return VectorLayout.of(study, plan, schema(model))
+
+
+def counted(weight: int, loss: float = 0.0) -> Counted:
+    return Counted(weight, weight, 3, loss, None)
+
+
+def moved(by: float, batches: int = 3) -> Parameters:
+    return {
+        "weight": START["weight"] + by,
+        "half": START["half"] + by,
+        "batches": START["batches"] + batches,
+    }
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    parts=st.lists(
+        st.tuples(st.floats(-15, 15, width=16), st.integers(1, 5000)), min_size=1, max_size=6
+    )
+)
+def test_the_weighted_mean_of_changes_comes_out_of_the_sum(parts: list[tuple[float, int]]) -> None:
+    layout = layout_for(study_for("fedavg", **MASKED))
+    words = [layout.encode(moved(by), START, counted(weight)) for by, weight in parts]
+    model, told = layout.decode(np.sum(words, axis=0, dtype="<u8"), START)
+    total = sum(weight for _, weight in parts)
+    mean = sum(by * weight for by, weight in parts) / total
+    assert torch.allclose(model["weight"], START["weight"] + mean, atol=2e-5)
+    assert model["half"].dtype == torch.float16
+    assert int(model["batches"]) == 10
+    assert (told.weight, told.examinations, told.steps) == (total, total, 3 * len(parts))
+
+
+def test_losses_come_out_of_the_sum_and_one_that_is_no_number_counts_nothing() -> None:
+    layout = layout_for(study_for("fedavg", **MASKED))
+    losses = (1.25, float("nan"), 2.5)
+    words = [layout.encode(START, START, counted(1, loss)) for loss in losses]
+    _, told = layout.decode(np.sum(words, axis=0, dtype="<u8"), START)
+    assert told.loss == 3.75
+
+
+def test_a_change_outside_the_range_is_refused_however_little_it_weighs() -> None:
+    layout = layout_for(study_for("fedavg", **MASKED))
+    with pytest.raises(MaskingError, match="out-of-range"):
+        layout.encode(moved(16.5), START, counted(1))
+
+
+def test_a_sum_without_examinations_has_no_mean() -> None:
+    layout = layout_for(study_for("fedavg", **MASKED))
+    with pytest.raises(RunError, match="no examinations"):
+        layout.decode(layout.encode(START, START, counted(0)), START)
+
+
+def test_a_large_hospital_counts_as_most_examinations_says() -> None:
+    study = study_for("fedavg", **MASKED, **{"federation.masks.most_examinations": 100})
+    plan = plan_masking(study)
+    assert plan is not None
+    assert [plan.weight(count) for count in (7, 100, 5000)] == [7, 100, 100]
+    equal = plan_masking(study_for("fedavg", **MASKED, **{"federation.aggregation": "mean"}))
+    assert equal is not None
+    assert equal.weight(5000) == 1
+
+
+def test_the_order_of_the_names_changes_no_vector_and_no_hash() -> None:
+    study = study_for("fedavg", **MASKED)
+    other = layout_for(study, dict(reversed(START.items())))
+    ours = layout_for(study)
+    assert ours.configuration.digest == other.configuration.digest
+    words = [layout.encode(moved(0.5), START, counted(9)) for layout in (ours, other)]
+    assert (words[0] == words[1]).all()
+
+
+def test_what_the_sites_must_do_alike_has_another_hash_if_any_of_it_differs() -> None:
+    study = study_for("fedavg", **MASKED)
+    digests = {layout_for(study).configuration.digest}
+    for key, value in (
+        ("federation.masks.largest_change", 8.0),
+        ("federation.masks.most_sites", 50),
+        ("federation.masks.most_examinations", 10),
+        ("federation.minimum_sites", 5),
+    ):
+        digests.add(layout_for(study_for("fedavg", **MASKED, **{key: value})).configuration.digest)
+    digests.add(layout_for(study, {**START, "more": torch.zeros(1)}).configuration.digest)
+    assert len(digests) == 6
+
+
+@pytest.mark.parametrize("name", ["heart-disease", "hippocampus", "bccd", "skin-lesions"])
+def test_the_metrics_of_every_task_pass_through_a_sum(name: str) -> None:
+    study = built_in(name, federation__secure_aggregation=True, evaluation__keep="last")
+    layout = layout_for(study)
+    words = layout.encode(START, START, counted(1))
+    assert len(words) == layout.configuration.length
+    assert layout.decode(words, START)[1].metrics is None
+    assert dataclasses.replace(layout) == layout

@@ -1,0 +1,44 @@
+"""The keys of the other sites: they lie in the folder, and are read whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from wardround.common.errors import DataError
+from wardround.common.security.peers import PEERS_FILE, read_peers, write_peers
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    keys = {name: Ed25519PrivateKey.generate().public_key() for name in ("north", "south")}
+    write_peers(tmp_path, keys)
+    found = read_peers(tmp_path)
+    assert {n: k.public_bytes_raw() for n, k in found.items()} == {
+        n: k.public_bytes_raw() for n, k in keys.items()
+    }
+
+
+_ONE = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f'{{"north": "{_ONE}", "south": "{_ONE}"}}',
+        "",
+        "[]",
+        "{}",
+        '{"north": 3}',
+        '{"north": "00"}',
+        "[" * 9000,
+    ],
+)
+def test_a_damaged_list_is_refused(said: str, tmp_path: Path) -> None:
+    (tmp_path / PEERS_FILE).write_text(said, encoding="utf-8")
+    with pytest.raises(DataError, match=PEERS_FILE):
+        read_peers(tmp_path)
+
+
+def test_a_site_that_knows_nobody_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nobody here knows"):
+        read_peers(tmp_path)
