@@ -27,7 +27,7 @@ from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
-    from wardround.client.parallel.crew import Crew
+    from wardround.client.session.parallel.crew import Crew
 
 PERSONAL = "personal/"  # before the name of a parameter that a site keeps for itself
 

@@ -54,7 +54,7 @@ from wardround.common.study.plans.patient_privacy import EvaluationPlan
 from wardround.common.study.plans.what_leaves import what_leaves
 
 if TYPE_CHECKING:
-    from wardround.client.parallel.crew import Crew
+    from wardround.client.session.parallel.crew import Crew
     from wardround.client.training.adversarial import TrainingAttack
 
 logger = logging.getLogger(__name__)
@@ -396,7 +396,7 @@ class SiteSession:
         """Return the processes that train with this one, where the site has several devices."""
         if not self.site.settings.devices:
             return None
-        from wardround.client.parallel.hiring import crew_for
+        from wardround.client.session.parallel.hiring import crew_for
 
         annotated = label_words(self.site, self.context.study).annotated
         devices, context = self.site.settings.devices, self.context

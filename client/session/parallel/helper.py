@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from wardround.client.data.batch import Batch
-from wardround.client.parallel import orders
-from wardround.client.parallel.exchange import Exchange, Form
-from wardround.client.parallel.shares import NetworkShare, shared_numbers
 from wardround.client.privacy.arithmetic import exact_arithmetic
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.loop import trained_parameters
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
+from wardround.client.session.parallel import orders
+from wardround.client.session.parallel.exchange import Exchange, Form
+from wardround.client.session.parallel.shares import NetworkShare, shared_numbers
 from wardround.client.site.device import arranged_for, choose_arithmetic, choose_device
 from wardround.client.training.losses import build_loss
 from wardround.client.training.schedule import mixed_precision

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from wardround.client.parallel.exchange import Form
+from wardround.client.session.parallel.exchange import Form
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import TreeSpec, tree_unflatten
 
-from wardround.client.parallel.exchange import Exchange, Form
-from wardround.client.parallel.orders import (
+from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
+from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
+from wardround.client.privacy.gradients.patient_batch import PatientBatch
+from wardround.client.session.parallel.exchange import Exchange, Form
+from wardround.client.session.parallel.orders import (
     Begin,
     ClipEnd,
     ClipPatients,
@@ -33,10 +36,7 @@ from wardround.client.parallel.orders import (
     Order,
     Seed,
 )
-from wardround.client.parallel.shares import NetworkShare, share_sizes, shared_numbers
-from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
-from wardround.client.privacy.gradients.loop import PerSampleLoss, trained_parameters
-from wardround.client.privacy.gradients.patient_batch import PatientBatch
+from wardround.client.session.parallel.shares import NetworkShare, share_sizes, shared_numbers
 from wardround.client.site.device import choose_device
 from wardround.common.errors import RunError
 from wardround.common.parameters.schema import Parameters
@@ -45,7 +45,7 @@ from wardround.common.runtime.system.processes import start_with_files
 from wardround.common.study.study import Study
 
 logger = logging.getLogger(__name__)
-_MODULE = "wardround.client.parallel.helper_main"
+_MODULE = "wardround.client.session.parallel.helper_main"
 _ENDING_SECONDS = 2.0
 _START_SECONDS = 300.0  # torch and MONAI from a cold disk
 _LAST_WORDS_SECONDS = 2.0

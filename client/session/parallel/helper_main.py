@@ -19,8 +19,8 @@ def main(descriptor: int, parent: int) -> None:
     leave_signals_to_parent()
     channel = Connection(descriptor)
     # Only now, so that the process ends with its parent from the first moment.
-    from wardround.client.parallel.helper import Helper
-    from wardround.client.parallel.orders import Failed
+    from wardround.client.session.parallel.helper import Helper
+    from wardround.client.session.parallel.orders import Failed
     from wardround.common.errors import WardroundError
 
     try:

@@ -18,12 +18,12 @@ from tests.support.hospitals.private_ward import plan_with, update_of, ward_of
 from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
-from wardround.client.parallel import hiring
-from wardround.client.parallel.crew import Crew, divided
-from wardround.client.parallel.shares import share_sizes
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.step import StepComputation
 from wardround.client.session.model_context import ModelContext
+from wardround.client.session.parallel import hiring
+from wardround.client.session.parallel.crew import Crew, divided
+from wardround.client.session.parallel.shares import share_sizes
 from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import open_site
 from wardround.common.errors import DataError, RunError
@@ -216,8 +216,8 @@ def test_devices_that_cannot_train_together_are_refused(
 _PARENT = """
 import sys, time, torch
 from pathlib import Path
-from tests.unit.client.parallel.test_crew import DEVICES, study_of
-from wardround.client.parallel.crew import Crew
+from tests.unit.client.session.test_crew import DEVICES, study_of
+from wardround.client.session.parallel.crew import Crew
 from wardround.common.models.networks.registry import build_network
 study = study_of()
 crew = Crew(study, build_network(study, 1).train(), DEVICES)

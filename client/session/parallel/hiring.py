@@ -5,7 +5,7 @@ import logging
 import torch
 from torch import nn
 
-from wardround.client.parallel.crew import Crew
+from wardround.client.session.parallel.crew import Crew
 from wardround.client.site.device import choose_device
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.study import Study
