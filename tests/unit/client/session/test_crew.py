@@ -216,7 +216,7 @@ def test_devices_that_cannot_train_together_are_refused(
 _PARENT = """
 import sys, time, torch
 from pathlib import Path
-from tests.unit.client.session.parallel.test_crew import DEVICES, study_of
+from tests.unit.client.session.test_crew import DEVICES, study_of
 from wardround.client.session.parallel.crew import Crew
 from wardround.common.models.networks.registry import build_network
 study = study_of()
