@@ -23,7 +23,9 @@ from wardround.client.privacy.ledger.totals import LedgerBook, account_of
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import DataError
 from wardround.common.privacy.accounting import epsilon_of
+from wardround.common.privacy.secure_aggregation.context import least_threshold
 from wardround.common.runtime.printable import printable
+from wardround.common.study.plans.masking import plan_masking
 from wardround.common.study.plans.patient_privacy import (
     drawn_and_expected,
     evaluation_plans,
@@ -148,6 +150,12 @@ def _patients(site: Site, study: Study) -> str:
 
 
 def _promise(study: Study) -> str:
+    masks = plan_masking(study)
+    if masks is not None:
+        return (
+            "privacy: the server learns sums of at least "
+            f"{least_threshold(masks.smallest_roster)} sites; none for a single patient"
+        )
     if study.privacy.mode == "patient":
         return (
             f"privacy: epsilon {planned_epsilon(study):.4g} at delta {study.privacy.delta:g} for "
@@ -166,6 +174,8 @@ def _evaluated(study: Study, policy: Policy) -> str:
             for plan in evaluation_plans(study)
         ]
         return f"evaluated: {'; '.join(said) or 'nobody'}. No other answer is given"
+    if what_leaves(study).masked:
+        return "evaluated, without noise: on the validation patients in every round, and never else"
     return (
         "evaluated, without noise: on the validation patients in every round, on them and on the "
         f"test patients whenever the server asks, {policy.largest_evaluations_of_a_study} times at "
@@ -175,6 +185,12 @@ def _evaluated(study: Study, policy: Policy) -> str:
 
 def _leaving(study: Study, policy: Policy) -> str:
     leaves, cell = what_leaves(study), policy.smallest_cell
+    if leaves.masked:
+        sums = ", sums of metrics" if policy.metrics == "sums" else ""
+        return (
+            "leaves in a round, in the sum of all sites alone: the network's shared numbers, "
+            f"counts of examinations and steps, the training loss{sums}. In an evaluation: nothing"
+        )
     noise = " with noise" if leaves.noise_added_by == "site" else ""
     said = [f"the network's shared numbers{noise}"]
     if leaves.unnoised_arrays and study.federation.compression != "none":

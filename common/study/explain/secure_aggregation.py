@@ -22,9 +22,8 @@ def masked_words(plan: MaskingPlan, metrics: str) -> Iterator[str]:
     yield "pieces of what makes its mask, each sealed for one other hospital;"
     yield (
         "once the sum is there: its pieces of the other hospitals' masks, of which enough together "
-        "take the masks off the sum, and off nothing else;"
+        "take the masks off the sum, and off nothing else."
     )
-    yield "the seconds it took."
 
 
 def floor_words(plan: MaskingPlan) -> Iterator[str]:

@@ -67,7 +67,7 @@ _NOISED_ALONE = WhatLeaves(
     noised_metrics=True,
     unnoised_arrays=False,
 )
-_SUMS_ALONE = replace(_ALL, counts=False, losses=False, notes=False, masked=True)
+_SUMS_ALONE = replace(_ALL, counts=False, losses=False, notes=False, times=False, masked=True)
 _UNMEASURED = replace(_NOISED_ALONE, round_metrics=False)
 _BY_MODE: dict[str, WhatLeaves] = {
     "none": _ALL,

@@ -19,6 +19,7 @@ from tests.support.hospitals.hospital import (
 )
 
 from wardround.client.app import app, close_sessions
+from wardround.client.doctor.terms import terms_of
 from wardround.client.egress import masking
 from wardround.client.egress.masking import MASKING_FOLDER
 from wardround.common.flower.messages.content import from_bytes, to_bytes
@@ -262,3 +263,10 @@ def test_a_run_that_names_another_folder_is_refused(three: Consortium) -> None:
         content = three.send("north", three.asked(SHARE, b"", run=run))
         assert refusal_of(content)[0] == "north"
     assert not np.any([path.name == "keys" for path in three.root.iterdir()])
+
+
+def test_what_a_person_reads_before_approving_says_that_only_sums_leave(three: Consortium) -> None:
+    said = str(terms_of(three.folders["north"], MASKED))
+    assert "the server learns sums of at least 3 sites" in said
+    assert "in the sum of all sites alone" in said
+    assert "in multiples of" not in said

@@ -43,7 +43,7 @@ def moved(by: float, batches: int = 3) -> Parameters:
     }
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     parts=st.lists(
         st.tuples(st.floats(-15, 15, width=16), st.integers(1, 5000)), min_size=1, max_size=6

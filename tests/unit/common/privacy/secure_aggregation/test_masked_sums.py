@@ -16,7 +16,7 @@ from wardround.common.privacy.secure_aggregation.site import mask, unmask
 from wardround.common.privacy.secure_aggregation.site_state import SiteRound
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_the_sum_is_exact_for_every_set_of_drop_outs_that_the_threshold_allows(
     data: st.DataObject,
