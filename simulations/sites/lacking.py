@@ -23,11 +23,15 @@ def require_known_sites(study: Study, sites: Sequence[str]) -> None:
 def without_lacking(
     rows: Sequence[PublicExamination], site: str, study: Study
 ) -> list[PublicExamination]:
-    """Return a site's examinations without what ``[[simulation.lacking]]`` takes from it."""
+    """Return a site's examinations without what ``[[simulation.lacking]]`` takes from it.
+
+    Raises:
+        InputError: An examination would be left without any image.
+    """
     names = {name for one in study.simulation.lacking if site in one.sites for name in one.names}
     if not names:
         return list(rows)
-    return [
+    left = [
         replace(
             row,
             images={channel: at for channel, at in row.images.items() if channel not in names},
@@ -35,3 +39,15 @@ def without_lacking(
         )
         for row in rows
     ]
+    empty = sum(
+        bool(row.images) and not any(without.images.values())
+        for row, without in zip(rows, left, strict=True)
+    )
+    if empty:
+        taken = ", ".join(name for name in study.data.channels if name in names)
+        msg = (
+            f"simulation.lacking takes {taken} from {site}, where {empty} of {len(rows)} "
+            f"examinations have no other image: take another channel, or leave {site} out of it."
+        )
+        raise InputError(msg)
+    return left

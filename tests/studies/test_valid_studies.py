@@ -33,6 +33,7 @@ EXPECTED = (
     r"has no (train|validation|test) patients: ",
     r"there are \d+ \w+ patients \(of \d+\) for \d+ sites: lower simulation.sites",
     r"needs labels, and these patients have none to tell apart: set it to iid",
+    r"simulation.lacking takes .* examinations have no other image: take another channel",
     r"round \d+ ended without a sum \(.*Put right what these reasons say",
     r"Flower's \w+ (could not combine|made no model of) \d+ updates?.*: add sites",
 )
