@@ -305,7 +305,7 @@ def test_a_site_without_its_peers_keys_does_not_mask(tmp_path: Path) -> None:
 def test_heart_disease_is_learned_from_exact_sums(
     shared_data: Path, tmp_path: Path, coded: list[Coded]
 ) -> None:
-    from tests.support.built_in import built_in
+    from tests.support.studies.built_in import built_in
 
     from wardround.simulations.experiment.simulate import SimulationRequest, simulate
 

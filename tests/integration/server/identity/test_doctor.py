@@ -79,6 +79,7 @@ def test_a_whole_site_has_no_fault(site: Path) -> None:
         "studies",
         "parts",
         "policy",
+        "packages",
         "ledger",
         "audit log",
         "certificate",

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.built_in import built_in
 from tests.support.hospitals.table_sites import study_for
+from tests.support.studies.built_in import built_in
 
 from wardround.common.errors import RunError
 from wardround.common.messages.masked_vector import Counted, VectorLayout
