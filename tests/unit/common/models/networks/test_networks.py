@@ -134,8 +134,15 @@ def claims() -> Iterator[Any]:
                     dimensions,
                     narrow | option,
                     id=f"{name}-{dimensions}d-{label}",
-                    marks=[pytest.mark.slow] if name in DEAR else [],
+                    marks=_marks(name, dimensions),
                 )
+
+
+def _marks(network: str, dimensions: int) -> list[pytest.MarkDecorator]:
+    """A minute each of 3D SwinUNETR, of which 'make test' has no room."""
+    is_dearest = network == "swin-unetr" and dimensions == 3
+    slow = [pytest.mark.slow] if network in DEAR else []
+    return [*slow, pytest.mark.long] if is_dearest else slow
 
 
 def test_every_network_of_the_catalogue_has_a_builder_and_no_other() -> None:
