@@ -14,7 +14,8 @@ PAGE = Path(__file__).resolve().parents[4] / "docs" / "how-to" / "detect.md"
 
 
 TEXT = PAGE.read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^```\n(.*?)\n```$", TEXT, re.M | re.S)
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)\n```$", TEXT, re.M | re.S)
+COMMANDS = [text for language, text in BLOCKS if not language]
 
 
 def test_the_page_has_two_commands() -> None:
@@ -32,9 +33,7 @@ def test_the_built_in_study_finds_cells(shared_data: Path, tmp_path: Path) -> No
 
 def test_lesions_are_looked_for_at_their_own_sites(shared_data: Path, tmp_path: Path) -> None:
     """One round of six."""
-    (study,) = [
-        text for text in re.findall(r"^```toml\n(.*?)^```$", TEXT, re.M | re.S) if "ham" in text
-    ]
+    (study,) = [text for language, text in BLOCKS if language == "toml" and "ham" in text]
     (tmp_path / "lesions.toml").write_text(study)
     report = followed(COMMANDS[1], tmp_path, shared_data, "lesions")
     assert "vienna_dias" in report
