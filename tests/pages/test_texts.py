@@ -20,6 +20,7 @@ from tests.support.studies.tiny_study import Said, TinyStudy
 import wardround
 from wardround.client.clinic.onboarding.rules import ImportRules
 from wardround.client.clinic.pacs.settings import PacsFile
+from wardround.client.policy.policy import Policy
 from wardround.client.site.folder import SiteFile
 from wardround.common.errors import RunError
 from wardround.common.messages.replies import SiteInfo
@@ -120,6 +121,10 @@ def _archive(said: Table) -> None:
     PacsFile.model_validate({**classic, **said})
 
 
+def _policy(said: Table) -> None:
+    Policy.model_validate(said)
+
+
 def _rules(said: Table) -> None:
     ImportRules.model_validate({"channels": [{"modality": "MR"}], **said})
 
@@ -137,6 +142,7 @@ READERS: dict[str, tuple[Callable[[Table], None], ...]] = {
     "docs/how-to/harmonise.md": (_combat,),
     "docs/how-to/import-images.md": (_rules, _whole_study, _rules),
     "docs/how-to/monitor.md": (_server, _site, _server),
+    "docs/how-to/own-network.md": (_policy, _of_images),
     "docs/how-to/pacs.md": (_archive, _archive, _archive),
     "docs/how-to/regression-and-survival.md": (
         _of_a_table,
