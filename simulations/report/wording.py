@@ -52,7 +52,10 @@ def in_unit(title: str, length_unit: str) -> str:
 def sentence_title(metric: str, length_unit: str = "mm") -> str:
     """Return the title of a metric as the first word of a sentence."""
     title = metric_title(metric, length_unit)
-    return title if ":" in title else title[0].upper() + title[1:]  # of a package: as it is named
+    first = title.split()[0]
+    if ":" in title or first != first.lower():  # named by a package, or written so: mAP
+        return title
+    return title[0].upper() + title[1:]
 
 
 def number(value: float, metric: str = "") -> str:
