@@ -29,7 +29,7 @@ from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.site.device import arranged_for, choose_arithmetic
 from wardround.client.training.evaluation import evaluate
 from wardround.client.training.local import LocalWork, train_locally
-from wardround.client.training.losses import build_loss
+from wardround.client.training.losses.registry import build_loss
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.schedule import SchedulePosition

@@ -27,7 +27,8 @@ from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.step import noised_mean
-from wardround.client.training.losses import MeanLoss, build_loss
+from wardround.client.training.losses.mean_loss import MeanLoss
+from wardround.client.training.losses.registry import build_loss
 from wardround.common.models.networks.registry import build_network
 from wardround.common.privacy.secure_random import Randomness
 from wardround.common.runtime.system.memory import keep_freed_memory

@@ -28,7 +28,7 @@ from benchmarks.support.processes import machine
 from wardround.client.data.batch import Batch
 from wardround.client.site.device import arranged_for, choose_arithmetic
 from wardround.client.training.local import train_locally
-from wardround.client.training.losses import build_loss
+from wardround.client.training.losses.registry import build_loss
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.schedule import SchedulePosition

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from wardround.client.training.losses import MeanLoss
+from wardround.client.training.losses.mean_loss import MeanLoss
 from wardround.client.training.objectives.base import LocalStart
 from wardround.common.errors import RunError
 from wardround.common.study.plans.patient_privacy import PrivacyPlan

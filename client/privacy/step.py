@@ -15,13 +15,10 @@ from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.privacy.preconditions import checked_loss
 from wardround.client.privacy.sampling import ExampleChoice, PatientSampler
 from wardround.client.training.local import LocalWork
-from wardround.client.training.losses import MeanLoss
+from wardround.client.training.losses.mean_loss import MeanLoss
+from wardround.client.training.mean_weights import mean_weights
 from wardround.client.training.objectives.base import LocalStart, Objective
-from wardround.client.training.optimisers import (
-    learning_rate_at,
-    mean_weights,
-    set_learning_rate,
-)
+from wardround.client.training.optimisers import learning_rate_at, set_learning_rate
 from wardround.common.parameters.schema import Parameters
 from wardround.common.privacy.gaussian_mechanism import noised
 from wardround.common.privacy.secure_random import Randomness

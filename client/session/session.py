@@ -24,7 +24,7 @@ from wardround.client.site.folder import SITE_FILE, Site, open_site
 from wardround.client.site.state import SiteState
 from wardround.client.training.evaluation import evaluate, without_tta
 from wardround.client.training.local import LocalWork, loss_scaler, train_locally
-from wardround.client.training.losses import build_loss
+from wardround.client.training.losses.registry import build_loss
 from wardround.client.training.objectives.base import LocalStart, Loss, Objective
 from wardround.client.training.objectives.registry import build_objective, personal_model
 from wardround.client.training.optimisers import build_optimiser

@@ -20,7 +20,7 @@ from wardround.client.tasks.regression import in_range
 from wardround.client.tasks.segmentation import SegmentationCounter
 from wardround.client.tasks.survival import alive_at, hazards_up_to, risks_of
 from wardround.client.training.evaluation import Evaluated, evaluate_with, evaluating, predict
-from wardround.client.training.losses import build_loss
+from wardround.client.training.losses.registry import build_loss
 from wardround.common.metrics.censoring import CensoredCases, censored_cases, no_cases
 from wardround.common.metrics.detection import DetectionSums
 from wardround.common.metrics.segmentation import SegmentationSums

@@ -23,8 +23,8 @@ from wardround.client.tasks.task import (
     PredictsInParts,
     Spacing,
 )
-from wardround.client.training.losses import LossInParts, MeanLoss
-from wardround.client.training.partial_labels import PartialLabels
+from wardround.client.training.losses.mean_loss import LossInParts, MeanLoss
+from wardround.client.training.losses.partial_labels import PartialLabels
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.errors import RunError
 from wardround.common.metrics.sums import MetricSums, empty_sums, has_surfaces

@@ -10,7 +10,7 @@ from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort
 from wardround.client.privacy.gradients.choice import exact_method
 from wardround.client.privacy.step import StepComputation, train_privately
-from wardround.client.training.losses import build_loss
+from wardround.client.training.losses.registry import build_loss
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.schedule import SchedulePosition

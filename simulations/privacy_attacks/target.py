@@ -10,7 +10,8 @@ from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.privacy.gradients.choice import exact_method
 from wardround.client.site.folder import open_site
-from wardround.client.training.losses import MeanLoss, build_loss
+from wardround.client.training.losses.mean_loss import MeanLoss
+from wardround.client.training.losses.registry import build_loss
 from wardround.common.errors import InputError, StudyError, known_names
 from wardround.common.models.networks.registry import build_network
 from wardround.common.study.loading import with_changes

@@ -14,7 +14,7 @@ from wardround.client.session.parallel import orders
 from wardround.client.session.parallel.exchange import Exchange, Form
 from wardround.client.session.parallel.shares import NetworkShare, shared_numbers
 from wardround.client.site.device import arranged_for, choose_arithmetic, choose_device
-from wardround.client.training.losses import build_loss
+from wardround.client.training.losses.registry import build_loss
 from wardround.client.training.schedule import mixed_precision
 from wardround.common.models.networks.registry import build_network
 from wardround.common.runtime.seeds import seed_dropout

@@ -15,7 +15,7 @@ from torch.func import functional_call, vmap
 
 from wardround.client.data.batch import Batch
 from wardround.client.training.local import LARGEST_LOSS, LocalWork
-from wardround.client.training.losses import MeanLoss
+from wardround.client.training.losses.mean_loss import MeanLoss
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.objectives.corrections import LinearCorrection
 from wardround.client.training.optimisers import learning_rate_at

@@ -24,6 +24,8 @@ from wardround.common.runtime.printable import printable
 
 _LOCK = RLock()
 _LOADED: dict[str, Snapshot] = {}  # by package
+# What was found, by kind, name and all hashes of the study: transforms are asked for each batch.
+_FOUND: dict[tuple[str, Reference, frozenset[tuple[str, str]]], object] = {}
 _SHOWN = 16
 
 
@@ -44,8 +46,10 @@ def component(kind: str, text: str, hashes: Mapping[str, str] | None) -> object:
         msg = f"{printable(text, 80)} is not written as package:name."
         raise PackageError(msg)
     with _LOCK:
-        snapshot = _ready(named.package, hashes, set())
-        return _found(kind, named, snapshot)
+        key = (kind, named, frozenset((hashes or {}).items()))
+        if hashes is None or key not in _FOUND:
+            _FOUND[key] = _found(kind, named, _ready(named.package, hashes, set()))
+        return _FOUND[key]
 
 
 def loaded_hash(package: str) -> str | None:
@@ -220,6 +224,7 @@ def _places(top: str) -> Iterator[str]:
 
 def _forget(snapshot: Snapshot) -> None:
     _LOADED.pop(snapshot.package, None)
+    _FOUND.clear()
     for name in [name for name in sys.modules if name.partition(".")[0] in snapshot.tops]:
         del sys.modules[name]
 

@@ -41,9 +41,8 @@ def build_network(study: Study, seed: int) -> nn.Module:
 
     It takes images ``(B, planes, *spatial)``, covariates ``(B, F)``, or both in this order, and
     returns logits ``(B, K)``, or ``(B, K, *spatial)`` for a segmentation; of a detection what it
-    says of each anchor; of pretraining images ``(B, planes, *spatial)``, or
-    features of each view. The global random state
-    is left as it was.
+    says of each anchor; of pretraining images ``(B, planes, *spatial)``, or features of each view.
+    The global random state is left as it was.
 
     Raises:
         StudyError: The network is unknown, needs a package that is not installed, or cannot take

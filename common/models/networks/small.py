@@ -120,14 +120,14 @@ class MLP(nn.Sequential):
 
 
 class FirstOutput(nn.Module):
-    """A network that returns its logits first and its hidden states after; only logits are kept."""
+    """A network that returns its logits first, and more after them; only logits are kept."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return logits ``(B, K)``."""
+        """Return logits ``(B, K)``, or ``(B, K, *spatial)``."""
         logits: Tensor = self.network(images)[0]
         return logits
 

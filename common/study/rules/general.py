@@ -28,10 +28,10 @@ from wardround.common.study.rules.tasks.pretraining import pretraining_rules
 from wardround.common.study.sections.harmonisation import LANDMARK_PERCENTS
 from wardround.common.study.study import Study
 
-# Networks whose own normalisation has the statistics of batches.
 # Presets of data.augmentation that mirror; a test holds them against the presets.
 MIRRORING = ("dermoscopy", "histology", "nnunet")
 _SUPERVISED = ("dynunet",)  # whose coarser levels can answer too
+# Networks whose own normalisation has the statistics of batches.
 _BATCH_BY_DEFAULT = ("attention-unet", "densenet121", "efficientnet-b0", "resnet18", "resnet50")
 
 

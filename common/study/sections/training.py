@@ -30,7 +30,7 @@ Loss = Literal[
     "cox",
     "masked-l1",
     "nt-xent",
-]  # the builders stand in wardround.client.training.losses
+]  # the builders stand in wardround.client.training.losses.registry
 
 
 class AdversarialSection(Section):

@@ -21,7 +21,7 @@ from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.training.evaluation import Loss, evaluate
-from wardround.client.training.losses import build_loss
+from wardround.client.training.losses.registry import build_loss
 from wardround.common.errors import ModelError, RunError
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.metrics.sums import merge, summarise

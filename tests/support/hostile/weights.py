@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
-from wardround.client.training.box_losses import focal_giou
-from wardround.client.training.losses import MeanLoss
+from wardround.client.training.losses.boxes import focal_giou
+from wardround.client.training.losses.mean_loss import MeanLoss
 from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.schema import Parameters, read_parameters, write_parameters
 from wardround.common.study.loading import parse_study

@@ -9,7 +9,8 @@ from wardround.client.data.batch import Batch
 from wardround.client.tasks.registry import task_of
 from wardround.client.tasks.task import Box, Forward
 from wardround.client.tasks.windows import pad_around
-from wardround.client.training.losses import MeanLoss, build_loss
+from wardround.client.training.losses.mean_loss import MeanLoss
+from wardround.client.training.losses.registry import build_loss
 from wardround.common.study.study import Study
 
 _CPU = torch.device("cpu")

@@ -31,7 +31,7 @@ from wardround.client.site.device import arranged_for
 from wardround.client.site.folder import open_site
 from wardround.client.tasks import windows
 from wardround.client.training.evaluation import evaluate
-from wardround.client.training.losses import build_loss
+from wardround.client.training.losses.registry import build_loss
 from wardround.common.messages.instructions import Instruction, new_run
 from wardround.common.models.networks.registry import build_network
 from wardround.common.parameters.schema import Parameters, read_parameters

@@ -17,7 +17,7 @@ from wardround.client.privacy.evaluation import (
     with_noise,
 )
 from wardround.client.training.evaluation import evaluating
-from wardround.client.training.losses import build_loss
+from wardround.client.training.losses.registry import build_loss
 from wardround.common.metrics.noised import NORM_BOUND, length_of
 from wardround.common.models.networks.detection import anchors_of
 from wardround.common.privacy.gaussian_mechanism import grid_step

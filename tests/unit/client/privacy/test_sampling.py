@@ -16,7 +16,7 @@ from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.privacy.sampling import ExampleChoice, PatientSampler
 from wardround.client.privacy.step import StepComputation, train_privately
 from wardround.client.site.folder import open_site
-from wardround.client.training.losses import build_loss
+from wardround.client.training.losses.registry import build_loss
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.schedule import SchedulePosition

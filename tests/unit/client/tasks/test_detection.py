@@ -13,7 +13,7 @@ from wardround.client.data.augmentation.presets import PRESETS, AugmentationPres
 from wardround.client.data.boxes import stack_boxes
 from wardround.client.tasks.anchors import NOTHING, Said, matched, misfit_note, strongest
 from wardround.client.tasks.detection import Detection
-from wardround.client.training.box_losses import (
+from wardround.client.training.losses.boxes import (
     focal_giou,
     generalised_overlaps,
     hard_negative_giou,

@@ -16,7 +16,8 @@ from wardround.client.data.patches import foreground_positions
 from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.tasks.segmentation import Segmentation, count_segmentation
-from wardround.client.training.losses import MeanLoss, build_loss
+from wardround.client.training.losses.mean_loss import MeanLoss
+from wardround.client.training.losses.registry import build_loss
 from wardround.common.errors import StudyError
 from wardround.common.study.loading import parse_study
 from wardround.common.study.registry import LOSSES

@@ -11,7 +11,7 @@ from wardround.client.data.cohort import open_cohorts
 from wardround.client.site.folder import open_site
 from wardround.client.tasks.registry import TASKS as SITE_TASKS
 from wardround.client.tasks.task import UnusableLabelError
-from wardround.client.training.losses import LOSS_BUILDERS
+from wardround.client.training.losses.registry import LOSS_BUILDERS
 from wardround.common.errors import DataError, InputError, StudyError
 from wardround.common.messages.instructions import Instruction, new_run
 from wardround.common.metrics.records import from_arrays, to_arrays

@@ -9,7 +9,7 @@ from wardround.client.data.augmentation.views import two_views
 from wardround.client.data.batch import Batch
 from wardround.client.tasks.pretraining import confused, hidden_parts, unrestored
 from wardround.client.tasks.registry import task_of
-from wardround.client.training.losses import masked_l1, nt_xent
+from wardround.client.training.losses.pretraining import masked_l1, nt_xent
 from wardround.common.errors import InputError, StudyError
 from wardround.common.metrics.noised import (
     NORM_BOUND,

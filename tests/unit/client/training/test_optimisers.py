@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from wardround.client.training.mean_weights import mean_weights
 from wardround.client.training.optimisers import (
     OPTIMISERS,
     SCHEDULES,
     build_optimiser,
     learning_rate_at,
-    mean_weights,
     set_learning_rate,
 )
 from wardround.common.study.sections.training import TrainingSection

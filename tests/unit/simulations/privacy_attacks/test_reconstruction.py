@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
-from wardround.client.training.losses import MeanLoss, cross_entropy
+from wardround.client.training.losses.labels import cross_entropy
+from wardround.client.training.losses.mean_loss import MeanLoss
 from wardround.common.privacy.secure_random import Randomness
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.simulations.privacy_attacks.analytic import (

@@ -15,7 +15,7 @@ from wardround.client.privacy.gradients import ghost_layers
 from wardround.client.privacy.gradients.clipped_sum import METHODS, clipped_gradient_sum
 from wardround.client.privacy.gradients.loop import loop_clipped_sum
 from wardround.client.privacy.gradients.patient_batch import PatientBatch, PatientIndex
-from wardround.client.training.losses import build_loss
+from wardround.client.training.losses.registry import build_loss
 from wardround.common.errors import RunError, StudyError
 from wardround.common.models.networks.registry import build_network
 from wardround.common.study.loading import parse_study

@@ -33,8 +33,8 @@ from wardround.client.privacy.gradients.clipped_sum import clipped_gradient_sum
 from wardround.client.privacy.gradients.loop import loop_clipped_sum
 from wardround.client.privacy.gradients.opacus_modes import OPACUS_MODES
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
-from wardround.client.training.box_losses import focal_giou
-from wardround.client.training.losses import MeanLoss
+from wardround.client.training.losses.boxes import focal_giou
+from wardround.client.training.losses.mean_loss import MeanLoss
 from wardround.common.errors import RunError, StudyError
 from wardround.common.models.private_layers import replace_layers
 from wardround.common.study.private_networks import PRIVATE_NETWORKS

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from wardround.client.training.losses import LOSS_BUILDERS
+from wardround.client.training.losses.registry import LOSS_BUILDERS
 from wardround.client.training.objectives.registry import OBJECTIVES
 from wardround.client.training.optimisers import OPTIMISERS
 from wardround.client.training.stacked import eligibility

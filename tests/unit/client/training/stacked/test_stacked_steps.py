@@ -10,10 +10,11 @@ from torch import Generator, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.training.local import LocalWork, train_locally
-from wardround.client.training.losses import MeanLoss, build_loss
+from wardround.client.training.losses.mean_loss import MeanLoss
+from wardround.client.training.losses.partial_labels import PartialLabels
+from wardround.client.training.losses.registry import build_loss
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.optimisers import build_optimiser
-from wardround.client.training.partial_labels import PartialLabels
 from wardround.client.training.schedule import OvertimeError, SchedulePosition, TimeLimit
 from wardround.client.training.stacked.eligibility import STACKED_NETWORKS, why_not_network
 from wardround.client.training.stacked.steps import StackedSite, are_alike, train_stacked

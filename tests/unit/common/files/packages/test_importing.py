@@ -141,6 +141,9 @@ def test_what_a_package_needs_must_have_a_hash_too(site_packages: Path) -> None:
     (root / "tiny_ward/net.py").write_text("import helper_ward\nNet = helper_ward.VALUE\n")
     hashes["tiny-ward"] = hash_of("tiny-ward")
     assert component("networks", NET, hashes) == 3
+    del hashes["helper-ward"]  # another study: what was found for the first is not found for it
+    with pytest.raises(PackageError, match="needs helper-ward"):
+        component("networks", NET, hashes)
 
 
 def write_helper(root: Path) -> None:

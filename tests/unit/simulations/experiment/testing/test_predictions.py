@@ -12,7 +12,7 @@ from wardround.client.data.cohort import open_cohorts
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.training.evaluation import evaluate
-from wardround.client.training.losses import build_loss
+from wardround.client.training.losses.registry import build_loss
 from wardround.common.metrics.sums import summarise
 from wardround.common.parameters.schema import read_parameters, write_parameters
 from wardround.common.study.loading import parse_study

@@ -7,8 +7,9 @@ from tests.support.hospitals.image_ward import ward_study
 from torch.nn import functional as F
 
 from wardround.client.tasks.segmentation import SegmentationCounter
-from wardround.client.training.losses import LOSS_BUILDERS, LossInParts, build_loss
-from wardround.client.training.partial_labels import PartialLabels
+from wardround.client.training.losses.mean_loss import LossInParts
+from wardround.client.training.losses.partial_labels import PartialLabels
+from wardround.client.training.losses.registry import LOSS_BUILDERS, build_loss
 from wardround.common.metrics.classification import ClassificationSums
 from wardround.common.study.study import Study
 

@@ -10,12 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from wardround.client.data.batch import Batch, mixed
-from wardround.client.training.losses import (
-    LOSS_BUILDERS,
-    MeanLoss,
-    balanced_weights,
+from wardround.client.training.losses.labels import (
     bce,
-    build_loss,
     cross_entropy,
     dice,
     dice_ce,
@@ -23,6 +19,8 @@ from wardround.client.training.losses import (
     generalised_dice,
     mse,
 )
+from wardround.client.training.losses.mean_loss import MeanLoss
+from wardround.client.training.losses.registry import LOSS_BUILDERS, balanced_weights, build_loss
 from wardround.common.errors import StudyError
 from wardround.common.study.loading import parse_study
 from wardround.common.study.registry import LOSSES

@@ -8,7 +8,7 @@ import torch
 from lifelines import CoxPHFitter
 from lifelines.datasets import load_rossi
 
-from wardround.client.training.outcome_losses import OUTCOME_LOSSES, PiecewiseHazard, cox
+from wardround.client.training.losses.outcomes import OUTCOME_LOSSES, PiecewiseHazard, cox
 
 TIMES = (10.0, 20.0, 35.0, 52.0)
 

@@ -1,0 +1,1 @@
+"""What training makes small: one number a sample first, their mean after."""
