@@ -116,7 +116,7 @@ OUTPUTS: dict[str, Output] = {
             "lacking": "How many of them lack an optional image or value.",
             "failed": "What has none: input and reason.",
         },
-        made_in="client/cli/predict.py:_say",
+        made_in="client/cli/clinic/predict.py:_say",
     ),
     "study check": Output(
         keys={
@@ -166,7 +166,7 @@ OUTPUTS: dict[str, Output] = {
             "reasons": "Why some are not done: state, reason, studies.",
             "last_asked": "When the archive was last asked, if it was.",
         },
-        made_in="client/cli/serve.py:_print_status",
+        made_in="client/cli/clinic/serve.py:_print_status",
     ),
     "site status": Output(
         of="wardround.client.daemon.status:DaemonStatus",
@@ -210,7 +210,7 @@ OUTPUTS: dict[str, Output] = {
             "archive": "Its name, with the address.",
             "answers": "True; an archive that is away ends the command with 3 and a sentence.",
         },
-        made_in="client/cli/pacs.py:ask_archive",
+        made_in="client/cli/clinic/pacs.py:ask_archive",
     ),
     "site explain": Output(
         of="wardround.client.doctor.policy:PolicyReport",

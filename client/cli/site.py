@@ -12,13 +12,13 @@ import typer
 
 from wardround.client.cli.backup import add_backup_commands
 from wardround.client.cli.check import add_check_command
+from wardround.client.cli.clinic.importing import add_import_commands
+from wardround.client.cli.clinic.pacs import pacs_app
+from wardround.client.cli.clinic.serve import serve
 from wardround.client.cli.connection import add_connection_commands
 from wardround.client.cli.daemon import add_daemon_commands
-from wardround.client.cli.importing import add_import_commands
 from wardround.client.cli.ledger import ledger_app
-from wardround.client.cli.pacs import pacs_app
 from wardround.client.cli.page import page
-from wardround.client.cli.serve import serve
 
 if TYPE_CHECKING:
     from wardround.client.doctor.policy import PolicyReport

@@ -11,8 +11,8 @@ import typer
 import typer.core
 
 import wardround
+from wardround.client.cli.clinic.predict import predict
 from wardround.client.cli.model import model_app
-from wardround.client.cli.predict import predict
 from wardround.client.cli.site import site_app
 from wardround.commands.bundle_wheels import bundle_wheels
 from wardround.commands.completion import ASKED, answer_shell, completion
