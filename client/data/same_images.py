@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,20 @@ from numpy.typing import NDArray
 from wardround.client.data.manifest.cells import ARRAY_FILES
 from wardround.client.data.manifest.examination import Examination, Location
 from wardround.client.data.manifest.rows import name_rows
-from wardround.client.data.reading.array_files import read_item
-from wardround.client.data.reading.readers import read_image
+from wardround.client.data.reading.array_files import item_of, open_array
+from wardround.client.data.reading.readers import (
+    check_finite,
+    read_image,
+    require_readable,
+    sort_planes,
+)
 from wardround.common.errors import DataError
 
 CHEAP_FILE_BYTES = 64 * 2**20  # of all pictures together: read and unpacked in a few seconds
 CHEAP_ARRAY_BYTES = 2**30
 _PIECE = 64 * 2**10  # from the middle of a volume, where no two patients are alike
 _THREADS = 4
+_Open = Callable[[Path, str | None], NDArray[Any]]
 BLANK = "blank"  # an image of one value, such as a channel that was not taken: alike means nothing
 
 
@@ -157,8 +163,9 @@ def find_same_images(
     by_bytes = _same_files(examinations)
     groups = [group for group in by_bytes if not _are_blank(group[0], dimensions)]
     copied = {held.row for group in groups if _are_copies(group) for held in group}
-    if pixels and _is_cheap(examinations):
-        groups += _same_pixels(examinations, dimensions)
+    opened = cache(_open_readable)  # an array file once, and not for each of its items
+    if pixels and _is_cheap(examinations, opened):
+        groups += _same_pixels(examinations, dimensions, opened)
     joined = tuple(_joined(groups))
     return SameImages(joined, tuple(g for g in joined if copied & {held.row for held in g}))
 
@@ -253,14 +260,19 @@ def digest_of_file(path: Path) -> bytes:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
-def _is_cheap(examinations: Sequence[Held]) -> bool:
+def _open_readable(path: Path, array: str | None) -> NDArray[Any]:
+    require_readable(path)
+    return open_array(path, array)
+
+
+def _is_cheap(examinations: Sequence[Held], opened: _Open) -> bool:
     """Whether all pixels are few enough to be looked at."""
     files = arrays = 0
     for held in examinations:
         for location in held.held:
             try:
                 if _is_array(location):
-                    arrays += read_item(location).nbytes
+                    arrays += item_of(opened(location.path, location.array), location.index).nbytes
                 else:
                     files += sum(_size_of(location.path) or ())
             except (OSError, DataError):  # whoever reads it says so
@@ -270,23 +282,35 @@ def _is_cheap(examinations: Sequence[Held]) -> bool:
     return True
 
 
-def _same_pixels(examinations: Sequence[Held], dimensions: int) -> list[list[Held]]:
+def _same_pixels(examinations: Sequence[Held], dimensions: int, opened: _Open) -> list[list[Held]]:
+    look = partial(_pixels_of, dimensions=dimensions, opened=opened)
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
-        seen = threads.map(lambda held: _pixels_of(held, dimensions), examinations)
-        of_row = {held.row: pixels for held, pixels in zip(examinations, seen, strict=True)}
-    return _groups(examinations, lambda held: of_row[held.row])
+        # Files are unpacked beside each other; items of arrays take less than handing them over.
+        files = [held for held in examinations if not all(map(_is_array, held.held))]
+        seen = dict(zip((held.row for held in files), threads.map(look, files), strict=True))
+    return _groups(examinations, lambda held: seen[held.row] if held.row in seen else look(held))
 
 
-def _pixels_of(held: Held, dimensions: int) -> Hashable | None:
+def _pixels_of(held: Held, dimensions: int, opened: _Open) -> Hashable | None:
     """Return what tells one examination's pixels from another's; None where nothing does."""
     digests = []
     for location in held.held:
         try:
-            array = read_image(location, dimensions, colour=dimensions == 2).array
+            array = _pixels_at(location, dimensions, opened)
         except DataError:  # whoever trains on it says so
             return None
         digests.append(digest_of_pixels(array))
     return None if set(digests) <= {BLANK} else tuple(digests)
+
+
+def _pixels_at(location: Location, dimensions: int, opened: _Open) -> NDArray[np.float32]:
+    colour = dimensions == 2
+    if not _is_array(location):
+        return read_image(location, dimensions, colour).array
+    stored = item_of(opened(location.path, location.array), location.index)
+    planes = sort_planes(stored[np.newaxis], dimensions, colour)[0]
+    check_finite(planes)
+    return planes
 
 
 def digest_of_pixels(array: NDArray[Any]) -> str:

@@ -4,12 +4,14 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 _INVISIBLE = frozenset("\u115f\u1160\u2800\u3164\uffa0")  # letters, by Unicode, that show nothing
 _QUOTES = {"“": "”", "„": "“”", "«": "»", "‟": "”", "‘": "’", "‚": "‘’"}
 _KEPT_AS_TEXT = re.compile(r'="(.*)"')  # how a spreadsheet is made to keep leading zeros
 
 
+@lru_cache(maxsize=4096)  # few texts stand in many cells: classes, sites, scanners
 def tidy(text: str) -> str:
     """Return a cell's text in the one form in which texts are compared.
 
@@ -39,7 +41,11 @@ def word_among(text: str, words: Iterable[str]) -> str | None:
 
     As it is written first; then capitals and ways to write a letter aside, and 1.0 as 1.
     """
-    known = tuple(words)
+    return _word_among(text, tuple(words))
+
+
+@lru_cache(maxsize=4096)
+def _word_among(text: str, known: tuple[str, ...]) -> str | None:
     if text in known:
         return text
     for key in (_folded, _as_number):

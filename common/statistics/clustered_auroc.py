@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from wardround.common.statistics.clustered import of_patients, satterthwaite
 from wardround.common.statistics.delong import hanley_mcneil_error, placements
@@ -257,6 +256,8 @@ def auroc_swap_differences(
         patients: ``(N,)`` which patient each is of.
         weights: ``(K,)`` of the classes.
     """
+    from scipy.stats import rankdata  # slow to import, and most runs compare no models here
+
     _, numbers = np.unique(patients, return_inverse=True)
     ranks = tuple(rankdata(one, axis=0) for one in scores)
     of_one = np.arange(int(numbers.max()) + 1)[:, None] == numbers  # (P, N)

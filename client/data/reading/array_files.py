@@ -94,17 +94,25 @@ def read_item(location: Location) -> NDArray[Any]:
     Raises:
         UnreadableError: There is no such item.
     """
-    values = open_array(location.path, location.array)
-    if location.index is None:
+    return item_of(open_array(location.path, location.array), location.index)
+
+
+def item_of(values: NDArray[Any], index: int | None) -> NDArray[Any]:
+    """Return an item of an opened array, or all of it where no index is given.
+
+    Raises:
+        UnreadableError: There is no such item.
+    """
+    if index is None:
         return values
-    if values.ndim == 0 or location.index >= len(values):
+    if values.ndim == 0 or index >= len(values):
         count = len(values) if values.ndim else 0
         msg = (
-            f"the array has {count} items, counted from 0, and no item {location.index}: "
+            f"the array has {count} items, counted from 0, and no item {index}: "
             "mend the number after '#'."
         )
         raise UnreadableError(msg)
-    return np.asarray(values[location.index])
+    return np.asarray(values[index])
 
 
 def _numeric(values: NDArray[Any]) -> NDArray[Any]:
