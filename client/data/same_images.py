@@ -303,7 +303,7 @@ def _pixels_of(held: Held, dimensions: int, opened: _Open) -> Hashable | None:
     return None if set(digests) <= {BLANK} else tuple(digests)
 
 
-def _pixels_at(location: Location, dimensions: int, opened: _Open) -> NDArray[np.float32]:
+def _pixels_at(location: Location, dimensions: int, opened: _Open) -> NDArray[Any]:
     colour = dimensions == 2
     if not _is_array(location):
         return read_image(location, dimensions, colour).array

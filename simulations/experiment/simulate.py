@@ -28,6 +28,7 @@ from wardround.simulations.experiment.rows import history_rows, refusal_notes, t
 from wardround.simulations.experiment.testing.backdoor import backdoor_rows
 from wardround.simulations.experiment.testing.contributions import contribution_rows
 from wardround.simulations.experiment.testing.cross_site import cross_site_rows
+from wardround.simulations.experiment.testing.found_boxes import write_found_boxes
 from wardround.simulations.experiment.testing.paired import paired_rows
 from wardround.simulations.experiment.testing.predictions import write_groups, write_predictions
 from wardround.simulations.experiment.testing.samples import (
@@ -278,6 +279,8 @@ class _Run:
                 said = read_predictions(self._out, self._study)  # once: it may be large
                 names = [folder.name for folder in sites.folders]
                 self._tested.extend(paired_rows(said, self._study, names))
+                boxes = write_found_boxes(self._out, sites.folders, self._study, models)
+                self._tested.extend(boxes)
                 write_groups(self._out, sites.folders, self._study)
                 self._write_contributions(sites, self._federated)
                 attacked = backdoor_rows(sites.folders, self._study, self._federated)

@@ -20,7 +20,11 @@ from wardround.simulations.evidence.intervals.run_intervals import (
 )
 from wardround.simulations.report.samples import Samples, read_samples
 from wardround.simulations.report.verdict import Verdict, judge, sites_of
-from wardround.simulations.run_files.detections import FoundBoxes, read_detections
+from wardround.simulations.run_files.detections import (
+    FoundBoxes,
+    read_detection_intervals,
+    read_detections,
+)
 from wardround.simulations.run_files.folder import (
     FEDERATED,
     MetricRow,
@@ -153,15 +157,17 @@ def read_contents(folder: Path) -> RunContents:
         privacy=_read_table(folder / "privacy.csv", PrivacyRow),
         scores=said.scores,
         masks=said.masks,
-        intervals=_intervals(study, said),
+        intervals=_intervals(folder, study, said),
         outcomes=said.outcomes,
         detections={} if study is None else read_detections(folder, study.data.classes),
     )
 
 
-def _intervals(study: Study | None, said: Predictions) -> Mapping[Named, Interval]:
+def _intervals(folder: Path, study: Study | None, said: Predictions) -> Mapping[Named, Interval]:
     if study is None:
         return {}
+    if study.task.column == "boxes":
+        return read_detection_intervals(folder)
     if said.outcomes:
         return outcome_intervals(said.outcomes)
     if said.scores:

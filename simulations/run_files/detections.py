@@ -1,4 +1,7 @@
-"""``detections.csv``: scores of the boxes that models found in the test images, as counts a bin."""
+"""``detections.csv``: scores of the boxes that models found in the test images, as counts a bin.
+
+``detection-intervals.csv`` has the metrics of the same boxes, with intervals over patients.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +12,10 @@ import numpy as np
 from wardround.common.files.tables import read_kept_table
 from wardround.common.metrics.detection import OVERLAPS, DetectionSums
 from wardround.common.metrics.task_sums import no_counts
+from wardround.common.statistics.interval import Interval
 
 DETECTIONS = "detections.csv"
+DETECTION_INTERVALS = "detection-intervals.csv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +41,35 @@ class DetectionRow:
     bin: int
     found: int
     hits: int
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionIntervalRow:
+    """A metric of one model's boxes at one site, the mean over classes; see :class:`Interval`."""
+
+    model: str
+    site: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    standard_error: float
+    freedom: float
+    patients: int
+
+
+def read_detection_intervals(folder: Path) -> dict[tuple[str, str, str, str], Interval]:
+    """Return the intervals by model, site, metric and "" for all classes.
+
+    Raises:
+        InputError: The file is damaged.
+    """
+    return {
+        (row.model, row.site, row.metric, ""): Interval(
+            row.value, row.low, row.high, row.standard_error, row.freedom, row.patients
+        )
+        for row in read_kept_table(folder / DETECTION_INTERVALS, DetectionIntervalRow)
+    }
 
 
 def detection_rows(

@@ -10,6 +10,8 @@
 ``cases.csv``           :class:`CaseRow`: of a segmentation, each examination's Dice and volumes
 ``lesions.csv``         :class:`LesionRow`: of a segmentation, each lesion of the test patients
 ``detections.csv``      :class:`DetectionRow`: of a detection, counts of scores of the boxes found
+``detection-intervals.csv``
+                        :class:`DetectionIntervalRow`: of a detection, metrics with intervals
 ``explanations/``       maps of predictions and their checks (``wardround explain-predictions``)
 ``groups.csv``          :class:`GroupRow`: the groups of each examination, of a study with subgroups
 ``contributions.csv``   :class:`ContributionRow`: each site's part in the federated model

@@ -24,7 +24,7 @@ def paired_rows(said: Predictions, study: Study, sites: Sequence[str]) -> Iterat
     """
     for site, metric, gain in _gains(said, study, sites):
         if gain.patients > 1:
-            yield _row(site, metric, gain)
+            yield paired_row(site, metric, gain)
 
 
 def _gains(
@@ -46,7 +46,8 @@ def _gains(
             yield from ((site, metric, gain) for metric, gain in gained)
 
 
-def _row(site: str, metric: str, gain: Interval) -> MetricRow:
+def paired_row(site: str, metric: str, gain: Interval) -> MetricRow:
+    """Return the row of a site's gain over its own model."""
     # A reader of the row takes all patients for degrees of freedom: the interval is to be the same.
     spread = t_quantile(gain.freedom) / t_quantile(gain.patients - 1)
     error = gain.standard_error * spread

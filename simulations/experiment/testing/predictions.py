@@ -5,13 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from wardround.client.data.cohort import Cohort, open_cohorts
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.site.state import SiteState
-from wardround.client.tasks.registry import task_of
 from wardround.client.training.case_groups import groups_of
 from wardround.client.training.case_predictions import (
     ClassifiedCases,
@@ -21,18 +19,11 @@ from wardround.client.training.case_predictions import (
     outcome_cases,
     segmented_cases,
 )
-from wardround.client.training.evaluation import evaluating, predict
 from wardround.common.files.tables import write_table
-from wardround.common.metrics.detection import DetectionSums
 from wardround.common.metrics.sums import has_surfaces
 from wardround.common.parameters.schema import Parameters, write_parameters
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.training import TrainedModel
-from wardround.simulations.run_files.detections import (
-    DETECTIONS,
-    DetectionRow,
-    detection_rows,
-)
 from wardround.simulations.run_files.folder import FEDERATED, UNPROTECTED, local_model
 from wardround.simulations.run_files.groups import GROUPS, GroupRow
 from wardround.simulations.run_files.outcomes import OUTCOMES, OutcomeRow
@@ -67,7 +58,7 @@ def write_predictions(
 
     Of a regression or a survival task it is ``outcomes.csv``.
 
-    Of a detection ``detections.csv`` has the test images' counts by score.
+    What is found in boxes is written by :func:`~.found_boxes.write_found_boxes`.
 
     Every site's examinations are answered by the federated model (completed with the site's own
     part where it has one; then the shared one too, if it is whole), the pooled one, the site's own,
@@ -89,28 +80,6 @@ def write_predictions(
     elif study.task.outcome:
         answered = (row for folder in folders for row in _outcomes_of(folder, context, models))
         write_table(out / OUTCOMES, answered, OutcomeRow)
-    elif study.task.column == "boxes":
-        counted = (row for folder in folders for row in _boxes_of(folder, context, models))
-        write_table(out / DETECTIONS, counted, DetectionRow)
-
-
-def _boxes_of(
-    folder: Path, context: ModelContext, models: Sequence[TrainedModel]
-) -> Iterator[DetectionRow]:
-    site, study = open_site(folder), context.study
-    cohort = open_cohorts(site, study).test
-    device = torch.device("cpu")
-    for model in _asked(folder, models) if len(cohort) else []:
-        write_parameters(context.network, whole_model(context, folder, model))
-        counter = task_of(study).counter(study, surfaces=False)
-        with evaluating(context.network):
-            for index in range(len(cohort)):
-                batch = cohort.case(index, device)
-                counter.add(predict(context.network, batch, study), batch.targets, None)
-        sums = counter.sums()
-        if isinstance(sums, DetectionSums):
-            classes = study.data.classes
-            yield from detection_rows(model.name, site.name, len(cohort), sums, classes)
 
 
 def write_groups(out: Path, folders: Sequence[Path], study: Study) -> None:
@@ -134,7 +103,7 @@ def group_rows(site: str, split: str, cohort: Cohort, study: Study) -> Iterator[
             yield GroupRow(site, split, examination.row, grouping, group)
 
 
-def _asked(folder: Path, models: Sequence[TrainedModel]) -> list[TrainedModel]:
+def asked_of(folder: Path, models: Sequence[TrainedModel]) -> list[TrainedModel]:
     """Return the models that a site's examinations are answered by."""
     others = {FEDERATED, UNPROTECTED, "pooled", SHARED, local_model(folder.name)}
     return [model for model in models if model.name in others]
@@ -161,7 +130,7 @@ def _scores_of(
     site, study = open_site(folder), context.study
     cohorts = open_cohorts(site, study)
     alone = {local_model(other.name) for other in folders}
-    asked = {model.name for model in _asked(folder, models)}
+    asked = {model.name for model in asked_of(folder, models)}
     used = [model for model in models if model.name in asked | alone]
     for split, cohort in zip(SPLITS, (cohorts.validation, cohorts.test), strict=True):
         together: list[ClassifiedCases] = []
@@ -197,7 +166,7 @@ def _outcomes_of(
     site, study = open_site(folder), context.study
     cohorts = open_cohorts(site, study)
     for split, cohort in zip(SPLITS, (cohorts.validation, cohorts.test), strict=True):
-        for model in _asked(folder, models):
+        for model in asked_of(folder, models):
             write_parameters(context.network, whole_model(context, folder, model))
             found = outcome_cases(context.network, cohort, study)
             yield from outcome_rows(Place(model.name, site.name, split), found)
@@ -233,7 +202,7 @@ def _masks_of(
     site, study = open_site(folder), context.study
     cohorts = open_cohorts(site, study)
     for split, cohort in zip(SPLITS, (cohorts.validation, cohorts.test), strict=True):
-        for model in _asked(folder, models):
+        for model in asked_of(folder, models):
             # Surfaces take longer than all else: of the two models that are compared, at the end.
             # Lesions are counted of the same.
             measured = split == "test" and model.name in {FEDERATED, local_model(folder.name)}

@@ -15,6 +15,7 @@ from wardround.common.study.loading import load_study
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.experiment.series.series import SeriesRequest, run_series
 from wardround.simulations.experiment.simulate import SimulationRequest, simulate
+from wardround.simulations.report.contents import read_contents
 from wardround.simulations.run_files.detections import read_detections
 from wardround.simulations.run_files.folder import MetricRow
 from wardround.simulations.run_files.series import MeasuredRow
@@ -96,6 +97,24 @@ def test_a_model_of_boxes_is_tested_at_a_hospital_that_took_no_part(
     assert "What is found, and at how many false alarms?" in page
     assert "Own data alone" not in page
     assert "CANARY" not in page + said.out
+
+
+@pytest.mark.long
+def test_a_hospitals_gain_in_boxes_has_an_interval_over_its_patients(
+    hospitals: Path, tmp_path: Path
+) -> None:
+    study = study_of("detection", hospitals, simulation={"compare": True})
+    out = simulate(SimulationRequest(study, tmp_path / "run", machine=ALONE))
+
+    contents = read_contents(out.parent)
+
+    verdicts = {one.site: one for one in contents.verdict_on("map50").sites}
+    assert verdicts.keys() == set(SITES)
+    assert all(one.is_paired and one.patients > 1 for one in verdicts.values())
+    assert all(one.error < 0.5 for one in verdicts.values())  # one half says nothing is known
+    for site in (*SITES, "all sites"):
+        found = contents.intervals["federated", site, "map50", ""]
+        assert 0 <= found.low <= found.value <= found.high <= 1
 
 
 @pytest.mark.long
