@@ -10,7 +10,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.support.processes import machine
 from numpy.typing import NDArray
 
+from benchmarks.support.processes import machine
 from wardround.client.clinic.inference.inputs import find_inputs
 from wardround.client.clinic.inference.predictor import load_predictor
 from wardround.client.clinic.monitoring.case import Case
@@ -41,19 +41,21 @@ class Pool:
     labels: NDArray[np.int64]
 
     def some(self, places: NDArray[np.int64], change: str = "none") -> list[Case]:
+        """Return the cases at some places."""
         return [self.cases[change][place] for place in places]
 
     def drawn(self, counts: tuple[int, int], left: NDArray[np.int64], draw: Draw) -> list[Case]:
         """Draw so many of each class from the places that are left."""
-        of = [draw.choice(left[self.labels[left] == k], c, replace=False) for k, c in enumerate(counts)]
-        return self.some(np.concatenate(of))
+        of = [left[self.labels[left] == label] for label in range(len(counts))]
+        chosen = [draw.choice(some, n, replace=False) for some, n in zip(of, counts, strict=True)]
+        return self.some(np.concatenate(chosen))
 
 
 def main() -> None:
     """Measure, and print two tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=200)
     parser.add_argument("--weekly", default="25,100", help="Images a week without drift.")
     parser.add_argument("--false-alarms", type=float, default=0.25)
@@ -151,7 +153,7 @@ def detect(pool: Pool, rules: Rules, change: str, count: int, seed: int) -> str:
 
 
 def quiet_year(pool: Pool, rules: Rules, weekly: int, seed: int) -> int:
-    """Return how many weeks of a year without any change raised an alarm; each is closed at once."""
+    """Return how many weeks without any change raised an alarm; each is closed at once."""
     draw = np.random.default_rng((seed, weekly, 52))
     reference, left = _parted(pool, draw)
     if WEEKS * weekly > len(left):  # a year of so many is drawn from the rest again and again
@@ -166,8 +168,6 @@ def quiet_year(pool: Pool, rules: Rules, weekly: int, seed: int) -> int:
             alarms += 1
             entries.append({"kind": "closed"})
     return alarms
-
-
 
 
 if __name__ == "__main__":

@@ -204,7 +204,9 @@ def add_labels(
         lines = [f"{len(truths)} labels; {unknown} rows are of images that were not added."]
         pairs = (("Reference", before), ("New images", after))
         lines += [_performance(name, one) for name, one in pairs if one is not None]
-        if not entry["findings"]:
+        if after is None:
+            lines.append("These are the reference's: what comes later is held against them.")
+        elif not entry["findings"]:
             least = labels.LEAST_LABELLED
             lines.append(f"Not compared: that needs {least} labels here and in the reference.")
         _print([*lines, *entry["alarms"], *entry["notices"]])
@@ -250,7 +252,8 @@ def status(site: SiteFolder, as_json: AsJson = False) -> None:
         _print_json({**said, **rest, "waiting": waiting, "entries": entries})
     else:
         lines = [
-            f"{reference.model}: {count} images in the reference, looked at every {reference.every}."
+            f"{reference.model}: {count} images in the reference, "
+            f"looked at every {reference.every}."
         ]
         lines += [f"ALARM {one.period}: {text}" for one in alarms for text in one.words]
         lines += ["No alarm is open."] if not alarms else []
@@ -271,9 +274,8 @@ def write_page(
 
     Example: wardround site monitor page /data/wardround/north --out monitoring.html
     """
-    from wardround.client.clinic.monitoring.page import page_of
-
     from wardround.client.clinic.monitoring.monitor import close_periods
+    from wardround.client.clinic.monitoring.page import page_of
     from wardround.common.errors import InputError
     from wardround.common.files.atomic import replace_file
 

@@ -134,7 +134,8 @@ def place_of(one: Input) -> str:
     if not one.held:
         return f"{one.text}#row-{one.row}"
     first = one.held[0]
-    return f"{first.path.absolute()}#{first.array or ''}#{first.index if first.index is not None else ''}"
+    item = "" if first.index is None else first.index
+    return f"{first.path.absolute()}#{first.array or ''}#{item}"
 
 
 def scanner_of(header: "Dataset") -> str:

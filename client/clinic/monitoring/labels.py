@@ -73,7 +73,7 @@ def require_labels(study: Study) -> None:
     if not study.task.classifies and study.task.outcome != "number":
         msg = (
             f"the task {study.study.task!r} has no labels of one word or number, and predicted "
-            "masks and boxes are not kept here: measure it with 'wardround evaluate' on the new images."
+            "masks and boxes are not kept here: measure it with 'wardround evaluate'."
         )
         raise InputError(msg)
 
@@ -166,7 +166,8 @@ def look_at_labels(monitor: MonitorFolder, truths: Sequence[Truth]) -> dict[str,
             "with": [],
             **judged(found),
         }
-        monitor.add_entry(entry)
+        if own:  # labels of the reference alone are nothing that was found
+            monitor.add_entry(entry)
         return entry
 
 

@@ -231,7 +231,8 @@ def open_monitor(site: Site, digest: str = "", name: str = "") -> MonitorFolder:
     msg = (
         f"the reference of {site.folder} was set with the model {last.reference.model!r} "
         f"({last.reference.digest[:8]}), and this is {name!r} ({digest[:8]}): numbers of two "
-        "models cannot be compared. Set a reference with this one (wardround site monitor reference)."
+        "models cannot be compared. Set a reference with this one: wardround site monitor "
+        "reference."
     )
     raise InputError(msg)
 
