@@ -153,14 +153,21 @@ def _table(entries: Sequence[Entry]) -> Html:
     for entry in reversed(entries):
         if entry["kind"] == CLOSED:
             told = f"{entry['account']} closed {entry['alarms']}: {entry['reason']}"
-            rows.append((str(entry["at"])[:10], "", "closed", told))
+            rows.append((str(entry["at"])[:10], "", "closed", _broken(told)))
             continue
         tone, mark = _VERDICTS[entry["verdict"]]
         told = " ".join([*entry["alarms"], *entry["notices"]])
-        rows.append((entry["period"], str(entry["cases"]), tag("span", mark, class_=tone), told))
+        rows.append(
+            (entry["period"], str(entry["cases"]), tag("span", mark, class_=tone), _broken(told))
+        )
     caption = "Every period that was looked at, and every alarm that was closed, the last first."
     head = ("period", "images", "", "what was found")
     return section("Periods", table(caption, head, rows, texts=(3,), words=(2,)), anchor="periods")
+
+
+def _broken(text: str) -> Html:
+    """Return a cell whose text is broken into lines: a table's cells are not."""
+    return tag("span", text, style="white-space:normal;display:block;min-width:18rem")
 
 
 def _how(reference: Reference) -> Html:

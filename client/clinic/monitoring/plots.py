@@ -8,8 +8,8 @@ from scipy.stats import binomtest
 
 from wardround.client.clinic.monitoring.case import Case
 from wardround.client.clinic.monitoring.evidence import (
-    NOTICE_LEVEL,
     SHARES,
+    Budget,
     Family,
     Finding,
     has_classes,
@@ -24,42 +24,31 @@ from wardround.common.html.charts.figure import line_figure
 from wardround.common.html.charts.line_chart import LineChart, Point, Series
 from wardround.common.html.charts.looks import MUTED, Look, site_look
 
-_MOST_EVIDENCE = 8.0  # of -log10 p: beyond it nothing is surer
+_MOST_NEAR = 4.0  # limits: beyond it nothing is surer
 _MOST_SCANNERS, _MOST_LINES = 6, 10
 _LEVEL_LOOK = Look(MUTED, None, 1.2, "dashed")
 
 
 def evidence_plot(looked: Sequence[Entry]) -> str:
-    """Return how sure each family of tests is in each period, and from where it is an alarm."""
+    """Return how near each family of tests comes to an alarm in each period."""
     names = [str(entry["period"]) for entry in looked]
     series = []
-    for place, family in enumerate(SHARES):
-        points = [_evidence(at, entry, family) for at, entry in enumerate(looked)]
-        if family != "performance":  # labels have no period
-            series.append(Series(family, tuple(points), site_look(place), place))
-    last = max(len(names) - 1, 1)
-    for place, (name, level) in enumerate(_levels(looked[-1]), start=len(series)):
-        ends = tuple(Point(x, -math.log10(level)) for x in (0, last))
-        series.append(Series(name, ends, _LEVEL_LOOK, place))
-    title = "How sure it is that something has changed: −log10 of the p-value of each family."
-    return _drawn(LineChart(title, tuple(series), _across(names), Axis("−log10 p", from_zero=True)))
+    for place, family in enumerate(name for name in SHARES if name != "performance"):
+        points = [_nearness(at, entry, family) for at, entry in enumerate(looked)]
+        series.append(Series(family, tuple(points), site_look(place), place))
+    ends = tuple(Point(x, 1.0) for x in (0, max(len(names) - 1, 1)))
+    series.append(Series("alarm", ends, _LEVEL_LOOK, len(series)))
+    title = "How near each family of tests is to an alarm, which is 1: log p over the limit's log."
+    up = Axis("log p / log of its limit", from_zero=True)
+    return _drawn(LineChart(title, tuple(series), _across(names), up))
 
 
-def _evidence(at: int, entry: Entry, family: Family) -> Point:
+def _nearness(at: int, entry: Entry, family: Family) -> Point:
     found = [one["p"] for one in entry["findings"] if one["family"] == family]
     if not found:
         return Point(at, math.nan)
-    return Point(at, min(-math.log10(max(min(found), 1e-300)), _MOST_EVIDENCE))
-
-
-def _levels(entry: Entry) -> list[tuple[str, float]]:
-    """Return the lowest and the highest limit: a line a family would be five."""
-    limits = [entry["alpha"] * share for name, share in SHARES.items() if name != "performance"]
-    return [
-        ("alarm of predictions", max(limits)),
-        ("alarm of one statistic", min(limits)),
-        ("worth a look", NOTICE_LEVEL),
-    ]
+    limit = Budget(entry["alpha"], "").limit(family)
+    return Point(at, min(math.log(max(min(found), 1e-300)) / math.log(limit), _MOST_NEAR))
 
 
 def statistics_plots(looked: Sequence[Entry]) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import kolmogorov
 from scipy.stats import chi2_contingency, ks_2samp
 
 Floats = NDArray[np.float64]
@@ -15,6 +16,7 @@ _FEW = 5  # values of a sample of which nothing can be told; expected counts bel
 _SCREEN = 200  # permutations before the others: most samples are not unlike at all
 _ENOUGH = 12  # of those as far apart: more permutations would change nothing
 _BLOCK = 2_000
+_UNSURE = 0.2  # the limit distribution errs towards large p-values: below it the exact one is asked
 _MOST_ROWS = 1_000  # of a sample: the kernel of more is no sharper, and slow
 _FAR = 8.0  # robust standard deviations; one strange image must not be the whole distance
 
@@ -22,17 +24,25 @@ _FAR = 8.0  # robust standard deviations; one strange image must not be the whol
 def ks_p_values(reference: Floats, sample: Floats) -> Floats:
     """Return the p-value of each column (Kolmogorov and Smirnov), 1 where too few are known.
 
+    A large one is that of the limit distribution, a small one is exact.
+
     Args:
         reference: ``(n, F)``; NaN for what is not known.
         sample: ``(m, F)``.
     """
     found = np.ones(reference.shape[1])
     for column in range(reference.shape[1]):
-        known = [
-            values[np.isfinite(values)] for values in (reference[:, column], sample[:, column])
-        ]
-        if min(map(len, known)) >= _FEW:
-            found[column] = float(ks_2samp(*known).pvalue)
+        first, second = (np.sort(rows[:, column]) for rows in (reference, sample))
+        first, second = first[np.isfinite(first)], second[np.isfinite(second)]
+        n, m = len(first), len(second)
+        if min(n, m) < _FEW:
+            continue
+        both = np.concatenate([first, second])
+        apart = (
+            np.searchsorted(first, both, "right") / n - np.searchsorted(second, both, "right") / m
+        )
+        p = float(kolmogorov(np.abs(apart).max() * np.sqrt(n * m / (n + m))))
+        found[column] = p if p > _UNSURE else float(ks_2samp(first, second).pvalue)
     return found
 
 
@@ -58,13 +68,22 @@ def mmd_p_value(
     drawn = beyond = 0
     while drawn < permutations:
         block = min(_SCREEN if not drawn else _BLOCK, permutations - drawn)
-        order = np.argsort(generator.random((block, len(kernel))), axis=1)[:, : len(second)]
+        order = _choices(block, (len(kernel), len(second)), generator)
         distances = _distances(kernel, len(first), order)
         beyond += int((distances >= observed - 1e-12).sum())
         drawn += block
         if beyond >= _ENOUGH:
             break
     return (beyond + 1) / (drawn + 1)
+
+
+def _choices(
+    count: int, sizes: tuple[int, int], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return so many choices of some of all places, each without a place twice."""
+    every, some = sizes
+    drawn = generator.random((count, every), dtype=np.float32)
+    return np.argpartition(drawn, some - 1, axis=1)[:, :some]
 
 
 def _some(rows: Floats, generator: np.random.Generator) -> Floats:
@@ -142,7 +161,7 @@ def mean_p_value(
         return 1.0
     rows = np.concatenate([reference, sample])
     size, total = len(sample), float(rows.sum())
-    order = np.argsort(generator.random((permutations, len(rows))), axis=1)[:, :size]
+    order = _choices(permutations, (len(rows), size), generator)
     sums = rows[order].sum(1)
     expected = total * size / len(rows)
     beyond = int((np.abs(sums - expected) >= abs(sample.sum() - expected) - 1e-9).sum())

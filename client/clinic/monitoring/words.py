@@ -14,13 +14,22 @@ def sentences(findings: Sequence[Finding], level: str) -> list[str]:
     A statistic that tells the same as all together is told within that sentence.
     """
     chosen = sorted((one for one in findings if one.level == level), key=lambda one: one.p)
-    together = {one.scanner for one in chosen if one.family == "images together"}
+    together = {
+        one.scanner for one in findings if one.family == "images together" and one.level != "quiet"
+    }
     told = []
     for one in chosen:
-        if one.family == "image statistics" and one.scanner in together and one.name != OUTSIDE:
+        is_told = one.scanner in together and one.name != OUTSIDE and level == "notice"
+        if one.family == "image statistics" and (is_told or _is_beside(one, chosen)):
             continue
         told.append(_sentence(one, findings))
     return told
+
+
+def _is_beside(one: Finding, chosen: Sequence[Finding]) -> bool:
+    """Whether a sentence about all statistics together tells this one at the same level."""
+    scanners = {other.scanner for other in chosen if other.family == "images together"}
+    return one.scanner in scanners and one.name != OUTSIDE
 
 
 def _sentence(one: Finding, findings: Sequence[Finding]) -> str:
