@@ -51,6 +51,14 @@ def predict(  # noqa: PLR0913 # one argument an option of the command line
         Path | None,
         typer.Option(help="A public key that must have signed the model.", show_default=False),
     ] = None,
+    monitor: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="SITE",
+            help="A site folder: count what is predicted now to the period that runs.",
+            show_default=False,
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:0.")] = "auto",
     quiet: Annotated[bool, typer.Option("--quiet", help="Print nothing but the result.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -77,11 +85,21 @@ def predict(  # noqa: PLR0913 # one argument an option of the command line
         device,
         key=None if key is None else open_public_key(key),
         views=tta,
-        uncertainty=uncertainty,
+        uncertainty=uncertainty or monitor is not None,
     )
+    counted = None
+    if monitor is not None:
+        from wardround.client.clinic.monitoring.serving import Counted
+
+        counted = Counted(monitor, predictor)
     options = {"tta": tta, "uncertainty": uncertainty, "outside": outside}
     found, not_fetched = _from_archives(inputs, out)
-    outcome = predict_all(predictor, found, out, options, _progress(quiet or as_json))
+    progress = _progress(quiet or as_json)
+    outcome = predict_all(
+        predictor, found, out, options, progress, None if counted is None else counted.take
+    )
+    if counted is not None:
+        counted.write()
     _say(outcome, out, as_json, predictor)
     for reason in not_fetched:
         sys.stderr.write(f"not fetched: {reason}\n")

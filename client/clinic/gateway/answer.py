@@ -5,10 +5,10 @@ the identifiers of a result follow from study, series and model.
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -29,7 +29,7 @@ from wardround.client.clinic.pacs.report import report_classes, report_volumes, 
 from wardround.client.clinic.pacs.segmentation import ResultNames, make_segmentation, result_names
 from wardround.client.clinic.pacs.source import Source, in_source_order, read_source
 from wardround.client.data.manifest.examination import Location
-from wardround.client.data.reading.image import fill_absent
+from wardround.client.data.reading.image import Image, fill_absent
 from wardround.client.data.reading.readers import read_image
 from wardround.common.errors import DataError, InputError
 from wardround.common.files.atomic import make_private_folder, replace_file
@@ -47,6 +47,9 @@ NO_NUMBERS = (
 )
 
 
+Watch: TypeAlias = Callable[["Work", Source, Sequence[Image], Prediction], None]
+
+
 class RefusedError(PacsError):
     """A series is not one that the model can answer; another try changes nothing."""
 
@@ -58,6 +61,7 @@ class Desk:
     Attributes:
         spool: Where the images of the study in hand lie.
         results: Where results are kept as FHIR resources; None to keep none.
+        watch: Is shown what each new study is like; None where nobody monitors.
     """
 
     archive: Archive
@@ -65,6 +69,7 @@ class Desk:
     incoming: IncomingFolder | None
     spool: Path
     results: Path | None
+    watch: Watch | None = None
 
     @property
     def algorithm(self) -> Algorithm:
@@ -144,7 +149,7 @@ def answer(work: Work, desk: Desk) -> bool:
         return False
     files = [path for _, path in paths] if paths is not None else fetch_images(work, desk)
     source = read_source(files)
-    prediction = predict_series(source, files, desk)
+    prediction, images = predict_series(source, files, desk)
     made = make_objects(source, prediction, desk.algorithm)
     # Before the objects: once these are all in the archive, the study is never done again.
     if desk.results is not None:
@@ -152,6 +157,9 @@ def answer(work: Work, desk: Desk) -> bool:
     for one in made:
         if str(one.SOPInstanceUID) in missing:
             store_object(one, desk)
+    # Last: a study that fails is done again, and shall count once.
+    if desk.watch is not None:
+        desk.watch(work, source, images, prediction)
     return True
 
 
@@ -174,8 +182,10 @@ def fetch_images(work: Work, desk: Desk) -> list[Path]:
     return desk.archive.fetch_series(work.study, work.series, desk.spool)
 
 
-def predict_series(source: Source, files: Sequence[Path], desk: Desk) -> Prediction:
-    """Return what the model says of a series.
+def predict_series(
+    source: Source, files: Sequence[Path], desk: Desk
+) -> tuple[Prediction, list[Image]]:
+    """Return what the model says of a series, and its image as it was read, a channel each.
 
     Raises:
         RefusedError: It is not one that the model was made for; says why.
@@ -187,7 +197,8 @@ def predict_series(source: Source, files: Sequence[Path], desk: Desk) -> Predict
         served = served_channel(data)
         images = fill_absent([image if name == served else None for name in data.channels])
         values = ("",) * len(data.covariates)
-        return desk.predictor.predict(images, values, source.modality or None)
+        prediction = desk.predictor.predict(images, values, source.modality or None)
+        return prediction, list(images)
     except DataError as error:
         raise RefusedError(str(error)) from None
 

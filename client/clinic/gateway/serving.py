@@ -94,15 +94,22 @@ def serve(
     if asked.packages:  # before a line of their code is imported
         require_packages(open_policy(site), asked)
     with held_alone(folder / LOCK_FILE, busy):
-        predictor = load_predictor(model, device, key=key)
+        watched = settings.serve.monitor
+        predictor = load_predictor(model, device, key=key, uncertainty=watched)
         require_servable(predictor.study)
+        watch = None
+        if watched:
+            # Here and not above: a gateway that is not watched does without.
+            from wardround.client.clinic.monitoring.serving import watch_gateway
+
+            watch = watch_gateway(site, predictor)
         queue = WorkQueue(folder / QUEUE_FILE)
         try:
             incoming = None
             if settings.serve.receive:
                 incoming = IncomingFolder(folder / "incoming", settings.limits)
             results = folder / "results" if settings.serve.fhir else None
-            desk = Desk(archive, predictor, incoming, folder / "spool", results)
+            desk = Desk(archive, predictor, incoming, folder / "spool", results, watch)
             queue.note(MODEL, f"{predictor.contract.name} {predictor.digest[:_DIGITS]}")
             with _receiver(site, settings, incoming):
                 _Loop(queue, desk, settings, once).run()

@@ -29,6 +29,7 @@ _GREY_PNG = (0, 4)  # a PNG's colour types without colours: W3C, section 11.2.1
 _COLOURS = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV")
 _COLOUR_TOLERANCE = 8  # of 255 on average: JPEG leaves a little colour in a grey picture
 _LONGEST_NAME = 80
+_SCANNER = "scanner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Input:
         locations: One image a channel, None for one that it lacks; empty for a table study.
         covariates: Texts of the study's covariates; "" where one is missing.
         row: Of a manifest; 0 for a file that was named itself.
+        scanner: As a manifest's column of that name says; "" where there is none.
         key: Tells this input, as it lay on the disk when it was found, from every other.
     """
 
@@ -47,6 +49,7 @@ class Input:
     locations: tuple[Location | None, ...]
     covariates: tuple[str, ...] = ()
     row: int = 0
+    scanner: str = ""
     key: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
@@ -283,6 +286,7 @@ def _rows(manifest: Path, study: Study) -> Iterator[Input]:
         msg = f"{manifest} lacks the column {', '.join(missing)}: add it, separated by commas."
         raise InputError(msg)
     places = {name: table.places(name)[0] for name in (*images, *covariates) if table.places(name)}
+    scanners = table.places(_SCANNER)
     files = FileFinder(root)
     for line in table.lines:
         texts = {name: line.cells[place] for name, place in places.items()}
@@ -291,6 +295,7 @@ def _rows(manifest: Path, study: Study) -> Iterator[Input]:
             [texts.get(name, "") for name in images],
             files,
             [tidy(texts.get(name, "")) for name in covariates],
+            tidy(line.cells[scanners[0]])[:_LONGEST_NAME] if scanners else "",
         )
 
 
@@ -306,6 +311,7 @@ def _row(
     images: Sequence[str],
     files: FileFinder,
     covariates: Iterable[str],
+    scanner: str,
 ) -> Input:
     """Return what a row names.
 
@@ -326,7 +332,7 @@ def _row(
         msg = f"{manifest}: row {number} names no image: name a file, or file.npz#array#17."
         raise InputError(msg) from None
     text = tidy(named[0]) if named else str(manifest)
-    return Input(text, locations, tuple(covariates), number)
+    return Input(text, locations, tuple(covariates), number, scanner)
 
 
 def _is_coloured(path: Path) -> bool:

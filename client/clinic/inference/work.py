@@ -13,6 +13,7 @@ from wardround.client.clinic.inference.inputs import (
     names_of,
     read_images,
 )
+from wardround.client.clinic.inference.prediction import Prediction
 from wardround.client.clinic.inference.predictor import Predictor, refusal
 from wardround.client.clinic.inference.results import Done, Results
 from wardround.client.data.reading.image import Image
@@ -26,6 +27,8 @@ from wardround.common.errors import (
 from wardround.common.models.model_folder import CONTRACT
 
 Progress = Callable[[int, int], None]
+Watch = Callable[[Input, Sequence[Image], Prediction, bool], None]
+"""Is shown an input, its images, what was said of it, and whether the model was made for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ def predict_all(
     out: Path,
     options: dict[str, Any],
     progress: Progress,
+    watch: Watch | None = None,
 ) -> Outcome:
     """Predict all that a user names, and write it to a folder.
 
@@ -95,6 +99,7 @@ def predict_all(
     Args:
         options: Those that change what is predicted; ``outside``: "refuse" or "mark".
         progress: Is told how many of how many are done.
+        watch: Is shown what is predicted now; None where nobody monitors.
 
     Raises:
         InputError: An input is not there, or the folder cannot be used.
@@ -113,10 +118,10 @@ def predict_all(
         if ready is not None:
             waiting.append(ready)
         if len(waiting) >= predictor.batch_size:
-            _predict(predictor, waiting, results)
+            _predict(predictor, waiting, results, watch)
             waiting = []
             progress(done, len(inputs))
-    _predict(predictor, waiting, results)
+    _predict(predictor, waiting, results, watch)
     progress(len(inputs), len(inputs))
     predicted, failed = results.finish(inputs)
     return Outcome(predicted, failed, sum(skipped))
@@ -155,7 +160,9 @@ def _ready(
         return None
 
 
-def _predict(predictor: Predictor, some: Sequence[_Ready], results: Results) -> None:
+def _predict(
+    predictor: Predictor, some: Sequence[_Ready], results: Results, watch: Watch | None
+) -> None:
     if not some:
         return
     try:
@@ -167,7 +174,7 @@ def _predict(predictor: Predictor, some: Sequence[_Ready], results: Results) -> 
             results.add_failure(some[0].input, some[0].name, _why(error))
             return
         for ready in some:  # one of them is at fault; the others are predicted all the same
-            _predict(predictor, [ready], results)
+            _predict(predictor, [ready], results, watch)
         return
     may_lack = bool(predictor.study.data.optional)
     results.add(
@@ -176,6 +183,9 @@ def _predict(predictor: Predictor, some: Sequence[_Ready], results: Results) -> 
             for ready, one, prediction in zip(some, prepared, predictions, strict=True)
         ]
     )
+    if watch is not None:
+        for ready, prediction in zip(some, predictions, strict=True):
+            watch(ready.input, ready.images, prediction, bool(ready.outside))
 
 
 def _notes(ready: _Ready, missing: Sequence[str] | None) -> dict[str, Sequence[str]]:

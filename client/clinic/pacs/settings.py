@@ -184,6 +184,8 @@ class ServeTable(_Table):
         retry_seconds: Until a study that failed is tried again; doubled each time, to an hour.
         most_errors: After so many a study is given up, and the status says why.
         fhir: Whether the result is also kept as FHIR resources in the site folder.
+        monitor: Whether each study that is answered is counted by ``wardround site monitor``; a
+            reference of the model must have been set.
     """
 
     modality: Annotated[str, OfForm(r"^[A-Z0-9_ ]{0,16}$", "a DICOM modality, e.g. MR")] = ""
@@ -196,6 +198,7 @@ class ServeTable(_Table):
     retry_seconds: Annotated[float, Field(gt=0, le=3_600)] = 10.0
     most_errors: Annotated[int, Field(ge=1, le=1_000)] = 5
     fhir: bool = True
+    monitor: bool = False
 
 
 class PacsFile(_Table):

@@ -1,0 +1,279 @@
+"""What a site keeps of one model's monitoring: a folder of its own, for its owner alone.
+
+===================  =============================================================================
+``reference.json``   which model, which kind of period, how many false alarms a year
+``reference.jsonl``  a line a reference case
+``cases.jsonl``      a line a case, with its period; only ever appended to
+``truths.jsonl``     labels that came later, by the case's key; only ever appended to
+``periods.jsonl``    what was found in each period, and what a person closed: a hash chain
+``secret``           the key that makes the cases' keys of file names; it tells nothing by itself
+===================  =============================================================================
+
+Nothing in it is a patient's name or number, a file's name or a pixel. Nothing of it leaves.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from wardround.client.clinic.monitoring.case import Case, case_from_json
+from wardround.client.clinic.monitoring.periods import Every, every_named
+from wardround.client.site.folder import Site
+from wardround.common.errors import InputError, RunError
+from wardround.common.files.atomic import (
+    create_file,
+    make_private_folder,
+    open_or_make,
+    replace_file,
+)
+from wardround.common.files.json_lines import (
+    NO_HASH,
+    BrokenLineError,
+    append_line,
+    from_line,
+    read_json_lines,
+    split_lines,
+    to_line,
+)
+from wardround.common.files.lock import held_alone
+
+FOLDER = "monitoring"
+_SHOWN = 16  # digits of a model's digest
+_KEY_DIGITS = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """What a site is held against.
+
+    Attributes:
+        model: The name of the model.
+        digest: Of its folder.
+        folder: Where it lay, for who adds images without naming it.
+        study: The name of its study.
+        task: Of the study.
+        classes: Of the study.
+        multi_label: Whether they go together.
+        every: The kind of period.
+        alarms_a_year: How many false alarms are expected in a year without any change.
+        created: ISO 8601, UTC.
+    """
+
+    model: str
+    digest: str
+    folder: str
+    study: str
+    task: str
+    classes: tuple[str, ...]
+    multi_label: bool
+    every: Every
+    alarms_a_year: float
+    created: str
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """A label that came later.
+
+    Attributes:
+        key: Of the case.
+        classes: Those that it has, for a task with classes.
+        value: The number, for a task without.
+    """
+
+    key: str
+    classes: tuple[str, ...] = ()
+    value: float | None = None
+
+
+class MonitorFolder:
+    """The folder of one model's monitoring at a site."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.reference = _read_reference(folder)
+
+    def reference_cases(self) -> tuple[Case, ...]:
+        """Return the cases that every period is held against."""
+        return tuple(case_from_json(line) for line in self._lines("reference.jsonl"))
+
+    def cases(self) -> dict[str, list[Case]]:
+        """Return the cases of each period, in the order in which they came."""
+        found: dict[str, list[Case]] = {}
+        for line in self._lines("cases.jsonl"):
+            found.setdefault(str(line["period"]), []).append(case_from_json(line["case"]))
+        return found
+
+    def truths(self) -> dict[str, Truth]:
+        """Return the labels by the key of their case; a later one goes before an earlier one."""
+        found = {}
+        for line in self._lines("truths.jsonl"):
+            value = None if line["value"] is None else float(line["value"])
+            found[str(line["key"])] = Truth(str(line["key"]), tuple(line["classes"]), value)
+        return found
+
+    def entries(self) -> list[dict[str, Any]]:
+        """Return what was found in each period and what a person closed, in its order.
+
+        Raises:
+            RunError: The table was changed.
+        """
+        return self._read_chain()[0]
+
+    def add_cases(self, period: str, cases: Sequence[Case]) -> None:
+        """Write cases of a period."""
+        _append(
+            self.folder / "cases.jsonl", ({"period": period, "case": c.as_json()} for c in cases)
+        )
+
+    def add_truths(self, truths: Iterable[Truth]) -> None:
+        """Write labels."""
+        _append(self.folder / "truths.jsonl", map(asdict, truths))
+
+    def add_entry(self, content: Mapping[str, Any]) -> None:
+        """Write what was found, for good."""
+        entries, previous = self._read_chain()
+        line, _ = to_line(content, len(entries) + 1, previous)
+        _append_bytes(self.folder / "periods.jsonl", line + b"\n")
+
+    def key_of(self, text: str) -> str:
+        """Return the key of a file or a series, of which nobody reads its name."""
+        return keyed((self.folder / "secret").read_bytes(), text)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder while something is looked at and written."""
+        with held_alone(self.folder / "lock"):
+            yield
+
+    def _lines(self, name: str) -> list[Any]:
+        try:
+            return read_json_lines(self.folder / name)
+        except ValueError:
+            raise _damaged(self.folder / name) from None
+
+    def _read_chain(self) -> tuple[list[dict[str, Any]], str]:
+        path = self.folder / "periods.jsonl"
+        lines, _ = split_lines(path.read_bytes() if path.exists() else b"")
+        entries, previous = [], NO_HASH
+        for number, line in enumerate(lines, start=1):
+            try:
+                content, previous = from_line(line, number, previous)
+            except BrokenLineError as error:
+                msg = (
+                    f"line {number} of {path} {error}: restore the file from a backup, or set a "
+                    "new reference (wardround site monitor reference)."
+                )
+                raise RunError(msg) from None
+            entries.append(content)
+        return entries, previous
+
+
+def begin_monitor(site: Site, reference: Reference, cases: Sequence[Case], secret: bytes) -> Path:
+    """Write the folder of a new reference; what was there for this model is kept beside it.
+
+    Args:
+        secret: With which the keys of the cases were made.
+    """
+    folder = site.state_folder / FOLDER / reference.digest[:_SHOWN]
+    if folder.exists():
+        stamp = reference.created.translate(str.maketrans("", "", "-:+"))
+        folder.rename(folder.with_name(f"{folder.name}.until-{stamp}"))
+    make_private_folder(folder.parent)
+    make_private_folder(folder)
+    create_file(folder / "secret", secret)
+    _append(folder / "reference.jsonl", (case.as_json() for case in cases))
+    replace_file(folder / "reference.json", json.dumps(asdict(reference), indent=2) + "\n")
+    return folder
+
+
+def new_secret() -> bytes:
+    """Return a key for the keys of cases."""
+    return secrets.token_bytes(32)
+
+
+def keyed(secret: bytes, text: str) -> str:
+    """Return a key as :meth:`MonitorFolder.key_of` does, before there is a folder."""
+    digest = hmac.new(secret, text.encode(errors="surrogatepass"), hashlib.sha256)
+    return digest.hexdigest()[:_KEY_DIGITS]
+
+
+def open_monitor(site: Site, digest: str = "", name: str = "") -> MonitorFolder:
+    """Open the monitoring of a model, or that of the reference that was set last.
+
+    Args:
+        digest: Of the model that is asked for; "" for the last.
+        name: Of that model, for the refusal.
+
+    Raises:
+        InputError: There is no reference, or none of this model.
+    """
+    known = [MonitorFolder(path.parent) for path in _references(site)]
+    if not known:
+        msg = (
+            f"{site.folder} has no reference to be held against: set one with 'wardround site "
+            f"monitor reference {site.folder} --model MODEL'."
+        )
+        raise InputError(msg)
+    last = max(known, key=lambda one: one.reference.created)
+    if not digest:
+        return last
+    for one in known:
+        if one.reference.digest == digest:
+            return one
+    msg = (
+        f"the reference of {site.folder} was set with the model {last.reference.model!r} "
+        f"({last.reference.digest[:8]}), and this is {name!r} ({digest[:8]}): numbers of two "
+        "models cannot be compared. Set a reference with this one: wardround site monitor "
+        "reference."
+    )
+    raise InputError(msg)
+
+
+def _references(site: Site) -> list[Path]:
+    found = (site.state_folder / FOLDER).glob("*/reference.json")
+    return [path for path in found if "." not in path.parent.name]
+
+
+def _read_reference(folder: Path) -> Reference:
+    path = folder / "reference.json"
+    try:
+        content = json.loads(path.read_bytes())
+        content["classes"] = tuple(content["classes"])
+        content["every"] = every_named(content["every"])
+        return Reference(**content)
+    except (OSError, ValueError, TypeError, KeyError):
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        f"{path} is damaged: restore it from a backup, or set a new reference "
+        "(wardround site monitor reference)."
+    )
+
+
+def _append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    _append_bytes(path, b"".join(json.dumps(line).encode() + b"\n" for line in lines))
+
+
+def _append_bytes(path: Path, block: bytes) -> None:
+    """Append lines for good; a last line that a killed process left torn is written over."""
+    descriptor = open_or_make(path, os.O_RDWR)
+    try:
+        length = os.lseek(descriptor, 0, os.SEEK_END)
+        if length:
+            with path.open("rb") as stream:
+                _, torn = split_lines(stream.read())
+            length -= len(torn)
+            os.ftruncate(descriptor, length)
+        append_line(descriptor, block, length, durable=True)
+    finally:
+        os.close(descriptor)

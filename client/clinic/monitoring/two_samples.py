@@ -1,0 +1,168 @@
+"""Whether two samples are of one kind: KS a number, MMD of all numbers together, rates of classes.
+
+The p-values of :func:`mmd_p_value` and of rare classes are those of permutations: right for any
+size of a sample, whatever the distribution is.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import kolmogorov
+from scipy.stats import chi2_contingency, ks_2samp
+
+Floats = NDArray[np.float64]
+_FEW = 5  # values of a sample of which nothing can be told; expected counts below it need draws
+_SCREEN = 200  # permutations before the others: most samples are not unlike at all
+_ENOUGH = 12  # of those as far apart: more permutations would change nothing
+_BLOCK = 2_000
+_UNSURE = 0.2  # the limit distribution errs towards large p-values: below it the exact one is asked
+_MOST_ROWS = 1_000  # of a sample: the kernel of more is no sharper, and slow
+_FAR = 8.0  # robust standard deviations; one strange image must not be the whole distance
+
+
+def ks_p_values(reference: Floats, sample: Floats) -> Floats:
+    """Return the p-value of each column (Kolmogorov and Smirnov), 1 where too few are known.
+
+    A large one is that of the limit distribution, a small one is exact.
+
+    Args:
+        reference: ``(n, F)``; NaN for what is not known.
+        sample: ``(m, F)``.
+    """
+    found = np.ones(reference.shape[1])
+    for column in range(reference.shape[1]):
+        first, second = (np.sort(rows[:, column]) for rows in (reference, sample))
+        first, second = first[np.isfinite(first)], second[np.isfinite(second)]
+        n, m = len(first), len(second)
+        if min(n, m) < _FEW:
+            continue
+        both = np.concatenate([first, second])
+        apart = (
+            np.searchsorted(first, both, "right") / n - np.searchsorted(second, both, "right") / m
+        )
+        p = float(kolmogorov(np.abs(apart).max() * np.sqrt(n * m / (n + m))))
+        found[column] = p if p > _UNSURE else float(ks_2samp(first, second).pvalue)
+    return found
+
+
+def mmd_p_value(
+    reference: Floats, sample: Floats, permutations: int, generator: np.random.Generator
+) -> float:
+    """Return the p-value of the maximum mean discrepancy (Gretton et al., JMLR 13, 2012, eq. 3).
+
+    Columns are whitened by the reference, so that what hardly varies counts as much as what varies
+    much; the kernel is Gaussian with the median distance. Drawing ends early where the p-value is
+    large anyway (Besag and Clifford, Biometrika 78, 1991).
+
+    Args:
+        reference: ``(n, F)`` finite; of more than 1000 rows as many are drawn.
+        sample: ``(m, F)`` finite.
+        permutations: At most; the smallest p-value is one over them.
+    """
+    if min(len(reference), len(sample)) < _FEW or not reference.shape[1]:
+        return 1.0
+    first, second = _some(reference, generator), _some(sample, generator)
+    kernel = _kernel(_whitened(first, np.concatenate([first, second])))
+    observed = _distances(kernel, len(first), np.arange(len(first), len(kernel))[np.newaxis])[0]
+    drawn = beyond = 0
+    while drawn < permutations:
+        block = min(_SCREEN if not drawn else _BLOCK, permutations - drawn)
+        order = _choices(block, (len(kernel), len(second)), generator)
+        distances = _distances(kernel, len(first), order)
+        beyond += int((distances >= observed - 1e-12).sum())
+        drawn += block
+        if beyond >= _ENOUGH:
+            break
+    return (beyond + 1) / (drawn + 1)
+
+
+def _choices(
+    count: int, sizes: tuple[int, int], generator: np.random.Generator
+) -> NDArray[np.int64]:
+    """Return so many choices of some of all places, each without a place twice."""
+    every, some = sizes
+    drawn = generator.random((count, every), dtype=np.float32)
+    return np.argpartition(drawn, some - 1, axis=1)[:, :some]
+
+
+def _some(rows: Floats, generator: np.random.Generator) -> Floats:
+    if len(rows) <= _MOST_ROWS:
+        return rows
+    chosen: Floats = rows[np.sort(generator.choice(len(rows), _MOST_ROWS, replace=False))]
+    return chosen
+
+
+def _whitened(reference: Floats, rows: Floats) -> Floats:
+    """Return rows in the reference's own directions, each scaled to about one."""
+    low, middle, high = np.percentile(reference, (25, 50, 75), axis=0)
+    scale = np.maximum((high - low) / 1.349, reference.std(0) / 5)
+    scaled = np.clip((rows - middle) / np.where(scale > 0, scale, 1.0), -_FAR, _FAR)
+    own = scaled[: len(reference)]
+    values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(own.T)))
+    # A tenth more: directions in which the reference hardly varies are not all the distance.
+    turned: Floats = (scaled - own.mean(0)) @ vectors / np.sqrt(np.maximum(values, 0) + 0.1)
+    return turned
+
+
+def _kernel(rows: Floats) -> Floats:
+    squares = (rows**2).sum(1)
+    distances = np.maximum(squares[:, None] + squares[None] - 2 * rows @ rows.T, 0)
+    apart = distances[distances > 1e-9]
+    kernel: Floats = np.exp(-distances / (np.median(apart) if apart.size else 1.0))
+    np.fill_diagonal(kernel, 0.0)
+    return kernel
+
+
+def _distances(kernel: Floats, first: int, second: NDArray[np.int64]) -> Floats:
+    """Return the discrepancy of each choice of the second sample, rows of ``(B, m)``."""
+    weights = np.full((len(second), len(kernel)), 1 / first)
+    np.put_along_axis(weights, second, -1 / second.shape[1], axis=1)
+    found: Floats = ((weights @ kernel) * weights).sum(1)
+    return found
+
+
+def rates_p_value(
+    reference: Sequence[int],
+    sample: Sequence[int],
+    permutations: int,
+    generator: np.random.Generator,
+) -> float:
+    """Return the p-value that two samples have the same rates of classes (chi-square).
+
+    Where fewer than five of a class are expected it is that of tables drawn with the same sums.
+
+    Args:
+        reference: How many of each class.
+        sample: As many classes.
+    """
+    table = np.array([reference, sample], dtype=np.float64)
+    table = table[:, table.sum(0) > 0]
+    if table.shape[1] < 2 or min(table.sum(1)) < 1:
+        return 1.0
+    expected = np.outer(table.sum(1), table.sum(0)) / table.sum()
+    if expected.min() >= _FEW:
+        return float(chi2_contingency(table, correction=False).pvalue)
+    both, count = table.sum(0).astype(np.int64), int(table[1].sum())
+    drawn = generator.multivariate_hypergeometric(
+        both, count, size=permutations, method="marginals"
+    )
+    distances = (drawn - expected[1]) ** 2 / expected[1] + (drawn - expected[1]) ** 2 / expected[0]
+    observed = ((table - expected) ** 2 / expected).sum()
+    beyond = int((distances.sum(1) >= observed - 1e-9).sum())
+    return (beyond + 1) / (permutations + 1)
+
+
+def mean_p_value(
+    reference: Floats, sample: Floats, permutations: int, generator: np.random.Generator
+) -> float:
+    """Return the p-value that two samples have one mean, by permutation, ``(n,)`` and ``(m,)``."""
+    if min(len(reference), len(sample)) < _FEW:
+        return 1.0
+    rows = np.concatenate([reference, sample])
+    size, total = len(sample), float(rows.sum())
+    order = _choices(permutations, (len(rows), size), generator)
+    sums = rows[order].sum(1)
+    expected = total * size / len(rows)
+    beyond = int((np.abs(sums - expected) >= abs(sample.sum() - expected) - 1e-9).sum())
+    return (beyond + 1) / (permutations + 1)
