@@ -154,6 +154,10 @@ class Cohort:
         """``(N,)`` int64: the wave of data in which each examination came."""
         return torch.tensor([e.wave for e in self.examinations], dtype=torch.int64)
 
+    def of_wave(self, wave: int) -> "Cohort":
+        """Return the examinations of one wave of data, as a cohort of their own."""
+        return Cohort(self.split, [e for e in self._listed if e.wave == wave], self._source)
+
     @cached_property
     def patients(self) -> Tensor:
         """``(N,)`` int64: which patient each examination is of, counted from 0 as they appear."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from wardround.common.models.model_folder import ModelFolder
 
 _SHOWN = 12  # digits that a person compares
+_KEPT = ("method", "replay", "weight", "temperature", "margin", "margins")
 _WAVE = re.compile(r" wave \d+$")  # at the end of a study's name
 
 
@@ -138,14 +139,12 @@ def continued(model: "ModelFolder", asked: Continuation, weights_sha256: str) ->
     parent = model.study
     _require_continuable(model)
     wave = asked.wave or 1 + (1 if parent.continual is None else parent.continual.wave)
-    method = "replay" if parent.continual is None else parent.continual.method
     content = parent.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
     content["continual"] = {
         "wave": wave,
         "parent": parent.digest,
         "model": model.contract.parameters,
-        "method": method,
-        **_margins(parent),
+        **_kept(parent),
     }
     content["study"]["name"] = f"{_WAVE.sub('', parent.name)} wave {wave}"
     content["model"]["weights_sha256"] = weights_sha256
@@ -157,12 +156,13 @@ def continued(model: "ModelFolder", asked: Continuation, weights_sha256: str) ->
     return child
 
 
-def _margins(parent: Study) -> dict[str, Any]:
+def _kept(parent: Study) -> dict[str, Any]:
+    """Return what a study goes on with of how its parent went on."""
     held = parent.continual
     if held is None:
         return {}
     said = held.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    return {key: said[key] for key in ("margin", "margins") if key in said}
+    return {key: said[key] for key in _KEPT if key in said}
 
 
 def _require_continuable(model: "ModelFolder") -> None:

@@ -279,6 +279,10 @@ class _Run:
                 names = [folder.name for folder in sites.folders]
                 self._tested.extend(paired_rows(said, self._study, names))
                 write_groups(self._out, sites.folders, self._study)
+                if self._study.continual is not None:
+                    from wardround.simulations.experiment.testing.waves import write_waves
+
+                    write_waves(self._out, sites.folders, self._study, self._federated)
                 self._write_contributions(sites, self._federated)
                 attacked = backdoor_rows(sites.folders, self._study, self._federated)
                 self._tested.extend(attacked)

@@ -78,7 +78,7 @@ def continue_study(  # noqa: PLR0913 # one argument an option of the command lin
         msg = f"{out} exists already: choose another name."
         raise InputError(msg)
     with tempfile.TemporaryDirectory() as aside:
-        model = _model_of(run, server, identity, Path(aside))
+        model = model_of(run, server, identity, Path(aside))
         asked: dict[str, object] = {"training.warmup": warmup}
         asked |= {"continual.method": method} if method is not None else {}
         asked |= {"continual.replay": replay} if replay is not None else {}
@@ -129,7 +129,7 @@ def _told(study: "Study", parent: "Study", out: Path) -> tuple[str, ...]:
     )
 
 
-def _model_of(run: str, server: str | None, identity: Path | None, aside: Path) -> "ModelFolder":
+def model_of(run: str, server: str | None, identity: Path | None, aside: Path) -> "ModelFolder":
     """Return the finished model of a run.
 
     Raises:
