@@ -5,6 +5,7 @@ took them, so that no memory of a few has to be chosen: all of them are replayed
 """
 
 from collections.abc import Iterator
+from itertools import islice
 
 import torch
 from torch import Generator, Tensor
@@ -25,8 +26,9 @@ def draw_replayed(
 ) -> Iterator[Tensor]:
     """Yield the examination indices, int64, of each step of one round.
 
-    Every batch has the same share of old examinations, rounded to whole ones and at least one; new
-    and old ones come by permutations of their own. There are as many steps as without replay: who
+    Each batch has its share of old examinations, in whole ones, so that all batches together have
+    that share: of batches of one example some are old. New and old ones come by permutations of
+    their own. There are as many steps as without replay: who
     counts them learns nothing of how many are new.
 
     Args:
@@ -40,12 +42,11 @@ def draw_replayed(
         yield from draw_batches(waves, training, generator, fewest)
         return
     size = min(training.batch_size, len(waves))
-    replayed = min(max(round(size * (held.replay or _HALF)), 1), size - 1)
+    share = size * (held.replay or _HALF)
     kept, came = _in_turn(old, generator), _in_turn(new, generator)
-    for _ in range(steps_a_round(len(waves), training)):
-        picked = [next(kept) for _ in range(replayed)] + [
-            next(came) for _ in range(size - replayed)
-        ]
+    for step in range(steps_a_round(len(waves), training)):
+        replayed = int(share * (step + 1)) - int(share * step)
+        picked = [*islice(kept, replayed), *islice(came, size - replayed)]
         yield torch.tensor(picked, dtype=torch.int64)
 
 

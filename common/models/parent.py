@@ -7,7 +7,7 @@ kept: each tensor takes the parent's numbers in its first rows, and what is adde
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -15,7 +15,7 @@ from wardround.common.errors import ModelError
 from wardround.common.models.start import Start, WeightsOrigin
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.model_file import SavedModel
-from wardround.common.study.loading import parse_study, with_changes
+from wardround.common.study.loading import with_changes
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.study import Study
 
@@ -138,31 +138,32 @@ def continued(model: "ModelFolder", asked: Continuation, weights_sha256: str) ->
     """
     parent = model.study
     _require_continuable(model)
+    _require_promise(parent, asked)
     wave = asked.wave or 1 + (1 if parent.continual is None else parent.continual.wave)
-    content = parent.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    content["continual"] = {
-        "wave": wave,
-        "parent": parent.digest,
-        "model": model.contract.parameters,
+    changes: dict[str, object] = {
+        "study.name": f"{_WAVE.sub('', parent.name)} wave {wave}",
+        "model.weights_sha256": weights_sha256,
+        "continual.wave": wave,
+        "continual.parent": parent.digest,
+        "continual.model": model.contract.parameters,
+        "continual.classes": None,
         **_kept(parent),
     }
-    content["study"]["name"] = f"{_WAVE.sub('', parent.name)} wave {wave}"
-    content["model"]["weights_sha256"] = weights_sha256
     if asked.added_classes:
-        content["data"]["classes"] = [*parent.data.classes, *asked.added_classes]
-        content["continual"]["classes"] = parent.class_count
-    child = with_changes(parse_study(content, "the study that goes on"), asked.changes)
+        changes["data.classes"] = [*parent.data.classes, *asked.added_classes]
+        changes["continual.classes"] = parent.class_count
+    child = with_changes(parent, {**changes, **asked.changes}, "the study that goes on")
     _require_same(parent, child)
     return child
 
 
-def _kept(parent: Study) -> dict[str, Any]:
+def _kept(parent: Study) -> dict[str, object]:
     """Return what a study goes on with of how its parent went on."""
     held = parent.continual
     if held is None:
         return {}
     said = held.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
-    return {key: said[key] for key in _KEPT if key in said}
+    return {f"continual.{key}": said[key] for key in _KEPT if key in said}
 
 
 def _require_continuable(model: "ModelFolder") -> None:
@@ -183,6 +184,21 @@ def _require_continuable(model: "ModelFolder") -> None:
         raise ModelError(msg)
 
 
+def _require_promise(parent: Study, asked: Continuation) -> None:
+    """Refuse to train without privacy on patients whom the parent promised it.
+
+    Raises:
+        ModelError: The study would.
+    """
+    mode = asked.changes.get("privacy.mode", parent.privacy.mode)
+    if parent.privacy.mode == "patient" and mode != "patient":
+        msg = (
+            f"{parent.name} promised its patients privacy, and this study would train on them with "
+            f"privacy.mode = {mode!r}, which breaks the promise: leave privacy.mode as it is."
+        )
+        raise ModelError(msg)
+
+
 def _require_same(parent: Study, child: Study) -> None:
     """Refuse another task, network or labels: a study that goes on is about the same answer.
 
@@ -198,11 +214,6 @@ def _require_same(parent: Study, child: Study) -> None:
     if child.data.classes[: len(known)] != known:
         faults.append(
             f"data.classes does not begin with the parent's, {', '.join(known)}, in their order"
-        )
-    if parent.privacy.mode == "patient" and child.privacy.mode != "patient":
-        faults.append(
-            "the parent promised its patients privacy, and this study would train on the same "
-            f"patients with privacy.mode = {child.privacy.mode!r}, which breaks the promise"
         )
     if faults:
         msg = (

@@ -74,11 +74,6 @@ def _replays(study: Study, held: ContinualSection) -> Iterator[str]:
     training = study.training
     if held.method != "replay" or held.wave == 1 or study.privacy.mode == "patient":
         return
-    if training.batch_size < 2:
-        yield (
-            "training.batch_size = 1 leaves no room for an old row beside a new one: raise it, or "
-            "set continual.method = 'none', 'ewc' or 'lwf'."
-        )
     if training.sampling != "shuffle":
         yield (
             f"training.sampling = {training.sampling!r} and continual.method = 'replay' both say "

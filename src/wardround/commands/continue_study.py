@@ -89,7 +89,7 @@ def continue_study(  # noqa: PLR0913 # one argument an option of the command lin
         parent = model.study
     start = start_of(study)
     try:
-        replace_file(out, _text_of(study), BY_UMASK)
+        replace_file(out, file_text(study), BY_UMASK)
     except OSError as error:
         msg = f"cannot write {out} ({error.strerror}): choose another place."
         raise InputError(msg) from None
@@ -191,7 +191,8 @@ def _beside(folder: Path, out: Path, model: "ModelFolder") -> dict[str, object]:
     return {**found, "simulation.parent": os.path.relpath(folder, out.parent)}
 
 
-def _text_of(study: "Study") -> str:
+def file_text(study: "Study") -> str:
+    """Return a study as a file that says what it changes, and no default."""
     import tomli_w
 
     content = study.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
