@@ -31,8 +31,8 @@ def require_known_parent(folder: Path, study: Study) -> None:
         msg = (
             f"the study says that it goes on from the model {held.model[:_SHOWN]}... of study "
             f"{held.parent[:_SHOWN]}, and none of the {len(known)} models that this site was sent "
-            "there is that one: ask whoever wrote the study which run it goes on from. A last model "
-            f"that no round sent is known once 'wardround site model {held.parent[:_ASKED]}' has "
-            "fetched it."
+            "there is that one: ask whoever wrote the study which run it goes on from. A last "
+            "model that no round sent is known here once it is fetched: 'wardround site model "
+            f"{held.parent[:_ASKED]}'."
         )
         raise DeniedError(msg, (PARENT_RULE,), study.digest)

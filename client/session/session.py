@@ -493,9 +493,7 @@ class SiteSession:
         if held is not None and held.method == "replay" and held.wave > 1:
             from wardround.client.training.replay import draw_replayed
 
-            return map(
-                to_batch, draw_replayed(cohort.waves, held, start.training, drawing, fewest)
-            )
+            return map(to_batch, draw_replayed(cohort.waves, held, start.training, drawing, fewest))
         return map(to_batch, draw_batches(cohort.targets, start.training, drawing, fewest))
 
     def _taken_ahead(self, instruction: Instruction, limit: TimeLimit) -> LocalWork | None:

@@ -201,7 +201,7 @@ class Shelf:
         line, _ = to_line(content, len(lines), previous)
         descriptor = open_or_make(self.folder / RECORD_FILE, os.O_RDWR)
         try:
-            whole, torn = split_lines((self.folder / RECORD_FILE).read_bytes())
+            _, torn = split_lines((self.folder / RECORD_FILE).read_bytes())
             length = os.fstat(descriptor).st_size - len(torn)
             append_line(descriptor, line + b"\n", length, durable=True)
             os.ftruncate(descriptor, length + len(line) + 1)

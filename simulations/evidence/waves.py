@@ -46,9 +46,7 @@ class Sequel:
     @property
     def backward_transfer(self) -> float:
         """Mean of ``R[k, j] - R[j, j]`` over the earlier waves (Lopez-Paz and Ranzato 2017, 3)."""
-        return _mean(
-            self._gain((self.last, wave), self._first(wave)) for wave in self.waves[:-1]
-        )
+        return _mean(self._gain((self.last, wave), self._first(wave)) for wave in self.waves[:-1])
 
     @property
     def forward_transfer(self) -> float:

@@ -124,7 +124,9 @@ def _of_waves(
     for wave in sorted({row.wave for row in rows}):
         scanners = assign_scanners(simulation.shift, assignment.sites, simulation.seed, wave)
         there = {assignment.site_of[row.patient] for row in rows if row.wave == wave}
-        found |= {_of_wave(site, wave): scanners[site] for site in assignment.sites if site in there}
+        found |= {
+            _of_wave(site, wave): scanners[site] for site in assignment.sites if site in there
+        }
     return found
 
 

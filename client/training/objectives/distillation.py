@@ -71,7 +71,9 @@ class Distillation:
 def _divergence(answers: Tensor, held: Tensor, is_exclusive: bool) -> Tensor:
     """Return the mean divergence over examples, or voxels, of logits ``(B, K, ...)``."""
     if is_exclusive:
-        each = F.kl_div(answers.log_softmax(1), held.log_softmax(1), log_target=True, reduction="none")
+        each = F.kl_div(
+            answers.log_softmax(1), held.log_softmax(1), log_target=True, reduction="none"
+        )
         return each.sum(1).mean()
     truth = held.sigmoid()
     least = F.binary_cross_entropy_with_logits(held, truth)

@@ -28,12 +28,12 @@ def waves_section(contents: RunContents) -> Section | None:
     if found is None or len(found.waves) < 2:
         return None
     falls = falls_of(rows, contents.study)
-    tables = [_matrix(found), _summary(found)]
+    fallen = (_falls(falls, found.metric),) if falls else ()
     return Section(
         anchor="waves",
         title="Did it forget what it had learnt?",
         answer=(_answer(found), *_promotion(falls)),
-        tables=tuple([*tables, *([_falls(falls, found.metric)] if falls else [])]),
+        tables=(_matrix(found), _summary(found), *fallen),
         notes=(_NOTE,),
     )
 
@@ -45,8 +45,8 @@ def _answer(found: Sequel) -> str:
         return f"What was forgotten in {title} was not measured."
     verb = "lost" if lost > 0 else "gained"
     return (
-        f"On the earlier waves the model {verb} {number(abs(lost), metric)} {title} on average, and "
-        f"learning the new ones was worth {signed(found.plasticity, metric)} on them."
+        f"On the earlier waves the model {verb} {number(abs(lost), metric)} {title} on average, "
+        f"and learning the new ones was worth {signed(found.plasticity, metric)} on them."
     )
 
 

@@ -16,9 +16,7 @@ def drawn(
     held = ContinualSection(wave=max([2, *waves]), replay=replay)
     chosen = TrainingSection(batch_size=batch, **training)  # type: ignore[arg-type] # whole numbers
     generator = torch.Generator().manual_seed(seed)
-    return [
-        one.tolist() for one in draw_replayed(torch.tensor(waves), held, chosen, generator)
-    ]
+    return [one.tolist() for one in draw_replayed(torch.tensor(waves), held, chosen, generator)]
 
 
 @given(

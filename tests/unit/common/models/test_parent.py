@@ -17,6 +17,8 @@ from wardround.common.models.pretrained import load_pretrained, offer_weights
 from wardround.common.study.loading import parse_study, with_changes
 from wardround.common.study.study import Study
 
+PLAIN = Continuation()
+
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,7 +29,7 @@ def parent_of(folder: Path, content: dict[str, dict[str, object]] = CLASSIFIES) 
     return open_model_folder(untrained_model(folder / "parent", content))
 
 
-def child_of(model: ModelFolder, asked: Continuation = Continuation()) -> Study:
+def child_of(model: ModelFolder, asked: Continuation = PLAIN) -> Study:
     return continued(model, asked, offer_weights(model))
 
 
