@@ -38,6 +38,7 @@ class Output:
 
 
 _LIST, _LINES = "a list of objects", "an object a line"
+_PLACED = "wardround.server.checkpoints.promotions"
 _MESSAGES = "wardround.server.operators.messages"
 _STATE = Output(of=f"{_MESSAGES}:RunSummary")
 OUTPUTS: dict[str, Output] = {
@@ -144,6 +145,17 @@ OUTPUTS: dict[str, Output] = {
             "trade_offs": "Other budgets, and the noise they would take.",
         },
         made_in="src/wardround/commands/study.py:privacy",
+    ),
+    "study continue": Output(
+        keys={
+            "study": "The name of the study that goes on.",
+            "digest": "What a hospital approves.",
+            "parent": "The digest of the study that it goes on from.",
+            "model": "The digest of that one's model.",
+            "wave": "Of the rows that are new.",
+            "file": "The study file.",
+        },
+        made_in="src/wardround/commands/continue_study.py:continue_study",
     ),
     "study canary": Output(
         of="wardround.server.cli.canary:CanaryAnswer",
@@ -260,6 +272,25 @@ OUTPUTS: dict[str, Output] = {
     "runs watch": Output(_LINES, of=f"{_MESSAGES}:RunEvent"),
     "runs stop": _STATE,
     "runs resume": _STATE,
+    "runs promote": Output(
+        of=f"{_PLACED}:Placed",
+        keys={"folder": "The model folder in use."},
+        parts={"falls": f"{_PLACED}:SiteFall"},
+        made_in="src/wardround/commands/promotion.py:_said",
+    ),
+    "runs rollback": Output(
+        of=f"{_PLACED}:Placed",
+        keys={"folder": "The model folder in use again."},
+        parts={"falls": f"{_PLACED}:SiteFall"},
+        made_in="src/wardround/commands/promotion.py:_said",
+    ),
+    "runs promoted": Output(
+        _LIST,
+        of=f"{_PLACED}:Placed",
+        keys={"folder": "The model folder."},
+        parts={"falls": f"{_PLACED}:SiteFall"},
+        made_in="src/wardround/commands/promotion.py:_said",
+    ),
     "sites list": Output(_LIST, of=f"{_MESSAGES}:SiteSummary"),
     "server invite": Output(
         keys={

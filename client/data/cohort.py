@@ -150,6 +150,15 @@ class Cohort:
         return len(self._listed) - len(self.examinations)
 
     @cached_property
+    def waves(self) -> Tensor:
+        """``(N,)`` int64: the wave of data in which each examination came."""
+        return torch.tensor([e.wave for e in self.examinations], dtype=torch.int64)
+
+    def of_wave(self, wave: int) -> "Cohort":
+        """Return the examinations of one wave of data, as a cohort of their own."""
+        return Cohort(self.split, [e for e in self._listed if e.wave == wave], self._source)
+
+    @cached_property
     def patients(self) -> Tensor:
         """``(N,)`` int64: which patient each examination is of, counted from 0 as they appear."""
         number: dict[str, int] = {}
@@ -416,6 +425,7 @@ class Cohorts:
 
     Attributes:
         prepared: What is kept of them on the disk.
+        old: Those of earlier waves, where the study trains on new ones alone; else None.
         images: The files and folders that they are read from.
     """
 
@@ -425,6 +435,7 @@ class Cohorts:
     prepared: PreparedFolder
     images: frozenset[Path]
     parting: tuple[str, ...] = ()
+    old: Cohort | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -459,9 +470,34 @@ def open_cohorts(site: Site, study: Study, keeps_parts: bool = True) -> Cohorts:
         MemoryBudget(round(site.settings.cache_gigabytes * 1e9)),
         prepared,
     )
-    train, validation, test = (Cohort(split, parts[split], source) for split in SPLITS)
+    new, old = _apart(parts["train"], study)
+    train = Cohort("train", new, source)
+    validation, test = (Cohort(split, parts[split], source) for split in SPLITS[1:])
     images = frozenset(location.path for e in examinations for location in e.locations)
-    return Cohorts(train, validation, test, prepared, images, notes)
+    held = Cohort("train", old, source) if old else None
+    return Cohorts(train, validation, test, prepared, images, notes, held)
+
+
+def _apart(
+    examinations: Sequence[Examination], study: Study
+) -> tuple[Sequence[Examination], Sequence[Examination]]:
+    """Return the training examinations, and old ones that are not trained on, as the study says.
+
+    Raises:
+        DataError: There are none to train on.
+    """
+    held = study.continual
+    if held is None or held.method == "replay":
+        return examinations, ()
+    new = [one for one in examinations if one.wave == held.wave]
+    if not new:
+        msg = (
+            f"the study trains on rows of wave {held.wave}, and no training row of the manifest "
+            f"is of it: write {held.wave} in the column wave of what has come since, or stay out "
+            "of this study."
+        )
+        raise DataError(msg)
+    return new, [one for one in examinations if one.wave < held.wave]
 
 
 def _same_images(

@@ -42,6 +42,7 @@ from wardround.client.policy.trained_rounds import count_round
 from wardround.client.session.model_context import ModelContext
 from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import AUDIT_FOLDER, KEY_FOLDER, Site, open_site
+from wardround.client.site.received_models import note_received
 from wardround.client.training.schedule import OvertimeError, TimeLimit
 from wardround.common.errors import PolicyError, RunError
 from wardround.common.files.json_lines import ChainHead
@@ -62,6 +63,7 @@ from wardround.common.messages.replies import (
     pack_update,
 )
 from wardround.common.models.pretrained import lacks_weights, read_weights, store_weights
+from wardround.common.parameters.arithmetic import digest as parameters_digest
 from wardround.common.parameters.arithmetic import largest_weight
 from wardround.common.parameters.schema import check_schema
 from wardround.common.privacy.secure_aggregation.refusals import MaskingError
@@ -228,6 +230,7 @@ class Gateway:
             is_measured = self._may_measure(session.context, policy)
             self._count(study, instruction, policy)
             asked = instruction if is_measured else replace(instruction, validate=False)
+            self._note_received(instruction)
             update = _train(session, asked, False, policy)
             clear = replace(
                 update,
@@ -318,6 +321,7 @@ class Gateway:
         if what_leaves(study).noised_metrics and not is_shown:
             return self._write_down(self._evaluate_privately(session, instruction, agreed), event)
         count_evaluation(self.site.folder, study.digest, policy, date.today())
+        self._note_received(instruction)
         said = reduce_evaluation(session.evaluate(instruction), study, policy)
         schema = agreed.schemas.evaluation(instruction)
         return self._leave(pack_evaluation(said), schema, event)
@@ -346,6 +350,12 @@ class Gateway:
             self._check(content, agreed.schemas.noised_evaluation(instruction))
 
         return evaluate_once(session, plan, instruction, policy, work, check)
+
+    def _note_received(self, instruction: Instruction) -> None:
+        """Write down which model came, where no signature of the round says so."""
+        if not is_simulated(self.policy):
+            received = parameters_digest(instruction.parameters)
+            note_received(self.site.folder, instruction.digest, received)
 
     def _note_labels(self, session: SiteSession) -> None:
         """Write down which words the site reads as which classes, by their digest."""
@@ -486,6 +496,10 @@ class Gateway:
                 weight = largest_weight({**instruction.parameters, **instruction.auxiliary})
         facts = replace(agreed.facts, now=now, largest_weight=weight)
         self.require_allowed(session.context.study, facts)
+        if session.context.study.continual is not None:
+            from wardround.client.egress.parent_model import require_known_parent
+
+            require_known_parent(self.site.folder, session.context.study)
         return agreed
 
     def refuse(
@@ -516,9 +530,11 @@ class Gateway:
         """Return an update with what a hospital signs of it; a simulated site signs nothing."""
         if is_simulated(self.policy):
             return content
-        from wardround.client.egress.round_receipt import sign_update
+        from wardround.client.egress.round_receipt import received_model, sign_update
 
-        return sign_update(content, instruction, ledger.hash, self.site.folder, self.log)
+        signed = sign_update(content, instruction, ledger.hash, self.site.folder, self.log)
+        note_received(self.site.folder, instruction.digest, received_model(signed))
+        return signed
 
     def _check(self, content: RecordDict, schema: MessageSchema) -> None:
         limit = self.policy.largest_message_bytes if isinstance(self.policy, Policy) else 0

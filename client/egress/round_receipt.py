@@ -54,6 +54,15 @@ def sign_update(
     return content
 
 
+def received_model(content: RecordDict) -> str:
+    """Return the digest of the model that a signed update says it was trained from."""
+    record = content[LINEAGE_RECORD]
+    if not isinstance(record, ConfigRecord):
+        msg = f"{LINEAGE_RECORD} is no record of a signed update"
+        raise TypeError(msg)
+    return str(record["model"])
+
+
 def without_receipt(content: RecordDict, folder: Path) -> RecordDict:
     """Return an update without what the site signed of it, once that is exactly right.
 

@@ -42,6 +42,7 @@ CANARY_RULE = "canaries"
 STATISTICS_RULE = "statistics"
 PACKS_RULE = "packs"
 PACKAGES_RULE = "packages"
+PARENT_RULE = "parent"  # asked when a study goes on from one that this site took part in
 _CODES_OF_RULES: dict[tuple[str, ...], str] = {
     (): "approval",
     (TIME_RULE,): "time",
@@ -49,6 +50,7 @@ _CODES_OF_RULES: dict[tuple[str, ...], str] = {
     (EVALUATION_RULE,): "evaluations",
     (CANARY_RULE,): "canaries",
     (PACKAGES_RULE,): "packages",
+    (PARENT_RULE,): "parent",
 }
 _PLANNED_RULES = frozenset({"study epsilon", "lifetime epsilon"})  # what they ask takes accounting
 

@@ -71,6 +71,8 @@ class ModelContext:
         layout = layout_of(network, plan)
         # Of a model that all is sent of the server has started it: the file need not be here.
         needed = layout.frozen or layout.personal or names_pack(study, "gains")
+        # A parent's model is looked at by each site, and may be what its training holds on to.
+        needed = needed or (study.continual is not None and study.continual.parent is not None)
         if needed or not lacks_weights(study):
             load_pretrained(network, study)
         network = network.to(device)

@@ -25,7 +25,12 @@ from wardround.client.site.state import SiteState
 from wardround.client.training.evaluation import evaluate, without_tta
 from wardround.client.training.local import LocalWork, loss_scaler, train_locally
 from wardround.client.training.losses.registry import build_loss
-from wardround.client.training.objectives.base import LocalStart, Loss, Objective
+from wardround.client.training.objectives.base import (
+    LocalStart,
+    Loss,
+    Objective,
+    ParentKnowledge,
+)
 from wardround.client.training.objectives.registry import build_objective, personal_model
 from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.schedule import (
@@ -119,6 +124,7 @@ class SiteSession:
             remove_outdated(self.site, None, keep=self._cohorts.prepared.folder)
         self._cohorts = None
         self.__dict__.pop("loss", None)  # its weights are counts of the patients
+        self.__dict__.pop("_parent", None)  # and this is of old ones
         forget_arrays()
         with suppress(DataError):
             _ = self.cohorts
@@ -330,7 +336,18 @@ class SiteSession:
                 instruction.round, study.federation.rounds, self.steps
             ),
             loss=self.loss,
+            parent=self._parent,
         )
+
+    @cached_property
+    def _parent(self) -> "ParentKnowledge | None":
+        """What is held on to of the parent's model, where the study's objective asks for it."""
+        held = self.context.study.continual
+        if held is None or held.method not in ("ewc", "lwf"):
+            return None
+        from wardround.client.session.parent import know_parent
+
+        return know_parent(self.context, self.cohorts.old, self.loss)
 
     def _compressed(
         self, shared: Parameters, received: Parameters, memory: Parameters
@@ -472,7 +489,11 @@ class SiteSession:
             each = len(batch) // len(indices)  # with patches an examination gives several
             return attack.change(batch, steps.repeat_interleave(each, dim=0))
 
-        fewest = self.context.study.fewest_in_batch
+        fewest, held = self.context.study.fewest_in_batch, self.context.study.continual
+        if held is not None and held.method == "replay" and held.wave > 1:
+            from wardround.client.training.replay import draw_replayed
+
+            return map(to_batch, draw_replayed(cohort.waves, held, start.training, drawing, fewest))
         return map(to_batch, draw_batches(cohort.targets, start.training, drawing, fewest))
 
     def _taken_ahead(self, instruction: Instruction, limit: TimeLimit) -> LocalWork | None:

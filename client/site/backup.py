@@ -33,6 +33,7 @@ _FOLDERS = (
     "studies",
     "rounds",
     "evaluations",
+    "received",
     "outbox",
     _AUDIT,
     FORMER_FOLDER,

@@ -13,6 +13,7 @@ REFUSAL_WORDS: Mapping[str, str] = {
     "input": "the site cannot use what it was sent",
     "weights": "the site does not have the weights that the study starts from",
     "policy": "a rule of the hospital's policy does not allow it",
+    "parent": "the model that the study goes on from is none that the site was sent in that study",
     "packages": "the study names a package that the hospital's policy does not list with that "
     "hash, or that is not installed there so",
     "approval": "nobody at the hospital has approved the study, or no more of its rounds",
@@ -47,6 +48,7 @@ SAID_UNDER_PRIVACY = frozenset(
         "ledger",
         "study",
         "weights",
+        "parent",
         "audit",
     }
 )

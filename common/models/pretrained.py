@@ -55,7 +55,9 @@ def offer_weights(model: "ModelFolder") -> str:
 
     said, study = model.contract, model.study
     licence = model.licence.replace(NO_LICENCE, "")  # the text that stands in every folder
-    origin = WeightsOrigin(said.name, model.digest, study.name, study.study.task, licence.strip())
+    origin = WeightsOrigin(
+        said.name, model.digest, study.name, study.study.task, licence.strip(), study.digest
+    )
     content = save(model.weights(), origin.as_metadata())
     sha256 = hashlib.sha256(content).hexdigest()
     store_weights(sha256, content)
@@ -138,6 +140,10 @@ def load_pretrained(network: nn.Module, study: Study) -> Start | None:
     check_schema(given, schema({name: state[name] for name in given}))
     for name, tensor in given.items():
         state[name].copy_(tensor)
+    if study.continual is not None and study.continual.parent is not None:
+        from wardround.common.models.parent import start_from_parent  # few studies have one
+
+        return start_from_parent(state, saved, start, study)
     return start
 
 

@@ -34,6 +34,7 @@ class WeightsOrigin:
         study: The study that trained it.
         task: Of that study.
         licence: Of its data, and of what it started from itself.
+        study_digest: Of that study.
     """
 
     model: str = ""
@@ -41,6 +42,7 @@ class WeightsOrigin:
     study: str = ""
     task: str = ""
     licence: str = ""
+    study_digest: str = ""
 
     def as_metadata(self) -> dict[str, str]:
         """Return what a safetensors file's header holds of it."""

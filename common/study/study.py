@@ -11,6 +11,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from wardround.common.files.packages.references import reference_of
 from wardround.common.study import versions
 from wardround.common.study.registry import NETWORKS, TASKS, TaskEntry
+from wardround.common.study.sections.continual import ContinualSection
 from wardround.common.study.sections.data import DataSection
 from wardround.common.study.sections.evaluation import EvaluationSection
 from wardround.common.study.sections.federation import FederationSection
@@ -32,6 +33,7 @@ class Study(Section):
     other stands in the rules, which everything in ``loading`` runs.
 
     Attributes:
+        continual: Of a study that goes on from another one, or whose data come in waves.
         packages: The SHA-256 over the files of each installed package that the study names, by the
             package's name.
     """
@@ -44,6 +46,7 @@ class Study(Section):
     privacy: PrivacySection = PrivacySection()
     evaluation: EvaluationSection = EvaluationSection()
     statistics: StatisticsSection = StatisticsSection()
+    continual: ContinualSection | None = None
     packages: Annotated[dict[PackageName, Hash], Field(max_length=16)] = Field(default_factory=dict)
     simulation: SimulationSection = SimulationSection()
 

@@ -39,6 +39,7 @@ class Step:
 # Keys that came after hospitals had approved studies, with the value that means what held before.
 # There they are no part of a digest: a study that says nothing of them is still the approved one.
 LATER: Mapping[str, object] = {
+    "continual": None,
     "data.combat": None,
     "data.harmonisation": {"bias_correction": False, "foreground": "nonzero", "landmarks": []},
     "data.optional": [],

@@ -53,6 +53,9 @@ class _Plan:
 
 def _load(request: DataRequest) -> Examinations:
     plan, has_second = _plan(request), bool(request.options["second_contrast"])
+    if not 1 <= (waves := request.number("waves")) <= plan.patients:
+        msg = f"brain-tissue cannot come in {waves} waves: give 1 to {plan.patients}, its patients."
+        raise InputError(msg)
     folder = _generated(plan, _template_files(), has_second)
     splits = _splits(plan, request.study)
     rows = tuple(
@@ -64,6 +67,7 @@ def _load(request: DataRequest) -> Examinations:
             },
             mask=f"{folder / 'masks.npy'}#{item}",
             split=splits[item // plan.slices],
+            wave=1 + item // plan.slices % waves,
         )
         for item in range(plan.patients * plan.slices)
     )
@@ -261,6 +265,7 @@ ENTRY = DatasetEntry(
         "patients": DatasetOption(56, "how many virtual patients are drawn."),
         "slices": DatasetOption(6, "axial slices a patient, in 2D."),
         "displacement_mm": DatasetOption(8.0, "largest displacement of a control point, in mm."),
+        "waves": DatasetOption(1, "waves in which the patients come, in turn."),
         "second_contrast": DatasetOption(
             False, "a synthetic channel t2 too, made from the tissue maps."
         ),

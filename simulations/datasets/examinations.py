@@ -26,6 +26,7 @@ class PublicExamination:
         box: ``top left bottom right`` in pixels, or "".
         row: Of a manifest of the user's own; 0 where there is none.
         boxes: Of a detection, as a manifest writes them: a file, the boxes themselves, or "none".
+        wave: Of the data, from 1: when it came.
     """
 
     patient: str
@@ -38,6 +39,7 @@ class PublicExamination:
     box: str = ""
     row: int = 0
     boxes: str = ""
+    wave: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ def _examination(
         box=columns.cell("box", line.cells),
         row=examination.row,
         boxes=_boxes(examination),
+        wave=examination.wave,
     )
 
 

@@ -282,6 +282,10 @@ class _Run:
                 boxes = write_found_boxes(self._out, sites.folders, self._study, models)
                 self._tested.extend(boxes)
                 write_groups(self._out, sites.folders, self._study)
+                if self._study.continual is not None:
+                    from wardround.simulations.experiment.testing.waves import write_waves
+
+                    write_waves(self._out, sites.folders, self._study, self._federated)
                 self._write_contributions(sites, self._federated)
                 attacked = backdoor_rows(sites.folders, self._study, self._federated)
                 self._tested.extend(attacked)

@@ -21,6 +21,7 @@ class _Sections(TypedDict, total=False):
     privacy: Table
     evaluation: Table
     statistics: Table
+    continual: Table
     packages: Mapping[str, str]
     simulation: Table
 
@@ -193,6 +194,7 @@ class _Simulation(TypedDict, total=False):
     adversary: Sequence[Table]
     compare: bool
     keep_updates_mb: int
+    parent: str | None
 
 
 class _Learning(_Model, _Training, _Federation, total=False):

@@ -14,6 +14,7 @@
                         :class:`DetectionIntervalRow`: of a detection, metrics with intervals
 ``explanations/``       maps of predictions and their checks (``wardround explain-predictions``)
 ``groups.csv``          :class:`GroupRow`: the groups of each examination, of a study with subgroups
+``waves.csv``           :class:`WaveRow`: each model on each wave of data, of a study with waves
 ``contributions.csv``   :class:`ContributionRow`: each site's part in the federated model
 ``updates/``            the updates of the federated rounds, of which that is told
 ``traffic.csv``         :class:`TrafficRow`: bytes and seconds, a row a site and round

@@ -25,6 +25,7 @@ from wardround.simulations.datasets.examinations import Examinations, PublicExam
 from wardround.simulations.run_files.folder import SplitRow
 
 SPLIT_NAMES: tuple[str, ...] = SPLITS
+ASSIGNMENT = "assignment.csv"  # of a run folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,36 @@ def save_assignment(assignment: Assignment, examinations: Examinations, path: Pa
         key=lambda row: (order[row[1]], row[0]),
     )
     write_cells(path, ("patient", "site", "split"), rows)
+
+
+def as_in_parent(assignment: Assignment, path: Path) -> Assignment:
+    """Return an assignment in which whoever was in the parent's run is where he was there.
+
+    Args:
+        path: What :func:`save_assignment` wrote in the parent's run folder.
+
+    Raises:
+        InputError: It is missing or damaged, or a patient was at a site that is gone.
+    """
+    try:
+        table = read_table(path, "the parent's assignment")
+        lines = [_placed(table, line) for line in table.lines]
+    except (DataError, TypeError):
+        msg = (
+            f"{path} is missing or damaged, and says where the parent's patients are: give "
+            "simulation.parent the parent's run folder, or remove it."
+        )
+        raise InputError(msg) from None
+    known = [line for line in lines if line[0] in assignment.site_of]
+    if gone := sorted({site for _, site, _ in known} - {*assignment.sites}):
+        msg = (
+            f"the parent's run has patients at {', '.join(gone)}, which this study's simulation "
+            "does not have: leave its split, sites and data as they are in the parent."
+        )
+        raise InputError(msg)
+    site_of = {**assignment.site_of, **{patient: site for patient, site, _ in known}}
+    split_of = {patient: split for patient, _, split in known if split}
+    return replace(assignment, site_of=site_of, split_of={**assignment.split_of, **split_of})
 
 
 def load_assignment(path: Path, examinations: Examinations) -> Assignment:

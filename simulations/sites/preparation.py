@@ -1,6 +1,6 @@
 """From a data set to site folders inside a run folder."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from wardround.common.files.tables import read_kept_table, write_table
@@ -10,7 +10,9 @@ from wardround.simulations.datasets.examinations import Examinations
 from wardround.simulations.run_files.folder import SplitRow
 from wardround.simulations.run_files.series import LEFT_OUT
 from wardround.simulations.sites.assignment import (
+    ASSIGNMENT,
     Assignment,
+    as_in_parent,
     draw_splits,
     duplicated_images,
     images_elsewhere,
@@ -75,9 +77,9 @@ def prepare_sites(
         duplicates += images_elsewhere(examinations, placed, left_out, study.data.dimensions)
         folders = _set_aside(folders, left_out, out / LEFT_OUT)
         placed, examinations = without_site(placed, examinations, left_out)
-    table = split_table(examinations, placed, study)
+    save_assignment(placed, examinations, out / ASSIGNMENT)
+    table = split_table(_come_by_now(examinations, study), placed, study)
     write_table(out / "split.csv", table, SplitRow)
-    save_assignment(placed, examinations, out / "assignment.csv")
     notes = (
         *examinations.notes,
         *placed.notes,
@@ -87,6 +89,14 @@ def prepare_sites(
     )
     facts = examinations.facts.as_text()
     return PreparedSites(folders, pooled, table, tuple(dict.fromkeys(notes)), facts)
+
+
+def _come_by_now(examinations: Examinations, study: Study) -> Examinations:
+    """Return a data set without the waves that are later than a study's."""
+    if study.continual is None:
+        return examinations
+    came = [row for row in examinations.rows if row.wave <= study.continual.wave]
+    return replace(examinations, rows=tuple(came))
 
 
 def sites_of(
@@ -119,5 +129,8 @@ def reopen_sites(out: Path) -> PreparedSites:
 
 def _place(examinations: Examinations, study: Study, assignment: Path | None) -> Assignment:
     if assignment is None:
-        return split_examinations(examinations, study)
+        parent, placed = study.simulation.parent, split_examinations(examinations, study)
+        if parent is None:
+            return placed
+        return as_in_parent(placed, Path(parent) / ASSIGNMENT)
     return draw_splits(examinations, load_assignment(assignment, examinations), study)

@@ -10,7 +10,7 @@ from wardround.common.study.sections.simulation import Shift
 
 
 def assign_shifts(
-    shifts: Sequence[Shift], sites: Sequence[str], seed: int
+    shifts: Sequence[Shift], sites: Sequence[str], seed: int, wave: int | None = None
 ) -> dict[str, tuple[Shift, ...]]:
     """Return the shifts of each site, in the study's order.
 
@@ -22,6 +22,7 @@ def assign_shifts(
         shifts: ``[[simulation.shift]]``.
         sites: Every site's name.
         seed: Makes the draw repeatable.
+        wave: Of the data; what is of other waves is left out. None where no shift is of one.
 
     Raises:
         InputError: A shift names a site that does not exist.
@@ -31,23 +32,30 @@ def assign_shifts(
         for name in shift.sites:
             if name not in assigned:
                 raise InputError(known_names("site in simulation.shift", name, sites))
+        if shift.waves and wave not in shift.waves:
+            continue
         ranks = np.random.default_rng([seed, number]).permutation(len(sites)) + 1
         for site, rank in zip(sites, ranks.tolist(), strict=True):
             if site in shift.sites:
-                assigned[site].append(shift.model_copy(update={"sites": ()}))
+                assigned[site].append(shift.model_copy(update={"sites": (), "waves": ()}))
             elif not shift.sites:
                 strength = shift.strength * rank / len(sites)
                 assigned[site].append(Shift(kind=shift.kind, strength=strength))
     return {site: tuple(own) for site, own in assigned.items()}
 
 
-def assign_scanners(shifts: Sequence[Shift], sites: Sequence[str], seed: int) -> dict[str, Scanner]:
+def assign_scanners(
+    shifts: Sequence[Shift], sites: Sequence[str], seed: int, wave: int | None = None
+) -> dict[str, Scanner]:
     """Return the scanner of each site: its shifts, and a seed of its own.
+
+    Args:
+        wave: As for :func:`assign_shifts`.
 
     Raises:
         InputError: As for :func:`assign_shifts`.
     """
-    assigned = assign_shifts(shifts, sites, seed)
+    assigned = assign_shifts(shifts, sites, seed, wave)
     drawn = np.random.default_rng([seed, len(shifts)]).integers(2**31, size=len(sites))
     return {
         site: Scanner(shift=assigned[site], seed=number)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tomli_w
 
-from wardround.client.data.manifest.columns import LESION_MASK, SOURCE_ROW
+from wardround.client.data.manifest.columns import LESION_MASK, SOURCE_ROW, WAVE
 from wardround.client.policy.policy import OPEN_POLICY, POLICY_FILE
 from wardround.client.site.folder import Scanner, SiteFile
 from wardround.common.errors import InputError
@@ -51,16 +51,18 @@ def write_sites(
     require_known_sites(study, assignment.sites)
     for site in assignment.sites:
         rows = without_lacking(assignment.rows_of(site, examinations), site, study)
-        scanner = scanners[site]
+        scanner, of_waves = scanners[site], _of_waves(rows, assignment, study)
         settings = SiteFile(
             name=site,
             skip_unreadable=skip_unreadable,
             shift=scanner.shift,
             shift_seed=scanner.seed,
+            scanners=of_waves,
             rows_of=_rows_of(examinations),
         )
+        names = [_of_wave(site, row.wave) for row in rows] if of_waves else []
         written.append(
-            _write_site(folder / site, settings, _manifest(rows, study), study.privacy.delta)
+            _write_site(folder / site, settings, _manifest(rows, study, names), study.privacy.delta)
         )
     return tuple(written)
 
@@ -98,6 +100,9 @@ def write_pooled_site(
         for row in without_lacking(assignment.rows_of(site, examinations), site, study)
     ]
     names = [assignment.site_of[row.patient] for row in rows] if shifted else []
+    if of_waves := _of_waves(rows, assignment, study):
+        names = [_of_wave(assignment.site_of[row.patient], row.wave) for row in rows]
+        shifted = of_waves
     settings = SiteFile(
         name=POOLED_SITE,
         skip_unreadable=skip_unreadable,
@@ -106,6 +111,27 @@ def write_pooled_site(
     )
     manifest = _manifest(rows, study, _known_scanners(names, shifted))
     return _write_site(folder, settings, manifest, study.privacy.delta)
+
+
+def _of_waves(
+    rows: Sequence[PublicExamination], assignment: Assignment, study: Study
+) -> dict[str, Scanner]:
+    """Return the scanner of each site and wave of some rows; none where the waves share one."""
+    simulation = study.simulation
+    if not any(shift.waves for shift in simulation.shift):
+        return {}
+    found: dict[str, Scanner] = {}
+    for wave in sorted({row.wave for row in rows}):
+        scanners = assign_scanners(simulation.shift, assignment.sites, simulation.seed, wave)
+        there = {assignment.site_of[row.patient] for row in rows if row.wave == wave}
+        found |= {
+            _of_wave(site, wave): scanners[site] for site in assignment.sites if site in there
+        }
+    return found
+
+
+def _of_wave(site: str, wave: int) -> str:
+    return f"{site}.{wave}"
 
 
 def _rows_of(examinations: Examinations) -> str | None:
@@ -132,6 +158,7 @@ def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequenc
     further = [name for name in columns_of(study) if not (scanners and name == "scanner")]
     known = (
         ("split", split),
+        (WAVE, study.continual is not None),
         ("scanner", scanners),
         (LESION_MASK, masked),
         (SOURCE_ROW, numbered),
@@ -146,6 +173,7 @@ def _manifest(rows: Sequence[PublicExamination], study: Study, scanners: Sequenc
         cells += [row.covariates[name] for name in covariates]
         cells += [row.covariates.get(name, "") for name in further]
         cells += [row.split] if split else []
+        cells += [str(row.wave)] if study.continual is not None else []
         cells += [scanners[number]] if scanners else []
         cells += [row.mask] if masked else []
         cells += [str(row.row)] if numbered else []

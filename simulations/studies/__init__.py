@@ -40,4 +40,7 @@ def _with_data_beside(study: Study, folder: Path) -> Study:
         and text
         and (folder / text).exists()
     }
+    parent = study.simulation.parent
+    if parent and not Path(parent).is_absolute():
+        found["simulation.parent"] = str((folder / parent).resolve())
     return with_changes(study, found) if found else study

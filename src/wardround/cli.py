@@ -16,6 +16,8 @@ from wardround.client.cli.model import model_app
 from wardround.client.cli.site import site_app
 from wardround.commands.bundle_wheels import bundle_wheels
 from wardround.commands.completion import ASKED, answer_shell, completion
+from wardround.commands.continue_study import continue_study
+from wardround.commands.promotion import promote, promoted, rollback
 from wardround.commands.study import study_app
 from wardround.common.errors import WardroundError, describe_defect
 from wardround.common.runtime.printable import printable
@@ -54,7 +56,11 @@ app.add_typer(sites_app, name="sites")
 study_app.command()(submit)
 study_app.command()(canary)
 study_app.command()(plan)
+study_app.command("continue")(continue_study)
 runs_app.command("track")(track_server_run)
+runs_app.command()(promote)
+runs_app.command()(rollback)
+runs_app.command()(promoted)
 add_service_commands(server_app)
 add_backup_commands(server_app)
 add_commands(app)

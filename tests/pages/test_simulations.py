@@ -56,6 +56,22 @@ def test_a_page_on_simulations_is_followed(page: str, place: Place, shared_data:
     assert all((place.folder / "runs" / name).stat().st_size for name in _PAGES[page])
 
 
+def test_a_sequence_of_studies_is_followed(place: Place) -> None:
+    less = {
+        "simulate brain-tissue-scanners": f"{_MACHINE} {_SMALL}",
+        **{f"simulate {name}.toml": _MACHINE for name in ("second", "third")},
+    }
+    with followed("docs/how-to/continue-a-study.md", place, {}, less) as story:
+        for _ in range(7):
+            story.do()
+        # After one round the model may fall; what is asked for is told either way.
+        story.do("wardround runs promote runs/first")
+        story.do("wardround runs promote runs/second", fine=(0, 2))
+        story.do("wardround runs promoted")
+        story.do("wardround runs rollback", fine=(0, 2))
+    assert "Did it forget" in (place.folder / "runs/third/report.html").read_text(encoding="utf-8")
+
+
 def follow_what_is_watched(story: Story) -> None:
     """Run what the page's other commands need first, and look at it for as long as Ctrl-C lets."""
     story.do("wardround simulate brain-tissue --watch")

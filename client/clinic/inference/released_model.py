@@ -21,6 +21,7 @@ from wardround.client.policy.rules import require_packages
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.credentials import load_site_tls, make_client_context
 from wardround.client.site.folder import open_site
+from wardround.client.site.received_models import note_received
 from wardround.client.site.server_client import (
     RefusedByServerError,
     explain_failure,
@@ -125,6 +126,7 @@ def fetch_model(site_folder: Path, digits: str, out: Path, address: str = "") ->
     )
     make_private_folder(out.parent)
     written = write_model_folder(out, weights, contract, (), texts, lineage)
+    note_received(site_folder, study.digest, said.model)
     keep_owner_of_folder(out)  # whoever types this, the site's account can read it
     for path in out.iterdir():
         with path.open("rb") as stream:

@@ -8,6 +8,7 @@ from pathlib import Path
 from wardround.client.data.manifest.examination import Location, SplitName
 
 ARRAY_FILES = (".npy", ".npz")
+_MOST_WAVES = 1_000
 # What may follow the path of DICOM files; their reader says what there is to choose.
 _DICOM_PART = re.compile(r"^(series|volume|frame)=\w{1,9}$", re.ASCII)
 
@@ -101,6 +102,21 @@ def parse_split(text: str) -> SplitName | None:
     except KeyError:
         msg = "not a split"
         raise ValueError(msg) from None
+
+
+def parse_wave(text: str) -> int:
+    """Return the wave of data that a cell names; 1 for an empty cell.
+
+    Raises:
+        ValueError: It is no whole number from 1 to 1000.
+    """
+    if not text:
+        return 1
+    whole = text.removesuffix(".0")  # as spreadsheets and pandas write it
+    if not (whole.isascii() and whole.isdecimal()) or not 1 <= int(whole[:5]) <= _MOST_WAVES:
+        msg = "not a wave"
+        raise ValueError(msg)
+    return int(whole)
 
 
 def is_missing(text: str) -> bool:

@@ -13,6 +13,8 @@ SOURCE_ROW = "source row"
 """Of a simulated site: the row of the data set's own manifest. No study can name such a column."""
 LESION_MASK = "lesion_mask"
 """Where a lesion lies, of a classification: maps are held against it; no training reads it."""
+WAVE = "wave"
+"""Of a study whose data come in waves: in which the row came, from 1."""
 _OPTIONAL = ("split", "scanner", "site", "box", LESION_MASK, SOURCE_ROW)
 
 
@@ -70,7 +72,8 @@ def find_columns(table: Table, study: Study) -> Columns:
         missing += [name for name in dict.fromkeys(images) if name not in missing]
     if missing:
         raise DataError(_lacking(table, missing))
-    optional = dict.fromkeys((*_OPTIONAL, *columns_of(study)))
+    waves = () if study.continual is None else (WAVE,)  # else the column is a hospital's own
+    optional = dict.fromkeys((*_OPTIONAL, *waves, *columns_of(study)))
     present = [name for name in optional if table.places(name)]
     _check_twice(table, [*wanted, *present], covariates)
     place = {name: table.places(name)[0] for name in (*wanted, *present)}

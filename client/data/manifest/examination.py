@@ -54,6 +54,7 @@ class Examination:
         covariates: Raw text of the study's covariates, in the study's order; "" if missing.
         scanner: The simulated scanner of ``site.toml`` it came from; "" for the site's own.
         groups: Its group by each of the study's groupings that are read in the manifest, in order.
+        wave: Of the data, from 1; of a study whose data come in waves.
     """
 
     row: int
@@ -66,6 +67,7 @@ class Examination:
     scanner: str = ""
     groups: tuple[str, ...] = ()
     boxes: BoxCell | None = None
+    wave: int = 1
 
     @property
     def held_images(self) -> tuple[Location, ...]:

@@ -76,10 +76,17 @@ def open_manifest(site: Site, study: Study) -> Manifest:
         kept, left_out = problems.without_unusable(examinations)
         if left_out:
             logger.warning("rows of the manifest are left out. %s", left_out)
-        return Manifest(kept, reading.notes)
+        return Manifest(_come_by_now(kept, study), reading.notes)
     # A simulated site's rows are named as they stand in the researcher's own file.
     problems.raise_if_any(Path(site.settings.rows_of or site.manifest_path))
-    return Manifest(examinations, reading.notes)
+    return Manifest(_come_by_now(examinations, study), reading.notes)
+
+
+def _come_by_now(examinations: Sequence[Examination], study: Study) -> tuple[Examination, ...]:
+    """Return the examinations without those of a later wave than the study's."""
+    if study.continual is None:
+        return tuple(examinations)
+    return tuple(one for one in examinations if one.wave <= study.continual.wave)
 
 
 @dataclass(frozen=True, slots=True)

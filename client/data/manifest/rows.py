@@ -16,11 +16,12 @@ from wardround.client.data.manifest.cells import (
     parse_location,
     parse_number,
     parse_split,
+    parse_wave,
     patient_fault,
     spreadsheet_fault,
     with_decimal_point,
 )
-from wardround.client.data.manifest.columns import SOURCE_ROW, Columns
+from wardround.client.data.manifest.columns import SOURCE_ROW, WAVE, Columns
 from wardround.client.data.manifest.covariates import listed_words
 from wardround.client.data.manifest.examination import BoxCell, Examination, Location, SplitName
 from wardround.client.data.manifest.files import FileFinder
@@ -133,6 +134,7 @@ class RowReader:
             self._scanner(row, cells),
             self._groups(cells, covariates),
             self._boxes(row, raw),
+            self._wave(row, cells),
         )
 
     def notes(self) -> Iterator[str]:
@@ -260,6 +262,16 @@ class RowReader:
             remedy = "write train, validation or test"
             self.problems.add(row, "the column split names no split", remedy)
             return None
+
+    def _wave(self, row: int, cells: Sequence[str]) -> int:
+        if self.study.continual is None:
+            return 1
+        try:
+            return parse_wave(self.columns.cell(WAVE, cells))
+        except ValueError:
+            remedy = "write a whole number from 1 on, or leave it empty, which means 1"
+            self.problems.add(row, "the column wave names no wave of data", remedy)
+            return 1
 
     def _scanner(self, row: int, cells: Sequence[str]) -> str:
         if not self.scanners:

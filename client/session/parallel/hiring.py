@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 # They read what a network computes inside, of all examples of a batch, where a process has its
 # share of them alone.
-_READ_INSIDE = frozenset({"contrastive", "small-features"})
+_READ_INSIDE = frozenset({"contrastive", "small-features", "distillation"})
 _kept: dict[tuple[str, tuple[str, ...]], tuple[Crew, nn.Module]] = {}
 
 

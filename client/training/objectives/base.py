@@ -40,6 +40,28 @@ class Objective(Protocol):
         """Return what the update carries beside the model, after the last step."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ParentKnowledge:
+    """What a site holds of the model that its study goes on from.
+
+    Attributes:
+        network: The study's network as it started, on its device; it is not trained.
+        classes: How many of its outputs are the parent's, the first ones.
+        is_exclusive: Whether an example, or a voxel, is of one class.
+        weight: What the objective's term is multiplied by.
+        temperature: What logits are divided by before they are compared.
+        fisher: How much each weight mattered to old patients, by name, each in its weight's shape;
+            empty where nobody asks, or the site has no old patients.
+    """
+
+    network: nn.Module
+    classes: int
+    is_exclusive: bool
+    weight: float
+    temperature: float
+    fisher: Parameters = field(default_factory=dict, repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class LocalStart:
     """Where a round of local training starts.
@@ -51,6 +73,7 @@ class LocalStart:
         memory: What the site kept from its last round; empty in its first.
         loss: The study's loss.
         limit: Until when it has to be over.
+        parent: What is held on to, of a study that goes on from another one.
     """
 
     network: nn.Module
@@ -63,6 +86,7 @@ class LocalStart:
     position: SchedulePosition
     loss: Loss
     limit: TimeLimit = UNLIMITED
+    parent: ParentKnowledge | None = None
 
     def shared_weights(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yield the trained parameters that all sites share, each once."""

@@ -6,6 +6,8 @@ from wardround.client.training.objectives.aligned_features import AlignedFeature
 from wardround.client.training.objectives.base import LocalStart, Objective
 from wardround.client.training.objectives.contrastive import Contrastive
 from wardround.client.training.objectives.corrections import ControlVariates, Dynamic, Proximal
+from wardround.client.training.objectives.distillation import Distillation
+from wardround.client.training.objectives.elastic_weights import ElasticWeights
 from wardround.client.training.objectives.head_then_body import HeadThenBody
 from wardround.client.training.objectives.personal_models import (
     PERSONAL_MODEL,
@@ -30,6 +32,8 @@ OBJECTIVES: dict[str, Callable[[LocalStart], Objective] | None] = {
     "personal-model": PersonalModel,
     "mixture": Mixture,
     "fine-tune": None,
+    "elastic-weights": ElasticWeights,
+    "distillation": Distillation,
 }
 
 

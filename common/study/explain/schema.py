@@ -232,6 +232,18 @@ _COMBAT_COLUMN = {
     "high": "A value above counts as this.",
     "preserve": "Whether its effect on the others is kept.",
 }
+_CONTINUAL = {
+    "wave": "Rows of this wave in the manifest are new, those of earlier ones old.",
+    "parent": "Digest of the study whose model it starts from; 'study continue' writes it.",
+    "model": "Digest of that model's numbers; whoever holds others refuses.",
+    "classes": "How many of data.classes the parent's model knows, the first ones.",
+    "method": "What keeps what was learnt: replay, ewc, lwf or none.",
+    "replay": "Share of each batch that is of old rows; a half where absent.",
+    "weight": "What the term of ewc or lwf is multiplied by; 1 where absent.",
+    "temperature": "Of lwf: what logits are divided by before they are compared.",
+    "margin": "How far a site may fall for a promotion; evaluation.margin where absent.",
+    "margins": "Likewise of single sites, by name.",
+}
 _SIMULATION = {
     "data": "The data set, by name.",
     "options": "What the data set is asked for; 'wardround data show NAME' lists it.",
@@ -245,11 +257,13 @@ _SIMULATION = {
     "adversary": "Sites that attack the training, a table each.",
     "compare": "Whether each site alone, and all data in one place, are trained too.",
     "keep_updates_mb": "Most megabytes of updates kept, to tell each site's contribution.",
+    "parent": "The run folder of the study that this one goes on from.",
 }
 _SHIFT = {
     "kind": "What differs.",
     "strength": "How much it differs.",
     "sites": "Whose scanners; where absent all of them, each more than the last.",
+    "waves": "Of which waves of data; all of them where absent.",
 }
 _LACKING = {
     "names": "Channels and covariates of data.optional.",
@@ -283,6 +297,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     "EvaluationSection": _EVALUATION,
     "OperatingPoint": _OPERATING_POINT,
     "StatisticsSection": _STATISTICS,
+    "ContinualSection": _CONTINUAL,
     "SimulationSection": _SIMULATION,
     "Shift": _SHIFT,
     "Lacking": _LACKING,
@@ -302,7 +317,8 @@ def study_schema() -> dict[str, Any]:
     for key, content in schema["properties"].items():
         if key == "packages":
             continue
-        reached = str(content.get("$ref") or content["allOf"][0]["$ref"]).rpartition("/")[2]
+        several = content.get("allOf") or content.get("anyOf") or [{}]
+        reached = str(content.get("$ref") or several[0]["$ref"]).rpartition("/")[2]
         content["description"] = schema["$defs"][reached]["description"]
     packages["description"] = (
         "The SHA-256 over the files of each installed package that the study names, by its name; "

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from wardround.common.runtime.printable import quoted
+from wardround.common.study.explain.continual import continuing_words
 from wardround.common.study.explain.packs import pack_words
 from wardround.common.study.explain.patient_privacy import (
     evaluation_words,
@@ -132,6 +133,7 @@ def _asked(study: Study) -> Iterator[str]:
             "to start from the weights with the SHA-256 "
             f"{study.model.weights_sha256}, which the server sends;"
         )
+    yield from continuing_words(study)
     yield _effort(study)
     yield from _packages(study)
     yield from _attacked(study)

@@ -3,7 +3,7 @@
 What is shared, how a site trains, how updates combine, and what the server does with the result.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wardround.common.files.packages.references import reference_of
 from wardround.common.study.sections.federation import FederationSection, StrategyOptions
@@ -30,7 +30,11 @@ OBJECTIVES: dict[str, str] = {
     "personal-model": "the loss; beside it a personal model, pulled towards the shared one",
     "mixture": "the loss; beside it a personal model, mixed with the shared one",
     "fine-tune": "the loss; before the final test the site trains on for itself",
+    "elastic-weights": "the loss, and a pull to the parent's model where old patients needed it",
+    "distillation": "the loss, and answers held to those of the parent's model",
 }
+# Which of them a study's continual.method chooses, and nothing else.
+CONTINUAL_OBJECTIVES: dict[str, str] = {"ewc": "elastic-weights", "lwf": "distillation"}
 
 MEANS = ("weighted-mean", "mean")
 
@@ -180,7 +184,9 @@ class StrategyPlan:
 
 def plan_of(study: Study) -> StrategyPlan:
     """Return the four choices of a checked study."""
-    return plan_from(study.federation, adapted=study.model.adapted)
+    plan = plan_from(study.federation, adapted=study.model.adapted)
+    held = CONTINUAL_OBJECTIVES.get(study.continual.method) if study.continual else None
+    return plan if held is None else replace(plan, objective=held)
 
 
 def plan_from(federation: FederationSection, adapted: bool = False) -> StrategyPlan:

@@ -12,6 +12,7 @@ from wardround.common.study.registry import (
     largest_patch,
     tasks_that,
 )
+from wardround.common.study.rules.continual import continual_rules
 from wardround.common.study.rules.decisions import decision_rules
 from wardround.common.study.rules.labels import label_rules
 from wardround.common.study.rules.modalities import modality_rules
@@ -463,4 +464,5 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     decision_rules,
     detection_rules,
     pretraining_rules,
+    continual_rules,
 )

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from wardround.common.study.sections.continual import Wave
 from wardround.common.study.sections.fields import (
     LongText,
     Measured,
@@ -18,11 +19,16 @@ from wardround.common.study.sections.fields import (
 
 
 class Shift(Section):
-    """One change that makes a site's scanner differ from the others'."""
+    """One change that makes a site's scanner differ from the others'.
+
+    Attributes:
+        waves: The waves of data that it changes; all of them where absent.
+    """
 
     kind: Literal["contrast", "bias-field", "noise", "blur", "scaling"]
     strength: NonNegative = 1.0
     sites: Annotated[tuple[Text, ...], Field(max_length=10_000)] = ()
+    waves: Annotated[tuple[Wave, ...], Field(max_length=1_000)] = ()
 
 
 class Lacking(Section):
@@ -54,7 +60,12 @@ class Adversary(Section):
 
 
 class SimulationSection(Section):
-    """``[simulation]``: a stand-in for hospitals, which they and the digest ignore."""
+    """``[simulation]``: a stand-in for hospitals, which they and the digest ignore.
+
+    Attributes:
+        parent: The run folder of the study that this one goes on from: patients stay where they
+            are there, and what was measured there is told beside.
+    """
 
     data: Text = "folder"
     options: Annotated[
@@ -70,3 +81,4 @@ class SimulationSection(Section):
     adversary: Annotated[tuple[Adversary, ...], Field(max_length=1_000)] = ()
     compare: bool = True
     keep_updates_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 64
+    parent: LongText | None = None

@@ -15,11 +15,13 @@ from wardround.simulations.report.sections.scores.discrimination import discrimi
 from wardround.simulations.report.sections.section import Section
 from wardround.simulations.report.sections.segmentation import segmentation_section
 from wardround.simulations.report.sections.subgroups import subgroups_section
+from wardround.simulations.report.sections.waves import waves_section
 from wardround.simulations.report.sections.worth_joining import worth_joining_section
 
 # A maker returns None where the run has nothing to say to it.
 SECTIONS: tuple[Callable[[RunContents], Section | None], ...] = (
     worth_joining_section,
+    waves_section,
     subgroups_section,
     discrimination_section,
     calibration_section,

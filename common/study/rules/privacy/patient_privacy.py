@@ -59,6 +59,8 @@ _READING_OBJECTIVES: dict[str, str] = {
     "personal-model": "trains a second model on patients without noise",
     "mixture": "trains a second model on patients without noise",
     "fine-tune": "trains on patients without noise before the last test",
+    "elastic-weights": "reads old patients' gradients without noise",
+    "distillation": "adds a term to the loss of a batch",
 }
 
 

@@ -247,6 +247,8 @@ def test_every_objective_is_decided_upon() -> None:
         "personal-model",
         "mixture",
         "fine-tune",
+        "elastic-weights",
+        "distillation",
     }
     assert allowed | refused == set(OBJECTIVES)
 
