@@ -1,0 +1,324 @@
+"""Active learning beside a random sample of the same size, with intervals, also if it loses.
+
+A network is trained on a few labelled images, says which others to label, and is trained anew on
+all of them; the random arm labels as many by lot. Both arms of a seed share the first images, the
+initial weights and the order of batches.
+
+    python -m benchmarks.accuracy.active_learning --data-root DATA
+
+The network is the small CNN that the studies of these data name, and trained anew each time, for
+that is what a study does with corrections; one is a second on one core. On fixed features (a
+linear head) a choice would be cheaper, but no pretrained features for medical images may be
+downloaded here, and raw pixels are not what the choice is about.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from time import process_time
+
+import numpy as np
+import torch
+from benchmarks.support.processes import machine
+from numpy.typing import NDArray
+
+from wardround.client.clinic.review.outcome import compare_repeats
+from wardround.client.clinic.review.scores import (
+    SCORES,
+    Floats,
+    check_probabilities,
+    check_scores,
+)
+from wardround.client.clinic.review.selection import by_lot, by_score, spread_out
+from wardround.common.models.networks.registry import build_network
+from wardround.common.statistics.decisions.recalibration import (
+    fit_temperature,
+    logits_of_scores,
+    temperature_sums,
+    with_temperature,
+)
+from wardround.common.study.loading import parse_study
+from wardround.common.study.study import Study
+
+KEY = b"active learning benchmark"
+BATCH, LEARNING_RATE, COMMITTEE = 32, 2e-3, 2
+ARMS = ("random", "entropy", "disagreement", "diverse")
+
+
+@dataclass(frozen=True)
+class Images:
+    """A data set in parts.
+
+    Attributes:
+        pool: ``(N, C, H, W)`` that may be labelled, and the labels that a reader would give.
+        held_out: For the temperature.
+        test: What is measured.
+    """
+
+    name: str
+    classes: int
+    pool: tuple[torch.Tensor, torch.Tensor]
+    held_out: tuple[torch.Tensor, torch.Tensor]
+    test: tuple[torch.Tensor, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is run on a data set.
+
+    Attributes:
+        budgets: Labelled images in all, after the first ``start``.
+    """
+
+    start: int
+    budgets: tuple[int, ...]
+    seeds: int
+    steps: int
+
+
+PLANS = {
+    "pneumoniamnist": Plan(20, (40, 60, 80, 120, 160, 240, 320, 480), 20, 120),
+    "ham10000": Plan(100, (200, 300, 400, 600), 5, 240),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one arm of one seed came to at one budget."""
+
+    data: str
+    arm: str
+    seed: int
+    budget: int
+    auroc: float
+    balanced_accuracy: float
+
+
+def main() -> None:
+    """Run every arm, then say which beat the lot."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data-root", required=True, type=Path)
+    parser.add_argument("--data", default=",".join(PLANS), help="which data sets")
+    parser.add_argument("--seeds", type=int, help="fewer than the plan has")
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--out", type=Path, help="every number, as JSON lines")
+    arguments = parser.parse_args()
+    print(machine())
+    for name in arguments.data.split(","):
+        _run(name, arguments)
+
+
+def _run(name: str, arguments: argparse.Namespace) -> None:
+    plan = PLANS[name]
+    seeds = range(arguments.seeds or plan.seeds)
+    work = partial(run_seed, name, arguments.data_root, plan)
+    if arguments.workers > 1:
+        with ProcessPoolExecutor(arguments.workers) as pool:
+            done = list(pool.map(work, seeds))
+    else:
+        done = [work(seed) for seed in seeds]
+    rows = [row for some, _ in done for row in some]
+    seconds = sum(one for _, one in done)
+    if arguments.out:
+        with arguments.out.open("a", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
+    _report(name, rows, plan, len(seeds), seconds)
+
+
+def run_seed(name: str, root: Path, plan: Plan, seed: int) -> tuple[list[Row], float]:
+    """Return what every arm of a seed came to, and the CPU seconds that it took."""
+    torch.set_num_threads(1)
+    began = process_time()
+    images = READERS[name](root)
+    study = _study(images)
+    ids = [f"{name} {place}" for place in range(len(images.pool[1]))]
+    first = by_lot(ids, KEY, f"start {seed}")[: plan.start]
+    rows = []
+    start = _trained(images, study, first, plan.steps, seed)
+    for arm in ARMS:
+        labelled, network = list(first), start
+        for budget in plan.budgets:
+            more = budget - len(labelled)
+            labelled += _chosen(arm, images, network, labelled, more, (ids, study, plan, seed))
+            network = _trained(images, study, labelled, plan.steps, seed)
+            rows.append(Row(name, arm, seed, budget, *_measured(network, images)))
+    return rows, process_time() - began
+
+
+def _chosen(  # noqa: PLR0913, PLR0917 (the parts of one choice)
+    arm: str,
+    images: Images,
+    network: torch.nn.Module,
+    labelled: Sequence[int],
+    count: int,
+    run: tuple[Sequence[str], Study, Plan, int],
+) -> list[int]:
+    ids, study, plan, seed = run
+    rest = sorted(set(range(len(ids))) - set(labelled))
+    names = [ids[place] for place in rest]
+    if arm == "random":
+        return [rest[at] for at in by_lot(names, KEY, f"arm {seed}")[:count]]
+    size = COMMITTEE if arm == "disagreement" else 1
+    others = [
+        _trained(images, study, labelled, plan.steps, seed + 1000 * n) for n in range(1, size)
+    ]
+    members = [_calibrated(one, images, rest) for one in (network, *others)]
+    probabilities = np.stack(members)
+    check_probabilities(probabilities)
+    scores = SCORES["disagreement" if size > 1 else "entropy"](probabilities, False)
+    check_scores(scores)
+    order = by_score(scores, names, KEY)
+    if arm == "diverse":
+        order = spread_out(np.sqrt(probabilities.mean(axis=0)), order, count)
+    return [rest[at] for at in order[:count]]
+
+
+def _calibrated(network: torch.nn.Module, images: Images, places: Sequence[int]) -> Floats:
+    """Return probabilities of the pool with the temperature that the held-out images ask for."""
+    pixels, labels = images.held_out
+    logits = logits_of_scores(_probabilities(network, pixels))
+    truth = np.eye(images.classes, dtype=bool)[labels.numpy()]
+    fit = fit_temperature(
+        lambda numbers: temperature_sums(logits, truth, float(numbers[0])),
+        truth.sum(axis=0).astype(np.float64),
+    )
+    said = _probabilities(network, images.pool[0][list(places)])
+    return with_temperature(said, fit.values[0]) if fit.is_usable else said
+
+
+def _trained(
+    images: Images, study: Study, labelled: Sequence[int], steps: int, seed: int
+) -> torch.nn.Module:
+    network = build_network(study, seed).train()
+    generator = torch.Generator().manual_seed(seed)
+    optimiser = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    pixels, labels = (part[list(labelled)] for part in images.pool)
+    for _ in range(steps):
+        places = torch.randint(len(labels), (BATCH,), generator=generator)
+        loss = torch.nn.functional.cross_entropy(network(pixels[places]), labels[places])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return network.eval()
+
+
+def _probabilities(network: torch.nn.Module, pixels: torch.Tensor) -> Floats:
+    with torch.inference_mode():
+        parts = [network(part).double().softmax(1) for part in pixels.split(1024)]
+    return torch.cat(parts).numpy()
+
+
+def _measured(network: torch.nn.Module, images: Images) -> tuple[float, float]:
+    from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+    pixels, labels = images.test
+    said, truth = _probabilities(network, pixels), labels.numpy()
+    if images.classes == 2:
+        auroc = roc_auc_score(truth, said[:, 1])
+    else:
+        auroc = roc_auc_score(truth, said, multi_class="ovr", average="macro")
+    return float(auroc), float(balanced_accuracy_score(truth, said.argmax(axis=1)))
+
+
+def _study(images: Images) -> Study:
+    size = list(images.pool[0].shape[2:])
+    return parse_study(
+        {
+            "study": {"name": "active", "task": "classification"},
+            "data": {
+                "classes": [f"c{n}" for n in range(images.classes)],
+                "size": size,
+                "colour": images.pool[0].shape[1] == 3,
+            },
+            "model": {"network": "small-cnn", "features": [16, 32], "normalisation": "group"},
+            "simulation": {"data": "pneumoniamnist"},
+        }
+    )
+
+
+def _report(name: str, rows: Sequence[Row], plan: Plan, seeds: int, seconds: float) -> None:
+    metric = "auroc" if name == "pneumoniamnist" else "balanced_accuracy"
+    print(f"\n{name}: {metric}, {seeds} seeds, {seconds / 60:.1f} CPU minutes")
+    table = _table(rows, metric)
+    print("labelled  " + "  ".join(f"{arm:>12s}" for arm in ARMS))
+    for budget in plan.budgets:
+        means = [np.mean([table[arm, seed, budget] for seed in range(seeds)]) for arm in ARMS]
+        print(f"{budget:8d}  " + "  ".join(f"{mean:12.4f}" for mean in means))
+    for arm in ARMS[1:]:
+        won = 0
+        for budget in plan.budgets:
+            chosen = [table[arm, seed, budget] for seed in range(seeds)]
+            drawn = [table["random", seed, budget] for seed in range(seeds)]
+            found = compare_repeats(chosen, drawn, metric)
+            won += found.difference.value >= 0
+            low, high = found.difference.low, found.difference.high
+            print(
+                f"  {arm} less random at {budget}: {found.difference.value:+.4f} "
+                f"({low:+.4f} to {high:+.4f}), {found.verdict}"
+            )
+        over = [
+            [np.mean([table[one, seed, b] for b in plan.budgets]) for seed in range(seeds)]
+            for one in (arm, "random")
+        ]
+        whole = compare_repeats([*map(float, over[0])], [*map(float, over[1])], f"mean {metric}")
+        print(f"  {whole.in_words(arm)} It was at least level at {won} of {len(plan.budgets)}.")
+
+
+def _table(rows: Sequence[Row], metric: str) -> dict[tuple[str, int, int], float]:
+    return {(row.arm, row.seed, row.budget): getattr(row, metric) for row in rows}
+
+
+def _pneumonia(root: Path) -> Images:
+    with np.load(root / "pneumoniamnist" / "pneumoniamnist_union.npz") as held:
+        parts = [
+            (_grey(held[f"{part}_images"]), torch.from_numpy(held[f"{part}_labels"][:, 0]).long())
+            for part in ("train", "val", "test")
+        ]
+    return Images("pneumoniamnist", 2, *parts)
+
+
+def _ham(root: Path) -> Images:
+    """Return HAM10000 at 32 pixels: 30 % for test and 10 % held out, by a hash of the lesion."""
+    import csv
+
+    import PIL.Image
+
+    folder = root / "ham10000_sites_200x150"
+    with (folder / "selection.csv").open(newline="", encoding="utf-8") as stream:
+        listed = list(csv.DictReader(stream))
+    names = sorted({row["dx"] for row in listed})
+    order = by_lot([row["lesion_id"] for row in listed], KEY, "split")
+    pixels = np.stack(
+        [
+            np.asarray(
+                PIL.Image.open(folder / "images" / f"{listed[at]['image_id']}.jpg")
+                .convert("RGB")
+                .resize((32, 32), PIL.Image.Resampling.BILINEAR)
+            )
+            for at in order
+        ]
+    )
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1
+    labels = torch.tensor([names.index(listed[at]["dx"]) for at in order])
+    tested, held = len(order) * 3 // 10, len(order) * 4 // 10
+    return Images(
+        "ham10000",
+        len(names),
+        (images[held:], labels[held:]),
+        (images[tested:held], labels[tested:held]),
+        (images[:tested], labels[:tested]),
+    )
+
+
+def _grey(images: NDArray[np.uint8]) -> torch.Tensor:
+    return torch.from_numpy(images).float().unsqueeze(1) / 127.5 - 1
+
+
+READERS = {"pneumoniamnist": _pneumonia, "ham10000": _ham}
+
+if __name__ == "__main__":
+    main()
