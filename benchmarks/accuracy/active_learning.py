@@ -23,9 +23,9 @@ from time import process_time
 
 import numpy as np
 import torch
-from benchmarks.support.processes import machine
 from numpy.typing import NDArray
 
+from benchmarks.support.processes import machine
 from wardround.client.clinic.review.outcome import compare_repeats
 from wardround.client.clinic.review.scores import (
     SCORES,
@@ -46,7 +46,6 @@ from wardround.common.study.study import Study
 
 KEY = b"active learning benchmark"
 BATCH, LEARNING_RATE, COMMITTEE = 32, 2e-3, 2
-ARMS = ("random", "entropy", "disagreement", "diverse")
 
 
 @dataclass(frozen=True)
@@ -72,17 +71,23 @@ class Plan:
 
     Attributes:
         budgets: Labelled images in all, after the first ``start``.
+        arms: The first is the control.
     """
 
     start: int
     budgets: tuple[int, ...]
     seeds: int
     steps: int
+    arms: tuple[str, ...]
 
 
 PLANS = {
-    "pneumoniamnist": Plan(20, (40, 60, 80, 120, 160, 240, 320, 480), 20, 120),
-    "ham10000": Plan(100, (200, 300, 400, 600), 5, 240),
+    "pneumoniamnist": Plan(
+        20, (40, 60, 80, 120, 160, 240, 320, 480), 20, 120, ("random", "entropy", "diverse")
+    ),
+    "ham10000": Plan(
+        100, (200, 300, 400, 600), 5, 240, ("random", "entropy", "diverse", "disagreement")
+    ),
 }
 
 
@@ -115,18 +120,29 @@ def main() -> None:
 def _run(name: str, arguments: argparse.Namespace) -> None:
     plan = PLANS[name]
     seeds = range(arguments.seeds or plan.seeds)
+    done = _read(arguments.out, name)
+    missing = [seed for seed in seeds if seed not in done]
     work = partial(run_seed, name, arguments.data_root, plan)
-    if arguments.workers > 1:
-        with ProcessPoolExecutor(arguments.workers) as pool:
-            done = list(pool.map(work, seeds))
-    else:
-        done = [work(seed) for seed in seeds]
-    rows = [row for some, _ in done for row in some]
-    seconds = sum(one for _, one in done)
-    if arguments.out:
-        with arguments.out.open("a", encoding="utf-8") as stream:
-            stream.writelines(json.dumps(asdict(row)) + "\n" for row in rows)
-    _report(name, rows, plan, len(seeds), seconds)
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        for seed, found in zip(missing, pool.map(work, missing), strict=True):
+            done[seed] = found
+            if arguments.out:
+                with arguments.out.open("a", encoding="utf-8") as stream:
+                    rows = [asdict(row) for row in found[0]]
+                    stream.write(json.dumps({"rows": rows, "seconds": found[1]}) + "\n")
+    rows = [row for seed in seeds for row in done[seed][0]]
+    _report(name, rows, plan, len(seeds), sum(done[seed][1] for seed in seeds))
+
+
+def _read(out: Path | None, name: str) -> dict[int, tuple[list[Row], float]]:
+    """Return what an earlier try has done, by seed."""
+    found: dict[int, tuple[list[Row], float]] = {}
+    if out is not None and out.exists():
+        for line in map(json.loads, out.read_text(encoding="utf-8").splitlines()):
+            rows = [Row(**row) for row in line["rows"]]
+            if rows[0].data == name:
+                found[rows[0].seed] = rows, line["seconds"]
+    return found
 
 
 def run_seed(name: str, root: Path, plan: Plan, seed: int) -> tuple[list[Row], float]:
@@ -139,7 +155,7 @@ def run_seed(name: str, root: Path, plan: Plan, seed: int) -> tuple[list[Row], f
     first = by_lot(ids, KEY, f"start {seed}")[: plan.start]
     rows = []
     start = _trained(images, study, first, plan.steps, seed)
-    for arm in ARMS:
+    for arm in plan.arms:
         labelled, network = list(first), start
         for budget in plan.budgets:
             more = budget - len(labelled)
@@ -149,7 +165,7 @@ def run_seed(name: str, root: Path, plan: Plan, seed: int) -> tuple[list[Row], f
     return rows, process_time() - began
 
 
-def _chosen(  # noqa: PLR0913, PLR0917 (the parts of one choice)
+def _chosen(
     arm: str,
     images: Images,
     network: torch.nn.Module,
@@ -244,11 +260,11 @@ def _report(name: str, rows: Sequence[Row], plan: Plan, seeds: int, seconds: flo
     metric = "auroc" if name == "pneumoniamnist" else "balanced_accuracy"
     print(f"\n{name}: {metric}, {seeds} seeds, {seconds / 60:.1f} CPU minutes")
     table = _table(rows, metric)
-    print("labelled  " + "  ".join(f"{arm:>12s}" for arm in ARMS))
+    print("labelled  " + "  ".join(f"{arm:>12s}" for arm in plan.arms))
     for budget in plan.budgets:
-        means = [np.mean([table[arm, seed, budget] for seed in range(seeds)]) for arm in ARMS]
+        means = [np.mean([table[arm, seed, budget] for seed in range(seeds)]) for arm in plan.arms]
         print(f"{budget:8d}  " + "  ".join(f"{mean:12.4f}" for mean in means))
-    for arm in ARMS[1:]:
+    for arm in plan.arms[1:]:
         won = 0
         for budget in plan.budgets:
             chosen = [table[arm, seed, budget] for seed in range(seeds)]

@@ -14,6 +14,7 @@ from wardround.client.cli.backup import add_backup_commands
 from wardround.client.cli.check import add_check_command
 from wardround.client.cli.clinic.importing import add_import_commands
 from wardround.client.cli.clinic.pacs import pacs_app
+from wardround.client.cli.clinic.review import review_app
 from wardround.client.cli.clinic.serve import serve
 from wardround.client.cli.connection import add_connection_commands
 from wardround.client.cli.daemon import add_daemon_commands
@@ -40,6 +41,7 @@ site_app.add_typer(policy_app, name="policy")
 site_app.add_typer(audit_app, name="audit")
 site_app.add_typer(ledger_app, name="ledger")
 site_app.add_typer(pacs_app, name="pacs")
+site_app.add_typer(review_app, name="review")
 site_app.command()(serve)
 site_app.command()(page)
 add_daemon_commands(site_app)

@@ -1,4 +1,4 @@
-"""Whether choosing the cases was better than drawing them by lot: a number, its interval, a word."""
+"""Whether choosing cases was better than drawing them by lot: a number, its interval, a word."""
 
 import math
 from collections.abc import Sequence
@@ -45,8 +45,8 @@ class Comparison:
         number = f"{found.value:+.4f} {self.unit}"
         if not found.is_known:
             return (
-                f"{name} did not beat random: {number}, and {found.patients} {self.counted} are too "
-                "few to tell an interval."
+                f"{name} did not beat random: {number}, and {found.patients} {self.counted} are "
+                "too few to tell an interval."
             )
         fact = {
             "better": f"{name} beat random",

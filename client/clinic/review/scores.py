@@ -15,7 +15,7 @@ from wardround.common.errors import InputError
 
 Floats = NDArray[np.float64]
 Score = Callable[[Floats, bool], Floats]
-"""From ``(M, N, K)`` probabilities of M members, and whether classes are independent, to ``(N,)``."""
+"""From ``(M, N, K)`` probabilities, and whether classes are independent, to ``(N,)``."""
 _SUM_TOLERANCE = 1e-3
 _SAME = 1e-9  # scores that differ by less are equal: rounding ranks nobody
 
