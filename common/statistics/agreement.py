@@ -1,4 +1,4 @@
-"""Whether two measurements agree: of a quantity (Bland and Altman 1986, 1999), of a class (kappa)."""
+"""Whether two measurements agree: of a quantity (Bland and Altman 1986, 1999), or of a class."""
 
 import math
 from dataclasses import dataclass

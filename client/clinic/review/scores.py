@@ -124,10 +124,9 @@ def check_scores(scores: Floats) -> None:
 def _entropy(probabilities: Floats, multi_label: bool) -> Floats:
     if multi_label:
         both = np.stack([probabilities, 1 - probabilities])
-        bits: Floats = -_times_log(both).sum(axis=0).mean(axis=1) / math.log(2)
-        return bits
-    bits = -_times_log(probabilities).sum(axis=1) / math.log(probabilities.shape[1])
-    return bits
+        return np.asarray(-_times_log(both).sum(axis=0).mean(axis=1) / math.log(2))
+    bits = -_times_log(probabilities).sum(axis=1)
+    return np.asarray(bits / math.log(probabilities.shape[1]))
 
 
 def _times_log(p: Floats) -> Floats:

@@ -186,7 +186,8 @@ def _take_labels(desk: Desk, path: Path, reader: str) -> Taken:
     places = {name: table.place(name) for name in ("case", "label")}
     for name, place in places.items():
         if place is None:
-            raise InputError(f"{path}: {known_names('column', name, filter(None, table.header))}")
+            msg = f"{path}: {known_names('column', name, filter(None, table.header))}"
+            raise InputError(msg)
     taken, opinions = Taken(), list[Opinion]()
     for line in table.lines:
         case, label = (line.cells[place or 0] for place in places.values())

@@ -32,6 +32,7 @@ from wardround.common.study.study import Study
 
 KEY_FILE, MASK_FOLDER = "key", "masks"
 KEY_BYTES, CASE_DIGITS = 32, 16
+_NOTHING = ChainHead(0, NO_HASH)
 _TARGETS = ("label", "mask", "boxes", "time", "event", "lesion_mask")
 _NO_IMAGE = (*_TARGETS, "split", "site", "scanner", "source row")
 
@@ -80,7 +81,7 @@ class Corrections:
     """
 
     lines: tuple[Correction, ...] = ()
-    head: ChainHead = ChainHead(0, NO_HASH)
+    head: ChainHead = _NOTHING
     length: int = 0
 
     def last(self, column: str) -> dict[str, Correction]:
@@ -111,7 +112,7 @@ def parse_corrections(content: bytes, path: Path) -> Corrections:
         DataError: A line is not as it was written; says which.
     """
     lines, torn = split_lines(content)
-    head, found = ChainHead(0, NO_HASH), list[Correction]()
+    head, found = _NOTHING, list[Correction]()
     for number, line in enumerate(lines, start=1):
         try:
             said, stated = from_line(line, number, head.hash)
