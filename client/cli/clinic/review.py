@@ -136,6 +136,32 @@ def take_corrections(
     _say(take(desk, Path(source), reader), desk, as_json, [])
 
 
+@review_app.command("open")
+def open_queue(
+    site: SiteFolder,
+    out: Annotated[Path, typer.Option(help="A new folder: it will hold patients' images.")],
+    queue: QueueName = "",
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Draws the first mask where there is none.", show_default=False),
+    ] = None,
+) -> None:
+    """Write a queue's images and masks into a folder, to be edited with any program and taken back.
+
+    Example: wardround site review open /srv/site --out to-edit
+    """
+    from wardround.client.clinic.review.handing_out import hand_out
+    from wardround.client.clinic.review.opinions import open_committee
+    from wardround.common.runtime.printable import write_lines
+
+    committee = None if model is None else open_committee([model], "entropy")
+    count = hand_out(_desk(site, queue), out, committee)
+    write_lines(
+        f"Wrote {count} images and masks to {out}. Change the masks and keep their names; then: "
+        f"wardround site review take {site} {out} --reader NAME\n"
+    )
+
+
 @review_app.command("report")
 def tell(
     site: SiteFolder,

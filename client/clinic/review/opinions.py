@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from wardround.client.clinic.explanations.uncertainty import dropout_layers, dropping
 from wardround.client.clinic.inference.inputs import Input, read_images
@@ -87,6 +88,12 @@ class Committee:
             msg = f"none of the {len(cases)} cases can be predicted: {reasons}"
             raise InputError(msg)
         return _opinions(read, said, left_out, self.by != "entropy")
+
+    def mask_of(self, case: Case) -> NDArray[np.uint8]:
+        """Return the mask of the first model, on the grid of the case's image as it was read."""
+        one = self.predictors[0]
+        prepared = one.prepare_several([_given(case, self.study)])
+        return _of_mask(one.predict_prepared(prepared)[0]).labels.astype(np.uint8)
 
     def _of_batch(
         self, batch: Sequence[Case], left_out: dict[str, int]
