@@ -162,6 +162,36 @@ def open_queue(
     )
 
 
+@review_app.command("page")
+def serve_page(
+    site: SiteFolder,
+    reader: Reader,
+    queue: QueueName = "",
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Draws the first mask where there is none.", show_default=False),
+    ] = None,
+    port: Annotated[int, typer.Option(help="Of this machine; 0 takes a free one.")] = 0,
+) -> None:
+    """Serve a queue to a browser of this machine, until Ctrl-C: buttons for classes, or a brush.
+
+    Whoever has the link sees patients' images, and what they say is written down as the reader's.
+
+    Example: wardround site review page /srv/site --reader AB
+    """
+    import sys
+
+    from wardround.client.clinic.review.opinions import open_committee
+    from wardround.client.page.review.page import ReadingPage, serve_reading_page
+
+    def tell(link: str) -> None:
+        sys.stdout.write(f"Open {link}\nCtrl-C ends the page.\n")
+        sys.stdout.flush()
+
+    committee = None if model is None else open_committee([model], "entropy")
+    serve_reading_page(ReadingPage(_desk(site, queue), reader, committee), port, tell)
+
+
 @review_app.command("report")
 def tell(
     site: SiteFolder,
