@@ -224,6 +224,36 @@ OUTPUTS: dict[str, Output] = {
         },
         made_in="client/cli/clinic/pacs.py:ask_archive",
     ),
+    "site review queue": Output(
+        keys={
+            "queue": "Its name.",
+            "cases": "How many.",
+            "list": "The reader's list.",
+            "notes": "What was left out, and how probabilities were calibrated.",
+        },
+        made_in="client/cli/clinic/review.py:make",
+    ),
+    "site review take": Output(
+        keys={
+            "taken": "Corrections that were written down.",
+            "changed": "Of these, that say something else than what counted before.",
+            "refused": "A sentence for each that was not taken.",
+            "not trained on": "Of those taken, of validation and test patients.",
+        },
+        made_in="client/cli/clinic/review.py:_say",
+    ),
+    "site review report": Output(
+        keys={
+            "queue": "Its name.",
+            "by": "How cases were chosen.",
+            "arms": "`chosen` and `random`: cases, read, wrong.",
+            "verdict": "better, worse or no gain: were more of the chosen cases wrong?",
+            "trial": "With --train: metric, chosen, drawn, cases, verdict; else null.",
+            "readers": "Each pair of readers: first, second, and kappa or Dice.",
+            "lines": "The report in sentences.",
+        },
+        made_in="client/clinic/review/report.py:content",
+    ),
     "site explain": Output(
         of="wardround.client.doctor.policy:PolicyReport",
         keys={

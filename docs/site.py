@@ -33,7 +33,7 @@ ORDER: dict[str, tuple[str, tuple[str, ...]]] = {
             *("explain-predictions", "document-a-model", "use-a-model"),
             *("detect", "regression-and-survival", "combine-modalities", "transfer", "own-network"),
             *("continue-a-study",),
-            *("run-a-site", "joining", "import-images", "pacs", "protect-patients"),
+            *("run-a-site", "joining", "import-images", "pacs", "review-cases", "protect-patients"),
             *("operate-a-server", "monitor", "deploy", "run-on-a-cluster", "upgrade"),
         ),
     ),

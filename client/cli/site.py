@@ -15,6 +15,7 @@ from wardround.client.cli.check import add_check_command
 from wardround.client.cli.clinic.importing import add_import_commands
 from wardround.client.cli.clinic.monitor import monitor_app
 from wardround.client.cli.clinic.pacs import pacs_app
+from wardround.client.cli.clinic.review import review_app
 from wardround.client.cli.clinic.serve import serve
 from wardround.client.cli.connection import add_connection_commands
 from wardround.client.cli.daemon import add_daemon_commands
@@ -42,6 +43,7 @@ site_app.add_typer(audit_app, name="audit")
 site_app.add_typer(ledger_app, name="ledger")
 site_app.add_typer(pacs_app, name="pacs")
 site_app.add_typer(monitor_app, name="monitor")
+site_app.add_typer(review_app, name="review")
 site_app.command()(serve)
 site_app.command()(page)
 add_daemon_commands(site_app)

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Iterable
 from pathlib import Path
 
-from wardround.client.site.folder import Site
+from wardround.client.site.folder import SITE_FILE, Site
 from wardround.common.files.atomic import replace_file
 
 PREPARED_FOLDER = "prepared"
@@ -64,8 +64,15 @@ class SourceFiles:
 
 
 def mark_of(site: Site) -> bytes:
-    """Return what tells one content of a site's manifest from another."""
-    return _content_of(site.manifest_path)
+    """Return what tells one content of a site's manifest, and of its corrections, from another."""
+    more = (site.corrections_path, site.unlabelled_path)
+    return b" ".join(filter(None, map(_content_of, (site.manifest_path, *more))))
+
+
+def lists_of(site: Site) -> tuple[Path, ...]:
+    """Return the small files that say which examinations a site has, and what they show."""
+    own = site.folder / SITE_FILE
+    return own, site.manifest_path, site.corrections_path, site.unlabelled_path
 
 
 def write_mark(folder: Path, mark: bytes) -> None:

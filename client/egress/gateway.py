@@ -358,10 +358,20 @@ class Gateway:
             note_received(self.site.folder, instruction.digest, received)
 
     def _note_labels(self, session: SiteSession) -> None:
-        """Write down which words the site reads as which classes, by their digest."""
+        """Write down which words the site reads as which classes, and what its readers said.
+
+        Both by their digest: of what readers said the hash of its chain's last line.
+        """
         study = session.context.study
         if digest := label_words(session.site, study).digest:
             self.log.append(Event(kind="labels", study=study.digest, sha256=digest))
+        if session.site.corrections_path.exists():
+            from wardround.client.data.manifest.corrections import read_corrections
+
+            head = read_corrections(session.site.corrections_path).head
+            verdict = f"allow: {head.entries} corrections of readers count"
+            said = Event(kind="corrections", verdict=verdict, study=study.digest, sha256=head.hash)
+            self.log.append(said)
 
     def tell_statistics(self, session: SiteSession, digest: str) -> RecordDict:
         """Return the histograms that a study is planned from, if the policy allows them.

@@ -17,10 +17,10 @@ from wardround.client.data.batch import Batch, mixed
 from wardround.client.data.cohort import Cohort, Cohorts, open_cohorts
 from wardround.client.data.manifest.label_words import label_words
 from wardround.client.data.reading.array_files import forget_arrays
-from wardround.client.data.source_files import SourceFiles, remove_outdated
+from wardround.client.data.source_files import SourceFiles, lists_of, remove_outdated
 from wardround.client.privacy.evaluation import measure_privately
 from wardround.client.session.model_context import PERSONAL, ModelContext
-from wardround.client.site.folder import SITE_FILE, Site, open_site
+from wardround.client.site.folder import Site, open_site
 from wardround.client.site.state import SiteState
 from wardround.client.training.evaluation import evaluate, without_tta
 from wardround.client.training.local import LocalWork, loss_scaler, train_locally
@@ -131,7 +131,7 @@ class SiteSession:
 
     def _open(self) -> tuple[Cohorts, SourceFiles]:
         """Return the patients, and how their files lay before any was read."""
-        files = SourceFiles((self.site.folder / SITE_FILE, self.site.manifest_path))
+        files = SourceFiles(lists_of(self.site))
         cohorts = open_cohorts(self.site, self.context.study)
         files.add_images(cohorts.images)
         for note in cohorts.parting:

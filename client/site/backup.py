@@ -10,7 +10,7 @@ import wardround
 from wardround.client.policy.approvals import APPROVALS_FILE
 from wardround.client.policy.policy import POLICY_FILE
 from wardround.client.site.credentials import NODE_KEY
-from wardround.client.site.folder import KEY_FOLDER, open_site
+from wardround.client.site.folder import KEY_FOLDER, REVIEW_FOLDER, open_site
 from wardround.client.site.new_folder import MANIFEST_EXAMPLE, SITE_FILE
 from wardround.common.files.atomic import make_private_folder
 from wardround.common.files.backup import (
@@ -26,10 +26,11 @@ FORMER_FOLDER = "former"
 _AUDIT = "audit"
 # Not what lies beside them: images as they come from the archive.
 _IMPORT = ("import/secret.key", "import/journal.jsonl")
-_FILES = (SITE_FILE, POLICY_FILE, APPROVALS_FILE, MANIFEST_EXAMPLE, *_IMPORT)
+_FILES = (SITE_FILE, POLICY_FILE, APPROVALS_FILE, MANIFEST_EXAMPLE, "unlabelled.csv", *_IMPORT)
 # The ledger comes last, so that it holds the charge of all that was copied before.
 _FOLDERS = (
     "parts",
+    REVIEW_FOLDER,
     "studies",
     "rounds",
     "evaluations",

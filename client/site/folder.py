@@ -22,6 +22,7 @@ from wardround.common.study.sections.simulation import Shift
 KEY_FOLDER = "keys"
 SITE_FILE = "site.toml"
 AUDIT_FOLDER = "audit"
+REVIEW_FOLDER = "review"
 CA_CERTIFICATE = "ca.crt"  # of the server that the site has joined
 _SERVER_DIGITS = 32
 
@@ -169,6 +170,16 @@ class Site:
     def manifest_path(self) -> Path:
         """Where the manifest lies."""
         return self.folder / self.settings.manifest
+
+    @property
+    def unlabelled_path(self) -> Path:
+        """Where the examinations are listed that nobody has labelled yet; it may be absent."""
+        return self.folder / "unlabelled.csv"
+
+    @property
+    def corrections_path(self) -> Path:
+        """The table of what readers said; absent where none has said anything."""
+        return self.folder / REVIEW_FOLDER / "corrections.jsonl"
 
     @property
     def data_root(self) -> Path:

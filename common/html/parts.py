@@ -21,17 +21,25 @@ def joined(parts: Iterable[str]) -> Html:
     return Html("".join(html(part) for part in parts))
 
 
-def tag(name: str, content: str = "", **attributes: str) -> Html:
+def tag(name: str, content: str = "", /, **attributes: str) -> Html:
     """Return an element; ``class_`` is written ``class``, ``aria_label`` ``aria-label``.
 
     An attribute that is empty is left out.
     """
-    written = "".join(
+    return Html(f"<{name}{_written(attributes)}>{html(content)}</{name}>")
+
+
+def void(name: str, /, **attributes: str) -> Html:
+    """Return an element that has no content and no end, e.g. ``input``; attributes as of a tag."""
+    return Html(f"<{name}{_written(attributes)}>")
+
+
+def _written(attributes: Mapping[str, str]) -> str:
+    return "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escaped(value)}"'
         for key, value in attributes.items()
         if value
     )
-    return Html(f"<{name}{written}>{html(content)}</{name}>")
 
 
 def section(title: str, *parts: str, anchor: str = "") -> Html:

@@ -1,4 +1,4 @@
-"""Whether two measurements of one quantity agree (Bland and Altman 1986, 1999)."""
+"""Whether two measurements agree: of a quantity (Bland and Altman 1986, 1999), or of a class."""
 
 import math
 from dataclasses import dataclass
@@ -91,3 +91,37 @@ def _jackknifed(groups: list[NDArray[np.float64]]) -> tuple[float, ...]:
     )
     deviations = without - without.mean(axis=0)
     return tuple(np.sqrt((count - 1) / count * (deviations**2).sum(axis=0)).tolist())
+
+
+def cohen_kappa(first: NDArray[np.int64], second: NDArray[np.int64]) -> Bound:
+    """Return how far two readers agree beyond chance (Cohen 1960), with its 95 % interval.
+
+    The error is that of Fleiss, Cohen and Everitt 1969, equation 13; cases are taken as
+    independent. NaN where both say one class alone: then nothing tells agreement from chance.
+
+    Args:
+        first: ``(N,)`` classes that one reader says.
+        second: ``(N,)`` those of the other, of the same cases.
+
+    Raises:
+        ValueError: There is no case, or they differ in number.
+    """
+    if not len(first) or len(first) != len(second):
+        msg = f"{len(first)} and {len(second)} answers: give two for each case, at least one."
+        raise ValueError(msg)
+    _, places = np.unique(np.concatenate([first, second]), return_inverse=True)
+    rows, columns = places[: len(first)], places[len(first) :]
+    classes = int(places.max()) + 1
+    shares = np.bincount(rows * classes + columns, minlength=classes**2) / len(first)
+    table = shares.reshape(classes, classes)
+    own, other = table.sum(axis=1), table.sum(axis=0)
+    seen, chance = float(np.trace(table)), float(own @ other)
+    if chance >= 1:
+        return Bound(math.nan, math.nan, math.nan)
+    kappa = (seen - chance) / (1 - chance)
+    margins = own[np.newaxis, :] + other[:, np.newaxis]
+    diagonal = np.diag(table) * (1 - np.diag(margins) * (1 - kappa)) ** 2
+    aside = (table * margins**2).sum() - float(np.diag(table) @ np.diag(margins) ** 2)
+    spread = diagonal.sum() + (1 - kappa) ** 2 * aside - (kappa - chance * (1 - kappa)) ** 2
+    error = math.sqrt(max(float(spread), 0.0) / len(first)) / (1 - chance)
+    return Bound(kappa, kappa - _NORMAL * error, min(kappa + _NORMAL * error, 1.0))

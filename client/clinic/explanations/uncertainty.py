@@ -49,14 +49,14 @@ def with_dropout(networks: Sequence[nn.Module], batch: Batch, study: Study) -> T
         ExplanationError: The network drops none.
     """
     network = networks[0]
-    drops = [m for m in network.modules() if isinstance(m, _DROPOUTS) and m.p > 0]
+    drops = dropout_layers(network)
     if not drops:
         msg = (
             "dropout needs a network that was trained with it, and this one drops nothing: use "
             "entropy or test-time-augmentation, or train with model.dropout."
         )
         raise ExplanationError(msg)
-    with evaluating(network), torch.random.fork_rng(devices=[]), _dropping(drops):
+    with evaluating(network), torch.random.fork_rng(devices=[]), dropping(drops):
         torch.default_generator.manual_seed(0)
         passes = [_probabilities(network, batch, study) for _ in range(_PASSES)]
     return torch.stack(passes).mean(0)
@@ -129,8 +129,13 @@ def _probabilities(network: nn.Module, batch: Batch, study: Study) -> Tensor:
     return predict(network, batch, study)[0].softmax(0)
 
 
+def dropout_layers(network: nn.Module) -> list[nn.Module]:
+    """Return the layers of a network that drop values while it is trained."""
+    return [m for m in network.modules() if isinstance(m, _DROPOUTS) and m.p > 0]
+
+
 @contextmanager
-def _dropping(layers: Sequence[nn.Module]) -> Iterator[None]:
+def dropping(layers: Sequence[nn.Module]) -> Iterator[None]:
     """Have the layers drop values; :func:`evaluating`, around it, puts their modes back."""
     for layer in layers:
         layer.training = True

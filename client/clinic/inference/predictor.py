@@ -171,6 +171,11 @@ class Predictor:
         return self.models[0].study
 
     @property
+    def networks(self) -> tuple[nn.Module, ...]:
+        """A network a model, in evaluation mode, on the device."""
+        return self._networks
+
+    @property
     def contract(self) -> Contract:
         """The contract of the first model."""
         return self.models[0].contract

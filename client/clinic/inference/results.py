@@ -191,21 +191,30 @@ class Results:
     def _write_mask(self, one: Input, name: str, found: Segmented) -> str:
         """Write a mask in the form of its image; return its place in the folder."""
         (self.folder / MASKS).mkdir(exist_ok=True)
-        labels, kind = found.labels, ".nii.gz"
-        if found.affine is None:
-            is_flat = labels.ndim == 2 and len(found.classes) <= _BYTE
-            is_array = one.held[0].path.suffix.lower() in (".npy", ".npz")
-            kind = ".png" if is_flat and not is_array else ".npy"
-        place = f"{MASKS}/{name}{kind}"
-        part = self.folder / MASKS / f".{name}.part{kind}"
-        if kind == ".png":
-            _write_picture(part, labels)
-        elif kind == ".npy":
-            np.save(part, labels, allow_pickle=False)
-        else:
-            _write_nifti(part, found, one.held[0].path)
-        part.replace(self.folder / place)
-        return place
+        return f"{MASKS}/{write_mask(self.folder / MASKS, name, found, one.held[0].path)}"
+
+
+def write_mask(folder: Path, name: str, found: Segmented, source: Path) -> str:
+    """Write a mask in the form of its image, whole or not at all; return its file's name.
+
+    Args:
+        name: Of the file, without its ending.
+        source: The image's file or folder.
+    """
+    labels, kind = found.labels, ".nii.gz"
+    if found.affine is None:
+        is_flat = labels.ndim == 2 and len(found.classes) <= _BYTE
+        is_array = source.suffix.lower() in (".npy", ".npz")
+        kind = ".png" if is_flat and not is_array else ".npy"
+    part = folder / f".{name}.part{kind}"
+    if kind == ".png":
+        _write_picture(part, labels)
+    elif kind == ".npy":
+        np.save(part, labels, allow_pickle=False)
+    else:
+        _write_nifti(part, found, source)
+    part.replace(folder / f"{name}{kind}")
+    return f"{name}{kind}"
 
 
 def _lines(items: Sequence[Mapping[str, Any]]) -> str:

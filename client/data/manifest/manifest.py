@@ -55,8 +55,13 @@ def open_manifest(site: Site, study: Study) -> Manifest:
         DataError: The manifest is missing, empty, lacks a column, or has unusable rows; says
             every problem at once.
     """
-    table = read_table(site.manifest_path)
+    table, words = read_table(site.manifest_path), label_words(site, study)
     scanners = site.settings.scanners
+    said: tuple[str, ...] = ()
+    if site.corrections_path.exists():
+        from wardround.client.data.manifest.corrections import corrected  # few sites have any
+
+        table, said = corrected(table, site, study, words)
     reading = read_rows(
         table,
         study,
@@ -64,9 +69,10 @@ def open_manifest(site: Site, study: Study) -> Manifest:
         scanners,
         one_by_one=site.is_tolerant,
         is_split=site.settings.rows_of is not None,
-        words=label_words(site, study),
+        words=words,
     )
     examinations, problems = reading.examinations, reading.problems
+    notes = (*reading.notes, *said)
     if not examinations and not site.is_tolerant:
         msg = f"the manifest {site.manifest_path} has a header but no rows: add one an examination."
         raise DataError(msg)
@@ -76,10 +82,10 @@ def open_manifest(site: Site, study: Study) -> Manifest:
         kept, left_out = problems.without_unusable(examinations)
         if left_out:
             logger.warning("rows of the manifest are left out. %s", left_out)
-        return Manifest(_come_by_now(kept, study), reading.notes)
+        return Manifest(_come_by_now(kept, study), notes)
     # A simulated site's rows are named as they stand in the researcher's own file.
     problems.raise_if_any(Path(site.settings.rows_of or site.manifest_path))
-    return Manifest(_come_by_now(examinations, study), reading.notes)
+    return Manifest(_come_by_now(examinations, study), notes)
 
 
 def _come_by_now(examinations: Sequence[Examination], study: Study) -> tuple[Examination, ...]:
