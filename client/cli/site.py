@@ -19,6 +19,7 @@ from wardround.client.cli.connection import add_connection_commands
 from wardround.client.cli.daemon import add_daemon_commands
 from wardround.client.cli.ledger import ledger_app
 from wardround.client.cli.page import page
+from wardround.client.cli.withdrawal import add_withdrawal_commands
 
 if TYPE_CHECKING:
     from wardround.client.doctor.policy import PolicyReport
@@ -47,6 +48,7 @@ add_connection_commands(site_app)
 add_backup_commands(site_app)
 add_import_commands(site_app)
 add_check_command(site_app)
+add_withdrawal_commands(site_app)
 
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
