@@ -61,7 +61,8 @@ class WithdrawalPlan:
 
     def words(self) -> tuple[str, ...]:
         """Return it in sentences."""
-        what = "it" if self.without == "site" else "patients of it"
+        what = "it" if self.without == "site" else "these patients of it"
+        leaves = "it leaves" if self.without == "site" else "patients of it leave"
         kept = ", ".join(map(str, self.kept)) or "none"
         begin = (
             f"from the commit of round {self.after_round}" if self.after_round else "from the start"
@@ -69,7 +70,7 @@ class WithdrawalPlan:
         cost = "" if self.seconds is None else f", about {self.seconds:.3g} s"
         equal = "bit-identical to a run" if self.is_exact else "retrained, not bit-equal to a run"
         return (
-            f"{self.site} has numbers in the run since round {self.first_round}; {what} leaves.",
+            f"{self.site} has numbers in the run since round {self.first_round}; {leaves}.",
             f"Of {self.done} rounds done this server keeps {len(self.kept)} commits: {kept}.",
             f"Training goes on {begin}: {self.repeated} rounds are trained (of {self.rounds}), "
             f"{max(0, self.done - self.after_round)} of them again{cost}.",
