@@ -17,6 +17,7 @@ from wardround.client.cli.clinic.pacs import pacs_app
 from wardround.client.cli.clinic.serve import serve
 from wardround.client.cli.connection import add_connection_commands
 from wardround.client.cli.daemon import add_daemon_commands
+from wardround.client.cli.joining import worth
 from wardround.client.cli.ledger import ledger_app
 from wardround.client.cli.page import page
 from wardround.client.cli.withdrawal import add_withdrawal_commands
@@ -43,6 +44,7 @@ site_app.add_typer(ledger_app, name="ledger")
 site_app.add_typer(pacs_app, name="pacs")
 site_app.command()(serve)
 site_app.command()(page)
+site_app.command()(worth)
 add_daemon_commands(site_app)
 add_connection_commands(site_app)
 add_backup_commands(site_app)

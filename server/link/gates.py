@@ -69,9 +69,9 @@ class Desks:
 
     def choose(self, site: str, path: str, method: str) -> ASGIApp | None:
         """Return what answers a member; None where nothing does."""
-        study = asked_study(path)
-        if study is not None and method == "GET":
-            return self.models.answer(site, study)
+        asked = asked_study(path)
+        if asked is not None and method == "GET":
+            return self.models.answer(site, *asked)
         if path == WITHDRAWALS_PATH and method == "POST":
             return partial(self.withdrawals.answer, site)
         return None
