@@ -84,7 +84,7 @@ OUTPUTS: dict[str, Output] = {
             "verdict": "Its first sentence.",
             "subgroups": "A group of patients each, if the study names groups.",
         },
-        made_in="simulations/cli/evaluate.py:_as_json",
+        made_in="simulations/cli/finished/evaluate.py:_as_json",
     ),
     "attack": Output(of="wardround.simulations.run_files.attack_findings:Findings"),
     "stress": Output(
@@ -96,7 +96,7 @@ OUTPUTS: dict[str, Output] = {
             "corruptions": "wardround.simulations.run_files.stress:CorruptionRow",
             "attacks": "wardround.simulations.run_files.stress:AttackRow",
         },
-        made_in="simulations/cli/stress.py:run_stress",
+        made_in="simulations/cli/finished/stress.py:run_stress",
     ),
     "explain-predictions": Output(
         keys={
@@ -106,7 +106,7 @@ OUTPUTS: dict[str, Output] = {
             "sites": "The means of each site.",
         },
         parts={"rows": "wardround.simulations.run_files.explanations:ExplanationRow"},
-        made_in="simulations/cli/explain.py:run_explanation",
+        made_in="simulations/cli/finished/explain.py:run_explanation",
     ),
     "predict": Output(
         keys={

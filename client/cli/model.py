@@ -93,6 +93,56 @@ def verify(
     sys.stdout.write("\n".join(lines) + "\n")
 
 
+@model_app.command("verify-withdrawal")
+def verify_withdrawal(
+    certificate: Annotated[Path, typer.Argument(help="A certificate.", show_default=False)],
+    model: Annotated[
+        Path | None, typer.Option(help="The model folder that it must be about.")
+    ] = None,
+    revoked: Annotated[
+        Path | None, typer.Option(help="A model folder: is it one of those that are revoked?")
+    ] = None,
+    server_key: ServerKey = None,
+    site_key: SiteKey = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the certificate of a withdrawal offline: what was repeated, and by whom it is signed.
+
+    With --model, the model's signed rounds must be those of the certificate; with --revoked, the
+    answer is 1 where a model was made with the one that left.
+
+    Example: wardround model verify-withdrawal withdrawal.json --server-key server.pub
+    """
+    from wardround.common.models.documents.withdrawn import (
+        certificate_words,
+        check_keys,
+        check_model,
+        is_revoked,
+    )
+    from wardround.common.runtime.printable import write_lines
+    from wardround.common.security.signing_key import open_public_key
+    from wardround.common.security.withdrawal.certificate import read_certificate
+
+    found = read_certificate(certificate)
+    keys = [None if one is None else open_public_key(one) for one in (server_key, site_key)]
+    check_keys(found, *keys)
+    if model is not None:
+        check_model(found, model)
+    is_bad = revoked is not None and is_revoked(found, revoked)
+    if as_json:
+        said = {**found.said.model_dump(mode="json"), "server": found.server}
+        said["asked"] = {**found.request.asked.model_dump(mode="json"), "key": found.request.key}
+        sys.stdout.write(json.dumps({**said, "is_revoked": is_bad}) + "\n")
+    else:
+        lines = [*certificate_words(found)]
+        lines += [] if model is None else [f"{model} is the model of the certificate."]
+        if revoked is not None:
+            lines.append(f"{revoked} {'IS REVOKED' if is_bad else 'is not among those revoked'}.")
+        write_lines("\n".join(lines) + "\n")
+    if is_bad:
+        raise typer.Exit(1)
+
+
 @model_app.command()
 def sign(
     model: ModelPath,

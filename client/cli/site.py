@@ -19,8 +19,10 @@ from wardround.client.cli.clinic.review import review_app
 from wardround.client.cli.clinic.serve import serve
 from wardround.client.cli.connection import add_connection_commands
 from wardround.client.cli.daemon import add_daemon_commands
+from wardround.client.cli.joining import worth
 from wardround.client.cli.ledger import ledger_app
 from wardround.client.cli.page import page
+from wardround.client.cli.withdrawal import add_withdrawal_commands
 
 if TYPE_CHECKING:
     from wardround.client.doctor.policy import PolicyReport
@@ -46,11 +48,13 @@ site_app.add_typer(monitor_app, name="monitor")
 site_app.add_typer(review_app, name="review")
 site_app.command()(serve)
 site_app.command()(page)
+site_app.command()(worth)
 add_daemon_commands(site_app)
 add_connection_commands(site_app)
 add_backup_commands(site_app)
 add_import_commands(site_app)
 add_check_command(site_app)
+add_withdrawal_commands(site_app)
 
 SiteFolder = Annotated[Path, typer.Argument(help="A site folder.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -106,15 +106,24 @@ def ask(
     return exchange(client, path, body).read(wanted)
 
 
-def exchange(client: httpx.Client, path: str, body: BaseModel | None = None) -> Reply:
+def exchange(
+    client: httpx.Client,
+    path: str,
+    body: BaseModel | bytes | None = None,
+    largest: int = LARGEST_BODY,
+) -> Reply:
     """Send one request and return what comes back.
+
+    Args:
+        body: What is sent: JSON, as it is where its spelling is signed.
+        largest: How many bytes of a reply are read.
 
     Raises:
         LinkError: As :func:`ask`.
         RefusedByServerError: The reply is larger than any is.
     """
     method = "GET" if body is None else "POST"
-    content = None if body is None else body.model_dump_json().encode()
+    content = body.model_dump_json().encode() if isinstance(body, BaseModel) else body
     headers: Mapping[str, str] = {} if body is None else {"content-type": "application/json"}
     received = bytearray()
     try:
@@ -122,7 +131,7 @@ def exchange(client: httpx.Client, path: str, body: BaseModel | None = None) -> 
             received_at, expires = datetime.now(UTC), _server_expiry(response)
             for part in response.iter_raw():
                 received += part
-                if len(received) > LARGEST_BODY:
+                if len(received) > largest:
                     msg = "the server's answer is larger than any is: is it a wardround server?"
                     raise RefusedByServerError(msg)
             date = response.headers.get("date", "")

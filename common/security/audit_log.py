@@ -37,7 +37,8 @@ class Event:
     Attributes:
         kind: ``site_info``, ``update``, ``evaluation``, ``statistics``, ``pack``, ``placements``,
             ``canary``, ``carry``, ``refusal``, ``decision``, ``labels``, ``corrections``,
-            ``correction``, ``review``, ``import`` or ``repair``.
+            ``correction``, ``review``, ``import``, ``withdrawal-site``, ``withdrawal-patients`` or
+            ``repair``.
         verdict: ``allow``, or ``deny`` and the rules or the fault, in fixed words.
         study: The study's digest.
         bytes: Size of what left; 0 where nothing did.

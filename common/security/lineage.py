@@ -64,7 +64,7 @@ class SiteRound:
             "ledger": {"head": self.ledger},
             "audit": {"mark": self.audit},
         }
-        return _statement("update", self.update, SITE_TYPE, predicate)
+        return statement_about("update", self.update, SITE_TYPE, predicate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,8 @@ class RoundMade:
         unsigned: How many more updates are in it whose sites signed nothing that fits.
         mean: Digest of the mean of the models so far, where that is what is released; "" where the
             model itself is.
+        parent: The study and the run of the line before, where a run goes on from another's commit
+            because somebody left that one; None elsewhere.
     """
 
     study: str
@@ -122,6 +124,7 @@ class RoundMade:
     parts: tuple[SignedRound, ...] = ()
     unsigned: int = 0
     mean: str = ""
+    parent: tuple[str, str] | None = None
 
     def statement(self) -> dict[str, Any]:
         """Return it as an in-toto statement about the model."""
@@ -141,7 +144,9 @@ class RoundMade:
         }
         if self.mean:
             predicate["mean"] = {"sha256": self.mean}
-        return _statement("model", self.model, ROUND_TYPE, predicate)
+        if self.parent is not None:
+            predicate["parent"] = {"study": self.parent[0], "run": self.parent[1]}
+        return statement_about("model", self.model, ROUND_TYPE, predicate)
 
 
 def canonical(value: object) -> bytes:
@@ -158,7 +163,12 @@ def sign_part(key: Ed25519PrivateKey, part: SiteRound) -> SignedRound:
 
 def sign_round(key: Ed25519PrivateKey, made: RoundMade) -> bytes:
     """Return the line of a round, without a newline."""
-    payload = canonical(made.statement())
+    return sign_statement(key, made.statement())
+
+
+def sign_statement(key: Ed25519PrivateKey, statement: dict[str, Any]) -> bytes:
+    """Return a statement in a signed envelope, in its one spelling, without a newline."""
+    payload = canonical(statement)
     public = key.public_key().public_bytes_raw().hex()
     return canonical(_envelope(payload, public, key.sign(_encoded(payload))))
 
@@ -204,7 +214,8 @@ def open_envelope(envelope: Any) -> tuple[dict[str, Any], str]:
     return statement, key
 
 
-def _statement(name: str, digest: str, kind: str, predicate: dict[str, Any]) -> dict[str, Any]:
+def statement_about(name: str, digest: str, kind: str, predicate: dict[str, Any]) -> dict[str, Any]:
+    """Return an in-toto statement about something that has a SHA-256."""
     return {
         "_type": STATEMENT_TYPE,
         "subject": [{"name": name, "digest": {"sha256": digest}}],

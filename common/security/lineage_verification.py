@@ -62,6 +62,11 @@ class _SitePredicate(_Part):
     audit: _Audit
 
 
+class _Parent(_Part):
+    study: _Hex
+    run: _Run
+
+
 class _RoundPredicate(_Part):
     study: _Hex
     run: _Run
@@ -76,6 +81,7 @@ class _RoundPredicate(_Part):
     receipts: list[Any]
     unsigned: _Count
     mean: _Digest | None = None
+    parent: _Parent | None = None
 
 
 class _Statement(_Part):
@@ -132,9 +138,8 @@ def verify_lineage(content: bytes, study: str, model: str, kept: int) -> Lineage
     for number, line in enumerate(lines):
         statement, key = open_line(line)
         made, digest = _round(statement, number)
-        expected = (study, rounds[0].run if rounds else made.run, number, before, server or key)
-        found = (made.study, made.run, made.round, made.previous, key)
-        if found != expected:
+        found = (made.round, made.previous, key)
+        if found != (number, before, server or key) or not _goes_on(made, rounds):
             _refuse(
                 f"does not go on from the round before at round {number}, or is another study's"
             )
@@ -150,7 +155,7 @@ def verify_lineage(content: bytes, study: str, model: str, kept: int) -> Lineage
         server, before = key, line_hash(line)
     mean = rounds[-1].mean
     released = models[-1] if mean is None else mean.sha256
-    if (released, len(models) - 1) != (model, kept):
+    if (released, len(models) - 1, rounds[-1].study) != (model, kept, study):
         _refuse("does not lead to these weights: they are another model's")
     return Lineage(
         len(models) - 1,
@@ -172,6 +177,17 @@ def lineage_words(lineage: Lineage | None) -> tuple[str, ...]:
         f"{len(lineage.sites)} sites signed {signed} updates; {lineage.unsigned} are unsigned",
         "'wardround model verify' checks it, offline",
     )
+
+
+def _goes_on(made: _RoundPredicate, rounds: Sequence[_RoundPredicate]) -> bool:
+    """Return whether a round is of the run before it, or says that it goes on from that one's."""
+    if not rounds:
+        return made.parent is None
+    before = (rounds[-1].study, rounds[-1].run)
+    if made.parent is None:
+        return (made.study, made.run) == before
+    is_new = made.study != before[0] and made.run != before[1]
+    return is_new and (made.parent.study, made.parent.run) == before
 
 
 def _round(statement: dict[str, Any], number: int) -> tuple[_RoundPredicate, str]:

@@ -63,6 +63,7 @@ LATER: Mapping[str, object] = {
     "packages": {},
     "privacy.gradients": "auto",
     "statistics.combat": [],
+    "study.repeats": None,
     "training.ema": None,
     "training.label_smoothing": 0.0,
     "training.masking": None,

@@ -78,6 +78,11 @@ def read_records(path: Path) -> list[RoundRecord]:
     return [record_of(line) for line in read_json_lines(path)]
 
 
+def heard_in(record: RoundRecord) -> set[str]:
+    """Return the sites whose numbers are in a round: an update of theirs, or a measurement."""
+    return {one.site for one in (*record.sites, *record.measurements)}
+
+
 def truncate(path: Path, length: int) -> None:
     """Cut the file back to the length that a commit vouches for."""
     if path.exists() and path.stat().st_size > length:

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from wardround.common.errors import InputError, RunError
-from wardround.common.files.atomic import BY_UMASK, flush, put_in_place, write_new
+from wardround.common.files.atomic import BY_UMASK, flush, put_in_place, replace_file, write_new
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.messages.instructions import NO_LEDGER, SiteProgress
 from wardround.common.parameters.model_file import StoredModel, load_model, save_model
@@ -20,6 +20,7 @@ from wardround.common.parameters.schema import Parameters, under
 
 _MODEL, _STRATEGY = "model.safetensors", "strategy.safetensors"
 _STATE, _SEAL = "state.json", "commit.json"
+_PINNED = "pinned.json"
 MEAN = "mean/"  # before a parameter's name, among what a strategy remembers
 _FILES = (_MODEL, _STRATEGY, _STATE)
 
@@ -157,6 +158,39 @@ class CheckpointStore:
         }
         return Commit(Progress(**state), model, strategy)
 
+    def pin(self, progress: Progress) -> None:
+        """Keep a commit for good, and the best one that it knows of.
+
+        It is the last one without a site that takes part from the next round on: should that site
+        leave, training goes on from here.
+        """
+        wanted = {progress.round, progress.best_round} - {-1}
+        if not wanted <= self.pinned():
+            rounds = sorted(wanted | self.pinned())
+            self.folder.mkdir(parents=True, exist_ok=True)
+            replace_file(self.folder / _PINNED, json.dumps(rounds).encode(), BY_UMASK)
+
+    def pinned(self) -> set[int]:
+        """Return the rounds whose commits are kept for good."""
+        try:
+            return {int(number) for number in json.loads((self.folder / _PINNED).read_bytes())}
+        except (OSError, ValueError, TypeError):
+            return set()
+
+    def rounds(self) -> tuple[int, ...]:
+        """Return the rounds whose commits are there, whole or not."""
+        return tuple(sorted(self._rounds()))
+
+    def copy_to(self, other: "CheckpointStore", number: int, progress: Progress) -> None:
+        """Put the model of a commit into another run's store, as where that run begins.
+
+        Raises:
+            RunError: The commit is absent or damaged.
+        """
+        commit = self.load(number)
+        other.folder.mkdir(parents=True, exist_ok=True)
+        other.commit(Commit(progress, commit.parameters, commit.strategy))
+
     def model(self, number: int) -> StoredModel:
         """Return the model of a commit that was loaded, or written, before; it stays on disk."""
         return StoredModel(self._place(number) / _MODEL)
@@ -175,8 +209,9 @@ class CheckpointStore:
         write_new(path, text.encode(), BY_UMASK, self._durable)
 
     def _prune(self, progress: Progress) -> None:
+        kept = {progress.best_round, *self.pinned()}
         for number in sorted(self._rounds())[: -self._keep]:
-            if number != progress.best_round:
+            if number not in kept:
                 shutil.rmtree(self._place(number), ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Gives a site the model of a finished study that it took part in, and nothing else.
+"""Gives a site the model of a study that it took part in, or may take part in now.
 
 The site is the one of the TLS certificate. Each site fetches one at a time; the file is read as the
 site takes it, so that a slow one holds a connection of its own and no memory.
@@ -12,7 +12,9 @@ from pathlib import Path
 from starlette.responses import FileResponse, JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from wardround.common.errors import WardroundError
 from wardround.common.security.released_model import RELEASE_HEADER, ReleasedModel
+from wardround.server.checkpoints.present import find_present
 from wardround.server.checkpoints.release import find_release
 
 _MODEL_FILE = "model.safetensors"
@@ -34,8 +36,12 @@ class FinishedModels:
         self._folder, self._are_given = folder, are_given
         self._fetching: set[str] = set()
 
-    def answer(self, site: str, study: str) -> ASGIApp:
-        """Return what answers a site that asks for the model of a study, by its digest."""
+    def answer(self, site: str, study: str, now: bool = False) -> ASGIApp:
+        """Return what answers a site that asks for the model of a study, by its digest.
+
+        Args:
+            now: Whether it asks for the last model of a run that is not over.
+        """
 
         async def give(scope: Scope, receive: Receive, send: Send) -> None:
             if site in self._fetching:
@@ -43,18 +49,19 @@ class FinishedModels:
                 return
             self._fetching.add(site)
             try:
-                response = await self._response(site, study)
+                response = await self._response(site, study, now)
                 await response(scope, receive, send)
             finally:
                 self._fetching.discard(site)
 
         return give
 
-    async def _response(self, site: str, study: str) -> ASGIApp:
+    async def _response(self, site: str, study: str, now: bool) -> ASGIApp:
         if not self._are_given:
             return refusal(_NONE)
         try:
-            found = await asyncio.to_thread(find_release, self._folder, study, site)
+            find = find_present if now else find_release
+            found = await asyncio.to_thread(find, self._folder, study, site)
             if found is None:
                 return refusal(_NONE)
             release, folder = found
@@ -66,7 +73,7 @@ class FinishedModels:
                 sites=len(release.took_part),
                 bytes=path.stat().st_size,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, WardroundError) as error:
             logger.error("a finished model cannot be given: %s", type(error).__name__)
             return refusal(_UNREADY)
         logger.info("the model of run %s is given to %s", release.run, site)

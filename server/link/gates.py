@@ -13,6 +13,7 @@ import binascii
 import hmac
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 
@@ -33,9 +34,11 @@ from wardround.common.flower.superlink.node_ids import MemberLookup
 from wardround.common.flower.superlink.routes import FLEET, START, TASK
 from wardround.common.security.enrolment import PREFIX as ENROLMENT
 from wardround.common.security.released_model import asked_study
+from wardround.common.security.withdrawal.request import WITHDRAWALS_PATH
 from wardround.server.identity.peer_certificate import peer_der
 from wardround.server.link.finished_models import FinishedModels
 from wardround.server.link.request_body import LARGEST_REQUEST, BodyReader
+from wardround.server.link.withdrawals import Withdrawals
 
 SECRET_HEADER = "x-wardround-secret"
 SITES_PATH = "/wardround/sites"
@@ -52,6 +55,28 @@ _WORDS = {
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Desks:
+    """What members ask for beside the rounds.
+
+    Attributes:
+        models: Of finished studies.
+        withdrawals: Who leaves a study.
+    """
+
+    models: FinishedModels
+    withdrawals: Withdrawals
+
+    def choose(self, site: str, path: str, method: str) -> ASGIApp | None:
+        """Return what answers a member; None where nothing does."""
+        asked = asked_study(path)
+        if asked is not None and method == "GET":
+            return self.models.answer(site, *asked)
+        if path == WITHDRAWALS_PATH and method == "POST":
+            return partial(self.withdrawals.answer, site)
+        return None
+
+
 class PublicGate:
     """What a hospital, or anybody else on the network, reaches."""
 
@@ -62,7 +87,7 @@ class PublicGate:
         site_of_certificate: Callable[[bytes], str | None],
         enrolment: ASGIApp,
         silence_seconds: float,
-        models: FinishedModels,
+        desks: Desks,
     ) -> None:
         """Put the gate before a link.
 
@@ -70,12 +95,12 @@ class PublicGate:
             site_of_certificate: Whose a client certificate (DER) is, None if nothing may pass.
             enrolment: What answers below ``/wardround/enrol``; it checks certificates itself.
             silence_seconds: How long no byte may come of a body that is not there yet.
-            models: Of finished studies.
+            desks: What else members ask for.
         """
         self._link, self._members = link, members
         self._site_of_certificate = site_of_certificate
         self._enrolment = enrolment
-        self._models = models
+        self._desks = desks
         self._body = BodyReader(_refusal, silence_seconds)
         self._with_other_flower: set[str] = set()
 
@@ -94,12 +119,9 @@ class PublicGate:
             return _refusal(_FORBIDDEN)
         if path == _HEALTH and scope["method"] == "GET":
             return JSONResponse({"status": "ok"})
-        study = asked_study(path)
-        if study is not None and scope["method"] == "GET":
-            return self._models.answer(site, study)
         if path in FLEET and scope["method"] == "POST":
             return self._fleet(site, scope)
-        return _refusal(_FORBIDDEN)
+        return self._desks.choose(site, path, scope["method"]) or _refusal(_FORBIDDEN)
 
     def _fleet(self, site: str, scope: Scope) -> ASGIApp:
         """Let a site use its own node key, and no other's."""

@@ -56,12 +56,14 @@ async def _serve(folder: Path, log: LogLimit) -> None:
     from wardround.common.flower.superlink.link_state import LinkState
     from wardround.common.flower.superlink.long_polling import Wakeups
     from wardround.common.flower.superlink.object_store import DiskObjectStore
+    from wardround.common.security.withdrawal.request import consortium_of
     from wardround.server.identity.certificate_gate import CertificateGate
     from wardround.server.identity.enrolment import enrolment_app
     from wardround.server.identity.peer_certificate import make_server_context
+    from wardround.server.identity.pki import CA_CERTIFICATE, CA_FOLDER
     from wardround.server.link.connection_limits import ConnectionLimits, places_for
     from wardround.server.link.finished_models import FinishedModels
-    from wardround.server.link.gates import InnerGate, PublicGate
+    from wardround.server.link.gates import Desks, InnerGate, PublicGate
     from wardround.server.link.listeners import (
         inner_listener,
         open_socket,
@@ -69,6 +71,7 @@ async def _serve(folder: Path, log: LogLimit) -> None:
         serve,
     )
     from wardround.server.link.member_lookup import MemberLookup
+    from wardround.server.link.withdrawals import Withdrawals
 
     make_private_folder(folder / LINK_FOLDER)
     settings, tls = open_server(folder).settings, load_server_tls(folder)
@@ -78,7 +81,10 @@ async def _serve(folder: Path, log: LogLimit) -> None:
     link, enrolment = SuperLink(state, wakeups), enrolment_app(folder, certificates)
     silence_seconds = settings.silence_seconds
     models = FinishedModels(folder, settings.gives_models)
-    public = PublicGate(link, members, certificates.check, enrolment, silence_seconds, models)
+    authority = (folder / CA_FOLDER / CA_CERTIFICATE).read_bytes()
+    withdrawals = Withdrawals(folder, consortium_of(authority))
+    desks = Desks(models, withdrawals)
+    public = PublicGate(link, members, certificates.check, enrolment, silence_seconds, desks)
     places = places_for(settings.most_connections)
     limits = ConnectionLimits(certificates, places, settings.most_connections_of_a_site)
     outer, inner = open_socket(settings.host, settings.port), open_socket("127.0.0.1", 0)

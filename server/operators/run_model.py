@@ -7,6 +7,7 @@ from pathlib import Path
 from wardround.common.errors import InputError, RunError, WardroundError
 from wardround.common.files.atomic import READABLE, replace_file
 from wardround.common.files.json_lines import split_lines
+from wardround.server.checkpoints.release import revoked_because
 from wardround.server.operators.messages import ModelPart, RunRecord
 from wardround.server.scheduling.folder import LOG_FILE, RunFolder
 from wardround.server.scheduling.store import FINISHED, RunRow
@@ -25,6 +26,9 @@ def model_parts(folder: Path, row: RunRow) -> Iterator[ModelPart]:
         msg = f"run {row.run} is {row.state}: it has a model once it has finished."
         raise InputError(msg)
     run = RunFolder(folder, row.run)
+    if reason := revoked_because(run.path):
+        msg = f"the model of run {row.run} was revoked: {reason}. A later run has one without."
+        raise InputError(msg)
     try:
         kept, digest = _kept(run)
         with run.model_path.open("rb") as stream:

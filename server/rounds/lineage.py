@@ -45,6 +45,7 @@ class RoundLineage:
     def __init__(self, folder: Path, key: Ed25519PrivateKey, study: Study) -> None:
         self._path, self._key, self._study = folder / LINEAGE_FILE, key, study
         self._last: tuple[str, str] | None = None  # the last line's hash, its model
+        self._of = ("", "")  # the study and the run of the last line
         self._keys: dict[str, str] = {}  # of each site, the key that it signed with first
         self._sent: dict[int, set[str]] = {}  # of each round, the models that sites were sent
         self._counted: set[tuple[str, int]] = set()  # whose part of which round is in the record
@@ -117,12 +118,14 @@ class RoundLineage:
         if self._last is None:
             return
         previous, before = self._last
+        own = (progress.digest, progress.run)
         made = RoundMade(
             study=progress.digest,
             run=progress.run,
             round=progress.round,
             model=digest(model),
             mean=digest(mean) if mean else "",
+            parent=self._of if previous and self._of != own else None,
             before=before,
             previous=previous,
             sent=tuple(self._sent.get(progress.round, ())),
@@ -136,7 +139,7 @@ class RoundLineage:
             stream.write(line + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
-        self._last = (line_hash(line), made.model)
+        self._last, self._of = (line_hash(line), made.model), own
         self._forget(progress.round + 1)
 
     def _recall(self, lines: list[bytes]) -> str:
@@ -149,6 +152,7 @@ class RoundLineage:
         for number, line in enumerate(lines):
             opened = open_line(line)[0]
             predicate, made = opened["predicate"], str(opened["subject"][0]["digest"]["sha256"])
+            self._of = (str(predicate["study"]), str(predicate["run"]))
             self._sent[number] = set(predicate["sent"])
             for envelope in predicate["receipts"]:
                 statement, key = open_envelope(envelope)

@@ -25,6 +25,7 @@ from wardround.server.checkpoints.history import (
     RefusalRecord,
     RoundRecord,
     append_record,
+    heard_in,
     read_records,
     truncate,
 )
@@ -106,6 +107,7 @@ class RoundLoop:
         self._lineage: RoundLineage | None = None
         self._mean = _mean_model(study)
         self._masks: MaskedRounds | None = None
+        self._heard: set[str] = set()  # the sites that are in a round's record
 
     def run(
         self, lineage: "RoundLineage | None" = None, masks: "MaskedRounds | None" = None
@@ -138,7 +140,9 @@ class RoundLoop:
             msg = "the checkpoints belong to another study: choose another folder."
             raise RunError(msg)
         truncate(self._store.history_path, commit.progress.history_bytes)
-        self._deadlines.learn(read_records(self._store.history_path))
+        records = read_records(self._store.history_path)
+        self._deadlines.learn(records)
+        self._heard = {site for record in records for site in heard_in(record)}
         self._nodes = self._participation.of_round(commit.progress.round + 1)
         self._quorum = min(self._study.federation.minimum_sites, len(self._nodes))
         remembered = commit.strategy
@@ -326,6 +330,7 @@ class RoundLoop:
             self._lineage.count(signed)
 
     def _commit(self, before: Progress, parameters: Parameters, record: RoundRecord) -> Progress:
+        self._pin_before_newcomers(before, record)
         progress = self._with_best(before, record)
         deadlines = self._study.federation.patience_rounds
         stale = record.measured_round - progress.best_round if progress.best_round >= 0 else 0
@@ -348,6 +353,13 @@ class RoundLoop:
             value = overall(record.measurements, metric)
             self._listener(RoundFinished(record, self._study.federation.rounds, metric, value))
         return progress
+
+    def _pin_before_newcomers(self, before: Progress, record: RoundRecord) -> None:
+        """Keep the last commit without a site that is heard of now; before round 1 is none."""
+        newcomers = heard_in(record) - self._heard
+        if newcomers and before.round:
+            self._store.pin(before)
+        self._heard |= newcomers
 
     def _close(self, progress: Progress) -> Commit:
         """Measure the last model too, then return the one that is kept."""

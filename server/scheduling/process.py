@@ -220,6 +220,10 @@ class StudyProcess:
         if lineage := lineage_of(self._run.checkpoints, kept):
             facts[LINEAGE] = lineage
         save_model(self._run.model_path, commit.parameters, facts)
+        if self._study.study.repeats is not None:
+            from wardround.server.scheduling.repeat import certify
+
+            certify(self._server.folder, self._run, self._study, commit)
         self._recorder.finish(self._rounds_done(), kept, digest(commit.parameters))
 
     def _finish_planning(self, collected: "Collected") -> None:

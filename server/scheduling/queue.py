@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wardround.common.errors import InputError
+from wardround.server.checkpoints.release import revoked_because
 from wardround.server.scheduling.folder import RunFolder
 from wardround.server.scheduling.store import (
     FAILED,
@@ -259,6 +260,9 @@ def resume_run(folder: Path, run: str) -> RunRow:
     with changing(folder) as connection:
         row = get_run(connection, run)
         _refuse_to_resume(row)
+        if reason := revoked_because(RunFolder(folder, row.run).path):
+            msg = f"run {row.run} is not resumed: {reason}."
+            raise InputError(msg)
         connection.execute("UPDATE runs SET wanted = ? WHERE run = ?", (RUN, run))
         if row.is_over:
             connection.execute(

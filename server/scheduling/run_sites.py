@@ -28,8 +28,10 @@ from wardround.server.sites.connected_sites import (
 )
 from wardround.server.sites.deadlines import Deadlines, limits_of
 from wardround.server.sites.exchange import Node
+from wardround.server.sites.participation import LateSites, Participation
 from wardround.server.sites.readiness import ReadinessPoll
 from wardround.server.sites.waiting import SiteWait, Terms, Turn
+from wardround.server.sites.withdrawal_requests import read_repeat
 from wardround.server.strategies.composed import needs_same_sites
 
 _RESUMED_SECONDS = 600.0  # how long a run that goes on waits for a site it had
@@ -44,13 +46,13 @@ def wait_for_sites(
     names: Callable[[], dict[int, str]],
     grid: Grid,
     study: Study,
-) -> ConnectedSites:
+) -> Participation:
     """Wait for a run's sites; one that goes on waits for those that it had.
 
     Raises:
         RunError: Too few can take part, or came in time.
     """
-    terms = _terms(server, run, recorder)
+    terms = _terms(server, run, recorder, study)
     poll, members = ReadinessPoll(grid, names, study), _MemberLookup(server.folder)
     may_begin = functools.partial(
         take_turn, server.folder, run.name, server.settings.parallel_studies
@@ -71,7 +73,10 @@ def wait_for_sites(
     recorder.begin(participation.sites, deadlines, lambda: terms.wanted or members.active())
     for site, reason in poll.refused().items():
         recorder.leave_out(site, reason)
-    return participation
+    if study.study.repeats is None:
+        return participation
+    record = read_repeat(run.path)
+    return participation if record is None else LateSites(participation, record.first_rounds)
 
 
 def call_sites(server: ServerFolder, run: RunFolder, names: Callable[[], dict[int, str]]) -> Called:
@@ -94,7 +99,7 @@ def call_sites(server: ServerFolder, run: RunFolder, names: Callable[[], dict[in
     return Called(nodes, tuple(sorted({*wanted} - {*here})))
 
 
-def _terms(server: ServerFolder, run: RunFolder, recorder: RunRecorder) -> Terms:
+def _terms(server: ServerFolder, run: RunFolder, recorder: RunRecorder, study: Study) -> Terms:
     terms = Terms(
         wanted=run.wanted_sites(),
         expected=run.present_sites(),
@@ -103,7 +108,10 @@ def _terms(server: ServerFolder, run: RunFolder, recorder: RunRecorder) -> Terms
     )
     if terms.expected:
         terms = replace(terms, gathering_seconds=_RESUMED_SECONDS)
-    if recorder.rounds_done > 0:
+    if study.study.repeats is not None and not terms.expected:
+        # Who approves it later was in the rounds that are repeated: without them it is another run.
+        terms = replace(terms, gathering_seconds=terms.approval_timeout_seconds)
+    elif recorder.rounds_done > 0:
         terms = replace(terms, approval_timeout_seconds=_RESUMED_SECONDS)
     return terms
 

@@ -59,7 +59,11 @@ def read_study(text: str, form: str) -> Study:
 
 
 def submit_study(
-    folder: Path, study: Study, sites: Sequence[str] = (), canary: bool = False
+    folder: Path,
+    study: Study,
+    sites: Sequence[str] = (),
+    canary: bool = False,
+    fill: Callable[[RunFolder], None] | None = None,
 ) -> RunRow:
     """Put a study in the queue; a run that is queued has its folder, whatever is killed.
 
@@ -67,6 +71,7 @@ def submit_study(
         folder: The server folder.
         sites: Whom the run is for; none for whoever is there.
         canary: Whether it is a canary round of the study; it may be beside the study itself.
+        fill: Makes the run's folder, of a study that repeats another one's rounds.
 
     Raises:
         InputError: The study is queued or running, or sites never joined or are few; or a study
@@ -75,6 +80,12 @@ def submit_study(
         RunError: Database or folder cannot be written.
     """
     _refuse_masks(folder, study, canary)
+    if study.study.repeats is not None and fill is None and not canary:
+        msg = (
+            "the study says [study.repeats], and its rounds would begin anew: 'wardround runs "
+            "withdraw RUN --site SITE' submits such a study, with the commit it goes on from."
+        )
+        raise InputError(msg)
     if canary and study.statistics.ask:
         msg = "a study that asks for statistics trains nothing, so it has no canary: submit it."
         raise InputError(msg)
@@ -83,6 +94,8 @@ def submit_study(
         _refuse_sites(connection, study, sites)
         row = _insert(connection, study, canary)
         try:
+            if fill is not None:
+                fill(RunFolder(folder, row.run))
             _write(RunFolder(folder, row.run), study, sites)
             if canary:
                 mark_canary(RunFolder(folder, row.run).path)

@@ -101,6 +101,51 @@ class SameSites:
         """Nobody is looking."""
 
 
+@dataclass(frozen=True, slots=True)
+class LateSites:
+    """Sites of which some take part from a later round on.
+
+    Attributes:
+        inner: The sites, whether they take part yet or not.
+        first_rounds: By site, the first round that it is asked in; whoever is absent here is asked
+            from the first.
+    """
+
+    inner: Participation
+    first_rounds: Mapping[str, int]
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """How long they are waited for."""
+        return self.inner.deadlines
+
+    @property
+    def ledgers(self) -> LedgerMemory:
+        """What is remembered of their privacy ledgers."""
+        return self.inner.ledgers
+
+    def of_round(self, number: int) -> tuple[Node, ...]:
+        """Return the sites that take part by then."""
+        nodes = self.inner.of_round(number)
+        return tuple(node for node in nodes if self.first_rounds.get(node.site, 0) <= number)
+
+    def absent(self) -> Mapping[str, str]:
+        """Return who is not asked; who does not take part yet lacks nowhere."""
+        return self.inner.absent()
+
+    def miss(self, site: str, number: int, is_stuck: bool) -> None:
+        """Note that a site did not answer."""
+        self.inner.miss(site, number, is_stuck)
+
+    def note(self, site: str) -> None:
+        """Note that a site has answered after all."""
+        self.inner.note(site)
+
+    def wait(self, site: str, words: str) -> None:
+        """Note that a round waits notably long for a site."""
+        self.inner.wait(site, words)
+
+
 def select_sites(nodes: Sequence[Node], study: Study, number: int) -> tuple[Node, ...]:
     """Return the sites of a round, in the order of their names.
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from wardround.simulations.cli.finished.withdraw import withdraw
 from wardround.simulations.cli.options import AsJson, Out, UserFilePath
 
 
@@ -17,6 +18,7 @@ def add_commands_on_runs(app: typer.Typer) -> None:
     app.command()(attack)
     app.command()(stress)
     app.command("explain-predictions")(explain_predictions)
+    app.command()(withdraw)
     app.command()(track)
 
 
@@ -112,7 +114,7 @@ def evaluate(  # noqa: PLR0913 # one argument an option of the command line
 
     Example: wardround evaluate runs/first --site ~/hospital --out runs/first-at-hospital
     """
-    from wardround.simulations.cli.evaluate import EvaluateOptions, run_evaluation
+    from wardround.simulations.cli.finished.evaluate import EvaluateOptions, run_evaluation
 
     run_evaluation(EvaluateOptions(run, site, model, chosen, subgroups, device, out, as_json))
 
@@ -192,7 +194,7 @@ def stress(  # noqa: PLR0913 # one argument an option of the command line
 
     Example: wardround stress runs/first --attacks
     """
-    from wardround.simulations.cli.stress import StressOptions, run_stress
+    from wardround.simulations.cli.finished.stress import StressOptions, run_stress
 
     options = StressOptions(
         run,
@@ -250,7 +252,7 @@ def explain_predictions(  # noqa: PLR0913 # one argument an option of the comman
 
     Example: wardround explain-predictions runs/first --method grad-cam
     """
-    from wardround.simulations.cli.explain import run_explanation
+    from wardround.simulations.cli.finished.explain import run_explanation
     from wardround.simulations.experiment.testing.explained.explained_run import ExplanationRequest
 
     run_explanation(ExplanationRequest(run, method, cases, site, model, masks), as_json)

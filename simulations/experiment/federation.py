@@ -14,7 +14,7 @@ from wardround.client.app import app as client_app
 from wardround.client.app import close_sessions
 from wardround.client.site.device import choose_device, device_for
 from wardround.client.site.folder import KEY_FOLDER, open_site
-from wardround.common.errors import InputError, known_names
+from wardround.common.errors import InputError, StudyError, known_names
 from wardround.common.flower.site_grid import SUPERLINK_NODE_ID, SiteGrid
 from wardround.common.parameters.compression import CompressionOptions
 from wardround.common.privacy.secure_aggregation.messages import Identities
@@ -27,6 +27,7 @@ from wardround.server.app import Outcome, Wrap, all_connected, at_once, make_ser
 from wardround.server.checkpoints.store import Commit
 from wardround.server.rounds.loop import Listener
 from wardround.server.sites.exchange import Node
+from wardround.server.sites.participation import LateSites, Participation
 from wardround.server.strategies.kept_updates import KeepingStrategy
 from wardround.simulations.adversaries.grid import AdversarialGrid, Wire
 from wardround.simulations.adversaries.poisoning import give_role, poisonable_app
@@ -195,7 +196,7 @@ def run_federation(
             "durable": False,
         },
     )
-    gather = all_connected if nodes is None else lambda _, study: at_once(nodes, study)
+    gather = all_connected if nodes is None else lambda _, study: _from_round_to_round(nodes, study)
     wrap = None if updates is None else _keeping(updates, study.simulation.keep_updates_mb)
     identities = _IDENTITIES.get(grid, {})
     make_server_app(listener, outcome, gather, wrap=wrap, identities=identities)(grid, context)
@@ -203,6 +204,29 @@ def run_federation(
         msg = "the server app ended without a model"
         raise RuntimeError(msg)
     return outcome.commit
+
+
+def _from_round_to_round(nodes: Sequence[Node], study: Study) -> Participation:
+    """Return the sites of a run, of which some may come late; a baseline of one is never late.
+
+    Raises:
+        StudyError: A site that comes late is none, or its round is none.
+    """
+    late, rounds = study.simulation.late, study.federation.rounds
+    there = at_once(nodes, study)
+    if not late or len(nodes) == 1:
+        return there
+    names = {node.site for node in nodes}
+    for site, first in late.items():
+        if site not in names:
+            raise StudyError(known_names("site of simulation.late", site, names))
+        if first > rounds:
+            msg = f"simulation.late: {site} comes in round {first}: give at most {rounds}."
+            raise StudyError(msg)
+    if names <= late.keys():
+        msg = "simulation.late leaves round 1 without a site: let one take part from the first."
+        raise StudyError(msg)
+    return LateSites(there, late)
 
 
 def introduce(folders: Sequence[Path]) -> Identities:

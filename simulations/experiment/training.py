@@ -79,7 +79,7 @@ def train_together(
         _tell(watch, name, event)
 
     updates = updates_of(run_folder) if name == FEDERATED and has_contributions(study) else None
-    commit = run_federation(grid, study, _checkpoints(run_folder, name), listen, nodes, updates)
+    commit = run_federation(grid, study, checkpoints_of(run_folder, name), listen, nodes, updates)
     run, number = commit.progress.run, commit.progress.round
     (run_folder / "models").mkdir(exist_ok=True)
     facts = {"round": str(number), "model": name, "run": run}
@@ -96,7 +96,7 @@ def train_baseline(run_folder: Path, baseline: Baseline, machine: Machine, watch
     name, study = baseline.name, baseline.study
     if load_trained(run_folder, name) is not None:
         return
-    shutil.rmtree(_checkpoints(run_folder, name), ignore_errors=True)
+    shutil.rmtree(checkpoints_of(run_folder, name), ignore_errors=True)
     standalone = len(baseline.folders) == 1
     with open_grid(baseline.folders, study, machine, standalone) as grid:
         train_together(run_folder, grid, study, name, watch)
@@ -119,7 +119,7 @@ def updates_of(run_folder: Path) -> Path:
 
 def history_of(run_folder: Path, name: str) -> tuple[RoundRecord, ...]:
     """Return what is recorded of a model's training, finished or not."""
-    return tuple(read_records(CheckpointStore(_checkpoints(run_folder, name)).history_path))
+    return tuple(read_records(CheckpointStore(checkpoints_of(run_folder, name)).history_path))
 
 
 def _tell(watch: Watch, stage: str, event: RoundFinished) -> None:
@@ -134,7 +134,8 @@ def _tell(watch: Watch, stage: str, event: RoundFinished) -> None:
     )
 
 
-def _checkpoints(run_folder: Path, name: str) -> Path:
+def checkpoints_of(run_folder: Path, name: str) -> Path:
+    """Return where the commits of a model's training lie."""
     return run_folder / "checkpoints" / name
 
 

@@ -28,6 +28,7 @@ class _Sections(TypedDict, total=False):
 
 class _Data(TypedDict, total=False):
     description: str
+    repeats: Table | None
     kind: Literal["image", "table"]
     channels: Sequence[str]
     dimensions: Literal[2, 3]
@@ -192,6 +193,7 @@ class _Simulation(TypedDict, total=False):
     shift: Sequence[Table]
     lacking: Sequence[Table]
     adversary: Sequence[Table]
+    late: Mapping[str, int]
     compare: bool
     keep_updates_mb: int
     parent: str | None

@@ -29,6 +29,7 @@ from wardround.server.cli.operators import runs_app, sites_app, submit
 from wardround.server.cli.server import server_app
 from wardround.server.cli.service import add_service_commands
 from wardround.server.cli.tracking import track as track_server_run
+from wardround.server.cli.withdrawal import add_withdrawal_commands
 from wardround.simulations.cli.commands import add_commands, plan
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ runs_app.command("track")(track_server_run)
 runs_app.command()(promote)
 runs_app.command()(rollback)
 runs_app.command()(promoted)
+add_withdrawal_commands(runs_app)
 add_service_commands(server_app)
 add_backup_commands(server_app)
 add_commands(app)

@@ -153,8 +153,31 @@ def _approved_study(site_folder: Path, digest: str, policy: Policy) -> Study:
     return study
 
 
-def _download(
-    site_folder: Path, digest: str, place: Path, policy: Policy, address: str
+def fetch_present(
+    site_folder: Path, study: Study, policy: Policy, address: str = ""
+) -> tuple[ReleasedModel, Parameters]:
+    """Return the last model of a run that is not over, as its sites share it; nothing is kept.
+
+    A hospital may look at it before it decides on the study: it was checked as a finished one is.
+
+    Raises:
+        RunError: The server was not reached, or has no run of the study for this site.
+        ModelError: What came is not the study's model, or is more than the policy takes.
+    """
+    state = open_site(site_folder).state_folder
+    make_private_folder(state)
+    staged = Path(mkdtemp(dir=state, prefix="model-"))
+    try:
+        place = staged / "fetched"
+        said = _download(site_folder, study.digest, place, policy, address, now=True)
+        weights, _ = _checked(load_model(place).parameters, said, study, policy)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return said, weights
+
+
+def _download(  # where from, what, and where to
+    site_folder: Path, digest: str, place: Path, policy: Policy, address: str, now: bool = False
 ) -> ReleasedModel:
     """Write what the server sends to a file, no byte more than the policy and the server say."""
     tls = load_site_tls(site_folder)
@@ -162,7 +185,7 @@ def _download(
     try:
         with (
             open_link(server, make_client_context(tls)) as client,
-            client.stream("GET", models_path(digest)) as response,
+            client.stream("GET", models_path(digest, now)) as response,
         ):
             if response.status_code != httpx.codes.OK:
                 msg = _SENTENCES.get(

@@ -13,6 +13,7 @@ from wardround.client.data.manifest.allocation import draw_parts, shares_of, str
 from wardround.client.data.manifest.examination import SPLITS, Examination, SplitName
 from wardround.client.data.manifest.written_parts import (
     KEY_BYTES,
+    PARTS_FOLDER,
     WrittenParts,
     has_answered,
     parts_held,
@@ -65,6 +66,10 @@ def partition_patients(
         DataError: A part that the study asks for has no patient; nothing is written then. Or what
             is written is damaged, or cannot be written.
     """
+    if (site.folder / PARTS_FOLDER / "forgotten.jsonl").exists():
+        from wardround.client.data.manifest.forgetting import require_nobody_forgotten
+
+        require_nobody_forgotten(site.folder, (one.patient for one in examinations))
     written, simulated = read_parts(site.folder), is_simulated(site.folder)
     found = _Assigning(written or _begin(site, study), examinations, study, site.is_tolerant)
     if not keeps or found.written is written:

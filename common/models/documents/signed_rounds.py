@@ -28,8 +28,13 @@ def model_lineage(model: ModelFolder, weights: Mapping[str, Tensor]) -> Lineage 
     content, contract = model.lineage, model.contract
     if not content:
         return None
-    shared = digest(_shared(model, weights))
+    shared = shared_digest(model, weights)
     return verify_lineage(content, contract.study_digest, shared, contract.round)
+
+
+def shared_digest(model: ModelFolder, weights: Mapping[str, Tensor]) -> str:
+    """Return the digest of what the sites of a model share: what signed records call the model."""
+    return digest(_shared(model, weights))
 
 
 def check_keys(

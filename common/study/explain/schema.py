@@ -11,6 +11,13 @@ _STUDY = {
     "task": "What is learned: classification, detection, segmentation, regression, survival, or "
     "pretraining, which needs no labels.",
     "description": "A sentence for a hospital's data-protection officer.",
+    "repeats": "The study whose rounds are trained again; 'wardround runs withdraw' writes it.",
+}
+_REPEAT = {
+    "parent": "Its digest.",
+    "request": "SHA-256 of the signed request to leave it.",
+    "after_round": "The last of its rounds that is kept; 0 where all are trained again.",
+    "without": "What left it: a hospital (site), or patients of one (patients).",
 }
 _DATA = {
     "kind": "image, or table for clinical values alone.",
@@ -255,6 +262,7 @@ _SIMULATION = {
     "shift": "How the sites' scanners differ, a table each.",
     "lacking": "Sites that lack an optional channel or covariate, a table each.",
     "adversary": "Sites that attack the training, a table each.",
+    "late": "By site, the first round that it takes part in; the others take part from the first.",
     "compare": "Whether each site alone, and all data in one place, are trained too.",
     "keep_updates_mb": "Most megabytes of updates kept, to tell each site's contribution.",
     "parent": "The run folder of the study that this one goes on from.",
@@ -278,6 +286,7 @@ _ADVERSARY = {
 }
 KEYS: Mapping[str, Mapping[str, str]] = {
     "StudySection": _STUDY,
+    "Repeat": _REPEAT,
     "DataSection": _DATA,
     "OutcomeSection": _OUTCOME,
     "HarmonisationSection": _HARMONISATION,

@@ -109,8 +109,21 @@ def _promised(study: Study) -> list[str]:
     ]
 
 
+def _repeated(study: Study) -> Iterator[str]:
+    repeats = study.study.repeats
+    if repeats is None:
+        return
+    left = "a hospital" if repeats.without == "site" else "patients of a hospital"
+    yield (
+        f"to train rounds {repeats.after_round + 1} to {study.federation.rounds} of the study "
+        f"{repeats.parent} again, because {left} left it. What that one spent on patients stays "
+        "spent, and what this one spends is added;"
+    )
+
+
 def _asked(study: Study) -> Iterator[str]:
     data = study.data
+    yield from _repeated(study)
     if data.kind == "table":
         columns = ", ".join(covariate.name for covariate in data.covariates)
         yield f"to read these columns of its manifest: {columns};"

@@ -421,6 +421,15 @@ def _attack_fits(study: Study) -> Iterator[str]:
         )
 
 
+def _repeat_fits(study: Study) -> Iterator[str]:
+    repeats, rounds = study.study.repeats, study.federation.rounds
+    if repeats is not None and repeats.after_round >= rounds:
+        yield (
+            f"study.repeats.after_round = {repeats.after_round} leaves nothing to train of "
+            f"{rounds} rounds: give at most {rounds - 1}."
+        )
+
+
 def _margin_fits(study: Study) -> Iterator[str]:
     metric, margin = METRICS.get(study.metric), study.evaluation.margin
     # What lies in [0, 1] is better when it is higher; a loss or a distance has units of its own.
@@ -451,6 +460,7 @@ _RULES: tuple[Callable[[Study], Iterator[str]], ...] = (
     _mirrors_fit,
     _attack_fits,
     _margin_fits,
+    _repeat_fits,
     strategy_rules,
     modality_rules,
     package_rules,

@@ -79,6 +79,9 @@ class SimulationSection(Section):
     shift: Annotated[tuple[Shift, ...], Field(max_length=1_000)] = ()
     lacking: Annotated[tuple[Lacking, ...], Field(max_length=1_000)] = ()
     adversary: Annotated[tuple[Adversary, ...], Field(max_length=1_000)] = ()
+    late: Annotated[
+        dict[Text, Annotated[int, Field(ge=2, le=1_000_000)]], Field(max_length=10_000)
+    ] = Field(default_factory=dict)
     compare: bool = True
     keep_updates_mb: Annotated[int, Field(ge=0, le=1_000_000)] = 64
     parent: LongText | None = None

@@ -17,8 +17,9 @@ from wardround.common.flower.superlink.http_app import NODE_KEY_HEADER
 from wardround.common.flower.superlink.routes import FLEET, START, TASK
 from wardround.server.identity import peer_certificate
 from wardround.server.link.finished_models import FinishedModels
-from wardround.server.link.gates import SECRET_HEADER, SITES_PATH, InnerGate, PublicGate
+from wardround.server.link.gates import SECRET_HEADER, SITES_PATH, Desks, InnerGate, PublicGate
 from wardround.server.link.request_body import LARGEST_REQUEST
+from wardround.server.link.withdrawals import Withdrawals
 
 PULL = "/v1/fleet/pull-messages"
 FORBIDDEN = (403, {"refused": "forbidden"})
@@ -71,7 +72,8 @@ def _public(link: Link, members: Members | None = None) -> PublicGate:
     members: Any = members or Members()
     models = FinishedModels(Path("nowhere"), are_given=True)
     gate = (cast("Any", link), members, CERTIFICATES.get, _enrolment)
-    return PublicGate(*gate, silence_seconds=5.0, models=models)
+    desks = Desks(models, Withdrawals(Path("nowhere"), "consortium"))
+    return PublicGate(*gate, silence_seconds=5.0, desks=desks)
 
 
 def _ask(gate: Any, method: str, path: str, peer: bytes | None = None, **more: Any) -> Any:

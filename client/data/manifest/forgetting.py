@@ -1,0 +1,153 @@
+"""Patients who leave a hospital's data: out of the manifest, and kept out for good.
+
+Their rows go, and every copy that was prepared of their images. What stays is a keyed hash of
+each identifier in ``parts/forgotten.jsonl``, so that a manifest that is written anew from the
+hospital's systems cannot bring them back unnoticed. Their part of the privacy ledger stays too:
+what was spent on them was spent.
+"""
+
+import csv
+import io
+import json
+import secrets
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from wardround.client.data.manifest.table import Table, read_table
+from wardround.client.data.manifest.written_parts import (
+    KEY_BYTES,
+    PARTS_FOLDER,
+    WrittenParts,
+    has_answered,
+    parts_held,
+    read_parts,
+    write_parts,
+)
+from wardround.client.site.folder import Site
+from wardround.common.errors import DataError, InputError
+from wardround.common.files.atomic import make_private_folder, replace_file
+
+FORGOTTEN_FILE = "forgotten.jsonl"
+_MOST_PATIENTS = 1_000_000
+_LARGEST_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """What was taken out; counts stay at the site.
+
+    Attributes:
+        patients: Who was in the manifest.
+        rows: Of theirs.
+        unknown: Who was not in it.
+    """
+
+    patients: int
+    rows: int
+    unknown: int
+
+
+def read_identifiers(path: Path) -> tuple[str, ...]:
+    """Return the identifiers in a file, one a line, blanks around them aside, each once.
+
+    Raises:
+        InputError: It cannot be read, or names nobody.
+    """
+    try:
+        if path.stat().st_size > _LARGEST_BYTES:
+            msg = f"{path} is larger than {_LARGEST_BYTES >> 20} MiB: give one identifier a line."
+            raise InputError(msg)
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        msg = f"cannot read {path} ({reason}): give a text file with one identifier a line."
+        raise InputError(msg) from None
+    found = tuple(dict.fromkeys(line.strip() for line in text.splitlines() if line.strip()))
+    if not found or len(found) > _MOST_PATIENTS:
+        msg = f"{path} names {len(found)} patients: give one identifier a line."
+        raise InputError(msg)
+    return found
+
+
+def forget_patients(site: Site, patients: Collection[str]) -> Forgotten:
+    """Take patients out of a site's manifest, and remember that they are to stay out.
+
+    Remembered first: whatever is killed in between, the site trains on nobody who was to go.
+
+    Raises:
+        DataError: The manifest cannot be read or written.
+    """
+    table = read_table(site.manifest_path)
+    place = table.place("patient")
+    if place is None:
+        msg = f"{site.manifest_path} has no column 'patient': nobody can be taken out of it."
+        raise DataError(msg)
+    wanted = set(patients)
+    gone = [line for line in table.lines if line.cells[place] in wanted]
+    _remember(site, wanted)
+    if gone:
+        rows = {line.row for line in gone}
+        _write(table, [line.cells for line in table.lines if line.row not in rows])
+    known = {line.cells[place] for line in gone}
+    return Forgotten(len(known), len(gone), len(wanted - known))
+
+
+def require_nobody_forgotten(site_folder: Path, patients: Iterable[str]) -> None:
+    """Refuse a manifest that has somebody who was taken out of it.
+
+    Raises:
+        DataError: It has; says how many, and nobody's name.
+    """
+    path = site_folder / PARTS_FOLDER / FORGOTTEN_FILE
+    if not path.exists():
+        return
+    written, hashes = read_parts(site_folder), _read(path)
+    if written is None:
+        msg = f"{path.parent} lacks the site's key: put a copy of the folder back."
+        raise DataError(msg)
+    back = sum(written.hash_of(patient) in hashes for patient in set(patients))
+    if back:
+        msg = (
+            f"the manifest names {back} of the patients who were taken out of it with 'wardround "
+            "site forget-patients': take their rows out again, with the same command."
+        )
+        raise DataError(msg)
+
+
+def _remember(site: Site, patients: Collection[str]) -> None:
+    path = site.folder / PARTS_FOLDER / FORGOTTEN_FILE
+    with parts_held(site.folder):
+        written = read_parts(site.folder)
+        if written is None:
+            written = WrittenParts(secrets.token_bytes(KEY_BYTES), has_answered(site.folder))
+            write_parts(site.folder, written, durable=True)
+        hashes = sorted(_read(path) | {written.hash_of(patient) for patient in patients})
+        try:
+            make_private_folder(path.parent)
+            replace_file(path, "".join(json.dumps(one) + "\n" for one in hashes))
+        except OSError as error:
+            msg = f"cannot write {path} ({error.strerror}): make room; nobody is forgotten yet."
+            raise DataError(msg) from None
+
+
+def _read(path: Path) -> set[str]:
+    try:
+        return {str(json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()}
+    except FileNotFoundError:
+        return set()
+    except (OSError, ValueError):
+        msg = f"{path} is not as the site wrote it: put a copy back. It says who is not trained on."
+        raise DataError(msg) from None
+
+
+def _write(table: Table, rows: list[tuple[str, ...]]) -> None:
+    stream = io.StringIO()
+    writer = csv.writer(stream, delimiter=table.separator, lineterminator="\n")
+    writer.writerow(table.header)
+    writer.writerows(rows)
+    try:
+        replace_file(table.path, stream.getvalue().encode())
+    except OSError as error:
+        msg = f"cannot write {table.path} ({error.strerror}): make it writable for this account."
+        raise DataError(msg) from None

@@ -1,0 +1,1 @@
+"""What the commands on a finished run do once their words are read."""
