@@ -19,6 +19,7 @@ from wardround.client.cli.connection import add_connection_commands
 from wardround.client.cli.daemon import add_daemon_commands
 from wardround.client.cli.ledger import ledger_app
 from wardround.client.cli.page import page
+from wardround.client.cli.peers import peers_app
 
 if TYPE_CHECKING:
     from wardround.client.doctor.policy import PolicyReport
@@ -40,6 +41,7 @@ site_app.add_typer(policy_app, name="policy")
 site_app.add_typer(audit_app, name="audit")
 site_app.add_typer(ledger_app, name="ledger")
 site_app.add_typer(pacs_app, name="pacs")
+site_app.add_typer(peers_app, name="peers")
 site_app.command()(serve)
 site_app.command()(page)
 add_daemon_commands(site_app)
