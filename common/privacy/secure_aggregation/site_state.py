@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -53,7 +53,7 @@ class SiteRound:
         delivered: The sealed shares as they were accepted; empty before.
         update: SHA-256 of the words that were masked; empty before.
         survivors: The notices as they were agreed on; empty before.
-        told: Whether shares were told.
+        told: The signed message that told shares; empty before. With it the secrets are erased.
     """
 
     context: Context
@@ -65,7 +65,28 @@ class SiteRound:
     delivered: bytes = field(default=b"", repr=False)
     update: bytes = b""
     survivors: bytes = field(default=b"", repr=False)
-    told: bool = False
+    told: bytes = field(default=b"", repr=False)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the secrets are erased: this attempt is answered no more."""
+        return not self.mask_secret
+
+    def erased(self, told: bytes = b"") -> "SiteRound":
+        """Return what is kept of an attempt that is over: which it was, and what was masked.
+
+        Args:
+            told: The message that told shares, for a server that asks for it again.
+        """
+        return SiteRound(self.context, b"", b"", b"", b"", update=self.update, told=told)
+
+    def is_unmasked(self, context: Context) -> bool:
+        """Return whether this is an earlier attempt at the same, and nothing of it was masked.
+
+        What was trained for it may then be masked in the later one.
+        """
+        same = replace(self.context, attempt=context.attempt) == context
+        return same and not (self.update or self.is_over)
 
     @classmethod
     def begin(
@@ -87,6 +108,8 @@ class SiteRound:
             stood = last.context.round, last.context.attempt
             if asked == stood:
                 last.context.require_same(context, "the server")
+                if last.is_over:
+                    refuse(Refusal.REPLAYED_ROUND, "this attempt is over, and its keys are erased")
                 return last
             if asked < stood:
                 refuse_repeated(last.context, context)
@@ -130,9 +153,10 @@ class SiteRound:
             self.delivered,
             self.update,
             self.survivors,
+            self.told,
         ):
             writer.data(secret)
-        return writer.whole(int(self.told)).done()
+        return writer.done()
 
     @classmethod
     def from_bytes(cls, given: bytes) -> "SiteRound":
@@ -143,13 +167,14 @@ class SiteRound:
         """
         reader = Reader(given)
         context = Context.read(reader)
-        keys = reader.exactly(KEY_BYTES), reader.exactly(KEY_BYTES)
-        seeds = reader.exactly(KEY_BYTES), reader.exactly(KEY_BYTES)
+        secrets = [reader.data(KEY_BYTES) for _ in range(4)]
+        if {len(one) for one in secrets} not in ({KEY_BYTES}, {0}):
+            refuse(Refusal.MALFORMED, "the kept state does not hold its four secrets")
         roster, delivered = reader.data(_LONGEST), reader.data(_LONGEST)
         update, survivors = reader.data(HASH_BYTES), reader.data(_LONGEST)
-        told = bool(reader.whole(1))
+        told = reader.data(_LONGEST)
         reader.end()
-        return cls(context, *keys, *seeds, roster, delivered, update, survivors, told)
+        return cls(context, *secrets, roster, delivered, update, survivors, told)
 
 
 def _drawn_from(seed: bytes, roster: bytes) -> Draw:
