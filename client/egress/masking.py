@@ -29,10 +29,10 @@ from wardround.common.messages.masked_vector import Counted, VectorLayout
 from wardround.common.messages.masking import (
     ADVERTISE,
     AGREE,
+    END,
     MASK,
     RECORD,
     SHARE,
-    UNMASK,
     VECTOR,
     WORDS,
     StageAsked,
@@ -105,6 +105,8 @@ class MaskedSite:
             MaskingError: What the server asks for is refused, by name.
             RunError: The disk cannot be used.
         """
+        if asked.stage == END:
+            return self._end(asked)
         state, party = self._state_asked(asked), self._party()
         words: Words | None = None
         before: list[bytes] = []
@@ -119,7 +121,6 @@ class MaskedSite:
             after, signed = unmask(state, party, asked.given)
         if after != state:
             self._keep(STATE, after.to_bytes())
-            self._drop_words(after)
         if words is not None and after.update not in before:
             self._keep(_MASKED, b"".join([*before, after.update]), of_all_runs=True)
         return pack_said(StageSaid(party.site, asked.stage, signed, words), asked)
@@ -138,14 +139,23 @@ class MaskedSite:
             late = (asked.round, asked.attempt) < stood
             name = Refusal.REPLAYED_ROUND if late else Refusal.OTHER_ROUND
             refuse(name, f"a stage of round {asked.round} is asked for, and this is {stood[0]}")
-        if state.is_over and asked.stage != UNMASK:
+        if state.is_over:
             refuse(Refusal.REPLAYED_ROUND, "this attempt is over, and its keys are erased")
         return state
 
-    def _drop_words(self, state: SiteRound) -> None:
-        """Drop the update of a round that is over at this site."""
-        if state.is_over:
+    def _end(self, asked: StageAsked) -> RecordDict:
+        """Erase the secrets of the run's last round, whose model the server has; say so.
+
+        A server that says it too early has that round without a sum, and no more.
+
+        Raises:
+            RunError: The disk cannot be used.
+        """
+        state = self._kept()
+        if state is not None and not state.is_over and state.context.round <= asked.round:
+            self._keep(STATE, state.erased().to_bytes())
             (self._folder / WORDS_KEPT).unlink(missing_ok=True)
+        return pack_said(StageSaid(self.session.site.name, END, b""), asked)
 
     def schema_of(self, about: Instruction | StageAsked, stage: str) -> MessageSchema:
         """Return exactly what the answer of a stage may hold."""

@@ -1,7 +1,7 @@
 """Secrets of masked rounds that nobody goes on with: erased, so that a thief finds none.
 
-A site that has told its shares erases the secrets of that round at once; here are those of rounds
-that ended before, because the site dropped out or the server did.
+The next round takes the place of the one before, and at the end of a run the server says so. Here
+are those of runs that ended otherwise, and of sites that were away when it was said.
 """
 
 import time

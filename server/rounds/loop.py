@@ -365,6 +365,8 @@ class RoundLoop:
         measured = self._measure(progress) if is_told and not leaves.masked else Measured()
         closing = RoundRecord(number + 1, number, 0.0, (), measured.refusals, measured.values)
         append_record(self._store.history_path, closing)
+        if self._masks is not None:
+            self._masks.end(self._nodes, progress, self._exchange)
         best = self._with_best(progress, closing).best_round
         is_last = kept_model(self._study) == "last" or best == -1
         kept = self._store.load(number if is_last else best)

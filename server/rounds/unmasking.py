@@ -22,6 +22,7 @@ from wardround.common.messages.masked_vector import VectorLayout
 from wardround.common.messages.masking import (
     ADVERTISE,
     AGREE,
+    END,
     MASK,
     MASKING,
     SHARE,
@@ -43,12 +44,13 @@ from wardround.common.study.plans.masking import plan_masking
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.store import Progress
 from wardround.server.rounds.updates import RoundResults
-from wardround.server.sites.exchange import Node, Post, Reply, to_all
+from wardround.server.sites.exchange import Exchange, Node, Post, Reply, to_all
 from wardround.server.sites.intake import RefusedReplyError, taking_in
 from wardround.server.strategies.aggregation.masked_sum import MaskedSum, decode_sum
 
 logger = logging.getLogger(__name__)
 MOST_ATTEMPTS = 3  # at a round of which nothing was masked
+_FAREWELL_SECONDS = 20.0
 ATTEMPT_FILE = "attempt.json"
 _REFUSED_BY_MASKING = "masking"  # how a site calls its refusals of secure aggregation
 
@@ -124,6 +126,18 @@ class MaskedRounds:
             context = replace(context, attempt=context.attempt + 1)
             logger.warning("round %d is tried again: %s", results.number, why)
             self._note_attempt(results.number, context.attempt)
+
+    def end(self, nodes: Sequence[Node], progress: Progress, exchange: Exchange) -> None:
+        """Tell the sites that the run is over, so that they erase the secrets of its last round.
+
+        Who does not hear it erases them a day later.
+        """
+        asked = StageAsked(progress.digest, progress.run, progress.round, 0, END, b"")
+        for reply in exchange.ask(
+            nodes, MASKING, lambda: pack_asked(asked), "end", _FAREWELL_SECONDS
+        ):
+            if reply.content is None:
+                logger.info("site=%s did not hear the end of its masks", reply.node.site)
 
     def _attempt_of(self, number: int) -> int:
         """Return the attempt that a round was at when this process, or one before it, died."""

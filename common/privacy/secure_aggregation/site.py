@@ -139,17 +139,12 @@ def agree(state: SiteRound, party: Party, given: bytes) -> tuple[SiteRound, byte
 def unmask(state: SiteRound, party: Party, given: bytes) -> tuple[SiteRound, bytes]:
     """Stage 5: check that enough sites agree, and return one share of each other site.
 
-    With it the round is over at this site: its secrets are erased, and the same question is
-    answered from what was said.
-
     Args:
         given: The agreements.
 
     Raises:
         MaskingError: Fewer than the threshold agree on what this site agreed on.
     """
-    if state.told:
-        return state, state.told
     roster = _accepted(state, party)
     if not state.survivors:
         refuse(Refusal.OUT_OF_TURN, "shares are asked for before survivors were named")
@@ -166,8 +161,7 @@ def unmask(state: SiteRound, party: Party, given: bytes) -> tuple[SiteRound, byt
     if party.site in survivors:
         seeds.append((party.site, own[SHARE_BYTES:]))
     said = Unmasking(roster.digest, party.site, agreed, tuple(seeds), tuple(keys))
-    told = sign(said, party.key)
-    return state.erased(told), told
+    return replace(state, told=True), sign(said, party.key)
 
 
 def _require_agreed(party: Party, roster: Roster, agreed: bytes, given: bytes) -> None:

@@ -53,7 +53,7 @@ class SiteRound:
         delivered: The sealed shares as they were accepted; empty before.
         update: SHA-256 of the words that were masked; empty before.
         survivors: The notices as they were agreed on; empty before.
-        told: The signed message that told shares; empty before. With it the secrets are erased.
+        told: Whether shares were told.
     """
 
     context: Context
@@ -65,20 +65,16 @@ class SiteRound:
     delivered: bytes = field(default=b"", repr=False)
     update: bytes = b""
     survivors: bytes = field(default=b"", repr=False)
-    told: bytes = field(default=b"", repr=False)
+    told: bool = False
 
     @property
     def is_over(self) -> bool:
         """Whether the secrets are erased: this attempt is answered no more."""
         return not self.mask_secret
 
-    def erased(self, told: bytes = b"") -> "SiteRound":
-        """Return what is kept of an attempt that is over: which it was, and what was masked.
-
-        Args:
-            told: The message that told shares, for a server that asks for it again.
-        """
-        return SiteRound(self.context, b"", b"", b"", b"", update=self.update, told=told)
+    def erased(self) -> "SiteRound":
+        """Return what is kept of an attempt that is over: which it was, and what was masked."""
+        return SiteRound(self.context, b"", b"", b"", b"", update=self.update, told=self.told)
 
     def is_unmasked(self, context: Context) -> bool:
         """Return whether this is an earlier attempt at the same, and nothing of it was masked.
@@ -153,10 +149,9 @@ class SiteRound:
             self.delivered,
             self.update,
             self.survivors,
-            self.told,
         ):
             writer.data(secret)
-        return writer.done()
+        return writer.whole(int(self.told)).done()
 
     @classmethod
     def from_bytes(cls, given: bytes) -> "SiteRound":
@@ -172,7 +167,7 @@ class SiteRound:
             refuse(Refusal.MALFORMED, "the kept state does not hold its four secrets")
         roster, delivered = reader.data(_LONGEST), reader.data(_LONGEST)
         update, survivors = reader.data(HASH_BYTES), reader.data(_LONGEST)
-        told = reader.data(_LONGEST)
+        told = bool(reader.whole(1))
         reader.end()
         return cls(context, *secrets, roster, delivered, update, survivors, told)
 

@@ -22,7 +22,7 @@ from wardround.client.egress import masking
 from wardround.client.site.idle_masks import MASKING_FOLDER, erase_idle
 from wardround.common.flower.messages.content import from_bytes, to_bytes
 from wardround.common.messages.instructions import EVALUATE, TRAIN, new_run
-from wardround.common.messages.masking import AGREE, MASK, SHARE, UNMASK, unpack_said
+from wardround.common.messages.masking import AGREE, END, MASK, SHARE, UNMASK, unpack_said
 from wardround.common.parameters.arithmetic import difference
 from wardround.common.privacy.secure_aggregation.site_state import SiteRound
 
@@ -54,8 +54,8 @@ def test_a_round_of_hospitals_gives_the_sum_and_each_step_is_written_down(
 def test_a_hospital_that_starts_again_says_the_same_and_does_not_train_twice(
     three: Consortium,
 ) -> None:
-    three.go(until=UNMASK)
-    asked = [three.asked(s, three.given[s]["north"]) for s in (SHARE, MASK, AGREE)]
+    three.go()
+    asked = [three.asked(s, three.given[s]["north"]) for s in (SHARE, MASK, AGREE, UNMASK)]
     first = [to_bytes(three.train("north")), *(to_bytes(three.send("north", a)) for a in asked)]
     close_sessions()
     again = [to_bytes(three.train("north")), *(to_bytes(three.send("north", a)) for a in asked)]
@@ -63,10 +63,6 @@ def test_a_hospital_that_starts_again_says_the_same_and_does_not_train_twice(
     assert [spoken(one) for one in first] == [spoken(one) for one in again]
     trained = three.folders["north"].glob("rounds/*.jsonl")
     assert sum(len(path.read_text().splitlines()) for path in trained) == 1
-    last = three.asked(UNMASK, three.given[UNMASK]["north"])
-    told = to_bytes(three.send("north", last))
-    close_sessions()
-    assert spoken(told) == spoken(to_bytes(three.send("north", last)))
 
 
 def secrets_of(three: Consortium, name: str) -> tuple[bytes, ...]:
@@ -79,12 +75,15 @@ def secrets_of(three: Consortium, name: str) -> tuple[bytes, ...]:
     return (*secrets, *messages, words.read_bytes() if words.exists() else b"")
 
 
-def test_the_secrets_of_a_round_are_erased_as_soon_as_shares_were_told(three: Consortium) -> None:
-    three.go(until=UNMASK)
+def test_the_secrets_of_the_last_round_are_erased_when_the_server_says_that_it_is_over(
+    three: Consortium,
+) -> None:
+    three.go()
     assert all(secrets_of(three, "north"))
-    three.send("north", three.asked(UNMASK, three.given[UNMASK]["north"]))
+    said = unpack_said(three.send("north", three.asked(END, b"")))
+    assert (said.stage, said.signed) == (END, b"")
     assert not any(secrets_of(three, "north"))
-    for stage in (SHARE, MASK, AGREE):
+    for stage in (SHARE, MASK, AGREE, UNMASK):
         answer = three.send("north", three.asked(stage, three.given[stage]["north"]))
         three.require_refused("north", answer, "replayed-round")
     three.require_refused("north", three.train("north"), "replayed-round")
