@@ -110,7 +110,7 @@ def make_server_app(
             from wardround.server.rounds.lineage import RoundLineage
 
             lineage = RoundLineage(store.folder, key, study)
-        masks = _masked_rounds(study, identities or {})
+        masks = _masked_rounds(study, identities or {}, store)
         commit = loop(grid, study, participation, store, strategy, listener).run(lineage, masks)
         if study.evaluation.pack:
             _keep_evidence(grid, study, participation, store, commit)
@@ -120,12 +120,14 @@ def make_server_app(
     return server_app
 
 
-def _masked_rounds(study: Study, identities: "Identities") -> "MaskedRounds | None":
+def _masked_rounds(
+    study: Study, identities: "Identities", store: CheckpointStore
+) -> "MaskedRounds | None":
     if not study.federation.secure_aggregation:
         return None
     from wardround.server.rounds.unmasking import MaskedRounds
 
-    return MaskedRounds(study, identities)
+    return MaskedRounds(study, identities, store.folder)
 
 
 def _keep_evidence(

@@ -23,6 +23,7 @@ from wardround.client.cli.joining import worth
 from wardround.client.cli.ledger import ledger_app
 from wardround.client.cli.page import page
 from wardround.client.cli.withdrawal import add_withdrawal_commands
+from wardround.client.cli.peers import peers_app
 
 if TYPE_CHECKING:
     from wardround.client.doctor.policy import PolicyReport
@@ -46,6 +47,7 @@ site_app.add_typer(ledger_app, name="ledger")
 site_app.add_typer(pacs_app, name="pacs")
 site_app.add_typer(monitor_app, name="monitor")
 site_app.add_typer(review_app, name="review")
+site_app.add_typer(peers_app, name="peers")
 site_app.command()(serve)
 site_app.command()(page)
 site_app.command()(worth)

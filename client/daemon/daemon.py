@@ -9,6 +9,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import wardround
@@ -155,6 +156,11 @@ class SiteDaemon:
         days = kept_answer_days(self._site.folder)
         self._files.forget_old(days)
         Outbox(self._site.folder).drop_old(days)
+        if (self._site.folder / "masking").exists():
+            from wardround.client.site.idle_masks import erase_idle
+
+            with suppress(OSError):  # the disk's trouble shows where something has to be kept
+                erase_idle(self._site.folder)
 
     def _connect_anew(self) -> None:
         """Show the certificate that lies there now, from the next call on."""

@@ -5,7 +5,6 @@ them is sent: after a crash it goes on with the same keys and the same words, or
 Which updates were ever masked is remembered over all runs of all studies.
 """
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,12 @@ from wardround.client.egress.guard import Bytes, Exactly, MessageSchema, Rule
 from wardround.client.policy.policy import Policy
 from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import KEY_FOLDER
+from wardround.client.site.idle_masks import (
+    MASKING_FOLDER,
+    STATE,
+    WORDS_KEPT,
+    erase_idle,
+)
 from wardround.common.errors import RunError
 from wardround.common.files.atomic import flush_folder, make_private_folder, replace_file
 from wardround.common.messages.instructions import Instruction
@@ -24,6 +29,7 @@ from wardround.common.messages.masked_vector import Counted, VectorLayout
 from wardround.common.messages.masking import (
     ADVERTISE,
     AGREE,
+    END,
     MASK,
     RECORD,
     SHARE,
@@ -46,9 +52,7 @@ from wardround.common.security.peers import read_peers
 from wardround.common.security.signing_key import open_key
 from wardround.common.study.plans.masking import plan_masking
 
-MASKING_FOLDER = "masking"
-_STATE, _WORDS, _MASKED = "round", "words", "masked"
-_KEPT_RUNS = 2  # this one and the one before
+_MASKED = "masked"
 _HASH_BYTES = 32
 _LONGEST_MESSAGE = 2**22  # bytes of a signed message, for rosters of 1,024 sites
 
@@ -64,7 +68,8 @@ class MaskedSite:
     def train(self, instruction: Instruction, train: Callable[[], SiteUpdate]) -> RecordDict:
         """Train, keep the words that will be masked, and return the keys of the round.
 
-        A site that has trained for this very instruction before does not train again.
+        A site that has trained for this very instruction before does not train again, nor for an
+        earlier attempt at the same round of which nothing was masked.
 
         Args:
             train: Returns the update, checked in the clear; called once at most.
@@ -86,9 +91,10 @@ class MaskedSite:
         state = SiteRound.begin(context, last)
         party = self._party()
         if state is not last:
-            words = self._encode(layout, train(), instruction)
-            self._keep(_WORDS, words.tobytes())
-            self._keep(_STATE, state.to_bytes())
+            if last is None or not last.is_unmasked(context):
+                words = self._encode(layout, train(), instruction)
+                self._keep(WORDS_KEPT, words.tobytes())
+            self._keep(STATE, state.to_bytes())
         said = StageSaid(party.site, ADVERTISE, advertise(state, party))
         return pack_said(said, instruction)
 
@@ -99,7 +105,33 @@ class MaskedSite:
             MaskingError: What the server asks for is refused, by name.
             RunError: The disk cannot be used.
         """
-        state, party = self._kept(), self._party()
+        if asked.stage == END:
+            return self._end(asked)
+        state, party = self._state_asked(asked), self._party()
+        words: Words | None = None
+        before: list[bytes] = []
+        if asked.stage == SHARE:
+            after, signed = share(state, party, asked.given, self._layout.configuration)
+        elif asked.stage == MASK:
+            plain, before = self._words(), self._masked_before()
+            after, signed, words = mask(state, party, asked.given, plain, before)
+        elif asked.stage == AGREE:
+            after, signed = agree(state, party, asked.given)
+        else:
+            after, signed = unmask(state, party, asked.given)
+        if after != state:
+            self._keep(STATE, after.to_bytes())
+        if words is not None and after.update not in before:
+            self._keep(_MASKED, b"".join([*before, after.update]), of_all_runs=True)
+        return pack_said(StageSaid(party.site, asked.stage, signed, words), asked)
+
+    def _state_asked(self, asked: StageAsked) -> SiteRound:
+        """Return where the site stands in the round that a server asks about.
+
+        Raises:
+            MaskingError: It stands in none, or in another.
+        """
+        state = self._kept()
         if state is None:
             refuse(Refusal.OUT_OF_TURN, "a stage is asked for before the round was trained")
         stood = state.context.round, state.context.attempt
@@ -107,21 +139,23 @@ class MaskedSite:
             late = (asked.round, asked.attempt) < stood
             name = Refusal.REPLAYED_ROUND if late else Refusal.OTHER_ROUND
             refuse(name, f"a stage of round {asked.round} is asked for, and this is {stood[0]}")
-        words: Words | None = None
-        if asked.stage == SHARE:
-            after, signed = share(state, party, asked.given, self._layout.configuration)
-        elif asked.stage == MASK:
-            plain, before = self._words(), self._masked_before()
-            after, signed, words = mask(state, party, asked.given, plain, before)
-            if not state.update:
-                self._keep(_MASKED, b"".join([*before, after.update]), of_all_runs=True)
-        elif asked.stage == AGREE:
-            after, signed = agree(state, party, asked.given)
-        else:
-            after, signed = unmask(state, party, asked.given)
-        if after != state:
-            self._keep(_STATE, after.to_bytes())
-        return pack_said(StageSaid(party.site, asked.stage, signed, words), asked)
+        if state.is_over:
+            refuse(Refusal.REPLAYED_ROUND, "this attempt is over, and its keys are erased")
+        return state
+
+    def _end(self, asked: StageAsked) -> RecordDict:
+        """Erase the secrets of the run's last round, whose model the server has; say so.
+
+        A server that says it too early has that round without a sum, and no more.
+
+        Raises:
+            RunError: The disk cannot be used.
+        """
+        state = self._kept()
+        if state is not None and not state.is_over and state.context.round <= asked.round:
+            self._keep(STATE, state.erased().to_bytes())
+            (self._folder / WORDS_KEPT).unlink(missing_ok=True)
+        return pack_said(StageSaid(self.session.site.name, END, b""), asked)
 
     def schema_of(self, about: Instruction | StageAsked, stage: str) -> MessageSchema:
         """Return exactly what the answer of a stage may hold."""
@@ -169,7 +203,7 @@ class MaskedSite:
     def _words(self) -> Words:
         length = self._layout.configuration.length
         try:
-            words: Words = np.frombuffer((self._folder / _WORDS).read_bytes(), dtype="<u8")
+            words: Words = np.frombuffer((self._folder / WORDS_KEPT).read_bytes(), dtype="<u8")
         except OSError as error:
             raise RunError(_unusable(error)) from None
         if len(words) != length:
@@ -178,7 +212,7 @@ class MaskedSite:
 
     def _kept(self) -> SiteRound | None:
         try:
-            return SiteRound.from_bytes((self._folder / _STATE).read_bytes())
+            return SiteRound.from_bytes((self._folder / STATE).read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -203,7 +237,7 @@ class MaskedSite:
         folder, durable = self._folder, not self.policy.simulated
         try:
             if not folder.exists():
-                self._make_room()
+                erase_idle(self.session.site.folder)
                 make_private_folder(folder)
             place = folder.parent if of_all_runs else folder
             replace_file(place / name, content, durable=durable)
@@ -211,14 +245,6 @@ class MaskedSite:
                 flush_folder(folder.parent)
         except OSError as error:
             raise RunError(_unusable(error)) from None
-
-    def _make_room(self) -> None:
-        """Drop what runs before the last have left: their secrets are of no use but to a thief."""
-        root = self._folder.parent
-        runs = [one for one in root.iterdir() if one.is_dir()] if root.exists() else []
-        runs.sort(key=lambda one: one.stat().st_mtime)
-        for one in runs[: max(0, len(runs) - _KEPT_RUNS + 1)]:
-            shutil.rmtree(one, ignore_errors=True)
 
     @property
     def _folder(self) -> Path:

@@ -16,7 +16,8 @@ from wardround.common.runtime.fields import FieldError, Fields
 
 MASKING = "query.masking"  # the stages after the first; the first is the answer to TRAIN
 ADVERTISE, SHARE, MASK, AGREE, UNMASK = "advertise", "share", "mask", "agree", "unmask"
-ASKED = (SHARE, MASK, AGREE, UNMASK)
+END = "end"  # of the run: the sites erase what they keep of its last round
+ASKED = (SHARE, MASK, AGREE, UNMASK, END)
 _RUN = re.compile(r"[0-9a-f]{32}")  # a site names a folder by it
 RECORD, VECTOR = "masking", "masked"
 WORDS = "words"

@@ -37,9 +37,10 @@ class Event:
     Attributes:
         kind: ``site_info``, ``update``, ``evaluation``, ``statistics``, ``pack``, ``placements``,
             ``canary``, ``carry``, ``refusal``, ``decision``, ``labels``, ``corrections``,
-            ``correction``, ``review``, ``import``, ``withdrawal-site``, ``withdrawal-patients`` or
-            ``repair``.
-        verdict: ``allow``, or ``deny`` and the rules or the fault, in fixed words.
+            ``correction``, ``review``, ``import``, ``withdrawal-site``, ``withdrawal-patients``,
+            ``peer`` or ``repair``.
+        verdict: ``allow``, or ``deny`` and the rules or the fault, in fixed words; of a peer what
+            was done.
         study: The study's digest.
         bytes: Size of what left; 0 where nothing did.
         sha256: Of its content.

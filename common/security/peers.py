@@ -11,8 +11,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from wardround.common.errors import DataError
+from wardround.common.errors import DataError, InputError, known_names
 from wardround.common.files.atomic import replace_file
+from wardround.common.security.peer_card import PeerCard
 
 PEERS_FILE = "peers.json"
 _MOST = 10_000
@@ -37,8 +38,9 @@ def read_peers(folder: Path) -> dict[str, Ed25519PublicKey]:
         }
     except FileNotFoundError:
         msg = (
-            f"nobody here knows the sites' public keys, without which nothing is masked: put "
-            f"{PEERS_FILE} into the folder."
+            f"nobody here knows the sites' public keys ({PEERS_FILE}), without which nothing is "
+            "masked: 'wardround site peers import' takes in another site's at a hospital, and "
+            "'wardround server peers import' at the server."
         )
         raise DataError(msg) from None
     except (ValueError, TypeError, RecursionError):
@@ -57,3 +59,81 @@ def write_peers(folder: Path, peers: Mapping[str, Ed25519PublicKey], durable: bo
     """
     said = {name: key.public_bytes_raw().hex() for name, key in sorted(peers.items())}
     replace_file(folder / PEERS_FILE, json.dumps(said, indent=1) + "\n", durable=durable)
+
+
+def known_peers(folder: Path) -> dict[str, Ed25519PublicKey]:
+    """Return the keys of the sites that are known in a folder; none where nobody is.
+
+    Raises:
+        DataError: The file is damaged.
+    """
+    return read_peers(folder) if (folder / PEERS_FILE).exists() else {}
+
+
+def require_new(
+    peers: Mapping[str, Ed25519PublicKey], card: PeerCard, own: PeerCard | None, is_new_key: bool
+) -> bool:
+    """Check that a card may be taken in; return whether it says anything that is not known.
+
+    Args:
+        own: The card of the site whose list it is; a server has none.
+        is_new_key: Whether a person says that the site has another key now.
+
+    Raises:
+        InputError: It names this site or holds its key, a key that is known under another name, or
+            another key than the one that is known.
+    """
+    if own is not None and (card.site == own.site or card.key == own.key):
+        msg = f"this is {own.site} itself: a site needs the keys of the others, not its own."
+        raise InputError(msg)
+    holder = next((n for n, key in peers.items() if key == card.key and n != card.site), None)
+    if holder is not None:
+        msg = (
+            f"the key of {card.site} is known as that of {holder}: two sites never have one key. "
+            f"If {holder} has another name now, remove the old one first."
+        )
+        raise InputError(msg)
+    before = peers.get(card.site)
+    if before is not None and before != card.key and not is_new_key:
+        known = PeerCard(card.site, before).words
+        msg = (
+            f"{card.site} is known with another key ({known}): ask a person there, by another way "
+            "than the server, whether it has a new one; then give --replace."
+        )
+        raise InputError(msg)
+    return before != card.key
+
+
+def add_peer(folder: Path, card: PeerCard) -> None:
+    """Have a folder know a site by the key of its card.
+
+    Raises:
+        DataError: The list is damaged.
+        InputError: It cannot be written.
+    """
+    _rewrite(folder, {**known_peers(folder), card.site: card.key})
+
+
+def remove_peer(folder: Path, site: str) -> None:
+    """Forget a site; what it signs counts no longer.
+
+    Raises:
+        DataError: The list is damaged.
+        InputError: Nobody of that name is known, or the list cannot be written.
+    """
+    peers = known_peers(folder)
+    if site not in peers:
+        raise InputError(known_names("site", site, peers))
+    _rewrite(folder, {name: key for name, key in peers.items() if name != site})
+
+
+def _rewrite(folder: Path, peers: Mapping[str, Ed25519PublicKey]) -> None:
+    path = folder / PEERS_FILE
+    try:
+        if peers:
+            write_peers(folder, peers)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        msg = f"{path} cannot be written ({error.strerror}): check the folder's owner."
+        raise InputError(msg) from None

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 TRAINING = "training"
+ALL_SITES = "all sites"  # whom a round without a sum was lost to
 _MOST_NAMED = 6  # in one line; the tables have them all
 
 
@@ -16,7 +17,14 @@ def lost_words(without: Sequence[str], missed: Mapping[str, int], rounds: int) -
         rounds: That were done.
     """
     parts = [f"without {_listed(without)}"] if without else []
-    some = [f"{site} ({count})" for site, count in sorted(missed.items()) if site not in without]
+    lost = missed.get(ALL_SITES, 0)
+    if lost:
+        parts.append(f"with {lost} of {rounds} rounds lost (no sum)")
+    some = [
+        f"{site} ({count})"
+        for site, count in sorted(missed.items())
+        if site not in without and site != ALL_SITES
+    ]
     if some:
         parts.append(f"with rounds of {rounds} missed by {_listed(some)}")
     return " and ".join(parts)

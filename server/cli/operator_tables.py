@@ -103,9 +103,10 @@ def _rounds(details: RunDetails) -> Table:
     if any(record.value is None for record in details.history):
         table.caption = f"-  {escape(WITHHELD)}"
     for record in details.history:
-        name = str(record.round) if record.sites else "end"
+        is_lost = not record.sites and record.round <= details.summary.round
+        name = str(record.round) if record.sites or is_lost else "end"
         value = "-" if record.value is None else f"{record.value:.4f}"
-        sites = escape(", ".join(record.sites))
+        sites = "lost: no sum" if is_lost else escape(", ".join(record.sites))
         table.add_row(name, value, f"{record.seconds:.1f}", sites)
     return table
 

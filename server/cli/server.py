@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from wardround.server.cli.peers import peers_app
+
 server_app = typer.Typer(
     help="Run a consortium's server.", no_args_is_help=True, suggest_commands=False
 )
+server_app.add_typer(peers_app, name="peers")
 
 ServerFolder = Annotated[Path, typer.Argument(help="A server folder.", show_default=False)]
 ServerOption = Annotated[Path, typer.Option("--server", help="The server folder.")]

@@ -68,6 +68,7 @@ class RoundFinished:
 
 
 Listener = Callable[[RoundFinished], None]
+MOST_LOST_IN_ROW = 3  # rounds without a sum, after which a run does not go on by itself
 
 
 def _mean_model(study: Study) -> "MeanModel | None":
@@ -108,6 +109,7 @@ class RoundLoop:
         self._mean = _mean_model(study)
         self._masks: MaskedRounds | None = None
         self._heard: set[str] = set()  # the sites that are in a round's record
+        self._lost_in_row = 0
 
     def run(
         self, lineage: "RoundLineage | None" = None, masks: "MaskedRounds | None" = None
@@ -170,7 +172,7 @@ class RoundLoop:
         for cohort in cohorts:
             there = [node for node in cohort if node.site not in apart.missing]
             self._train(results, there, before, alone)
-        self._require_quorum(results)
+        self._require_round(results)
         record = RoundRecord(
             round=number,
             measured_round=number - 1,
@@ -183,6 +185,8 @@ class RoundLoop:
         usual = statistics.median(norms) if norms else math.nan
         usual = usual or before.usual_norm  # no site moved at a learning rate of 0
         after = replace(results.onto(before), usual_norm=usual)
+        if results.lost:  # the model stays as it was
+            return self._commit(after, dict(self._store.model(before.round)), record)
         return self._commit(after, self._strategy.finish(), record)
 
     def _measurements(self, results: RoundResults) -> tuple[Measurement, ...]:
@@ -227,7 +231,7 @@ class RoundLoop:
         if self._lineage is not None:
             self._lineage.send(admitted)
 
-        def instruction() -> RecordDict:
+        def instruction(attempt: int = 0) -> RecordDict:
             auxiliary, chosen = self._strategy.auxiliary(), self._study.evaluation.keep == "best"
             kept = before.best_round if chosen else -1
             content = pack_instruction(
@@ -236,6 +240,7 @@ class RoundLoop:
                     before.run,
                     number,
                     {},
+                    attempt,
                     auxiliary=auxiliary,
                     kept_round=kept,
                     validate=alone,
@@ -272,6 +277,8 @@ class RoundLoop:
     ) -> None:
         """Have some sites train and mask the round's model, and take their sum in."""
         found = masks.sum_up(cohort, before, self._strategy.model(), post, results)
+        if found is None:
+            return
         self._strategy.accumulate(found.update)
         results.masked = found.counted.metrics
         if self._lineage is not None:
@@ -370,6 +377,8 @@ class RoundLoop:
         measured = self._measure(progress) if is_told and not leaves.masked else Measured()
         closing = RoundRecord(number + 1, number, 0.0, (), measured.refusals, measured.values)
         append_record(self._store.history_path, closing)
+        if self._masks is not None:
+            self._masks.end(self._nodes, progress, self._exchange)
         best = self._with_best(progress, closing).best_round
         is_last = kept_model(self._study) == "last" or best == -1
         kept = self._store.load(number if is_last else best)
@@ -384,6 +393,19 @@ class RoundLoop:
         # The mark to beat stays: it is not lowered by a model that won within the error.
         kept = value if is_better(value, best, metric) else best
         return replace(before, best_round=record.measured_round, best_value=kept)
+
+    def _require_round(self, results: RoundResults) -> None:
+        """Check that a round has enough updates, or is one of few that were lost in a row."""
+        self._lost_in_row = self._lost_in_row + 1 if results.lost else 0
+        if not results.lost:
+            self._require_quorum(results)
+        elif self._lost_in_row >= min(MOST_LOST_IN_ROW, self._study.federation.rounds):
+            reasons = "; ".join(f"{one.site}: {one.reason}" for one in results.refusals)
+            msg = (
+                f"{self._lost_in_row} rounds in a row ended without a sum (the last: {reasons}) "
+                "Put right what these reasons say, and resume the run."
+            )
+            raise RunError(msg)
 
     def _require_quorum(self, results: RoundResults) -> None:
         needed = self._quorum

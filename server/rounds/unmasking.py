@@ -1,20 +1,28 @@
 """A masked round at the server: five stages, at whose end the sum is known and nothing else.
 
 The first stage is the training: a site answers with its keys. Who refuses or is missing in a stage
-is left out of those after it, as long as enough are left; with fewer the round ends without a sum.
+is left out of those after it, as long as enough are left. With fewer, and before anything was
+masked, all are asked again, for new keys and with what they trained; after it the round is over at
+every site, and the run goes on without it.
 """
 
+import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from flwr.app import RecordDict
 
 from wardround.common.errors import RunError
+from wardround.common.files.atomic import replace_file
 from wardround.common.messages.instructions import TRAIN
 from wardround.common.messages.masked_vector import VectorLayout
 from wardround.common.messages.masking import (
     ADVERTISE,
     AGREE,
+    END,
     MASK,
     MASKING,
     SHARE,
@@ -30,15 +38,21 @@ from wardround.common.privacy.secure_aggregation.context import Context
 from wardround.common.privacy.secure_aggregation.masks import Words
 from wardround.common.privacy.secure_aggregation.messages import Identities
 from wardround.common.privacy.secure_aggregation.refusals import MaskingError
-from wardround.common.privacy.secure_aggregation.server import ServerRound
+from wardround.common.privacy.secure_aggregation.server import ServerRound, Stage
 from wardround.common.runtime.fields import plain
 from wardround.common.study.plans.masking import plan_masking
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.store import Progress
 from wardround.server.rounds.updates import RoundResults
-from wardround.server.sites.exchange import Node, Post, Reply, to_all
+from wardround.server.sites.exchange import Exchange, Node, Post, Reply, to_all
 from wardround.server.sites.intake import RefusedReplyError, taking_in
 from wardround.server.strategies.aggregation.masked_sum import MaskedSum, decode_sum
+
+logger = logging.getLogger(__name__)
+MOST_ATTEMPTS = 3  # at a round of which nothing was masked
+_FAREWELL_SECONDS = 20.0
+ATTEMPT_FILE = "attempt.json"
+_REFUSED_BY_MASKING = "masking"  # how a site calls its refusals of secure aggregation
 
 
 class MaskedRounds:
@@ -46,20 +60,22 @@ class MaskedRounds:
 
     Args:
         identities: The sites' public keys by name.
+        folder: Of the commits, where it is written down which attempt a round is at.
 
     Raises:
         RunError: The study masks nothing, or nobody's key is known.
     """
 
-    def __init__(self, study: Study, identities: Identities) -> None:
+    def __init__(self, study: Study, identities: Identities, folder: Path) -> None:
         plan = plan_masking(study)
         if plan is None or not identities:
             msg = (
                 "this server does not know the sites' public keys, so they cannot mask their "
-                "updates: put peers.json into its folder."
+                "updates: take them in with 'wardround server peers import'."
             )
             raise RunError(msg)
         self._study, self._plan, self._identities = study, plan, identities
+        self._attempt_file = folder / ATTEMPT_FILE
 
     def sum_up(
         self,
@@ -68,51 +84,104 @@ class MaskedRounds:
         sent: Model,
         post: Post,
         results: RoundResults,
-    ) -> MaskedSum:
+    ) -> MaskedSum | None:
         """Have the sites train, and return their sum; the results know who is in it.
 
         Args:
             progress: The commit that the round starts from.
             sent: The model that the sites are sent.
 
+        Returns:
+            None where too few sites stayed: the round is lost, and nothing of it was revealed.
+
         Raises:
-            RunError: Too few sites stayed to the end: there is no sum, and nothing was revealed.
+            RunError: Too few sites trained.
         """
         layout = VectorLayout.of(self._study, self._plan, schema(sent))
         context = Context(
             progress.digest,
             progress.run,
             results.number,
-            0,
+            self._attempt_of(results.number),
             layout.configuration.digest,
             bytes.fromhex(digest(sent)),
         )
-        server = ServerRound(context, layout.configuration, self._identities)
-        stages = _Stages(context, server, post, results)
+        while True:
+            server = ServerRound(context, layout.configuration, self._identities)
+            stages = _Stages(context, server, post, results)
+            try:
+                words = stages.run(nodes)
+                found = decode_sum(words, layout, sent, progress.run, results.number)
+            except MaskingError as error:
+                why = plain(error)
+            else:
+                for name in server.survivors:
+                    results.count_masked(name, words.nbytes)
+                return found
+            if server.stage is Stage.ADVERTISE and not stages.refused_by_masking:
+                _say_who_did_not_train(results, why)
+            if server.stage is not Stage.SHARE or context.attempt + 1 >= MOST_ATTEMPTS:
+                results.lose(f"no sum: {why} Nothing of any site was revealed.")
+                return None
+            context = replace(context, attempt=context.attempt + 1)
+            logger.warning("round %d is tried again: %s", results.number, why)
+            self._note_attempt(results.number, context.attempt)
+
+    def end(self, nodes: Sequence[Node], progress: Progress, exchange: Exchange) -> None:
+        """Tell the sites that the run is over, so that they erase the secrets of its last round.
+
+        Who does not hear it erases them a day later.
+        """
+        asked = StageAsked(progress.digest, progress.run, progress.round, 0, END, b"")
+        for reply in exchange.ask(
+            nodes, MASKING, lambda: pack_asked(asked), "end", _FAREWELL_SECONDS
+        ):
+            if reply.content is None:
+                logger.info("site=%s did not hear the end of its masks", reply.node.site)
+
+    def _attempt_of(self, number: int) -> int:
+        """Return the attempt that a round was at when this process, or one before it, died."""
         try:
-            words = stages.run(nodes)
-            found = decode_sum(words, layout, sent, progress.run, results.number)
-        except MaskingError as error:
-            reasons = "; ".join(f"{one.site}: {one.reason}" for one in results.refusals)
-            msg = (
-                f"round {results.number} ended without a sum ({plain(error)} {reasons}) Nothing of "
-                "any site was revealed. Put right what these reasons say, and start a new run."
-            )
+            said = json.loads(self._attempt_file.read_bytes())
+            return int(said["attempt"]) if said["round"] == number else 0
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            msg = f"{self._attempt_file} cannot be read ({type(error).__name__}): remove it."
             raise RunError(msg) from None
-        size = words.nbytes
-        for name in server.survivors:
-            results.count_masked(name, size)
-        return found
+
+    def _note_attempt(self, number: int, attempt: int) -> None:
+        """Write down an attempt before anybody is asked for it."""
+        replace_file(self._attempt_file, json.dumps({"round": number, "attempt": attempt}))
 
 
-@dataclass(frozen=True, slots=True)
+def _say_who_did_not_train(results: RoundResults, why: str) -> None:
+    """End the run, as a run without masks ends where too few answer.
+
+    Raises:
+        RunError: Always.
+    """
+    reasons = "; ".join(f"{one.site}: {one.reason}" for one in results.refusals)
+    msg = (
+        f"too few sites trained in round {results.number} ({why} {reasons}) Put right what these "
+        "reasons say, and resume the run."
+    )
+    raise RunError(msg)
+
+
+@dataclass(slots=True)
 class _Stages:
-    """The stages of one attempt, one after the other."""
+    """The stages of one attempt, one after the other.
+
+    Attributes:
+        refused_by_masking: Whether a site refused because of what it masked, or told, before.
+    """
 
     context: Context
     server: ServerRound
     post: Post
     results: RoundResults
+    refused_by_masking: bool = False
 
     def run(self, nodes: Sequence[Node]) -> Words:
         """Return the words of the sum.
@@ -121,8 +190,9 @@ class _Stages:
             MaskingError: Too few sites are left.
         """
         server, post, name = self.server, self.post, f"round {self.results.number}"
+        instruction = partial(post.instruction, self.context.attempt)
         trained = post.exchange.ask(
-            nodes, TRAIN, post.instruction, name, post.deadline_seconds, post.addressed
+            nodes, TRAIN, instruction, name, post.deadline_seconds, post.addressed
         )
         there = self._take(trained, ADVERTISE, lambda said: server.take_advertisement(said.signed))
         roster = server.close_roster()
@@ -178,6 +248,8 @@ class _Stages:
             site = reply.node.site
             if reply.is_missing:
                 self.post.missed(reply)
+            code = "" if reply.refusal is None else reply.refusal.code
+            self.refused_by_masking |= code == _REFUSED_BY_MASKING
             try:
                 with taking_in(site):
                     if reply.content is None:

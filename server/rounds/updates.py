@@ -17,6 +17,7 @@ from wardround.common.parameters.compression import CompressionOptions, apply_up
 from wardround.common.parameters.schema import Model, Parameters, Schema, check_schema, schema
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RefusalRecord, SiteRecord
+from wardround.server.checkpoints.lost_sites import ALL_SITES
 from wardround.server.checkpoints.store import Progress
 
 # Beyond any network that works, and small enough that a float32 sum over sites, weighted by their
@@ -105,6 +106,7 @@ class RoundResults:
         ledgers: What each site said of its privacy ledger, counted or not.
         sums: What the sites measured of the round's own model.
         masked: What all of them measured of it together, in a masked round.
+        lost: Why a masked round has no sum, so that the model stays as it was.
     """
 
     number: int
@@ -116,6 +118,7 @@ class RoundResults:
     refusals: list[RefusalRecord] = field(default_factory=list)
     sums: dict[str, MetricSums | SiteValues] = field(default_factory=dict)
     masked: MetricSums | None = None
+    lost: str = ""
 
     def note(self, site: str, update: SiteUpdate) -> None:
         """Note what holds of a reply whether it will count or not."""
@@ -156,6 +159,11 @@ class RoundResults:
     def refuse(self, site: str, reason: str) -> None:
         """Note that a site did not contribute."""
         self.refusals.append(RefusalRecord(site, reason))
+
+    def lose(self, why: str) -> None:
+        """Note that the round has no sum; nobody contributed to it."""
+        self.lost = why
+        self.refuse(ALL_SITES, why)
 
     def onto(self, before: Progress) -> Progress:
         """Return a progress with what this round has learnt of each site."""

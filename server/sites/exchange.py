@@ -229,14 +229,14 @@ class Post:
     """How a round of several stages asks its sites.
 
     Attributes:
-        instruction: Makes the message that asks to train.
+        instruction: Makes the message that asks to train, for an attempt at the round.
         addressed: Adds to it what one site alone is told.
         missed: Is told of a site that did not answer.
     """
 
     exchange: Exchange
     deadline_seconds: float | None
-    instruction: Callable[[], RecordDict]
+    instruction: Callable[[int], RecordDict]
     addressed: Addressed
     missed: Callable[[Reply], None]
 

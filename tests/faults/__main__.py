@@ -27,6 +27,7 @@ from tests.faults.table.fault import Fault
 PAGE = Path(__file__).parents[2] / "docs" / "concepts" / "reliability.md"
 _PROGRAM = (sys.executable, "-m", "tests.faults")
 TABLE, SCHEDULES = "faults", "schedules"  # the places in the page
+MASKED_SCHEDULES = "masked schedules"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +48,16 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"write the table into {PAGE.name}")
     parser.add_argument("--schedules", type=int, default=0, help="so many random schedules instead")
     parser.add_argument("--first", type=int, default=0, help="seed of the first schedule")
+    parser.add_argument("--masked", action="store_true", help="schedules of a study that masks")
     parser.add_argument("--stages", type=int, default=1, help="all faults, on so many stages")
     parser.add_argument("--seen", type=Path, help="a file for what came of them, for --stages")
     options = parser.parse_args()
     own_mounts()
     if options.schedules:
         seeds = range(options.first, options.first + options.schedules)
-        seen = run_all([scheduled(seed) for seed in seeds], options.keep)
-        place, text = SCHEDULES, words_of(seen)
+        seen = run_all([scheduled(seed, options.masked) for seed in seeds], options.keep)
+        place = MASKED_SCHEDULES if options.masked else SCHEDULES
+        text = words_of(seen)
     elif options.stages > 1:
         seen = run_side_by_side(options.stages, options.keep)
         place, text = TABLE, table_of(seen)
@@ -158,11 +161,17 @@ def words_of(seen: list[Seen]) -> str:
     )
 
 
-def scheduled(seed: int) -> Fault:
-    """Return a random schedule as one fault."""
-    schedule = draw_schedule(seed)
+def scheduled(seed: int, masked: bool = False) -> Fault:
+    """Return a random schedule as one fault.
+
+    Args:
+        masked: Whether the sites mask their updates.
+    """
+    schedule = draw_schedule(seed, masked)
     name = "; ".join(map(str, schedule))
-    return Fault(str(seed), name, "the same model", partial(run_schedule, schedule=schedule))
+    # A site masks no update twice: each schedule's study trains from a seed of its own.
+    act = partial(run_schedule, schedule=schedule, masked_seed=1_000 + seed if masked else None)
+    return Fault(str(seed), name, "the same model", act)
 
 
 def write_page(place: str, text: str) -> None:

@@ -19,6 +19,17 @@ _SERVER_POINTS = {
     AGGREGATES: ROUNDS,
     COMMITS: 2 * ROUNDS,
 }
+_ROUND = "common.privacy.secure_aggregation.server:ServerRound."
+_MASKED_POINTS = {
+    SENDS: ROUNDS,
+    AGGREGATES: ROUNDS,
+    COMMITS: 2 * ROUNDS,
+    **{
+        f"{_ROUND}{name}": ROUNDS
+        for name in ("close_roster", "close_shares", "close_masked", "close_agreements", "unmask")
+    },
+}
+ANSWERS_STAGE = "client.egress.masking:MaskedSite.answer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +53,21 @@ class Planned:
         return f"{self.do} at {place} {self.who}".strip()
 
 
-def draw_schedule(seed: int) -> tuple[Planned, ...]:
-    """Return one to three faults; at most one of each kind, so that none adds up to a refusal."""
+def draw_schedule(seed: int, masked: bool = False) -> tuple[Planned, ...]:
+    """Return one to three faults; at most one of each kind, so that none adds up to a refusal.
+
+    Args:
+        masked: Whether the sites mask, so that a round has stages in which it can be hit.
+    """
     generator = random.Random(f"faults {seed}")
-    point = generator.choice(list(_SERVER_POINTS))
-    call = generator.randint(1, _SERVER_POINTS[point])
+    points = _MASKED_POINTS if masked else _SERVER_POINTS
+    point = generator.choice(list(points))
+    call = generator.randint(1, points[point])
     site, turn = generator.choice(SITES), generator.randint(1, ROUNDS)
-    whole = generator.choice(list(_SERVER_POINTS))
+    whole = generator.choice(list(points))
     kinds = [
         Planned("die", point, call),
-        Planned("die with parent", whole, generator.randint(1, _SERVER_POINTS[whole])),
+        Planned("die with parent", whole, generator.randint(1, points[whole])),
         Planned("die", TRAINS, turn, site),
         Planned("die with parent", TRAINS, turn, generator.choice(SITES)),
         Planned("die", SENDS_ANSWER, generator.randint(1, ROUNDS), generator.choice(SITES)),
@@ -60,20 +76,31 @@ def draw_schedule(seed: int) -> tuple[Planned, ...]:
             generator.choice((BOTH, TO_SITE)), who=site, after_seconds=generator.uniform(4, 12)
         ),
     ]
+    if masked:
+        stage = generator.randint(1, 4 * ROUNDS)
+        kinds.append(Planned("die with parent", ANSWERS_STAGE, stage, generator.choice(SITES)))
     return tuple(generator.sample(kinds, generator.randint(1, 3)))
 
 
-def run_schedule(stage: Stage, schedule: tuple[Planned, ...]) -> RunDetails:
+def run_schedule(
+    stage: Stage, schedule: tuple[Planned, ...], masked_seed: int | None = None
+) -> RunDetails:
     """Run the plain study under a schedule, and start again whatever dies.
+
+    Args:
+        masked_seed: Of a study whose sites mask their updates, in its place.
 
     Raises:
         AssertionError: It hangs, or ends in another model.
     """
+    study, expected = stage.plain, stage.expected
+    if masked_seed is not None:
+        study, expected = stage.approve_masked(masked_seed)
     networks = [one for one in schedule if not one.point]
     for number, one in enumerate(schedule):
         if one.point:
             stage.arm(one.do, one.point, one.call, one.who, name=f"a{number}")
-    run, began, thawed = stage.submit(stage.plain), time.monotonic(), False
+    run, began, thawed = stage.submit(study), time.monotonic(), False
     while not _is_over(stage, run):
         assert time.monotonic() - began < PATIENCE_SECONDS, "hangs"
         for one in networks:
@@ -83,7 +110,7 @@ def run_schedule(stage: Stage, schedule: tuple[Planned, ...]) -> RunDetails:
         time.sleep(0.2)
     for one in networks:
         stage.proxies[one.who].mend()
-    return stage.finish_as_simulated(run)
+    return stage.finish_as_simulated(run, expected)
 
 
 def _is_over(stage: Stage, run: str) -> bool:

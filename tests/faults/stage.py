@@ -20,12 +20,13 @@ from wardround.client.policy.approvals import Terms, decide
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.model_file import load_model
 from wardround.common.runtime.system.processes import Child
+from wardround.common.security.peers import write_peers
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
 from wardround.server.operators.client import ServerLine, server_at
 from wardround.server.operators.messages import RunDetails, Submission
 from wardround.server.scheduling.folder import RunFolder
-from wardround.simulations.experiment.federation import Machine
+from wardround.simulations.experiment.federation import Machine, introduce
 from wardround.simulations.experiment.simulate import SimulationRequest, simulate
 from wardround.simulations.local_federation.processes import _MODULE, SERVER_FOLDER, LocalFederation
 from wardround.simulations.local_federation.run import write_trial_policy
@@ -53,7 +54,8 @@ def write_manifest(folder: Path) -> Path:
     return manifest
 
 
-def make_study(manifest: Path, name: str, **federation: object) -> Study:
+def make_study(manifest: Path, name: str, **changes: object) -> Study:
+    federation = {"rounds": ROUNDS, "minimum_sites": 2, **changes}
     private = name == "private"
     privacy = {"mode": "patient", "epsilon": 50.0, "sampling_rate": 0.5, "expected_patients": 12}
     return parse_study(
@@ -66,7 +68,7 @@ def make_study(manifest: Path, name: str, **federation: object) -> Study:
             },
             "model": {"network": "mlp", "features": [] if private else [8]},
             "training": {"optimiser": "sgd", "learning_rate": 0.1, "local_steps": ROUND_STEPS},
-            "federation": {"rounds": ROUNDS, "minimum_sites": 2, **federation},
+            "federation": federation,
             "privacy": privacy if private else {},
             "evaluation": {"keep": "last"},
             "simulation": {
@@ -99,6 +101,7 @@ class Stage:
         self.port = 0
         self.proxies: dict[str, Proxy] = {}
         self.expected = ""
+        self._manifest = manifest
 
     # --- The federation ---------------------------------------------------------------------------
 
@@ -107,9 +110,11 @@ class Stage:
         out = self.folder / "simulated"
         simulate(SimulationRequest(self.plain, out, Machine(engine="in-process", threads=1)))
         self.expected = bits_of(out / "models" / "federated.safetensors")
-        for folder in prepare_sites(self.plain, self.folder).folders:
+        folders = prepare_sites(self.plain, self.folder).folders
+        for folder in folders:
             write_trial_policy(folder, self.private)
         self.federation.make_server()
+        write_peers(self.federation.server, introduce(folders))
         self.federation.start_server()
         self.port = int(self.federation.address.rpartition(":")[2])
         for name in SITES:
@@ -124,6 +129,20 @@ class Stage:
         self.federation.stop()
         for proxy in self.proxies.values():
             proxy.close()
+
+    def approve_masked(self, seed: int) -> tuple[Study, str]:
+        """Return a study whose sites mask, approved by all, and the bits it must end in.
+
+        A site never masks an update twice, so each fault has a study with a seed of its own.
+        """
+        study = make_study(
+            self._manifest, "masked", minimum_sites=len(SITES), secure_aggregation=True, seed=seed
+        )
+        out = self.folder / f"simulated-{seed}"
+        simulate(SimulationRequest(study, out, Machine(engine="in-process", threads=1)))
+        for name in SITES:
+            decide(self.site(name), study.digest, "approved", terms=MANY)
+        return study, bits_of(out / "models" / "federated.safetensors")
 
     def site(self, name: str) -> Path:
         return self.folder / "sites" / name
@@ -285,10 +304,15 @@ class Stage:
     def model(self, run: str) -> str:
         return bits_of(RunFolder(self.federation.server, run).model_path)
 
-    def finish_as_simulated(self, run: str) -> RunDetails:
-        """Wait for a run of the plain study; its model is the simulated one, bit for bit."""
+    def finish_as_simulated(self, run: str, expected: str = "") -> RunDetails:
+        """Wait for a run; its model is the simulated one, bit for bit.
+
+        Args:
+            expected: Its bits; those of the plain study otherwise.
+        """
         details = self.finish(run)
-        assert self.model(run) == self.expected, "another model than without the fault"
+        bits = expected or self.expected
+        assert self.model(run) == bits, "another model than without the fault"
         return details
 
 

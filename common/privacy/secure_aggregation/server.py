@@ -57,7 +57,9 @@ class _OfARoster(Protocol):
 
 
 class ServerRound:
-    """One attempt at one round, in memory: a server that is restarted begins another attempt.
+    """One attempt at one round, in memory: one that is restarted asks everything again.
+
+    A site that stood in the same attempt answers the same, so the sum is then the same too.
 
     Args:
         context: With the model that the server has sent.
@@ -80,6 +82,11 @@ class ServerRound:
         word = WORD_TYPES[configuration.grid.word_bits]
         self._sum: Words = np.zeros(configuration.length, dtype=word)
         self._roster: Roster | None = None
+
+    @property
+    def may_be_masked(self) -> bool:
+        """Whether a site may have masked its update, so that the round is over for it."""
+        return self.stage not in (Stage.ADVERTISE, Stage.SHARE)
 
     @property
     def survivors(self) -> tuple[str, ...]:

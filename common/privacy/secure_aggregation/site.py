@@ -53,6 +53,7 @@ def share(
         MaskingError: The roster is not sound, does not hold this site's own keys, or another
             was accepted.
     """
+    _require_open(state)
     if state.roster and state.roster != given:
         refuse(Refusal.OTHER_ROSTER, "a second roster was sent for one attempt")
     roster = Roster.from_bytes(given, party.known)
@@ -148,17 +149,7 @@ def unmask(state: SiteRound, party: Party, given: bytes) -> tuple[SiteRound, byt
     if not state.survivors:
         refuse(Refusal.OUT_OF_TURN, "shares are asked for before survivors were named")
     agreed = hash_of(read_list(state.survivors))
-    agreeing = set()
-    for one in read_list(given):
-        agreement = read_signed(Agreement, one, party.known)
-        roster.member(agreement.site)
-        if (agreement.roster, agreement.survivors) == (roster.digest, agreed):
-            agreeing.add(agreement.site)
-    if len(agreeing) < roster.threshold:
-        refuse(
-            Refusal.TOO_FEW_AGREE,
-            f"{len(agreeing)} sites agree on the survivors, and {roster.threshold} must",
-        )
+    _require_agreed(party, roster, agreed, given)
     survivors = set(_survivors(state, party, roster, state.survivors))
     seeds, keys = [], []
     for other, pair in _held(state, party, roster, state.delivered).items():
@@ -173,10 +164,39 @@ def unmask(state: SiteRound, party: Party, given: bytes) -> tuple[SiteRound, byt
     return replace(state, told=True), sign(said, party.key)
 
 
+def _require_agreed(party: Party, roster: Roster, agreed: bytes, given: bytes) -> None:
+    """Check that enough sites have agreed on the same survivors as this one.
+
+    Args:
+        agreed: The hash of the survivors' notices.
+        given: The agreements.
+
+    Raises:
+        MaskingError: Fewer than the threshold have.
+    """
+    agreeing = set()
+    for one in read_list(given):
+        agreement = read_signed(Agreement, one, party.known)
+        roster.member(agreement.site)
+        if (agreement.roster, agreement.survivors) == (roster.digest, agreed):
+            agreeing.add(agreement.site)
+    if len(agreeing) < roster.threshold:
+        refuse(
+            Refusal.TOO_FEW_AGREE,
+            f"{len(agreeing)} sites agree on the survivors, and {roster.threshold} must",
+        )
+
+
 def _accepted(state: SiteRound, party: Party) -> Roster:
+    _require_open(state)
     if not state.roster:
         refuse(Refusal.OUT_OF_TURN, "a stage is asked for before there is a roster")
     return Roster.from_bytes(state.roster, party.known)
+
+
+def _require_open(state: SiteRound) -> None:
+    if state.is_over:
+        refuse(Refusal.REPLAYED_ROUND, "this attempt is over, and its keys are erased")
 
 
 def _held(state: SiteRound, party: Party, roster: Roster, given: bytes) -> dict[str, bytes]:

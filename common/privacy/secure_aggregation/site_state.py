@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -67,6 +67,23 @@ class SiteRound:
     survivors: bytes = field(default=b"", repr=False)
     told: bool = False
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the secrets are erased: this attempt is answered no more."""
+        return not self.mask_secret
+
+    def erased(self) -> "SiteRound":
+        """Return what is kept of an attempt that is over: which it was, and what was masked."""
+        return SiteRound(self.context, b"", b"", b"", b"", update=self.update, told=self.told)
+
+    def is_unmasked(self, context: Context) -> bool:
+        """Return whether this is an earlier attempt at the same, and nothing of it was masked.
+
+        What was trained for it may then be masked in the later one.
+        """
+        same = replace(self.context, attempt=context.attempt) == context
+        return same and not (self.update or self.is_over)
+
     @classmethod
     def begin(
         cls, context: Context, last: "SiteRound | None" = None, draw: Draw = os.urandom
@@ -87,6 +104,8 @@ class SiteRound:
             stood = last.context.round, last.context.attempt
             if asked == stood:
                 last.context.require_same(context, "the server")
+                if last.is_over:
+                    refuse(Refusal.REPLAYED_ROUND, "this attempt is over, and its keys are erased")
                 return last
             if asked < stood:
                 refuse_repeated(last.context, context)
@@ -143,13 +162,14 @@ class SiteRound:
         """
         reader = Reader(given)
         context = Context.read(reader)
-        keys = reader.exactly(KEY_BYTES), reader.exactly(KEY_BYTES)
-        seeds = reader.exactly(KEY_BYTES), reader.exactly(KEY_BYTES)
+        secrets = [reader.data(KEY_BYTES) for _ in range(4)]
+        if {len(one) for one in secrets} not in ({KEY_BYTES}, {0}):
+            refuse(Refusal.MALFORMED, "the kept state does not hold its four secrets")
         roster, delivered = reader.data(_LONGEST), reader.data(_LONGEST)
         update, survivors = reader.data(HASH_BYTES), reader.data(_LONGEST)
         told = bool(reader.whole(1))
         reader.end()
-        return cls(context, *keys, *seeds, roster, delivered, update, survivors, told)
+        return cls(context, *secrets, roster, delivered, update, survivors, told)
 
 
 def _drawn_from(seed: bytes, roster: bytes) -> Draw:

@@ -33,13 +33,13 @@ def course_section(record: RunRecord, level: int = 2, most_rows: int = 0) -> str
 def _values(
     record: RunRecord, most_rows: int
 ) -> tuple[str, Sequence[str], Iterable[Sequence[str]]]:
-    history = record.details.history[-most_rows:]
+    history, done = record.details.history[-most_rows:], record.details.summary.round
     rows = [
         (
-            str(one.round) if one.sites else "end",
+            str(one.round) if one.sites or one.round <= done else "end",
             "–" if one.value is None else f"{one.value:.4f}",
             f"{one.seconds:.1f}" if one.sites else "–",
-            str(len(one.sites)) if one.sites else "–",
+            str(len(one.sites)) if one.sites else "lost" if one.round <= done else "–",
         )
         for one in history
     ]

@@ -1,9 +1,10 @@
 """A masked round between real daemons, one of which is killed with -9 in a stage.
 
-Five hospitals mask; one is killed as soon as its audit log says that it has answered a stage. The
-run goes on with the four others, and its last model is the plain sum of what those four kept on
-their disks, to the last bit. ``make long`` kills one that has masked;
-``WARDROUND_STAGES=advertise,share,mask,agree`` (half a minute each) kills one after each stage.
+Five hospitals mask; one is killed for good as soon as its audit log says that it has answered a
+stage. The run goes on with the four others, and ends in the model of the same run in one process in
+which the same site stays away, to the last bit. ``make long`` kills one that has masked;
+``WARDROUND_STAGES=advertise,share,mask,agree,unmask`` (half a minute each) kills one after each
+stage. ``make faults FAULTS="33 33b ..."`` kills the server in each, and sites that come back.
 """
 
 import json
@@ -11,26 +12,32 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import copytree
 
-import numpy as np
 import pytest
+from flwr.app import RecordDict
 
+from wardround.client.egress.masking import MaskedSite
 from wardround.client.policy.approvals import decide
-from wardround.common.messages.masked_vector import VectorLayout
+from wardround.common.errors import RunError
+from wardround.common.messages.instructions import Instruction
+from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.arithmetic import digest
-from wardround.common.parameters.schema import schema
 from wardround.common.security.peers import write_peers
 from wardround.common.study.loading import parse_study
-from wardround.common.study.plans.masking import plan_masking
-from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import read_records
 from wardround.server.checkpoints.store import CheckpointStore
 from wardround.server.operators.client import server_at
 from wardround.server.operators.messages import Submission
 from wardround.server.scheduling.folder import RunFolder
-from wardround.simulations.experiment.federation import introduce
+from wardround.simulations.experiment.federation import (
+    Machine,
+    introduce,
+    open_grid,
+    run_federation,
+)
 from wardround.simulations.local_federation.processes import LocalFederation
 from wardround.simulations.local_federation.run import begin, write_trial_policy
 from wardround.simulations.run_files.events import nobody
@@ -40,7 +47,8 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
 ]
 SITES, VICTIM, ROUNDS = tuple(f"site-{number}" for number in range(5)), "site-2", 2
-STAGES = ("advertise", "share", "mask", "agree")
+STAGES = ("advertise", "share", "mask", "agree", "unmask")
+BEFORE_ITS_SUM = STAGES[:2]  # who is lost here is not in the sum of that round
 CHOSEN = os.environ.get("WARDROUND_STAGES", "mask").split(",")
 _PATIENCE_SECONDS = 240.0
 STUDY = parse_study(
@@ -71,11 +79,12 @@ def folders(tmp_path: Path) -> list[Path]:
         folder = tmp_path / "sites" / name
         folder.mkdir(parents=True)
         (folder / "site.toml").write_text(f'name = "{name}"\n', encoding="utf-8")
-        rows = ["patient,label,a,b"]
+        rows = ["patient,label,split,a,b"]
         for patient in range(40):
             label = patient % 2
             values = f"{drawn.gauss(label, 1):.3f},{drawn.gauss(0, 1):.3f}"
-            rows.append(f"p{patient},{('no', 'yes')[label]},{values}")
+            split = ("train", "train", "train", "validation", "test")[patient // 2 % 5]
+            rows.append(f"p{patient},{('no', 'yes')[label]},{split},{values}")
         (folder / "manifest.csv").write_text("\n".join(rows), encoding="utf-8")
         write_trial_policy(folder, STUDY)
         made.append(folder)
@@ -99,23 +108,40 @@ def answered(folder: Path) -> int:
     return sum(json.loads(line).get("kind") in ("masking", "update") for line in lines if line)
 
 
-def exact_model(folders: list[Path], store: CheckpointStore, run: str, study: Study) -> str:
-    """Return the digest of the model that the survivors' own words add up to."""
-    plan, start = plan_masking(study), dict(store.model(ROUNDS - 1))
-    assert plan is not None
-    words = [
-        np.frombuffer((folder / "masking" / run / "words").read_bytes(), dtype="<u8")
-        for folder in folders
-        if folder.name != VICTIM
-    ]
-    layout = VectorLayout.of(study, plan, schema(start))
-    return digest(layout.decode(np.sum(words, axis=0, dtype="<u8"), start)[0])
+def model_in_one_process(
+    root: Path, folders: list[Path], stage: str, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """Return the digest of the model that the same run ends in without the victim's later parts.
+
+    Args:
+        folders: Copies of the site folders, from before the run.
+        stage: After which the victim leaves round 1.
+    """
+    plain = MaskedSite.train
+
+    def train(
+        self: MaskedSite, instruction: Instruction, work: Callable[[], SiteUpdate]
+    ) -> RecordDict:
+        is_gone = instruction.round > 1 or stage in BEFORE_ITS_SUM
+        if self.session.site.name == VICTIM and is_gone:
+            msg = "killed"
+            raise RunError(msg)
+        return plain(self, instruction, work)
+
+    monkeypatch.setattr(MaskedSite, "train", train)
+    with open_grid(folders, STUDY, Machine(engine="in-process", threads=1)) as grid:
+        return digest(run_federation(grid, STUDY, root / "checkpoints").parameters)
 
 
 @pytest.mark.parametrize("stage", CHOSEN)
 def test_a_daemon_killed_in_a_masked_round_costs_the_others_nothing(
-    stage: str, federation: LocalFederation, folders: list[Path]
+    stage: str,
+    federation: LocalFederation,
+    folders: list[Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    copies = [Path(copytree(one, tmp_path / "copies" / one.name)) for one in folders]
     victim = next(folder for folder in folders if folder.name == VICTIM)
     with server_at(str(federation.server)) as line:
         name = line.submit(Submission(STUDY.to_toml(), "toml", SITES)).run
@@ -124,15 +150,15 @@ def test_a_daemon_killed_in_a_masked_round_costs_the_others_nothing(
             assert time.monotonic() < until, line.show(name).summary
             time.sleep(0.02)
         os.kill(federation.child(VICTIM).pid, signal.SIGKILL)
+        killed = time.monotonic()
         while not (summary := line.show(name).summary).is_over:
             assert time.monotonic() < until, summary
             time.sleep(0.2)
     assert summary.state == "finished", summary.message
+    assert time.monotonic() - killed < 60
     store = CheckpointStore(RunFolder(federation.server, name).checkpoints)
     records = [one for one in read_records(store.history_path) if one.sites]
     others = [site for site in SITES if site != VICTIM]
     assert [site.site for site in records[-1].sites] == others
-    commit = store.latest()
-    assert commit is not None
-    run = commit.progress.run
-    assert digest(dict(store.model(ROUNDS))) == exact_model(folders, store, run, STUDY)
+    expected = model_in_one_process(tmp_path / "simulated", copies, stage, monkeypatch)
+    assert digest(dict(store.model(ROUNDS))) == expected

@@ -9,6 +9,7 @@ from tests.faults.table import (
     clocks,
     disks,
     ledgers,
+    masks,
     messages,
     network,
     operation,
@@ -19,7 +20,7 @@ from tests.faults.table.fault import Fault
 
 
 def _place(fault: Fault) -> tuple[int, str]:
-    return int(fault.number.rstrip("bcd")), fault.number
+    return int(fault.number.rstrip("bcdefghij")), fault.number
 
 
 FAULTS: tuple[Fault, ...] = tuple(
@@ -34,6 +35,7 @@ FAULTS: tuple[Fault, ...] = tuple(
             *clocks.FAULTS,
             *certificates.FAULTS,
             *operation.FAULTS,
+            *masks.FAULTS,
         ),
         key=_place,
     )

@@ -1,135 +1,36 @@
 """Hospitals whose updates leave under masks, asked as a server asks them, honest or not."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from flwr.app import Message, RecordDict
 from tests.support.hospitals.hospital import (
-    STUDY,
     ask,
-    context_of,
     instruction_for,
     refusal_of,
     said_by,
     write_policy,
     write_site,
 )
+from tests.support.hostile.consortium import MASKED, Consortium
 
-from wardround.client.app import app, close_sessions
+from wardround.client.app import close_sessions
 from wardround.client.doctor.terms import terms_of
 from wardround.client.egress import masking
-from wardround.client.egress.masking import MASKING_FOLDER
+from wardround.client.site.idle_masks import MASKING_FOLDER, erase_idle
 from wardround.common.flower.messages.content import from_bytes, to_bytes
-from wardround.common.flower.site_grid import claim_identity, stamp
-from wardround.common.messages.instructions import EVALUATE, TRAIN, Instruction, new_run
-from wardround.common.messages.masked_vector import VectorLayout
-from wardround.common.messages.masking import (
-    AGREE,
-    MASK,
-    MASKING,
-    SHARE,
-    UNMASK,
-    StageAsked,
-    pack_asked,
-    unpack_said,
-)
+from wardround.common.messages.instructions import EVALUATE, TRAIN, new_run
+from wardround.common.messages.masking import AGREE, END, MASK, SHARE, UNMASK, unpack_said
 from wardround.common.parameters.arithmetic import difference
-from wardround.common.parameters.schema import schema
-from wardround.common.privacy.secure_aggregation.messages import Advertisement, read_signed
-from wardround.common.privacy.secure_aggregation.server import ServerRound
-from wardround.common.study.loading import with_changes
-from wardround.common.study.plans.masking import plan_masking
-from wardround.simulations.experiment.federation import introduce
-
-MASKED = with_changes(STUDY, {"federation.secure_aggregation": True, "evaluation.keep": "last"})
-NAMES = ("east", "north", "west")
+from wardround.common.privacy.secure_aggregation.site_state import SiteRound
 
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     yield
     close_sessions()
-
-
-@dataclass
-class Consortium:
-    """Three hospitals, and a server that goes through a round with them."""
-
-    root: Path
-    answers: dict[str, RecordDict] = field(default_factory=dict)
-    given: dict[str, dict[str, bytes]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        approved = {"approved": f'["{MASKED.digest}"]'}
-        self.folders = {name: write_site(self.root / name, 60, **approved) for name in NAMES}
-        self.identities = introduce(list(self.folders.values()))
-        self.instruction = instruction_for(self.folders["north"], study=MASKED)
-
-    @property
-    def layout(self) -> VectorLayout:
-        plan = plan_masking(MASKED)
-        assert plan is not None
-        return VectorLayout.of(MASKED, plan, schema(self.instruction.parameters))
-
-    def train(self, name: str, instruction: Instruction | None = None) -> RecordDict:
-        return ask(self.folders[name], TRAIN, instruction or self.instruction, MASKED)
-
-    def asked(self, stage: str, given: bytes, **changes: object) -> StageAsked:
-        about = self.instruction
-        plain = StageAsked(about.digest, about.run, about.round, about.attempt, stage, given)
-        return replace(plain, **changes)  # type: ignore[arg-type] # of any field
-
-    def send(self, name: str, asked: StageAsked) -> RecordDict:
-        claim_identity(1)
-        message = Message(pack_asked(asked), 7, MASKING)
-        stamp(message, "message-1")
-        reply = app(message, context_of(self.folders[name], MASKED))
-        assert not reply.has_error()
-        return reply.content
-
-    def go(self, until: str = "") -> "Consortium":
-        """Go through the stages before one."""
-        signed = {name: unpack_said(self.train(name)).signed for name in NAMES}
-        first = read_signed(Advertisement, signed["north"], self.identities)
-        self.server = ServerRound(first.context, self.layout.configuration, self.identities)
-        for one in signed.values():
-            self.server.take_advertisement(one)
-        roster = self.server.close_roster()
-        self.given[SHARE] = dict.fromkeys(NAMES, roster)
-        for stage in (SHARE, MASK, AGREE, UNMASK):
-            if stage == until:
-                break
-            for name in NAMES:
-                self._take(stage, self.send(name, self.asked(stage, self.given[stage][name])))
-            self._close(stage)
-        return self
-
-    def _take(self, stage: str, content: RecordDict) -> None:
-        said = unpack_said(content)
-        if said.words is not None:
-            self.server.take_masked(said.signed, said.words)
-        elif stage == SHARE:
-            self.server.take_shares(said.signed)
-        elif stage == AGREE:
-            self.server.take_agreement(said.signed)
-        else:
-            self.server.take_unmasking(said.signed)
-
-    def _close(self, stage: str) -> None:
-        if stage == SHARE:
-            self.given[MASK] = self.server.close_shares()
-        elif stage == MASK:
-            self.given[AGREE] = dict.fromkeys(NAMES, self.server.close_masked())
-        elif stage == AGREE:
-            self.given[UNMASK] = dict.fromkeys(NAMES, self.server.close_agreements())
-
-    def require_refused(self, name: str, content: RecordDict, word: str) -> None:
-        """A refusal says "masking" and no more; the hospital's audit log names what was tried."""
-        assert refusal_of(content) == (name, "masking", "")
-        assert ("refusal", f"deny: secure aggregation, {word}") in said_by(self.folders[name])
 
 
 @pytest.fixture
@@ -154,21 +55,65 @@ def test_a_hospital_that_starts_again_says_the_same_and_does_not_train_twice(
     three: Consortium,
 ) -> None:
     three.go()
-    first = [to_bytes(three.train("north"))]
-    first += [
-        to_bytes(three.send("north", three.asked(s, three.given[s]["north"])))
-        for s in (SHARE, MASK, AGREE, UNMASK)
-    ]
+    asked = [three.asked(s, three.given[s]["north"]) for s in (SHARE, MASK, AGREE, UNMASK)]
+    first = [to_bytes(three.train("north")), *(to_bytes(three.send("north", a)) for a in asked)]
     close_sessions()
-    again = [to_bytes(three.train("north"))]
-    again += [
-        to_bytes(three.send("north", three.asked(s, three.given[s]["north"])))
-        for s in (SHARE, MASK, AGREE, UNMASK)
-    ]
+    again = [to_bytes(three.train("north")), *(to_bytes(three.send("north", a)) for a in asked)]
     # The report of the audit log is another each time; what the protocol says is not.
     assert [spoken(one) for one in first] == [spoken(one) for one in again]
     trained = three.folders["north"].glob("rounds/*.jsonl")
     assert sum(len(path.read_text().splitlines()) for path in trained) == 1
+
+
+def secrets_of(three: Consortium, name: str) -> tuple[bytes, ...]:
+    """Return the secrets and messages that a hospital keeps of its round."""
+    (place,) = (three.folders[name] / MASKING_FOLDER).glob("*/round")
+    kept = SiteRound.from_bytes(place.read_bytes())
+    words = place.with_name("words")
+    secrets = kept.mask_secret, kept.channel_secret, kept.self_seed, kept.sharing_seed
+    messages = kept.roster, kept.delivered, kept.survivors
+    return (*secrets, *messages, words.read_bytes() if words.exists() else b"")
+
+
+def test_the_secrets_of_the_last_round_are_erased_when_the_server_says_that_it_is_over(
+    three: Consortium,
+) -> None:
+    three.go()
+    assert all(secrets_of(three, "north"))
+    said = unpack_said(three.send("north", three.asked(END, b"")))
+    assert (said.stage, said.signed) == (END, b"")
+    assert not any(secrets_of(three, "north"))
+    for stage in (SHARE, MASK, AGREE, UNMASK):
+        answer = three.send("north", three.asked(stage, three.given[stage]["north"]))
+        three.require_refused("north", answer, "replayed-round")
+    three.require_refused("north", three.train("north"), "replayed-round")
+    later = replace(three.instruction, attempt=1)
+    three.require_refused("north", three.train("north", later), "masked-before")
+
+
+def test_the_secrets_of_a_round_that_nobody_goes_on_with_are_erased(three: Consortium) -> None:
+    three.go(until=AGREE)
+    assert erase_idle(three.folders["north"], seconds=3600) == 0
+    assert all(secrets_of(three, "north")[:6])
+    assert erase_idle(three.folders["north"], seconds=-1) == 1
+    assert not any(secrets_of(three, "north"))
+    answer = three.send("north", three.asked(AGREE, three.given[AGREE]["north"]))
+    three.require_refused("north", answer, "replayed-round")
+    later = replace(three.instruction, attempt=1)
+    three.require_refused("north", three.train("north", later), "masked-before")
+
+
+def test_a_new_attempt_has_new_keys_and_no_new_training(three: Consortium) -> None:
+    first = unpack_said(three.train("north")).signed
+    words = secrets_of(three, "north")[-1]
+    three.instruction = replace(three.instruction, attempt=1)
+    assert unpack_said(three.train("north")).signed != first
+    assert secrets_of(three, "north")[-1] == words
+    trained = three.folders["north"].glob("rounds/*.jsonl")
+    assert sum(len(path.read_text().splitlines()) for path in trained) == 1
+    three.go()
+    model, _ = three.layout.decode(three.server.unmask(), three.instruction.parameters)
+    assert difference(model, three.instruction.parameters) > 1e-3
 
 
 def spoken(content: bytes) -> tuple[str, bytes, bytes]:

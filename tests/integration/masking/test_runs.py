@@ -8,7 +8,7 @@ against the run without masks.
 
 import csv
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +31,7 @@ from wardround.common.privacy.secure_aggregation.masks import Words
 from wardround.common.study.loading import with_changes
 from wardround.common.study.study import Study
 from wardround.server.checkpoints.history import RoundRecord, read_records
+from wardround.server.checkpoints.lost_sites import lost_words, missed_rounds
 from wardround.server.checkpoints.store import CheckpointStore
 from wardround.server.rounds.loop import RoundFinished
 from wardround.simulations.engines.in_process import InProcessGrid
@@ -183,7 +184,7 @@ def test_no_plain_count_metric_loss_or_number_of_the_model_is_in_what_leaves(
 ) -> None:
     _, records = run(tmp_path, masked(**{"federation.rounds": 1}))
     stages = [stage for stage, _ in heard if stage]
-    assert stages == [s for s in STAGES for _ in "123"]
+    assert stages == [s for s in (*STAGES, "end") for _ in "123"]
     sent = b"".join(to_bytes(content) for _, content in heard)
     looked_for = 0
     for one in coded:
@@ -254,14 +255,63 @@ def test_a_site_of_five_lost_in_any_stage_leaves_an_exact_sum(
     assert digest(last) == plain_sum([parts[name] for name in there])
 
 
-@pytest.mark.parametrize("stage", ["unmask"])
-def test_of_three_sites_none_may_be_lost_and_the_round_ends_without_a_sum(
-    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("stage", "rounds"), [("unmask", 1), pytest.param("mask", 4, marks=pytest.mark.long)]
+)
+def test_of_three_sites_none_may_be_lost_and_after_three_rounds_the_run_stops(
+    stage: str, rounds: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drop(monkeypatch, stage, {"site-1"})
-    with pytest.raises(RunError, match="ended without a sum"):
-        run(tmp_path, masked())
-    assert CheckpointStore(tmp_path / "checkpoints").latest().progress.round == 0  # type: ignore[union-attr]
+    with pytest.raises(RunError, match="in a row ended without a sum"):
+        run(tmp_path, masked(**{"federation.rounds": rounds}))
+    latest = CheckpointStore(tmp_path / "checkpoints").latest()
+    assert latest is not None
+    assert latest.progress.round == min(rounds, 3) - 1
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Have a site fail in a stage once."""
+
+    def arm(stage: str, name: str) -> None:
+        plain, left = MaskedSite.answer, [1]
+
+        def answer(self: MaskedSite, asked: masking.StageAsked) -> RecordDict:
+            if asked.stage == stage and self.session.site.name == name and left:
+                left.pop()
+                msg = f"lost in stage {stage}"
+                raise RunError(msg)
+            return plain(self, asked)
+
+        monkeypatch.setattr(MaskedSite, "answer", answer)
+
+    return arm
+
+
+def test_a_round_of_which_nothing_was_masked_is_tried_again_without_training(
+    tmp_path: Path, once: Callable[[str, str], None], coded: list[Coded]
+) -> None:
+    once("share", "site-1")
+    last, records = run(tmp_path, masked(**{"federation.rounds": 1}))
+    assert len(coded) == 3, "what was trained is masked in the second attempt"
+    assert digest(last) == plain_sum(coded)
+    assert len(records[0].sites) == 3
+    assert [one.site for one in records[0].refusals] == ["site-1"]
+
+
+@pytest.mark.parametrize("stage", ["mask", pytest.param("unmask", marks=pytest.mark.long)])
+def test_a_lost_round_is_counted_and_the_run_goes_on_from_the_same_model(
+    stage: str, tmp_path: Path, once: Callable[[str, str], None], coded: list[Coded]
+) -> None:
+    once(stage, "site-1")
+    last, records = run(tmp_path, masked(**{"federation.rounds": 3}))
+    assert [len(record.sites) for record in records] == [0, 3, 3, 0]
+    assert "Nothing of any site was revealed" in records[0].refusals[-1].reason
+    told = ([(r.site, r.asked) for r in record.refusals] for record in records)
+    said = lost_words((), missed_rounds(told), rounds=3)
+    assert said.startswith("with 1 of 3 rounds lost (no sum)")
+    assert digest(coded[3].start) == digest(coded[0].start), "round 2 starts where round 1 did"
+    require_exact(coded[3:], last, sites=3, rounds=2)
 
 
 def test_what_a_hostile_server_tries_stands_in_the_audit_log_by_its_name(
