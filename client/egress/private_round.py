@@ -77,6 +77,33 @@ def reply_privately(
         return reply_once(ledger, outbox, charge, caps, packed, examined)
 
 
+def charge_masked_round(
+    session: SiteSession, plan: PrivacyPlan, instruction: Instruction, policy: Policy
+) -> None:
+    """Charge the one update of a masked round, before it is trained.
+
+    The masked vector of a round leaves once at most, and the site keeps it: there is no reply to
+    keep here. Whether it left or not, it stays charged, and a round that a crash has the site train
+    again is charged again.
+
+    Raises:
+        LedgerError: The study does not fit under the site's caps, or the ledger is not whole.
+    """
+    folder, durable = session.site.folder, not policy.simulated
+    rounds = approved_rounds(folder, session.context.study)
+    caps = caps_of(policy, None if rounds is None else rounds * plan.steps)
+    server = server_of(session.site)
+    with PrivacyLedger.open(folder, durable, PATIENCE_SECONDS) as ledger:
+        ledger.check_head(server, instruction.ledger)
+        patients = {examination.patient for examination in session.cohorts.train.examinations}
+        assignment = Assignment(instruction.digest, instruction.run, ledger.snapshot(patients))
+        ledger.admit(assignment, plan.planned, plan.clip_norm, caps)
+        ledger.bind(instruction.run, server)
+        ledger.reserve(
+            Charge(assignment, instruction.round, instruction.attempt, plan.spend()), caps
+        )
+
+
 def drop_counted(session: SiteSession, instruction: Instruction) -> None:
     """Drop the kept replies that the server says it has counted."""
     if session.context.privacy is not None:
