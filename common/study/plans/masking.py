@@ -24,12 +24,14 @@ class MaskingPlan:
         most_examinations: A site with more counts as one with so many; 1 where all count the same.
         smallest_roster: With fewer sites nothing is masked.
         shares: What noise each site adds to its numbers; None for none.
+        is_private: Whether nothing that has no noise may stand in the sum.
     """
 
     grid: Grid
     most_examinations: int
     smallest_roster: int
     shares: "NoiseShares | None" = None
+    is_private: bool = False
 
     def weight(self, examinations: int) -> int:
         """Return what a site counts."""
@@ -42,14 +44,15 @@ def plan_masking(study: Study) -> MaskingPlan | None:
     if not federation.secure_aggregation:
         return None
     options, shares = federation.masks, _shares(study)
-    # Under privacy of patients or sites nobody says how many examinations it has.
-    is_equal = plan_of(study).aggregation == "mean" or study.privacy.mode != "none"
+    is_private = study.privacy.mode != "none"  # then nobody says how many examinations it has
+    is_equal = plan_of(study).aggregation == "mean" or is_private
     largest = options.largest_change if shares is None else shares.largest
     return MaskingPlan(
         Grid(largest, MOST_VALUE_BITS, options.most_sites),
         1 if is_equal else options.most_examinations,
         max(SMALLEST_ROSTER, federation.minimum_sites),
         shares,
+        is_private,
     )
 
 
