@@ -27,6 +27,7 @@ from wardround.client.egress.private_evaluation import evaluate_once
 from wardround.client.egress.private_round import (
     charge_masked_round,
     drop_counted,
+    release_masked_round,
     reply_privately,
 )
 from wardround.client.egress.receipts import add_report, take_receipt
@@ -49,7 +50,7 @@ from wardround.client.site.folder import AUDIT_FOLDER, KEY_FOLDER, Site, open_si
 from wardround.client.training.schedule import OvertimeError, TimeLimit
 from wardround.common.errors import PolicyError, RunError
 from wardround.common.files.json_lines import ChainHead
-from wardround.common.flower.messages.content import configs_of, fingerprint_of
+from wardround.common.flower.messages.content import configs_of, fingerprint_of, to_bytes
 from wardround.common.messages.instructions import (
     NO_LEDGER,
     Instruction,
@@ -73,6 +74,7 @@ from wardround.common.security.audit_log import AuditLog, Event
 from wardround.common.security.signing_key import open_key
 from wardround.common.study.plans.patient_privacy import (
     MeasuredPart,
+    is_charged,
     plan_charges,
     plan_evaluation,
 )
@@ -231,7 +233,7 @@ class Gateway:
         from wardround.client.egress.masking import MaskedSite
 
         study, policy = session.context.study, agreed.policy
-        plan = None if study.privacy.mode == "none" else plan_charges(study)
+        plan = plan_charges(study) if is_charged(study) else None
 
         def train() -> SiteUpdate:
             is_measured = self._may_measure(session.context, policy)
@@ -275,6 +277,8 @@ class Gateway:
         masked = MaskedSite(session, agreed.policy, asked.run)
         answer = masked.answer(asked)
         kind = "update" if asked.stage == MASK else "masking"
+        if asked.stage == MASK and is_charged(session.context.study):
+            release_masked_round(session, asked, to_bytes(answer), agreed.policy)
         return self._leave(answer, masked.schema_of(asked, asked.stage), _event(kind, asked))
 
     def _count(self, study: Study, instruction: Instruction, policy: Policy) -> None:

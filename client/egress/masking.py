@@ -181,7 +181,9 @@ class MaskedSite:
             noised = ShareAdder(names, layout.plan.grid)
             if shares.unit == "site":
                 trained = clipped_change(trained, start, names, shares.clip_norm)
-        counted = Counted(1, 1, update.updates, 0.0, None)
+        # Steps of whole passes would tell how many examinations there are.
+        by_patient = self.session.context.privacy is not None
+        counted = Counted(1, 1, update.updates if by_patient else 1, 0.0, None)
         return layout.encode(trained, start, counted, noised)
 
     def _words(self) -> Words:

@@ -50,22 +50,31 @@ def _accepted(tries: int, bits: int, randomness: Randomness) -> Whole:
     With ``t = s`` the coin is ``exp(-(|y| - s)^2 / (2 s^2))``. Here ``|y| = u + s v``.
     """
     low, times, negative = _laplace(tries, bits, randomness)
-    scale, mask = np.int64(1 << bits), np.int64((1 << bits) - 1)
-    distance = np.abs(low + scale * (times - 1))
-    whole, part = distance >> bits, distance & mask
-    # (whole s + part)^2 / (2 s^2) = whole^2 / 2 + whole part / s + part^2 / (2 s^2), and the parts
-    # of one behind it in units of 2^-61; together they are below 2^62.
-    ones = (whole * whole >> 1) + (whole * part >> bits)
-    places = (whole * whole & 1) << (_PARTS - 1)
-    places += (whole * part & mask) << (_PARTS - bits)
-    places += part * part << (_PARTS - 1 - 2 * bits)
-    ones += places >> _PARTS
-    places &= (1 << _PARTS) - 1
+    scale = np.int64(1 << bits)
+    ones, places = half_square(np.abs(low + scale * (times - 1)), bits)
     kept = _falls(places.astype(np.uint64), randomness)
     kept[kept] = _falls_whole(ones[kept], randomness)
     size = low[kept] + scale * times[kept]
     signed: Whole = np.where(negative[kept], -size, size)
     return signed
+
+
+def half_square(distance: Whole, bits: int) -> tuple[Whole, Whole]:
+    """Return ``distance^2 / (2 s^2)`` exactly: its whole part, and the rest in units of 2^-61.
+
+    Args:
+        distance: At least 0, below ``2^30 s``.
+        bits: Of ``s = 2^bits``, at most 30.
+    """
+    mask = np.int64((1 << bits) - 1)
+    whole, part = distance >> bits, distance & mask
+    # (whole s + part)^2 / (2 s^2) = whole^2 / 2 + whole part / s + part^2 / (2 s^2), and the parts
+    # of one behind it together are below 2^62.
+    ones = (whole * whole >> 1) + (whole * part >> bits)
+    places = (whole * whole & 1) << (_PARTS - 1)
+    places += (whole * part & mask) << (_PARTS - bits)
+    places += part * part << (_PARTS - 1 - 2 * bits)
+    return ones + (places >> _PARTS), places & ((1 << _PARTS) - 1)
 
 
 def _laplace(tries: int, bits: int, randomness: Randomness) -> tuple[Whole, Whole, Coins]:
