@@ -143,6 +143,7 @@ OUTPUTS: dict[str, Output] = {
             "patients": "The sizes of a site in the table.",
             "evaluations": "What measuring costs, for validation and for test patients.",
             "trade_offs": "Other budgets, and the noise they would take.",
+            "observers": "What all rounds tell whom, with local noise and with distributed.",
         },
         made_in="src/wardround/commands/study.py:privacy",
     ),

@@ -22,8 +22,8 @@ from wardround.client.cli.daemon import add_daemon_commands
 from wardround.client.cli.joining import worth
 from wardround.client.cli.ledger import ledger_app
 from wardround.client.cli.page import page
-from wardround.client.cli.withdrawal import add_withdrawal_commands
 from wardround.client.cli.peers import peers_app
+from wardround.client.cli.withdrawal import add_withdrawal_commands
 
 if TYPE_CHECKING:
     from wardround.client.doctor.policy import PolicyReport

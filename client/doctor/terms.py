@@ -29,6 +29,7 @@ from wardround.common.study.plans.masking import plan_masking
 from wardround.common.study.plans.patient_privacy import (
     drawn_and_expected,
     evaluation_plans,
+    is_charged,
     steps_of,
 )
 from wardround.common.study.plans.statistics import (
@@ -152,10 +153,14 @@ def _patients(site: Site, study: Study) -> str:
 def _promise(study: Study) -> str:
     masks = plan_masking(study)
     if masks is not None:
-        return (
-            "privacy: the server learns sums of at least "
-            f"{least_threshold(masks.smallest_roster)} sites; none for a single patient"
-        )
+        patients = "none for a single patient"
+        if is_charged(study):
+            patients = (
+                f"epsilon {planned_epsilon(study):.4g} at delta {study.privacy.delta:g} for each "
+                "training patient, over the rounds of one approval"
+            )
+        sites = least_threshold(masks.smallest_roster)
+        return f"privacy: the server learns sums of at least {sites} sites; {patients}"
     if study.privacy.mode == "patient":
         return (
             f"privacy: epsilon {planned_epsilon(study):.4g} at delta {study.privacy.delta:g} for "
@@ -187,9 +192,10 @@ def _leaving(study: Study, policy: Policy) -> str:
     leaves, cell = what_leaves(study), policy.smallest_cell
     if leaves.masked:
         sums = ", sums of metrics" if policy.metrics == "sums" else ""
+        beside = f", counts of examinations and steps, the training loss{sums}"
         return (
-            "leaves in a round, in the sum of all sites alone: the network's shared numbers, "
-            f"counts of examinations and steps, the training loss{sums}. In an evaluation: nothing"
+            "leaves in a round, in the sum of all sites alone: the network's shared numbers"
+            f"{' with noise' if leaves.noised_metrics else beside}. In an evaluation: nothing"
         )
     noise = " with noise" if leaves.noise_added_by == "site" else ""
     said = [f"the network's shared numbers{noise}"]
@@ -221,11 +227,12 @@ def _limits(policy: Policy) -> str:
 
 
 def _spent(folder: Path, policy: Policy, study: Study) -> Iterator[str]:
-    allowed, is_private = approved_rounds(folder, study), study.privacy.mode == "patient"
+    allowed, is_private = approved_rounds(folder, study), is_charged(study)
     book = _book(folder)
     if is_private:
         # A round that was planned with other steps is none of this digest.
-        trained = book.steps_of_study(study.digest) / steps_of(study)
+        steps = steps_of(study) if study.privacy.mode == "patient" else 1
+        trained = book.steps_of_study(study.digest) / steps
     else:
         trained = trained_rounds(folder, study.digest)
     of_approved = "" if not allowed else f" of {allowed} that are approved"

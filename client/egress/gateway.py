@@ -24,7 +24,12 @@ from wardround.client.egress.message_schema import (
     update_bytes,
 )
 from wardround.client.egress.private_evaluation import evaluate_once
-from wardround.client.egress.private_round import drop_counted, reply_privately
+from wardround.client.egress.private_round import (
+    charge_masked_round,
+    drop_counted,
+    release_masked_round,
+    reply_privately,
+)
 from wardround.client.egress.receipts import add_report, take_receipt
 from wardround.client.egress.repeated_refusals import due
 from wardround.client.policy.evaluations import count_canary, count_evaluation
@@ -46,7 +51,7 @@ from wardround.client.site.received_models import note_received
 from wardround.client.training.schedule import OvertimeError, TimeLimit
 from wardround.common.errors import PolicyError, RunError
 from wardround.common.files.json_lines import ChainHead
-from wardround.common.flower.messages.content import configs_of, fingerprint_of
+from wardround.common.flower.messages.content import configs_of, fingerprint_of, to_bytes
 from wardround.common.messages.instructions import (
     NO_LEDGER,
     Instruction,
@@ -65,11 +70,16 @@ from wardround.common.messages.replies import (
 from wardround.common.models.pretrained import lacks_weights, read_weights, store_weights
 from wardround.common.parameters.arithmetic import digest as parameters_digest
 from wardround.common.parameters.arithmetic import largest_weight
-from wardround.common.parameters.schema import check_schema
+from wardround.common.parameters.schema import Parameters, check_schema
 from wardround.common.privacy.secure_aggregation.refusals import MaskingError
 from wardround.common.security.audit_log import AuditLog, Event
 from wardround.common.security.signing_key import open_key
-from wardround.common.study.plans.patient_privacy import MeasuredPart, plan_evaluation
+from wardround.common.study.plans.patient_privacy import (
+    MeasuredPart,
+    is_charged,
+    plan_charges,
+    plan_evaluation,
+)
 from wardround.common.study.plans.what_leaves import what_leaves
 from wardround.common.study.study import Study
 
@@ -225,15 +235,20 @@ class Gateway:
         from wardround.client.egress.masking import MaskedSite
 
         study, policy = session.context.study, agreed.policy
+        plan = plan_charges(study) if is_charged(study) else None
 
         def train() -> SiteUpdate:
             is_measured = self._may_measure(session.context, policy)
-            self._count(study, instruction, policy)
+            if plan is None:
+                self._count(study, instruction, policy)
+            else:
+                charge_masked_round(session, plan, instruction, policy)
             asked = instruction if is_measured else replace(instruction, validate=False)
             self._note_received(instruction)
             update = _train(session, asked, False, policy)
             clear = replace(
                 update,
+                parameters=_as_trained(update, session.context),
                 examinations=1,
                 updates=0,
                 seconds=0.0,
@@ -265,6 +280,8 @@ class Gateway:
         masked = MaskedSite(session, agreed.policy, asked.run)
         answer = masked.answer(asked)
         kind = "update" if asked.stage == MASK else "masking"
+        if asked.stage == MASK and is_charged(session.context.study):
+            release_masked_round(session, asked, to_bytes(answer), agreed.policy)
         return self._leave(answer, masked.schema_of(asked, asked.stage), _event(kind, asked))
 
     def _count(self, study: Study, instruction: Instruction, policy: Policy) -> None:
@@ -603,6 +620,15 @@ def _train(
         )
         raise DeniedError(msg, (TIME_RULE,), instruction.digest) from None
     return update
+
+
+def _as_trained(update: SiteUpdate, context: ModelContext) -> Parameters:
+    """Return an update's model in the types of the network; one with distributed noise is finer."""
+    if context.privacy is None:
+        return dict(update.parameters)
+    whole, trained = context.network.state_dict(), context.layout
+    names = [n for n in trained.shared if n in trained.trainable or n in trained.frozen]
+    return {name: update.parameters[name].to(whole[name].dtype) for name in names}
 
 
 def _event(kind: str, instruction: "Instruction | StageAsked") -> Event:

@@ -191,6 +191,8 @@ class MaskedSite:
 
     def _encode(self, layout: VectorLayout, update: SiteUpdate, instruction: Instruction) -> Words:
         metrics = update.metrics if self.policy.metrics == "sums" else None
+        if self.session.context.study.privacy.mode != "none":
+            return self._encode_privately(layout, update, instruction)
         counted = Counted(
             layout.plan.weight(update.examinations),
             update.examinations,
@@ -199,6 +201,24 @@ class MaskedSite:
             metrics if isinstance(metrics, MetricSums) else None,
         )
         return layout.encode(update.parameters, instruction.parameters, counted)
+
+    def _encode_privately(
+        self, layout: VectorLayout, update: SiteUpdate, instruction: Instruction
+    ) -> Words:
+        """Return the words of an update under privacy: no count, loss or metric stands in them."""
+        noised, shares = None, layout.plan.shares
+        trained, start = update.parameters, instruction.parameters
+        if shares is not None:
+            from wardround.client.privacy.distributed import ShareAdder, clipped_change
+
+            names = self.session.context.layout.trainable
+            noised = ShareAdder(names, layout.plan.grid)
+            if shares.unit == "site":
+                trained = clipped_change(trained, start, names, shares.clip_norm)
+        # Steps of whole passes would tell how many examinations there are.
+        by_patient = self.session.context.privacy is not None
+        counted = Counted(1, 1, update.updates if by_patient else 1, 0.0, None)
+        return layout.encode(trained, start, counted, noised)
 
     def _words(self) -> Words:
         length = self._layout.configuration.length

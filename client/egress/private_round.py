@@ -6,6 +6,7 @@ it leaves. New or kept, the guard looks once at a reply, and at the very bytes t
 """
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import TypeVar
 
 from flwr.app import RecordDict
@@ -20,6 +21,7 @@ from wardround.client.site.folder import server_of
 from wardround.common.files.json_lines import ChainHead
 from wardround.common.flower.messages.content import from_bytes, to_bytes
 from wardround.common.messages.instructions import Instruction
+from wardround.common.messages.masking import StageAsked
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 
 # Another process holds a shared ledger while it works out what fits, and while it writes.
@@ -75,6 +77,53 @@ def reply_privately(
             return content
 
         return reply_once(ledger, outbox, charge, caps, packed, examined)
+
+
+def charge_masked_round(
+    session: SiteSession, plan: PrivacyPlan, instruction: Instruction, policy: Policy
+) -> None:
+    """Charge the one update of a masked round, before it is trained.
+
+    The masked vector of a round leaves once at most, and the site keeps it: there is no reply to
+    keep here. Whether it left or not, it stays charged, and a round that a crash has the site train
+    again is charged again.
+
+    Raises:
+        LedgerError: The study does not fit under the site's caps, or the ledger is not whole.
+    """
+    folder, durable = session.site.folder, not policy.simulated
+    rounds = approved_rounds(folder, session.context.study)
+    caps = caps_of(policy, None if rounds is None else rounds * plan.steps)
+    server = server_of(session.site)
+    with PrivacyLedger.open(folder, durable, PATIENCE_SECONDS) as ledger:
+        ledger.check_head(server, instruction.ledger)
+        patients = {examination.patient for examination in session.cohorts.train.examinations}
+        assignment = Assignment(instruction.digest, instruction.run, ledger.snapshot(patients))
+        ledger.admit(assignment, plan.planned, plan.clip_norm, caps)
+        ledger.bind(instruction.run, server)
+        ledger.reserve(
+            Charge(assignment, instruction.round, instruction.attempt, plan.spend()), caps
+        )
+
+
+def release_masked_round(
+    session: SiteSession, asked: StageAsked, sent: bytes, policy: Policy
+) -> None:
+    """Record that the masked vector of a round leaves; once is enough.
+
+    Args:
+        sent: The message.
+
+    Raises:
+        LedgerError: The ledger is not whole.
+    """
+    with PrivacyLedger.open(session.site.folder, not policy.simulated, PATIENCE_SECONDS) as ledger:
+        about = Assignment(asked.digest, asked.run, "")
+        for reservation in ledger.answered(about):
+            charge, number = reservation.charge, (asked.round, asked.attempt)
+            is_it = charge.assignment.run == asked.run and (charge.round, charge.attempt) == number
+            if is_it and not ledger.has_left(reservation):
+                ledger.release(reservation, sha256(sent).hexdigest())
 
 
 def drop_counted(session: SiteSession, instruction: Instruction) -> None:

@@ -10,7 +10,11 @@ from datetime import time
 from wardround.client.policy.policy import Policy
 from wardround.common.errors import PolicyError
 from wardround.common.files.packages.references import MONAI, reference_of
-from wardround.common.study.plans.patient_privacy import DEFAULT_EPSILON, plan_privacy
+from wardround.common.study.plans.patient_privacy import (
+    DEFAULT_EPSILON,
+    is_charged,
+    plan_charges,
+)
 from wardround.common.study.study import Study
 
 
@@ -229,7 +233,7 @@ def _lifetime_epsilon(policy: Policy, study: Study, facts: Facts) -> _Reply:
 
 
 def _delta(policy: Policy, study: Study, facts: Facts) -> _Reply:
-    if study.privacy.mode != "patient":
+    if not is_charged(study):
         return True, "nothing is spent"
     asked, allowed = study.privacy.delta, policy.lifetime_delta
     return asked <= allowed, f"delta {asked:g}; at most {allowed:g}"
@@ -329,7 +333,7 @@ def _packs(policy: Policy, study: Study, facts: Facts) -> _Reply:
 
 
 def _epsilon_within(policy: Policy, study: Study, cap: float, of_what: str) -> _Reply:
-    if study.privacy.mode != "patient":
+    if not is_charged(study):
         return True, "nothing is spent"
     asked = planned_epsilon(study)
     reason = f"epsilon {asked:.4g}; at most {cap:g} for {of_what}"
@@ -339,7 +343,7 @@ def _epsilon_within(policy: Policy, study: Study, cap: float, of_what: str) -> _
 
 
 def planned_epsilon(study: Study) -> float:
-    """Return what all rounds of a study whose mode is "patient" will have spent.
+    """Return what all rounds of a study that is charged will have spent.
 
     Where the study names epsilon, the noise is solved for it, so no accountant is asked.
     """
@@ -347,7 +351,7 @@ def planned_epsilon(study: Study) -> float:
     if study.statistics.ask:  # it trains nothing
         return study.statistics.epsilon
     if privacy.noise_multiplier is not None:
-        return plan_privacy(study).epsilon
+        return plan_charges(study).epsilon
     return DEFAULT_EPSILON if privacy.epsilon is None else privacy.epsilon
 
 

@@ -1,6 +1,7 @@
 """The private local step of a round: patients drawn, clipped one by one, summed, noised."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,11 +19,12 @@ from wardround.client.training.local import LocalWork
 from wardround.client.training.losses.mean_loss import MeanLoss
 from wardround.client.training.mean_weights import mean_weights
 from wardround.client.training.objectives.base import LocalStart, Objective
-from wardround.client.training.optimisers import learning_rate_at, set_learning_rate
+from wardround.client.training.optimisers import set_learning_rate
 from wardround.common.parameters.schema import Parameters
 from wardround.common.privacy.gaussian_mechanism import noised
 from wardround.common.privacy.secure_random import Randomness
 from wardround.common.runtime.seeds import seed_dropout
+from wardround.common.study.plans.learning_rate import learning_rate_at
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 
 # What the loss of a private step is said to be. It would tell of a few patients with no noise upon
@@ -102,29 +104,69 @@ def train_privately(
         DataError: The images have different sizes, or one cannot be read.
         OvertimeError: The start's time limit has passed.
     """
-    loss = checked_loss(start, plan)
-    device, randomness = next(start.network.parameters()).device, Randomness()
-    choice = ExampleChoice.of(plan, start.training, computation.copies)
-    sampler = PatientSampler(cohort, choice, randomness)
-    start.network.train()
+    randomness = Randomness()
     mean = mean_weights(start.network, start.training.ema)
-    generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
-    with generators, exact_arithmetic():
-        seed_dropout(randomness.seed(), device)
-        if computation.crew is not None:
-            computation.crew.seed(randomness.seed())
+    with _drawing(start, cohort, plan, computation, randomness) as draw_sum:
         for done in range(plan.steps):
-            start.limit.check()
-            drawn = sampler.draw(plan.sampling_rate)
-            batches = start.limit.each(sampler.batches(drawn, computation.read_together, device))
-            total = _sum(start.network, batches, loss, plan.clip_norm, computation)
-            _write_gradients(start.network, noised_mean(total, plan, randomness))
+            _write_gradients(start.network, noised_mean(draw_sum(), plan, randomness))
             _advance(start, optimiser, objective, done)
             if mean is not None:
                 mean.take()
     if mean is not None:
         mean.write()
     return LocalWork(plan.steps, UNTOLD_LOSS)
+
+
+def mean_gradient(
+    start: LocalStart, cohort: Cohort, plan: PrivacyPlan, computation: StepComputation
+) -> Parameters:
+    """Return the clipped gradients of patients drawn once, over ``B``, **without any noise**.
+
+    Of a study whose noise lies in the sum of all sites: who calls this adds the site's share before
+    anything is kept or leaves.
+
+    Returns:
+        Float64 on the CPU, by the name of each trained parameter.
+
+    Raises:
+        RunError: Something in the start would tell of the patients past the noise.
+        DataError: The images have different sizes, or one cannot be read.
+        OvertimeError: The start's time limit has passed.
+    """
+    with _drawing(start, cohort, plan, computation, Randomness()) as draw_sum:
+        sums = draw_sum()
+    return {
+        name: part.detach().cpu().double() / plan.expected_patients for name, part in sums.items()
+    }
+
+
+@contextmanager
+def _drawing(
+    start: LocalStart,
+    cohort: Cohort,
+    plan: PrivacyPlan,
+    computation: StepComputation,
+    randomness: Randomness,
+) -> Iterator[Callable[[], Parameters]]:
+    """Yield what draws patients and returns the sum of their clipped gradients, each time anew."""
+    loss = checked_loss(start, plan)
+    device = next(start.network.parameters()).device
+    choice = ExampleChoice.of(plan, start.training, computation.copies)
+    sampler = PatientSampler(cohort, choice, randomness)
+    start.network.train()
+
+    def draw_sum() -> Parameters:
+        start.limit.check()
+        drawn = sampler.draw(plan.sampling_rate)
+        batches = start.limit.each(sampler.batches(drawn, computation.read_together, device))
+        return _sum(start.network, batches, loss, plan.clip_norm, computation)
+
+    generators = torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
+    with generators, exact_arithmetic():
+        seed_dropout(randomness.seed(), device)
+        if computation.crew is not None:
+            computation.crew.seed(randomness.seed())
+        yield draw_sum
 
 
 def _sum(

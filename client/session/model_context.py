@@ -8,7 +8,7 @@ from torch import nn
 
 from wardround.client.data.cohort import Cohort
 from wardround.client.privacy.gradients.choice import exact_method
-from wardround.client.privacy.step import StepComputation, train_privately
+from wardround.client.privacy.step import StepComputation, mean_gradient, train_privately
 from wardround.client.site.device import arranged_for, choose_arithmetic, device_for
 from wardround.client.site.state import SiteState
 from wardround.client.training.local import LocalWork
@@ -79,7 +79,8 @@ class ModelContext:
         network = arranged_for(network, device, study.training.precision)
         whole = read_parameters(network) if layout.personal or layout.frozen else {}
         initial, base = layout.personal_part(whole), layout.frozen_part(whole)
-        privacy = plan_privacy(study) if what_leaves(study).noise_added_by == "site" else None
+        by_site = what_leaves(study).noise_added_by == "site" and study.privacy.mode == "patient"
+        privacy = plan_privacy(study) if by_site else None
         seal = fingerprint(network)
         keeps = plan.keeps_state or study.federation.compression != "none"
         return cls(study, device, network, plan, layout, initial, base, seal, privacy, keeps)
@@ -116,14 +117,28 @@ class ModelContext:
             TypeError: The study promises its patients nothing.
             RunError: No way of finding a single patient's gradient is exact for the network.
         """
+        plan, computation = self._private(crew)
+        return train_privately(start, cohort, plan, optimiser, computation, objective)
+
+    def mean_gradient(
+        self, start: LocalStart, cohort: Cohort, crew: "Crew | None" = None
+    ) -> Parameters:
+        """Return a cohort's clipped mean gradient, float64, to which noise is still to be added.
+
+        Args:
+            crew: The processes among whom the patients of the step are divided.
+
+        Raises:
+            TypeError: The study promises its patients nothing.
+            RunError: No way of finding a single patient's gradient is exact for the network.
+        """
+        return mean_gradient(start, cohort, *self._private(crew))
+
+    def _private(self, crew: "Crew | None") -> tuple[PrivacyPlan, StepComputation]:
         if self.privacy is None:
             msg = "a study without privacy has no plan"
             raise TypeError(msg)
         privacy = self.study.privacy
-        computation = StepComputation(
-            exact_method(self.study, self.network),
-            privacy.microbatch,
-            privacy.augmentation_copies,
-            crew,
-        )
-        return train_privately(start, cohort, self.privacy, optimiser, computation, objective)
+        method = exact_method(self.study, self.network)
+        copies = privacy.augmentation_copies
+        return self.privacy, StepComputation(method, privacy.microbatch, copies, crew)

@@ -7,7 +7,7 @@ sites add the same things up, or nothing.
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from math import prod
 
@@ -27,6 +27,8 @@ from wardround.common.study.study import Study
 Whole = NDArray[np.int64]
 _FACTS = ("weight", "examinations", "steps", "loss")  # a number each, before the metrics
 _FRACTION = float(2**FRACTION_BITS)
+# From the name of a tensor, and its change as numbers, to whole numbers of the grid with noise.
+Noised = Callable[[str, NDArray[np.float64]], Whole]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,9 @@ class VectorLayout:
             model: Of what the study shares, in any order.
         """
         named = sorted(model, key=lambda spec: spec.name)
-        return cls(study, plan, tuple(named), _added_up(study))
+        # Under privacy nothing that is measured is added up: it would have no noise.
+        metrics = _added_up(study) if study.privacy.mode == "none" else ()
+        return cls(study, plan, tuple(named), metrics)
 
     @property
     def configuration(self) -> Configuration:
@@ -83,17 +87,26 @@ class VectorLayout:
         counted = sum(prod(spec.shape) for part in (self.model, self.metrics) for spec in part)
         return counted + len(_FACTS)
 
-    def encode(self, trained: Model, start: Model, counted: Counted) -> Words:
+    def encode(
+        self, trained: Model, start: Model, counted: Counted, noised: Noised | None = None
+    ) -> Words:
         """Return ``(d,)`` words of a site.
+
+        Args:
+            noised: Codes the changes and adds a share of noise; None codes them as they are.
 
         Raises:
             MaskingError: A number is outside the range of the study.
         """
-        parts = [*self._changes(trained, start, counted.weight), *self._counts(counted)]
+        changes = self._changes(trained, start, counted.weight, noised)
+        parts = [*changes, *self._counts(counted)]
         return self.plan.grid.words_of(np.concatenate(parts))
 
-    def decode(self, words: Words, start: Model) -> tuple[Parameters, Counted]:
+    def decode(self, words: Words, start: Model, rate: float = 1.0) -> tuple[Parameters, Counted]:
         """Return the mean model and the counts of a sum.
+
+        Args:
+            rate: How far to go along the mean change.
 
         Raises:
             RunError: The sites in it have no training examination.
@@ -110,7 +123,7 @@ class VectorLayout:
             before = start[spec.name]
             mean = sums[place:end] / counted.weight
             if before.is_floating_point():
-                mean = mean * (self.plan.grid.step * self.plan.most_examinations)
+                mean = mean * (self.plan.grid.step * self.plan.most_examinations * rate)
             else:
                 mean = np.rint(mean)
             change = torch.from_numpy(mean).reshape(before.shape)
@@ -118,11 +131,15 @@ class VectorLayout:
             place = end
         return model, counted
 
-    def _changes(self, trained: Model, start: Model, weight: int) -> Iterator[Whole]:
+    def _changes(
+        self, trained: Model, start: Model, weight: int, noised: Noised | None
+    ) -> Iterator[Whole]:
         grid, share = self.plan.grid, weight / self.plan.most_examinations
         for spec in self.model:
             change = (trained[spec.name].double() - start[spec.name].double()).flatten().numpy()
-            if start[spec.name].is_floating_point():
+            if noised is not None:
+                yield noised(spec.name, change)
+            elif start[spec.name].is_floating_point():
                 grid.encode(change)  # refuses what is outside the range, however little it weighs
                 yield np.rint(change * (share / grid.step)).astype(np.int64)
             else:
@@ -132,6 +149,8 @@ class VectorLayout:
         loss = counted.loss if math.isfinite(counted.loss) else 0.0
         facts = [counted.weight, counted.examinations, counted.steps, round(loss * _FRACTION)]
         yield np.array(facts, dtype=np.int64)
+        if not self.metrics:
+            return
         sums = empty_sums(self.study) if counted.metrics is None else counted.metrics
         arrays = to_arrays(sums)
         for spec in self.metrics:
@@ -143,6 +162,8 @@ class VectorLayout:
         place = sum(prod(spec.shape) for spec in self.model)
         weight, examinations, steps, loss = (int(x) for x in sums[place : place + len(_FACTS)])
         place += len(_FACTS)
+        if not self.metrics:
+            return Counted(weight, examinations, steps, loss / _FRACTION, None)
         arrays: dict[str, NDArray[np.generic]] = {}
         for spec in self.metrics:
             end = place + prod(spec.shape)

@@ -151,6 +151,8 @@ class _Privacy(TypedDict, total=False):
     epsilon: float | None
     delta: float
     noise_multiplier: float | None
+    noise: Literal["local", "distributed"]
+    colluding_sites: int
     clip_norm: float
     sampling_rate: float
     expected_patients: int | None

@@ -24,7 +24,7 @@ from wardround.simulations.privacy_attacks.lower_bound import LowerBound, bound_
 from wardround.simulations.privacy_attacks.memory_cohort import MemoryCohort, train_private_round
 
 SIGNIFICANCE = 0.05  # of one audit; a suite of them divides it
-_WIDTH = 20  # of the picture that holds a pixel a canary
+WIDTH = 20  # of the picture that holds a pixel a canary
 _BRIGHTNESS = 20.0  # a gradient of norm 14 in the first steps, for a usual clipping norm of 1
 _SLOWNESS = 1e-4  # what a clipped patient moves the weights by, in units of the clipping norm
 
@@ -67,8 +67,8 @@ def audit_plan(
         examples: Examinations of each canary patient, all alike: more must not help the attacker.
         significance: In (0, 1).
     """
-    study = _canary_study(-(-canaries // _WIDTH), plan)
-    count = _WIDTH * -(-canaries // _WIDTH)
+    study = canary_study(-(-canaries // WIDTH), plan)
+    count = WIDTH * -(-canaries // WIDTH)
     included = np.random.default_rng(seed).integers(0, 2, count).astype(bool)
     scores = _train_and_score(study, included, examples, plan)
     bound = bound_from_scores(scores, included, plan.delta, significance)
@@ -76,11 +76,12 @@ def audit_plan(
     return Audit(claimed, plan.delta, bound, count, significance)
 
 
-def _canary_study(height: int, plan: PrivacyPlan) -> Study:
+def canary_study(height: int, plan: PrivacyPlan) -> Study:
+    """Return a study of pictures with a pixel a canary, and a first layer that they pull."""
     return parse_study(
         {
             "study": {"name": "canaries", "task": "classification"},
-            "data": {"classes": ["out", "in"], "size": [height, _WIDTH], "intensity": "none"},
+            "data": {"classes": ["out", "in"], "size": [height, WIDTH], "intensity": "none"},
             "model": {"network": "mlp", "features": []},
             "training": {
                 "optimiser": "sgd",
@@ -97,13 +98,14 @@ def _train_and_score(
     network = build_network(study, seed=0)
     for part in network.parameters():
         nn.init.zeros_(part)  # every canary starts at probability one half, and pulls equally
-    cohort = _canaries_of(included, study, examples)
+    cohort = canaries_of(included, study, examples)
     train_private_round(network, cohort, study, replace(plan, steps=plan.steps * plan.rounds))
     moved = next(network.parameters()).detach().double().numpy()
     return np.asarray(moved[1] - moved[0], dtype=np.float64)
 
 
-def _canaries_of(included: NDArray[np.bool_], study: Study, examples: int) -> MemoryCohort:
+def canaries_of(included: NDArray[np.bool_], study: Study, examples: int) -> MemoryCohort:
+    """Return the canaries whose coin says so, as patients of so many examinations."""
     pixels = torch.from_numpy(np.flatnonzero(included)).repeat_interleave(examples)
     images = torch.zeros(len(pixels), len(included))
     images[torch.arange(len(pixels)), pixels] = _BRIGHTNESS

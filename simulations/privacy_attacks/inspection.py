@@ -46,6 +46,8 @@ from wardround.simulations.run_files.attack_findings import (
 )
 
 PLAIN, CLIPPED, PRIVATE = "none", "clipping alone", "clipping and noise"
+# What the server of a masked run sees: the sum over all sites' patients.
+SUMMED, NOISED_SUM = "masks alone", "masks, clipping and noise"
 _SMALL_BATCH = 4  # what the attacks of the literature still bring back
 
 
@@ -107,18 +109,22 @@ def _attacks(target: Target, effort: Effort) -> Iterator[tuple[str, Attack, tupl
 
 
 def _views(target: Target) -> tuple[str, ...]:
+    if target.beside:
+        return (PLAIN, SUMMED, NOISED_SUM) if target.own_plan else (PLAIN, SUMMED)
     return (PLAIN,) if target.plan is None else (PLAIN, CLIPPED, PRIVATE)
 
 
 def _observer(target: Target, protection: str) -> Observe:
-    if target.plan is None or protection == PLAIN:
+    beside = target.beside if protection in (SUMMED, NOISED_SUM) else ()
+    if target.plan is None or protection in (PLAIN, SUMMED):
         return lambda batches: observe_plainly(
-            target.network, _joined(batches), target.loss.per_sample
+            target.network, _joined([*batches, *beside]), target.loss.per_sample
         )
-    plan = target.plan if protection == PRIVATE else replace(target.plan, noise_multiplier=0.0)
+    noised = protection in (PRIVATE, NOISED_SUM)
+    plan = target.plan if noised else replace(target.plan, noise_multiplier=0.0)
     return lambda batches: observe_protected(
         target.network,
-        PatientBatch(_joined(batches), (1,) * len(batches)),
+        PatientBatch(_joined([*batches, *beside]), (1,) * (len(batches) + len(beside))),
         target.loss.per_sample,
         plan,
         target.method,
@@ -220,6 +226,8 @@ def _pictures(target: Target, brought: dict[str, dict[str, list[Tensor]]]) -> At
     if target.study.data.kind == "table" or not brought:
         return None
     views = (PLAIN, PRIVATE) if target.plan is not None else (PLAIN,)
+    if target.beside:
+        views = (PLAIN, _views(target)[-1])
     names, rows = [], []
     for name, by_protection in brought.items():
         for index in range(len(by_protection[PLAIN])):

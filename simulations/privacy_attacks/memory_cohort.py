@@ -9,13 +9,13 @@ from torch import Generator, Tensor, nn
 from wardround.client.data.batch import Batch
 from wardround.client.data.cohort import Cohort
 from wardround.client.privacy.gradients.choice import exact_method
-from wardround.client.privacy.step import StepComputation, train_privately
+from wardround.client.privacy.step import StepComputation, mean_gradient, train_privately
 from wardround.client.training.losses.registry import build_loss
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.optimisers import build_optimiser
 from wardround.client.training.schedule import SchedulePosition
 from wardround.common.models.sharing import layout_of
-from wardround.common.parameters.schema import read_parameters
+from wardround.common.parameters.schema import Parameters, read_parameters
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.study import Study
@@ -67,6 +67,23 @@ def train_private_round(
     network: nn.Module, cohort: MemoryCohort, study: Study, plan: PrivacyPlan
 ) -> None:
     """Train a network in place for ``plan.steps`` steps, as a site of the study would."""
+    optimiser = build_optimiser(network, study.training)
+    # The private step asks a cohort for ``patients`` and ``batch`` only.
+    start, computation = _start(network, cohort, study, plan)
+    train_privately(start, cast(Cohort, cohort), plan, optimiser, computation)
+
+
+def mean_gradient_of(
+    network: nn.Module, cohort: MemoryCohort, study: Study, plan: PrivacyPlan
+) -> Parameters:
+    """Return the clipped mean gradient of patients drawn once, as a site adds it to a sum."""
+    start, computation = _start(network, cohort, study, plan)
+    return mean_gradient(start, cast(Cohort, cohort), plan, computation)
+
+
+def _start(
+    network: nn.Module, cohort: MemoryCohort, study: Study, plan: PrivacyPlan
+) -> tuple[LocalStart, StepComputation]:
     strategy, cpu = plan_of(study), torch.device("cpu")
     start = LocalStart(
         network=network,
@@ -81,6 +98,4 @@ def train_private_round(
     )
     method = exact_method(study, network)
     computation = StepComputation(method, microbatch=max(1, len(cohort)))
-    optimiser = build_optimiser(network, study.training)
-    # The private step asks a cohort for ``patients`` and ``batch`` only.
-    train_privately(start, cast(Cohort, cohort), plan, optimiser, computation)
+    return start, computation

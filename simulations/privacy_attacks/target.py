@@ -32,6 +32,8 @@ class Target:
         plan: None if the study cannot be trained privately.
         plan_words: The plan in words; empty if there is none.
         own_plan: Whether the run itself was trained under the plan.
+        beside: Of a run that masks its updates, the patients of the other sites who are in the same
+            sum.
     """
 
     site: str
@@ -42,6 +44,7 @@ class Target:
     plan: PrivacyPlan | None
     plan_words: str
     own_plan: bool
+    beside: tuple[Batch, ...] = ()
 
     @property
     def originals(self) -> list[Tensor]:
@@ -63,12 +66,6 @@ def open_target(folder: Path, study: Study, seed: int) -> Target:
     Raises:
         InputError: The study trains on patches, or the site's data cannot be read.
     """
-    if study.federation.secure_aggregation:
-        msg = (
-            "this run masks its updates, so a server never has what these attacks start from, an "
-            "update of one site: try the study with federation.secure_aggregation = false."
-        )
-        raise InputError(msg)
     if study.training.patch_size is not None:
         msg = (
             "this run trains on patches of volumes, and the attacks are for whole images: "
@@ -88,7 +85,19 @@ def open_target(folder: Path, study: Study, seed: int) -> Target:
         plan=plan,
         plan_words=words,
         own_plan=what_leaves(study).noise_added_by == "site",
+        beside=_of_others(folder, study) if study.federation.secure_aggregation else (),
     )
+
+
+def _of_others(folder: Path, study: Study) -> tuple[Batch, ...]:
+    """Return the patients of a round's other sites: of each as many as a step expects."""
+    count = study.privacy.expected_patients or study.training.batch_size
+    found: list[Batch] = []
+    for other in sorted(folder.parent.glob("*/site.toml")):
+        if other.parent != folder:
+            cohort = open_cohorts(open_site(other.parent), study).train
+            found += [cohort.case(index) for index in range(min(count, len(cohort)))]
+    return tuple(found)
 
 
 def site_folder(run: Path, name: str | None) -> Path:

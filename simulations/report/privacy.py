@@ -6,12 +6,22 @@ from dataclasses import dataclass
 
 from wardround.client.policy.policy import NO_LIMIT
 from wardround.common.errors import WardroundError
+from wardround.common.study.explain.distributed_noise import share_words
 from wardround.common.study.explain.patient_privacy import (
     evaluation_words,
     limits_words,
     promise_words,
+    rounded_up,
 )
-from wardround.common.study.explain.site_privacy import site_limits_words, site_promise_words
+from wardround.common.study.explain.secure_aggregation import masking_limits
+from wardround.common.study.explain.site_privacy import (
+    share_promise_words,
+    site_limits_words,
+    site_promise_words,
+)
+from wardround.common.study.plans.distributed_noise import plan_shares
+from wardround.common.study.plans.masking import plan_masking
+from wardround.common.study.plans.observers import compare_noise
 from wardround.common.study.plans.patient_privacy import evaluation_plans, plan_privacy
 from wardround.common.study.plans.site_privacy import plan_site_privacy
 from wardround.common.study.study import Study
@@ -47,25 +57,75 @@ def describe_privacy(contents: RunContents) -> PrivacyPart | None:
         return None
     of_patients = study.privacy.mode == "patient"
     try:
-        promise = tuple(
-            _patients_promise(study)
-            if of_patients
-            else site_promise_words(plan_site_privacy(study))
-        )
+        promise = tuple(_promise(study))
     except WardroundError as error:  # the accountant is not installed here
         promise = (str(error),)
-    tables = (_tabulate_spent(contents.privacy), _tabulate_cost(contents))
+    tables = (
+        _tabulate_observers(study),
+        _tabulate_spent(contents.privacy),
+        _tabulate_cost(contents),
+    )
     return PrivacyPart(
         _cost_sentence(contents),
         "patient" if of_patients else "hospital",
         promise,
-        tuple(limits_words() if of_patients else site_limits_words()),
+        tuple(_limits(study)),
         tuple(table for table in tables if table is not None),
     )
 
 
+def _limits(study: Study) -> Iterator[str]:
+    masks = plan_masking(study)
+    if masks is not None:
+        yield from masking_limits(masks)
+    if study.privacy.mode == "patient":
+        yield from limits_words()
+    elif masks is None:
+        yield from site_limits_words()
+
+
+def _promise(study: Study) -> Iterator[str]:
+    shares = plan_shares(study)
+    if study.privacy.mode == "patient":
+        yield from _patients_promise(study)
+    elif shares is not None:
+        yield from share_promise_words(shares)
+    else:
+        yield from site_promise_words(plan_site_privacy(study))
+
+
+def _tabulate_observers(study: Study) -> Table | None:
+    if study.privacy.mode != "patient" and study.privacy.noise == "local":
+        return None
+    try:
+        compared = compare_noise(study)
+    except WardroundError:  # said above
+        return None
+    rows = tuple(
+        (row.name, (Cell(_of(row.local)), Cell(_of(row.distributed)))) for row in compared.observers
+    )
+    caption = (
+        "Epsilon of all rounds against whoever sees what, with each site's own noise (local) and "
+        "with the noise of a masked sum (distributed), at the same promise against the server."
+    )
+    return Table(caption, "against", ("local noise", "distributed noise"), rows)
+
+
+def _of(epsilon: float | None) -> str:
+    return "–" if epsilon is None else rounded_up(epsilon)
+
+
 def _patients_promise(study: Study) -> Iterator[str]:
     yield from promise_words(plan_privacy(study))
+    shares = plan_shares(study)
+    if shares is not None:
+        yield from share_words(shares)
+    if study.federation.secure_aggregation:
+        yield (
+            "nothing is measured on validation and test patients outside this simulation, whose "
+            "test results have no noise."
+        )
+        return
     yield "to each validation and test patient:"
     yield from evaluation_words(evaluation_plans(study))
     yield (

@@ -8,7 +8,7 @@ from wardround.client.privacy.ledger.charges import MAIN_DATASET, TRAIN
 from wardround.client.privacy.ledger.file import LEDGER_FILE, find_ledger_folder, read_ledger
 from wardround.client.privacy.ledger.totals import LedgerBook, account_of
 from wardround.common.privacy.accounting import Spend
-from wardround.common.study.plans.patient_privacy import evaluation_plans, plan_privacy
+from wardround.common.study.plans.patient_privacy import evaluation_plans, plan_charges
 from wardround.common.study.study import Study
 
 Reach = Literal["all", "some", "none"]
@@ -23,7 +23,7 @@ def reach_of(site_folder: Path, study: Study, caps: Caps) -> Reach:
         LedgerError: The ledger is damaged.
         InputError: dp-accounting is not installed.
     """
-    plan = plan_privacy(study)
+    plan = plan_charges(study)
     measured: dict[str, Spend] = {one.part: one.planned for one in evaluation_plans(study)}
     book = _book(site_folder)
     if _fit(site_folder, book, study, {TRAIN: plan.planned, **measured}, caps):

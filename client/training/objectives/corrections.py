@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from wardround.client.data.batch import Batch
 from wardround.client.training.objectives.base import LocalStart
-from wardround.client.training.optimisers import learning_rate_at
 from wardround.client.training.schedule import SchedulePosition
 from wardround.common.models.sharing import CONTROL
 from wardround.common.parameters.schema import Parameters, prefixed, under
+from wardround.common.study.plans.learning_rate import learning_rate_at
 from wardround.common.study.sections.training import TrainingSection
 
 _DYNAMIC = "dynamic/"

@@ -15,7 +15,6 @@ from wardround.client.data.batch import Batch
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.optimisers import (
     build_optimiser,
-    learning_rate_at,
     set_learning_rate,
 )
 from wardround.client.training.schedule import mixed_precision
@@ -26,6 +25,7 @@ from wardround.common.parameters.schema import (
     under,
     write_parameters,
 )
+from wardround.common.study.plans.learning_rate import learning_rate_at
 
 PERSONAL_MODEL = "personal-model/"
 

@@ -18,9 +18,9 @@ from wardround.client.training.local import LARGEST_LOSS, LocalWork
 from wardround.client.training.losses.mean_loss import MeanLoss
 from wardround.client.training.objectives.base import LocalStart
 from wardround.client.training.objectives.corrections import LinearCorrection
-from wardround.client.training.optimisers import learning_rate_at
 from wardround.client.training.stacked.optimisers import STACKED, clip_each
 from wardround.common.parameters.schema import Parameters
+from wardround.common.study.plans.learning_rate import learning_rate_at
 
 
 @dataclass(frozen=True, slots=True, eq=False)

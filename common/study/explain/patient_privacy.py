@@ -44,6 +44,16 @@ def mechanism_words(plan: PrivacyPlan) -> Iterator[str]:
         f"a patient gives at most {plan.examples_per_patient} examples to a step, and their mean "
         f"gradient is shortened to the length {plan.clip_norm:g} where it is longer;"
     )
+    if plan.distributed:
+        yield (
+            f"the sum is divided by {plan.expected_patients}, coded as whole numbers, and leaves "
+            "under a mask alone, with a share of the noise: no hospital's part is ever seen;"
+        )
+        yield (
+            "all of these numbers stand in the study or follow from it; none depends on how many "
+            "patients the hospital has."
+        )
+        return
     yield (
         "to each number of the patients' sum comes normal noise of standard deviation "
         f"{plan.noise_multiplier * plan.clip_norm:.4g}, a noise multiplier of "

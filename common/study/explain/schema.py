@@ -187,6 +187,8 @@ _PRIVACY = {
     "epsilon": "What all rounds may spend; the noise is solved for it.",
     "delta": "The chance beside epsilon; below 1 / (10 x patients of the smallest site).",
     "noise_multiplier": "Standard deviation of the noise over clip_norm, instead of epsilon.",
+    "noise": "Local: at each site, or the server. Distributed: shares of the masked sum's noise.",
+    "colluding_sites": "Distributed: how many sites may tell the server their shares.",
     "clip_norm": "Largest norm of what one patient adds to a step, or one site to a round.",
     "sampling_rate": "Patient: probability that a patient takes part in a step.",
     "expected_patients": "Patient: what the sum of a step is divided by.",

@@ -12,17 +12,27 @@ def masked_words(plan: MaskingPlan, metrics: str) -> Iterator[str]:
     Args:
         metrics: What is measured, in words.
     """
-    weight = "its number of training examinations" if plan.most_examinations > 1 else "a 1"
-    yield f"under the same mask {weight}, its steps, and the sum of its losses;"
-    yield (
-        "under the same mask sums over its validation patients, where its policy lets sums out, "
-        f"from which these follow: {metrics};"
-    )
+    if plan.is_private:
+        yield (
+            "under the same mask a 1 and its steps, which are the study's: no count, no loss and "
+            "nothing that is measured, since these would have no noise;"
+        )
+    else:
+        yield from _sums(plan, metrics)
     yield "the keys of the round, signed, and a hash of the network that it was sent;"
     yield "pieces of what makes its mask, each sealed for one other hospital;"
     yield (
         "once the sum is there: its pieces of the other hospitals' masks, of which enough together "
         "take the masks off the sum, and off nothing else."
+    )
+
+
+def _sums(plan: MaskingPlan, metrics: str) -> Iterator[str]:
+    weight = "its number of training examinations" if plan.most_examinations > 1 else "a 1"
+    yield f"under the same mask {weight}, its steps, and the sum of its losses;"
+    yield (
+        "under the same mask sums over its validation patients, where its policy lets sums out, "
+        f"from which these follow: {metrics};"
     )
 
 
@@ -38,18 +48,27 @@ def floor_words(plan: MaskingPlan) -> Iterator[str]:
             spare = sites - least_threshold(sites)
             may = "no hospital may drop out" if not spare else f"{spare} may drop out"
             yield f"Of {sites} hospitals {may} of a round after the keys were exchanged."
+    if plan.shares is not None:
+        return
     yield (
         f"A number of the network that changes by more than {plan.grid.largest:g} in a round is "
         "not cut: the hospital leaves the round."
     )
 
 
-def masking_limits() -> Iterator[str]:
+def masking_limits(plan: MaskingPlan) -> Iterator[str]:
     """Yield what masks do not promise."""
-    yield (
-        "Masks are not differential privacy: the sum itself, and the common network, may still "
-        "tell something about a patient, the more so the fewer hospitals are in it."
-    )
+    if plan.shares is not None:
+        yield (
+            f"Against the server and more than {plan.shares.colluding} hospitals that help it "
+            "nothing is promised: they know each other's shares of the noise, and with a third of "
+            "the hospitals the masks too."
+        )
+    elif not plan.is_private:
+        yield (
+            "Masks are not differential privacy: the sum itself, and the common network, may still "
+            "tell something about a patient, the more so the fewer hospitals are in it."
+        )
     yield (
         "Who controls all other hospitals of a round subtracts them from the sum. Two rounds with "
         "other hospitals differ by these."

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterator
 
-from wardround.common.privacy.accounting import noise_for
+from wardround.common.privacy.accounting import Spend, epsilon_of, noise_for
+from wardround.common.study.explain.distributed_noise import share_words
 from wardround.common.study.explain.patient_privacy import factor_words, rounded_up
+from wardround.common.study.plans.distributed_noise import NoiseShares
 from wardround.common.study.plans.site_privacy import SitePrivacyPlan
 
 USUAL_SITES = (4, 10, 30)
@@ -28,6 +30,32 @@ def site_promise_words(plan: SitePrivacyPlan) -> Iterator[str]:
     )
     yield from _mechanism(plan)
     yield weakness(plan)
+
+
+def share_promise_words(shares: NoiseShares) -> Iterator[str]:
+    """Yield what noise in the sum promises to each hospital, the server included among those."""
+    epsilon, delta = shares.epsilon(shares.honest), shares.delta
+    of_patients = Spend(1.0, shares.noise_multiplier / 2, shares.rounds)
+    yield (
+        "the unit is the hospital: all that one hospital adds to the network in a round counts "
+        "together. It is hidden from whoever sees the network, and from the server, which sees "
+        "sums alone;"
+    )
+    yield (
+        f"all {shares.rounds} rounds together are differentially private with epsilon = "
+        f"{rounded_up(epsilon)} at delta = {delta:g}, for two federations of which one gets "
+        "nothing from a certain hospital;"
+    )
+    yield (
+        f"a hospital shortens its change of the network to the length {shares.clip_norm:g} where "
+        "it is longer, whatever number of steps it is made of;"
+    )
+    yield (
+        "each training patient is promised what a change of twice that length costs, which the "
+        "hospital's privacy ledger is charged: epsilon = "
+        f"{rounded_up(epsilon_of([of_patients], delta))};"
+    )
+    yield from share_words(shares)
 
 
 def weakness(plan: SitePrivacyPlan) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from wardround.common.runtime.printable import quoted
 from wardround.common.study.explain.continual import continuing_words
+from wardround.common.study.explain.distributed_noise import comparison_words, share_words
 from wardround.common.study.explain.packs import pack_words
 from wardround.common.study.explain.patient_privacy import (
     evaluation_words,
@@ -16,10 +17,15 @@ from wardround.common.study.explain.secure_aggregation import (
     masked_words,
     masking_limits,
 )
-from wardround.common.study.explain.site_privacy import site_limits_words, site_promise_words
+from wardround.common.study.explain.site_privacy import (
+    share_promise_words,
+    site_limits_words,
+    site_promise_words,
+)
 from wardround.common.study.explain.statistics import asked_words, bound_words, told_words
 from wardround.common.study.plans.gradients import method_words
 from wardround.common.study.plans.masking import plan_masking
+from wardround.common.study.plans.observers import compare_noise
 from wardround.common.study.plans.patient_privacy import (
     evaluation_plans,
     is_measured,
@@ -90,8 +96,29 @@ def _listed(sentences: Iterator[str]) -> list[str]:
 
 def _promised(study: Study) -> list[str]:
     masks = plan_masking(study)
-    if masks is not None:
-        return ["What is promised to each hospital", *_listed(floor_words(masks)), ""]
+    if masks is None:
+        return _noise_promised(study)
+    floors = ["What is promised to each hospital", *_listed(floor_words(masks))]
+    if masks.shares is None:
+        return [*floors, "", *_noise_promised(study)]
+    if masks.shares.unit == "site":
+        return [*floors, *_listed(share_promise_words(masks.shares)), ""]
+    by_shares = _listed(share_words(masks.shares))
+    patients = _listed(promise_words(plan_privacy(study), method_words(study)))
+    return [
+        *floors,
+        "",
+        "What is promised to each training patient",
+        *patients,
+        *by_shares,
+        "",
+        "Who learns how much of a training patient",
+        *comparison_words(compare_noise(study)).splitlines(),
+        "",
+    ]
+
+
+def _noise_promised(study: Study) -> list[str]:
     if study.privacy.mode == "site":
         words = site_promise_words(plan_site_privacy(study))
         return ["What is promised to each hospital", *_listed(words), ""]
@@ -274,7 +301,8 @@ def _leaving(study: Study) -> Iterator[str]:
         yield from masked_words(masks, _metrics(study))
     else:
         yield from _noised_measurements(study) if leaves.noised_metrics else _measurements(study)
-    alike = "" if leaves.counts or masks else " (each hospital says that it has one)"
+    counted = leaves.counts or (masks is not None and not masks.is_private)
+    alike = "" if counted else " (each hospital says that it has one)"
     if leaves.noise_added_by == "server":
         alike = " (each counting the same, shortened and with noise)"
     yield (
@@ -349,7 +377,9 @@ def _personal(study: Study) -> Iterator[str]:
 
 def _not_promised(study: Study) -> Iterator[str]:
     if study.federation.secure_aggregation:
-        yield from masking_limits()
+        masks = plan_masking(study)
+        if masks is not None:
+            yield from masking_limits(masks)
     elif study.privacy.mode == "none":
         yield (
             "This study asks for no differential privacy: whoever sees the hospital's network "
@@ -357,7 +387,7 @@ def _not_promised(study: Study) -> Iterator[str]:
         )
     if study.privacy.mode == "patient":
         yield from limits_words()
-    if study.privacy.mode == "site":
+    if study.privacy.mode == "site" and study.privacy.noise == "local":
         yield from site_limits_words()
     yield "The digest covers all of the above, but not how a simulation was set up."
 

@@ -1,11 +1,15 @@
 """What follows from a study whose updates are masked: the numbers that are added up, and floors."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from wardround.common.privacy.secure_aggregation.context import SMALLEST_ROSTER
 from wardround.common.privacy.secure_aggregation.fixed_point import MOST_VALUE_BITS, Grid
 from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.study import Study
+
+if TYPE_CHECKING:
+    from wardround.common.study.plans.distributed_noise import NoiseShares
 
 # A sum that is no count, e.g. of losses, is told to so many binary places.
 FRACTION_BITS = 20
@@ -19,11 +23,15 @@ class MaskingPlan:
         grid: Of the changes, each times its site's share of ``most_examinations``.
         most_examinations: A site with more counts as one with so many; 1 where all count the same.
         smallest_roster: With fewer sites nothing is masked.
+        shares: What noise each site adds to its numbers; None for none.
+        is_private: Whether nothing that has no noise may stand in the sum.
     """
 
     grid: Grid
     most_examinations: int
     smallest_roster: int
+    shares: "NoiseShares | None" = None
+    is_private: bool = False
 
     def weight(self, examinations: int) -> int:
         """Return what a site counts."""
@@ -35,9 +43,22 @@ def plan_masking(study: Study) -> MaskingPlan | None:
     federation = study.federation
     if not federation.secure_aggregation:
         return None
-    options, is_equal = federation.masks, plan_of(study).aggregation == "mean"
+    options, shares = federation.masks, _shares(study)
+    is_private = study.privacy.mode != "none"  # then nobody says how many examinations it has
+    is_equal = plan_of(study).aggregation == "mean" or is_private
+    largest = options.largest_change if shares is None else shares.largest
     return MaskingPlan(
-        Grid(options.largest_change, MOST_VALUE_BITS, options.most_sites),
+        Grid(largest, MOST_VALUE_BITS, options.most_sites),
         1 if is_equal else options.most_examinations,
         max(SMALLEST_ROSTER, federation.minimum_sites),
+        shares,
+        is_private,
     )
+
+
+def _shares(study: Study) -> "NoiseShares | None":
+    if study.privacy.noise != "distributed":
+        return None
+    from wardround.common.study.plans.distributed_noise import plan_shares
+
+    return plan_shares(study)

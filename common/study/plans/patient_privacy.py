@@ -39,6 +39,7 @@ class PrivacyPlan:
         rounds: Rounds of the study.
         delta: In (0, 1).
         examples_per_patient: Most examples of a patient in a step.
+        distributed: Whether the noise is that of the sum of all sites, each of which adds a share.
     """
 
     sampling_rate: float
@@ -49,6 +50,7 @@ class PrivacyPlan:
     rounds: int
     delta: float
     examples_per_patient: int
+    distributed: bool = False
 
     def spend(self, rounds: int = 1) -> Spend:
         """Return what so many rounds spend."""
@@ -187,6 +189,8 @@ def plan_privacy(study: Study) -> PrivacyPlan:
     if noise is None:
         epsilon = DEFAULT_EPSILON if privacy.epsilon is None else privacy.epsilon
         noise = noise_for(epsilon, privacy.delta, privacy.sampling_rate, steps * rounds)
+        if privacy.noise == "distributed":
+            noise = _agreed(noise)
     return PrivacyPlan(
         sampling_rate=privacy.sampling_rate,
         expected_patients=privacy.expected_patients or study.training.batch_size,
@@ -196,7 +200,50 @@ def plan_privacy(study: Study) -> PrivacyPlan:
         rounds=rounds,
         delta=privacy.delta,
         examples_per_patient=privacy.examples_per_patient,
+        distributed=privacy.noise == "distributed",
     )
+
+
+def is_charged(study: Study) -> bool:
+    """Return whether a site's rounds are charged to its training patients."""
+    privacy = study.privacy
+    return privacy.mode == "patient" or (privacy.mode == "site" and privacy.noise == "distributed")
+
+
+def plan_charges(study: Study) -> PrivacyPlan:
+    """Return what the rounds of a study with privacy are charged to a patient.
+
+    Where the unit is a whole site and the sites add the noise, a patient who is added or removed
+    may change the site's update from any to any other of the clip norm: by twice what is promised
+    to the site.
+
+    Raises:
+        StudyError: The study promises nothing that a site pays for.
+        InputError: The promise cannot be kept, or dp-accounting is not installed.
+    """
+    privacy = study.privacy
+    if privacy.mode == "site" and is_charged(study) and privacy.noise_multiplier:
+        return PrivacyPlan(
+            sampling_rate=1.0,
+            expected_patients=1,
+            clip_norm=privacy.clip_norm,
+            noise_multiplier=privacy.noise_multiplier / 2,
+            steps=1,
+            rounds=study.federation.rounds,
+            delta=privacy.delta,
+            examples_per_patient=privacy.examples_per_patient,
+        )
+    return plan_privacy(study)
+
+
+def _agreed(noise: float) -> float:
+    """Return a noise multiplier with four digits, rounded up.
+
+    The sites' grid follows from it and they must have the same, also those whose machine solves
+    for it with other digits at the end.
+    """
+    digits = float(f"{noise:.4g}")
+    return digits if digits >= noise else float(f"{noise * 1.0005:.4g}")
 
 
 def plan_evaluation(study: Study, part: MeasuredPart) -> EvaluationPlan | None:
@@ -226,6 +273,8 @@ def evaluation_plans(study: Study) -> tuple[EvaluationPlan, ...]:
 
 def is_measured(study: Study, part: MeasuredPart) -> bool:
     """Return whether a study with privacy for patients lets anything be told of a part."""
+    if study.federation.secure_aggregation:
+        return False  # an answer of one site would not be in a sum
     share = {
         "validation": study.evaluation.validation_fraction,
         "test": study.evaluation.test_fraction,

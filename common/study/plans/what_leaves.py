@@ -68,6 +68,8 @@ _NOISED_ALONE = WhatLeaves(
     unnoised_arrays=False,
 )
 _SUMS_ALONE = replace(_ALL, counts=False, losses=False, notes=False, times=False, masked=True)
+# Under masks with noise nothing else is in the sum: a count or a loss has none.
+_NOISED_SUMS = replace(_NOISED_ALONE, round_metrics=False, masked=True)
 _UNMEASURED = replace(_NOISED_ALONE, round_metrics=False)
 _BY_MODE: dict[str, WhatLeaves] = {
     "none": _ALL,
@@ -79,7 +81,7 @@ _BY_MODE: dict[str, WhatLeaves] = {
 def what_leaves(study: Study) -> WhatLeaves:
     """Return what a site that takes part in a study may say."""
     if study.federation.secure_aggregation:
-        return _SUMS_ALONE
+        return _SUMS_ALONE if study.privacy.mode == "none" else _NOISED_SUMS
     leaves = _BY_MODE[study.privacy.mode]
     if leaves.noised_metrics and not measures_each_round(study):
         return _UNMEASURED

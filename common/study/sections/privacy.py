@@ -20,6 +20,11 @@ class PrivacySection(Section):
             nor ``noise_multiplier`` is given.
         delta: The chance beside epsilon; less than 1 / (10 x patients of the smallest site).
         noise_multiplier: Standard deviation of the noise over ``clip_norm``, instead of epsilon.
+        noise: Where the noise is. "local": in what each site lets out (mode "patient"), or at the
+            server (mode "site"). "distributed": in the masked sum of all sites alone, to which each
+            adds its share; the server, too, learns nothing with less noise.
+        colluding_sites: Distributed: how many sites may tell the server their shares; as many as
+            may drop out of a round if absent.
         clip_norm: Largest norm of what one unit (patient or site) adds to a sum.
         sampling_rate: Patient: probability that a patient takes part in a step.
         expected_patients: Patient: what the sum of a step is divided by; the batch size if absent.
@@ -46,6 +51,8 @@ class PrivacySection(Section):
     epsilon: Annotated[float, Field(gt=0, le=1_000)] | None = None
     delta: Annotated[float, Field(ge=1e-15, lt=1)] = 1e-5
     noise_multiplier: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    noise: Literal["local", "distributed"] = "local"
+    colluding_sites: Annotated[int, Field(ge=0, le=1_024)] | None = None
     clip_norm: Positive = 1.0
     sampling_rate: Annotated[float, Field(ge=1e-6, le=1)] = 0.05
     expected_patients: PositiveInt | None = None

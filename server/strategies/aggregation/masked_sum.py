@@ -10,6 +10,7 @@ from wardround.common.messages.masked_vector import Counted, VectorLayout
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.parameters.schema import Model
 from wardround.common.privacy.secure_aggregation.masks import Words
+from wardround.common.study.plans.learning_rate import learning_rate_at
 
 MASKED_SITES = "all sites"
 
@@ -39,8 +40,9 @@ def decode_sum(
         RunError: The sites have no training examinations.
         InputError: What they measured together cannot be true.
     """
-    model, counted = layout.decode(words, start)
-    mean_loss = counted.loss / counted.examinations if counted.examinations else float("nan")
+    model, counted = layout.decode(words, start, _rate(layout, number))
+    is_told = counted.examinations and layout.study.privacy.mode == "none"
+    mean_loss = counted.loss / counted.examinations if is_told else float("nan")
     update = SiteUpdate(
         site=MASKED_SITES,
         digest=layout.study.digest,
@@ -54,3 +56,11 @@ def decode_sum(
         run=run,
     )
     return MaskedSum(update, counted)
+
+
+def _rate(layout: VectorLayout, number: int) -> float:
+    """Return the learning rate where the sites send a gradient, and 1 where they send a change."""
+    shares, study = layout.plan.shares, layout.study
+    if shares is None or shares.unit == "site":
+        return 1.0
+    return learning_rate_at(study.training, (number - 1) / study.federation.rounds)

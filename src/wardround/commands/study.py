@@ -206,11 +206,14 @@ def privacy(
     Example: wardround study privacy study.toml --patients 200,500
     """
     from wardround.common.models.networks.registry import build_network
+    from wardround.common.study.explain.distributed_noise import comparison_words, share_words
     from wardround.common.study.explain.patient_privacy import (
         evaluation_words,
         promise_words,
         table_words,
     )
+    from wardround.common.study.plans.distributed_noise import plan_shares
+    from wardround.common.study.plans.observers import compare_noise
     from wardround.common.study.plans.patient_privacy import (
         USUAL_PATIENTS,
         evaluation_plans,
@@ -220,6 +223,9 @@ def privacy(
     from wardround.common.study.typed import read_study
 
     study = read_study(context, path)
+    if study.privacy.mode == "site" and study.privacy.noise == "distributed":
+        sys.stdout.write(_shares_of_sites(study, as_json))
+        return
     if study.privacy.mode == "site":
         sys.stdout.write(_promise_to_sites(study, as_json))
         return
@@ -234,12 +240,16 @@ def privacy(
         said = {**asdict(plan), "epsilon": plan.epsilon, "parameters": trainable, "patients": sizes}
         said["evaluations"] = [{**asdict(one), "epsilon": one.epsilon} for one in evaluations]
         said["trade_offs"] = [asdict(row) for row in rows]
+        said["observers"] = asdict(compare_noise(study))
         sys.stdout.write(json.dumps(said) + "\n")
         return
-    promise = "".join(f"  - {sentence}\n" for sentence in promise_words(plan))
+    shares = plan_shares(study)
+    words = [*promise_words(plan), *(() if shares is None else share_words(shares))]
+    promise = "".join(f"  - {sentence}\n" for sentence in words)
     sys.stdout.write(f"{study.name}: what is promised to each training patient\n{promise}\n")
     measured = "".join(f"  - {sentence}\n" for sentence in evaluation_words(evaluations))
     sys.stdout.write(f"What is promised to each validation and test patient\n{measured}\n")
+    sys.stdout.write(comparison_words(compare_noise(study)) + "\n\n")
     sys.stdout.write(table_words(rows, sizes, plan, trainable) + "\n")
 
 
@@ -248,6 +258,24 @@ def _about_statistics(study: "Study") -> str:
 
     bounds = "".join(f"  - {sentence}\n" for sentence in bound_words(study))
     return f"{study.name}: how much of a training patient is in its statistics\n{bounds}"
+
+
+def _shares_of_sites(study: "Study", as_json: bool) -> str:
+    from wardround.common.study.explain.distributed_noise import comparison_words
+    from wardround.common.study.explain.site_privacy import share_promise_words
+    from wardround.common.study.plans.distributed_noise import plan_shares
+    from wardround.common.study.plans.observers import compare_noise
+
+    shares, compared = plan_shares(study), compare_noise(study)
+    if shares is None:
+        return ""
+    if as_json:
+        return json.dumps({**asdict(shares), "observers": asdict(compared)}) + "\n"
+    promise = "".join(f"  - {sentence}\n" for sentence in share_promise_words(shares))
+    return (
+        f"{study.name}: what is promised to each hospital\n{promise}\n"
+        f"{comparison_words(compared)}\n"
+    )
 
 
 def _promise_to_sites(study: "Study", as_json: bool) -> str:

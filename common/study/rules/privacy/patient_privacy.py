@@ -22,6 +22,10 @@ from wardround.common.study.plans.patient_privacy import (
 from wardround.common.study.plans.strategy import plan_from
 from wardround.common.study.private_networks import PRIVATE_NETWORKS
 from wardround.common.study.registry import NETWORKS
+from wardround.common.study.rules.privacy.distributed_noise import (
+    distributed_noise_rules,
+    noise_fits,
+)
 from wardround.common.study.rules.privacy.site_privacy import site_privacy_rules
 from wardround.common.study.sections.privacy import PrivacySection
 from wardround.common.study.study import Study
@@ -35,6 +39,8 @@ _READERS: dict[str, tuple[str, ...]] = {
     "epsilon": ("patient",),
     "delta": ("patient", "site"),
     "noise_multiplier": ("patient", "site"),
+    "noise": ("patient", "site"),
+    "colluding_sites": ("patient", "site"),
     "clip_norm": ("patient", "site"),
     "sampling_rate": ("patient",),
     "expected_patients": ("patient",),
@@ -71,6 +77,7 @@ def privacy_rules(study: Study) -> Iterator[str]:
     """
     yield from _keys_are_read(study.privacy)
     yield from _fixer_fits(study)
+    yield from distributed_noise_rules(study)
     if study.privacy.mode == "site":
         yield from site_privacy_rules(study)
     if study.privacy.mode != "patient":
@@ -276,6 +283,7 @@ def promise_rules(study: Study) -> Iterator[str]:
     The noise is solved for, which takes seconds, and half a minute for the longest of studies.
     """
     if study.privacy.mode != "patient":
+        yield from noise_fits(study)
         return
     try:
         plan = plan_privacy(study)
@@ -285,6 +293,7 @@ def promise_rules(study: Study) -> Iterator[str]:
                 f"{plan.planned.steps} steps: raise it, or give privacy.epsilon instead."
             )
             return
+        yield from noise_fits(study)
         for part in MEASURED_PARTS:
             plan_evaluation(study, part)
             asked = asked_epsilon(study.privacy, part) or 0.0

@@ -86,16 +86,11 @@ def _is_one_sum(study: Study) -> Iterator[str]:
 
 
 def _privacy_fits(study: Study) -> Iterator[str]:
-    mode = study.privacy.mode
-    if mode == "site":
+    if study.privacy.mode == "site" and study.privacy.noise == "local":
         yield (
             "privacy.mode = 'site' has the server clip single updates, which "
-            f"{_MASKED} hides: choose one of the two."
-        )
-    elif mode == "patient":
-        yield (
-            f"privacy.mode = 'patient' and {_MASKED} are not combined yet: choose one of the two. "
-            "Noise bounds what anybody learns of a patient; masks hide a hospital in the sum."
+            f"{_MASKED} hides: set privacy.noise = 'distributed', and each site clips and adds its "
+            "share of the noise itself."
         )
 
 

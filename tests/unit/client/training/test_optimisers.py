@@ -10,11 +10,10 @@ from torch import nn
 from wardround.client.training.mean_weights import mean_weights
 from wardround.client.training.optimisers import (
     OPTIMISERS,
-    SCHEDULES,
     build_optimiser,
-    learning_rate_at,
     set_learning_rate,
 )
+from wardround.common.study.plans.learning_rate import SCHEDULES, learning_rate_at
 from wardround.common.study.sections.training import TrainingSection
 
 
