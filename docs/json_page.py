@@ -255,6 +255,55 @@ OUTPUTS: dict[str, Output] = {
         },
         made_in="client/clinic/review/report.py:content",
     ),
+    "site monitor reference": Output(
+        keys={
+            "model": "Its name.",
+            "digest": "Of the model folder.",
+            "cases": "Images in the reference.",
+            "labelled": "How many of them have a label.",
+            "every": "day, week or month.",
+            "failed": "What could not be used: input and reason.",
+        },
+        made_in="client/cli/clinic/monitor.py:set_reference",
+    ),
+    "site monitor add": Output(
+        keys={
+            "period": "To which the images were counted.",
+            "added": "How many are new.",
+            "known": "How many were counted before.",
+            "failed": "What could not be used: input and reason.",
+            "looked_at": "The periods that were over, each as in `site monitor status`.",
+        },
+        made_in="client/cli/clinic/monitor.py:add",
+    ),
+    "site monitor close": Output(
+        keys={"looked_at": "The periods that were looked at, each as in `site monitor status`."},
+        made_in="client/cli/clinic/monitor.py:close",
+    ),
+    "site monitor labels": Output(
+        keys={
+            "labelled": "Labels of images that were added.",
+            "unknown": "Rows of images that were not.",
+            "found": "What the tests found, as in `site monitor status`.",
+            "reference": "Accuracy, AUROC, loss and calibration error there; null without labels.",
+            "new": "The same of the images that these labels are of.",
+        },
+        made_in="client/cli/clinic/monitor.py:add_labels",
+    ),
+    "site monitor status": Output(
+        keys={
+            "model": "Its name.",
+            "digest": "Of the model folder.",
+            "every": "day, week or month.",
+            "reference_cases": "Images in the reference.",
+            "alarms": "Those that nobody has closed: period and words.",
+            "waiting": "Images of each period that was not looked at yet.",
+            "entries": "A line each: kind (period, labels, closed), verdict (alarm, notice, "
+            "quiet, too few), alarms and notices in words, and findings: family, name, scanner, "
+            "p (after Holm), before, after, scale, since.",
+        },
+        made_in="client/cli/clinic/monitor.py:status",
+    ),
     "site explain": Output(
         of="wardround.client.doctor.policy:PolicyReport",
         keys={

@@ -30,7 +30,7 @@ ORDER: dict[str, tuple[str, tuple[str, ...]]] = {
                 "worth-joining",
             ),
             *("test-generalisation", "harmonise", "calibrate-and-decide", "stress-a-model"),
-            *("explain-predictions", "document-a-model", "use-a-model"),
+            *("explain-predictions", "document-a-model", "use-a-model", "watch-a-model"),
             *("detect", "regression-and-survival", "combine-modalities", "transfer", "own-network"),
             *("continue-a-study",),
             *("run-a-site", "joining", "leave-a-study", "import-images", "pacs", "review-cases"),

@@ -154,6 +154,7 @@ READERS: dict[str, tuple[Callable[[Table], None], ...]] = {
     "docs/how-to/simulate.md": (_study,),
     "docs/how-to/track-runs.md": (_user, _user),
     "docs/how-to/transfer.md": (_of_images, _of_images, _of_images, _of_images),
+    "docs/how-to/watch-a-model.md": (_archive,),
     "docs/how-to/worth-joining.md": (_study,),
     "docs/reference/evidence-packs.md": (_study,),
     "docs/reference/site-folder.md": (_site, _site, _site),

@@ -12,6 +12,7 @@ _SEVERAL = "tests/integration/simulations/several/"
 _OUTCOMES = "test_regression_and_survival_page.py"
 _OF_LEDGER, _PYTHON = "tests/unit/client/privacy/ledger/", "tests/integration/python/"
 _TEXTS = "tests/pages/test_texts.py::"
+_MONITORING = "tests/integration/client/monitoring/"
 _COMPOSE = "tests/unit/project/deployment/test_compose.py"
 
 # Pages of which a test of this folder takes every command that no row below excuses.
@@ -85,6 +86,7 @@ ELSEWHERE = (
     ("docs/how-to/track-runs.md", "wardround track", f"{_FINISHED}test_track_pages.py"),
     ("docs/how-to/upgrade.md", "```text", f"{_TEXTS}test_a_refusal_is_worded_as_the_page_shows"),
     ("docs/how-to/review-cases.md", "```", "tests/integration/client/test_review_page.py"),
+    ("docs/how-to/watch-a-model.md", "```", f"{_MONITORING}test_watch_a_model_page.py"),
     ("docs/how-to/use-a-model.md", "```", "tests/integration/client/test_use_a_model_page.py"),
     (
         "docs/reference/site-folder.md",

@@ -72,9 +72,8 @@ def set_reference(  # noqa: PLR0913 # one argument an option of the command line
     found = began.monitor.reference
     if as_json:
         said = {"model": found.model, "digest": found.digest, "cases": len(began.gathered.cases)}
-        _print_json(
-            {**said, "labelled": began.labelled, "every": found.every, **_failed(began.gathered)}
-        )
+        rest = {"labelled": began.labelled, "every": found.every}
+        _print_json({**said, **rest, "failed": _failed(began.gathered)})
         return
     lines = [
         f"The reference of {found.model!r}: {len(began.gathered.cases)} images, {began.labelled} "
@@ -131,7 +130,7 @@ def add(  # one argument an option of the command line
     closed = close_periods(monitor)
     if as_json:
         said = {"period": added.period, "added": added.new, "known": added.known}
-        _print_json({**said, **_failed(gathered), "looked_at": closed})
+        _print_json({**said, "failed": _failed(gathered), "looked_at": closed})
     else:
         known = f", {added.known} were there" if added.known else ""
         lines = [f"Added {added.new} images to {added.period}{known}."]
@@ -195,11 +194,8 @@ def add_labels(
     after = labels.performance_of(own, held)
     if as_json:
         said = {"labelled": len(truths), "unknown": unknown, "found": entry}
-        numbers = {
-            name: None if one is None else asdict(one)
-            for name, one in (("reference", before), ("new", after))
-        }
-        _print_json({**said, **numbers})
+        old, new = (None if one is None else asdict(one) for one in (before, after))
+        _print_json({**said, "reference": old, "new": new})
     else:
         lines = [f"{len(truths)} labels; {unknown} rows are of images that were not added."]
         pairs = (("Reference", before), ("New images", after))
@@ -327,8 +323,8 @@ def _progress(quiet: bool) -> Callable[[int, int], None]:
     return show
 
 
-def _failed(gathered: "Gathered") -> dict[str, Any]:
-    return {"failed": [{"input": text, "reason": why} for text, why in gathered.failed]}
+def _failed(gathered: "Gathered") -> list[dict[str, str]]:
+    return [{"input": text, "reason": why} for text, why in gathered.failed]
 
 
 def _failures(gathered: "Gathered") -> list[str]:

@@ -47,7 +47,8 @@ NO_NUMBERS = (
 )
 
 
-Watch: TypeAlias = Callable[["Work", Source, Sequence[Image], Prediction], None]
+Watch: TypeAlias = Callable[[tuple[str, str], Source, Sequence[Image], Prediction], None]
+"""Is shown a series and a digest of its objects, its header and image, and what was said of it."""
 
 
 class RefusedError(PacsError):
@@ -159,7 +160,7 @@ def answer(work: Work, desk: Desk) -> bool:
             store_object(one, desk)
     # Last: a study that fails is done again, and shall count once.
     if desk.watch is not None:
-        desk.watch(work, source, images, prediction)
+        desk.watch((work.series, work.objects), source, images, prediction)
     return True
 
 

@@ -1,11 +1,9 @@
 """What predicts anyway feeds the monitoring: the gateway study by study, ``predict`` at its end."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from wardround.client.clinic.gateway.answer import Watch
-from wardround.client.clinic.gateway.queue import Work
 from wardround.client.clinic.inference.inputs import Input
 from wardround.client.clinic.inference.prediction import Prediction
 from wardround.client.clinic.inference.predictor import Predictor
@@ -25,7 +23,9 @@ def _monitor_of(site: Path, predictor: Predictor) -> MonitorFolder:
     return open_monitor(open_site(site), predictor.digest, predictor.contract.name)
 
 
-def watch_gateway(site: Path, predictor: Predictor) -> Watch:
+def watch_gateway(
+    site: Path, predictor: Predictor
+) -> Callable[[tuple[str, str], Source, Sequence[Image], Prediction], None]:
     """Return what counts each study that a gateway answers to the period that runs.
 
     A fault of the monitoring stops no answer: it is logged.
@@ -35,10 +35,12 @@ def watch_gateway(site: Path, predictor: Predictor) -> Watch:
     """
     monitor = _monitor_of(site, predictor)
 
-    def watch(work: Work, source: Source, images: Sequence[Image], said: Prediction) -> None:
+    def watch(
+        series: tuple[str, str], source: Source, images: Sequence[Image], said: Prediction
+    ) -> None:
         try:
             case = case_of_series(
-                (work.series, work.objects),
+                series,
                 images,
                 (said, source.datasets[0]),
                 predictor.study,

@@ -4,7 +4,7 @@ The p-values of :func:`mmd_p_value` and of rare classes are those of permutation
 size of a sample, whatever the distribution is.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +52,7 @@ def mmd_p_value(
     """Return the p-value of the maximum mean discrepancy (Gretton et al., JMLR 13, 2012, eq. 3).
 
     Columns are whitened by the reference, so that what hardly varies counts as much as what varies
-    much; the kernel is Gaussian with the median distance. Drawing ends early where the p-value is
-    large anyway (Besag and Clifford, Biometrika 78, 1991).
+    much; the kernel is Gaussian with the median distance.
 
     Args:
         reference: ``(n, F)`` finite; of more than 1000 rows as many are drawn.
@@ -64,16 +63,31 @@ def mmd_p_value(
         return 1.0
     first, second = _some(reference, generator), _some(sample, generator)
     kernel = _kernel(_whitened(first, np.concatenate([first, second])))
-    observed = _distances(kernel, len(first), np.arange(len(first), len(kernel))[np.newaxis])[0]
+    own = np.arange(len(first), len(kernel))[np.newaxis]
+
+    def apart(choices: NDArray[np.int64]) -> Floats:
+        return _distances(kernel, len(first), choices)
+
+    sizes = (len(kernel), len(second))
+    return _p_by_draws(float(apart(own)[0]), apart, sizes, permutations, generator)
+
+
+def _p_by_draws(
+    observed: float,
+    apart: Callable[[NDArray[np.int64]], Floats],
+    sizes: tuple[int, int],
+    permutations: int,
+    generator: np.random.Generator,
+) -> float:
+    """Return how often a choice of a second sample is as far apart as the one observed.
+
+    Drawing ends early where that is often anyway (Besag and Clifford, Biometrika 78, 1991).
+    """
     drawn = beyond = 0
-    while drawn < permutations:
+    while drawn < permutations and beyond < _ENOUGH:
         block = min(_SCREEN if not drawn else _BLOCK, permutations - drawn)
-        order = _choices(block, (len(kernel), len(second)), generator)
-        distances = _distances(kernel, len(first), order)
-        beyond += int((distances >= observed - 1e-12).sum())
+        beyond += int((apart(_choices(block, sizes, generator)) >= observed - 1e-12).sum())
         drawn += block
-        if beyond >= _ENOUGH:
-            break
     return (beyond + 1) / (drawn + 1)
 
 
@@ -160,9 +174,11 @@ def mean_p_value(
     if min(len(reference), len(sample)) < _FEW:
         return 1.0
     rows = np.concatenate([reference, sample])
-    size, total = len(sample), float(rows.sum())
-    order = _choices(permutations, (len(rows), size), generator)
-    sums = rows[order].sum(1)
-    expected = total * size / len(rows)
-    beyond = int((np.abs(sums - expected) >= abs(sample.sum() - expected) - 1e-9).sum())
-    return (beyond + 1) / (permutations + 1)
+    expected = float(rows.mean()) * len(sample)
+
+    def apart(choices: NDArray[np.int64]) -> Floats:
+        distances: Floats = np.abs(rows[choices].sum(1) - expected)
+        return distances
+
+    observed = abs(float(sample.sum()) - expected)
+    return _p_by_draws(observed, apart, (len(rows), len(sample)), permutations, generator)
