@@ -14,8 +14,6 @@ from wardround.client.training.schedule import draw_batches, steps_a_round
 from wardround.common.study.sections.continual import ContinualSection
 from wardround.common.study.sections.training import TrainingSection
 
-_HALF = 0.5  # of each batch, where a study does not say
-
 
 def draw_replayed(
     waves: Tensor,
@@ -42,7 +40,7 @@ def draw_replayed(
         yield from draw_batches(waves, training, generator, fewest)
         return
     size = min(training.batch_size, len(waves))
-    share = size * (held.replay or _HALF)
+    share = size * held.replayed
     kept, came = _in_turn(old, generator), _in_turn(new, generator)
     for step in range(steps_a_round(len(waves), training)):
         replayed = int(share * (step + 1)) - int(share * step)

@@ -138,6 +138,7 @@ READERS: dict[str, tuple[Callable[[Table], None], ...]] = {
     "docs/concepts/ledger.md": (_site,),
     "docs/how-to/calibrate-and-decide.md": (_study,),
     "docs/how-to/combine-modalities.md": (_whole_study, _lacking),
+    "docs/how-to/continue-a-study.md": (_of_images,),
     "docs/how-to/detect.md": (_whole_study, _whole_study),
     "docs/how-to/harmonise.md": (_combat,),
     "docs/how-to/import-images.md": (_rules, _whole_study, _rules),

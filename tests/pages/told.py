@@ -22,7 +22,8 @@ STORIES = {
     "docs/concepts/attacks.md": "test_simulations.py::test_a_page_on_simulations_is_followed",
     "docs/concepts/ledger.md": "test_federation.py::test_a_hospital_follows_its_pages",
     "docs/concepts/strategies.md": "test_simulations.py::test_the_table_of_strategies_is_made_anew",
-    "docs/how-to/continue-a-study.md": "test_simulations.py::test_a_sequence_of_studies_is_followed",
+    "docs/how-to/continue-a-study.md": "test_simulations.py::"
+    "test_a_sequence_of_studies_is_followed",
     "docs/how-to/import-images.md": "test_simulations.py::test_a_folder_of_pictures_is_looked_at",
     "docs/how-to/joining.md": "test_federation.py::test_a_site_joins_as_the_page_says",
     "docs/how-to/monitor.md": "test_federation.py::test_operators_follow_their_pages",

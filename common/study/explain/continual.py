@@ -4,8 +4,6 @@ from collections.abc import Iterator
 
 from wardround.common.study.study import Study
 
-_HALF = 0.5
-
 
 def continuing_words(study: Study) -> Iterator[str]:
     """Yield what a study says of its parent, and of old and new rows."""
@@ -43,10 +41,10 @@ def continuing_words(study: Study) -> Iterator[str]:
 
 def _replayed(study: Study) -> str:
     held = study.continual
-    share = _HALF if held is None or held.replay is None else held.replay
+    share = 0.0 if held is None else held.replayed
     if study.privacy.mode == "patient":
         return "to train on old rows as on new ones, each patient drawn with the same probability;"
     return (
-        f"to train on its own old rows again beside new ones, {100 * share:g} % of each batch; "
+        f"to train on its own old rows again beside new ones, {100 * share:.3g} % of each batch; "
         "they stay where they are;"
     )

@@ -247,7 +247,7 @@ _CONTINUAL = {
     "model": "Digest of that model's numbers; whoever holds others refuses.",
     "classes": "How many of data.classes the parent's model knows, the first ones.",
     "method": "What keeps what was learnt: replay, ewc, lwf or none.",
-    "replay": "Share of each batch that is of old rows; a half where absent.",
+    "replay": "Share of each batch that is of old rows; of k waves (k - 1) / k where absent.",
     "weight": "What the term of ewc or lwf is multiplied by; 1 where absent.",
     "temperature": "Of lwf: what logits are divided by before they are compared.",
     "margin": "How far a site may fall for a promotion; evaluation.margin where absent.",

@@ -22,7 +22,8 @@ class ContinualSection(Section):
         method: What holds on to what was learnt: ``replay`` trains on old rows too, ``ewc``
             (Kirkpatrick et al. 2017) and ``lwf`` (Li and Hoiem 2017) on new ones alone with a
             further term, ``none`` on new ones alone.
-        replay: Share of each batch that is of old rows; a half where absent.
+        replay: Share of each batch that is of old rows; where absent, of k waves, (k - 1) / k, so
+            that each wave has the same share.
         weight: What the term of ``ewc`` or ``lwf`` is multiplied by; 1 where absent.
         temperature: Of ``lwf``: what logits are divided by before they are compared.
         margin: How far a site's metric may fall and the model still be promoted;
@@ -42,3 +43,8 @@ class ContinualSection(Section):
     margins: Annotated[dict[Name, NonNegative], Field(max_length=10_000)] = Field(
         default_factory=dict
     )
+
+    @property
+    def replayed(self) -> float:
+        """The share of each batch that is of old rows, in [0, 1)."""
+        return (self.wave - 1) / self.wave if self.replay is None else self.replay

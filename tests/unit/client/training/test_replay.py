@@ -49,9 +49,11 @@ def test_old_rows_come_in_turn_before_any_comes_again() -> None:
     assert sorted(old) == list(range(6))
 
 
-def test_a_half_is_replayed_where_a_study_does_not_say() -> None:
+def test_each_wave_has_the_same_share_where_a_study_does_not_say() -> None:
     waves = [1] * 10 + [2] * 10
     assert all(sum(waves[i] == 1 for i in one) == 4 for one in drawn(waves, None, 8))
+    third = [*waves, *[3] * 10]
+    assert all(sum(third[i] < 3 for i in one) == 6 for one in drawn(third, None, 9))
 
 
 def test_the_same_seed_draws_the_same_batches() -> None:
