@@ -36,13 +36,22 @@ class Case:
         id: Its name in queues and corrections; names no patient.
         examination: As the list says, without corrections.
         part: Of its patient.
-        own: What the list itself says: a label, or a mask by its hash; "" for nothing.
+        label: What the list itself says; "" for nothing, and of masks.
     """
 
     id: str
     examination: Examination
     part: SplitName
-    own: str
+    label: str = ""
+
+    @property
+    def own(self) -> str:
+        """What the list itself says: a label, or a mask by its hash; "" for nothing."""
+        mask = self.examination.mask
+        if mask is None or not mask.path.is_file():
+            return self.label
+        item = "" if mask.index is None else f"#{mask.index}"
+        return mask_mark(sha256(mask.path.read_bytes()).hexdigest()) + item
 
     @property
     def row(self) -> int:
@@ -59,12 +68,14 @@ class CaseList:
         last_row: Of the manifest: later rows are of the unlabelled list.
         key: By which cases are named.
         corrections: What readers said so far.
+        unusable: How many rows of the unlabelled list cannot be used.
     """
 
     cases: tuple[Case, ...]
     last_row: int
     key: bytes
     corrections: Corrections
+    unusable: int = 0
 
     def by_id(self) -> dict[str, Case]:
         """Return the cases by their names; of two rows of one examination the first."""
@@ -96,20 +107,23 @@ def list_cases(site: Site, study: Study) -> CaseList:
     last_row = max((line.row for line in table.lines), default=1)
     whole = table
     if pool is not None:
-        whole = joined(table, pool, dict.fromkeys(range(len(pool.lines)), ""), column)
+        # Whatever is still wrong with a row that has some label is wrong with the row.
+        some = study.data.classes[0] if column == "label" else "unlabelled"
+        whole = joined(table, pool, dict.fromkeys(range(len(pool.lines)), some), column)
     words = label_words(site, study)
     reading = read_rows(whole, study, site.data_root, site.settings.scanners, words=words)
-    wrong = {
+    wrong = {row for rows in reading.problems.rows.values() for row in rows}
+    own = {
         said: some
         for said, rows in reading.problems.rows.items()
         if (some := [row for row in rows if row <= last_row])
     }
-    if wrong and not site.is_tolerant:
-        replace(reading.problems, rows=wrong).raise_if_any(Path(site.manifest_path))
+    if own and not site.is_tolerant:
+        replace(reading.problems, rows=own).raise_if_any(Path(site.manifest_path))
     examinations = [
         _unlabelled(one) if one.row > last_row else one
         for one in reading.examinations
-        if all(one.row not in rows for rows in wrong.values())
+        if one.row not in wrong
     ]
     if not examinations:
         msg = f"the manifest {site.manifest_path} has no rows: there is nobody to be read."
@@ -120,24 +134,18 @@ def list_cases(site: Site, study: Study) -> CaseList:
     target = whole.place(column)
     texts = {line.row: line.cells[target] if target is not None else "" for line in whole.lines}
     cases = tuple(
-        Case(ids[one.row], one, part_of[one.patient], _own(one, texts[one.row], column, last_row))
+        Case(
+            ids[one.row],
+            one,
+            part_of[one.patient],
+            texts[one.row] if column == "label" and one.row <= last_row else "",
+        )
         for one in examinations
         if one.patient in part_of
     )
-    return CaseList(cases, last_row, key, read_corrections(site.corrections_path))
+    said = read_corrections(site.corrections_path)
+    return CaseList(cases, last_row, key, said, sum(row > last_row for row in wrong))
 
 
 def _unlabelled(one: Examination) -> Examination:
     return replace(one, label=None, mask=None)
-
-
-def _own(one: Examination, text: str, column: str, last_row: int) -> str:
-    if one.row > last_row:
-        return ""
-    if column == "label":
-        return text
-    path = None if one.mask is None else one.mask.path
-    if path is None or not path.is_file():
-        return ""
-    item = "" if one.mask is None or one.mask.index is None else f"#{one.mask.index}"
-    return mask_mark(sha256(path.read_bytes()).hexdigest()) + item

@@ -74,7 +74,7 @@ def grey_of(image: Image) -> NDArray[np.uint8]:
     plane = image.array[0].astype(np.float64)
     low, high = np.percentile(plane, (0.5, 99.5))
     scaled = (plane - low) / max(float(high - low), 1e-9) * _LARGEST_BYTE
-    return np.clip(scaled, 0, _LARGEST_BYTE).astype(np.uint8)
+    return np.asarray(np.clip(scaled, 0, _LARGEST_BYTE), dtype=np.uint8)
 
 
 def labels_of(

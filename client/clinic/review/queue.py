@@ -173,7 +173,7 @@ def make_queue(listed: CaseList, committee: Committee | None, study: Study, wish
         models,
         entries,
         found.temperature,
-        (*found.notes, *_private_note(study)),
+        (*found.notes, *_unusable_note(listed), *_private_note(study)),
     )
 
 
@@ -189,6 +189,12 @@ def _check_wish(wish: Wish, committee: Committee | None) -> None:
     if wish.budget < 1:
         msg = f"a budget of {wish.budget} shows nobody: give 1 or more."
         raise InputError(msg)
+
+
+def _unusable_note(listed: CaseList) -> tuple[str, ...]:
+    if not listed.unusable:
+        return ()
+    return (f"{listed.unusable} rows of unlabelled.csv name no patient or no image: left out",)
 
 
 def _private_note(study: Study) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ def mutual_information(members: Floats, multi_label: bool = False) -> Floats:
         multi_label: As for :func:`entropy`.
     """
     apart = np.mean([_entropy(one, multi_label) for one in members], axis=0)
-    return np.maximum(entropy(members, multi_label) - apart, 0.0)
+    return np.asarray(np.maximum(entropy(members, multi_label) - apart, 0.0))
 
 
 SCORES: Mapping[str, Score] = {

@@ -47,7 +47,7 @@ def spread_out(
     """
     candidates = np.array(order[: SHORTLIST * budget], dtype=np.int64)
     if len(candidates) <= budget:
-        return candidates.tolist()
+        return [int(place) for place in candidates]
     points = features[candidates]
     nearest = np.full(len(points), np.inf)
     for known in () if held is None else held:
@@ -58,7 +58,7 @@ def spread_out(
         chosen.append(at)
         nearest = np.minimum(nearest, ((points - points[at]) ** 2).sum(axis=1))
         nearest[chosen] = -1.0
-    return candidates[chosen].tolist()
+    return [int(place) for place in candidates[chosen]]
 
 
 def _draw(key: bytes, word: str, text: str) -> bytes:

@@ -183,6 +183,12 @@ def read_unlabelled(site: Site, table: Table) -> Table | None:
     if not site.unlabelled_path.exists():
         return None
     pool = read_table(site.unlabelled_path, "the list of unlabelled examinations")
+    if pool.place("patient") is None:
+        msg = (
+            f"the list {site.unlabelled_path} lacks the column patient: write the columns of the "
+            "manifest into its first row, but for the label."
+        )
+        raise DataError(msg)
     last = max((line.row for line in table.lines), default=1)
     lines = tuple(Line(last + line.row, line.cells) for line in pool.lines)
     return replace(pool, lines=lines)

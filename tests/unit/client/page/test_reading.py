@@ -11,6 +11,8 @@ from wardround.client.page.errands import Errands
 from wardround.client.page.reading import SiteReader, verify_words
 from wardround.client.page.regions import regions_of, summary_of
 from wardround.client.policy.approvals import decide
+from wardround.common.security.audit_log import AuditLog, Event
+from wardround.common.security.signing_key import open_key
 from wardround.common.study.study import Study
 
 
@@ -36,6 +38,14 @@ def test_it_shows_what_waits_what_left_and_what_is_allowed(
     assert view.audit.last[0].what == "refusal"
     assert dict(view.policy)["privacy budget"].startswith("at most epsilon 8 ")
     assert view.budget.accounts == ()
+
+
+def test_what_was_imported_or_corrected_is_no_refusal(site: Path) -> None:
+    log = AuditLog(site / "audit", open_key(site / "keys"), durable=False)
+    for kind in ("import", "correction"):
+        log.append(Event(kind=kind, verdict="allow: 3 of them, 5 in all"))
+    audit = reader_of(site).look().audit
+    assert (audit.entries, audit.answers, audit.refusals) == (4, 1, 1)
 
 
 def test_the_chain_is_verified_beside_and_a_changed_log_is_said_aloud(site: Path) -> None:

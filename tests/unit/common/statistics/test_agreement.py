@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from wardround.common.statistics.agreement import bland_altman
+from wardround.common.statistics.agreement import bland_altman, cohen_kappa
 
 # Peak expiratory flow by two meters, litres a minute (Bland and Altman 1986, table 1).
 WRIGHT = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
@@ -45,3 +45,24 @@ def test_one_patient_has_no_interval() -> None:
 def test_no_difference_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         bland_altman(np.zeros(0), np.zeros(0, int))
+
+
+def test_kappa_is_scikit_learns_and_its_interval_covers_the_truth() -> None:
+    from sklearn.metrics import cohen_kappa_score
+
+    generator = np.random.default_rng(0)
+    chance, covered = 0.6, 0
+    for _ in range(200):
+        first = generator.integers(0, 3, 150)
+        same = generator.random(150) < chance
+        second = np.where(same, first, generator.integers(0, 3, 150))
+        found = cohen_kappa(first, second)
+        assert found.value == pytest.approx(cohen_kappa_score(first, second))
+        covered += found.low <= chance <= found.high
+    assert 180 <= covered <= 199  # 95 % of 200, give or take
+
+
+def test_readers_who_say_one_class_alone_tell_nothing_of_agreement() -> None:
+    assert math.isnan(cohen_kappa(np.zeros(5, np.int64), np.zeros(5, np.int64)).value)
+    with pytest.raises(ValueError, match="at least one"):
+        cohen_kappa(np.zeros(0, np.int64), np.zeros(0, np.int64))

@@ -110,6 +110,27 @@ def test_a_test_patient_whose_label_is_corrected_stays_a_test_patient(tmp_path: 
     assert held.examination.patient not in {one.patient for one in parts["train"]}
 
 
+def test_rows_of_the_unlabelled_list_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
+    site = review_site(tmp_path / "north", unlabelled=2)
+    with site.unlabelled_path.open("a") as stream:
+        stream.write(",images/x.png\nP9,\n")
+    listed = list_cases(site, STUDY)
+    assert listed.unusable == 2
+    assert len(listed.cases) == 32
+    site.unlabelled_path.write_text("name,image\nP1,a.png\n")
+    with pytest.raises(DataError, match="lacks the column patient"):
+        list_cases(site, STUDY)
+
+
+def test_an_unlabelled_image_of_a_test_patient_is_never_shown(tmp_path: Path) -> None:
+    site = review_site(tmp_path / "north", unlabelled=1)
+    with site.unlabelled_path.open("a") as stream:
+        stream.write("CANARYPATIENT009,images/CANARYFILE001.png\n")  # the tenth is for testing
+    listed = list_cases(site, STUDY)
+    assert [one.part for one in listed.cases[-2:]] == ["train", "test"]
+    assert len(desk_of(site, STUDY, budget=99).queue.entries) == 22
+
+
 def test_a_table_without_its_key_trains_nobody(tmp_path: Path) -> None:
     site, _, _ = _corrected(tmp_path / "north")
     site.corrections_path.with_name("key").unlink()
