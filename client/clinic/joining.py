@@ -144,10 +144,10 @@ def _gain(first: nn.Module, second: nn.Module, cohort: Cohort, study: Study) -> 
     order = {p: n for n, p in enumerate(dict.fromkeys(e.patient for e in cohort.examinations))}
     patients = np.array([order[one.patient] for one in cohort.examinations])
     truth = cohort.targets.numpy().astype(int)
-    estimates = [
+    one, other = (
         maker(_scores(network, cohort, study), truth, patients) for network in (first, second)
-    ]
-    return gain_of(*estimates)
+    )
+    return gain_of(one, other)
 
 
 def _scores(network: nn.Module, cohort: Cohort, study: Study) -> np.ndarray:
