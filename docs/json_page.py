@@ -40,6 +40,18 @@ class Output:
 _LIST, _LINES = "a list of objects", "an object a line"
 _PLACED = "wardround.server.checkpoints.promotions"
 _MESSAGES = "wardround.server.operators.messages"
+_LEAVING = Output(
+    _LIST,
+    keys={
+        "study": "Its digest.",
+        "without": "What left: site or patients.",
+        "request": "The SHA-256 of the signed request.",
+        "state": "noted, how the repeat stands, or not reached.",
+        "repeat": "The digest of the study that repeats the rounds; empty before there is one.",
+        "certificate": "Its file; null before there is one.",
+    },
+    made_in="client/cli/withdrawal.py:_as_json",
+)
 _STATE = Output(of=f"{_MESSAGES}:RunSummary")
 OUTPUTS: dict[str, Output] = {
     "simulate": Output(
@@ -203,6 +215,9 @@ OUTPUTS: dict[str, Output] = {
         },
         made_in="client/cli/daemon.py:pending",
     ),
+    "site worth": Output(of="wardround.client.clinic.joining:Worth"),
+    "site withdraw": _LEAVING,
+    "site forget-patients": _LEAVING,
     "site doctor": Output(_LIST, of="wardround.client.doctor.check:Check"),
     "site import": Output(
         keys={
@@ -370,6 +385,43 @@ OUTPUTS: dict[str, Output] = {
         keys={"folder": "The model folder."},
         parts={"falls": f"{_PLACED}:SiteFall"},
         made_in="src/wardround/commands/promotion.py:_said",
+    ),
+    "runs withdraw": Output(
+        of="wardround.server.sites.withdrawal:WithdrawalPlan",
+        keys={
+            "asked": "Whether the site has asked for it.",
+            "run": "The run that repeats; empty with --plan, unless one was begun before.",
+            "digest": "Of its study; empty with --plan.",
+        },
+    ),
+    "runs withdrawals": Output(
+        _LIST,
+        keys={
+            "site": "Which site leaves, or has patients who do.",
+            "without": "Whether the site leaves, or patients of it: site or patients.",
+            "time": "When it asked, in seconds since 1970.",
+            "study": "The study's digest.",
+            "run": "The newest run of the study.",
+        },
+        made_in="server/cli/withdrawal.py:withdrawals",
+    ),
+    "withdraw": Output(
+        of="wardround.server.sites.withdrawal:WithdrawalPlan",
+        keys={
+            "run": "The run folder of the repeat; absent with --plan, as what follows.",
+            "certificate": "Its file.",
+            "model": "The digest of the new model.",
+        },
+    ),
+    "model verify-withdrawal": Output(
+        keys={
+            "certificate": "What was signed.",
+            "server": "The key that signed it.",
+            "asked": "The signed request in it.",
+            "asked_by": "The key that signed that.",
+            "is_revoked": "Whether the model of --revoked is one of those that are revoked.",
+        },
+        made_in="client/cli/model.py:verify_withdrawal",
     ),
     "sites list": Output(_LIST, of=f"{_MESSAGES}:SiteSummary"),
     "server invite": Output(

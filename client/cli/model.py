@@ -130,9 +130,14 @@ def verify_withdrawal(
         check_model(found, model)
     is_bad = revoked is not None and is_revoked(found, revoked)
     if as_json:
-        said = {**found.said.model_dump(mode="json"), "server": found.server}
-        said["asked"] = {**found.request.asked.model_dump(mode="json"), "key": found.request.key}
-        sys.stdout.write(json.dumps({**said, "is_revoked": is_bad}) + "\n")
+        said = {
+            "certificate": found.said.model_dump(mode="json"),
+            "server": found.server,
+            "asked": found.request.asked.model_dump(mode="json"),
+            "asked_by": found.request.key,
+            "is_revoked": is_bad,
+        }
+        sys.stdout.write(json.dumps(said) + "\n")
     else:
         lines = [*certificate_words(found)]
         lines += [] if model is None else [f"{model} is the model of the certificate."]

@@ -24,7 +24,7 @@ from wardround.client.session.model_context import ModelContext
 from wardround.client.site.folder import open_site
 from wardround.client.training.evaluation import evaluate, evaluating, predict
 from wardround.client.training.losses.registry import build_loss
-from wardround.common.errors import InputError
+from wardround.common.errors import InputError, PolicyError
 from wardround.common.metrics.sums import MetricSums, summarise
 from wardround.common.parameters.schema import write_parameters
 from wardround.common.statistics.joining.patient_gain import (
@@ -82,11 +82,15 @@ def weigh_joining(site_folder: Path, given: str, rounds: int = 3, address: str =
 
     Raises:
         InputError: The study is not known here, or trains nothing.
+        PolicyError: The site's policy takes no model.
         DataError: The site's data is not what the study needs, or nobody is tested on.
         RunError: The server was not reached, or no run of the study goes on there for this site.
     """
     study, policy = find_study(site_folder, given), open_policy(site_folder)
     require_packages(policy, study)
+    if not policy.takes_models:
+        msg = "policy.toml says takes_models = false: this site fetches no model to look at."
+        raise PolicyError(msg)
     if study.statistics.ask or study.task.restores:
         msg = "the study trains no model that answers anything: there is nothing to weigh."
         raise InputError(msg)
@@ -140,10 +144,10 @@ def _gain(first: nn.Module, second: nn.Module, cohort: Cohort, study: Study) -> 
     order = {p: n for n, p in enumerate(dict.fromkeys(e.patient for e in cohort.examinations))}
     patients = np.array([order[one.patient] for one in cohort.examinations])
     truth = cohort.targets.numpy().astype(int)
-    estimates = [
+    one, other = (
         maker(_scores(network, cohort, study), truth, patients) for network in (first, second)
-    ]
-    return gain_of(*estimates)
+    )
+    return gain_of(one, other)
 
 
 def _scores(network: nn.Module, cohort: Cohort, study: Study) -> np.ndarray:

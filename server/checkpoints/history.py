@@ -80,7 +80,7 @@ def read_records(path: Path) -> list[RoundRecord]:
 
 def heard_in(record: RoundRecord) -> set[str]:
     """Return the sites whose numbers are in a round: an update of theirs, or a measurement."""
-    return {one.site for one in (*record.sites, *record.measurements)}
+    return {one.site for one in record.sites} | {one.site for one in record.measurements}
 
 
 def truncate(path: Path, length: int) -> None:

@@ -85,7 +85,13 @@ def withdrawals(server: ServerFolderOption = Path(), as_json: AsJson = False) ->
     runs = {row.digest: row.run for row in rows}
     if as_json:
         said = [
-            {**one.asked.model_dump(mode="json"), "run": runs.get(one.asked.study, "")}
+            {
+                "site": one.asked.site,
+                "without": one.asked.without,
+                "time": one.asked.time,
+                "study": one.asked.study,
+                "run": runs.get(one.asked.study, ""),
+            }
             for one in found
         ]
         sys.stdout.write(json.dumps(said) + "\n")

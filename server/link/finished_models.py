@@ -12,7 +12,6 @@ from pathlib import Path
 from starlette.responses import FileResponse, JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from wardround.common.errors import WardroundError
 from wardround.common.security.released_model import RELEASE_HEADER, ReleasedModel
 from wardround.server.checkpoints.present import find_present
 from wardround.server.checkpoints.release import find_release
@@ -73,7 +72,7 @@ class FinishedModels:
                 sites=len(release.took_part),
                 bytes=path.stat().st_size,
             )
-        except (OSError, ValueError, WardroundError) as error:
+        except (OSError, ValueError) as error:
             logger.error("a finished model cannot be given: %s", type(error).__name__)
             return refusal(_UNREADY)
         logger.info("the model of run %s is given to %s", release.run, site)

@@ -29,6 +29,8 @@ class WithdrawalPlan:
     """What would be repeated, said before anything is.
 
     Attributes:
+        site: Which site leaves, or has patients who do.
+        without: What leaves: the site, or patients of it.
         first_round: The first round that has a number of the site in it.
         after_round: The last round that stays; 0 where training begins anew.
         rounds: Of the study.

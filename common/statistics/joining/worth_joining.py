@@ -76,6 +76,7 @@ class Joining:
     """The word for one hospital.
 
     Attributes:
+        word: The answer.
         part: Where it loses, for ``loss in a part``.
         patients_needed: About how many test patients would tell, for ``too few patients``; None
             where that cannot be reckoned either.

@@ -1,0 +1,92 @@
+"""Patients who are taken out of a manifest, and stay out."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.stage import table_study
+
+from wardround.client.data.cohort import open_cohorts
+from wardround.client.data.manifest.forgetting import forget_patients, read_identifiers
+from wardround.client.data.manifest.table import read_table
+from wardround.client.site.folder import Site, open_site
+from wardround.common.errors import DataError, InputError
+
+STUDY = table_study("forgetting", rounds=1)
+
+
+def site_in(folder: Path, separator: str = ",") -> Site:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "site.toml").write_text('name = "north"\n')
+    lines = [separator.join(("patient", "label", "split", "a", "b"))]
+    for number in range(20):
+        split = ("train", "validation", "test")[number // 2 % 3]
+        cells = (f"P{number}", str(number % 2), split, str(number), "0.5")
+        lines.append(separator.join(cells))
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+    return open_site(folder)
+
+
+def patients_of(site: Site) -> set[str]:
+    found = open_cohorts(site, STUDY)
+    cohorts = (found.train, found.validation, found.test)
+    return {one.patient for cohort in cohorts for one in cohort.examinations}
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_who_is_forgotten_is_in_no_cohort_and_cannot_come_back_unnoticed(
+    tmp_path: Path, separator: str
+) -> None:
+    site = site_in(tmp_path / "north", separator)
+    whole = site.manifest_path.read_bytes()
+    before = patients_of(site)
+    found = forget_patients(site, ("P3", "P4", "nobody"))
+    assert (found.patients, found.rows, found.unknown) == (2, 2, 1)
+    assert patients_of(open_site(site.folder)) == before - {"P3", "P4"}
+    assert read_table(site.manifest_path).separator == separator
+    kept = (site.folder / "parts" / "forgotten.jsonl").read_text()
+    assert "P3" not in kept
+    site.manifest_path.write_bytes(whole)  # exported anew from the hospital's systems
+    with pytest.raises(DataError, match="names 2 of the patients") as error:
+        patients_of(open_site(site.folder))
+    assert "P3" not in str(error.value)
+    forget_patients(site, ("P3", "P4"))
+    assert patients_of(open_site(site.folder)) == before - {"P3", "P4"}
+
+
+def test_patients_of_a_site_that_has_trained_nothing_are_forgotten_too(tmp_path: Path) -> None:
+    site = site_in(tmp_path / "north")
+    assert forget_patients(site, ("P0",)).patients == 1
+    assert "P0" not in patients_of(site)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.text(min_size=1, max_size=20), max_size=10))
+def test_a_file_of_identifiers_is_read_as_lines(names: list[str]) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) / "left.txt"
+        place.write_bytes("\n".join(names).encode("utf-8", "surrogatepass"))
+        try:
+            found = read_identifiers(place)
+        except InputError:
+            return
+        assert len(set(found)) == len(found) > 0
+        assert all(one == one.strip() for one in found)
+
+
+def test_a_manifest_without_patients_is_refused(tmp_path: Path) -> None:
+    site = site_in(tmp_path / "north")
+    site.manifest_path.write_text("name,label\nx,0\n")
+    with pytest.raises(DataError, match="no column 'patient'"):
+        forget_patients(site, ("x",))
+
+
+def test_a_file_that_is_not_there_or_empty_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read"):
+        read_identifiers(tmp_path / "none.txt")
+    (tmp_path / "empty.txt").write_text("\n \n")
+    with pytest.raises(InputError, match="names 0 patients"):
+        read_identifiers(tmp_path / "empty.txt")
