@@ -1,14 +1,19 @@
 """What follows from a study whose updates are masked: the numbers that are added up, and floors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wardround.common.privacy.secure_aggregation.context import SMALLEST_ROSTER
 from wardround.common.privacy.secure_aggregation.fixed_point import MOST_VALUE_BITS, Grid
 from wardround.common.study.plans.strategy import plan_of
+from wardround.common.study.sections.federation import MaskingOptions
 from wardround.common.study.study import Study
 
 # A sum that is no count, e.g. of losses, is told to so many binary places.
 FRACTION_BITS = 20
+# A control variate is a mean of gradients: a range of its own, on a grid of as many steps.
+LARGEST_CONTROL = 1024.0
+# Combinations in which a site's examinations are no weight.
+EQUAL = ("mean", "fair-mean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +24,18 @@ class MaskingPlan:
         grid: Of the changes, each times its site's share of ``most_examinations``.
         most_examinations: A site with more counts as one with so many; 1 where all count the same.
         smallest_roster: With fewer sites nothing is masked.
+        clip_norm: Longest change that a site lets into the sum, None for any.
     """
 
     grid: Grid
     most_examinations: int
     smallest_roster: int
+    clip_norm: float | None = None
+
+    @property
+    def control_grid(self) -> Grid:
+        """The whole numbers that stand for control variates."""
+        return replace(self.grid, largest=LARGEST_CONTROL)
 
     def weight(self, examinations: int) -> int:
         """Return what a site counts."""
@@ -35,9 +47,17 @@ def plan_masking(study: Study) -> MaskingPlan | None:
     federation = study.federation
     if not federation.secure_aggregation:
         return None
-    options, is_equal = federation.masks, plan_of(study).aggregation == "mean"
+    options, is_equal = federation.masks, plan_of(study).aggregation in EQUAL
     return MaskingPlan(
-        Grid(options.largest_change, MOST_VALUE_BITS, options.most_sites),
+        Grid(options.largest_change, _value_bits(options), options.most_sites),
         1 if is_equal else options.most_examinations,
         max(SMALLEST_ROSTER, federation.minimum_sites),
+        options.clip_norm,
     )
+
+
+def _value_bits(options: MaskingOptions) -> int:
+    """Return how many bits a site's number has, so that the sum of all fits into a word."""
+    if options.word_bits == 64:
+        return MOST_VALUE_BITS
+    return options.word_bits - options.most_sites.bit_length()

@@ -57,7 +57,12 @@ class Consortium:
     def layout(self) -> VectorLayout:
         plan = plan_masking(MASKED)
         assert plan is not None
-        return VectorLayout.of(MASKED, plan, schema(self.instruction.parameters))
+        return VectorLayout.of(
+            MASKED,
+            plan,
+            schema(self.instruction.parameters),
+            frozenset(self.instruction.parameters),
+        )
 
     def train(self, name: str, instruction: Instruction | None = None) -> RecordDict:
         return ask(self.folders[name], TRAIN, instruction or self.instruction, MASKED)
