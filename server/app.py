@@ -12,7 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 from wardround.common.messages.instructions import new_run
 from wardround.common.models.networks.registry import build_network
 from wardround.common.models.pretrained import load_pretrained
-from wardround.common.models.sharing import layout_of
+from wardround.common.models.sharing import Layout, layout_of
 from wardround.common.parameters.schema import read_parameters
 from wardround.common.runtime.system.memory import return_freed_memory
 from wardround.common.study.loading import study_from_json
@@ -101,7 +101,8 @@ def make_server_app(
             if outcome is not None:
                 outcome.statistics = found
             return
-        strategy = _prepare(study, store, [node.examinations for node in nodes])
+        layout = _prepare(study, store)
+        strategy = make_strategy(study, layout, [node.examinations for node in nodes])
         if wrap is not None:
             strategy = wrap(strategy)
         loop = RoundLoop if study.federation.buffer_size is None else BufferedLoop
@@ -110,7 +111,7 @@ def make_server_app(
             from wardround.server.rounds.lineage import RoundLineage
 
             lineage = RoundLineage(store.folder, key, study)
-        masks = _masked_rounds(study, identities or {}, store)
+        masks = _masked_rounds(study, identities or {}, store, layout)
         commit = loop(grid, study, participation, store, strategy, listener).run(lineage, masks)
         if study.evaluation.pack:
             _keep_evidence(grid, study, participation, store, commit)
@@ -121,13 +122,13 @@ def make_server_app(
 
 
 def _masked_rounds(
-    study: Study, identities: "Identities", store: CheckpointStore
+    study: Study, identities: "Identities", store: CheckpointStore, layout: Layout
 ) -> "MaskedRounds | None":
     if not study.federation.secure_aggregation:
         return None
     from wardround.server.rounds.unmasking import MaskedRounds
 
-    return MaskedRounds(study, identities, store.folder)
+    return MaskedRounds(study, identities, store.folder, layout.trainable)
 
 
 def _keep_evidence(
@@ -148,8 +149,8 @@ def _keep_evidence(
     write_evidence(store.folder, rows)
 
 
-def _prepare(study: Study, store: CheckpointStore, examinations: Sequence[int]) -> Strategy:
-    """Return the study's strategy; a new run's store is given the model of round 0.
+def _prepare(study: Study, store: CheckpointStore) -> Layout:
+    """Return what the study shares of its network; a new run's store is given round 0's model.
 
     The network itself is let go: from here on the model is in the store.
     """
@@ -162,7 +163,7 @@ def _prepare(study: Study, store: CheckpointStore, examinations: Sequence[int]) 
                 logger.info("%s", start.words())
         initial = layout.shared_part(read_parameters(network))
         store.commit(Commit(Progress(study.digest, new_run(), 0), initial))
-    return make_strategy(study, layout, examinations)
+    return layout
 
 
 app = make_server_app()

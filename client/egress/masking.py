@@ -5,6 +5,7 @@ them is sent: after a crash it goes on with the same keys and the same words, or
 Which updates were ever masked is remembered over all runs of all studies.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +42,11 @@ from wardround.common.messages.masking import (
 )
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.metrics.sums import MetricSums
+from wardround.common.models.sharing import RECEIVED_LOSS
 from wardround.common.parameters.arithmetic import digest
 from wardround.common.parameters.schema import ArraySpec, Schema, schema
 from wardround.common.privacy.secure_aggregation.context import Context
-from wardround.common.privacy.secure_aggregation.masks import Words
+from wardround.common.privacy.secure_aggregation.masks import WORD_TYPES, Words
 from wardround.common.privacy.secure_aggregation.refusals import Refusal, refuse
 from wardround.common.privacy.secure_aggregation.site import advertise, agree, mask, share, unmask
 from wardround.common.privacy.secure_aggregation.site_state import Party, SiteRound
@@ -85,7 +87,7 @@ class MaskedSite:
             round=instruction.round,
             attempt=instruction.attempt,
             configuration=layout.configuration.digest,
-            model=bytes.fromhex(digest(instruction.parameters)),
+            model=bytes.fromhex(digest({**instruction.parameters, **instruction.auxiliary})),
         )
         last = self._kept()
         state = SiteRound.begin(context, last)
@@ -171,7 +173,8 @@ class MaskedSite:
         arrays: dict[str, Schema] = {}
         if stage == MASK:
             length = self._layout.configuration.length
-            arrays[VECTOR] = (ArraySpec(WORDS, (length,), "int64"),)
+            word = f"int{self._layout.plan.grid.word_bits}"
+            arrays[VECTOR] = (ArraySpec(WORDS, (length,), word),)
         return MessageSchema({RECORD: settings}, {}, arrays)
 
     @property
@@ -182,7 +185,9 @@ class MaskedSite:
             msg = "the study masks no updates, and a stage of masking was asked for."
             raise RunError(msg)
         whole = context.network.state_dict()
-        return VectorLayout.of(study, plan, schema({n: whole[n] for n in context.layout.shared}))
+        layout = context.layout
+        shared = schema({name: whole[name] for name in layout.shared})
+        return VectorLayout.of(study, plan, shared, layout.trainable)
 
     def _party(self) -> Party:
         site = self.session.site
@@ -199,8 +204,10 @@ class MaskedSite:
             update.updates,
             update.training_loss * update.examinations,
             metrics if isinstance(metrics, MetricSums) else None,
+            float(update.auxiliary.get(RECEIVED_LOSS, math.nan)),
         )
-        return layout.encode(update.parameters, instruction.parameters, counted)
+        start = instruction.parameters
+        return layout.encode(update.parameters, start, counted, update.auxiliary)
 
     def _encode_privately(
         self, layout: VectorLayout, update: SiteUpdate, instruction: Instruction
@@ -221,9 +228,10 @@ class MaskedSite:
         return layout.encode(trained, start, counted, noised)
 
     def _words(self) -> Words:
-        length = self._layout.configuration.length
+        configuration = self._layout.configuration
+        length, kind = configuration.length, WORD_TYPES[configuration.grid.word_bits]
         try:
-            words: Words = np.frombuffer((self._folder / WORDS_KEPT).read_bytes(), dtype="<u8")
+            words: Words = np.frombuffer((self._folder / WORDS_KEPT).read_bytes(), dtype=kind)
         except OSError as error:
             raise RunError(_unusable(error)) from None
         if len(words) != length:

@@ -7,7 +7,7 @@ sites add the same things up, or nothing.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from math import prod
 
@@ -16,17 +16,21 @@ import torch
 from numpy.typing import NDArray
 
 from wardround.common.errors import RunError
+from wardround.common.messages.masked_combination import SiteFacts, combination_of
 from wardround.common.metrics.records import array_schema, from_arrays, to_arrays
 from wardround.common.metrics.sums import MetricSums, empty_sums, merge
-from wardround.common.parameters.schema import Model, Parameters, Schema
+from wardround.common.models.sharing import CONTROL
+from wardround.common.parameters.schema import ArraySpec, Model, Parameters, Schema
 from wardround.common.privacy.secure_aggregation.context import Configuration
 from wardround.common.privacy.secure_aggregation.masks import Words
 from wardround.common.study.plans.masking import FRACTION_BITS, MaskingPlan
+from wardround.common.study.plans.strategy import plan_of
 from wardround.common.study.study import Study
 
 Whole = NDArray[np.int64]
-_FACTS = ("weight", "examinations", "steps", "loss")  # a number each, before the metrics
+_FACTS = ("weight", "examinations", "steps", "loss", "divisor")  # before the metrics
 _FRACTION = float(2**FRACTION_BITS)
+_LIMB_BITS, _LIMBS = 16, 4  # of a count in narrow words: 64 bits
 # From the name of a tensor, and its change as numbers, to whole numbers of the grid with noise.
 Noised = Callable[[str, NDArray[np.float64]], Whole]
 
@@ -39,6 +43,8 @@ class Counted:
         weight: What counts in the mean.
         loss: Sum of the training losses, an examination each.
         metrics: How the received model does on validation patients; None where nobody says.
+        received_loss: Of the received model on a site's training patients, where the combination
+            asks for it; it is no part of the vector.
     """
 
     weight: int
@@ -46,6 +52,21 @@ class Counted:
     steps: int
     loss: float
     metrics: MetricSums | None
+    received_loss: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What a sum says.
+
+    Attributes:
+        model: The mean of the sites' models, or what their combination makes of them.
+        auxiliary: The mean of what they send beside it.
+    """
+
+    model: Parameters
+    auxiliary: Parameters
+    counted: Counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,55 +75,104 @@ class VectorLayout:
 
     Attributes:
         model: The tensors of an update, in their order.
-        metrics: The arrays of what is measured that two sites add up, behind them.
+        trainable: Those of them that a gradient changes.
+        auxiliary: What an update carries beside the model, behind it.
+        metrics: The arrays of what is measured that two sites add up, behind the facts.
     """
 
     study: Study
     plan: MaskingPlan
     model: Schema
+    trainable: frozenset[str]
+    auxiliary: Schema
     metrics: Schema
 
     @classmethod
-    def of(cls, study: Study, plan: MaskingPlan, model: Schema) -> "VectorLayout":
+    def of(
+        cls,
+        study: Study,
+        plan: MaskingPlan,
+        model: Schema,
+        trainable: Collection[str],
+    ) -> "VectorLayout":
         """Return the layout of a study's vectors.
 
         Args:
             model: Of what the study shares, in any order.
+            trainable: The names of what a gradient changes in its network.
         """
-        named = sorted(model, key=lambda spec: spec.name)
+        named = tuple(sorted(model, key=lambda spec: spec.name))
+        changed = frozenset(spec.name for spec in named) & frozenset(trainable)
+        has_controls = plan_of(study).objective == "control-variates"
+        beside = tuple(
+            ArraySpec(CONTROL + spec.name, spec.shape, spec.dtype)
+            for spec in named
+            if has_controls and spec.name in changed
+        )
         # Under privacy nothing that is measured is added up: it would have no noise.
         metrics = _added_up(study) if study.privacy.mode == "none" else ()
-        return cls(study, plan, tuple(named), metrics)
+        return cls(study, plan, named, changed, beside, metrics)
 
     @property
     def configuration(self) -> Configuration:
         """What all sites must do alike."""
-        parts = [[asdict(spec) for spec in part] for part in (self.model, self.metrics)]
-        said = json.dumps([parts, _FACTS, self.plan.most_examinations, FRACTION_BITS])
+        parts = [
+            [asdict(spec) for spec in part] for part in (self.model, self.auxiliary, self.metrics)
+        ]
+        plan = self.plan
+        rules = [sorted(self.trainable), plan.most_examinations, plan.clip_norm, FRACTION_BITS]
+        said = json.dumps([parts, _FACTS, rules])
         layout = hashlib.sha256(said.encode()).digest()
-        return Configuration(self._length, self.plan.grid, layout, self.plan.smallest_roster)
+        return Configuration(self._length, plan.grid, layout, plan.smallest_roster)
 
     @property
     def _length(self) -> int:
-        counted = sum(prod(spec.shape) for part in (self.model, self.metrics) for spec in part)
-        return counted + len(_FACTS)
+        numbers, counts = _count(self.model) + _count(self.auxiliary), _count(self.metrics)
+        return numbers + (counts + len(_FACTS)) * self._words_a_count
+
+    @property
+    def _words_a_count(self) -> int:
+        return 1 if self.plan.grid.word_bits == 64 else _LIMBS
 
     def encode(
-        self, trained: Model, start: Model, counted: Counted, noised: Noised | None = None
+        self,
+        trained: Model,
+        start: Model,
+        counted: Counted,
+        auxiliary: Model | None = None,
+        noised: Noised | None = None,
     ) -> Words:
         """Return ``(d,)`` words of a site.
 
         Args:
+            auxiliary: What the update carries beside the model.
             noised: Codes the changes and adds a share of noise; None codes them as they are.
 
         Raises:
             MaskingError: A number is outside the range of the study.
+            RunError: The site made no step, and the combination divides by them.
         """
-        changes = self._changes(trained, start, counted.weight, noised)
-        parts = [*changes, *self._counts(counted)]
-        return self.plan.grid.words_of(np.concatenate(parts))
+        changes = self._changes(trained, start)
+        squared = sum(float(np.dot(c, c)) for name, c in changes.items() if name in self.trainable)
+        shortened = _shortening(squared, self.plan.clip_norm)
+        rule = combination_of(self.study)
+        site = SiteFacts(
+            counted.weight, counted.steps, counted.received_loss, squared * shortened**2
+        )
+        part = rule.part(site)
+        share = counted.weight / self.plan.most_examinations
+        if noised is None:
+            numbers = list(self._numbers(changes, share, part.factor, shortened))
+        else:
+            numbers = [noised(name, change) for name, change in changes.items()]
+        numbers += [self._control(spec, auxiliary or {}, share) for spec in self.auxiliary]
+        divisor = round(part.divisor * 2**rule.fraction_bits)
+        counts = np.concatenate(list(self._counts(counted, divisor)))
+        if self._words_a_count > 1:
+            counts = _in_limbs(counts)
+        return self.plan.grid.words_of(np.concatenate([*numbers, counts]))
 
-    def decode(self, words: Words, start: Model, rate: float = 1.0) -> tuple[Parameters, Counted]:
+    def decode(self, words: Words, start: Model, rate: float = 1.0) -> Decoded:
         """Return the mean model and the counts of a sum.
 
         Args:
@@ -113,15 +183,17 @@ class VectorLayout:
             InputError: What they measured cannot be true.
         """
         sums = self.plan.grid.sums_of(words)
-        counted, model = self._counted(sums), dict[str, torch.Tensor]()
+        counted, divisor = self._counted(sums)
         if counted.weight < 1:
             msg = "the sites of the sum have trained on no examinations: nothing has a weight."
             raise RunError(msg)
-        place = 0
+        rule, place = combination_of(self.study), 0
+        moves = rule.multiplier(counted.weight, divisor / 2**rule.fraction_bits)
+        model, auxiliary = dict[str, torch.Tensor](), dict[str, torch.Tensor]()
         for spec in self.model:
-            end = place + prod(spec.shape)
-            before = start[spec.name]
-            mean = sums[place:end] / counted.weight
+            end, before = place + prod(spec.shape), start[spec.name]
+            factor = moves if spec.name in self.trainable else 1.0 / counted.weight
+            mean = sums[place:end] * factor
             if before.is_floating_point():
                 mean = mean * (self.plan.grid.step * self.plan.most_examinations * rate)
             else:
@@ -129,26 +201,50 @@ class VectorLayout:
             change = torch.from_numpy(mean).reshape(before.shape)
             model[spec.name] = (before.double() + change).to(before.dtype)
             place = end
-        return model, counted
+        scale = self.plan.control_grid.step * self.plan.most_examinations / counted.weight
+        for spec in self.auxiliary:
+            end, like = place + prod(spec.shape), start[spec.name.removeprefix(CONTROL)]
+            mean = torch.from_numpy(sums[place:end] * scale)
+            auxiliary[spec.name] = mean.reshape(like.shape).to(like.dtype)
+            place = end
+        return Decoded(model, auxiliary, counted)
 
-    def _changes(
-        self, trained: Model, start: Model, weight: int, noised: Noised | None
+    def _changes(self, trained: Model, start: Model) -> dict[str, NDArray[np.float64]]:
+        return {
+            spec.name: (trained[spec.name].double() - start[spec.name].double()).flatten().numpy()
+            for spec in self.model
+        }
+
+    def _numbers(
+        self,
+        changes: Mapping[str, NDArray[np.float64]],
+        share: float,
+        factor: float,
+        shortened: float,
     ) -> Iterator[Whole]:
-        grid, share = self.plan.grid, weight / self.plan.most_examinations
+        """Yield the whole numbers of a site's changes, each times what it counts."""
+        grid, most = self.plan.grid, self.plan.most_examinations
         for spec in self.model:
-            change = (trained[spec.name].double() - start[spec.name].double()).flatten().numpy()
-            if noised is not None:
-                yield noised(spec.name, change)
-            elif start[spec.name].is_floating_point():
-                grid.encode(change)  # refuses what is outside the range, however little it weighs
-                yield np.rint(change * (share / grid.step)).astype(np.int64)
+            change = changes[spec.name]
+            if spec.name in self.trainable:
+                change = change * shortened
+            if "float" in spec.dtype:
+                grid.require_inside(change)  # however little it weighs
+                own = factor if spec.name in self.trainable else 1.0
+                yield np.rint(change * (own * share / grid.step)).astype(np.int64)
             else:
-                yield np.rint(change).astype(np.int64) * weight
+                yield np.rint(change).astype(np.int64) * round(share * most)
 
-    def _counts(self, counted: Counted) -> Iterator[Whole]:
+    def _control(self, spec: ArraySpec, auxiliary: Model, share: float) -> Whole:
+        """Return the whole numbers of a change of a control variate."""
+        grid, values = self.plan.control_grid, auxiliary[spec.name].double().flatten().numpy()
+        grid.require_inside(values)
+        return np.rint(values * (share / grid.step)).astype(np.int64)
+
+    def _counts(self, counted: Counted, divisor: int) -> Iterator[Whole]:
         loss = counted.loss if math.isfinite(counted.loss) else 0.0
         facts = [counted.weight, counted.examinations, counted.steps, round(loss * _FRACTION)]
-        yield np.array(facts, dtype=np.int64)
+        yield np.array([*facts, divisor], dtype=np.int64)
         if not self.metrics:
             return
         sums = empty_sums(self.study) if counted.metrics is None else counted.metrics
@@ -158,21 +254,46 @@ class VectorLayout:
             scale = _FRACTION if "float" in spec.dtype else 1.0
             yield np.rint(values * scale).astype(np.int64)
 
-    def _counted(self, sums: Whole) -> Counted:
-        place = sum(prod(spec.shape) for spec in self.model)
-        weight, examinations, steps, loss = (int(x) for x in sums[place : place + len(_FACTS)])
-        place += len(_FACTS)
+    def _counted(self, sums: Whole) -> tuple[Counted, int]:
+        counts = sums[_count(self.model) + _count(self.auxiliary) :]
+        if self._words_a_count > 1:
+            counts = _of_limbs(counts)
+        weight, examinations, steps, loss, divisor = (int(x) for x in counts[: len(_FACTS)])
         if not self.metrics:
-            return Counted(weight, examinations, steps, loss / _FRACTION, None)
-        arrays: dict[str, NDArray[np.generic]] = {}
+            return Counted(weight, examinations, steps, loss / _FRACTION, None), divisor
+        arrays, place = dict[str, NDArray[np.generic]](), len(_FACTS)
         for spec in self.metrics:
             end = place + prod(spec.shape)
-            values = sums[place:end].reshape(spec.shape)
+            values = counts[place:end].reshape(spec.shape)
             arrays[spec.name] = values / _FRACTION if "float" in spec.dtype else values
             place = end
         metrics = from_arrays(arrays, self.study)
         found = metrics if metrics.examinations else None
-        return Counted(weight, examinations, steps, loss / _FRACTION, found)
+        return Counted(weight, examinations, steps, loss / _FRACTION, found), divisor
+
+
+def _count(part: Schema) -> int:
+    return sum(prod(spec.shape) for spec in part)
+
+
+def _shortening(squared: float, limit: float | None) -> float:
+    """Return what a change is multiplied by, so that it is no longer than a limit."""
+    return 1.0 if limit is None else min(1.0, limit / max(math.sqrt(squared), 1e-300))
+
+
+def _in_limbs(counts: Whole) -> Whole:
+    """Return counts as four words of 16 bits each, of which many add up without overflow."""
+    shifts = np.arange(_LIMBS, dtype=np.uint64) * np.uint64(_LIMB_BITS)
+    limbs = counts.view(np.uint64)[:, None] >> shifts & np.uint64(2**_LIMB_BITS - 1)
+    return limbs.astype(np.int64).ravel()
+
+
+def _of_limbs(sums: Whole) -> Whole:
+    """Return the sums of counts from the sums of their words."""
+    shifts = np.arange(_LIMBS, dtype=np.uint64) * np.uint64(_LIMB_BITS)
+    parts = sums.view(np.uint64).reshape(-1, _LIMBS) << shifts
+    whole: Whole = parts.sum(axis=1, dtype=np.uint64).view(np.int64)
+    return whole
 
 
 def _added_up(study: Study) -> Schema:

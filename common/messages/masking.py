@@ -21,6 +21,7 @@ ASKED = (SHARE, MASK, AGREE, UNMASK, END)
 _RUN = re.compile(r"[0-9a-f]{32}")  # a site names a folder by it
 RECORD, VECTOR = "masking", "masked"
 WORDS = "words"
+_UNSIGNED = {torch.int32: "<u4", torch.int64: "<u8"}
 _LONGEST = 2**24  # bytes of a message beside the vector
 
 
@@ -114,7 +115,8 @@ def pack_said(said: StageSaid, about: Instruction | StageAsked) -> RecordDict:
     )
     content = RecordDict({RECORD: record})
     if said.words is not None:  # the same bits, of a type that a model may hold
-        words = torch.from_numpy(said.words.view(np.int64))
+        signed = np.int64 if said.words.itemsize == 8 else np.int32
+        words = torch.from_numpy(said.words.view(signed))
         content[VECTOR] = to_array_record({WORDS: words})
     return content
 
@@ -141,10 +143,10 @@ def unpack_said(content: RecordDict) -> StageSaid:
     if vector is None:
         return StageSaid(site, stage, signed)
     words = from_array_record(vector).get(WORDS)
-    if words is None or words.dtype != torch.int64 or words.dim() != 1:
-        msg = "the masked vector is no list of words of 64 bits."
+    if words is None or words.dtype not in _UNSIGNED or words.dim() != 1:
+        msg = "the masked vector is no list of words of 32 or 64 bits."
         raise RunError(msg)
-    return StageSaid(site, stage, signed, words.numpy().view("<u8"))
+    return StageSaid(site, stage, signed, words.numpy().view(_UNSIGNED[words.dtype]))
 
 
 def _bytes(record: ConfigRecord | None, key: str) -> bytes:

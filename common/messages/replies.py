@@ -72,6 +72,7 @@ class SiteUpdate:
             variate.
         run: The run of the instruction that this answers.
         ledger: The last entry of the site's privacy ledger, where it keeps one.
+        sites: How many sites' updates it is the mean of; a site's own is of one.
     """
 
     site: str
@@ -88,6 +89,7 @@ class SiteUpdate:
     auxiliary: Parameters = field(default_factory=dict)
     run: str = ""
     ledger: ChainHead = NO_LEDGER
+    sites: int = 1
 
 
 @dataclass(frozen=True, slots=True)

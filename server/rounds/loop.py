@@ -276,7 +276,8 @@ class RoundLoop:
         post: Post,
     ) -> None:
         """Have some sites train and mask the round's model, and take their sum in."""
-        found = masks.sum_up(cohort, before, self._strategy.model(), post, results)
+        sent, beside = self._strategy.model(), self._strategy.auxiliary()
+        found = masks.sum_up(cohort, before, sent, beside, post, results)
         if found is None:
             return
         self._strategy.accumulate(found.update)

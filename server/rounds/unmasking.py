@@ -61,12 +61,15 @@ class MaskedRounds:
     Args:
         identities: The sites' public keys by name.
         folder: Of the commits, where it is written down which attempt a round is at.
+        trainable: The names of what a gradient changes in the study's network.
 
     Raises:
         RunError: The study masks nothing, or nobody's key is known.
     """
 
-    def __init__(self, study: Study, identities: Identities, folder: Path) -> None:
+    def __init__(
+        self, study: Study, identities: Identities, folder: Path, trainable: frozenset[str]
+    ) -> None:
         plan = plan_masking(study)
         if plan is None or not identities:
             msg = (
@@ -75,13 +78,14 @@ class MaskedRounds:
             )
             raise RunError(msg)
         self._study, self._plan, self._identities = study, plan, identities
-        self._attempt_file = folder / ATTEMPT_FILE
+        self._attempt_file, self._trainable = folder / ATTEMPT_FILE, trainable
 
     def sum_up(
         self,
         nodes: Sequence[Node],
         progress: Progress,
         sent: Model,
+        beside: Model,
         post: Post,
         results: RoundResults,
     ) -> MaskedSum | None:
@@ -90,6 +94,7 @@ class MaskedRounds:
         Args:
             progress: The commit that the round starts from.
             sent: The model that the sites are sent.
+            beside: What they are sent with it, e.g. a control variate.
 
         Returns:
             None where too few sites stayed: the round is lost, and nothing of it was revealed.
@@ -97,21 +102,22 @@ class MaskedRounds:
         Raises:
             RunError: Too few sites trained.
         """
-        layout = VectorLayout.of(self._study, self._plan, schema(sent))
+        layout = VectorLayout.of(self._study, self._plan, schema(sent), self._trainable)
         context = Context(
             progress.digest,
             progress.run,
             results.number,
             self._attempt_of(results.number),
             layout.configuration.digest,
-            bytes.fromhex(digest(sent)),
+            bytes.fromhex(digest({**sent, **beside})),
         )
         while True:
             server = ServerRound(context, layout.configuration, self._identities)
             stages = _Stages(context, server, post, results)
             try:
                 words = stages.run(nodes)
-                found = decode_sum(words, layout, sent, progress.run, results.number)
+                count = len(server.survivors)
+                found = decode_sum(words, layout, sent, progress.run, results.number, count)
             except MaskingError as error:
                 why = plain(error)
             else:

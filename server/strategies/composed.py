@@ -1,7 +1,7 @@
 """A strategy from the study's four choices."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from wardround.common.files.packages.references import reference_of
@@ -89,7 +89,7 @@ class ComposedStrategy:
     def accumulate(self, update: SiteUpdate) -> None:
         """Take one site's update in."""
         check_schema(update.auxiliary, self._auxiliary)
-        weight = site_weight(update.examinations, self._plan)
+        weight = site_weight(update.examinations, self._plan) * update.sites
         self._aggregation.accumulate(update)
         if self._control is not None:
             self._control.accumulate(update, weight / self._setting.population)
@@ -138,6 +138,8 @@ def make_strategy(study: Study, layout: Layout, examinations: Sequence[int]) -> 
         examinations: How many training examinations each site has.
     """
     plan = plan_of(study)
+    if study.federation.secure_aggregation:  # what comes is combined: the mean of one is itself
+        plan = replace(plan, aggregation="mean")
     if plan.aggregation.startswith(FLOWER):
         from wardround.server.strategies.flower_strategy import StockStrategy
 

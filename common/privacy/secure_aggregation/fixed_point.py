@@ -70,11 +70,11 @@ class Grid:
         writer.text(self.largest.hex()).whole(self.value_bits)
         return writer.whole(self.most_sites).whole(self.word_bits)
 
-    def encode(self, numbers: Numbers) -> Words:
-        """Return ``(d,)`` words that stand for ``(d,)`` numbers.
+    def require_inside(self, numbers: Numbers) -> None:
+        """Check that ``(d,)`` numbers are inside the range.
 
         Raises:
-            MaskingError: One is outside the range, or no number.
+            MaskingError: One is outside, or no number.
         """
         if not bool((np.abs(numbers) <= self.largest).all()):  # NaN is not at most anything
             refuse(
@@ -82,8 +82,15 @@ class Grid:
                 f"a number of the update is above {self.largest:g}: raise "
                 "federation.masks.largest_change, or lower training.learning_rate",
             )
-        whole = np.rint(numbers / self.step).astype(np.int64)
-        return self.words_of(whole)
+
+    def encode(self, numbers: Numbers) -> Words:
+        """Return ``(d,)`` words that stand for ``(d,)`` numbers.
+
+        Raises:
+            MaskingError: One is outside the range, or no number.
+        """
+        self.require_inside(numbers)
+        return self.words_of(np.rint(numbers / self.step).astype(np.int64))
 
     def words_of(self, whole: NDArray[np.int64]) -> Words:
         """Return the words of whole numbers, each from ``-top`` to ``top``.

@@ -162,7 +162,12 @@ class SiteRound:
         """
         reader = Reader(given)
         context = Context.read(reader)
-        secrets = [reader.data(KEY_BYTES) for _ in range(4)]
+        secrets = (
+            reader.data(KEY_BYTES),
+            reader.data(KEY_BYTES),
+            reader.data(KEY_BYTES),
+            reader.data(KEY_BYTES),
+        )
         if {len(one) for one in secrets} not in ({KEY_BYTES}, {0}):
             refuse(Refusal.MALFORMED, "the kept state does not hold its four secrets")
         roster, delivered = reader.data(_LONGEST), reader.data(_LONGEST)

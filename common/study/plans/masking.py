@@ -1,11 +1,12 @@
 """What follows from a study whose updates are masked: the numbers that are added up, and floors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from wardround.common.privacy.secure_aggregation.context import SMALLEST_ROSTER
 from wardround.common.privacy.secure_aggregation.fixed_point import MOST_VALUE_BITS, Grid
 from wardround.common.study.plans.strategy import plan_of
+from wardround.common.study.sections.federation import MaskingOptions
 from wardround.common.study.study import Study
 
 if TYPE_CHECKING:
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 # A sum that is no count, e.g. of losses, is told to so many binary places.
 FRACTION_BITS = 20
+# A control variate is a mean of gradients: a range of its own, on a grid of as many steps.
+LARGEST_CONTROL = 1024.0
+# Combinations in which a site's examinations are no weight.
+EQUAL = ("mean", "fair-mean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,7 @@ class MaskingPlan:
         grid: Of the changes, each times its site's share of ``most_examinations``.
         most_examinations: A site with more counts as one with so many; 1 where all count the same.
         smallest_roster: With fewer sites nothing is masked.
+        clip_norm: Longest change that a site lets into the sum, None for any.
         shares: What noise each site adds to its numbers; None for none.
         is_private: Whether nothing that has no noise may stand in the sum.
     """
@@ -30,8 +36,14 @@ class MaskingPlan:
     grid: Grid
     most_examinations: int
     smallest_roster: int
+    clip_norm: float | None = None
     shares: "NoiseShares | None" = None
     is_private: bool = False
+
+    @property
+    def control_grid(self) -> Grid:
+        """The whole numbers that stand for control variates."""
+        return replace(self.grid, largest=LARGEST_CONTROL)
 
     def weight(self, examinations: int) -> int:
         """Return what a site counts."""
@@ -45,12 +57,13 @@ def plan_masking(study: Study) -> MaskingPlan | None:
         return None
     options, shares = federation.masks, _shares(study)
     is_private = study.privacy.mode != "none"  # then nobody says how many examinations it has
-    is_equal = plan_of(study).aggregation == "mean" or is_private
+    is_equal = plan_of(study).aggregation in EQUAL or is_private
     largest = options.largest_change if shares is None else shares.largest
     return MaskingPlan(
-        Grid(largest, MOST_VALUE_BITS, options.most_sites),
+        Grid(largest, _value_bits(options), options.most_sites),
         1 if is_equal else options.most_examinations,
         max(SMALLEST_ROSTER, federation.minimum_sites),
+        options.clip_norm,
         shares,
         is_private,
     )
@@ -62,3 +75,10 @@ def _shares(study: Study) -> "NoiseShares | None":
     from wardround.common.study.plans.distributed_noise import plan_shares
 
     return plan_shares(study)
+
+
+def _value_bits(options: MaskingOptions) -> int:
+    """Return how many bits a site's number has, so that the sum of all fits into a word."""
+    if options.word_bits == 64:
+        return MOST_VALUE_BITS
+    return options.word_bits - options.most_sites.bit_length()

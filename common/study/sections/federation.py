@@ -51,18 +51,23 @@ class StrategyOptions(Section):
 class MaskingOptions(Section):
     """``[federation.masks]``: the whole numbers that masked updates are added up as.
 
-    Whatever these say, no sum can overflow its modulus of 2^64.
+    Whatever these say, no sum can overflow its modulus.
 
     Attributes:
         largest_change: Largest absolute value that a number of the model may change by in a round;
             a site whose update goes further leaves the round.
         most_examinations: A site with more training examinations counts as one with so many.
         most_sites: How many sites are added up at most.
+        word_bits: Of a number under its mask. 32 are half the bytes, for sites that count the same.
+        clip_norm: A site shortens its change to this length (the L2 norm of what gradients change)
+            before it is masked, so that no honest software lets a longer one into the sum.
     """
 
     largest_change: Annotated[float, Field(gt=0, le=1e6)] = 16.0
     most_examinations: Annotated[int, Field(ge=1, le=10_000_000)] = 1_000_000
     most_sites: Annotated[int, Field(ge=3, le=1024)] = 100
+    word_bits: Literal[32, 64] = 64
+    clip_norm: Annotated[float, Field(gt=0, le=1e6)] | None = None
 
 
 class FederationSection(Section):

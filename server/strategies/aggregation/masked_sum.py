@@ -1,7 +1,7 @@
 """A sum of masked updates as the one update that a strategy takes in: the mean of all sites.
 
-Every combination that is a mean of the sites, and every server step after it, then works as it
-does in the clear. The mean of one update is that update, to the last bit.
+What the combination asks for is worked out where the sum is decoded, so that every server step
+after it works as it does in the clear. The mean of one update is that update, to the last bit.
 """
 
 from dataclasses import dataclass
@@ -29,18 +29,20 @@ class MaskedSum:
 
 
 def decode_sum(
-    words: Words, layout: VectorLayout, start: Model, run: str, number: int
+    words: Words, layout: VectorLayout, start: Model, run: str, number: int, sites: int
 ) -> MaskedSum:
     """Return what the ``(d,)`` words of a sum say.
 
     Args:
         start: The model that the sites were sent.
+        sites: How many are in the sum.
 
     Raises:
         RunError: The sites have no training examinations.
         InputError: What they measured together cannot be true.
     """
-    model, counted = layout.decode(words, start, _rate(layout, number))
+    found = layout.decode(words, start, _rate(layout, number))
+    counted = found.counted
     is_told = counted.examinations and layout.study.privacy.mode == "none"
     mean_loss = counted.loss / counted.examinations if is_told else float("nan")
     update = SiteUpdate(
@@ -48,12 +50,14 @@ def decode_sum(
         digest=layout.study.digest,
         round=number,
         attempt=0,
-        parameters=model,
+        parameters=found.model,
         examinations=1,
         updates=counted.steps,
         seconds=0.0,
         training_loss=mean_loss,
+        auxiliary=found.auxiliary,
         run=run,
+        sites=sites,
     )
     return MaskedSum(update, counted)
 

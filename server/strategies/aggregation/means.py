@@ -8,6 +8,7 @@ from wardround.common.errors import RunError
 from wardround.common.messages.replies import SiteUpdate
 from wardround.common.models.sharing import RECEIVED_LOSS
 from wardround.common.parameters.schema import Model, Parameters
+from wardround.common.parameters.steps import effective_steps
 from wardround.common.study.sections.training import TrainingSection
 from wardround.server.strategies.aggregation.base import WeightedMean
 
@@ -75,20 +76,6 @@ class NormalisedMean:
             combined[name] = self._model[name] + combined[name].mul_(effective)
         self._steps, self._weight = 0.0, 0
         return combined
-
-
-def effective_steps(updates: int, momentum: float) -> float:
-    """Return ``|a|``, the sum of what each gradient contributes (Wang et al. 2020, section 4.2).
-
-    Raises:
-        RunError: The site made no step, so it has no direction.
-    """
-    if updates < 1:
-        msg = f"the site made {updates} steps: its change has no direction."
-        raise RunError(msg)
-    if momentum == 0:
-        return float(updates)
-    return (updates - momentum * (1 - momentum**updates) / (1 - momentum)) / (1 - momentum)
 
 
 class FairMean:

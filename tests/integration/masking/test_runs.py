@@ -25,7 +25,7 @@ from wardround.common.messages.instructions import Instruction
 from wardround.common.messages.masked_vector import VectorLayout
 from wardround.common.messages.masking import MASK, RECORD
 from wardround.common.messages.replies import SiteUpdate
-from wardround.common.parameters.arithmetic import difference, digest
+from wardround.common.parameters.arithmetic import difference, digest, distance
 from wardround.common.parameters.schema import Parameters
 from wardround.common.privacy.secure_aggregation.masks import Words
 from wardround.common.study.loading import with_changes
@@ -88,7 +88,7 @@ def coded(monkeypatch: pytest.MonkeyPatch) -> list[Coded]:
 def plain_sum(parts: list[Coded]) -> str:
     """Return the digest of the model that the plain sum of some sites' words gives."""
     total = np.sum([part.words for part in parts], axis=0, dtype="<u8")
-    return digest(parts[0].layout.decode(total, parts[0].start)[0])
+    return digest(parts[0].layout.decode(total, parts[0].start).model)
 
 
 def require_exact(coded: list[Coded], last: Parameters, sites: int, rounds: int) -> None:
@@ -114,6 +114,8 @@ def test_each_rounds_model_is_the_plain_integer_sum_to_the_last_bit(
             pytest.param(name, marks=pytest.mark.long)
             for name in ("fedadam", "fedavg", "fedprox", "fedyogi", "fedper", "ditto")
         ),
+        "scaffold",
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("fednova", "feddyn", "qfedavg")),
     ],
 )
 def test_a_masked_run_learns_what_the_same_run_learns_in_the_clear(
@@ -140,6 +142,27 @@ def test_sites_that_all_count_the_same_have_the_plain_mean(tmp_path: Path) -> No
     clear, _ = run(tmp_path / "clear", study_for("fedavg", **equal))
     hidden, _ = run(tmp_path / "masked", masked(**equal))
     assert difference(clear, hidden) < 1e-5
+
+
+def test_narrow_words_give_the_plain_mean(tmp_path: Path) -> None:
+    equal = {"federation.aggregation": "mean", "federation.rounds": 1}
+    open_study = study_for("fedavg", **{**equal, "evaluation.keep": "last"})
+    clear, before = run(tmp_path / "clear", open_study)
+    hidden, after = run(tmp_path / "narrow", masked(**equal, **{"federation.masks.word_bits": 32}))
+    assert difference(clear, hidden) < 1e-5
+    ours, theirs = after[0].measurements[-1], before[0].measurements[-1]
+    for mine, other in zip(ours.values, theirs.values, strict=True):
+        assert mine.value == pytest.approx(other.value, abs=1e-4, nan_ok=True)
+
+
+def test_no_change_in_the_sum_is_longer_than_the_study_allows(
+    tmp_path: Path, coded: list[Coded]
+) -> None:
+    run(tmp_path, masked(**{"federation.rounds": 1, "federation.masks.clip_norm": 0.01}))
+    for one in coded:
+        alone = one.layout.decode(one.words, one.start).model
+        changed = {name: alone[name] for name in one.layout.trainable}
+        assert distance(changed, one.start) == pytest.approx(0.01, rel=1e-3)
 
 
 @pytest.mark.long

@@ -41,15 +41,16 @@ NAMES = ("east", "north", "west")
 
 @dataclass
 class Consortium:
-    """Three hospitals, and a server that goes through a round with them."""
+    """Hospitals, three where a test says no more, and a server that goes through a round."""
 
     root: Path
+    names: tuple[str, ...] = NAMES
     answers: dict[str, RecordDict] = field(default_factory=dict)
     given: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         approved = {"approved": f'["{MASKED.digest}"]'}
-        self.folders = {name: write_site(self.root / name, 60, **approved) for name in NAMES}
+        self.folders = {name: write_site(self.root / name, 60, **approved) for name in self.names}
         self.identities = introduce(list(self.folders.values()))
         self.instruction = instruction_for(self.folders["north"], study=MASKED)
 
@@ -57,7 +58,12 @@ class Consortium:
     def layout(self) -> VectorLayout:
         plan = plan_masking(MASKED)
         assert plan is not None
-        return VectorLayout.of(MASKED, plan, schema(self.instruction.parameters))
+        return VectorLayout.of(
+            MASKED,
+            plan,
+            schema(self.instruction.parameters),
+            frozenset(self.instruction.parameters),
+        )
 
     def train(self, name: str, instruction: Instruction | None = None) -> RecordDict:
         return ask(self.folders[name], TRAIN, instruction or self.instruction, MASKED)
@@ -77,17 +83,17 @@ class Consortium:
 
     def go(self, until: str = "") -> "Consortium":
         """Go through the stages before one."""
-        signed = {name: unpack_said(self.train(name)).signed for name in NAMES}
+        signed = {name: unpack_said(self.train(name)).signed for name in self.names}
         first = read_signed(Advertisement, signed["north"], self.identities)
         self.server = ServerRound(first.context, self.layout.configuration, self.identities)
         for one in signed.values():
             self.server.take_advertisement(one)
         roster = self.server.close_roster()
-        self.given[SHARE] = dict.fromkeys(NAMES, roster)
+        self.given[SHARE] = dict.fromkeys(self.names, roster)
         for stage in (SHARE, MASK, AGREE, UNMASK):
             if stage == until:
                 break
-            for name in NAMES:
+            for name in self.names:
                 self._take(stage, self.send(name, self.asked(stage, self.given[stage][name])))
             self._close(stage)
         return self
@@ -107,9 +113,9 @@ class Consortium:
         if stage == SHARE:
             self.given[MASK] = self.server.close_shares()
         elif stage == MASK:
-            self.given[AGREE] = dict.fromkeys(NAMES, self.server.close_masked())
+            self.given[AGREE] = dict.fromkeys(self.names, self.server.close_masked())
         elif stage == AGREE:
-            self.given[UNMASK] = dict.fromkeys(NAMES, self.server.close_agreements())
+            self.given[UNMASK] = dict.fromkeys(self.names, self.server.close_agreements())
 
     def require_refused(self, name: str, content: RecordDict, word: str) -> None:
         """A refusal says "masking" and no more; the hospital's audit log names what was tried."""

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from wardround.common.study.plans.strategy import FLOWER, MEANS, ROBUST, StrategyPlan, plan_from
-from wardround.common.study.sections.federation import MaskingOptions
+from wardround.common.study.sections.federation import FederationSection, MaskingOptions
 from wardround.common.study.study import Study
 
+SUMS = (*MEANS, "normalised-mean", "fair-mean")
 _MASKED = "federation.secure_aggregation = true"
 
 
@@ -26,6 +27,7 @@ def masking_rules(study: Study) -> Iterator[str]:
     except KeyError:
         return  # an unknown strategy, said elsewhere
     yield from _is_a_sum(plan)
+    yield from _fits_into_words(federation, plan)
     yield from _is_one_sum(study)
     yield from _privacy_fits(study)
     yield from _measures(study)
@@ -43,17 +45,23 @@ def _is_a_sum(plan: StrategyPlan) -> Iterator[str]:
             "federation.aggregation = 'in-turn' hands each site's model on as it is, and "
             f"{_MASKED} lets out sums alone: choose 'weighted-mean' or 'mean'."
         )
-    elif rule not in MEANS:
+    elif rule not in SUMS:
         yield (
-            f"federation.aggregation = {rule!r} is not written as a sum of masked numbers yet: "
-            f"with {_MASKED} choose 'weighted-mean' or 'mean'."
+            f"federation.aggregation = {rule!r} is not written as a sum of masked numbers: "
+            f"with {_MASKED} choose one of {', '.join(SUMS)}."
         )
-    if plan.objective == "control-variates" or plan.server_optimiser == "dynamic":
-        name = "scaffold" if plan.objective == "control-variates" else "feddyn"
+
+
+def _fits_into_words(federation: FederationSection, plan: StrategyPlan) -> Iterator[str]:
+    if federation.masks.word_bits == 64:
+        return
+    if plan.aggregation != "mean":
         yield (
-            f"what {name} sends beside the model, or reckons with, is not masked yet: with "
-            f"{_MASKED} choose another strategy, e.g. fedprox."
+            "federation.masks.word_bits = 32 leaves too few bits for weights beside the change: "
+            "set federation.aggregation = 'mean', or take 64."
         )
+    if plan.objective == "control-variates":
+        yield ("federation.masks.word_bits = 32 leaves too few bits for control variates: take 64.")
 
 
 def _is_one_sum(study: Study) -> Iterator[str]:
@@ -66,7 +74,8 @@ def _is_one_sum(study: Study) -> Iterator[str]:
     elif federation.compression != "none":
         yield (
             f"federation.compression = {federation.compression!r} gives each site a scale of its "
-            f"own, and {_MASKED} adds whole numbers of one scale: remove it."
+            f"own, and {_MASKED} adds whole numbers of one scale: remove it. "
+            "federation.masks.word_bits = 32 halves the bytes instead."
         )
     if federation.buffer_size is not None:
         yield (

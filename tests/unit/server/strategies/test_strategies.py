@@ -40,7 +40,7 @@ def test_fednova_is_fedavg_where_all_make_the_same_steps() -> None:
 
 
 def test_momentum_counts_in_the_steps_of_fednova() -> None:
-    from wardround.server.strategies.aggregation.means import effective_steps
+    from wardround.common.parameters.steps import effective_steps
 
     rho, steps = 0.9, 7
     # What step j's gradient has moved the model by in the end: 1 + rho + ... (Wang et al. 2020).

@@ -18,7 +18,10 @@ def masked(strategy: str = "fedavg", **changes: object) -> Study:
     return study_for(strategy, **{**MASKED, **changes})
 
 
-MEANS = "fedavg fedprox fedavgm fedadam fedyogi fedadagrad fedbn fedper fedrep ditto apfl moon"
+MEANS = (
+    "fedavg fedprox fedavgm fedadam fedyogi fedadagrad fedbn fedper fedrep ditto apfl moon "
+    "fednova scaffold feddyn qfedavg"
+)
 
 
 @pytest.mark.parametrize("strategy", [*MEANS.split(), "fedavg-finetune"])
@@ -35,10 +38,9 @@ def test_rules_that_look_at_single_updates_are_refused(strategy: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"federation.strategy": "fednova"}, "not written as a sum"),
-        ({"federation.strategy": "qfedavg"}, "not written as a sum"),
-        ({"federation.strategy": "scaffold"}, "not masked yet"),
-        ({"federation.strategy": "feddyn"}, "not masked yet"),
+        ({"federation.masks.word_bits": 32}, "too few bits for weights"),
+        ({"federation.masks.word_bits": 16}, "word_bits"),
+        ({"federation.masks.clip_norm": 0.0}, "clip_norm"),
         ({"federation.strategy": "cyclic"}, "hands each site's model on"),
         ({"federation.compression": "top-k"}, "only one site changes"),
         ({"federation.compression": "int8"}, "a scale of its own"),
