@@ -225,7 +225,7 @@ class MaskedSite:
         # Steps of whole passes would tell how many examinations there are.
         by_patient = self.session.context.privacy is not None
         counted = Counted(1, 1, update.updates if by_patient else 1, 0.0, None)
-        return layout.encode(trained, start, counted, noised)
+        return layout.encode(trained, start, counted, update.auxiliary, noised)
 
     def _words(self) -> Words:
         configuration = self._layout.configuration

@@ -30,6 +30,7 @@ def distributed_noise_rules(study: Study) -> Iterator[str]:
         )
         return
     yield from _colluders_fit(study)
+    yield from _words_fit(study)
     try:
         plan = plan_from(study.federation, adapted=study.model.adapted)
     except KeyError:
@@ -39,6 +40,7 @@ def distributed_noise_rules(study: Study) -> Iterator[str]:
         yield from _is_one_sum(study, plan)
     else:
         yield from _clips_once(study)
+        yield from _is_one_change(plan)
 
 
 def _colluders_fit(study: Study) -> Iterator[str]:
@@ -57,6 +59,29 @@ def _colluders_fit(study: Study) -> Iterator[str]:
         yield (
             f"federation.minimum_sites = {sites} is more than federation.masks.most_sites = "
             f"{study.federation.masks.most_sites}: raise the latter."
+        )
+
+
+def _words_fit(study: Study) -> Iterator[str]:
+    masks = study.federation.masks
+    if masks.word_bits != 64:
+        yield (
+            f"federation.masks.word_bits = {masks.word_bits} is too narrow for numbers and the "
+            f"noise of {_ASKED}: take 64."
+        )
+    if masks.clip_norm is not None:
+        yield (
+            f"federation.masks.clip_norm = {masks.clip_norm:g} would shorten what "
+            f"privacy.clip_norm has bounded, and {_ASKED} is reckoned for that: remove it."
+        )
+
+
+def _is_one_change(plan: StrategyPlan) -> Iterator[str]:
+    if plan.objective == "control-variates" or plan.aggregation not in MEANS:
+        yield (
+            f"the strategy's objective {plan.objective!r} with aggregation {plan.aggregation!r} "
+            f"adds more up than the clipped changes of the sites, and {_ASKED} puts noise on "
+            "these alone: choose fedavg, fedprox, fedavgm, fedadam, fedyogi or fedadagrad."
         )
 
 
