@@ -211,4 +211,5 @@ def test_a_sum_that_lacks_most_of_its_shares_is_flagged(monkeypatch: pytest.Monk
         return whole(count, bits - 7, randomness)
 
     monkeypatch.setattr(distributed, "discrete_gaussian", small)
-    assert not audit_sum(SUM, 0, canaries=400, significance=STRICT).holds
+    loud = replace(SUM, noise_multiplier=6.0)  # a claim of 0.63
+    assert not audit_sum(loud, 0, canaries=400, significance=STRICT).holds
