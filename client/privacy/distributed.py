@@ -44,14 +44,16 @@ class ShareAdder:
         # refusal would tell of the patients. Noise beyond the other half has no chance at all.
         top = self.grid.top
         within = np.clip(self.rounded(change), -(top // 2), top // 2)
-        return np.clip(within + noise, -top, top)
+        coded: Whole = np.clip(within + noise, -top, top)
+        return coded
 
     def rounded(self, change: Numbers) -> Whole:
         """Return numbers on the grid, each rounded up or down by chance, to its mean."""
         finite = np.nan_to_num(change / self.grid.step, nan=0.0, posinf=0.0, neginf=0.0)
         most = float(self.grid.top)
         chance = self.randomness.uniform(len(change)).numpy()
-        return np.floor(np.clip(finite, -most, most) + chance).astype(np.int64)
+        whole: Whole = np.floor(np.clip(finite, -most, most) + chance).astype(np.int64)
+        return whole
 
 
 def clipped_change(

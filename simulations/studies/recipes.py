@@ -32,6 +32,7 @@ RECIPES: Mapping[str, Mapping[str, Changes]] = {
     "brain-tissue": {"fast": {"federation.rounds": 4}},
     "heart-disease": {"fast": {"federation.rounds": 5}},
     "heart-disease-private": {},
+    "pneumonia-xray-sum": {},
     "hippocampus": {
         "fast": {"data.size": [40, 56, 40], "federation.rounds": 20},
         "best": {

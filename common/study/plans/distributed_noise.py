@@ -81,7 +81,7 @@ class NoiseShares:
     @property
     def largest(self) -> float:
         """Largest number of the grid: 2^17 standard deviations of a share."""
-        return self.step * (2 ** (MOST_VALUE_BITS - 1) - 1)
+        return self.step * (2.0 ** (MOST_VALUE_BITS - 1) - 1)
 
     def multiplier(self, honest: int) -> float:
         """Return the noise multiplier against whoever does not know so many shares."""

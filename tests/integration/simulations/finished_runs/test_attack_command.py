@@ -232,3 +232,17 @@ def test_a_chest_xray_comes_back_from_one_unprotected_step(
     found = likeness(run)
     assert found["gradient matching", "none"] > 0.8
     assert abs(found["gradient matching", "clipping and noise"]) < 0.3
+
+
+def test_of_a_masked_run_the_sum_is_attacked_and_gives_no_image(
+    tiny_study, tmp_path: Path, wardround
+) -> None:
+    masks = '[evaluation]\nkeep = "last"\n\n[federation]\nsecure_aggregation = true'
+    run = finished_run(tiny_study, tmp_path / "run", MLP, NO_NORMALISATION, ("[federation]", masks))
+    said = wardround("attack", run, *QUICK)
+    assert said.code == 0, said.err
+    found = likeness(run)
+    first = "read off the first layer"
+    assert found[first, "none"] > 0.99
+    assert found[first, "masks alone"] < 0.9
+    assert {protection for _, protection in found} == {"none", "masks alone"}

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from torch import Tensor
 
-from wardround.client.privacy import step
+from wardround.client.privacy import distributed, step
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
+from wardround.common.privacy.secure_random import Randomness
+from wardround.common.study.plans.distributed_noise import NoiseShares
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.simulations.privacy_attacks.canary_audit import audit_plan
 from wardround.simulations.privacy_attacks.lower_bound import (
@@ -21,6 +23,7 @@ from wardround.simulations.privacy_attacks.lower_bound import (
     bound_from_scores,
     p_value,
 )
+from wardround.simulations.privacy_attacks.sum_audit import audit_sum
 
 # Noise 3, every patient in a tenth of 50 steps: epsilon 0.97.
 PLAN = PrivacyPlan(0.1, 50, 1.0, 3.0, 50, 1, 1e-5, 20)
@@ -186,3 +189,27 @@ def test_coins_repeat_with_the_seed_and_the_global_generator_is_left_alone() -> 
     assert guesses[0] == guesses[1]
     assert all(one == other for one, other in itertools.pairwise(guesses))
     assert torch.equal(before, torch.random.get_rng_state())
+
+
+# --- a masked sum, whose noise is of several sites -----------------------------------------------
+
+SUM = NoiseShares("patient", 1.0, 50, 1.0, 10, 7, 3, 1.0, 1, 1e-5)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_bound_on_a_sum_never_exceeds_its_claim(seed: int) -> None:
+    audit = audit_sum(SUM, seed, canaries=400, significance=STRICT)
+    assert audit.claimed == pytest.approx(4.377, abs=0.01)
+    assert audit.holds
+
+
+def test_a_sum_that_lacks_most_of_its_shares_is_flagged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if each site added a hundredth of its share."""
+    whole = distributed.discrete_gaussian
+
+    def small(count: int, bits: int, randomness: Randomness) -> NDArray[np.int64]:
+        return whole(count, bits - 7, randomness)
+
+    monkeypatch.setattr(distributed, "discrete_gaussian", small)
+    loud = replace(SUM, noise_multiplier=6.0)  # a claim of 0.63
+    assert not audit_sum(loud, 0, canaries=400, significance=STRICT).holds

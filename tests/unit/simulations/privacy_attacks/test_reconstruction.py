@@ -11,6 +11,8 @@ from wardround.client.data.batch import Batch
 from wardround.client.privacy.gradients.patient_batch import PatientBatch
 from wardround.client.training.losses.labels import cross_entropy
 from wardround.client.training.losses.mean_loss import MeanLoss
+from wardround.common.privacy.secure_aggregation.fixed_point import Grid
+from wardround.common.privacy.secure_aggregation.masks import add_mask
 from wardround.common.privacy.secure_random import Randomness
 from wardround.common.study.plans.patient_privacy import PrivacyPlan
 from wardround.simulations.privacy_attacks.analytic import (
@@ -237,3 +239,49 @@ def test_likeness_ignores_brightness_and_contrast_and_survives_a_blank() -> None
     value, found = best_likeness(torch.stack([torch.zeros(784), image.flatten()]), image)
     assert value == pytest.approx(1.0)
     assert torch.equal(found, image.flatten())
+
+
+# --- masks: the server sees a vector of noise from each site, and their sum ----------------------
+
+
+def brought_back(images: list[Tensor], originals: list[Tensor]) -> int:
+    """Return how many images are those of their patients, to a correlation of 0.9."""
+    pairs = zip(images, originals, strict=True)
+    return sum(correlation(image, original) > 0.9 for image, original in pairs)
+
+
+def test_masks_alone_bring_back_nobody_though_the_sum_is_exact() -> None:
+    network, originals = mlp(), [phantom(seed, 28) for seed in range(PATIENTS)]
+    others = torch.cat([phantom(1000 + seed, 28) for seed in range(9 * 16)])
+    labels = torch.arange(len(others)) % 2
+    in_sum, in_vector = [], []
+    for index, image in enumerate(originals):
+        together = Batch(torch.cat([image, others]), None, torch.cat([torch.tensor([0]), labels]))
+        in_sum.append(read_image(observe_plainly(network, together, LOSS), "1"))
+        own = observe(network, image, 0, None)
+        in_vector.append(read_image({n: masked(part, index) for n, part in own.items()}, "1"))
+    assert brought_back(in_sum, originals) == 0
+    assert brought_back(in_vector, originals) == 0
+    assert brought_back(read_all(None)[1], originals) == PATIENTS
+
+
+def test_who_knows_all_others_of_a_sum_takes_them_off_it() -> None:
+    """Why masks are no differential privacy: nothing bounds what the last patient adds."""
+    network, originals = mlp(), [phantom(seed, 28) for seed in range(PATIENTS)]
+    images = []
+    for index, image in enumerate(originals):
+        rest = [other for place, other in enumerate(originals) if place != index]
+        known = Batch(torch.cat(rest), None, torch.zeros(PATIENTS - 1, dtype=torch.int64))
+        whole = Batch(torch.cat([image, *rest]), None, torch.zeros(PATIENTS, dtype=torch.int64))
+        less, all_of = (observe_plainly(network, part, LOSS) for part in (known, whole))
+        left = {name: PATIENTS * all_of[name] - (PATIENTS - 1) * less[name] for name in all_of}
+        images.append(read_image(left, "1"))
+    assert brought_back(images, originals) == PATIENTS
+
+
+def masked(part: Tensor, key: int) -> Tensor:
+    """Return a tensor as the server sees it: words under a mask, decoded as if they were bare."""
+    grid = Grid(16.0, 48, 100)
+    words = grid.encode(part.double().flatten().numpy())
+    add_mask(words, bytes([key + 1] * 32))
+    return torch.from_numpy(grid.decode(grid.sums_of(words))).reshape(part.shape)

@@ -49,7 +49,6 @@ def test_rules_that_look_at_single_updates_are_refused(strategy: str) -> None:
         ({"federation.fraction": 0.5}, "difference of two sums"),
         ({"evaluation.keep": "best"}, "set it to 'last'"),
         ({"evaluation.pack": ("intervals",)}, "sums in the clear"),
-        ({"privacy.mode": "patient", "model.normalisation": "group"}, "not combined yet"),
         ({"privacy.mode": "site", "privacy.noise_multiplier": 1.0}, "clip single updates"),
     ],
 )
