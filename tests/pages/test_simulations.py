@@ -72,6 +72,17 @@ def test_a_sequence_of_studies_is_followed(place: Place) -> None:
     assert "Did it forget" in (place.folder / "runs/third/report.html").read_text(encoding="utf-8")
 
 
+def test_a_site_leaves_a_simulation_as_the_page_says(place: Place, shared_data: Path) -> None:
+    place.environment["WARDROUND_DATA"] = str(shared_data)
+    less = dict.fromkeys(("simulate", "wardround withdraw"), "--threads 1 --engine in-process")
+    with followed("docs/how-to/leave-a-study.md", place, {}, less) as story:
+        story.do("wardround simulate")
+        assert "from the commit of round 4" in story.do("wardround withdraw")
+        story.do("wardround withdraw")
+        assert "Bit-identical to a run that never had it" in story.do("wardround model")
+        story.rest()
+
+
 def follow_what_is_watched(story: Story) -> None:
     """Run what the page's other commands need first, and look at it for as long as Ctrl-C lets."""
     story.do("wardround simulate brain-tissue --watch")

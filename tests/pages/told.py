@@ -13,6 +13,8 @@ _OUTCOMES = "test_regression_and_survival_page.py"
 _OF_LEDGER, _PYTHON = "tests/unit/client/privacy/ledger/", "tests/integration/python/"
 _TEXTS = "tests/pages/test_texts.py::"
 _MONITORING = "tests/integration/client/monitoring/"
+_LEAVING = "tests/e2e/leaving/test_withdrawals.py"
+_JOINING = "tests/e2e/leaving/test_joining_late.py"
 _COMPOSE = "tests/unit/project/deployment/test_compose.py"
 
 # Pages of which a test of this folder takes every command that no row below excuses.
@@ -26,6 +28,8 @@ STORIES = {
     "test_a_sequence_of_studies_is_followed",
     "docs/how-to/import-images.md": "test_simulations.py::test_a_folder_of_pictures_is_looked_at",
     "docs/how-to/joining.md": "test_federation.py::test_a_site_joins_as_the_page_says",
+    "docs/how-to/leave-a-study.md": "test_simulations.py::"
+    "test_a_site_leaves_a_simulation_as_the_page_says",
     "docs/how-to/monitor.md": "test_federation.py::test_operators_follow_their_pages",
     "docs/how-to/operate-a-server.md": "test_federation.py::test_operators_follow_their_pages",
     "docs/how-to/read-a-report.md": "test_simulations.py::test_a_page_on_simulations_is_followed",
@@ -85,6 +89,16 @@ ELSEWHERE = (
     ("docs/how-to/simulate.md", "wardround explain-predictions RUN", _ON_EVIDENCE),
     ("docs/how-to/track-runs.md", "wardround simulate", f"{_FINISHED}test_track_pages.py"),
     ("docs/how-to/track-runs.md", "wardround track", f"{_FINISHED}test_track_pages.py"),
+    ("docs/how-to/joining.md", "wardround site pending west", _JOINING),
+    ("docs/how-to/joining.md", "wardround site worth", _JOINING),
+    ("docs/how-to/joining.md", "wardround site approve", _JOINING),
+    ("docs/how-to/leave-a-study.md", "wardround site", _LEAVING),
+    ("docs/how-to/leave-a-study.md", "wardround runs", _LEAVING),
+    (
+        "docs/how-to/leave-a-study.md",
+        "wardround model verify-withdrawal withdrawal.json",
+        "tests/integration/simulations/test_withdrawals.py",
+    ),
     ("docs/how-to/upgrade.md", "```text", f"{_TEXTS}test_a_refusal_is_worded_as_the_page_shows"),
     ("docs/how-to/review-cases.md", "```", "tests/integration/client/test_review_page.py"),
     ("docs/how-to/watch-a-model.md", "```", f"{_MONITORING}test_watch_a_model_page.py"),

@@ -7,10 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.support.leaving.late_town import (
-    approve,
     call,
     finished,
     held_up,
+    on_page,
     status,
     submit,
     town_of,
@@ -24,20 +24,27 @@ pytestmark = [
     pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
 ]
 FOUNDERS = ("east", "north", "south")
+PAGE = "docs/how-to/joining.md"
 STUDY = table_study("joining", steps=40, rounds=12, minimum_sites=3)
 
 
 def test_a_fourth_hospital_is_told_its_worth_and_joins_a_running_study(tmp_path: Path) -> None:
     with town_of(tmp_path, STUDY, FOUNDERS) as town:
         run, west = submit(town), town.site("west")
-        worth = ("site", "worth", STUDY.digest[:16], "--site", west, "--rounds", 1, "--json")
+        names = {"STUDY": STUDY.digest[:16], "west": west}
+        worth = on_page(PAGE, "wardround site worth", names)
         with held_up(town, run, 5):
             before = {process.pid for process in psutil.process_iter()}
-            wait_until(lambda: STUDY.digest in call("site", "pending", west, "--json"), 120.0)
-            said = json.loads(call(*worth))
+            wait_until(
+                lambda: (
+                    STUDY.digest in call(*on_page(PAGE, "wardround site pending", names), "--json")
+                ),
+                120.0,
+            )
+            said = json.loads(call(*worth, "--rounds", 1, "--json"))
             audit = json.loads(call("site", "audit", "show", west, "--last", 0, "--json"))
             assert not [one for one in audit if one["event"]["kind"] == "update"]
-            approve(town, STUDY.digest, "west")
+            call(*on_page(PAGE, "wardround site approve", names), "--yes")
         assert said["sites"] == 3
         assert said["round"] >= 5
         assert said["patients"] == 8

@@ -11,19 +11,29 @@ from tests.support.leaving.late_town import (
     call,
     finished,
     held_up,
+    on_page,
     status,
     submit,
     town_of,
 )
-from tests.support.stage import PATIENCE_SECONDS, Deployment, bits_of, table_study, wait_until
+from tests.support.stage import (
+    CANARY,
+    PATIENCE_SECONDS,
+    Deployment,
+    bits_of,
+    table_study,
+    wait_until,
+)
 
 from wardround.server.scheduling.folder import RunFolder
+from wardround.server.sites.withdrawal_requests import requests_of
 
 pytestmark = [
     pytest.mark.long,
     pytest.mark.skipif(os.name != "posix", reason="a daemon runs under POSIX"),
 ]
 FOUNDERS = ("north", "south")
+PAGE = "docs/how-to/leave-a-study.md"
 STUDY = table_study("leaving", steps=40, rounds=15, minimum_sites=2)
 
 
@@ -43,27 +53,35 @@ def test_a_hospital_that_came_late_and_left_is_in_no_bit_of_the_new_model(town: 
     repeated(town, run, begun)
 
 
+def leaving(west: Path) -> list[object]:
+    names = {"STUDY": STUDY.digest[:16], "west": west}
+    return [*on_page(PAGE, "wardround site withdraw", names), "--yes", "--json"]
+
+
 def leave_run(town: Deployment, run: RunFolder) -> dict[str, str]:
     """Have west leave in the middle of a round, and the operator begin the repeat."""
     west = town.site("west")
-    leave = ("site", "withdraw", STUDY.digest[:16], "--site", west, "--yes", "--json")
+    leave = leaving(west)
     (asked,) = json.loads(call(*leave))
     assert asked["state"] == "noted"
-    (waiting,) = json.loads(call("runs", "withdrawals", "--server", town.server, "--json"))
+    names = {"/srv/wardround": town.server, "RUN": run.name}
+    listed = on_page(PAGE, "wardround runs withdrawals", names)
+    (waiting,) = json.loads(call(*listed, "--json"))
     assert (waiting["site"], waiting["run"], waiting["without"]) == ("west", run.name, "site")
-    words = ("runs", "withdraw", run.name, "--site", "west", "--server", town.server)
-    plan = json.loads(call(*words, "--plan", "--json"))
+    plan = json.loads(call(*on_page(PAGE, "wardround runs withdraw RUN", names), "--json"))
     assert plan["after_round"] == plan["first_round"] - 1 >= 4
     assert not (run.path / "revoked.json").exists(), "a plan changes nothing"
-    begun = json.loads(call(*words, "--yes", "--json"))
-    again = json.loads(call(*words, "--yes", "--json"))
+    words = on_page(PAGE, "wardround runs withdraw RUN", names)
+    words[-1] = "--yes"
+    begun = json.loads(call(*words, "--json"))
+    again = json.loads(call(*words, "--json"))
     assert again["run"] == begun["run"], "it is begun once"
     return {"run": begun["run"], "digest": begun["digest"]}
 
 
 def repeated(town: Deployment, run: RunFolder, begun: dict[str, str]) -> None:
     west = town.site("west")
-    leave = ("site", "withdraw", STUDY.digest[:16], "--site", west, "--yes", "--json")
+    leave = leaving(west)
     wait_until(lambda: status(run).state == "stopped", PATIENCE_SECONDS)
     assert 10 <= status(run).round < STUDY.federation.rounds
     assert "left the study" in call("runs", "resume", run.name, "--server", town.server, code=2)
@@ -92,3 +110,26 @@ def repeated(town: Deployment, run: RunFolder, begun: dict[str, str]) -> None:
     assert "was changed" in call("model", "verify-withdrawal", town.folder / "changed.json", code=2)
     other = finished(submit(town, *FOUNDERS))
     assert bits_of(repeat.model_path) == bits_of(other.model_path)
+
+
+def test_patients_who_left_are_in_no_bit_of_the_new_model(tmp_path: Path) -> None:
+    study = table_study("forgetting", steps=10, rounds=4, minimum_sites=2)
+    with town_of(tmp_path, study, FOUNDERS) as town:
+        run, north = finished(submit(town, *FOUNDERS)), town.site("north")
+        (north / "left.txt").write_text(f"{CANARY}3\n{CANARY}12\n")
+        call("site", "approve", study.digest, "--site", north, "--yes")
+        names = {"left.txt": north / "left.txt", "west": north}
+        words = on_page(PAGE, "wardround site forget-patients", names)
+        (asked,) = json.loads(call(*words, "--yes", "--json"))
+        assert (asked["state"], asked["without"]) == ("noted", "patients")
+        assert CANARY not in str(requests_of(town.server))
+        server = ("--site", "north", "--patients", "--server", town.server, "--yes", "--json")
+        begun = json.loads(call("runs", "withdraw", run.name, *server))
+        assert begun["after_round"] == 0
+        approve(town, begun["digest"], *FOUNDERS)
+        repeat = finished(RunFolder(town.server, begun["run"]))
+        found = json.loads(call(*words, "--yes", "--json"))
+        done = next(one for one in found if one["study"] == study.digest)
+        assert CANARY not in Path(done["certificate"]).read_text()
+        other = finished(submit(town, *FOUNDERS))
+        assert bits_of(repeat.model_path) == bits_of(other.model_path) != bits_of(run.model_path)

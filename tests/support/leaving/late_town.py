@@ -2,13 +2,15 @@
 
 import csv
 import json
+import shlex
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import psutil
+from tests.pages.blocks import blocks_of
 from tests.support.stage import (
     CANARY,
     ENVIRONMENT,
@@ -21,6 +23,13 @@ from tests.support.stage import (
 
 from wardround.common.study.study import Study
 from wardround.server.scheduling.folder import RunFolder, RunStatus
+
+
+def on_page(page: str, begins: str, names: Mapping[str, object]) -> list[object]:
+    """Return the words of a page's command, with what stands there for a name put in."""
+    parts = (part for block in blocks_of(page) for part in block.parts())
+    words = shlex.split(next(part for part in parts if part.startswith(begins)))
+    return [names.get(word, word) for word in words[1:]]
 
 
 def write_site(folder: Path, seed: int, *approved: Study) -> None:
