@@ -137,7 +137,7 @@ def _of_another_series(one: pydicom.Dataset) -> pydicom.Dataset:
         (lambda: _of_another_series(_segmentation(77)), "refers to none of the series"),
         (lambda: _claiming(_segmentation()), "claims more pixels"),
         (lambda: _segmentation(name="CANARYNAME"), "CANARY"),
-        (lambda: bytes(128) + b"DICM" + b"x" * 99, "damaged, or no DICOM"),
+        (lambda: bytes(128) + b"DICM" + b"x" * 99, "neither a segmentation"),
         (lambda: b"", "damaged, or no DICOM"),
         (lambda: SERIES[2][0], "neither a segmentation (SEG) nor a report (SR)"),
         (lambda: _without_frames(_segmentation()), ""),
