@@ -149,7 +149,10 @@ class Desk:
         own = case.examination.mask
         if own is None:
             return None
-        return mean_dice(drawn, read_labels(own, image, self.site, self.study))
+        try:
+            return mean_dice(drawn, read_labels(own, image, self.site, self.study))
+        except DataError:  # what the list names may be what the reader has mended
+            return None
 
     def hand_in(self, reader: str, opinions: Sequence[Opinion], source: str) -> list[Correction]:
         """Write down what was checked, and sign it into the audit log."""
