@@ -25,7 +25,7 @@ from wardround.client.data.manifest.table import read_table
 from wardround.client.site.folder import REVIEW_FOLDER, Site
 from wardround.client.tasks.task import UnusableLabelError
 from wardround.client.tasks.words import tidy
-from wardround.common.errors import InputError, known_names, nearest
+from wardround.common.errors import DataError, InputError, known_names, nearest
 from wardround.common.files.atomic import make_private_folder
 from wardround.common.study.study import Study
 
