@@ -84,6 +84,7 @@ ELSEWHERE = (
     ("docs/how-to/track-runs.md", "wardround track", f"{_FINISHED}test_track_pages.py"),
     ("docs/how-to/upgrade.md", "```text", f"{_TEXTS}test_a_refusal_is_worded_as_the_page_shows"),
     ("docs/how-to/review-cases.md", "```", "tests/integration/client/test_review_page.py"),
+    ("docs/how-to/review-cases.md", "```text", "tests/integration/client/test_review_page.py"),
     ("docs/how-to/use-a-model.md", "```", "tests/integration/client/test_use_a_model_page.py"),
     (
         "docs/reference/site-folder.md",
