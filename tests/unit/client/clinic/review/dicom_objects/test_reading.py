@@ -15,8 +15,8 @@ from tests.support.hospitals.review_ward import POLICY, study_of
 from wardround.client.clinic.pacs.codes import own_term, terms_of
 from wardround.client.clinic.pacs.source import sort_source
 from wardround.client.clinic.review.cases import list_cases
-from wardround.client.clinic.review.from_archive import TakenFromArchive, take_files
-from wardround.client.clinic.review.objects import CaseIndex
+from wardround.client.clinic.review.dicom_objects.reading import CaseIndex
+from wardround.client.clinic.review.dicom_objects.taking import TakenFromArchive, take_files
 from wardround.client.clinic.review.queue import Wish, make_queue, save_queue
 from wardround.client.clinic.review.taking import Desk
 from wardround.client.site.folder import open_site
