@@ -102,6 +102,7 @@ ELSEWHERE = (
     ("docs/how-to/upgrade.md", "```text", f"{_TEXTS}test_a_refusal_is_worded_as_the_page_shows"),
     ("docs/how-to/review-cases.md", "```", "tests/integration/client/test_review_page.py"),
     ("docs/how-to/watch-a-model.md", "```", f"{_MONITORING}test_watch_a_model_page.py"),
+    ("docs/how-to/review-cases.md", "```text", "tests/integration/client/test_review_page.py"),
     ("docs/how-to/use-a-model.md", "```", "tests/integration/client/test_use_a_model_page.py"),
     (
         "docs/reference/site-folder.md",

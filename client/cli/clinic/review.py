@@ -126,7 +126,7 @@ def take_corrections(
     desk = _desk(site, queue)
     if source == _ARCHIVE:
         from wardround.client.clinic.pacs.archive import open_archive
-        from wardround.client.clinic.review.from_archive import take_from_archive
+        from wardround.client.clinic.review.dicom_objects.taking import take_from_archive
 
         found = take_from_archive(desk, open_archive(desk.site.folder), reader)
         more = [f"{found.known} were taken before."] if found.known else []

@@ -108,8 +108,8 @@ def list_cases(site: Site, study: Study) -> CaseList:
     whole = table
     if pool is not None:
         # Whatever is still wrong with a row that has some label is wrong with the row.
-        some = study.data.classes[0] if column == "label" else "unlabelled"
-        whole = joined(table, pool, dict.fromkeys(range(len(pool.lines)), some), column)
+        stand_in = study.data.classes[0] if column == "label" else "unlabelled"
+        whole = joined(table, pool, dict.fromkeys(range(len(pool.lines)), stand_in), column)
     words = label_words(site, study)
     reading = read_rows(whole, study, site.data_root, site.settings.scanners, words=words)
     wrong = {row for rows in reading.problems.rows.values() for row in rows}

@@ -9,14 +9,11 @@ from numpy.typing import NDArray
 from wardround.client.clinic.inference.prediction import Segmented
 from wardround.client.clinic.inference.results import write_mask
 from wardround.client.clinic.review.cases import Case
+from wardround.client.clinic.review.masks import corrected_place, image_of, read_labels
 from wardround.client.clinic.review.opinions import Committee
 from wardround.client.clinic.review.taking import Desk
-from wardround.client.data.manifest.corrections import MASK_FOLDER, Correction
-from wardround.client.data.manifest.examination import Location
-from wardround.client.data.manifest.label_words import label_words
-from wardround.client.data.preprocessing.alignment import bring_onto
-from wardround.client.data.reading.image import Image, MaskTarget
-from wardround.client.data.reading.readers import read_image, read_mask
+from wardround.client.data.manifest.corrections import Correction
+from wardround.client.data.reading.image import Image
 from wardround.common.errors import DataError, InputError
 from wardround.common.files.atomic import make_private_folder
 
@@ -50,7 +47,7 @@ def hand_out(desk: Desk, folder: Path, committee: Committee | None = None) -> in
     last = desk.listed.corrections.last("mask")
     for name, case in desk.cases.items():
         try:
-            image = image_of(case, desk)
+            image = image_of(case, desk.study)
             labels = labels_of(case, image, desk, last, committee)
         except DataError as error:
             msg = f"{desk.listed.place(case)}: {error}"
@@ -61,12 +58,6 @@ def hand_out(desk: Desk, folder: Path, committee: Committee | None = None) -> in
         grey = Segmented(desk.study.data.classes, grey_of(image), image.affine, None, (), None)
         write_mask(folder, f"{name}-image", grey, source)
     return len(desk.cases)
-
-
-def image_of(case: Case, desk: Desk) -> Image:
-    """Return the first image of a case as it was read."""
-    data = desk.study.data
-    return read_image(case.examination.held_images[0], data.dimensions, data.colour)
 
 
 def grey_of(image: Image) -> NDArray[np.uint8]:
@@ -91,19 +82,9 @@ def labels_of(
     """
     place = case.examination.mask
     if case.id in last:
-        name = last[case.id].new
-        place = Location(desk.site.corrections_path.with_name(MASK_FOLDER) / name)
+        place = corrected_place(desk.site, last[case.id])
     if place is not None:
-        data, words = desk.study.data, label_words(desk.site, desk.study)
-        target = MaskTarget(data.classes, image, words.classes)
-        mask = read_mask(
-            place, data.dimensions, words.label_count(desk.study), data.ignore_label, target
-        )
-        array = mask.array if mask.is_matched else words.map_mask(mask.array, desk.study)
-        moved = Image(
-            array, mask.spacing, mask.affine, mask.eight_bit, mask.is_unplaced, mask.is_turned
-        )
-        return np.asarray(bring_onto(moved, image, True, True).array[0], dtype=np.uint8)
+        return read_labels(place, image, desk.site, desk.study)
     if committee is not None:
         return committee.mask_of(case)
     return np.zeros(image.array.shape[1:], dtype=np.uint8)

@@ -8,14 +8,10 @@ from math import nan, sqrt
 import numpy as np
 
 from wardround.client.clinic.review.cases import Case
+from wardround.client.clinic.review.masks import corrected_place, image_of, read_labels
 from wardround.client.clinic.review.scores import mean_dice
 from wardround.client.clinic.review.taking import Desk, is_same
-from wardround.client.data.manifest.corrections import MASK_FOLDER, Correction
-from wardround.client.data.manifest.examination import Location
-from wardround.client.data.manifest.label_words import label_words
-from wardround.client.data.preprocessing.preprocessing import prepare_mask
-from wardround.client.data.reading.image import MaskTarget
-from wardround.client.data.reading.readers import read_image, read_mask
+from wardround.client.data.manifest.corrections import Correction
 from wardround.common.statistics.agreement import Bound, cohen_kappa
 from wardround.common.statistics.interval import t_quantile
 
@@ -104,22 +100,8 @@ def _mean(values: Sequence[float]) -> Bound:
 
 
 def _dice(desk: Desk, case: Case, pair: tuple[Correction, Correction]) -> float:
-    first, second = (_mask(desk, case, one) for one in pair)
-    return mean_dice(first, second)
-
-
-def _mask(
-    desk: Desk, case: Case, one: Correction
-) -> "np.ndarray[tuple[int, ...], np.dtype[np.int64]]":
-    """Return a mask on the grid of its image as the network sees it."""
-    data, words = desk.study.data, label_words(desk.site, desk.study)
-    image = read_image(case.examination.held_images[0], data.dimensions, data.colour)
-    path = desk.site.corrections_path.with_name(MASK_FOLDER) / one.new
-    mask = read_mask(
-        Location(path),
-        data.dimensions,
-        words.label_count(desk.study),
-        data.ignore_label,
-        MaskTarget(data.classes, image, words.classes),
+    image = image_of(case, desk.study)
+    first, second = (
+        read_labels(corrected_place(desk.site, one), image, desk.site, desk.study) for one in pair
     )
-    return prepare_mask(mask, image, data)[1].astype(np.int64)
+    return mean_dice(first, second)

@@ -42,6 +42,7 @@ class Opinion:
         new: A label, or the name that :func:`keep_mask` gave a mask.
         own: What the manifest itself says, in the form of ``old`` of a correction.
         origin: As in :class:`Correction`.
+        dice: As in :class:`Correction`.
     """
 
     case: str
@@ -49,6 +50,7 @@ class Opinion:
     new: str
     own: str
     origin: str = ""
+    dice: float | None = None
 
 
 def case_key(site: Site) -> bytes:
@@ -169,6 +171,7 @@ def _append_all(
             old=old,
             new=one.new,
             origin=one.origin,
+            dice=one.dice,
         )
         line, stated = to_line(entry.content(), head.entries + 1, head.hash)
         append_line(descriptor, line + b"\n", length, durable=True)

@@ -4,25 +4,24 @@ What is wrong with one is said in a sentence that names no patient; the others a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from wardround.client.clinic.review.cases import Case, CaseList
+from wardround.client.clinic.review.masks import image_of, read_foreign, read_labels
 from wardround.client.clinic.review.queue import Queue
 from wardround.client.clinic.review.record import (
     Opinion,
     keep_mask,
+    mask_mark,
     write_corrections,
     write_down,
 )
+from wardround.client.clinic.review.scores import mean_dice
 from wardround.client.data.manifest.corrections import Correction, read_corrections
-from wardround.client.data.manifest.examination import Location
 from wardround.client.data.manifest.label_words import label_words
 from wardround.client.data.manifest.table import read_table
-from wardround.client.data.preprocessing.preprocessing import prepare_mask
-from wardround.client.data.reading.image import MaskTarget, UnreadableError
-from wardround.client.data.reading.readers import read_image, read_mask
 from wardround.client.site.folder import REVIEW_FOLDER, Site
 from wardround.client.tasks.task import UnusableLabelError
 from wardround.client.tasks.words import tidy
@@ -56,7 +55,7 @@ class Taken:
 def is_same(old: str, one: Correction) -> bool:
     """Return whether a correction says what was there before."""
     if one.column == "mask":
-        return old == "sha256:" + one.new.partition(".")[0]
+        return one.dice == 1.0 or old == mask_mark(one.new)
     return tidy(old).casefold() == tidy(one.new).casefold()
 
 
@@ -136,8 +135,24 @@ class Desk:
         with TemporaryDirectory(dir=folder) as place:
             path = Path(place) / f"mask{kind}"
             path.write_bytes(content)
-            check_mask(found, path, self.site, self.study)
-        return Opinion(case, "mask", keep_mask(self.site, content, kind), found.own, origin)
+            dice = self._dice(found, path)
+        name = keep_mask(self.site, content, kind)
+        return Opinion(case, "mask", name, found.own, origin, dice)
+
+    def _dice(self, case: Case, path: Path) -> float | None:
+        """Check a mask, and return how alike it is to the one that the list names."""
+        if not case.examination.held_images:
+            msg = "the case has no image: nothing can be drawn on it."
+            raise InputError(msg)
+        image = image_of(case, self.study)
+        drawn = read_foreign(path, image, self.site, self.study)
+        own = case.examination.mask
+        if own is None:
+            return None
+        try:
+            return mean_dice(drawn, read_labels(own, image, self.site, self.study))
+        except DataError:  # what the list names may be what the reader has mended
+            return None
 
     def hand_in(self, reader: str, opinions: Sequence[Opinion], source: str) -> list[Correction]:
         """Write down what was checked, and sign it into the audit log."""
@@ -231,35 +246,3 @@ def _read(path: Path) -> bytes:
         msg = f"it is larger than {LARGEST_OBJECT // 2**20} MB: no mask is."
         raise InputError(msg)
     return path.read_bytes()
-
-
-def check_mask(case: Case, path: Path, site: Site, study: Study) -> None:
-    """Refuse a file that is no mask of a case.
-
-    Raises:
-        InputError: It cannot be read, lies on another grid, or holds labels that are none.
-    """
-    data, words = study.data, label_words(site, study)
-    place = next((one for one in case.examination.images if one is not None), None)
-    if place is None:
-        msg = "the case has no image: nothing can be drawn on it."
-        raise InputError(msg)
-    try:
-        image = read_image(place, data.dimensions, data.colour)
-        mask = read_mask(
-            Location(path),
-            data.dimensions,
-            words.label_count(study),
-            data.ignore_label,
-            MaskTarget(data.classes, image, words.classes),
-        )
-        if not mask.is_matched:
-            mask = replace(mask, array=words.map_mask(mask.array, study))
-        prepare_mask(mask, image, data)
-    except UnreadableError as error:
-        raise InputError(str(error)) from None
-    except DataError:
-        raise
-    except Exception as error:  # decoders raise of every kind, and quote what they read
-        msg = f"it cannot be read as a mask ({type(error).__name__}): save it again."
-        raise InputError(msg) from None

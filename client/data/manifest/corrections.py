@@ -52,6 +52,8 @@ class Correction:
         queue: From which queue the case was read; "" for none.
         source: ``command``, ``file``, ``page`` or ``pacs``.
         origin: SHA-256 over the identifier of a DICOM object; "" for none.
+        dice: Of a mask: the mean Dice coefficient with the mask that the list itself names; None
+            where it names none, and of a label.
     """
 
     time: str
@@ -64,6 +66,7 @@ class Correction:
     queue: str = ""
     source: str = "command"
     origin: str = ""
+    dice: float | None = None
 
     def content(self) -> dict[str, Any]:
         """Return it as it stands in the table."""

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from wardround.client.clinic.inference.prediction import Segmented
 from wardround.client.clinic.inference.results import write_mask
 from wardround.client.clinic.review.cases import Case
-from wardround.client.clinic.review.handing_out import grey_of, image_of, labels_of
+from wardround.client.clinic.review.handing_out import grey_of, labels_of
+from wardround.client.clinic.review.masks import image_of
 from wardround.client.clinic.review.opinions import Committee
 from wardround.client.clinic.review.record import Opinion, check_reader
 from wardround.client.clinic.review.taking import Desk
@@ -187,7 +188,7 @@ class ReadingPage:
         return self._shown
 
     def _opened(self, case: Case) -> _Shown:
-        image = image_of(case, self.desk)
+        image = image_of(case, self.desk.study)
         slices = Slices(tuple(image.array.shape[1:]))
         if self.desk.study.task.column == "label":
             return _Shown(case, image, slices, None, slices.count // 2)

@@ -142,7 +142,7 @@ def test_a_changed_mask_is_the_label_of_the_next_round(
     words = ("site", "review", "take", site.folder, tmp_path / "masks", "--reader", "AB")
     said = wardround(*words)
     assert said.code == 1
-    assert "Took 1 corrections" in said.out
+    assert "Took 1 corrections; 1 change" in said.out
     assert said.out.count("Refused:") == 2
     assert "16x16" in said.out.replace(" ", "") or "8" in said.out
     assert "CANARY" not in said.out + said.err

@@ -40,6 +40,7 @@ def test_a_folder_that_was_not_touched_changes_nothing_and_one_brush_does(tmp_pa
     taken = take(desk, tmp_path / "out", "AB")
     assert not taken.refused
     assert len(taken.written) == 4
+    assert taken.changed == 1  # a file that was saved anew is no other mask
 
     drawn[:] = 0
     Image.fromarray(drawn).save(tmp_path / "out" / f"{first}.png")

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from wardround.client.clinic.pacs.archive import Archive, PacsAwayError, PacsError, StudyQuery
-from wardround.client.clinic.review.objects import (
+from wardround.client.clinic.review.dicom_objects.reading import (
     CaseIndex,
     NobodysOpinionError,
     ReadObject,

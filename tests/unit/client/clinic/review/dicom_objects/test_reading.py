@@ -15,8 +15,8 @@ from tests.support.hospitals.review_ward import POLICY, study_of
 from wardround.client.clinic.pacs.codes import own_term, terms_of
 from wardround.client.clinic.pacs.source import sort_source
 from wardround.client.clinic.review.cases import list_cases
-from wardround.client.clinic.review.from_archive import TakenFromArchive, take_files
-from wardround.client.clinic.review.objects import CaseIndex
+from wardround.client.clinic.review.dicom_objects.reading import CaseIndex
+from wardround.client.clinic.review.dicom_objects.taking import TakenFromArchive, take_files
 from wardround.client.clinic.review.queue import Wish, make_queue, save_queue
 from wardround.client.clinic.review.taking import Desk
 from wardround.client.site.folder import open_site
@@ -137,7 +137,7 @@ def _of_another_series(one: pydicom.Dataset) -> pydicom.Dataset:
         (lambda: _of_another_series(_segmentation(77)), "refers to none of the series"),
         (lambda: _claiming(_segmentation()), "claims more pixels"),
         (lambda: _segmentation(name="CANARYNAME"), "CANARY"),
-        (lambda: bytes(128) + b"DICM" + b"x" * 99, "damaged, or no DICOM"),
+        (lambda: bytes(128) + b"DICM" + b"x" * 99, "neither a segmentation"),
         (lambda: b"", "damaged, or no DICOM"),
         (lambda: SERIES[2][0], "neither a segmentation (SEG) nor a report (SR)"),
         (lambda: _without_frames(_segmentation()), ""),

@@ -1,0 +1,1 @@
+"""Readers' corrections as DICOM objects of the picture archive."""
