@@ -103,25 +103,25 @@ def forget_patients(
     found, without_run = _tell_all(site, server)
     _print(found, as_json)
     if not as_json and without_run:
-        sys.stdout.write(f"{without_run} approved studies have no run with this site.\n")
+        sys.stdout.write(f"{without_run} studies have no run with this site at the server.\n")
     if any(one.answer is None for one in found):
         raise typer.Exit(3)
 
 
 def _tell_all(site: Path, server: str) -> "tuple[list[Withdrawal], int]":
-    """Tell the server of each study that was approved here; return of how many it has no run."""
-    from wardround.client.policy.approvals import read_decisions
-    from wardround.client.site.folder import open_site
+    """Tell the server of each study that was trained here; return of how many it has no run."""
+    from wardround.client.site.folder import AUDIT_FOLDER, open_site
     from wardround.client.site.server_client import RefusedByServerError
     from wardround.client.site.withdrawal import withdraw as leave
+    from wardround.common.security.audit_verification import read_log
 
     if open_site(site).settings.server is None:
         return [], 0
-    approved = dict.fromkeys(
-        one.digest for one in read_decisions(site) if one.verdict == "approved"
-    )
+    # Whatever left in a round stands in the log, however its study was approved.
+    entries = (entry.event for entry in read_log(site / AUDIT_FOLDER))
+    trained = dict.fromkeys(one.study for one in entries if one.study and one.round)
     found, without_run = [], 0
-    for digest in approved:
+    for digest in trained:
         try:
             found.append(leave(site, digest, "patients", _noting(site), server))
         except RefusedByServerError:

@@ -13,8 +13,8 @@ _OUTCOMES = "test_regression_and_survival_page.py"
 _OF_LEDGER, _PYTHON = "tests/unit/client/privacy/ledger/", "tests/integration/python/"
 _TEXTS = "tests/pages/test_texts.py::"
 _MONITORING = "tests/integration/client/monitoring/"
-_LEAVING = "tests/e2e/leaving/test_withdrawals.py"
-_JOINING = "tests/e2e/leaving/test_joining_late.py"
+_LEAVING = "tests/e2e/studies/test_withdrawals.py"
+_JOINING = "tests/e2e/studies/test_joining_late.py"
 _COMPOSE = "tests/unit/project/deployment/test_compose.py"
 
 # Pages of which a test of this folder takes every command that no row below excuses.
@@ -97,7 +97,7 @@ ELSEWHERE = (
     (
         "docs/how-to/leave-a-study.md",
         "wardround model verify-withdrawal withdrawal.json",
-        "tests/integration/simulations/test_withdrawals.py",
+        "tests/integration/simulations/finished_runs/test_withdrawals.py",
     ),
     ("docs/how-to/upgrade.md", "```text", f"{_TEXTS}test_a_refusal_is_worded_as_the_page_shows"),
     ("docs/how-to/review-cases.md", "```", "tests/integration/client/test_review_page.py"),

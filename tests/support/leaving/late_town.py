@@ -103,7 +103,7 @@ def approve(town: Deployment, digest: str, *sites: str) -> None:
 @contextmanager
 def held_up(town: Deployment, run: RunFolder, number: int) -> Iterator[None]:
     """Wait for a round, and keep the next ones from ending meanwhile: south does not answer."""
-    wait_until(lambda: status(run).round >= number, PATIENCE_SECONDS * 4)
+    wait_until(lambda: status(run).round >= number, PATIENCE_SECONDS * 10)
     stopped = [
         one
         for process in psutil.process_iter()

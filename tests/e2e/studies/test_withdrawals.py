@@ -117,7 +117,6 @@ def test_patients_who_left_are_in_no_bit_of_the_new_model(tmp_path: Path) -> Non
     with town_of(tmp_path, study, FOUNDERS) as town:
         run, north = finished(submit(town, *FOUNDERS)), town.site("north")
         (north / "left.txt").write_text(f"{CANARY}3\n{CANARY}12\n")
-        call("site", "approve", study.digest, "--site", north, "--yes")
         names = {"left.txt": north / "left.txt", "west": north}
         words = on_page(PAGE, "wardround site forget-patients", names)
         (asked,) = json.loads(call(*words, "--yes", "--json"))

@@ -12,16 +12,19 @@ from tests.support.studies.tiny_study import Said
 
 from wardround.common.errors import InputError, StudyError
 from wardround.common.security.withdrawal.certificate import CERTIFICATE_FILE, read_certificate
-from wardround.common.study.loading import load_study, with_changes
+from wardround.common.study.loading import load_study, parse_study, with_changes
 from wardround.common.study.study import Study
 from wardround.simulations.experiment.federation import Machine
 from wardround.simulations.experiment.simulate import SimulationRequest, simulate
+from wardround.simulations.experiment.testing.backdoor import BACKDOOR_SUCCESS, backdoor_rows
+from wardround.simulations.experiment.training import load_trained
 from wardround.simulations.experiment.withdrawal import (
     WithdrawalRequested,
     plan_of_run,
     withdraw,
 )
 from wardround.simulations.run_files.events import RoundDone
+from wardround.simulations.run_files.folder import ALL_SITES, value_of
 
 ONE_PROCESS = Machine(device="cpu", engine="in-process", threads=1)
 SITES = ("north", "south", "west")
@@ -247,3 +250,50 @@ def test_a_certificate_reads_back_as_it_was_written(stopped: Path, tmp_path: Pat
     asked = WithdrawalRequested(stopped, "west", tmp_path / "new", machine=ONE_PROCESS)
     found = withdraw(asked)
     assert read_certificate(tmp_path / "new" / CERTIFICATE_FILE) == found
+
+
+@pytest.mark.long
+def test_a_backdoor_of_the_site_that_left_falls_to_chance(tmp_path: Path) -> None:
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    pixels = (images[:360].reshape(-1, 8, 8) / 16).astype(np.float32)
+    np.save(tmp_path / "digits.npy", pixels)
+    rows = [f"p{i},digits.npy#{i},{labels[i]},site{i % 3 + 1}" for i in range(360)]
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join(["patient,image,label,site", *rows]) + "\n")
+    adversary = {"kind": "backdoor", "sites": ["site3"], "target": "7", "strength": 3.0}
+    study = parse_study(
+        {
+            "study": {"name": "digits", "task": "classification"},
+            "data": {"classes": [str(digit) for digit in range(10)], "size": [8, 8]},
+            "model": {"network": "mlp", "features": [32], "normalisation": "none"},
+            "training": {"batch_size": 16, "learning_rate": 0.01, "local_epochs": 3},
+            "federation": {"rounds": ROUNDS},
+            "evaluation": {"metric": "accuracy", "keep": "last"},
+            "simulation": {
+                "data": "folder",
+                "split": "natural",
+                "options": {"manifest": str(manifest)},
+                "adversary": [adversary],
+                "late": {"site3": LATE},
+                "compare": False,
+            },
+        }
+    )
+    run(study, tmp_path / "run")
+    stopped = run(study, tmp_path / "stopped", DONE)
+    asked = WithdrawalRequested(stopped, "site3", tmp_path / "new", machine=ONE_PROCESS)
+    assert plan_of_run(asked).after_round == LATE - 1
+    withdraw(asked)
+    folders = [tmp_path / "run" / "sites" / f"site{number}" for number in (1, 2)]
+
+    def obeys(out: Path) -> float:
+        trained = load_trained(out, "federated")
+        assert trained is not None
+        found = list(backdoor_rows(folders, study, trained))
+        return value_of(found, "federated", ALL_SITES, BACKDOOR_SUCCESS)
+
+    before, after = obeys(tmp_path / "run"), obeys(tmp_path / "new")
+    assert before > 0.8
+    assert after < 0.15, "one in ten is what a model says by chance"
