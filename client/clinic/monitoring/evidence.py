@@ -263,7 +263,7 @@ def _outside(reference: Sequence[Case], own: Sequence[Case], budget: Budget) -> 
         return
     tables = [(int(rows.sum()), int(len(rows) - rows.sum())) for rows in (before, after)]
     count, generator = budget.permutations("image statistics"), budget.generator("outside")
-    p = rates_p_value(*tables, count, generator)
+    p = rates_p_value(tables[0], tables[1], count, generator)
     yield _Single("", OUTSIDE, before, after, p, is_rate=True)
 
 
@@ -291,12 +291,19 @@ def _adjusted(family: Family, singles: Sequence["_Single"], budget: Budget) -> I
         if len(known) and not one.is_rate:
             low, high = np.percentile(known, (25, 75))
             scale = float(high - low) / 1.349 or float(known.std()) or np.nan
-        middle = np.mean if one.is_rate else np.median
-        middles = [
-            float(middle(values)) if len(known) and len(values) else np.nan
-            for values in (known, new)
-        ]
+        middles = [np.nan, np.nan]
+        if len(known) and len(new):
+            rows = (known, new)
+            middles = [float(v.mean() if one.is_rate else np.median(v)) for v in rows]
         yield Finding(
-            *(family, one.name, one.scanner, p, one.p, *middles, scale, len(one.after)),
-            budget.level_of(family, p),
+            family=family,
+            name=one.name,
+            scanner=one.scanner,
+            p=p,
+            alone=one.p,
+            before=middles[0],
+            after=middles[1],
+            scale=scale,
+            cases=len(one.after),
+            level=budget.level_of(family, p),
         )

@@ -102,8 +102,15 @@ def case_of_input(
     looks = _table_values(one, study) if not images else measure_images(images, study.data.channels)
     said = said_by(prediction, study.data.multi_label)
     return Case(
-        *(key_of(place_of(one)), key_of(one.key), one.scanner or scanner_of_file(one)),
-        *(looks, said.outputs, said.found, said.confidence, said.entropy, outside),
+        key=key_of(place_of(one)),
+        state=key_of(one.key),
+        scanner=one.scanner or scanner_of_file(one),
+        looks=looks,
+        outputs=said.outputs,
+        found=said.found,
+        confidence=said.confidence,
+        entropy=said.entropy,
+        outside=outside,
     )
 
 
@@ -123,9 +130,14 @@ def case_of_series(
     prediction, header = predicted
     said = said_by(prediction, study.data.multi_label)
     return Case(
-        *(key_of(f"series:{series[0]}"), key_of(f"objects:{series[1]}"), scanner_of(header)),
-        *(measure_images(images, study.data.channels), said.outputs),
-        *(said.found, said.confidence, said.entropy),
+        key=key_of(f"series:{series[0]}"),
+        state=key_of(f"objects:{series[1]}"),
+        scanner=scanner_of(header),
+        looks=measure_images(images, study.data.channels),
+        outputs=said.outputs,
+        found=said.found,
+        confidence=said.confidence,
+        entropy=said.entropy,
     )
 
 

@@ -198,18 +198,26 @@ def _findings(before: list[_Scored], after: list[_Scored], budget: Budget) -> li
     if before[0].truth.value is None:
         right = [sum(one.is_right for one in some) for some in (before, after)]
         tables = [(r, len(some) - r) for r, some in zip(right, (before, after), strict=True)]
-        p = rates_p_value(*tables, count, budget.generator("right"))
+        p = rates_p_value(tables[0], tables[1], count, budget.generator("right"))
         shares = [r / len(some) for r, some in zip(right, (before, after), strict=True)]
         tests.append(("accuracy", p, shares))
     losses = [np.array([one.loss for one in some]) for some in (before, after)]
-    p = mean_p_value(*losses, count, budget.generator("loss"))
+    p = mean_p_value(losses[0], losses[1], count, budget.generator("loss"))
     name = "Brier score" if before[0].truth.value is None else "absolute error"
     tests.append((name, p, [float(rows.mean()) for rows in losses]))
     adjusted = holm_p_values([p for _, p, _ in tests])
     return [
         Finding(
-            *("performance", name, "", p, alone, means[0], means[1], np.nan, len(after)),
-            budget.level_of("performance", p),
+            family="performance",
+            name=name,
+            scanner="",
+            p=p,
+            alone=alone,
+            before=means[0],
+            after=means[1],
+            scale=np.nan,
+            cases=len(after),
+            level=budget.level_of("performance", p),
         )
         for (name, alone, means), p in zip(tests, adjusted, strict=True)
     ]

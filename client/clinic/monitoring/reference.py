@@ -44,7 +44,7 @@ class Options:
         if not 0.01 <= self.alarms_a_year <= 12:
             msg = (
                 f"{self.alarms_a_year:g} false alarms a year cannot be rationed: give 0.01 to 12; "
-                "0.25 keeps 19 of 20 quiet years free of a second one."
+                "with 0.25, few quiet years have a second one."
             )
             raise InputError(msg)
 

@@ -1,70 +1,70 @@
 """What was found, in words: what changed, by how much, since when, on which scanner."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from wardround.client.clinic.monitoring.evidence import OUTSIDE, Finding
 
-_NAMED = 3  # statistics beside a finding about all of them
+_NAMED = 3  # statistics of a sentence
+_MOVED = 0.05
+_NAMES = {"confidence": "the model's confidence", "entropy": "the model's uncertainty"}
 
 
 def sentences(findings: Sequence[Finding], level: str) -> list[str]:
-    """Return a sentence for each finding of a level, the surest first.
-
-    A statistic that tells the same as all together is told within that sentence.
-    """
+    """Return what was found at a level, the surest first; image statistics are told together."""
     chosen = sorted((one for one in findings if one.level == level), key=lambda one: one.p)
-    together = {
-        one.scanner for one in findings if one.family == "images together" and one.level != "quiet"
-    }
-    told = []
+    told, done = [], set[str]()
     for one in chosen:
-        is_told = one.scanner in together and one.name != OUTSIDE and level == "notice"
-        if one.family == "image statistics" and (is_told or _is_beside(one, chosen)):
-            continue
-        told.append(_sentence(one, findings))
+        if not _is_of_images(one):
+            told.append(_sentence(one))
+        elif one.scanner not in done:
+            done.add(one.scanner)
+            if not (level == "notice" and _has_alarm(findings, one.scanner)):
+                told.append(_images_sentence(findings, one.scanner, level))
     return told
 
 
-def _is_beside(one: Finding, chosen: Sequence[Finding]) -> bool:
-    """Whether a sentence about all statistics together tells this one at the same level."""
-    scanners = {other.scanner for other in chosen if other.family == "images together"}
-    return one.scanner in scanners and one.name != OUTSIDE
+def _is_of_images(one: Finding) -> bool:
+    return one.family in ("image statistics", "images together") and one.name != OUTSIDE
 
 
-def _sentence(one: Finding, findings: Sequence[Finding]) -> str:
-    where = f" of scanner {one.scanner}" if one.scanner else ""
-    since = f", since {one.since}" if one.since else ""
-    if one.family == "images together":
-        apart = "; ".join(_moved(findings, one.scanner))
-        what = f"{apart[:1].upper()}{apart[1:]}." if apart else "No single statistic stands out."
-        return f"The images{where} look different{since} ({one.cases} images). {what}"
-    if one.name == OUTSIDE or (one.family == "predictions" and math.isnan(one.scale)):
-        is_outside = one.name == OUTSIDE
-        what = f"Images{where} {one.name}" if is_outside else f"The class {one.name} is found in"
-        verb = ": " if is_outside else " "
+def _has_alarm(findings: Sequence[Finding], scanner: str) -> bool:
+    return any(f.level == "alarm" and f.scanner == scanner and _is_of_images(f) for f in findings)
+
+
+def _images_sentence(findings: Sequence[Finding], scanner: str, level: str) -> str:
+    """Return "The images of scanner A look different", with the statistics that moved most."""
+    of = [one for one in findings if _is_of_images(one) and one.scanner == scanner]
+    since = min((one.since for one in of if one.level == level), default="")
+    moved = sorted((o for o in of if o.name and o.alone < _MOVED), key=lambda o: o.alone)
+    apart = "; ".join(f"{one.name} is {_change(one)}" for one in moved[:_NAMED])
+    more = f"; and {len(moved) - _NAMED} more" if len(moved) > _NAMED else ""
+    what = f"{apart[:1].upper()}{apart[1:]}{more}." if apart else "No single statistic stands out."
+    return f"The images{_of(scanner)} look different{_since(since)} ({of[0].cases} images). {what}"
+
+
+def _sentence(one: Finding) -> str:
+    where, since = _of(one.scanner), _since(one.since)
+    if one.name == OUTSIDE:
         return (
-            f"{what}{verb}{_percent(one.after)} of {one.cases} images{since}; in the reference "
-            f"{_percent(one.before)}."
+            f"Images{where} {one.name}: {_percent(one.after)} of {one.cases}{since}; in the "
+            f"reference {_percent(one.before)}."
         )
-    name = {"confidence": "The model's confidence", "entropy": "The model's uncertainty"}.get(
-        one.name, f"The {one.name}{where}" if one.family == "image statistics" else one.name
-    )
-    return f"{name} is {_change(one)}{since} ({one.cases} images)."
+    if one.family == "predictions" and math.isnan(one.scale):
+        return (
+            f"The class {one.name} is found in {_percent(one.after)} of {one.cases} images{since}; "
+            f"in the reference {_percent(one.before)}."
+        )
+    name = _NAMES.get(one.name, one.name)
+    return f"{name[:1].upper()}{name[1:]} is {_change(one)}{since} ({one.cases} images)."
 
 
-def _moved(findings: Sequence[Finding], scanner: str) -> Iterator[str]:
-    """Yield the statistics that moved most, those that are sure."""
-    moved = [
-        one
-        for one in findings
-        if one.family == "image statistics"
-        and one.scanner == scanner
-        and one.alone < 0.05
-        and one.name != OUTSIDE
-    ]
-    for one in sorted(moved, key=lambda one: one.alone)[:_NAMED]:
-        yield f"{one.name} is {_change(one)}"
+def _of(scanner: str) -> str:
+    return f" of scanner {scanner}" if scanner else ""
+
+
+def _since(period: str) -> str:
+    return f", since {period}" if period else ""
 
 
 def _change(one: Finding) -> str:

@@ -73,7 +73,7 @@ def test_a_hospital_is_told_of_a_darker_scanner_and_closes_the_alarm(
     assert "ALARM 2026-W41: The images of scanner" in said.out
     again = wardround("site", "monitor", "status", begun)
     assert again.code == 1
-    assert re.search(r"since 2026-W41.*mean is \d", again.out)
+    assert re.search(r"since 2026-W41.* is \d+ \(reference \d+, −\d", again.out)
     printed = wardround("site", "monitor", "status", begun, "--json")
     assert [one["period"] for one in json.loads(printed.out)["alarms"]] == ["2026-W41"]
     page = folder / "page.html"
@@ -126,7 +126,7 @@ def test_what_is_predicted_anyway_is_counted(begun: Path, wardround: Wardround) 
 def test_what_cannot_be_used_is_told_and_stops_no_other(begun: Path, wardround: Wardround) -> None:
     folder = pictures(begun.parent / "w40", 10, 40)
     np.save(folder / "nan.npy", np.full((16, 16), np.nan, np.float32))
-    np.save(folder / "deep.npy", np.zeros((16, 16, 16, 4), np.float32))
+    np.save(folder / "deep.npy", np.zeros((1, 16, 16, 16, 4), np.float32))
     rgb = np.zeros((16, 16, 3), np.uint8)
     rgb[..., 0] = 250
     PIL.Image.fromarray(rgb).save(folder / "red.png")
@@ -134,6 +134,7 @@ def test_what_cannot_be_used_is_told_and_stops_no_other(begun: Path, wardround: 
     said = wardround("site", "monitor", "add", begun, folder, "--period", "2026-W40")
     assert said.code == 1
     assert "values that are not finite" in said.out
+    assert "its shape is 16x16x16x4 for a 2D study" in said.out
     assert "it is a coloured picture, and the model was trained on grey ones" in said.out
     assert "Added 11 images" in said.out, said.out  # the wide one is brought to the model's size
 

@@ -63,11 +63,16 @@ def answered(tmp_path: Path, content: dict[str, dict[str, object]], slices: int)
     files = write_series(tmp_path / "series", make_series(1, slices=slices))
     archive = KeptArchive(files)
     predictor = load_predictor(untrained_model(tmp_path / "model", content), "cpu")
-    desk = Desk(archive, predictor, None, tmp_path / "spool", tmp_path / "results")
+    seen: list[tuple[str, str]] = []
+    desk = Desk(
+        *(archive, predictor, None, tmp_path / "spool", tmp_path / "results"),
+        watch=lambda series, source, images, said: seen.append(series),
+    )
     objects = series_digest([str(pydicom.dcmread(path).SOPInstanceUID) for path in files])
     work = Work(1, "1.2.3.1", "1.2.3.1.1", objects, predictor.digest, 0, 0)
     assert answer(work, desk)
     assert not answer(work, desk), "it has its answer"
+    assert seen == [("1.2.3.1.1", objects)], "what watches is shown a study once"
     report = next(one for one in archive.stored if one.Modality == "SR")
     (told,) = (tmp_path / "results").rglob("diagnostic-report.json")
     texts = " ".join(str(one.value) for one in report.iterall() if one.VR == "UT")

@@ -203,7 +203,7 @@ def test_labels_that_come_later_tell_that_the_model_errs(monitor: MonitorFolder)
     wrong = truths(own[:15]) + truths(own[15:], right=False)
     entry = look_at_labels(monitor, wrong)
     assert entry["verdict"] == "alarm"
-    assert any(text.startswith("accuracy is 0.5 (reference 1)") for text in entry["alarms"])
+    assert any(text.startswith("Accuracy is 0.5 (reference 1)") for text in entry["alarms"])
     after = performance_of(own, monitor.truths())
     assert after is not None
     assert (after.cases, after.accuracy) == (30, 0.5)
