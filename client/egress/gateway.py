@@ -35,6 +35,7 @@ from wardround.client.egress.repeated_refusals import due
 from wardround.client.policy.evaluations import count_canary, count_evaluation
 from wardround.client.policy.plan_limit import plan_limit
 from wardround.client.policy.policy import Policy, approved_rounds, open_policy
+from wardround.client.policy.received_models import note_received
 from wardround.client.policy.rules import (
     EVALUATION_RULE,
     PACKS_RULE,
@@ -47,7 +48,6 @@ from wardround.client.policy.trained_rounds import count_round
 from wardround.client.session.model_context import ModelContext
 from wardround.client.session.session import SiteSession
 from wardround.client.site.folder import AUDIT_FOLDER, KEY_FOLDER, Site, open_site
-from wardround.client.site.received_models import note_received
 from wardround.client.training.schedule import OvertimeError, TimeLimit
 from wardround.common.errors import PolicyError, RunError
 from wardround.common.files.json_lines import ChainHead
@@ -524,7 +524,7 @@ class Gateway:
         facts = replace(agreed.facts, now=now, largest_weight=weight)
         self.require_allowed(session.context.study, facts)
         if session.context.study.continual is not None:
-            from wardround.client.egress.parent_model import require_known_parent
+            from wardround.client.policy.known_parent import require_known_parent
 
             require_known_parent(self.site.folder, session.context.study)
         return agreed

@@ -16,10 +16,12 @@ from wardround.common.errors import ModelError, StudyError
 from wardround.common.models.networks.registry import build_network, require_network
 from wardround.common.models.pretrained import load_pretrained, store_weights
 from wardround.common.models.start import WeightsOrigin
+from wardround.common.parameters.arithmetic import digest
 from wardround.common.study.loading import parse_study, require_simulation, with_changes
 from wardround.common.study.plans.flower_strategies import stock_names
 from wardround.common.study.plans.strategy import (
     AGGREGATION_RULES,
+    CONTINUAL_OBJECTIVES,
     OBJECTIVES,
     PRESETS,
     ROBUST,
@@ -63,7 +65,8 @@ def draw_study(seed: int, manifest: str) -> tuple[Study, Kind]:
             study = parse_study(content)
             require_simulation(study)
             require_network(study)
-            return _masked(started(study, chance), Random(seed)), kind
+            masked = _masked(started(study, chance), Random(seed))
+            return _continued(masked, Random(seed + 1)), kind
         except (StudyError, ModelError):
             continue
 
@@ -128,6 +131,34 @@ def _masked(study: Study, chance: Random) -> Study:
     except StudyError:
         return study
     return masked
+
+
+def _continued(study: Study, chance: Random) -> Study:
+    """Return one study in six that comes in waves, mostly as one that goes on from another.
+
+    The draw is one of its own, as that of masks is.
+    """
+    if chance.random() > 1 / 6:
+        return study
+    wave, method = chance.choice([1, 2]), chance.choice(["none", "replay", "ewc", "lwf"])
+    held: dict[str, object] = {"continual.wave": wave, "continual.method": method}
+    if method == "replay" and chance.random() < 1 / 2:
+        held["continual.replay"] = chance.choice([0.1, 0.9])
+    try:
+        if method in ("ewc", "lwf") or chance.random() < 1 / 2:
+            network = build_network(study, seed=7)
+            weights = {n: t.detach().clone().contiguous() for n, t in network.state_dict().items()}
+            origin = WeightsOrigin("made", "", "drawn", study.study.task, "none", study.digest)
+            content = save(weights, origin.as_metadata())
+            held["model.weights_sha256"] = sha256(content).hexdigest()
+            store_weights(str(held["model.weights_sha256"]), content)
+            held["continual.parent"], held["continual.model"] = study.digest, digest(weights)
+        continued = with_changes(study, held)
+        require_simulation(continued)
+        load_pretrained(build_network(continued, study.federation.seed), continued)
+    except (StudyError, ModelError):
+        return study
+    return continued
 
 
 class _Chance(Random):
@@ -336,7 +367,7 @@ class _Draft:
         names = [*PRESETS, *PRESETS, *(f"flower:{name}" for name in stock_names())]
         choices: dict[str, Sequence[Any]] = {
             "share": sorted(SHARING),
-            "objective": sorted(OBJECTIVES),
+            "objective": sorted(OBJECTIVES.keys() - {*CONTINUAL_OBJECTIVES.values()}),
             "aggregation": sorted(AGGREGATION_RULES),
             "server_optimiser": sorted(SERVER_OPTIMISERS),
             "personal": [["*bias"]],

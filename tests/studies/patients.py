@@ -83,7 +83,7 @@ def write_manifest(
     columns = ["patient", "site", "split", "label", "boxes", "mask", "image", "image.second"]
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
-        writer.writerow([*columns, "age", "weight", "sex"])
+        writer.writerow([*columns, "age", "weight", "sex", "wave"])
         for number in range(EXAMINATIONS):
             patient = number % PATIENTS
             label = _label(number) % max(class_count, 2)
@@ -114,6 +114,7 @@ def write_manifest(
                     "" if "age" in lacks else generator.normal(60, 10),
                     "" if "weight" in lacks else generator.normal(80, 10),
                     "" if "sex" in lacks else "fmd"[number % (3 if "sex" in optional else 2)],
+                    1 + number % 2,
                 ]
             )
 

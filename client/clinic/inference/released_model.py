@@ -17,11 +17,11 @@ from pydantic import ValidationError
 import wardround
 from wardround.client.policy.approvals import Decision, approvals_of, full_digest, study_file
 from wardround.client.policy.policy import Policy, open_policy
+from wardround.client.policy.received_models import note_received
 from wardround.client.policy.rules import require_packages
 from wardround.client.session.model_context import ModelContext
 from wardround.client.site.credentials import load_site_tls, make_client_context
 from wardround.client.site.folder import open_site
-from wardround.client.site.received_models import note_received
 from wardround.client.site.server_client import (
     RefusedByServerError,
     explain_failure,

@@ -9,7 +9,8 @@ from wardround.common.files.tables import read_kept_table
 from wardround.common.study.loading import load_study
 from wardround.common.study.study import Study
 from wardround.simulations.report.page import fill_page
-from wardround.simulations.report.sections import generalisation, seeds
+from wardround.simulations.report.sections import seeds
+from wardround.simulations.report.sections.beyond import generalisation
 from wardround.simulations.report.sections.section import Section
 from wardround.simulations.run_files.folder import read_facts
 from wardround.simulations.run_files.series import (

@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 from wardround.simulations.report.contents import RunContents
 from wardround.simulations.report.sections.adversarial import adversarial_section
+from wardround.simulations.report.sections.beyond.generalisation import generalisation_section
+from wardround.simulations.report.sections.beyond.waves import waves_section
 from wardround.simulations.report.sections.corruptions import corruptions_section
 from wardround.simulations.report.sections.detection import detection_section
 from wardround.simulations.report.sections.explanations import explanations_section
-from wardround.simulations.report.sections.generalisation import generalisation_section
 from wardround.simulations.report.sections.outcomes import outcomes_section
 from wardround.simulations.report.sections.scores.calibration import calibration_section
 from wardround.simulations.report.sections.scores.decisions import decisions_section
@@ -15,7 +16,6 @@ from wardround.simulations.report.sections.scores.discrimination import discrimi
 from wardround.simulations.report.sections.section import Section
 from wardround.simulations.report.sections.segmentation import segmentation_section
 from wardround.simulations.report.sections.subgroups import subgroups_section
-from wardround.simulations.report.sections.waves import waves_section
 from wardround.simulations.report.sections.worth_joining import worth_joining_section
 
 # A maker returns None where the run has nothing to say to it.

@@ -224,3 +224,23 @@ def test_caps_that_bound_nothing_are_refused(numbers: tuple[float, float, float]
 def test_without_noise_nothing_fits(tmp_path: Path) -> None:
     with PrivacyLedger.open(tmp_path) as ledger, pytest.raises(BudgetError, match="epsilon inf"):
         ledger.admit(assign(ledger), Spend(0.05, 0.0, 1), 1.0, CAPS)
+
+
+def test_a_study_that_goes_on_adds_to_what_its_parent_spent_also_on_patients_who_came_since(
+    tmp_path: Path,
+) -> None:
+    """A child has another digest and more patients: neither buys a new budget."""
+    with PrivacyLedger.open(tmp_path) as ledger:
+        for study, patients in ((STUDY, "xyz"), (OTHER, "xyzabc")):
+            assignment = assign(ledger, study, f"run of {study[:1]}", patients)
+            ledger.admit(assignment, PLAN, 1.0, CAPS)
+            for number in range(1, ROUNDS + 1):
+                ledger.reserve(charge(assignment, number), CAPS)
+        both = [replace(PLAN, steps=PLAN.steps)] * 2
+        spent = ledger.spent(CAPS.lifetime_delta)
+        assert spent == pytest.approx(epsilon_of(both, CAPS.lifetime_delta), rel=1e-3)
+        assert spent > epsilon_of([PLAN], CAPS.lifetime_delta)
+        third = assign(ledger, "c" * 64, "run of c", "xyzabcd")
+        tight = replace(CAPS, lifetime_epsilon=spent * 1.01)
+        with pytest.raises(BudgetError):
+            ledger.admit(third, PLAN, 1.0, tight)

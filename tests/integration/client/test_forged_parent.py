@@ -32,8 +32,6 @@ from wardround.common.parameters.schema import Parameters, read_parameters
 from wardround.common.study.loading import with_changes
 from wardround.common.study.study import Study
 
-pytestmark = pytest.mark.attacks
-
 
 @pytest.fixture(autouse=True)
 def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

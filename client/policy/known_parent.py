@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from wardround.client.policy.received_models import received_models
 from wardround.client.policy.rules import PARENT_RULE, DeniedError
-from wardround.client.site.received_models import received_models
 from wardround.common.study.study import Study
 
 _SHOWN = 12  # digits that a person compares

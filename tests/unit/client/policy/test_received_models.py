@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from wardround.client.egress.parent_model import require_known_parent
+from wardround.client.policy.known_parent import require_known_parent
+from wardround.client.policy.received_models import note_received, received_models
 from wardround.client.policy.rules import DeniedError
-from wardround.client.site.received_models import note_received, received_models
 from wardround.common.errors import RunError
 from wardround.common.study.loading import parse_study
 from wardround.common.study.study import Study
