@@ -32,7 +32,7 @@ ORDER: dict[str, tuple[str, tuple[str, ...]]] = {
             *("test-generalisation", "harmonise", "calibrate-and-decide", "stress-a-model"),
             *("explain-predictions", "document-a-model", "use-a-model"),
             *("detect", "regression-and-survival", "combine-modalities", "transfer", "own-network"),
-            *("run-a-site", "joining", "import-images", "pacs", "protect-patients"),
+            *("run-a-site", "joining", "import-images", "pacs", "protect-patients", "masked-sums"),
             *("operate-a-server", "monitor", "deploy", "run-on-a-cluster", "upgrade"),
         ),
     ),

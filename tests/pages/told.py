@@ -23,6 +23,8 @@ STORIES = {
     "docs/concepts/strategies.md": "test_simulations.py::test_the_table_of_strategies_is_made_anew",
     "docs/how-to/import-images.md": "test_simulations.py::test_a_folder_of_pictures_is_looked_at",
     "docs/how-to/joining.md": "test_federation.py::test_a_site_joins_as_the_page_says",
+    "docs/how-to/masked-sums.md": "test_masked_sums.py::"
+    "test_hospitals_give_each_other_their_keys_as_the_page_says",
     "docs/how-to/monitor.md": "test_federation.py::test_operators_follow_their_pages",
     "docs/how-to/operate-a-server.md": "test_federation.py::test_operators_follow_their_pages",
     "docs/how-to/read-a-report.md": "test_simulations.py::test_a_page_on_simulations_is_followed",

@@ -5,13 +5,22 @@ from collections.abc import Iterator
 from wardround.common.privacy.secure_aggregation.context import least_threshold
 from wardround.common.study.plans.masking import MaskingPlan
 
+# What a combination adds up beside the changes, of each site.
+_DIVISORS = {
+    "normalised-mean": "its steps times its weight",
+    "fair-mean": "a number that follows from the received network's loss on its training patients",
+}
 
-def masked_words(plan: MaskingPlan, metrics: str) -> Iterator[str]:
+
+def masked_words(plan: MaskingPlan, metrics: str, aggregation: str) -> Iterator[str]:
     """Yield what leaves a hospital beside its masked network.
 
     Args:
         metrics: What is measured, in words.
+        aggregation: How the updates combine.
     """
+    if aggregation in _DIVISORS:
+        yield f"under the same mask {_DIVISORS[aggregation]};"
     weight = "its number of training examinations" if plan.most_examinations > 1 else "a 1"
     yield f"under the same mask {weight}, its steps, and the sum of its losses;"
     yield (
@@ -38,6 +47,11 @@ def floor_words(plan: MaskingPlan) -> Iterator[str]:
             spare = sites - least_threshold(sites)
             may = "no hospital may drop out" if not spare else f"{spare} may drop out"
             yield f"Of {sites} hospitals {may} of a round after the keys were exchanged."
+    if plan.clip_norm is not None:
+        yield (
+            f"A hospital shortens a change of the network that is longer than {plan.clip_norm:g}, "
+            "before it is masked."
+        )
     yield (
         f"A number of the network that changes by more than {plan.grid.largest:g} in a round is "
         "not cut: the hospital leaves the round."
