@@ -213,7 +213,7 @@ def print_costs(sizes: Sequence[int], rosters: Sequence[int]) -> None:
 def print_peers(length: int, rosters: Sequence[int]) -> None:
     """Print what a site does to its update, here and in two other programs."""
     print(
-        "| numbers | sites | wardround, CPU s | Flower SecAgg+, CPU s | declearn masks, a tenth of the numbers, CPU s |"
+        "| numbers | sites | wardround, CPU s | Flower SecAgg+, CPU s | declearn (a tenth), CPU s |"
     )
     print("|---|---|---|---|---|")
     for count in rosters:
