@@ -53,6 +53,12 @@ _LEAVING = Output(
     made_in="client/cli/withdrawal.py:_as_json",
 )
 _STATE = Output(of=f"{_MESSAGES}:RunSummary")
+_PEER = {
+    "site": "Whose key it is.",
+    "own": "Whether it is of the site whose list this is.",
+    "key": "Its Ed25519 public key, 64 hexadecimal digits.",
+    "words": "What is compared by telephone.",
+}
 OUTPUTS: dict[str, Output] = {
     "simulate": Output(
         keys={
@@ -361,6 +367,8 @@ OUTPUTS: dict[str, Output] = {
         made_in="client/cli/ledger.py:verify",
     ),
     "site ledger show": Output(of="wardround.client.privacy.ledger.report:LedgerReport"),
+    "site peers list": Output(_LIST, keys=_PEER, made_in="common/security/peer_card.py:facts"),
+    "server peers list": Output(_LIST, keys=_PEER, made_in="common/security/peer_card.py:facts"),
     "server status": Output(of=f"{_MESSAGES}:ServerSummary"),
     "runs list": Output(_LIST, of=f"{_MESSAGES}:RunSummary"),
     "runs show": Output(of=f"{_MESSAGES}:RunDetails"),

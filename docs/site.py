@@ -34,7 +34,7 @@ ORDER: dict[str, tuple[str, tuple[str, ...]]] = {
             *("detect", "regression-and-survival", "combine-modalities", "transfer", "own-network"),
             *("continue-a-study",),
             *("run-a-site", "joining", "leave-a-study", "import-images", "pacs", "review-cases"),
-            "protect-patients",
+            *("protect-patients", "masked-sums"),
             *("operate-a-server", "monitor", "deploy", "run-on-a-cluster", "upgrade"),
         ),
     ),

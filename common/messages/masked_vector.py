@@ -204,8 +204,8 @@ class VectorLayout:
         scale = self.plan.control_grid.step * self.plan.most_examinations / counted.weight
         for spec in self.auxiliary:
             end, like = place + prod(spec.shape), start[spec.name.removeprefix(CONTROL)]
-            mean = torch.from_numpy(sums[place:end] * scale)
-            auxiliary[spec.name] = mean.reshape(like.shape).to(like.dtype)
+            variate = torch.from_numpy(sums[place:end] * scale)
+            auxiliary[spec.name] = variate.reshape(like.shape).to(like.dtype)
             place = end
         return Decoded(model, auxiliary, counted)
 

@@ -19,13 +19,13 @@ _SERVER_POINTS = {
     AGGREGATES: ROUNDS,
     COMMITS: 2 * ROUNDS,
 }
-_ROUND = "common.privacy.secure_aggregation.server:ServerRound."
+_SERVER = "common.privacy.secure_aggregation.server"
 _MASKED_POINTS = {
     SENDS: ROUNDS,
     AGGREGATES: ROUNDS,
     COMMITS: 2 * ROUNDS,
     **{
-        f"{_ROUND}{name}": ROUNDS
+        f"{_SERVER}:ServerRound.{name}": ROUNDS
         for name in ("close_roster", "close_shares", "close_masked", "close_agreements", "unmask")
     },
 }

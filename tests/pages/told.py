@@ -30,6 +30,8 @@ STORIES = {
     "docs/how-to/joining.md": "test_federation.py::test_a_site_joins_as_the_page_says",
     "docs/how-to/leave-a-study.md": "test_simulations.py::"
     "test_a_site_leaves_a_simulation_as_the_page_says",
+    "docs/how-to/masked-sums.md": "test_masked_sums.py::"
+    "test_hospitals_give_each_other_their_keys_as_the_page_says",
     "docs/how-to/monitor.md": "test_federation.py::test_operators_follow_their_pages",
     "docs/how-to/operate-a-server.md": "test_federation.py::test_operators_follow_their_pages",
     "docs/how-to/read-a-report.md": "test_simulations.py::test_a_page_on_simulations_is_followed",

@@ -124,6 +124,8 @@ def _masked(study: Study, chance: Random) -> Study:
         "evaluation.keep": "last",
         "evaluation.pack": (),
         "simulation.sites": chance.randint(3, 4),
+        "federation.masks.clip_norm": chance.choice((None, 1.0)),
+        "federation.masks.word_bits": 32 if study.federation.aggregation == "mean" else 64,
     }
     try:
         masked = with_changes(study, changes)

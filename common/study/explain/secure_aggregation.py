@@ -5,12 +5,19 @@ from collections.abc import Iterator
 from wardround.common.privacy.secure_aggregation.context import least_threshold
 from wardround.common.study.plans.masking import MaskingPlan
 
+# What a combination adds up beside the changes, of each site.
+_DIVISORS = {
+    "normalised-mean": "its steps times its weight",
+    "fair-mean": "a number that follows from the received network's loss on its training patients",
+}
 
-def masked_words(plan: MaskingPlan, metrics: str) -> Iterator[str]:
+
+def masked_words(plan: MaskingPlan, metrics: str, aggregation: str) -> Iterator[str]:
     """Yield what leaves a hospital beside its masked network.
 
     Args:
         metrics: What is measured, in words.
+        aggregation: How the updates combine.
     """
     if plan.is_private:
         yield (
@@ -18,6 +25,8 @@ def masked_words(plan: MaskingPlan, metrics: str) -> Iterator[str]:
             "nothing that is measured, since these would have no noise;"
         )
     else:
+        if aggregation in _DIVISORS:
+            yield f"under the same mask {_DIVISORS[aggregation]};"
         yield from _sums(plan, metrics)
     yield "the keys of the round, signed, and a hash of the network that it was sent;"
     yield "pieces of what makes its mask, each sealed for one other hospital;"
@@ -50,6 +59,11 @@ def floor_words(plan: MaskingPlan) -> Iterator[str]:
             yield f"Of {sites} hospitals {may} of a round after the keys were exchanged."
     if plan.shares is not None:
         return
+    if plan.clip_norm is not None:
+        yield (
+            f"A hospital shortens a change of the network that is longer than {plan.clip_norm:g}, "
+            "before it is masked."
+        )
     yield (
         f"A number of the network that changes by more than {plan.grid.largest:g} in a round is "
         "not cut: the hospital leaves the round."

@@ -294,11 +294,11 @@ def _leaving(study: Study) -> Iterator[str]:
     under = "" if masks is None else ", under a mask that only the sum of all hospitals is without"
     yield f"{shared}, after {trained} its patients{under};"
     if plan.objective == "control-variates":
-        yield "its mean gradient over the round, one number a number of the network;"
-    if plan.aggregation == "fair-mean":
+        yield f"its mean gradient over the round, one number a number of the network{under};"
+    if plan.aggregation == "fair-mean" and masks is None:
         yield "the mean loss of the received network on its training patients;"
     if masks is not None:
-        yield from masked_words(masks, _metrics(study))
+        yield from masked_words(masks, _metrics(study), plan.aggregation)
     else:
         yield from _noised_measurements(study) if leaves.noised_metrics else _measurements(study)
     counted = leaves.counts or (masks is not None and not masks.is_private)

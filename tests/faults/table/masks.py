@@ -15,7 +15,7 @@ _TRAINS, _ANSWERS = (
     "client.egress.masking:MaskedSite.train",
     "client.egress.masking:MaskedSite.answer",
 )
-_ROUND = "common.privacy.secure_aggregation.server:ServerRound."
+_SERVER = "common.privacy.secure_aggregation.server"
 EXACT = "goes on with the same keys; each round's sum is exact: the same model, bit for bit"
 # Of round 2, in whose stages the fault happens: a site answers four stages after its training.
 _SITE_CALLS = {
@@ -69,7 +69,7 @@ def site_dies(number: str, point: str, call: int, after: bool) -> Callable[[Stag
 def server_dies(number: str, point: str) -> Callable[[Stage], RunDetails]:
     def act(stage: Stage) -> RunDetails:
         study, expected = stage.approve_masked(ord(number[-1]))
-        stage.arm("die with parent", _ROUND + point, 2)
+        stage.arm("die with parent", f"{_SERVER}:ServerRound.{point}", 2)
         run = stage.submit(study)
         stage.wait_reached()
         began = time.monotonic()

@@ -173,6 +173,14 @@ def test_a_pool_of_workers_gives_the_same_model_to_the_last_bit(tmp_path: Path) 
 
 
 @pytest.mark.long
+def test_a_run_over_ray_gives_the_same_model_to_the_last_bit(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    alone, _ = run(tmp_path / "alone", masked())
+    over_ray, _ = run(tmp_path / "ray", masked(), Machine(engine="ray", workers=2, threads=1))
+    assert digest(alone) == digest(over_ray)
+
+
+@pytest.mark.long
 def test_a_resumed_masked_run_ends_bit_for_bit_like_one_that_was_not_stopped(
     tmp_path: Path,
 ) -> None:
