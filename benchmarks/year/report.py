@@ -17,7 +17,7 @@ from wardround.common.html.charts.looks import Look, series_colour
 from wardround.common.html.parts import Html, bullets, facts, joined, section, table, tag
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-_WIDE = "figure.chart.year { max-width: none; }"
+_STYLE = "figure.chart.year { max-width: none; } td.text { white-space: normal; }"
 _KINDS: dict[Kind, str] = {
     "model": "model",
     "scanner": "scanner",
@@ -33,7 +33,7 @@ def page_of(diary: Diary, calendar: Calendar) -> str:
         (
             section("The year in a picture", _timeline(diary, calendar), anchor="picture"),
             section("What happened", _events(diary), anchor="events"),
-            section("How well the model did", *_metric(diary, calendar), anchor="metric"),
+            section("How well the model did", _metric(diary, calendar), anchor="metric"),
             section("What left the hospital", *_left(diary), anchor="left"),
             section("What had to be so", _expected(diary), anchor="expected"),
             section("How it was done", *_how(diary), anchor="how"),
@@ -43,7 +43,7 @@ def page_of(diary: Diary, calendar: Calendar) -> str:
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-        f"<title>A year in a hospital</title>\n<style>{read_style()}{_WIDE}</style>\n"
+        f"<title>A year in a hospital</title>\n<style>{read_style()}{_STYLE}</style>\n"
         f"</head>\n<body>\n{_head(diary, calendar)}\n<main>\n{main}</main>\n"
         '<footer><p class="small">Simulated hospitals. For research; not a medical device.</p>'
         "</footer>\n</body>\n</html>\n"
@@ -60,7 +60,7 @@ def _head(diary: Diary, calendar: Calendar) -> Html:
     lines = (
         f"{calendar.weeks} weeks, {seen} images. A new scanner in week {calendar.scanner}; alarm "
         f"in week {', '.join(map(str, alarms)) or 'none'}.",
-        f"{len(diary.left) and _megabytes(left)} left the hospital, all of it numbers of models "
+        f"{_megabytes(left)} left the hospital, all of it numbers of models "
         "and sums; no image, no name.",
     )
     headline = tag(
@@ -82,37 +82,25 @@ def _head(diary: Diary, calendar: Calendar) -> Html:
 
 
 def _timeline(diary: Diary, calendar: Calendar) -> Html:
-    return tag("figure", Html(draw_timeline(diary, calendar)), class_="chart year")
+    told = (
+        f"Of the monitoring: a tall mark is an alarm, a lower dark one a week that is worth a look. "
+        f"{WEEKLY} images a week."
+    )
+    drawn = Html(draw_timeline(diary, calendar))
+    return tag("figure", joined((drawn, tag("figcaption", told))), class_="chart year")
 
 
 def _events(diary: Diary) -> Html:
-    rows = [(f"week {one.week}", _KINDS[one.kind], one.text) for one in diary.events]
-    return table("The year, week by week; in the others nothing happened.", ("", "", "what"), rows,
-                 texts=(2,), words=(1,))  # fmt: skip
+    rows, last = list[tuple[str, str, str]](), 0
+    for one in diary.events:
+        rows.append((f"week {one.week}" if one.week != last else "", _KINDS[one.kind], one.text))
+        last = one.week
+    caption = "In the other weeks nothing happened."
+    return table(caption, ("", "", "what"), rows, texts=(1, 2))
 
 
-def _metric(diary: Diary, calendar: Calendar) -> Iterator[Html]:
-    series: list[Series] = []
-    for place, (name, some) in enumerate(_times(diary.weeks)):
-        colour = series_colour(place)
-        points = tuple(Point(week.number, week.auroc, note=week.scanner) for week in some)
-        look = Look(colour, place, 1.6, "none")
-        series.append(Series(name, points, look, place, legend=f"model: {name}"))
-        mean = _mean([week.auroc for week in some])
-        ends = tuple(Point(week.number, mean) for week in (some[0], some[-1]))
-        line = Look(colour, None, 2.4, "solid")
-        series.append(Series(f"{name}, mean", ends, line, place, legend=f"model: {name}"))
-    title = (
-        f"AUROC of the model in use on each week's {WEEKLY} patients of {FOLLOWED}, by labels that "
-        "came later; lines are means while it was in use. Upright: the new scanner."
-    )
-    up = Axis("AUROC", span=(_floor(diary.weeks), 1.0))
-    chart = LineChart(
-        title, tuple(series), Axis("week", "whole"), up, upright=float(calendar.scanner)
-    )
-    figure = line_figure(chart)
-    if figure is not None:
-        yield Html(figure.html)
+def _metric(diary: Diary, calendar: Calendar) -> Html:
+    figure = line_figure(_chart(diary, calendar))
     rows = [
         (
             name,
@@ -126,7 +114,31 @@ def _metric(diary: Diary, calendar: Calendar) -> Iterator[Html]:
         for scanner, some in _by_scanner(chosen)
     ]
     head = ("model", "weeks", "scanner", "images", "AUROC", "accuracy")
-    yield table("Means of the weeks.", head, rows, words=(2,))
+    numbers = table("Means of the weeks.", head, rows, texts=(1, 2))
+    return tag(
+        "div", joined((Html("" if figure is None else figure.html), numbers)), class_="charts"
+    )
+
+
+def _chart(diary: Diary, calendar: Calendar) -> LineChart:
+    names = [*dict.fromkeys(week.model for week in diary.weeks)]
+    series: list[Series] = []
+    for name, some in _times(diary.weeks):
+        place = names.index(name)
+        colour, legend = series_colour(place), f"model: {name}"
+        points = tuple(Point(week.number, week.auroc, note=week.scanner) for week in some)
+        series.append(Series(name, points, Look(colour, place, 1.6, "none"), place, legend))
+        mean = _mean([week.auroc for week in some])
+        ends = tuple(Point(at, mean) for at in (some[0].number - 0.4, some[-1].number + 0.4))
+        line = Look(colour, None, 2.4, "solid")
+        series.append(Series(f"{name}, mean", ends, line, place, legend))
+    title = (
+        f"AUROC of the model in use on each week's {WEEKLY} patients of {FOLLOWED}, by labels that "
+        "came later; lines are means while it was in use. Upright: the new scanner."
+    )
+    up = Axis("AUROC", span=(_floor(diary.weeks), 1.0))
+    across = Axis("week", "whole")
+    return LineChart(title, tuple(series), across, up, upright=float(calendar.scanner))
 
 
 def _times(weeks: Sequence[Week]) -> list[tuple[str, list[Week]]]:
@@ -149,20 +161,24 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _left(diary: Diary) -> Iterator[Html]:
-    rows = [(run, kind, str(n), _megabytes(size)) for run, kind, n, size in diary.left]
-    total = sum(row[3] for row in diary.left)
-    rows.append(("all", "", str(sum(row[2] for row in diary.left)), _megabytes(total)))
-    yield table(
-        f"By the audit logs of {FOLLOWED}, each of them verified.",
-        ("run", "message", "how many", "size"),
-        rows,
-        words=(1,),
-    )
+    runs = [*dict.fromkeys(row[0] for row in diary.left)]
+    kinds = [*dict.fromkeys(row[1] for row in diary.left)]
+    held = {(run, kind): (count, size) for run, kind, count, size in diary.left}
+    rows = [(run, *(_messages([held.get((run, kind))]) for kind in kinds)) for run in runs]
+    rows.append(("all", *(_messages([held.get((run, kind)) for run in runs]) for kind in kinds)))
+    caption = f"By the audit logs of {FOLLOWED}, each of them verified: messages, and their size."
+    yield table(caption, ("run", *kinds), rows)
     yield tag(
         "p",
         "Of the monitoring and of the readers' work nothing left. The studies are without privacy: "
         "the ledger has nothing to spend.",
     )
+
+
+def _messages(found: Sequence[tuple[int, int] | None]) -> str:
+    known = [one for one in found if one is not None]
+    count, size = sum(one[0] for one in known), sum(one[1] for one in known)
+    return f"{count}: {_megabytes(size)}" if known else ""
 
 
 def _megabytes(size: int) -> str:

@@ -39,8 +39,10 @@ def _x(week: int, step: float) -> float:
 
 
 def _bands(weeks: Sequence[Week], row: int, step: float, name: str) -> Iterator[str]:
+    names = [*dict.fromkeys(getattr(week, name) for week in weeks)]
     found = [(key, [*some]) for key, some in groupby(weeks, key=lambda week: getattr(week, name))]
-    for place, (key, some) in enumerate(found):
+    for key, some in found:
+        place = names.index(key)
         x, width = _x(some[0].number, step), len(some) * step
         colour = series_colour(place if name == "model" else 4 + place)
         yield svg.element(

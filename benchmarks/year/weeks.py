@@ -72,7 +72,7 @@ class Year:
         first = train(study, self._folder / "first")
         self._ward = Ward(first.site, self._folder / "weeks", self._archive)
         self._use(first)
-        names = " and ".join((FOLLOWED, ", ".join(OTHERS)))
+        names = f"{', '.join((FOLLOWED, *OTHERS[:-1]))} and {OTHERS[-1]}"
         self._tell("model", f"{names} trained the first model (AUROC {first.auroc:.3f}); in use.")
         count = self._ward.set_reference(first.model)
         self.diary.facts["Reference of the monitoring"] = f"{count} images that no model has seen"
