@@ -32,7 +32,7 @@ ORDER: dict[str, tuple[str, tuple[str, ...]]] = {
             *("test-generalisation", "harmonise", "calibrate-and-decide", "stress-a-model"),
             *("explain-predictions", "document-a-model", "use-a-model", "watch-a-model"),
             *("detect", "regression-and-survival", "combine-modalities", "transfer", "own-network"),
-            *("continue-a-study",),
+            *("continue-a-study", "a-year"),
             *("run-a-site", "joining", "leave-a-study", "import-images", "pacs", "review-cases"),
             *("protect-patients", "masked-sums"),
             *("operate-a-server", "monitor", "deploy", "run-on-a-cluster", "upgrade"),

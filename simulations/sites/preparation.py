@@ -1,8 +1,11 @@
 """From a data set to site folders inside a run folder."""
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from wardround.client.site.folder import REVIEW_FOLDER, open_site
 from wardround.common.files.tables import read_kept_table, write_table
 from wardround.common.study.study import Study
 from wardround.simulations.datasets.catalogue import load_dataset
@@ -70,6 +73,7 @@ def prepare_sites(
     examinations = with_splits(examinations, placed)
     duplicates = duplicated_images(examinations, study.data.dimensions)
     folders = write_sites(examinations, placed, study, out / "sites", skip_unreadable)
+    read = take_readers_along(study, folders)
     pooled = write_pooled_site(
         examinations, placed, study, out / POOLED_SITE, skip_unreadable, left_out
     )
@@ -83,12 +87,40 @@ def prepare_sites(
     notes = (
         *examinations.notes,
         *placed.notes,
+        *read,
         *missing_classes(table),
         *too_small_steps(table, study),
         *duplicates,
     )
     facts = examinations.facts.as_text()
     return PreparedSites(folders, pooled, table, tuple(dict.fromkeys(notes)), facts)
+
+
+def take_readers_along(study: Study, folders: Sequence[Path]) -> tuple[str, ...]:
+    """Copy what readers said at the sites of the parent's run, and the cases that nobody labelled.
+
+    A hospital has one site folder all the time; a simulated one has a folder in each run. What its
+    readers corrected after the parent is trained on in the study that goes on from it.
+
+    Returns:
+        Sentences on whose corrections count.
+    """
+    parent = study.simulation.parent
+    if parent is None:
+        return ()
+    notes = []
+    for folder in folders:
+        before = Path(parent) / "sites" / folder.name
+        if not (before / REVIEW_FOLDER).is_dir():
+            continue
+        held, now = open_site(before), open_site(folder)
+        shutil.copytree(before / REVIEW_FOLDER, folder / REVIEW_FOLDER, dirs_exist_ok=True)
+        if held.unlabelled_path.exists():
+            shutil.copyfile(held.unlabelled_path, now.unlabelled_path)
+        notes.append(
+            f"{folder.name} trains on what its readers corrected in the run {Path(parent).name}."
+        )
+    return tuple(notes)
 
 
 def _come_by_now(examinations: Examinations, study: Study) -> Examinations:

@@ -64,6 +64,7 @@ ELSEWHERE = (
     ("README.md", "wardround stress", _EXAMPLES),
     ("README.md", "wardround report", _EXAMPLES),
     ("docs/concepts/ledger.md", "import hashlib", f"{_OF_LEDGER}test_ledger_report.py"),
+    ("docs/how-to/a-year.md", "python -m benchmarks.year", f"{_SEVERAL}test_a_year.py"),
     ("docs/how-to/calibrate-and-decide.md", "```", _ON_EVIDENCE),
     ("docs/how-to/document-a-model.md", "```", _ON_EVIDENCE),
     ("docs/how-to/explain-predictions.md", "wardround explain-predictions runs", _ON_EVIDENCE),

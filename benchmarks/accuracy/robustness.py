@@ -1,10 +1,10 @@
 """How the rules stand hostile sites: handwritten digits, 11 sites, 2 of them hostile, five seeds.
 
-Run ``python -m benchmarks.robustness``; it prints the tables of ``docs/concepts/robustness.md``
-and fails if a threshold is missed. The rules and the attacks are those of the product, each round
-as the server runs it. Only the sites' own training is done here, for all sites in one batched
-product: the whole is 800 trainings. ``tests/integration/simulations/test_adversaries.py`` attacks
-whole runs.
+Run ``python -m benchmarks.accuracy.robustness``; it prints the tables of
+``docs/concepts/robustness.md`` and fails if a threshold is missed. The rules and the attacks are
+those of the product, each round as the server runs it. Only the sites' own training is done here,
+for all sites in one batched product: the whole is 800 trainings.
+``tests/integration/simulations/test_adversaries.py`` attacks whole runs.
 """
 
 import argparse
