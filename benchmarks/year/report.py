@@ -83,7 +83,7 @@ def _head(diary: Diary, calendar: Calendar) -> Html:
 
 def _timeline(diary: Diary, calendar: Calendar) -> Html:
     told = (
-        f"Of the monitoring: a tall mark is an alarm, a lower dark one a week that is worth a look. "
+        "Of the monitoring: a tall mark is an alarm, a lower dark one a week that is worth a look. "
         f"{WEEKLY} images a week."
     )
     drawn = Html(draw_timeline(diary, calendar))

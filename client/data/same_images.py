@@ -306,10 +306,9 @@ def _pixels_of(held: Held, dimensions: int, opened: _Open) -> Hashable | None:
 def _pixels_at(location: Location, dimensions: int, opened: _Open) -> NDArray[Any]:
     colour = dimensions == 2
     if not _is_array(location):
-        whole: NDArray[Any] = read_image(location, dimensions, colour).array
-        return whole
+        return read_image(location, dimensions, colour).array
     stored = item_of(opened(location.path, location.array), location.index)
-    planes = sort_planes(stored[np.newaxis], dimensions, colour)[0]
+    planes: NDArray[Any] = sort_planes(stored[np.newaxis], dimensions, colour)[0]
     check_finite(planes)
     return planes
 
