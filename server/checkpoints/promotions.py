@@ -40,6 +40,8 @@ class SiteFall:
 
     Attributes:
         wave: Of the data; 0 of all waves together.
+        before: The study's metric of the model before.
+        now: The same of this model.
         fall: Of the study's metric; positive is worse.
         margin: How far it may fall.
         split: Of the patients on whom both were measured.
@@ -72,6 +74,7 @@ class Placed:
     """One line of the record: a model that came into use.
 
     Attributes:
+        kind: ``promote`` or ``rollback``.
         model: The digest of its model folder.
         study: Of the study that made it.
         parent: The digest of the model folder that was in use before; "" of the first.
