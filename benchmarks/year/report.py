@@ -83,8 +83,8 @@ def _head(diary: Diary, calendar: Calendar) -> Html:
 
 def _timeline(diary: Diary, calendar: Calendar) -> Html:
     told = (
-        "Of the monitoring: a tall mark is an alarm, a lower dark one a week that is worth a look. "
-        f"{WEEKLY} images a week."
+        "Of the monitoring: a tall mark is an alarm, a lower dark one a week that is worth a look."
+        f" {WEEKLY} images a week."
     )
     drawn = Html(draw_timeline(diary, calendar))
     return tag("figure", joined((drawn, tag("figcaption", told))), class_="chart year")
@@ -95,7 +95,7 @@ def _events(diary: Diary) -> Html:
     for one in diary.events:
         rows.append((f"week {one.week}" if one.week != last else "", _KINDS[one.kind], one.text))
         last = one.week
-    caption = "In the other weeks nothing happened."
+    caption = "In the other weeks nothing had to be done."
     return table(caption, ("", "", "what"), rows, texts=(1, 2))
 
 
@@ -104,20 +104,23 @@ def _metric(diary: Diary, calendar: Calendar) -> Html:
     rows = [
         (
             name,
-            f"{some[0].number} to {some[-1].number}",
+            _from_to([week.number for week in some]),
             scanner,
-            str(sum(week.images for week in some)),
             f"{_mean([week.auroc for week in some]):.3f}",
             f"{_mean([week.accuracy for week in some]):.3f}",
         )
         for name, chosen in _times(diary.weeks)
         for scanner, some in _by_scanner(chosen)
     ]
-    head = ("model", "weeks", "scanner", "images", "AUROC", "accuracy")
-    numbers = table("Means of the weeks.", head, rows, texts=(1, 2))
+    head = ("model", "weeks", "scanner", "AUROC", "accuracy")
+    numbers = table("Means of the weeks.", head, rows, words=(1, 2))
     return tag(
         "div", joined((Html("" if figure is None else figure.html), numbers)), class_="charts"
     )
+
+
+def _from_to(weeks: Sequence[int]) -> str:
+    return str(weeks[0]) if len(weeks) == 1 else f"{weeks[0]}\u2013{weeks[-1]}"
 
 
 def _chart(diary: Diary, calendar: Calendar) -> LineChart:

@@ -21,6 +21,7 @@ from benchmarks.year.left import corrections_trained_on, what_left
 from benchmarks.year.monitoring import Looked, Ward
 
 Say = Callable[[str], None]
+_LEAST_FALL = 0.0005  # smaller ones are printed as 0
 _LATE_ROUND = 3  # of the third study: the late hospital's first
 
 
@@ -87,6 +88,8 @@ class Year:
         if not falls:
             return ""
         most = max(falls, key=lambda one: one["fall"])
+        if most["fall"] < _LEAST_FALL:
+            return "; no hospital falls by it"
         change = f"{-most['fall']:+.3f}".replace("-", "\u2212")
         return f"; at worst {change} ({most['site']}, wave {most['wave']})"
 
