@@ -11,9 +11,15 @@ import io
 import json
 import secrets
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from wardround.client.data.manifest.corrections import (
+    MASK_FOLDER,
+    case_ids,
+    read_case_key,
+    read_corrections,
+)
 from wardround.client.data.manifest.table import Table, read_table
 from wardround.client.data.manifest.written_parts import (
     KEY_BYTES,
@@ -71,26 +77,56 @@ def read_identifiers(path: Path) -> tuple[str, ...]:
 
 
 def forget_patients(site: Site, patients: Collection[str]) -> Forgotten:
-    """Take patients out of a site's manifest, and remember that they are to stay out.
+    """Take patients out of a site's lists, and remember that they are to stay out.
+
+    Masks that readers drew of them are deleted.
 
     Remembered first: whatever is killed in between, the site trains on nobody who was to go.
 
     Raises:
         DataError: The manifest cannot be read or written.
     """
-    table = read_table(site.manifest_path)
-    place = table.place("patient")
-    if place is None:
-        msg = f"{site.manifest_path} has no column 'patient': nobody can be taken out of it."
-        raise DataError(msg)
     wanted = set(patients)
-    gone = [line for line in table.lines if line.cells[place] in wanted]
+    tables = [_require_patients(read_table(site.manifest_path))]
+    if site.unlabelled_path.exists():
+        tables.append(_require_patients(read_table(site.unlabelled_path)))
     _remember(site, wanted)
-    if gone:
-        rows = {line.row for line in gone}
-        _write(table, [line.cells for line in table.lines if line.row not in rows])
-    known = {line.cells[place] for line in gone}
-    return Forgotten(len(known), len(gone), len(wanted - known))
+    known, rows = set[str](), 0
+    for table in tables:
+        place = table.place("patient")
+        gone = [line for line in table.lines if line.cells[place or 0] in wanted]
+        if gone:
+            # First: once the rows are gone nobody knows whose masks these are.
+            _remove_masks(site, replace(table, lines=tuple(gone)))
+            numbers = {line.row for line in gone}
+            _write(table, [line.cells for line in table.lines if line.row not in numbers])
+        known |= {line.cells[place or 0] for line in gone}
+        rows += len(gone)
+    return Forgotten(len(known), rows, len(wanted - known))
+
+
+def _require_patients(table: Table) -> Table:
+    if table.place("patient") is None:
+        msg = f"{table.path} has no column 'patient': nobody can be taken out of it."
+        raise DataError(msg)
+    return table
+
+
+def _remove_masks(site: Site, gone: Table) -> None:
+    """Delete what readers drew of these examinations; what they said in words has no name in it."""
+    key = read_case_key(site)
+    if key is None:
+        return
+    cases = set(case_ids(gone, key))
+    drawn = [one for one in read_corrections(site.corrections_path).lines if one.column == "mask"]
+    theirs = {one.new for one in drawn if one.case in cases}
+    folder = site.corrections_path.with_name(MASK_FOLDER)
+    try:
+        for name in theirs - {one.new for one in drawn if one.case not in cases}:
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        msg = f"cannot delete a corrected mask ({error.strerror}): make {folder} writable."
+        raise DataError(msg) from None
 
 
 def require_nobody_forgotten(site_folder: Path, patients: Iterable[str]) -> None:

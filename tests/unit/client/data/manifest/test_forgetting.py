@@ -1,14 +1,25 @@
 """Patients who are taken out of a manifest, and stay out."""
 
+import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from tests.support.hospitals.review_ward import (
+    CLASSIFIES,
+    SEGMENTS,
+    desk_of,
+    review_site,
+    study_of,
+)
 from tests.support.stage import table_study
 
 from wardround.client.data.cohort import open_cohorts
 from wardround.client.data.manifest.forgetting import forget_patients, read_identifiers
+from wardround.client.data.manifest.manifest import open_manifest
 from wardround.client.data.manifest.table import read_table
 from wardround.client.site.folder import Site, open_site
 from wardround.common.errors import DataError, InputError
@@ -90,3 +101,46 @@ def test_a_file_that_is_not_there_or_empty_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").write_text("\n \n")
     with pytest.raises(InputError, match="names 0 patients"):
         read_identifiers(tmp_path / "empty.txt")
+
+
+def test_who_is_only_in_the_list_of_unlabelled_is_forgotten_with_what_readers_said(
+    tmp_path: Path,
+) -> None:
+    study = study_of(CLASSIFIES)
+    site = review_site(tmp_path / "north", unlabelled=4)
+    desk = desk_of(site, study, budget=40)
+    case = next(one for one in desk.cases.values() if one.row > desk.listed.last_row)
+    desk.hand_in("AB", [desk.label_opinion(case.id, "abnormal")], "command")
+    patient = case.examination.patient
+    assert patient in {one.patient for one in open_manifest(site, study).examinations}
+
+    found = forget_patients(site, (patient,))
+
+    assert (found.patients, found.rows, found.unknown) == (1, 1, 0)
+    assert patient not in {one.patient for one in open_manifest(site, study).examinations}
+    assert patient not in site.unlabelled_path.read_text()
+    open_cohorts(open_site(site.folder), study)  # and nobody is refused for them
+
+
+def test_masks_that_readers_drew_of_the_forgotten_are_deleted_and_of_others_kept(
+    tmp_path: Path,
+) -> None:
+    study = study_of(SEGMENTS)
+    site = review_site(tmp_path / "north", "mask")
+    desk = desk_of(site, study, budget=40)
+    leaving, staying = list(desk.cases.values())[:2]
+    opinions = []
+    for number, case in enumerate((leaving, staying)):
+        mask = np.zeros((16, 16), np.uint8)
+        mask[: number + 2] = 1
+        content = io.BytesIO()
+        Image.fromarray(mask).save(content, "PNG")
+        opinions.append(desk.mask_opinion(case.id, content.getvalue(), ".png"))
+    desk.hand_in("AB", opinions, "command")
+    folder = site.corrections_path.with_name("masks")
+    assert {path.name for path in folder.iterdir()} == {one.new for one in opinions}
+
+    forget_patients(site, (leaving.examination.patient,))
+
+    assert [path.name for path in folder.iterdir()] == [opinions[1].new]
+    open_cohorts(open_site(site.folder), study)
